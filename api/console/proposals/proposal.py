@@ -1,5 +1,6 @@
 """The page of one proposal, its approval and its rejection."""
 
+from datetime import datetime
 from difflib import unified_diff
 from hashlib import sha256
 from typing import Any
@@ -45,6 +46,13 @@ from rollout.core.errors import EvidenceChangedError, RefusalError
 from rollout.core.policy.outcomes import describe_objective
 from rollout.core.scope.permissions import Permission
 from rollout.reports.pages.timeline_page import TimelineView
+from rollout.reports.text.fact_text import (
+    describe_fresh_counts,
+    describe_fresh_fact,
+    describe_track_counts,
+    describe_track_fact,
+)
+from rollout.reports.text.formatting import format_zoned_time
 from rollout.reports.text.source_text import describe_outcome_sources, describe_sources
 from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
 from rollout.services.cells.cells import load_cell
@@ -60,6 +68,7 @@ from rollout.services.proposals.approval_permissions import (
     describe_missing_approvers,
     load_eligible_approvers,
 )
+from rollout.services.proposals.counter_evidence import load_counter_evidence
 from rollout.services.proposals.eligible_approvers import find_proposal_sites, format_needs
 from rollout.services.proposals.proposal_details import Proposal, load_proposal
 from rollout.services.proposals.proposal_evidence import (
@@ -227,6 +236,7 @@ def _render_proposal(
         "timeline": _load_timeline(visitor, state, details),
         "stored_readings": details.readings,
         **_build_evidence_context(state, details, evidence),
+        **_build_counter_context(visitor, rollout, state, details),
         **_build_history_context(visitor, rollout, state, details),
     }
     return render_page(request, visitor, "proposal", status, **{**base_context, **context})
@@ -272,6 +282,44 @@ def _build_evidence_context(
         "requirements": ()
         if evidence.minimum_progress is None
         else build_requirement_rows(evidence.minimum_progress),
+    }
+
+
+def _build_counter_context(
+    visitor: Visitor, rollout: str, state: RolloutState, details: Proposal
+) -> dict[str, Any]:
+    """Return what speaks against a proposal, in lines, and the charter."""
+    against = load_counter_evidence(visitor.service, visitor.caller, rollout, details, visitor.at)
+    zone = state.policy.get_timezone(details.site)
+
+    def format_time(at: datetime) -> str:
+        return format_zoned_time(at, zone, visitor.at)
+
+    def name_cell(cell: Cell | None) -> str:
+        may_read = cell is not None and visitor.caller.has_permission(
+            Permission.READ, rollout, cell.site
+        )
+        return f"in {cell}" if may_read else "at another site"
+
+    facts = [fact for record in against.records for fact in record.facts if fact.speaks_against]
+    charter = state.policy.charter
+    return {
+        "track_records": against.records,
+        "track_lines": [describe_track_fact(fact, format_time, name_cell) for fact in facts],
+        "count_lines": [
+            f"{record.version}: {text}"
+            for record in against.records
+            if (text := describe_track_counts(record))
+        ],
+        "fresh_counts": against.fresh
+        and against.fresh.fresh.closed
+        and describe_fresh_counts(against.fresh.fresh),
+        "fresh_lines": [describe_fresh_fact(fact) for fact in against.fresh_facts],
+        "charter": (
+            ("Who is affected", ", ".join(charter.affected)),
+            ("Worst case", charter.worst_case),
+            ("If it works very well", charter.if_it_works_very_well),
+        ),
     }
 
 

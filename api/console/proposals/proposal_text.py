@@ -8,7 +8,7 @@ from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import ALWAYS_WINDOW, SHADOW, Cell
 from rollout.core.policy.confidence_floors import describe_floor_cases, format_floor
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.stages import Stage
+from rollout.core.policy.stages import SHARED_STAGE, Stage
 from rollout.core.scope.floor_grants import format_decided_floor
 from rollout.core.scope.scope import find_acting_version
 from rollout.reports.text.familiar_text import describe_familiar_cases, describe_unfamiliar_share
@@ -239,6 +239,8 @@ def _describe_stage(policy: Policy, stage: Stage, version: str) -> str:
     if stage.model_decides:
         audits = f"{(stage.audit or 0) * 100:g} % of its decisions"
         audit_text = f"humans check {audits} afterwards (audits)"
+        if stage.share is not None:
+            return f"{version} decides {SHARED_STAGE.format(stage.share * 100)}; {audit_text}."
         return f"{version} decides by itself; {audit_text}." + (
             f" {blind_text}." if stage.blind else ""
         )

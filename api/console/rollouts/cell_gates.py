@@ -95,7 +95,8 @@ def _describe_met_gate(context: CellContext, proposal: ProposalState, *, is_met:
 def _describe_approved(context: CellContext, proposal: ProposalState) -> Iterator[CellSentence]:
     subject = "Approved" if proposal.kind == "widening" else f"The {proposal.kind} is approved"
     holds = {hold.kind: hold for hold in _list_holds(context, proposal)}
-    if hold := holds.get("stop") or holds.get("alarm"):
+    waits = ("stop", "alarm", "facts", "harm", "fresh")
+    if hold := next((holds[kind] for kind in waits if kind in holds), None):
         text = format_sentence("{}. It waits for the {}.", subject, describe_hold(hold, str))
         yield CellSentence("approved", text, f"Held: {hold.kind}")
     elif freeze := holds.get("freeze"):
@@ -127,7 +128,8 @@ def _describe_freeze(context: CellContext, subject: str, freeze: ProposalHold) -
 
 
 def _list_holds(context: CellContext, proposal: ProposalState) -> tuple[ProposalHold, ...]:
-    return list_proposal_holds(context.scope, context.policy, proposal, context.at)
+    holds = list_proposal_holds(context.scope, context.policy, proposal, context.at)
+    return holds or (ProposalHold("fresh", ""),) * proposal.is_held
 
 
 def describe_wave(context: CellContext) -> Markup:

@@ -6,6 +6,8 @@ from datetime import timedelta
 from rollout.core.policy.outcomes import DECIDES, PROPOSES
 
 LOWEST_SHARE, HIGHEST_SHARE = 0.02, 0.98  # of the model's arm; beyond, one arm says too little
+SHARED_STAGE = "{:g} % of cases, drawn at random; humans the rest"
+"""What a version decides at a stage with a share, in percent."""
 
 
 @dataclass(frozen=True, slots=True)

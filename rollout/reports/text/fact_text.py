@@ -1,6 +1,14 @@
 """Sentences about what speaks against a proposal: the only ones there are."""
 
+from collections.abc import Callable
+from datetime import datetime
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.fresh_evidence import ALARM, NEWEST, FreshFact
+from rollout.core.scope.events import HARM_FACT, UNAUTHORIZED
+from rollout.core.scope.track_record import SUSPENSION_FACT, TrackFact, TrackRecord
+from rollout.reports.text.formatting import format_quantity
 
 
 def describe_fresh_fact(fact: FreshFact) -> str:
@@ -15,3 +23,32 @@ def describe_fresh_fact(fact: FreshFact) -> str:
         return f"of the newest {fact.units} answers {fact.agreed} agree, for {fact.subject}"
     counts = f"{fact.agreed} of {fact.units}" if fact.units else "the costs"
     return f"with answers that don't count yet, {counts} speak against {fact.subject}"
+
+
+def describe_track_fact(
+    fact: TrackFact, format_time: Callable[[datetime], str], name_cell: Callable[[Cell | None], str]
+) -> str:
+    """Say what spoke against a version."""
+    what = f"a harm came while {fact.version} acted"
+    if fact.kind != HARM_FACT:
+        what = f"{fact.version} was narrowed for quality"
+    read = "" if fact.acknowledged_at else ", not acknowledged"
+    return f"{what} {name_cell(fact.cell)}, {format_time(fact.at)} ({fact.incident}{read})"
+
+
+def describe_track_counts(record: TrackRecord) -> str:
+    """Say what else a version's record holds, "" if it holds nothing else."""
+    unauthorized, suspended = map(len, map(record.list_facts, (UNAUTHORIZED, SUSPENSION_FACT)))
+    parts = [
+        format_quantity(unauthorized, "action") + " without authorization at this site",
+        format_quantity(suspended, "suspension"),
+        f"{record.values_mistaken} of {record.values_met} attribute values mistaken",
+    ]
+    counts = (unauthorized, suspended, record.values_met)
+    return ", ".join(part for part, count in zip(parts, counts, strict=True) if count)
+
+
+def describe_fresh_counts(counts: EvidenceCounts) -> str:
+    """Say how many answers are stored and don't count yet."""
+    lost = f", {counts.missing} can no longer count" if counts.missing else ""
+    return f"{format_quantity(counts.decided, 'answer')} inside the grace count later{lost}"

@@ -58,6 +58,7 @@ def describe_hold(hold: ProposalHold, format_time: Callable[[datetime], str]) ->
         "observing": "end of observing: this policy grants nothing",
         "facts": f"an approver who wants it in spite of {hold.reason}",
         "harm": f"an operator who acknowledges {hold.reason}, which reports a harm",
+        "fresh": "answers that don't count yet to stop speaking against it",
         "stop": "resume of the stop that holds the cell",
         "freeze": f"end of the freeze ({hold.reason})",
         "alarm": "end of a guard's alarm there",

@@ -4,6 +4,7 @@ It is cached, so that a read costs only what is new since the last one.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from threading import Lock
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -13,6 +14,7 @@ import numpy as np
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.cell_evidence import VersionEvidence
+from rollout.core.policy.fresh_evidence import FreshEvidence
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard
 from rollout.core.scope.attempts import foresee_attempt
@@ -20,6 +22,7 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.scope import CellState
 from rollout.services.engine.evidence_snapshots import restore_evidence
+from rollout.services.engine.fresh_units import FreshUnitReader
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.counted_outcomes import CountedOutcomes
@@ -32,9 +35,11 @@ from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.episode_series import EMPTY_VOTES, SiteVotes
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.first_values import NewCellValue
+from rollout.tally.fresh_evidence import read_fresh_evidence
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.outcome_units import OutcomeUnits
 from rollout.tally.silence_series import NO_SIGNS, SiteSigns
+from rollout.tally.slots import find_slot_before
 from rollout.tally.stored_units import StoredUnits
 from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.unit_buffer import UnitBuffer
@@ -100,6 +105,11 @@ class EvidenceReader:
         self._units: UnitBuffer | None = None
         self._outcomes = OutcomeBuffer()
         self._revision, self._hash, self.last_slot = 0, "", -1
+
+    @property
+    def history(self) -> RolloutHistory:
+        """Return the policies and stages up to what was read last."""
+        return self._history
 
     def load_views(
         self, database: Database, state: RolloutState, cells: Iterable[Cell]
@@ -262,3 +272,14 @@ def load_cell_evidence(
             stage: span.count_at(last_slot) for stage, span in evidence_view.grant_windows.items()
         },
     )
+
+
+def load_fresh_evidence(
+    database: Database, state: RolloutState, cell: Cell, version: str, at: datetime
+) -> FreshEvidence:
+    """Return a version's evidence in a cell with answers that are stored and don't count yet."""
+    reader = _get_reader(database, state)
+    view = reader.load_views(database, state, (cell,))[cell, version]
+    slot = find_slot_before(at, state.policy.tick)
+    units = FreshUnitReader(database.begin_read, state, reader.history, slot)
+    return read_fresh_evidence(view, slot, units.read_units((cell, version)))

@@ -11,7 +11,7 @@ from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.confidence_floors import describe_floor_cases
 from rollout.core.policy.evidence_sources import FrozenOutcomeSource, FrozenSource
 from rollout.core.policy.risk_shares import describe_attempt
-from rollout.core.policy.stages import Stage
+from rollout.core.policy.stages import SHARED_STAGE, Stage
 from rollout.core.scope.commands import ApproveProposal
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
@@ -377,7 +377,7 @@ def describe_effect(state: RolloutState, proposal_raised: ProposalRaised, at: da
         f"{proposal_raised.version} {_get_effect_verb(proposal_raised.kind)}"
         f" {proposal_raised.to_stage} {location}{_name_floor(proposal_raised)} until {until}"
     )
-    return f"{summary}: {_describe_decider(stage)}"
+    return f"{summary}: {_describe_decider(stage, proposal_raised.version)}"
 
 
 def _name_floor(proposal_raised: ProposalRaised) -> str:
@@ -391,8 +391,11 @@ def _get_effect_verb(kind: str) -> str:
     )
 
 
-def _describe_decider(stage: Stage) -> str:
+def _describe_decider(stage: Stage, version: str) -> str:
     blind_text = f"; humans decide {stage.blind * 100:g} % blind" if stage.blind else ""
+    if stage.share is not None:
+        audits = f"; humans check {(stage.audit or 0) * 100:g} % of its decisions"
+        return f"{version} decides {SHARED_STAGE.format(stage.share * 100)}{audits}"
     if stage.model_decides:
         audit = f"{(stage.audit or 0) * 100:g} % of its decisions"
         return f"the model decides, {audit} are audited{blind_text}"

@@ -76,7 +76,7 @@ class ProposalWait:
     """A reason why an approved proposal is not applied yet.
 
     Attributes:
-        reason: tick, observing, stop, freeze, start, alarm, wave or settling.
+        reason: tick, observing, facts, harm, fresh, stop, freeze, alarm, wave or settling.
         text: what it waits for, in words.
         until: when the reason ends if nothing changes; None if that is not known. The first tick
             from then on applies the proposal.
@@ -116,6 +116,8 @@ def list_holds_or_tick(
     """Return all that holds a proposal back, or the next tick if nothing does."""
     scope_at = at if state.scope.at is None else max(at, state.scope.at)
     holds = list_proposal_holds(state.scope, state.policy, proposal, scope_at)
+    if proposal.is_held and not holds:
+        holds = (ProposalHold("fresh", ""),)
     tick = state.policy.tick
     next_tick = to_instant(find_slot_after(at + timedelta(microseconds=1), tick), tick)
     return holds or (ProposalHold(TICK, "", next_tick),)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from api.console.proposals.effective_time import describe_effect
-from rollout.core.scope.commands import Actor
+from rollout.core.policy.cell_evidence import GuardReading
+from rollout.core.scope.commands import AcknowledgeIncident, Actor
 from rollout.core.scope.events import Approved
 from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.stop_targets import StopTarget
@@ -14,6 +15,7 @@ from rollout.formats.policy.reader import parse_policy
 from rollout.reports.text.value_text import OPENING_NOTE
 from rollout.services.access import users
 from rollout.services.access.users import AccountUpdate, load_local_caller
+from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.policies import policies
@@ -400,6 +402,36 @@ def test_a_stop_that_holds_the_cell_holds_an_approved_widening_back(browser, ser
     assert "All approvals are given. It waits for the resume of the stop" in page
     assert not re.search(r"if approved now|until about", page)
     assert "It was approved and applied" in browser.page(P2)
+
+
+def test_narrowing_elsewhere_voids_it_and_stands_first_when_it_is_raised_again(browser, service):
+    database = service.database
+    widened(database, NOON)
+    tick(database, NOON + DAY, cells=(LAKE,))
+    (lake,) = [p for p in scope_of(database).proposals.values() if p.cell == LAKE]
+    browser.as_("ana")
+    page = browser.page(f"{LIST}/{lake.id}")
+    assert "No guard on quality narrowed v1 in any cell, and no harm" in page
+    alarmed = (GuardReading(is_alarm=True, value="9", records=9),)
+    guard = load_policy(database).list_guards(CREEK)[0]
+    of = replace(MET, guards=dict(zip((guard.id,), alarmed, strict=True)))
+    tick(database, NOON + DAY + TICK, of=of, others={(LAKE, "v1"): MET})
+    assert "I-1 spoke against v1 after it was raised" in browser.page(f"{LIST}/{lake.id}")
+    by = Actor("bo")
+    read = AcknowledgeIncident(at=NOON + DAY + TICK, by=by, incident="I-1")
+    execute_command(database, "bears", lambda _: read)
+    tick(database, NOON + DAY + 2 * TICK, cells=(LAKE,))
+    (again,) = [p for p in scope_of(database).proposals.values() if p.cell == LAKE]
+    page = browser.page(f"{LIST}/{again.id}")
+    against, evidence = page.index("What speaks against it"), page.index('id="why"')
+    fact = page.index("v1 was narrowed for quality in creek")
+    assert page.index("<h1>") < against < fact < page.index('id="what"') < evidence
+    assert "not acknowledged" not in page
+
+
+def load_policy(database):
+    with database.begin_read() as transaction:
+        return load_rollout_state(transaction, "bears").policy
 
 
 def has_no_form(page):

@@ -1,0 +1,68 @@
+"""What speaks against a proposal, as values: track records, and answers that don't count yet."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.fresh_evidence import FreshEvidence, FreshFact
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.proposal_holds import FRESH_KINDS, list_proposal_facts
+from rollout.core.scope.scope import RECORD_SPAN
+from rollout.core.scope.track_record import TrackRecord, build_track_record
+from rollout.services.engine.evidence_reader import load_events, load_fresh_evidence
+from rollout.services.engine.service import Service
+from rollout.services.proposals.proposal_details import Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class CounterEvidence:
+    """What an approver must know beside the evidence.
+
+    Attributes:
+        records: of the version, and then of the one that acts where it would; of a resume those of
+            all versions that act in the cells.
+        fresh: evidence with answers that don't count yet; None where they hold nothing.
+        fresh_facts: what of them holds the proposal now.
+    """
+
+    records: tuple[TrackRecord, ...] = ()
+    fresh: FreshEvidence | None = None
+    fresh_facts: tuple[FreshFact, ...] = ()
+
+
+def load_counter_evidence(
+    service: Service, caller: Caller, rollout_name: str, proposal: Proposal, at: datetime
+) -> CounterEvidence:
+    """Return what speaks against a proposal, up to its end.
+
+    Raises:
+        NotAllowedError: the caller may not read its site.
+    """
+    sites = (proposal.site,) if proposal.site else ()
+    require_permission(caller, Permission.READ, rollout_name, sites)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    scope, cell = state.scope, Cell(proposal.site, proposal.window)
+    stop = scope.stops.get(proposal.about)
+    cells = [cell] if proposal.site else sorted(stop.cells) if stop else []
+    holders = [holder for c in cells if (holder := scope.get_holder(c)) is not None]
+    versions = dict.fromkeys([proposal.version] * bool(proposal.version) + holders)
+    until = proposal.closed_at or max(at, scope.at or at)
+    events = load_events(service.database, state) if versions else ()
+    records = tuple(
+        build_track_record(
+            version,
+            events,
+            [s for (_, v), met in scope.cell_values.items() if v == version
+             for s in met.statuses.values()],
+            site=proposal.site,
+            since=proposal.raised_at - RECORD_SPAN,
+            until=until,
+        )
+        for version in versions
+    )  # fmt: skip
+    open_proposal = scope.proposals.get(proposal.id)
+    if open_proposal is None or proposal.kind not in FRESH_KINDS:
+        return CounterEvidence(records)
+    fresh = load_fresh_evidence(service.database, state, cell, proposal.version, at)
+    facts = list_proposal_facts(state.policy, open_proposal, fresh)
+    return CounterEvidence(records, fresh, facts)
