@@ -51,7 +51,7 @@ def test_an_import_with_such_names_stores_the_other_rows(database, url, tmp_path
             f"a,v1,bear,{at}",
             f"b,{name},bear,{at}",
         ],
-        "decisions": ["case_key,reviewer,alarm,at", f"a,ana,bear,{at}", f"b,{name},bear,{at}"],
+        "decisions": ["case_key,reviewer,alarm,at", f"a,ana,bear,{at}", f"b,r{name},bear,{at}"],
         "cases": ["case_key,site,occurred_at", f"a,creek,{at}", f"b,creek,{at}"],
     }
     options = []

@@ -14,7 +14,7 @@ import pytest
 
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import read_gate, read_renewal
-from rollout.core.policy.measures import DETECTOR_MEASURES, MISSING, TESTED_MEASURES
+from rollout.core.policy.measures import DETECTOR_MEASURES, MISSING, SILENT, TESTED_MEASURES
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.replay.engine import ReplayResult
 from rollout.tally.slots import find_slot_after, find_slot_before
@@ -83,7 +83,7 @@ def since(sight, at):
 def recount(rows, sight):
     """Count rows as a gate does."""
     whole = [row for row in rows if row["lever"] == sight.policy.whole_unit_lever]
-    judged = [row for row in whole if row["decided"] != MISSING]
+    judged = [r for r in whole if r["decided"] != MISSING and r["predicted"] not in SILENT]
     return EvidenceCounts(
         closed=len(whole),
         missing=len(whole) - len(judged),
@@ -101,7 +101,7 @@ def count_taken(condition, rows, policy):
     if condition.measure == "recall":
         rows = [row for row in rows if row["decided"] == condition.label]
     if condition.measure == "precision":
-        rows = [row for row in rows if row["predicted"] == condition.label]
+        rows = [row for row in rows if row["predicted"] in SILENT | {condition.label}]
     agreed = sum(row["predicted"] == row["decided"] != MISSING for row in rows)
     return (agreed, len(rows) - agreed)
 

@@ -66,13 +66,10 @@ def bears(database):
 
 
 def keep(database, key, at, *, model="none", person="none", received=None, reviewer="ana"):
-    send(
-        database,
-        Case(key=key, site="creek", occurred_at=at, window="day"),
-        prediction(key, at, model),
-        verdict(key, at + MINUTE, person, reviewer),
-        received=received or at + HOUR,
-    )
+    asked = Case(key=key, site="creek", occurred_at=at, window="day"), prediction(key, at, model)
+    send(database, *asked, received=received or at)
+    decided = verdict(key, at + MINUTE, person, reviewer)
+    send(database, decided, received=received or at + HOUR)
 
 
 def prediction(key, at, model="none"):
