@@ -201,7 +201,7 @@ def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:
     if evidence.undecided_units > policy.evidence.missing_at_most * evidence.closed_units:
         limit = f"{policy.evidence.missing_at_most * 100:g} %"
         text = format_sentence(
-            "{} of {} cases have no decision ({}, at most {}). This needs reviewers, not time.",
+            "{} of {} cases are missing ({}, at most {}): undecided, or not known before.",
             format_count(evidence.undecided_units), format_count(evidence.closed_units),
             format_estimate("missing", evidence.undecided_units / evidence.closed_units), limit,
         )  # fmt: skip

@@ -252,7 +252,7 @@ def list_unmet_requirements(
         share = f"{counts.missing} of {counts.closed}"
         unmet_requirements = (
             *unmet_requirements,
-            f"{share} units have no decision, allowed are {missing_at_most * 100:g} %",
+            f"{share} units are missing, allowed are {missing_at_most * 100:g} %",
         )
     return unmet_requirements
 

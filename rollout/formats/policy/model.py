@@ -186,7 +186,9 @@ class EvidenceShape(PolicySection):
         "24h", description="Wait for a human decision; without one the unit disagrees."
     )
     missing_at_most: kinds.Share = key(
-        "5%", description="A larger share of units without a decision holds gates."
+        "5%",
+        description="A larger share of missing units holds gates: undecided, received late, or not"
+        " predicted before the decision.",
     )
     releases: kinds.Ordinal | None = key(
         None,

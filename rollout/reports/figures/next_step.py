@@ -30,7 +30,7 @@ OFF_COURSE_CHANCE = 0.5  # above this chance to be below the threshold, no forec
 NOTED_MISSING_SHARE = 0.05  # from here on the text says how missing decisions count
 COUNTING_MISSING = frozenset({"agreement", "precision"})  # a missing decision is a failure there
 NO_COUNTED_DECISION = "no decision counts as evidence yet"
-MISSING = re.compile(r"(units have no decision), allowed are (.+)")
+MISSING = re.compile(r"(units are missing), allowed are (.+)")
 WAVE = re.compile(r"wave (\d+): (\d+ of \d+) cells hold (\S+) long enough")
 MINIMUM = re.compile(r"(\d+) of (\d+) (decided units|reviewers|days)")
 
@@ -145,7 +145,7 @@ def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
     counts, reasons = progress.counts, progress.missing_reasons
     if counts.closed and not counts.decided:  # shares of nothing would read as 0 %
         yield NO_COUNTED_DECISION
-        yield describe_uncounted(reasons or {"units without a decision": counts.missing})
+        yield describe_uncounted(reasons or {"missing units": counts.missing})
         return
     yield from _describe_minimums(gate, progress)
     yield from (describe_requirement(s) for s in gate.missing if not MINIMUM.fullmatch(s))
@@ -155,7 +155,7 @@ def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
     unmet = [condition for condition in gate.conditions if not condition.met]
     yield from (_describe_missing_evidence(condition, progress) for condition in unmet)
     if is_noted and any(condition.measure in COUNTING_MISSING for condition in unmet):
-        yield "units without a counted decision count as disagreements"
+        yield "missing units count as disagreements"
 
 
 def describe_requirement(stored_text: str) -> str:
@@ -163,8 +163,8 @@ def describe_requirement(stored_text: str) -> str:
 
     >>> describe_requirement("0 of 1 reviewers"), describe_requirement("120 of 3000 decided units")
     ('0 of 1 reviewer', '120 of 3,000 decided units')
-    >>> describe_requirement("533 of 925 units have no decision, allowed are 5 %")
-    '533 of 925 units have no decision (at most 5 % allowed)'
+    >>> describe_requirement("533 of 925 units are missing, allowed are 5 %")
+    '533 of 925 units are missing (at most 5 % allowed)'
     """
     text = add_separators(MISSING.sub(r"\1 (at most \2 allowed)", stored_text))
     return text.removesuffix("s") if " of 1 " in text else text

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.policy.measures import WHOLE_UNIT
+from rollout.core.policy.measures import AFTER_DECISION, LATE_CASE, SILENT_REASONS, WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.audit_cost import Hindsight
 from rollout.reports.figures.evidence_facts import EvidenceFacts
@@ -68,6 +68,14 @@ REMEDIES = {  # what to do if most decisions are not evidence for a reason
     EXPOSURE_UNKNOWN: "If the reviewers had not seen the model's answer, write `outside: blind`"
     " under `evidence:` in the policy, or give the decisions a column `exposure`.",
     LATE: "If late decisions are usual, write a longer `grace` under `evidence:` in the policy.",
+    SILENT_REASONS[AFTER_DECISION]: (
+        "Who sends after the decision may know the answer. If the sender doesn't see what humans"
+        " decide (a device that sends at night, a batch, services that race), vouch for it under"
+        " `evidence:` in the policy, with the longest delay that is usual:"
+        " `sources: {vouched: [{account: NAME, within: 50h}]}`."
+    ),
+    SILENT_REASONS[LATE_CASE]: "If cases are usually received so late, write a longer `grace` under"
+    " `evidence:` in the policy.",
 }
 
 

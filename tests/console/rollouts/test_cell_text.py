@@ -234,8 +234,8 @@ def test_early_and_right_so_far_is_no_bad_course():
 def test_missing_verdicts_ask_for_reviewers():
     tag, (line,) = says(RolloutDriver(), evidence(closed_units=120, undecided_units=12))
     assert tag == "Held: missing decisions"
-    assert "12 of 120 cases have no decision (10.0" in line
-    assert line.endswith("This needs reviewers, not time.")
+    assert "12 of 120 cases are missing (10.0" in line
+    assert line.endswith("undecided, or not known before.")
 
 
 def test_a_stopped_cell_says_who_why_and_what_a_resume_takes():

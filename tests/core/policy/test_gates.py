@@ -123,7 +123,7 @@ def test_more_than_the_permitted_share_of_missing_verdicts_holds_the_gate(missin
     least = replace(TO_SUPERVISED, minimum=Minimum(units=1))
     found = list_unmet_requirements(least, seen, seen, 0.05)
     assert len(found) == lacks
-    assert all("of 100 units have no decision, allowed are 5 %" in text for text in found)
+    assert all("of 100 units are missing, allowed are 5 %" in text for text in found)
 
 
 def test_without_any_unit_nothing_is_missing_and_nothing_is_met():

@@ -86,7 +86,7 @@ def progress(*conditions, closed, missing=0, lacks=(), **more):
 
 def test_cells_without_a_counted_decision_show_reasons_and_never_a_share(says):
     reasons = {"reviewer unsure": 3, "exposure unknown": 9617}
-    lacks = ("0 of 100 decided units", "9620 of 9620 units have no decision, allowed are 5 %")
+    lacks = ("0 of 100 decided units", "9620 of 9620 units are missing, allowed are 5 %")
     text = says(
         BEGUN,
         progress=progress(
@@ -98,7 +98,7 @@ def test_cells_without_a_counted_decision_show_reasons_and_never_a_share(says):
         " not counted: exposure unknown (9,617), reviewer unsure (3)"
     )
     live = says(BEGUN, progress=progress(share(n=9620), closed=9620, missing=9620, lacks=lacks))
-    assert live.endswith("not counted: units without a decision (9,620)")
+    assert live.endswith("not counted: missing units (9,620)")
 
 
 def test_a_forecast_is_rounded_and_in_days_at_the_present_rate(says):
@@ -130,7 +130,7 @@ def test_without_a_rate_no_date_is_given(says):
 
 
 def test_minimums_of_a_later_span_than_the_shares_say_so(says):
-    lacks = ("0 of 1000 decided units", "0 of 7 days", "70 of 1000 units have no decision, x")
+    lacks = ("0 of 1000 decided units", "0 of 7 days", "70 of 1000 units are missing, x")
     condition = share(agreed=10, n=1000, probability_below=0.9)
     text = says(
         BEGUN,
@@ -140,9 +140,9 @@ def test_minimums_of_a_later_span_than_the_shares_say_so(says):
     )
     assert text == (
         "supervised: needs 1,000 decided units at this stage, 0 so far (100 days at the present"
-        " rate); needs 7 days at this stage, 0 so far; 70 of 1,000 units have no decision, x;"
-        " agreement at least 80 %: 10 of 1,000 (1.0\xa0%), below the threshold; units"
-        " without a counted decision count as disagreements"
+        " rate); needs 7 days at this stage, 0 so far; 70 of 1,000 units are missing, x;"
+        " agreement at least 80 %: 10 of 1,000 (1.0\xa0%), below the threshold; missing"
+        " units count as disagreements"
     )
 
 

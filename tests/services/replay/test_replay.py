@@ -11,8 +11,10 @@ from rollout.formats.records.file_choices import FileChoices
 from rollout.formats.records.files import RecordPaths
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.replay.retirements import VersionsAtOnceError
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.pages.summary import describe_results
 from rollout.services.replay.replay import NothingToReplayError, replay_files
-from rollout.services.replay.replay_output import build_replay_command
+from rollout.services.replay.replay_output import build_replay_command, build_replay_inputs
 from rollout.services.replay.requests import ReplayRequest
 from rollout.tally import populations
 from rollout.tally.case_placement import find_first_predictions, place_cases
@@ -157,6 +159,25 @@ def test_a_name_with_a_known_content_continues_its_version(tmp_path):
     assert set(done.units["version"]) == {"v1"}
     is_excluded = done.units["excluded"].drop_nulls()
     assert is_excluded.to_list() == ["trained on"] * 9, "an end holds under all names"
+
+
+def test_predictions_that_come_after_the_decisions_open_nothing_until_their_sender_is_vouched_for(
+    tmp_path,
+):
+    said, given = rows(40)
+    sent_at = [line.split(",")[2].replace(":00:00", ":45:00") for line in said[1:]]
+    late = [f"{said[0]},predicted_at"] + [
+        f"{line},{at}" for line, at in zip(said[1:], sent_at, strict=True)
+    ]
+    order = an_order(tmp_path, late, given)
+    facts = compute_report_facts(build_replay_inputs(replay_files(order)))
+    assert {cell.stage for cell in facts.stages} == {"shadow"}
+    (told,) = [line for line in describe_results(facts) if "vouch for it" in line]
+    assert "not counted: predicted after the decision (40)" in told
+    vouched = "grace: 1h, sources: {vouched: [{account: box, within: 50m}]}"
+    order.policy.write_text(POLICY.replace("grace: 1h", vouched), encoding="utf-8")
+    events = replay_files(order).result.events
+    assert "Widened" in {type(event).__name__ for event in events}
 
 
 @pytest.mark.parametrize(
