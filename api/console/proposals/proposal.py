@@ -1,6 +1,5 @@
 """The page of one proposal, its approval and its rejection."""
 
-from datetime import datetime
 from difflib import unified_diff
 from hashlib import sha256
 from typing import Any
@@ -50,9 +49,7 @@ from rollout.reports.text.fact_text import (
     describe_fresh_counts,
     describe_fresh_fact,
     describe_track_counts,
-    describe_track_fact,
 )
-from rollout.reports.text.formatting import format_zoned_time
 from rollout.reports.text.source_text import describe_outcome_sources, describe_sources
 from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
 from rollout.services.cells.cells import load_cell
@@ -68,7 +65,7 @@ from rollout.services.proposals.approval_permissions import (
     describe_missing_approvers,
     load_eligible_approvers,
 )
-from rollout.services.proposals.counter_evidence import load_counter_evidence
+from rollout.services.proposals.counter_evidence import list_facts_against, load_counter_evidence
 from rollout.services.proposals.eligible_approvers import find_proposal_sites, format_needs
 from rollout.services.proposals.proposal_details import Proposal, load_proposal
 from rollout.services.proposals.proposal_evidence import (
@@ -290,25 +287,14 @@ def _build_counter_context(
 ) -> dict[str, Any]:
     """Return what speaks against a proposal, in lines, and the charter."""
     against = load_counter_evidence(visitor.service, visitor.caller, rollout, details, visitor.at)
-    zone = state.policy.get_timezone(details.site)
-
-    def format_time(at: datetime) -> str:
-        return format_zoned_time(at, zone, visitor.at)
-
-    def name_cell(cell: Cell | None) -> str:
-        may_read = cell is not None and visitor.caller.has_permission(
-            Permission.READ, rollout, cell.site
-        )
-        return f"in {cell}" if may_read else "at another site"
-
-    facts = [fact for record in against.records for fact in record.facts if fact.speaks_against]
+    records, zone = against.records, state.policy.get_timezone(details.site)
     charter = state.policy.charter
     return {
-        "track_records": against.records,
-        "track_lines": [describe_track_fact(fact, format_time, name_cell) for fact in facts],
+        "track_records": records,
+        "track_lines": list_facts_against(visitor.caller, rollout, records, zone, visitor.at),
         "count_lines": [
             f"{record.version}: {text}"
-            for record in against.records
+            for record in records
             if (text := describe_track_counts(record))
         ],
         "fresh_counts": against.fresh

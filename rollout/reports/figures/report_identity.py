@@ -11,6 +11,7 @@ from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.policy import Gate, Guard, Policy
+from rollout.core.policy.stages import SHARED_STAGE
 from rollout.core.scope.events import (
     PolicyApplied,
     VersionFirstUsed,
@@ -195,7 +196,8 @@ def _describe_ladder(policy: Policy) -> tuple[str, ...]:
             lines.append(f"{stage.id}: humans confirm or override; {share} are decided blind")
         else:
             share = format_percent(stage.audit, 0)
-            lines.append(f"{stage.id}: {DECIDING_TEXT}; {share} of its decisions are audited")
+            part = "" if stage.share is None else f" {SHARED_STAGE.format(stage.share * 100)}"
+            lines.append(f"{stage.id}: {DECIDING_TEXT}{part}; {share} of its decisions are audited")
     return tuple(lines)
 
 

@@ -138,7 +138,19 @@ def _build_proposal(
             load_proposal_evidence(service, user.caller, notice.rollout, proposal), state.policy
         ),
         unfamiliar="" if is_blind else _describe_unfamiliar(service, state, proposal, at),
+        against=_list_against(service, user, state, proposal, at),
     )
+
+
+def _list_against(
+    service: Service, user: NotificationUser, state: RolloutState, proposal: Proposal, at: datetime
+) -> list[str]:
+    """Return what spoke against the versions of a proposal; counts of answers are none of it."""
+    from rollout.services.proposals.counter_evidence import list_facts_against, load_track_records
+
+    records = load_track_records(service, state, proposal, at)
+    zone = user.times.timezone
+    return list_facts_against(user.caller, state.rollout.name, records, zone, at)
 
 
 def _describe_unfamiliar(

@@ -61,7 +61,7 @@ class RolloutBacklog:
     reviews: int
 
 
-def describe_proposal(
+def describe_proposal(  # noqa: PLR0913 - all that a message may say
     rollout_name: str,
     proposal: Proposal,
     kind: str,
@@ -70,10 +70,12 @@ def describe_proposal(
     is_blind: bool,
     readings: Sequence[str] = (),
     unfamiliar: str = "",
+    against: Sequence[str] = (),
 ) -> MessageText:
     """Return the message about a proposal.
 
     Args:
+        against: what speaks against its version in any cell, which comes first.
         readings: what each condition counted when the proposal was raised.
         kind: `proposal`, `half-time` or `last-day`.
         unfamiliar: a sentence about the share of unfamiliar units.
@@ -87,7 +89,17 @@ def describe_proposal(
         subject=f"{_clean(rollout_name)}: {label} {proposal.id}{'?' if label == 'Approve' else ''}",
         question=_ask_for_approval(proposal),
         evidence=" ".join(
-            filter(None, (f"Evidence: {evidence}.", _clean(unfamiliar), f"Expires {expiry}."))
+            filter(
+                None,
+                (
+                    f"Against it: {_join_first([*map(_clean, against)], 'fact')}."
+                    if against
+                    else "",
+                    f"Evidence: {evidence}.",
+                    _clean(unfamiliar),
+                    f"Expires {expiry}.",
+                ),
+            )
         ),
         path=_build_path("rollouts", rollout_name, "proposals", proposal.id),
     )

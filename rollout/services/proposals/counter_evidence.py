@@ -1,5 +1,6 @@
 """What speaks against a proposal, as values: track records, and answers that don't count yet."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,7 +10,10 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.proposal_holds import FRESH_KINDS, list_proposal_facts
 from rollout.core.scope.scope import RECORD_SPAN
 from rollout.core.scope.track_record import TrackRecord, build_track_record
+from rollout.reports.text.fact_text import describe_track_fact
+from rollout.reports.text.formatting import format_zoned_time
 from rollout.services.engine.evidence_reader import load_events, load_fresh_evidence
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.proposals.proposal_details import Proposal
 
@@ -41,14 +45,34 @@ def load_counter_evidence(
     sites = (proposal.site,) if proposal.site else ()
     require_permission(caller, Permission.READ, rollout_name, sites)
     state = service.state_cache.reload_rollout(rollout_name).state
-    scope, cell = state.scope, Cell(proposal.site, proposal.window)
+    records = load_track_records(service, state, proposal, at)
+    open_proposal = state.scope.proposals.get(proposal.id)
+    if open_proposal is None or proposal.kind not in FRESH_KINDS:
+        return CounterEvidence(records)
+    cell = Cell(proposal.site, proposal.window)
+    fresh = load_fresh_evidence(service.database, state, cell, proposal.version, at)
+    facts = list_proposal_facts(state.policy, open_proposal, fresh)
+    return CounterEvidence(records, fresh, facts)
+
+
+def load_track_records(
+    service: Service, state: RolloutState, proposal: Proposal, at: datetime
+) -> tuple[TrackRecord, ...]:
+    """Return the track records of a proposal's versions, up to its end."""
+    scope = state.scope
     stop = scope.stops.get(proposal.about)
-    cells = [cell] if proposal.site else sorted(stop.cells) if stop else []
+    cells = (
+        [Cell(proposal.site, proposal.window)]
+        if proposal.site
+        else sorted(stop.cells)
+        if stop
+        else []
+    )
     holders = [holder for c in cells if (holder := scope.get_holder(c)) is not None]
     versions = dict.fromkeys([proposal.version] * bool(proposal.version) + holders)
     until = proposal.closed_at or max(at, scope.at or at)
     events = load_events(service.database, state) if versions else ()
-    records = tuple(
+    return tuple(
         build_track_record(
             version,
             events,
@@ -60,9 +84,20 @@ def load_counter_evidence(
         )
         for version in versions
     )  # fmt: skip
-    open_proposal = scope.proposals.get(proposal.id)
-    if open_proposal is None or proposal.kind not in FRESH_KINDS:
-        return CounterEvidence(records)
-    fresh = load_fresh_evidence(service.database, state, cell, proposal.version, at)
-    facts = list_proposal_facts(state.policy, open_proposal, fresh)
-    return CounterEvidence(records, fresh, facts)
+
+
+def list_facts_against(
+    caller: Caller, rollout_name: str, records: Iterable[TrackRecord], timezone: str, at: datetime
+) -> list[str]:
+    """Say what spoke against versions; sites that the caller may not read aren't named."""
+
+    def name_cell(cell: Cell | None) -> str:
+        site = "" if cell is None else cell.site
+        may_read = bool(site) and caller.has_permission(Permission.READ, rollout_name, site)
+        return f"in {cell}" if may_read else "at another site"
+
+    def format_time(instant: datetime) -> str:
+        return format_zoned_time(instant, timezone, at)
+
+    facts = (fact for record in records for fact in record.facts if fact.speaks_against)
+    return [describe_track_fact(fact, format_time, name_cell) for fact in facts]

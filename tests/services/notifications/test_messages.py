@@ -104,6 +104,15 @@ def test_reviews_digests_and_codes(snapshot):
     assert "\n=====\n".join(map(read, texts)) == snapshot
 
 
+def test_what_speaks_against_a_version_comes_before_its_evidence():
+    against = [f"v1 was narrowed for quality in creek, on day {day} (I-{day})" for day in range(5)]
+    text = describe_proposal(
+        "bears", build_proposal("widening"), PROPOSAL, ZONE, is_blind=True, against=against
+    )
+    assert text.evidence.startswith("Against it: v1 was narrowed for quality in creek, on day 0")
+    assert "2 more facts on the page. Evidence:" in text.evidence
+
+
 def test_a_name_or_reason_is_no_markup():
     evil = "v1`](http://evil.example)<b>\n\n# {version}"
     proposal, readings = build_proposal(version=evil), ("`x`\n# [a](b)",)
