@@ -141,3 +141,11 @@ def test_a_replay_asks_about_forms_by_the_labels_of_the_policy(tmp_path):
     assert "labels '0.0' and '0'" in text
     assert "177 agree" in run("replay", tmp_path / "policy.yaml", *files, "--same-form").output
     run("plan", tmp_path / "policy.yaml", *files, "--same-form")
+
+
+@pytest.mark.parametrize("decisions", ["decisions.csv", "decisions-with-site.csv"])
+def test_a_key_of_two_sites_is_refused_with_both(decisions):
+    done = init("05-repeated-file-names", decisions=decisions, code=2)
+    assert done.stdout == ""
+    assert "'IMG_0000.JPG' stands for cases at two sites, north and harbour" in done.stderr
+    assert "as do 120 keys in all: a key is unique in a rollout" in done.stderr

@@ -2,7 +2,8 @@
 
 The order is cases, predictions, decisions, and within a file its lines. The first value that is
 not blank is used; each later value that differs gets a note. Times differ only if their instants
-do: 10:00 in Vienna and 08:00Z can be equal.
+do: 10:00 in Vienna and 08:00Z can be equal. A key at two sites stands for two cases, so the files
+are refused: an answer of one site must never meet the other's prediction.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from rollout.formats.records.times import SiteZones
 
     Indices = npt.NDArray[np.int64]
+
+
+class RepeatedKeyError(ValueError):
+    """A key stands for cases at two sites."""
+
 
 CONFLICT_TEXT = "differs from an earlier value for this case; the first is used"
 
@@ -131,9 +137,13 @@ def gather_cases(files: Sequence[MappedRows], zones: SiteZones) -> CaseFacts:
     """Return the cases of all files.
 
     `files` are in the order of `RecordKind`; a cases file must have each key once.
+
+    Raises:
+        RepeatedKeyError: a key has two sites.
     """
     stack = _build_stack(files)
     site, episode = _collect_fact(stack, "site"), _collect_fact(stack, "episode")
+    _check_unique_keys(stack, site)
     zone_indices = zones.find_zone_indices(site.values)
     occurred, occurred_notes = _collect_time(stack, "occurred_at", zone_indices, zones.names)
     received, received_notes = _collect_time(stack, "received_at", zone_indices, zones.names)
@@ -153,7 +163,7 @@ def gather_cases(files: Sequence[MappedRows], zones: SiteZones) -> CaseFacts:
     )
     cases = share_constants(cases)
     note_frames = [
-        *(_find_contradictions(fact) for fact in (site, episode)),
+        _find_contradictions(episode),
         *(_find_varying(stack, fact) for fact in attributes),
         *(occurred_notes, received_notes, _find_timeless(stack, occurred["text"])),
     ]
@@ -166,6 +176,31 @@ def gather_cases(files: Sequence[MappedRows], zones: SiteZones) -> CaseFacts:
         has_repeats=_find_repeats(stack),
         notes=stack.build_remarks(pl.concat(note_frames)),
     )
+
+
+def _check_unique_keys(stack: _StackedRows, site: _CaseFact) -> None:
+    """Raise RepeatedKeyError if rows of one key have different sites."""
+    if site.conflicting.size:
+        keys = stack.get_texts("case_key")
+        check_unique_keys(
+            pl.DataFrame({"case_key": keys, "site": site.texts}).filter(
+                keys.is_in(keys.gather(site.conflicting).implode())
+            )
+        )
+
+
+def check_unique_keys(rows: pl.DataFrame) -> None:
+    """Raise RepeatedKeyError if a key in the columns case_key and site has two sites."""
+    sites = rows.drop_nulls().unique(maintain_order=True)
+    sites = sites.group_by("case_key", maintain_order=True).agg("site")
+    repeated = sites.filter(pl.col("site").list.len() > 1)
+    if repeated.height:
+        key, (first, second, *_) = repeated.row(0)
+        raise RepeatedKeyError(
+            f"the key {key!r} stands for cases at two sites, {first} and {second}, as do"
+            f" {repeated.height:,} keys in all: a key is unique in a rollout. Write the site into"
+            f" the key of both files, as {first}/{key}"
+        )
 
 
 def _collect_texts(files: Sequence[MappedRows], name: str) -> pl.Series:

