@@ -14,6 +14,7 @@ from rollout.cli.record_options import (
     ColumnFile,
     ColumnMappings,
     DecisionsFile,
+    Labels,
     OutcomesFile,
     PredictionsFile,
     SameForm,
@@ -53,6 +54,7 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
     same_form: SameForm = None,
+    labels: Labels = None,
     choices: ChoicesFile = None,
     out: OutputFile = None,
     every: AllCases = False,
@@ -79,6 +81,7 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
             columns,
             mapped,
             same_form=same_form,
+            labels=labels,
         )
         file_choices = read_choices(choices, files, datetime.now(UTC))
         issues = list_file_label_issues(files, file_choices)

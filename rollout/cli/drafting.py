@@ -17,6 +17,7 @@ from rollout.cli.record_options import (
     ColumnMappings,
     DecisionsWhere,
     EqualSides,
+    Labels,
     PredictionsWhere,
     SameForm,
     build_choices,
@@ -26,11 +27,13 @@ from rollout.formats.policy.draft import describe_draft_levers
 from rollout.formats.policy.scalars import read_share
 from rollout.formats.records.files import RecordPaths
 from rollout.formats.records.recognition import RecognizedFile
+from rollout.reports.figures.label_sources import describe_coverage
 from rollout.services.policies.drafting import (
     DraftRequest,
     apply_answer,
     apply_reading_option,
     draft_policy_text,
+    find_missing_labels,
     read_draft_records,
     recognize_draft_files,
 )
@@ -40,7 +43,7 @@ from rollout.services.policies.file_reports import (
     format_refusal,
     report_files,
 )
-from rollout.tally.frames import RecordKind
+from rollout.tally.frames import RecordFrames, RecordKind
 
 EXIT_TOO_MANY_REJECTED = 1
 
@@ -69,6 +72,7 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
     predictions_where: PredictionsWhere = None,
     decisions_where: DecisionsWhere = None,
     same_form: SameForm = None,
+    labels: Labels = None,
     equal_sides: EqualSides = False,
     date_format: Annotated[
         list[str] | None,
@@ -133,15 +137,20 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
             column_mappings=tuple(mapped or ()),
             readings=_build_readings(options, exposure, percent=percent),
             choices=build_choices(
-                predictions_where, decisions_where, same_form=same_form, equal_sides=equal_sides
+                predictions_where,
+                decisions_where,
+                same_form=same_form,
+                labels=labels,
+                equal_sides=equal_sides,
             ),
         )
-        request, files = _recognize(request)
-        records = read_draft_records(request, files)
+        request, files, records = _recognize(request)
         reports = report_files(files, records, timezone)
         for report in reports:
             typer.echo("\n".join(format_file_report(report)), err=True)
         _refuse_unreadable(reports, allowed)
+        if coverage_text := describe_coverage(records.labels):
+            typer.echo(coverage_text, err=True)
         readings = {kind.value: file.reading for kind, file in files.items()}
         for line in describe_draft_levers(records, readings):
             typer.echo(line, err=True)
@@ -182,13 +191,17 @@ def _split_option(text: str) -> tuple[tuple[RecordKind, ...], str]:
 
 def _recognize(
     request: DraftRequest,
-) -> tuple[DraftRequest, Mapping[RecordKind, RecognizedFile]]:
-    """Return the recognized files, and the request with the answers of a terminal."""
+) -> tuple[DraftRequest, Mapping[RecordKind, RecognizedFile], RecordFrames]:
+    """Return the files with their records, and the request with the answers of a terminal."""
     while True:
         files = recognize_draft_files(request)
         questions = [question for file in files.values() for question in file.questions]
         if not questions:
-            return request, files
+            records = read_draft_records(request, files)
+            unlabelled = find_missing_labels(request, records)
+            if unlabelled is None:
+                return request, files, records
+            questions = [unlabelled]
         for question, answer in ask_questions(questions):
             request = apply_answer(request, question, answer)
 
@@ -202,7 +215,7 @@ def _describe_next_commands(request: DraftRequest) -> str:
         "--cases": sources.cases,
     }
     parts = [part for name, path in options.items() if path for part in (name, str(path))]
-    parts += request.choices.list_form_arguments()
+    parts += request.choices.list_arguments()
     equal = " --equal-sides" if request.choices.equal_sides else ""
     return (
         "Next, with the policy in policy.yaml:\n"

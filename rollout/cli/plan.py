@@ -15,6 +15,7 @@ from rollout.cli.record_options import (
     CasesFile,
     ColumnFile,
     ColumnMappings,
+    Labels,
     PlantedFile,
     SameForm,
     build_choices,
@@ -66,6 +67,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
     same_form: SameForm = None,
+    labels: Labels = None,
     server: PlanServerUrl = None,
     next_decisions: NextDecisions = None,
     as_json: JsonFlag = False,
@@ -89,7 +91,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 columns=columns,
                 column_mappings=tuple(mapped or ()),
                 planted=planted,
-                choices=build_choices(same_form=same_form, equal_sides=True),
+                choices=build_choices(same_form=same_form, labels=labels, equal_sides=True),
             )
         elif (predictions or decisions) is not None:
             raise ValueError(

@@ -5,6 +5,7 @@ What reads the files loads frames, so a reader imports it when it is called.
 
 import getpass
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,6 +62,22 @@ SameForm = Annotated[
     bool | None,
     typer.Option(help="labels, sites and keys such as 1 and 1.0, or TRUE and true, are the same"),
 ]
+
+
+class LabelPopulation(StrEnum):
+    """Which predicted cases are in the population."""
+
+    SAMPLED = "sampled"
+    ALL = "all"
+
+
+Labels = Annotated[
+    LabelPopulation | None,
+    typer.Option(
+        help="sampled: a sample was labelled, only labelled cases count; all: cases without a"
+        " decision count against the model"
+    ),
+]
 EqualSides = Annotated[
     bool, typer.Option("--equal-sides", help="humans and model agree in all rows, and are two")
 ]
@@ -84,12 +101,18 @@ def build_choices(
     decisions_where: str | None = None,
     *,
     same_form: bool | None = None,
+    labels: LabelPopulation | None = None,
     equal_sides: bool = False,
 ) -> FileChoices:
     """Return what options say about both sides of recorded files."""
     wheres = {"--predictions-where": predictions_where, "--decisions-where": decisions_where}
     mappings = (map_rows_of(option, where) for option, where in wheres.items() if where)
-    return FileChoices(mappings=tuple(mappings), same_form=same_form, equal_sides=equal_sides)
+    return FileChoices(
+        mappings=tuple(mappings),
+        same_form=same_form,
+        labels=None if labels is None else labels.value,
+        equal_sides=equal_sides,
+    )
 
 
 def read_input_files(  # noqa: PLR0913 - one parameter for each option
@@ -102,6 +125,7 @@ def read_input_files(  # noqa: PLR0913 - one parameter for each option
     column_mappings: list[str] | None,
     *,
     same_form: bool | None,
+    labels: LabelPopulation | None,
 ) -> "RecordedFiles":
     """Read a policy and recorded files."""
     from rollout.formats.records.files import RecordPaths  # noqa: PLC0415
@@ -114,7 +138,7 @@ def read_input_files(  # noqa: PLR0913 - one parameter for each option
         sources,
         columns=columns,
         column_mappings=tuple(column_mappings or ()),
-        choices=build_choices(same_form=same_form, equal_sides=True),
+        choices=build_choices(same_form=same_form, labels=labels, equal_sides=True),
     )
     with show_progress() as report_progress:
         return read_recorded_files(request, report_progress)

@@ -18,6 +18,7 @@ from rollout.cli.record_options import (
     DecisionsFile,
     DecisionsWhere,
     EqualSides,
+    Labels,
     OutcomesFile,
     PlantedFile,
     PredictionsFile,
@@ -76,6 +77,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
     predictions_where: PredictionsWhere = None,
     decisions_where: DecisionsWhere = None,
     same_form: SameForm = None,
+    labels: Labels = None,
     equal_sides: EqualSides = False,
 ) -> None:
     """Replay recorded history: report when and where a policy would have widened and narrowed.
@@ -104,7 +106,11 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
             chosen_sources=tuple(dict.fromkeys(sources or ())),
             planted=planted,
             choices=build_choices(
-                predictions_where, decisions_where, same_form=same_form, equal_sides=equal_sides
+                predictions_where,
+                decisions_where,
+                same_form=same_form,
+                labels=labels,
+                equal_sides=equal_sides,
             ),
         )
         if out is not None:

@@ -14,6 +14,7 @@ from rollout.cli.record_options import (
     ColumnFile,
     ColumnMappings,
     DecisionsFile,
+    Labels,
     OutcomesFile,
     PredictionsFile,
     SameForm,
@@ -65,6 +66,7 @@ def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
     same_form: SameForm = None,
+    labels: Labels = None,
     choices: ChoicesFile = None,
     source: SourceNames = None,
 ) -> None:
@@ -87,6 +89,7 @@ def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
             columns,
             mapped,
             same_form=same_form,
+            labels=labels,
         )
         file_choices = read_choices(choices, files, datetime.now(UTC))
         export = export_files_for_training(files, tuple(source or HUMAN_SOURCES), file_choices)

@@ -232,6 +232,26 @@ class RowCount:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelCoverage:
+    """How many predicted cases of files have a decision.
+
+    Attributes:
+        missing: predicted cases without a row of decisions; those of rejected rows are none.
+        is_sample: whether only those with one are in the population; else the others are missing.
+    """
+
+    predicted: int
+    labelled: int
+    missing: int
+    is_sample: bool = False
+
+    @property
+    def missing_share(self) -> float:
+        """Share of the predicted cases without a row of decisions."""
+        return self.missing / self.predicted if self.predicted else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RecordFrames:
     """A history: its cases, their records, and an account of all rows.
 
@@ -246,7 +266,8 @@ class RecordFrames:
     `first_decisions` has when each case was decided first by any decision or outcome, also by a
     revision or a source that is in no other frame; files have none such.
     `planted` are the records of planted cases, which are in no other frame: what reads the other
-    frames is about the cases that occur.
+    frames is about the cases that occur. `labels` is how many predicted cases of files have a
+    decision; None for a service's records.
     """
 
     cases: pl.DataFrame
@@ -266,6 +287,7 @@ class RecordFrames:
         default_factory=lambda: pl.DataFrame(schema=PROBABILITY_SCHEMA)
     )
     planted: RecordFrames | None = None
+    labels: LabelCoverage | None = None
     earlier_outcomes: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=build_outcomes_schema(()))
     )

@@ -18,6 +18,7 @@ class FileChoices:
         unsure: texts that mean: no answer.
         mappings: rows of a side, as entries of a column map.
         same_form: whether texts that differ in form only are the same; None if nobody said it.
+        labels: `sampled` if a sample of the cases was labelled, `all` if decisions are missing.
         equal_sides: whether two sides that agree everywhere are two.
     """
 
@@ -25,6 +26,7 @@ class FileChoices:
     unsure: tuple[str, ...] = ()
     mappings: tuple[str, ...] = ()
     same_form: bool | None = None
+    labels: str | None = None
     equal_sides: bool = False
 
     def add(self, choice: Choice) -> FileChoices:
@@ -36,6 +38,8 @@ class FileChoices:
                 return replace(self, unsure=(*self.unsure, choice.value))
             case "--same-form":
                 return replace(self, same_form=choice.value == "true")
+            case "--labels":
+                return replace(self, labels=choice.value)
             case "--equal-sides":
                 return replace(self, equal_sides=True)
             case "--predictions-where" | "--decisions-where":
@@ -43,11 +47,12 @@ class FileChoices:
                 return replace(self, mappings=(*self.mappings, mapping))
         raise ValueError(f"{choice.option} is no choice about recorded files")
 
-    def list_form_arguments(self) -> list[str]:
-        """Return the options of a command that treats forms in the same way."""
-        if self.same_form is None:
-            return []
-        return ["--same-form" if self.same_form else "--no-same-form"]
+    def list_arguments(self) -> list[str]:
+        """Return the options of a command that reads forms and labels in the same way."""
+        arguments = [] if self.labels is None else ["--labels", self.labels]
+        if self.same_form is not None:
+            arguments.append("--same-form" if self.same_form else "--no-same-form")
+        return arguments
 
 
 NO_CHOICES = FileChoices()

@@ -14,6 +14,7 @@ from rollout.formats.records.questions import (
     DoubtfulLabel,
     EqualSides,
     FormPair,
+    MissingLabels,
     MixedConfidences,
     ReadingQuestion,
     RowsOfSide,
@@ -110,6 +111,15 @@ def _(question: EqualSides) -> str:
     return (
         f"{question.file}: humans and model agree in all {question.pairs:,} rows, as one side read"
         " twice does"
+    )
+
+
+@describe_question.register
+def _(question: MissingLabels) -> str:
+    return (
+        f"{question.file}: {question.without:,} of {question.predicted:,} predicted cases have no"
+        " decision; either a sample was labelled, and only labelled cases count, or decisions are"
+        " missing, and such cases count against the model"
     )
 
 

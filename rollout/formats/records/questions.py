@@ -226,3 +226,17 @@ class SameForm(ReadingQuestion):
     def choices(self) -> tuple[Choice, ...]:
         """The same, or different ones."""
         return (Choice("--same-form", "true", "yes"), Choice("--same-form", "false", "no"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingLabels(ReadingQuestion):
+    """Many of the `predicted` cases have no decision."""
+
+    title = "labels"
+    predicted: int
+    without: int
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Labels of a sample, or of all cases."""
+        return offer("--labels", "sampled", "all")

@@ -19,9 +19,14 @@ from rollout.core.records.label_cleaning import DROP, RELABEL, CleaningChoice, f
 from rollout.core.records.row_remarks import RemarkReason
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.text.formatting import format_count, format_quantity, join_words
+from rollout.reports.text.formatting import (
+    format_count,
+    format_percent,
+    format_quantity,
+    join_words,
+)
 from rollout.reports.text.source_text import CountedSource
-from rollout.tally.frames import INSTANT, VALUE_PREFIX, RecordFrames
+from rollout.tally.frames import INSTANT, VALUE_PREFIX, LabelCoverage, RecordFrames
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,10 @@ class UnsourcedDecisions:
     decisions: int
 
 
+MIN_MISSING = 0.05
+"""Share of predicted cases without a decision from which on a report says what they do."""
+
+
 @dataclass(frozen=True, slots=True)
 class DecisionSources:
     """Decisions by source, most first; () where sources are not distinguished.
@@ -39,12 +48,19 @@ class DecisionSources:
     Attributes:
         chosen: the sources that a replay counts; () for all.
         left_out: decisions of its other sources.
+        labels: how many predicted cases of recorded files have a decision.
     """
 
     counted: tuple[CountedSource, ...]
     unsourced: tuple[UnsourcedDecisions, ...]
     chosen: tuple[str, ...] = ()
     left_out: int = 0
+    labels: LabelCoverage | None = None
+
+    @property
+    def label_text(self) -> str:
+        """Return which cases without a decision count, "" for a service's records."""
+        return describe_coverage(self.labels)
 
     @property
     def choice_text(self) -> str:
@@ -57,6 +73,27 @@ class DecisionSources:
             f" {format_count(used)} of {format_quantity(used + self.left_out, 'decision')}. It says"
             " nothing about the decisions of other sources."
         )
+
+
+def describe_coverage(labels: LabelCoverage | None) -> str:
+    """Return whether labels are a sample, or what cases without a decision do; "" for few.
+
+    >>> describe_coverage(LabelCoverage(200, 200, 0))
+    ''
+    """
+    if labels is None or not (labels.is_sample or labels.missing_share > MIN_MISSING):
+        return ""
+    if labels.is_sample:
+        share = format_percent(labels.labelled / labels.predicted) if labels.predicted else "0 %"
+        return (
+            f"Labels are a sample (--labels sampled): only the {format_count(labels.labelled)} of"
+            f" {format_count(labels.predicted)} predicted cases ({share}) with a decision count."
+        )
+    return (
+        f"{format_count(labels.missing)} of"
+        f" {format_quantity(labels.predicted, 'predicted case')} have no decision and count against"
+        " the model (--labels all)."
+    )
 
 
 def compute_decision_sources(
@@ -77,6 +114,7 @@ def compute_decision_sources(
         records.rejected.filter(pl.col("reason") == RemarkReason.OTHER_SOURCE).height
         if chosen_sources
         else 0,
+        records.labels,
     )
 
 

@@ -21,7 +21,8 @@ from rollout.formats.records.column_map import (
 )
 from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.files import RecordPaths, build_records
-from rollout.formats.records.questions import Choice, ReadingQuestion
+from rollout.formats.records.labelled_cases import MAX_UNASKED, select_labelled
+from rollout.formats.records.questions import Choice, MissingLabels, ReadingQuestion
 from rollout.formats.records.recognition import (
     RecognizedFile,
     compare_read_sides,
@@ -133,7 +134,22 @@ def read_draft_records(
     rows = compare_read_sides(files, DRAFT_LEVER, request.choices).rows
     texts = {kind: file.texts for kind, file in files.items() if file.texts is not None}
     zones = SiteZones({}, request.timezone)
-    return build_records(rows, texts, levers=[DRAFT_LEVER], site_zones=zones)
+    records = build_records(rows, texts, levers=[DRAFT_LEVER], site_zones=zones)
+    return select_labelled(records, request.choices.labels)
+
+
+def find_missing_labels(request: DraftRequest, records: RecordFrames) -> MissingLabels | None:
+    """Return a question if many predicted cases have no decision, and no option says why."""
+    coverage = records.labels
+    if coverage is None or not coverage.labelled or request.choices.labels is not None:
+        return None
+    if coverage.missing_share <= MAX_UNASKED:
+        return None
+    return MissingLabels(
+        file=request.sources.predictions.name,
+        predicted=coverage.predicted,
+        without=coverage.missing,
+    )
 
 
 def draft_policy_text(

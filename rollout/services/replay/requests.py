@@ -17,6 +17,7 @@ from rollout.formats.records.column_map import (
 )
 from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.files import RecordPaths, read_records
+from rollout.formats.records.labelled_cases import select_labelled
 from rollout.replay.options import ReplayOptions
 from rollout.services.replay.file_contents import check_file_contents, split_declared_cases
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RecordKind
@@ -107,6 +108,7 @@ def read_request_records(
             lever.id for lever in policy.levers if lever.number is None and not lever.many
         ],
     )
+    records = select_labelled(records, request.choices.labels)
     records = split_declared_cases(records, request.planted)
     check_file_contents(records, request.contents, policy)
     return records

@@ -14,12 +14,13 @@ from rollout.core.policy.policy import Policy
 from rollout.formats.policy.draft import describe_draft_levers
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.files import RecordPaths
-from rollout.formats.records.question_texts import describe_question
+from rollout.formats.records.question_texts import describe_question, list_options
 from rollout.formats.records.questions import NO_LABEL, Choice, ReadingQuestion
 from rollout.formats.records.recognition import RecognizedFile
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.pages.html_report import render_html_report
 from rollout.services.policies.drafting import (
+    READING_OPTIONS,
     DraftRequest,
     apply_reading_option,
     draft_policy_text,
@@ -270,6 +271,8 @@ def _format_question(question: ReadingQuestion) -> str:
     fields = " or the ".join(option.removeprefix("--").replace("-", " ") for option in options)
     values = " or ".join(dict.fromkeys(_name_value(choice) for choice in question.choices))
     text = describe_question(question)
+    if not options.keys() <= READING_OPTIONS.keys():
+        return f"{text}; run {ADVICE} with {' or '.join(list_options(question))}"
     return f"{text}; choose the {fields} under “How the files are written”: {values}"
 
 

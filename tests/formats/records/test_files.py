@@ -90,7 +90,7 @@ def test_times_without_offset_are_in_the_zone_of_the_site(read):
 
 
 def test_every_row_read_is_accounted_for(read):
-    counts = read(PREDICTIONS + "c1,x,2027-05-03T14:05:09,v1,bear,high,e1\n").row_counts
+    counts = read(PREDICTIONS + "c1,46.10,2027-05-03T14:05:10,v1,bear,high,e1\n").row_counts
     assert list(counts) == [RecordKind.PREDICTIONS, RecordKind.DECISIONS]
     assert counts[RecordKind.PREDICTIONS].rows == 4
     assert counts[RecordKind.PREDICTIONS].used == 3
@@ -209,7 +209,8 @@ def test_the_cases_file_is_heard_first_and_contradictions_are_noted(read):
 
 
 def test_a_cases_file_needs_a_site_and_names_each_case_once(read):
-    cases = "case_key,site,occurred_at\nc1,a,\nc1,a,\nc1,a,2027-05-03T14:05:09\n,a,\nc4,,2027-05-03T14:05:09\n"
+    rows = ("c1,46.10,", "c1,46.10,", "c1,46.10,2027-05-03T14:05:09", ",a,", "c4,,2027-05-03T14:05")
+    cases = "\n".join(["case_key,site,occurred_at", *rows])
     records = read(cases=cases)
     assert records.rejected.select("line", "column", "reason").rows() == [
         (3, None, "duplicate"),
