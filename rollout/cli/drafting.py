@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ from rollout.cli.record_options import (
 from rollout.core.policy.file_readings import FileReading
 from rollout.formats.policy.draft import describe_draft_levers
 from rollout.formats.policy.scalars import read_share
+from rollout.formats.policy.time_outliers import describe_outliers
 from rollout.formats.records.files import RecordPaths
 from rollout.formats.records.recognition import RecognizedFile
 from rollout.reports.figures.label_sources import describe_coverage
@@ -77,8 +79,8 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
     date_format: Annotated[
         list[str] | None,
         typer.Option(
-            help="times: day-first, month-first, year-first, unix-seconds, unix-milliseconds, or a"
-            " pattern as %d-%b-%Y %H:%M (repeatable)"
+            help="times: day-first, month-first, year-first, basic, unix-seconds,"
+            " unix-milliseconds, or a pattern as %d-%b-%Y %H:%M (repeatable)"
         ),
     ] = None,
     delimiter: Annotated[
@@ -143,12 +145,15 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 labels=labels,
                 equal_sides=equal_sides,
             ),
+            now=datetime.now(UTC),
         )
         request, files, records = _recognize(request)
         reports = report_files(files, records, timezone)
         for report in reports:
             typer.echo("\n".join(format_file_report(report)), err=True)
         _refuse_unreadable(reports, allowed)
+        for line in describe_outliers(records, request.now):
+            typer.echo(line, err=True)
         if coverage_text := describe_coverage(records.labels):
             typer.echo(coverage_text, err=True)
         readings = {kind.value: file.reading for kind, file in files.items()}

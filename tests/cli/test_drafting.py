@@ -348,3 +348,25 @@ def test_sides_that_agree_in_every_row_are_asked_for(folder):
     done = CliRunner().invoke(app, [*replay, "--equal-sides", "--out", "replay"])
     assert done.exit_code == 0
     assert "--equal-sides" in (folder / "replay" / "report.json").read_text("utf-8")
+
+
+def test_versions_are_never_averaged(folder):
+    write_files(folder, Variant("clean"))
+    head, *rows = (folder / "predictions.csv").read_text(encoding="utf-8").splitlines()
+    newer = [row.replace(",v1,", ",v2,").replace("deer", "none") for row in rows[10:]]
+    (folder / "predictions.csv").write_text("\n".join([head, *rows[:50], *newer]), "utf-8")
+    lines = run().stdout.splitlines()
+    place = next(place for place, line in enumerate(lines) if line.startswith("  agreement: "))
+    assert "# v2, of 44 pairs of prediction and decision" in lines[place]
+    assert lines[place + 1] == "  # v1: 88.6% of 44 pairs"
+
+
+def test_scores_that_fill_neither_scale_are_asked_about(folder):
+    write_files(folder, Variant("clean"))
+    frame = pl.read_csv(folder / "predictions.csv")
+    scores = pl.Series("confidence", [1.5 + n / 15 for n in range(60)])
+    frame.with_columns(scores).write_csv(folder / "predictions.csv")
+    done = run()
+    assert done.exit_code == 2
+    assert "confidences run from 1.5 to 5.43333, which fills neither 0 to 1 nor" in done.stderr
+    assert "decide with --percent or --no-percent" in done.stderr

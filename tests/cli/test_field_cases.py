@@ -3,11 +3,15 @@
 The right values are those of ../shared/data/field-cases/README.md.
 """
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.formats.policy.reader import parse_policy
+from rollout.formats.records.files import RecordPaths
+from rollout.services.replay.requests import ReplayRequest, read_request_records
 from tests.docs.pages import ROOT
 
 CASES = ROOT.parent / "shared/data/field-cases"
@@ -149,3 +153,61 @@ def test_a_key_of_two_sites_is_refused_with_both(decisions):
     assert done.stdout == ""
     assert "'IMG_0000.JPG' stands for cases at two sites, north and harbour" in done.stderr
     assert "as do 120 keys in all: a key is unique in a rollout" in done.stderr
+
+
+def test_a_clock_that_was_reset_shapes_no_draft_and_is_named():
+    done = init("06-clock-reset")
+    text = "4 cases occurred in the future or more than five years from the others (median 2026-03"
+    assert text in done.stderr
+    assert "c0123 (1970-01-01), c0120 (2000-01-01), c0121 (2000-01-01), c0122" in done.stderr
+    policy = parse_policy(done.stdout)
+    assert policy.expect.units_per_day == pytest.approx(236 / 40 / 2, rel=0.02)
+    assert policy.evidence.grace == timedelta(hours=2)
+    assert policy.expect.agreement == pytest.approx(188 / 240, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--timezone", "Europe/Vienna"),
+        ("--timezone", "Europe/Vienna", "--date-format", "%Y%m%dT%H%M%SZ"),
+    ],
+)
+def test_the_z_of_a_basic_time_is_utc_in_every_zone(options, tmp_path):
+    done = init("10-basic-times", *options)
+    (tmp_path / "policy.yaml").write_text(done.stdout, encoding="utf-8")
+    case = CASES / "10-basic-times"
+    sources = RecordPaths(case / "predictions.csv", case / "decisions.csv")
+    policy = parse_policy(done.stdout)
+    cases = read_request_records(ReplayRequest(tmp_path / "policy.yaml", sources), policy).cases
+    times = dict(cases.select("case_key", "occurred_at").iter_rows())
+    assert times["c0000"] == datetime(2026, 3, 2, 6, tzinfo=UTC)
+    assert times["c0123"] == datetime(2026, 3, 22, 18, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("folder", "skipped"),
+    [
+        ("sep-line", ["skipped 1 line, from line 1 on: the separator"]),
+        (
+            "concatenated",
+            [
+                "skipped 1 line, from line 122 on: a repeated header",
+                "skipped 1 line, from line 243 on: totals",
+            ],
+        ),
+        ("blank-rows", ["skipped 760 lines, from line 242 on: no value"]),
+    ],
+)
+def test_lines_that_are_no_rows_are_counted_and_add_nothing(folder, skipped, tmp_path):
+    case = f"17-lines-that-are-no-rows/{folder}"
+    done = init(case)
+    assert all(line in done.stderr for line in skipped)
+    assert "predictions.csv: 240 rows read, 240 used, 0 rejected" in done.stderr
+    policy = parse_policy(done.stdout)
+    assert [site.id for site in policy.sites] == ["harbour", "north"]
+    assert sorted(policy.levers[0].labels) == ["bear", "deer", "none"]
+    (tmp_path / "policy.yaml").write_text(done.stdout, encoding="utf-8")
+    files = [f"--{kind}={CASES / case / kind}.csv" for kind in ("predictions", "decisions")]
+    assert "188 agree (78.3" in run("replay", tmp_path / "policy.yaml", *files).output

@@ -114,7 +114,9 @@ def _describe_shares(records: RecordFrames, lever: str) -> str:
     """Describe how many pairs are within other tolerances; empty without pairs."""
     column = VALUE_PREFIX + lever
     decided = records.decisions.filter(~pl.col("unsure")).select("case_key", decided=column)
-    predicted = records.predictions.select("case_key", predicted=column)
+    newest = find_newest_version(records)
+    predicted = records.predictions.filter(pl.col("version") == newest)
+    predicted = predicted.select("case_key", predicted=column)
     pairs = predicted.join(decided, on="case_key").drop_nulls()
     if pairs.is_empty():
         return ""
@@ -239,12 +241,36 @@ def _compute_shares(answers: pl.Series, labels: Sequence[str]) -> Iterator[tuple
 def _draft_agreement(records: RecordFrames, labels: Mapping[str, Sequence[str]]) -> Iterator[str]:
     names = [VALUE_PREFIX + lever for lever in records.levers]
     decided = records.decisions.filter(~pl.col("unsure")).select("case_key", *names)
-    predicted = records.predictions.select("case_key", *names)
-    pairs = predicted.join(decided, on="case_key", suffix=" decided")
-    if pairs.height:
-        agrees = pl.all_horizontal(_build_agreement(lever, labels[lever]) for lever in labels)
-        share = pairs.select(agrees.fill_null(value=False).mean()).item()
-        yield f"agreement: {share:.1%}    # of {pairs.height:,} pairs of prediction and decision"
+    agrees = pl.all_horizontal(_build_agreement(lever, labels[lever]) for lever in labels)
+    shares = {}
+    for version in records.predictions.select(pl.col("version").unique().sort()).to_series():
+        predicted = records.predictions.filter(pl.col("version") == version)
+        pairs = predicted.select("case_key", *names).join(decided, on="case_key", suffix=" decided")
+        if pairs.height:
+            share = pairs.select(agrees.fill_null(value=False).mean()).item()
+            shares[version] = (share, pairs.height)
+    newest = find_newest_version(records, shares)
+    if newest is not None:
+        share, count = shares.pop(newest)
+        name = f"{newest}, " if shares else ""
+        yield f"agreement: {share:.1%}    # {name}of {count:,} pairs of prediction and decision"
+        yield from (f"# {name}: {share:.1%} of {n:,} pairs" for name, (share, n) in shares.items())
+
+
+def find_newest_version(
+    records: RecordFrames, versions: Collection[str] | None = None
+) -> str | None:
+    """Return the version with the latest predicted case, of some or of all; None without any."""
+    times = records.cases.select("case_key", "occurred_at")
+    latest = (
+        records.predictions.join(times, on="case_key")
+        .group_by("version")
+        .agg(pl.coalesce("at", "occurred_at").max().alias("at"))
+        .sort("at", "version", nulls_last=False)
+    )
+    if versions is not None:
+        latest = latest.filter(pl.col("version").is_in(list(versions)))
+    return latest["version"][-1] if latest.height else None
 
 
 def _build_agreement(lever: str, labels: Sequence[str]) -> pl.Expr:

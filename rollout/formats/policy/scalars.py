@@ -21,6 +21,7 @@ DATE_FORMATS = (
     "day-first",
     "month-first",
     "year-first",
+    "basic",
     "unix-seconds",
     "unix-milliseconds",
 )

@@ -140,7 +140,8 @@ class ImportShape(PolicySection):
         None,
         min_length=1,
         description="Forms of times other than ISO 8601: day-first, month-first, year-first, "
-        "unix-seconds, unix-milliseconds, or a pattern as %d-%b-%Y %H:%M.",
+        "basic (20270503T140509Z), unix-seconds, unix-milliseconds, or a pattern as "
+        "%d-%b-%Y %H:%M; a Z at its end means UTC.",
     )
     percent: kinds.Flag | None = key(
         None, description="Confidence is from 0 to 100. Default: from 0 to 1."

@@ -41,6 +41,7 @@ from rollout.formats.records.rejected_rows import (
 )
 from rollout.formats.records.row_choice import choose_rows
 from rollout.formats.records.side_comparison import SharedNames, compare_sides
+from rollout.formats.records.skipped_lines import add_separator_line, cut_separator_line, skip_lines
 from rollout.formats.records.text_rows import TextRows, read_unpacked
 from rollout.formats.records.times import SiteZones
 from rollout.tally.frames import RecordFrames, RecordKind, RowCount, build_outcomes_schema
@@ -235,7 +236,12 @@ def parse_rows(
 ) -> TextRows:
     """Return the rows of a file's content, in UTF-8 if it is text."""
     if suffix in DELIMITED:
-        return read_delimited(content, file=file, separator=delimiter or DELIMITED[suffix])
+        content, separator = cut_separator_line(content)
+        rows = read_delimited(
+            content, file=file, separator=delimiter or separator or DELIMITED[suffix]
+        )
+        rows = skip_lines(rows)
+        return rows if separator is None else add_separator_line(rows)
     if suffix == "parquet":
         return read_parquet(content, file=file)
     return read_json_lines(content, progress=report_progress or _ignore_progress)

@@ -16,6 +16,7 @@ from rollout.formats.records.questions import (
     FormPair,
     MissingLabels,
     MixedConfidences,
+    OtherScale,
     ReadingQuestion,
     RowsOfSide,
     SameForm,
@@ -62,6 +63,14 @@ def _(question: CertainConfidences) -> str:
 def _(question: MixedConfidences) -> str:
     share = f"{question.above:,} of {question.total:,} confidences are above 1"
     return f"{question.file}: {share} (as {question.confidence:g}), the others from 0 to 1"
+
+
+@describe_question.register
+def _(question: OtherScale) -> str:
+    return (
+        f"{question.file}: confidences run from {question.low:g} to {question.high:g}, which fills"
+        " neither 0 to 1 nor 0 to 100; rename the column if they are scores on another scale"
+    )
 
 
 @describe_question.register

@@ -113,6 +113,14 @@ class MixedConfidences(ScaleQuestion):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtherScale(ScaleQuestion):
+    """Confidences are beyond 1 and don't fill 0 to 100."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompactTimes(ReadingQuestion):
     """Times such as `time` can be Unix seconds, or date and time in ten digits."""
 

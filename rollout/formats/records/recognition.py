@@ -32,6 +32,7 @@ from rollout.formats.records.questions import (
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.formats.records.row_choice import choose_rows
 from rollout.formats.records.side_comparison import ComparedSides, SharedNames, compare_sides
+from rollout.formats.records.skipped_lines import cut_separator_line
 from rollout.formats.records.text_formats import (
     UNSURE_WORDS,
     find_several_labels,
@@ -184,7 +185,8 @@ def _read_file(
         reading = replace(reading, encoding=options.encoding or recognize_encoding(content))
         content = convert_to_utf8(content, reading.encoding, path.name)
     if suffix in DELIMITED:
-        delimiter = options.delimiter or recognize_delimiter(content, path.name)
+        _, separator = cut_separator_line(content)
+        delimiter = options.delimiter or separator or recognize_delimiter(content, path.name)
         if isinstance(delimiter, ReadingQuestion):
             return RecognizedFile(kind, reading, (replace(delimiter, records=kind),))
         reading = replace(reading, delimiter=delimiter)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
 
@@ -15,6 +15,7 @@ from rollout.formats.records.questions import (
     DayOrder,
     DecimalQuestion,
     MixedConfidences,
+    OtherScale,
     ReadingQuestion,
     SignedConfidences,
     UnsureLabel,
@@ -33,6 +34,8 @@ _PLAIN = r"^\+?\d+(?:\.\d+)?$"
 _SIGNED = r"^\+?\d+(?:[.,]\d+)?\s*%$"
 MIN_PERCENT_SHARE = 0.9
 """Share of confidences above 1 from which they are in percent."""
+MIN_PERCENT = 50
+"""Percentages of which none is higher may be another scale, such as 1 to 5."""
 
 
 def rewrite_decimals(texts: pl.Series, decimal: str | None) -> pl.Series:
@@ -95,18 +98,28 @@ def recognize_percent(confidence: pl.Series, file: str) -> bool | ReadingQuestio
     is_signed = texts.str.contains(_SIGNED)
     if texts.len() and is_signed.all():
         return True
-    values = texts.cast(pl.Float64, strict=False).drop_nulls()
-    values = values.filter(values.is_between(0, 100))
-    above = values.filter(values > 1)
     if is_signed.any():
         return SignedConfidences(file=file, confidence=texts.filter(is_signed)[0])
+    return _recognize_scale(texts.cast(pl.Float64, strict=False).drop_nulls(), file)
+
+
+def _recognize_scale(numbers: pl.Series, file: str) -> bool | ReadingQuestion:
+    """Return whether numbers without a sign are percent, or what is open."""
+    values = numbers.filter(numbers.is_between(0, 100))
+    above = values.filter(values > 1)
     if not above.len():
         if values.len() and values.is_in([0.0, 1.0]).all():
             return CertainConfidences(file=file)
         return False
-    if above.len() >= MIN_PERCENT_SHARE * values.len():
+    if above.len() < MIN_PERCENT_SHARE * values.len():
+        return MixedConfidences(
+            file=file, above=above.len(), total=values.len(), confidence=above[0]
+        )
+    low, high = (cast("float", end) for end in (numbers.min(), numbers.max()))
+    is_filled = cast("float", values.max()) >= MIN_PERCENT
+    if is_filled and values.len() >= MIN_PERCENT_SHARE * numbers.len():
         return True
-    return MixedConfidences(file=file, above=above.len(), total=values.len(), confidence=above[0])
+    return OtherScale(file=file, low=low, high=high)
 
 
 _CLOCK = (
@@ -118,8 +131,12 @@ _NUMERIC = rf"^(?<first>\d{{1,2}}){_MARK}(?<second_part>\d{{1,2}}){_MARK}(?<year
 _PATTERNS = {
     "day-first": _NUMERIC.replace("<first>", "<day>").replace("<second_part>", "<month>"),
     "month-first": _NUMERIC.replace("<first>", "<month>").replace("<second_part>", "<day>"),
+    "basic": r"^(?<year>\d{4})(?<month>\d{2})(?<day>\d{2})[Tt](?<hour>\d{2})(?<minute>\d{2})"
+    r"(?<second>\d{2}(?:[.,]\d+)?)?(?<half>[AaPp][Mm])?(?<offset>[Zz]|[+-]\d{2}(?::?\d{2})?)?$",
     "year-first": rf"^(?<year>\d{{4}}){_MARK}(?<month>\d{{1,2}}){_MARK}(?<day>\d{{1,2}})" + _CLOCK,
 }
+_PLAIN_NAMES = ("year-first", "basic")
+"""Forms that can't be taken for another one."""
 _UNIX = {"unix-seconds": r"^\d{9,10}(?:\.\d+)?$", "unix-milliseconds": r"^\d{13}$"}
 _OFFSET = r"(?:[Zz]|UTC|GMT|\d[+-]\d{2}(?::?\d{2})?)$|^\d{9,13}(?:\.\d+)?$"
 _COMPACT = r"^\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d$"
@@ -156,6 +173,7 @@ def _rewrite(date_format: str) -> pl.Expr:
         return instant.dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
     parsed = clean.str.to_datetime(date_format, strict=False, time_unit="us")
     has_offset = "%z" in date_format or "%:z" in date_format or "%#z" in date_format
+    has_offset |= date_format.endswith("Z") and not date_format.endswith("%Z")  # UTC, no letter
     return parsed.dt.strftime("%Y-%m-%dT%H:%M:%S%.f" + ("Z" if has_offset else ""))
 
 
@@ -195,7 +213,7 @@ def recognize_date_formats(
     is_pattern = any("%" in name for name in chosen)
     formats = list(chosen) + [
         name
-        for name, pattern in {**_UNIX, "year-first": _PATTERNS["year-first"]}.items()
+        for name, pattern in {**_UNIX, **{name: _PATTERNS[name] for name in _PLAIN_NAMES}}.items()
         if name not in chosen and not is_pattern and texts.str.contains(pattern).any()
     ]
     seconds = texts.filter(texts.str.contains(_UNIX["unix-seconds"]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 NOT_UTF8 = "bytes that are not UTF-8; save the file as UTF-8"
 
 
+SKIPPED_SCHEMA = {"line": pl.Int64(), "detail": pl.String()}
+
+
 @dataclass(frozen=True, slots=True)
 class TextRows:
     """The rows of one file.
@@ -34,12 +37,14 @@ class TextRows:
         lines: the first physical line of each row of `cells`.
         unparsed: `line`, `reason` and `detail` of the malformed rows.
         others: number of rows that were not chosen.
+        skipped: `line` and `detail` of lines that are no rows, such as totals.
     """
 
     cells: pl.DataFrame
     lines: pl.Series
     unparsed: pl.DataFrame
     others: int = 0
+    skipped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SKIPPED_SCHEMA))
 
     @property
     def count(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from rollout.core.policy.file_readings import FileReading
@@ -12,6 +13,7 @@ from rollout.formats.policy.scalars import (
     read_encoding,
     read_flag,
 )
+from rollout.formats.policy.time_outliers import clear_outliers
 from rollout.formats.records.column_map import (
     DEFAULT_COLUMN_MAP,
     WHERE,
@@ -43,6 +45,7 @@ class DraftRequest:
         column_mappings: the same as flags; they override it.
         readings: what the options say about each file; the rest is recognized.
         choices: what the options say about both.
+        now: times after it are in the future; None to trust all.
     """
 
     sources: RecordPaths
@@ -52,6 +55,7 @@ class DraftRequest:
     column_mappings: tuple[str, ...] = ()
     readings: Mapping[RecordKind, FileReading] = field(default_factory=dict)
     choices: FileChoices = NO_CHOICES
+    now: datetime | None = None
 
 
 def apply_reading_option(reading: FileReading, option: str, text: str) -> FileReading:
@@ -164,6 +168,7 @@ def draft_policy_text(
     readings = {
         kind.value: _build_import(request.sources, file, columns) for kind, file in files.items()
     }
+    records = clear_outliers(records, request.now)
     return draft_policy(
         records, rollout=request.rollout, timezone=request.timezone, readings=readings
     )

@@ -98,6 +98,7 @@ def _report_file(
             for row in examples.iter_rows(named=True)
         ),
         hints=(
+            *_list_skipped(file),
             *_list_placeholders(file.kind, records),
             *_list_doubtful_labels(file),
             *_list_hints(file, records),
@@ -147,6 +148,16 @@ def _describe_encoding(encoding: str, rows: MappedRows) -> str:
     words = (column.filter(column.str.contains(r"[^\x00-\x7f]")).head(1) for column in columns)
     example = next((word[0] for word in words if word.len()), "")
     return f"{encoding.upper()} (as in {example!r})" if example else encoding.upper()
+
+
+def _list_skipped(file: RecognizedFile) -> Iterator[str]:
+    """Yield which lines are no rows, by kind with the first of each."""
+    assert file.texts is not None  # noqa: S101 - only read files have a report
+    counts = file.texts.skipped.group_by("detail", maintain_order=True).agg(
+        pl.len(), first=pl.col("line").min()
+    )
+    for detail, n, first in counts.iter_rows():
+        yield f"skipped {n:,} {'line' if n == 1 else 'lines'}, from line {first} on: {detail}"
 
 
 def _list_placeholders(kind: RecordKind, records: RecordFrames) -> Iterator[str]:
