@@ -110,3 +110,67 @@ def test_version_that_turned_bad_before_the_approval_is_not_widened():
     assert "the guard on agreement at least 85 % would trip now" in texts
     (widened,) = (event for event in events if isinstance(event, Widened))
     assert widened.at > held.at + DAY
+
+
+POLICY = """
+rollout: gap
+timezone: UTC
+levers: [{id: answer, labels: [bear, none]}]
+sites: [north]
+evidence: {unit: case, grace: 6h, outside: blind}
+gates:
+  - {to: supervised, require: [{measure: agreement, at_least: 90%}]}
+stages:
+  - {id: supervised, blind: 50%, lasts: 91d}
+"""
+START = datetime(2026, 3, 2, 6, tzinfo=UTC)
+RAISED = START + 6 * DAY
+
+
+def replay_cell(folder, predicts_at_once):
+    """Replay a case every 20 minutes, decided after 5, of which not all are predicted before."""
+    predictions = ["case_key,site,occurred_at,model_version,label,received_at"]
+    decisions = ["case_key,reviewer,label,decided_at"]
+    for number in range(800):
+        at = START + number * timedelta(minutes=20)
+        decided = at + timedelta(minutes=5)
+        decisions.append(f"c{number},ana,bear,{decided.isoformat()}")
+        label = "none" if number == 5 else "bear"
+        received = at if predicts_at_once(at) else decided + timedelta(minutes=1)
+        row = (f"c{number}", "north", at.isoformat(), "v1", label, received.isoformat())
+        predictions.append(",".join(row))
+    for name, lines in (("predictions", predictions), ("decisions", decisions)):
+        (folder / f"{name}.csv").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
+    (folder / "cases.csv").write_text(
+        "\n".join(
+            ["case_key,site,occurred_at"]
+            + [f"c{n},north,{(START + n * timedelta(minutes=20)).isoformat()}" for n in range(800)]
+        ),
+        encoding="utf-8",
+    )
+    request = ReplayRequest(
+        policy=folder / "policy.yaml",
+        sources=RecordPaths(
+            folder / "predictions.csv", folder / "decisions.csv", folder / "cases.csv"
+        ),
+        options=ReplayOptions(approval_delay=timedelta(hours=5)),  # within the grace
+    )
+    return replay_files(request).result.events
+
+
+def test_version_that_stays_good_is_widened_when_it_is_approved(tmp_path):
+    events = replay_cell(tmp_path, lambda _: True)
+    (widened,) = (event for event in events if isinstance(event, Widened))
+    assert widened.at == RAISED + timedelta(hours=5)
+
+
+def test_version_that_waits_for_answers_after_the_raising_is_not_widened(tmp_path):
+    """Cases that it has not predicted in time count against it as soon as they are decided."""
+    events = replay_cell(tmp_path, lambda at: at < RAISED)
+    (raised,) = (event for event in events if isinstance(event, ProposalRaised))
+    assert raised.at == RAISED
+    (held,) = (event for event in events if isinstance(event, ProposalHeld))
+    assert held.at == RAISED + timedelta(hours=5)
+    assert "newest" in held.kinds
+    assert "Widened" not in kinds(events)
