@@ -93,4 +93,5 @@ def test_skipping_slots_changes_no_ledger_of_many_stories():
         "SuspensionCleared",
     }
     assert kinds >= {"Narrowed", "IncidentOpened", "ProposalVoided", "ProposalExpired"}
-    assert decided < every / 4
+    # a gate that fresh answers hold back, and what they hold, is looked at in each slot
+    assert decided < every / 3
