@@ -30,7 +30,13 @@ from rollout.core.records.records import (
 from rollout.core.scope.assignment import Assignment, CaseQuestion
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import Approved, AttemptsBegan, IncidentOpened, ProposalRaised
+from rollout.core.scope.events import (
+    Approved,
+    AttemptsBegan,
+    IncidentOpened,
+    ProposalHeld,
+    ProposalRaised,
+)
 from rollout.core.scope.permits import BOUND
 from rollout.core.scope.record_events import RecordsCounted
 from rollout.features.demo.accounts import (
@@ -74,7 +80,14 @@ OPEN_PROPOSAL_AGE: Final = timedelta(days=3)
 APPROVAL_REASON: Final = "Read the evidence and the costliest divergences."
 PLANTING_REASON: Final = "The example's planted cases."
 TICKER_NAME: Final = "history"
-SAME_SCOPE: Final = (AttemptsBegan, ProposalRaised, Approved, IncidentOpened, RecordsCounted)
+SAME_SCOPE: Final = (
+    AttemptsBegan,
+    ProposalRaised,
+    ProposalHeld,
+    Approved,
+    IncidentOpened,
+    RecordsCounted,
+)
 """Events after which the same ones decide, and the same units count."""
 PAGE_SIZE: Final = PageSize(20_000, 20_000, 20_000)  # nobody can stop a history
 
