@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MIN_SHARED = 0.05
 """Share of the smaller side's keys or labels that must occur on the other side."""
+_SAMPLE = 1000
+"""Keys that are looked at first, because most files share most of them."""
 MIN_COMPARED = 10
 """Keys or answers of a side from which on it is compared."""
 PREDICTIONS, DECISIONS = RecordKind.PREDICTIONS, RecordKind.DECISIONS
@@ -114,15 +116,15 @@ def _list_texts(rows: MappedRows, column: str) -> set[str]:
 
 def _pair_keys(rows: FileRows) -> dict[str, str]:
     """Return keys without an equal one among the predictions, with one of another form."""
-    predicted = _list_keys(rows[PREDICTIONS])
+    predicted = rows[PREDICTIONS].get_texts("case_key")
     pairs: dict[str, str] = {}
     for kind, file in rows.items():
-        if kind is not PREDICTIONS:
-            keys = _list_keys(file)
+        keys = file.get_texts("case_key")
+        if kind is not PREDICTIONS and keys.len():
             unmatched = keys.filter(~keys.is_in(predicted.implode()))
             if unmatched.len():
                 free = predicted.filter(~predicted.is_in(keys.implode()))
-                pairs |= pair_forms(unmatched, free)
+                pairs |= pair_forms(unmatched.unique().drop_nulls(), free.unique().drop_nulls())
     return pairs
 
 
@@ -140,6 +142,11 @@ def _replace_texts(rows: MappedRows, replacements: Mapping[str, Mapping[str, str
 
 
 def _check_shared_keys(rows: FileRows) -> None:
+    sample = rows[DECISIONS].get_texts("case_key").drop_nulls()
+    sample = sample.gather_every(max(1, sample.len() // _SAMPLE)).unique()
+    matched = rows[PREDICTIONS].get_texts("case_key").is_in(sample.implode()).sum()
+    if matched >= 2 * MIN_SHARED * _SAMPLE:  # so many that the rest need not be looked at
+        return
     predicted = _list_keys(rows[PREDICTIONS])
     decided = _list_keys(rows[DECISIONS])
     shared = int(decided.is_in(predicted.implode()).sum())
