@@ -8,7 +8,7 @@ from datetime import datetime
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.planted_conditions import PLANTED_TERMS
-from rollout.core.policy.policy import Policy
+from rollout.core.policy.policy import DAY, Policy
 from rollout.core.scope.proposals import is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope
 from rollout.core.scope.waves import find_wave_hold
@@ -24,6 +24,7 @@ from rollout.reports.text.formatting import (
     format_rounded_count,
     format_zoned_time,
 )
+from rollout.reports.text.renewal_text import describe_renewal_errors, select_renewal_condition
 from rollout.reports.text.value_text import format_bound_value
 
 OFF_COURSE_CHANCE = 0.5  # above this chance to be below the threshold, no forecast is given
@@ -76,7 +77,8 @@ def describe_next_step(
         return f"the newer {successor} acts here; only an operator can restore {version}"
     gate = progress.gate
     if gate is None:
-        return _describe_top_stage(period, state, cell, policy, at, zone)
+        expiry = _describe_expiry(state, cell, policy, at, progress.per_day)
+        return _describe_top_stage(period, cell, policy, at, expiry)
     wave_hold = find_wave_hold(scope, policy, cell, policy.stage_ids.index(gate.to), at)
     if wave_hold is None and gate.met:
         return f"the gate to {gate.to} is met"
@@ -123,15 +125,27 @@ def _describe_proposal(proposal: ProposalState, zone: str, at: datetime) -> str:
     )
 
 
+def _describe_expiry(
+    state: CellState, cell: Cell, policy: Policy, at: datetime, per_day: float | None
+) -> str:
+    """Describe when the first grant ends, and both errors of its renewal; "" without a grant."""
+    # the period's own state is that of its start: a renewal begins no period
+    grants = [grant for grant in state.grants if grant.is_valid(at)]
+    if not grants:
+        return ""
+    grant = min(grants, key=lambda grant: grant.until)
+    until = format_zoned_time(grant.until, policy.sites_by_id[cell.site].timezone, at)
+    gate = policy.find_gate(policy.stage_ids.index(grant.stage), cell)
+    condition = None if gate is None else select_renewal_condition(gate.require)
+    audits = round((per_day or 0.0) * ((grant.until - grant.since) / DAY))
+    errors = f" ({describe_renewal_errors(condition, audits)})" if condition and audits else ""
+    return f"; the grant ends {until} unless renewed{errors}"
+
+
 def _describe_top_stage(
-    period: StatePeriod, state: CellState, cell: Cell, policy: Policy, at: datetime, zone: str
+    period: StatePeriod, cell: Cell, policy: Policy, at: datetime, expiry: str
 ) -> str:
     ceiling = policy.compute_ceiling(cell, at)
-    # the period's own state is that of its start: a renewal begins no period
-    ends = [grant.until for grant in state.grants if grant.is_valid(at)]
-    expiry = (
-        f"; the grant ends {format_zoned_time(min(ends), zone, at)} unless renewed" if ends else ""
-    )
     if period.other_stage_level:
         return "another version already acts here at the highest stage that is possible"
     if period.stage_level >= len(policy.stages):

@@ -4,13 +4,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.confidence_floors import compute_gate_risk, list_floors
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
-from rollout.core.policy.policy import Policy
+from rollout.core.policy.policy import DAY, Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.reports.text.formatting import join_words
-from rollout.services.policies.gate_forecast import EvidenceNeed, compute_evidence_need
+from rollout.reports.text.renewal_text import describe_renewal_errors, select_renewal_condition
+from rollout.services.policies.gate_forecast import (
+    EvidenceNeed,
+    compute_evidence_need,
+    multiply_rates,
+)
 from rollout.services.policies.gate_plans import (
     GateConditionPlan,
     GatePlan,
@@ -19,6 +25,8 @@ from rollout.services.policies.gate_plans import (
 )
 from rollout.services.policies.traffic import RolloutTraffic
 
+EXAMPLE_AUDITS: Final = 100
+"""Audits of a grant where traffic is unknown."""
 MONTHLY: Final = 12
 """Releases a year in the example of a policy that plans for none."""
 
@@ -67,6 +75,21 @@ def format_risk(gate_plan: GatePlan) -> str:
         f"{expected}, if all {cells:,} cells stood exactly at the threshold: {risk_text}; for at"
         f" most one in {cells:,} cells, write `risk: {100 / cells:.2g}%`"
     )
+
+
+def format_renewal(gate_plan: GatePlan, policy: Policy, traffic: RolloutTraffic) -> Iterator[str]:
+    """Yield both errors of a renewal with the audits of one grant; nothing without a share."""
+    condition = select_renewal_condition(gate_plan.gate.require)
+    if condition is None:
+        return
+    stage = policy.get_stage(policy.stage_ids.index(gate_plan.gate.to))
+    cell_traffic = traffic.get_cell_traffic(gate_plan.busiest_cell)
+    rate = cell_traffic.get_rate(condition).share
+    per_day = multiply_rates(cell_traffic.units_per_day, stage.reviewed_share, rate)
+    audits = EXAMPLE_AUDITS if per_day is None else round(per_day * (stage.lasts / DAY))
+    if audits:
+        length = format_duration(stage.lasts)
+        yield f"renewal of its grant of {length}: {describe_renewal_errors(condition, audits)}"
 
 
 def format_total_risk(gate_plans: Iterable[GatePlan]) -> Iterator[str]:

@@ -41,6 +41,7 @@ from rollout.services.policies.gate_plans import (
 from rollout.services.policies.gate_risks import (
     format_floors,
     format_releases,
+    format_renewal,
     format_risk,
     format_total_risk,
 )
@@ -214,6 +215,10 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
         for text in format_floor_plans(gate_plan, policy_plan.policy, policy_plan.traffic):
             yield f"    {text}"
         yield f"    {_format_minimum(gate_plan, policy_plan.policy)}"
+        yield from (
+            f"    {text}"
+            for text in format_renewal(gate_plan, policy_plan.policy, policy_plan.traffic)
+        )
         yield f"    {format_risk(gate_plan)}"
         for text in format_releases(gate_plan, policy_plan.policy, policy_plan.traffic):
             yield f"      {text}"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from math import ceil
 from typing import Final
 
 import numpy as np
@@ -23,8 +24,10 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Gate, Minimum, Policy
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import CellState
+from rollout.core.statistics.renewal_chances import LAST_FIFTH
 from rollout.reports.figures.report_identity import describe_promises
 from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
+from rollout.reports.text.renewal_text import describe_renewal_errors, select_renewal_condition
 from rollout.services.engine.evidence_reader import load_cell_evidence
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
@@ -196,7 +199,8 @@ def _build_proposal_evidence(
         has_turned=reading.has_turned,
         risk=reading.readings[0].risk if reading.readings else None,
         since=cell_state.attempt_since,
-        promise=_describe_promise(policy, gate, cell_state, proposal.kind),
+        promise=_describe_promise(policy, gate, cell_state, proposal.kind)
+        + _describe_renewal(gate, reading, proposal.kind),
     )
 
 
@@ -209,6 +213,22 @@ def _describe_promise(policy: Policy, gate: Gate, cell_state: CellState, kind: s
     return (
         f"{promise} This is attempt {cell_state.number} of the year; its part of that risk is"
         f" {risk:.3g} %."
+    )
+
+
+def _describe_renewal(gate: Gate, reading: GateReading, kind: str) -> str:
+    """Return both errors of a renewal with its grant's audits, after the promise; "" of others.
+
+    It is raised when the last fifth begins, so a quarter more audits are to come.
+    """
+    condition = select_renewal_condition(gate.require)
+    if kind != "renewal" or condition is None:
+        return ""
+    counts = next((sum(r.counts) for r in reading.readings if r.condition == condition), 0)
+    return (
+        f" Renewal: {describe_renewal_errors(condition, ceil(counts / LAST_FIFTH))}."
+        if counts
+        else ""
     )
 
 

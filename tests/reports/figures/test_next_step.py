@@ -50,7 +50,8 @@ def test_a_proposal_is_open_until_a_time_with_its_zone(says):
 
 def test_a_grant_ends_at_a_time_with_its_zone_and_the_first_of_two_counts(says):
     ends = (SUMMER, SOON + timedelta(days=365))
-    grants = tuple(Grant(f"stage-{n}", NOON, end, f"P-{n}", NOON) for n, end in enumerate(ends))
+    stages = zip(("supervised", "autonomous"), ends, strict=True)
+    grants = tuple(Grant(stage, NOON, end, "P-1", NOON) for stage, end in stages)
     told = says(replace(BEGUN, grants=grants), rung=2)
     assert told == "this is the highest stage; the grant ends Wed 1 Apr 13:00 CEST unless renewed"
 
