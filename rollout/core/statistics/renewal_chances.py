@@ -42,13 +42,13 @@ def compute_renewal_chance(audits: int, *, at_least: float, rate: float) -> floa
         np.arange(count + 1, dtype=np.int64), at_least=at_least, required_log_e=0.0
     )
     chances, renewed = np.array([1.0]), 0.0
-    for looked in range(1, count + 1):  # chances by disagreements, of what was not renewed so far
-        grown = np.zeros(looked + 1)
+    for audited in range(1, count + 1):  # chances by disagreements, of what was not renewed so far
+        grown = np.zeros(audited + 1)
         grown[:-1] += chances * rate
         grown[1:] += chances * (1 - rate)
-        if looked >= first:
-            failures = np.arange(looked + 1)
-            is_met = looked - failures >= least[: looked + 1]
+        if audited >= first:
+            failures = np.arange(audited + 1)
+            is_met = audited - failures >= least[: audited + 1]
             renewed += float(grown[is_met].sum())
             grown[is_met] = 0.0
         chances = grown

@@ -5,8 +5,6 @@ from math import floor
 
 from rollout.core.policy.gates import E_VALUE_MEASURES
 from rollout.core.policy.measures import Condition
-from rollout.core.policy.planted_conditions import PlantedCondition
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.renewal_chances import compute_renewal_chance
 from rollout.reports.text.formatting import format_count
 
@@ -20,8 +18,7 @@ def select_renewal_condition(conditions: Iterable[Condition]) -> Condition | Non
         (
             condition
             for condition in conditions
-            if condition.measure not in E_VALUE_MEASURES
-            and not isinstance(condition, PlantedCondition | SliceCondition)
+            if type(condition) is Condition and condition.measure not in E_VALUE_MEASURES
         ),
         None,
     )
