@@ -121,7 +121,8 @@ def _find_answered_as_drawn(
     """Return which units the stage's sampling alone assigned, by what was stored with them.
 
     A stop, a confidence floor or another stage at the instant of the question has another answer or
-    share, in either arm. A unit without an answer is in no arm.
+    share, in either arm. A unit without an answer is in the arm of its sampling value: who loses
+    answers would else choose what is compared.
     """
     blind, reviewed = 1 - shares.model_shares[stage_levels], shares.reviewed_shares[stage_levels]
     is_audited = rows.bucket < shares.reviewed_buckets[stage_levels]
@@ -130,5 +131,6 @@ def _find_answered_as_drawn(
     is_same_arm = rows.drawn_arm == np.where(is_model, DRAWN_MODEL, DRAWN_PEOPLE)
     is_same_share = np.abs(rows.drawn_share - expected) < SHARE_TOLERANCE
     is_as_drawn = is_same_arm & (is_same_share | np.isnan(rows.drawn_share))
-    result: BoolArray = (rows.drawn_arm == UNRECORDED) | is_as_drawn
+    has_no_answer = (rows.drawn_arm == UNRECORDED) | (rows.drawn_arm == NOT_ASKED)
+    result: BoolArray = has_no_answer | is_as_drawn
     return result

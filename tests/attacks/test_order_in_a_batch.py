@@ -95,7 +95,7 @@ def test_a_claim_is_judged_alike_wherever_its_case_stands(database, order):
 @on_sqlite
 def test_a_claim_is_judged_by_the_correction_of_a_stored_case_beside_it(database):
     (_, receipt) = send_batch(database, [DALE._replace(revision=2), claim()], [CREEK])
-    assert "in no arm: " in receipt.reason
+    assert "its answer is not stored: " in receipt.reason
     assert list_arms(database) == {None}
 
 

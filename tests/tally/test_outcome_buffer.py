@@ -43,8 +43,8 @@ def read_arms(value, drawn, policy=RULE, arm=DECIDES):
 @pytest.mark.parametrize(
     ("value", "drawn", "arms"),
     [
-        (0.5, None, []),
-        (0.95, None, []),
+        (0.5, None, [False]),  # no answer is stored: the sampling value decides
+        (0.95, None, [True]),
         (0.95, "model blind None", [True]),  # of an imported file
         (0.5, "model blind None", []),
         (0.5, "human blind 0.9", [False]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import floor, log, log10
+from math import exp, floor, log, log10
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rollout.core.late_modules import LateModule
@@ -27,6 +27,7 @@ else:
 
 BoolArray: TypeAlias = "NDArray[np.bool_]"
 INTERVAL_RISK = 0.05
+MAX_EXPONENT: Final = 700.0
 LOST_ARMS: Final = ", not the arms that were sampled"
 _AMOUNT: Final = r"[+-][\d,]+(?:\.\d+)?(?:e[+-]?\d+)?"
 _NUMBER: Final = r"-?(?:inf|\d+(?:\.\d+)?)"
@@ -34,7 +35,7 @@ GAIN_PATTERN: Final = re.compile(
     rf": (?:(?P<gain>{_AMOUNT})(?: .*?)? a unit so far"
     rf"(?:, at least (?P<bound>{_AMOUNT})(?: .*?)? at every look)?; )?"
     r"(?P<model>\d+) by the model, (?P<people>\d+) by people, (?P<missing>\d+) without outcome"
-    rf"(?P<lost>{re.escape(LOST_ARMS)})?"
+    rf"(?P<lost>{re.escape(LOST_ARMS)} \(E [\d.,e+]+\))?"
     rf", log E (?P<log_e>{_NUMBER}) of (?P<needed>{_NUMBER}) \(risk [0-9.e+-]+\)",
     re.ASCII,
 )
@@ -100,6 +101,11 @@ class GainReading:
         return len(self.units) > 0 and not self.units.are_arms_as_drawn[-1]
 
     @property
+    def arm_log_e(self) -> float:
+        """Return the largest ln E so far against "chance alone made the arms"."""
+        return float(self.units.arm_log_path.max()) if len(self.units) else 0.0
+
+    @property
     def lacks_outcomes(self) -> bool:
         """Return whether more outcomes are missing than the policy allows."""
         missing = float((1 - self.units.known_shares).sum())
@@ -132,7 +138,7 @@ class GainReading:
         `+5.1 EUR a unit so far, at least +1.2 EUR at every look; 31 by the model, …`
         """
         model, people, missing = self.counts
-        lost = LOST_ARMS if self.lacks_units else ""
+        lost = f"{LOST_ARMS} (E {exp(min(self.arm_log_e, MAX_EXPONENT)):.3g})" * self.lacks_units
         counts = f"{model} by the model, {people} by people, {missing} without outcome{lost}"
         return f"{self._format_amounts()}; {counts}" if self.estimate is not None else counts
 

@@ -6,7 +6,7 @@ gain as its expectation, whatever else the units have in common. A bet on that d
 e-value, valid at every look and for every mixture of π.
 
 Sources: Ville 1939; Waudby-Smith, Ramdas 2024 (betting on bounded means); Horvitz, Thompson 1952
-(weights); Shin, Ramdas, Rinaldo 2023 (the guard's sums); Fabijan et al. 2019 (arms not as drawn).
+(weights); Shin, Ramdas, Rinaldo 2023 (the guard's sums); Lindon, Malek 2022 (arms not as drawn).
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ else:
 IntArray: TypeAlias = "NDArray[np.int64]"
 BoolArray: TypeAlias = "NDArray[np.bool_]"
 
-_MAX_DEVIATIONS = 4.0  # of an arm's size; chance alone exceeds it in a unit of 15,000
+_ARM_CONCENTRATIONS = (4.0, 40.0, 400.0, 4000.0)
+_MAX_ARM_LOG_E = log(1000)  # chance alone ever reaches it in one attempt of 1,000
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +75,26 @@ class ArmUnits:
         return self.known_shares > 0
 
     @cached_property
+    def arm_log_path(self) -> Floats:
+        """Return ln E against "the sampling values alone made the arms" after each unit.
+
+        A Dirichlet mixture of multinomials, multiplied over the shares: valid at every look.
+        """
+        path = np.zeros(len(self))
+        for share in np.unique(self.shares):
+            is_of_share = self.shares == share
+            model = np.cumsum(is_of_share & self.is_model)
+            people = np.cumsum(is_of_share & ~self.is_model)
+            path += _compute_arm_log_path(model, people, float(share))
+        return path
+
+    @cached_property
     def are_arms_as_drawn(self) -> BoolArray:
-        """Return after which units both arms are about as large as chance makes them.
+        """Return after which units both arms were always as large as chance makes them.
 
         Elsewhere units of one arm were lost, and not by chance: what is left compares nothing.
         """
-        people = np.cumsum(~self.is_model)
-        expected = np.cumsum(1 - self.shares)
-        deviation = np.sqrt(np.cumsum(self.shares * (1 - self.shares)))
-        return np.asarray(np.abs(people - expected) <= _MAX_DEVIATIONS * deviation + 1)
+        return np.asarray(np.maximum.accumulate(self.arm_log_path) < _MAX_ARM_LOG_E)
 
     @cached_property
     def last_positions(self) -> IntArray:
@@ -107,6 +119,19 @@ class ArmUnits:
         """Return each unit's difference to the mean, weighted by its arm's probability."""
         weights = np.where(self.is_model, 1 / self.shares, -1 / (1 - self.shares))
         return np.asarray((scores - self.means) * weights, dtype=np.float64)
+
+
+def _compute_arm_log_path(model: IntArray, people: IntArray, share: float) -> Floats:
+    """Return ln E of growing counts of two arms, the model's drawn with probability `share`."""
+    betaln = scipy.special.betaln
+    logs = [
+        betaln(weight * share + model, weight * (1 - share) + people)
+        - betaln(weight * share, weight * (1 - share))
+        for weight in _ARM_CONCENTRATIONS
+    ]
+    likelihood = model * log(share) + people * log(1 - share)
+    mixture = np.logaddexp.reduce(np.stack(logs), axis=0) - log(len(logs))
+    return np.asarray(mixture - likelihood, dtype=np.float64)
 
 
 def build_empty_arms() -> ArmUnits:

@@ -65,7 +65,7 @@ class PredictionItem(TypedDict):
     version sets it; a prediction with another one is rejected.
 
     An offline client sends `decider`, `exposure`, `share` and `scope_revision` of the answer that
-    it gave itself. Without them the case is in no arm of an experiment.
+    it gave itself. Without them the case is in the arm of its sampling value.
     """
 
     kind: Literal["prediction"]

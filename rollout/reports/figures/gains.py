@@ -34,8 +34,7 @@ class GainFacts:
         gain: the model's arm less the people's, as better counts; None without both arms.
         lower, upper: its interval of 95 %, valid at every look.
         has_one_share: whether all units had the same chance to get to the model.
-        without_arm: units of the same stages that are in no arm: more than chance decided them, or
-            no answer is stored.
+        without_arm: units of the same stages that are in no arm: more than chance decided them.
         has_recorded_arms: whether the records say which arm a unit was in; without, the replay
             assigned the arms.
         more_is_better: whether a higher value is better; if not, a gain is a lower mean.

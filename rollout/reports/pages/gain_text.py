@@ -89,7 +89,7 @@ def _describe_rest(gain: GainFacts) -> str:
     text = ""
     if gain.without_arm:
         units = format_quantity(gain.without_arm, "more unit")
-        text = f" {units} in no arm: more than chance decided, or no answer is stored."
+        text = f" {units} in no arm: more than chance decided."
     for reason, count in gain.missing_reasons.items():
         text += f" The {gain.outcome} of {format_quantity(count, 'unit')} doesn't count: {reason}."
     return text

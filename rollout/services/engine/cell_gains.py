@@ -34,8 +34,7 @@ class Gain:
         lower, upper: its interval of 95 %, valid at every look.
         has_one_share: whether all units had the same chance to get to the model; if not, the gain
             is not the difference of the means.
-        without_arm: units of the same stages that are in no arm: more than chance decided them, or
-            no answer is stored.
+        without_arm: units of the same stages that are in no arm: more than chance decided them.
         missing_reasons: units whose value is of no source of evidence, by reason: also missing.
         more_is_better: whether a higher value is better; if not, a gain is a lower mean.
     """

@@ -1,7 +1,7 @@
 """Check of the assignments that offline clients send with their predictions.
 
 A claim counts if the scope of its revision and the sampling value give the same answer. A wrong one
-is not stored: the prediction counts as before, and its case is in no arm.
+is not stored: the prediction counts as before, and its case in the arm of its sampling value.
 """
 
 import json
@@ -114,7 +114,7 @@ class ClaimBatch:
         for position, record in records:
             fault, receipt = self._faults.get(position), receipts[position]
             if fault and receipt.status is RecordStatus.ACCEPTED:
-                receipts[position] = add_note(receipt, f"in no arm: {fault}")
+                receipts[position] = add_note(receipt, f"its answer is not stored: {fault}")
                 body = json.dumps(asdict(self._claims[position]))
                 key = escape_key(record.key)
                 rejected.append(NewRejectedRecord(ASSIGNMENT, key, body, fault))

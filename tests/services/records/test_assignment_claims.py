@@ -99,7 +99,7 @@ def test_a_wrong_assignment_is_named_and_not_stored(database, key, claim, more, 
     receipt = send(database, key, claim, **more)
     stored, rejected = read_stored(database)
     assert receipt.status == "accepted"
-    assert "in no arm: " in receipt.reason
+    assert "its answer is not stored: " in receipt.reason
     assert reason in receipt.reason
     assert stored[-1].decider is None
     assert [row.kind for row in rejected] == ["assignment"]
