@@ -47,9 +47,10 @@ def load_counter_evidence(
     state = service.state_cache.reload_rollout(rollout_name).state
     records = load_track_records(service, state, proposal, at)
     open_proposal = state.scope.proposals.get(proposal.id)
-    if open_proposal is None or proposal.kind not in FRESH_KINDS:
-        return CounterEvidence(records)
     cell = Cell(proposal.site, proposal.window)
+    is_for_cell = proposal.kind in FRESH_KINDS and cell in state.policy.cell_set
+    if open_proposal is None or not is_for_cell:
+        return CounterEvidence(records)
     fresh = load_fresh_evidence(service.database, state, cell, proposal.version, at)
     facts = list_proposal_facts(state.policy, open_proposal, fresh)
     return CounterEvidence(records, fresh, facts)
