@@ -11,6 +11,7 @@ import csv
 import gzip
 import re
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -74,7 +75,10 @@ def test_the_station_line_in_busy_hours_is_never_proposed(events):
     assert raised == {QUIET, BUSY, Cell("station-line", "quiet-dry")}
 
 
-def test_brake_on_one_route_voids_proposal_for_the_other_until_it_is_acknowledged(events):
+def test_brake_on_one_route_voids_proposal_for_the_other_until_it_is_acknowledged():
+    request = build_replay_request(find_example("driving"))
+    options = replace(request.options, approval_delay=timedelta(hours=12))
+    events = replay_files(replace(request, options=options)).result.events
     (voided,) = (event for event in events if isinstance(event, ProposalVoided))
     assert (voided.proposal, voided.at, voided.incidents) == ("P-6", TICK, ("I-1",))
     assert voided.reason == "I-1 spoke against v1 after it was raised"
