@@ -54,6 +54,7 @@ def list_policy_warnings(
         _check_missing_decisions,
         _check_guards_below_gates,
         _check_heartbeats,
+        _check_harm_reach,
         _check_windows,
         _check_waves,
         _check_ineffective_settings,
@@ -165,6 +166,21 @@ def _check_heartbeats(policy: Policy) -> Warnings:
 
 def _has_heartbeat(policy: Policy, cell: Cell) -> bool:
     return any(guard.condition.measure == "heartbeat" for guard in policy.list_guards(cell))
+
+
+def _check_harm_reach(policy: Policy) -> Warnings:
+    """Yield a warning for each harm that narrows the cell where it was seen, and no other."""
+    text = (
+        "a harm narrows one cell only, and the version goes on acting in the others; write"
+        " `reach: site` or `reach: rollout`"
+    )
+    yield from (
+        PolicyWarning(f"guards[{index}]", text)
+        for index, guard in enumerate(policy.guards)
+        if (guard.condition.measure, guard.reach) == ("harm", "cell")
+        and guard.then not in {"report", "suspend"}
+        and len(policy.cells) > 1
+    )
 
 
 def _check_windows(policy: Policy) -> Warnings:

@@ -98,3 +98,11 @@ def test_sites_that_share_a_gap_are_named_together():
     edits = {"hours: sunrise-sunset": 'hours: "00:00-23:57"', "hours: 24/7": 'hours: "23:59-24:00"'}
     edits |= {"sites: [{id: creek, place: [40.34, -105.57]}]": "sites: [creek, meadow, pond]"}
     assert [text.split(":")[0] for text in warned(edits)] == ["site creek and 2 more"]
+
+
+@pytest.mark.parametrize(("reach", "count"), [("", 1), (", reach: site", 0)])
+def test_a_harm_that_reaches_one_cell_only_is_warned_of(reach, count):
+    heartbeat = "  - {measure: heartbeat, at_most: 2h}\n"
+    harm = f"  - {{measure: harm, at_most: 0, over: 7d{reach}}}\n"
+    texts = warned({heartbeat: heartbeat + harm})
+    assert sum("a harm narrows one cell only" in warning for warning in texts) == count
