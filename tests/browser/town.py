@@ -192,7 +192,7 @@ class Town:
         if label is not None:
             items.append(
                 {"kind": "decision", "key": key, "reviewer": "rory", "answers": {"alarm": label}}
-                | {"exposure": "blind", "submitted_at": (at + MINUTE / 2).isoformat()}
+                | {"exposure": "blind", "submitted_at": self.clock.now().isoformat()}
             )
         self.send(*items)
 

@@ -22,7 +22,6 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.scope import CellState
 from rollout.services.engine.evidence_snapshots import restore_evidence
-from rollout.services.engine.fresh_units import FreshUnitReader
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.counted_outcomes import CountedOutcomes
@@ -278,6 +277,8 @@ def load_fresh_evidence(
     database: Database, state: RolloutState, cell: Cell, version: str, at: datetime
 ) -> FreshEvidence:
     """Return a version's evidence in a cell with answers that are stored and don't count yet."""
+    from rollout.services.engine.fresh_units import FreshUnitReader  # most callers need none
+
     reader = _get_reader(database, state)
     view = reader.load_views(database, state, (cell,))[cell, version]
     slot = find_slot_before(at, state.policy.tick)

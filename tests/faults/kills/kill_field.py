@@ -84,12 +84,20 @@ def prepare_field(url):
 def _widen_everywhere(database, number, start):
     """Send cases that agree, and approve the widenings that they lead to."""
     ticker, end = Ticker(database, ROLLOUT, "history"), start + DAY + timedelta(hours=1)
-    records = [r for site in SITES for r in _build_records(f"past-{number}-{site}", site, start)]
     service = build_service(database, None, ManualClock(end))
-    for account in ("box", "desk"):
-        is_desk = account == "desk"
-        part = [item for item in records if isinstance(item, DECISION_TYPES) == is_desk]
-        ingest_items(service, users.load_local_caller(database, account), ROLLOUT, part, end)
+    callers = {name: users.load_local_caller(database, name) for name in SERVICE_ACCOUNTS}
+    for place in range(CASES_A_SITE):
+        at = start + (place + 1) * DAY / CASES_A_SITE
+        records = [
+            record
+            for site in SITES
+            for record in _build_records(f"past-{number}-{site}-{place}", site, at)
+        ]
+        for account in ("box", "desk"):  # who decides, decides after the prediction came
+            is_desk = account == "desk"
+            part = [item for item in records if isinstance(item, DECISION_TYPES) == is_desk]
+            sent_at = at + is_desk * timedelta(seconds=1)
+            ingest_items(service, callers[account], ROLLOUT, part, sent_at)
     ticker.tick(end + timedelta(minutes=1))
     for proposal in _load_state(database).scope.proposals.values():
         for who in ("bo", "cy"):
@@ -100,16 +108,12 @@ def _widen_everywhere(database, number, start):
     ticker.tick(end + timedelta(minutes=3))
 
 
-def _build_records(prefix, site, start):
-    """Yield cases over more than a day, with prediction and decision."""
-    for number in range(CASES_A_SITE):
-        key, at = f"{prefix}-{number}", start + (number + 1) * DAY / CASES_A_SITE
-        yield Case(key=key, site=site, occurred_at=at, window=WINDOW)
-        yield Prediction(key=key, version=VERSION, answers=ANSWER, at=at)
-        later = at + timedelta(seconds=1)
-        yield Decision(
-            key=key, reviewer=REVIEWER, answers=ANSWER, exposure="blind", submitted_at=later
-        )
+def _build_records(key, site, at):
+    """Yield a case with prediction and decision."""
+    yield Case(key=key, site=site, occurred_at=at, window=WINDOW)
+    yield Prediction(key=key, version=VERSION, answers=ANSWER, at=at)
+    later = at + timedelta(seconds=1)
+    yield Decision(key=key, reviewer=REVIEWER, answers=ANSWER, exposure="blind", submitted_at=later)
 
 
 def _check_widened(database):
