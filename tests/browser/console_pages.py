@@ -109,4 +109,5 @@ def residents(folder, *, odd=True):
                 shared[script] = SharedWindow(opened(script=script))
             return shared[script].of(name, width, scheme)
 
+        of.town = made
         yield of

@@ -4,6 +4,7 @@ import pytest
 
 from tests.browser.chromium import LARGE, PHONE, SMALLEST, WIDE, needs_chromium
 from tests.browser.console_pages import residents
+from tests.browser.town import find_lake_proposal
 
 pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at
 
@@ -92,7 +93,8 @@ def test_the_header_is_one_row_that_stays_in_sight(seen, name):
 
 
 def test_a_key_leads_to_the_search_but_not_from_a_field_nor_once_keys_are_off(seen):
-    page = opened(seen, "/rollouts/bears/proposals/P-6")
+    proposal = find_lake_proposal(seen.town)
+    page = opened(seen, f"/rollouts/bears/proposals/{proposal.id}")
     page.focus("#reason")
     page.keyboard.type("a/b")
     assert page.input_value("#reason") == "a/b"
@@ -139,7 +141,8 @@ def test_a_wide_window_folds_nothing(seen):
 
 
 def test_the_buttons_of_a_decision_stay_in_sight_and_ask_for_the_reason(seen):
-    page = opened(seen, "/rollouts/bears/proposals/P-6")
+    proposal = find_lake_proposal(seen.town)
+    page = opened(seen, f"/rollouts/bears/proposals/{proposal.id}")
     button = page.get_by_role("button", name="Approve proposal")
     for place in ("scrollTo(0, 0)", END):
         page.evaluate(place)

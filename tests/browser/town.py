@@ -18,12 +18,13 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor
+from rollout.core.scope.commands import AcknowledgeIncident, Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.access import keys, users
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.sign_in import SignIn
+from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import Service, build_service
@@ -333,6 +334,23 @@ def approve(town, site):
             proposals.approve_proposal(
                 town.database, by, NAME, each.id, each.evidence_hash, at=town.clock.now()
             )
+
+
+def find_lake_proposal(town):
+    """Return an open proposal of the lake: the creek's narrowing voids it until acknowledged."""
+    by = Actor("ana", ("operator",))
+    while not (
+        open_ones := [p for p in scope_of(town).proposals.values() if p.cell.site == "lake"]
+    ):
+        for number in scope_of(town).open_incidents:
+            at = town.clock.now()
+            execute_command(
+                town.database,
+                NAME,
+                lambda _, at=at, number=number: AcknowledgeIncident(at=at, by=by, incident=number),
+            )
+        town.hours(1)
+    return open_ones[0]
 
 
 def scope_of(town):

@@ -5,9 +5,7 @@ import re
 import pytest
 
 from api.console.page.form import TOKEN_FIELD
-from rollout.core.scope.commands import AcknowledgeIncident, Actor
-from rollout.services.engine.command_handler import execute_command
-from tests.browser.town import NAME, scope_of
+from tests.browser.town import find_lake_proposal, scope_of
 from tests.console.attacked_town import R, addressed, browser, made, opened, routes, sent
 from tests.console.conftest import token_of
 
@@ -41,21 +39,6 @@ def test_nobody_opens_a_page_by_its_address_that_no_link_leads_them_to(browser, 
             assert "v1" not in answer.text.replace("/v1", ""), path
             met += 1
     assert met >= 5
-
-
-def find_lake_proposal(town):
-    """Return an open proposal of the lake: the creek's narrowing voids it until acknowledged."""
-    by = Actor("ana", ("operator",))
-    while not (found := [p for p in scope_of(town).proposals.values() if p.cell.site == "lake"]):
-        for number in scope_of(town).open_incidents:
-            at = town.clock.now()
-            execute_command(
-                town.database,
-                NAME,
-                lambda _, at=at, number=number: AcknowledgeIncident(at=at, by=by, incident=number),
-            )
-        town.hours(1)
-    return found[0]
 
 
 @pytest.mark.parametrize("name", ["vic", "ada", "rita", "cleo"])
