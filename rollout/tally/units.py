@@ -203,12 +203,14 @@ def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) ->
         .then(nw.lit(AFTER_DECISION))
         .otherwise(nw.lit(None, nw.String))
     )
-    grace = count_micros(policy.evidence.grace)
-    late_slot = (
+    grace, tick = count_micros(policy.evidence.grace), count_micros(policy.tick)
+    late_due = (
         nw.when(decided <= received)
         .then(nw.max_horizontal(received, decided + grace))
         .otherwise(received)
     )
+    # to the slot: a batch's decisions may come a moment after its cases, or when it is sent again
+    late_slot = -((-late_due) // tick) * tick
     judged = cases.with_columns(
         silent=reason,
         counted=nw.when(is_late_case).then(late_slot).otherwise(nw.col("due")),

@@ -15,7 +15,6 @@ from sqlalchemy import text, update
 
 from rollout.core.scope import approvals
 from rollout.core.scope.scope import Grant
-from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database import session
@@ -148,14 +147,6 @@ def _through_ignored(stack, _copies, _url):
     instead(stack, EvidenceStore, "advance", move)
 
 
-def _closed_grows(stack, _copies, _url):
-    class NeverClosed(EvidenceStore):
-        def get_last_slot(self, *, lock=False):  # noqa: ARG002 - just that is broken
-            return -1
-
-    instead(stack, counter, "EvidenceStore", lambda _: NeverClosed)
-
-
 def _due_apart(stack, _copies, _url):
     def lock(original):
         def locked(self, entries):
@@ -270,9 +261,6 @@ MUTANTS = (
         _through_ignored,
         ("tick", "tick.through-read", "pause"),
         ("postgresql",),
-    ),
-    FaultMutant(
-        "closed slot grows", ("O4",), _closed_grows, ("send second", "ingest.due", "raise")
     ),
     FaultMutant(
         "due deleted in another transaction", ("O5",), _due_apart, ("tick", "tick.counted", "kill")

@@ -25,7 +25,7 @@ levers:
 sites: [creek, lake]
 stages: [{id: supervised, blind: 50%, lasts: 60h}, {id: autonomous, audit: 80%, lasts: 50h}]
 evidence: {unit: case, grace: 1h, missing_at_most: 50%, outside: blind,
-  sources: {accounts: [{account: desk, reviewers: ["*"]}]}}
+  sources: {vouched: [{account: box, within: 1h}], accounts: [{account: desk, reviewers: ["*"]}]}}
 gates:
   - {to: supervised, require: [{measure: agreement, at_least: 60%}], risk: 20%,
      minimum: {units: 5, days: 1, reviewers: 1}, approvals: 2}
@@ -96,7 +96,7 @@ def second():
     late = build_case_records("late", 0.4)[:2]
     old = [
         record
-        for i in range(3)
+        for i in range(1)
         for record in build_case_records(f"b{i}", 1.2 + i * 0.1, judged=1.6)
     ]
     harm = Outcome(key="a2", at=at(4), answers={"alarm": "bear"}, source="ranger")
@@ -107,8 +107,8 @@ def third():
     """Return cases of the widened cell, one of them answered wrongly, one never judged."""
     good = [
         record
-        for i in range(12)
-        for record in build_case_records(f"c{i}", 11.05 + i * 0.05, by="sam")
+        for i in range(26)
+        for record in build_case_records(f"c{i}", 11.05 + i * 0.025, by="sam")
     ]
     wrong = build_case_records("c-wrong", 11.7, label="none", by="sam")
     return [*good, *wrong, *build_case_records("c-open", 11.75)[:2]]

@@ -114,6 +114,12 @@ def test_a_late_case_without_a_decision_is_missing_when_it_comes():
     assert (row["slot"], row["predicted"], row["decided"]) == (slot(30), LATE_CASE, MISSING)
 
 
+def test_a_late_case_has_the_decisions_of_its_slot_in_whichever_order_they_come():
+    for received, decided in ((13.5, "bear"), (14, "bear"), (14.1, MISSING)):
+        row = only(resolve_case(case={"received": 13.2}, decision={"at": 11, "received": received}))
+        assert (row["slot"], row["predicted"], row["decided"]) == (slot(14), LATE_CASE, decided)
+
+
 def test_guards_count_a_late_case_with_its_decision():
     row = only(resolve_case(case={"received": 30}, decision={"at": 31}), "guard")
     assert (row["slot"], row["predicted"]) == (slot(31), "bear")
