@@ -356,11 +356,19 @@ def test_traffic_goes_on_where_the_history_ends(demo, letters, records):
     assert not any("records counted" in line for line in said)
 
 
-def test_two_approvals_widen_at_the_next_hour(demo, letters, records):
+def test_two_approvals_and_one_in_spite_of_the_next_narrowing_widen_at_the_next_hour(
+    demo, letters, records
+):
     (ana, player), bo = raise_anew(demo, letters, records), asking(demo, COLLEAGUE)
     (proposal,) = open_proposals(ana)
     for client in (ana, bo):
         approve(client, proposal)
+    played(demo, player, HOUR)
+    (waiting,) = open_proposals(ana)
+    assert [wait["text"] for wait in waiting["waits_for"]] == [
+        "an approver who wants it in spite of I-2"
+    ]
+    approve(ana, waiting)
     played(demo, player, HOUR)
     stages = {
         (row["site"], row["window"]): row["stage"]
@@ -466,7 +474,7 @@ def test_the_page_is_what_the_command_prints_and_control_c_ends_it_at_once(histo
             assert shown.replace("8000", str(port)) in said
             assert list(links) == re.findall(r"`(\w+)`", page[page.index("## Sign in") :])[:5]
             with httpx2.Client(follow_redirects=True, timeout=60) as client:  # on a busy machine
-                assert "pending tasks" in client.get(links["ana"]).text
+                assert "1 pending task" in client.get(links["ana"]).text
         finally:
             started = time.monotonic()
             process.send_signal(signal.SIGINT)
