@@ -28,7 +28,7 @@ from tests.factories import (
     policy,
 )
 
-UNHEARD = Path("/work/shared/data/field-cases/18-fresh-answers-unheard")
+UNHEARD = Path(__file__).parents[3] / "shared/data/field-cases/18-fresh-answers-unheard"
 GOOD = FreshEvidence(counted(20), counted(2020), {AGREEMENT_KEY: ((20, 20), (50, 50))})
 NONE_AGREES = replace(GOOD, newest={AGREEMENT_KEY: ((0, 20),)})
 TURNED = replace(GOOD, attempt=counted(2000, 400))

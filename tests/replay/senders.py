@@ -1,0 +1,313 @@
+"""What senders make of evidence: whole replays of 40 cells and 60 days.
+
+`python -m tests.replay.senders [--seeds 20] [NAME…]` prints for each way to send in how many cells
+the first widening was raised, or applied, and the median day. The model is right in a share of
+cases; each cell has 20 cases a day, at random times; the gate asks for 95 % agreement, at the first
+attempt's share of 5 % a year.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+
+from rollout.core.calendar.instants import EPOCH, count_micros
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.policy.evidence_sources import EvidenceSources
+from rollout.core.policy.levers import Lever
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import EvidenceRules, Gate, Minimum, Policy, Stage
+from rollout.core.scope.events import ProposalRaised, Widened
+from rollout.replay.options import ReplayOptions
+from rollout.tally.frames import (
+    build_cases_schema,
+    build_decisions_schema,
+    build_predictions_schema,
+)
+from rollout.tally.picks import vouch_for_files
+from tests.replay.stories import prepared
+from tests.tally.histories import START, records
+
+CELLS, DAYS, CASES_A_DAY = 40, 60, 20
+SECOND, MINUTE, HOUR = 1 / 86_400, 1 / 1_440, 1 / 24
+POLICY = Policy(
+    rollout="senders",
+    timezone="UTC",
+    levers=(Lever("answer", ("yes", "no"), ("yes", "no")),),
+    sites=tuple(Site(f"c{number:02}", "UTC") for number in range(CELLS)),
+    windows=(Window("always"),),
+    stages=(Stage("supervised", blind=0.5),),
+    evidence=EvidenceRules(grace=timedelta(days=1), outside_blind=True),
+    gates=(
+        Gate(
+            "supervised",
+            (Condition("agreement", 0.95, at_least=True),),
+            risk=0.05,
+            minimum=Minimum(units=100, days=7, reviewers=1),
+        ),
+    ),
+    tick=timedelta(minutes=15),
+)
+
+
+@dataclass
+class SentCases:
+    """Cases of all cells, in the order of their times; times are days, infinite if it never comes.
+
+    Attributes:
+        cell, occurred, is_right: which cell, when, and whether the model agrees with people.
+        received, predicted, decided, told: receipts of case and prediction, when it was decided,
+            and the receipt of that.
+    """
+
+    rng: np.random.Generator
+    cell: np.ndarray
+    occurred: np.ndarray
+    is_right: np.ndarray
+    received: np.ndarray = field(init=False)
+    predicted: np.ndarray = field(init=False)
+    decided: np.ndarray = field(init=False)
+    told: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Let all come at once, and people decide after a minute."""
+        self.received = self.occurred + SECOND
+        self.predicted = self.occurred + SECOND
+        self.decide(np.full(len(self.cell), MINUTE))
+
+    @classmethod
+    def draw(cls, seed: int, truth: float) -> "SentCases":
+        """Draw the cases of a seed for a model that is right in a share of them."""
+        rng = np.random.default_rng(seed)
+        n = rng.poisson(CASES_A_DAY * DAYS, CELLS)
+        cell = np.repeat(np.arange(CELLS), n)
+        occurred = np.sort(rng.random(len(cell)) * DAYS)
+        return cls(rng, rng.permutation(cell), occurred, rng.random(len(cell)) < truth)
+
+    def decide(self, delay: np.ndarray) -> None:
+        """Let people decide so long after each case, which is received at once."""
+        self.decided = self.occurred + delay
+        self.told = self.decided + SECOND
+
+
+def at_once(cases: SentCases) -> None:
+    """Change nothing."""
+
+
+def race(cases: SentCases) -> None:
+    """Let one prediction in twenty come up to two seconds after the decision."""
+    is_slow = cases.rng.random(len(cases.cell)) < 0.05
+    late = cases.told + cases.rng.random(len(cases.cell)) * 2 * SECOND
+    cases.predicted = np.where(is_slow, late, cases.predicted)
+
+
+def decide_late(cases: SentCases) -> None:
+    """Let decisions come two hours late, log-normal."""
+    cases.decide(2 * HOUR * np.exp(cases.rng.standard_normal(len(cases.cell))))
+
+
+def send_nightly(cases: SentCases) -> None:
+    """Let a job at two o'clock send each day's cases and predictions."""
+    night = np.floor(cases.occurred - 2 * HOUR) + 1 + 2 * HOUR
+    cases.received = cases.predicted = night + cases.rng.random(CELLS)[cases.cell] * HOUR / 2
+
+
+def come_back_every_third_day(cases: SentCases) -> None:
+    """Let devices send cases and predictions when they are back."""
+    phase = 3 * cases.rng.random(CELLS)[cases.cell]
+    cases.received = cases.predicted = (np.floor((cases.occurred - phase) / 3) + 1) * 3 + phase
+
+
+def delay_disagreeing(days: float) -> Callable[[SentCases], None]:
+    """Let the cases in which the model is wrong come late."""
+
+    def change(cases: SentCases) -> None:
+        cases.received = np.where(cases.is_right, cases.received, cases.occurred + days)
+        cases.predicted = cases.received
+
+    return change
+
+
+def wait_for_answers(cases: SentCases) -> None:
+    """Let cases and predictions come after the decision, and only where they agree."""
+    cases.received = cases.predicted = np.where(cases.is_right, cases.told + SECOND, np.inf)
+
+
+def copy_answers(cases: SentCases) -> None:
+    """Let predictions be what people decided, before their decisions are received."""
+    cases.told = cases.decided + 8 * HOUR
+    cases.predicted = cases.decided + HOUR
+    cases.is_right[:] = True
+
+
+def predict_agreeing_only(cases: SentCases) -> None:
+    """Let another account send all cases at once, and the model answer where it will agree."""
+    cases.predicted = np.where(cases.is_right, cases.predicted, np.inf)
+
+
+def lose_cases(cases: SentCases) -> None:
+    """Lose one case in a hundred."""
+    cases.received[cases.rng.random(len(cases.cell)) < 0.01] = np.inf
+
+
+def begin_with_backlog(cases: SentCases) -> None:
+    """Let what happened on the first day be predicted at its end, after people decided."""
+    cases.predicted = np.maximum(cases.predicted, 1 + SECOND)
+
+
+def turn_bad(cases: SentCases, raised: np.ndarray) -> None:
+    """Let the model be right in 30 % of the cases from the raising on."""
+    is_bad = cases.occurred > raised[cases.cell]
+    cases.is_right &= ~is_bad | (cases.rng.random(len(cases.cell)) < 0.3)
+
+
+def fall_silent(cases: SentCases, raised: np.ndarray) -> None:
+    """Let the model be wrong always from the raising on, and predict nothing more."""
+    cases.predicted = np.where(cases.occurred > raised[cases.cell], np.inf, cases.predicted)
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A way to send.
+
+    Attributes:
+        name, truth, change: what it is called, how often the model is right, and what is changed.
+        grace, within: of the policy, in days; None: the sender is not vouched for.
+        then: changes what comes after the raising of each cell, which is approved a day later;
+            counted are widenings then, else raisings.
+    """
+
+    name: str
+    truth: float
+    change: Callable[[SentCases], None]
+    grace: float = 1.0
+    within: float | None = None
+    then: Callable[[SentCases, np.ndarray], None] | None = None
+
+
+NORMAL = (
+    Sending("at once", 0.98, at_once),
+    Sending("services race", 0.98, race, within=5 * MINUTE),
+    Sending("decisions 2 h late", 0.98, decide_late, grace=2.0),
+    Sending("nightly", 0.98, send_nightly, grace=26 * HOUR, within=26 * HOUR),
+    Sending("back every third day", 0.98, come_back_every_third_day, 74 * HOUR, 74 * HOUR),
+)
+ADVERSE = (
+    Sending("at once, .93", 0.93, at_once),
+    Sending("nightly, not vouched for", 0.98, send_nightly, grace=26 * HOUR),
+    Sending("disagreeing 2 days late", 0.93, delay_disagreeing(2)),
+    Sending("waits for answers", 0.60, wait_for_answers),
+    Sending("copies answers before receipt", 0.60, copy_answers),
+    Sending("turns bad after the raising", 0.98, at_once, then=turn_bad),
+)
+
+UNSEEN = (  # until a case that the service doesn't know, or that wasn't predicted, is a unit
+    Sending("disagreeing 14 days late", 0.93, delay_disagreeing(14)),
+    Sending("predicts agreeing only", 0.60, predict_agreeing_only),
+    Sending("falls silent after the raising", 0.98, at_once, then=fall_silent),
+    Sending("1 % of cases lost", 0.98, lose_cases),
+    Sending("backlog of a day", 0.98, begin_with_backlog),
+)
+
+
+def build_policy(sending: Sending) -> Policy:
+    """Return the policy of a sending."""
+    vouched = {} if sending.within is None else {"box": timedelta(days=sending.within)}
+    rules = replace(
+        POLICY.evidence,
+        grace=timedelta(days=sending.grace),
+        sources=EvidenceSources(vouched=vouched),
+    )
+    return replace(POLICY, evidence=rules)
+
+
+def build_history(cases: SentCases, policy: Policy):
+    """Return the records that are received within the days."""
+    keys = pl.Series([f"k{number:06}" for number in range(len(cases.cell))])
+    sites = pl.Series([site.id for site in POLICY.sites])[cases.cell]
+
+    def instants(times: np.ndarray) -> pl.Series:
+        micros = np.where(np.isfinite(times), np.nan_to_num(times, posinf=0) * 86_400e6, 0)
+        since = pl.Series(micros.astype(np.int64)) + count_micros(START - EPOCH)
+        return since.cast(pl.Datetime("us", "UTC"))
+
+    def frame(schema, is_sent, **columns) -> pl.DataFrame:
+        missing = {
+            name: pl.Series([None] * len(keys), dtype=kind)
+            for name, kind in schema.items()
+            if name not in columns
+        }
+        whole = pl.DataFrame({**missing, **columns}).select(
+            pl.col(name).cast(kind) for name, kind in schema.items()
+        )
+        return whole.filter(pl.Series(is_sent))
+
+    has_case = cases.received < DAYS
+    case_rows = frame(
+        build_cases_schema(), has_case, case_key=keys, site=sites,
+        occurred_at=instants(cases.occurred), received_at=instants(cases.received),
+    )  # fmt: skip
+    says = pl.Series(np.where(cases.is_right, "yes", "no"))
+    prediction_rows = frame(
+        build_predictions_schema(("answer",)), has_case & (cases.predicted < DAYS), case_key=keys,
+        version=pl.Series(["v1"] * len(keys)), received_at=instants(cases.predicted),
+        **{"value:answer": says},
+    )  # fmt: skip
+    decision_rows = frame(
+        build_decisions_schema(("answer",)), has_case & (cases.told < DAYS), case_key=keys,
+        reviewer=pl.Series(["ana"] * len(keys)), unsure=pl.Series([False] * len(keys)),
+        exposure=pl.Series(["blind"] * len(keys)), at=instants(cases.decided),
+        received_at=instants(cases.told), **{"value:answer": pl.Series(["yes"] * len(keys))},
+    )  # fmt: skip
+    history = records(case_rows, prediction_rows, decision_rows)
+    return vouch_for_files(history, policy.evidence.sources.vouched)
+
+
+def find_first_days(sending: Sending, seed: int) -> np.ndarray:
+    """Return by cell on which day it was first raised or widened, infinite if never."""
+    cases = SentCases.draw(1_000 + seed, sending.truth)
+    sending.change(cases)
+    raised = _replay(cases, sending, ProposalRaised, None)
+    if sending.then is None:
+        return raised
+    sending.then(cases, raised)
+    return _replay(cases, sending, Widened, timedelta(days=1))
+
+
+def _replay(
+    cases: SentCases,
+    sending: Sending,
+    kind: type[ProposalRaised | Widened],
+    approval_delay: timedelta | None,
+) -> np.ndarray:
+    policy, options = build_policy(sending), ReplayOptions(approval_delay=approval_delay)
+    replayed = prepared(build_history(cases, policy), policy, options.salt).run(options)
+    first = np.full(CELLS, np.inf)
+    for event in replayed.events:
+        if isinstance(event, kind):
+            number = int(event.cell.site[1:])
+            first[number] = min(first[number], (event.at - START) / timedelta(days=1))
+    return first
+
+
+def main(words: list[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args(words)
+    for sending in (*NORMAL, *ADVERSE, *UNSEEN):
+        if arguments.names and sending.name not in arguments.names:
+            continue
+        days = np.concatenate([find_first_days(sending, s) for s in range(arguments.seeds)])
+        share, median = np.isfinite(days).mean(), np.median(days)
+        sys.stdout.write(f"{sending.name:32} {share:6.3f}  {median:5.1f}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
