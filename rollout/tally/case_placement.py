@@ -22,6 +22,7 @@ from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames, select_rows
 from rollout.tally.reviewer_checks import is_blind_decision
 from rollout.tally.slice_values import SLICES, add_slices
 from rollout.tally.units import PlacedRecords, build_unit_key
+from rollout.tally.version_uses import NO_USES, VersionUses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,12 +41,16 @@ NO_TIME, UNKNOWN_SITE, NO_EPISODE = "no time", "unknown site", "no episode"
 
 @dataclass(frozen=True, slots=True)
 class PlacedHistory:
-    """Placed records, the number of excluded cases by reason, and the salt of sampling values."""
+    """Placed records, the number of excluded cases by reason, and the salt of sampling values.
+
+    `uses` are those of versions that other records than these begin, or end.
+    """
 
     placed: PlacedRecords
     cases: pl.DataFrame
     excluded: Mapping[str, int]
     salt: bytes = field(repr=False)
+    uses: VersionUses = NO_USES
 
 
 def place_cases(
@@ -157,13 +162,14 @@ def _list_other_decisions(
     These are decisions with the model's answer in sight, outcomes, and what only the service knows:
     first revisions and decisions of no source.
     """
-    first_times = [
-        frame.select("case_key", at=pl.col("at").dt.epoch("us")).drop_nulls()
-        for frame in (records.first_decisions, records.outcomes)
-    ]
-    frames = (*first_times, seen_decisions.select("case_key", "at"))
+    at, received = (pl.col(name).dt.epoch("us") for name in ("at", "received_at"))
+    firsts = records.first_decisions.select("case_key", at=at, received=received)
+    # what a service received has its receipt there
+    known_at = at if firsts.is_empty() else pl.lit(None, pl.Int64)
+    outcomes = records.outcomes.select("case_key", at=at, received=known_at)
+    frames = (firsts, outcomes, seen_decisions.select("case_key", "at", "received"))
     times = [frame for frame in frames if not frame.is_empty()]
-    return _to_lazy(pl.concat(times)) if times else None
+    return _to_lazy(pl.concat(times).drop_nulls("at")) if times else None
 
 
 def _to_lazy(frame: pl.DataFrame) -> nw.LazyFrame[Any]:

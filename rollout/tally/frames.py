@@ -145,8 +145,8 @@ OUTCOME_SOURCE_SCHEMA: Schema = {OUTCOME_SOURCE: pl.String(), OUTCOME_FAULT: pl.
 OWN_PREDICTION_SCHEMA: Schema = {"case_key": pl.String(), OUTCOME_SOURCE: pl.String()}
 """Schema of `RecordFrames.own_predictions`: a predicted case, and the account that predicted it."""
 
-FIRST_DECISION_SCHEMA: Schema = {"case_key": pl.String(), "at": INSTANT}
-"""Schema of `RecordFrames.first_decisions`."""
+FIRST_DECISION_SCHEMA: Schema = {"case_key": pl.String(), "at": INSTANT, "received_at": INSTANT}
+"""Schema of `RecordFrames.first_decisions`: when a case was decided first, and first received."""
 
 PROBABILITY_SCHEMA: Schema = {
     "case_key": pl.String(),

@@ -86,6 +86,15 @@ def find_first_decisions(
     return first_decisions
 
 
+def find_case_receipts(*row_sets: Iterable[Any]) -> dict[int, int]:
+    """Return by case when the first of some records was received."""
+    receipts: dict[int, int] = {}
+    for rows in row_sets:
+        for row in rows:
+            receipts[row.case_id] = min(row.received_at, receipts.get(row.case_id, row.received_at))
+    return receipts
+
+
 def pick_until_decision(
     rows: Sequence[RowT], key_columns: Sequence[str], first_decisions: Mapping[int, int]
 ) -> Collection[RowT]:

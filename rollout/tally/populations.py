@@ -19,6 +19,7 @@ from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.frames import RecordFrames, share_constants
 from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import TRACKS, resolve_units
+from rollout.tally.version_uses import add_silent_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
     from rollout.core.policy.policy import Policy
     from rollout.tally.decision_resolution import Frame
+    from rollout.tally.version_uses import VersionUses
 else:
     nw = LateModule("narwhals")
 
+PLANTED_TRACKS: Final = ("gate",)
 CASES_AT_ONCE = 125_000
 """Cases whose units are resolved together; more would need more memory, and save no time."""
 REPEATED_TEXTS = (
@@ -60,7 +63,31 @@ def split_populations(records: RecordFrames, planted_keys: Collection[str]) -> R
 def resolve_natural_units(
     history: PlacedHistory, policy: Policy, *, tracks: Collection[str] = TRACKS
 ) -> pl.DataFrame:
-    """Return the units of placed cases on their tracks, with their attribute values."""
+    """Return the units of placed cases on their tracks, with their attribute values.
+
+    Among them are those of versions in use that are silent, which the units of others begin.
+    """
+    units = _resolve_placed(history, policy, tracks)
+    return _add_silent_units(units, history, policy, history.uses.extend(units), tracks)
+
+
+def _add_silent_units(
+    units: pl.DataFrame,
+    history: PlacedHistory,
+    policy: Policy,
+    uses: VersionUses,
+    tracks: Collection[str],
+) -> pl.DataFrame:
+    silent = add_silent_predictions(history, policy, uses)
+    if silent is None:
+        return units
+    more = _resolve_placed(silent, policy, tracks)
+    return pl.concat([units, more]) if policy.evidence.unit == "case" else more
+
+
+def _resolve_placed(
+    history: PlacedHistory, policy: Policy, tracks: Collection[str]
+) -> pl.DataFrame:
     units = resolve_units(history.placed, policy, tracks=tracks).collect("polars").to_native()
     return add_unit_values(units, history.cases, policy)
 
@@ -102,12 +129,19 @@ def number_units(history: PlacedHistory, policy: Policy) -> NumberedUnits:
     if policy.evidence.unit != "case":
         return NumberedUnits(encode_repeated_texts(resolve_natural_units(history, policy)))
     numbered, keys = _number_cases(history)
-    parts = (
-        resolve_natural_units(_select_part(numbered, start), policy)
-        for start in range(0, max(keys.len(), 1), CASES_AT_ONCE)
-    )
-    units = pl.concat([encode_repeated_texts(part) for part in parts], rechunk=False)
+    units = _resolve_parts(numbered, policy, keys.len())
+    silent = add_silent_predictions(numbered, policy, history.uses.extend(units))
+    if silent is not None:
+        units = pl.concat([units, _resolve_parts(silent, policy, keys.len())], rechunk=False)
     return NumberedUnits(share_constants(units), keys)
+
+
+def _resolve_parts(history: PlacedHistory, policy: Policy, case_count: int) -> pl.DataFrame:
+    parts = (
+        _resolve_placed(_select_part(history, start), policy, TRACKS)
+        for start in range(0, max(case_count, 1), CASES_AT_ONCE)
+    )
+    return pl.concat([encode_repeated_texts(part) for part in parts], rechunk=False)
 
 
 def encode_repeated_texts(units: pl.DataFrame) -> pl.DataFrame:
@@ -168,7 +202,7 @@ def _replace_frames(
 
     placed = history.placed
     sole, assisted = placed.sole_decisions, placed.assisted_decisions
-    others = placed.other_decisions
+    others, silent_from = placed.other_decisions, placed.silent_from
     return replace(
         history,
         cases=convert(history.cases),
@@ -180,6 +214,7 @@ def _replace_frames(
             sole_decisions=None if sole is None else convert_lazy(sole),
             assisted_decisions=None if assisted is None else convert_lazy(assisted),
             other_decisions=None if others is None else convert_lazy(others),
+            silent_from=None if silent_from is None else convert_lazy(silent_from),
         ),
     )
 
@@ -201,8 +236,12 @@ def place_planted_cases(
 
 
 def resolve_planted_units(history: PlacedHistory, policy: Policy) -> pl.DataFrame:
-    """Return one row a planted unit, version and lever, which counts when the unit closes."""
-    closed_units = resolve_natural_units(history, policy, tracks=("gate",))
+    """Return one row a planted unit, version and lever, which counts when the unit closes.
+
+    The cases that occur begin the use of a version; a planted one does not.
+    """
+    predicted = _resolve_placed(history, policy, PLANTED_TRACKS)
+    closed_units = _add_silent_units(predicted, history, policy, history.uses, PLANTED_TRACKS)
     return closed_units.with_columns(track=pl.lit(PLANTED_TRACK))
 
 
@@ -213,4 +252,5 @@ def resolve_all_units(
     natural_units = resolve_natural_units(natural, policy)
     if planted is None:
         return natural_units
+    planted = replace(planted, uses=natural.uses.extend(natural_units))
     return pl.concat([natural_units, resolve_planted_units(planted, policy)])

@@ -81,14 +81,16 @@ class PlacedRecords:
             somebody vouches for the sender), and slices (the values of the recorded attributes, as
             JSON).
         predictions: case_key, version, `value:<lever>`, confidence, at, prediction_received and
-            prediction_known (null: the case's time).
+            prediction_known (null: the case's time; `NEVER`: the version is silent).
+        silent_from: by case_key and version of silent ones the slot from which on it is certain
+            that the version was in use there; None if there are none.
         decisions: blind decisions: case_key, reviewer, `value:<lever>`, seat (number of the review
             task), at and received.
         assisted_decisions: the same for decisions made with the model's answer in sight; None if
             there are none.
         trained_until: by version, the time of its last training case.
-        other_decisions: case_key and at of decisions and outcomes by which a case was decided, too;
-            None if there are none.
+        other_decisions: case_key, at and received (null: unknown) of decisions and outcomes by
+            which a case was decided, too; None if there are none.
         sole_decisions: blind decisions on cases that have no other, if they are not among
             `decisions`: they need not be ordered, which takes most of the time.
     """
@@ -100,6 +102,7 @@ class PlacedRecords:
     trained_until: Mapping[str, int]
     other_decisions: Frame | None = None
     sole_decisions: Frame | None = None
+    silent_from: Frame | None = None
 
 
 def build_unit_key(policy: Policy) -> pl.Expr:
@@ -147,11 +150,16 @@ def resolve_units(
 
 
 def _find_first_decisions(placed: PlacedRecords) -> Frame:
-    """Return when each case was first decided, by whomever (`first_decided`)."""
+    """Return when each case was first decided, by whomever, and when somebody knew that.
+
+    They are `first_decided`, and `decision_known`, the first receipt.
+    """
     frames = (placed.decisions, placed.sole_decisions, placed.other_decisions)
-    times = [frame.select("case_key", "at") for frame in frames if frame is not None]
+    times = [frame.select("case_key", "at", "received") for frame in frames if frame is not None]
     decided = times[0] if len(times) == 1 else nw.concat(times, how="vertical")
-    return decided.group_by("case_key").agg(first_decided=nw.col("at").min())
+    return decided.group_by("case_key").agg(
+        first_decided=nw.col("at").min(), decision_known=nw.col("received").min()
+    )
 
 
 def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Frame:
@@ -172,7 +180,9 @@ def _pick_cases(cases: Frame) -> Frame:
     later could change the draw. If none was, it is the case that arrived first.
     """
     units = cases.group_by("unit").agg(
-        closes=nw.col("due").min(), unit_decided=nw.col("first_decided").min()
+        closes=nw.col("due").min(),
+        unit_decided=nw.col("first_decided").min(),
+        unit_known=nw.col("decision_known").min(),
     )
     arrived = nw.max_horizontal("occurred_us", "known")
     bound = nw.min_horizontal("closes", "unit_decided")
@@ -184,8 +194,12 @@ def _pick_cases(cases: Frame) -> Frame:
         lowest = ranked.group_by("unit").agg(lowest=nw.col(column).min())
         ranked = ranked.join(lowest, on="unit").filter(nw.col(column) == nw.col("lowest"))
         ranked = ranked.drop("lowest")
-    picked_cases = ranked.with_columns(due=nw.col("closes"), first_decided=nw.col("unit_decided"))
-    return picked_cases.drop("closes", "unit_decided", "arrived", "turn")
+    picked_cases = ranked.with_columns(
+        due=nw.col("closes"),
+        first_decided=nw.col("unit_decided"),
+        decision_known=nw.col("unit_known"),
+    )
+    return picked_cases.drop("closes", "unit_decided", "unit_known", "arrived", "turn")
 
 
 def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame:
@@ -197,7 +211,7 @@ def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) ->
     reason = (
         nw.when(is_late_case)
         .then(nw.lit(LATE_CASE))
-        .when(nw.col("prediction_received") == NEVER)
+        .when((nw.col("prediction_received") > nw.col("due")) & (decided <= nw.col("due")))
         .then(nw.lit(NOT_PREDICTED))
         .when(is_unseen)
         .then(nw.lit(AFTER_DECISION))
@@ -215,6 +229,9 @@ def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) ->
         silent=reason,
         counted=nw.when(is_late_case).then(late_slot).otherwise(nw.col("due")),
     )
+    if placed.silent_from is not None:
+        is_known = nw.col("decision_known") <= nw.col("counted")
+        judged = judged.filter((nw.col("prediction_received") < NEVER) | is_known)
     is_undecided = decided.is_null() | (decided > nw.col("due"))
     is_closed = is_undecided & ~is_late_case & (nw.col("prediction_received") > nw.col("due"))
     return judged.with_columns(excluded=_build_exclusion(placed, policy, is_closed))
@@ -227,6 +244,10 @@ def _judge_decided(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame
         silent=nw.when(is_unseen).then(nw.lit(NOT_PREDICTED)).otherwise(nw.lit(None, nw.String)),
         counted=nw.max_horizontal("first_received", "received", "occurred_us"),
     )
+    if placed.silent_from is not None:
+        judged = judged.join(placed.silent_from, on=["case_key", "version"], how="left")
+        slot = _find_slot(count_micros(policy.tick))
+        judged = judged.filter(nw.col("used").is_null() | (nw.col("used") <= slot)).drop("used")
     return judged.with_columns(excluded=_build_exclusion(placed, policy, nw.lit(value=False)))
 
 
@@ -292,8 +313,8 @@ def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
     tick = count_micros(policy.tick)
     timed_cases = judged_cases.with_columns(
         track=nw.lit(track),
-        slot=nw.max_horizontal(-((-nw.col("counted")) // tick), nw.col("occurred") + 1),
-        known=_find_known_slot(tick),
+        slot=_find_slot(tick),
+        known=_find_known_slot(policy),
         on_time=_is_on_time(track),
         second_on_time=nw.col("second_received") <= nw.col("counted"),
         reviewer=nw.col("first_reviewer"),
@@ -309,15 +330,27 @@ def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
     return nw.concat([lever_rows.select(*columns) for lever_rows in rows], how="vertical")
 
 
-def _find_known_slot(tick: int) -> nw.Expr:
+def _find_slot(tick: int) -> nw.Expr:
+    """Return the slot in which a unit counts."""
+    return nw.max_horizontal(-((-nw.col("counted")) // tick), nw.col("occurred") + 1)
+
+
+def _find_known_slot(policy: Policy) -> nw.Expr:
     """Return from which slot on it is certain how a unit counts: with its answer, or its closing.
 
     A widening asks before a unit closes. Of a unit that its version can no longer answer in time,
-    that is certain with the first decision on it.
+    that is certain with the first decision on it, and once nobody vouches for its sender any more.
     """
-    is_lost = ~nw.col("silent").is_null() & ~nw.col("first_decided").is_null()
-    lost = nw.when(is_lost).then(nw.max_horizontal("first_decided", "received", "occurred_us"))
-    certain = nw.min_horizontal("gate_received", "counted", lost)
+    tick, vouched = count_micros(policy.tick), policy.evidence.sources.vouched.values()
+    within = max(map(count_micros, vouched), default=0)
+    hoped = nw.min_horizontal(nw.col("prediction_received"), nw.col("occurred_us") + within)
+    is_decided = ~nw.col("decision_known").is_null()
+    lost = nw.when(is_decided).then(nw.max_horizontal("decision_known", "received", hoped))
+    is_answered = ~nw.col("gate_received").is_null()
+    receipts = ("gate_received", "prediction_received", "received", "occurred_us")
+    answered = nw.when(is_answered).then(nw.max_horizontal(*receipts))
+    settled = nw.when(nw.col("silent").is_null()).then(answered).otherwise(lost)
+    certain = nw.min_horizontal("counted", settled)
     return nw.max_horizontal(-((-certain) // tick), nw.col("occurred") + 1)
 
 

@@ -37,9 +37,8 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
+from rollout.tally.populations import resolve_natural_units
 from rollout.tally.tallied_units import TalliedUnits, build_units
-from rollout.tally.unit_values import add_unit_values
-from rollout.tally.units import resolve_units
 from tests.tally.histories import START, records
 
 LABELS = ("bear", "fox", "none")
@@ -409,8 +408,7 @@ class Prepared:
 def prepared(history, policy, salt=bytes(32), trained_until=None):
     """Place, resolve and gather a history once, for any number of runs."""
     placed = place_cases(history, policy, salt, trained_until)
-    frame = resolve_units(placed.placed, policy).collect("polars").to_native()
-    units = build_units(add_unit_values(frame, placed.cases, policy), policy)
+    units = build_units(resolve_natural_units(placed, policy), policy)
     feeds = HistoryFeeds(history, placed, policy)
     return Prepared(
         policy, history, placed, units, feeds, find_first_predictions(history, placed.cases)

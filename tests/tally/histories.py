@@ -21,7 +21,7 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
-from rollout.tally.units import resolve_units
+from rollout.tally.populations import resolve_natural_units
 
 START = datetime(2025, 6, 2, tzinfo=UTC)
 SALT = bytes(32)
@@ -169,9 +169,8 @@ def records(case_rows, prediction_rows=None, decision_rows=None, outcome_rows=No
 
 
 def resolved(history, policy, trained_until=None, salt=SALT):
-    """Return the rows of `resolve_units`, the gate track's first."""
-    placed = place_cases(history, policy, salt, trained_until).placed
-    frame = resolve_units(placed, policy).collect("polars").to_native()
+    """Return the rows of `resolve_natural_units`, the gate track's first."""
+    frame = resolve_natural_units(place_cases(history, policy, salt, trained_until), policy)
     return frame.sort("track", "site", "unit", "version", "lever")
 
 

@@ -172,7 +172,8 @@ def _(event: VersionRenamed, builder: ScopeBuilder) -> None:
 
 @_apply_to_builder.register
 def _(event: VersionRetired, builder: ScopeBuilder) -> None:
-    builder.versions[event.version] = replace(builder.versions[event.version], retired=True)
+    version = builder.versions[event.version]
+    builder.versions[event.version] = replace(version, retired_at=builder.get_effective_time())
     for cell in [cell for cell, version in builder.cells if version == event.version]:
         builder.cut_grants(cell, event.version, 0, builder.get_effective_time())
 

@@ -148,8 +148,13 @@ class Version:
 
     id: str
     first_seen: datetime
-    retired: bool = False
+    retired_at: datetime | None = None
     content: str = ""
+
+    @property
+    def retired(self) -> bool:
+        """Return whether nobody may use it any more."""
+        return self.retired_at is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ from rollout.store.counting.counts import CountKey
 from rollout.store.counting.matrices import MatrixKey
 from rollout.store.counting.projection_repair import ProjectionRepair
 from rollout.store.counting.top_losses import LossKey, LossValue, StoredLosses
+from rollout.store.counting.version_uses import StoredUses
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger import projection_check
 from rollout.store.ledger.evidence import EvidenceStore, StoredReading
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.tables.tables import guard_snapshots
+from rollout.tally.version_uses import Use, UseKey
 
 RowValues = Mapping[str, Any]
 
@@ -33,6 +35,8 @@ class DerivedDifferences:
             for a missing row.
         counts: (stored, sum of the marks).
         matrices: the same of the sums over all slots, by series and kind.
+        uses: (stored, correct) first unit of each version and cell that it predicted; None for a
+            missing row.
         losses: (stored, correct) confidence and series of pairs that differ, by case, version and
             kind; None for a missing row.
         broken_readings: readings that don't match their hash or lie after the last slot of
@@ -49,13 +53,14 @@ class DerivedDifferences:
     losses: Mapping[LossKey, tuple[LossValue | None, LossValue | None]] = field(
         default_factory=dict
     )
+    uses: Mapping[UseKey, tuple[Use | None, Use | None]] = field(default_factory=dict)
     broken_readings: tuple[StoredReading, ...] = ()
     is_snapshot_wrong: bool = False
     is_guard_snapshot_wrong: bool = False
 
     def __bool__(self) -> bool:
         """Return whether there is any difference."""
-        has_count_differences = self.counts or self.matrices or self.losses
+        has_count_differences = self.counts or self.matrices or self.losses or self.uses
         return bool(
             self.scopes
             or self.followed_rows
@@ -86,6 +91,12 @@ class DerivedDifferences:
         for (case_id, version, kind), (stored_loss, correct_loss) in self.losses.items():
             location = f"case {case_id}, version {version}, class {kind}"
             yield f"top_losses: {location} {_describe_loss_difference(stored_loss, correct_loss)}"
+        for (site, window, version), uses in self.uses.items():
+            since, right = (None if use is None else use.occurred for use in uses)
+            yield (
+                f"version_uses: {version} in {site} × {window} is in use since slot {since}; its"
+                f" units say {right}"
+            )
         for reading in self.broken_readings:
             location = f"{reading.measure} of {reading.version} in {reading.site}·{reading.window}"
             yield f"evidence: {location} is not what its hash says"
@@ -143,6 +154,7 @@ def rebuild_derived_tables(
         derived_tables.repair_counts(differences.counts)
         derived_tables.repair_matrices(differences.matrices)
         derived_tables.repair_losses(differences.losses)
+        derived_tables.repair_uses(differences.uses)
         EvidenceStore(transaction, rollout).delete(differences.broken_readings)
         if differences.is_snapshot_wrong:
             EvidenceSnapshots(transaction, rollout).delete()
@@ -161,6 +173,7 @@ def _find_differences(transaction: Transaction, state: RolloutState) -> DerivedD
         counts=sums.counts,
         matrices=sums.matrices,
         losses=StoredLosses(transaction, rollout, state.first_names).find_differences(),
+        uses=StoredUses(transaction, rollout).find_differences(),
         broken_readings=tuple(EvidenceStore(transaction, rollout).list_broken()),
         is_snapshot_wrong=is_snapshot_wrong(transaction, state),
         is_guard_snapshot_wrong=is_guard_snapshot_wrong(transaction, state),

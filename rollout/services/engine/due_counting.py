@@ -37,6 +37,7 @@ from rollout.store.counting.counted_records import CountedRecords
 from rollout.store.counting.counted_units import CountedUnitRow
 from rollout.store.counting.top_losses import LossRow, StoredLosses
 from rollout.store.counting.unit_records import UnitRecords
+from rollout.store.counting.version_uses import StoredUses
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.versions import VersionStore
@@ -44,6 +45,7 @@ from rollout.store.records.history import count_case_records
 from rollout.store.tables.columns import decode_instant
 from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.tally.slots import to_instant
+from rollout.tally.version_uses import Use, UseKey, list_first_uses
 
 OTHER_TRACKS: Final = frozenset({OUTCOME, RECORD_UNSEALED})
 """Tracks of entries that are no due units."""
@@ -86,6 +88,7 @@ class ResolvedPage:
         losses: the pairs among them that differ.
         later_entries: units that a later tick counts.
         row_counts: by case the number of records that were read.
+        first_uses: the versions that these units bring into use, each with its case.
     """
 
     state: RolloutState
@@ -97,6 +100,7 @@ class ResolvedPage:
     losses: Sequence[LossRow] = ()
     later_entries: Sequence[DueCase] = ()
     row_counts: Mapping[int, int] = field(default_factory=dict)
+    first_uses: Sequence[tuple[UseKey, Use, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +177,14 @@ class DueCounter:
         units = resolve_case_units(transaction, state, case_ids, unit_records)
         ripe_units = units.filter(pl.col("slot") <= slot)
         rows: Sequence[CountedUnitRow] = ()
+        first_uses: Sequence[tuple[UseKey, Use, int]] = ()
         if ripe_units.height:
             ripe_units = self._add_unit_columns(ripe_units, state)
             numbers = self._find_numbers(transaction, ripe_units, unit_records.case_numbers)
             rows = counter.build_counted_units(ripe_units, numbers, unit_records)
+            first_uses = list_first_uses(
+                ripe_units, unit_records.uses.begun, unit_records.case_numbers
+            )
         later_entries: Sequence[DueCase] = ()
         if any(entry.track == CASE_RECEIVED for entry in due_entries):
             later_units = units.filter(pl.col("slot") > slot)
@@ -191,6 +199,7 @@ class DueCounter:
             losses=self._find_losses(rows),
             later_entries=later_entries,
             row_counts=unit_records.row_counts,
+            first_uses=first_uses,
         )
 
     def _find_losses(self, rows: Sequence[CountedUnitRow]) -> list[LossRow]:
@@ -233,6 +242,9 @@ class DueCounter:
                 queue.add(page.later_entries)
                 # from here on evidence can't advance
                 counter.store_units(transaction, page.state.rollout, units, losses)
+                StoredUses(transaction, page.state.rollout).store(
+                    [(key, use) for key, use, case_id in page.first_uses if case_id in cases]
+                )
                 queue.delete(entries)
             return (len(entries) if cases else 0), free_cases.issubset(cases)
 

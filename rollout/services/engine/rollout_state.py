@@ -7,6 +7,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from weakref import WeakKeyDictionary
 
+from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.event_base import LedgerEvent
@@ -60,6 +61,15 @@ class RolloutState:
             if stored.info.trained_until is not None
         }
         return merge_training_cutoffs(ends, self.first_names)
+
+    @property
+    def retired_until(self) -> dict[str, int]:
+        """Return by retired version when it was retired, in microseconds."""
+        return {
+            name: to_micros(version.retired_at)
+            for name, version in self.scope.versions.items()
+            if version.retired_at is not None
+        }
 
 
 @dataclass(frozen=True, slots=True)

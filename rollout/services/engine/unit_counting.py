@@ -7,6 +7,7 @@ them in one batch and queues those that are pending.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from rollout.core.policy.slice_conditions import list_recorded_attributes
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.store.counting.unit_records import UnitRecords
+from rollout.store.counting.version_uses import StoredUses
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from rollout.store.records.history import RowFilter, StoredHistory
+    from rollout.tally.version_uses import VersionUses
 
 
 MEASURES_WITH_EXTRA_INPUT = frozenset({"failures", "latency_p95", "harm", "heartbeat"})
@@ -73,8 +76,8 @@ def _build_entries(case_facts: Mapping[int, IncomingCase], policy: Policy) -> li
         tracks[UNKNOWN] = GUARD
     entries: set[QueueEntry] = set()
     for case_id, case in case_facts.items():
-        if not case.predicted:
-            continue
+        if not case.predicted and case.first_decided is None:
+            continue  # who neither was asked nor predicted has missed nothing
         for site, occurred, received in case.places:  # which one counts is known later
             if site not in sites:
                 continue
@@ -178,11 +181,22 @@ def resolve_case_units(
         unit_records.case_numbers = record_history.case_numbers
     placing = (state.policy, state.rollout.salt, state.trained_until)
     natural, planted = place_cases(records, *placing), place_planted_cases(records, *placing)
+    natural = replace(natural, uses=load_uses(transaction, state))
+    if unit_records is not None:
+        unit_records.uses = natural.uses
     if unit_records is not None and state.policy.evidence.unit != "case":
         placements = (natural,) if planted is None else (natural, planted)
         frames = (placement.cases for placement in placements)
         unit_records.cases_beside = find_cases_beside(transaction, state, frames)
     return resolve_all_units(natural, planted, state.policy)
+
+
+def load_uses(transaction: Transaction, state: RolloutState) -> "VersionUses":
+    """Return since when each version is in use in each cell, as it was counted."""
+    from rollout.tally.version_uses import VersionUses
+
+    begun = StoredUses(transaction, state.rollout).load_all()
+    return VersionUses(begun, state.retired_until)
 
 
 def add_unit_cases(

@@ -21,10 +21,9 @@ from rollout.store.database.session import Transaction
 from rollout.store.records.history import StoredHistory
 from rollout.tally.case_placement import place_cases
 from rollout.tally.familiar_history import FamiliarHistory, find_familiar_units
+from rollout.tally.populations import resolve_natural_units
 from rollout.tally.tallied_units import TalliedUnits, build_units
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
-from rollout.tally.unit_values import add_unit_values
-from rollout.tally.units import resolve_units
 from rollout.tally.value_series import ValueSeries
 
 MAX_VALUES_SHOWN: Final = 10
@@ -167,8 +166,7 @@ def _tally_units(
     history = place_cases(
         store.load_records(case_ids), policy, state.rollout.salt, state.trained_until
     )
-    frame = resolve_units(history.placed, policy).collect(backend="polars").to_native()
-    return build_units(add_unit_values(frame, history.cases, policy), policy)
+    return build_units(resolve_natural_units(history, policy), policy)
 
 
 def _describe_versions(

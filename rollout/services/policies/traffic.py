@@ -20,10 +20,9 @@ from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.services.policies.familiar_plan import FamiliarForecast, forecast_familiarity
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import RecordFrames
+from rollout.tally.populations import resolve_natural_units
 from rollout.tally.tallied_units import TalliedUnits, build_units
 from rollout.tally.unit_arrays import UnitClasses
-from rollout.tally.unit_values import add_unit_values
-from rollout.tally.units import resolve_units
 
 MeasureKey = tuple[str, str | None, str | None]
 Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -223,8 +222,7 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
     counted decision has no rates. Days are counted from the first unit to the last, over all cells.
     """
     history = place_cases(records, policy, _ZERO_SALT)
-    frame = resolve_units(history.placed, policy).collect(backend="polars").to_native()
-    units = build_units(add_unit_values(frame, history.cases, policy), policy)
+    units = build_units(resolve_natural_units(history, policy), policy)
     version = _find_main_version(units)
     missing_columns = find_missing_columns(policy, records.attributes)
     if version is None:

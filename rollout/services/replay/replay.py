@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from rollout.core.calendar.instants import count_micros
+from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
@@ -53,6 +53,7 @@ from rollout.tally.populations import (
 )
 from rollout.tally.stage_history import build_stage_shares, find_buckets
 from rollout.tally.tallied_units import TalliedUnits, build_units
+from rollout.tally.version_uses import VersionUses
 
 MAX_OTHER_UNITS, MAX_OTHER_SHARE = 5, 0.01
 """Units of another arm that are tolerated, such as some that a stop sent to humans."""
@@ -216,6 +217,7 @@ def _build_unit_arrays(
     span = build_units(numbered.frame, policy, numbered.keys)
     if planted is None:
         return span
+    planted = replace(planted, uses=planted.uses.extend(numbered.frame))
     planted_units = encode_repeated_texts(resolve_planted_units(planted, policy))
     arrays = build_units(pl.concat([numbered.list_units(), planted_units]), policy)
     if any(select_planted(gate.require) for gate in policy.gates):
@@ -257,7 +259,10 @@ def _place_records(
         trained_until = merge_training_cutoffs(trained_until, first_names)
         history = place_cases(records, policy, salt, trained_until)
         planted = place_planted_cases(records, policy, salt, trained_until)
-    return records, history, planted, first_seen, retirements
+    uses = VersionUses(retired={r.version: to_micros(r.at) for r in retirements})
+    if planted is not None:
+        planted = replace(planted, uses=uses)
+    return records, replace(history, uses=uses), planted, first_seen, retirements
 
 
 def find_uses(

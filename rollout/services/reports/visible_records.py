@@ -9,6 +9,7 @@ import polars as pl
 
 from rollout.core.policy.policy import Policy
 from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.unit_counting import load_uses
 from rollout.services.reports.schedule import ON_DEMAND
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Transaction
@@ -83,6 +84,7 @@ def load_visible_records(
         with_probabilities=True,
     )
     placed_history = place_cases(all_records, policy, state.rollout.salt, state.trained_until)
+    placed_history = replace(placed_history, uses=load_uses(transaction, state))
     keys = ExternalKeys(transaction, state.rollout).find_keys({*case_ids, *blind_case_ids})
     hidden_keys = {keys[case_id] for case_id in blind_case_ids if case_id in keys}
     is_inside = pl.col("occurred_at").is_between(period.since, period.until, closed="left")

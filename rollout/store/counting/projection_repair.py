@@ -26,7 +26,9 @@ from rollout.store.tables.tables import (
     ledger_heads,
     scopes,
     top_losses,
+    version_uses,
 )
+from rollout.tally.version_uses import Use, UseKey
 
 RowValues = dict[str, Any]
 
@@ -111,6 +113,13 @@ class ProjectionRepair:
             )
             key_values = {"case_id": case_id, "version": version, "class_id": class_id}
             self._repair_row(top_losses, key_values, *rows)
+
+    def repair_uses(self, differences: Mapping[UseKey, tuple[Use | None, Use | None]]) -> None:
+        """Write since when versions are in use as the counted units have it."""
+        for (site, window, version), uses in differences.items():
+            key_values = {"site": site, "window": window, "version": version}
+            rows = (None if use is None else use._asdict() for use in uses)
+            self._repair_row(version_uses, key_values, *rows)
 
     def _repair_row(
         self,

@@ -14,6 +14,7 @@ from sqlalchemy import Row, Table
 
 from rollout.store.records.record_hashes import join_hashes
 from rollout.store.tables.tables import decisions, outcomes, predictions
+from rollout.tally.version_uses import NO_USES
 
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
@@ -26,6 +27,7 @@ class UnitRecords:
         first_names: by later name of a version its first one.
         row_counts: by case the number of its records.
         case_numbers: the numbers of the cases by key.
+        uses: since when versions were in use as the records were read.
     """
 
     def __init__(self, first_names: Mapping[str, str] = NO_ALIASES) -> None:
@@ -36,6 +38,7 @@ class UnitRecords:
         self.cases_beside: Mapping[int, Collection[int]] = {}
         self.row_counts: Counter[int] = Counter()
         self.case_numbers: Mapping[str, int] = {}
+        self.uses = NO_USES
 
     def is_used(self, _row: Row[Any]) -> bool:
         """Return whether units may rest on a record: on any."""

@@ -62,7 +62,7 @@ from rollout.tally.frames import (
     RecordFrames,
     build_gold_schema,
 )
-from rollout.tally.picks import find_first_decisions, pick_until_decision
+from rollout.tally.picks import find_case_receipts, find_first_decisions, pick_until_decision
 from rollout.tally.populations import split_populations
 
 CASE_KEY: Final = ("case_id",)
@@ -106,6 +106,7 @@ class StoredHistory:
         decision_rows = self._load_rows(decisions, ("case_id", "reviewer"), case_ids)
         outcome_rows = self._load_rows(outcomes, CASE_KEY, case_ids)
         first_decisions = find_first_decisions(decision_rows, outcome_rows)
+        first_receipts = find_case_receipts(decision_rows, outcome_rows)
         case_rows = pick_until_decision(
             self._load_rows(cases, CASE_KEY, case_ids), CASE_KEY, first_decisions
         )
@@ -141,7 +142,11 @@ class StoredHistory:
             outcomes=newest_outcomes,
             earlier_outcomes=earlier_outcomes,
             first_decisions=pl.DataFrame(
-                [(keys[n], at) for n, at in first_decisions.items() if n in keys],
+                [
+                    (keys[n], at, first_receipts[n])
+                    for n, at in first_decisions.items()
+                    if n in keys
+                ],
                 schema=FIRST_DECISION_SCHEMA,
                 orient="row",
             ),

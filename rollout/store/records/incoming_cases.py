@@ -12,13 +12,20 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Table, type_coerce
 
-from rollout.core.records.records import Case, Decision, Prediction, Record
+from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
 from rollout.store.database.bulk import IGNORE_CONFLICTS, Repeated, insert_columns, lock_keys
 from rollout.store.database.case_rows import fetch_case_rows
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.record_rows import RECORD_SCHEMAS, ColumnsByName, RecordSchema
-from rollout.store.tables.tables import cases, count_queue, decisions, exposures, predictions
+from rollout.store.tables.tables import (
+    cases,
+    count_queue,
+    decisions,
+    exposures,
+    outcomes,
+    predictions,
+)
 
 
 @dataclass(slots=True)
@@ -29,7 +36,8 @@ class IncomingCase:
         places: site, time and receipt of the case in each revision; empty while it is unknown.
         predicted: receipts of its predictions, in any revision.
         decisions: by reviewer the exposure and the receipt of the decision.
-        first_decided: the earlier of stated time and receipt of any decision; None without one.
+        first_decided: the earlier of stated time and receipt of any decision, or of an outcome
+            where no version predicted; None without one.
     """
 
     places: set[tuple[str, int, int]] = field(default_factory=set)
@@ -42,7 +50,11 @@ class IncomingCase:
     ) -> None:
         """Add the newest revision of a reviewer's decision."""
         self.decisions[reviewer] = (exposure, received)
-        decided = received if submitted is None else min(submitted, received)
+        self.add_decided(submitted, received)
+
+    def add_decided(self, stated: int | None, received: int) -> None:
+        """Add when the case was decided, by a decision or an outcome."""
+        decided = received if stated is None else min(stated, received)
         if self.first_decided is None or decided < self.first_decided:
             self.first_decided = decided
 
@@ -63,6 +75,10 @@ PREDICTION_COLUMNS: Final[SelectedColumns] = (
 DECISION_COLUMNS: Final[SelectedColumns] = (
     *(decisions.c.case_id, decisions.c.reviewer, decisions.c.exposure),
     *(_select_raw(decisions.c.submitted_at), _select_raw(decisions.c.received_at)),
+)
+OUTCOME_COLUMNS: Final[SelectedColumns] = (
+    outcomes.c.case_id,
+    *(_select_raw(outcomes.c.at), _select_raw(outcomes.c.received_at)),
 )
 SITE_COLUMNS: Final[SelectedColumns] = (cases.c.case_id, cases.c.site)
 EXPOSURE_COLUMNS: Final[SelectedColumns] = (
@@ -87,6 +103,10 @@ class IncomingCases:
             cases_by_id[case_id].predicted.add(received)
         for case_id, *decision in self._load_columns(decisions, DECISION_COLUMNS, case_ids):
             cases_by_id[case_id].add_decision(*decision)
+        unpredicted = [case_id for case_id, case in cases_by_id.items() if not case.predicted]
+        if unpredicted:  # of others the predictions say when they are counted
+            for case_id, *times in self._load_columns(outcomes, OUTCOME_COLUMNS, unpredicted):
+                cases_by_id[case_id].add_decided(*times)
         return cases_by_id
 
     def load_sites(self, case_ids: Collection[int]) -> Mapping[int, set[str]]:
@@ -152,6 +172,9 @@ def build_incoming_cases(
         cases_by_id[case_id].predicted.add(received)
     for case_id, *decision in _sort_by_revision(columns, Decision, *DECISION_FIELDS):
         cases_by_id[case_id].add_decision(*decision)
+    for case_id, *times in _sort_by_revision(columns, Outcome, "at", "received_at"):
+        if not cases_by_id[case_id].predicted:
+            cases_by_id[case_id].add_decided(*times)
     return cases_by_id
 
 

@@ -155,6 +155,18 @@ counts = Table(  # `n` grows only in slots after `evidence_heads.through`
     sqlite_with_rowid=False,
 )
 
+version_uses = Table(  # the first unit of a version in a cell that it predicted in time
+    "version_uses",
+    metadata,
+    rollout_column(),
+    key_column("version", Text),
+    key_column("site", Text),
+    key_column("window", Text),
+    required_column("occurred", BigInteger),
+    required_column("slot", BigInteger),
+    sqlite_with_rowid=False,
+)
+
 confusion_matrices = Table(  # sums over all slots, so reads don't slow down with time
     "confusion_matrices",
     metadata,

@@ -39,6 +39,7 @@ from rollout.store.tables.counting_tables import (
     guard_snapshots,
     tick_slots,
     top_losses,
+    version_uses,
 )
 from rollout.store.tables.record_tables import (
     actions,
@@ -172,6 +173,7 @@ __all__ = [
     "top_losses",
     "unopened_incidents",
     "users",
+    "version_uses",
     "versions",
 ]
 

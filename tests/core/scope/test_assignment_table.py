@@ -124,7 +124,7 @@ def worlds(draw):
     scope = Scope(
         policy_number=1,
         versions={
-            "v1": Version("v1", NOON, retired=draw(st.integers(0, 9)) == 0),
+            "v1": Version("v1", NOON, NOON if draw(st.integers(0, 9)) == 0 else None),
             "v2": Version("v2", NOON),
         },
         aliases={"v1-again": "v1"},

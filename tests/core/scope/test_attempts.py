@@ -121,7 +121,7 @@ def test_an_attempt_is_described_by_the_ledgers_number():
     rollout.at = on(1, 2, 2028)
     assert describe("v1") == following.format(1)
     versions = dict(rollout.scope.versions)
-    retired = versions | {"v1": replace(versions["v1"], retired=True)}
+    retired = versions | {"v1": replace(versions["v1"], retired_at=NOON)}
     rollout.scope = replace(rollout.scope, versions=retired)
     assert describe("v1") == "no attempt: v1 is retired"
 

@@ -71,7 +71,7 @@ def test_a_known_content_needs_no_slot_and_a_new_one_does(count, usable):
 def test_a_retired_version_and_its_names_take_no_slot():
     state, stored = build_full_state()
     versions = state.scope.versions
-    retired = {**versions, "v1": replace(versions["v1"], retired=True)}
+    retired = {**versions, "v1": replace(versions["v1"], retired_at=NOON)}
     state = replace(state, scope=replace(state.scope, versions=retired, aliases={"v1b": "v1"}))
     stored |= store(("v1b", versions["v1"].content, 1, 1))
     assert select_usable_names(state, stored, store(("new", CONTENT, 2, 2))) == ["new"]
