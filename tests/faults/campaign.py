@@ -45,7 +45,7 @@ SHORT = {  # (engine, kind, always): every how many points, and from which on
     ("postgresql", "cut", True): (41, 11),
 }
 PICKED = {("postgresql", "claim", "pause")}  # in the short form too: it once found something
-TOLD = Counter({"Widened": 2, "PolicyApplied": 2, "Narrowed": 1, "Stopped": 1, "Resumed": 1})
+EXPECTED = Counter({"Widened": 2, "PolicyApplied": 2, "Narrowed": 1, "Stopped": 1, "Resumed": 1})
 """What happens in the script, by event."""
 LEFT = {("sqlite", "look for reports", "raise")}  # out of the short form: slow, and `kill` does it
 
@@ -128,8 +128,8 @@ def _world(copies):
            if work.outcome == "unknown"]  # fmt: skip
     if odd:
         raise SystemExit(f"the script does not run without faults: {odd}")
-    told = Counter(type(event).__name__ for _, events in world.right[-1:] for event in events)
-    if lost := TOLD - told:  # a rule that ends the story early would leave little to fail
+    counts = Counter(type(event).__name__ for _, events in world.right[-1:] for event in events)
+    if lost := EXPECTED - counts:  # a rule that ends the story early would leave little to fail
         raise SystemExit(f"the script no longer tells of {dict(lost)}")
     return world
 
