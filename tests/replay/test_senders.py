@@ -1,9 +1,12 @@
-"""However records are sent, a good model opens and a bad one doesn't: a few seeds of `senders`."""
+"""However records are sent, a good model opens and a bad one doesn't.
+
+A few seeds of benchmarks/senders.py.
+"""
 
 import numpy as np
 import pytest
 
-from tests.replay.senders import ADVERSE, NORMAL, find_first_days
+from benchmarks.senders import ADVERSE, NORMAL, find_first_days
 
 SEEDS = range(2)
 GOALS = {  # by name the median day of `evidence-rules.md`

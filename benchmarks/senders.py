@@ -1,6 +1,6 @@
 """What senders make of evidence: whole replays of 40 cells and 60 days.
 
-`python -m tests.replay.senders [--seeds 20] [NAME…]` prints for each way to send in how many cells
+`python benchmarks/senders.py [--seeds 20] [NAME…]` prints for each way to send in how many cells
 the first widening was raised, or applied, and the median day. The model is right in a share of
 cases; each cell has 20 cases a day, at random times; the gate asks for 95 % agreement, at the first
 attempt's share of 5 % a year.
@@ -9,49 +9,47 @@ attempt's share of 5 % a year.
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from rollout.core.calendar.instants import EPOCH, count_micros
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.policy.evidence_sources import EvidenceSources
-from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import Condition
-from rollout.core.policy.policy import EvidenceRules, Gate, Minimum, Policy, Stage
 from rollout.core.scope.events import ProposalRaised, Widened
+from rollout.formats.policy.reader import parse_policy
+from rollout.formats.records.files import RecordPaths
 from rollout.replay.options import ReplayOptions
+from rollout.services.replay.replay import NothingToReplayError, replay_records
+from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.frames import (
+    REMARK_SCHEMA,
+    RecordFrames,
+    Schema,
     build_cases_schema,
     build_decisions_schema,
+    build_outcomes_schema,
     build_predictions_schema,
 )
-from rollout.tally.picks import vouch_for_files
-from tests.replay.stories import prepared
-from tests.tally.histories import START, records
 
+START = datetime(2026, 3, 2, tzinfo=UTC)
 CELLS, DAYS, CASES_A_DAY = 40, 60, 20
+NO_FILES = RecordPaths(Path(), Path())
 SECOND, MINUTE, HOUR = 1 / 86_400, 1 / 1_440, 1 / 24
-POLICY = Policy(
-    rollout="senders",
-    timezone="UTC",
-    levers=(Lever("answer", ("yes", "no"), ("yes", "no")),),
-    sites=tuple(Site(f"c{number:02}", "UTC") for number in range(CELLS)),
-    windows=(Window("always"),),
-    stages=(Stage("supervised", blind=0.5),),
-    evidence=EvidenceRules(grace=timedelta(days=1), outside_blind=True),
-    gates=(
-        Gate(
-            "supervised",
-            (Condition("agreement", 0.95, at_least=True),),
-            risk=0.05,
-            minimum=Minimum(units=100, days=7, reviewers=1),
-        ),
-    ),
-    tick=timedelta(minutes=15),
-)
+POLICY = """
+rollout: senders
+timezone: UTC
+levers: [{{id: answer, labels: ["yes", "no"]}}]
+sites: [{sites}]
+stages: [{{id: supervised, blind: 50%}}]
+evidence: {{unit: case, grace: {grace}, outside: blind,
+  sources: {{vouched: [{vouched}], accounts: [{{account: desk, reviewers: ["*"]}}]}}}}
+gates:
+  - {{to: supervised, require: [{{measure: agreement, at_least: 95%}}], risk: 5%,
+     minimum: {{units: {units}, days: 7, reviewers: 1}}, approvals: [operator]}}
+tick: {tick}
+"""
 
 
 @dataclass
@@ -80,12 +78,12 @@ class SentCases:
         self.decide(np.full(len(self.cell), MINUTE))
 
     @classmethod
-    def draw(cls, seed: int, truth: float) -> "SentCases":
+    def draw(cls, seed: int, truth: float, *, cells: int = CELLS, days: int = DAYS) -> "SentCases":
         """Draw the cases of a seed for a model that is right in a share of them."""
         rng = np.random.default_rng(seed)
-        n = rng.poisson(CASES_A_DAY * DAYS, CELLS)
-        cell = np.repeat(np.arange(CELLS), n)
-        occurred = np.sort(rng.random(len(cell)) * DAYS)
+        n = rng.poisson(CASES_A_DAY * days, cells)
+        cell = np.repeat(np.arange(cells), n)
+        occurred = np.sort(rng.random(len(cell)) * days)
         return cls(rng, rng.permutation(cell), occurred, rng.random(len(cell)) < truth)
 
     def decide(self, delay: np.ndarray) -> None:
@@ -214,28 +212,39 @@ UNSEEN = (  # until a case that the service doesn't know, or that wasn't predict
 )
 
 
-def build_policy(sending: Sending) -> Policy:
+def write_policy(sending: Sending, cells: int = CELLS, units: int = 100, tick: str = "15m") -> str:
     """Return the policy of a sending."""
-    vouched = {} if sending.within is None else {"box": timedelta(days=sending.within)}
-    rules = replace(
-        POLICY.evidence,
-        grace=timedelta(days=sending.grace),
-        sources=EvidenceSources(vouched=vouched),
+    within = sending.within
+    vouched = f"{{account: box, within: {_format_span(within)}}}" if within else ""
+    return POLICY.format(
+        sites=", ".join(name_site(number) for number in range(cells)),
+        grace=_format_span(sending.grace),
+        vouched=vouched,
+        units=units,
+        tick=tick,
     )
-    return replace(POLICY, evidence=rules)
 
 
-def build_history(cases: SentCases, policy: Policy):
+def _format_span(days: float) -> str:
+    return f"{round(days / MINUTE)}m"
+
+
+def name_site(number: int) -> str:
+    """Return the site of a cell."""
+    return f"c{number:02}"
+
+
+def build_history(cases: SentCases) -> RecordFrames:
     """Return the records that are received within the days."""
     keys = pl.Series([f"k{number:06}" for number in range(len(cases.cell))])
-    sites = pl.Series([site.id for site in POLICY.sites])[cases.cell]
+    sites = pl.Series([name_site(number) for number in range(CELLS)])[cases.cell]
 
     def instants(times: np.ndarray) -> pl.Series:
         micros = np.where(np.isfinite(times), np.nan_to_num(times, posinf=0) * 86_400e6, 0)
         since = pl.Series(micros.astype(np.int64)) + count_micros(START - EPOCH)
         return since.cast(pl.Datetime("us", "UTC"))
 
-    def frame(schema, is_sent, **columns) -> pl.DataFrame:
+    def frame(schema: Schema, is_sent: np.ndarray, **columns: pl.Series) -> pl.DataFrame:
         missing = {
             name: pl.Series([None] * len(keys), dtype=kind)
             for name, kind in schema.items()
@@ -263,8 +272,15 @@ def build_history(cases: SentCases, policy: Policy):
         exposure=pl.Series(["blind"] * len(keys)), at=instants(cases.decided),
         received_at=instants(cases.told), **{"value:answer": pl.Series(["yes"] * len(keys))},
     )  # fmt: skip
-    history = records(case_rows, prediction_rows, decision_rows)
-    return vouch_for_files(history, policy.evidence.sources.vouched)
+    return RecordFrames(
+        cases=case_rows,
+        predictions=prediction_rows,
+        decisions=decision_rows,
+        outcomes=pl.DataFrame(schema=build_outcomes_schema(("answer",))),
+        rejected=pl.DataFrame(schema=REMARK_SCHEMA),
+        notes=pl.DataFrame(schema=REMARK_SCHEMA),
+        row_counts={},
+    )
 
 
 def find_first_days(sending: Sending, seed: int) -> np.ndarray:
@@ -284,10 +300,17 @@ def _replay(
     kind: type[ProposalRaised | Widened],
     approval_delay: timedelta | None,
 ) -> np.ndarray:
-    policy, options = build_policy(sending), ReplayOptions(approval_delay=approval_delay)
-    replayed = prepared(build_history(cases, policy), policy, options.salt).run(options)
+    request = ReplayRequest(
+        policy=Path(), sources=NO_FILES, options=ReplayOptions(approval_delay=approval_delay)
+    )
     first = np.full(CELLS, np.inf)
-    for event in replayed.events:
+    try:
+        replayed = replay_records(
+            request, parse_policy(write_policy(sending)), build_history(cases)
+        )
+    except NothingToReplayError:
+        return first
+    for event in replayed.result.events:
         if isinstance(event, kind):
             number = int(event.cell.site[1:])
             first[number] = min(first[number], (event.at - START) / timedelta(days=1))

@@ -1,0 +1,138 @@
+"""However late a sender is, a service counts what a replay of the same records counts."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from benchmarks.senders import (
+    ADVERSE,
+    NORMAL,
+    START,
+    UNSEEN,
+    SentCases,
+    build_history,
+    name_site,
+    write_policy,
+)
+from benchmarks.senders import DAYS as LAST_DAY
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.events import VersionFirstUsed
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.service import build_service
+from rollout.services.engine.ticks import Ticker
+from rollout.services.records.ingest import ingest_items
+from rollout.services.support.clock import ManualClock
+from rollout.store.ledger.accounts import Accounts
+from rollout.tally.picks import vouch_for_files
+from tests.chance import list_unsealed_events
+from tests.services.engine.test_live import live, replayed
+
+pytestmark = pytest.mark.simulation
+
+FIRST_RECEIVED = pytest.mark.xfail(
+    reason="live an attempt begins when a version is first received, not with its first case",
+    strict=True,
+)
+DAYS, CELLS, AFTER = 5, 2, timedelta(hours=4)
+ROLES = {"box": "ingest", "desk": "ingest-decisions"}
+
+
+def list_sent(cases):
+    """Return (instant of receipt, account, record) of all records, in the order of receipt."""
+    rows = []
+    for number, cell in enumerate(cases.cell):
+        key, answer = f"k{number:06}", "yes" if cases.is_right[number] else "no"
+        occurred, decided = (_at(times[number]) for times in (cases.occurred, cases.decided))
+        sent = (
+            (
+                cases.received,
+                "box",
+                Case(key=key, site=name_site(cell), occurred_at=occurred, window="always"),
+            ),
+            (cases.predicted, "box", Prediction(key=key, version="v1", answers={"answer": answer})),
+            (
+                cases.told,
+                "desk",
+                Decision(
+                    key=key,
+                    reviewer="ana",
+                    answers={"answer": "yes"},
+                    exposure="blind",
+                    submitted_at=decided,
+                ),
+            ),
+        )
+        has_case = cases.received[number] < LAST_DAY
+        rows += [
+            (_at(times[number]), account, record)
+            for times, account, record in sent
+            if has_case and times[number] < LAST_DAY
+        ]
+    return sorted(rows, key=lambda row: row[0])
+
+
+def _at(day):
+    return START + timedelta(microseconds=int(day * 86_400e6)) if np.isfinite(day) else None
+
+
+def send_as_received(database, sent):
+    """Return what sends before each slot all that is received by then, and makes the ticker."""
+    service, tickers = build_service(database, None, ManualClock(START)), []
+    callers = {
+        name: Caller(name, is_service_account=True, role_assignments=(AssignedRole(role),))
+        for name, role in ROLES.items()
+    }
+    waiting = sent[::-1]
+
+    def before_slot(_slot, at):
+        while waiting and waiting[-1][0] <= at:
+            received, account, record = waiting.pop()
+            (receipt,) = ingest_items(service, callers[account], "senders", [record], received)
+            assert receipt.status.value == "accepted", receipt
+        if not tickers:
+            tickers.append(Ticker(database, "senders", "one"))
+        return tickers[0]
+
+    return before_slot
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "sending",
+    [
+        pytest.param(
+            sending,
+            id=sending.name,
+            marks=FIRST_RECEIVED if sending.name == "back every third day" else (),
+        )
+        for sending in (*NORMAL, *ADVERSE, *UNSEEN)
+    ],
+)
+def test_late_senders_have_the_same_evidence_live_and_replayed(database, sending):
+    cases = SentCases.draw(1, sending.truth, cells=CELLS, days=DAYS)
+    sending.change(cases)
+    if sending.then is not None:
+        sending.then(cases, np.array([2.5, 3.0]))
+    text = write_policy(sending, cells=CELLS, units=10, tick="3h")
+    text = text.replace("at_least: 95%", "at_least: 70%").replace("days: 7", "days: 1")
+    policy = parse_policy(text)
+    history = vouch_for_files(build_history(cases), policy.evidence.sources.vouched)
+    slots, expected = replayed(history, policy, AFTER)
+    with database.begin_write() as transaction:
+        for name in ROLES:
+            Accounts(transaction).add_id(name)
+    found = live(
+        database, text, slots, AFTER, before_slot=send_as_received(database, list_sent(cases))
+    )
+    kinds = {type(event).__name__ for event in expected}
+    assert sending not in NORMAL or "Widened" in kinds
+    # a replay of files takes the time of the first predicted case for the first use
+    found, expected = (
+        [event for event in list_unsealed_events(events) if event[0] != VersionFirstUsed.__name__]
+        for events in (found, expected)
+    )
+    assert found == expected
+    assert EvidenceCheck(database, "senders").check_all().faults == []
