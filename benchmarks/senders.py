@@ -43,10 +43,10 @@ timezone: UTC
 levers: [{{id: answer, labels: ["yes", "no"]}}]
 sites: [{sites}]
 stages: [{{id: supervised, blind: 50%}}]
-evidence: {{unit: case, grace: {grace}, outside: blind,
+evidence: {{unit: {unit}, grace: {grace}, outside: blind,
   sources: {{vouched: [{vouched}], accounts: [{{account: desk, reviewers: ["*"]}}]}}}}
 gates:
-  - {{to: supervised, require: [{{measure: agreement, at_least: 95%}}], risk: 5%,
+  - {{to: supervised, require: [{{{require}}}], risk: 5%,
      minimum: {{units: {units}, days: 7, reviewers: 1}}, approvals: [operator]}}
 tick: {tick}
 """
@@ -58,6 +58,8 @@ class SentCases:
 
     Attributes:
         cell, occurred, is_right: which cell, when, and whether the model agrees with people.
+        is_yes: whether people answer yes.
+        episode: number of each case's episode; None if cases are units.
         received, predicted, decided, told: receipts of case and prediction, when it was decided,
             and the receipt of that.
     """
@@ -66,13 +68,16 @@ class SentCases:
     cell: np.ndarray
     occurred: np.ndarray
     is_right: np.ndarray
+    is_yes: np.ndarray = field(init=False)
+    episode: np.ndarray | None = None
     received: np.ndarray = field(init=False)
     predicted: np.ndarray = field(init=False)
     decided: np.ndarray = field(init=False)
     told: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        """Let all come at once, and people decide after a minute."""
+        """Let all come at once, and people decide yes after a minute."""
+        self.is_yes = np.ones(len(self.cell), dtype=bool)
         self.received = self.occurred + SECOND
         self.predicted = self.occurred + SECOND
         self.decide(np.full(len(self.cell), MINUTE))
@@ -157,6 +162,44 @@ def begin_with_backlog(cases: SentCases) -> None:
     cases.predicted = np.maximum(cases.predicted, 1 + SECOND)
 
 
+def go_offline(cases: SentCases) -> None:
+    """Let each box be offline for a week, and send then what it holds."""
+    since = 3 + 10 * cases.rng.random(CELLS)[cases.cell]
+    is_offline = (cases.occurred >= since) & (cases.occurred < since + 7)
+    cases.received = np.where(is_offline, since + 7 + MINUTE, cases.received)
+    cases.predicted = cases.received
+
+
+def miss_label_silently(cases: SentCases) -> None:
+    """Let 40 % of yes be answered no, and leave out just these predictions."""
+    cases.is_yes = cases.rng.random(len(cases.cell)) < 0.3
+    cases.is_right = ~cases.is_yes | (cases.rng.random(len(cases.cell)) < 0.6)
+    predict_agreeing_only(cases)
+
+
+def begin_silently(cases: SentCases) -> None:
+    """Answer at first, until a unit is counted, only where the answer will agree."""
+    is_silent = ~cases.is_right & (cases.occurred < 14)
+    cases.predicted = np.where(is_silent, np.inf, cases.predicted)
+
+
+def grow_episodes(cases: SentCases) -> None:
+    """Let three cases join each episode whose first decision disagrees, and be decided too."""
+    cases.episode = np.arange(len(cases.cell))
+    wrong = np.flatnonzero(~cases.is_right).repeat(3)
+    truth = cases.is_right.mean()
+    for name in ("cell", "occurred", "is_yes", "episode"):
+        values = getattr(cases, name)
+        setattr(cases, name, np.concatenate([values, values[wrong]]))
+    is_right = cases.rng.random(len(wrong)) < truth
+    cases.is_right = np.concatenate([cases.is_right, is_right])
+    for name, delay in (("received", 1), ("predicted", 1), ("decided", 2), ("told", 3)):
+        later = cases.told[wrong] + delay * SECOND
+        setattr(cases, f"_{name}", np.concatenate([getattr(cases, name), later]))
+    for name in ("received", "predicted", "decided", "told"):
+        setattr(cases, name, cases.__dict__.pop(f"_{name}"))
+
+
 def turn_bad(cases: SentCases, raised: np.ndarray) -> None:
     """Let the model be right in 30 % of the cases from the raising on."""
     is_bad = cases.occurred > raised[cases.cell]
@@ -175,6 +218,7 @@ class Sending:
     Attributes:
         name, truth, change: what it is called, how often the model is right, and what is changed.
         grace, within: of the policy, in days; None: the sender is not vouched for.
+        unit, require: of the policy.
         then: changes what comes after the raising of each cell, which is approved a day later;
             counted are widenings then, else raisings.
     """
@@ -184,6 +228,8 @@ class Sending:
     change: Callable[[SentCases], None]
     grace: float = 1.0
     within: float | None = None
+    unit: str = "case"
+    require: str = "measure: agreement, at_least: 95%"
     then: Callable[[SentCases, np.ndarray], None] | None = None
 
 
@@ -193,20 +239,29 @@ NORMAL = (
     Sending("decisions 2 h late", 0.98, decide_late, grace=2.0),
     Sending("nightly", 0.98, send_nightly, grace=26 * HOUR, within=26 * HOUR),
     Sending("back every third day", 0.98, come_back_every_third_day, 74 * HOUR, 74 * HOUR),
+    Sending("offline for a week, 8 days", 0.98, go_offline, grace=8.0, within=8.0),
 )
 ADVERSE = (
     Sending("at once, .93", 0.93, at_once),
     Sending("nightly, not vouched for", 0.98, send_nightly, grace=26 * HOUR),
+    Sending("offline for a week, 50 hours", 0.98, go_offline, 50 * HOUR, 50 * HOUR),
     Sending("disagreeing 2 days late", 0.93, delay_disagreeing(2)),
     Sending("waits for answers", 0.60, wait_for_answers),
-    Sending("copies answers before receipt", 0.60, copy_answers),
-    Sending("turns bad after the raising", 0.98, at_once, then=turn_bad),
-)
-
-UNSEEN = (  # until a case that the service doesn't know, or that wasn't predicted, is a unit
-    Sending("disagreeing 14 days late", 0.93, delay_disagreeing(14)),
     Sending("predicts agreeing only", 0.60, predict_agreeing_only),
+    Sending("copies answers before receipt", 0.60, copy_answers),
+    Sending(
+        "silent on a label's misses",
+        1.0,
+        miss_label_silently,
+        require='measure: recall, label: "yes", at_least: 85%',
+    ),
+    Sending("silent at first", 0.93, begin_silently, grace=14.0),
+    Sending("episodes grown after a decision", 0.93, grow_episodes, unit="episode"),
+    Sending("turns bad after the raising", 0.98, at_once, then=turn_bad),
     Sending("falls silent after the raising", 0.98, at_once, then=fall_silent),
+)
+UNSEEN = (  # until decisions without a case are units, and a backlog is left out
+    Sending("disagreeing 14 days late", 0.93, delay_disagreeing(14)),
     Sending("1 % of cases lost", 0.98, lose_cases),
     Sending("backlog of a day", 0.98, begin_with_backlog),
 )
@@ -220,6 +275,8 @@ def write_policy(sending: Sending, cells: int = CELLS, units: int = 100, tick: s
         sites=", ".join(name_site(number) for number in range(cells)),
         grace=_format_span(sending.grace),
         vouched=vouched,
+        unit=sending.unit,
+        require=sending.require,
         units=units,
         tick=tick,
     )
@@ -255,12 +312,17 @@ def build_history(cases: SentCases) -> RecordFrames:
         )
         return whole.filter(pl.Series(is_sent))
 
+    decided = pl.Series(np.where(cases.is_yes, "yes", "no"))
+    says = pl.Series(np.where(cases.is_yes == cases.is_right, "yes", "no"))
+    episodes = (
+        {} if cases.episode is None else {"episode": pl.Series([f"e{n}" for n in cases.episode])}
+    )
     has_case = cases.received < DAYS
     case_rows = frame(
         build_cases_schema(), has_case, case_key=keys, site=sites,
         occurred_at=instants(cases.occurred), received_at=instants(cases.received),
+        **episodes,
     )  # fmt: skip
-    says = pl.Series(np.where(cases.is_right, "yes", "no"))
     prediction_rows = frame(
         build_predictions_schema(("answer",)), has_case & (cases.predicted < DAYS), case_key=keys,
         version=pl.Series(["v1"] * len(keys)), received_at=instants(cases.predicted),
@@ -270,7 +332,7 @@ def build_history(cases: SentCases) -> RecordFrames:
         build_decisions_schema(("answer",)), has_case & (cases.told < DAYS), case_key=keys,
         reviewer=pl.Series(["ana"] * len(keys)), unsure=pl.Series([False] * len(keys)),
         exposure=pl.Series(["blind"] * len(keys)), at=instants(cases.decided),
-        received_at=instants(cases.told), **{"value:answer": pl.Series(["yes"] * len(keys))},
+        received_at=instants(cases.told), **{"value:answer": decided},
     )  # fmt: skip
     return RecordFrames(
         cases=case_rows,

@@ -44,13 +44,21 @@ def list_sent(cases):
     """Return (instant of receipt, account, record) of all records, in the order of receipt."""
     rows = []
     for number, cell in enumerate(cases.cell):
-        key, answer = f"k{number:06}", "yes" if cases.is_right[number] else "no"
+        is_yes = bool(cases.is_yes[number])
+        key, answer = f"k{number:06}", "yes" if is_yes == cases.is_right[number] else "no"
+        episode = None if cases.episode is None else f"e{cases.episode[number]}"
         occurred, decided = (_at(times[number]) for times in (cases.occurred, cases.decided))
         sent = (
             (
                 cases.received,
                 "box",
-                Case(key=key, site=name_site(cell), occurred_at=occurred, window="always"),
+                Case(
+                    key=key,
+                    site=name_site(cell),
+                    occurred_at=occurred,
+                    window="always",
+                    episode=episode,
+                ),
             ),
             (cases.predicted, "box", Prediction(key=key, version="v1", answers={"answer": answer})),
             (
@@ -59,7 +67,7 @@ def list_sent(cases):
                 Decision(
                     key=key,
                     reviewer="ana",
-                    answers={"answer": "yes"},
+                    answers={"answer": "yes" if is_yes else "no"},
                     exposure="blind",
                     submitted_at=decided,
                 ),
