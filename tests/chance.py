@@ -92,4 +92,8 @@ def list_unsealed_events(events):
 
 def _drop_stored(event):
     is_raised = isinstance(event, ProposalRaised)
-    return replace(event, records_digest="", sources=(), outcome_sources=()) if is_raised else event
+    return (
+        replace(event, records_digest="", sources=(), outcome_sources=(), vouched=())
+        if is_raised
+        else event
+    )

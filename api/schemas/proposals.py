@@ -55,6 +55,7 @@ PROPOSAL: dict[str, Any] = {
     "imports": [],
     "sources": [{"source": "reviews", "decisions": 426, "reviewers": 6}],
     "outcome_sources": [],
+    "vouched": [],
     "attempt": "attempt 1 of the year in this cell, over all versions, with 38.3 % of the gate's"
     " risk",
     "gains": [],

@@ -9,8 +9,10 @@ from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.source_text import (
     CountedOutcomeSource,
     CountedSource,
+    VouchedUnits,
     describe_outcome_sources,
     describe_sources,
+    describe_vouched_units,
 )
 from rollout.reports.text.state_text import describe_unopened_incidents
 
@@ -113,6 +115,8 @@ def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> s
     outcome_sources = [CountedOutcomeSource(**s) for s in proposal.get("outcome_sources", ())]
     if outcome_sources:
         lines.append(f"      {describe_outcome_sources(outcome_sources)}")
+    for vouched in proposal.get("vouched", ()):
+        lines.append(f"      {describe_vouched_units(VouchedUnits(**vouched))}")
     lines += [f"      {_format_import(evidence_import)}" for evidence_import in proposal["imports"]]
     if proposal["closed_reason"]:
         lines.append(f"      {proposal['closed_reason']}")

@@ -155,3 +155,39 @@ def test_a_proposal_states_its_sources(client, database, clock, door):
     assert proposal["sources"] == [{"source": "people", "decisions": CASES, "reviewers": 4}]
     text = "80 of 80 decisions: service account people for 4 reviewers"
     assert text in format_proposal_details(proposal, is_caller_known=False)
+
+
+def test_a_proposal_says_which_units_could_have_been_predicted_with_the_answer(
+    client, database, clock, door
+):
+    vouched = f"{NAMED[:-1]}, vouched: [{{account: camera, within: 1h}}]}}"
+    begin(database, vouched)
+    items = list(cases_with_predictions())
+    send(client, "camera", *items[:2])  # begins the attempt
+    cases = [
+        item | {"occurred_at": (NOON + n * MINUTE / 2).isoformat()}
+        for n, item in enumerate(items[2::2], start=1)
+    ]
+    predictions = items[3::2]
+    clock.advance(40 * MINUTE)
+    send(client, "camera", *cases, *predictions[:19])
+    clock.advance(MINUTE)
+    send(client, "people", *decisions(submitted_at=clock.now().isoformat()))
+    clock.advance(MINUTE)
+    send(client, "camera", *predictions[19:])
+    assert len(proposals(database, clock)) == 1
+    door.let_in("vic", AssignedRole("viewer"))
+    (proposal,) = client.by("vic").get("/v1/rollouts/ramps/proposals").json()["items"]
+    (units,) = proposal["vouched"]
+    assert units == {
+        "account": "camera",
+        "units": CASES - 20,
+        "counted": CASES,
+        "within_seconds": 3600,
+        "vouched_by": ["zoe"],
+    }
+    text = (
+        "60 of 80 units from camera, which could have seen the answer (vouched for by zoe,"
+        " within 1h)"
+    )
+    assert text in format_proposal_details(proposal, is_caller_known=False)

@@ -50,7 +50,11 @@ from rollout.reports.text.fact_text import (
     describe_fresh_fact,
     describe_track_counts,
 )
-from rollout.reports.text.source_text import describe_outcome_sources, describe_sources
+from rollout.reports.text.source_text import (
+    describe_outcome_sources,
+    describe_sources,
+    describe_vouched_units,
+)
 from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
 from rollout.services.cells.cells import load_cell
 from rollout.services.divergences.matrices import load_action_changes
@@ -297,6 +301,7 @@ def _build_counter_context(
             for record in records
             if (text := describe_track_counts(record))
         ],
+        "vouched_lines": [describe_vouched_units(vouched) for vouched in details.vouched],
         "fresh_counts": against.fresh
         and against.fresh.fresh.closed
         and describe_fresh_counts(against.fresh.fresh),

@@ -106,6 +106,36 @@ class FrozenOutcomeSource:
         return cls(source, int(units))
 
 
+@dataclass(frozen=True, slots=True)
+class FrozenVouching:
+    """Counted units of a vouched account that were known after their first decision only.
+
+    Attributes:
+        account: its id.
+        units: those that count because it is vouched for.
+        counted: all units that count.
+        within: the longest time after a case for which it was vouched for.
+
+    >>> FrozenVouching.parse("a-7 380 412 180000").format()
+    'a-7 380 412 180000'
+    """
+
+    account: str
+    units: int
+    counted: int
+    within: timedelta
+
+    def format(self) -> str:
+        """Return the count as the ledger holds it, its time in seconds."""
+        return f"{self.account} {self.units} {self.counted} {self.within.total_seconds():.0f}"
+
+    @classmethod
+    def parse(cls, text: str) -> "FrozenVouching":
+        """Return the count of a text made by `format`."""
+        account, units, counted, seconds = text.rsplit(" ", 3)
+        return cls(account, int(units), int(counted), timedelta(seconds=int(seconds)))
+
+
 def name_sender(sender: str | None, *, is_review: bool) -> str:
     """Return where a record came from: a kind, or the id of the account that sent it.
 

@@ -126,6 +126,7 @@ class ProposalRaised(LedgerEvent):
         stricter_floors: confidence floors above it whose gates are met too, ascending.
         sources: where the decisions that counted came from; () if sources are not distinguished.
         outcome_sources: where the outcomes that gates on gain counted came from, likewise.
+        vouched: units that count because their sender is vouched for, by account.
         incidents: those that speak against the version, and the one that it replaces, in the 30
             days before: `evidence_hash` covers their ids after the readings.
     """
@@ -147,6 +148,7 @@ class ProposalRaised(LedgerEvent):
     confidence_floor: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     sources: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     outcome_sources: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    vouched: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     stricter_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 

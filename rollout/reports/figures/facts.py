@@ -34,6 +34,7 @@ from rollout.reports.figures.label_issues import CleaningFigures, compute_cleani
 from rollout.reports.figures.label_sources import (
     DecisionSources,
     compute_decision_sources,
+    count_vouched_units,
 )
 from rollout.reports.figures.latency import Latency, compute_latencies
 from rollout.reports.figures.methods import MethodOutcome, compare_methods
@@ -199,7 +200,9 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         files=count_file_rows(inputs.records),
         rejected_examples=list_rejected_examples(inputs.records),
         unknown_labels=find_unknown_labels(inputs.records, inputs.policy),
-        sources=compute_decision_sources(inputs.records, inputs.chosen_sources),
+        sources=compute_decision_sources(
+            inputs.records, inputs.chosen_sources, count_vouched_units(inputs)
+        ),
         funnels=compute_funnels(inputs, pairs.predicted),
         agreements=compute_agreements(pairs, assisted_pairs, inputs.records, inputs.policy),
         anchoring=compute_anchoring(pairs, assisted_pairs, inputs.policy),

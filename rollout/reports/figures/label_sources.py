@@ -25,7 +25,7 @@ from rollout.reports.text.formatting import (
     format_quantity,
     join_words,
 )
-from rollout.reports.text.source_text import CountedSource
+from rollout.reports.text.source_text import CountedSource, VouchedUnits, describe_vouched_units
 from rollout.tally.frames import INSTANT, VALUE_PREFIX, LabelCoverage, RecordFrames
 
 
@@ -49,6 +49,7 @@ class DecisionSources:
         chosen: the sources that a replay counts; () for all.
         left_out: decisions of its other sources.
         labels: how many predicted cases of recorded files have a decision.
+        vouched: units that count only because their senders are vouched for; None without any.
     """
 
     counted: tuple[CountedSource, ...]
@@ -56,6 +57,12 @@ class DecisionSources:
     chosen: tuple[str, ...] = ()
     left_out: int = 0
     labels: LabelCoverage | None = None
+    vouched: VouchedUnits | None = None
+
+    @property
+    def vouched_text(self) -> str:
+        """Return which units could have been sent with knowledge of the answer, "" for none."""
+        return f"{describe_vouched_units(self.vouched)}." if self.vouched else ""
 
     @property
     def label_text(self) -> str:
@@ -97,7 +104,9 @@ def describe_coverage(labels: LabelCoverage | None) -> str:
 
 
 def compute_decision_sources(
-    records: RecordFrames, chosen_sources: tuple[str, ...] = ()
+    records: RecordFrames,
+    chosen_sources: tuple[str, ...] = (),
+    vouched: VouchedUnits | None = None,
 ) -> DecisionSources:
     """Return the sources of the decisions, and those of no source by reason."""
     has_sources = bool(chosen_sources) or records.decisions["source"].is_not_null().any()
@@ -115,7 +124,43 @@ def compute_decision_sources(
         if chosen_sources
         else 0,
         records.labels,
+        vouched,
     )
+
+
+def count_vouched_units(inputs: ReportInputs) -> VouchedUnits | None:
+    """Return the gate units that were sent after a decision, by senders who are vouched for.
+
+    Frames name no senders, so the policy's vouched accounts stand together.
+    """
+    vouched, records = inputs.policy.evidence.sources.vouched, inputs.records
+    if not vouched:
+        return None
+    is_counted = (pl.col("track") == "gate") & pl.col("excluded").is_null()
+    keys = ("unit", "case_key", "version")
+    units = inputs.units.filter(is_counted).select(pl.col(keys).cast(pl.String))
+    units = units.unique(["unit", "version"])
+    first_times = (
+        records.decisions.select("case_key", at=pl.min_horizontal("at", "received_at")),
+        records.first_decisions.select("case_key", "at"),
+        records.outcomes.select("case_key", "at"),
+    )
+    decided = pl.concat(first_times).group_by("case_key").agg(decided=pl.col("at").min())
+    cases = records.cases.select("case_key", case_at="received_at", case_known="known_at")
+    sent = pl.max_horizontal("case_at", pl.coalesce("received_at", "at"))
+    known_at = pl.max_horizontal(
+        pl.coalesce("case_known", "case_at"), pl.coalesce("known_at", "received_at", "at")
+    )
+    late = (
+        records.predictions.join(cases, on="case_key")
+        .join(decided, on="case_key")
+        .filter(sent > pl.col("decided"), known_at <= pl.col("decided"))
+        .select("case_key", "version")
+    )
+    count = units.join(late, on=["case_key", "version"], how="semi").height
+    longest = max(vouched.values())
+    names = join_words(sorted(vouched))
+    return VouchedUnits(names, count, units.height, int(longest.total_seconds())) if count else None
 
 
 BLIND, AUDIT, ASSISTED = "blind", "audit", "assisted"

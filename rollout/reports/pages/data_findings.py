@@ -114,6 +114,9 @@ def _find_sources(facts: ReportFacts) -> Iterator[Finding]:
         title = f"{format_quantity(item.decisions, 'decision')} from no source of evidence"
         text = f"They are stored, never evidence: {item.reason}."
         yield Finding(WARN, "Sources", title, text, "funnel", ALL)
+    if facts.sources.vouched_text:
+        title = "Senders that could have seen answers"
+        yield Finding(WARN, "Sources", title, facts.sources.vouched_text, "funnel", ALL)
     if facts.sources.counted:
         title = "Where human decisions came from"
         is_recorded = facts.identity.simulated

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.evidence_sources import BEFORE_SOURCES, IMPORTS, REVIEWS
+from rollout.reports.text.formatting import join_words
 
 KINDS = {
     REVIEWS: "reviews made here",
@@ -27,6 +30,41 @@ class CountedOutcomeSource:
 
     source: str
     units: int
+
+
+@dataclass(frozen=True, slots=True)
+class VouchedUnits:
+    """Counted units of a sender that could have seen their answers.
+
+    Attributes:
+        account: the sender; "" in recorded files, which name none.
+        units: those that were known after their first decision only.
+        counted: all units that count.
+        within_seconds: the time after a case for which the sender is vouched for.
+        vouched_by: who approved or applied that line of the policy; () where no ledger says it.
+    """
+
+    account: str
+    units: int
+    counted: int
+    within_seconds: int
+    vouched_by: tuple[str, ...] = ()
+
+
+def describe_vouched_units(vouched: VouchedUnits) -> str:
+    """Return one sentence for the units of a sender that could have seen the answers.
+
+    >>> describe_vouched_units(VouchedUnits("box-7", 380, 412, 180_000, ("ana",)))
+    '380 of 412 units from box-7, which could have seen the answer (vouched for by ana, within 50h)'
+    """
+    sender = f"from {vouched.account}" if vouched.account else "from a vouched sender"
+    names = f"for by {join_words(list(vouched.vouched_by))}" if vouched.vouched_by else "for"
+    noun = "unit" if vouched.counted == 1 else "units"
+    within = format_duration(timedelta(seconds=vouched.within_seconds))
+    return (
+        f"{vouched.units:,} of {vouched.counted:,} {noun} {sender}, which could have seen the"
+        f" answer (vouched {names}, within {within})"
+    )
 
 
 def describe_outcome_sources(counts: Iterable[CountedOutcomeSource]) -> str:

@@ -10,6 +10,7 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import ProposalRaised
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.counted_decisions import load_outcome_source_counts, load_source_counts
+from rollout.store.counting.vouched_units import load_vouched_counts
 from rollout.store.database.session import Transaction
 from rollout.tally.slots import find_slot_after, find_slot_before
 
@@ -42,11 +43,22 @@ def _add_sources(
     counts = load_source_counts(
         transaction, state.rollout, event.cell, event.version, first_slot=first_slot, until=until
     )
+    names = [later for later, first in state.first_names.items() if first == event.version]
+    vouched_counts = load_vouched_counts(
+        transaction,
+        state.rollout,
+        event.cell,
+        event.version,
+        [event.version, *names],
+        first_slot=first_slot,
+        until=until,
+    )
     outcome_counts = _load_outcome_counts(transaction, state, event, event.cell, slots)
     return replace(
         event,
         sources=tuple(count.format() for count in counts),
         outcome_sources=tuple(count.format() for count in outcome_counts),
+        vouched=tuple(count.format() for count in vouched_counts),
     )
 
 

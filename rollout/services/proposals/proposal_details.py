@@ -9,7 +9,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.confidence_floors import describe_floor_cases
-from rollout.core.policy.evidence_sources import FrozenOutcomeSource, FrozenSource
+from rollout.core.policy.evidence_sources import FrozenOutcomeSource, FrozenSource, FrozenVouching
 from rollout.core.policy.risk_shares import describe_attempt
 from rollout.core.policy.stages import SHARED_STAGE, Stage
 from rollout.core.scope.commands import ApproveProposal
@@ -25,7 +25,7 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.scope import GivenApproval as CountedApproval
 from rollout.core.scope.scope import Scope, count_filled_needs
 from rollout.reports.text.formatting import format_zoned_time
-from rollout.reports.text.source_text import CountedOutcomeSource, CountedSource
+from rollout.reports.text.source_text import CountedOutcomeSource, CountedSource, VouchedUnits
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
 from rollout.services.engine.cell_gains import Gain, load_gains
 from rollout.services.engine.rollout_state import RolloutState
@@ -39,6 +39,7 @@ from rollout.services.proposals.proposal_waits import (
     load_imports,
     select_imports,
 )
+from rollout.services.proposals.vouchers import load_vouchers
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger
@@ -73,6 +74,7 @@ class Proposal:
         imports: imports of the cell's cases before the proposal was raised.
         sources: counted decisions by source, when it was raised.
         outcome_sources: units by source of their outcomes that its gate counts, in the same way.
+        vouched: units that its gate counts only because their sender is vouched for.
         attempt: which attempt of the cell's year its evidence is, over all versions, and its share
             of the gate's risk; "" where attempts aren't numbered.
         gains: what its version has brought in its cell by now, by outcome with a value.
@@ -110,6 +112,7 @@ class Proposal:
     imports: tuple[EvidenceImport, ...]
     sources: tuple[CountedSource, ...]
     outcome_sources: tuple[CountedOutcomeSource, ...]
+    vouched: tuple[VouchedUnits, ...]
     attempt: str
     waits_for: tuple[ProposalWait, ...]
     gains: tuple[Gain, ...] = ()
@@ -260,6 +263,7 @@ def _build_proposal_details(
         imports=select_imports(imports, cell, row.raised_in),
         sources=_name_sources(transaction, proposal_raised),
         outcome_sources=_name_outcome_sources(transaction, proposal_raised),
+        vouched=_name_vouched_units(transaction, state, proposal_raised),
         attempt=_describe_attempt(proposal_raised),
         waits_for=list_proposal_waits(state, row.id, at),
         confidence_floors=tuple(map(float, proposal_raised.floors)),
@@ -298,6 +302,27 @@ def _name_outcome_sources(
     counts = [FrozenOutcomeSource.parse(text) for text in proposal_raised.outcome_sources]
     names = Accounts(transaction).find_names(count.source for count in counts)
     return tuple(CountedOutcomeSource(names.find_name(c.source), c.units) for c in counts)
+
+
+def _name_vouched_units(
+    transaction: Transaction, state: RolloutState, proposal_raised: ProposalRaised
+) -> tuple[VouchedUnits, ...]:
+    """Return a proposal's units of vouched senders, with who vouches for them."""
+    counts = [FrozenVouching.parse(text) for text in proposal_raised.vouched]
+    if not counts:
+        return ()
+    names = Accounts(transaction).find_names(count.account for count in counts)
+    vouchers = load_vouchers(transaction, state.rollout, until=state.scope.revision)
+    return tuple(
+        VouchedUnits(
+            name := names.find_name(count.account),
+            count.units,
+            count.counted,
+            int(count.within.total_seconds()),
+            vouchers.get(name, ()),
+        )
+        for count in counts
+    )
 
 
 def _load_history(

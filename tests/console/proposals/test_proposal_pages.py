@@ -12,6 +12,7 @@ from rollout.core.scope.events import Approved
 from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.stop_targets import StopTarget
 from rollout.formats.policy.reader import parse_policy
+from rollout.reports.text.source_text import VouchedUnits
 from rollout.reports.text.value_text import OPENING_NOTE
 from rollout.services.access import users
 from rollout.services.access.users import AccountUpdate, load_local_caller
@@ -436,3 +437,13 @@ def load_policy(database):
 
 def has_no_form(page):
     return '<form method="post"' not in page.split("<main")[1]
+
+
+def test_it_names_units_whose_sender_could_have_seen_the_answer(browser, raised, monkeypatch):
+    units = (VouchedUnits("box-7", 380, 412, 180_000, ("ana",)),)
+    place = "rollout.services.proposals.proposal_details._name_vouched_units"
+    monkeypatch.setattr(place, lambda *_: units)
+    page = browser.as_("ana").page(f"/rollouts/bears/proposals/{next(iter(raised))}")
+    against = page[page.index("What speaks against it") : page.index("What this allows")]
+    assert "380 of 412 units from box-7, which could have seen the answer" in against
+    assert "(vouched for by ana, within 50h)" in against

@@ -12,7 +12,9 @@ from rollout.formats.records.files import RecordPaths
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.replay.retirements import VersionsAtOnceError
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.pages.summary import describe_results
+from rollout.reports.pages.data_findings import list_data_findings
+from rollout.reports.pages.summary import describe_report, describe_results
+from rollout.reports.text.source_text import VouchedUnits
 from rollout.services.replay.replay import NothingToReplayError, replay_files
 from rollout.services.replay.replay_output import build_replay_command, build_replay_inputs
 from rollout.services.replay.requests import ReplayRequest
@@ -176,8 +178,13 @@ def test_predictions_that_come_after_the_decisions_open_nothing_until_their_send
     assert "not counted: predicted after the decision (40)" in told
     vouched = "grace: 1h, sources: {vouched: [{account: box, within: 50m}]}"
     order.policy.write_text(POLICY.replace("grace: 1h", vouched), encoding="utf-8")
-    events = replay_files(order).result.events
-    assert "Widened" in {type(event).__name__ for event in events}
+    replayed = replay_files(order)
+    assert "Widened" in {type(event).__name__ for event in replayed.result.events}
+    facts = compute_report_facts(build_replay_inputs(replayed))
+    assert facts.sources.vouched == VouchedUnits("box", 40, 40, 3000)
+    said = "40 of 40 units from box, which could have seen the answer (vouched for, within 50m)."
+    assert said in describe_report(facts)
+    assert said in [finding.text for finding in list_data_findings(facts)]
 
 
 @pytest.mark.parametrize(

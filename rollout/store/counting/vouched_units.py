@@ -1,0 +1,123 @@
+"""Counted units that are evidence only because somebody vouches for their sender."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Select, and_, func, select, type_coerce, union_all
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.evidence_sources import BEFORE_SOURCES, FrozenVouching
+from rollout.store.database.rollouts import Rollout, match_cases
+from rollout.store.database.session import Transaction
+from rollout.store.tables.counting_tables import GATE
+from rollout.store.tables.tables import (
+    cases,
+    count_series,
+    counted_units,
+    decisions,
+    outcomes,
+    predictions,
+)
+from rollout.tally.picks import find_first_decisions
+
+
+def load_vouched_counts(
+    transaction: Transaction,
+    rollout: Rollout,
+    cell: Cell,
+    version: str,
+    names: Collection[str],
+    *,
+    first_slot: int,
+    until: int,
+) -> tuple[FrozenVouching, ...]:
+    """Return by vouched account the gate units that it registered or predicted after a decision.
+
+    `names` are all those of the version. The units occurred from a slot on and count in slots up to
+    `until`. A unit whose case and prediction are late and of two accounts counts with both. ()
+    where no late record is of a vouched account.
+    """
+    is_counted = and_(
+        counted_units.c.rollout == rollout.number,
+        counted_units.c.version == version,
+        counted_units.c.track == GATE,
+        counted_units.c.exclusion_reason.is_(None),
+        count_series.c.site == cell.site,
+        count_series.c.window == cell.window,
+        counted_units.c.occurred >= first_slot,
+        counted_units.c.slot <= until,
+    )
+    of_series = count_series.c.id == counted_units.c.series_id
+    units = select(counted_units.c.case_id).join(count_series, of_series).where(is_counted)
+    records = _load_vouched_records(transaction, rollout, names, units)
+    if not records:
+        return ()
+    case_ids = {record.case_id for record in records}
+    first_decisions = _load_first_decisions(transaction, rollout, case_ids)
+    units_by_account: dict[str, set[int]] = defaultdict(set)
+    longest: dict[str, int] = {}
+    for case_id, received, occurred, sender, vouched in records:
+        decided = first_decisions.get(case_id)
+        if decided is None or not max(decided, occurred) < received <= occurred + vouched:
+            continue
+        account = sender or BEFORE_SOURCES
+        units_by_account[account].add(case_id)
+        longest[account] = max(vouched, longest.get(account, 0))
+    if not units_by_account:
+        return ()
+    counted = transaction.execute(select(func.count()).select_from(units.subquery())).scalar_one()
+    counts = (
+        FrozenVouching(account, len(ids), counted, timedelta(microseconds=longest[account]))
+        for account, ids in units_by_account.items()
+    )
+    return tuple(sorted(counts, key=lambda count: (-count.units, count.account)))
+
+
+def _load_vouched_records(
+    transaction: Transaction, rollout: Rollout, names: Collection[str], units: Select[tuple[int]]
+) -> Sequence[Any]:
+    """Return the first revisions of cases and predictions whose senders are vouched for.
+
+    Times are in microseconds.
+    """
+    queries = []
+    for table, conditions in ((cases, ()), (predictions, (predictions.c.version.in_(names),))):
+        first = cases.alias()
+        is_same_case = and_(first.c.rollout == rollout.number, first.c.case_id == table.c.case_id)
+        query = select(
+            table.c.case_id,
+            type_coerce(table.c.received_at, BigInteger).label("received"),
+            type_coerce(first.c.occurred_at, BigInteger).label("occurred"),
+            table.c.sender,
+            table.c.vouched,
+        )
+        queries.append(
+            query.join(first, is_same_case).where(
+                table.c.rollout == rollout.number,
+                table.c.revision == 1,
+                first.c.revision == 1,
+                table.c.vouched.is_not(None),
+                table.c.case_id.in_(units),
+                *conditions,
+            )
+        )
+    return transaction.execute(union_all(*queries)).all()
+
+
+def _load_first_decisions(
+    transaction: Transaction, rollout: Rollout, case_ids: Collection[int]
+) -> dict[int, int]:
+    """Return by case when it was decided first, in microseconds."""
+    decision_rows, outcome_rows = (
+        transaction.execute(
+            select(
+                table.c.case_id,
+                type_coerce(table.c[stated], BigInteger).label(stated),
+                type_coerce(table.c.received_at, BigInteger).label("received_at"),
+            ).where(*match_cases(transaction, rollout, table, case_ids))
+        ).all()
+        for table, stated in ((decisions, "submitted_at"), (outcomes, "at"))
+    )
+    return find_first_decisions(decision_rows, outcome_rows)
