@@ -4,7 +4,7 @@ A test names only what it is about. The policy has two sites by two windows, a l
 `supervised` and `autonomous`, and guards that narrow, suspend and report.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -211,7 +211,12 @@ class RolloutDriver:
         self.after(TICK)
         evidence_by_key = {(cell, version): reading for cell, reading in (evidence or {}).items()}
         evidence_by_key |= {(CREEK, name): reading for name, reading in more.items()}
-        command = Tick(at=self.at, evidence=evidence_by_key, pending_policies=self.policies)
+        command = Tick(
+            at=self.at,
+            evidence=evidence_by_key,
+            pending_policies=self.policies,
+            find_answered=self.find_answered,
+        )
         return tuple(event for event in self.do(command) if not isinstance(event, AttemptsBegan))
 
     def begin(self, version: str, cell: Cell = CREEK, share: float = 1.0) -> None:
@@ -221,9 +226,18 @@ class RolloutDriver:
         self.events.append(began)
 
     def edit(self, new: Policy, by: Actor = ANA) -> tuple[LedgerEvent, ...]:
-        """Apply a policy, or raise it."""
+        """Apply a policy, or raise it; answers of `answered` are stored everywhere."""
         self.policies[new.hash] = new
-        return self.do(ApplyPolicy(at=self.at, by=by, policy=new))
+        find_answered = self.find_answered
+        command = ApplyPolicy(at=self.at, by=by, policy=new, find_answered=find_answered)
+        return tuple(event for event in self.do(command) if not isinstance(event, AttemptsBegan))
+
+    answered: tuple[str, ...] = ()
+    """Versions that have answered units within the grace when a policy is edited."""
+
+    def find_answered(self, cells: Collection[Cell]) -> dict[tuple[Cell, str], datetime]:
+        """Return the present as the time of the last answered unit."""
+        return {(cell, version): self.at for cell in cells for version in self.answered}
 
     def approve(self, proposal: ProposalState | ProposalRaised | str, *people: Actor) -> None:
         """Let people say yes to what they were shown."""

@@ -433,12 +433,14 @@ class RecomputedState:
         self.policy_number, self.policy_hash = number, body["policy_hash"]
         self._rename_cells(list(zip(body.get("renamed", ()), body.get("former", ()), strict=True)))
         cleared = body["cleared"]
-        restarted = [place for place in body["restarted"] if place not in cleared]
-        for place, version in product([*cleared, *restarted], self.starts):
+        for place, version in product(body["restarted"], self.starts):
+            cell = self.cells.get((place["site"], place["window"], version))
+            if cell is not None and cell.of_year and place not in cleared:
+                cell.restart(self.since)
+        for place, version in product(cleared, self.starts):
             cell = self.get_cell(place, version)
             cell.restart(self.since)
-            if place in cleared:
-                cell.grants, cell.suspended_by = [], set()
+            cell.grants, cell.suspended_by = [], set()
 
     def _rename_cells(self, renames: list[tuple[dict[str, str], dict[str, str]]]) -> None:
         """Continue stops and years of cells; of two years, the one with less risk left."""

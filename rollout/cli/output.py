@@ -68,7 +68,7 @@ def format_changes(preview: JsonObject) -> str:
         "loosens": "looser",
         "required_approvals": "needs approval of",
         "narrowed": "narrowed",
-        "restarted": "new attempt",
+        "restarted": "evidence starts anew",
         "cleared": "loses grants and evidence",
         "voided": "proposal becomes void",
         "unfamiliar": "not familiar, decided by humans",

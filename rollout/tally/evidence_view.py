@@ -39,7 +39,7 @@ from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.guard_series import (
     GuardSeries,
 )
-from rollout.tally.slots import FIRST_SLOT, find_slot_after, find_slot_before
+from rollout.tally.slots import FIRST_SLOT, LAST_SLOT, find_slot_after, find_slot_before
 from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import (
     BoolArray,
@@ -70,6 +70,7 @@ class EvidenceView:
         floor_index: the confidence floor that the rows reach; None for all floors together.
         draws_late: whether `find_buckets` computes draws, so that shadow, which has no shares, is
             to ask for none.
+        begun: in which slot the attempt's first predicted unit occurred, if it isn't among `rows`.
     """
 
     cell: Cell
@@ -86,6 +87,7 @@ class EvidenceView:
     familiar_history: FamiliarHistory = NO_HISTORY
     floor_index: int | None = None
     draws_late: bool = False
+    begun: int | None = None
 
     def renew_grants(self, state: CellState) -> "EvidenceView":
         """Return the view under a state whose grants alone differ.
@@ -163,8 +165,40 @@ class EvidenceView:
 
     @cached_property
     def gate_rows(self) -> UnitArrays:
-        """Return the visible gate rows of this attempt."""
-        return self._select_attempt(self.rows.gate)
+        """Return the visible gate rows of this attempt, from its first predicted one on."""
+        return self._skip_silent_start(self._select_attempt(self.rows.gate))
+
+    def find_begin(self, slot: int) -> int | None:
+        """Return when the attempt's first unit occurred that was predicted in time, by a slot.
+
+        What was decided before is nothing that the version was silent about.
+        """
+        if self.begun is not None:
+            return self.begun
+        counted, occurred = self._first_answered
+        return occurred if counted <= slot else None
+
+    @cached_property
+    def _first_answered(self) -> tuple[int, int]:
+        """Return in which slots the first predicted unit counts, and occurred.
+
+        Of several the earliest; both are far in the future without any.
+        """
+        rows = self._select_attempt(self.rows.gate)
+        answered = np.flatnonzero(~self.unit_classes.is_silent[rows.unit_class])
+        if not len(answered):
+            return LAST_SLOT, LAST_SLOT
+        slot = int(rows.slot[answered[0]])
+        return slot, int(rows.occurred[answered[rows.slot[answered] == slot]].min())
+
+    def _skip_silent_start(self, rows: UnitArrays) -> UnitArrays:
+        """Return the rows without those before the attempt's first predicted unit."""
+        is_silent = self.unit_classes.is_silent
+        if not is_silent.any():
+            return rows
+        begin = self._first_answered[1] if self.begun is None else self.begun
+        is_kept = ~is_silent[rows.unit_class] | (rows.occurred >= begin)
+        return rows if is_kept.all() else rows.select(np.flatnonzero(is_kept))
 
     @cached_property
     def visible_rows(self) -> UnitArrays:
@@ -179,7 +213,7 @@ class EvidenceView:
     @cached_property
     def attempt_guard_rows(self) -> UnitArrays:
         """Return the visible rows of decided units of this attempt."""
-        return self._select_attempt(self.rows.guard)
+        return self._skip_silent_start(self._select_attempt(self.rows.guard))
 
     def _select_attempt(self, rows: UnitArrays) -> UnitArrays:
         rows = self.select_visible(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.guard_series import compute_detector_series, count_slots
+from rollout.tally.slots import LAST_SLOT
 from rollout.tally.unit_arrays import (
     CellUnitArrays,
     UnitArrays,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from rollout.core.policy.measures import Condition
     from rollout.tally.evidence_view import EvidenceView
     from rollout.tally.unit_arrays import IntArray
-
-LAST_SLOT: Final = 2**62
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,10 @@ def read_fresh_evidence(
     if fresh is None:
         fresh = FreshUnits(_select_fresh(view, slot), view.unit_classes)
     fresh_view = replace(
-        view, rows=CellUnitArrays(gate=fresh.rows), unit_classes=fresh.unit_classes
+        view,
+        rows=CellUnitArrays(gate=fresh.rows),
+        unit_classes=fresh.unit_classes,
+        begun=view.find_begin(slot),
     )
     if not view.floor_views:
         return _read_floor(view, fresh_view, slot)

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from rollout.core.calendar.instants import EPOCH
 
-FIRST_SLOT = -(2**62)  # before all slots
+FIRST_SLOT, LAST_SLOT = -(2**62), 2**62  # before and after all slots
 
 
 def to_instant(slot: int, tick: timedelta) -> datetime:

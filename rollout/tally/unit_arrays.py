@@ -15,6 +15,7 @@ from rollout.core.policy.familiarity import AttributeValue, decode_unit_values
 from rollout.core.policy.label_sets import is_label_success
 from rollout.core.policy.measures import (
     MISSING,
+    SILENT,
     Condition,
     UnitClass,
     is_success,
@@ -174,6 +175,11 @@ class UnitClasses:
     def is_missing(self) -> BoolArray:
         """Return which classes are of missing units."""
         return np.array([unit_class.is_missing for unit_class in self.classes], dtype=bool)
+
+    @cached_property
+    def is_silent(self) -> BoolArray:
+        """Return which classes are of units that nobody predicted before they were decided."""
+        return np.array([unit_class.predicted in SILENT for unit_class in self.classes], dtype=bool)
 
     def get_slice_codes(self, attribute: str) -> tuple[IntArray, tuple[str, ...]]:
         """Return the number of an attribute's value for each class, and the values by number."""

@@ -51,10 +51,10 @@ EFFECTS = {
     " the cell's year, the first start of this version's evidence there.",
     "FamiliarityChanged": "Each named value has its new status in the cell, for the version: it"
     " decides cases whose values are all `familiar` there, where the policy asks for that.",
-    "PolicyApplied": "The policy is in force; `proposal` closes. In each cell of `cleared` and"
-    " `restarted` each version so far begins its next attempt, from which units count as above; in"
-    " `cleared` it also loses"
-    " its grants and suspensions. Each version of `counted` begins its next attempt in every cell."
+    "PolicyApplied": "The policy is in force; `proposal` closes. In each cell of `cleared` each"
+    " version so far begins its next attempt, from which units count as above, and loses its grants"
+    " and suspensions; in `restarted` each whose attempt has begun begins the next."
+    " Each version of `counted` begins its next attempt in every cell."
     " A stop of a cell of `former` also holds for the cell at its place in `renamed`.",
     "VersionFirstUsed": "The version exists: in each cell its attempt 1 begins at `at`.",
     "VersionRenamed": "The name stands for the version `continues`. No attempt begins.",

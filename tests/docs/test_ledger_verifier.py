@@ -173,7 +173,7 @@ RARE = {
         ),
     ],
     "a restarted cell keeps its grants": [
-        LOW, SUSPENDED, PolicyApplied(**POLICY, restarted=(CREEK,)),
+        BEGAN, LOW, SUSPENDED, PolicyApplied(**POLICY, restarted=(CREEK, LAKE)),
     ],
     "a cleared cell loses them": [
         LOW, SUSPENDED, PolicyApplied(**POLICY, cleared=(CREEK,), restarted=(CREEK, LAKE)),

@@ -112,9 +112,7 @@ def list_policy_changes(effect: PolicyChanges) -> tuple[PolicyChange, ...]:
         PolicyChange("It loosens", effect.loosens),
         PolicyChange("It needs approvals of", format_group_counts(effect.required_approvals)),
         PolicyChange("These cells are narrowed", effect.narrowed),
-        PolicyChange(
-            "Evidence restarts with a new attempt, at a smaller risk, in", effect.restarted
-        ),
+        PolicyChange("Evidence starts anew, at a smaller risk", effect.restarted),
         PolicyChange("Grants and evidence are lost in", effect.cleared),
         PolicyChange("These proposals become void", effect.voided),
         PolicyChange("Its familiar cases would have sent to humans", effect.unfamiliar),

@@ -60,6 +60,11 @@ class Condition:
         """
         return (self.measure, self.label or self.action, self.lever)
 
+    @property
+    def question(self) -> tuple[str | None, ...]:
+        """Return what is asked: another one starts evidence anew, another threshold doesn't."""
+        return self.key
+
     def __str__(self) -> str:
         """Return the condition as text.
 

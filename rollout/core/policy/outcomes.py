@@ -70,6 +70,11 @@ class GainCondition(Condition):
         return (self.measure, self.outcome.id, self.arm or None)
 
     @property
+    def question(self) -> tuple[str | None, ...]:
+        """Return what is asked, with what an outcome's values mean."""
+        return (*self.key, self.outcome.definition)
+
+    @property
     def scaled_line(self) -> float:
         """Return the threshold as a share of the outcome's range."""
         return self.line / self.outcome.span

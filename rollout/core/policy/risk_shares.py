@@ -5,6 +5,7 @@ most 1: however many versions are tried, the chance that one of the year's attem
 opens a gate wrongly is at most the gate's risk.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 # The sum of k^-1.5 over all whole numbers k from 1 on: Riemann's zeta function at 1.5.
@@ -42,6 +43,21 @@ def describe_attempt(number: int, share: float) -> str:
     return (
         f"attempt {number} of the year in this cell, over all versions, with {share * 100:.3g} % of"
         " the gate's risk"
+    )
+
+
+def describe_restart(cell: str, questions: Sequence[str], number: int, share: float) -> str:
+    """Describe what an edit costs a cell: its next attempt; without questions for a higher risk.
+
+    >>> describe_restart("creek/day", ["agreement at least 95 %"], 2, compute_yearly_share(2))
+    ... # doctest: +ELLIPSIS
+    "creek/day: agreement at least 95 % starts anew, as attempt 2 of the year in this cell, ..."
+    """
+    subject = ", ".join(questions) or "evidence for a higher risk"
+    verb = "start" if len(questions) > 1 else "starts"
+    return (
+        f"{cell}: {subject} {verb} anew, as {describe_attempt(number, share)}; only units that"
+        " occur from then on count"
     )
 
 

@@ -1,5 +1,6 @@
 """Start of attempts: which share of the year's risk each one gets, and when."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache, partial
@@ -8,7 +9,13 @@ from zoneinfo import ZoneInfo
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.scope.commands import AcceptRestore, EvidenceByCell, StopAfterRollback, Tick
+from rollout.core.scope.commands import (
+    AcceptRestore,
+    AnsweredByCell,
+    EvidenceByCell,
+    StopAfterRollback,
+    Tick,
+)
 from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import (
     LEDGER_ROLLED_BACK,
@@ -71,9 +78,34 @@ def begin_attempts(pending: PendingEvents, tick: Tick) -> None:
     use. A running attempt keeps its number and share at New Year.
     """
     keys = _list_starting_keys(pending.scope, pending.policy, tick.evidence)
+    _emit_begun(pending, keys, pending.at if tick.slot is None else tick.slot)
+
+
+def begin_answered_attempts(pending: PendingEvents, answered: AnsweredByCell) -> None:
+    """Begin the attempts of which answers are stored, though none counts yet.
+
+    Args:
+        pending: the events so far.
+        answered: by cell and version when the last unit occurred that was predicted before it was
+            decided, and is.
+    """
+    places = {version: place for place, version in enumerate(pending.scope.versions)}
+    keys = [
+        key
+        for key, occurred in answered.items()
+        if _may_begin(pending.scope, pending.policy, key)
+        and _is_of_attempt(pending.scope.get_cell_state(*key), occurred)
+    ]
+    _emit_begun(pending, sorted(keys, key=lambda key: (key[0], places[key[1]])), pending.at)
+
+
+def _is_of_attempt(state: CellState, occurred: datetime) -> bool:
+    return state.attempt == 1 or occurred >= state.attempt_since
+
+
+def _emit_begun(pending: PendingEvents, keys: Sequence[tuple[Cell, str]], slot: datetime) -> None:
     if not keys:
         return
-    slot = pending.at if tick.slot is None else tick.slot
     years = dict(pending.scope.attempt_years)
     find_year = cache(partial(_find_year, slot, pending.policy))
     starts = []
@@ -106,7 +138,7 @@ def foresee_attempt(
     state = scope.get_cell_state(cell, version)
     if state.has_begun:
         return state
-    year = _foresee_year(scope, policy, cell, at)
+    year = foresee_year(scope, policy, cell, at)
     return replace(state, risk_share=compute_yearly_share(year.count, year.releases))
 
 
@@ -122,11 +154,11 @@ def describe_cell_attempt(
         return f"attempt {state.number} of the year in this cell"
     if scope.versions[version].retired:
         return f"no attempt: {version} is retired"
-    following = _foresee_year(scope, policy, cell, at)
+    following = foresee_year(scope, policy, cell, at)
     return f"no attempt yet; the next would be number {following.count} of the year in this cell"
 
 
-def _foresee_year(scope: Scope, policy: Policy, cell: Cell, at: datetime) -> AttemptYear:
+def foresee_year(scope: Scope, policy: Policy, cell: Cell, at: datetime) -> AttemptYear:
     """Return a cell's year as it would be if an attempt began."""
     year = _find_year(at, policy, cell.site)
     return _count_attempt(scope.attempt_years.get(cell), year, policy.evidence.releases)
@@ -140,13 +172,17 @@ def _list_starting_keys(
     keys = [
         (cell, version)
         for cell, version in evidence
-        if cell in policy.cell_set
-        and version in places
-        and not scope.versions[version].retired
-        and not scope.has_begun(cell, version)
+        if _may_begin(scope, policy, (cell, version))
         and evidence[cell, version].attempt.has_evidence
     ]
     return sorted(keys, key=lambda key: (key[0], places[key[1]]))
+
+
+def _may_begin(scope: Scope, policy: Policy, key: tuple[Cell, str]) -> bool:
+    """Return whether an attempt waits for evidence: its version is not retired."""
+    cell, version = key
+    is_in_use = version in scope.versions and not scope.versions[version].retired
+    return cell in policy.cell_set and is_in_use and not scope.has_begun(cell, version)
 
 
 def _find_year(slot: datetime, policy: Policy, site: str) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:  # accounts and ledgers need commands, without what evidence imports
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
 
     from rollout.core.calendar.sites import Cell
@@ -16,6 +16,14 @@ if TYPE_CHECKING:  # accounts and ledgers need commands, without what evidence i
 
 EvidenceByCell: TypeAlias = "Mapping[tuple[Cell, str], VersionEvidence]"
 FreshByCell: TypeAlias = "Mapping[tuple[Cell, str], FreshEvidence]"
+AnsweredByCell: TypeAlias = "Mapping[tuple[Cell, str], datetime]"
+"""When the last unit occurred that was predicted before it was decided, and is decided."""
+FindAnswered: TypeAlias = "Callable[[Collection[Cell]], AnsweredByCell]"
+
+
+def find_none_answered(cells: Collection[Cell]) -> AnsweredByCell:  # noqa: ARG001 - none has any
+    """Return no answered unit in any of the cells."""
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,8 @@ class Tick(Command):
     `pending_policies` holds policies with an open proposal, by hash. `evidence` holds the changed
     evidence by cell and version; for the others only time matters. `slot` is the instant of the
     slot of the evidence, which the events cite. `fresh` is the evidence with answers that don't
-    count yet, looked up only where something may be raised or applied. With `narrow_only` no
+    count yet, looked up only where something may be raised or applied. `find_answered` is asked
+    where an edit makes gates ask anew. With `narrow_only` no
     approval counts and nothing is proposed.
     """
 
@@ -61,6 +70,7 @@ class Tick(Command):
     slot: datetime | None = None
     fresh: FreshByCell = field(default_factory=dict)
     narrow_only: bool = False
+    find_answered: FindAnswered = find_none_answered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +85,7 @@ class ApplyPolicy(ActorCommand):
     """Apply `policy`, or propose it if it is looser than the current one."""
 
     policy: Policy
+    find_answered: FindAnswered = find_none_answered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

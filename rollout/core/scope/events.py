@@ -54,12 +54,11 @@ class RolloutCreated(LedgerEvent):
 class PolicyApplied(LedgerEvent):
     """A policy is in force.
 
-    Cells in `restarted` begin a new attempt; cells in `cleared` also lose their grants. `withdrawn`
-    names the stages to which some cell has lost its gate, by this edit or an earlier one, and
-    `risks` the risk of each such gate as decimal text. Cell i of `renamed` was cell i of `former`:
-    it goes on with the numbers of its attempts, and under its stops. `confidence_floors` are those
-    of a policy with several: a program that knows no floors of cells can't read the entry, so
-    humans decide there.
+    In cells of `restarted` attempts that have begun end, and the next ones begin; in cells of
+    `cleared` all do, and grants are lost. Cell i of `renamed` was cell i of `former`: it goes on
+    with the numbers of its attempts, and under its stops. `confidence_floors` are those of a policy
+    with several: a program that knows no floors of cells can't read the entry, so humans decide
+    there.
     """
 
     number: int
@@ -68,8 +67,6 @@ class PolicyApplied(LedgerEvent):
     restarted: tuple[Cell, ...] = ()
     cleared: tuple[Cell, ...] = ()
     proposal: str = ""
-    withdrawn: tuple[str, ...] = ()
-    risks: tuple[str, ...] = ()
     renamed: tuple[Cell, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     former: tuple[Cell, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     confidence_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})

@@ -7,11 +7,12 @@ from typing import NamedTuple
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import PolicyRefusedError
-from rollout.core.policy.cell_evidence import MeasureKey
 from rollout.core.policy.confidence_floors import list_floor_texts
-from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.questions import list_new_questions
 from rollout.core.policy.record_definition import is_redefined
+from rollout.core.scope.attempts import begin_answered_attempts, foresee_year
 from rollout.core.scope.commands import ApplyPolicy, Tick
 from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import Narrowed, PolicyApplied
@@ -19,7 +20,7 @@ from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.core.scope.proposals import build_proposal, compute_gate_hash
 from rollout.core.scope.renames import check_renames, find_renamed_cells
-from rollout.core.scope.scope import CellState, ProposalState
+from rollout.core.scope.scope import AttemptYear, CellState, ProposalState, Scope
 from rollout.core.scope.stop_targets import TWO_OPERATORS, find_resume_needs
 
 
@@ -40,7 +41,9 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
     if looser_rules:
         _propose_policy(command, pending, looser_rules)
     else:
-        _emit_policy_applied(pending, new, by=command.by.name, looser_rules=(), proposal_id="")
+        _emit_policy_applied(
+            pending, command, new, by=command.by.name, looser_rules=(), proposal_id=""
+        )
 
 
 def _check_tick(old: Policy, new: Policy) -> None:
@@ -105,15 +108,27 @@ def apply_approved_policies(pending: PendingEvents, tick: Tick) -> bool:
         return False
     looser_rules = list_looser_rules(pending.policy, new)
     _emit_policy_applied(
-        pending, new, by=ENGINE, looser_rules=looser_rules, proposal_id=proposal.id
+        pending, tick, new, by=ENGINE, looser_rules=looser_rules, proposal_id=proposal.id
     )
     return True
 
 
 def _emit_policy_applied(
-    pending: PendingEvents, new: Policy, *, by: str, looser_rules: tuple[str, ...], proposal_id: str
+    pending: PendingEvents,
+    command: ApplyPolicy | Tick,
+    new: Policy,
+    *,
+    by: str,
+    looser_rules: tuple[str, ...],
+    proposal_id: str,
 ) -> None:
-    """Emit PolicyApplied, after voiding and narrowing what the edit invalidates."""
+    """Emit PolicyApplied, after voiding and narrowing what the edit invalidates.
+
+    An attempt of which answers can be looked at has begun before, so that the look has its price.
+    """
+    if pending.scope.policy_number:
+        cells = find_restarting_cells(pending.policy, new)
+        begin_answered_attempts(pending, command.find_answered(cells) if cells else {})
     effects = _find_effects(pending, new)
     for proposal in list(pending.scope.proposals.values()):
         if proposal.id != proposal_id and _is_voided_by_edit(
@@ -131,8 +146,6 @@ def _emit_policy_applied(
             restarted=effects.restarted,
             cleared=effects.cleared,
             proposal=proposal_id,
-            withdrawn=tuple(effects.withdrawn_risks),
-            risks=tuple(effects.withdrawn_risks.values()),
             renamed=tuple(effects.renamed),
             former=tuple(effects.renamed.values()),
             confidence_floors=list_floor_texts(new.evidence),
@@ -144,19 +157,17 @@ def _emit_policy_applied(
 class _EditEffects(NamedTuple):
     cleared: tuple[Cell, ...]
     restarted: tuple[Cell, ...]
-    withdrawn_risks: Mapping[str, str]
     renamed: Mapping[Cell, Cell]
 
 
 def _find_effects(pending: PendingEvents, new: Policy) -> _EditEffects:
     """Return what an edit does to cells; nothing for the first policy."""
-    old, risks = pending.policy, pending.scope.withdrawn_gate_risks
-    if pending.scope.policy_number == 0:
-        return _EditEffects((), (), {}, {})
+    old, scope = pending.policy, pending.scope
+    if scope.policy_number == 0:
+        return _EditEffects((), (), {})
     return _EditEffects(
         _find_cleared_cells(old, new),
-        _find_restarted_cells(risks, old, new),
-        _find_withdrawn_risks(risks, old, new),
+        tuple(cell for cell in find_restarting_cells(old, new) if scope.list_begun(cell)),
         find_renamed_cells(old, new),
     )
 
@@ -236,69 +247,47 @@ def _find_cleared_cells(old: Policy, new: Policy) -> tuple[Cell, ...]:
     )
 
 
-def _find_restarted_cells(
-    withdrawn_risks: Mapping[str, str], old: Policy, new: Policy
-) -> tuple[Cell, ...]:
-    """Return the cells in which a gate's risk has risen, or that drop a gain."""
+class Restart(NamedTuple):
+    """A cell whose evidence an edit makes start anew, what is asked, and its next attempt."""
+
+    cell: Cell
+    questions: tuple[Condition, ...]
+    following: AttemptYear
+
+
+def foresee_restarts(command: ApplyPolicy, scope: Scope, policy: Policy) -> tuple[Restart, ...]:
+    """Return what an edit of a policy in force would cost, whether it needs approvals or not."""
+    new, pending = command.policy, PendingEvents(scope, policy, command.at, None)
+    cells = find_restarting_cells(policy, new)
+    begin_answered_attempts(pending, command.find_answered(cells) if cells else {})
+    return tuple(
+        Restart(
+            cell,
+            list_new_questions(policy, new, cell),
+            foresee_year(pending.scope, new, cell, command.at),
+        )
+        for cell in cells
+        if pending.scope.list_begun(cell)
+    )
+
+
+def find_restarting_cells(old: Policy, new: Policy) -> tuple[Cell, ...]:
+    """Return the cells in which a gate's risk has risen, or asks another question.
+
+    Threshold and minimums are none: a confidence sequence holds for every threshold at once. A gate
+    that is put back is as new as any other, so nobody gains by taking it away first.
+    """
     return tuple(
         cell
         for cell in old.cells
         if cell in new.cell_set
-        and (_has_higher_risk(withdrawn_risks, old, new, cell) or _drops_gain(old, new, cell))
+        and (_has_higher_risk(old, new, cell) or list_new_questions(old, new, cell))
     )
 
 
-def _drops_gain(old: Policy, new: Policy, cell: Cell) -> bool:
-    """Return whether a gate no longer tests a gain, or is gone with it.
-
-    Another gain in its place, now or by a later edit, tests other units: each such try would have
-    the gate's whole risk.
-    """
-    for level, stage in enumerate(old.stage_ids[1:], start=1):
-        is_kept = stage in new.stage_ids
-        new_gains = _list_gains(new, new.stage_ids.index(stage), cell) if is_kept else set()
-        if _list_gains(old, level, cell) - new_gains:
-            return True
-    return False
-
-
-def _list_gains(policy: Policy, stage_level: int, cell: Cell) -> set[tuple[MeasureKey, str]]:
-    """Return what the gates to a stage test of gains, whatever the thresholds."""
-    return {
-        (condition.key, condition.outcome.definition)
-        for condition in policy.list_conditions(stage_level, cell)
-        if isinstance(condition, GainCondition)
-    }
-
-
-def _has_higher_risk(
-    withdrawn_risks: Mapping[str, str], old: Policy, new: Policy, cell: Cell
-) -> bool:
+def _has_higher_risk(old: Policy, new: Policy, cell: Cell) -> bool:
     for stage in new.stage_ids[1:]:
         old_gate, new_gate = old.find_gate_to(stage, cell), new.find_gate_to(stage, cell)
-        last_risk = (
-            old_gate.risk if old_gate is not None else float(withdrawn_risks.get(stage, "inf"))
-        )
-        if new_gate is not None and new_gate.risk > last_risk:
+        if old_gate is not None and new_gate is not None and new_gate.risk > old_gate.risk:
             return True
     return False
-
-
-def _find_withdrawn_risks(
-    previous_risks: Mapping[str, str], old: Policy, new: Policy
-) -> dict[str, str]:
-    """Return by stage the lowest risk of withdrawn gates.
-
-    A gate that is removed and added again with more risk would otherwise test the same evidence
-    twice. A stage is listed until every cell has a gate to it.
-    """
-    lost_risks = {stage: float(risk) for stage, risk in previous_risks.items()}
-    for cell in old.cells:
-        for stage in old.stage_ids[1:] if cell in new.cell_set else ():
-            gate = old.find_gate_to(stage, cell)
-            if gate is not None and new.find_gate_to(stage, cell) is None:
-                lost_risks[stage] = min(gate.risk, lost_risks.get(stage, gate.risk))
-    stages_without_gate = (
-        s for s in sorted(lost_risks) if any(new.find_gate_to(s, c) is None for c in new.cells)
-    )
-    return {stage: str(lost_risks[stage]) for stage in stages_without_gate}

@@ -123,14 +123,16 @@ def _(event: FamiliarityChanged, builder: ScopeBuilder) -> None:
 @_apply_to_builder.register
 def _(event: PolicyApplied, builder: ScopeBuilder) -> None:
     builder.policy_number, builder.policy_hash = event.number, event.policy_hash
-    builder.withdrawn_gate_risks = dict(zip(event.withdrawn, event.risks, strict=True))
     builder.close_proposal(event.proposal)
     for cell, former in zip(event.renamed, event.former, strict=True):
         _rename_cell(builder, cell, former)
     cleared, since = set(event.cleared), builder.get_effective_time()
     for cell in dict.fromkeys((*event.cleared, *event.restarted)):
         for version in builder.versions:
-            state = _restart_attempt(builder.get_cell_state(cell, version), since)
+            state = builder.get_cell_state(cell, version)
+            if cell not in cleared and not state.has_begun:
+                continue
+            state = _restart_attempt(state, since)
             if cell in cleared:
                 state = _drop_grants(state, since)
             builder.set_cell_state(cell, version, state)

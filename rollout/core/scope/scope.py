@@ -346,8 +346,6 @@ class Scope:
         incident_count: incidents ever opened.
         open_incidents: unacknowledged ones.
         spoken_against: by version what spoke against it lately.
-        withdrawn_gate_risks: per stage, the risk of the gate that was removed from the policy,
-            until every cell has a gate to it again.
         attempt_years: by cell, the attempts of the last year in which one began.
         cell_values: by cell and version, the attribute values that it has met.
         at: time of the ledger's last entry, None before the first.
@@ -368,7 +366,6 @@ class Scope:
     incident_count: int = 0
     open_incidents: Mapping[str, Incident] = field(default_factory=dict)
     spoken_against: Mapping[str, SpokenAgainst] = field(default_factory=dict)
-    withdrawn_gate_risks: Mapping[str, str] = field(default_factory=dict)
     attempt_years: Mapping[Cell, AttemptYear] = field(default_factory=dict)
     cell_values: Mapping[tuple[Cell, str], CellValues] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -400,6 +397,10 @@ class Scope:
         """Return whether the current attempt of a version in a cell has counted a unit."""
         state = self.cells.get((cell, version))
         return state is not None and state.has_begun
+
+    def list_begun(self, cell: Cell) -> tuple[str, ...]:
+        """Return the versions whose attempts in a cell have begun."""
+        return tuple(version for version in self.versions if self.has_begun(cell, version))
 
     def _get_next_share(self, cell: Cell) -> float:
         """Return the share that the cell's next attempt would get in the year of its last one."""

@@ -30,7 +30,6 @@ class ScopeBuilder:
         self.returned_at = copy_mapping(scope.returned_at)
         self.open_incidents = copy_mapping(scope.open_incidents)
         self.spoken_against = copy_mapping(scope.spoken_against)
-        self.withdrawn_gate_risks = copy_mapping(scope.withdrawn_gate_risks)
         self.attempt_years = copy_mapping(scope.attempt_years)
         self.cell_values = copy_mapping(scope.cell_values)
         self.aliases = copy_mapping(scope.aliases)
@@ -51,7 +50,6 @@ class ScopeBuilder:
             incident_count=self.incident_count,
             open_incidents=MappingProxyType(self.open_incidents),
             spoken_against=MappingProxyType(self.spoken_against),
-            withdrawn_gate_risks=MappingProxyType(self.withdrawn_gate_risks),
             attempt_years=MappingProxyType(self.attempt_years),
             cell_values=MappingProxyType(self.cell_values),
             aliases=MappingProxyType(self.aliases),

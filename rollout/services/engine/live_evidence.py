@@ -7,6 +7,7 @@ state, or a due time. Replay skips slots by the same agenda.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import VersionEvidence
@@ -21,6 +22,7 @@ from rollout.core.scope.scope import Scope
 from rollout.replay.agenda import Agenda
 from rollout.replay.engine import CellVersion, SlotEvidence, SlotFresh, update_view
 from rollout.replay.fast_forward import SlotInterest, find_interest
+from rollout.services.engine.answered_units import find_answered_units
 from rollout.services.engine.evidence_feeds import LiveGuardFeeds
 from rollout.services.engine.evidence_snapshots import restore_evidence
 from rollout.services.engine.fresh_units import BeginRead, FreshUnitReader
@@ -181,7 +183,7 @@ class LiveEvidence:
         due_cells = self._agenda.list_due_cells(state.scope, slot)
         fresh_units = FreshUnitReader(begin_read, state, self._history, slot)
         events = self._decide_cells(
-            state, slot, now, due_cells, fresh_units, narrow_only=narrow_only
+            state, slot, now, due_cells, fresh_units, begin_read, narrow_only=narrow_only
         )
         pending_keys = self._agenda.held_keys
         self._evidence_views = {
@@ -198,6 +200,7 @@ class LiveEvidence:
         at: datetime,
         cells: Collection[Cell],
         fresh_units: FreshUnitReader,
+        begin_read: BeginRead,
         *,
         narrow_only: bool,
     ) -> tuple[LedgerEvent, ...]:
@@ -214,6 +217,7 @@ class LiveEvidence:
             evidence=evidence,
             fresh=SlotFresh(views, slot, fresh_units.read_units),
             pending_policies=state.pending,
+            find_answered=partial(find_answered_units, begin_read, state, at),
             slot=slot_start,
         )
         events = decide(tick, state.scope, self._policy)
@@ -225,7 +229,9 @@ class LiveEvidence:
         if affected_cells.issubset(cells):
             return events
         all_cells = affected_cells.union(cells)
-        return self._decide_cells(state, slot, at, all_cells, fresh_units, narrow_only=False)
+        return self._decide_cells(
+            state, slot, at, all_cells, fresh_units, begin_read, narrow_only=False
+        )
 
     def _find_interest(self, key: CellVersion, scope: Scope, slot: int) -> SlotInterest:
         cell_interest = find_interest(self._get_evidence_view(key, scope), scope, slot)

@@ -1,8 +1,9 @@
 """Apply policies: the first creates the rollout, a later one may need approval."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 
 from rollout import faults
@@ -12,6 +13,7 @@ from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import PolicyApplied, ProposalRaised, RolloutCreated
 from rollout.core.scope.projection import apply_events
 from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.answered_units import find_answered_units
 from rollout.services.engine.command_handler import execute_command
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
@@ -70,9 +72,15 @@ def apply_policy(
         transaction.tally.announce(policy.rollout, PolicyApplied.__name__)
         PolicyTexts(transaction, rollout).store_text(text, by=by.name, at=at)
         faults.reach_point("policy.kept")
-    return PolicyApplication(
-        policy.rollout, execute_command(database, policy.rollout, lambda _: command, access_head)
+    events = execute_command(
+        database,
+        policy.rollout,
+        lambda state: replace(
+            command, find_answered=partial(find_answered_units, database.begin_read, state, at)
+        ),
+        access_head,
     )
+    return PolicyApplication(policy.rollout, events)
 
 
 def _create_rollout(

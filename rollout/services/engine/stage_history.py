@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from itertools import takewhile
+from itertools import product, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,7 @@ class RolloutHistory:
         self._policy_periods: list[LivePolicyPeriod] = []
         self._versions: list[str] = []
         self._restarts: dict[tuple[Cell, str], list[int]] = defaultdict(list)
+        self._begun: set[tuple[Cell, str]] = set()
         self._scope = Scope()
         self._pending_events: list[tuple[int, LedgerEvent]] = []
         self._effective_at: datetime | None = None
@@ -112,7 +113,9 @@ class RolloutHistory:
             if isinstance(event, VersionFirstUsed):
                 self._versions.append(event.version)
             if isinstance(event, Narrowed) and event.restart:
-                self._record_restart(at, (event.cell,), (event.version,))
+                self._record_restart(at, {(event.cell, event.version)})
+            if isinstance(event, AttemptsBegan):
+                self._begun.update(zip(event.cells, event.versions, strict=True))
             slot = 0 if not self._policy_periods else find_slot_after(at, self._policy.tick)
             if isinstance(event, FamiliarityChanged):
                 self.familiar_histories.add_event(event, slot)
@@ -139,7 +142,8 @@ class RolloutHistory:
             ]
         )
         self._policy_periods.append(LivePolicyPeriod(policy, since, row))
-        self._record_restart(at, dict.fromkeys((*event.cleared, *event.restarted)), self._versions)
+        restarted = [key for key in self._begun if key[0] in event.restarted]
+        self._record_restart(at, {*product(event.cleared, self._versions), *restarted})
         self._limit_slots = sorted({*self._limit_slots, *list_limit_slots(policy)})
         self._equivalent_definitions, self._definitions, self._shares = {}, {}, None
 
@@ -150,11 +154,11 @@ class RolloutHistory:
         }
         return max((row + stages for row, stages in rows.items()), default=0)
 
-    def _record_restart(self, at: datetime, cells: Iterable[Cell], versions: Iterable[str]) -> None:
-        for cell in cells:
-            for version in versions:
-                slots = self._restarts[cell, version]
-                slots.append(max([find_slot_after(at, self._policy.tick), *slots[-1:]]))
+    def _record_restart(self, at: datetime, keys: set[tuple[Cell, str]]) -> None:
+        for key in keys:
+            slots = self._restarts[key]
+            slots.append(max([find_slot_after(at, self._policy.tick), *slots[-1:]]))
+        self._begun -= keys
 
     @property
     def policy_periods(self) -> tuple[LivePolicyPeriod, ...]:

@@ -3,11 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from rollout.core.errors import NotAllowedError, RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
+from rollout.core.policy.risk_shares import compute_yearly_share, describe_restart
 from rollout.core.scope.approvals import GroupMembership, find_group_memberships
 from rollout.core.scope.commands import Actor, ApplyPolicy
 from rollout.core.scope.decider import decide
@@ -19,7 +21,9 @@ from rollout.core.scope.events import (
     ProposalVoided,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.policy_changes import Restart, foresee_restarts
 from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.answered_units import find_answered_units
 from rollout.services.engine.command_handler import CommandResult, build_command_result
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import RolloutState
@@ -162,8 +166,8 @@ class PolicyChanges:
         outcome: create, unchanged, apply or propose.
         loosens: a sentence for each change that is looser than the current policy.
         required_approvals: groups that would have to approve it.
-        narrowed, restarted, cleared: cells that would go down; that would start a new attempt at a
-            smaller risk; that would lose grants and evidence.
+        narrowed, cleared: cells that would go down, and that would lose grants and evidence.
+        restarted: by cell what would start anew, with the attempt and its share of the risk.
         voided: open proposals that would be voided.
         unfamiliar: by version, how many recent units another rule of familiar cases would have sent
             to humans.
@@ -327,14 +331,19 @@ def _compute_effect(
         return PolicyChanges("create", (), (), (), (), (), ())
     state = service.state_cache.reload_rollout(rollout_name).state
     require_permission(caller, Permission.READ, rollout_name, tuple(state.policy.sites_by_id))
-    command = ApplyPolicy(at=at, by=Actor(caller.name), policy=policy)
-    changes = _build_effect(decide(command, state.scope, state.policy))
+    find_answered = partial(find_answered_units, service.database.begin_read, state, at)
+    by = Actor(caller.name)
+    command = ApplyPolicy(at=at, by=by, policy=policy, find_answered=find_answered)
+    changes = _build_effect(
+        decide(command, state.scope, state.policy),
+        foresee_restarts(command, state.scope, state.policy),
+    )
     with service.database.begin_read() as transaction:
         unfamiliar = describe_unfamiliar_effect(transaction, state, policy, at)
     return replace(changes, unfamiliar=unfamiliar)
 
 
-def _build_effect(events: tuple[LedgerEvent, ...]) -> PolicyChanges:
+def _build_effect(events: tuple[LedgerEvent, ...], restarts: tuple[Restart, ...]) -> PolicyChanges:
     policy_applied = next((event for event in events if isinstance(event, PolicyApplied)), None)
     proposal_raised = next((event for event in events if isinstance(event, ProposalRaised)), None)
     outcome = "apply" if policy_applied else "propose" if proposal_raised else "unchanged"
@@ -343,10 +352,16 @@ def _build_effect(events: tuple[LedgerEvent, ...]) -> PolicyChanges:
         loosens=() if proposal_raised is None else proposal_raised.readings[1:],
         required_approvals=() if proposal_raised is None else proposal_raised.needs,
         narrowed=tuple(str(event.cell) for event in events if isinstance(event, Narrowed)),
-        restarted=() if policy_applied is None else tuple(map(str, policy_applied.restarted)),
+        restarted=tuple(map(_describe_restart, restarts)) if events else (),
         cleared=() if policy_applied is None else tuple(map(str, policy_applied.cleared)),
         voided=tuple(event.proposal for event in events if isinstance(event, ProposalVoided)),
     )
+
+
+def _describe_restart(restart: Restart) -> str:
+    cell, questions, year = restart
+    share = compute_yearly_share(year.count, year.releases)
+    return describe_restart(str(cell), [*map(str, questions)], year.count, share)
 
 
 def put_policy(

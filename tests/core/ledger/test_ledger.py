@@ -111,7 +111,7 @@ def test_a_row_leaves_out_marked_fields_while_they_are_empty():
     applied = PolicyApplied(at=NOON, by="ana", number=1, policy_hash="a")
     row = list_fields(applied)
     assert {"renamed", "former", "confidence_floors"}.isdisjoint(row)
-    assert row["withdrawn"] == []
+    assert row["cleared"] == []
     assert list_fields(replace(applied, confidence_floors=("0.8",)))["confidence_floors"] == ["0.8"]
 
 
@@ -290,7 +290,7 @@ def test_rows_are_read_one_by_one():
 @pytest.mark.parametrize(
     ("lines", "head"),
     [
-        (ROLLOUT, "0b484b38af1975acd84639c6ac26b8746bcef4790109f6b06fd6156bd2ac2f1e"),
+        (ROLLOUT, "13473524c9fbb75b90c50423a6d8179ad572aecd46c6cef38121faf6e6cd75f9"),
         (ACCESS, "3ae9e2d206fbb17e64fa2a7c9768b26506dbd632591ca548550daf5338329e96"),
     ],
 )

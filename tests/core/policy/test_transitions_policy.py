@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import date, timedelta
 
+import numpy as np
 import pytest
 
 from rollout.core.calendar.sites import Site, Window
@@ -13,10 +14,16 @@ from rollout.core.errors import (
     UserRequiredError,
 )
 from rollout.core.policy.levers import CostRule, Lever
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
+from rollout.core.policy.risk_shares import compute_yearly_share
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope import policy_changes
+from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.commands import Actor, RejectProposal, Tick
 from rollout.core.scope.events import PolicyApplied
+from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from tests.factories import (
     AGREEMENT,
     ANA,
@@ -246,6 +253,13 @@ def attempts(rollout: RolloutDriver) -> list[int]:
     return [rollout.scope.get_cell_state(c, "v1").attempt for c in rollout.policy.cells]
 
 
+def looked_at(first: Policy | None = None) -> RolloutDriver:
+    """Return a rollout in which v1 has answers in every cell."""
+    rollout = supervised() if first is None else supervised(first)
+    rollout.answered = ("v1",)
+    return rollout
+
+
 def put(rollout: RolloutDriver, new: Policy) -> PolicyApplied:
     """Put a policy in force, with approvals where it loosens."""
     events = rollout.edit(new)
@@ -256,7 +270,7 @@ def put(rollout: RolloutDriver, new: Policy) -> PolicyApplied:
 
 
 def test_a_higher_risk_starts_the_next_attempt_and_leaves_the_grants():
-    rollout = supervised()
+    rollout = looked_at()
     applied = put(rollout, policy(gates=gates(supervised={"risk": 0.1})))
     assert set(applied.restarted) == set(rollout.policy.cells)
     assert attempts(rollout) == [2, 2, 2, 2]
@@ -266,16 +280,17 @@ def test_a_higher_risk_starts_the_next_attempt_and_leaves_the_grants():
 def test_a_higher_risk_of_a_gate_restarts_the_cells_that_it_is_for():
     here = Gate("supervised", (AGREEMENT,), 0.05, where=replace(gates()[0].where, sites=("lake",)))
     rollout = RolloutDriver(policy(gates=(here, *gates())))
+    rollout.answered = ("v1",)
     put(rollout, policy(gates=(replace(here, risk=0.06), *gates())))
     assert attempts(rollout) == [1, 1, 2, 2]
 
 
 def test_a_lower_risk_or_another_line_restarts_nothing():
-    rollout = supervised()
+    rollout = looked_at()
     put(rollout, policy(gates=gates(supervised={"risk": 0.01})))
     put(rollout, LOOSE_GATE)
     assert attempts(rollout)[1:] == [2, 2, 2]  # LOOSE_GATE took the risk back to 5 %
-    rollout = supervised()
+    rollout = looked_at()
     put(rollout, LOOSE_GATE)
     put(rollout, policy(gates=gates(supervised={"require": (replace(AGREEMENT, line=0.9),)})))
     assert attempts(rollout) == [1, 1, 1, 1]
@@ -285,51 +300,86 @@ def without_autonomous() -> Policy:
     return policy(gates=gates()[:1])
 
 
-@pytest.mark.parametrize(("risk", "attempt"), [(0.005, 1), (0.01, 1), (0.02, 2)])
-def test_a_gate_put_back_with_more_risk_than_it_had_starts_the_next_attempt(risk, attempt):
-    rollout = supervised()
-    gone = put(rollout, without_autonomous())
-    assert (gone.withdrawn, gone.risks) == (("autonomous",), ("0.01",))
-    put(rollout, without_autonomous_and("weather"))
-    back = put(rollout, policy(gates=gates(risk=risk)))
-    assert (back.withdrawn, back.risks) == ((), ())
-    assert attempts(rollout) == [attempt] * 4
+@pytest.mark.parametrize("risk", [0.005, 0.01, 0.02])
+def test_a_gate_put_back_is_new_whatever_its_risk(risk):
+    rollout = looked_at()
     put(rollout, without_autonomous())
-    put(rollout, policy(gates=gates(risk=risk)))
-    assert attempts(rollout) == [attempt] * 4  # the last risk counts, not one before
-
-
-def without_autonomous_and(attribute: str) -> Policy:
-    return policy(gates=gates()[:1], slices=(attribute,))
-
-
-def test_a_gate_put_back_after_its_rung_was_gone_is_remembered_too():
-    rollout = supervised()
-    put(rollout, policy(gates=gates()[:1], stages=(SUPERVISED,)))
-    put(rollout, policy(gates=gates(risk=0.02)))
-    assert attempts(rollout) == [2] * 4
-
-
-def test_a_gate_lost_in_one_cell_is_remembered_until_no_cell_lacks_it():
-    rollout = supervised()
-    here = narrow_only(("creek",))
-    put(rollout, policy(gates=gates(where=here)))
-    put(rollout, policy(gates=gates(risk=0.02)))
-    assert attempts(rollout) == [2] * 4
-
-
-def test_a_gate_that_was_never_there_restarts_nothing():
-    rollout = supervised(without_autonomous())
-    put(rollout, policy(gates=gates(risk=0.2)))
     assert attempts(rollout) == [1] * 4
+    assert put(rollout, policy(gates=gates(risk=risk))).restarted == rollout.policy.cells
+    assert attempts(rollout) == [2] * 4
 
 
-def test_a_rung_put_in_between_raises_no_risk_of_the_gates_that_stay():
+def test_a_new_gate_asks_anew_where_it_is():
     middle = Stage("assisted", blind=0.2)
-    rollout = RolloutDriver()
+    rollout = looked_at()
     added = Gate("assisted", (AGREEMENT,), 0.05, approvals=("operator", "operator"))
-    put(rollout, policy(stages=(SUPERVISED, middle, AUTONOMOUS), gates=(*gates(), added)))
-    assert attempts(rollout) == [1, 1, 1, 1]
+    here = replace(added, where=narrow_only(("creek",)))
+    put(rollout, policy(stages=(SUPERVISED, middle, AUTONOMOUS), gates=(*gates(), here)))
+    assert attempts(rollout) == [2, 2, 1, 1]
+
+
+RECALL = Condition("recall", 0.9, at_least=True, label="bear")
+OF_DEER = replace(RECALL, label="deer")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "restarts"),
+    [
+        ((AGREEMENT,), (RECALL,), True),
+        ((RECALL,), (OF_DEER,), True),
+        ((AGREEMENT,), (AGREEMENT, RECALL), True),
+        ((AGREEMENT, RECALL), (AGREEMENT,), True),
+        ((AGREEMENT,), (SliceCondition("agreement", 0.95, at_least=True, slice="light"),), True),
+        ((RECALL,), (PlantedCondition("recall", 0.9, at_least=True, label="bear"),), True),
+        ((AGREEMENT,), (replace(AGREEMENT, line=0.9),), False),
+        ((RECALL, AGREEMENT), (AGREEMENT, RECALL), False),
+    ],
+    ids=["measure", "label", "added", "dropped", "slice", "population", "threshold", "order"],
+)
+def test_another_question_takes_the_next_share_and_counts_from_the_edit_on(old, new, restarts):
+    rollout = RolloutDriver(policy(gates=gates(require=old)))
+    rollout.after(DAY).answered = ("v1",)
+    put(rollout, policy(gates=gates(require=new)))
+    state = rollout.scope.get_cell_state(CREEK, "v1")
+    assert (state.attempt, state.attempt_since == NOON) == ((2, False) if restarts else (1, True))
+    following = foresee_attempt(rollout.scope, rollout.policy, CREEK, "v1", rollout.at)
+    assert following.risk_share == compute_yearly_share(2 if restarts else 1)
+
+
+def test_an_edit_costs_nothing_before_a_predicted_case_was_decided():
+    rollout = RolloutDriver(policy(gates=gates(require=(AGREEMENT,))))
+    applied = put(rollout.after(DAY), policy(gates=gates(require=(RECALL,))))
+    state = rollout.scope.get_cell_state(CREEK, "v1")
+    assert (applied.restarted, state.attempt, state.attempt_since) == ((), 1, NOON)
+    assert not rollout.scope.attempt_years
+
+
+def test_each_of_ten_edits_takes_a_share_and_no_answer_twice():
+    rollout = RolloutDriver(policy(gates=gates(require=(RECALL,))))
+    for number in range(1, 11):
+        rollout.after(DAY).answered = ("v1",)
+        put(rollout, policy(gates=gates(require=((RECALL, OF_DEER)[number % 2],))))
+        rollout.answered = ()
+    assert rollout.scope.attempt_years[CREEK].count == 10
+
+
+def test_ten_edits_to_the_best_of_twenty_labels_open_no_more_than_the_gates_risk():
+    """Each label is exactly at its line; after 100 units the best so far is asked next."""
+    rollout = RolloutDriver(policy(gates=gates(require=(RECALL,))))
+    chance, runs, labels = np.random.default_rng(11), 400, 20
+    right = chance.random((runs, labels, 1_000)) < RECALL.line
+    sums, opened, label = right.cumsum(2), np.zeros(runs, bool), np.zeros(runs, int)
+    for number in range(1, 11):
+        rollout.after(DAY).answered = ("v1",)
+        state = foresee_attempt(rollout.scope, rollout.policy, CREEK, "v1", rollout.at)
+        start, end = number * 100 - 100, number * 100
+        counted = right[np.arange(runs), label, start:end].cumsum(1)
+        wrong = np.arange(1, 101) - counted
+        opened |= get_gate_threshold(0.9, 0.05 * state.risk_share).are_met(counted, wrong).any(1)
+        label = sums[:, :, end - 1].argmax(1)
+        put(rollout, policy(gates=gates(require=((RECALL, OF_DEER)[number % 2],))))
+        assert rollout.scope.get_cell_state(CREEK, "v1").attempt_since == rollout.at
+    assert opened.mean() <= 0.05
 
 
 EVERYWHERE, CREEK_ONLY = {"creek", "lake"}, {"creek"}

@@ -33,6 +33,7 @@ from tests.factories import (
     HOUR,
     LAKE,
     NOON,
+    begin_attempt,
     eventful,
     kinds,
     policy,
@@ -190,6 +191,7 @@ def test_a_takeover_moves_the_place_and_keeps_since_when_it_is_held():
 
 def test_a_policy_starts_the_next_attempt_of_every_version_in_its_cells():
     scope = apply_event(CLIMBED, replace(SEEN, version="v2"))
+    scope = apply_events([begin_attempt(v, LAKE) for v in ("v1", "v2")], scope)
     applied = PolicyApplied(
         at=NOON + DAY, by="bo", number=2, policy_hash="x", restarted=(CREEK, LAKE), cleared=(CREEK,)
     )

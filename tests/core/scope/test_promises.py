@@ -77,7 +77,7 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.projection import apply_event, apply_events
-from rollout.core.scope.scope import Scope, compute_stage_level
+from rollout.core.scope.scope import CellState, Scope, compute_stage_level
 from rollout.core.statistics.evidence import compute_log_e
 from tests.factories import (
     AGREEMENT,
@@ -454,14 +454,14 @@ class Promises(RuleBasedStateMachine):
         return events
 
     def keep(self, event: LedgerEvent) -> None:
-        before = {key: state.attempt for key, state in self.scope.cells.items()}
+        before = dict(self.scope.cells)
         was = self.scope
         self.scope = apply_event(self.scope, event)
         if isinstance(event, ClockCorrected):
             self.check_correction(event, was)
         self.events.append(event)
-        for key, attempt in before.items():
-            assert self.scope.cells[key].attempt >= attempt  # promise 9: attempts only rise
+        for key, state in before.items():
+            assert self.scope.cells[key].attempt >= state.attempt  # promise 9: attempts only rise
         if isinstance(event, PolicyApplied):
             self.check_restarts(self.policies[event.policy_hash], before)
         match event:
@@ -609,13 +609,14 @@ class Promises(RuleBasedStateMachine):
                 assert self.scope.widened_at[cell] <= event.at
         assert all(s.changed_at <= event.at for s in self.scope.cells.values())
 
-    def check_restarts(self, new: Rules, attempts: dict[tuple[Cell, str], int]) -> None:
+    def check_restarts(self, new: Rules, before: dict[tuple[Cell, str], CellState]) -> None:
         """What records mean has changed: nothing is held. A higher risk: the next attempt."""
-        for key, attempt in attempts.items():
+        for key, state in before.items():
             if new.grace != self.rules.grace:
                 assert not self.scope.cells[key].grants
-            if new.grace != self.rules.grace or new.risk > self.rules.risk:
-                assert self.scope.cells[key].attempt > attempt
+            is_riskier = new.risk > self.rules.risk and state.has_begun
+            if new.grace != self.rules.grace or is_riskier:
+                assert self.scope.cells[key].attempt > state.attempt
 
     # Promises 8 and 9
 

@@ -22,6 +22,7 @@ from rollout.core.scope.events import (
 from rollout.core.scope.projection import apply_events
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.tally.slots import find_slot_after
+from tests.factories import begin_attempt
 from tests.tally.histories import HOUR, a_policy, hour
 
 SITES = (Site("creek", "UTC"), Site("lake", "UTC"))
@@ -80,8 +81,10 @@ def test_a_unit_belongs_to_the_attempt_in_which_it_occurred():
 
 
 def test_a_policy_that_clears_or_restarts_a_cell_begins_an_attempt_of_the_versions_seen():
-    past = begun(applied(10, MOST, 2, cleared=(CREEK,), restarted=(CREEK, LAKE)))
+    edited = applied(10, MOST, 2, cleared=(CREEK,), restarted=(CREEK, LAKE))
+    past = begun(begin_attempt("v1", LAKE, at=hour(0)), edited)
     assert [past.find_attempt(cell, "v1", slot(10)) for cell in (CREEK, LAKE)] == [2, 2]
+    assert begun(edited).find_attempt(LAKE, "v1", slot(10)) == 1  # nothing could be looked at
     assert past.find_attempt(CREEK, "v1", slot(9)) == 1
     assert past.find_attempt(CREEK, "v2", slot(10)) == 1
 
