@@ -84,6 +84,7 @@ from rollout.reports.inputs.losses import LossFigures, compute_losses
 from rollout.reports.inputs.pairs import build_assisted_pairs
 from rollout.reports.inputs.stages import CellStages, compute_stage_histories
 from rollout.reports.text.event_text import EventDescription, describe_events
+from rollout.tally.late_senders import find_late_senders
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,10 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         rejected_examples=list_rejected_examples(inputs.records),
         unknown_labels=find_unknown_labels(inputs.records, inputs.policy),
         sources=compute_decision_sources(
-            inputs.records, inputs.chosen_sources, count_vouched_units(inputs)
+            inputs.records,
+            inputs.chosen_sources,
+            find_late_senders(inputs.records),
+            count_vouched_units(inputs),
         ),
         funnels=compute_funnels(inputs, pairs.predicted),
         agreements=compute_agreements(pairs, assisted_pairs, inputs.records, inputs.policy),

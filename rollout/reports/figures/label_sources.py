@@ -27,6 +27,7 @@ from rollout.reports.text.formatting import (
 )
 from rollout.reports.text.source_text import CountedSource, VouchedUnits, describe_vouched_units
 from rollout.tally.frames import INSTANT, VALUE_PREFIX, LabelCoverage, RecordFrames
+from rollout.tally.late_senders import LateSenders
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class DecisionSources:
         chosen: the sources that a replay counts; () for all.
         left_out: decisions of its other sources.
         labels: how many predicted cases of recorded files have a decision.
+        late: what cases and predictions look like that came after a decision; None if hardly any.
         vouched: units that count only because their senders are vouched for; None without any.
     """
 
@@ -57,6 +59,7 @@ class DecisionSources:
     chosen: tuple[str, ...] = ()
     left_out: int = 0
     labels: LabelCoverage | None = None
+    late: LateSenders | None = None
     vouched: VouchedUnits | None = None
 
     @property
@@ -106,6 +109,7 @@ def describe_coverage(labels: LabelCoverage | None) -> str:
 def compute_decision_sources(
     records: RecordFrames,
     chosen_sources: tuple[str, ...] = (),
+    late: LateSenders | None = None,
     vouched: VouchedUnits | None = None,
 ) -> DecisionSources:
     """Return the sources of the decisions, and those of no source by reason."""
@@ -124,6 +128,7 @@ def compute_decision_sources(
         if chosen_sources
         else 0,
         records.labels,
+        late,
         vouched,
     )
 

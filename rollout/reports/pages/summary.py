@@ -45,6 +45,7 @@ from rollout.reports.text.formatting import (
     join_words,
     to_sentence,
 )
+from rollout.reports.text.source_text import describe_late_senders
 
 ESCAPES: Final = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!&$@"} | {"\n": " ", "\r": " "})
 
@@ -68,12 +69,6 @@ REMEDIES = {  # what to do if most decisions are not evidence for a reason
     EXPOSURE_UNKNOWN: "If the reviewers had not seen the model's answer, write `outside: blind`"
     " under `evidence:` in the policy, or give the decisions a column `exposure`.",
     LATE: "If late decisions are usual, write a longer `grace` under `evidence:` in the policy.",
-    SILENT_REASONS[AFTER_DECISION]: (
-        "Who sends after the decision may know the answer. If the sender doesn't see what humans"
-        " decide (a device that sends at night, a batch, services that race), vouch for it under"
-        " `evidence:` in the policy, with the longest delay that is usual:"
-        " `sources: {vouched: [{account: NAME, within: 50h}]}`."
-    ),
     SILENT_REASONS[LATE_CASE]: "If cases are usually received so late, write a longer `grace` under"
     " `evidence:` in the policy.",
 }
@@ -177,6 +172,8 @@ def _describe_unusable(facts: ReportFacts) -> Iterator[str]:
         most, count = max(reasons.items(), key=lambda row: row[1], default=("", 0))
         if count > units / 2:
             remedy = f" {REMEDIES[most]}" if most in REMEDIES else ""
+            if most == SILENT_REASONS[AFTER_DECISION] and facts.sources.late is not None:
+                remedy = f" {describe_late_senders(facts.sources.late)}"
             yield (
                 f"{funnel.version}: {format_count(funnel.steps[-1].remaining)} of"
                 f" {format_quantity(units, 'unit')} have a decision that counts as evidence;"

@@ -7,6 +7,7 @@ from datetime import timedelta
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.evidence_sources import BEFORE_SOURCES, IMPORTS, REVIEWS
 from rollout.reports.text.formatting import join_words
+from rollout.tally.late_senders import LateSenders
 
 KINDS = {
     REVIEWS: "reviews made here",
@@ -49,6 +50,23 @@ class VouchedUnits:
     counted: int
     within_seconds: int
     vouched_by: tuple[str, ...] = ()
+
+
+def describe_late_senders(late: LateSenders) -> str:
+    """Return what late senders look like, and the two lines of policy that fit.
+
+    >>> describe_late_senders(LateSenders(9, 10, "services that race", 300))[20:]
+    'services that race. If the sender does not see what humans decide, write under `evidence:` in \
+the policy `grace: 5m` (or longer) and `sources: {vouched: [{account: NAME, within: 5m}]}`.'
+    """
+    text = f"It looks like {late.set_up}."
+    if not late.policy_lines:
+        return f"{text} Who predicts after the decision may know the answer: nothing opens by it."
+    grace, sources = late.policy_lines
+    return (
+        f"{text} If the sender does not see what humans decide, write under `evidence:` in the"
+        f" policy `{grace}` (or longer) and `{sources}`."
+    )
 
 
 def describe_vouched_units(vouched: VouchedUnits) -> str:

@@ -1,5 +1,7 @@
+from dataclasses import replace
 from datetime import timedelta
 
+import polars as pl
 import pytest
 
 from rollout.formats.policy.draft import draft_policy
@@ -52,13 +54,23 @@ def test_cases_without_an_episode_get_a_span():
     assert parse_policy(text).evidence.episode_span is not None
 
 
-def test_grace_covers_all_but_half_a_percent_of_the_decision_delays():
+def test_grace_covers_all_but_a_thousandth_of_the_decision_delays():
     assert parse_policy(draft(["bear"] * 20, decided_at=50)).evidence.grace.days == 3
     assert parse_policy(draft(["bear"] * 20, decided_at=5)).evidence.grace == timedelta(hours=5)
-    late = [1] * 197 + [30] * 3  # 98.5 % within an hour: the 95 % quantile would lose three pairs
+    late = [1] * 199 + [30]  # 99.5 % within an hour: that quantile would lose a pair
     text = draft(["bear"] * 200, decided_at=late)
     assert parse_policy(text).evidence.grace == timedelta(hours=30)
     assert "grace" not in draft(["bear"])
+
+
+def test_grace_covers_the_delays_of_cases_too():
+    records = history(["bear"] * 20, decided_at=2)
+    received_at = pl.col("occurred_at") + pl.duration(hours=7)
+    records = replace(records, cases=records.cases.with_columns(received_at=received_at))
+    text = draft_policy(records, rollout="bears", timezone="Europe/Vienna")
+    assert parse_policy(text).evidence.grace == timedelta(hours=7)
+    assert "# it looks like a device or a batch that sends once a day" in text
+    assert "# sources: {vouched: [{account: NAME, within: 31h}]}" in text
 
 
 def test_a_grace_of_months_says_why_it_may_be_so_long():

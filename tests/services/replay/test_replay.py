@@ -174,8 +174,8 @@ def test_predictions_that_come_after_the_decisions_open_nothing_until_their_send
     order = an_order(tmp_path, late, given)
     facts = compute_report_facts(build_replay_inputs(replay_files(order)))
     assert {cell.stage for cell in facts.stages} == {"shadow"}
-    (told,) = [line for line in describe_results(facts) if "vouch for it" in line]
-    assert "not counted: predicted after the decision (40)" in told
+    (told,) = [line for line in describe_results(facts) if "vouched: [" in line]
+    assert "not counted: predicted after the decision (40). It looks like" in told
     vouched = "grace: 1h, sources: {vouched: [{account: box, within: 50m}]}"
     order.policy.write_text(POLICY.replace("grace: 1h", vouched), encoding="utf-8")
     replayed = replay_files(order)
