@@ -267,6 +267,9 @@ UNSEEN = (  # until decisions without a case are units, and a backlog is left ou
 )
 
 
+TABLES = {"good model": NORMAL, "should not open": ADVERSE, "not held yet": UNSEEN}
+
+
 def write_policy(sending: Sending, cells: int = CELLS, units: int = 100, tick: str = "15m") -> str:
     """Return the policy of a sending."""
     within = sending.within
@@ -380,18 +383,24 @@ def _replay(
 
 
 def main(words: list[str] | None = None) -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args(words)
-    for sending in (*NORMAL, *ADVERSE, *UNSEEN):
-        if arguments.names and sending.name not in arguments.names:
-            continue
-        days = np.concatenate([find_first_days(sending, s) for s in range(arguments.seeds)])
-        share, median = np.isfinite(days).mean(), np.median(days)
-        sys.stdout.write(f"{sending.name:32} {share:6.3f}  {median:5.1f}\n")
-        sys.stdout.flush()
+    for title, sendings in TABLES.items():
+        sys.stdout.write(f"{title:34} truth  raised  median day\n")
+        for sending in sendings:
+            if not arguments.names or sending.name in arguments.names:
+                days = np.concatenate([find_first_days(sending, s) for s in range(arguments.seeds)])
+                sys.stdout.write(_format_row(sending, days))
+                sys.stdout.flush()
+
+
+def _format_row(sending: Sending, days: np.ndarray) -> str:
+    median = f"{np.median(days):.1f}" if np.isfinite(np.median(days)) else "–"
+    share = np.isfinite(days).mean()
+    return f"  {sending.name:32} {sending.truth:5.2f}  {share:6.3f}  {median:>10}\n"
 
 
 if __name__ == "__main__":
