@@ -230,6 +230,7 @@ EVIDENCE: dict[str, Any] = {
     "closed_units": 430,
     "decided_units": 426,
     "undecided_units": 4,
+    "losses": {"without a decision": 4},
     "decided_units_per_day": 14.0,
     "gate": {
         "to": "autonomous",
@@ -334,6 +335,7 @@ class CellEvidence(BaseModel):
     closed_units: int
     decided_units: int
     undecided_units: int
+    losses: dict[str, int] = Field(description="Why units are missing, and how many.")
     decided_units_per_day: Number
     gate: GateProgress | None
     next_step: str

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey, SliceCounts, ValueCounts
+from rollout.core.policy.gates import RECENT_DAYS
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition, select_natural, select_planted
@@ -196,6 +197,31 @@ class CountWindow:
         )
 
     @cached_property
+    def recent_starts(self) -> IntArray:
+        """Return after each number of rows how many come before the last seven days with units.
+
+        A day begins with its first unit that counts. So what counts late is among the units of the
+        day in which it counts.
+        """
+        newest_days = np.maximum.accumulate(self._rows.day)
+        is_new = np.diff(newest_days, prepend=-1) > 0
+        first_rows = np.flatnonzero(is_new)
+        starts = np.zeros(len(self._rows) + 1, dtype=np.int64)
+        day_numbers = np.cumsum(is_new) - 1
+        starts[1:] = first_rows[np.maximum(day_numbers - RECENT_DAYS + 1, 0)]
+        return starts
+
+    def find_few_missing(self, missing_at_most: float, slots: IntArray) -> BoolArray:
+        """Return at which slots few units are missing, of all and of the last seven days."""
+        ends = self.count_rows_by(slots)
+        are_few = np.ones(len(slots), dtype=bool)
+        for starts in (np.zeros_like(ends), self.recent_starts[ends]):
+            closed = self.closed_counts[ends] - self.closed_counts[starts]
+            missing = self.missing_counts[ends] - self.missing_counts[starts]
+            are_few &= missing <= missing_at_most * closed
+        return are_few
+
+    @cached_property
     def judged_counts(self) -> CountArray:
         """Return the units with a decision after each number of rows."""
         return self.closed_counts - self.missing_counts
@@ -250,9 +276,17 @@ class CountWindow:
         """Return the counts up to and including `slot`."""
         last = np.array([slot])
         position = int(self.count_rows_by(last)[0])
+        start = int(self.recent_starts[position])
         return EvidenceCounts(
             closed=int(self.closed_counts[position]),
             missing=int(self.missing_counts[position]),
+            recent_closed=int(self.closed_counts[position] - self.closed_counts[start]),
+            recent_missing=int(self.missing_counts[position] - self.missing_counts[start]),
+            losses={
+                reason: int(counts[position])
+                for reason, counts in self._loss_counts.items()
+                if counts[position]
+            },
             days=int(self.day_counts[position]),
             reviewers=int(self.reviewer_counts[position]),
             counts={
@@ -270,6 +304,19 @@ class CountWindow:
                 if isinstance(condition, SliceCondition)
             },
         )
+
+    @cached_property
+    def _loss_counts(self) -> dict[str, CountArray]:
+        """Return by reason the missing units after each number of rows."""
+        reasons = self._unit_classes.loss_reasons
+        present = np.unique(self._rows.unit_class)
+        names = dict.fromkeys(reasons[code] for code in present.tolist() if reasons[code])
+        counts: dict[str, CountArray] = {}
+        for name in names:
+            has_reason = np.array([reason == name for reason in reasons], dtype=bool)
+            is_lost = self._is_whole_unit & has_reason[self._rows.unit_class]
+            counts[name] = _cumulate(is_lost.astype(np.int64))
+        return counts
 
 
 def _cumulate(increments: IntArray) -> CountArray:

@@ -100,6 +100,8 @@ def _add_counts(counts: EvidenceCounts, fresh: EvidenceCounts) -> EvidenceCounts
         counts,
         closed=counts.closed + fresh.closed,
         missing=counts.missing + fresh.missing,
+        recent_closed=counts.recent_closed + fresh.closed,
+        recent_missing=counts.recent_missing + fresh.missing,
         counts={
             key: tuple(a + b for a, b in zip(own, fresh.counts.get(key, own), strict=True))
             if key in fresh.counts

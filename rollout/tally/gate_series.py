@@ -176,9 +176,7 @@ def are_minimums_met(
     slots: IntArray,
 ) -> BoolArray:
     """Return where there are enough units, reviewers and days, and few decisions are missing."""
-    positions = window.count_rows_by(slots)
-    missing_limit = policy.evidence.missing_at_most * window.closed_counts[positions]
-    are_few_missing: BoolArray = window.missing_counts[positions] <= missing_limit
+    are_few_missing = window.find_few_missing(policy.evidence.missing_at_most, slots)
     return are_few_missing & minimum_window.find_minimum(minimum, slots)
 
 

@@ -181,6 +181,11 @@ class UnitClasses:
         """Return which classes are of units that nobody predicted before they were decided."""
         return np.array([unit_class.predicted in SILENT for unit_class in self.classes], dtype=bool)
 
+    @cached_property
+    def loss_reasons(self) -> tuple[str, ...]:
+        """Return why the units of each class are missing, "" where they are not."""
+        return tuple(unit_class.loss_reason for unit_class in self.classes)
+
     def get_slice_codes(self, attribute: str) -> tuple[IntArray, tuple[str, ...]]:
         """Return the number of an attribute's value for each class, and the values by number."""
         if attribute not in self._slice_codes:

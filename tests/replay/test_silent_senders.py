@@ -83,3 +83,21 @@ def test_version_that_falls_silent_after_its_proposal_is_not_widened():
     assert len(list_cells(events, ProposalRaised)) >= 0.95 * 40
     assert list_cells(events) == set()
     assert np.mean(is_sent) < 0.9
+
+
+def test_version_that_is_silent_in_a_tenth_of_its_last_week_is_held_until_it_answers():
+    """Few are missing in all, but not in the last seven days with units."""
+    policy = parse(4)
+
+    def find_answers(rng, truth, at):
+        answers = answer_rightly(rng, truth, 1)
+        answers[(at > 40) & (rng.random(len(truth)) < 0.15)] = None
+        return answers
+
+    history = build_history(policy, 60, find_answers, per_day=10)
+    ready = prepared(history, policy)
+    view = next(iter(ready.run(ReplayOptions(approval_delay=None)).views.values()))
+    counts = view.attempt_window.count_at(ready.units.last_slot)
+    assert counts.missing < 0.06 * counts.closed < counts.closed
+    assert counts.recent_missing > 0.05 * counts.recent_closed
+    assert counts.losses == {"not predicted": counts.missing}

@@ -14,11 +14,18 @@ import pytest
 
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import read_gate, read_renewal
-from rollout.core.policy.measures import DETECTOR_MEASURES, MISSING, SILENT, TESTED_MEASURES
+from rollout.core.policy.measures import (
+    DETECTOR_MEASURES,
+    MISSING,
+    SILENT,
+    SILENT_REASONS,
+    TESTED_MEASURES,
+    UNDECIDED,
+)
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.replay.engine import ReplayResult
+from rollout.tally.populations import resolve_natural_units
 from rollout.tally.slots import find_slot_after, find_slot_before
-from rollout.tally.units import resolve_units
 from tests.replay.stories import Prepared, a_course, a_history, a_policy, a_story, prepared, seeded
 from tests.tally.plain_readings import Plain, in_alarm, within
 
@@ -40,7 +47,7 @@ def story_of(seed):
     policy = a_policy(pick)
     story, course = a_story(pick, seed), a_course(pick, policy)
     ready = prepared(a_history(story, policy), policy, course.salt)
-    frame = resolve_units(ready.placed.placed, policy).collect("polars").to_native()
+    frame = resolve_natural_units(ready.placed, policy)
     used = frame.filter(pl.col("excluded").is_null())
     return ReplayedStory(ready.run(course), used, course.salt, ready)
 
@@ -84,13 +91,29 @@ def recount(rows, sight):
     """Count rows as a gate does."""
     whole = [row for row in rows if row["lever"] == sight.policy.whole_unit_lever]
     judged = [r for r in whole if r["decided"] != MISSING and r["predicted"] not in SILENT]
+    recent = list_recent(whole)
+    missing = [row for row in whole if row not in judged]
+    reasons = [SILENT_REASONS.get(row["predicted"], UNDECIDED) for row in missing]
     return EvidenceCounts(
         closed=len(whole),
-        missing=len(whole) - len(judged),
+        missing=len(missing),
+        recent_closed=len(recent),
+        recent_missing=sum(row not in judged for row in recent),
+        losses={reason: reasons.count(reason) for reason in reasons},
         days=len({row["day"] for row in judged}),
         reviewers=len({row["reviewer"] for row in judged}),
         counts={c.key: count_taken(c, rows, sight.policy) for c in sight.conditions},
     )
+
+
+def list_recent(whole):
+    """Return the units since the first one of the seventh last day."""
+    whole = sorted(whole, key=lambda row: (row["slot"], row["occurred"], row["unit"]))
+    newest, starts = -1, [0]
+    for place, row in enumerate(whole):
+        if row["day"] > newest:
+            newest, starts = row["day"], [*starts, place][-7:] if place else [0]
+    return whole[starts[0] :]
 
 
 def count_taken(condition, rows, policy):

@@ -10,6 +10,7 @@ from api.console.page.figures import format_arm_counts
 from rollout.core.calendar.opening_hours import list_open_spans
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.gain_readings import round_down
+from rollout.core.policy.gates import RECENT_DAYS
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GAIN, PROPOSES, GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
@@ -269,23 +270,26 @@ def describe_void_risk(evidence: ProposalEvidence) -> str:
 def build_requirement_rows(progress: GateMinimumProgress) -> tuple[RequirementRow, ...]:
     """Return the rows of the gate's minimums, as counted now."""
     minimum = progress.minimum
-    missing = progress.missing_units
-    missing_limit = progress.missing_at_most
-    count_text = f"{format_count(missing)} of {format_count(progress.closed_units)}"
-    share_text = (
-        f", {format_percent(missing / progress.closed_units)}" if progress.closed_units else ""
-    )
-    is_met = missing <= missing_limit * progress.closed_units
+    days, limit = f"Missing, last {RECENT_DAYS} days", progress.missing_at_most
     return (
         _build_minimum_row("Units", progress.units, minimum.units),
         _build_minimum_row("Days", progress.days, minimum.days),
         _build_minimum_row("Reviewers", progress.reviewers, minimum.reviewers),
-        RequirementRow(
-            "Units without a decision",
-            count_text + share_text,
-            f"at most {format_percent(missing_limit, 0)}",
-            is_met,
-        ),
+        _build_missing_row("Missing units", (progress.missing_units, progress.closed_units), limit),
+        _build_missing_row(days, (progress.recent_missing, progress.recent_closed), limit),
+    )
+
+
+def _build_missing_row(
+    name: str, counts: tuple[int, int], missing_at_most: float
+) -> RequirementRow:
+    missing, closed = counts
+    share_text = f", {format_percent(missing / closed)}" if closed else ""
+    return RequirementRow(
+        name,
+        f"{format_count(missing)} of {format_count(closed)}{share_text}",
+        f"at most {format_percent(missing_at_most, 0)}",
+        missing <= missing_at_most * closed,
     )
 
 

@@ -48,6 +48,7 @@ from rollout.reports.pages.timeline_page import TimelineView
 from rollout.reports.text.fact_text import (
     describe_fresh_counts,
     describe_fresh_fact,
+    describe_losses,
     describe_track_counts,
 )
 from rollout.reports.text.source_text import (
@@ -276,6 +277,10 @@ def _build_evidence_context(
         "objective": describe_objective(state.policy.charter.objective, state.policy.outcomes),
         "rows": rows,
         "void_risk": describe_void_risk(evidence),
+        "losses_text": evidence.minimum_progress
+        and describe_losses(
+            evidence.minimum_progress.closed_units, evidence.minimum_progress.losses
+        ),
         "lede": describe_progress(details, is_met=bool(rows) and all(row.met for row in rows)),
         "plain_readings": list_plain_readings(evidence.readings),
         "sources_text": describe_sources(details.sources),

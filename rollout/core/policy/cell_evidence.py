@@ -36,7 +36,9 @@ class EvidenceCounts:
 
     Attributes:
         closed: units that closed in the span.
-        missing: closed units without a blind decision.
+        missing: closed units without an answer of both sides that may count.
+        recent_closed, recent_missing: those of the last seven days with units.
+        losses: why units are missing, by name (`UNDECIDED` or one of `SILENT_REASONS`).
         days: local days with a judged unit.
         reviewers: distinct reviewers of these units.
         counts: per measure (successes, failures) of a share, or units per cost level; zeros
@@ -47,6 +49,9 @@ class EvidenceCounts:
 
     closed: int = 0
     missing: int = 0
+    recent_closed: int = 0
+    recent_missing: int = 0
+    losses: Mapping[str, int] = field(default_factory=dict)
     days: int = 0
     reviewers: int = 0
     counts: Mapping[MeasureKey, tuple[int, ...]] = field(default_factory=dict)

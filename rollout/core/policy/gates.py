@@ -23,6 +23,8 @@ from rollout.core.statistics.evidence import (
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 
+RECENT_DAYS = 7
+"""The last days with units in which few units may be missing, as in the whole attempt."""
 E_VALUE_MEASURES = frozenset({"cost", GAIN})  # they have no table of thresholds
 
 
@@ -246,15 +248,21 @@ def get_condition_counts(
 def list_unmet_requirements(
     gate: Gate, counts: EvidenceCounts, counts_since_entry: EvidenceCounts, missing_at_most: float
 ) -> tuple[str, ...]:
-    """Return the unmet minimums and missing rule as text."""
+    """Return the unmet minimums and missing rule as text.
+
+    Few may be missing in the attempt, and in its last days: who falls silent late is held.
+    """
     unmet_requirements = _list_unmet_minimums(gate, counts_since_entry)
-    if counts.missing > missing_at_most * counts.closed:
-        share = f"{counts.missing} of {counts.closed}"
-        unmet_requirements = (
-            *unmet_requirements,
-            f"{share} units are missing, allowed are {missing_at_most * 100:g} %",
-        )
-    return unmet_requirements
+    spans = (
+        (counts.missing, counts.closed, "units"),
+        (counts.recent_missing, counts.recent_closed, f"units of the last {RECENT_DAYS} days"),
+    )
+    unmet_shares = (
+        f"{missing} of {closed} {name} are missing, allowed are {missing_at_most * 100:g} %"
+        for missing, closed, name in spans
+        if missing > missing_at_most * closed
+    )
+    return (*unmet_requirements, *unmet_shares)
 
 
 def _list_unmet_minimums(gate: Gate, counts_since_entry: EvidenceCounts) -> tuple[str, ...]:

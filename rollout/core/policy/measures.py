@@ -15,6 +15,8 @@ MISSING = ""  # `decided` of a unit without a blind decision
 FAILED, LATE, OUTSIDE = "(failed)", "(late)", "(outside)"  # `predicted` without a valid label
 AFTER_DECISION = "(after the decision)"
 NOT_PREDICTED, LATE_CASE = "(not predicted)", "(late case)"
+UNDECIDED = "without a decision"
+"""Why a unit is missing that its version predicted in time."""
 SILENT_REASONS: Mapping[str, str] = MappingProxyType(
     {
         AFTER_DECISION: "predicted after the decision",
@@ -111,6 +113,12 @@ class UnitClass:
     def is_missing(self) -> bool:
         """Return whether the unit is no evidence of both sides: undecided, or not predicted."""
         return self.decided == MISSING or self.predicted in SILENT
+
+    @property
+    def loss_reason(self) -> str:
+        """Return why the unit is missing, or ""."""
+        undecided = UNDECIDED if self.decided == MISSING else ""
+        return SILENT_REASONS.get(self.predicted, undecided)
 
     @property
     def agrees(self) -> bool:

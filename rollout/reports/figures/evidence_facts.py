@@ -133,6 +133,7 @@ class EvidenceFacts:
         path: the evidence over time.
         missing_reasons: why units of the attempt have no counted decision; empty where records are
             not loaded, or where a stage asked for decisions on some units only.
+        losses: why units of the attempt are missing, as they were counted.
         attempt_number: of the attempt in its cell's year, over all versions, as in the ledger; 0
             before its first unit.
         attempt_text: that number as text, or the one that the next attempt would get.
@@ -159,6 +160,7 @@ class EvidenceFacts:
     attempts: int
     path: tuple[EvidenceSeries, ...]
     missing_reasons: dict[str, int] = field(default_factory=dict)
+    losses: Mapping[str, int] = field(default_factory=dict)
     attempt_number: int = 0
     attempt_text: str = ""
     planted: tuple[PlantedRecall, ...] = ()
@@ -241,6 +243,7 @@ def _build_evidence_facts(
         closed_units=attempt.closed,
         decided_units=attempt.decided,
         undecided_units=attempt.missing,
+        losses=attempt.losses,
         decided_units_per_day=per_day,
         gate=gate,
         next_step="; ".join((*list_acting_cases(floors), next_step)),

@@ -31,7 +31,7 @@ OFF_COURSE_CHANCE = 0.5  # above this chance to be below the threshold, no forec
 NOTED_MISSING_SHARE = 0.05  # from here on the text says how missing decisions count
 COUNTING_MISSING = frozenset({"agreement", "precision"})  # a missing decision is a failure there
 NO_COUNTED_DECISION = "no decision counts as evidence yet"
-MISSING = re.compile(r"(units are missing), allowed are (.+)")
+MISSING = re.compile(r"(units (?:of the last \d+ days )?are missing), allowed are (.+)")
 WAVE = re.compile(r"wave (\d+): (\d+ of \d+) cells hold (\S+) long enough")
 MINIMUM = re.compile(r"(\d+) of (\d+) (decided units|reviewers|days)")
 

@@ -1,14 +1,17 @@
 """Sentences about what speaks against a proposal: the only ones there are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.fresh_evidence import ALARM, NEWEST, FreshFact
+from rollout.core.policy.measures import LATE_CASE, SILENT_REASONS
 from rollout.core.scope.events import HARM_FACT, UNAUTHORIZED
 from rollout.core.scope.track_record import SUSPENSION_FACT, TrackFact, TrackRecord
-from rollout.reports.text.formatting import format_quantity
+from rollout.reports.text.formatting import format_count, format_quantity
+
+SHORT_REASONS = {SILENT_REASONS[LATE_CASE]: "late"}
 
 
 def describe_fresh_fact(fact: FreshFact) -> str:
@@ -46,6 +49,20 @@ def describe_track_counts(record: TrackRecord) -> str:
     ]
     counts = (unauthorized, suspended, record.values_met)
     return ", ".join(part for part, count in zip(parts, counts, strict=True) if count)
+
+
+def describe_losses(closed: int, losses: Mapping[str, int]) -> str:
+    """Say how many units counted, and why the others are missing.
+
+    >>> describe_losses(412, {"case received late": 20, "without a decision": 8})
+    'of 412 units 384 counted, 20 late, 8 without a decision'
+    """
+    parts = [
+        f"{format_count(count)} {SHORT_REASONS.get(reason, reason)}"
+        for reason, count in sorted(losses.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    counted = f"{format_count(closed - sum(losses.values()))} counted"
+    return f"of {format_quantity(closed, 'unit')} {', '.join((counted, *parts))}"
 
 
 def describe_fresh_counts(counts: EvidenceCounts) -> str:

@@ -1,7 +1,7 @@
 """Figures of a proposal's evidence: frozen when raised, and current."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
@@ -84,6 +84,9 @@ class GateMinimumProgress:
     reviewers: int
     closed_units: int
     missing_units: int
+    recent_closed: int
+    recent_missing: int
+    losses: Mapping[str, int]
     minimum: Minimum
     missing_at_most: float
 
@@ -192,6 +195,9 @@ def _build_proposal_evidence(
             reviewers=evidence_counts.reviewers,
             closed_units=unit_counts.closed,
             missing_units=unit_counts.missing,
+            recent_closed=unit_counts.recent_closed,
+            recent_missing=unit_counts.recent_missing,
+            losses=unit_counts.losses,
             minimum=gate.minimum,
             missing_at_most=policy.evidence.missing_at_most,
         ),

@@ -222,3 +222,13 @@ def test_the_largest_cost_is_the_highest_level_though_sums_are_not_exact():
 
 def _costing(name: str, cost: float) -> Lever:
     return Lever(name, labels=("x", "y"), actions=("x", "y"), costs=(CostRule(cost),))
+
+
+def test_version_silent_in_its_last_days_holds_the_gate_though_few_are_missing_in_all():
+    least = replace(TO_SUPERVISED, minimum=Minimum(units=1))
+    seen = EvidenceCounts(
+        closed=1000, missing=20, days=9, reviewers=1, recent_closed=140, recent_missing=20
+    )
+    assert list_unmet_requirements(least, seen, seen, 0.05) == (
+        "20 of 140 units of the last 7 days are missing, allowed are 5 %",
+    )

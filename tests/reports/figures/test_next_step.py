@@ -9,7 +9,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.scope.scope import CellState, Grant, ProposalState, Scope
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
-from rollout.reports.figures.next_step import GateOutlook, describe_next_step
+from rollout.reports.figures.next_step import GateOutlook, describe_next_step, describe_requirement
 from rollout.reports.inputs.gate_progress import StatePeriod
 from tests.reports.conftest import NOON
 
@@ -151,3 +151,10 @@ def test_a_met_gate_is_told_as_met(says, bears):
     gate = bears.find_gate(1, CREEK)
     met = GateFacts(gate.to, gate.risk, True, (), ("operator",), (share(met=True),))
     assert says(BEGUN, progress=GateOutlook(met)) == f"the gate to {gate.to} is met"
+
+
+def test_missing_units_of_the_last_days_are_described():
+    text = "20 of 140 units of the last 7 days are missing, allowed are 5 %"
+    assert describe_requirement(text) == (
+        "20 of 140 units of the last 7 days are missing (at most 5 % allowed)"
+    )
