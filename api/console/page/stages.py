@@ -91,7 +91,7 @@ def _build_cell_grants(cell_page: CellListPage, cell: Cell) -> Iterator[GrantRow
 
 def build_stage_markers(policy: Policy) -> Mapping[str, StageMarker]:
     """Return a marker for each stage of a policy, shadow first."""
-    deciding = [stage.id for stage in policy.stages if stage.model_decides]
+    deciding = {stage.id: stage.drawn_share for stage in policy.stages if stage.model_decides}
     return build_markers(policy.stage_ids, deciding)
 
 

@@ -67,7 +67,7 @@ def describe_allowed(
     supervised = _group_cells_by_version(scope, schedules, cells, HATCHED)
     withheld = [cell for cell in cells if schedules[cell].marker.pattern == WITHHELD]
     parts = [
-        f"{version} decides {_describe_share(share)}alone {describe_cells(policy, shared_cells)}"
+        f"{version} decides {_describe_share(share)} {describe_cells(policy, shared_cells)}"
         for version, version_cells in deciding.items()
         for share, shared_cells in _group_cells_by_share(version_cells, shares)
     ]
@@ -97,7 +97,8 @@ def find_model_share(policy: Policy, marker: StageMarker) -> float:
 
 
 def _describe_share(share: float) -> str:
-    return "" if share == 1 else f"{format_percent(share, 0)} of the cases "
+    """Return what a version decides in cells, as its stage draws cases for it."""
+    return "alone" if share == 1 else f"{format_percent(share, 0)} of cases, drawn at random,"
 
 
 def _group_cells_by_share(

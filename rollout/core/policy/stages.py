@@ -43,6 +43,11 @@ class Stage:
         return DECIDES if self.model_decides else PROPOSES
 
     @property
+    def drawn_share(self) -> float:
+        """Return the share of units drawn for the model to decide; 1 without `share`."""
+        return 1.0 if self.share is None else self.share
+
+    @property
     def model_share(self) -> float | None:
         """Return the probability of the model's arm; None if the stage has no two arms."""
         share = round(1 - self.blind, 12)

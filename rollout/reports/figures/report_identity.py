@@ -60,8 +60,9 @@ class LedgerEnd:
 class PolicySummary:
     """The policy as text: one line for each gate, guard and limit, and the charter.
 
-    `stages` are the names from shadow up, `stage_descriptions` explains each of them. `cost_levels`
-    are the costs that a unit can have, in the order of the counts of a cost reading.
+    `stages` are the names from shadow up, `stage_descriptions` explains each of them, and
+    `model_shares` has the share of cases drawn for the model, None where humans decide.
+    `cost_levels` are the costs that a unit can have, in the order of the counts of a cost reading.
     """
 
     objective: str
@@ -71,6 +72,7 @@ class PolicySummary:
     cost_in: str
     stages: tuple[str, ...]
     stage_descriptions: tuple[str, ...]
+    model_shares: tuple[float | None, ...]
     unit: str
     gates: tuple[str, ...]
     guards: tuple[str, ...]
@@ -171,6 +173,10 @@ def summarize_policy(policy: Policy) -> PolicySummary:
         cost_in=charter.cost_in,
         stages=policy.stage_ids,
         stage_descriptions=_describe_ladder(policy),
+        model_shares=(
+            None,
+            *(stage.drawn_share if stage.model_decides else None for stage in policy.stages),
+        ),
         unit=_describe_unit(policy),
         gates=tuple(_describe_gate(gate, policy) for gate in policy.gates),
         guards=tuple(_describe_guard(guard) for guard in policy.guards),
@@ -185,9 +191,6 @@ def summarize_policy(policy: Policy) -> PolicySummary:
     )
 
 
-DECIDING_TEXT = "the model decides"  # in the line of such a stage; stored reports have it too
-
-
 def _describe_ladder(policy: Policy) -> tuple[str, ...]:
     lines = ["shadow: humans decide, without seeing the model's answer"]
     for stage in policy.stages:
@@ -197,7 +200,9 @@ def _describe_ladder(policy: Policy) -> tuple[str, ...]:
         else:
             share = format_percent(stage.audit, 0)
             part = "" if stage.share is None else f" {SHARED_STAGE.format(stage.share * 100)}"
-            lines.append(f"{stage.id}: {DECIDING_TEXT}{part}; {share} of its decisions are audited")
+            lines.append(
+                f"{stage.id}: the model decides{part}; {share} of its decisions are audited"
+            )
     return tuple(lines)
 
 

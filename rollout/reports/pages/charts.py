@@ -10,7 +10,6 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.outcomes import GAIN
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.figures.report_identity import DECIDING_TEXT
 from rollout.reports.figures.stage_map import CalendarBlock, SiteCalendar
 from rollout.reports.inputs.actions import ActionFrequencyChange
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
@@ -156,8 +155,8 @@ def _build_date_axis(days: int, ticks: int) -> dict[str, Any]:
 def build_report_markers(facts: ReportFacts) -> dict[str, StageMarker]:
     """Return the marker of each stage of a report, shadow first."""
     stages = facts.policy.stages
-    ladder = zip(stages, facts.policy.stage_descriptions, strict=True)
-    return build_markers(stages, [stage for stage, line in ladder if DECIDING_TEXT in line])
+    shares = zip(stages, facts.policy.model_shares, strict=True)
+    return build_markers(stages, {stage: share for stage, share in shares if share is not None})
 
 
 def _has_left_shadow(panel: SiteCalendar) -> bool:

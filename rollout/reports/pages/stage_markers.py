@@ -1,8 +1,10 @@
 """Stage markers: code, pattern and text, the same in the console and in reports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from rollout.core.policy.stages import SHARED_STAGE
 
 EMPTY, HATCHED, SOLID, WITHHELD = "0", "1", "2", "held"
 HUMANS_DECIDE: Final = "humans decide"
@@ -28,12 +30,12 @@ class StageMarker:
     text: str
 
 
-def build_markers(stages: Sequence[str], deciding: Sequence[str]) -> dict[str, StageMarker]:
+def build_markers(stages: Sequence[str], deciding: Mapping[str, float]) -> dict[str, StageMarker]:
     """Return a marker for each stage of a ladder, shadow first.
 
     Args:
         stages: the names, the lowest stage first.
-        deciding: those at which the model decides.
+        deciding: by those at which the model decides the share of cases drawn for it, 1 for all.
     """
     codes = compute_stage_codes(stages)
     markers = {}
@@ -41,7 +43,9 @@ def build_markers(stages: Sequence[str], deciding: Sequence[str]) -> dict[str, S
         if level == 0:
             pattern, text = EMPTY, HUMANS_DECIDE
         elif name in deciding:
-            pattern, text = SOLID, MODEL_DECIDES
+            share = deciding[name]
+            drawn = "" if share == 1 else f" {SHARED_STAGE.format(share * 100)}"
+            pattern, text = SOLID, f"{MODEL_DECIDES}{drawn}"
         else:
             pattern, text = HATCHED, HUMANS_CONFIRM
         markers[name] = StageMarker(name, codes[name], pattern, text)

@@ -96,7 +96,8 @@ class WhatIfResult:
         cases: closed cases that were replayed.
         answered: those with a blind human answer.
         open_cases: cases of the span that were left out because they are still open.
-        stages, deciding_stages: both policies' stages, and those in which the model decides.
+        stages, deciding_stages: both policies' stages, and those in which the model decides, with
+            the share of cases drawn for it, the draft's where both have one.
         cells: in the order of the policy in force, new cells last.
         current, draft: the sums.
         difference_range: `draft` less `current` divergences, over the draws known under both.
@@ -116,7 +117,7 @@ class WhatIfResult:
     answered: int
     open_cases: int
     stages: tuple[str, ...]
-    deciding_stages: tuple[str, ...]
+    deciding_stages: Mapping[str, float]
     cells: tuple[CellPair, ...]
     current: WhatIfTotals
     draft: WhatIfTotals
@@ -188,12 +189,12 @@ def compare_policies(inputs: WhatIfInputs, report_step: ReportStep | None = None
         answered=sum(cell.answered for cell in first[0]),
         open_cases=inputs.open_cases,
         stages=merge_stages(current.stage_ids, draft.stage_ids),
-        deciding_stages=tuple(
-            stage.id
+        deciding_stages={
+            stage.id: stage.drawn_share
             for policy in (current, draft)
             for stage in policy.stages
             if stage.model_decides
-        ),
+        },
         cells=tuple(_pair_cells(*first, {**draft.sites_by_id, **current.sites_by_id})),
         current=_add_ranges(totals[0], [before for before, _ in sums]),
         draft=_add_ranges(totals[1], [after for _, after in sums]),

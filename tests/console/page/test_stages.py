@@ -5,6 +5,16 @@ from rollout.formats.policy.reader import parse_policy
 from rollout.reports.pages.stage_markers import compute_stage_codes
 from tests.api.bears import POLICY
 
+SHARED = """
+rollout: shop
+timezone: UTC
+levers: [{id: price, labels: [low, high]}]
+sites: [kiosk]
+evidence: {unit: case}
+stages: [{id: part, share: 40%}, {id: autonomous, audit: 10%}]
+gates: [{to: part, require: [{measure: agreement, at_least: 80%}]}]
+"""
+
 
 def test_each_stage_has_its_code_and_pattern():
     marks = build_stage_markers(parse_policy(POLICY))
@@ -18,3 +28,9 @@ def test_stages_that_begin_alike_get_a_third_letter():
         "shared": "Shar",
         "autonomous": "Auto",
     }
+
+
+def test_a_stage_with_a_share_says_what_it_draws():
+    marks = build_stage_markers(parse_policy(SHARED))
+    text = "model decides 40 % of cases, drawn at random; humans the rest"
+    assert [mark.text for mark in marks.values()] == ["humans decide", text, "model decides"]

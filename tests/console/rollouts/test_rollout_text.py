@@ -26,7 +26,7 @@ def test_a_model_that_decides_a_share_does_not_decide_alone_everywhere():
     others = [cell for cell in cells if cell != CREEK]
     assert read_sentence(AUTONOMOUS, *others) == "v1 decides alone everywhere."
     assert read_sentence(SHARED, *others) == (
-        "v1 decides 30\xa0% of the cases alone everywhere. Humans decide everything else."
+        "v1 decides 30\xa0% of cases, drawn at random, everywhere. Humans decide everything else."
     )
 
 
