@@ -7,7 +7,17 @@ from fastapi import APIRouter, Response
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.priority_threads import run_with_priority
 from api.schemas.examples import build_responses
-from api.schemas.stops import NARROWED, RESUME, STOPPED, STOPS, NarrowingRequest, StopRequest
+from api.schemas.stops import (
+    NARROWED,
+    NEXT_ATTEMPT,
+    RESUME,
+    STOPPED,
+    STOPS,
+    AttemptRequest,
+    NarrowingRequest,
+    StopRequest,
+)
+from rollout.services.engine.command_handler import CommandResult
 from rollout.services.stops import stops
 from rollout.services.stops.immediate_narrowings import latch_narrowing
 from rollout.services.stops.immediate_stops import latch_stop
@@ -96,6 +106,31 @@ async def create_narrowing(
     service.state_cache.invalidate(rollout)
     response.status_code = 201 if result.events else 200
     return result
+
+
+@router.post(
+    "/attempts",
+    operation_id="beginNextAttempt",
+    summary="Begin a version's next attempt",
+    status_code=201,
+    responses=build_responses(NEXT_ATTEMPT, 201),
+)
+def begin_next_attempt(
+    rollout: str,
+    body: AttemptRequest,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Operator,
+) -> CommandResult:
+    """Begin the next attempt of a version in the selected cells that you may operate.
+
+    For evidence with a bad start, such as a box that was offline. Grants stay. The next attempt
+    takes the next share of the year's risk, and counts only units that occur from now on. A reason
+    is required.
+    """
+    return stops.begin_next_attempt(
+        service.database, caller, rollout, body.target, body.version, at=now, reason=body.reason
+    )
 
 
 @router.post(

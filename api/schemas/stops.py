@@ -66,6 +66,18 @@ NARROWED = build_command_example(
     stop_latency=STOP_LATENCIES[:1],
     text=STOP_TEXT,
 )
+NEXT_ATTEMPT = build_command_example(
+    "Narrowed",
+    "bo",
+    {
+        **CELL,
+        "version": "v7",
+        "from_stage": "shadow",
+        "to_stage": "shadow",
+        "restart": True,
+        "reason": "the box was offline",
+    },
+)
 RESUME = build_command_example(
     "ProposalRaised",
     "bo",
@@ -117,6 +129,18 @@ class StopRequest(TargetFields):
     model_config = ConfigDict(json_schema_extra={"example": {"all": True, "reason": "smoke"}})
 
     drill: bool = False
+
+
+class AttemptRequest(TargetFields):
+    """The cells and the version whose next attempt begins."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"sites": ["creek"], "version": "v7", "reason": "the box was offline"}
+        },
+    )
+
+    version: Name
 
 
 class NarrowingRequest(TargetFields):

@@ -94,6 +94,11 @@ COMMANDS: Final = {
         "Narrow cells to a stage at once: end every grant above it.",
         needs_server=True,
     ),
+    "attempt": CommandEntry(
+        "stops:attempt",
+        "Begin a version's next attempt in cells: at the next share of the year's risk.",
+        needs_server=True,
+    ),
     "stop": CommandEntry(
         "stops:stop",
         "Stop cells at once: humans decide every case until a resume is approved.",

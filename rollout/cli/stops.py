@@ -94,6 +94,40 @@ def stop(  # noqa: PLR0913, PLR0917 - one parameter for each option
     print_command_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 
 
+def attempt(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    rollout: RolloutName,
+    version: Annotated[str, typer.Option(help="version whose evidence begins anew")],
+    by: ActorName = "",
+    site: Sites = None,
+    window: Windows = None,
+    every: EveryCell = False,
+    reason: ReasonText = "",
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Begin a version's next attempt in cells: at the next share of the year's risk.
+
+    Example: `rollout attempt ramps --version v2 --site ramp-a --reason "box offline" --by ana`
+    """
+    target = _build_target(site, window, every=every)
+    request = CommandRequest(
+        "POST",
+        build_path(rollout, "attempts"),
+        lambda context: stops.begin_next_attempt(
+            context.database,
+            context.caller,
+            rollout,
+            target,
+            version,
+            at=context.at,
+            reason=reason,
+        ),
+        {**_build_body(target), "version": version, "reason": reason},
+    )
+    print_command_result(build_runner(server, by, None, at).run(request), as_json=as_json)
+
+
 def resume(
     rollout: RolloutName,
     stopped: Annotated[

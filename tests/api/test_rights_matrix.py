@@ -103,6 +103,7 @@ MATRIX = {
     f"POST {BEARS}/stops": Row({"operator"}, SITE, STOP),
     f"POST {BEARS}/stops/{{stop}}/resume": Row({"operator"}, SITE),
     f"POST {BEARS}/narrowings": Row({"operator"}, SITE, {**STOP, "to": "shadow"}),
+    f"POST {BEARS}/attempts": Row({"operator"}, SITE, {**STOP, "version": "v1"}),
     f"GET {BEARS}/policy": Row(READ, PART),
     f"PUT {BEARS}/policy": Row({"admin"}, PART, STRICTER),
     f"GET {BEARS}/versions": Row(READ, PART),

@@ -137,6 +137,16 @@ def test_a_cell_goes_down_and_never_up(client, bears):
     assert problem_of(up) == (409, "not-narrower")
 
 
+def test_an_operator_begins_the_next_attempt_of_a_version(client, bears):
+    body = {"sites": ["creek"], "version": "v1", "reason": "the box was offline"}
+    begun = client.by("bo").post(f"{V1}/attempts", json=body)
+    assert begun.status_code == 201
+    assert {event["body"]["restart"] for event in begun.json()["events"]} == {True}
+    again = client.by("bo").post(f"{V1}/attempts", json=body)
+    assert problem_of(again) == (403, "not-eligible")  # no unit counts since
+    assert client.by("vera").post(f"{V1}/attempts", json=body).status_code in {401, 403}
+
+
 def test_a_stop_is_not_held_up_by_a_clock_that_is_behind(client, clock, database, bears):
     tick(database, NOON + 5 * HOUR)
     assert stop(client, all=True).status_code == 201

@@ -172,6 +172,11 @@ RARE = {
             at=NOON + HOUR, by="policy", previous_time=NOON + 2 * HOUR, proposal="P-1"
         ),
     ],
+    "an operator's next attempt leaves the grants": [
+        BEGAN, LOW, Narrowed(
+            **OF_CELL, from_stage="supervised", to_stage="supervised", restart=True
+        ),
+    ],
     "a restarted cell keeps its grants": [
         BEGAN, LOW, SUSPENDED, PolicyApplied(**POLICY, restarted=(CREEK, LAKE)),
     ],

@@ -157,6 +157,15 @@ class NarrowCells(ActorCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BeginNextAttempt(ActorCommand):
+    """Begin the next attempt of a version in `cells`, whose evidence had a bad start."""
+
+    cells: tuple[Cell, ...]
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopCells(ActorCommand):
     """Withhold every grant in `cells` until an approved resume; may be a drill."""
 

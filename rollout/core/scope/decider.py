@@ -32,6 +32,7 @@ from rollout.core.scope.commands import (
     AddVersion,
     ApplyPolicy,
     ApproveProposal,
+    BeginNextAttempt,
     Command,
     NarrowCells,
     OpenIncident,
@@ -67,6 +68,7 @@ from rollout.core.scope.new_values import (
 )
 from rollout.core.scope.open_proposals import apply_approved_proposals, update_open_proposals
 from rollout.core.scope.operator_requests import (
+    begin_next_attempt,
     propose_renewal,
     propose_takeover,
 )
@@ -115,6 +117,7 @@ def _apply_command(command: Command, pending: PendingEvents) -> None:
 _apply_command.register(ApplyPolicy, apply_policy)
 _apply_command.register(ApproveProposal, approve)
 _apply_command.register(RejectProposal, reject)
+_apply_command.register(BeginNextAttempt, begin_next_attempt)
 _apply_command.register(ProposeClockCorrection, propose_clock_correction)
 _apply_command.register(OpenIncident, open_incident)
 _apply_command.register(AcknowledgeIncident, acknowledge_incident)

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
-from rollout.core.calendar.sites import Cell
+from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import NotEligibleError
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
 from rollout.core.scope.commands import (
+    BeginNextAttempt,
     ProposeRenewal,
     ProposeTakeover,
 )
+from rollout.core.scope.events import Narrowed
 from rollout.core.scope.floor_steps import select_renewal_floor, select_takeover_floor
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposals import (
@@ -21,6 +23,35 @@ from rollout.core.scope.proposals import (
     raise_proposal,
 )
 from rollout.core.scope.scope import compute_held_level
+
+
+def begin_next_attempt(command: BeginNextAttempt, pending: PendingEvents) -> None:
+    """End a version's attempts that have begun in some cells; grants stay.
+
+    The next one takes the next share of the risk, and counts only units that occur from now on.
+    """
+    version = get_version(pending.scope, command.version).id
+    cells = [cell for cell in command.cells if pending.scope.has_begun(cell, version)]
+    if not command.reason.strip():
+        raise NotEligibleError("the next attempt costs a share of the year's risk: give a reason")
+    if not cells:
+        raise NotEligibleError(f"no unit of {version} counts there yet: its attempt begins by then")
+    for cell in cells:
+        state = pending.scope.get_cell_state(cell, version)
+        pending.void_proposal(state.proposal, f"{command.by.name} began the next attempt")
+        stage = state.grants[-1].stage if state.grants else SHADOW
+        pending.emit(
+            Narrowed(
+                at=pending.at,
+                by=command.by.name,
+                cell=cell,
+                version=version,
+                from_stage=stage,
+                to_stage=stage,
+                restart=True,
+                reason=command.reason,
+            )
+        )
 
 
 def propose_takeover(command: ProposeTakeover, pending: PendingEvents) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
-from rollout.core.scope.commands import NarrowCells, ProposeResume, StopCells
+from rollout.core.scope.commands import BeginNextAttempt, NarrowCells, ProposeResume, StopCells
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import ProposalState, Stop
 from rollout.core.scope.stop_targets import (
@@ -163,6 +163,34 @@ def narrow_cells(
     command = (build_command, NARROWING)
     changed = _change_target(database, caller, rollout_name, target, at, command)
     return NarrowingResult(**changed.fields)
+
+
+def begin_next_attempt(
+    database: Database,
+    caller: Caller,
+    rollout_name: str,
+    target: StopTarget,
+    version: str,
+    *,
+    at: datetime,
+    reason: str,
+) -> CommandResult:
+    """Begin a version's next attempt in the named cells that the caller operates.
+
+    Raises:
+        UnknownCellError: no named cell exists.
+        NotAllowedError: the caller operates none of them.
+        NotEligibleError: no attempt has begun there, or there is no reason.
+    """
+    require_permission(caller, Permission.OPERATE, rollout_name)
+
+    def build_command(state: RolloutState) -> BeginNextAttempt:
+        resolved_target = resolve_target(target, state.policy, caller)
+        by = caller.as_actor(rollout_name, resolved_target.sites)
+        cells = resolved_target.cells
+        return BeginNextAttempt(at=at, by=by, cells=cells, version=version, reason=reason)
+
+    return run_command(database, caller, rollout_name, build_command)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import pytest
 
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.errors import (
+    NotEligibleError,
     NotNarrowerError,
     OwnProposalError,
     PolicyRefusedError,
@@ -21,7 +22,7 @@ from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope import policy_changes
 from rollout.core.scope.attempts import foresee_attempt
-from rollout.core.scope.commands import Actor, RejectProposal, Tick
+from rollout.core.scope.commands import Actor, BeginNextAttempt, RejectProposal, Tick
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from tests.factories import (
@@ -380,6 +381,20 @@ def test_ten_edits_to_the_best_of_twenty_labels_open_no_more_than_the_gates_risk
         put(rollout, policy(gates=gates(require=((RECALL, OF_DEER)[number % 2],))))
         assert rollout.scope.get_cell_state(CREEK, "v1").attempt_since == rollout.at
     assert opened.mean() <= 0.05
+
+
+def test_an_operator_begins_the_next_attempt_at_its_price():
+    rollout = supervised()
+    ask = BeginNextAttempt(at=rollout.at, by=BO, cells=(CREEK, LAKE), version="v1", reason="box")
+    with pytest.raises(NotEligibleError, match="no unit of v1 counts there yet"):
+        rollout.do(replace(ask, cells=(LAKE,)))
+    with pytest.raises(NotEligibleError, match="give a reason"):
+        rollout.do(replace(ask, reason=" "))
+    (event,) = rollout.do(replace(ask, at=rollout.after(DAY).at))
+    assert (event.cell, event.from_stage, event.to_stage) == (CREEK, "supervised", "supervised")
+    state = rollout.scope.get_cell_state(CREEK, "v1")
+    assert (state.attempt, state.attempt_since, rollout.stage()) == (2, rollout.at, "supervised")
+    assert state.risk_share == compute_yearly_share(2)
 
 
 EVERYWHERE, CREEK_ONLY = {"creek", "lake"}, {"creek"}
