@@ -39,7 +39,7 @@ from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.guard_series import (
     GuardSeries,
 )
-from rollout.tally.slots import FIRST_SLOT, LAST_SLOT, find_slot_after, find_slot_before
+from rollout.tally.slots import FIRST_SLOT, LAST_SLOT, find_slot_after
 from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import (
     BoolArray,
@@ -159,9 +159,12 @@ class EvidenceView:
         )
 
     def find_first_slot(self, at: datetime) -> int:
-        """Return the first slot whose units count from `at` on."""
-        tick = self.policy.tick
-        return find_slot_before(at, tick) if at == self.first_seen else find_slot_after(at, tick)
+        """Return the first slot whose units count from `at` on.
+
+        From its first use on a version's units count whenever they occurred: a service sees the
+        first case of a sender that is late some days after it.
+        """
+        return FIRST_SLOT if at == self.first_seen else find_slot_after(at, self.policy.tick)
 
     @cached_property
     def gate_rows(self) -> UnitArrays:

@@ -32,10 +32,6 @@ from tests.services.engine.test_live import live, replayed
 
 pytestmark = pytest.mark.simulation
 
-FIRST_RECEIVED = pytest.mark.xfail(
-    reason="live an attempt begins when a version is first received, not with its first case",
-    strict=True,
-)
 DAYS, CELLS, AFTER = 5, 2, timedelta(hours=4)
 ROLES = {"box": "ingest", "desk": "ingest-decisions"}
 
@@ -108,17 +104,7 @@ def send_as_received(database, sent):
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize(
-    "sending",
-    [
-        pytest.param(
-            sending,
-            id=sending.name,
-            marks=FIRST_RECEIVED if sending.name == "back every third day" else (),
-        )
-        for sending in (*NORMAL, *ADVERSE, *UNSEEN)
-    ],
-)
+@pytest.mark.parametrize("sending", [*NORMAL, *ADVERSE, *UNSEEN], ids=lambda sending: sending.name)
 def test_late_senders_have_the_same_evidence_live_and_replayed(database, sending):
     cases = SentCases.draw(1, sending.truth, cells=CELLS, days=DAYS)
     sending.change(cases)
