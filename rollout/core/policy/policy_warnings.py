@@ -55,6 +55,7 @@ def list_policy_warnings(
         _check_guards_below_gates,
         _check_heartbeats,
         _check_harm_reach,
+        _check_vouched_senders,
         _check_windows,
         _check_waves,
         _check_ineffective_settings,
@@ -181,6 +182,16 @@ def _check_harm_reach(policy: Policy) -> Warnings:
         and guard.then not in {"report", "suspend"}
         and len(policy.cells) > 1
     )
+
+
+def _check_vouched_senders(policy: Policy) -> Warnings:
+    """Yield a warning for each sender that could copy what people decided."""
+    for account, within in policy.evidence.sources.vouched.items():
+        text = (
+            f"what {account} sends up to {format_duration(within)} after a case counts as sent"
+            " before the decision; if it sees answers it can copy them, and any gate opens"
+        )
+        yield PolicyWarning("evidence.sources.vouched", text)
 
 
 def _check_windows(policy: Policy) -> Warnings:

@@ -51,6 +51,7 @@ WARNED = {
     "far": ({"-105.57": "105.57"}, "site creek: America/Denver is 10.0 h ahead of the sun at its place"),
     "retention": ({"183d": "182d"}, "retention: records go after 182d; keep them 183d at least"),
     "span": ({"unit: episode": "unit: case"}, "evidence: episode_span has no effect where the unit is a case"),
+    "vouched": ({"missing_at_most: 0.5%": "missing_at_most: 0.5%, grace: 3d, sources: {vouched: [{account: box-7, within: 50h}]}"}, "evidence.sources.vouched: what box-7 sends up to 50h after a case counts as sent before the decision"),
     "over": ({"at_least: 93%": "at_least: 93%, over: 1h"}, "guards[0]: over 1h has no effect on agreement"),
     "pace": ({"at_most: 2h": "at_most: 2h, false_alarm_every: 99"}, "guards[1]: false_alarm_every has no effect on heartbeat"),
     "waves": ({"-105.57]": "-105.57], wave: 2"}, "sites: name waves, but the policy has no `waves:`"),
