@@ -240,6 +240,7 @@ NORMAL = (
     Sending("nightly", 0.98, send_nightly, grace=26 * HOUR, within=26 * HOUR),
     Sending("back every third day", 0.98, come_back_every_third_day, 74 * HOUR, 74 * HOUR),
     Sending("offline for a week, 8 days", 0.98, go_offline, grace=8.0, within=8.0),
+    Sending("backlog of a day", 0.98, begin_with_backlog),
 )
 ADVERSE = (
     Sending("at once, .93", 0.93, at_once),
@@ -260,10 +261,9 @@ ADVERSE = (
     Sending("turns bad after the raising", 0.98, at_once, then=turn_bad),
     Sending("falls silent after the raising", 0.98, at_once, then=fall_silent),
 )
-UNSEEN = (  # until decisions without a case are units, and a backlog is left out
+UNSEEN = (  # until decisions without a case are units
     Sending("disagreeing 14 days late", 0.93, delay_disagreeing(14)),
     Sending("1 % of cases lost", 0.98, lose_cases),
-    Sending("backlog of a day", 0.98, begin_with_backlog),
 )
 
 
