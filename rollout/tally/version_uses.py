@@ -134,7 +134,10 @@ def _list_silent_pairs(
     cases = history.cases.select("case_key", "site", "window", "occurred_us")
     predicted = predictions.select(*PAIR).collect()
     versions = {version for _, _, version in uses.begun}
-    if len(versions) == 1 and predicted["case_key"].equals(cases["case_key"]):
+    own = predicted.filter(pl.col("version").is_in(sorted(versions))).join(
+        cases.select("case_key"), on="case_key", how="semi"
+    )
+    if own.height == cases.height * len(versions):  # as a rule each predicts each case, once
         return None
     rows = [(*key, *use, uses.retired.get(key[-1], NEVER)) for key, use in uses.begun.items()]
     columns = (*USE_COLUMNS, "since", "used", "until")
