@@ -8,7 +8,7 @@ from tests.docs.pages import text_of
 ROW = re.compile(r"^  (.+?) +(\d\.\d\d) +(\d\.\d{3}) +(–|\d+\.\d)$", re.MULTILINE)
 PAGE = "docs/concepts/senders.md"
 CHANCE = 0.0191
-HONEST_AND_LATE = {"offline for a week, 50 hours": 0.1}
+HONEST_AND_LATE = {"offline for a week, 50 hours": 0.15}  # a good model
 
 
 def read_rows():

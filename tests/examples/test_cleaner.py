@@ -99,9 +99,9 @@ def test_plain_rules_would_have_opened_the_held_batch(facts, replayed):
     confident = (
         replayed.records.predictions.filter(pl.col("confidence") >= 0.9)
         .join(replayed.history.cases.filter(site="batch-c"), on="case_key")
-        .join(replayed.records.decisions, on="case_key", suffix="_right")
+        .join(replayed.records.decisions, on="case_key", suffix="_human")
     )
-    assert (confident["value:label"] == confident["value:label_right"]).mean() > 0.85
+    assert (confident["value:label"] == confident["value:label_human"]).mean() > 0.85
 
 
 def test_the_report_names_the_batch(facts):

@@ -178,9 +178,9 @@ def test_plain_rules_would_have_opened_the_held_cell(facts, replayed):
     confident = (
         records.predictions.filter((pl.col("version") == "v1") & (pl.col("confidence") >= 0.9))
         .join(replayed.history.cases.filter(site="harbour", window="evening"), on="case_key")
-        .join(records.decisions, on="case_key", suffix="_right")
+        .join(records.decisions, on="case_key", suffix="_human")
     )
-    agrees = (confident["value:triage"] == confident["value:triage_right"]).mean()
+    agrees = (confident["value:triage"] == confident["value:triage_human"]).mean()
     assert agrees > THRESHOLD  # confidence says little, so this rule opens the cell as well
 
 
