@@ -14,7 +14,7 @@ import pytest
 from rollout.core.calendar.sites import Cell, Site, Window
 from rollout.core.errors import NotAllowedError, PolicyRefusedError, UnknownRolloutError
 from rollout.core.policy.gates import is_gate_open
-from rollout.core.policy.measures import FAILED, Condition
+from rollout.core.policy.measures import FAILED, NOT_PREDICTED, Condition
 from rollout.core.policy.policy import Minimum
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.commands import AcceptRestore, AddVersion
@@ -130,7 +130,7 @@ def test_a_cell_that_goes_and_comes_back_counts_on(edit):
     assert [number for _, _, _, number, _ in list_attempts(rollout.events)] == [1, 2, 3]
 
 
-def test_a_gate_that_goes_and_comes_back_changes_no_attempt(rollout):
+def test_a_gate_that_goes_and_comes_back_begins_the_next_attempt(rollout):
     before = rollout.scope.get_cell_state(CREEK, "v3")
     rollout.act("no gate", CREEK, 0)
     (proposal,) = rollout.edit(policy())
@@ -138,7 +138,10 @@ def test_a_gate_that_goes_and_comes_back_changes_no_attempt(rollout):
     rollout.approve_all([proposal])
     rollout.tick()
     after = rollout.scope.get_cell_state(CREEK, "v3")
-    assert (after.number, after.risk_share) == (2, before.risk_share)
+    assert not after.has_begun
+    assert after.risk_share < before.risk_share
+    rollout.act("units", CREEK, 0)
+    assert rollout.scope.get_cell_state(CREEK, "v3").number == 3
 
 
 def test_a_gate_that_comes_back_with_more_risk_begins_the_next_attempt(rollout):
@@ -190,7 +193,7 @@ def test_a_moved_threshold_begins_no_attempt(rollout):
 # Silence
 
 
-def test_a_case_without_a_prediction_is_no_unit_and_an_empty_answer_is_a_disagreement():
+def test_a_case_without_a_prediction_is_missing_and_an_empty_answer_is_a_disagreement():
     history = records(
         cases(("easy", 1), ("hard", 2), ("empty", 3)),
         predictions(("easy", "bear"), ("empty", None), ("easy", "bear", {"version": "v2"})),
@@ -205,8 +208,11 @@ def test_a_case_without_a_prediction_is_no_unit_and_an_empty_answer_is_a_disagre
     agreed = ("bear", "bear")
     assert answers == {
         ("v1", "easy"): agreed,
+        ("v1", "hard"): ("fox", NOT_PREDICTED),
         ("v1", "empty"): ("bear", FAILED),
         ("v2", "easy"): agreed,
+        ("v2", "hard"): ("fox", NOT_PREDICTED),
+        ("v2", "empty"): ("bear", NOT_PREDICTED),
     }
 
 

@@ -55,7 +55,7 @@ class VouchedUnits:
 def describe_late_senders(late: LateSenders) -> str:
     """Return what late senders look like, and the two lines of policy that fit.
 
-    >>> describe_late_senders(LateSenders(9, 10, "services that race", 300))[20:]
+    >>> describe_late_senders(LateSenders(9, 10, "services that race", 300))[14:]
     'services that race. If the sender does not see what humans decide, write under `evidence:` in \
 the policy `grace: 5m` (or longer) and `sources: {vouched: [{account: NAME, within: 5m}]}`.'
     """
