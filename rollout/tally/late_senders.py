@@ -1,14 +1,21 @@
 """What senders look like whose cases or predictions come after the first decision."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
-from typing import Final
-
-import polars as pl
+from typing import TYPE_CHECKING, Final
 
 from rollout.core.calendar.instants import format_duration
-from rollout.tally.frames import RecordFrames
+from rollout.core.late_modules import LateModule
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from rollout.tally.frames import RecordFrames
+else:
+    pl = LateModule("polars")
 
 MIN_LATE: Final = 0.01  # share of decided predictions below which nothing is proposed
 LAST_DELAY: Final = 0.999

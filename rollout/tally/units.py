@@ -28,6 +28,7 @@ import polars as pl
 from rollout.core.calendar.instants import count_micros
 from rollout.core.late_modules import LateModule
 from rollout.core.policy.measures import (
+    AFTER_CLOSING,
     AFTER_DECISION,
     AGREE,
     DIFFER,
@@ -50,6 +51,7 @@ from rollout.tally.number_answers import (
     parse_number,
 )
 from rollout.tally.set_answers import is_set_text, pair_sets
+from rollout.tally.slots import NEVER
 from rollout.tally.unit_values import build_band_columns
 
 if TYPE_CHECKING:
@@ -66,9 +68,6 @@ else:
 UNLISTED = "(not listed)"  # `decided` for a human label that the lever lacks
 TRACKS = ("gate", "guard", "assisted")
 BELOW_FLOOR, TRAINED_ON = "below the floor", "trained on"
-AFTER_CLOSING = "after the unit closed"
-NEVER = 2**62
-"""Receipt of a prediction that nobody has sent, in microseconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,22 +13,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import polars as pl
-
 from rollout.core.calendar.instants import count_micros
 from rollout.core.late_modules import LateModule
-from rollout.core.policy.measures import SILENT
-from rollout.tally.units import AFTER_CLOSING, NEVER
+from rollout.core.policy.measures import AFTER_CLOSING, SILENT
+from rollout.tally.slots import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import narwhals as nw
+    import polars as pl
 
     from rollout.core.policy.policy import Policy
     from rollout.tally.case_placement import PlacedHistory
 else:
-    nw = LateModule("narwhals")
+    nw, pl = LateModule("narwhals"), LateModule("polars")
 
 UseKey = tuple[str, str, str]
 """Site, window and version."""

@@ -36,6 +36,7 @@ from rollout.reports.pages.text_report import render_text_report
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import build_replay_inputs
 from rollout.services.replay.requests import ReplayRequest
+from rollout.tally.slots import LAST_SLOT
 from rollout.tally.units import resolve_units
 from tests.replay.stories import a_course, a_history, a_policy, a_story, prepared, seeded
 
@@ -111,7 +112,7 @@ def check_counts(seed):
             continue
         history = result.stage_histories[cell]
         for i, floor in enumerate(list_floors(result.policy.evidence)):
-            expected = 0
+            rows = []
             for row in frame.filter(track="gate").to_dicts():
                 if (row["site"], row["window"], row["version"]) != (
                     cell.site,
@@ -124,7 +125,11 @@ def check_counts(seed):
                 drawn = compute_sampling_value(course.salt, "stage", row["unit"]) < share
                 sure = (confidence[row["case_key"], version] or 0) >= floor
                 sure |= row["predicted"] in SILENT  # nobody knows how sure it would have been
-                expected += row["excluded"] is None and drawn and sure
+                if row["excluded"] is None and drawn and sure:
+                    rows.append((row["slot"], row["occurred"], row["predicted"] in SILENT))
+            answered = [(slot, occurred) for slot, occurred, is_silent in rows if not is_silent]
+            begin = min(answered)[1] if answered else LAST_SLOT  # what is silent before is no unit
+            expected = sum(not is_silent or at >= begin for _, at, is_silent in rows)
             counts = view.floor_views[i].attempt_window.count_at(result.last_slot)
             assert counts.closed == expected
             compared += expected

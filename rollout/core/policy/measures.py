@@ -14,6 +14,7 @@ AGREE, DIFFER = "agree", "differ"  # `predicted` in such a class, and for number
 MISSING = ""  # `decided` of a unit without a blind decision
 FAILED, LATE, OUTSIDE = "(failed)", "(late)", "(outside)"  # `predicted` without a valid label
 AFTER_DECISION = "(after the decision)"
+AFTER_CLOSING = "after the unit closed"  # why a row is no unit
 NOT_PREDICTED, LATE_CASE = "(not predicted)", "(late case)"
 UNDECIDED = "without a decision"
 """Why a unit is missing that its version predicted in time."""

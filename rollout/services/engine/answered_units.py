@@ -4,18 +4,26 @@ Asked only where an edit makes gates ask anew: with a long grace somebody could 
 answers, and choose the question that they favour.
 """
 
-from collections.abc import Collection
-from datetime import datetime
+from __future__ import annotations
 
-import polars as pl
+from typing import TYPE_CHECKING
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.measures import MISSING, SILENT
-from rollout.services.engine.fresh_units import BeginRead
-from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.engine.unit_counting import GATE, resolve_case_units
 from rollout.store.records.case_pages import CasePages
 from rollout.tally.slots import to_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    import polars as pl
+
+    from rollout.services.engine.fresh_units import BeginRead
+    from rollout.services.engine.rollout_state import RolloutState
+else:
+    pl = LateModule("polars")
 
 
 def find_answered_units(
@@ -25,7 +33,10 @@ def find_answered_units(
 
     Such a unit was predicted before it was decided, and is decided; older ones count already.
     """
-    policy, answered = state.policy, dict[tuple[Cell, str], datetime]()
+    # seldom asked, and slow to import
+    from rollout.services.engine.unit_counting import GATE, resolve_case_units
+
+    policy, answered = state.policy, {}
     since = at - policy.evidence.grace - 2 * policy.tick
     for site in sorted({cell.site for cell in cells}):
         with begin_read() as transaction:

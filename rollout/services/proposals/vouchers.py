@@ -3,7 +3,6 @@
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.evidence_sources import DEFAULT_SOURCES
 from rollout.core.scope.events import Approved, PolicyApplied
-from rollout.formats.policy.reader import parse_policy
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -14,6 +13,8 @@ def load_vouchers(
     transaction: Transaction, rollout: Rollout, *, until: int
 ) -> dict[str, tuple[str, ...]]:
     """Return by account who approved its newest line of the policy, or applied it alone."""
+    from rollout.formats.policy.reader import parse_policy  # slow to import
+
     kinds = (PolicyApplied.__name__, Approved.__name__)
     rows = Ledger(transaction, rollout).list_rows(until=until, kinds=kinds)
     events = [parse_event(row) for row in rows]

@@ -10,12 +10,11 @@ from operator import itemgetter
 
 from sqlalchemy import Text, insert, select, type_coerce, update
 
-from rollout.core.policy.measures import SILENT
+from rollout.core.policy.measures import AFTER_CLOSING, SILENT
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.counting_tables import GATE
 from rollout.store.tables.tables import count_classes, count_series, counted_units, version_uses
-from rollout.tally.units import AFTER_CLOSING
 from rollout.tally.version_uses import LAST_USE, Use, UseKey
 
 
