@@ -23,7 +23,7 @@ BUDGETS: Final = {  # minutes on two idle cores
     "first_hour": 2.0,
     "exhaustive": 0.75,
     "simulation": 0.75,
-    "faults": 0.75,
+    "faults": 1.0,
 }
 ONE_OF: Final = 3
 TIMED: Final = ("exhaustive", "simulation", "faults")

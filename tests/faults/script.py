@@ -29,7 +29,7 @@ evidence: {unit: case, grace: 1h, missing_at_most: 50%, outside: blind,
 gates:
   - {to: supervised, require: [{measure: agreement, at_least: 60%}], risk: 20%,
      minimum: {units: 5, days: 1, reviewers: 1}, approvals: 2}
-  - {to: autonomous, require: [{measure: agreement, at_least: 65%}], risk: 20%,
+  - {to: autonomous, require: [{measure: agreement, at_least: 63%}], risk: 20%,
      minimum: {units: 5, days: 1, reviewers: 1}, approvals: [operator, safety]}
 guards:
   - {measure: agreement, at_least: 50%, false_alarm_every: 100}
@@ -37,7 +37,7 @@ retention: {cases: 25h}
 reports: [{name: morning, every: day, at: 07:00, to: [rangers]}]
 tick: 1h
 """
-LOOSER = POLICY.replace("at_least: 65%", "at_least: 62%")
+LOOSER = POLICY.replace("at_least: 63%", "at_least: 61%")
 CREEK = Cell("creek", "always")
 
 
@@ -107,8 +107,8 @@ def third():
     """Return cases of the widened cell, one of them answered wrongly, one never judged."""
     good = [
         record
-        for i in range(26)
-        for record in build_case_records(f"c{i}", 11.05 + i * 0.025, by="sam")
+        for i in range(16)
+        for record in build_case_records(f"c{i}", 11.05 + i * 0.04, by="sam")
     ]
     wrong = build_case_records("c-wrong", 11.7, label="none", by="sam")
     return [*good, *wrong, *build_case_records("c-open", 11.75)[:2]]

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import OTHER_WINDOW, Cell
 from rollout.core.policy.measures import SILENT_REASONS
 from rollout.core.policy.policy import Policy
@@ -70,6 +71,7 @@ def count_reasons(reasons: pl.Series) -> dict[str, int]:
 
 def _choose_reason(policy: Policy) -> pl.Expr:
     is_single = policy.evidence.verdicts == 1
+    stated = -(-pl.col("stated").dt.epoch("us") // count_micros(policy.tick))  # its slot
     silent = pl.col("predicted").replace_strict(dict(SILENT_REASONS), default=None)
     return (
         pl.when(silent.is_not_null()).then(silent)
@@ -79,6 +81,7 @@ def _choose_reason(policy: Policy) -> pl.Expr:
         .when(~pl.col("unseen") & pl.col("unsaid")).then(pl.lit(EXPOSURE_UNKNOWN))
         .when(~pl.col("unseen")).then(pl.lit(ONLY_ASSISTED))
         .when(~pl.col("sure")).then(pl.lit(UNSURE))
+        .when(is_single & (stated <= pl.col("slot"))).then(pl.lit(ARRIVED_LATE))
         .otherwise(pl.lit(LATE if is_single else NO_MAJORITY))
     )  # fmt: skip
 
@@ -86,9 +89,10 @@ def _choose_reason(policy: Policy) -> pl.Expr:
 def _summarize_decisions(
     records: RecordFrames, policy: Policy, case_keys: pl.Series
 ) -> pl.DataFrame:
-    """Return for each of these cases: people (number of answers), unseen, sure, unsaid.
+    """Return for each of these cases: people (number of answers), unseen, sure, unsaid, stated.
 
-    `unseen`: an unassisted answer exists; `unsaid`: the exposure of an answer is unknown.
+    `unseen`: an unassisted answer exists; `unsaid`: the exposure of an answer is unknown;
+    `stated`: when the first unassisted one was made.
     """
     is_unknown = pl.col("exposure") == "unknown"
     is_unassisted = pl.col("exposure") == "blind"
@@ -113,5 +117,6 @@ def _summarize_decisions(
             people=pl.len(),
             unseen=pl.col("counts").any(),
             sure=first_sure.fill_null(value=False),
+            stated=pl.col("at").sort_by("rank").filter(is_counted).first(),
         )
     )
