@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rollout.core.calendar.instants import count_micros
 from rollout.core.late_modules import LateModule
 from rollout.core.policy.measures import AFTER_CLOSING, SILENT
-from rollout.tally.slots import NEVER
+from rollout.tally.slots import FIRST_SLOT, NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,9 +56,18 @@ class VersionUses:
             begun[key] = min(use, begun.get(key, use))
         return replace(self, begun=begun)
 
+    def assume(self, cases: pl.DataFrame) -> VersionUses:
+        """Return the uses with one of `ANY_VERSION` since ever in the cells of placed cases."""
+        cells = cases.select("site", "window").unique().iter_rows()
+        first = Use(FIRST_SLOT, FIRST_SLOT)
+        assumed = {(site, window, ANY_VERSION): first for site, window in cells}
+        return replace(self, begun={**self.begun, **assumed})
+
 
 NO_USES: Final = VersionUses()
 LAST_USE: Final = Use(NEVER, NEVER)
+ANY_VERSION: Final = ""
+"""Stands for a version whose use begins after a case has come: its silence counts all the same."""
 
 
 def list_first_uses(
@@ -132,6 +141,9 @@ def _list_silent_pairs(
         return None
     cases = history.cases.select("case_key", "site", "window", "occurred_us")
     predicted = predictions.select(*PAIR).collect()
+    if any(version == ANY_VERSION for _, _, version in uses.begun):  # it said what any version said
+        by_any = predicted.select("case_key", version=pl.lit(ANY_VERSION)).unique()
+        predicted = pl.concat([predicted, by_any])
     versions = {version for _, _, version in uses.begun}
     own = predicted.filter(pl.col("version").is_in(sorted(versions))).join(
         cases.select("case_key"), on="case_key", how="semi"

@@ -44,6 +44,7 @@ ARGUMENTS = {
     "counting": ("--sizes", "400"),
     "curves": ("--cells", "8", "--stored", "1000", "--sites", "3", "--replicas", "1"),
     "scope_at": ("--rows", "1000"),
+    "senders": ("--seeds", "1", "at once"),
     "stops_while_counting": ("--cases", "100"),
     "ticks": ("--cells", "20"),
     "timeline": ("--cases", "1"),

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import itemgetter
 from threading import Lock
 from typing import Final, TypeVar
 
@@ -41,11 +42,12 @@ from rollout.store.counting.version_uses import StoredUses
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.versions import VersionStore
+from rollout.store.records.case_pages import CasePages
 from rollout.store.records.history import count_case_records
 from rollout.store.tables.columns import decode_instant
-from rollout.store.tables.counting_tables import RECORD_UNSEALED
+from rollout.store.tables.counting_tables import GATE, RECORD_UNSEALED
 from rollout.tally.slots import to_instant
-from rollout.tally.version_uses import Use, UseKey, list_first_uses
+from rollout.tally.version_uses import ANY_VERSION, Use, UseKey, list_first_uses
 
 OTHER_TRACKS: Final = frozenset({OUTCOME, RECORD_UNSEALED})
 """Tracks of entries that are no due units."""
@@ -174,8 +176,12 @@ class DueCounter:
             return ResolvedPage(state, revision, (), others)
         unit_records = UnitRecords(state.first_names)
         case_ids = {entry.case_id for entry in due_entries}
-        units = resolve_case_units(transaction, state, case_ids, unit_records)
-        ripe_units = units.filter(pl.col("slot") <= slot)
+        is_received = any(entry.track == CASE_RECEIVED for entry in due_entries)
+        units = resolve_case_units(
+            transaction, state, case_ids, unit_records, has_any_version=is_received
+        )
+        is_ripe, is_real = pl.col("slot") <= slot, pl.col("version") != ANY_VERSION
+        ripe_units = units.filter(is_ripe & is_real)
         rows: Sequence[CountedUnitRow] = ()
         first_uses: Sequence[tuple[UseKey, Use, int]] = ()
         if ripe_units.height:
@@ -186,8 +192,8 @@ class DueCounter:
                 ripe_units, unit_records.uses.begun, unit_records.case_numbers
             )
         later_entries: Sequence[DueCase] = ()
-        if any(entry.track == CASE_RECEIVED for entry in due_entries):
-            later_units = units.filter(pl.col("slot") > slot)
+        if is_received:
+            later_units = units.filter(~is_ripe)
             later_entries = [
                 DueCase(decode_instant(at), case_id, track)
                 for at, case_id, track in list_unit_entries(transaction, state, later_units)
@@ -242,10 +248,11 @@ class DueCounter:
                 queue.add(page.later_entries)
                 # from here on evidence can't advance
                 counter.store_units(transaction, page.state.rollout, units, losses)
-                StoredUses(transaction, page.state.rollout).store(
-                    [(key, use) for key, use, case_id in page.first_uses if case_id in cases]
-                )
+                latest_first = sorted(page.first_uses, key=itemgetter(1), reverse=True)
+                first_uses = {key: use for key, use, case_id in latest_first if case_id in cases}
+                StoredUses(transaction, page.state.rollout).store(first_uses)
                 queue.delete(entries)
+                queue.add(_list_silent_entries(transaction, page.state, first_uses))
             return (len(entries) if cases else 0), free_cases.issubset(cases)
 
     def _select_unmoved(
@@ -305,6 +312,21 @@ class DueCounter:
             placed_units["occurred"].to_numpy(), placed_units["drawn"].to_numpy()
         )
         return placed_units.drop("drawn").with_columns(bucket=pl.Series(buckets, dtype=pl.Int64))
+
+
+def _list_silent_entries(
+    transaction: Transaction, state: RolloutState, first_uses: Mapping[UseKey, Use]
+) -> Iterator[DueCase]:
+    """Yield an entry for each case on which a version is silent since its first use.
+
+    A tick that counts many slots may have come to such a case before the use was known.
+    """
+    pages, tick = CasePages(transaction, state.rollout), state.policy.tick
+    for (site, _, version), use in first_uses.items():
+        names = {version, *(name for name, first in state.first_names.items() if first == version)}
+        since = to_instant(use.occurred, tick)
+        for case_id in sorted(pages.list_unpredicted_cases(site, names, since=since)):
+            yield DueCase(to_instant(use.slot, tick), case_id, GATE)
 
 
 class CollectionPause:

@@ -137,7 +137,7 @@ def queue_cases(
         CountQueue(transaction, state.rollout).record_arrivals(
             (at, case_id) for case_id in case_ids
         )
-    units = resolve_case_units(transaction, state, case_ids)
+    units = resolve_case_units(transaction, state, case_ids, has_any_version=True)
     unit_entries = list_unit_entries(transaction, state, units)
     incoming_cases = IncomingCases(transaction, state.rollout)
     outcome_entries: set[QueueEntry] = set()
@@ -165,10 +165,13 @@ def resolve_case_units(
     state: RolloutState,
     case_ids: set[int],
     unit_records: UnitRecords | None = None,
+    *,
+    has_any_version: bool = False,
 ) -> "pl.DataFrame":
     """Return the units of some cases and their episodes.
 
-    `unit_records` gets the records that were read.
+    `unit_records` gets the records that were read. `has_any_version` adds the units of
+    `ANY_VERSION`: when they close, some version's use may have begun that nobody knows of yet.
     """
     from rollout.tally.case_placement import place_cases
     from rollout.tally.populations import place_planted_cases, resolve_all_units
@@ -181,9 +184,10 @@ def resolve_case_units(
         unit_records.case_numbers = record_history.case_numbers
     placing = (state.policy, state.rollout.salt, state.trained_until)
     natural, planted = place_cases(records, *placing), place_planted_cases(records, *placing)
-    natural = replace(natural, uses=load_uses(transaction, state))
+    uses = load_uses(transaction, state)
+    natural = replace(natural, uses=uses.assume(natural.cases) if has_any_version else uses)
     if unit_records is not None:
-        unit_records.uses = natural.uses
+        unit_records.uses = uses
     if unit_records is not None and state.policy.evidence.unit != "case":
         placements = (natural,) if planted is None else (natural, planted)
         frames = (placement.cases for placement in placements)

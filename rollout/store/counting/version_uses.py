@@ -4,9 +4,8 @@ The table follows from the counted units. It holds a row a version and cell, so 
 nothing where reading the first unit of each would cost a look at all.
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from json import loads
-from operator import itemgetter
 
 from sqlalchemy import Text, insert, select, type_coerce, update
 
@@ -33,11 +32,10 @@ class StoredUses:
         rows = map(tuple, self._transaction.execute(query).all())
         return {(site, window, version): Use(*use) for site, window, version, *use in rows}
 
-    def store(self, uses: Collection[tuple[UseKey, Use]]) -> None:
+    def store(self, uses: Mapping[UseKey, Use]) -> None:
         """Store uses that are new, or began earlier; evidence can't advance meanwhile."""
         stored_uses = self.load_all() if uses else {}
-        earliest = dict(sorted(uses, key=itemgetter(1), reverse=True))
-        for (site, window, version), use in earliest.items():
+        for (site, window, version), use in uses.items():
             stored_use = stored_uses.get((site, window, version))
             key = {"rollout": self._rollout.number, "site": site, "window": window}
             values = {**key, "version": version, **use._asdict()}

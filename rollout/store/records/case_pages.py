@@ -83,6 +83,26 @@ class CasePages:
         )
         return set(self._transaction.execute(query).scalars())
 
+    def list_unpredicted_cases(
+        self, site: str, versions: Collection[str], *, since: datetime
+    ) -> set[int]:
+        """Return the cases that occurred at a site from an instant on, and have no prediction.
+
+        `versions` are the names of one version.
+        """
+        is_predicted = exists().where(
+            predictions.c.rollout == cases.c.rollout,
+            predictions.c.case_id == cases.c.case_id,
+            predictions.c.version.in_(versions),
+        )
+        query = select(cases.c.case_id).where(
+            cases.c.rollout == self._rollout.number,
+            cases.c.site == site,
+            cases.c.occurred_at >= since,
+            ~is_predicted,
+        )
+        return set(self._transaction.execute(query).scalars())
+
     def find_received_at(self, case_id: int) -> datetime | None:
         """Return when a case's newest revision was received, or None."""
         query = self._select_newest().where(cases.c.case_id == case_id)

@@ -1,18 +1,24 @@
 """However late a sender is, a service counts what a replay of the same records counts."""
 
+from collections import Counter
 from datetime import timedelta
 
 import numpy as np
+import polars as pl
 import pytest
+from sqlalchemy import func, select
 
 from benchmarks.senders import (
     ADVERSE,
+    MINUTE,
     NORMAL,
     START,
     UNSEEN,
+    Sending,
     SentCases,
     build_history,
     name_site,
+    predict_agreeing_only,
     write_policy,
 )
 from benchmarks.senders import DAYS as LAST_DAY
@@ -20,15 +26,22 @@ from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.events import VersionFirstUsed
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.due_counting import PageSize
 from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.ingest import ingest_items
 from rollout.services.support.clock import ManualClock
 from rollout.store.ledger.accounts import Accounts
+from rollout.store.tables.counting_tables import GATE
+from rollout.store.tables.tables import counted_units
+from rollout.tally.case_placement import place_cases
 from rollout.tally.picks import vouch_for_files
+from rollout.tally.populations import resolve_natural_units
+from rollout.tally.slots import find_slot_before
 from tests.chance import list_unsealed_events
-from tests.services.engine.test_live import live, replayed
+from tests.services.engine.test_live import ANA, live, replayed
 
 pytestmark = pytest.mark.simulation
 
@@ -103,8 +116,38 @@ def send_as_received(database, sent):
     return before_slot
 
 
+def predict_agreeing_episodes_only(cases):
+    """Predict only where people will agree, of episodes of one case each."""
+    cases.episode = np.arange(len(cases.cell))
+    predict_agreeing_only(cases)
+
+
+EPISODES = Sending(
+    "predicts agreeing episodes only", 0.60, predict_agreeing_episodes_only, unit="episode"
+)
+
+
+SENDINGS = (*NORMAL, *ADVERSE, *UNSEEN, EPISODES)
+
+
+def count_stored_units(database):
+    """Return by slot how many units gates have counted."""
+    query = select(counted_units.c.slot, func.count()).where(counted_units.c.track == GATE)
+    with database.begin_read() as transaction:
+        return dict(map(tuple, transaction.execute(query.group_by(counted_units.c.slot))))
+
+
+def count_replayed_units(history, policy, until):
+    """Return by slot how many units a replay's gates count."""
+    units = resolve_natural_units(place_cases(history, policy, bytes(32)), policy)
+    gate_slots = units.filter((pl.col("track") == "gate") & (pl.col("slot") <= until))["slot"]
+    return dict(Counter(gate_slots.to_list()))
+
+
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("sending", [*NORMAL, *ADVERSE, *UNSEEN], ids=lambda sending: sending.name)
+@pytest.mark.parametrize(
+    "sending", [*NORMAL, *ADVERSE, *UNSEEN, EPISODES], ids=lambda sending: sending.name
+)
 def test_late_senders_have_the_same_evidence_live_and_replayed(database, sending):
     cases = SentCases.draw(1, sending.truth, cells=CELLS, days=DAYS)
     sending.change(cases)
@@ -121,6 +164,7 @@ def test_late_senders_have_the_same_evidence_live_and_replayed(database, sending
     found = live(
         database, text, slots, AFTER, before_slot=send_as_received(database, list_sent(cases))
     )
+    assert count_stored_units(database) == count_replayed_units(history, policy, slots[-1])
     kinds = {type(event).__name__ for event in expected}
     assert sending not in NORMAL or "Widened" in kinds
     # a replay of files takes the time of the first predicted case for the first use
@@ -130,3 +174,29 @@ def test_late_senders_have_the_same_evidence_live_and_replayed(database, sending
     )
     assert found == expected
     assert EvidenceCheck(database, "senders").check_all().faults == []
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "sending",
+    [EPISODES, Sending("predicts agreeing only", 0.60, predict_agreeing_only)],
+    ids=lambda sending: sending.name,
+)
+def test_one_tick_after_an_outage_counts_each_silent_case_in_its_slot(database, sending):
+    cases = SentCases.draw(1, sending.truth, cells=CELLS, days=DAYS)
+    sending.change(cases)
+    cases.decide(np.where(cases.is_right, 0.9, MINUTE))  # the tick comes to silent cases first
+    text = write_policy(sending, cells=CELLS, units=10, tick="3h")
+    policy = parse_policy(text)
+    with database.begin_write() as transaction:
+        for name in ROLES:
+            Accounts(transaction).add_id(name)
+    apply_policy(database, text, ANA, START, salt=bytes(32))
+    end = START + timedelta(days=DAYS) + 2 * policy.evidence.grace
+    send_as_received(database, list_sent(cases))(0, end)
+    Ticker(database, "senders", "one", page_size=PageSize(10, 3)).tick(end)
+    expected = count_replayed_units(
+        build_history(cases), policy, find_slot_before(end, policy.tick)
+    )
+    assert count_stored_units(database) == expected
+    assert sum(expected.values()) > 150
