@@ -37,7 +37,7 @@ windows:
 slices: [guest]
 stages: [{id: trial, blind: 50%}, {id: alone, audit: 60%}]
 evidence: {unit: UNIT, grace: 1h, outside: blind, missing_at_most: 90%,
-  sources: {imports: true, accounts: [{account: till, reviewers: ["*"]}]}}
+  sources: {accounts: [{account: till, reviewers: ["*"]}]}}
 gates:
   - {to: trial, require: [{measure: agreement, at_least: LINE}], risk: 20%,
      minimum: {units: 2, days: 0, reviewers: 1}, approvals: [operator]}

@@ -283,7 +283,7 @@ class Course:
     [
         ("sqlite", CASE, KINDS, 3, 30, {"Widened", "Suspended"}),
         ("sqlite", EPISODE, ("continuous", "alternating", "forgetful"), 2, 28, set()),
-        ("postgresql", CASE, ("continuous", "alternating"), 1, 18, {"Widened", "Suspended"}),
+        ("postgresql", CASE, ("continuous", "alternating"), 3, 22, {"Widened", "Suspended"}),
     ],
 )
 def test_all_ledgers_are_the_same(tmp_path, engine, unit, kinds, seed, steps, expected_events):

@@ -234,7 +234,8 @@ def test_pages_of_any_size_count_the_same(database, monkeypatch, size):
     fill_story(database)
     Ticker(database, "story", "one", page_size=size).tick(LAST)
     assert max(cases) <= size.cases
-    assert (len(cases) == 1) == (sum(cases) <= size.cases)
+    again = 1  # a case on which a version was silent whose use began on this page
+    assert (sum(cases[1:]) <= again) == (sum(cases) <= size.cases)
     with database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("story")
         units = list(CountedUnits(transaction, rollout).list_cases(range(1_000_000)))
