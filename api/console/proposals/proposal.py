@@ -277,10 +277,9 @@ def _build_evidence_context(
         "objective": describe_objective(state.policy.charter.objective, state.policy.outcomes),
         "rows": rows,
         "void_risk": describe_void_risk(evidence),
-        "losses_text": evidence.minimum_progress
-        and describe_losses(
-            evidence.minimum_progress.closed_units, evidence.minimum_progress.losses
-        ),
+        "losses_text": (progress := evidence.minimum_progress)
+        and progress.losses
+        and describe_losses(progress.closed_units, progress.losses),
         "lede": describe_progress(details, is_met=bool(rows) and all(row.met for row in rows)),
         "plain_readings": list_plain_readings(evidence.readings),
         "sources_text": describe_sources(details.sources),

@@ -53,7 +53,6 @@ from api.console.rollouts.week_map import OUTSIDE_MARKER, draw_week_map
 from rollout.core.calendar.instants import EPOCH
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
-from rollout.reports.text.fact_text import describe_losses
 from rollout.reports.text.formatting import capitalize_first
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
 from rollout.services.cells.cell_values import load_cell_values, load_number_agreements
@@ -157,9 +156,6 @@ def show_cell(
             cell_page, cell_page.rows[0], schedules, _get_time_formatter(visitor, timezone)
         ),
         detail=detail,
-        losses_texts=[
-            describe_losses(facts.closed_units, facts.losses) for facts in detail.evidence
-        ],
         timeline=load_timeline_view(
             visitor, rollout, selected_cell, TIMELINE_STARTS[span](visitor.at)
         ),

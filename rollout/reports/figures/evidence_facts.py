@@ -39,6 +39,7 @@ from rollout.reports.inputs.evidence_paths import EvidenceSeries, find_open_stag
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.reports.statistics.intervals import Share, compute_share
+from rollout.reports.text.fact_text import describe_losses
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_before
 from rollout.tally.unit_arrays import IntArray, UnitArrays
@@ -165,6 +166,11 @@ class EvidenceFacts:
     attempt_text: str = ""
     planted: tuple[PlantedRecall, ...] = ()
     floors: tuple[FloorEvidence, ...] = ()
+
+    @property
+    def losses_text(self) -> str:
+        """Return how many units of the attempt counted, and why others are missing."""
+        return describe_losses(self.closed_units, self.losses)
 
 
 def compute_evidence_facts(

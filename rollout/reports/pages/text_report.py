@@ -16,6 +16,7 @@ from rollout.reports.pages.cell_rows import (
 )
 from rollout.reports.pages.summary import describe_report, describe_results
 from rollout.reports.text.event_kinds import is_in_timeline
+from rollout.reports.text.fact_text import describe_losses
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_cell_name,
@@ -108,7 +109,8 @@ def _render_cells(facts: ReportFacts, width: int) -> Iterator[str]:
     groups = _group_equal_cells(rows)
     for group in groups[:MAX_ROWS]:
         first = group[0]
-        text = to_sentence(_describe_group_step(group))
+        losses_text = _describe_group_losses(group)
+        text = " ".join(map(to_sentence, filter(None, (_describe_group_step(group), losses_text))))
         prefix = f"{_name_cells(group, len(facts.stages))}: {first.stage}, {first.version}"
         yield from wrap_lines(f"{prefix}. {text}", width, subsequent_indent=INDENT)
         for other in _list_other_versions(group, facts):
@@ -154,6 +156,16 @@ def _describe_group_step(group: Sequence[EvidenceFacts]) -> str:
         return group[0].next_step
     gate_text = f"{group[0].gate.to}: " if group[0].gate else ""
     return f"{gate_text}{NO_COUNTED_DECISION}; {describe_uncounted(reasons)}"
+
+
+def _describe_group_losses(group: Sequence[EvidenceFacts]) -> str:
+    """Return why units of equal cells are missing, together; "" where the step says it."""
+    losses: Counter[str] = Counter()
+    for row in group:
+        losses.update(row.losses)
+    if not losses or any(row.missing_reasons and not row.decided_units for row in group):
+        return ""
+    return describe_losses(sum(row.closed_units for row in group), losses)
 
 
 def _name_cells(group: Sequence[EvidenceFacts], total: int) -> str:

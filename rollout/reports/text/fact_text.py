@@ -56,12 +56,16 @@ def describe_losses(closed: int, losses: Mapping[str, int]) -> str:
 
     >>> describe_losses(412, {"case received late": 20, "without a decision": 8})
     'of 412 units 384 counted, 20 late, 8 without a decision'
+    >>> describe_losses(66, {})
+    '66 counted'
     """
+    counted = f"{format_count(closed - sum(losses.values()))} counted"
+    if not losses:
+        return counted
     parts = [
         f"{format_count(count)} {SHORT_REASONS.get(reason, reason)}"
         for reason, count in sorted(losses.items(), key=lambda item: (-item[1], item[0]))
     ]
-    counted = f"{format_count(closed - sum(losses.values()))} counted"
     return f"of {format_quantity(closed, 'unit')} {', '.join((counted, *parts))}"
 
 

@@ -243,3 +243,16 @@ def test_the_operator_sees_the_largest_changes_first_and_the_others_on_demand(fa
     shown = re.findall(r">(act-\d+)<", open_part)
     assert shown[-8:] == [f"act-{n}" for n in range(19, 11, -1)]
     assert f">act-{0}<" in folded_part
+
+
+def test_the_evidence_of_a_cell_names_its_missing_units_once(facts):
+    row = max((item for item in facts.evidence if item.gate), key=lambda item: item.decided_units)
+    others = [replace(item, losses={}) for item in facts.evidence if item is not row]
+    lost = replace(row, losses={"case received late": 20})
+    counted = row.closed_units - 20
+    line = f"of {row.closed_units} units {counted} counted, 20 late"
+    assert render_html_report(replace(facts, evidence=(*others, lost))).count(line) == 1
+    acting = replace(facts, evidence=(*others, replace(lost, gate=None)))
+    assert render_html_report(acting).count(line) == 1
+    whole = replace(facts, evidence=(*others, replace(row, losses={})))
+    assert "units counted" not in render_html_report(whole)

@@ -97,3 +97,17 @@ def test_each_version_that_waits_in_a_cell_has_its_next_step(facts):
     replaced = replace(other, next_step="the newer v1 acts here; more of v2")
     text = render_text_report(replace(facts, evidence=(*facts.evidence, replaced)))
     assert "v2" not in text
+
+
+def test_a_cell_with_missing_units_says_how_many_counted_and_why_others_did_not(facts):
+    row = max(facts.evidence, key=lambda item: item.decided_units)
+    losses = {"case received late": 2, "without a decision": 1}
+    others = [replace(item, losses={}) for item in facts.evidence if item is not row]
+    lost = replace(row, closed_units=row.decided_units + 3, losses=losses)
+    text = " ".join(render_text_report(replace(facts, evidence=(*others, lost))).split())
+    line = (
+        f"Of {lost.closed_units} units {lost.decided_units} counted, 2 late, 1 without a decision"
+    )
+    assert text.count(line) == 1
+    whole = replace(facts, evidence=(*others, replace(row, losses={})))
+    assert " counted" not in render_text_report(whole).partition("Cells:")[2].partition("Rec")[0]
