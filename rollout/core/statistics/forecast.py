@@ -31,6 +31,9 @@ _BLOCK_SIZE = 256
 # A walk ignores rarer outcomes.
 _NEGLIGIBLE_CHANCE = 1e-15
 
+# Walks that are simulated, and the most records of each.
+_WALKS, _MAX_WALK = 1_000, 20_000
+
 # The mean of the eight sums reaches the alarm when its largest is about 2.5 times as high: about
 # three of the eight are then of its size. This number is fitted to simulated delays, which come
 # out within 8 % (13 % for falls by 3 points or less).
@@ -139,6 +142,26 @@ def forecast_opening(
         _find_quantile(times, opened_chance, 0.5),
         _find_quantile(times, opened_chance, 0.9),
     )
+
+
+@lru_cache(maxsize=256)
+def estimate_fresh_records(rate: float, fresh: int, *, at_least: float, alpha: float) -> int | None:
+    """Return the further records until a gate is met with its next `fresh` records, too.
+
+    It is a difference of medians of simulated walks, always the same ones; None if half of the
+    walks take longer than the forecast looks ahead.
+    """
+    forecast = forecast_opening(round(rate, 4), at_least=at_least, alpha=alpha)
+    if forecast.ninety is None or 2 * forecast.ninety + fresh > _MAX_WALK:
+        return None
+    length = 2 * forecast.ninety + fresh
+    times = np.array(list(_list_opening_times(0, 0, at_least, alpha, length)))
+    most_failures = np.searchsorted(times, np.arange(1, length + 1), side="right") - 1
+    failures = np.random.default_rng(0).random((_WALKS, length)) >= rate
+    is_met = np.cumsum(failures, axis=1) <= most_failures
+    both = is_met[:, : length - fresh] & is_met[:, fresh:]
+    medians = [float(np.median(np.where(m.any(1), m.argmax(1), length))) for m in (is_met, both)]
+    return max(0, round(medians[1] - medians[0])) if medians[1] < length - fresh else None
 
 
 def _list_opening_times(

@@ -170,7 +170,7 @@ def _plan_conditions(
 ) -> Iterator[GateConditionPlan]:
     gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - the chain has it
-    first_risk = _compute_first_risk(gate, policy)
+    first_risk = compute_first_risk(gate, policy)
     for condition in policy.list_conditions(stage_level, cell):
         evidence_need = compute_evidence_need(condition, first_risk, cell_traffic, policy)
         if isinstance(condition, SliceCondition):
@@ -179,13 +179,14 @@ def _plan_conditions(
         yield GateConditionPlan(condition, evidence_need, cell_traffic.get_rate(condition), per_day)
 
 
-def _compute_first_risk(gate: Gate, policy: Policy) -> float:
+def compute_first_risk(gate: Gate, policy: Policy) -> float:
+    """Return the risk of a cell's first attempt at a gate."""
     return compute_gate_risk(policy, gate, compute_yearly_share(1, policy.evidence.releases))
 
 
 def describe_gate_gain(gate_plan: GatePlan, condition: GainCondition, policy: Policy) -> str:
     """Return the units that a gate's condition on gain needs in a first attempt."""
-    risk = _compute_first_risk(gate_plan.gate, policy)
+    risk = compute_first_risk(gate_plan.gate, policy)
     return describe_gain_need(policy, condition, gate_plan.gate.to, risk)
 
 

@@ -53,6 +53,7 @@ from rollout.services.policies.guard_plans import (
     describe_slices,
     plan_guards,
 )
+from rollout.services.policies.loss_plans import format_losses, list_loss_warnings
 from rollout.services.policies.source_warnings import list_source_warnings
 from rollout.services.policies.traffic import RolloutTraffic, build_expected_traffic
 from rollout.services.policies.traffic_warnings import (
@@ -108,6 +109,7 @@ def build_policy_plan(
         *list_approver_warnings(policy, site_approvers),
         *list_source_warnings(policy, decision_senders),
         *timing_warnings,
+        *list_loss_warnings(policy, known_traffic, gate_plan_list),
         *channel_warning_list,
     )
     return PlanFigures(
@@ -217,7 +219,8 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
         yield f"    {_format_minimum(gate_plan, policy_plan.policy)}"
         yield from (
             f"    {text}"
-            for text in format_renewal(gate_plan, policy_plan.policy, policy_plan.traffic)
+            for describe in (format_losses, format_renewal)
+            for text in describe(gate_plan, policy_plan.policy, policy_plan.traffic)
         )
         yield f"    {format_risk(gate_plan)}"
         for text in format_releases(gate_plan, policy_plan.policy, policy_plan.traffic):

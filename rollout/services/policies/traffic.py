@@ -58,12 +58,14 @@ class CellTraffic:
         rates: by measure.
         labels: share of units per label, `label` or `lever/label`.
         wrong_cost: mean cost of a wrong action.
+        missing_share: share of recorded units without an answer of both sides that may count.
     """
 
     units_per_day: float | None
     rates: Mapping[MeasureKey, MeasureRate]
     labels: Mapping[str, float]
     wrong_cost: float
+    missing_share: float = 0.0
 
     def get_rate(self, condition: Condition) -> MeasureRate:
         """Return the rate of the condition's measure."""
@@ -298,6 +300,7 @@ def _compute_days(units: TalliedUnits, policy: Policy) -> float:
 def _compute_cell_traffic(counts: Ints, unit_classes: UnitClasses, days: float) -> CellTraffic:
     policy = unit_classes.policy
     units = int(counts[unit_classes.is_whole_unit].sum())
+    missing = int(counts[unit_classes.is_whole_unit & unit_classes.is_missing].sum())
     if not _count_decided(counts, unit_classes):
         return CellTraffic(units / days, {}, {}, compute_wrong_cost(unit_classes.policy))
     rates = {
@@ -309,7 +312,8 @@ def _compute_cell_traffic(counts: Ints, unit_classes: UnitClasses, days: float) 
         for condition in list_conditions(policy)
     }
     labels = dict(_compute_label_shares(counts, unit_classes))
-    return CellTraffic(units / days, rates, labels, _compute_recorded_wrong_cost(rates, policy))
+    wrong_cost = _compute_recorded_wrong_cost(rates, policy)
+    return CellTraffic(units / days, rates, labels, wrong_cost, missing / max(units, 1))
 
 
 def _count_decided(counts: Ints, unit_classes: UnitClasses) -> int:

@@ -264,6 +264,18 @@ def test_a_missing_verdict_disagrees_in_the_records_too():
     assert flow.get_rate(AGREEMENT).value == pytest.approx(0.45)
 
 
+def test_a_gate_that_missing_units_alone_keep_closed_is_warned_of():
+    policy, history = histories.a_policy(), recorded()
+    half = replace(history, decisions=history.decisions.head(100))
+    whole, halved = (
+        str(build_policy_plan(policy, compute_recorded_traffic(records, policy)).warnings)
+        for records in (history, half)
+    )
+    assert "stays closed" not in whole
+    assert "supervised stays closed in " in halved
+    assert "up to 50 % of the recorded units are missing, missing_at_most is 5 %" in halved
+
+
 def test_cells_that_the_records_do_not_have_are_unknown():
     assert RolloutTraffic("nothing", {}).get_cell_traffic(CELL).units_per_day is None
     empty = histories.records(histories.cases())
