@@ -44,6 +44,9 @@ class TimelineStageItem(BaseModel):
     decider: Decider
     since: datetime
     until: datetime
+    model_share: float | None = Field(
+        description="Share of cases drawn for the model; null where humans decided."
+    )
 
 
 class TimelinePointItem(BaseModel):
@@ -131,6 +134,7 @@ class Timeline(BaseModel):
                         "decider": "confirmed",
                         "since": DAY,
                         "until": NOON,
+                        "model_share": None,
                     }
                 ],
                 "versions": [
@@ -186,6 +190,7 @@ CELL_STATUS: dict[str, Any] = {
     "proposals": [],
     "next_step": "autonomous: 120 of 200 decided units; 12 of 30 days",
     "confidence_floor": None,
+    "model_share": None,
 }
 CONDITION: dict[str, Any] = {
     "condition": "agreement at least 95 %",

@@ -60,6 +60,7 @@ PROPOSAL: dict[str, Any] = {
     " risk",
     "gains": [],
     "confidence_floors": [],
+    "model_share": None,
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rollout.cli.output import JsonObject
+from rollout.core.policy.stages import describe_share
 from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.source_text import (
     CountedOutcomeSource,
@@ -74,10 +75,11 @@ def _format_cell_state(cell: JsonObject) -> str:
     )
     withholding_texts += ["stopped"] if cell["stops"] else []
     withholding_texts += [f"until {cell['until']}"] if cell["until"] else []
-    floor = cell.get("confidence_floor")  # services before floors lack it
+    floor, share = cell["confidence_floor"], cell["model_share"]
     floor_texts = [f"for cases of confidence {floor:g} or more"] if floor else []
     state_text = " ".join([f"{cell['stage']}{version_text}", *floor_texts])
-    return "; ".join([state_text, *withholding_texts])
+    share_texts = [] if share in {None, 1} else [describe_share(cell["version"], share)]
+    return "; ".join([state_text, *share_texts, *withholding_texts])
 
 
 def format_proposals(proposals: list[Any]) -> str:

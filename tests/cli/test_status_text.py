@@ -13,6 +13,8 @@ CELL = {
     "stops": [],
     "until": None,
     "next_step": "nothing more",
+    "confidence_floor": None,
+    "model_share": 1.0,
 }
 STATUS = {
     "rollout": {
@@ -32,7 +34,7 @@ STATUS = {
     ("more", "line"),
     [
         ({"confidence_floor": 0.97}, "autonomous by v7 for cases of confidence 0.97 or more"),
-        ({"confidence_floor": None}, "autonomous by v7\n"),
+        ({"model_share": None}, "autonomous by v7\n"),
         ({}, "autonomous by v7\n"),
     ],
 )

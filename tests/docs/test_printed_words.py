@@ -52,7 +52,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "(?P<people>",
     ),
     r"asks? for|asked": ("# Drafted from recorded files",),
-    r"draws?|drawn": ("of cases, drawn at random; humans the rest",),
+    r"draws?|drawn": ("of cases, drawn at random",),
 }
 
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from api.console.page.page import render_page
 from api.console.page.page_context import CurrentVisitor
-from api.console.page.stages import COMMON_LEGEND
+from api.console.page.stages import build_common_legend
 from rollout.reports.text.state_text import CELL_STATES
 
 router = APIRouter()
@@ -13,6 +13,7 @@ router = APIRouter()
 @router.get("/glossary")
 def show_words(request: Request, visitor: CurrentVisitor) -> Response:
     """Show the explanations."""
+    legend = build_common_legend(has_shares=True)
     return render_page(
-        request, visitor, "glossary", legend=COMMON_LEGEND, cell_states=CELL_STATES.values()
+        request, visitor, "glossary", legend=legend, cell_states=CELL_STATES.values()
     )

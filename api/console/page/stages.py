@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.confidence_floors import describe_floor_cases
@@ -91,7 +90,8 @@ def _build_cell_grants(cell_page: CellListPage, cell: Cell) -> Iterator[GrantRow
 
 def build_stage_markers(policy: Policy) -> Mapping[str, StageMarker]:
     """Return a marker for each stage of a policy, shadow first."""
-    deciding = {stage.id: stage.drawn_share for stage in policy.stages if stage.model_decides}
+    shares = {stage.id: stage.decided_share for stage in policy.stages}
+    deciding = {stage: share for stage, share in shares.items() if share is not None}
     return build_markers(policy.stage_ids, deciding)
 
 
@@ -105,10 +105,16 @@ def build_named_withheld_marker(markers: Mapping[str, StageMarker], name: str) -
     return StageMarker(name, markers[SHADOW].code, WITHHELD, HUMANS_DECIDE)
 
 
-COMMON_LEGEND: Final = (
-    StageMarker("shadow", "Sh", EMPTY, HUMANS_DECIDE),
-    StageMarker("supervised", "Su", HATCHED, HUMANS_CONFIRM),
-    StageMarker("autonomous", "Au", SOLID, MODEL_DECIDES),
-    StageMarker("suspended or stopped", "Sh", WITHHELD, HUMANS_DECIDE),
-)
-"""Legend of the overview, where rollouts may have their own stages."""
+def build_common_legend(*, has_shares: bool) -> tuple[StageMarker, ...]:
+    """Return the legend where rollouts may have their own stages.
+
+    Args:
+        has_shares: whether some stages draw a share of the cases for the model.
+    """
+    shared = ", or a share of cases, drawn at random; humans the rest" if has_shares else ""
+    return (
+        StageMarker("shadow", "Sh", EMPTY, HUMANS_DECIDE),
+        StageMarker("supervised", "Su", HATCHED, HUMANS_CONFIRM),
+        StageMarker("autonomous", "Au", SOLID, f"{MODEL_DECIDES}{shared}"),
+        StageMarker("suspended or stopped", "Sh", WITHHELD, HUMANS_DECIDE),
+    )

@@ -8,7 +8,7 @@ from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import ALWAYS_WINDOW, SHADOW, Cell
 from rollout.core.policy.confidence_floors import describe_floor_cases, format_floor
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.stages import SHARED_STAGE, Stage
+from rollout.core.policy.stages import Stage, describe_decided, describe_share
 from rollout.core.scope.floor_grants import format_decided_floor
 from rollout.core.scope.scope import find_acting_version
 from rollout.reports.text.familiar_text import describe_familiar_cases, describe_unfamiliar_share
@@ -110,15 +110,20 @@ def _name_floor(details: Proposal) -> str:
 
 def describe_acting(stage: Stage) -> str:
     """Describe what a version does at a stage, after "let"."""
-    return (
-        "decide by itself" if stage.model_decides else "act under supervision"
-    ) + _format_stage_name(stage)
+    if not stage.model_decides:
+        return f"act under supervision{_format_stage_name(stage)}"
+    return f"decide {_name_decided_cases(stage)}{_format_stage_name(stage)}"
 
 
 def describe_continued_acting(stage: Stage) -> str:
     """Describe what a version does at a stage, after "go on"."""
-    action_text = "deciding by itself" if stage.model_decides else "acting under supervision"
-    return action_text + _format_stage_name(stage)
+    if not stage.model_decides:
+        return f"acting under supervision{_format_stage_name(stage)}"
+    return f"deciding {_name_decided_cases(stage)}{_format_stage_name(stage)}"
+
+
+def _name_decided_cases(stage: Stage) -> str:
+    return "by itself" if stage.share is None else f"{describe_decided(stage.share)},"
 
 
 def _format_stage_name(stage: Stage) -> str:
@@ -240,7 +245,7 @@ def _describe_stage(policy: Policy, stage: Stage, version: str) -> str:
         audits = f"{(stage.audit or 0) * 100:g} % of its decisions"
         audit_text = f"humans check {audits} afterwards (audits)"
         if stage.share is not None:
-            return f"{version} decides {SHARED_STAGE.format(stage.share * 100)}; {audit_text}."
+            return f"{describe_share(version, stage.share)}; {audit_text}."
         return f"{version} decides by itself; {audit_text}." + (
             f" {blind_text}." if stage.blind else ""
         )

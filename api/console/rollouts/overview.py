@@ -1,7 +1,7 @@
 """The overview: pending tasks, rollout cards and recent events."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -13,13 +13,14 @@ from api.console.page.own_settings import YEAR_SECONDS
 from api.console.page.page import render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
-from api.console.page.stages import COMMON_LEGEND
+from api.console.page.stages import build_common_legend
 from api.console.page.time_format import format_time_span
 from api.console.page.waiting import list_pending_tasks
 from api.console.rollouts.map_rows import compute_schedules, has_hours_outside
 from api.console.rollouts.rollout_text import describe_versions, find_model_share
 from api.console.rollouts.week_map import OUTSIDE_MARKER, draw_small_map
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.stages import describe_decided
 from rollout.core.scope.permissions import Permission
 from rollout.core.scope.scope import STOPPED, SUSPENDED
 from rollout.reports.pages.stage_markers import SOLID, WITHHELD, StageMarker
@@ -28,7 +29,6 @@ from rollout.reports.pages.timeline_page import describe_timeline
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_count,
-    format_percent,
     format_quantity,
     join_words,
 )
@@ -172,18 +172,26 @@ def _describe_models(cards: list[RolloutCard]) -> str:
     rollouts = list(dict.fromkeys(name for name, _ in shares))
     rest_text = "Humans decide or confirm everything else."
     if len(shares) <= MAX_NAMED_CELLS:
-        locations = [_describe_location(*key, share) for key, share in shares.items()]
-        return f"A model decides alone at {join_words(locations)}. {rest_text}"
+        texts = [
+            _describe_locations([key for key in shares if shares[key] == share], share)
+            for share in sorted(set(shares.values()))
+        ]
+        return f"A model decides {join_words(texts)}. {rest_text}"
     rollout_text = f"in {rollouts[0]}" if len(rollouts) == 1 else f"in {len(rollouts)} rollouts"
-    partial_count = sum(share < 1 for share in shares.values())
-    partial_text = f", at {partial_count} of them a share of the cases" if partial_count else ""
-    count_text = format_quantity(len(shares), "cell")
-    return f"Models decide alone at {count_text} {rollout_text}{partial_text}. {rest_text}"
+    cells, partial_count = len(shares), sum(share < 1 for share in shares.values())
+    count_text = f"{format_quantity(cells, 'cell')} {rollout_text}"
+    if not partial_count:
+        return f"Models decide alone at {count_text}. {rest_text}"
+    return (
+        f"Models decide at {count_text}, at {partial_count} of them a share of cases, drawn at"
+        f" random. {rest_text}"
+    )
 
 
-def _describe_location(rollout: str, cell: Cell, share: float) -> str:
-    share_text = "" if share == 1 else f" ({format_percent(share, 0)} of the cases)"
-    return f"{format_cell_name(cell.site, cell.window)} of {rollout}{share_text}"
+def _describe_locations(cells: Sequence[tuple[str, Cell]], share: float) -> str:
+    """Describe what a model decides in cells whose stages draw the same share for it."""
+    names = [f"{format_cell_name(cell.site, cell.window)} of {name}" for name, cell in cells]
+    return f"{describe_decided(share)}{',' * (share < 1)} at {join_words(names)}"
 
 
 def _describe_counts(counts: Counter[str], cells: int) -> str:
@@ -340,7 +348,9 @@ def show_overview(request: Request, visitor: CurrentVisitor) -> Response:
         cards=cards,
         recent_cells=build_recent_rows(visitor, summaries),
         stages=(
-            *COMMON_LEGEND,
+            *build_common_legend(
+                has_shares=any(s < 1 for c in cards for s in c.model_shares.values())
+            ),
             *([OUTSIDE_MARKER] if any(card.has_outside for card in cards) else []),
         ),
         activities=load_recent_activity(visitor.service, visitor.caller, visit.before)

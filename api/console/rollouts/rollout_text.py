@@ -16,12 +16,12 @@ from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.opening_hours import find_next_change, is_open
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Policy, Where
+from rollout.core.policy.stages import describe_decided
 from rollout.core.scope.renames import describe_version
 from rollout.core.scope.scope import ProposalState, Scope
 from rollout.reports.pages.stage_markers import HATCHED, SOLID, WITHHELD, StageMarker
 from rollout.reports.text.formatting import (
     capitalize_first,
-    format_percent,
     format_quantity,
     join_words,
 )
@@ -67,7 +67,8 @@ def describe_allowed(
     supervised = _group_cells_by_version(scope, schedules, cells, HATCHED)
     withheld = [cell for cell in cells if schedules[cell].marker.pattern == WITHHELD]
     parts = [
-        f"{version} decides {_describe_share(share)} {describe_cells(policy, shared_cells)}"
+        f"{version} decides {describe_decided(share)}{',' * (share < 1)}"
+        f" {describe_cells(policy, shared_cells)}"
         for version, version_cells in deciding.items()
         for share, shared_cells in _group_cells_by_share(version_cells, shares)
     ]
@@ -93,12 +94,7 @@ def describe_allowed(
 
 def find_model_share(policy: Policy, marker: StageMarker) -> float:
     """Return the share of cases that the model decides at a stage, where it does."""
-    return 1 - policy.get_stage(policy.stage_ids.index(marker.name)).blind
-
-
-def _describe_share(share: float) -> str:
-    """Return what a version decides in cells, as its stage draws cases for it."""
-    return "alone" if share == 1 else f"{format_percent(share, 0)} of cases, drawn at random,"
+    return round(1 - policy.get_stage(policy.stage_ids.index(marker.name)).blind, 12)
 
 
 def _group_cells_by_share(

@@ -6,8 +6,6 @@ from datetime import timedelta
 from rollout.core.policy.outcomes import DECIDES, PROPOSES
 
 LOWEST_SHARE, HIGHEST_SHARE = 0.02, 0.98  # of the model's arm; beyond, one arm says too little
-SHARED_STAGE = "{:g} % of cases, drawn at random; humans the rest"
-"""What a version decides at a stage with a share, in percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +41,10 @@ class Stage:
         return DECIDES if self.model_decides else PROPOSES
 
     @property
-    def drawn_share(self) -> float:
-        """Return the share of units drawn for the model to decide; 1 without `share`."""
+    def decided_share(self) -> float | None:
+        """Return the share of units drawn for the model to decide; None if humans decide all."""
+        if not self.model_decides:
+            return None
         return 1.0 if self.share is None else self.share
 
     @property
@@ -52,6 +52,27 @@ class Stage:
         """Return the probability of the model's arm; None if the stage has no two arms."""
         share = round(1 - self.blind, 12)
         return share if LOWEST_SHARE <= share <= HIGHEST_SHARE else None
+
+
+def describe_decided(share: float | None) -> str:
+    """Return which cases a version decides, of those that its stage draws for it.
+
+    >>> describe_decided(0.4), describe_decided(1.0)
+    ('40 % of cases, drawn at random', 'alone')
+    """
+    if share is None or share == 1:
+        return "alone"
+    return f"{share * 100:g} % of cases, drawn at random"
+
+
+def describe_share(decider: str, share: float | None) -> str:
+    """Return what a version or "the model" decides at a stage.
+
+    >>> describe_share("v1", 0.4)
+    'v1 decides 40 % of cases, drawn at random; humans the rest'
+    """
+    rest = "" if share in {None, 1.0} else "; humans the rest"
+    return f"{decider} decides {describe_decided(share)}{rest}"
 
 
 def build_shared_stage(stage_id: str, share: float, audit: float | None, lasts: timedelta) -> Stage:

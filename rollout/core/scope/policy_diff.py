@@ -22,7 +22,7 @@ from rollout.core.policy.policy import (
     Policy,
 )
 from rollout.core.policy.risk_shares import describe_releases
-from rollout.core.policy.stages import Stage
+from rollout.core.policy.stages import Stage, describe_decided
 from rollout.core.policy.version_rules import shorten_content
 from rollout.core.scope.section_diffs import (
     compare_audits,
@@ -255,7 +255,8 @@ def _compare_stages(old: Policy, new: Policy) -> Sentences:
 
 def _compare_stage(old: Stage, new: Stage) -> Sentences:
     if new.model_decides and not old.model_decides:
-        yield f"at {new.id} the model decides, where a human confirmed"
+        drawn = "" if new.share is None else f" {describe_decided(new.share)}"
+        yield f"at {new.id} the model decides{drawn}, where a human confirmed"
     yield from compare_model_shares(old, new)
     yield from compare_audits(old, new)
     if new.lasts > old.lasts:

@@ -269,7 +269,9 @@ def _list_stages(
         if clipped_start < clipped_end:
             decider = MODEL if view.shares.model_decides[row] else CONFIRMED if row else HUMAN
             stage = view.shares.stage_ids[row]
-            yield TimelineStage(stage, version, decider, clipped_start, clipped_end)
+            share = float(np.nan_to_num(view.shares.model_shares[row], nan=1.0))
+            drawn = share if decider == MODEL else None
+            yield TimelineStage(stage, version, decider, clipped_start, clipped_end, drawn)
 
 
 def _build_version(

@@ -11,7 +11,7 @@ from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.policy import Gate, Guard, Policy
-from rollout.core.policy.stages import SHARED_STAGE
+from rollout.core.policy.stages import describe_share
 from rollout.core.scope.events import (
     PolicyApplied,
     VersionFirstUsed,
@@ -173,10 +173,7 @@ def summarize_policy(policy: Policy) -> PolicySummary:
         cost_in=charter.cost_in,
         stages=policy.stage_ids,
         stage_descriptions=_describe_ladder(policy),
-        model_shares=(
-            None,
-            *(stage.drawn_share if stage.model_decides else None for stage in policy.stages),
-        ),
+        model_shares=(None, *(stage.decided_share for stage in policy.stages)),
         unit=_describe_unit(policy),
         gates=tuple(_describe_gate(gate, policy) for gate in policy.gates),
         guards=tuple(_describe_guard(guard) for guard in policy.guards),
@@ -199,10 +196,12 @@ def _describe_ladder(policy: Policy) -> tuple[str, ...]:
             lines.append(f"{stage.id}: humans confirm or override; {share} are decided blind")
         else:
             share = format_percent(stage.audit, 0)
-            part = "" if stage.share is None else f" {SHARED_STAGE.format(stage.share * 100)}"
-            lines.append(
-                f"{stage.id}: the model decides{part}; {share} of its decisions are audited"
+            decided = (
+                "the model decides"
+                if stage.share is None
+                else describe_share("the model", stage.share)
             )
+            lines.append(f"{stage.id}: {decided}; {share} of its decisions are audited")
     return tuple(lines)
 
 

@@ -34,13 +34,17 @@ class TimelineBucket:
 
 @dataclass(frozen=True, slots=True)
 class TimelineStage:
-    """A time on one stage: the acting version, "" in shadow, and who decided."""
+    """A time on one stage: the acting version, "" in shadow, and who decided.
+
+    `model_share` is the share of cases drawn for the model, None where humans decided.
+    """
 
     stage: str
     version: str
     decider: str
     since: datetime
     until: datetime
+    model_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rollout.core.policy.stages import SHARED_STAGE
+from rollout.core.policy.stages import describe_share
 
 EMPTY, HATCHED, SOLID, WITHHELD = "0", "1", "2", "held"
 HUMANS_DECIDE: Final = "humans decide"
@@ -44,8 +44,8 @@ def build_markers(stages: Sequence[str], deciding: Mapping[str, float]) -> dict[
             pattern, text = EMPTY, HUMANS_DECIDE
         elif name in deciding:
             share = deciding[name]
-            drawn = "" if share == 1 else f" {SHARED_STAGE.format(share * 100)}"
-            pattern, text = SOLID, f"{MODEL_DECIDES}{drawn}"
+            pattern = SOLID
+            text = MODEL_DECIDES if share == 1 else describe_share("model", share)
         else:
             pattern, text = HATCHED, HUMANS_CONFIRM
         markers[name] = StageMarker(name, codes[name], pattern, text)

@@ -10,6 +10,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from rollout.core.policy.stages import describe_share
 from rollout.reports.figures.timeline_parts import (
     CONFIRMED,
     HUMAN,
@@ -108,7 +109,8 @@ def _list_signs(timeline: CellTimeline) -> Iterator[tuple[Markup, str]]:
     for decider, text in DECIDER_TEXTS.items():
         is_stage = any(stage.decider == decider for stage in timeline.stages)
         if is_stage or any(getattr(bucket, decider) for bucket in timeline.buckets):
-            yield _draw_box(f"p-{PATTERNS[decider]}", 0.5, 31, 0.5, 19), text
+            shares = _describe_shares(timeline) if decider == MODEL else ""
+            yield _draw_box(f"p-{PATTERNS[decider]}", 0.5, 31, 0.5, 19), shares or text
     for number, version in enumerate(list_drawn_versions(timeline)):
         if version.points:
             dot = Markup('<path class="tl-dot tl-{}" d="M5 6{}"/>').format(
@@ -210,11 +212,23 @@ def _draw_grid(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]
     yield _draw_rule("g-axis", frame, BARS_BOTTOM)
 
 
+def _describe_shares(timeline: CellTimeline) -> str:
+    """Describe the stages that draw a share of the cases for the model; "" without one."""
+    texts = {
+        f"at {stage.stage} {describe_share(stage.version, stage.model_share)}": None
+        for stage in timeline.stages
+        if stage.model_share not in {None, 1.0}
+    }
+    return f"Model: {', '.join(texts)}" if texts else ""
+
+
 def _draw_stages(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]:
     for stage in timeline.stages:
         left, right = frame.x(stage.since), frame.x(stage.until)
         pattern = PATTERNS[stage.decider]
         name = f"{stage.version} {stage.stage}".strip()
+        if stage.model_share not in {None, 1.0}:
+            name = f"{stage.stage}: {describe_share(stage.version, stage.model_share)}"
         box = _draw_box(
             f"p-{pattern}", left + 0.5, max(right - left - 1, 0.5), STRIP_Y, STRIP_HEIGHT
         )

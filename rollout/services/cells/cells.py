@@ -58,6 +58,8 @@ class CellStatus:
         until: end of the highest used grant, None in shadow.
         ceiling: highest stage that the policy's limits permit now.
         confidence_floor: confidence from which the stage decides; None in shadow, and for any.
+        model_share: share of cases drawn for the version to decide, 1 for all; None where humans
+            decide.
         withheld: `stopped` or `suspended`, "" if grants are in use.
         suspended_by: guards that suspended the grants.
         stops, proposals: ids of active stops and open proposals.
@@ -76,6 +78,7 @@ class CellStatus:
     proposals: tuple[str, ...]
     next_step: str
     confidence_floor: float | None = None
+    model_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +252,9 @@ def build_cell_status(
         confidence_floor=None
         if grant_state is None or acting_grant is None
         else find_decided_floor(policy, grant_state, acting_grant[1]),
+        model_share=None
+        if acting_grant is None
+        else policy.get_stage(acting_grant[1]).decided_share,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import quote
 
 from rollout.core.policy.familiarity import UNITS_BEFORE_NOTICE, format_value
+from rollout.core.policy.stages import describe_share
 from rollout.core.scope.scope import Incident
 from rollout.reports.text.formatting import format_quantity, format_zoned_time
 from rollout.reports.text.guard_text import format_guard_reason
@@ -95,6 +96,7 @@ def describe_proposal(  # noqa: PLR0913 - all that a message may say
                     f"Against it: {_join_first([*map(_clean, against)], 'fact')}."
                     if against
                     else "",
+                    _describe_decided(proposal),
                     f"Evidence: {evidence}.",
                     _clean(unfamiliar),
                     f"Expires {expiry}.",
@@ -114,6 +116,13 @@ def _ask_for_approval(proposal: Proposal) -> str:
         cell=f"{_code(proposal.site)} in {_code(proposal.window)}",
         about=_code(proposal.about),
     )
+
+
+def _describe_decided(proposal: Proposal) -> str:
+    """Return what the version would decide where its stage draws a share of the cases, else ""."""
+    if proposal.model_share in {None, 1}:
+        return ""
+    return f"{describe_share(_code(proposal.version), proposal.model_share)}."
 
 
 def _join_readings(readings: Sequence[str], noun: str) -> str:

@@ -10,8 +10,9 @@ from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.confidence_floors import describe_floor_cases
 from rollout.core.policy.evidence_sources import FrozenOutcomeSource, FrozenSource, FrozenVouching
+from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import describe_attempt
-from rollout.core.policy.stages import SHARED_STAGE, Stage
+from rollout.core.policy.stages import Stage, describe_share
 from rollout.core.scope.commands import ApproveProposal
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
@@ -80,6 +81,8 @@ class Proposal:
         gains: what its version has brought in its cell by now, by outcome with a value.
         confidence_floors: confidence from which cases are permitted, and the stricter ones to which
             an alarm may raise it; () without several floors.
+        model_share: share of cases drawn for the version at the proposed stage; None where humans
+            decide.
         closed_reason: reason of a rejection or voiding, "" without one.
         can_approve: whether the caller may approve now; else see `cannot_approve_reason`.
         waits_for: what delays an approved proposal now, and until when; what begins to hold it
@@ -117,6 +120,7 @@ class Proposal:
     waits_for: tuple[ProposalWait, ...]
     gains: tuple[Gain, ...] = ()
     confidence_floors: tuple[float, ...] = ()
+    model_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +271,13 @@ def _build_proposal_details(
         attempt=_describe_attempt(proposal_raised),
         waits_for=list_proposal_waits(state, row.id, at),
         confidence_floors=tuple(map(float, proposal_raised.floors)),
+        model_share=_find_model_share(state.policy, proposal_raised.to_stage),
     )
+
+
+def _find_model_share(policy: Policy, stage_id: str) -> float | None:
+    """Return the share of cases that a stage draws for the model, None where humans decide."""
+    return next((stage.decided_share for stage in policy.stages if stage.id == stage_id), None)
 
 
 def _find_cited_hash(state: RolloutState, proposal_raised: ProposalRaised) -> str:
@@ -420,7 +430,7 @@ def _describe_decider(stage: Stage, version: str) -> str:
     blind_text = f"; humans decide {stage.blind * 100:g} % blind" if stage.blind else ""
     if stage.share is not None:
         audits = f"; humans check {(stage.audit or 0) * 100:g} % of its decisions"
-        return f"{version} decides {SHARED_STAGE.format(stage.share * 100)}{audits}"
+        return f"{describe_share(version, stage.share)}{audits}"
     if stage.model_decides:
         audit = f"{(stage.audit or 0) * 100:g} % of its decisions"
         return f"the model decides, {audit} are audited{blind_text}"

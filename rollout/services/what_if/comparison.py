@@ -190,10 +190,10 @@ def compare_policies(inputs: WhatIfInputs, report_step: ReportStep | None = None
         open_cases=inputs.open_cases,
         stages=merge_stages(current.stage_ids, draft.stage_ids),
         deciding_stages={
-            stage.id: stage.drawn_share
+            stage.id: stage.decided_share
             for policy in (current, draft)
             for stage in policy.stages
-            if stage.model_decides
+            if stage.decided_share is not None
         },
         cells=tuple(_pair_cells(*first, {**draft.sites_by_id, **current.sites_by_id})),
         current=_add_ranges(totals[0], [before for before, _ in sums]),

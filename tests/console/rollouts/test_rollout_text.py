@@ -26,7 +26,7 @@ def test_a_model_that_decides_a_share_does_not_decide_alone_everywhere():
     others = [cell for cell in cells if cell != CREEK]
     assert read_sentence(AUTONOMOUS, *others) == "v1 decides alone everywhere."
     assert read_sentence(SHARED, *others) == (
-        "v1 decides 30\xa0% of cases, drawn at random, everywhere. Humans decide everything else."
+        "v1 decides 30 % of cases, drawn at random, everywhere. Humans decide everything else."
     )
 
 
@@ -34,12 +34,12 @@ def test_the_overview_names_the_share_of_each_cell():
     card = dict.fromkeys(RolloutCard.__dataclass_fields__) | {"name": "bears", "notices": ()}
     cells = {CREEK: 0.3, LAKE: 1.0}
     assert describe_deciding_models([RolloutCard(**card | {"model_shares": cells})]) == (
-        "A model decides alone at creek · day of bears (30\xa0% of the cases) and lake · day of"
-        " bears. Humans decide or confirm everything else."
+        "A model decides 30 % of cases, drawn at random, at creek · day of bears and alone at lake"
+        " · day of bears. Humans decide or confirm everything else."
     )
     many = {Cell(f"s{n}", "day"): 0.3 if n < 2 else 1.0 for n in range(5)}
     assert describe_deciding_models([RolloutCard(**card | {"model_shares": many})]) == (
-        "Models decide alone at 5 cells in bears, at 2 of them a share of the cases."
+        "Models decide at 5 cells in bears, at 2 of them a share of cases, drawn at random."
         " Humans decide or confirm everything else."
     )
 
