@@ -23,6 +23,7 @@ from rollout.formats.records.parse import (
     ActionWithPermit,
     DeclaringPrediction,
     ItemReader,
+    PlacedDecision,
     SentItem,
     TooManyItemsError,
     split_lines,
@@ -202,4 +203,6 @@ def _get_key(item: SentItem) -> str:
         return item.action.key
     if isinstance(item, DeclaringPrediction):
         return item.prediction.key
+    if isinstance(item, PlacedDecision):
+        return item.decision.key
     return item.site if isinstance(item, Heartbeat) else item.key

@@ -19,6 +19,7 @@ from rollout.core.calendar.windows import find_windows
 from rollout.core.late_modules import LateModule
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames, select_rows
+from rollout.tally.named_places import CASELESS, OWN_PLACE, replace_by_named
 from rollout.tally.reviewer_checks import is_blind_decision
 from rollout.tally.slice_values import SLICES, add_slices
 from rollout.tally.units import PlacedRecords, build_unit_key
@@ -61,7 +62,11 @@ def place_cases(
 ) -> PlacedHistory:
     """Place the cases with a time, a known site and a unit."""
     cases, excluded_counts = _select_evidence_cases(records, policy)
-    cases = add_slices(_add_windows(cases, policy), policy)
+    cases = _add_windows(cases, policy)
+    has_named_places = not records.named_places.is_empty()
+    if has_named_places:
+        cases = replace_by_named(cases, records.named_places, policy, _add_windows)
+    cases = add_slices(cases, policy)
     if policy.evidence.unit == "case":
         cases = cases.with_columns(selection_value=pl.lit(0.0))
     else:
@@ -86,12 +91,14 @@ def place_cases(
                 "received",
                 "known",
                 SLICES,
+                *((CASELESS, *OWN_PLACE) if has_named_places else ()),
             )
         ),
         predictions=_to_lazy(_time_predictions(records.predictions)),
         decisions=_to_lazy(blind),
         assisted_decisions=None if assisted.is_empty() else _to_lazy(assisted),
         trained_until=trained_until_micros,
+        has_named_places=has_named_places,
         other_decisions=_list_other_decisions(
             records, decisions.filter(~is_blind.fill_null(value=False))
         ),

@@ -148,6 +148,15 @@ OWN_PREDICTION_SCHEMA: Schema = {"case_key": pl.String(), OUTCOME_SOURCE: pl.Str
 FIRST_DECISION_SCHEMA: Schema = {"case_key": pl.String(), "at": INSTANT, "received_at": INSTANT}
 """Schema of `RecordFrames.first_decisions`: when a case was decided first, and first received."""
 
+NAMED_PLACE_SCHEMA: Schema = {
+    "case_key": pl.String(),
+    "site": pl.String(),
+    "occurred_at": INSTANT,  # the decision's time if it names none
+    "received_at": INSTANT,
+    "has_time": pl.Boolean(),
+}
+"""Schema of `RecordFrames.named_places`: what the first decision to name its place says of it."""
+
 PROBABILITY_SCHEMA: Schema = {
     "case_key": pl.String(),
     "version": pl.String(),
@@ -265,6 +274,7 @@ class RecordFrames:
     `own_predictions` are the cases predicted by accounts that also sent outcomes.
     `first_decisions` has when each case was decided first by any decision or outcome, also by a
     revision or a source that is in no other frame; files have none such.
+    `named_places` are those that decisions name whose case was not stored, or at another place.
     `planted` are the records of planted cases, which are in no other frame: what reads the other
     frames is about the cases that occur. `labels` is how many predicted cases of files have a
     decision; None for a service's records.
@@ -294,9 +304,11 @@ class RecordFrames:
     own_predictions: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=OWN_PREDICTION_SCHEMA)
     )
-
     first_decisions: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=FIRST_DECISION_SCHEMA)
+    )
+    named_places: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=NAMED_PLACE_SCHEMA)
     )
 
     def select_cases(self, keys: pl.Series) -> RecordFrames:

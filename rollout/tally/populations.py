@@ -42,7 +42,7 @@ REPEATED_TEXTS = (
 )
 SPLIT_FRAMES: Final = (
     *("cases", "predictions", "decisions", "outcomes", "earlier_outcomes"),
-    *("own_predictions", "first_decisions"),
+    *("own_predictions", "first_decisions", "named_places"),
     *("gold_decisions", "unsourced_decisions"),
     "probabilities",
 )

@@ -31,6 +31,7 @@ from rollout.core.policy.measures import (
     AFTER_CLOSING,
     AFTER_DECISION,
     AGREE,
+    CASELESS,
     DIFFER,
     FAILED,
     LATE,
@@ -44,6 +45,7 @@ from rollout.core.policy.measures import (
 )
 from rollout.tally.decision_resolution import rank_by_time, resolve_decisions, select_rank
 from rollout.tally.frames import VALUE_PREFIX
+from rollout.tally.named_places import OWN_PLACE, PLACE
 from rollout.tally.number_answers import (
     compute_number_cost,
     is_in_range,
@@ -83,6 +85,7 @@ class PlacedRecords:
             prediction_known (null: the case's time; `NEVER`: the version is silent).
         silent_from: by case_key and version of silent ones the slot from which on it is certain
             that the version was in use there; None if there are none.
+        has_named_places: whether cases have the columns of `rollout.tally.named_places`.
         decisions: blind decisions: case_key, reviewer, `value:<lever>`, seat (number of the review
             task), at and received.
         assisted_decisions: the same for decisions made with the model's answer in sight; None if
@@ -102,6 +105,7 @@ class PlacedRecords:
     other_decisions: Frame | None = None
     sole_decisions: Frame | None = None
     silent_from: Frame | None = None
+    has_named_places: bool = False
 
 
 def build_unit_key(policy: Policy) -> pl.Expr:
@@ -137,7 +141,8 @@ def resolve_units(
     closing_cases = _join_predictions(placed, picked_cases, policy)
     closing_cases = closing_cases.join(decisions, on="case_key", how="left")
     parts = [_build_track(_judge_closing_cases(closing_cases, placed, policy), "gate", policy)]
-    predicted_cases = _join_predictions(placed, cases, policy)
+    own_cases = _restore_own_places(cases) if placed.has_named_places else cases
+    predicted_cases = _join_predictions(placed, own_cases, policy)
     if "guard" in tracks:
         decided_cases = predicted_cases.join(decisions, on="case_key", how="inner")
         decided_cases = decided_cases.filter(_has_first_decision(policy))
@@ -159,6 +164,12 @@ def _find_first_decisions(placed: PlacedRecords) -> Frame:
     return decided.group_by("case_key").agg(
         first_decided=nw.col("at").min(), decision_known=nw.col("received").min()
     )
+
+
+def _restore_own_places(cases: Frame) -> Frame:
+    """Return the cases where they were stored, those of a decision only where it places them."""
+    own_places = {name: nw.coalesce(own, name) for name, own in zip(PLACE, OWN_PLACE, strict=True)}
+    return cases.with_columns(**own_places)
 
 
 def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Frame:
@@ -216,6 +227,8 @@ def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) ->
         .then(nw.lit(AFTER_DECISION))
         .otherwise(nw.lit(None, nw.String))
     )
+    if placed.has_named_places:
+        reason = nw.when(nw.col("caseless")).then(nw.lit(CASELESS)).otherwise(reason)
     grace, tick = count_micros(policy.evidence.grace), count_micros(policy.tick)
     late_due = (
         nw.when(decided <= received)

@@ -157,7 +157,7 @@ def test_a_case_that_comes_in_with_its_verdict_is_not_asked_about(database):
     desk = ReviewDesk(Room(database, text=policy_text(further="outside: blind")))
     desk.door.let_in("box", AssignedRole("ingest", "bears"), machine=True)
     case = {"kind": "case", "key": "a", "site": "creek", "occurred_at": "2027-06-01T11:59:00Z"}
-    said = {"kind": "decision", "key": "a", "reviewer": "eve", **BEAR}
+    said = {"kind": "decision", "key": "a", "reviewer": "eve", "site": "creek", **BEAR}
     desk.client.by("box").post("/v1/rollouts/bears/records", json={"items": [said]})
     desk.client.by("box").post("/v1/rollouts/bears/records", json={"items": [case]})
     assert desk.take("ana") == []

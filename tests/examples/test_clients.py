@@ -110,6 +110,7 @@ def test_a_client_in_shadow_sends_predictions_and_a_human_decides(run, app):
 def test_a_supervised_client_does_what_the_person_said(run, app, database):
     widen(database, "supervised")
     verdict = {"kind": "decision", "key": ALONE, "reviewer": "ana", "answers": {"alarm": "none"}}
+    verdict["site"] = "creek"  # its case comes later
     sent = app.post(
         "/v1/rollouts/bears/records", json=[verdict], headers={"Authorization": "Bearer ingest"}
     )

@@ -16,6 +16,7 @@ FAILED, LATE, OUTSIDE = "(failed)", "(late)", "(outside)"  # `predicted` without
 AFTER_DECISION = "(after the decision)"
 AFTER_CLOSING = "after the unit closed"  # why a row is no unit
 NOT_PREDICTED, LATE_CASE = "(not predicted)", "(late case)"
+CASELESS = "(no case)"
 UNDECIDED = "without a decision"
 """Why a unit is missing that its version predicted in time."""
 SILENT_REASONS: Mapping[str, str] = MappingProxyType(
@@ -23,6 +24,7 @@ SILENT_REASONS: Mapping[str, str] = MappingProxyType(
         AFTER_DECISION: "predicted after the decision",
         NOT_PREDICTED: "not predicted",
         LATE_CASE: "case received late",
+        CASELESS: "a decision without a case",
     }
 )
 """Why units are missing although they may be decided, in words, by their `predicted`."""

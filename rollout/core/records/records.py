@@ -7,7 +7,8 @@ counts. Fields that the service fills in don't count when a repeat is compared w
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,12 @@ class BaselineCount:
     def identity(self) -> tuple[object, ...]:
         """Return the key under which a later baseline replaces this one."""
         return (self.site, self.window, self.lever, self.action, self.since, self.until)
+
+
+NAMED_BY_DECISION: Final = 0
+"""Revision of a case that only a decision places; clients' own begin with 1."""
+UNTIMED: Final = MappingProxyType({"occurred_at": "that of its decision"})
+"""Attributes of such a case whose decision names its site only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,7 @@ from rollout.formats.records.parse import (
     ActionWithPermit,
     DeclaringPrediction,
     ItemReader,
+    PlacedDecision,
     RejectedItem,
     SentItem,
 )
@@ -381,7 +382,7 @@ def _authorize(item: SentItem, revision: int) -> AnyRecord:
     permit to it.
     """
     if not isinstance(item, ActionWithPermit):
-        others = RejectedItem | Heartbeat | DeclaringPrediction
+        others = RejectedItem | Heartbeat | DeclaringPrediction | PlacedDecision
         assert not isinstance(item, others), item  # noqa: S101 - own items
         if isinstance(item, Outcome):
             return replace(item, source_kind=ACCOUNT)

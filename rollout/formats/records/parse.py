@@ -85,6 +85,15 @@ class DeclaringPrediction:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedDecision:
+    """A decision that names where its case occurred, and when, if that is known."""
+
+    decision: SentDecision
+    site: str
+    occurred_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class RejectedItem:
     """An unreadable item: kind, key, its text as sent, and the reason."""
 
@@ -94,7 +103,9 @@ class RejectedItem:
     reason: str
 
 
-SentItem = AnyRecord | Heartbeat | ActionWithPermit | DeclaringPrediction | RejectedItem
+SentItem = (
+    AnyRecord | Heartbeat | ActionWithPermit | DeclaringPrediction | PlacedDecision | RejectedItem
+)
 WindowFinder = Callable[[str, datetime, Mapping[str, str]], str]
 
 
@@ -269,11 +280,14 @@ def _build_claim(item: Any) -> AssignmentClaim | None:
     return AssignmentClaim(*parts)
 
 
-def _build_decision(reader: ItemReader, item: Any) -> SentDecision:
+def _build_decision(reader: ItemReader, item: Any) -> SentDecision | PlacedDecision:
     answers, unsure = reader.read_answers(item.answers), item.unsure
     if not unsure and not answers:
         raise ValueError("a decision has `answers`, or says `unsure: true`")
-    return SentDecision(
+    occurred_at = reader.parse_optional_instant(item.occurred_at)
+    if occurred_at is not None and item.site is None:
+        raise ValueError("a decision that says when its case occurred names its `site`, too")
+    decision = SentDecision(
         item.key,
         item.reviewer,
         answers,
@@ -285,6 +299,7 @@ def _build_decision(reader: ItemReader, item: Any) -> SentDecision:
         item.note,
         item.revision,
     )
+    return decision if item.site is None else PlacedDecision(decision, item.site, occurred_at)
 
 
 def _build_action(reader: ItemReader, item: Any) -> ActionWithPermit:

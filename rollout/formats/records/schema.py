@@ -91,6 +91,9 @@ class DecisionItem(TypedDict):
 
     `exposure` is the client's claim of what the reviewer had seen. It is used only if it makes the
     decision weaker evidence than what this service has shown, or if it has shown nothing.
+
+    A decision whose case is not stored names its `site`, and if it is known when the case occurred.
+    It counts there against the versions in use, unless its case comes in time.
     """
 
     kind: Literal["decision"]
@@ -101,6 +104,8 @@ class DecisionItem(TypedDict):
     exposure: NotRequired[Literal["blind", "assisted", "revealed", "unknown"]]
     started_at: NotRequired[TimeText | None]
     submitted_at: NotRequired[TimeText | None]
+    site: NotRequired[Name | None]
+    occurred_at: NotRequired[TimeText | None]
     note: NotRequired[Annotated[str, Field(max_length=10_000)] | None]
     revision: NotRequired[PositiveInteger]
 

@@ -37,6 +37,7 @@ from rollout.formats.records.parse import (
     ActionWithPermit,
     DeclaringPrediction,
     ItemReader,
+    PlacedDecision,
     RejectedItem,
     SentItem,
 )
@@ -53,6 +54,7 @@ from rollout.services.records.action_authorization import (
     authorize_actions,
 )
 from rollout.services.records.assignment_claims import ClaimBatch
+from rollout.services.records.decision_places import NO_PLACE, DecisionPlaces
 from rollout.services.records.record_notes import RecordNotes
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
 from rollout.services.records.reviewer_check import ReviewerCheck
@@ -128,6 +130,7 @@ def _ingest_chunk(
             facts = load_batch_facts(transaction, state.rollout, caller.name)
             batch = _Batch(transaction, state, items, at)
             batch.reject_forbidden(caller)
+            batch.place_decisions()
             batch.record_versions(service.database)
             batch.check_contents()
             batch.reject_unknown_values()
@@ -194,6 +197,8 @@ class _Batch:
         self._actions: list[tuple[int, ActionWithPermit]] = []
         self._heartbeats: list[tuple[int, Heartbeat]] = []
         self._contents: dict[int, str] = {}
+        self._placed: dict[str, PlacedDecision] = {}
+        self._placed_cases: Sequence[Case] = ()
         self._claims = ClaimBatch()
         self._vouched: timedelta | None = None
         self._authorizations: list[tuple[int, AuthorizationResult]] = []
@@ -209,6 +214,9 @@ class _Batch:
                     self._records.append((position, item.prediction))
                     self._contents |= {position: item.content} if item.content else {}
                     self._claims.add(position, item.claim)
+                case PlacedDecision():
+                    self._records.append((position, item.decision))
+                    self._placed.setdefault(item.decision.key, item)
                 case Heartbeat():
                     self._heartbeats.append((position, item))
                 case RejectedItem():
@@ -271,6 +279,8 @@ class _Batch:
         for record in records:
             if isinstance(record, CASE_TYPES):
                 sites_by_key[record.key].add(record.site)
+        for key, placed in self._placed.items():
+            sites_by_key[key].add(placed.site)
         case_ids = self._stored_case_ids
         incoming_cases = IncomingCases(self._transaction, self._state.rollout)
         stored_sites = incoming_cases.load_sites(case_ids.values())
@@ -279,6 +289,25 @@ class _Batch:
         return sites_by_key
 
     # Content
+
+    def place_decisions(self) -> None:
+        """Reject decisions whose case and site nobody knows; keep the places that others name."""
+        sent = [record for _, record in self._records if isinstance(record, CASE_TYPES)]
+        decided = {record.key for _, record in self._records if isinstance(record, DECISION_TYPES)}
+        unsent = decided - {case.key for case in sent}
+        if not unsent and not self._placed:
+            return
+        placing = DecisionPlaces(self._transaction, self._state, self._at)
+        case_ids = {k: n for k, n in self._stored_case_ids.items() if k in decided}
+        stored = placing.load(case_ids, sent)
+        faults = {key: placing.find_fault(placed) for key, placed in self._placed.items()}
+        faults |= dict.fromkeys(unsent - stored.keys() - faults.keys(), NO_PLACE)
+        placed_decisions = [placed for key, placed in self._placed.items() if not faults[key]]
+        self._placed_cases = placing.list_cases(placed_decisions, stored)
+        for position, record in self._records:
+            if isinstance(record, DECISION_TYPES) and (fault := faults.get(record.key)):
+                self._reject(position, build_rejected_record(record, fault))
+        self._drop_rejected()
 
     def record_versions(self, database: Database) -> None:
         """Record new versions; reject predictions beyond the limit of open versions."""
@@ -412,13 +441,14 @@ class _Batch:
         action_keys = {item.action.key for _, item in self._actions}
         records = [record for _, record in self._records]
         stored_batch = record_store.store(
-            records,
+            [*records, *self._placed_cases],
             received_at=at,
             sender=sender,
             vouched=self._vouched,
             locked_keys=action_keys,
             erased_kinds=erased_kinds,
         )
+        stored_batch = replace(stored_batch, results=stored_batch.results[: len(records)])
         if self._actions:  # judged by what is stored now, whatever the order of the items
             self._authorize_actions(permit_signer, stored_batch)
             actions = [result.action for _, result in self._authorizations]

@@ -20,13 +20,14 @@ from rollout.services.engine.rollout_state import RolloutState, load_rollout_sta
 from rollout.services.engine.training_cutoffs import append_training_cutoffs
 from rollout.services.engine.unit_counting import queue_cases
 from rollout.services.engine.versions import check_version_names
+from rollout.services.records.decision_places import NO_PLACE, DecisionPlaces
 from rollout.services.records.reviewer_check import ReviewerCheck
 from rollout.services.replay.file_contents import list_file_contents
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.versions import VersionStore, build_version_info
 from rollout.store.records.record_rows import is_storable_name
 from rollout.store.records.records import RecordStatus, RecordStore, build_rejected_record
-from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
+from rollout.store.records.rejected_records import RejectedRecords
 from rollout.tally.case_placement import find_first_predictions, locate_cases
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
@@ -206,8 +207,19 @@ def _store_batch(
     case_ids: set[int] = set()
     in_order = sorted(batch, key=lambda item: (item[0] is None, item[0] or at))
     check = ReviewerCheck(transaction, state)
-    faults = check.find_faults([record for _, record in in_order if isinstance(record, Decision)])
-    in_order, refused = _split_refused(in_order, faults)
+    decisions = [record for _, record in in_order if isinstance(record, Decision)]
+    faults = check.find_faults(decisions)
+    sent = {record.key for _, record in in_order if isinstance(record, Case)}
+    placed = DecisionPlaces(transaction, state, at).list_placed({d.key for d in decisions} - sent)
+    unplaced = {d.key for d in decisions} - sent - placed
+
+    def find_fault(record: Record) -> str:
+        if not isinstance(record, Decision):
+            return ""
+        return faults.get(record.reviewer, NO_PLACE if record.key in unplaced else "")
+
+    refused = [build_rejected_record(r, fault) for _, r in in_order if (fault := find_fault(r))]
+    in_order = [item for item in in_order if not find_fault(item[1])]
     RejectedRecords(transaction, state.rollout).add(refused, received_at=at)
     if refused:
         counts["decision"][RecordStatus.REJECTED] += len(refused)
@@ -219,17 +231,6 @@ def _store_batch(
         if record_result.status == RecordStatus.ACCEPTED:
             case_ids.add(stored_batch.case_ids[record.key])
     return case_ids
-
-
-def _split_refused(
-    items: Sequence[tuple[datetime | None, Record]], faults: Mapping[str, str]
-) -> tuple[list[tuple[datetime | None, Record]], list[NewRejectedRecord]]:
-    """Return the items that are stored, and the decisions of reviewers with faults."""
-    if not faults:
-        return [*items], []
-    refused = [r for _, r in items if isinstance(r, Decision) and r.reviewer in faults]
-    stored = [i for i in items if not (isinstance(i[1], Decision) and i[1].reviewer in faults)]
-    return stored, [build_rejected_record(r, faults[r.reviewer]) for r in refused]
 
 
 def _set_source(record: Record, kind: str | None) -> Record:

@@ -28,6 +28,7 @@ from sqlalchemy import (
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.policy.evidence_sources import ACCOUNT
+from rollout.core.records.records import NAMED_BY_DECISION
 from rollout.core.records.reviews import SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -47,6 +48,7 @@ from rollout.store.records.record_frames import (
     HISTORY_COLUMNS,
     build_case_frame,
     build_decision_frame,
+    build_named_places,
     build_prediction_frame,
     build_row_class,
     choose_columns,
@@ -107,10 +109,14 @@ class StoredHistory:
         outcome_rows = self._load_rows(outcomes, CASE_KEY, case_ids)
         first_decisions = find_first_decisions(decision_rows, outcome_rows)
         first_receipts = find_case_receipts(decision_rows, outcome_rows)
+        stored_cases = self._load_rows(cases, CASE_KEY, case_ids)
+        place_rows = [row for row in stored_cases if row.revision == NAMED_BY_DECISION]
         case_rows = pick_until_decision(
-            self._load_rows(cases, CASE_KEY, case_ids), CASE_KEY, first_decisions
+            [row for row in stored_cases if row.revision != NAMED_BY_DECISION],
+            CASE_KEY,
+            first_decisions,
         )
-        keys = self._load_keys(CASE, (row.case_id for row in case_rows))
+        keys = self._load_keys(CASE, (row.case_id for row in chain(place_rows, case_rows)))
         self.case_numbers = {key: number for number, key in keys.items()}
         episodes = self._load_keys(EPISODE, (row.episode for row in case_rows if row.episode))
         stored_predictions = self._load_rows(
@@ -120,7 +126,7 @@ class StoredHistory:
             (row.case_id, row.sender) for row in stored_predictions if row.sender is not None
         }
         prediction_rows = self._pick_predictions(stored_predictions, first_decisions)
-        occurred_times = {row.case_id: row.occurred_at for row in case_rows}
+        occurred_times = {row.case_id: row.occurred_at for row in chain(place_rows, case_rows)}
         sourced_rows, unsourced_rows = _split_decisions(decision_rows, own_predictions)
         levers, parse_json = self._levers, self._parse_json
         no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
@@ -150,6 +156,7 @@ class StoredHistory:
                 schema=FIRST_DECISION_SCHEMA,
                 orient="row",
             ),
+            named_places=build_named_places(place_rows, keys),
             own_predictions=_select_own_predictions(outcome_rows, stored_predictions, keys),
             gold_decisions=pl.DataFrame(
                 [
@@ -167,7 +174,7 @@ class StoredHistory:
             notes=no_remarks,
             row_counts={},
         )
-        planted_keys = {keys[row.case_id] for row in case_rows if row.planted}
+        planted_keys = {keys[row.case_id] for row in chain(place_rows, case_rows) if row.planted}
         return split_populations(records, planted_keys)
 
     def add_episode_cases(self, case_ids: Collection[int]) -> set[int]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Table, type_coerce
 
@@ -59,6 +59,14 @@ class IncomingCase:
             self.first_decided = decided
 
 
+class Place(NamedTuple):
+    """Where a revision of a case says that it occurred."""
+
+    revision: int
+    site: str
+    window: str
+
+
 def _select_raw(column: Column[Any]) -> ColumnElement[Any]:
     return type_coerce(column, BigInteger)
 
@@ -81,6 +89,9 @@ OUTCOME_COLUMNS: Final[SelectedColumns] = (
     *(_select_raw(outcomes.c.at), _select_raw(outcomes.c.received_at)),
 )
 SITE_COLUMNS: Final[SelectedColumns] = (cases.c.case_id, cases.c.site)
+PLACE_COLUMNS: Final[SelectedColumns] = (
+    *(cases.c.case_id, cases.c.revision, cases.c.site, cases.c.window),
+)
 EXPOSURE_COLUMNS: Final[SelectedColumns] = (
     *(exposures.c.case_id, exposures.c.reviewer),
     *(exposures.c.content, exposures.c.page),
@@ -115,6 +126,13 @@ class IncomingCases:
         for case_id, site in self._load_columns(cases, SITE_COLUMNS, case_ids):
             sites_by_case[case_id].add(site)
         return sites_by_case
+
+    def load_places(self, case_ids: Collection[int]) -> Mapping[int, list[Place]]:
+        """Return by stored case the place of each revision."""
+        places: dict[int, list[Place]] = defaultdict(list)
+        for case_id, *place in self._load_columns(cases, PLACE_COLUMNS, case_ids):
+            places[case_id].append(Place(*place))
+        return places
 
     def load_exposures(
         self, case_ids: Collection[int]

@@ -13,11 +13,13 @@ import polars as pl
 from sqlalchemy import BigInteger, Column, ColumnElement, Row, Table, Text, type_coerce
 
 from rollout.core.policy.evidence_sources import ACCOUNT
-from rollout.store.tables.columns import InstantType, JsonType
+from rollout.core.records.records import UNTIMED
+from rollout.store.tables.columns import InstantType, JsonType, encode_json
 from rollout.store.tables.tables import cases, decisions, outcomes, predictions
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
     INSTANT,
+    NAMED_PLACE_SCHEMA,
     VALUE_PREFIX,
     build_cases_schema,
     build_decisions_schema,
@@ -27,7 +29,7 @@ from rollout.tally.picks import find_known_time
 
 STORED_TYPES: Final = ((JsonType, Text), (InstantType, BigInteger))
 READ_COLUMNS: Final = {
-    cases: "case_id site occurred_at received_at episode attributes planted vouched",
+    cases: "case_id revision site occurred_at received_at episode attributes planted vouched",
     predictions: (
         "case_id version answers confidence latency_ms error at received_at sender vouched"
         " probabilities"
@@ -41,6 +43,7 @@ READ_COLUMNS: Final = {
 """The columns that histories read: each costs as much as a twentieth of its rows."""
 PROBABILITIES: Final = "probabilities"
 RECORD_HASH: Final = "record_hash"
+UNTIMED_TEXT: Final = encode_json(dict(UNTIMED))
 
 
 def parse_json(text: str | None) -> Any:
@@ -109,6 +112,16 @@ def build_case_frame(
         **read_values(columns["attributes"], ATTRIBUTE_PREFIX, attributes, parse_json),
     }
     return pl.DataFrame(values, schema=build_cases_schema(attributes))
+
+
+def build_named_places(rows: Iterable[Row[Any]], keys: KeysById) -> pl.DataFrame:
+    """Return what decisions say of the places of their cases, as a frame."""
+    columns = split_columns(cases, rows, keys)
+    values: dict[str, Sequence[Any]] = {
+        name: columns[name] for name in ("case_key", "site", "occurred_at", "received_at")
+    }
+    has_time = [attributes != UNTIMED_TEXT for attributes in columns["attributes"]]
+    return pl.DataFrame({**values, "has_time": has_time}, schema=NAMED_PLACE_SCHEMA)
 
 
 def build_prediction_frame(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
 from hashlib import sha256
-from itertools import chain, repeat
+from itertools import repeat
 from math import isfinite
 from operator import attrgetter, is_
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from sqlalchemy import Row, Table
 
 from rollout.core.calendar.instants import EPOCH, MICROSECOND
 from rollout.core.records.records import (
+    NAMED_BY_DECISION,
     Action,
     AnyRecord,
     Case,
@@ -75,7 +76,7 @@ class RecordSchema:
         columns: dict[str, ColumnValues] = dict(
             zip(self.fields, zip(*rows, strict=True), strict=True)
         )
-        for name, convert in chain(COMMON_CONVERTERS.items(), self.converters.items()):
+        for name, convert in {**COMMON_CONVERTERS, **self.converters}.items():
             columns[name] = convert(columns[name])
         return columns
 
@@ -185,6 +186,12 @@ def _check_revisions(values: ColumnValues) -> ColumnValues:
     for revision in (min(values), max(values)):
         if not 0 < revision < MAX_REVISION:
             raise ValueError(f"revision {revision} is invalid; the first is 1")
+    return values
+
+
+def _check_case_revisions(values: ColumnValues) -> ColumnValues:
+    """Return the revisions unchanged; those of cases that only a decision places are no others."""
+    _check_revisions([revision for revision in values if revision != NAMED_BY_DECISION] or [1])
     return values
 
 
@@ -300,6 +307,7 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
                 "media": _encode_json_column,
                 "window": _check_names,
                 "episode": _make_optional(_check_names),
+                "revision": _check_case_revisions,
             },
             content_columns=("site", "occurred_at", "episode", "attributes", "media"),
         ),

@@ -1,0 +1,82 @@
+"""Where decisions place their cases, for those that nobody has sent."""
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from rollout.core.records.records import NAMED_BY_DECISION, UNTIMED, AnyCase, Case
+from rollout.formats.records.parse import PlacedDecision
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.window_lookup import WindowLookup
+from rollout.store.database.session import Transaction
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.incoming_cases import IncomingCases, Place
+
+NO_PLACE: Final = (
+    "no case of this key is stored: send the case first, or name the decision's `site`"
+)
+
+
+class DecisionPlaces:
+    """The places that the decisions of a batch name; the first that names a case's place counts."""
+
+    def __init__(self, transaction: Transaction, state: RolloutState, at: datetime) -> None:
+        self._transaction, self._state, self._at = transaction, state, at
+
+    def list_placed(self, keys: Collection[str]) -> set[str]:
+        """Return the keys of stored cases, also those that only a decision places."""
+        case_ids = ExternalKeys(self._transaction, self._state.rollout).find_ids(keys)
+        return {*self.load(case_ids)}
+
+    def load(
+        self, case_ids: Mapping[str, int], sent_cases: Iterable[AnyCase] = ()
+    ) -> Mapping[str, Collection[Place]]:
+        """Return by key where cases that are stored or sent occurred.
+
+        Those that only a decision places are among them.
+        """
+        incoming_cases = IncomingCases(self._transaction, self._state.rollout)
+        stored = incoming_cases.load_places(case_ids.values())
+        places = {key: stored[case_id] for key, case_id in case_ids.items() if case_id in stored}
+        for case in sent_cases:
+            place = Place(case.revision, case.site, case.window)
+            places[case.key] = [*places.get(case.key, ()), place]
+        return places
+
+    def find_fault(self, placed: PlacedDecision) -> str:
+        """Return why a decision's place can't count, or ""."""
+        sites = self._state.policy.sites_by_id
+        if placed.site in sites:
+            return ""
+        return f"its site {placed.site} is none of the policy's: {', '.join(sites)}"
+
+    def list_cases(
+        self, decisions: Iterable[PlacedDecision], stored: Mapping[str, Collection[Place]]
+    ) -> list[Case]:
+        """Return the cases of decisions that are not stored, or at another place."""
+        built_cases = map(self._build_case, decisions)
+        return [case for case in built_cases if not self._is_stored(case, stored.get(case.key, ()))]
+
+    def _is_stored(self, case: Case, places: Collection[Place]) -> bool:
+        """Return whether a decision placed the case before, or each revision is at its place."""
+        if any(place.revision == NAMED_BY_DECISION for place in places):
+            return True
+        return bool(places) and all(
+            place.site == case.site and (bool(case.attributes) or place.window == case.window)
+            for place in places
+        )
+
+    def _build_case(self, placed: PlacedDecision) -> Case:
+        decision, occurred_at = placed.decision, placed.occurred_at
+        attributes = {} if occurred_at is not None else dict(UNTIMED)
+        if occurred_at is None:
+            occurred_at = min(decision.submitted_at or self._at, self._at)
+        window = WindowLookup(self._state.policy).find_window(placed.site, occurred_at, {})
+        return Case(
+            key=decision.key,
+            site=placed.site,
+            occurred_at=occurred_at,
+            window=window,
+            attributes=attributes,
+            revision=NAMED_BY_DECISION,
+        )

@@ -1,0 +1,173 @@
+"""Decisions whose case nobody sent, or sent to another place, count against the model there."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from rollout.core.policy.measures import AFTER_DECISION, CASELESS, NOT_PREDICTED
+from rollout.core.records.records import Case, Prediction
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.service import build_service
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import GATE, GUARD
+from rollout.services.records.decision_places import NO_PLACE
+from rollout.services.records.ingest import build_reader, ingest_items
+from rollout.services.support.clock import ManualClock
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.records.case_pages import CasePages
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.rejected_records import RejectedRecords
+from rollout.store.tables.tables import counted_units
+from tests.factories import HOUR, NOON
+
+pytestmark = pytest.mark.slow
+
+POLICY = """
+rollout: moles
+timezone: Europe/Berlin
+levers: [{id: alarm, labels: [ship, none]}]
+sites: [quay, hill]
+windows: [{id: day, hours: "00:00-18:00"}, {id: night, hours: "18:00-24:00"}]
+stages: [{id: supervised, blind: 50%}]
+evidence:
+  unit: case
+  grace: 2h
+  sources: {accounts: [{account: desk, reviewers: ["*"]}]}
+gates:
+  - to: supervised
+    minimum: {units: 100, days: 7}
+    approvals: [operator]
+    require: [{measure: agreement, at_least: 95%}]
+guards: [{measure: agreement, at_least: 90%, false_alarm_every: 100}]
+tick: 1h
+"""
+EPISODES = POLICY.replace("unit: case", "unit: episode\n  episode_span: 1h")
+MINUTE = timedelta(minutes=1)
+BOX, DESK = (
+    Caller(name, is_service_account=True, role_assignments=(AssignedRole(role),))
+    for name, role in (("box", "ingest"), ("desk", "ingest-decisions"))
+)
+
+
+class Mole:
+    """A service with a version in use at both sites by day, an hour before noon."""
+
+    def __init__(self, database, policy=POLICY):
+        self.database = database
+        apply_policy(database, policy, Actor("zoe"), NOON - 5 * HOUR, salt=bytes(32))
+        self.service = build_service(database, None, ManualClock(NOON - 5 * HOUR))
+        for site in ("quay", "hill"):
+            self.send_case(f"first-{site}", site, NOON - 4 * HOUR)
+            self.decide(f"first-{site}", NOON - 4 * HOUR + MINUTE)
+
+    def send_case(self, key, site, at, *, received=None, answer="ship"):
+        case = Case(key=key, site=site, occurred_at=at, window="day")
+        prediction = Prediction(key=key, version="v1", answers={"alarm": answer})
+        self._send(BOX, [case, prediction], received or at)
+
+    def decide(self, key, at, **place):
+        reader = build_reader(self.service, "moles", at)
+        body = {
+            "kind": "decision",
+            "key": key,
+            "reviewer": "ana",
+            "answers": {"alarm": "ship"},
+            "exposure": "blind",
+            **{name: str(value).replace(" ", "T") for name, value in place.items()},
+        }
+        (item,) = reader.read_body(json.dumps([body]).encode())
+        (receipt,) = self._send(DESK, [item], at, all_accepted=False)
+        return receipt
+
+    def _send(self, caller, items, at, *, all_accepted=True):
+        receipts = ingest_items(self.service, caller, "moles", items, at)
+        assert not all_accepted or all(r.status.value == "accepted" for r in receipts), receipts
+        return receipts
+
+    def count(self, track=GATE):
+        """Tick for half a day; return key, site, window and predicted of units since noon."""
+        for hours in (-1, 3, 9):
+            Ticker(self.database, "moles", "one").tick(NOON + timedelta(hours=hours))
+        assert EvidenceCheck(self.database, "moles").check_all().faults == []
+        query = select(counted_units.c.case_id).distinct().where(counted_units.c.track == track)
+        with self.database.begin_read() as transaction:
+            rollout = Rollouts(transaction).find("moles")
+            pages = CasePages(transaction, rollout)
+            case_ids = transaction.execute(query).scalars().all()
+            keys = ExternalKeys(transaction, rollout).find_keys(case_ids)
+            return sorted(
+                (keys[case_id], lever.site, lever.window, lever.predicted)
+                for case_id in case_ids
+                for lever in pages.list_counted(case_id)
+                if lever.track == track and not keys[case_id].startswith("first")
+            )
+
+
+@pytest.fixture
+def mole(database):
+    return Mole(database)
+
+
+def test_a_decision_without_a_case_names_its_site_or_is_rejected(mole):
+    receipt = mole.decide("a", NOON)
+    assert (receipt.status, receipt.reason) == ("rejected", NO_PLACE)
+    receipt = mole.decide("a", NOON, site="pier")
+    assert receipt.reason == "its site pier is none of the policy's: quay, hill"
+    with mole.database.begin_read() as transaction:
+        rejected = RejectedRecords(transaction, Rollouts(transaction).find("moles"))
+        assert rejected.count_by_reason()[("decision", NO_PLACE)] == 1
+    assert mole.decide("a", NOON, site="quay").status == "accepted"
+
+
+def test_a_decision_without_a_case_is_a_missing_unit_of_its_cell(mole):
+    mole.decide("a", NOON, site="quay")
+    mole.decide("b", NOON, site="hill", occurred_at=NOON - HOUR)
+    mole.decide("c", NOON + 7 * HOUR, site="quay")  # in a window where no version is in use
+    assert mole.count() == [("a", "quay", "day", CASELESS), ("b", "hill", "day", CASELESS)]
+
+
+def test_a_case_that_comes_in_time_counts_as_it_is(mole):
+    mole.decide("a", NOON, site="quay")
+    mole.send_case("a", "quay", NOON, received=NOON + HOUR)
+    assert mole.count() == [("a", "quay", "day", AFTER_DECISION)]
+
+
+def test_a_case_that_comes_too_late_is_not_counted_again(mole):
+    mole.decide("a", NOON, site="quay")
+    before = mole.count()
+    mole.send_case("a", "hill", NOON - HOUR, received=NOON + 9 * HOUR)
+    assert mole.count() == before == [("a", "quay", "day", CASELESS)]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    "place", [{"site": "hill"}, {"site": "quay", "occurred_at": NOON - 18 * HOUR}]
+)
+def test_a_case_sent_to_another_cell_is_missing_where_it_was_decided(mole, place, is_first):
+    cell = {"hill": ("hill", "day"), "quay": ("quay", "night")}[place["site"]]
+    if is_first:
+        mole.send_case("a", "quay", NOON - MINUTE)
+    mole.decide("a", NOON, **place)
+    if not is_first:
+        mole.send_case("a", "quay", NOON - MINUTE, received=NOON + MINUTE)
+    expected = [("a", *cell, CASELESS)]
+    assert mole.count() == expected
+    guard_units = [("a", "quay", "day", "ship" if is_first else NOT_PREDICTED)]
+    assert mole.count(GUARD) == guard_units
+
+
+def test_one_span_has_one_missing_unit(database):
+    mole = Mole(database, EPISODES)
+    for number in range(3):
+        mole.decide(f"a{number}", NOON + number * MINUTE, site="quay")
+    mole.send_case("b", "quay", NOON)
+    mole.decide("b", NOON + MINUTE)
+    assert [row[1:] for row in mole.count()] == [
+        ("quay", "day", CASELESS),
+        ("quay", "day", "ship"),
+    ]
