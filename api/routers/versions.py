@@ -37,7 +37,7 @@ SHARE: dict[str, Any] = {
     "low": 0.9633,
     "high": 0.9919,
     "effective": 426.0,
-    "method": "Clopper–Pearson, 95 %",
+    "method": "Clopper–Pearson, 95 % for these days",
 }
 KAPPA: dict[str, Any] = {
     "value": 0.9611,

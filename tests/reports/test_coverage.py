@@ -22,7 +22,9 @@ ASKED = {
     "Agresti–Min, by unit": (400, 0.945, 0.945),
     "Agresti–Caffo": (2000, 0.945, 0.95),
     "Agresti–Caffo, by day": (300, 0.945, 0.95),
+    "Agresti–Caffo, uneven days": (300, 0.95, 0.96),
     "Agresti–Caffo, few days": (200, 0.95, 0.97),
+    "Clopper–Pearson, of these days": (200, 0.95, 0.96),
     "adopted share": (1000, 0.95, 0.95),
     "at every look": (300, 0.95, 0.95),
 }

@@ -27,6 +27,7 @@ Coefficient = Callable[[Floats], Floats]
 POSTERIOR_DRAWS = 2000
 MAX_NUMBERS_IN_MEMORY = 2_000_000
 MIN_RARE_CASES = 10  # of all labels but the commonest; with fewer the intervals miss 95 %
+MIN_RARE_CASES_OF_AC1 = 20  # AC1 rises as a label gets rare, and then says little of it
 POSTERIOR_ENDS = (0.0175, 0.9825)  # the central 95 % covers .939 to .953, this .956 or more
 POSTERIOR = (
     "Dirichlet posterior, prior mass 2, 2,000 draws seeded by the counts, its central 96.5 %,"
@@ -89,15 +90,29 @@ def compute_kappa_and_ac1(
 ) -> tuple[AgreementCoefficient, AgreementCoefficient]:
     """Return kappa and AC1 with intervals from the same samples, in half the time.
 
-    Arguments as for `compute_kappa_with_interval`.
+    Arguments as for `compute_kappa_with_interval`. AC1 needs twice as many cases of the rarer
+    labels as kappa.
     """
     table = np.asarray(table, float)
+    kappa, ac1 = _compute_both(table, number)
+    effective = 1.0 if number is None else number.share or 1.0
+    if reason := find_rare_labels(table, effective, labels):
+        kappa = _refuse_rare_labels("kappa", reason, table)
+    if reason := find_rare_labels(table, effective, labels, MIN_RARE_CASES_OF_AC1):
+        ac1 = _refuse_rare_labels("AC1", reason, table)
+    return kappa, ac1
+
+
+def _refuse_rare_labels(name: str, reason: str, table: Floats) -> AgreementCoefficient:
+    return AgreementCoefficient(
+        None, None, None, int(table.sum()), f"too few for {name} ({reason})"
+    )
+
+
+def _compute_both(
+    table: Floats, number: EffectiveNumber | None
+) -> tuple[AgreementCoefficient, AgreementCoefficient]:
     effective = 1.0 if number is None else number.share
-    reason = find_rare_labels(table, effective or 1.0, labels)
-    if reason:
-        names = (f"too few for {name} ({reason})" for name in ("kappa", "AC1"))
-        kappa, ac1 = (AgreementCoefficient(None, None, None, int(table.sum()), n) for n in names)
-        return kappa, ac1
     if number is not None and effective is None:
         kappa, ac1 = (
             AgreementCoefficient(compute(table), None, None, int(table.sum()), number.refusal)
@@ -108,10 +123,16 @@ def compute_kappa_and_ac1(
     return kappa, ac1
 
 
-def find_rare_labels(table: Floats, effective: float = 1.0, labels: Sequence[str] = ()) -> str:
-    """Return which labels are too rare for kappa and AC1, or "".
+def find_rare_labels(
+    table: Floats,
+    effective: float = 1.0,
+    labels: Sequence[str] = (),
+    least: int = MIN_RARE_CASES,
+) -> str:
+    """Return which labels are too rare for kappa, or with another `least` for AC1; else "".
 
-    On either side all labels but the commonest together need ten cases, at what these are worth.
+    On either side all labels but the commonest together need `least` cases, at what these are
+    worth.
 
     >>> find_rare_labels(np.array([[290.0, 3], [2, 5]]), labels=("no bear", "bear"))
     '7 of label bear'
@@ -124,14 +145,14 @@ def find_rare_labels(table: Floats, effective: float = 1.0, labels: Sequence[str
         (table.sum(axis=axis) for axis in (1, 0)), key=lambda side: side.sum() - side.max()
     )
     rare = int(margin.sum() - margin.max())
-    if rare * effective >= MIN_RARE_CASES:
+    if rare * effective >= least:
         return ""
     commonest = int(margin.argmax())
     others = [name for index, name in enumerate(labels) if index != commonest]
     name = f"label {others[0]}" if len(others) == 1 else "all labels but the commonest"
     if len(labels) > 1 and len(others) > 1:
         name = f"all labels but {labels[commonest]}"
-    worth = f", worth {rare * effective:.1f} independent ones" if rare >= MIN_RARE_CASES else ""
+    worth = f", worth {rare * effective:.1f} independent ones" if rare >= least else ""
     return f"{rare} of {name}{worth}"
 
 

@@ -1,7 +1,10 @@
 """Figures with their intervals: shares at a fixed number of cases, weighted shares, changes.
 
-benchmarks/README.md says how often each interval covers. Where too few units leave the coverage
-open, there is no interval and the method says why. A figure without records is None, never 0.
+benchmarks/README.md says how often each interval covers. Shares and changes on the same cases are
+those of the days that they are from: where days differ by more than chance, the mean of other days
+lies outside more often. `differences` compares periods, with days as units. Where too few units
+leave the coverage open, there is no interval and the method says why. A figure without records is
+None, never 0.
 """
 
 from __future__ import annotations
@@ -31,14 +34,17 @@ Floats: TypeAlias = "NDArray[np.float64]"
 
 CONFIDENCE_LEVEL = 0.95
 
-EXACT_METHOD = "Clopper–Pearson, 95 %"
+EXACT_METHOD = "Clopper–Pearson, 95 % for these days"
 CLUSTERED_METHOD = (
-    "Clopper–Pearson, 95 %, at the effective number of cases (Korn–Graubard, by unit)"
+    "Clopper–Pearson, 95 % for these days, at the effective number of cases (Korn–Graubard, by"
+    " unit)"
 )
 ONE_SIDED_METHOD = "Clopper–Pearson, one-sided, 95 %"
 WEIGHTED_METHOD = "Hájek estimate, Clopper–Pearson at the effective number of cases (Korn–Graubard)"
-PAIRED_METHOD = "Agresti–Min, 95 %"
-PAIRED_CLUSTERED_METHOD = "Agresti–Min, 95 %, at the effective number of cases (by unit)"
+PAIRED_METHOD = "Agresti–Min, 95 % for these days"
+PAIRED_CLUSTERED_METHOD = (
+    "Agresti–Min, 95 % for these days, at the effective number of cases (by unit)"
+)
 NO_DATA = "no data"
 
 

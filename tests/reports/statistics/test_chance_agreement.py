@@ -73,7 +73,7 @@ def test_without_cases_or_with_one_label_nothing_is_corrected(table):
 
 def test_intervals_hold_the_value_and_stay_the_same():
     for table in tables(4, 8):
-        for found in compute_kappa_and_ac1(table):
+        for found in compute_kappa_and_ac1(2 * table):  # enough of the rarer labels
             assert found.low < found.value < found.high
         assert compute_kappa_with_interval(table) == compute_kappa_with_interval(table)
 
@@ -99,6 +99,18 @@ def test_labels_too_rare_have_neither_kappa_nor_ac1(table, labels, reason):
 def test_ten_cases_of_the_rarer_labels_are_enough():
     assert not find_rare_labels(np.array([[280.0, 5], [5, 5]]))
     assert compute_kappa_with_interval(np.array([[280.0, 5], [5, 5]])).low is not None
+
+
+def test_ac1_needs_twenty_cases_of_the_rarer_labels():
+    kappa, ac1 = compute_kappa_and_ac1(np.array([[280.0, 5], [5, 14]]), labels=("none", "bear"))
+    assert kappa.low is not None
+    assert (ac1.value, ac1.method) == (None, "too few for AC1 (19 of label bear)")
+    _, ac1 = compute_kappa_and_ac1(np.array([[280.0, 5], [5, 15]]))
+    assert ac1.low is not None
+    bursts = compute_kappa_and_ac1(np.array([[280.0, 5], [5, 15]]), EffectiveNumber(305, 200.0))
+    assert bursts[1].method.endswith(
+        "20 of all labels but the commonest, worth 13.1 independent ones)"
+    )
 
 
 def test_rare_labels_in_bursts_count_at_what_they_are_worth():

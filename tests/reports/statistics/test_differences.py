@@ -161,3 +161,12 @@ def test_few_conflicts_leave_the_adopted_share_open():
 def test_sides_of_fractional_cases_are_compared_too():
     found = compute_difference(ComparedSide(8.5, 10.0, 30), ComparedSide(7.5, 10.0, 10))
     assert found.low < 10 * 100 * (9.5 - 8.5) / 120 < found.high
+
+
+def test_a_few_large_days_have_less_freedom_than_their_number_says():
+    even, uneven = (
+        build_side_by_day([size * 0.5 for size in sizes], sizes).degrees_of_freedom
+        for sizes in ([100] * 8, [400, 340, 10, 10, 10, 10, 10, 10])
+    )
+    assert even == pytest.approx(7)
+    assert uneven == 1  # of two days
