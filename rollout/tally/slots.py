@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from rollout.core.calendar.instants import EPOCH
 
 FIRST_SLOT, LAST_SLOT = -(2**62), 2**62  # before and after all slots
-NEVER = 2**62
+NEVER = LAST_SLOT
 """Receipt of a prediction that nobody has sent, in microseconds."""
 
 

@@ -50,7 +50,6 @@ from rollout.core.scope.commands import (
 from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import (
     GrantExpired,
-    Narrowed,
     VersionFirstUsed,
     VersionRenamed,
     VersionRetired,
@@ -255,17 +254,7 @@ def _narrow_cell(command: NarrowCells, pending: PendingEvents, cell: Cell) -> No
         if state is not None:
             pending.void_proposal(state.proposal, f"{command.by.name} narrowed {cell}")
             if state.grants and _count_grants(pending, cell) > stage_level:
-                pending.emit(
-                    Narrowed(
-                        at=pending.at,
-                        by=command.by.name,
-                        cell=cell,
-                        version=version,
-                        from_stage=state.grants[-1].stage,
-                        to_stage=command.to,
-                        reason=command.reason,
-                    )
-                )
+                pending.narrow(command, cell, version, state.grants[-1].stage, command.to)
 
 
 @_apply_command.register

@@ -11,7 +11,6 @@ from rollout.core.scope.commands import (
     ProposeRenewal,
     ProposeTakeover,
 )
-from rollout.core.scope.events import Narrowed
 from rollout.core.scope.floor_steps import select_renewal_floor, select_takeover_floor
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposals import (
@@ -40,18 +39,7 @@ def begin_next_attempt(command: BeginNextAttempt, pending: PendingEvents) -> Non
         state = pending.scope.get_cell_state(cell, version)
         pending.void_proposal(state.proposal, f"{command.by.name} began the next attempt")
         stage = state.grants[-1].stage if state.grants else SHADOW
-        pending.emit(
-            Narrowed(
-                at=pending.at,
-                by=command.by.name,
-                cell=cell,
-                version=version,
-                from_stage=stage,
-                to_stage=stage,
-                restart=True,
-                reason=command.reason,
-            )
-        )
+        pending.narrow(command, cell, version, stage, stage, restart=True)
 
 
 def propose_takeover(command: ProposeTakeover, pending: PendingEvents) -> None:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
+from rollout.core.scope.commands import BeginNextAttempt, NarrowCells
 from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import Narrowed, ProposalVoided
 from rollout.core.scope.projection import apply_event
@@ -43,6 +44,30 @@ class PendingEvents:
                     at=self.at, by=ENGINE, proposal=proposal, reason=reason, incidents=incidents
                 )
             )
+
+    def narrow(
+        self,
+        command: NarrowCells | BeginNextAttempt,
+        cell: Cell,
+        version: str,
+        from_stage: str,
+        to_stage: str,
+        *,
+        restart: bool = False,
+    ) -> None:
+        """End the grants above a stage, as a user asks."""
+        self.emit(
+            Narrowed(
+                at=self.at,
+                by=command.by.name,
+                cell=cell,
+                version=version,
+                from_stage=from_stage,
+                to_stage=to_stage,
+                restart=restart,
+                reason=command.reason,
+            )
+        )
 
     @property
     def next_proposal_id(self) -> str:

@@ -117,10 +117,10 @@ def rank_losses(records: RecordFrames, policy: Policy) -> pl.DataFrame:
         for lever in policy.levers
     ]
     levers = pl.Enum([lever.id for lever in policy.levers])
-    return _sort_losses(
+    return sort_losses(
         pl.concat(parts),
         (pl.col("kind") == UNSURE, False),
-        (WEIGHT.fill_null(0.0), True),
+        (_round_noise(WEIGHT.fill_null(0.0)), True),
         (pl.col("version"), False),
         (pl.col("lever").cast(levers), False),
         (pl.col("kind").cast(pl.Enum(KINDS)), False),
@@ -179,7 +179,7 @@ def _compute_version_losses(
     classified = classify_cases(records, version, lever)
     losses, missing = classified.losses, classified.without_confidence
     counts = dict(losses.group_by("kind").len().iter_rows())
-    ordered = _sort_losses(losses)
+    ordered = sort_losses(losses)
     tops = [ordered.filter(pl.col("kind") == kind).head(MAX_LISTED) for kind in CONFIDENT_KINDS]
     return LossFigures(
         version=version,
@@ -193,17 +193,22 @@ def _compute_version_losses(
     )
 
 
-def _sort_losses(losses: pl.DataFrame, *keys: tuple[pl.Expr, bool]) -> pl.DataFrame:
+def sort_losses(losses: pl.DataFrame, *keys: tuple[pl.Expr, bool]) -> pl.DataFrame:
     """Return losses sorted by keys, each descending or not, then the largest cost times loss."""
     by, is_descending = zip(
         *keys,
-        (WEIGHT, True),
-        (pl.col("loss"), True),
+        (_round_noise(WEIGHT), True),
+        (_round_noise(pl.col("loss")), True),
         (pl.col("cost"), True),
         (pl.col("case_key"), False),
         strict=True,
     )
     return losses.sort(by, descending=is_descending, nulls_last=True)
+
+
+def _round_noise(value: pl.Expr) -> pl.Expr:
+    """Return values whose last digits don't order equal losses: their sums are in any order."""
+    return value.round_sig_figs(12)
 
 
 def _select_cases(frame: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:

@@ -20,7 +20,7 @@ from rollout.store.records.history import StoredHistory
 from rollout.store.records.site_signs import SiteSignStore
 from rollout.tally.case_placement import place_cases
 from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.slots import find_slot_before
+from rollout.tally.slots import LAST_SLOT, find_slot_before
 from rollout.tally.value_series import (
     NO_READING,
     UnfamiliarUnits,
@@ -83,7 +83,6 @@ def _find_cases(
 
 RECENT_DAYS: Final = 30
 """Days of the share of unfamiliar units, up to today."""
-_LAST_SLOT: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ def read_closed_values(series: ValueSeries, slot: int) -> dict[AttributeValue, V
     closed = series.read_at(slot)
     return {
         value: replace(closed.get(value, NO_READING), status=reading.status)
-        for value, reading in series.read_at(_LAST_SLOT).items()
+        for value, reading in series.read_at(LAST_SLOT).items()
     }
 
 

@@ -29,7 +29,7 @@ from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import ROWS_PER_READ, Ledger
 from rollout.store.ledger.policies import PolicyTexts
-from rollout.tally.slots import find_slot_before, to_instant
+from rollout.tally.slots import LAST_SLOT, find_slot_before, to_instant
 
 
 class EvidenceSeals:
@@ -130,7 +130,6 @@ def add_digest(event: LedgerEvent, cell_digests: CellDigests) -> LedgerEvent:
     return replace(event, records_digest=cell_digests.get_digest(event.cell, event.version))
 
 
-LAST_SLOT: Final = 2**62
 SPANS_PER_PART: Final = 200
 SPAN_KINDS: Final = (PolicyApplied.__name__, RecordsCounted.__name__, ProposalRaised.__name__)
 

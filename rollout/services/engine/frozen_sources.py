@@ -1,7 +1,6 @@
 """New proposals state from which sources their evidence came."""
 
 from dataclasses import replace
-from typing import Final
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.evidence_sources import FrozenOutcomeSource
@@ -12,9 +11,7 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.counted_decisions import load_outcome_source_counts, load_source_counts
 from rollout.store.counting.vouched_units import load_vouched_counts
 from rollout.store.database.session import Transaction
-from rollout.tally.slots import find_slot_after, find_slot_before
-
-LAST_SLOT: Final = 2**62
+from rollout.tally.slots import LAST_SLOT, find_slot_after, find_slot_before
 
 
 def freeze_sources(

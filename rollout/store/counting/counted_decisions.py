@@ -36,6 +36,25 @@ def is_counted_decision() -> ColumnElement[bool]:
     )
 
 
+def is_gate_unit(
+    rollout: Rollout, cell: Cell, version: str, first_slot: int, until: int
+) -> ColumnElement[bool]:
+    """Return the condition that a unit of a series is of a cell's gate track.
+
+    It occurred from a slot on, and counts in slots up to `until`.
+    """
+    return and_(
+        counted_units.c.rollout == rollout.number,
+        counted_units.c.version == version,
+        counted_units.c.track == GATE,
+        counted_units.c.exclusion_reason.is_(None),
+        count_series.c.site == cell.site,
+        count_series.c.window == cell.window,
+        counted_units.c.occurred >= first_slot,
+        counted_units.c.slot <= until,
+    )
+
+
 def load_source_counts(
     transaction: Transaction,
     rollout: Rollout,
@@ -63,16 +82,7 @@ def load_source_counts(
         )
         .join(count_series, count_series.c.id == counted_units.c.series_id)
         .join(decisions, is_counted_decision())
-        .where(
-            counted_units.c.rollout == rollout.number,
-            counted_units.c.version == version,
-            counted_units.c.track == GATE,
-            counted_units.c.exclusion_reason.is_(None),
-            count_series.c.site == cell.site,
-            count_series.c.window == cell.window,
-            counted_units.c.occurred >= first_slot,
-            counted_units.c.slot <= until,
-        )
+        .where(is_gate_unit(rollout, cell, version, first_slot, until))
         .order_by(counted_units.c.unit, decisions.c.revision)
     )
     rows: Any = transaction.execute(query)

@@ -9,9 +9,9 @@ from sqlalchemy import BigInteger, Select, and_, func, select, type_coerce, unio
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.evidence_sources import BEFORE_SOURCES, FrozenVouching
+from rollout.store.counting.counted_decisions import is_gate_unit
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
-from rollout.store.tables.counting_tables import GATE
 from rollout.store.tables.tables import (
     cases,
     count_series,
@@ -39,17 +39,8 @@ def load_vouched_counts(
     `until`. A unit whose case and prediction are late and of two accounts counts with both. ()
     where no late record is of a vouched account.
     """
-    is_counted = and_(
-        counted_units.c.rollout == rollout.number,
-        counted_units.c.version == version,
-        counted_units.c.track == GATE,
-        counted_units.c.exclusion_reason.is_(None),
-        count_series.c.site == cell.site,
-        count_series.c.window == cell.window,
-        counted_units.c.occurred >= first_slot,
-        counted_units.c.slot <= until,
-    )
     of_series = count_series.c.id == counted_units.c.series_id
+    is_counted = is_gate_unit(rollout, cell, version, first_slot, until)
     units = select(counted_units.c.case_id).join(count_series, of_series).where(is_counted)
     records = _load_vouched_records(transaction, rollout, names, units)
     if not records:

@@ -20,6 +20,7 @@ from rollout.reports.inputs.losses import (
     build_losses,
     compute_losses,
     rank_losses,
+    sort_losses,
 )
 from rollout.tally.frames import (
     PROBABILITY_SCHEMA,
@@ -350,6 +351,15 @@ def note_calls(monkeypatch, owner, name, note):
         return called(*args, **options)
 
     monkeypatch.setattr(owner, name, noting)
+
+
+@pytest.mark.parametrize("keys", ["abc", "cab", "bca"])
+def test_equal_losses_whose_last_digits_differ_are_in_the_order_of_their_keys(keys):
+    noise = dict(zip("abc", (0.3, 0.1 + 0.2, 0.3 - 1e-16), strict=True))
+    rows = pl.DataFrame(
+        {"case_key": list(keys), "loss": [noise[key] for key in keys], "cost": [7.0] * 3}
+    )
+    assert "".join(sort_losses(rows)["case_key"]) == "abc"
 
 
 def test_no_frame_with_a_row_for_each_label_is_joined(monkeypatch):

@@ -112,7 +112,7 @@ def test_losses_are_those_of_the_referee(form, data, seed):
         )  # fmt: skip
         assert (row["loss"] is None) == (loss.loss is None)
         assert (row["loss"] or 0.0) == pytest.approx(loss.loss or 0.0, rel=1e-12, abs=1e-12)
-    # digits beyond the 12th may order two cases of equal loss
+    # cases whose losses differ beyond the 12th digit are equal, and in the order of their keys
     ranks = [(round_rank(by_key[key].rank), key) for key in rows["case_key"]]
     assert ranks == sorted(ranks)
     assert len(ranks) == len(expected)
