@@ -6,7 +6,18 @@ A few seeds of benchmarks/senders.py.
 import numpy as np
 import pytest
 
-from benchmarks.senders import ADVERSE, NORMAL, find_first_days
+from benchmarks.senders import (
+    ADVERSE,
+    NORMAL,
+    Sending,
+    SentCases,
+    build_history,
+    find_first_days,
+    write_policy,
+)
+from rollout.formats.policy.reader import parse_policy
+from rollout.replay.options import ReplayOptions
+from tests.replay.stories import prepared
 
 SEEDS = range(2)
 GOALS = {  # by name the median day of `evidence-rules.md`
@@ -39,3 +50,22 @@ def test_no_sender_opens_gate_more_often_than_its_risk(sending):
     # of 80 cells; at a risk of 1.9 % more than 5 are seen once in 4,000 runs
     most = 12 if sending.name == "offline for a week, 50 hours" else 5  # a good model, .05
     assert np.isfinite(days).sum() <= most
+
+
+def fall_silent_in_part(cases):
+    """Leave 15 % of the last 20 days unpredicted."""
+    is_silent = (cases.occurred > 40) & (cases.rng.random(len(cases.cell)) < 0.15)
+    cases.predicted = np.where(is_silent, np.inf, cases.predicted)
+
+
+@pytest.mark.simulation
+def test_version_silent_in_part_of_its_last_week_has_few_missing_in_all_and_many_now():
+    sending = Sending("falls silent in part", 1.0, fall_silent_in_part)
+    cases = SentCases.draw(1, sending.truth, cells=4)
+    sending.change(cases)
+    ready = prepared(build_history(cases), parse_policy(write_policy(sending, cells=4, tick="4h")))
+    view = next(iter(ready.run(ReplayOptions(approval_delay=None)).views.values()))
+    counts = view.attempt_window.count_at(ready.units.last_slot)
+    assert counts.missing < 0.06 * counts.closed < counts.closed
+    assert counts.recent_missing > 0.05 * counts.recent_closed
+    assert counts.losses == {"not predicted": counts.missing}

@@ -6,13 +6,11 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from rollout.core.scope.events import Widened
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
 from tests.chance import list_unsealed_events
-from tests.replay.silent_senders import build_history, build_policy, predict_agreeing_only
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import (
     BY_CASE,
@@ -63,12 +61,3 @@ def test_silent_cases_that_come_as_they_are_made_are_counted_when_due(database):
     events = live(database, BY_CASE, slots, AFTER, before_slot=before_slot)
     assert list_unsealed_events(events) == list_unsealed_events(expected)
     assert find_evidence_faults(database) == []
-
-
-@on_sqlite
-def test_version_that_predicts_only_where_people_agree_opens_no_cell_live(database):
-    text = build_policy(8)
-    history = build_history(parse_policy(text), 12, predict_agreeing_only, per_day=30)
-    events, expected = decide_live_and_replayed(database, text, history, AFTER)
-    assert not any(isinstance(event, Widened) for event in events)
-    assert list_unsealed_events(events) == list_unsealed_events(expected)
