@@ -79,27 +79,23 @@ def compute_days_with_losses(
     A missing unit whose decision is known counts against the model in every measure.
     """
     cell_traffic = traffic.get_cell_traffic(gate_plan.busiest_cell)
-    worse = replace(cell_traffic, rates=_lose_units(cell_traffic, policy, share))
-    level = policy.stage_ids.index(gate_plan.gate.to)
+    worse = replace(cell_traffic, rates=_lose_units(cell_traffic, share, policy.largest_cost))
     lossy = replace(traffic, cells={gate_plan.busiest_cell: worse})
+    level = policy.stage_ids.index(gate_plan.gate.to)
     days = plan_gate(policy, lossy, gate_plan.busiest_cell, level, gate_plan.cells).days
     return inf if days is None else days
 
 
 def _lose_units(
-    cell_traffic: CellTraffic, policy: Policy, share: float
+    cell_traffic: CellTraffic, share: float, largest: float
 ) -> Mapping[MeasureKey, MeasureRate]:
+    """Return the rates if a share of units is a failure besides, at the `largest` cost."""
     return {
         key: rate
         if rate.value is None
-        else replace(rate, value=rate.value * (1 - share) + _get_loss(key, policy) * share)
+        else replace(rate, value=rate.value * (1 - share) + (key[0] == "cost") * share * largest)
         for key, rate in cell_traffic.rates.items()
     }
-
-
-def _get_loss(key: MeasureKey, policy: Policy) -> float:
-    """Return how a missing unit counts: at the largest cost, or as no success."""
-    return policy.largest_cost if key[0] == "cost" else 0.0
 
 
 def list_loss_warnings(
