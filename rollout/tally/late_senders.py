@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
+from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.late_modules import LateModule
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
 
     from rollout.tally.frames import RecordFrames
@@ -21,10 +24,11 @@ MIN_LATE: Final = 0.01  # share of decided predictions below which nothing is pr
 LAST_DELAY: Final = 0.999
 RACE, FAILED_NIGHT = timedelta(minutes=5), timedelta(hours=24)
 NIGHT_DELAY: Final = timedelta(hours=30)  # a night's round, with hours to spare
-RACES = "services that race each other by seconds"
+LONGEST_OFFLINE: Final = timedelta(days=30)  # most cases later than this were predicted afterwards
+RACES = "services that race each other by seconds, or desks whose clocks differ"
 NIGHTS = "a device or a batch that sends once a day"
 OFFLINE = "devices that were offline for days"
-BACKTEST = "a backtest: all cases were predicted after the last decision"
+BACKTEST = "a backtest: cases predicted long after they were decided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +40,14 @@ class LateSenders:
         set_up: what the delays look like.
         within_seconds: the time after a case that would have covered them, with room for a failed
             night; None for a backtest, which no time covers.
+        account: who sent them; "" where files don't say.
     """
 
     late: int
     decided: int
     set_up: str
     within_seconds: int | None
+    account: str = ""
 
     @property
     def policy_lines(self) -> tuple[str, ...]:
@@ -49,7 +55,8 @@ class LateSenders:
         if self.within_seconds is None:
             return ()
         within = format_duration(timedelta(seconds=self.within_seconds))
-        return (f"grace: {within}", f"sources: {{vouched: [{{account: NAME, within: {within}}}]}}")
+        sender = f"account: {self.account or 'NAME'}"
+        return (f"grace: {within}", f"sources: {{vouched: [{{{sender}, within: {within}}}]}}")
 
 
 def find_late_senders(records: RecordFrames) -> LateSenders | None:
@@ -68,23 +75,57 @@ def find_late_senders(records: RecordFrames) -> LateSenders | None:
     late = sent.filter(pl.col("sent") > pl.col("decided"))
     if late.height <= MIN_LATE * sent.height:
         return None
-    delays = late.select(
-        after_case=(pl.col("sent") - pl.col("occurred_at")).dt.total_seconds(),
-        after_decision=(pl.col("sent") - pl.col("decided")).dt.total_seconds(),
-    )
     after_case, after_decision = (
-        timedelta(seconds=delays[name].quantile(LAST_DELAY, interpolation="higher") or 0)
-        for name in delays.columns
+        (late["sent"] - late[name]).dt.total_microseconds() for name in ("occurred_at", "decided")
     )
-    last_decided, first_sent = sent["decided"].max(), sent["sent"].min()
-    if first_sent is not None and first_sent > last_decided:  # type: ignore[operator]
-        return LateSenders(late.height, sent.height, BACKTEST, None)
+    summary = [
+        after_case.quantile(LAST_DELAY, interpolation="higher"),
+        after_decision.quantile(LAST_DELAY, interpolation="higher"),
+        after_case.cast(pl.Float64).quantile(0.5),
+    ]
+    last, last_after_decision, middle = (timedelta(microseconds=n or 0) for n in summary)
+    is_afterwards = bool(sent.select(pl.col("sent").min() > pl.col("decided").max()).item())
+    return _recognise(
+        *(late.height, sent.height),
+        *(last, last_after_decision, middle),
+        is_afterwards=is_afterwards,
+    )
+
+
+def recognise_senders(
+    delays: Sequence[tuple[int, int]], decided: int, account: str = ""
+) -> LateSenders:
+    """Return what one account's late records look like.
+
+    `delays` are those of records that came after the first decision on their case: how long after
+    the case and after the decision, in microseconds. `decided` is how many cases were decided.
+    """
+    times = [delay for delay, _ in delays]
+    after_decisions = [delay for _, delay in delays]
+    summary = (max(times), max(after_decisions), median(times))
+    after_case, after_decision, middle = (timedelta(microseconds=delay) for delay in summary)
+    return _recognise(len(delays), decided, after_case, after_decision, middle, account)
+
+
+def _recognise(
+    late: int,
+    decided: int,
+    after_case: timedelta,
+    after_decision: timedelta,
+    middle: timedelta,
+    account: str = "",
+    *,
+    is_afterwards: bool = False,
+) -> LateSenders:
+    """Return the set-up of delays: the last after case and decision, and the median after cases."""
+    if is_afterwards or middle > LONGEST_OFFLINE:
+        return LateSenders(late, decided, BACKTEST, None, account)
     if after_decision <= RACE:
         set_up, within = RACES, max(RACE, _round_up(after_case))
     else:
         set_up = NIGHTS if after_case <= NIGHT_DELAY else OFFLINE
         within = _round_up(after_case) + FAILED_NIGHT
-    return LateSenders(late.height, sent.height, set_up, int(within.total_seconds()))
+    return LateSenders(late, decided, set_up, int(within.total_seconds()), account)
 
 
 def _round_up(delay: timedelta) -> timedelta:

@@ -46,8 +46,8 @@ def decision(key="c1", reviewer="ana", label="sound", **more):
     return said | {"exposure": "blind"} | more
 
 
-def sent(client, *items, by="ingest"):
-    answer = client.by(by).post(WHERE, json={"items": items})
+def sent(client, *items, by="ingest", where=WHERE):
+    answer = client.by(by).post(where, json={"items": items})
     assert answer.status_code == 200, answer.text
     return [(one["status"], one["reason"]) for one in answer.json()["items"]]
 
@@ -92,6 +92,35 @@ def test_other_content_under_a_known_key_is_a_conflict_and_set_aside(client, dat
     assert sent(client, case(site="ramp-b"))[0][0] == "conflict"
     assert [(one.kind, one.key) for one in kept_aside(database)] == [("case", "c1")]
     assert verdicts(client, case(site="ramp-b", revision=2)) == ["accepted"]
+
+
+def test_first_prediction_after_a_decision_names_the_set_up_and_the_policy_that_fits(client):
+    keys = ("c1", "c2", "c3")
+    sent(client, *(case(key) for key in keys))
+    decided = [decision(key, submitted_at="2027-06-01T11:30:00Z") for key in keys]
+    sent(client, *decided, by="ingest-decisions")
+    rows = sent(client, case("new"), *(prediction(key) for key in ("new", *keys)))
+    assert [reason for _, reason in rows[:2]] == ["", ""]
+    assert "Of 3 decided cases 3 came after the first decision and are no evidence" in rows[2][1]
+    assert "a device or a batch that sends once a day" in rows[2][1]
+    assert "`grace: 25h`" in rows[2][1]
+    assert "`sources: {vouched: [{account: ingest, within: 25h}]}`" in rows[2][1]
+    assert [reason for _, reason in rows[3:]] == ["", ""]
+    assert sent(client, prediction(revision=2))[0][1] == ""
+
+
+def test_predictions_of_a_vouched_sender_have_no_note(client, database):
+    vouched = "vouched: [{account: ingest, within: 2h}], accounts: [{account: ingest-decisions"
+    policy = POLICY.replace("accounts: [{account: ingest-decisions", vouched)
+    assert policy != POLICY
+    apply_policy(database, policy.replace("ramps", "nights"), Actor("zoe"), NOON)
+    where = WHERE.replace("ramps", "nights")
+    sent(client, case(), case("old", at="2027-06-01T09:00:00Z"), where=where)
+    decided = [decision(k, submitted_at="2027-06-01T11:30:00Z") for k in ("c1", "old")]
+    sent(client, *decided, by="ingest-decisions", where=where)
+    (_, first), (_, second) = sent(client, prediction(), prediction("old"), where=where)
+    assert first == ""
+    assert "Of 2 decided cases 1 came after the first decision and is no evidence" in second
 
 
 BAD = {

@@ -54,6 +54,7 @@ from rollout.core.calendar.instants import EPOCH
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.reports.text.formatting import capitalize_first
+from rollout.reports.text.source_text import describe_late_cases
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
 from rollout.services.cells.cell_values import load_cell_values, load_number_agreements
 from rollout.services.cells.cells import load_cell
@@ -156,6 +157,9 @@ def show_cell(
             cell_page, cell_page.rows[0], schedules, _get_time_formatter(visitor, timezone)
         ),
         detail=detail,
+        late_senders={
+            version: describe_late_cases(late) for version, late in detail.late_senders.items()
+        },
         timeline=load_timeline_view(
             visitor, rollout, selected_cell, TIMELINE_STARTS[span](visitor.at)
         ),

@@ -224,7 +224,8 @@ class SourcesShape(PolicySection):
     vouched: list[VouchedSenderShape] = key(
         default_factory=list,
         description="Service accounts that may send cases and predictions after humans decided:"
-        " devices that send at night, batches, services that race each other.",
+        " devices that send at night, batches, services that race each other, desks whose clocks"
+        " differ.",
     )
     outcomes: list[kinds.NonEmptyText] | None = key(
         None,

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.evidence_sources import BEFORE_SOURCES, IMPORTS, REVIEWS
-from rollout.reports.text.formatting import join_words
+from rollout.reports.text.formatting import format_count, format_quantity, join_words
 from rollout.tally.late_senders import LateSenders
 
 KINDS = {
@@ -67,6 +67,17 @@ the policy `grace: 5m` (or longer) and `sources: {vouched: [{account: NAME, with
         f"{text} If the sender does not see what humans decide, write under `evidence:` in the"
         f" policy `{grace}` (or longer) and `{sources}`."
     )
+
+
+def describe_late_cases(late: LateSenders) -> str:
+    """Return how many cases came too late to be evidence, and what their sender looks like.
+
+    >>> describe_late_cases(LateSenders(3, 4, "services that race", 300, "box-7"))[:71]
+    'Of 4 decided cases 3 came after the first decision and are no evidence.'
+    """
+    cases, verb = format_quantity(late.decided, "decided case"), "is" if late.late == 1 else "are"
+    lateness = f"{format_count(late.late)} came after the first decision and {verb} no evidence"
+    return f"Of {cases} {lateness}. {describe_late_senders(late)}"
 
 
 def describe_vouched_units(vouched: VouchedUnits) -> str:

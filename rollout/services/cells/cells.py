@@ -1,7 +1,7 @@
 """The state of each cell: permissions now, evidence, and next step."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,6 +23,9 @@ from rollout.core.scope.scope import CellState, compute_held_level, find_acting_
 from rollout.services.engine.cell_gains import Gain, load_cell_gains
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
+from rollout.store.counting.vouched_units import load_late_delays
+from rollout.store.database.session import Database
+from rollout.store.ledger.accounts import Accounts
 
 if TYPE_CHECKING:
     from rollout.reports.figures.evidence_facts import EvidenceFacts
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from rollout.reports.inputs.gate_progress import StatePeriod
     from rollout.reports.text.event_text import EventDescription
     from rollout.tally.evidence_view import EvidenceView
+    from rollout.tally.late_senders import LateSenders
 
 
 def batch_evidence(
@@ -95,13 +99,18 @@ class GuardStatus:
 
 @dataclass(frozen=True, slots=True)
 class CellDetail:
-    """A cell with its evidence, guards, history (oldest first), and what versions brought."""
+    """A cell with its evidence, guards, history (oldest first), and what versions brought.
+
+    Attributes:
+        late_senders: by version what its records look like if most come after the decision.
+    """
 
     status: CellStatus
     evidence: "tuple[EvidenceFacts, ...]"
     guards: tuple[GuardStatus, ...]
     history: "tuple[EventDescription, ...]"
     gains: tuple[Gain, ...] = ()
+    late_senders: "Mapping[str, LateSenders]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +220,28 @@ def load_cell(
             or event in stop_events
         ),
         gains=load_cell_gains(service.database, state, cell),
+        late_senders=_load_late_senders(service.database, state, cell, evidence),
     )
+
+
+def _load_late_senders(
+    database: Database, state: RolloutState, cell: Cell, evidence: "Sequence[EvidenceFacts]"
+) -> "dict[str, LateSenders]":
+    """Return what late records look like, by version of which hardly a unit counts."""
+    from rollout.tally.late_senders import recognise_senders
+
+    versions = [row.version for row in evidence if 2 * row.decided_units <= row.closed_units]
+    late_senders = {}
+    with database.begin_read() as transaction:
+        for version in versions:
+            names = [later for later, first in state.first_names.items() if first == version]
+            delays, decided, account = load_late_delays(
+                transaction, state.rollout, cell, version, [version, *names]
+            )
+            if 2 * len(delays) > decided:
+                name = Accounts(transaction).find_names([account]).names.get(account, "")
+                late_senders[version] = recognise_senders(delays, decided, name)
+    return late_senders
 
 
 def _find_stop_events(events: Sequence[LedgerEvent], cell: Cell) -> list[LedgerEvent]:

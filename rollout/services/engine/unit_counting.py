@@ -41,11 +41,14 @@ QueueEntry = tuple[int, int, str]
 
 def queue_new_cases(
     transaction: Transaction, state: RolloutState, stored_batch: StoredBatch, at: datetime
-) -> None:
-    """Queue a stored batch's cases, in the transaction that stored it."""
+) -> Mapping[int, IncomingCase]:
+    """Queue a stored batch's cases, in the transaction that stored it; return their facts.
+
+    Units that are episodes are resolved by the next tick: of them no facts are read.
+    """
     case_ids = stored_batch.changed_cases
     if not case_ids:
-        return
+        return {}
     if has_extra_inputs(state.policy):
         # a gold case's answer is no record, but arrives like one
         arrivals = stored_batch.list_arrivals() or {(at, case_id) for case_id in case_ids}
@@ -56,15 +59,25 @@ def queue_new_cases(
             DueCase(at, case_id, CASE_RECEIVED) for case_id in case_ids
         )
         faults.reach_point("ingest.due")
-        return
+        return {}
     incoming_cases = IncomingCases(transaction, state.rollout)
-    case_facts = build_incoming_cases(stored_batch.columns)
-    if case_ids - stored_batch.new_cases:  # older cases also have stored facts
-        case_facts |= incoming_cases.load_cases(case_ids - stored_batch.new_cases)
+    case_facts = load_case_facts(incoming_cases, stored_batch)
     outcome_entries = _build_outcome_entries(case_facts, state.policy)
     entries = [*_build_entries(case_facts, state.policy), *sorted(outcome_entries)]
     incoming_cases.queue_entries(entries, stored_batch.new_cases)
     faults.reach_point("ingest.due")
+    return case_facts
+
+
+def load_case_facts(
+    incoming_cases: IncomingCases, stored_batch: StoredBatch
+) -> Mapping[int, IncomingCase]:
+    """Return the facts of a stored batch's cases, by number."""
+    case_facts = build_incoming_cases(stored_batch.columns)
+    old_cases = stored_batch.changed_cases - stored_batch.new_cases
+    if old_cases:  # they also have stored facts
+        case_facts |= incoming_cases.load_cases(old_cases)
+    return case_facts
 
 
 def _build_entries(case_facts: Mapping[int, IncomingCase], policy: Policy) -> list[QueueEntry]:

@@ -41,11 +41,12 @@ from rollout.formats.records.parse import (
     RejectedItem,
     SentItem,
 )
+from rollout.reports.text.source_text import describe_late_cases
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.engine.unit_counting import queue_new_cases
+from rollout.services.engine.unit_counting import load_case_facts, queue_new_cases
 from rollout.services.engine.versions import record_contents, record_new_versions
 from rollout.services.engine.window_lookup import WindowLookup
 from rollout.services.records.action_authorization import (
@@ -55,7 +56,7 @@ from rollout.services.records.action_authorization import (
 )
 from rollout.services.records.assignment_claims import ClaimBatch
 from rollout.services.records.decision_places import NO_PLACE, DecisionPlaces
-from rollout.services.records.record_notes import RecordNotes
+from rollout.services.records.record_notes import RecordNotes, add_note, find_late_arrivals
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
 from rollout.services.records.reviewer_check import ReviewerCheck
 from rollout.services.records.unauthorized_actions import report_unauthorized_actions
@@ -64,8 +65,9 @@ from rollout.store.ledger.accounts import Accounts
 from rollout.store.records.batch_facts import load_batch_facts
 from rollout.store.records.erased_keys import hold_off_erasures
 from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.incoming_cases import IncomingCases
+from rollout.store.records.incoming_cases import IncomingCase, IncomingCases
 from rollout.store.records.planted_cases import PlantedCases
+from rollout.store.records.record_rows import RECORD_SCHEMAS
 from rollout.store.records.records import (
     RecordReceipt,
     RecordStatus,
@@ -76,6 +78,7 @@ from rollout.store.records.records import (
 from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
 
 ITEMS_PER_TRANSACTION = 3_000  # which may delay a stop
+SILENT_SCHEMAS = frozenset({RECORD_SCHEMAS[Case], RECORD_SCHEMAS[Prediction]})
 UNSOURCED_TYPES = frozenset({SentCase, SentPrediction})
 """The most frequent types of records whose source has no kind."""
 RECORD_TYPES = (*SENT_TYPES, Case, Prediction, Decision, Outcome)  # the most frequent first
@@ -200,6 +203,7 @@ class _Batch:
         self._placed: dict[str, PlacedDecision] = {}
         self._placed_cases: Sequence[Case] = ()
         self._claims = ClaimBatch()
+        self._sender_name = ""
         self._vouched: timedelta | None = None
         self._authorizations: list[tuple[int, AuthorizationResult]] = []
         if len(self._records) < len(items):
@@ -411,6 +415,7 @@ class _Batch:
         as sent before the decision.
         """
         evidence = self._state.policy.evidence
+        self._sender_name = sender_name
         self._vouched = evidence.sources.vouched.get(sender_name)
         find_kind = cache(partial(evidence.find_account_kind, sender_name))
         outcome_kind = evidence.sources.find_outcome_kind(sender_name)
@@ -460,12 +465,33 @@ class _Batch:
         receipts = RecordNotes(state.policy).add_notes(records, stored_batch)
         self._receipts.update(zip(positions, receipts, strict=True))
         self._rejected += self._claims.note_faults(self._records, self._receipts)
-        queue_new_cases(transaction, state, stored_batch, at)
+        case_facts = queue_new_cases(transaction, state, stored_batch, at)
+        self._note_late_arrivals(records, stored_batch, case_facts)
         open_reviews_of_batch(transaction, state, records, stored_batch, at)
         for position, heartbeat in self._heartbeats:
             self._receipts[position] = record_store.store_heartbeat(heartbeat, received_at=at)
         RejectedRecords(transaction, state.rollout).add(self._rejected, received_at=at)
         self._report_unauthorized(stored_batch)
+
+    def _note_late_arrivals(
+        self,
+        records: Sequence[AnyRecord],
+        stored_batch: StoredBatch,
+        case_facts: Mapping[int, IncomingCase],
+    ) -> None:
+        """Say on the first record that came after a decision what its sender looks like."""
+        if stored_batch.columns.keys().isdisjoint(SILENT_SCHEMAS):
+            return
+        if not case_facts:  # units that are episodes
+            incoming_cases = IncomingCases(self._transaction, self._state.rollout)
+            case_facts = load_case_facts(incoming_cases, stored_batch)
+        late = find_late_arrivals(
+            records, stored_batch, case_facts, (self._sender_name, self._vouched), self._at
+        )
+        if late is not None:
+            position = self._records[late[0]][0]
+            note = describe_late_cases(late[1])
+            self._receipts[position] = add_note(self._receipts[position], note)
 
     def _authorize_actions(self, permit_signer: PermitSigner, stored_batch: StoredBatch) -> None:
         positions, items = zip(*self._actions, strict=True)

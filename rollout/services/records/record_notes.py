@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
+from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.evidence_sources import NOT_NAMED, UNNAMED
 from rollout.core.policy.label_sets import is_label_set
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import (
     CASE_TYPES,
     DECISION_TYPES,
+    PREDICTION_TYPES,
     Action,
     AnyRecord,
     Case,
@@ -16,7 +19,55 @@ from rollout.core.records.records import (
     Outcome,
     Prediction,
 )
+from rollout.store.records.incoming_cases import IncomingCase
 from rollout.store.records.records import RecordReceipt, RecordStatus, StoredBatch
+from rollout.store.tables.columns import encode_instant
+from rollout.tally.late_senders import LateSenders, recognise_senders
+
+SILENT_TYPES = (*CASE_TYPES, *PREDICTION_TYPES)
+"""Records that are no evidence if they come after the first decision on their case."""
+
+
+def find_late_arrivals(
+    records: Sequence[AnyRecord],
+    stored_batch: StoredBatch,
+    case_facts: Mapping[int, IncomingCase],
+    sender: tuple[str, timedelta | None],
+    at: datetime,
+) -> tuple[int, LateSenders] | None:
+    """Return which record of a batch came first after its case was decided, and what that is like.
+
+    Corrections are left out: the first revision counts. None where none came late.
+
+    Args:
+        case_facts: of the batch's cases.
+        sender: the account, and how long after a case it is vouched for.
+        at: when the batch was received.
+    """
+    account, vouched = sender
+    received, within = encode_instant(at), count_micros(vouched or timedelta())
+    decided_cases = {n: case for n, case in case_facts.items() if case.first_decided is not None}
+    judged: set[int] = set()
+    delays: dict[int, tuple[int, int]] = {}
+    first: int | None = None
+    for position, record in enumerate(records) if decided_cases else ():
+        if not isinstance(record, SILENT_TYPES) or record.revision > 1:
+            continue
+        if stored_batch.results[position].status is not RecordStatus.ACCEPTED:
+            continue
+        case_id = stored_batch.case_ids[record.key]
+        case = decided_cases.get(case_id)
+        if case is None or case.first_decided is None or not case.places:
+            continue
+        judged.add(case_id)
+        after_case = received - min(occurred for _, occurred, _ in case.places)
+        after_decision = received - case.first_decided
+        if after_decision > 0 and after_case > within:
+            first = position if first is None else first
+            delays[case_id] = after_case, after_decision
+    if first is None:
+        return None
+    return first, recognise_senders(list(delays.values()), len(judged), account)
 
 
 def add_note(record_result: RecordReceipt, note: str) -> RecordReceipt:

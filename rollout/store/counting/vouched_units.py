@@ -1,9 +1,9 @@
-"""Counted units that are evidence only because somebody vouches for their sender."""
+"""Counted units whose case or prediction came after their first decision, and whose senders."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Select, and_, func, select, type_coerce, union_all
 
@@ -12,6 +12,7 @@ from rollout.core.policy.evidence_sources import BEFORE_SOURCES, FrozenVouching
 from rollout.store.counting.counted_decisions import is_gate_unit
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
+from rollout.store.tables.counting_tables import GATE
 from rollout.store.tables.tables import (
     cases,
     count_series,
@@ -21,6 +22,23 @@ from rollout.store.tables.tables import (
     predictions,
 )
 from rollout.tally.picks import find_first_decisions
+
+NEWEST_CASES = 1_000
+
+
+class LateDelays(NamedTuple):
+    """How late the cases of a version in a cell were sent.
+
+    Attributes:
+        delays: of each case that came after its first decision, or whose prediction did: how long
+            after the case and after the decision, in microseconds.
+        decided: cases with a decision.
+        account: the id of who sent most of these records; "" if unknown.
+    """
+
+    delays: tuple[tuple[int, int], ...]
+    decided: int
+    account: str
 
 
 def load_vouched_counts(
@@ -42,7 +60,7 @@ def load_vouched_counts(
     of_series = count_series.c.id == counted_units.c.series_id
     is_counted = is_gate_unit(rollout, cell, version, first_slot, until)
     units = select(counted_units.c.case_id).join(count_series, of_series).where(is_counted)
-    records = _load_vouched_records(transaction, rollout, names, units)
+    records = _load_first_records(transaction, rollout, names, units, is_vouched=True)
     if not records:
         return ()
     case_ids = {record.case_id for record in records}
@@ -66,10 +84,47 @@ def load_vouched_counts(
     return tuple(sorted(counts, key=lambda count: (-count.units, count.account)))
 
 
-def _load_vouched_records(
-    transaction: Transaction, rollout: Rollout, names: Collection[str], units: Select[tuple[int]]
+def load_late_delays(
+    transaction: Transaction, rollout: Rollout, cell: Cell, version: str, names: Collection[str]
+) -> LateDelays:
+    """Return how late a version's newest cases in a cell were sent.
+
+    Units of any fate are looked at, counted or not. `names` are all those of the version.
+    """
+    is_of_cell = and_(
+        counted_units.c.rollout == rollout.number,
+        counted_units.c.version == version,
+        counted_units.c.track == GATE,
+        count_series.c.site == cell.site,
+        count_series.c.window == cell.window,
+    )
+    of_series = count_series.c.id == counted_units.c.series_id
+    newest = select(counted_units.c.case_id).join(count_series, of_series).where(is_of_cell)
+    units = newest.order_by(counted_units.c.occurred.desc()).limit(NEWEST_CASES)
+    records = _load_first_records(transaction, rollout, names, units, is_vouched=False)
+    first_decisions = _load_first_decisions(transaction, rollout, {row.case_id for row in records})
+    delays: dict[int, tuple[int, int]] = {}
+    senders: Counter[str] = Counter()
+    for case_id, received, occurred, sender, vouched in records:
+        decided = first_decisions.get(case_id)
+        if decided is None or received <= max(decided, occurred + (vouched or 0)):
+            continue
+        delay = received - occurred, received - decided
+        delays[case_id] = max(delay, delays.get(case_id, delay))
+        senders[sender or ""] += 1
+    account = senders.most_common(1)[0][0] if senders else ""
+    return LateDelays(tuple(delays.values()), len(first_decisions), account)
+
+
+def _load_first_records(
+    transaction: Transaction,
+    rollout: Rollout,
+    names: Collection[str],
+    units: Select[tuple[int]],
+    *,
+    is_vouched: bool,
 ) -> Sequence[Any]:
-    """Return the first revisions of cases and predictions whose senders are vouched for.
+    """Return the first revisions of cases and predictions, or those of vouched senders alone.
 
     Times are in microseconds.
     """
@@ -89,8 +144,8 @@ def _load_vouched_records(
                 table.c.rollout == rollout.number,
                 table.c.revision == 1,
                 first.c.revision == 1,
-                table.c.vouched.is_not(None),
                 table.c.case_id.in_(units),
+                *((table.c.vouched.is_not(None),) if is_vouched else ()),
                 *conditions,
             )
         )
