@@ -40,6 +40,7 @@ PAGE_MODULES: Final = (
     "rollouts.stop",
     "rollouts.narrow",
     "rollouts.resume",
+    "rollouts.attempt",
     "reviews.case",
     "reports.reports",
     "users.settings",

@@ -64,7 +64,11 @@ from rollout.services.divergences.top_losses import (
     load_costliest_divergences,
 )
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.policies.policies import load_proposed_policy
+from rollout.services.policies.policies import (
+    RESTART_TITLE,
+    load_proposed_policy,
+    load_restart_prices,
+)
 from rollout.services.proposals import proposals
 from rollout.services.proposals.approval_permissions import (
     describe_missing_approvers,
@@ -237,6 +241,12 @@ def _render_proposal(
         "stop": _find_stop(visitor, rollout, details),
         "timeline": _load_timeline(visitor, state, details),
         "stored_readings": details.readings,
+        "restart_title": RESTART_TITLE,
+        "restarts": load_restart_prices(
+            visitor.service, visitor.caller, rollout, details.id, visitor.at
+        )
+        if details.kind == "policy" and details.state in {OPEN, APPROVED}
+        else (),
         **_build_evidence_context(state, details, evidence),
         **_build_counter_context(visitor, rollout, state, details),
         **_build_history_context(visitor, rollout, state, details),

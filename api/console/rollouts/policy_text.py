@@ -9,7 +9,7 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from rollout.services.policies.policies import PolicyChanges
+from rollout.services.policies.policies import RESTART_TITLE, PolicyChanges
 from rollout.services.proposals.eligible_approvers import format_group_counts
 
 OUTCOME_TEXTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -112,7 +112,7 @@ def list_policy_changes(effect: PolicyChanges) -> tuple[PolicyChange, ...]:
         PolicyChange("It loosens", effect.loosens),
         PolicyChange("It needs approvals of", format_group_counts(effect.required_approvals)),
         PolicyChange("These cells are narrowed", effect.narrowed),
-        PolicyChange("Evidence starts anew, at a smaller risk", effect.restarted),
+        PolicyChange(RESTART_TITLE, effect.restarted),
         PolicyChange("Grants and evidence are lost in", effect.cleared),
         PolicyChange("These proposals become void", effect.voided),
         PolicyChange("Its familiar cases would have sent to humans", effect.unfamiliar),

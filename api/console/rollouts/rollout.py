@@ -185,6 +185,7 @@ def show_cell(
         guards=GUARD_ACTION_TEXTS,
         value=format_cell_value(selected_cell),
         may_stop=visitor.has_permission(Permission.OPERATE, rollout, selected_cell.site),
+        begun=cell_page.state.scope.list_begun(selected_cell),
         is_stopped=cell_page.state.scope.is_stopped(selected_cell),
         grants=build_grant_rows(cell_page, (selected_cell,)),
         history=build_history_entries(history[before : before + PAGE_SIZE], policy),

@@ -277,6 +277,11 @@ class Narrowed(CellEvent):
     reason: str = field(default="", metadata={FREE_TEXT: True})
     confidence_floor: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
+    @property
+    def begins_attempt(self) -> bool:
+        """Return whether evidence alone starts anew: the stage stays."""
+        return self.restart and self.from_stage == self.to_stage and not self.confidence_floor
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspended(CellEvent):

@@ -63,11 +63,14 @@ MIN_UNITS: Final = 30  # fewer say little about a share
 def count_events(timeline: Sequence[EventDescription]) -> tuple[Counter[str], Counter[str]]:
     """Return the number of events by kind, and of those that moved a stage's floor alone.
 
-    The first number has none of the second: a stage that stays is neither widened nor narrowed.
+    The first number has none of the second: a stage that stays is neither widened nor narrowed. Nor
+    is one whose version began its next attempt.
     """
     stages: dict[tuple[str | None, str | None], tuple[str | None, str | None]] = {}
     kinds, floor_steps = Counter[str](), Counter[str]()
     for event in timeline:
+        if event.kind == "Narrowed" and event.to is None:
+            continue
         cell, now = (event.site, event.window), (event.version, event.to)
         has_stayed = event.kind in {"Widened", "Narrowed"} and stages.get(cell) == now
         (floor_steps if has_stayed else kinds)[event.kind] += 1

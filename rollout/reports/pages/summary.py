@@ -56,7 +56,9 @@ def list_other_narrowings(facts: ReportFacts) -> list[EventDescription]:
     return [
         event
         for event in facts.events
-        if event.kind == "Narrowed" and (event.site, event.window, event.at) not in explained
+        if event.kind == "Narrowed"
+        and event.to is not None
+        and (event.site, event.window, event.at) not in explained
     ]
 
 

@@ -154,6 +154,8 @@ def phrase_narrowing(event: Narrowed, origin: str) -> str:
     """Return a narrowing in a few words; `origin` says from where, such as " from supervised"."""
     if event.confidence_floor:
         return f"{event.version} keeps {event.to_stage}{name_floor(event)} alone"
+    if event.begins_attempt:
+        return f"{event.version} began its next attempt"
     return f"{event.version} narrowed{origin} to {event.to_stage}"
 
 

@@ -76,7 +76,7 @@ class EventDescription:
         at, local: the instant, and the time at the cell's site (else in the rollout's zone).
         kind: the event's name.
         site, window, version: None if the event has no cell or version.
-        to: the stage that it leads to, or None.
+        to: the stage that it leads to, or None; None of a narrowing of evidence alone.
         by: the user, or `policy` for the engine.
         text: description without time and cell.
         short_text: short description.
@@ -121,6 +121,10 @@ def describe_events(
     )
 
 
+def _stays_at_stage(event: LedgerEvent) -> bool:
+    return isinstance(event, Narrowed) and event.begins_attempt
+
+
 def describe_event(
     revision: int, event: LedgerEvent, describer: EventDescriber
 ) -> EventDescription:
@@ -134,7 +138,7 @@ def describe_event(
         site=cell.site if cell else None,
         window=cell.window if cell else None,
         version=describer.find_version(event),
-        to=getattr(event, "to_stage", None) or None,
+        to=None if _stays_at_stage(event) else getattr(event, "to_stage", None) or None,
         by=event.by,
         text=_describe(event, describer),
         short_text=_describe_briefly(event, describer),
@@ -249,7 +253,7 @@ def _(event: Narrowed, _describer: EventDescriber) -> str:
         if event.guard
         else f"{event.by}: {event.reason or 'no reason given'}"
     )
-    suffix = ", evidence restarts from zero" if event.restart else ""
+    suffix = ", evidence restarts from zero" if event.restart and not event.begins_attempt else ""
     return f"{phrase_narrowing(event, f' from {event.from_stage}')}; {cause}{suffix}"
 
 

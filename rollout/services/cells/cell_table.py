@@ -326,7 +326,7 @@ def find_recent_changes(events: Sequence[LedgerEvent], scope: Scope, at: datetim
             case Widened() | TakenOver():
                 narrowed_cells.pop(event.cell, None)
                 expired_cells.pop(event.cell, None)
-            case Narrowed():
+            case Narrowed() if not event.begins_attempt:
                 narrowed_cells[event.cell] = event
             case GrantExpired():
                 expired_cells[event.cell] = event

@@ -151,7 +151,32 @@ def load_proposed_policy(
     )
 
 
+def load_restart_prices(
+    service: Service, caller: Caller, rollout_name: str, proposal_id: str, at: datetime
+) -> tuple[str, ...]:
+    """Return which conditions a proposed policy starts anew in the caller's cells, at what price.
+
+    Raises:
+        UnknownProposalError: no policy proposal has this id.
+    """
+    proposed = load_proposed_policy(service, caller, rollout_name, proposal_id)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    command = ApplyPolicy(
+        at=at,
+        by=Actor(caller.name),
+        policy=parse_policy(proposed.proposed_text),
+        find_answered=partial(find_answered_units, service.database.begin_read, state, at),
+    )
+    return tuple(
+        _describe_restart(restart)
+        for restart in foresee_restarts(command, state.scope, state.policy)
+        if caller.has_permission(Permission.READ, rollout_name, restart.cell.site)
+    )
+
+
 SALT_BYTES = 32  # bytes
+RESTART_TITLE = "Evidence starts anew, at a smaller risk"
+"""What pages call the restarts of an edit."""
 MAX_PLANNED_CELLS = 500  # cells; planning takes a second and blocks the service
 TOO_MANY_CELLS = (
     f"no figures of more than {MAX_PLANNED_CELLS} cells here; `rollout plan FILE` gives them"

@@ -53,6 +53,7 @@ def test_a_form_does_for_nobody_what_they_may_not(made, browser, name):
         f"{R}/approvals": {"approve": f"{lake.id}.{lake.evidence_hash}", "reason": "r"},
         f"{R}/stop/confirm": {"target": "site/lake"},
         f"{R}/narrow/confirm": {"target": "site/lake", "to": "shadow"},
+        f"{R}/attempt": {"site": "lake", "window": "day", "version": "v1", "reason": "r"},
         f"{R}/stops/S-1/resume": {},
         f"{R}/settings/deliveries/1": {},
         "/settings/users/zoe/link": {"access_revision": "999999"},
