@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import ceil
 from statistics import median
 from typing import TYPE_CHECKING, Final
@@ -12,7 +12,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.late_modules import LateModule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import polars as pl
 
@@ -24,6 +24,7 @@ MIN_LATE: Final = 0.01  # share of decided predictions below which nothing is pr
 LAST_DELAY: Final = 0.999
 RACE, FAILED_NIGHT = timedelta(minutes=5), timedelta(hours=24)
 NIGHT_DELAY: Final = timedelta(hours=30)  # a night's round, with hours to spare
+SHORTEST_SPELL: Final = timedelta(days=2)
 LONGEST_OFFLINE: Final = timedelta(days=30)  # most cases later than this were predicted afterwards
 RACES = "services that race each other by seconds, or desks whose clocks differ"
 NIGHTS = "a device or a batch that sends once a day"
@@ -57,6 +58,80 @@ class LateSenders:
         within = format_duration(timedelta(seconds=self.within_seconds))
         sender = f"account: {self.account or 'NAME'}"
         return (f"grace: {within}", f"sources: {{vouched: [{{{sender}, within: {within}}}]}}")
+
+
+@dataclass(frozen=True, slots=True)
+class SilentSpell:
+    """A time in which no case of a site was received, though people decided some.
+
+    Attributes:
+        site, since, until: of the site's last case before it, and of the first one after it.
+        missing: cases of that time that came after they were decided.
+        within_seconds: the time after a case that would have covered them, with room for a failed
+            night.
+    """
+
+    site: str
+    since: datetime
+    until: datetime
+    missing: int
+    within_seconds: int
+
+
+def find_silent_spells(sent: pl.DataFrame) -> tuple[SilentSpell, ...]:
+    """Return the spells of sites without a case, oldest first.
+
+    A spell lasts two days, and three times as long as is usual between receipts of the site.
+
+    Args:
+        sent: of each case `site`, `occurred_at`, `received_at`, `known_at` (null where that is its
+            receipt) and `decided`, its first decision.
+    """
+    received = sent.drop_nulls("received_at")
+    times = received.select("site", since="received_at").unique().sort("site", "since")
+    gap = pl.col("until") - pl.col("since")
+    gaps = (
+        times.with_columns(until=pl.col("since").shift(-1).over("site"))
+        .drop_nulls()
+        .filter(gap > SHORTEST_SPELL, gap > 3 * gap.median().over("site"))
+    )
+    missing = received.join(gaps, on="site").filter(
+        pl.col("occurred_at").is_between("since", "until"),
+        pl.col("received_at") >= pl.col("until"),
+        pl.coalesce("known_at", "received_at") > pl.col("decided"),
+    )
+    delay = (pl.col("received_at") - pl.col("occurred_at")).max()
+    spells = missing.group_by("site", "since", "until").agg(pl.len(), delay=delay)
+    return tuple(
+        SilentSpell(site, since, until, count, int(_cover_spell(delay).total_seconds()))
+        for site, since, until, count, delay in spells.sort("since", "site").iter_rows()
+    )
+
+
+def _cover_spell(delay: timedelta) -> timedelta:
+    return timedelta(days=ceil(delay / FAILED_NIGHT)) + FAILED_NIGHT
+
+
+def build_sent_cases(site: str, rows: Iterable[tuple[int, int, int, int | None]]) -> pl.DataFrame:
+    """Return a site's cases as `find_silent_spells` wants them.
+
+    The rows have the columns in microseconds: occurred, received, known and decided.
+    """
+    columns = ("occurred_at", "received_at", "known_at", "decided")
+    frame = pl.DataFrame(list(rows), dict.fromkeys(columns, pl.Int64), orient="row")
+    instants = pl.col(columns).cast(pl.Datetime("us", "UTC"))
+    return frame.with_columns(instants, site=pl.lit(site))
+
+
+def find_costly_spells(records: RecordFrames, late: LateSenders | None) -> tuple[SilentSpell, ...]:
+    """Return the silent spells of records; () if most of their predictions come late anyway."""
+    if late is not None and 2 * late.late > late.decided:
+        return ()
+    decided_at = pl.min_horizontal("at", "received_at").min()
+    decisions = records.decisions.group_by("case_key").agg(decided=decided_at)
+    columns = ("site", "occurred_at", "received_at", "known_at", "case_key")
+    cases = records.cases.select(columns).join(decisions, on="case_key", how="left")
+    return find_silent_spells(cases)
 
 
 def find_late_senders(records: RecordFrames) -> LateSenders | None:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from api.console.page.cell_view import parse_cell_address
 from api.console.page.page import render_page
@@ -53,8 +53,8 @@ from api.console.rollouts.week_map import OUTSIDE_MARKER, draw_week_map
 from rollout.core.calendar.instants import EPOCH
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
-from rollout.reports.text.formatting import capitalize_first
-from rollout.reports.text.source_text import describe_late_cases
+from rollout.reports.text.formatting import capitalize_first, to_sentence
+from rollout.reports.text.source_text import describe_late_cases, describe_spell
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
 from rollout.services.cells.cell_values import load_cell_values, load_number_agreements
 from rollout.services.cells.cells import load_cell
@@ -65,6 +65,7 @@ from rollout.services.ledger.activity import find_adjacent_changes, load_activit
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
 from rollout.services.stops.stops import load_stops
 from rollout.tally.batched_evidence import BATCH_SIZE
+from rollout.tally.late_senders import LateSenders, SilentSpell
 
 router = APIRouter()
 PAGE_SIZE: Final = 25
@@ -157,8 +158,9 @@ def show_cell(
             cell_page, cell_page.rows[0], schedules, _get_time_formatter(visitor, timezone)
         ),
         detail=detail,
-        late_senders={
-            version: describe_late_cases(late) for version, late in detail.late_senders.items()
+        lateness={
+            version: _describe_lateness(lateness, timezone)
+            for version, lateness in detail.lateness.items()
         },
         timeline=load_timeline_view(
             visitor, rollout, selected_cell, TIMELINE_STARTS[span](visitor.at)
@@ -191,6 +193,16 @@ def show_cell(
         history=build_history_entries(history[before : before + PAGE_SIZE], policy),
         older=before + PAGE_SIZE if len(history) > before + PAGE_SIZE else None,
     )
+
+
+def _describe_lateness(
+    lateness: LateSenders | tuple[SilentSpell, ...], timezone: str
+) -> tuple[str, ...]:
+    if isinstance(lateness, LateSenders):
+        parts = map(escape, describe_late_cases(lateness).split("`"))  # every second one is code
+        lines = (Markup("<code>{}</code>").format(p) if n % 2 else p for n, p in enumerate(parts))
+        return (Markup("").join(lines),)
+    return tuple(to_sentence(describe_spell(spell, timezone)) for spell in lateness)
 
 
 def _build_number_tables(

@@ -84,7 +84,7 @@ from rollout.reports.inputs.losses import LossFigures, compute_losses
 from rollout.reports.inputs.pairs import build_assisted_pairs
 from rollout.reports.inputs.stages import CellStages, compute_stage_histories
 from rollout.reports.text.event_text import EventDescription, describe_events
-from rollout.tally.late_senders import find_late_senders
+from rollout.tally.late_senders import find_costly_spells, find_late_senders
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +193,7 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
     decided_cases = assign_deciders(inputs)
     sampled_cases = build_sampling_frame(inputs, decided_cases)
     model_cases = build_model_cases(inputs, decided_cases)
+    late_senders = find_late_senders(inputs.records)
     return ReportFacts(
         schema=SCHEMA,
         identity=build_identity(inputs),
@@ -204,7 +205,8 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         sources=compute_decision_sources(
             inputs.records,
             inputs.chosen_sources,
-            find_late_senders(inputs.records),
+            late_senders,
+            find_costly_spells(inputs.records, late_senders),
             count_vouched_units(inputs),
         ),
         funnels=compute_funnels(inputs, pairs.predicted),

@@ -27,7 +27,7 @@ from rollout.reports.text.formatting import (
 )
 from rollout.reports.text.source_text import CountedSource, VouchedUnits, describe_vouched_units
 from rollout.tally.frames import INSTANT, VALUE_PREFIX, LabelCoverage, RecordFrames
-from rollout.tally.late_senders import LateSenders
+from rollout.tally.late_senders import LateSenders, SilentSpell
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class DecisionSources:
         labels: how many predicted cases of recorded files have a decision.
         late: what cases and predictions look like that came after a decision; None if hardly any.
         vouched: units that count only because their senders are vouched for; None without any.
+        spells: times without a case that cost units; () where most cases come late anyway.
     """
 
     counted: tuple[CountedSource, ...]
@@ -61,6 +62,7 @@ class DecisionSources:
     labels: LabelCoverage | None = None
     late: LateSenders | None = None
     vouched: VouchedUnits | None = None
+    spells: tuple[SilentSpell, ...] = ()
 
     @property
     def vouched_text(self) -> str:
@@ -110,6 +112,7 @@ def compute_decision_sources(
     records: RecordFrames,
     chosen_sources: tuple[str, ...] = (),
     late: LateSenders | None = None,
+    spells: tuple[SilentSpell, ...] = (),
     vouched: VouchedUnits | None = None,
 ) -> DecisionSources:
     """Return the sources of the decisions, and those of no source by reason."""
@@ -130,6 +133,7 @@ def compute_decision_sources(
         records.labels,
         late,
         vouched,
+        spells,
     )
 
 

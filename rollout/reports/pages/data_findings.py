@@ -15,14 +15,16 @@ from rollout.reports.inputs.slice_units import LABEL_KIND
 from rollout.reports.pages.gain_text import describe_conflicts, describe_gain
 from rollout.reports.pages.summary import describe_set_remedy
 from rollout.reports.text.formatting import (
+    describe_duration,
     format_cell_name,
     format_count,
     format_local_time,
     format_percent,
     format_quantity,
     join_words,
+    to_sentence,
 )
-from rollout.reports.text.source_text import describe_sources
+from rollout.reports.text.source_text import describe_sources, describe_spell
 
 BAD, WARN, NOTE = "bad", "warn", "note"
 SEVERITIES: Final = (BAD, WARN, NOTE)
@@ -117,6 +119,10 @@ def _find_sources(facts: ReportFacts) -> Iterator[Finding]:
     if facts.sources.vouched_text:
         title = "Senders that could have seen answers"
         yield Finding(WARN, "Sources", title, facts.sources.vouched_text, "funnel", ALL)
+    for spell in facts.sources.spells:
+        title = f"{spell.site} sent no case for {describe_duration(spell.until - spell.since)}"
+        text = to_sentence(describe_spell(spell, facts.identity.timezone))
+        yield Finding(WARN, "Sources", title, text, "funnel", ALL)
     if facts.sources.counted:
         title = "Where human decisions came from"
         is_recorded = facts.identity.simulated

@@ -45,7 +45,7 @@ from rollout.reports.text.formatting import (
     join_words,
     to_sentence,
 )
-from rollout.reports.text.source_text import describe_late_senders
+from rollout.reports.text.source_text import describe_late_senders, describe_spell
 
 ESCAPES: Final = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!&$@"} | {"\n": " ", "\r": " "})
 
@@ -108,6 +108,10 @@ def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, 
     return (
         *(describe_gain(gain) for gain in facts.gains),
         *_describe_unusable(facts),
+        *(
+            to_sentence(describe_spell(spell, facts.identity.timezone))
+            for spell in facts.sources.spells
+        ),
         *_describe_unknown_labels(facts),
         *_describe_loops(facts),
         *_describe_suspended(facts),

@@ -6,8 +6,13 @@ from datetime import timedelta
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.evidence_sources import BEFORE_SOURCES, IMPORTS, REVIEWS
-from rollout.reports.text.formatting import format_count, format_quantity, join_words
-from rollout.tally.late_senders import LateSenders
+from rollout.reports.text.formatting import (
+    format_count,
+    format_local_time,
+    format_quantity,
+    join_words,
+)
+from rollout.tally.late_senders import LateSenders, SilentSpell
 
 KINDS = {
     REVIEWS: "reviews made here",
@@ -66,6 +71,25 @@ the policy `grace: 5m` (or longer) and `sources: {vouched: [{account: NAME, with
     return (
         f"{text} If the sender does not see what humans decide, write under `evidence:` in the"
         f" policy `{grace}` (or longer) and `{sources}`."
+    )
+
+
+def describe_spell(spell: SilentSpell, zone: str) -> str:
+    """Return what a time without cases cost, and what to do, in a site's local time.
+
+    >>> from datetime import UTC, datetime
+    >>> week = datetime(2025, 11, 3, tzinfo=UTC), datetime(2025, 11, 10, tzinfo=UTC)
+    >>> describe_spell(SilentSpell("ward-2", *week, 140, 691_200), "UTC")
+    'no case from ward-2 between Mon 3 Nov 00:00 and Mon 10 Nov 2025 00:00; 140 units of that time \
+are missing; begin the next attempt or vouch within 8d'
+    """
+    since = format_local_time(spell.since, zone, spell.until)
+    until = format_local_time(spell.until, zone)
+    units = format_quantity(spell.missing, "unit of that time is", "units of that time are")
+    within = format_duration(timedelta(seconds=spell.within_seconds))
+    return (
+        f"no case from {spell.site} between {since} and {until}; {units} missing; begin the next"
+        f" attempt or vouch within {within}"
     )
 
 

@@ -23,8 +23,8 @@ from rollout.core.scope.scope import CellState, compute_held_level, find_acting_
 from rollout.services.engine.cell_gains import Gain, load_cell_gains
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.store.counting.vouched_units import load_late_delays
-from rollout.store.database.session import Database
+from rollout.store.counting.vouched_units import load_sent_cases
+from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rollout.reports.inputs.gate_progress import StatePeriod
     from rollout.reports.text.event_text import EventDescription
     from rollout.tally.evidence_view import EvidenceView
-    from rollout.tally.late_senders import LateSenders
+    from rollout.tally.late_senders import LateSenders, SilentSpell
 
 
 def batch_evidence(
@@ -102,7 +102,8 @@ class CellDetail:
     """A cell with its evidence, guards, history (oldest first), and what versions brought.
 
     Attributes:
-        late_senders: by version what its records look like if most come after the decision.
+        lateness: by version what its records look like if most come after the decision, else the
+            spells without a case that cost units; only of versions that have either.
     """
 
     status: CellStatus
@@ -110,7 +111,7 @@ class CellDetail:
     guards: tuple[GuardStatus, ...]
     history: "tuple[EventDescription, ...]"
     gains: tuple[Gain, ...] = ()
-    late_senders: "Mapping[str, LateSenders]" = field(default_factory=dict)
+    lateness: "Mapping[str, LateSenders | tuple[SilentSpell, ...]]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,28 +221,40 @@ def load_cell(
             or event in stop_events
         ),
         gains=load_cell_gains(service.database, state, cell),
-        late_senders=_load_late_senders(service.database, state, cell, evidence),
+        lateness=_load_lateness(service.database, state, cell, evidence),
     )
 
 
-def _load_late_senders(
+def _load_lateness(
     database: Database, state: RolloutState, cell: Cell, evidence: "Sequence[EvidenceFacts]"
-) -> "dict[str, LateSenders]":
-    """Return what late records look like, by version of which hardly a unit counts."""
-    from rollout.tally.late_senders import recognise_senders
-
-    versions = [row.version for row in evidence if 2 * row.decided_units <= row.closed_units]
-    late_senders = {}
+) -> "dict[str, LateSenders | tuple[SilentSpell, ...]]":
+    """Return by version what makes its cases late, of those with missing units or without any."""
+    versions = [row for row in evidence if row.losses or not row.closed_units]
     with database.begin_read() as transaction:
-        for version in versions:
-            names = [later for later, first in state.first_names.items() if first == version]
-            delays, decided, account = load_late_delays(
-                transaction, state.rollout, cell, version, [version, *names]
-            )
-            if 2 * len(delays) > decided:
-                name = Accounts(transaction).find_names([account]).names.get(account, "")
-                late_senders[version] = recognise_senders(delays, decided, name)
-    return late_senders
+        rows = [(row.version, _find_lateness(transaction, state, cell, row)) for row in versions]
+    return {version: lateness for version, lateness in rows if lateness}
+
+
+def _find_lateness(
+    transaction: Transaction, state: RolloutState, cell: Cell, evidence: "EvidenceFacts"
+) -> "LateSenders | tuple[SilentSpell, ...]":
+    """Return what late records look like if most cases are late, else the silent spells."""
+    from rollout.tally.late_senders import build_sent_cases, find_silent_spells, recognise_senders
+
+    version = evidence.version
+    names = [later for later, first in state.first_names.items() if first == version]
+    cases, account = load_sent_cases(transaction, state.rollout, cell, version, [version, *names])
+    late_cases = [case for case in cases if case.is_late]
+    decided = sum(case.decided is not None for case in cases)
+    if 2 * len(late_cases) > decided:
+        name = Accounts(transaction).find_names([account]).names.get(account, "")
+        delays = [
+            (case.received - case.occurred, case.received - (case.decided or 0))
+            for case in late_cases
+        ]
+        return recognise_senders(delays, decided, name)
+    spells = find_silent_spells(build_sent_cases(cell.site, cases)) if late_cases else ()
+    return tuple(spell for spell in spells if spell.until > evidence.attempt_since)
 
 
 def _find_stop_events(events: Sequence[LedgerEvent], cell: Cell) -> list[LedgerEvent]:

@@ -21,24 +21,27 @@ from rollout.store.tables.tables import (
     outcomes,
     predictions,
 )
-from rollout.tally.picks import find_first_decisions
+from rollout.tally.picks import find_first_decisions, find_known_time
 
 NEWEST_CASES = 1_000
 
 
-class LateDelays(NamedTuple):
-    """How late the cases of a version in a cell were sent.
+class SendingTimes(NamedTuple):
+    """When a case and its prediction were sent, and when it was first decided.
 
-    Attributes:
-        delays: of each case that came after its first decision, or whose prediction did: how long
-            after the case and after the decision, in microseconds.
-        decided: cases with a decision.
-        account: the id of who sent most of these records; "" if unknown.
+    Times are in microseconds; `known` is when both were received, or earlier if their sender is
+    vouched for.
     """
 
-    delays: tuple[tuple[int, int], ...]
-    decided: int
-    account: str
+    occurred: int
+    received: int
+    known: int
+    decided: int | None
+
+    @property
+    def is_late(self) -> bool:
+        """Return whether the case or its prediction came after the first decision."""
+        return self.decided is not None and self.known > self.decided
 
 
 def load_vouched_counts(
@@ -84,12 +87,13 @@ def load_vouched_counts(
     return tuple(sorted(counts, key=lambda count: (-count.units, count.account)))
 
 
-def load_late_delays(
+def load_sent_cases(
     transaction: Transaction, rollout: Rollout, cell: Cell, version: str, names: Collection[str]
-) -> LateDelays:
-    """Return how late a version's newest cases in a cell were sent.
+) -> tuple[tuple[SendingTimes, ...], str]:
+    """Return a version's newest cases in a cell, and the id of who sent most late records of them.
 
-    Units of any fate are looked at, counted or not. `names` are all those of the version.
+    Units of any fate are looked at, counted or not. `names` are all those of the version. The id is
+    "" if unknown.
     """
     is_of_cell = and_(
         counted_units.c.rollout == rollout.number,
@@ -103,17 +107,17 @@ def load_late_delays(
     units = newest.order_by(counted_units.c.occurred.desc()).limit(NEWEST_CASES)
     records = _load_first_records(transaction, rollout, names, units, is_vouched=False)
     first_decisions = _load_first_decisions(transaction, rollout, {row.case_id for row in records})
-    delays: dict[int, tuple[int, int]] = {}
+    sent_cases: dict[int, SendingTimes] = {}
     senders: Counter[str] = Counter()
     for case_id, received, occurred, sender, vouched in records:
-        decided = first_decisions.get(case_id)
-        if decided is None or received <= max(decided, occurred + (vouched or 0)):
-            continue
-        delay = received - occurred, received - decided
-        delays[case_id] = max(delay, delays.get(case_id, delay))
-        senders[sender or ""] += 1
-    account = senders.most_common(1)[0][0] if senders else ""
-    return LateDelays(tuple(delays.values()), len(first_decisions), account)
+        known_at = find_known_time(received, occurred, vouched)
+        sent = SendingTimes(occurred, received, known_at, first_decisions.get(case_id))
+        senders[sender or ""] += sent.is_late
+        earlier = sent_cases.get(case_id, sent)
+        sent_cases[case_id] = sent._replace(
+            received=max(received, earlier.received), known=max(known_at, earlier.known)
+        )
+    return tuple(sent_cases.values()), max(senders, key=senders.__getitem__, default="")
 
 
 def _load_first_records(
