@@ -22,10 +22,11 @@ from benchmarks.senders import (
     write_policy,
 )
 from benchmarks.senders import DAYS as LAST_DAY
-from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.records.records import Case, Prediction, SentDecision
 from rollout.core.scope.events import VersionFirstUsed
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
+from rollout.formats.records.parse import PlacedDecision
 from rollout.services.engine.due_counting import PageSize
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
@@ -73,12 +74,21 @@ def list_sent(cases):
             (
                 cases.told,
                 "desk",
-                Decision(
-                    key=key,
-                    reviewer="ana",
-                    answers={"answer": "yes" if is_yes else "no"},
-                    exposure="blind",
-                    submitted_at=decided,
+                PlacedDecision(  # the desk doesn't know whether the case is stored
+                    SentDecision(
+                        key=key,
+                        reviewer="ana",
+                        answers={"answer": "yes" if is_yes else "no"},
+                        exposure="blind",
+                        claims="blind",
+                        unsure=False,
+                        started_at=None,
+                        submitted_at=decided,
+                        note=None,
+                        revision=1,
+                    ),
+                    name_site(cell),
+                    occurred,
                 ),
             ),
         )
