@@ -13,6 +13,7 @@ import typer
 from rollout.cli.errors import print_refusals
 from rollout.cli.questions import ask_questions
 from rollout.cli.record_options import (
+    Backtest,
     CasesFile,
     ColumnFile,
     ColumnMappings,
@@ -35,7 +36,7 @@ from rollout.services.policies.drafting import (
     apply_answer,
     apply_reading_option,
     draft_policy_text,
-    find_missing_labels,
+    find_population_questions,
     read_draft_records,
     recognize_draft_files,
 )
@@ -76,6 +77,7 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
     same_form: SameForm = None,
     labels: Labels = None,
     equal_sides: EqualSides = False,
+    backtest: Backtest = None,
     date_format: Annotated[
         list[str] | None,
         typer.Option(
@@ -144,6 +146,7 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 same_form=same_form,
                 labels=labels,
                 equal_sides=equal_sides,
+                backtest=backtest,
             ),
             now=datetime.now(UTC),
         )
@@ -203,10 +206,9 @@ def _recognize(
         questions = [question for file in files.values() for question in file.questions]
         if not questions:
             records = read_draft_records(request, files)
-            unlabelled = find_missing_labels(request, records)
-            if unlabelled is None:
+            questions = find_population_questions(request, records)
+            if not questions:
                 return request, files, records
-            questions = [unlabelled]
         for question, answer in ask_questions(questions):
             request = apply_answer(request, question, answer)
 
@@ -220,12 +222,12 @@ def _describe_next_commands(request: DraftRequest) -> str:
         "--cases": sources.cases,
     }
     parts = [part for name, path in options.items() if path for part in (name, str(path))]
-    parts += request.choices.list_arguments()
-    equal = " --equal-sides" if request.choices.equal_sides else ""
+    planned = [*parts, *request.choices.list_arguments()]
+    replayed = [*parts, *request.choices.list_replay_arguments(), "--out", "replay"]
     return (
         "Next, with the policy in policy.yaml:\n"
-        f"  rollout plan policy.yaml {shlex.join(parts)}\n"
-        f"  rollout replay policy.yaml {shlex.join(parts)}{equal} --out replay"
+        f"  rollout plan policy.yaml {shlex.join(planned)}\n"
+        f"  rollout replay policy.yaml {shlex.join(replayed)}"
     )
 
 

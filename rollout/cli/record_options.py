@@ -81,6 +81,12 @@ Labels = Annotated[
 EqualSides = Annotated[
     bool, typer.Option("--equal-sides", help="humans and model agree in all rows, and are two")
 ]
+Backtest = Annotated[
+    bool | None,
+    typer.Option(
+        help="predictions that were made after the decisions count: the model did not see them"
+    ),
+]
 TrainingCutoffs = Annotated[
     list[str] | None,
     typer.Option(help="VERSION=TIME: cases up to this time are no evidence for the version"),
@@ -103,6 +109,7 @@ def build_choices(
     same_form: bool | None = None,
     labels: LabelPopulation | None = None,
     equal_sides: bool = False,
+    backtest: bool | None = None,
 ) -> FileChoices:
     """Return what options say about both sides of recorded files."""
     wheres = {"--predictions-where": predictions_where, "--decisions-where": decisions_where}
@@ -112,6 +119,7 @@ def build_choices(
         same_form=same_form,
         labels=None if labels is None else labels.value,
         equal_sides=equal_sides,
+        backtest=backtest,
     )
 
 

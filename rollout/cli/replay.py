@@ -12,6 +12,7 @@ from rollout.cli.policy_options import PolicyFile, parse_salt
 from rollout.cli.progress import show_progress
 from rollout.cli.questions import read_with_answers
 from rollout.cli.record_options import (
+    Backtest,
     CasesFile,
     ColumnFile,
     ColumnMappings,
@@ -79,6 +80,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
     same_form: SameForm = None,
     labels: Labels = None,
     equal_sides: EqualSides = False,
+    backtest: Backtest = None,
 ) -> None:
     """Replay recorded history: report when and where a policy would have widened and narrowed.
 
@@ -111,7 +113,9 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 same_form=same_form,
                 labels=labels,
                 equal_sides=equal_sides,
+                backtest=backtest,
             ),
+            asks=True,
         )
         if out is not None:
             check_folder(out)

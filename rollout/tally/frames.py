@@ -277,7 +277,8 @@ class RecordFrames:
     `named_places` are those that decisions name whose case was not stored, or at another place.
     `planted` are the records of planted cases, which are in no other frame: what reads the other
     frames is about the cases that occur. `labels` is how many predicted cases of files have a
-    decision; None for a service's records.
+    decision; None for a service's records. `backtest` is how many predictions of files count though
+    they were made after the decisions.
     """
 
     cases: pl.DataFrame
@@ -298,6 +299,7 @@ class RecordFrames:
     )
     planted: RecordFrames | None = None
     labels: LabelCoverage | None = None
+    backtest: int = 0
     earlier_outcomes: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=build_outcomes_schema(()))
     )

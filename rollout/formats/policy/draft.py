@@ -194,7 +194,10 @@ def _draft_grace(records: RecordFrames) -> Iterator[str]:
             yield "  # so long a time often means that the labels were made later; live, a unit"
             yield "  # counts only after its grace: write how soon your reviewers decide"
         yield f"  grace: {text}"
-    if late_senders is not None:
+    if records.backtest:
+        yield f"  # {records.backtest:,} predictions were made after the decisions, in a backtest:"
+        yield "  # `rollout replay --backtest` counts them; in a service they are reports only"
+    elif late_senders is not None:
         yield from _draft_vouching(late_senders)
 
 

@@ -17,6 +17,7 @@ from rollout.formats.records.questions import (
     MissingLabels,
     MixedConfidences,
     OtherScale,
+    PredictedAfterwards,
     ReadingQuestion,
     RowsOfSide,
     SameForm,
@@ -129,6 +130,15 @@ def _(question: MissingLabels) -> str:
         f"{question.file}: {question.without:,} of {question.predicted:,} predicted cases have no"
         " decision; either a sample was labelled, and only labelled cases count, or decisions are"
         " missing, and such cases count against the model"
+    )
+
+
+@describe_question.register
+def _(question: PredictedAfterwards) -> str:
+    return (
+        f"{question.file}: {question.late:,} of {question.decided:,} decided cases were predicted"
+        " after they were decided; either this is a backtest of a model that did not see the"
+        " decisions, and they count, or they count against the model"
     )
 
 

@@ -248,3 +248,17 @@ class MissingLabels(ReadingQuestion):
     def choices(self) -> tuple[Choice, ...]:
         """Labels of a sample, or of all cases."""
         return offer("--labels", "sampled", "all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedAfterwards(ReadingQuestion):
+    """Of the `decided` cases `late` were predicted after they were decided, as in a backtest."""
+
+    title = "backtest"
+    decided: int
+    late: int
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """They count, or are missing."""
+        return (Choice("--backtest", "true", "yes"), Choice("--backtest", "false", "no"))

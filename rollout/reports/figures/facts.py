@@ -193,7 +193,7 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
     decided_cases = assign_deciders(inputs)
     sampled_cases = build_sampling_frame(inputs, decided_cases)
     model_cases = build_model_cases(inputs, decided_cases)
-    late_senders = find_late_senders(inputs.records)
+    late_senders = None if inputs.records.backtest else find_late_senders(inputs.records)
     return ReportFacts(
         schema=SCHEMA,
         identity=build_identity(inputs),

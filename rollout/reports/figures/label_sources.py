@@ -52,6 +52,7 @@ class DecisionSources:
         labels: how many predicted cases of recorded files have a decision.
         late: what cases and predictions look like that came after a decision; None if hardly any.
         vouched: units that count only because their senders are vouched for; None without any.
+        backtest: predictions of files that count though they were made after the decisions.
         spells: times without a case that cost units; () where most cases come late anyway.
     """
 
@@ -63,6 +64,18 @@ class DecisionSources:
     late: LateSenders | None = None
     vouched: VouchedUnits | None = None
     spells: tuple[SilentSpell, ...] = ()
+    backtest: int = 0
+
+    @property
+    def backtest_text(self) -> str:
+        """Return how many predictions a backtest counts as sentences, "" for none."""
+        if not self.backtest:
+            return ""
+        predictions = format_quantity(self.backtest, "prediction was", "predictions were")
+        return (
+            f"A backtest (--backtest): {predictions} made after the decisions, and count. Every"
+            " figure assumes that the model did not see the answers."
+        )
 
     @property
     def vouched_text(self) -> str:
@@ -134,6 +147,7 @@ def compute_decision_sources(
         late,
         vouched,
         spells,
+        records.backtest,
     )
 
 

@@ -66,7 +66,8 @@ the policy `grace: 5m` (or longer) and `sources: {vouched: [{account: NAME, with
     """
     text = f"It looks like {late.set_up}."
     if not late.policy_lines:
-        return f"{text} Who predicts after the decision may know the answer: nothing opens by it."
+        remedy = "nothing opens by it, but in a replay with `--backtest`"
+        return f"{text} Who predicts after the decision may know the answer: {remedy}."
     grace, sources = late.policy_lines
     return (
         f"{text} If the sender does not see what humans decide, write under `evidence:` in the"

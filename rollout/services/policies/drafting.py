@@ -14,6 +14,7 @@ from rollout.formats.policy.scalars import (
     read_flag,
 )
 from rollout.formats.policy.time_outliers import clear_outliers
+from rollout.formats.records.backtests import count_backtest, find_backtest_question
 from rollout.formats.records.column_map import (
     DEFAULT_COLUMN_MAP,
     WHERE,
@@ -139,10 +140,22 @@ def read_draft_records(
     texts = {kind: file.texts for kind, file in files.items() if file.texts is not None}
     zones = SiteZones({}, request.timezone)
     records = build_records(rows, texts, levers=[DRAFT_LEVER], site_zones=zones)
-    return select_labelled(records, request.choices.labels)
+    return count_backtest(select_labelled(records, request.choices.labels), request.choices)
 
 
-def find_missing_labels(request: DraftRequest, records: RecordFrames) -> MissingLabels | None:
+def find_population_questions(
+    request: DraftRequest, records: RecordFrames
+) -> list[ReadingQuestion]:
+    """Return the questions about which predicted cases count, as far as no option says it."""
+    file, choices = request.sources.predictions.name, request.choices
+    questions = (
+        _find_missing_labels(request, records),
+        find_backtest_question(file, records, choices),
+    )
+    return [question for question in questions if question is not None]
+
+
+def _find_missing_labels(request: DraftRequest, records: RecordFrames) -> MissingLabels | None:
     """Return a question if many predicted cases have no decision, and no option says why."""
     coverage = records.labels
     if coverage is None or not coverage.labelled or request.choices.labels is not None:

@@ -121,8 +121,7 @@ def build_replay_command(request: ReplayRequest) -> str:
     arguments += [] if request.columns is None else ["--columns", request.columns.name]
     for mapping in (*request.column_mappings, *request.choices.mappings):
         arguments += ["--map", mapping]
-    arguments += request.choices.list_arguments()
-    arguments += ["--equal-sides"] if request.choices.equal_sides else []
+    arguments += request.choices.list_replay_arguments()
     for version_id, at in request.trained_until.items():
         arguments += ["--trained-until", f"{version_id}={at.isoformat()}"]
     for version_id, content in request.contents.items():

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rollout.core.policy.file_readings import FileReading
+from rollout.formats.records.backtests import count_backtest, find_backtest_question
 from rollout.formats.records.column_map import (
     build_policy_columns,
     parse_column_flags,
@@ -18,6 +19,7 @@ from rollout.formats.records.column_map import (
 from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.files import RecordPaths, read_records
 from rollout.formats.records.labelled_cases import select_labelled
+from rollout.formats.records.question_texts import OpenQuestionsError
 from rollout.replay.options import ReplayOptions
 from rollout.services.replay.file_contents import check_file_contents, split_declared_cases
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RecordKind
@@ -46,6 +48,8 @@ class ReplayRequest:
         chosen_sources: sources whose decisions are evidence; () for all.
         planted: a file that declares the planted cases.
         choices: answers to questions about both sides of the files.
+        asks: whether a question about predictions made after the decisions stops the reading; else
+            they are missing.
     """
 
     policy: Path
@@ -59,6 +63,7 @@ class ReplayRequest:
     chosen_sources: tuple[str, ...] = ()
     planted: Path | None = None
     choices: FileChoices = NO_CHOICES
+    asks: bool = False
 
 
 def read_request_records(
@@ -70,6 +75,7 @@ def read_request_records(
 
     Raises:
         ValueError: a version in the files has another content in the request or the policy.
+        OpenQuestionsError: nobody said whether predictions count that were made after decisions.
     """
     levers = [lever.id for lever in policy.levers]
     outcomes = [outcome.id for outcome in policy.outcomes]
@@ -109,6 +115,10 @@ def read_request_records(
         ],
     )
     records = select_labelled(records, request.choices.labels)
+    file = request.sources.predictions.name
+    if request.asks and (question := find_backtest_question(file, records, request.choices)):
+        raise OpenQuestionsError([question])
+    records = count_backtest(records, request.choices)
     records = split_declared_cases(records, request.planted)
     check_file_contents(records, request.contents, policy)
     return records
