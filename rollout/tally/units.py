@@ -252,9 +252,13 @@ def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) ->
 def _judge_decided(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame:
     """Add the same for guards: a unit counts with its decision, whether it was predicted or not."""
     is_unseen = nw.col("prediction_known") > nw.col("first_decided")
+    counted = nw.max_horizontal("first_received", "received", "occurred_us")
+    if placed.has_named_places:  # until it is due its case may come, and with it the answer
+        is_awaited = nw.col("caseless") & nw.col("own_site").is_null()
+        counted = nw.when(is_awaited).then(nw.max_horizontal(counted, "due")).otherwise(counted)
     judged = cases.with_columns(
         silent=nw.when(is_unseen).then(nw.lit(NOT_PREDICTED)).otherwise(nw.lit(None, nw.String)),
-        counted=nw.max_horizontal("first_received", "received", "occurred_us"),
+        counted=counted,
     )
     if placed.silent_from is not None:
         judged = judged.join(placed.silent_from, on=["case_key", "version"], how="left")

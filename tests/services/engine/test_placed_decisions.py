@@ -131,6 +131,15 @@ def test_a_decision_without_a_case_is_a_missing_unit_of_its_cell(mole):
     assert mole.count() == [("a", "quay", "day", CASELESS), ("b", "hill", "day", CASELESS)]
 
 
+def test_guards_count_a_decision_without_a_case_once_its_case_can_no_longer_come(mole):
+    mole.decide("a", NOON, site="quay")
+    Ticker(mole.database, "moles", "one").tick(NOON + HOUR)
+    with mole.database.begin_read() as transaction:
+        slots = select(counted_units.c.slot).where(counted_units.c.track == GUARD)
+        assert len(transaction.execute(slots).all()) == 2  # the first at each site
+    assert mole.count(GUARD) == [("a", "quay", "day", NOT_PREDICTED)]
+
+
 def test_a_case_that_comes_in_time_counts_as_it_is(mole):
     mole.decide("a", NOON, site="quay")
     mole.send_case("a", "quay", NOON, received=NOON + HOUR)
