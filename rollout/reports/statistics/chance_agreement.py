@@ -94,12 +94,16 @@ def compute_kappa_and_ac1(
     labels as kappa.
     """
     table = np.asarray(table, float)
-    kappa, ac1 = _compute_both(table, number)
     effective = 1.0 if number is None else number.share or 1.0
-    if reason := find_rare_labels(table, effective, labels):
-        kappa = _refuse_rare_labels("kappa", reason, table)
-    if reason := find_rare_labels(table, effective, labels, MIN_RARE_CASES_OF_AC1):
-        ac1 = _refuse_rare_labels("AC1", reason, table)
+    ac1_reason = find_rare_labels(table, effective, labels, MIN_RARE_CASES_OF_AC1)
+    if reason := find_rare_labels(table, effective, labels):  # without a draw: labels may be many
+        return (
+            _refuse_rare_labels("kappa", reason, table),
+            _refuse_rare_labels("AC1", ac1_reason, table),
+        )
+    kappa, ac1 = _compute_both(table, number)
+    if ac1_reason:
+        ac1 = _refuse_rare_labels("AC1", ac1_reason, table)
     return kappa, ac1
 
 
