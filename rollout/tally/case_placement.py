@@ -19,7 +19,7 @@ from rollout.core.calendar.windows import find_windows
 from rollout.core.late_modules import LateModule
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames, select_rows
-from rollout.tally.named_places import CASELESS, OWN_PLACE, replace_by_named
+from rollout.tally.named_places import CASELESS, OWN_PLACE, find_named_cases, replace_by_named
 from rollout.tally.reviewer_checks import is_blind_decision
 from rollout.tally.slice_values import SLICES, add_slices
 from rollout.tally.units import PlacedRecords, build_unit_key
@@ -65,7 +65,8 @@ def place_cases(
     cases = _add_windows(cases, policy)
     has_named_places = not records.named_places.is_empty()
     if has_named_places:
-        cases = replace_by_named(cases, records.named_places, policy, _add_windows)
+        named_cases = find_named_cases(cases, records.named_places, policy)
+        cases = replace_by_named(cases, _add_windows(named_cases, policy), policy)
     cases = add_slices(cases, policy)
     if policy.evidence.unit == "case":
         cases = cases.with_columns(selection_value=pl.lit(0.0))

@@ -15,8 +15,6 @@ from rollout.core.calendar.instants import count_micros
 from rollout.tally.frames import ATTRIBUTE_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rollout.core.policy.policy import Policy
 
 PLACE: Final = ("site", "window", "day", "occurred_us", "received", "known")
@@ -24,43 +22,41 @@ OWN_PLACE: Final = tuple(f"own_{name}" for name in PLACE)
 CASELESS: Final = "caseless"
 
 
-def replace_by_named(
-    cases: pl.DataFrame,
-    named_places: pl.DataFrame,
-    policy: Policy,
-    add_windows: Callable[[pl.DataFrame, Policy], pl.DataFrame],
+def find_named_cases(
+    cases: pl.DataFrame, named_places: pl.DataFrame, policy: Policy
 ) -> pl.DataFrame:
-    """Return placed cases with those that only a decision places.
+    """Return the cases that decisions place at a known site, without their windows yet.
 
-    `caseless` is true of them, and `own_site` and so on say where the case was stored. A case is
-    stored in time if it came before the missing unit would be counted.
+    `own_site` and so on say where such a case was stored, null if it was not; its attributes are
+    those of the stored case.
     """
-    is_site = pl.col("site").is_in([site.id for site in policy.sites])
-    attributes = [name for name in cases.columns if name.startswith(ATTRIBUTE_PREFIX)]
     received = pl.col("received_at").dt.epoch("us")
-    places = named_places.filter(is_site).with_columns(
-        occurred_us=pl.col("occurred_at").dt.epoch("us"),
-        received=received,
-        known=received,
+    places = named_places.filter(pl.col("site").is_in([site.id for site in policy.sites]))
+    places = places.with_columns(
+        occurred_us=pl.col("occurred_at").dt.epoch("us"), received=received, known=received
     )
-    own = cases.select("case_key", *PLACE, *attributes)
-    own = own.rename(dict(zip(PLACE, OWN_PLACE, strict=True)))
-    both = add_windows(places.join(own, on="case_key", how="left", maintain_order="left"), policy)
-    counted = pl.max_horizontal(
-        pl.col("occurred_us") + count_micros(policy.evidence.grace), "received"
-    )
-    is_elsewhere = (pl.col("site") != pl.col("own_site")) | (
-        pl.col("has_time") & (pl.col("window") != pl.col("own_window"))
-    )
-    is_missing = pl.col("own_site").is_null() | (pl.col("own_received") > counted) | is_elsewhere
-    caseless = both.filter(is_missing).with_columns(
-        unit=_build_unit_key(policy), caseless=pl.lit(value=True)
-    )
+    attributes = [name for name in cases.columns if name.startswith(ATTRIBUTE_PREFIX)]
+    stored = cases.select("case_key", *PLACE, *attributes)
+    own = stored.rename(dict(zip(PLACE, OWN_PLACE, strict=True)))
+    return places.join(own, on="case_key", how="left", maintain_order="left")
+
+
+def replace_by_named(
+    cases: pl.DataFrame, named_cases: pl.DataFrame, policy: Policy
+) -> pl.DataFrame:
+    """Return placed cases with those that only a decision places, which `caseless` marks.
+
+    A case is stored in time if it came before the missing unit would be counted.
+    """
+    due = pl.col("occurred_us") + count_micros(policy.evidence.grace)
+    is_late = pl.col("own_received") > pl.max_horizontal(due, "received")
+    is_in_other_window = pl.col("has_time") & (pl.col("window") != pl.col("own_window"))
+    is_elsewhere = (pl.col("site") != pl.col("own_site")) | is_in_other_window
+    caseless = named_cases.filter(pl.col("own_site").is_null() | is_late | is_elsewhere)
+    caseless = caseless.with_columns(unit=_build_unit_key(policy), caseless=pl.lit(value=True))
     others = cases.join(caseless, on="case_key", how="anti", maintain_order="left")
-    return pl.concat(
-        [others.with_columns(caseless=pl.lit(value=False)), caseless.drop("has_time")],
-        how="diagonal",
-    )
+    others = others.with_columns(caseless=pl.lit(value=False))
+    return pl.concat([others, caseless.drop("has_time")], how="diagonal")
 
 
 def _build_unit_key(policy: Policy) -> pl.Expr:
