@@ -64,7 +64,7 @@ def _any_text(right):
         parts = text.split(".")
         if right(self, text, *about) or len(parts) not in {7, 8}:
             return right(self, text, *about)
-        issued = self._clock.now() - timedelta(seconds=1)
+        issued = self.clock.now() - timedelta(seconds=1)
         return Permit(parts[2], int(parts[3]), issued, timedelta(minutes=1))
 
     return read

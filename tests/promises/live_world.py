@@ -310,10 +310,17 @@ class LiveWorld:
     def new_case(self, site, version, label="bear"):
         """Return a prediction of a case that nobody knows yet."""
         self.numbers += 1
+        return self._say(f"c{self.numbers}", site, version, label)
+
+    def say_beside(self, case, version):
+        """Return what another version says of a case: the same answer."""
+        self.numbers += 1
+        return self._say(case.key, case.site, version, case.label)
+
+    def _say(self, key, site, version, label):
         marker = round(0.5 + (10 * self.numbers + 3) / 1e8, 8)  # always of eight decimals
-        case = PredictedCase(f"c{self.numbers}", site, version, label, marker)
-        self.said[case.key, version] = case
-        return case
+        self.said[key, version] = PredictedCase(key, site, version, label, marker)
+        return self.said[key, version]
 
     def send(self, items):
         """Send decisions by the account that the policy names, all else by the box."""
