@@ -32,28 +32,30 @@ class Boxes(RuleBasedStateMachine):
         judged=st.sampled_from([True, True, True, False]),
         approving=st.booleans(),
     )
-    def traffic(self, hours, quality, version, judged, approving=False, beside=None):
+    def traffic(self, hours, quality, version, judged, approving=False, other_version=None):
         """Let some hours pass with cases that come in and people who judge them, each ticked.
 
-        Another version predicts them too, `beside`.
+        Another version predicts them too.
         """
         for _ in range(hours):
             if approving:
                 self.world.approve_all()
-            self.send_hour(quality, version, judged, beside)
+            self.send_hour(quality, version, judged, other_version)
             self.world.to_next_slot()
             self.world.clock.advance(SECOND)
             self.world.tick()
             self.checks.follow()
 
-    def send_hour(self, quality, version, judged, beside=None):
+    def send_hour(self, quality, version, judged, other_version=None):
         """Send the cases of an hour, and what people say of them."""
         self.world.settle()
         cases = [self._new(site, version, n) for site in SITES for n in range(14)]
         world, items = self.world, []
         for case in cases:
             items += [world.case(case), world.prediction(case)]
-            items += [world.prediction(world.say_beside(case, beside))] if beside else []
+            items += (
+                [world.prediction(world.say_beside(case, other_version))] if other_version else []
+            )
         world.send(items)
         world.clock.advance(10 * MINUTE)
         if judged:

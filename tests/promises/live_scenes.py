@@ -262,11 +262,11 @@ def replaced(life):
     """A challenger proves itself in shadow and takes over; a grant is renewed."""
     life.climb(1)
     for _ in range(4):
-        life.traffic(2, "good", "v2", True, beside="v1")  # which is narrowed if it is silent
+        life.traffic(2, "good", "v2", True, other_version="v1")  # which is narrowed if it is silent
         life.world.approve_all()
     assert life.checks.seen["TakenOver"] >= 1
     for _ in range(12):
-        life.traffic(3, "good", "v2", True, beside="v1")
+        life.traffic(3, "good", "v2", True, other_version="v1")
         life.world.approve_all()
     life.promises_hold()
     assert life.checks.seen["Renewed"] >= 1
