@@ -24,6 +24,7 @@ from rollout.replay.options import ReplayOptions
 from rollout.services.replay.replay import NothingToReplayError, replay_records
 from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.frames import (
+    NAMED_PLACE_SCHEMA,
     REMARK_SCHEMA,
     RecordFrames,
     Schema,
@@ -57,7 +58,9 @@ class SentCases:
     """Cases of all cells, in the order of their times; times are days, infinite if it never comes.
 
     Attributes:
-        cell, occurred, is_right: which cell, when, and whether the model agrees with people.
+        cell, occurred, is_right: which cell, when, and whether the model agrees with people. Each
+            decision names cell and time.
+        sent_cell: which cell the sender of the case names.
         is_yes: whether people answer yes.
         episode: number of each case's episode; None if cases are units.
         received, predicted, decided, told: receipts of case and prediction, when it was decided,
@@ -70,6 +73,7 @@ class SentCases:
     is_right: np.ndarray
     is_yes: np.ndarray = field(init=False)
     episode: np.ndarray | None = None
+    sent_cell: np.ndarray = field(init=False)
     received: np.ndarray = field(init=False)
     predicted: np.ndarray = field(init=False)
     decided: np.ndarray = field(init=False)
@@ -78,6 +82,7 @@ class SentCases:
     def __post_init__(self) -> None:
         """Let all come at once, and people decide yes after a minute."""
         self.is_yes = np.ones(len(self.cell), dtype=bool)
+        self.sent_cell = self.cell
         self.received = self.occurred + SECOND
         self.predicted = self.occurred + SECOND
         self.decide(np.full(len(self.cell), MINUTE))
@@ -152,6 +157,16 @@ def predict_agreeing_only(cases: SentCases) -> None:
     cases.predicted = np.where(cases.is_right, cases.predicted, np.inf)
 
 
+def leave_out_disagreeing(cases: SentCases) -> None:
+    """Send no case in which the model is wrong."""
+    cases.received = np.where(cases.is_right, cases.received, np.inf)
+
+
+def move_disagreeing(cases: SentCases) -> None:
+    """Send the cases in which the model is wrong as cases of the first cell."""
+    cases.sent_cell = np.where(cases.is_right, cases.cell, 0)
+
+
 def lose_cases(cases: SentCases) -> None:
     """Lose one case in a hundred."""
     cases.received[cases.rng.random(len(cases.cell)) < 0.01] = np.inf
@@ -188,7 +203,7 @@ def grow_episodes(cases: SentCases) -> None:
     cases.episode = np.arange(len(cases.cell))
     wrong = np.flatnonzero(~cases.is_right).repeat(3)
     truth = cases.is_right.mean()
-    for name in ("cell", "occurred", "is_yes", "episode"):
+    for name in ("cell", "sent_cell", "occurred", "is_yes", "episode"):
         values = getattr(cases, name)
         setattr(cases, name, np.concatenate([values, values[wrong]]))
     is_right = cases.rng.random(len(wrong)) < truth
@@ -247,6 +262,9 @@ ADVERSE = (
     Sending("nightly, not vouched for", 0.98, send_nightly, grace=26 * HOUR),
     Sending("offline for a week, 50 hours", 0.98, go_offline, 50 * HOUR, 50 * HOUR),
     Sending("disagreeing 2 days late", 0.93, delay_disagreeing(2)),
+    Sending("disagreeing 14 days late", 0.93, delay_disagreeing(14)),
+    Sending("disagreeing never sent", 0.93, leave_out_disagreeing),
+    Sending("disagreeing sent elsewhere", 0.93, move_disagreeing),
     Sending("waits for answers", 0.60, wait_for_answers),
     Sending("predicts agreeing only", 0.60, predict_agreeing_only),
     Sending("copies answers before receipt", 0.60, copy_answers),
@@ -261,13 +279,10 @@ ADVERSE = (
     Sending("turns bad after the raising", 0.98, at_once, then=turn_bad),
     Sending("falls silent after the raising", 0.98, at_once, then=fall_silent),
 )
-UNSEEN = (  # until decisions without a case are units
-    Sending("disagreeing 14 days late", 0.93, delay_disagreeing(14)),
-    Sending("1 % of cases lost", 0.98, lose_cases),
-)
+LOSING = (Sending("1 % of cases lost", 0.98, lose_cases),)
 
 
-TABLES = {"good model": NORMAL, "should not open": ADVERSE, "not held yet": UNSEEN}
+TABLES = {"good model": NORMAL, "losses cost": LOSING, "should not open": ADVERSE}
 
 
 def write_policy(sending: Sending, cells: int = CELLS, units: int = 100, tick: str = "15m") -> str:
@@ -297,7 +312,7 @@ def name_site(number: int) -> str:
 def build_history(cases: SentCases) -> RecordFrames:
     """Return the records that are received within the days."""
     keys = pl.Series([f"k{number:06}" for number in range(len(cases.cell))])
-    sites = pl.Series([name_site(number) for number in range(CELLS)])[cases.cell]
+    names = pl.Series([name_site(number) for number in range(CELLS)])
 
     def instants(times: np.ndarray) -> pl.Series:
         micros = np.where(np.isfinite(times), np.nan_to_num(times, posinf=0) * 86_400e6, 0)
@@ -322,7 +337,7 @@ def build_history(cases: SentCases) -> RecordFrames:
     )
     has_case = cases.received < DAYS
     case_rows = frame(
-        build_cases_schema(), has_case, case_key=keys, site=sites,
+        build_cases_schema(), has_case, case_key=keys, site=names[cases.sent_cell],
         occurred_at=instants(cases.occurred), received_at=instants(cases.received),
         **episodes,
     )  # fmt: skip
@@ -332,12 +347,18 @@ def build_history(cases: SentCases) -> RecordFrames:
         **{"value:answer": says},
     )  # fmt: skip
     decision_rows = frame(
-        build_decisions_schema(("answer",)), has_case & (cases.told < DAYS), case_key=keys,
+        build_decisions_schema(("answer",)), cases.told < DAYS, case_key=keys,
         reviewer=pl.Series(["ana"] * len(keys)), unsure=pl.Series([False] * len(keys)),
         exposure=pl.Series(["blind"] * len(keys)), at=instants(cases.decided),
         received_at=instants(cases.told), **{"value:answer": decided},
     )  # fmt: skip
+    named_places = frame(
+        NAMED_PLACE_SCHEMA, cases.told < DAYS, case_key=keys, site=names[cases.cell],
+        occurred_at=instants(cases.occurred), received_at=instants(cases.told),
+        has_time=pl.Series([True] * len(keys)), may_move=pl.Series([True] * len(keys)),
+    )  # fmt: skip
     return RecordFrames(
+        named_places=named_places,
         cases=case_rows,
         predictions=prediction_rows,
         decisions=decision_rows,

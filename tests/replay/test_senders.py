@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.senders import (
     ADVERSE,
+    LOSING,
     NORMAL,
     Sending,
     SentCases,
@@ -41,6 +42,13 @@ def test_good_model_is_proposed_however_its_sender_is_late(sending):
     days = first_days(sending)
     assert np.isfinite(days).mean() > 0.95
     assert abs(np.median(days) - GOALS[sending.name]) < 4  # of 80 cells; of 800 within 1.5
+
+
+@pytest.mark.simulation
+def test_one_lost_case_in_a_hundred_costs_weeks():
+    days = first_days(*LOSING)
+    assert 0.45 < np.isfinite(days).mean() < 0.8  # of 80 cells; .618 of 800
+    assert 40 < np.median(days) < 56
 
 
 @pytest.mark.simulation

@@ -10,10 +10,10 @@ from sqlalchemy import func, select
 
 from benchmarks.senders import (
     ADVERSE,
+    LOSING,
     MINUTE,
     NORMAL,
     START,
-    UNSEEN,
     Sending,
     SentCases,
     build_history,
@@ -64,7 +64,7 @@ def list_sent(cases):
                 "box",
                 Case(
                     key=key,
-                    site=name_site(cell),
+                    site=name_site(cases.sent_cell[number]),
                     occurred_at=occurred,
                     window="always",
                     episode=episode,
@@ -96,7 +96,7 @@ def list_sent(cases):
         rows += [
             (_at(times[number]), account, record)
             for times, account, record in sent
-            if has_case and times[number] < LAST_DAY
+            if (has_case or account == "desk") and times[number] < LAST_DAY
         ]
     return sorted(rows, key=lambda row: row[0])
 
@@ -137,7 +137,7 @@ EPISODES = Sending(
 )
 
 
-SENDINGS = (*NORMAL, *ADVERSE, *UNSEEN, EPISODES)
+SENDINGS = (*NORMAL, *ADVERSE, *LOSING, EPISODES)
 
 
 def count_stored_units(database):
@@ -156,7 +156,7 @@ def count_replayed_units(history, policy, until):
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
-    "sending", [*NORMAL, *ADVERSE, *UNSEEN, EPISODES], ids=lambda sending: sending.name
+    "sending", [*NORMAL, *ADVERSE, *LOSING, EPISODES], ids=lambda sending: sending.name
 )
 def test_late_senders_have_the_same_evidence_live_and_replayed(database, sending):
     cases = SentCases.draw(1, sending.truth, cells=CELLS, days=DAYS)
