@@ -154,6 +154,7 @@ NAMED_PLACE_SCHEMA: Schema = {
     "occurred_at": INSTANT,  # the decision's time if it names none
     "received_at": INSTANT,
     "has_time": pl.Boolean(),
+    "may_move": pl.Boolean(),  # false: who named it sent the case itself, or a prediction of it
 }
 """Schema of `RecordFrames.named_places`: what the first decision to name its place says of it."""
 

@@ -2,7 +2,8 @@
 
 Whoever sends the cases could leave out those that its model would get wrong, or send them as cases
 of another cell. So a decision that names its place makes a unit there, which is missing. Guards
-count the case where it was stored: who names another place must not blind them.
+count the case where it was stored: who names another place must not blind them. Nor can a sender
+move its own cases out of a cell.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ def replace_by_named(
     is_late = pl.col("own_received") > pl.max_horizontal(due, "received")
     is_in_other_window = pl.col("has_time") & (pl.col("window") != pl.col("own_window"))
     is_elsewhere = (pl.col("site") != pl.col("own_site")) | is_in_other_window
-    caseless = named_cases.filter(pl.col("own_site").is_null() | is_late | is_elsewhere)
+    is_other_place = pl.col("may_move") & (is_late | is_elsewhere)
+    caseless = named_cases.filter(pl.col("own_site").is_null() | is_other_place)
     caseless = caseless.with_columns(unit=_build_unit_key(policy), caseless=pl.lit(value=True))
     others = cases.join(caseless, on="case_key", how="anti", maintain_order="left")
     others = others.with_columns(caseless=pl.lit(value=False))
-    return pl.concat([others, caseless.drop("has_time")], how="diagonal")
+    return pl.concat([others, caseless.drop("has_time", "may_move")], how="diagonal")
 
 
 def _build_unit_key(policy: Policy) -> pl.Expr:

@@ -445,8 +445,10 @@ class _Batch:
         record_store = RecordStore(transaction, state.rollout)
         action_keys = {item.action.key for _, item in self._actions}
         records = [record for _, record in self._records]
+        decided_keys = {record.key for record in records if isinstance(record, DECISION_TYPES)}
+        placed_cases = [case for case in self._placed_cases if case.key in decided_keys]
         stored_batch = record_store.store(
-            [*records, *self._placed_cases],
+            [*records, *placed_cases],
             received_at=at,
             sender=sender,
             vouched=self._vouched,

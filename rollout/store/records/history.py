@@ -111,11 +111,8 @@ class StoredHistory:
         first_receipts = find_case_receipts(decision_rows, outcome_rows)
         stored_cases = self._load_rows(cases, CASE_KEY, case_ids)
         place_rows = [row for row in stored_cases if row.revision == NAMED_BY_DECISION]
-        case_rows = pick_until_decision(
-            [row for row in stored_cases if row.revision != NAMED_BY_DECISION],
-            CASE_KEY,
-            first_decisions,
-        )
+        sent_rows = [row for row in stored_cases if row.revision != NAMED_BY_DECISION]
+        case_rows = pick_until_decision(sent_rows, CASE_KEY, first_decisions)
         keys = self._load_keys(CASE, (row.case_id for row in chain(place_rows, case_rows)))
         self.case_numbers = {key: number for number, key in keys.items()}
         episodes = self._load_keys(EPISODE, (row.episode for row in case_rows if row.episode))
@@ -156,7 +153,9 @@ class StoredHistory:
                 schema=FIRST_DECISION_SCHEMA,
                 orient="row",
             ),
-            named_places=build_named_places(place_rows, keys),
+            named_places=build_named_places(
+                place_rows, keys, own_predictions | {(row.case_id, row.sender) for row in sent_rows}
+            ),
             own_predictions=_select_own_predictions(outcome_rows, stored_predictions, keys),
             gold_decisions=pl.DataFrame(
                 [

@@ -4,7 +4,7 @@ Frames of a dictionary a row took half of a read, and aware datetimes a hundred 
 numbers.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from json import loads
 from typing import Any, Final, NamedTuple
@@ -29,7 +29,9 @@ from rollout.tally.picks import find_known_time
 
 STORED_TYPES: Final = ((JsonType, Text), (InstantType, BigInteger))
 READ_COLUMNS: Final = {
-    cases: "case_id revision site occurred_at received_at episode attributes planted vouched",
+    cases: (
+        "case_id revision site occurred_at received_at episode attributes sender planted vouched"
+    ),
     predictions: (
         "case_id version answers confidence latency_ms error at received_at sender vouched"
         " probabilities"
@@ -114,14 +116,22 @@ def build_case_frame(
     return pl.DataFrame(values, schema=build_cases_schema(attributes))
 
 
-def build_named_places(rows: Iterable[Row[Any]], keys: KeysById) -> pl.DataFrame:
-    """Return what decisions say of the places of their cases, as a frame."""
+def build_named_places(
+    rows: Iterable[Row[Any]], keys: KeysById, own_records: Collection[tuple[int, str | None]]
+) -> pl.DataFrame:
+    """Return what decisions say of the places of their cases, as a frame.
+
+    `own_records` are case and sender of the cases and predictions: who sent them moves no case.
+    """
     columns = split_columns(cases, rows, keys)
     values: dict[str, Sequence[Any]] = {
         name: columns[name] for name in ("case_key", "site", "occurred_at", "received_at")
     }
     has_time = [attributes != UNTIMED_TEXT for attributes in columns["attributes"]]
-    return pl.DataFrame({**values, "has_time": has_time}, schema=NAMED_PLACE_SCHEMA)
+    senders = zip(columns["case_id"], columns["sender"], strict=True)
+    may_move = [sender not in own_records for sender in senders]
+    marks = {"has_time": has_time, "may_move": may_move}
+    return pl.DataFrame({**values, **marks}, schema=NAMED_PLACE_SCHEMA)
 
 
 def build_prediction_frame(

@@ -52,6 +52,9 @@ BOX, DESK = (
     Caller(name, is_service_account=True, role_assignments=(AssignedRole(role),))
     for name, role in (("box", "ingest"), ("desk", "ingest-decisions"))
 )
+BOTH = Caller(
+    "box", is_service_account=True, role_assignments=(*BOX.role_assignments, *DESK.role_assignments)
+)
 
 
 class Mole:
@@ -70,18 +73,18 @@ class Mole:
         prediction = Prediction(key=key, version="v1", answers={"alarm": answer})
         self._send(BOX, [case, prediction], received or at)
 
-    def decide(self, key, at, **place):
+    def decide(self, key, at, *, by=None, reviewer="ana", **place):
         reader = build_reader(self.service, "moles", at)
         body = {
             "kind": "decision",
             "key": key,
-            "reviewer": "ana",
+            "reviewer": reviewer,
             "answers": {"alarm": "ship"},
             "exposure": "blind",
             **{name: str(value).replace(" ", "T") for name, value in place.items()},
         }
         (item,) = reader.read_body(json.dumps([body]).encode())
-        (receipt,) = self._send(DESK, [item], at, all_accepted=False)
+        (receipt,) = self._send(by or DESK, [item], at, all_accepted=False)
         return receipt
 
     def _send(self, caller, items, at, *, all_accepted=True):
@@ -168,6 +171,28 @@ def test_a_case_sent_to_another_cell_is_missing_where_it_was_decided(mole, place
     assert mole.count() == expected
     guard_units = [("a", "quay", "day", "ship" if is_first else NOT_PREDICTED)]
     assert mole.count(GUARD) == guard_units
+
+
+def test_a_sender_moves_none_of_its_own_cases(mole):
+    mole.send_case("a", "quay", NOON - MINUTE)
+    assert mole.decide("a", NOON, by=BOTH, site="hill").status == "accepted"
+    mole.decide("b", NOON, by=BOTH, site="hill")
+    mole.send_case("b", "quay", NOON - MINUTE, received=NOON + MINUTE)
+    mole.decide("c", NOON, by=BOTH, site="hill")
+    assert mole.count() == [
+        ("a", "quay", "day", "ship"),
+        ("b", "quay", "day", AFTER_DECISION),
+        ("c", "hill", "day", CASELESS),
+    ]
+
+
+def test_a_rejected_decision_places_no_case(mole):
+    mole.send_case("a", "quay", NOON - MINUTE)
+    mole.service.state_cache.reload_versions("moles")  # the name is new
+    receipt = mole.decide("a", NOON, reviewer="v1", site="hill")
+    assert receipt.status == "rejected"
+    mole.decide("a", NOON + MINUTE)
+    assert mole.count() == [("a", "quay", "day", "ship")]
 
 
 def test_one_span_has_one_missing_unit(database):
