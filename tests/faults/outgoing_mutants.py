@@ -93,7 +93,10 @@ def reply_uncommitted(stack, _copies, _url):
 
 
 def _left_open(stack):
-    """Return a `writing` that commits with the stack's end, and a `reading` that sees it before."""
+    """Return a `writing` that commits with the stack's end, and a `reading` that sees it before.
+
+    Of several the first: those after it note when it was committed.
+    """
     begin, look, begun = Database.begin_write, Database.begin_read, []
 
     @contextmanager
@@ -103,7 +106,7 @@ def _left_open(stack):
 
     @contextmanager
     def reading(self):
-        with nullcontext(begun[-1]) if begun else look(self) as transaction:
+        with nullcontext(begun[0]) if begun else look(self) as transaction:
             yield transaction
 
     return writing, reading
