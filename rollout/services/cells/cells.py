@@ -23,7 +23,6 @@ from rollout.core.scope.scope import CellState, compute_held_level, find_acting_
 from rollout.services.engine.cell_gains import Gain, load_cell_gains
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.store.counting.vouched_units import load_sent_cases
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
 
@@ -239,6 +238,7 @@ def _find_lateness(
     transaction: Transaction, state: RolloutState, cell: Cell, evidence: "EvidenceFacts"
 ) -> "LateSenders | tuple[SilentSpell, ...]":
     """Return what late records look like if most cases are late, else the silent spells."""
+    from rollout.store.counting.vouched_units import load_sent_cases
     from rollout.tally.late_senders import build_sent_cases, find_silent_spells, recognise_senders
 
     version = evidence.version

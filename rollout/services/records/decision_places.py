@@ -2,15 +2,17 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rollout.core.records.records import NAMED_BY_DECISION, UNTIMED, AnyCase, Case
-from rollout.formats.records.parse import PlacedDecision
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.window_lookup import WindowLookup
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.incoming_cases import IncomingCases, Place
+
+if TYPE_CHECKING:
+    from rollout.formats.records.parse import PlacedDecision
 
 NO_PLACE: Final = (
     "no case of this key is stored: send the case first, or name the decision's `site`"
@@ -43,7 +45,7 @@ class DecisionPlaces:
             places[case.key] = [*places.get(case.key, ()), place]
         return places
 
-    def find_fault(self, placed: PlacedDecision) -> str:
+    def find_fault(self, placed: "PlacedDecision") -> str:
         """Return why a decision's place can't count, or ""."""
         sites = self._state.policy.sites_by_id
         if placed.site in sites:
@@ -51,7 +53,7 @@ class DecisionPlaces:
         return f"its site {placed.site} is none of the policy's: {', '.join(sites)}"
 
     def list_cases(
-        self, decisions: Iterable[PlacedDecision], stored: Mapping[str, Collection[Place]]
+        self, decisions: "Iterable[PlacedDecision]", stored: Mapping[str, Collection[Place]]
     ) -> list[Case]:
         """Return the cases of decisions that are not stored, or at another place."""
         built_cases = map(self._build_case, decisions)
@@ -66,7 +68,7 @@ class DecisionPlaces:
             for place in places
         )
 
-    def _build_case(self, placed: PlacedDecision) -> Case:
+    def _build_case(self, placed: "PlacedDecision") -> Case:
         decision, occurred_at = placed.decision, placed.occurred_at
         attributes = {} if occurred_at is not None else dict(UNTIMED)
         if occurred_at is None:
