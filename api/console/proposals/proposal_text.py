@@ -19,8 +19,7 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.proposals.proposal_details import Proposal
 
 OPEN, APPROVED = "open", "approved"
-WIDENING, RENEWAL, TAKEOVER = "widening", "renewal", "takeover"
-RESUME, POLICY, CLOCK = "resume", "policy", "clock"
+RENEWAL, CLOCK = "renewal", "clock"
 COMMON_STAGES: Final = frozenset({"supervised", "autonomous"})
 """Stages whose effect the sentences name without the stage."""
 

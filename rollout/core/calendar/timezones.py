@@ -197,15 +197,6 @@ def compute_local_hours(site: Site, instants: Instants) -> Int64Array:
     return to_wall_times(site.timezone, to_instant_micros_array(instants)) % DAY // HOUR
 
 
-def compute_local_day(site: Site, at: datetime) -> date:
-    """Return the calendar day at the site.
-
-    Raises:
-        ValueError: `at` has no timezone.
-    """
-    return date.fromordinal(to_wall_time(site.timezone, at) // DAY + EPOCH_DAY)
-
-
 def compute_end_of_local_day(site: Site, day: date) -> datetime:
     """Return the UTC instant after which the site's clock never shows `day`.
 

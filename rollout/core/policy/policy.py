@@ -19,10 +19,7 @@ from rollout.core.calendar.timezones import (
 )
 from rollout.core.policy.evidence_sources import (
     ACCOUNT,
-    BEFORE_SOURCES,
     DEFAULT_SOURCES,
-    IMPORTS,
-    REVIEWS,
     UNNAMED,
     EvidenceSources,
 )
@@ -98,15 +95,6 @@ class EvidenceRules:
         """Return the kind of an account's decision for a reviewer."""
         patterns = self.sources.list_patterns(account)
         return ACCOUNT if patterns and _matches_any(patterns, reviewer) else UNNAMED
-
-    def find_source_kind(self, source: str, reviewer: str) -> str:
-        """Return the kind that a decision would have; `source` is a kind or an account's name."""
-        kinds = {
-            REVIEWS: REVIEWS,
-            IMPORTS: IMPORTS,
-            BEFORE_SOURCES: BEFORE_SOURCES,
-        }
-        return kinds.get(source) or self.find_account_kind(source, reviewer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ FIRST_ERA = 1
 FIRST_SHARE: Final = compute_yearly_share(1)
 STOPPED, SUSPENDED = "stopped", "suspended"  # how grants are withheld
 NO_STARTS: Final = DetectorStarts()
-OPERATOR_APPROVAL = ("operator",)  # needs of what an admin proposes for the whole rollout
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ Nobody may still be asked about a closed case, so the rollout's own salt may dra
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
 
 import polars as pl
 
@@ -27,9 +26,6 @@ from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames
 from rollout.tally.slots import find_slot_before, to_instant
-from rollout.tally.units import TRACKS
-
-GATE: Final = TRACKS[0]
 
 
 def load_what_if_inputs(

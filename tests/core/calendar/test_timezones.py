@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from rollout.core.calendar.sites import Site
 from rollout.core.calendar.timezones import (
     compute_end_of_local_day,
-    compute_local_day,
     compute_local_days,
     compute_local_hours,
     compute_year_start,
     list_stretches,
+    to_wall_time,
 )
 
 # Both daylight-saving changes, a change of half an hour, changes at midnight and over it, a day
@@ -55,9 +55,6 @@ def test_local_days_and_hours_are_those_of_zoneinfo(zone, day):
     shown = [at.astimezone(ZoneInfo(zone)) for at in instants]
     assert compute_local_days(site, as_array(instants)).tolist() == [at.toordinal() for at in shown]
     assert compute_local_hours(site, as_array(instants)).tolist() == [at.hour for at in shown]
-    assert [compute_local_day(site, at) for at in instants[::97]] == [
-        at.date() for at in shown[::97]
-    ]
 
 
 @pytest.mark.parametrize(("zone", "day"), CHANGES)
@@ -70,7 +67,8 @@ def test_a_local_day_ends_after_the_last_minute_that_shows_it(zone, day):
 
 def test_a_day_ends_the_second_time_that_midnight_comes():
     havana = Site("havana", "America/Havana")
-    assert compute_local_day(havana, datetime(2025, 11, 2, 4, 30, tzinfo=UTC)) == date(2025, 11, 2)
+    half_past_four = as_array([datetime(2025, 11, 2, 4, 30, tzinfo=UTC)])
+    assert compute_local_days(havana, half_past_four).tolist() == [date(2025, 11, 2).toordinal()]
     assert compute_end_of_local_day(havana, date(2025, 11, 1)) == datetime(
         2025, 11, 2, 4, tzinfo=UTC
     )
@@ -84,7 +82,6 @@ def test_any_instant_has_the_local_day_that_zoneinfo_says(zone, second):
     at = datetime.fromtimestamp(second, UTC)
     shown = at.astimezone(ZoneInfo(zone))
     assert compute_local_days(Site("s", zone), as_array([at])).tolist() == [shown.toordinal()]
-    assert compute_local_day(Site("s", zone), at) == shown.date()
 
 
 def test_stretches_lie_end_to_end_and_change_twice_a_year():
@@ -103,6 +100,6 @@ def test_instants_far_outside_the_known_years_have_a_local_day_too():
 
 def test_a_time_without_zone_or_without_value_is_refused():
     with pytest.raises(ValueError, match="no time zone"):
-        compute_local_day(Site("s", "Asia/Tokyo"), datetime.fromisoformat("2025-01-01"))
+        to_wall_time("Asia/Tokyo", datetime.fromisoformat("2025-01-01"))
     with pytest.raises(ValueError, match="NaT"):
         compute_local_days(Site("s", "Asia/Tokyo"), np.array(["NaT"], dtype="datetime64[us]"))
