@@ -3,6 +3,8 @@
 import json
 from datetime import timedelta
 
+import pytest
+
 from api.routers.scope import ScopeSnapshot, build_table_scope
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.scope.scope import Grant, Scope, Version, build_initial_state, set_cell_state
@@ -67,6 +69,7 @@ def build_large_scope():
     return build_table_scope(snapshot).model_dump_json()
 
 
+@pytest.mark.slow
 def test_100_sites_with_three_windows_for_48_hours_fit_in_100_kb():
     body = build_large_scope()
     table = json.loads(body)["table"]

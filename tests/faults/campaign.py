@@ -3,7 +3,7 @@
 The full form tries each point with each kind, once and always, on both engines, and follows the
 script to its end. The short one, for CI, takes a fixed stride through the points, short for `kill`
 and `raise` on SQLite, leaves out steps that only repeat others, and ends each trial with the next
-tick. It runs in an
+tick. `--sample COMMIT` takes of either, and of the mutants, what a commit draws. It runs in an
 interpreter of its own: a process that forks must not have used Polars before.
 """
 
@@ -23,6 +23,7 @@ from tests.faults.migrations import migration_trials
 from tests.faults.mutants import MUTANTS
 from tests.faults.trials import STEPS, Trial
 from tests.faults.world import recorded
+from tests.samples import draw
 from tests.store.databases import close_server, close_templates
 
 KINDS = ("kill", "raise", "cut", "pause")
@@ -47,7 +48,15 @@ SHORT = {  # (engine, kind, always): every how many points, and from which on
 PICKED = {("postgresql", "claim", "pause")}  # in the short form too: it once found something
 EXPECTED = Counter({"Widened": 2, "PolicyApplied": 2, "Narrowed": 1, "Stopped": 1, "Resumed": 1})
 """What happens in the script, by event."""
+SAMPLED = 5  # of so many trials or mutants a commit draws one
 LEFT = {("sqlite", "look for reports", "raise")}  # out of the short form: slow, and `kill` does it
+
+
+def sampled(items, commit):
+    """Return what a commit draws, at least one; all without a commit."""
+    ordered = sorted(items, key=lambda item: draw(repr(item), commit) % SAMPLED)
+    drawn = [item for item in ordered if draw(repr(item), commit) % SAMPLED == 0]
+    return (drawn or ordered[:1]) if commit else list(items)
 
 
 def planned(world, engine, *, full):
@@ -98,16 +107,16 @@ class TrialTable:
         return "\n".join(line.rstrip() for line in lines)
 
 
-def tried(engine, table, *, full, at_once, tell):
-    """Try every planned trial of an engine."""
+def tried(engine, table, *, full, commit, at_once, tell):
+    """Try every planned trial of an engine, or those that a commit draws."""
     with (
         tempfile.TemporaryDirectory(prefix="rollout-faults-") as folder,
         closing(COPIES[engine](folder)) as copies,
     ):
         world = _world(copies)
-        todo = list(planned(world, engine, full=full))
+        todo = sampled(planned(world, engine, full=full), commit)
         works = [lambda _, t=t: trials.run(t, world, copies) for t in todo]
-        more = list(migration_trials(copies, full=full))
+        more = sampled(migration_trials(copies, full=full), commit)
         works += [lambda _, t=t: t.run(copies) for t in more]
         todo += more
         began = time.monotonic()
@@ -134,8 +143,10 @@ def _world(copies):
     return world
 
 
-def mutated(engine, at_once, tell):
+def mutated(engine, commit, at_once, tell):
     """Try each mutant on its trials; return the names of those caught, and of those that are not.
+
+    With a commit those that it draws.
 
     The same trials of the program as it is come first: what catches a mutant must not cry wolf.
     """
@@ -144,7 +155,8 @@ def mutated(engine, at_once, tell):
         closing(COPIES[engine](folder)) as copies,
     ):
         world = _world(copies)
-        mine = [mutant for mutant in MUTANTS if engine in mutant.engines]
+        names = sampled([mutant.name for mutant in MUTANTS if engine in mutant.engines], commit)
+        mine = [mutant for mutant in MUTANTS if mutant.name in names]
         pairs = [(m, t) for m in mine for t in m.trials(world)]
         whole = [(None, trial) for trial in dict.fromkeys(trial for _, trial in pairs)]
         works = [lambda _, m=m, t=t: trials.run(t, world, copies, m) for m, t in whole + pairs]
@@ -170,6 +182,7 @@ def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="the form for CI, two minutes")
     parser.add_argument("--mutants", action="store_true", help="the suite tested: mutants alone")
+    parser.add_argument("--sample", default="", help="what this commit draws, one of five")
     parser.add_argument("--engine", action="append", choices=COPIES, help="by default both")
     parser.add_argument("--at-once", type=int, default=2, help="processes")
     arguments = parser.parse_args(words)
@@ -182,17 +195,17 @@ def main(words=None):
 
     try:
         if arguments.mutants:
-            return _mutants(engines, arguments.at_once, tell)
+            return _mutants(engines, arguments, tell)
         return _trials(engines, arguments, tell)
     finally:
         close_server()
         close_templates()
 
 
-def _mutants(engines, at_once, tell):
+def _mutants(engines, arguments, tell):
     missed = []
     for engine in engines:
-        caught, not_caught = mutated(engine, at_once, tell)
+        caught, not_caught = mutated(engine, arguments.sample, arguments.at_once, tell)
         print(f"{engine}: {len(caught)} mutants caught, {len(not_caught)} not")  # noqa: T201
         missed += not_caught
     return 1 if missed else 0
@@ -201,7 +214,14 @@ def _mutants(engines, at_once, tell):
 def _trials(engines, arguments, tell):
     table = TrialTable()
     for engine in engines:
-        tried(engine, table, full=not arguments.short, at_once=arguments.at_once, tell=tell)
+        tried(
+            engine,
+            table,
+            full=not arguments.short,
+            commit=arguments.sample,
+            at_once=arguments.at_once,
+            tell=tell,
+        )
     print(table)  # noqa: T201 - the answer
     for wrong in table.wrong[:20]:
         print(f"FAILED {wrong}")  # noqa: T201 - the answer

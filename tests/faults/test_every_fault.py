@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.samples import COMMIT
 from tests.store.databases import ENGINES, close_server, server
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,10 @@ def campaign(engine, *words):
     if engine == "postgresql":
         env["ROLLOUT_TEST_PG_URL"] = server().url.render_as_string(hide_password=False)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.campaign", "--engine", engine, *words],
+        [
+            *(sys.executable, "-m", "tests.faults.campaign", "--engine", engine),
+            *("--sample", COMMIT, *words),
+        ],
         cwd=ROOT,
         env=env,
         capture_output=True,

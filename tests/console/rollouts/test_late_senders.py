@@ -46,6 +46,7 @@ def test_cell_whose_predictions_come_in_time_says_nothing_of_late_ones(database,
     assert "after the first decision" not in page
 
 
+@pytest.mark.slow
 def test_cell_names_a_week_without_cases_its_cost_and_what_to_do(database, browser):
     def go_offline(cases):
         is_offline = (cases.occurred >= 8) & (cases.occurred < 15)

@@ -134,6 +134,7 @@ def test_who_may_be_asked_reads_no_values(database):
 
 
 @on_sqlite
+@pytest.mark.slow
 def test_a_case_is_no_mark_before_it_closes(database):
     at = to_instant(SLOTS[0], POLICY.tick)
     apply_policy(database, TEXT, Actor("zoe"), at, salt=bytes(32))

@@ -83,6 +83,7 @@ def test_the_course_is_that_of_a_detector_fed_unit_by_unit(service):
 
 
 @pytest.mark.usefixtures("town")
+@pytest.mark.slow
 def test_long_courses_keep_some_points_and_the_alarm(service, monkeypatch):
     whole = load(service).course.points
     monkeypatch.setattr(detector_courses, "MAX_COURSE_POINTS", 10)

@@ -37,6 +37,7 @@ def list_losses(rows):
 
 
 @given(rows=st.lists(st.tuples(ANSWERS, ANSWERS, CONFIDENCES), min_size=1, max_size=120))
+@pytest.mark.slow
 def test_the_losses_of_a_file_are_the_surest_pairs_of_all(tmp_path_factory, rows):
     path = write_pairs(tmp_path_factory.mktemp("pairs"), rows)
     for first, installed in ((30, True), (30, False), (10_000, True)):
@@ -67,6 +68,7 @@ def test_a_refused_confidence_is_not_rounded_into_what_is_asked_for(tmp_path, co
         compare_pair_file(path)
 
 
+@pytest.mark.slow
 def test_losses_of_a_key_that_many_rows_have_are_the_same_each_time(tmp_path):
     generator = np.random.default_rng(5)
     models = [f"m{number}" for number in generator.permutation(3_000)]
