@@ -90,7 +90,7 @@ def apply_policy(
         rollout,
         text,
         at=now,
-        salt=service.entropy(policies.SALT_BYTES),
+        salts=(service.entropy(policies.SALT_BYTES), service.entropy(policies.SALT_BYTES)),
         channels=service.channels.shared_names,
     )
     response.status_code = STATUS_BY_OUTCOME.get(result.outcome, 200)

@@ -73,7 +73,7 @@ def apply(
             rollout_name,
             text,
             at=context.at,
-            salt=salt_bytes,
+            salts=(salt_bytes, None),
             channels=configured_names,
         )
 

@@ -156,7 +156,7 @@ def _apply_policy(visitor: Visitor, rollout: str, text: str, form: Form) -> Resp
         rollout,
         text,
         at=visitor.at,
-        salt=service.entropy(policies.SALT_BYTES),
+        salts=(service.entropy(policies.SALT_BYTES), service.entropy(policies.SALT_BYTES)),
         channels=service.channels.shared_names,
     )
     if result.proposal:

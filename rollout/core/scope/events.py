@@ -45,9 +45,15 @@ HARM_FACT: Final = "harm"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutCreated(LedgerEvent):
-    """A rollout began; `salt_hash` is the SHA-256 of its sampling salt."""
+    """A rollout began.
+
+    Attributes:
+        salt_hash: SHA-256 of its sampling salt.
+        service_salt_hash: that of the salt which never leaves the service; a replay has none.
+    """
 
     salt_hash: str
+    service_salt_hash: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

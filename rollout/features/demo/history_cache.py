@@ -159,7 +159,14 @@ def _build_history(
         policy_text = example.policy_path.read_text(encoding="utf-8")
         starts_at = history.find_first_slot(records.policy, cases) - records.policy.tick
         accounts.create_demo_accounts(database, records.policy, starts_at)
-        apply_policy(database, policy_text, Actor(accounts.ADMIN_NAME), starts_at, salt=SALT)
+        apply_policy(
+            database,
+            policy_text,
+            Actor(accounts.ADMIN_NAME),
+            starts_at,
+            salt=SALT,
+            service_salt=SALT,
+        )
         writer = history.HistoryWriter(
             database, example, records, cases, accounts.DEMO_OPERATORS[::-1]
         )

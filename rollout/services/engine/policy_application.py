@@ -1,6 +1,7 @@
 """Apply policies: the first creates the rollout, a later one may need approval."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -52,10 +53,11 @@ def apply_policy(
     at: datetime,
     salt: bytes | None = None,
     access_head: int | None = None,
+    service_salt: bytes | None = None,
 ) -> PolicyApplication:
     """Put a policy in force or propose it; create new rollouts.
 
-    `salt` is for the sampling values of a new rollout, by default random. `access_head` is the
+    `salt` and `service_salt` draw samples of a new rollout, by default random. `access_head` is the
     revision of the access ledger at which the caller's permissions were checked.
 
     Raises:
@@ -64,7 +66,8 @@ def apply_policy(
     """
     policy = parse_policy(text)
     command = ApplyPolicy(at=at, by=by, policy=policy)
-    creation_events = _create_rollout(database, text, command, salt, access_head)
+    salts = [secrets.token_bytes(32) if own is None else own for own in (salt, service_salt)]
+    creation_events = _create_rollout(database, text, command, salts, access_head)
     if creation_events:
         return PolicyApplication(policy.rollout, creation_events, is_created=True)
     with database.begin_write() as transaction:
@@ -84,20 +87,30 @@ def apply_policy(
 
 
 def _create_rollout(
-    database: Database, text: str, command: ApplyPolicy, salt: bytes | None, access_head: int | None
+    database: Database,
+    text: str,
+    command: ApplyPolicy,
+    salts: Sequence[bytes],
+    access_head: int | None,
 ) -> tuple[LedgerEvent, ...]:
     """Create the rollout with its first policy; return () if it exists."""
     policy = command.policy
     with database.begin_write() as transaction:
-        new_salt = secrets.token_bytes(32) if salt is None else salt
-        rollout = Rollouts(transaction).create(policy.rollout, salt=new_salt, at=command.at)
+        salt, service_salt = salts
+        rollout = Rollouts(transaction).create(
+            policy.rollout, salt=salt, at=command.at, service_salt=service_salt
+        )
         ledger = Ledger(transaction, rollout)
         if ledger.load_head().revision:
             return ()
         faults.reach_point("policy.created")
         PolicyTexts(transaction, rollout).store_text(text, by=command.by.name, at=command.at)
-        salt_hash = sha256(rollout.salt).hexdigest()
-        creation_events = (RolloutCreated(at=command.at, by=ENGINE, salt_hash=salt_hash),)
-        events = (*creation_events, *decide(command, apply_events(creation_events), policy))
+        created = RolloutCreated(
+            at=command.at,
+            by=ENGINE,
+            salt_hash=sha256(rollout.salt).hexdigest(),
+            service_salt_hash=sha256(rollout.service_salt).hexdigest(),
+        )
+        events = (created, *decide(command, apply_events((created,)), policy))
         ledger.append(events, after=0, access_head=access_head)
         return events

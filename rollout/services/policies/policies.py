@@ -396,14 +396,14 @@ def put_policy(
     text: str,
     *,
     at: datetime,
-    salt: bytes | None = None,
+    salts: tuple[bytes | None, bytes | None] = (None, None),
     channels: Collection[str] | None = None,
 ) -> PolicyResult:
     """Apply a policy, or propose it if it is looser; create a missing rollout.
 
     Args:
         text: the policy.
-        salt: salt of a new rollout.
+        salts: of a new rollout, that of clients and the service's own; None is random.
         channels: configured channels; None if unknown.
 
     Raises:
@@ -419,7 +419,13 @@ def put_policy(
             f"the policy is of {policy.rollout}, not of {rollout_name}: send it there"
         )
     application = apply_policy(
-        database, text, caller.as_actor(rollout_name), at, salt, caller.access_head
+        database,
+        text,
+        caller.as_actor(rollout_name),
+        at,
+        salts[0],
+        caller.access_head,
+        salts[1],
     )
     command_result = build_command_result(database, rollout_name, application.events)
     with database.begin_read() as transaction:

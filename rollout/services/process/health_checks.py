@@ -154,9 +154,13 @@ def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:
         ledger = Ledger(transaction, rollout)
         yield from _run_verification(ledger.verify)
         created = next(ledger.list_events(), None)
-    salt_hash = sha256(rollout.salt).hexdigest()
-    if isinstance(created, RolloutCreated) and created.salt_hash != salt_hash:
-        yield f"the salt that draws samples is not the one in the ledger's first entry; {RESTORE}"
+    salts = rollout.salt, rollout.service_salt
+    hashes = tuple(sha256(salt).hexdigest() for salt in salts)
+    if isinstance(created, RolloutCreated) and hashes != (
+        created.salt_hash,
+        created.service_salt_hash,
+    ):
+        yield f"a salt that draws samples is not the one in the ledger's first entry; {RESTORE}"
 
 
 def _find_report_faults(database: Database, rollout: Rollout) -> Iterator[str]:

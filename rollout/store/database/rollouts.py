@@ -20,11 +20,16 @@ from rollout.store.tables.tables import (
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A stored rollout: the number in keys and the name in hashes."""
+    """A stored rollout: the number in keys and the name in hashes.
+
+    Clients get `salt` with a snapshot. `service_salt` leaves the service in no form but its hash:
+    who chooses keys could else choose what it draws.
+    """
 
     number: int
     name: str
     salt: bytes = field(default=b"", repr=False)
+    service_salt: bytes = field(default=b"", repr=False)
 
 
 ACCESS_CHAIN: Final = Rollout(ACCESS_LEDGER, ":access")
@@ -67,12 +72,12 @@ class Rollouts:
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
-    def create(self, name: str, *, salt: bytes, at: datetime) -> Rollout:
+    def create(self, name: str, *, salt: bytes, at: datetime, service_salt: bytes = b"") -> Rollout:
         """Return the rollout with this name, created if new.
 
-        A new rollout has an empty ledger; an existing one keeps its salt.
+        A new rollout has an empty ledger; an existing one keeps its salts.
         """
-        row = {"name": name, "salt": salt, "created_at": at}
+        row = {"name": name, "salt": salt, "service_salt": service_salt, "created_at": at}
         insert_once(self._transaction, rollouts, row)
         rollout = self.find(name)
         assert rollout is not None  # noqa: S101 - inserted now or before
@@ -110,4 +115,4 @@ class Rollouts:
 
 
 def _build_rollout(row: Row[tuple[object, ...]]) -> Rollout:
-    return Rollout(row.id, row.name, row.salt)
+    return Rollout(row.id, row.name, row.salt, row.service_salt)

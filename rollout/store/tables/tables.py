@@ -186,6 +186,7 @@ rollouts = Table(
     id_column(),
     required_column("name", unique=True),
     required_column("salt", LargeBinary),
+    required_column("service_salt", LargeBinary),  # never leaves the service
     required_column("created_at", InstantType),
 )
 

@@ -95,6 +95,7 @@ def attacking(database, table):
         ("policies", "update policies set text = text || '#'", "not the text of its hash"),
         ("policies", "update policies set text = 'x: ['", "not the text of its hash"),
         ("rollouts", "update rollouts set salt = randomblob(32)", "salt that draws samples"),
+        ("rollouts", "update rollouts set service_salt = x'00'", "salt that draws samples"),
         ("rollouts", "delete from rollouts", "the row of rollout 1 is missing"),
         ("ledger_heads", "delete from ledger_heads where rollout = 1", "No row was found"),
         ("evidence_heads", "delete from evidence_heads", "No row was found"),
