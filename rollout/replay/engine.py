@@ -16,7 +16,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import EvidenceChangedError, ProposalClosedError
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.confidence_floors import list_floor_texts
-from rollout.core.policy.fresh_evidence import FreshEvidence
+from rollout.core.policy.fresh_evidence import NO_UNPLACED, FreshEvidence, UnplacedDecisions
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import (
     AcknowledgeIncident,
@@ -139,15 +139,17 @@ class SlotFresh(Mapping[CellVersion, FreshEvidence]):
         views: Mapping[CellVersion, EvidenceView],
         slot: int,
         read_fresh: Callable[[CellVersion], FreshUnits | None] = lambda _: None,
+        unplaced: UnplacedDecisions = NO_UNPLACED,
     ) -> None:
         self._views, self._slot, self._read_fresh = views, slot, read_fresh
+        self._unplaced = unplaced
         self._cache: dict[CellVersion, FreshEvidence] = {}
 
     def __getitem__(self, key: CellVersion) -> FreshEvidence:
         """Return the evidence of one version in one cell."""
         if key not in self._cache:
             view, fresh = self._views[key], self._read_fresh(key)
-            self._cache[key] = read_fresh_evidence(view, self._slot, fresh)
+            self._cache[key] = read_fresh_evidence(view, self._slot, fresh, self._unplaced)
         return self._cache[key]
 
     def __iter__(self) -> Iterator[CellVersion]:
@@ -267,7 +269,7 @@ class Replay:
         tick = Tick(
             at=passes.get(slot, slot_start),
             evidence=SlotEvidence(views, slot),
-            fresh=SlotFresh(views, slot),
+            fresh=SlotFresh(views, slot, unplaced=self._units.unplaced),
             slot=slot_start,
         )
         events = decide(tick, self._scope, self._policy)

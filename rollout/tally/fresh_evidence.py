@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey, SliceCounts
-from rollout.core.policy.fresh_evidence import NEWEST_SIZES, WATCHED_MEASURES, FreshEvidence
+from rollout.core.policy.fresh_evidence import (
+    NEWEST_SIZES,
+    NO_UNPLACED,
+    WATCHED_MEASURES,
+    FreshEvidence,
+    UnplacedDecisions,
+)
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.slice_conditions import SliceCondition
@@ -39,10 +45,14 @@ class FreshUnits:
 
     rows: UnitArrays
     unit_classes: UnitClasses
+    unplaced: UnplacedDecisions = NO_UNPLACED
 
 
 def read_fresh_evidence(
-    view: EvidenceView, slot: int, fresh: FreshUnits | None = None
+    view: EvidenceView,
+    slot: int,
+    fresh: FreshUnits | None = None,
+    unplaced: UnplacedDecisions = NO_UNPLACED,
 ) -> FreshEvidence:
     """Return the evidence at a slot with the units whose answer is known by then.
 
@@ -50,20 +60,22 @@ def read_fresh_evidence(
         view: of the units that count; in a replay also of those to come.
         slot: the present.
         fresh: what the view lacks of them.
+        unplaced: decisions that belong to no cell, where `fresh` doesn't say it.
     """
     if fresh is None:
-        fresh = FreshUnits(_select_fresh(view, slot), view.unit_classes)
+        fresh = FreshUnits(_select_fresh(view, slot), view.unit_classes, unplaced)
     fresh_view = replace(
         view,
         rows=CellUnitArrays(gate=fresh.rows),
         unit_classes=fresh.unit_classes,
         begun=view.find_begin(slot),
     )
-    if not view.floor_views:
-        return _read_floor(view, fresh_view, slot)
-    pairs = zip(view.floor_views, fresh_view.floor_views, strict=True)
-    floors = tuple(_read_floor(floor, fresh_floor, slot) for floor, fresh_floor in pairs)
-    return replace(floors[0], floors=floors)
+    views = list(zip(view.floor_views, fresh_view.floor_views, strict=True))
+    floors = tuple(
+        replace(_read_floor(*pair, slot), unplaced=fresh.unplaced)
+        for pair in views or [(view, fresh_view)]
+    )
+    return replace(floors[0], floors=floors if views else ())
 
 
 def _select_fresh(view: EvidenceView, slot: int) -> UnitArrays:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
 from rollout.core.policy.measures import UnitClass
 from rollout.core.policy.policy import Policy
 from rollout.tally.frames import is_constant, select_rows
@@ -25,7 +26,10 @@ MAX_COMBINATIONS = 1_000_000  # above them, those that occur are numbered anew
 
 @dataclass(frozen=True)
 class TalliedUnits:
-    """A history's units by cell and version, with their keys."""
+    """A history's units by cell and version, with their keys.
+
+    `unplaced` are decisions that make no unit, as they belong to no cell.
+    """
 
     cells: Mapping[tuple[Cell, str], CellUnitArrays]
     unit_classes: UnitClasses
@@ -33,6 +37,7 @@ class TalliedUnits:
     reviewers: Sequence[str]
     first_slot: int
     last_slot: int
+    unplaced: UnplacedDecisions = NO_UNPLACED
 
 
 def build_units(frame: pl.DataFrame, policy: Policy, keys: pl.Series | None = None) -> TalliedUnits:

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.policy.fresh_evidence import FreshEvidence, FreshFact, list_fresh_facts
+from rollout.core.policy.fresh_evidence import (
+    FreshEvidence,
+    FreshFact,
+    UnplacedDecisions,
+    list_fresh_facts,
+)
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.events import ProposalExpired, ProposalHeld, ProposalRaised, Widened
 from rollout.formats.records.files import RecordPaths
@@ -50,8 +55,12 @@ def tick(rollout, fresh):
             replace(GOOD, alarms=("agreement at least 93 %",)),
             FreshFact("alarm", "agreement at least 93 %"),
         ),
+        (
+            replace(GOOD, unplaced=UnplacedDecisions(51, 1000)),
+            FreshFact("unplaced", "", 51, 1000),
+        ),
     ],
-    ids=["newest answers", "e-value", "guard"],
+    ids=["newest answers", "e-value", "guard", "decisions without a place"],
 )
 def test_approved_widening_is_held_while_fresh_answers_speak_against_it(fresh, fact):
     rollout = RolloutDriver()
@@ -85,6 +94,11 @@ def test_fresh_answers_hold_no_renewal():
     rollout.after(80 * DAY).tick({CREEK: MET})
     rollout.approve(rollout.open("renewal"), BO, DAN)
     assert "Renewed" in kinds(tick(rollout, TURNED))
+
+
+def test_as_many_decisions_without_a_place_as_may_be_missing_hold_nothing():
+    fresh = replace(GOOD, unplaced=UnplacedDecisions(50, 1000))
+    assert list_fresh_facts(policy(), CREEK, 1, fresh) == ()
 
 
 def test_empty_evidence_holds_nothing():
@@ -127,10 +141,14 @@ START = datetime(2026, 3, 2, 6, tzinfo=UTC)
 RAISED = START + 6 * DAY
 
 
-def replay_cell(folder, predicts_at_once):
-    """Replay a case every 20 minutes, decided after 5, of which not all are predicted before."""
+def replay_cell(folder, predicts_at_once=lambda _: True, unplaced=0):
+    """Replay a case every 20 minutes, decided after 5, of which not all are predicted before.
+
+    Of `unplaced` other decisions no file has the case.
+    """
     predictions = ["case_key,site,occurred_at,model_version,label,received_at"]
     decisions = ["case_key,reviewer,label,decided_at"]
+    decisions += [f"x{number},ana,bear,{START.isoformat()}" for number in range(unplaced)]
     for number in range(800):
         at = START + number * timedelta(minutes=20)
         decided = at + timedelta(minutes=5)
@@ -160,7 +178,7 @@ def replay_cell(folder, predicts_at_once):
 
 
 def test_version_that_stays_good_is_widened_when_it_is_approved(tmp_path):
-    events = replay_cell(tmp_path, lambda _: True)
+    events = replay_cell(tmp_path)
     (widened,) = (event for event in events if isinstance(event, Widened))
     assert widened.at == RAISED + timedelta(hours=5)
 
@@ -174,3 +192,15 @@ def test_version_that_waits_for_answers_after_the_raising_is_not_widened(tmp_pat
     assert held.at == RAISED + timedelta(hours=5)
     assert "newest" in held.kinds
     assert "Widened" not in kinds(events)
+
+
+@pytest.mark.parametrize(("unplaced", "is_held"), [(42, False), (43, True)])
+def test_files_with_too_many_decisions_without_a_case_widen_nothing(tmp_path, unplaced, is_held):
+    events = replay_cell(tmp_path, unplaced=unplaced)
+    assert ("Widened" in kinds(events)) != is_held
+    held = [
+        (event.kinds, event.agreed, event.units)
+        for event in events
+        if isinstance(event, ProposalHeld)
+    ]
+    assert held == [(("unplaced",), (43,), (843,))] * is_held

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from math import comb
-from typing import Final
+from typing import Final, NamedTuple
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey
@@ -25,7 +25,17 @@ NEWEST_LEVEL: Final = 0.05
 """A cell at the gate's line has so few agreements among its newest answers less often than this."""
 WATCHED_MEASURES: Final = frozenset({"agreement", "recall", "precision", "cost"})
 """Measures of guards that are run over the attempt before a widening."""
-TURNED, NEWEST, ALARM = "turned", "newest", "alarm"
+TURNED, NEWEST, ALARM, UNPLACED = "turned", "newest", "alarm", "unplaced"
+
+
+class UnplacedDecisions(NamedTuple):
+    """Decisions whose case and site nobody knows, among all: of seven days, or of a file."""
+
+    unplaced: int = 0
+    decided: int = 0
+
+
+NO_UNPLACED: Final = UnplacedDecisions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +44,11 @@ class FreshFact:
 
     Attributes:
         kind: `turned` (E is below 1 with the fresh answers), `newest` (the newest answers agree too
-            seldom) or `alarm` (a guard would trip).
-        subject: the condition, of the gate or the guard.
-        agreed, units: counts of the condition, or of the newest answers; 0 of an alarm.
+            seldom), `alarm` (a guard would trip) or `unplaced` (more decisions have neither a case
+            nor a site than may be missing).
+        subject: the condition, of the gate or the guard; "" of `unplaced`.
+        agreed, units: counts of the condition, or of the newest answers; 0 of an alarm. Of
+            `unplaced` such decisions, and all.
     """
 
     kind: str
@@ -55,6 +67,7 @@ class FreshEvidence:
         newest: per share condition (agreements, answers) among the newest 20, 50 and 100 answers,
             as far as there are so many.
         alarms: conditions of guards that are in alarm now if they are run over the attempt.
+        unplaced: decisions of the rollout that belong to no cell.
         floors: the same at each confidence floor, lowest first; () without several.
     """
 
@@ -62,6 +75,7 @@ class FreshEvidence:
     attempt: EvidenceCounts
     newest: Mapping[MeasureKey, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     alarms: tuple[str, ...] = ()
+    unplaced: UnplacedDecisions = NO_UNPLACED
     floors: tuple["FreshEvidence", ...] = ()
 
     def get_floor(self, floor_index: int) -> "FreshEvidence":
@@ -84,6 +98,9 @@ def _find_fresh_facts(
             yield from _find_turned(policy, condition, evidence.attempt)
             yield from _find_rare(condition, evidence.newest.get(condition.key, ()))
     yield from (FreshFact(ALARM, condition) for condition in evidence.alarms)
+    unplaced, decided = evidence.unplaced
+    if unplaced > policy.evidence.missing_at_most * decided:
+        yield FreshFact(UNPLACED, "", unplaced, decided)
 
 
 def _find_turned(

@@ -42,6 +42,11 @@ NAMED_BY_DECISION: Final = 0
 """Revision of a case that only a decision places; clients' own begin with 1."""
 UNTIMED: Final = MappingProxyType({"occurred_at": "that of its decision"})
 """Attributes of such a case whose decision names its site only."""
+NO_PLACE: Final = (
+    "no case of this key is stored: send the case first, or name the decision's `site`"
+)
+UNKNOWN_PLACE: Final = "its site is none of the policy's"
+"""What the reason begins with for a decision that names such a site."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.policy.fresh_evidence import ALARM, NEWEST, FreshFact
+from rollout.core.policy.fresh_evidence import ALARM, NEWEST, UNPLACED, FreshFact
 from rollout.core.policy.measures import LATE_CASE, SILENT_REASONS
 from rollout.core.scope.events import HARM_FACT, UNAUTHORIZED
 from rollout.core.scope.track_record import SUSPENSION_FACT, TrackFact, TrackRecord
@@ -24,6 +24,9 @@ def describe_fresh_fact(fact: FreshFact) -> str:
         return f"the guard on {fact.subject} would trip now"
     if fact.kind == NEWEST:
         return f"of the newest {fact.units} answers {fact.agreed} agree, for {fact.subject}"
+    if fact.kind == UNPLACED:
+        decided = format_quantity(fact.units, "decision")
+        return f"{fact.agreed} of {decided} have neither a case nor a site, so no cell counts them"
     counts = f"{fact.agreed} of {fact.units}" if fact.units else "the costs"
     return f"with answers that don't count yet, {counts} speak against {fact.subject}"
 

@@ -11,12 +11,14 @@ from dataclasses import replace
 import polars as pl
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.fresh_evidence import UnplacedDecisions
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.services.engine.unit_counting import GATE, resolve_case_units
 from rollout.store.database.session import Transaction
 from rollout.store.records.case_pages import CasePages
+from rollout.store.records.rejected_records import RejectedRecords
 from rollout.tally.fresh_evidence import FreshUnits, order_by_receipt
 from rollout.tally.slots import to_instant
 from rollout.tally.tallied_units import build_units
@@ -35,6 +37,7 @@ class FreshUnitReader:
         self._begin_read, self._state, self._history = begin_read, state, history
         self._slot = slot
         self._units_by_site: dict[str, pl.DataFrame] = {}
+        self._unplaced: UnplacedDecisions | None = None
 
     def read_units(self, key: tuple[Cell, str]) -> FreshUnits:
         """Return the fresh units of a version in a cell."""
@@ -49,12 +52,22 @@ class FreshUnitReader:
         tallied = build_units(units, self._state.policy)
         arrays = tallied.cells.get(key, CellUnitArrays())
         if arrays.gate_known is None:
-            return FreshUnits(arrays.gate, tallied.unit_classes)
+            return FreshUnits(arrays.gate, tallied.unit_classes, self._count_unplaced())
         rows = order_by_receipt(arrays.gate, arrays.gate_known, self._slot)
         keys = tallied.unit_keys.to_list()
         drawn = compute_sampling_values(self._state.rollout.salt, "stage", keys)
         buckets = self._history.find_buckets(rows.occurred, drawn[rows.unit])
-        return FreshUnits(replace(rows, unit=buckets), tallied.unit_classes)
+        rows = replace(rows, unit=buckets)
+        return FreshUnits(rows, tallied.unit_classes, self._count_unplaced())
+
+    def _count_unplaced(self) -> UnplacedDecisions:
+        """Return the decisions of the last days that belong to no cell, read once."""
+        if self._unplaced is None:
+            until = to_instant(self._slot, self._state.policy.tick)
+            with self._begin_read() as transaction:
+                rejected = RejectedRecords(transaction, self._state.rollout)
+                self._unplaced = rejected.count_unplaced_decisions(until)
+        return self._unplaced
 
     def _resolve_site(self, site: str) -> pl.DataFrame:
         """Return the units of a site that close after the slot."""

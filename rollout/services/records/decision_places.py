@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from rollout.core.records.records import NAMED_BY_DECISION, UNTIMED, AnyCase, Case
+from rollout.core.records.records import NAMED_BY_DECISION, UNKNOWN_PLACE, UNTIMED, AnyCase, Case
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.window_lookup import WindowLookup
 from rollout.store.database.session import Transaction
@@ -13,10 +13,6 @@ from rollout.store.records.incoming_cases import IncomingCases, Place
 
 if TYPE_CHECKING:
     from rollout.formats.records.parse import PlacedDecision
-
-NO_PLACE: Final = (
-    "no case of this key is stored: send the case first, or name the decision's `site`"
-)
 
 
 class DecisionPlaces:
@@ -50,7 +46,7 @@ class DecisionPlaces:
         sites = self._state.policy.sites_by_id
         if placed.site in sites:
             return ""
-        return f"its site {placed.site} is none of the policy's: {', '.join(sites)}"
+        return f"{UNKNOWN_PLACE}: {placed.site} instead of {', '.join(sites)}"
 
     def list_cases(
         self, decisions: "Iterable[PlacedDecision]", stored: Mapping[str, Collection[Place]]

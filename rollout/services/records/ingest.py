@@ -13,6 +13,7 @@ from rollout.core.policy.outcomes import describe_unknown_outcome
 from rollout.core.records.records import (
     CASE_TYPES,
     DECISION_TYPES,
+    NO_PLACE,
     PREDICTION_TYPES,
     SENT_TYPES,
     AnyDecision,
@@ -55,7 +56,7 @@ from rollout.services.records.action_authorization import (
     authorize_actions,
 )
 from rollout.services.records.assignment_claims import ClaimBatch
-from rollout.services.records.decision_places import NO_PLACE, DecisionPlaces
+from rollout.services.records.decision_places import DecisionPlaces
 from rollout.services.records.record_notes import RecordNotes, add_note, find_late_arrivals
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
 from rollout.services.records.reviewer_check import ReviewerCheck

@@ -9,10 +9,11 @@ import polars as pl
 
 from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
 from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_rules import find_content_fault
-from rollout.core.records.row_remarks import UNREADABLE_REASONS
+from rollout.core.records.row_remarks import UNREADABLE_REASONS, RemarkReason
 from rollout.core.scope.commands import RetireVersion
 from rollout.core.scope.renames import merge_training_cutoffs
 from rollout.core.statistics.sampling import compute_sampling_values
@@ -40,6 +41,7 @@ from rollout.tally.case_placement import (
 from rollout.tally.frames import (
     SAMPLED_ARM,
     RecordFrames,
+    RecordKind,
     RowCount,
     merge_renamed_predictions,
 )
@@ -182,6 +184,7 @@ def replay_records(
     )
     numbered = number_units(history, policy)
     unit_arrays = _build_unit_arrays(numbered, planted, policy)
+    unit_arrays = replace(unit_arrays, unplaced=_count_unplaced(records))
     if not numbered.frame.select(pl.col("excluded").null_count()).item():
         raise NothingToReplayError(_describe_empty_replay(history, numbered.frame, records))
     units = numbered.list_gate_units()
@@ -205,6 +208,15 @@ def replay_records(
     result = engine.run(report_progress)
     check_recorded_arms(records, history, result)
     return ReplayedFiles(request, policy, records, history, units, result)
+
+
+def _count_unplaced(records: RecordFrames) -> UnplacedDecisions:
+    """Return how many rows of decisions are of a case that no file has, among all that are used."""
+    row_count = records.row_counts.get(RecordKind.DECISIONS)
+    if row_count is None:
+        return NO_UNPLACED
+    unplaced = row_count.rejected.get(RemarkReason.NO_CASE_YET, 0)
+    return UnplacedDecisions(unplaced, row_count.used + unplaced)
 
 
 def _build_unit_arrays(

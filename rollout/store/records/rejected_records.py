@@ -2,19 +2,25 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import chain
 from json import dumps, loads
+from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
+from rollout.core.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
+from rollout.core.records.records import NO_PLACE, UNKNOWN_PLACE
 from rollout.store.database.bulk import encode_values, insert_new_rows, select_texts
-from rollout.store.database.rollouts import Rollout
+from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.erased_keys import find_erased_keys
+from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_rows import MAX_KEY_LENGTH
-from rollout.store.tables.tables import rejected_records
+from rollout.store.tables.tables import decisions, rejected_records
+
+UNPLACED_SPAN: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,36 @@ class RejectedRecords:
             .group_by(*columns)
         )
         return {(row.kind, row.reason): row.n for row in self._transaction.execute(query)}
+
+    def count_unplaced_decisions(self, until: datetime) -> UnplacedDecisions:
+        """Return how many cases were decided in the last seven days at no place that is known.
+
+        One whose decision was stored since then has a place.
+        """
+        table, rollout, since = rejected_records, self._rollout, until - UNPLACED_SPAN
+        query = (
+            select(table.c.key)
+            .distinct()
+            .where(
+                table.c.rollout == rollout.number,
+                table.c.kind == "decision",
+                or_(table.c.reason == NO_PLACE, table.c.reason.startswith(UNKNOWN_PLACE)),
+                table.c.received_at.between(since, until),
+            )
+        )
+        keys = {_read_key(key) for key in self._transaction.execute(query).scalars()}
+        if not keys:
+            return NO_UNPLACED
+        case_ids = ExternalKeys(self._transaction, rollout).find_ids(keys)
+        stored_query = select(decisions.c.case_id).distinct()
+        conditions = match_cases(self._transaction, rollout, decisions, set(case_ids.values()))
+        stored_ids = set(self._transaction.execute(stored_query.where(*conditions)).scalars())
+        unplaced = len(keys) - len(stored_ids & set(case_ids.values()))
+        placed_query = select(func.count(decisions.c.case_id.distinct())).where(
+            decisions.c.rollout == rollout.number, decisions.c.received_at.between(since, until)
+        )
+        decided = self._transaction.execute(placed_query).scalar_one()
+        return UnplacedDecisions(unplaced, unplaced + decided)
 
     def _build_row(self, item: NewRejectedRecord, received_at: datetime) -> dict[str, object]:
         content = f"{item.kind}\n{item.key}\n{item.body}"

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from rollout.core.policy.measures import AFTER_DECISION, CASELESS, NOT_PREDICTED
-from rollout.core.records.records import Case, Prediction
+from rollout.core.records.records import NO_PLACE, Case, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.evidence_check import EvidenceCheck
@@ -15,7 +15,6 @@ from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import GATE, GUARD
-from rollout.services.records.decision_places import NO_PLACE
 from rollout.services.records.ingest import build_reader, ingest_items
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.rollouts import Rollouts
@@ -23,7 +22,7 @@ from rollout.store.records.case_pages import CasePages
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.rejected_records import RejectedRecords
 from rollout.store.tables.tables import counted_units
-from tests.factories import HOUR, NOON
+from tests.factories import DAY, HOUR, NOON
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +91,11 @@ class Mole:
         assert not all_accepted or all(r.status.value == "accepted" for r in receipts), receipts
         return receipts
 
+    def count_unplaced(self, until):
+        with self.database.begin_read() as transaction:
+            rejected = RejectedRecords(transaction, Rollouts(transaction).find("moles"))
+            return rejected.count_unplaced_decisions(until)
+
     def count(self, track=GATE):
         """Tick for half a day; return key, site, window and predicted of units since noon."""
         for hours in (-1, 3, 9):
@@ -120,11 +124,27 @@ def test_a_decision_without_a_case_names_its_site_or_is_rejected(mole):
     receipt = mole.decide("a", NOON)
     assert (receipt.status, receipt.reason) == ("rejected", NO_PLACE)
     receipt = mole.decide("a", NOON, site="pier")
-    assert receipt.reason == "its site pier is none of the policy's: quay, hill"
+    assert receipt.reason == "its site is none of the policy's: pier instead of quay, hill"
     with mole.database.begin_read() as transaction:
         rejected = RejectedRecords(transaction, Rollouts(transaction).find("moles"))
         assert rejected.count_by_reason()[("decision", NO_PLACE)] == 1
+    assert mole.count_unplaced(NOON) == (1, 3)  # the key, and the first cases
     assert mole.decide("a", NOON, site="quay").status == "accepted"
+    assert mole.count_unplaced(NOON) == (0, 3)
+
+
+def test_a_version_is_no_reviewer_as_soon_as_it_is_stored(mole):
+    receipt = mole.decide("a", NOON, reviewer="v1", site="quay")
+    assert (receipt.status, "v1" in receipt.reason) == ("rejected", True)
+
+
+def test_decisions_without_a_place_are_those_of_a_week(mole):
+    mole.decide("a", NOON)
+    mole.decide("b", NOON, site="pier")
+    mole.decide("c", NOON, reviewer="v1", site="quay")  # rejected, and its place is known
+    assert mole.count_unplaced(NOON - MINUTE) == (0, 0)
+    assert mole.count_unplaced(NOON + 6 * DAY) == (2, 4)
+    assert mole.count_unplaced(NOON + 8 * DAY) == (0, 0)
 
 
 def test_a_decision_without_a_case_is_a_missing_unit_of_its_cell(mole):

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from rollout import faults
-from rollout.core.records.records import Heartbeat
+from rollout.core.records.records import NO_PLACE, Heartbeat
 from rollout.core.scope.commands import Actor, ApproveProposal, OpenIncident, StopCells
 from rollout.core.scope.events import (
     AttemptsBegan,
@@ -19,6 +19,7 @@ from rollout.core.scope.events import (
     IncidentOpened,
     Narrowed,
     PolicyApplied,
+    ProposalHeld,
     ProposalRaised,
     Suspended,
     SuspensionCleared,
@@ -43,6 +44,7 @@ from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots
 from rollout.store.records.records import RecordStore
+from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
 from rollout.store.tables.tables import counts, tick_slots
 from rollout.tally.slots import find_slot_before, to_instant
 from rollout.tally.unit_buffer import UnitBuffer
@@ -498,6 +500,21 @@ def test_where_clocks_disagree_what_is_approved_is_not_applied(database):
     at = approved(database, ticker, LAST)
     assert Widened not in kinds(ticker.tick(at, narrow_only=True))
     assert Widened in kinds(ticker.tick(at + TICK))
+
+
+@on_sqlite
+def test_decisions_without_a_place_hold_what_is_approved_for_a_week(database):
+    ticker = begun_here(database)
+    at = approved(database, ticker, LAST)
+    rejected = [NewRejectedRecord("decision", f"lost{n}", str(n), NO_PLACE) for n in range(10_000)]
+    with database.begin_write() as transaction:
+        rollout = Rollouts(transaction).find("story")
+        RejectedRecords(transaction, rollout).add(rejected, received_at=LAST)
+    events = ticker.tick(at)
+    (held,) = {event.kinds for event in events if isinstance(event, ProposalHeld)}
+    assert held == ("unplaced",)
+    assert Widened not in kinds(events)
+    assert Widened in kinds(ticker.tick(LAST + timedelta(days=7) + TICK))
 
 
 @on_sqlite
