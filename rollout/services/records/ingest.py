@@ -138,7 +138,7 @@ def _ingest_chunk(
             batch.record_versions(service.database)
             batch.check_contents()
             batch.reject_unknown_values()
-            batch.reject_model_reviewers(caller)
+            batch.reject_model_reviewers(caller, facts.versions)
             batch.set_assignments()
             if facts.has_exposures:  # many review elsewhere
                 batch.set_exposures()
@@ -354,7 +354,7 @@ class _Batch:
                 self._reject(position, build_rejected_record(record, fault))
         self._drop_rejected()
 
-    def reject_model_reviewers(self, caller: Caller) -> None:
+    def reject_model_reviewers(self, caller: Caller, version_count: int) -> None:
         """Reject decisions in the name of a version or of an account that sends predictions."""
         decisions = [record for _, record in self._records if isinstance(record, DECISION_TYPES)]
         if not decisions:
@@ -363,7 +363,7 @@ class _Batch:
             record.version for _, record in self._records if isinstance(record, PREDICTION_TYPES)
         }
         check = ReviewerCheck(self._transaction, self._state)
-        faults = check.find_faults(decisions, versions, caller)
+        faults = check.find_faults(decisions, versions, caller, version_count)
         for position, record in self._records if faults else ():
             if isinstance(record, DECISION_TYPES) and record.reviewer in faults:
                 self._reject(position, build_rejected_record(record, faults[record.reviewer]))

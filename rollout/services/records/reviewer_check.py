@@ -7,6 +7,7 @@ from rollout.core.records.reviewer_names import find_reviewer_fault, fold_name
 from rollout.core.scope.permissions import Caller, Permission
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.database.session import Transaction
+from rollout.store.ledger.versions import VersionStore
 from rollout.store.records.reviewer_names import find_predicting_accounts
 
 
@@ -21,16 +22,21 @@ class ReviewerCheck:
         decisions: Iterable[AnyDecision],
         new_versions: Iterable[str] = (),
         sender: Caller | None = None,
+        version_count: int | None = None,
     ) -> Mapping[str, str]:
         """Return the reviewers whose decisions are rejected, with reasons.
 
-        `new_versions` are those of the batch, which the state may lack; `sender` is who sent it.
+        `new_versions` are those of the batch, which may not be stored; `sender` is who sent it;
+        `version_count` says how many are stored: more than the state has came after it.
         """
         reviewers = {decision.reviewer for decision in decisions}
         if not reviewers:
             return {}
         state = self._state
-        names = {*state.versions, *state.scope.versions, *new_versions}
+        stored = state.versions
+        if version_count not in {None, len(stored)}:
+            stored = VersionStore(self._transaction, state.rollout).list_all()
+        names = {*stored, *state.scope.versions, *new_versions}
         versions = frozenset(map(fold_name, names))
         access_head = None if sender is None else sender.access_head
         accounts = find_predicting_accounts(self._transaction, state.rollout, access_head)
