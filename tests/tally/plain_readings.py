@@ -2,7 +2,11 @@
 
 from math import ceil
 
-from rollout.core.statistics.detector import ActionChangeDetector, AgreementDetector, CostDetector
+from tests.core.statistics.step_detectors import (
+    ActionChangeDetector,
+    AgreementDetector,
+    CostDetector,
+)
 
 
 class Plain:

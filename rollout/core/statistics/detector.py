@@ -6,21 +6,19 @@ likely the bucket is after that fall, and the guard alarms when the mean of the 
 `false_alarm_every`. While nothing has fallen, the mean number of records between alarms is then at
 least that, whatever the buckets and however often the guard is read.
 
-The `…_log_factors` functions give ln F for whole histories, `compute_log_path` runs them; the
-classes do the same step by step, as a tick does.
+The `…_log_factors` functions give ln F for whole histories, `compute_log_path` runs them.
 
 Source: Shin, Ramdas, Rinaldo, "E-detectors" (2023); Shiryaev 1963; Roberts 1966.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import cache
 from math import inf, log
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from rollout.core.late_modules import LateModule
-from rollout.core.statistics.evidence import Floats, check_inside_unit, check_levels
+from rollout.core.statistics.evidence import Floats, check_inside_unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +29,9 @@ else:
     np = LateModule("numpy")
 
 BoolArray: TypeAlias = "NDArray[np.bool_]"
-LogSums: TypeAlias = tuple[float, ...]
 
 FALLS = 8
 _ROUNDING = 1e-6  # by far more than a logarithm of a mean may be above the largest sum's
-_INITIAL_LOG_SUMS: LogSums = (-inf,) * FALLS
 
 
 @cache
@@ -210,122 +206,6 @@ def _accumulate(log_additions: Floats, log_factors: Floats) -> Floats:
     return np.asarray(cumulative + sums)
 
 
-class _DetectorBase:
-    """Common parts of the detectors."""
-
-    __slots__ = ()
-    false_alarm_every: float
-    log_sums: LogSums
-
-    @property
-    def log_value(self) -> float:
-        """Return the log of the eight sums' mean; −inf before any record."""
-        return float(_compute_log_mean(np.array(self.log_sums)))
-
-    @property
-    def is_alarm(self) -> bool:
-        """Return whether the mean has reached `false_alarm_every`."""
-        return self.log_value >= log(self.false_alarm_every)
-
-    def _update_sums(self, log_factors: Floats, compared: int) -> LogSums:
-        sums = np.logaddexp(np.array(self.log_sums), _compute_log(np.array(compared)))
-        return tuple((log_factors + sums).tolist())
-
-
-@dataclass(frozen=True, slots=True)
-class AgreementDetector(_DetectorBase):
-    """Has agreement fallen below the reference? Recall, precision and overrides alike.
-
-    Attributes:
-        reference: lowest acceptable share, in (0, 1): the guard's threshold, never an estimate.
-        false_alarm_every: mean number of records between false alarms, at least; ≥ 1.
-        log_sums: the eight sums' logarithms; left out for a fresh start.
-
-    >>> AgreementDetector(0.98, 10_000).update(50, 50).update(47, 50).update(44, 50).is_alarm
-    True
-    """
-
-    reference: float
-    false_alarm_every: float
-    log_sums: LogSums = _INITIAL_LOG_SUMS
-
-    def __post_init__(self) -> None:
-        check_inside_unit(reference=self.reference)
-        _check_false_alarm_every(self.false_alarm_every)
-
-    def update(self, agreed: int, compared: int) -> Self:
-        """Return the detector after one bucket, 0 ≤ agreed ≤ compared. It goes on past an alarm.
-
-        Raises:
-            ValueError: the counts are no whole numbers in that order.
-        """
-        _check_bucket(compared, agreed=agreed)
-        factors = compute_agreement_log_factors(agreed, compared, reference=self.reference)
-        return replace(self, log_sums=self._update_sums(factors, compared))
-
-
-@dataclass(frozen=True, slots=True)
-class CostDetector(_DetectorBase):
-    """Has the mean loss risen above the reference?
-
-    Attributes:
-        reference: highest acceptable mean loss, as a share of the largest possible, in (0, 1).
-        false_alarm_every: mean number of records between false alarms, at least; ≥ 1.
-        log_sums: the eight sums' logarithms; left out for a fresh start.
-    """
-
-    reference: float
-    false_alarm_every: float
-    log_sums: LogSums = _INITIAL_LOG_SUMS
-
-    def __post_init__(self) -> None:
-        check_inside_unit(reference=self.reference)
-        _check_false_alarm_every(self.false_alarm_every)
-
-    def update(self, losses: Sequence[float], counts: Sequence[int]) -> Self:
-        """Return the detector after one bucket with `counts` records at each loss.
-
-        Raises:
-            ValueError: a loss or a count lies outside its range.
-        """
-        check_levels("losses", losses, counts)
-        factors = compute_cost_log_factors(counts, losses=losses, reference=self.reference)
-        return replace(self, log_sums=self._update_sums(factors, sum(counts)))
-
-
-@dataclass(frozen=True, slots=True)
-class ActionChangeDetector(_DetectorBase):
-    """Does the model act more often than humans on the same cases?
-
-    Attributes:
-        at_most: acceptable surplus of actions per 100 cases, in (−100, 100).
-        false_alarm_every: mean number of cases between false alarms, at least; ≥ 1.
-        log_sums: the eight sums' logarithms; left out for a fresh start.
-    """
-
-    at_most: float
-    false_alarm_every: float
-    log_sums: LogSums = _INITIAL_LOG_SUMS
-
-    def __post_init__(self) -> None:
-        compute_action_change_log_factors(0, 0, 0, at_most=self.at_most)
-        _check_false_alarm_every(self.false_alarm_every)
-
-    def update(self, model_only: int, human_only: int, compared: int) -> Self:
-        """Return the detector after one bucket of cases.
-
-        The other cases of the bucket are alike.
-
-        Raises:
-            ValueError: the counts are no whole numbers, or more than were compared.
-        """
-        _check_bucket(compared, model_only=model_only, human_only=human_only)
-        factors = compute_action_change_log_factors(
-            model_only, human_only, compared, at_most=self.at_most
-        )
-        return replace(self, log_sums=self._update_sums(factors, compared))
-
-
 def _compute_log_ratios(error: float) -> tuple[Floats, Floats]:
     """Return ln(p_k/p_ref) and ln((1−p_k)/(1−p_ref)) of the falls.
 
@@ -343,15 +223,3 @@ def _compute_log(records: ArrayLike) -> Floats:
 
 def _compute_log_mean(log_sums: Floats) -> Floats:
     return np.asarray(np.logaddexp.reduce(log_sums, axis=-1) - log(log_sums.shape[-1]))
-
-
-def _check_false_alarm_every(false_alarm_every: float) -> None:
-    if not 1 <= false_alarm_every < inf:
-        raise ValueError(f"false_alarm_every is {false_alarm_every}; give a number of records ≥ 1")
-
-
-def _check_bucket(compared: int, **parts: int) -> None:
-    counts = (compared, *parts.values())
-    if not all(n >= 0 and n == n // 1 for n in counts) or sum(parts.values()) > compared:
-        parts_text = " and ".join(f"{name} is {n}" for name, n in parts.items())
-        raise ValueError(f"compared is {compared}, {parts_text}; give counts, none above compared")

@@ -9,13 +9,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rollout.core.statistics.detector import (
-    ActionChangeDetector,
-    AgreementDetector,
-    CostDetector,
     compute_action_change_log_factors,
     compute_agreement_log_factors,
     compute_cost_log_factors,
     compute_log_path,
+)
+from tests.core.statistics.step_detectors import (
+    ActionChangeDetector,
+    AgreementDetector,
+    CostDetector,
 )
 
 BILLION = 10**9

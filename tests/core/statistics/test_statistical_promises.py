@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 
 from rollout.core.statistics.detector import (
-    ActionChangeDetector,
-    AgreementDetector,
-    CostDetector,
     compute_action_change_log_factors,
     compute_agreement_log_factors,
     compute_cost_log_factors,
@@ -21,6 +18,11 @@ from rollout.core.statistics.forecast import forecast_opening
 from rollout.core.statistics.gate_thresholds import (
     GateThreshold,
     compute_cost_log_e_path,
+)
+from tests.core.statistics.step_detectors import (
+    ActionChangeDetector,
+    AgreementDetector,
+    CostDetector,
 )
 
 pytestmark = pytest.mark.simulation

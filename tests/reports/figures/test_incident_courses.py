@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.scope.events import IncidentOpened, Narrowed
-from rollout.core.statistics.detector import AgreementDetector
 from rollout.reports.figures import detector_courses
 from rollout.reports.figures.detector_courses import compute_incident_courses
 from rollout.reports.pages.html_report import render_html_report
+from tests.core.statistics.step_detectors import AgreementDetector
 
 
 def test_each_alarm_has_the_course_that_its_reason_counts(told):

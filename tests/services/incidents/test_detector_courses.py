@@ -6,7 +6,6 @@ import pytest
 
 from rollout.core.policy.policy import Guard
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.statistics.detector import AgreementDetector
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures import detector_courses
 from rollout.reports.figures.detector_courses import compute_incident_courses
@@ -25,6 +24,7 @@ from rollout.services.support.clock import ManualClock
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.records.external_keys import ExternalKeys
 from tests.api.bears import CREEK, POLICY
+from tests.core.statistics.step_detectors import AgreementDetector
 from tests.services.incidents.cause_town import (
     CASES,
     CHANGE,
