@@ -7,7 +7,7 @@ expression computes. It runs once for each case, before `resolve_units`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,12 @@ from rollout.core.calendar.windows import find_windows
 from rollout.core.late_modules import LateModule
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames, select_rows
-from rollout.tally.named_places import CASELESS, OWN_PLACE, find_named_cases, replace_by_named
+from rollout.tally.named_places import (
+    CASELESS,
+    find_named_cases,
+    list_guard_cases,
+    replace_by_named,
+)
 from rollout.tally.reviewer_checks import is_blind_decision
 from rollout.tally.slice_values import SLICES, add_slices
 from rollout.tally.units import PlacedRecords, build_unit_key
@@ -36,6 +41,10 @@ if TYPE_CHECKING:
 else:
     nw = LateModule("narwhals")
 
+UNIT_CASE_COLUMNS: Final = (
+    *("case_key", "site", "window", "unit", "selection_value", "day", "occurred_us", "received"),
+    *("known", SLICES, CASELESS),
+)
 PICK = "pick"  # purpose of the sampling values that select one case of several
 NO_TIME, UNKNOWN_SITE, NO_EPISODE = "no time", "unknown site", "no episode"
 
@@ -44,6 +53,7 @@ NO_TIME, UNKNOWN_SITE, NO_EPISODE = "no time", "unknown site", "no episode"
 class PlacedHistory:
     """Placed records, the number of excluded cases by reason, and the salt of sampling values.
 
+    `cases` are those of gates and guards; `is_registered` is false for those of guards alone.
     `uses` are those of versions that other records than these begin, or end.
     """
 
@@ -61,17 +71,20 @@ def place_cases(
     trained_until: Mapping[str, datetime] | None = None,
 ) -> PlacedHistory:
     """Place the cases with a time, a known site and a unit."""
-    cases, excluded_counts = _select_evidence_cases(records, policy)
-    cases = _add_windows(cases, policy)
-    has_named_places = not records.named_places.is_empty()
-    if has_named_places:
+    cases, excluded_counts = _select_evidence_cases(records.cases, policy)
+    cases = _add_windows(cases, policy).with_columns(
+        is_registered=pl.lit(value=True), caseless=pl.lit(value=False)
+    )
+    guard_cases = None
+    if not (records.named_places.is_empty() and records.guard_cases.is_empty()):
+        sent_cases = _replace_sent(cases, records.guard_cases, policy)
         named_cases = find_named_cases(cases, records.named_places, policy)
         cases = replace_by_named(cases, _add_windows(named_cases, policy), policy)
-    cases = add_slices(cases, policy)
-    if policy.evidence.unit == "case":
-        cases = cases.with_columns(selection_value=pl.lit(0.0))
-    else:
-        cases = cases.with_columns(selection_value=_compute_selection_values(cases, salt))
+        guard_cases = _add_draws(list_guard_cases(cases, sent_cases), policy, salt)
+    gate_cases = cases = _add_draws(cases, policy, salt)
+    if guard_cases is not None:
+        others = guard_cases.join(cases, on="case_key", how="anti", maintain_order="left")
+        cases = pl.concat([cases, others], how="diagonal_relaxed")
     trained_until_micros = {
         version: count_micros(at - EPOCH) for version, at in (trained_until or {}).items()
     }
@@ -80,26 +93,14 @@ def place_cases(
     blind = select_rows(decisions, is_blind)
     assisted = decisions.filter(pl.col("exposure") == "assisted")
     placed = PlacedRecords(
-        cases=_to_lazy(
-            cases.select(
-                "case_key",
-                "site",
-                "window",
-                "unit",
-                "selection_value",
-                "day",
-                "occurred_us",
-                "received",
-                "known",
-                SLICES,
-                *((CASELESS, *OWN_PLACE) if has_named_places else ()),
-            )
-        ),
+        cases=_to_lazy(gate_cases.select(UNIT_CASE_COLUMNS)),
         predictions=_to_lazy(_time_predictions(records.predictions)),
         decisions=_to_lazy(blind),
         assisted_decisions=None if assisted.is_empty() else _to_lazy(assisted),
         trained_until=trained_until_micros,
-        has_named_places=has_named_places,
+        guard_cases=None
+        if guard_cases is None
+        else _to_lazy(guard_cases.select(UNIT_CASE_COLUMNS)),
         other_decisions=_list_other_decisions(
             records, decisions.filter(~is_blind.fill_null(value=False))
         ),
@@ -107,12 +108,30 @@ def place_cases(
     return PlacedHistory(placed, cases, excluded_counts, salt)
 
 
+def _replace_sent(cases: pl.DataFrame, guard_cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
+    """Return cases with those that guards count as another sender sent them."""
+    if guard_cases.is_empty():
+        return cases
+    others = _add_windows(_select_evidence_cases(guard_cases, policy)[0], policy)
+    others = others.with_columns(is_registered=pl.lit(value=False), caseless=pl.lit(value=False))
+    registered = cases.join(others, on="case_key", how="anti", maintain_order="left")
+    return pl.concat([registered, others], how="diagonal_relaxed")
+
+
+def _add_draws(cases: pl.DataFrame, policy: Policy, salt: bytes) -> pl.DataFrame:
+    """Add slices and the selection values by which a unit's case is drawn."""
+    cases = add_slices(cases, policy)
+    if policy.evidence.unit == "case":
+        return cases.with_columns(selection_value=pl.lit(0.0))
+    return cases.with_columns(selection_value=_compute_selection_values(cases, salt))
+
+
 def locate_cases(records: RecordFrames, policy: Policy) -> pl.DataFrame:
     """Return the cases with a time, a known site and a unit, each with its window and unit.
 
     They are those of `place_cases`, without what counting needs beside them.
     """
-    return _add_windows(_select_evidence_cases(records, policy)[0], policy)
+    return _add_windows(_select_evidence_cases(records.cases, policy)[0], policy)
 
 
 def find_first_predictions(records: RecordFrames, cases: pl.DataFrame) -> dict[str, datetime]:
@@ -185,11 +204,11 @@ def _to_lazy(frame: pl.DataFrame) -> nw.LazyFrame[Any]:
 
 
 def _select_evidence_cases(
-    records: RecordFrames, policy: Policy
+    cases: pl.DataFrame, policy: Policy
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return the cases that can be evidence, with `occurred_us`, `received` and `unit`."""
     occurred_us = pl.col("occurred_at").dt.epoch("us")
-    cases = records.cases.with_columns(
+    cases = cases.with_columns(
         occurred_us=occurred_us,
         received=pl.coalesce(pl.col("received_at").dt.epoch("us"), occurred_us),
         known=pl.coalesce(

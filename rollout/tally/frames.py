@@ -276,6 +276,8 @@ class RecordFrames:
     `first_decisions` has when each case was decided first by any decision or outcome, also by a
     revision or a source that is in no other frame; files have none such.
     `named_places` are those that decisions name whose case was not stored, or at another place.
+    `guard_cases` are cases as guards count them where that is by a sender that registers none: for
+    all else such a case is as if not stored, and the registered one, if any, is in `cases`.
     `planted` are the records of planted cases, which are in no other frame: what reads the other
     frames is about the cases that occur. `labels` is how many predicted cases of files have a
     decision; None for a service's records. `backtest` is how many predictions of files count though
@@ -312,6 +314,9 @@ class RecordFrames:
     )
     named_places: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=NAMED_PLACE_SCHEMA)
+    )
+    guard_cases: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=build_cases_schema())
     )
 
     def select_cases(self, keys: pl.Series) -> RecordFrames:

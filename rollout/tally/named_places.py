@@ -18,9 +18,8 @@ from rollout.tally.frames import ATTRIBUTE_PREFIX
 if TYPE_CHECKING:
     from rollout.core.policy.policy import Policy
 
-PLACE: Final = ("site", "window", "day", "occurred_us", "received", "known")
-OWN_PLACE: Final = tuple(f"own_{name}" for name in PLACE)
-CASELESS: Final = "caseless"
+CASELESS, UNIT = "caseless", "unit"
+OWN_PLACE: Final = ("site", "window", "received")
 
 
 def find_named_cases(
@@ -28,8 +27,8 @@ def find_named_cases(
 ) -> pl.DataFrame:
     """Return the cases that decisions place at a known site, without their windows yet.
 
-    `own_site` and so on say where such a case was stored, null if it was not; its attributes are
-    those of the stored case.
+    `own_site`, `own_window` and `own_received` are those of the stored case, null if there is none;
+    the attributes are its, too.
     """
     received = pl.col("received_at").dt.epoch("us")
     places = named_places.filter(pl.col("site").is_in([site.id for site in policy.sites]))
@@ -37,8 +36,7 @@ def find_named_cases(
         occurred_us=pl.col("occurred_at").dt.epoch("us"), received=received, known=received
     )
     attributes = [name for name in cases.columns if name.startswith(ATTRIBUTE_PREFIX)]
-    stored = cases.select("case_key", *PLACE, *attributes)
-    own = stored.rename(dict(zip(PLACE, OWN_PLACE, strict=True)))
+    own = cases.select("case_key", *attributes, *(pl.col(n).alias(f"own_{n}") for n in OWN_PLACE))
     return places.join(own, on="case_key", how="left", maintain_order="left")
 
 
@@ -55,10 +53,29 @@ def replace_by_named(
     is_elsewhere = (pl.col("site") != pl.col("own_site")) | is_in_other_window
     is_other_place = pl.col("may_move") & (is_late | is_elsewhere)
     caseless = named_cases.filter(pl.col("own_site").is_null() | is_other_place)
-    caseless = caseless.with_columns(unit=_build_unit_key(policy), caseless=pl.lit(value=True))
+    caseless = caseless.with_columns(
+        unit=_build_unit_key(policy), caseless=pl.lit(value=True), is_registered=pl.lit(value=True)
+    )
     others = cases.join(caseless, on="case_key", how="anti", maintain_order="left")
     others = others.with_columns(caseless=pl.lit(value=False))
-    return pl.concat([others, caseless.drop("has_time", "may_move")], how="diagonal")
+    own_names = [f"own_{name}" for name in OWN_PLACE]
+    return pl.concat(
+        [others, caseless.drop("has_time", "may_move", *own_names)], how="diagonal_relaxed"
+    )
+
+
+def list_guard_cases(cases: pl.DataFrame, sent_cases: pl.DataFrame) -> pl.DataFrame:
+    """Return cases as guards count them: where they were sent, if anybody sent them.
+
+    Of `cases` that only a decision places those are among them that nobody sent.
+    """
+    units = cases.select("case_key", case_unit=UNIT)
+    guard_cases = sent_cases.join(units, on="case_key", how="left", maintain_order="left")
+    guard_cases = guard_cases.with_columns(
+        pl.coalesce("case_unit", UNIT).alias(UNIT), caseless=pl.lit(value=False)
+    )
+    unsent = cases.join(sent_cases, on="case_key", how="anti", maintain_order="left")
+    return pl.concat([guard_cases.drop("case_unit"), unsent], how="diagonal_relaxed")
 
 
 def _build_unit_key(policy: Policy) -> pl.Expr:

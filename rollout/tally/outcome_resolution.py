@@ -50,7 +50,9 @@ def resolve_outcome_units(
     """
     closes, tick = count_micros(outcome.closes), count_micros(policy.tick)
     latest_answer = pl.col("occurred_us") + count_micros(MAX_CLOCK_SKEW)
-    cases = history.cases.select("case_key", "site", "window", "unit", "occurred_us", "received")
+    cases = history.cases.filter("is_registered").select(
+        "case_key", "site", "window", "unit", "occurred_us", "received"
+    )
     first_cases = cases.sort("occurred_us", "case_key").unique("unit", keep="first")
     firsts = first_cases.join(_list_usable_predictions(records, history, policy), on="case_key")
     deadline = pl.col("occurred_us") + closes

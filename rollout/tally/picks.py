@@ -6,11 +6,14 @@ received later could have been made with knowledge of the answer. Times are whol
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
+
+from rollout.core.records.records import is_registered
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -93,6 +96,28 @@ def find_case_receipts(*row_sets: Iterable[Any]) -> dict[int, int]:
         for row in rows:
             receipts[row.case_id] = min(row.received_at, receipts.get(row.case_id, row.received_at))
     return receipts
+
+
+def pick_for_guards(rows: Iterable[RowT], first_decisions: Mapping[int, int]) -> list[RowT]:
+    """Return the revisions that guards count instead of one of a sender that registers cases.
+
+    A guard counts a case as it was before its first decision, or else as it came first, whoever
+    sent it: what comes later changes nothing. `rows` are cases in the order of revisions.
+    """
+    revisions_by_case: dict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        record: Any = row
+        revisions_by_case[record.case_id].append(row)
+    picked = []
+    for case_id, revisions in revisions_by_case.items():
+        if is_registered(revisions[0].revision):
+            continue
+        decided = first_decisions.get(case_id)
+        before = [row for row in revisions if decided is None or row.received_at <= decided]
+        row = before[-1] if before else min(revisions, key=attrgetter("received_at"))
+        if not is_registered(row.revision):
+            picked.append(row)
+    return picked
 
 
 def pick_until_decision(

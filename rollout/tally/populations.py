@@ -42,7 +42,7 @@ REPEATED_TEXTS = (
 )
 SPLIT_FRAMES: Final = (
     *("cases", "predictions", "decisions", "outcomes", "earlier_outcomes"),
-    *("own_predictions", "first_decisions", "named_places"),
+    *("own_predictions", "first_decisions", "named_places", "guard_cases"),
     *("gold_decisions", "unsourced_decisions"),
     "probabilities",
 )
@@ -203,12 +203,14 @@ def _replace_frames(
     placed = history.placed
     sole, assisted = placed.sole_decisions, placed.assisted_decisions
     others, silent_from = placed.other_decisions, placed.silent_from
+    guard_cases = placed.guard_cases
     return replace(
         history,
         cases=convert(history.cases),
         placed=replace(
             placed,
             cases=convert_lazy(placed.cases),
+            guard_cases=None if guard_cases is None else convert_lazy(guard_cases),
             predictions=convert_lazy(placed.predictions),
             decisions=convert_lazy(placed.decisions),
             sole_decisions=None if sole is None else convert_lazy(sole),

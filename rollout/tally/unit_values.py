@@ -55,6 +55,7 @@ def add_unit_values(units: pl.DataFrame, cases: pl.DataFrame, policy: Policy) ->
     values = cases.select(
         "case_key",
         "unit",
+        "is_registered",
         arrived=pl.max_horizontal("occurred_us", "received"),
         values=encode_values(cases, rule),
     )
@@ -70,12 +71,12 @@ def add_unit_values(units: pl.DataFrame, cases: pl.DataFrame, policy: Policy) ->
 
 
 def _join_other_values(units: pl.DataFrame, values: pl.DataFrame, tick: int) -> pl.DataFrame:
-    """Add the values of an episode's other cases that differ from the judged one's."""
+    """Add the values of an episode's other registered cases that differ from the judged one's."""
     keys = ("unit", "slot", "own")
     others = (
         units.select(keys)
         .unique()
-        .join(values, on="unit")
+        .join(values.filter("is_registered"), on="unit")
         .filter(pl.col("arrived") <= pl.col("slot") * tick, pl.col("values") != pl.col("own"))
         .group_by(keys)
         .agg(others="," + pl.col("values").unique().sort().str.join(","))

@@ -45,7 +45,6 @@ from rollout.core.policy.measures import (
 )
 from rollout.tally.decision_resolution import rank_by_time, resolve_decisions, select_rank
 from rollout.tally.frames import VALUE_PREFIX
-from rollout.tally.named_places import OWN_PLACE, PLACE
 from rollout.tally.number_answers import (
     compute_number_cost,
     is_in_range,
@@ -79,13 +78,13 @@ class PlacedRecords:
     Attributes:
         cases: case_key, site, window, unit, selection_value, day (local day number), occurred_us
             (microseconds), received (occurred_us if the record has none), known (earlier where
-            somebody vouches for the sender), and slices (the values of the recorded attributes, as
-            JSON).
+            somebody vouches for the sender), slices (the values of the recorded attributes, as
+            JSON) and caseless (whether only a decision places it).
+        guard_cases: the same as guards count them; None if they are the same.
         predictions: case_key, version, `value:<lever>`, confidence, at, prediction_received and
             prediction_known (null: the case's time; `NEVER`: the version is silent).
         silent_from: by case_key and version of silent ones the slot from which on it is certain
             that the version was in use there; None if there are none.
-        has_named_places: whether cases have the columns of `rollout.tally.named_places`.
         decisions: blind decisions: case_key, reviewer, `value:<lever>`, seat (number of the review
             task), at and received.
         assisted_decisions: the same for decisions made with the model's answer in sight; None if
@@ -105,7 +104,7 @@ class PlacedRecords:
     other_decisions: Frame | None = None
     sole_decisions: Frame | None = None
     silent_from: Frame | None = None
-    has_named_places: bool = False
+    guard_cases: Frame | None = None
 
 
 def build_unit_key(policy: Policy) -> pl.Expr:
@@ -133,16 +132,15 @@ def resolve_units(
     on it is certain how the unit counts), and with several confidence floors the band. Rows of
     lever `*` stand for several levers together.
     """
-    grace = count_micros(policy.evidence.grace)
-    cases = placed.cases.with_columns(due=nw.col("occurred_us") + grace)
-    cases = cases.join(_find_first_decisions(placed), on="case_key", how="left")
+    cases = _add_decided(placed.cases, placed, policy)
     picked_cases = cases if policy.evidence.unit == "case" else _pick_cases(cases)
     decisions = resolve_decisions(placed.decisions, picked_cases, policy, placed.sole_decisions)
     closing_cases = _join_predictions(placed, picked_cases, policy)
     closing_cases = closing_cases.join(decisions, on="case_key", how="left")
     parts = [_build_track(_judge_closing_cases(closing_cases, placed, policy), "gate", policy)]
-    own_cases = _restore_own_places(cases) if placed.has_named_places else cases
-    predicted_cases = _join_predictions(placed, own_cases, policy)
+    if placed.guard_cases is not None:
+        cases = _add_decided(placed.guard_cases, placed, policy)
+    predicted_cases = _join_predictions(placed, cases, policy)
     if "guard" in tracks:
         decided_cases = predicted_cases.join(decisions, on="case_key", how="inner")
         decided_cases = decided_cases.filter(_has_first_decision(policy))
@@ -151,6 +149,14 @@ def resolve_units(
         assisted_cases = _build_assisted_units(predicted_cases, placed.assisted_decisions, policy)
         parts.append(_build_track(assisted_cases, "assisted", policy))
     return nw.concat(parts, how="vertical")
+
+
+def _add_decided(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame:
+    """Add when each case closes, and when it was decided first."""
+    due = nw.col("occurred_us") + count_micros(policy.evidence.grace)
+    return cases.with_columns(due=due).join(
+        _find_first_decisions(placed), on="case_key", how="left"
+    )
 
 
 def _find_first_decisions(placed: PlacedRecords) -> Frame:
@@ -164,12 +170,6 @@ def _find_first_decisions(placed: PlacedRecords) -> Frame:
     return decided.group_by("case_key").agg(
         first_decided=nw.col("at").min(), decision_known=nw.col("received").min()
     )
-
-
-def _restore_own_places(cases: Frame) -> Frame:
-    """Return the cases where they were stored, those of a decision only where it places them."""
-    own_places = {name: nw.coalesce(own, name) for name, own in zip(PLACE, OWN_PLACE, strict=True)}
-    return cases.with_columns(**own_places)
 
 
 def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Frame:
@@ -227,8 +227,7 @@ def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) ->
         .then(nw.lit(AFTER_DECISION))
         .otherwise(nw.lit(None, nw.String))
     )
-    if placed.has_named_places:
-        reason = nw.when(nw.col("caseless")).then(nw.lit(CASELESS)).otherwise(reason)
+    reason = nw.when(nw.col("caseless")).then(nw.lit(CASELESS)).otherwise(reason)
     grace, tick = count_micros(policy.evidence.grace), count_micros(policy.tick)
     late_due = (
         nw.when(decided <= received)
@@ -253,9 +252,9 @@ def _judge_decided(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame
     """Add the same for guards: a unit counts with its decision, whether it was predicted or not."""
     is_unseen = nw.col("prediction_known") > nw.col("first_decided")
     counted = nw.max_horizontal("first_received", "received", "occurred_us")
-    if placed.has_named_places:  # until it is due its case may come, and with it the answer
-        is_awaited = nw.col("caseless") & nw.col("own_site").is_null()
-        counted = nw.when(is_awaited).then(nw.max_horizontal(counted, "due")).otherwise(counted)
+    # until it is due a case may come, and with it the answer
+    awaited = nw.max_horizontal(counted, "due")
+    counted = nw.when(nw.col("caseless")).then(awaited).otherwise(counted)
     judged = cases.with_columns(
         silent=nw.when(is_unseen).then(nw.lit(NOT_PREDICTED)).otherwise(nw.lit(None, nw.String)),
         counted=counted,

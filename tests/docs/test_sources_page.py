@@ -23,7 +23,7 @@ def test_the_command_chooses_the_sources_in_a_replay(folder):
 
 
 def test_the_policy_of_the_page_names_these_sources(folder):
-    named, vouched = (
+    named, registering, vouched = (
         parse_policy(
             "rollout: ramps\ntimezone: UTC\nlevers: [{id: parcel, labels: [a, b]}]\nsites: [x]\n"
             "gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]\n"
@@ -33,4 +33,5 @@ def test_the_policy_of_the_page_names_these_sources(folder):
     )
     account = AccountSource("desk-tool", ("clerk-*",))
     assert named == EvidenceSources(accounts=(account,), outcomes=("till",))
+    assert registering == EvidenceSources(cases=("camera-1",))
     assert vouched.vouched == {"box-7": timedelta(hours=50)}

@@ -37,11 +37,17 @@ class EvidenceSources:
         outcomes: the accounts whose outcomes count; None for all that may send them.
         vouched: by account that sends late how long after a case what it sends counts as made
             before the decision. Somebody vouches that it doesn't see the answers.
+        cases: the accounts that register cases; None for all that may send them. Imports register.
     """
 
     accounts: tuple[AccountSource, ...] = ()
     outcomes: tuple[str, ...] | None = None
     vouched: Mapping[str, timedelta] = field(default_factory=dict)
+    cases: tuple[str, ...] | None = None
+
+    def registers(self, account: str) -> bool:
+        """Return whether a case counts for gates because this account sent it."""
+        return self.cases is None or account in self.cases
 
     def find_outcome_kind(self, account: str) -> str:
         """Return the kind of an account's outcomes."""

@@ -5,7 +5,7 @@ counts. Fields that the service fills in don't count when a repeat is compared w
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -38,7 +38,10 @@ class BaselineCount:
         return (self.site, self.window, self.lever, self.action, self.since, self.until)
 
 
-NAMED_BY_DECISION: Final = 0
+UNREGISTERED: Final = -(2**31)
+"""Added to the revisions of cases whose sender doesn't register cases: all are below those that do,
+so that a case of a registering sender replaces them."""
+NAMED_BY_DECISION: Final = UNREGISTERED
 """Revision of a case that only a decision places; clients' own begin with 1."""
 UNTIMED: Final = MappingProxyType({"occurred_at": "that of its decision"})
 """Attributes of such a case whose decision names its site only."""
@@ -216,6 +219,27 @@ AnyRecord = Record | SentRecord
 CASE_TYPES = (Case, SentCase)
 PREDICTION_TYPES = (Prediction, SentPrediction)
 DECISION_TYPES = (Decision, SentDecision)
+
+
+def is_registered(revision: int) -> bool:
+    """Return whether a case's revision is of a sender that registers cases."""
+    return revision > 0
+
+
+def mark_unregistered(case: AnyCase) -> AnyCase:
+    """Return a case as of a sender that registers none; an invalid revision stays as it is.
+
+    >>> from datetime import UTC, datetime
+    >>> case = Case(key="a", site="creek", occurred_at=datetime(2027, 1, 1, tzinfo=UTC), window="")
+    >>> mark_unregistered(case).revision == UNREGISTERED + 1
+    True
+    """
+    if not 0 < case.revision < -UNREGISTERED:
+        return case
+    revision = case.revision + UNREGISTERED
+    if isinstance(case, SentCase):
+        return case._replace(revision=revision)
+    return replace(case, revision=revision)
 
 
 def to_case(record: AnyCase) -> Case:

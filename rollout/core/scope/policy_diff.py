@@ -208,6 +208,7 @@ def _compare_sources(old: EvidenceSources, new: EvidenceSources) -> Sentences:
         added = [p for p in new.list_patterns(account) if p not in old_patterns]
         if added and "*" not in old_patterns:
             yield f"decisions that {account} sends for {', '.join(added)} are evidence"
+    yield from _compare_registering(old, new)
     if old.outcomes is not None and new.outcomes is None:
         yield "outcomes of every account that may send them are evidence"
     for account, within in new.vouched.items():
@@ -219,6 +220,14 @@ def _compare_sources(old: EvidenceSources, new: EvidenceSources) -> Sentences:
     for account in dict.fromkeys(new.outcomes or ()):
         if old.find_outcome_kind(account) == UNNAMED:
             yield f"outcomes that {account} sends are evidence"
+
+
+def _compare_registering(old: EvidenceSources, new: EvidenceSources) -> Sentences:
+    if old.cases is not None and new.cases is None:
+        yield "cases of every account that may send them count for gates"
+    for account in dict.fromkeys(new.cases or ()):
+        if not old.registers(account):
+            yield f"cases that {account} sends count for gates"
 
 
 def _is_lower(old: float | None, new: float | None) -> bool:

@@ -190,7 +190,8 @@ def _build_sources(shape: SourcesShape) -> EvidenceSources:
     accounts = (AccountSource(row.account, tuple(row.reviewers)) for row in shape.accounts)
     vouched = {row.account: row.within for row in shape.vouched}
     outcomes = None if shape.outcomes is None else tuple(shape.outcomes)
-    return EvidenceSources(tuple(accounts), outcomes, vouched)
+    cases = None if shape.cases is None else tuple(shape.cases)
+    return EvidenceSources(tuple(accounts), outcomes, vouched, cases)
 
 
 def _build_selector(shape: file.CellSelection) -> Where:

@@ -233,6 +233,12 @@ class SourcesShape(PolicySection):
         " counts to widen for a case that it predicted.",
         examples=["[till]"],
     )
+    cases: list[kinds.NonEmptyText] | None = key(
+        None,
+        description="Service accounts whose cases count for gates; default: all that may send them."
+        " Other accounts' cases are as if not stored, except for guards. Imports always count.",
+        examples=["[camera-1]"],
+    )
 
 
 class StageShape(PolicySection):

@@ -1,10 +1,21 @@
 """Where decisions place their cases, for those that nobody has sent."""
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from rollout.core.records.records import NAMED_BY_DECISION, UNKNOWN_PLACE, UNTIMED, AnyCase, Case
+from rollout.core.policy.evidence_sources import EvidenceSources
+from rollout.core.records.records import (
+    NAMED_BY_DECISION,
+    NO_PLACE,
+    UNKNOWN_PLACE,
+    UNTIMED,
+    AnyCase,
+    Case,
+    is_registered,
+)
+from rollout.reports.text.formatting import join_words
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.window_lookup import WindowLookup
 from rollout.store.database.session import Transaction
@@ -13,6 +24,17 @@ from rollout.store.records.incoming_cases import IncomingCases, Place
 
 if TYPE_CHECKING:
     from rollout.formats.records.parse import PlacedDecision
+
+
+def describe_missing_case(sources: EvidenceSources) -> str:
+    """Return why a decision is rejected whose case is not stored, or as if it were not.
+
+    >>> describe_missing_case(EvidenceSources(cases=("camera-1",))).removeprefix(NO_PLACE)
+    '; cases count from camera-1 alone'
+    """
+    if sources.cases is None:
+        return NO_PLACE
+    return f"{NO_PLACE}; cases count from {join_words(list(sources.cases)) or 'imports'} alone"
 
 
 class DecisionPlaces:
@@ -29,12 +51,16 @@ class DecisionPlaces:
     def load(
         self, case_ids: Mapping[str, int], sent_cases: Iterable[AnyCase] = ()
     ) -> Mapping[str, Collection[Place]]:
-        """Return by key where cases that are stored or sent occurred.
+        """Return by key where cases that are registered, or sent, occurred.
 
         Those that only a decision places are among them.
         """
         incoming_cases = IncomingCases(self._transaction, self._state.rollout)
-        stored = incoming_cases.load_places(case_ids.values())
+        stored = {
+            case_id: counted
+            for case_id, revisions in incoming_cases.load_places(case_ids.values()).items()
+            if (counted := list(filter(_does_count, revisions)))
+        }
         places = {key: stored[case_id] for key, case_id in case_ids.items() if case_id in stored}
         for case in sent_cases:
             place = Place(case.revision, case.site, case.window)
@@ -54,6 +80,12 @@ class DecisionPlaces:
         """Return the cases of decisions that are not stored, or at another place."""
         built_cases = map(self._build_case, decisions)
         return [case for case in built_cases if not self._is_stored(case, stored.get(case.key, ()))]
+
+    def list_shown(self, case: Case, case_id: int) -> list[Case]:
+        """Return the place that its page shows of a decided case, unless it is known otherwise."""
+        if is_registered(case.revision) or self.load({case.key: case_id}):
+            return []
+        return [replace(case, episode=None, attributes={}, media={}, revision=NAMED_BY_DECISION)]
 
     def _is_stored(self, case: Case, places: Collection[Place]) -> bool:
         """Return whether a decision placed the case before, or each revision is at its place."""
@@ -78,3 +110,8 @@ class DecisionPlaces:
             attributes=attributes,
             revision=NAMED_BY_DECISION,
         )
+
+
+def _does_count(place: Place) -> bool:
+    """Return whether a gate counts a revision of a case: others are as if not stored."""
+    return is_registered(place.revision) or place.revision == NAMED_BY_DECISION

@@ -13,7 +13,6 @@ from rollout.core.policy.outcomes import describe_unknown_outcome
 from rollout.core.records.records import (
     CASE_TYPES,
     DECISION_TYPES,
-    NO_PLACE,
     PREDICTION_TYPES,
     SENT_TYPES,
     AnyDecision,
@@ -26,6 +25,9 @@ from rollout.core.records.records import (
     SentCase,
     SentDecision,
     SentPrediction,
+    is_registered,
+    mark_unregistered,
+    to_case,
 )
 from rollout.core.records.reviews import ASSISTED, compute_exposure
 from rollout.core.scope.permissions import (
@@ -56,7 +58,7 @@ from rollout.services.records.action_authorization import (
     authorize_actions,
 )
 from rollout.services.records.assignment_claims import ClaimBatch
-from rollout.services.records.decision_places import DecisionPlaces
+from rollout.services.records.decision_places import DecisionPlaces, describe_missing_case
 from rollout.services.records.record_notes import RecordNotes, add_note, find_late_arrivals
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
 from rollout.services.records.reviewer_check import ReviewerCheck
@@ -133,6 +135,7 @@ def _ingest_chunk(
             hold_off_erasures(transaction, state.rollout)
             facts = load_batch_facts(transaction, state.rollout, caller.name)
             batch = _Batch(transaction, state, items, at)
+            batch.mark_cases(caller.name)
             batch.reject_forbidden(caller)
             batch.place_decisions()
             batch.record_versions(service.database)
@@ -166,13 +169,13 @@ def store_asked_cases(
     Raises:
         StaleRevisionError: the ledger moved before an incident was appended.
     """
+    sources = state.policy.evidence.sources
+    if not sources.registers(sender_name):
+        cases = [to_case(mark_unregistered(case)) for case in cases]
     records: tuple[AnyRecord, ...] = (*cases, *predictions)
     sender = Accounts(transaction).add_id(sender_name)
     stored_batch = RecordStore(transaction, state.rollout).store(
-        records,
-        received_at=at,
-        sender=sender,
-        vouched=state.policy.evidence.sources.vouched.get(sender_name),
+        records, received_at=at, sender=sender, vouched=sources.vouched.get(sender_name)
     )
     queue_new_cases(transaction, state, stored_batch, at)
     open_reviews(transaction, state, cases, at, stored_batch.new_cases)
@@ -295,9 +298,21 @@ class _Batch:
 
     # Content
 
+    def mark_cases(self, sender_name: str) -> None:
+        """Mark cases as unregistered, if the policy in force says so of their sender."""
+        if self._state.policy.evidence.sources.registers(sender_name):
+            return
+        for index, (position, record) in enumerate(self._records):
+            if isinstance(record, CASE_TYPES):
+                self._records[index] = (position, mark_unregistered(record))
+
     def place_decisions(self) -> None:
         """Reject decisions whose case and site nobody knows; keep the places that others name."""
-        sent = [record for _, record in self._records if isinstance(record, CASE_TYPES)]
+        sent = [
+            record
+            for _, record in self._records
+            if isinstance(record, CASE_TYPES) and is_registered(record.revision)
+        ]
         decided = {record.key for _, record in self._records if isinstance(record, DECISION_TYPES)}
         unsent = decided - {case.key for case in sent}
         if not unsent and not self._placed:
@@ -306,7 +321,8 @@ class _Batch:
         case_ids = {k: n for k, n in self._stored_case_ids.items() if k in decided}
         stored = placing.load(case_ids, sent)
         faults = {key: placing.find_fault(placed) for key, placed in self._placed.items()}
-        faults |= dict.fromkeys(unsent - stored.keys() - faults.keys(), NO_PLACE)
+        missing = describe_missing_case(self._state.policy.evidence.sources)
+        faults |= dict.fromkeys(unsent - stored.keys() - faults.keys(), missing)
         placed_decisions = [placed for key, placed in self._placed.items() if not faults[key]]
         self._placed_cases = placing.list_cases(placed_decisions, stored)
         for position, record in self._records:

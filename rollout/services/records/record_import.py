@@ -12,7 +12,7 @@ import polars as pl
 from rollout.core.errors import RefusalError
 from rollout.core.policy.evidence_sources import IMPORTS
 from rollout.core.policy.version_rules import find_content_fault
-from rollout.core.records.records import NO_PLACE, Case, Decision, Outcome, Prediction, Record
+from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
 from rollout.core.records.reviews import BLIND
 from rollout.core.scope.permissions import Caller
 from rollout.services.engine.command_handler import retry_on_stale_revision
@@ -20,7 +20,7 @@ from rollout.services.engine.rollout_state import RolloutState, load_rollout_sta
 from rollout.services.engine.training_cutoffs import append_training_cutoffs
 from rollout.services.engine.unit_counting import queue_cases
 from rollout.services.engine.versions import check_version_names
-from rollout.services.records.decision_places import DecisionPlaces
+from rollout.services.records.decision_places import DecisionPlaces, describe_missing_case
 from rollout.services.records.reviewer_check import ReviewerCheck
 from rollout.services.replay.file_contents import list_file_contents
 from rollout.store.database.session import Database, Transaction
@@ -212,11 +212,12 @@ def _store_batch(
     sent = {record.key for _, record in in_order if isinstance(record, Case)}
     placed = DecisionPlaces(transaction, state, at).list_placed({d.key for d in decisions} - sent)
     unplaced = {d.key for d in decisions} - sent - placed
+    missing = describe_missing_case(state.policy.evidence.sources)
 
     def find_fault(record: Record) -> str:
         if not isinstance(record, Decision):
             return ""
-        return faults.get(record.reviewer, NO_PLACE if record.key in unplaced else "")
+        return faults.get(record.reviewer, missing if record.key in unplaced else "")
 
     refused = [build_rejected_record(r, fault) for _, r in in_order if (fault := find_fault(r))]
     in_order = [item for item in in_order if not find_fault(item[1])]

@@ -31,6 +31,7 @@ from rollout.core.records.reviews import (
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import queue_new_cases
+from rollout.services.records.decision_places import DecisionPlaces
 from rollout.services.records.review_tasks import open_adjudication_if_split
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
@@ -144,8 +145,10 @@ def _store_decision(
         source=REVIEWS,
     )
     sender = Accounts(transaction).add_id(caller.name)
+    # a case that nobody has registered is decided where the page shows it
+    placed_cases = DecisionPlaces(transaction, state, at).list_shown(case, review.case_id)
     stored_batch = RecordStore(transaction, state.rollout).store(
-        [decision], received_at=at, sender=sender
+        [decision, *placed_cases], received_at=at, sender=sender
     )
     if stored_batch.results[0].status is not Judged.ACCEPTED:
         raise DecisionConflictError(stored_batch.results[0].reason)

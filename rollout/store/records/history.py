@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.policy.evidence_sources import ACCOUNT
-from rollout.core.records.records import NAMED_BY_DECISION
+from rollout.core.records.records import NAMED_BY_DECISION, is_registered
 from rollout.core.records.reviews import SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -64,7 +64,12 @@ from rollout.tally.frames import (
     RecordFrames,
     build_gold_schema,
 )
-from rollout.tally.picks import find_case_receipts, find_first_decisions, pick_until_decision
+from rollout.tally.picks import (
+    find_case_receipts,
+    find_first_decisions,
+    pick_for_guards,
+    pick_until_decision,
+)
 from rollout.tally.populations import split_populations
 
 CASE_KEY: Final = ("case_id",)
@@ -112,10 +117,14 @@ class StoredHistory:
         stored_cases = self._load_rows(cases, CASE_KEY, case_ids)
         place_rows = [row for row in stored_cases if row.revision == NAMED_BY_DECISION]
         sent_rows = [row for row in stored_cases if row.revision != NAMED_BY_DECISION]
-        case_rows = pick_until_decision(sent_rows, CASE_KEY, first_decisions)
-        keys = self._load_keys(CASE, (row.case_id for row in chain(place_rows, case_rows)))
+        registered_rows = [row for row in sent_rows if is_registered(row.revision)]
+        case_rows = pick_until_decision(registered_rows, CASE_KEY, first_decisions)
+        has_others = len(registered_rows) < len(sent_rows)
+        guard_rows = pick_for_guards(sent_rows, first_decisions) if has_others else ()
+        picked_rows = [*place_rows, *guard_rows, *case_rows]
+        keys = self._load_keys(CASE, (row.case_id for row in picked_rows))
         self.case_numbers = {key: number for number, key in keys.items()}
-        episodes = self._load_keys(EPISODE, (row.episode for row in case_rows if row.episode))
+        episodes = self._load_keys(EPISODE, (row.episode for row in picked_rows if row.episode))
         stored_predictions = self._load_rows(
             predictions, PREDICTION_KEY, case_ids, with_probabilities=with_probabilities
         )
@@ -123,9 +132,16 @@ class StoredHistory:
             (row.case_id, row.sender) for row in stored_predictions if row.sender is not None
         }
         prediction_rows = self._pick_predictions(stored_predictions, first_decisions)
-        occurred_times = {row.case_id: row.occurred_at for row in chain(place_rows, case_rows)}
+        occurred_times = {row.case_id: row.occurred_at for row in picked_rows}
         sourced_rows, unsourced_rows = _split_decisions(decision_rows, own_predictions)
         levers, parse_json = self._levers, self._parse_json
+        build_cases = partial(
+            build_case_frame,
+            keys=keys,
+            episodes=episodes,
+            attributes=self._attributes,
+            parse_json=parse_json,
+        )
         no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
         newest_outcomes, earlier_outcomes = build_outcome_frames(
             keys,
@@ -135,7 +151,8 @@ class StoredHistory:
             parse_json=parse_json,
         )
         records = RecordFrames(
-            cases=build_case_frame(case_rows, keys, episodes, self._attributes, parse_json),
+            cases=build_cases(case_rows),
+            guard_cases=build_cases(guard_rows),
             predictions=use_first_names(
                 build_prediction_frame(prediction_rows, keys, levers, parse_json, occurred_times),
                 self._first_names,
@@ -173,7 +190,7 @@ class StoredHistory:
             notes=no_remarks,
             row_counts={},
         )
-        planted_keys = {keys[row.case_id] for row in chain(place_rows, case_rows) if row.planted}
+        planted_keys = {keys[row.case_id] for row in picked_rows if row.planted}
         return split_populations(records, planted_keys)
 
     def add_episode_cases(self, case_ids: Collection[int]) -> set[int]:

@@ -16,7 +16,7 @@ from sqlalchemy import Row, Table
 
 from rollout.core.calendar.instants import EPOCH, MICROSECOND
 from rollout.core.records.records import (
-    NAMED_BY_DECISION,
+    UNREGISTERED,
     Action,
     AnyRecord,
     Case,
@@ -33,6 +33,8 @@ from rollout.store.tables.tables import actions, cases, decisions, outcomes, pre
 
 MAX_KEY_LENGTH: Final = 200  # letters of a caller's key
 MAX_REVISION: Final = 2**31
+BELOW_ALL: Final = range(UNREGISTERED, 0)
+"""Revisions of cases that nobody has registered."""
 MAX_CACHED_ANSWERS: Final = 4
 """Maximum of answers in a record whose JSON is cached, to limit memory."""
 ColumnValues = Sequence[Any]
@@ -190,8 +192,8 @@ def _check_revisions(values: ColumnValues) -> ColumnValues:
 
 
 def _check_case_revisions(values: ColumnValues) -> ColumnValues:
-    """Return the revisions unchanged; those of cases that only a decision places are no others."""
-    _check_revisions([revision for revision in values if revision != NAMED_BY_DECISION] or [1])
+    """Return the revisions unchanged, also those of senders that register no cases."""
+    _check_revisions([revision for revision in values if revision not in BELOW_ALL] or [1])
     return values
 
 

@@ -117,7 +117,7 @@ class RejectedRecords:
             .where(
                 table.c.rollout == rollout.number,
                 table.c.kind == "decision",
-                or_(table.c.reason == NO_PLACE, table.c.reason.startswith(UNKNOWN_PLACE)),
+                or_(*(table.c.reason.startswith(begin) for begin in (NO_PLACE, UNKNOWN_PLACE))),
                 table.c.received_at.between(since, until),
             )
         )

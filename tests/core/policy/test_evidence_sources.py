@@ -23,6 +23,7 @@ BOX, LATER_BOX = (
 ONE = ", sources: {accounts: [{account: people, reviewers: [ana, 'b*']}]}"
 FEWER = ", sources: {accounts: [{account: people, reviewers: [ana]}]}"
 TILL, TWO_TILLS = (f", sources: {{outcomes: [{names}]}}" for names in ("till", "till, till-2"))
+CAMERA, TWO_CAMERAS = (f", sources: {{cases: [{names}]}}" for names in ("c-1", "c-1, c-2"))
 ALL = ", sources: {accounts: [{account: people, reviewers: ['*']}]}"
 
 
@@ -82,6 +83,8 @@ def test_a_vouched_sender_is_named_once_and_sends_within_the_grace(vouched, faul
         ),
         (TILL, NONE, "outcomes of every account that may send them are evidence"),
         (TILL, TWO_TILLS, "outcomes that till-2 sends are evidence"),
+        (CAMERA, NONE, "cases of every account that may send them count for gates"),
+        (CAMERA, TWO_CAMERAS, "cases that c-2 sends count for gates"),
     ],
 )
 def test_a_source_more_is_looser_and_one_less_is_not(old, new, sentence):
@@ -101,6 +104,15 @@ def test_outcomes_count_from_the_accounts_that_a_policy_names():
         "account",
         "unnamed",
     ]
+
+
+def test_cases_count_from_the_accounts_that_a_policy_names():
+    assert policy(NONE).evidence.sources.registers("c-2")
+    assert [policy(CAMERA).evidence.sources.registers(name) for name in ("c-1", "c-2")] == [
+        True,
+        False,
+    ]
+    assert not policy(", sources: {cases: []}").evidence.sources.registers("c-1")
 
 
 def test_an_account_names_its_reviewers():

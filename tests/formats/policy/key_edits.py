@@ -86,6 +86,7 @@ LOOSENS = {
         "evidence.sources.accounts[0].reviewers": ["ana", "bo"]
     },
     "evidence.sources.outcomes": {"evidence.sources.outcomes": ["till", "x"]},
+    "evidence.sources.cases": {"evidence.sources.cases": ["camera", "x"]},
     "evidence.familiar": {"evidence.familiar": None},
     "evidence.familiar.attributes[]": {"evidence.familiar.attributes[1]": None},
     "evidence.familiar.at_least": {"evidence.familiar.at_least": "10"},

@@ -30,8 +30,10 @@ from rollout.formats.records.parse import PlacedDecision
 from rollout.services.engine.due_counting import PageSize
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import open_stored_history
 from rollout.services.records.ingest import ingest_items
 from rollout.services.support.clock import ManualClock
 from rollout.store.ledger.accounts import Accounts
@@ -47,7 +49,7 @@ from tests.services.engine.test_live import ANA, live, replayed
 pytestmark = pytest.mark.simulation
 
 DAYS, CELLS, AFTER = 5, 2, timedelta(hours=4)
-ROLES = {"box": "ingest", "desk": "ingest-decisions"}
+ROLES = {"box": "ingest", "desk": "ingest-decisions", "camera": "ingest"}
 
 
 def list_sent(cases):
@@ -210,3 +212,62 @@ def test_one_tick_after_an_outage_counts_each_silent_case_in_its_slot(database, 
     )
     assert count_stored_units(database) == expected
     assert sum(expected.values()) > 150
+
+
+def register_by_camera(cases):
+    """Return what is sent where a camera registers cases, and a box sends some, too."""
+    sent = [
+        (at, "camera" if isinstance(record, Case) else account, record)
+        for at, account, record in list_sent(cases)
+    ]
+    for number, cell in enumerate(cases.cell):
+        if number % 5:  # for some the box sends predictions alone
+            at = cases.occurred[number] + (number % 7) * MINUTE / 2
+            site = name_site(cell if number % 3 else 0)
+            case = Case(
+                key=f"k{number:06}",
+                site=site,
+                occurred_at=_at(cases.occurred[number] - (number % 2) * MINUTE),
+                window="always",
+            )
+            sent += [(_at(at), "box", case)] if at < LAST_DAY else []
+    return sorted(sent, key=lambda row: row[0])
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("unit", ["case", "episode"])
+def test_cases_that_count_for_guards_alone_give_gates_what_a_replay_without_them_gives(
+    database, unit
+):
+    cases = SentCases.draw(1, 0.9, cells=CELLS, days=DAYS)
+    if unit == "episode":
+        cases.episode = np.arange(len(cases.cell)) // 2 * 2
+    draw = cases.rng.random(len(cases.cell))
+    for limit, delay in ((0.06, 10 * MINUTE), (0.03, 1.5), (0.015, np.inf)):
+        cases.received = np.where(draw < limit, cases.occurred + delay, cases.received)
+    sending = Sending("two senders of cases", 0.9, lambda _: None, unit=unit)
+    text = write_policy(sending, cells=CELLS, units=10, tick="3h")
+    text = text.replace("at_least: 95%", "at_least: 60%").replace("days: 7", "days: 1")
+    text = text.replace("sources: {", "sources: {cases: [camera], ")
+    policy = parse_policy(text)
+    assert policy.evidence.sources.cases == ("camera",)
+    without = build_history(cases)
+    slots, _ = replayed(without, policy, AFTER)
+    with database.begin_write() as transaction:
+        for name in ROLES:
+            Accounts(transaction).add_id(name)
+    sent = send_as_received(database, register_by_camera(cases))
+    found = live(database, text, slots, AFTER, before_slot=sent)
+    assert count_stored_units(database) == count_replayed_units(without, policy, slots[-1])
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "senders")
+        history = open_stored_history(transaction, state).load_records()
+    assert not history.guard_cases.is_empty()
+    _, expected = replayed(history, policy, AFTER, until=slots[-1])
+    found, expected = (
+        [event for event in list_unsealed_events(events) if event[0] != VersionFirstUsed.__name__]
+        for events in (found, expected)
+    )
+    assert {"Widened"} <= {event[0] for event in found}
+    assert found == expected
+    assert EvidenceCheck(database, "senders").check_all().faults == []

@@ -6,6 +6,8 @@ import pytest
 
 from rollout import faults
 from rollout.core.errors import NotAllowedError, UnknownRolloutError, UserRequiredError
+from rollout.core.policy.measures import CASELESS
+from rollout.core.records.records import Case, Prediction
 from rollout.core.records.reviews import (
     DecisionConflictError,
     InvalidDecisionError,
@@ -14,11 +16,23 @@ from rollout.core.records.reviews import (
 )
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.unit_counting import resolve_case_units
+from rollout.services.records.ingest import store_asked_cases
 from rollout.services.reviews import reviews
 from rollout.services.reviews.reviews import DecisionDraft
 from rollout.store.counting.count_queue import CountQueue
+from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.tables.tables import exposures
-from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, person
+from tests.services.review_room import (
+    ANA,
+    BO,
+    DAN,
+    DAY,
+    MINUTE,
+    START,
+    Room,
+    person,
+    policy_text,
+)
 from tests.services.stored_reviews import HIGH, LOW, SUPERVISED, lite, only, stored, waiting
 
 __all__ = ["lite"]
@@ -205,3 +219,25 @@ def test_a_beginning_that_no_right_clock_says_is_refused(lite, begun):
     room = Room(lite).arrive("a")
     with pytest.raises(InvalidDecisionError, match="started_at"):
         room.judge(ANA, room.take(ANA).review, started_at=begun)
+
+
+def test_a_review_decides_a_case_that_nobody_registered_where_the_page_shows_it(database):
+    text = policy_text().replace("verdicts: 1", "sources: {cases: [camera]}, verdicts: 1")
+    room = Room(database, text=text)
+    case = Case(key="a", site="creek", occurred_at=START, window="always")
+    prediction = Prediction(key="a", version="v1", answers={"alarm": "bear"})
+    room.arrive("b")
+    with database.begin_write() as transaction:
+        store_asked_cases(transaction, room.stood, "box", [case], [prediction], START)
+    for task in room.claim(ANA, target_count=2):
+        room.judge(ANA, task.review)
+    with database.begin_read() as transaction:
+        case_ids = ExternalKeys(transaction, room.stood.rollout).find_ids(["a", "b"])
+        units = resolve_case_units(transaction, room.stood, set(case_ids.values()))
+    rows = units.sort("track", "case_key").select("track", "case_key", "site", "predicted").rows()
+    assert rows == [
+        ("gate", "a", "creek", CASELESS),
+        ("gate", "b", "creek", "bear"),
+        ("guard", "a", "creek", "bear"),
+        ("guard", "b", "creek", "bear"),
+    ]
