@@ -57,6 +57,10 @@ READING_CHOICES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "decimal": ("Decimal sign", (".", ",")),
     "percent": ("Confidence is in percent", ("true", "false")),
     "encoding": ("Encoding", ("utf-8", "latin-1", "cp1252", "utf-16")),
+    "same-form": ("Texts that differ in form only are the same", ("true", "false")),
+    "labels": ("Cases with a decision are a sample, or all", ("sampled", "all")),
+    "equal-sides": ("Sides that agree everywhere are two", ("true",)),
+    "backtest": ("Predicted after the decisions, without seeing them", ("true", "false")),
 }
 """Options of `rollout init` by field, with label and values; without one they are recognized."""
 EXPOSURES: Final = {

@@ -97,23 +97,6 @@ def compute_overlap(first: Collection[str], second: Collection[str]) -> float:
     return len(set(first) & set(second)) / len(union) if union else 1.0
 
 
-def compute_masi_distance(first: Collection[str], second: Collection[str]) -> float:
-    """Return the MASI distance of two sets: 1 - Jaccard index x monotonicity.
-
-    Monotonicity is 1 for equal sets, 2/3 if one contains the other, 1/3 for other common labels.
-
-    >>> round(compute_masi_distance({"a", "b"}, {"a"}), 4)
-    0.6667
-
-    Source: Passonneau, Proceedings of LREC (2006) 831.
-    """
-    first, second = set(first), set(second)
-    if first == second:
-        return 0.0
-    monotonicity = 2 / 3 if first <= second or second <= first else 1 / 3
-    return 1 - compute_overlap(first, second) * monotonicity
-
-
 def do_sets_agree(first: str, second: str, overlap: float) -> bool:
     """Return whether the sets of two texts overlap at least as much as required."""
     if first == second or overlap >= FULL_OVERLAP:

@@ -179,16 +179,6 @@ def _cumulate_bets(ratios: Floats, last_positions: IntArray) -> Iterator[Floats]
         yield np.cumsum(np.log1p(stake * ratios))[last_positions]
 
 
-def compute_gain_log_e(units: ArmUnits, *, at_least: float) -> float:
-    """Return ln E after the last slot; 0.0 without units.
-
-    Raises:
-        ValueError: the threshold or a share lies outside its range.
-    """
-    path = compute_gain_log_path(units, at_least=at_least)
-    return float(path[-1]) if len(path) else 0.0
-
-
 def compute_gain_lower_bound(units: ArmUnits, *, alpha: float) -> float:
     """Return a lower bound on the gain, valid at every look.
 

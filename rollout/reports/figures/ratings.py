@@ -200,15 +200,6 @@ def compute_model_agreement(values: Ints, model: Ints, units: Ints) -> RaterAgre
     )
 
 
-def compute_alpha(values: Ints) -> float | None:
-    """Return nominal Krippendorff's alpha of value counts per case; None if undefined.
-
-    Source: Krippendorff, Content Analysis (2004), chapter 11.
-    """
-    parts = compute_label_parts(values[values.sum(axis=1) >= 2])
-    return nan_to_none(compute_alphas(parts.sum(axis=0, keepdims=True)))
-
-
 def compute_pair_alpha(human: Ints, model: Ints, units: Ints, labels: int) -> AgreementCoefficient:
     """Return alpha of one human label and one model label for each case.
 

@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -13,10 +13,14 @@ from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.draft import describe_draft_levers
 from rollout.formats.policy.reader import parse_policy
+from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.files import RecordPaths
-from rollout.formats.records.question_texts import describe_question, list_options
+from rollout.formats.records.question_texts import (
+    OpenQuestionsError,
+    describe_question,
+    list_options,
+)
 from rollout.formats.records.questions import NO_LABEL, Choice, ReadingQuestion
-from rollout.formats.records.recognition import RecognizedFile
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.pages.html_report import render_html_report
 from rollout.services.policies.drafting import (
@@ -24,6 +28,7 @@ from rollout.services.policies.drafting import (
     DraftRequest,
     apply_reading_option,
     draft_policy_text,
+    find_population_questions,
     read_draft_records,
     recognize_draft_files,
 )
@@ -140,6 +145,8 @@ ALLOWED_UNREADABLE: Final = 0.1
 """Share of a file's rows, as `rollout init` allows by default."""
 POLICY_FILE: Final = "policy.yaml"
 REPORT_WIDTH: Final = 80
+CHOICE_OPTIONS: Final = frozenset({"--same-form", "--labels", "--equal-sides", "--backtest"})
+"""Options about both files that the form has, beside those on how a file is written."""
 StepReport = Callable[[str, int, int], None]
 
 
@@ -164,7 +171,11 @@ def run_uploaded_files(
         text, reading = _draft_policy(sources, options)
     (folder / POLICY_FILE).write_text(text, encoding="utf-8")
     policy = parse_policy(text)
-    replay = _replay_files(ReplayRequest(folder / POLICY_FILE, sources), policy, report_step)
+    replay = _replay_files(
+        ReplayRequest(folder / POLICY_FILE, sources, choices=_build_choices(options), asks=True),
+        policy,
+        report_step,
+    )
     report_step(STEPS[4], 4, len(STEPS))
     return UploadResult(
         policy_text=text,
@@ -199,7 +210,10 @@ class _PlannedReplay:
 def _replay_files(
     request: ReplayRequest, policy: Policy, report_step: StepReport
 ) -> _PlannedReplay:
-    records = read_request_records(request, policy)
+    try:
+        records = read_request_records(request, policy)
+    except OpenQuestionsError as error:
+        raise ValueError("\n".join(map(_format_question, error.questions))) from error
     for count in records.row_counts.values():
         check_rows(count.file, count.rows)
     report_step(STEPS[2], 2, len(STEPS))
@@ -228,13 +242,15 @@ def _draft_policy(sources: RecordPaths, options: UploadOptions) -> tuple[str, tu
         rollout=options.rollout,
         timezone=options.timezone,
         readings=_build_readings(options),
+        choices=_build_choices(options),
     )
     files = recognize_draft_files(request)
     for file in files.values():
         if file.texts is not None:
             check_rows(dict(sources.list_files())[file.kind].name, file.texts.count)
-    _refuse_questions(files)
+    _refuse_questions([question for file in files.values() for question in file.questions])
     records = read_draft_records(request, files)
+    _refuse_questions(find_population_questions(request, records))
     reports = report_files(files, records, options.timezone)
     refusals = [
         format_refusal(report, ALLOWED_UNREADABLE)
@@ -252,16 +268,24 @@ def _draft_policy(sources: RecordPaths, options: UploadOptions) -> tuple[str, tu
 def _build_readings(options: UploadOptions) -> dict[RecordKind, FileReading]:
     reading = FileReading()
     for option, text in options.readings:
-        reading = apply_reading_option(reading, option, "" if text == NO_LABEL else text)
+        if option not in CHOICE_OPTIONS:
+            reading = apply_reading_option(reading, option, "" if text == NO_LABEL else text)
     readings = dict.fromkeys(RecordKind, reading)
     if options.exposure:
         readings[RecordKind.DECISIONS] = replace(reading, exposure=options.exposure)
     return readings
 
 
-def _refuse_questions(files: Mapping[RecordKind, RecognizedFile]) -> None:
-    """Raise ValueError if several readings fit a file; the text names the choices."""
-    questions = [question for file in files.values() for question in file.questions]
+def _build_choices(options: UploadOptions) -> FileChoices:
+    choices = NO_CHOICES
+    for option, text in options.readings:
+        if option in CHOICE_OPTIONS:
+            choices = choices.add(Choice(option, text, text))
+    return choices
+
+
+def _refuse_questions(questions: Sequence[ReadingQuestion]) -> None:
+    """Raise ValueError if questions are open; the text names the choices."""
     if questions:
         raise ValueError("\n".join(map(_format_question, questions)))
 
@@ -271,7 +295,7 @@ def _format_question(question: ReadingQuestion) -> str:
     fields = " or the ".join(option.removeprefix("--").replace("-", " ") for option in options)
     values = " or ".join(dict.fromkeys(_name_value(choice) for choice in question.choices))
     text = describe_question(question)
-    if not options.keys() <= READING_OPTIONS.keys():
+    if not options.keys() <= READING_OPTIONS.keys() | CHOICE_OPTIONS:
         return f"{text}; run {ADVICE} with {' or '.join(list_options(question))}"
     return f"{text}; choose the {fields} under “How the files are written”: {values}"
 

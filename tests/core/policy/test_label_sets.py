@@ -3,7 +3,6 @@
 import pytest
 
 from rollout.core.policy.label_sets import (
-    compute_masi_distance,
     compute_overlap,
     do_sets_agree,
     is_label_success,
@@ -13,6 +12,7 @@ from rollout.core.policy.label_sets import (
     split_pair,
 )
 from rollout.core.policy.measures import FAILED, MISSING, Condition, UnitClass
+from tests.reports.plain_coefficients import compute_masi_distance
 
 LOGOS = ("nike", "puma", "ikea", "shell")
 

@@ -11,13 +11,18 @@ from rollout.core.statistics.gain import (
     ArmUnits,
     compute_gain_alarm_path,
     compute_gain_interval,
-    compute_gain_log_e,
     compute_gain_log_path,
     compute_gain_lower_bound,
     estimate_gain,
 )
 
 FALSE_ALARMS_EVERY = 2_000.0
+
+
+def compute_gain_log_e(units, *, at_least):
+    """Return ln E after the last slot; 0.0 without units."""
+    path = compute_gain_log_path(units, at_least=at_least)
+    return float(path[-1]) if len(path) else 0.0
 
 
 def arms(rows, slots=None):

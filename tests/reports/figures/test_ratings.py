@@ -7,9 +7,7 @@ import scipy
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
-from rollout.core.policy.label_sets import compute_masi_distance
 from rollout.reports.figures.ratings import (
-    compute_alpha,
     compute_model_agreement,
     compute_model_set_agreement,
     compute_number_agreement,
@@ -18,6 +16,7 @@ from rollout.reports.figures.ratings import (
     compute_set_agreement,
 )
 from rollout.reports.statistics.unit_bootstrap import BOOTSTRAP, NO_SPREAD
+from tests.reports.plain_coefficients import compute_alpha, compute_masi_distance
 
 
 def random_votes(seed, cases=60, people=4, values=4):

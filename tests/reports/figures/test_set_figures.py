@@ -7,7 +7,6 @@ from sklearn.metrics import jaccard_score, precision_recall_fscore_support
 
 from rollout.core.policy.label_sets import (
     EMPTY_SET,
-    compute_masi_distance,
     compute_overlap,
     do_sets_agree,
     format_label_set,
@@ -17,6 +16,7 @@ from rollout.core.policy.measures import FAILED
 from rollout.reports.figures.confusion import compute_set_label_figures
 from rollout.reports.figures.set_agreement import compute_set_pair_alpha, compute_set_unit_alpha
 from rollout.reports.statistics.set_distances import compare_sets
+from tests.reports.plain_coefficients import compute_masi_distance
 
 LOGOS = tuple(f"logo {letter}" for letter in "abcdefghij")
 

@@ -8,7 +8,7 @@ import pytest
 import scipy
 from sklearn.metrics import cohen_kappa_score
 
-from rollout.reports.figures.ratings import compute_alpha, compute_rater_agreement
+from rollout.reports.figures.ratings import compute_rater_agreement
 from rollout.reports.statistics.chance_agreement import (
     compute_ac1,
     compute_kappa,
@@ -17,6 +17,7 @@ from rollout.reports.statistics.chance_agreement import (
     find_rare_labels,
 )
 from rollout.reports.statistics.effective_number import EffectiveNumber
+from tests.reports.plain_coefficients import compute_alpha
 
 CIFAR = Path(__file__).parents[4] / "shared/data/cifar10-humans"
 

@@ -202,6 +202,39 @@ def test_two_readings_get_a_question_that_the_form_answers(folder):
 
 
 @pytest.mark.slow
+def test_a_backtest_is_asked_about_and_counts_if_the_form_says_so(folder):
+    path = folder / "predictions.csv"
+    head, *lines = path.read_text("utf-8").splitlines()
+    late = [f"{line},2028-01-01T00:00:00Z" for line in lines]
+    path.write_text("\n".join([f"{head},predicted_at", *late]), "utf-8")
+    asked = r"were predicted after they were decided.*choose the backtest under .*: true or false"
+    with pytest.raises(ValueError, match=asked):
+        run(folder)
+    answered = replace(RAMPS, readings=(("--backtest", "true"),))
+    result = run(folder, answered)
+    assert "predictions were made after the decisions, and count" in " ".join(
+        result.summary.split()
+    )
+    with pytest.raises(ValueError, match=asked):
+        run(folder, replace(RAMPS, policy_text=result.policy_text))
+    assert run(folder, replace(answered, policy_text=result.policy_text)).summary == result.summary
+
+
+@pytest.mark.slow
+def test_a_sample_of_labels_is_asked_about_and_read_as_one(folder):
+    path = folder / "decisions.csv"
+    head, *lines = path.read_text("utf-8").splitlines()
+    path.write_text("\n".join([head, *lines[::3]]), "utf-8")
+    with pytest.raises(ValueError, match=r"choose the equal sides under .*: true"):
+        run(folder)
+    readings = (("--equal-sides", "true"),)
+    with pytest.raises(ValueError, match=r"choose the labels under .*: sampled or all"):
+        run(folder, replace(RAMPS, readings=readings))
+    result = run(folder, replace(RAMPS, readings=(*readings, ("--labels", "sampled"))))
+    assert "only the 134 of 400 predicted cases" in " ".join(result.summary.split())
+
+
+@pytest.mark.slow
 def test_options_of_the_form_reach_the_draft(folder):
     options = replace(RAMPS, timezone="Europe/Vienna", exposure="assisted")
     result = run(folder, options)
