@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from rollout.core.calendar.instants import format_duration
-from rollout.core.policy.evidence_sources import BEFORE_SOURCES, IMPORTS, REVIEWS
+from rollout.core.policy.evidence_sources import (
+    BEFORE_SOURCES,
+    IMPORTS,
+    REVIEWS,
+    EvidenceSources,
+)
 from rollout.reports.text.formatting import (
     format_count,
     format_local_time,
@@ -119,6 +124,16 @@ def describe_vouched_units(vouched: VouchedUnits) -> str:
         f"{vouched.units:,} of {vouched.counted:,} {noun} {sender}, which could have seen the"
         f" answer (vouched {names}, within {within})"
     )
+
+
+def describe_registering(sources: EvidenceSources) -> str:
+    """Return from which accounts cases count.
+
+    >>> describe_registering(EvidenceSources(cases=("camera-1",)))
+    'for gates cases count from camera-1 alone (`evidence.sources.cases`)'
+    """
+    names = join_words(list(sources.cases or ())) or "imports"
+    return f"for gates cases count from {names} alone (`evidence.sources.cases`)"
 
 
 def describe_outcome_sources(counts: Iterable[CountedOutcomeSource]) -> str:

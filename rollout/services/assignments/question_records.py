@@ -8,7 +8,14 @@ from typing import Any, Final, Protocol
 
 from rollout import faults
 from rollout.core.policy.version_rules import find_content_fault, parse_content
-from rollout.core.records.records import Case, Prediction, SentCase, SentPrediction, to_case
+from rollout.core.records.records import (
+    Case,
+    Prediction,
+    SentCase,
+    SentPrediction,
+    mark_unregistered,
+    to_case,
+)
 from rollout.core.scope.assignment import Assignment
 from rollout.core.scope.permits import compute_answer_digest
 from rollout.formats.records.parse import ItemReader, RejectedItem, SentItem
@@ -220,13 +227,14 @@ def _store_records(
     stored_records = store_asked_cases(transaction, state, sender_name, cases, predictions, now)
     stored_results = list(results)
     case_results, prediction_results = stored_records[: len(pairs)], stored_records[len(pairs) :]
-    prediction_notes = RecordNotes(state.policy)
+    notes, registers = RecordNotes(state.policy), state.policy.evidence.sources.registers
     for index, case, prediction in zip(pairs, case_results, prediction_results, strict=True):
-        record_result = (
-            case
-            if case.status in REFUSED_STATUSES
-            else add_note(prediction, prediction_notes.find_note(pairs[index][1]))
-        )
+        record_result = case
+        if case.status not in REFUSED_STATUSES:
+            record_result = add_note(prediction, notes.find_note(pairs[index][1]))
+            if not registers(sender_name):
+                note = notes.find_note(mark_unregistered(pairs[index][0]))
+                record_result = add_note(record_result, note)
         stored_results[index] = RecordingResult(record_result.status, record_result.reason)
     return stored_results
 

@@ -15,7 +15,7 @@ from rollout.core.records.records import (
     Case,
     is_registered,
 )
-from rollout.reports.text.formatting import join_words
+from rollout.reports.text.source_text import describe_registering
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.window_lookup import WindowLookup
 from rollout.store.database.session import Transaction
@@ -30,11 +30,11 @@ def describe_missing_case(sources: EvidenceSources) -> str:
     """Return why a decision is rejected whose case is not stored, or as if it were not.
 
     >>> describe_missing_case(EvidenceSources(cases=("camera-1",))).removeprefix(NO_PLACE)
-    '; cases count from camera-1 alone'
+    '; for gates cases count from camera-1 alone (`evidence.sources.cases`)'
     """
     if sources.cases is None:
         return NO_PLACE
-    return f"{NO_PLACE}; cases count from {join_words(list(sources.cases)) or 'imports'} alone"
+    return f"{NO_PLACE}; {describe_registering(sources)}"
 
 
 class DecisionPlaces:

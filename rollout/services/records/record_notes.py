@@ -18,7 +18,9 @@ from rollout.core.records.records import (
     Decision,
     Outcome,
     Prediction,
+    is_registered,
 )
+from rollout.reports.text.source_text import describe_registering
 from rollout.store.records.incoming_cases import IncomingCase
 from rollout.store.records.records import RecordReceipt, RecordStatus, StoredBatch
 from rollout.store.tables.columns import encode_instant
@@ -37,7 +39,8 @@ def find_late_arrivals(
 ) -> tuple[int, LateSenders] | None:
     """Return which record of a batch came first after its case was decided, and what that is like.
 
-    Corrections are left out: the first revision counts. None where none came late.
+    Corrections are left out, as the first revision counts, and cases that only guards count. None
+    where none came late.
 
     Args:
         case_facts: of the batch's cases.
@@ -51,7 +54,7 @@ def find_late_arrivals(
     delays: dict[int, tuple[int, int]] = {}
     first: int | None = None
     for position, record in enumerate(records) if decided_cases else ():
-        if not isinstance(record, SILENT_TYPES) or record.revision > 1:
+        if not isinstance(record, SILENT_TYPES) or record.revision != 1:
             continue
         if stored_batch.results[position].status is not RecordStatus.ACCEPTED:
             continue
@@ -81,7 +84,7 @@ class RecordNotes:
     """Notes on accepted records, under one policy."""
 
     def __init__(self, policy: Policy) -> None:
-        self._sites = policy.sites_by_id
+        self._sites, self._sources = policy.sites_by_id, policy.evidence.sources
         self._set_labels = {lever.id: lever.labels for lever in policy.levers if lever.many}
         self._labels_by_lever = {
             lever.id: None if lever.number is not None else frozenset({*lever.labels, None})
@@ -111,6 +114,9 @@ class RecordNotes:
         sites = {site for _, site in stored_batch.list_accepted(Case, "site")}
         if not sites <= self._sites.keys():
             return True
+        revisions = (revision for _, revision in stored_batch.list_accepted(Case, "revision"))
+        if not all(map(is_registered, revisions)):
+            return True
         kind_columns = ((Decision, "source"), (Outcome, "source_kind"))
         kinds = (stored_batch.list_accepted(*column) for column in kind_columns)
         if any(kind == UNNAMED for rows in kinds for _, kind in rows):
@@ -128,9 +134,11 @@ class RecordNotes:
     def find_note(self, record: AnyRecord) -> str:
         """Return the note on an accepted record, or ""."""
         if isinstance(record, CASE_TYPES):
-            if record.site in self._sites:
+            if record.site not in self._sites:
+                return f"{record.site} is no site of the policy: kept, never evidence"
+            if is_registered(record.revision):
                 return ""
-            return f"{record.site} is no site of the policy: kept, never evidence"
+            return f"kept, counted by guards only: {describe_registering(self._sources)}"
         if isinstance(record, Action):
             return ""
         notes = self._list_unknown_answers(record.answers)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollout.core.policy.evidence_sources import DEFAULT_SOURCES
 from rollout.core.policy.levers import Lever, Margin, Number
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.services.records.record_notes import RecordNotes, add_note
@@ -20,7 +21,12 @@ LEVERS = [
     Lever("logos", labels=("nike", "puma"), many=True),
 ]
 PROFIT = SimpleNamespace(id="profit", low=-20.0, high=60.0)
-POLICY = SimpleNamespace(sites_by_id={"ramp": None}, levers=LEVERS, outcomes=[PROFIT])
+POLICY = SimpleNamespace(
+    sites_by_id={"ramp": None},
+    levers=LEVERS,
+    outcomes=[PROFIT],
+    evidence=SimpleNamespace(sources=DEFAULT_SOURCES),
+)
 ANSWERS = [
     {"parcel": "sound"},
     {"parcel": None},
