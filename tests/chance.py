@@ -93,7 +93,7 @@ def list_unsealed_events(events):
 def _drop_stored(event):
     is_raised = isinstance(event, ProposalRaised)
     return (
-        replace(event, records_digest="", sources=(), outcome_sources=(), vouched=())
+        replace(event, records_digest="", sources=(), outcome_sources=(), vouched=(), registered=())
         if is_raised
         else event
     )

@@ -56,6 +56,7 @@ PROPOSAL: dict[str, Any] = {
     "sources": [{"source": "reviews", "decisions": 426, "reviewers": 6}],
     "outcome_sources": [],
     "vouched": [],
+    "registered": [{"source": "camera-1", "units": 426, "own": 0}],
     "attempt": "attempt 1 of the year in this cell, over all versions, with 38.3 % of the gate's"
     " risk",
     "gains": [],

@@ -10,8 +10,10 @@ from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.source_text import (
     CountedOutcomeSource,
     CountedSource,
+    RegisteredUnits,
     VouchedUnits,
     describe_outcome_sources,
+    describe_registered_units,
     describe_sources,
     describe_vouched_units,
 )
@@ -117,6 +119,8 @@ def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> s
     outcome_sources = [CountedOutcomeSource(**s) for s in proposal.get("outcome_sources", ())]
     if outcome_sources:
         lines.append(f"      {describe_outcome_sources(outcome_sources)}")
+    if registered := [RegisteredUnits(**units) for units in proposal.get("registered", ())]:
+        lines.append(f"      {describe_registered_units(registered, proposal['version'])}")
     for vouched in proposal.get("vouched", ()):
         lines.append(f"      {describe_vouched_units(VouchedUnits(**vouched))}")
     lines += [f"      {_format_import(evidence_import)}" for evidence_import in proposal["imports"]]

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from rollout.cli.status_text import format_proposal_details
 from rollout.core.records.records import NO_PLACE
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import ProposalRaised
@@ -76,6 +77,25 @@ def test_who_alone_registers_cases_opens_a_gate(rollout):
     send("box", [*cases(AGREEING), *predictions(AGREEING)])
     send("people", decisions(AGREEING))  # people see what was sent
     assert len(propose()) == 1
+
+
+def test_a_proposal_says_that_the_models_account_registered_its_cases(rollout, client, door):
+    begin, send, propose = rollout
+    begin(PEOPLE)
+    send("box", [*cases(AGREEING), *predictions(AGREEING[:-2])])
+    send("camera", [*cases(AGREEING), *predictions(AGREEING[-2:]), *cases([3, 4])])
+    send("people", decisions([*AGREEING, 3, 4]))
+    propose()
+    door.let_in("vic", AssignedRole("viewer"))
+    (proposal,) = client.by("vic").get("/v1/rollouts/ramps/proposals").json()["items"]
+    assert proposal["registered"] == [
+        {"source": "box", "units": 96, "own": 94},
+        {"source": "camera", "units": 2, "own": 0},
+    ]
+    assert (
+        "cases registered by: box 96, camera 2; of them 94 by who also predicted them with v1"
+        in format_proposal_details(proposal, is_caller_known=False)
+    )
 
 
 def test_a_camera_that_registers_all_cases_holds_it(rollout):

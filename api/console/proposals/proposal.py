@@ -53,6 +53,7 @@ from rollout.reports.text.fact_text import (
 )
 from rollout.reports.text.source_text import (
     describe_outcome_sources,
+    describe_registered_units,
     describe_sources,
     describe_vouched_units,
 )
@@ -314,7 +315,8 @@ def _build_counter_context(
             f"{record.version}: {text}"
             for record in records
             if (text := describe_track_counts(record))
-        ],
+        ]
+        + list(filter(None, [describe_registered_units(details.registered, details.version)])),
         "vouched_lines": [describe_vouched_units(vouched) for vouched in details.vouched],
         "fresh_counts": against.fresh
         and against.fresh.fresh.closed

@@ -142,6 +142,34 @@ class FrozenVouching:
         return cls(account, int(units), int(counted), timedelta(seconds=int(seconds)))
 
 
+@dataclass(frozen=True, slots=True)
+class FrozenRegistering:
+    """Counted units whose cases one source registered, a kind or the id of an account.
+
+    Attributes:
+        source: of the cases.
+        units: those units.
+        own: those of them that it also predicted, with the version that is judged.
+
+    >>> FrozenRegistering.parse("a-7 380 12").format()
+    'a-7 380 12'
+    """
+
+    source: str
+    units: int
+    own: int
+
+    def format(self) -> str:
+        """Return the count as the ledger holds it."""
+        return f"{self.source} {self.units} {self.own}"
+
+    @classmethod
+    def parse(cls, text: str) -> "FrozenRegistering":
+        """Return the count of a text made by `format`."""
+        source, units, own = text.rsplit(" ", 2)
+        return cls(source, int(units), int(own))
+
+
 def name_sender(sender: str | None, *, is_review: bool) -> str:
     """Return where a record came from: a kind, or the id of the account that sent it.
 

@@ -130,6 +130,7 @@ class ProposalRaised(LedgerEvent):
         sources: where the decisions that counted came from; () if sources are not distinguished.
         outcome_sources: where the outcomes that gates on gain counted came from, likewise.
         vouched: units that count because their sender is vouched for, by account.
+        registered: units that count by who registered their cases; and how many it predicted, too.
         incidents: those that speak against the version, and the one that it replaces, in the 30
             days before: `evidence_hash` covers their ids after the readings.
     """
@@ -152,6 +153,7 @@ class ProposalRaised(LedgerEvent):
     sources: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     outcome_sources: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     vouched: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    registered: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     stricter_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 

@@ -1,6 +1,6 @@
 """Sources of evidence in words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -41,6 +41,21 @@ class CountedOutcomeSource:
 
     source: str
     units: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredUnits:
+    """Counted units whose cases are of one source: one of `KINDS`, or an account's name.
+
+    Attributes:
+        source: of the cases.
+        units: all of them.
+        own: those that the account also predicted, with the version that is judged.
+    """
+
+    source: str
+    units: int
+    own: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +139,20 @@ def describe_vouched_units(vouched: VouchedUnits) -> str:
         f"{vouched.units:,} of {vouched.counted:,} {noun} {sender}, which could have seen the"
         f" answer (vouched {names}, within {within})"
     )
+
+
+def describe_registered_units(counts: Sequence[RegisteredUnits], version: str) -> str:
+    """Return one sentence for who registered the cases of a version's units, "" for none.
+
+    >>> describe_registered_units(
+    ...     [RegisteredUnits("box-7", 380, 360), RegisteredUnits("imports", 32, 0)], "v1"
+    ... )
+    'cases registered by: box-7 380, imports 32; of them 360 by who also predicted them with v1'
+    """
+    names = (f"{KINDS.get(count.source, count.source)} {count.units:,}" for count in counts)
+    text = f"cases registered by: {', '.join(names)}" if counts else ""
+    own = sum(count.own for count in counts)
+    return f"{text}; of them {own:,} by who also predicted them with {version}" if own else text
 
 
 def describe_registering(sources: EvidenceSources) -> str:

@@ -9,7 +9,7 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import ProposalRaised
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.counted_decisions import load_outcome_source_counts, load_source_counts
-from rollout.store.counting.vouched_units import load_vouched_counts
+from rollout.store.counting.vouched_units import load_registering_counts, load_vouched_counts
 from rollout.store.database.session import Transaction
 from rollout.tally.slots import LAST_SLOT, find_slot_after, find_slot_before
 
@@ -37,18 +37,13 @@ def _add_sources(
     # units of later slots may be counted already
     until = LAST_SLOT if event.slot is None else find_slot_before(event.slot, state.policy.tick)
     slots = (first_slot, until)
-    counts = load_source_counts(
-        transaction, state.rollout, event.cell, event.version, first_slot=first_slot, until=until
-    )
-    names = [later for later, first in state.first_names.items() if first == event.version]
-    vouched_counts = load_vouched_counts(
-        transaction,
-        state.rollout,
-        event.cell,
-        event.version,
-        [event.version, *names],
-        first_slot=first_slot,
-        until=until,
+    units = (transaction, state.rollout, event.cell, event.version)
+    counts = load_source_counts(*units, first_slot=first_slot, until=until)
+    later_names = (later for later, first in state.first_names.items() if first == event.version)
+    names = [event.version, *later_names]
+    vouched_counts, registering_counts = (
+        load(*units, names, first_slot=first_slot, until=until)
+        for load in (load_vouched_counts, load_registering_counts)
     )
     outcome_counts = _load_outcome_counts(transaction, state, event, event.cell, slots)
     return replace(
@@ -56,6 +51,7 @@ def _add_sources(
         sources=tuple(count.format() for count in counts),
         outcome_sources=tuple(count.format() for count in outcome_counts),
         vouched=tuple(count.format() for count in vouched_counts),
+        registered=tuple(count.format() for count in registering_counts),
     )
 
 

@@ -145,12 +145,20 @@ def _build_proposal(
 def _list_against(
     service: Service, user: NotificationUser, state: RolloutState, proposal: Proposal, at: datetime
 ) -> list[str]:
-    """Return what spoke against the versions of a proposal; counts of answers are none of it."""
+    """Return what spoke against the versions of a proposal; counts of answers are none of it.
+
+    That its sender could have chosen what counts comes after what happened.
+    """
+    from rollout.reports.text.source_text import describe_registered_units, describe_vouched_units
     from rollout.services.proposals.counter_evidence import list_facts_against, load_track_records
 
     records = load_track_records(service, state, proposal, at)
     zone = user.times.timezone
-    return list_facts_against(user.caller, state.rollout.name, records, zone, at)
+    facts = list_facts_against(user.caller, state.rollout.name, records, zone, at)
+    facts += map(describe_vouched_units, proposal.vouched)
+    if any(count.own for count in proposal.registered):
+        facts.append(describe_registered_units(proposal.registered, proposal.version))
+    return facts
 
 
 def _describe_unfamiliar(

@@ -9,7 +9,12 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.confidence_floors import describe_floor_cases
-from rollout.core.policy.evidence_sources import FrozenOutcomeSource, FrozenSource, FrozenVouching
+from rollout.core.policy.evidence_sources import (
+    FrozenOutcomeSource,
+    FrozenRegistering,
+    FrozenSource,
+    FrozenVouching,
+)
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import describe_attempt
 from rollout.core.policy.stages import Stage, describe_share
@@ -26,7 +31,12 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.scope import GivenApproval as CountedApproval
 from rollout.core.scope.scope import Scope, count_filled_needs
 from rollout.reports.text.formatting import format_zoned_time
-from rollout.reports.text.source_text import CountedOutcomeSource, CountedSource, VouchedUnits
+from rollout.reports.text.source_text import (
+    CountedOutcomeSource,
+    CountedSource,
+    RegisteredUnits,
+    VouchedUnits,
+)
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
 from rollout.services.engine.cell_gains import Gain, load_gains
 from rollout.services.engine.rollout_state import RolloutState
@@ -76,6 +86,7 @@ class Proposal:
         sources: counted decisions by source, when it was raised.
         outcome_sources: units by source of their outcomes that its gate counts, in the same way.
         vouched: units that its gate counts only because their sender is vouched for.
+        registered: units that its gate counts by who registered their cases.
         attempt: which attempt of the cell's year its evidence is, over all versions, and its share
             of the gate's risk; "" where attempts aren't numbered.
         gains: what its version has brought in its cell by now, by outcome with a value.
@@ -116,6 +127,7 @@ class Proposal:
     sources: tuple[CountedSource, ...]
     outcome_sources: tuple[CountedOutcomeSource, ...]
     vouched: tuple[VouchedUnits, ...]
+    registered: tuple[RegisteredUnits, ...]
     attempt: str
     waits_for: tuple[ProposalWait, ...]
     gains: tuple[Gain, ...] = ()
@@ -268,6 +280,7 @@ def _build_proposal_details(
         sources=_name_sources(transaction, proposal_raised),
         outcome_sources=_name_outcome_sources(transaction, proposal_raised),
         vouched=_name_vouched_units(transaction, state, proposal_raised),
+        registered=_name_registering(transaction, proposal_raised),
         attempt=_describe_attempt(proposal_raised),
         waits_for=list_proposal_waits(state, row.id, at),
         confidence_floors=tuple(map(float, proposal_raised.floors)),
@@ -312,6 +325,15 @@ def _name_outcome_sources(
     counts = [FrozenOutcomeSource.parse(text) for text in proposal_raised.outcome_sources]
     names = Accounts(transaction).find_names(count.source for count in counts)
     return tuple(CountedOutcomeSource(names.find_name(c.source), c.units) for c in counts)
+
+
+def _name_registering(
+    transaction: Transaction, proposal_raised: ProposalRaised
+) -> tuple[RegisteredUnits, ...]:
+    """Return who registered a proposal's cases, with the names of accounts."""
+    counts = [FrozenRegistering.parse(text) for text in proposal_raised.registered]
+    names = Accounts(transaction).find_names(count.source for count in counts)
+    return tuple(RegisteredUnits(names.find_name(c.source), c.units, c.own) for c in counts)
 
 
 def _name_vouched_units(

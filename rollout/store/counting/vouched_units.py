@@ -1,14 +1,30 @@
-"""Counted units whose case or prediction came after their first decision, and whose senders."""
+"""Who registered the cases of counted units, and which of their senders were late."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Select, and_, func, select, type_coerce, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    select,
+    type_coerce,
+    union_all,
+)
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.evidence_sources import BEFORE_SOURCES, FrozenVouching
+from rollout.core.policy.evidence_sources import (
+    BEFORE_SOURCES,
+    FrozenRegistering,
+    FrozenVouching,
+    name_sender,
+)
 from rollout.store.counting.counted_decisions import is_gate_unit
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -60,9 +76,7 @@ def load_vouched_counts(
     `until`. A unit whose case and prediction are late and of two accounts counts with both. ()
     where no late record is of a vouched account.
     """
-    of_series = count_series.c.id == counted_units.c.series_id
-    is_counted = is_gate_unit(rollout, cell, version, first_slot, until)
-    units = select(counted_units.c.case_id).join(count_series, of_series).where(is_counted)
+    units = _select_cases(is_gate_unit(rollout, cell, version, first_slot, until))
     records = _load_first_records(transaction, rollout, names, units, is_vouched=True)
     if not records:
         return ()
@@ -87,6 +101,55 @@ def load_vouched_counts(
     return tuple(sorted(counts, key=lambda count: (-count.units, count.account)))
 
 
+def load_registering_counts(
+    transaction: Transaction,
+    rollout: Rollout,
+    cell: Cell,
+    version: str,
+    names: Collection[str],
+    *,
+    first_slot: int,
+    until: int,
+) -> tuple[FrozenRegistering, ...]:
+    """Return by who registered their cases the gate units of a version, most first.
+
+    The units are those of `load_vouched_counts`. Cases that only a decision places are of nobody.
+    """
+    units = _select_cases(is_gate_unit(rollout, cell, version, first_slot, until))
+    earlier = cases.alias()
+    is_first = ~exists().where(
+        earlier.c.rollout == cases.c.rollout,
+        earlier.c.case_id == cases.c.case_id,
+        earlier.c.revision.between(1, cases.c.revision - 1),
+    )
+    is_own = exists().where(
+        predictions.c.rollout == cases.c.rollout,
+        predictions.c.case_id == cases.c.case_id,
+        predictions.c.version.in_(names),
+        predictions.c.sender == cases.c.sender,
+    )
+    query = (
+        select(cases.c.sender, func.count(), func.sum(case((is_own, 1), else_=0)))
+        .where(cases.c.rollout == rollout.number, cases.c.case_id.in_(units), cases.c.revision > 0)
+        .where(is_first)
+        .group_by(cases.c.sender)
+    )
+    counts: dict[str, FrozenRegistering] = {}
+    for sender, unit_count, own_count in map(tuple, transaction.execute(query)):
+        source = name_sender(sender, is_review=False)
+        before = counts.get(source, FrozenRegistering(source, 0, 0))
+        counts[source] = FrozenRegistering(
+            source, before.units + unit_count, before.own + int(own_count)
+        )
+    return tuple(sorted(counts.values(), key=lambda count: (-count.units, count.source)))
+
+
+def _select_cases(condition: ColumnElement[bool]) -> Select[tuple[int]]:
+    """Return the query for the cases of counted units."""
+    of_series = count_series.c.id == counted_units.c.series_id
+    return select(counted_units.c.case_id).join(count_series, of_series).where(condition)
+
+
 def load_sent_cases(
     transaction: Transaction, rollout: Rollout, cell: Cell, version: str, names: Collection[str]
 ) -> tuple[tuple[SendingTimes, ...], str]:
@@ -102,9 +165,7 @@ def load_sent_cases(
         count_series.c.site == cell.site,
         count_series.c.window == cell.window,
     )
-    of_series = count_series.c.id == counted_units.c.series_id
-    newest = select(counted_units.c.case_id).join(count_series, of_series).where(is_of_cell)
-    units = newest.order_by(counted_units.c.occurred.desc()).limit(NEWEST_CASES)
+    units = _select_cases(is_of_cell).order_by(counted_units.c.occurred.desc()).limit(NEWEST_CASES)
     records = _load_first_records(transaction, rollout, names, units, is_vouched=False)
     first_decisions = _load_first_decisions(transaction, rollout, {row.case_id for row in records})
     sent_cases: dict[int, SendingTimes] = {}

@@ -12,7 +12,7 @@ from rollout.core.scope.events import Approved
 from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.stop_targets import StopTarget
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.text.source_text import VouchedUnits
+from rollout.reports.text.source_text import RegisteredUnits, VouchedUnits
 from rollout.reports.text.value_text import OPENING_NOTE
 from rollout.services.access import users
 from rollout.services.access.users import AccountUpdate, load_local_caller
@@ -447,3 +447,13 @@ def test_it_names_units_whose_sender_could_have_seen_the_answer(browser, raised,
     against = page[page.index("What speaks against it") : page.index("What this allows")]
     assert "380 of 412 units from box-7, which could have seen the answer" in against
     assert "(vouched for by ana, within 50h)" in against
+
+
+def test_it_says_who_registered_the_cases(browser, raised, monkeypatch):
+    units = (RegisteredUnits("box-7", 380, 360), RegisteredUnits("imports", 32, 0))
+    place = "rollout.services.proposals.proposal_details._name_registering"
+    monkeypatch.setattr(place, lambda *_: units)
+    page = browser.as_("ana").page(f"/rollouts/bears/proposals/{next(iter(raised))}")
+    against = page[page.index("What speaks against it") : page.index("What this allows")]
+    assert "Cases registered by: box-7 380, imports 32" in against
+    assert "of them 360 by who also predicted them with v1" in against
