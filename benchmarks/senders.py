@@ -9,7 +9,7 @@ attempt's share of 5 % a year.
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,12 +17,15 @@ import numpy as np
 import polars as pl
 
 from rollout.core.calendar.instants import EPOCH, count_micros
+from rollout.core.scope.assignment import SAMPLE
 from rollout.core.scope.events import ProposalRaised, Widened
+from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.options import ReplayOptions
 from rollout.services.replay.replay import NothingToReplayError, replay_records
 from rollout.services.replay.requests import ReplayRequest
+from rollout.tally.case_draws import DRAWS
 from rollout.tally.frames import (
     NAMED_PLACE_SCHEMA,
     REMARK_SCHEMA,
@@ -36,6 +39,7 @@ from rollout.tally.frames import (
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 CELLS, DAYS, CASES_A_DAY = 40, 60, 20
+SERVICE_SALT = bytes(32)
 NO_FILES = RecordPaths(Path(), Path())
 SECOND, MINUTE, HOUR = 1 / 86_400, 1 / 1_440, 1 / 24
 POLICY = """
@@ -46,6 +50,7 @@ sites: [{sites}]
 stages: [{{id: supervised, blind: 50%}}]
 evidence: {{unit: {unit}, grace: {grace}, outside: blind,
   sources: {{vouched: [{vouched}], accounts: [{{account: desk, reviewers: ["*"]}}]}}}}
+versions: [{{id: v1, sample: {sample}}}]
 gates:
   - {{to: supervised, require: [{{{require}}}], risk: 5%,
      minimum: {{units: {units}, days: 7, reviewers: 1}}, approvals: [operator]}}
@@ -62,6 +67,7 @@ class SentCases:
             decision names cell and time.
         sent_cell: which cell the sender of the case names.
         is_yes: whether people answer yes.
+        sample: share of the cases on which the version runs, as the service draws them.
         episode: number of each case's episode; None if cases are units.
         received, predicted, decided, told: receipts of case and prediction, when it was decided,
             and the receipt of that.
@@ -71,6 +77,7 @@ class SentCases:
     cell: np.ndarray
     occurred: np.ndarray
     is_right: np.ndarray
+    sample: float = 1.0
     is_yes: np.ndarray = field(init=False)
     episode: np.ndarray | None = None
     sent_cell: np.ndarray = field(init=False)
@@ -88,13 +95,36 @@ class SentCases:
         self.decide(np.full(len(self.cell), MINUTE))
 
     @classmethod
-    def draw(cls, seed: int, truth: float, *, cells: int = CELLS, days: int = DAYS) -> "SentCases":
+    def draw(
+        cls, seed: int, truth: float, *, cells: int = CELLS, days: int = DAYS, sample: float = 1.0
+    ) -> "SentCases":
         """Draw the cases of a seed for a model that is right in a share of them."""
         rng = np.random.default_rng(seed)
         n = rng.poisson(CASES_A_DAY * days, cells)
         cell = np.repeat(np.arange(cells), n)
         occurred = np.sort(rng.random(len(cell)) * days)
-        return cls(rng, rng.permutation(cell), occurred, rng.random(len(cell)) < truth)
+        return cls(
+            rng, rng.permutation(cell), occurred, rng.random(len(cell)) < truth, sample=sample
+        )
+
+    @property
+    def keys(self) -> list[str]:
+        """Return the key of each case."""
+        return [f"k{number:06}" for number in range(len(self.cell))]
+
+    @property
+    def is_drawn(self) -> np.ndarray:
+        """Return whether the version runs on each case."""
+        units = self.keys if self.episode is None else [f"e{number}" for number in self.episode]
+        values = [compute_sampling_value(SERVICE_SALT, SAMPLE, "v1", unit) for unit in units]
+        return np.array(values) < self.sample
+
+    def repeat(self, numbers: np.ndarray) -> None:
+        """Send some cases once more, under other keys."""
+        for item in fields(self):
+            values = getattr(self, item.name)
+            if isinstance(values, np.ndarray):
+                setattr(self, item.name, np.concatenate([values, values[numbers]]))
 
     def decide(self, delay: np.ndarray) -> None:
         """Let people decide so long after each case, which is received at once."""
@@ -198,6 +228,24 @@ def begin_silently(cases: SentCases) -> None:
     cases.predicted = np.where(is_silent, np.inf, cases.predicted)
 
 
+def predict_drawn_only(cases: SentCases) -> None:
+    """Predict where the service says that the version runs."""
+    cases.predicted = np.where(cases.is_drawn, cases.predicted, np.inf)
+
+
+def grind_keys(cases: SentCases) -> None:
+    """Send each case in which the model is wrong under new keys until one isn't drawn.
+
+    People decide the last one; the others are neither predicted nor decided.
+    """
+    last = np.flatnonzero(~cases.is_right)
+    while (drawn := last[cases.is_drawn[last]]).size:
+        last = np.arange(len(cases.cell), len(cases.cell) + len(drawn))
+        cases.repeat(drawn)
+        cases.predicted[drawn] = cases.told[drawn] = np.inf
+    predict_drawn_only(cases)
+
+
 def grow_episodes(cases: SentCases) -> None:
     """Let three cases join each episode whose first decision disagrees, and be decided too."""
     cases.episode = np.arange(len(cases.cell))
@@ -233,7 +281,7 @@ class Sending:
     Attributes:
         name, truth, change: what it is called, how often the model is right, and what is changed.
         grace, within: of the policy, in days; None: the sender is not vouched for.
-        unit, require: of the policy.
+        unit, require, sample: of the policy.
         then: changes what comes after the raising of each cell, which is approved a day later;
             counted are widenings then, else raisings.
     """
@@ -245,6 +293,7 @@ class Sending:
     within: float | None = None
     unit: str = "case"
     require: str = "measure: agreement, at_least: 95%"
+    sample: float = 1.0
     then: Callable[[SentCases, np.ndarray], None] | None = None
 
 
@@ -274,15 +323,22 @@ ADVERSE = (
         miss_label_silently,
         require='measure: recall, label: "yes", at_least: 85%',
     ),
+    Sending("keys ground, a half drawn", 0.93, grind_keys, sample=0.5),
     Sending("silent at first", 0.93, begin_silently, grace=14.0),
     Sending("episodes grown after a decision", 0.93, grow_episodes, unit="episode"),
     Sending("turns bad after the raising", 0.98, at_once, then=turn_bad),
     Sending("falls silent after the raising", 0.98, at_once, then=fall_silent),
 )
+SAMPLED = (Sending("a half drawn", 0.98, predict_drawn_only, sample=0.5),)
 LOSING = (Sending("1 % of cases lost", 0.98, lose_cases),)
 
 
-TABLES = {"good model": NORMAL, "losses cost": LOSING, "should not open": ADVERSE}
+TABLES = {
+    "good model": NORMAL,
+    "a part of cases": SAMPLED,
+    "losses cost": LOSING,
+    "should not open": ADVERSE,
+}
 
 
 def write_policy(sending: Sending, cells: int = CELLS, units: int = 100, tick: str = "15m") -> str:
@@ -295,6 +351,7 @@ def write_policy(sending: Sending, cells: int = CELLS, units: int = 100, tick: s
         vouched=vouched,
         unit=sending.unit,
         require=sending.require,
+        sample=f"{sending.sample * 100:g}%",
         units=units,
         tick=tick,
     )
@@ -311,7 +368,11 @@ def name_site(number: int) -> str:
 
 def build_history(cases: SentCases) -> RecordFrames:
     """Return the records that are received within the days."""
-    keys = pl.Series([f"k{number:06}" for number in range(len(cases.cell))])
+    keys = pl.Series(cases.keys)
+    is_drawn = pl.Series(cases.is_drawn).replace_strict(
+        {True: '{"v1":true}', False: '{"v1":false}'}, return_dtype=pl.String
+    )
+    draws = {} if cases.sample == 1 else {DRAWS: is_drawn}
     names = pl.Series([name_site(number) for number in range(CELLS)])
 
     def instants(times: np.ndarray) -> pl.Series:
@@ -339,7 +400,7 @@ def build_history(cases: SentCases) -> RecordFrames:
     case_rows = frame(
         build_cases_schema(), has_case, case_key=keys, site=names[cases.sent_cell],
         occurred_at=instants(cases.occurred), received_at=instants(cases.received),
-        **episodes,
+        **episodes, **draws,
     )  # fmt: skip
     prediction_rows = frame(
         build_predictions_schema(("answer",)), has_case & (cases.predicted < DAYS), case_key=keys,
@@ -355,7 +416,7 @@ def build_history(cases: SentCases) -> RecordFrames:
     named_places = frame(
         NAMED_PLACE_SCHEMA, cases.told < DAYS, case_key=keys, site=names[cases.cell],
         occurred_at=instants(cases.occurred), received_at=instants(cases.told),
-        has_time=pl.Series([True] * len(keys)), may_move=pl.Series([True] * len(keys)),
+        has_time=pl.Series([True] * len(keys)), may_move=pl.Series([True] * len(keys)), **draws,
     )  # fmt: skip
     return RecordFrames(
         named_places=named_places,
@@ -371,7 +432,7 @@ def build_history(cases: SentCases) -> RecordFrames:
 
 def find_first_days(sending: Sending, seed: int) -> np.ndarray:
     """Return by cell on which day it was first raised or widened, infinite if never."""
-    cases = SentCases.draw(1_000 + seed, sending.truth)
+    cases = SentCases.draw(1_000 + seed, sending.truth, sample=sending.sample)
     sending.change(cases)
     raised = _replay(cases, sending, ProposalRaised, None)
     if sending.then is None:

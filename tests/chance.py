@@ -18,7 +18,7 @@ from uuid import UUID
 import pytest
 
 from api import request_log
-from rollout.core.scope.events import ProposalRaised
+from rollout.core.scope.events import ProposalRaised, RolloutCreated
 from rollout.core.scope.record_events import RecordsCounted, TrainingCutoffSet
 from rollout.services.engine import evidence_seals
 from rollout.services.reports import drafts
@@ -91,6 +91,8 @@ def list_unsealed_events(events):
 
 
 def _drop_stored(event):
+    if isinstance(event, RolloutCreated):  # a replay draws nothing by a salt of its own
+        return replace(event, service_salt_hash="")
     is_raised = isinstance(event, ProposalRaised)
     return (
         replace(event, records_digest="", sources=(), outcome_sources=(), vouched=(), registered=())

@@ -202,9 +202,15 @@ def _format_answers(answers: AssignmentAnswers, questions: Sequence[QuestionFiel
         f'{{"key":{encode_basestring_ascii(question.key)}'
         f',"permit":{"null" if permit is None else QUOTE + permit + QUOTE}'
         f',"recorded":{"null" if recorded is None else _format_record_result(recorded)}'
+        f',"drawn":{json.dumps(is_drawn)}'
         f",{ends[assignment]}}}"
-        for question, assignment, permit, recorded in zip(
-            questions, answers.assignments, answers.permits, answers.recorded, strict=True
+        for question, assignment, permit, recorded, is_drawn in zip(
+            questions,
+            answers.assignments,
+            answers.permits,
+            answers.recorded,
+            answers.draws,
+            strict=True,
         )
     ]
 

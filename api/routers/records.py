@@ -72,13 +72,14 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class RecordResultStruct(msgspec.Struct, frozen=True, gc=False):
+class RecordResultStruct(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The result of one item: a `RecordResult` that is fast to encode."""
 
     index: int
     key: str
     status: str
     reason: str
+    drawn: tuple[str, ...] | None = None
 
 
 @router.post(
@@ -193,6 +194,7 @@ def _build_results(
             item.key if isinstance(item, tuple) else _get_key(item),
             result.status,
             result.reason,
+            result.drawn,
         )
         for number, item, result in zip(numbers, items, results, strict=True)
     ]

@@ -60,6 +60,7 @@ ANSWER: dict[str, Any] = {
     "lease": 60.0,
     "fresh_until": "2027-06-01T12:01:00+00:00",
     "recorded": {"status": "accepted", "reason": ""},
+    "drawn": None,
 }
 
 
@@ -248,6 +249,10 @@ class AssignmentResult(BaseModel):
         description="when the lease ends by the server's clock; programs use `lease`"
     )
     recorded: RecordedStatus | None
+    drawn: bool | None = Field(
+        description="whether the version's `sample` has the case; null if it runs on all, or the"
+        " case is not stored"
+    )
 
 
 class AssignmentResultList(BaseModel):

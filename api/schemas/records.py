@@ -42,6 +42,11 @@ class RecordResult(BaseModel):
     key: str
     status: Literal["accepted", "duplicate", "conflict", "rejected", "not_stored", "unknown"]
     reason: str = Field(description="why the item was not used, or what is missing; usually empty")
+    drawn: list[str] | None = Field(
+        default=None,
+        description="of a case the versions with a `sample` that run on it; missing where the"
+        " policy has no such version",
+    )
 
 
 RECORD_RESULT: dict[str, Any] = {

@@ -18,6 +18,7 @@ from rollout.core.calendar.timezones import compute_local_days
 from rollout.core.calendar.windows import find_windows
 from rollout.core.late_modules import LateModule
 from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.tally.case_draws import list_draws
 from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames, select_rows
 from rollout.tally.named_places import (
     CASELESS,
@@ -28,7 +29,7 @@ from rollout.tally.named_places import (
 from rollout.tally.reviewer_checks import is_blind_decision
 from rollout.tally.slice_values import SLICES, add_slices
 from rollout.tally.units import PlacedRecords, build_unit_key
-from rollout.tally.version_uses import NO_USES, VersionUses
+from rollout.tally.version_uses import ANY_VERSION, NO_USES, VersionUses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -92,6 +93,7 @@ def place_cases(
     is_blind = is_blind_decision(policy)
     blind = select_rows(decisions, is_blind)
     assisted = decisions.filter(pl.col("exposure") == "assisted")
+    draws = list_draws(cases)
     placed = PlacedRecords(
         cases=_to_lazy(gate_cases.select(UNIT_CASE_COLUMNS)),
         predictions=_to_lazy(_time_predictions(records.predictions)),
@@ -101,6 +103,7 @@ def place_cases(
         guard_cases=None
         if guard_cases is None
         else _to_lazy(guard_cases.select(UNIT_CASE_COLUMNS)),
+        drawn=None if draws is None else _to_lazy(_list_asked(draws)),
         other_decisions=_list_other_decisions(
             records, decisions.filter(~is_blind.fill_null(value=False))
         ),
@@ -197,6 +200,12 @@ def _list_other_decisions(
     frames = (firsts, outcomes, seen_decisions.select("case_key", "at", "received"))
     times = [frame for frame in frames if not frame.is_empty()]
     return _to_lazy(pl.concat(times).drop_nulls("at")) if times else None
+
+
+def _list_asked(draws: pl.DataFrame) -> pl.DataFrame:
+    """Return case_key and version of drawn cases, each also of `ANY_VERSION`."""
+    drawn = draws.filter("is_drawn").select("case_key", "version")
+    return pl.concat([drawn, drawn.with_columns(version=pl.lit(ANY_VERSION)).unique()])
 
 
 def _to_lazy(frame: pl.DataFrame) -> nw.LazyFrame[Any]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from rollout.tally.case_draws import DRAWS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -71,6 +73,7 @@ def build_cases_schema(attributes: Sequence[str] = ()) -> Schema:
     time as written; `hour_written` is its hour as written (0 to 23, no zone applied), also of an
     impossible date. Cases without `occurred_at` count in figures of records, never in evidence.
     `known_at` is earlier than `received_at` where somebody vouches for the sender; null: the same.
+    `draws` is JSON that names each version with a sample, and whether it runs on the case.
     """
     return {
         "case_key": pl.String(),
@@ -81,6 +84,7 @@ def build_cases_schema(attributes: Sequence[str] = ()) -> Schema:
         "episode": pl.String(),
         "received_at": INSTANT,
         "known_at": INSTANT,
+        DRAWS: pl.String(),
         **{ATTRIBUTE_PREFIX + name: pl.String() for name in attributes},
     }
 
@@ -155,6 +159,7 @@ NAMED_PLACE_SCHEMA: Schema = {
     "received_at": INSTANT,
     "has_time": pl.Boolean(),
     "may_move": pl.Boolean(),  # false: who named it sent the case itself, or a prediction of it
+    DRAWS: pl.String(),
 }
 """Schema of `RecordFrames.named_places`: what the first decision to name its place says of it."""
 

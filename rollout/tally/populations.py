@@ -203,7 +203,7 @@ def _replace_frames(
     placed = history.placed
     sole, assisted = placed.sole_decisions, placed.assisted_decisions
     others, silent_from = placed.other_decisions, placed.silent_from
-    guard_cases = placed.guard_cases
+    guard_cases, drawn = placed.guard_cases, placed.drawn
     return replace(
         history,
         cases=convert(history.cases),
@@ -217,6 +217,7 @@ def _replace_frames(
             assisted_decisions=None if assisted is None else convert_lazy(assisted),
             other_decisions=None if others is None else convert_lazy(others),
             silent_from=None if silent_from is None else convert_lazy(silent_from),
+            drawn=None if drawn is None else convert_lazy(drawn),
         ),
     )
 

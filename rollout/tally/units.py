@@ -85,6 +85,7 @@ class PlacedRecords:
             prediction_known (null: the case's time; `NEVER`: the version is silent).
         silent_from: by case_key and version of silent ones the slot from which on it is certain
             that the version was in use there; None if there are none.
+        drawn: case_key and version of cases that a version's sample has; None if there are none.
         decisions: blind decisions: case_key, reviewer, `value:<lever>`, seat (number of the review
             task), at and received.
         assisted_decisions: the same for decisions made with the model's answer in sight; None if
@@ -105,6 +106,7 @@ class PlacedRecords:
     sole_decisions: Frame | None = None
     silent_from: Frame | None = None
     guard_cases: Frame | None = None
+    drawn: Frame | None = None
 
 
 def build_unit_key(policy: Policy) -> pl.Expr:
@@ -215,13 +217,21 @@ def _pick_cases(cases: Frame) -> Frame:
 def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame:
     """Add when each unit counts for a gate, why it is missing, and why it is no unit."""
     received, decided = nw.col("received"), nw.col("first_decided")
+    is_asked = nw.lit(value=False)  # a sample has the case, so it is a unit without a decision, too
+    if placed.drawn is not None:
+        marked = placed.drawn.with_columns(is_asked=nw.lit(value=True))
+        cases = cases.join(marked, on=["case_key", "version"], how="left")
+        is_asked = nw.col("is_asked").fill_null(value=False)
     known_at = nw.max_horizontal("known", "prediction_known")
     is_late_case = received > nw.col("due")
     is_unseen = known_at > decided  # nobody knows that the version didn't know the answer
     reason = (
         nw.when(is_late_case)
         .then(nw.lit(LATE_CASE))
-        .when((nw.col("prediction_received") > nw.col("due")) & (decided <= nw.col("due")))
+        .when(
+            (nw.col("prediction_received") > nw.col("due"))
+            & ((decided <= nw.col("due")) | is_asked)
+        )
         .then(nw.lit(NOT_PREDICTED))
         .when(is_unseen)
         .then(nw.lit(AFTER_DECISION))
@@ -242,9 +252,10 @@ def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) ->
     )
     if placed.silent_from is not None:
         is_known = nw.col("decision_known") <= nw.col("counted")
-        judged = judged.filter((nw.col("prediction_received") < NEVER) | is_known)
+        judged = judged.filter((nw.col("prediction_received") < NEVER) | is_known | is_asked)
     is_undecided = decided.is_null() | (decided > nw.col("due"))
     is_closed = is_undecided & ~is_late_case & (nw.col("prediction_received") > nw.col("due"))
+    is_closed &= ~is_asked
     return judged.with_columns(excluded=_build_exclusion(placed, policy, is_closed))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rollout.core.calendar.instants import count_micros
 from rollout.core.late_modules import LateModule
 from rollout.core.policy.measures import AFTER_CLOSING, SILENT
+from rollout.tally.case_draws import list_draws
 from rollout.tally.slots import FIRST_SLOT, NEVER
 
 if TYPE_CHECKING:
@@ -163,4 +164,6 @@ def _list_silent_pairs(
         )
     )
     pairs = in_use.select(*PAIR, "used").join(predicted.lazy(), on=PAIR, how="anti")
+    if (draws := list_draws(history.cases)) is not None:
+        pairs = pairs.join(draws.lazy().filter(~pl.col("is_drawn")), on=PAIR, how="anti")
     return pairs.collect()

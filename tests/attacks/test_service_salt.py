@@ -24,7 +24,9 @@ NAMING = {
     "rollout/store/tables/tables.py",
     "rollout/store/database/rollouts.py",
     "rollout/core/scope/events.py",
+    "rollout/core/scope/assignment.py",
     "rollout/services/engine/policy_application.py",
+    "rollout/services/engine/rollout_state.py",
     "rollout/services/process/health_checks.py",
     "rollout/features/demo/history_cache.py",
 }

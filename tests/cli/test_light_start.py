@@ -131,7 +131,7 @@ NEEDS = {  # packages that may be imported, and the most modules of ours; a comm
     "db backup": (set(), 215),
     "status": (set(), 215),
     "apply": ({"yaml"}, 215),
-    "tick": (FRAMES, 225),
+    "tick": (FRAMES, 226),
     "clean list": (FRAMES | {"yaml"}, 430),
     "training export": (FRAMES | {"yaml"}, 430),
 }

@@ -180,7 +180,7 @@ class Replica:
         """Put a policy."""
         salt = bytes(32)
         return _written(
-            policies.put_policy(self.database, CALLERS[who], NAME, text, at=at, salt=salt)
+            policies.put_policy(self.database, CALLERS[who], NAME, text, at=at, salts=(salt, salt))
         )
 
     def send(self, items, at):

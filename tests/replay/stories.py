@@ -289,6 +289,7 @@ def a_history(story, policy):
             episode=pl.lit(None),
             received_at=pl.lit(None),
             known_at=pl.lit(None),
+            draws=pl.lit(None),
         )
         .cast(build_cases_schema()),
         pl.concat(

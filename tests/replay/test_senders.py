@@ -10,6 +10,7 @@ from benchmarks.senders import (
     ADVERSE,
     LOSING,
     NORMAL,
+    SAMPLED,
     Sending,
     SentCases,
     build_history,
@@ -49,6 +50,13 @@ def test_one_lost_case_in_a_hundred_costs_weeks():
     days = first_days(*LOSING)
     assert 0.45 < np.isfinite(days).mean() < 0.8  # of 80 cells; .618 of 800
     assert 40 < np.median(days) < 56
+
+
+@pytest.mark.simulation
+def test_version_that_runs_on_half_of_the_cases_takes_twice_as_long():
+    days = first_days(*SAMPLED)
+    assert 0.65 < np.isfinite(days).mean() < 0.95  # within 60 days
+    assert 32 < np.median(days[np.isfinite(days)]) < 46
 
 
 @pytest.mark.simulation

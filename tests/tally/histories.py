@@ -3,6 +3,7 @@
 Times are hours after `START`, a Monday midnight UTC, as plain numbers.
 """
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -77,7 +78,7 @@ def evidence(policy, **changes):
 
 
 def cases(*rows, attributes=()):
-    """Frame of (key, hour, {site, episode, received, known, attributes…})."""
+    """Frame of (key, hour, {site, episode, received, known, draws, attributes…})."""
     return pl.DataFrame(
         [
             {
@@ -89,6 +90,7 @@ def cases(*rows, attributes=()):
                 "episode": more.get("episode"),
                 "received_at": hour(more.get("received")),
                 "known_at": hour(more.get("known")),
+                "draws": json.dumps(more["draws"]) if "draws" in more else None,
                 **{f"attribute:{name}": more.get(name) for name in attributes},
             }
             for key, at, more in ((*row, {})[:3] for row in rows)

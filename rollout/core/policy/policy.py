@@ -256,6 +256,11 @@ class Policy:
         """Return the contents that the policy declares."""
         return {rule.id: rule.content for rule in self.versions if rule.content}
 
+    @cached_property
+    def samples_by_version(self) -> dict[str, float]:
+        """Return the shares of cases of the versions that run on a part of them."""
+        return {rule.id: rule.sample for rule in self.versions if rule.sample < 1}
+
     def get_timezone(self, site_id: str) -> str:
         """Return a site's timezone, the policy's own for an unknown site."""
         site = self.sites_by_id.get(site_id)

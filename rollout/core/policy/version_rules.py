@@ -60,7 +60,9 @@ class VersionRule:
 
     Attributes:
         content: SHA-256 of its weights and pre-processing; "" if the policy says none.
+        sample: share of the cases on which it runs, drawn by the service.
     """
 
     id: str
     content: str = ""
+    sample: float = 1.0

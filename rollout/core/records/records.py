@@ -4,11 +4,11 @@ Records arrive in any order and name their case by the client's key. The highest
 counts. Fields that the service fills in don't count when a repeat is compared with a conflict.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,3 +265,27 @@ def to_record(record: AnyRecord) -> Record:
         case SentDecision():
             return Decision(**record._asdict())
     return record
+
+
+def pick_first_draws(case_rows: Iterable[Any]) -> dict[int, str]:
+    """Return by case the draws of the revision that was received first; those without are left out.
+
+    Later revisions never draw anew, whatever the policy says by then. Those of senders that
+    register no cases draw only as long as there are no others.
+    """
+    first_rows: dict[int, Any] = {}
+    for row in case_rows:
+        first = first_rows.setdefault(row.case_id, row)
+        if _get_order(row) < _get_order(first):
+            first_rows[row.case_id] = row
+    return {n: row.draws for n, row in first_rows.items() if row.draws is not None}
+
+
+def _get_order(row: Any) -> tuple[bool, int, int]:
+    counts = row.revision == NAMED_BY_DECISION or is_registered(row.revision)
+    return not counts, row.received_at, row.revision
+
+
+def list_drawn(draws: Mapping[str, bool]) -> tuple[str, ...] | None:
+    """Return the versions with a sample that run on a case; None if none has a sample."""
+    return tuple(version for version, is_drawn in draws.items() if is_drawn) if draws else None

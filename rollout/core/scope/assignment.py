@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from rollout.core.calendar.instants import MICROSECOND
+from rollout.core.calendar.instants import MICROSECOND, from_micros
 from rollout.core.calendar.opening_hours import find_next_change, is_open, uses_holidays
 from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site, Window
 from rollout.core.calendar.sun import follows_sun
@@ -23,14 +23,24 @@ from rollout.core.statistics.sampling import compute_sampling_value
 
 NO_WINDOW_FITS = "no window fits"
 BELOW_FLOOR = "below the confidence floor"
+NOT_DRAWN: Final = "the version's sample leaves the case out"
+UNKNOWN_DRAW: Final = (
+    "the version runs on a sample of the cases: send the case first, or `prediction` with the"
+    " question"
+)
 SAMPLING_PURPOSE = "stage"
+SAMPLE: Final = "sample"
+"""Purpose of the draws for versions that run on a part of the cases."""
 MAX_CLOCK_SKEW = timedelta(minutes=5)  # a human decides cases of other times
 DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class CaseQuestion:
-    """A case that needs an assignment."""
+    """A case that needs an assignment.
+
+    `is_drawn` is whether the version's sample has the case, None while nobody has drawn it.
+    """
 
     site: str
     at: datetime | None
@@ -39,6 +49,7 @@ class CaseQuestion:
     episode: str = ""
     confidence: float | None = None
     attributes: Mapping[str, str] | None = None
+    is_drawn: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +137,13 @@ def _decide(
     since = now if scope.at is None else max(now, scope.at)
     end = compute_end(scope, policy, cell, scope.get_first_name(question.version), since)
     lease = min(full_lease, end - since)
-    doubt = (
-        describe_unfamiliar_case(scope, policy, cell, question.version, question.attributes)
-        if reaches_floor(question.confidence, acting.floor)
-        else BELOW_FLOOR
-    )
+    doubt = describe_sample(scope, policy, question.version, is_drawn=question.is_drawn)
+    if not doubt:
+        doubt = (
+            describe_unfamiliar_case(scope, policy, cell, question.version, question.attributes)
+            if reaches_floor(question.confidence, acting.floor)
+            else BELOW_FLOOR
+        )
     if doubt:
         return assign_human(scope, policy, lease, doubt, acting.stage.id)
     sampling_key = compute_unit_key(
@@ -138,6 +151,17 @@ def _decide(
     )
     sampling_value = compute_sampling_value(salt, SAMPLING_PURPOSE, sampling_key)
     return assign_by_sampling(acting.stage, sampling_value, scope, policy, lease)
+
+
+def describe_sample(
+    scope: Scope, policy: Policy, version: str, *, is_drawn: bool | None = None
+) -> str:
+    """Return why a version with a sample does not decide a case, or ""."""
+    first_name = scope.get_first_name(version)
+    has_sample = any(first_name == scope.get_first_name(name) for name in policy.samples_by_version)
+    if not has_sample or is_drawn:
+        return ""
+    return UNKNOWN_DRAW if is_drawn is None else NOT_DRAWN
 
 
 def get_full_lease(policy: Policy, site: Site | None) -> timedelta:
@@ -218,6 +242,22 @@ def compute_unit_key(
     if episode or span is None or at is None:
         return episode or key
     return f"{site}@{to_instant_micros(at) // (span // MICROSECOND)}"
+
+
+def draw_case(
+    policy: Policy, service_salt: bytes, key: str, site: str, occurred: int, episode: str | None
+) -> dict[str, bool]:
+    """Return by version with a sample whether it runs on a case.
+
+    All cases of an episode share a draw. `occurred` is in microseconds.
+    """
+    if not policy.samples_by_version:
+        return {}
+    unit = compute_unit_key(policy, key, site, from_micros(occurred), episode)
+    return {
+        version: compute_sampling_value(service_salt, SAMPLE, version, unit) < share
+        for version, share in policy.samples_by_version.items()
+    }
 
 
 def _find_cell(

@@ -28,6 +28,7 @@ from rollout.core.scope.assignment import (
     assign_in_shadow,
     compute_end,
     compute_unit_key,
+    describe_sample,
     describe_unfamiliar_case,
     find_acting_stage,
     find_open_span,
@@ -296,8 +297,11 @@ class AssignmentTable(Generic[Answer]):
         until = self._count_seconds(
             compute_end(scope, policy, cell, scope.get_first_name(version), instant, closes)
         )
-        lowest_values = (0.0, *policy.bucket_edges)  # of the buckets
         stage = acting.stage
+        if doubt := describe_sample(scope, policy, version):
+            human = assign_human(scope, policy, full_lease, doubt, stage.id)
+            return CellAnswers(self._build_answer(site.id, human, until))
+        lowest_values = (0.0, *policy.bucket_edges)  # of the buckets
         by_bucket = tuple(
             self._build_answer(
                 site.id, assign_by_sampling(stage, value, scope, policy, full_lease), until

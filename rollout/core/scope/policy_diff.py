@@ -200,6 +200,9 @@ def _compare_versions(old: Policy, new: Policy) -> Sentences:
     for version, content in new.contents_by_version.items():
         if content != old.contents_by_version.get(version):
             yield f"{version} is declared to have the content {shorten_content(content)}"
+    for version, share in new.samples_by_version.items():
+        if share < old.samples_by_version.get(version, 1):
+            yield f"{version} runs on fewer cases, {_format_share(share)} of them"
 
 
 def _compare_sources(old: EvidenceSources, new: EvidenceSources) -> Sentences:

@@ -20,7 +20,9 @@ from rollout.core.scope.assignment import (
     MAX_CLOCK_SKEW,
     Assignment,
     assign_by_sampling,
+    assign_human,
     assign_in_shadow,
+    describe_sample,
     find_acting_stage,
     find_open_span,
     get_full_lease,
@@ -181,6 +183,9 @@ class _TableBuilder:
         lease = get_full_lease(policy, policy.sites_by_id[site_id])
         shadow = self._add_answer(assign_in_shadow(self.scope, policy, lease, cell))
         if holder is None:
+            return TableCell(number, "", shadow, None, [])
+        if doubt := describe_sample(self.scope, policy, holder):  # only the service can draw
+            shadow = self._add_answer(assign_human(self.scope, policy, lease, doubt))
             return TableCell(number, "", shadow, None, [])
         spans = list(self._list_spans(cell, holder, until))
         if all(stage is None for _, stage, _, _ in spans):

@@ -193,6 +193,7 @@ class HistoryWriter:
                 received_at=[at for at, _ in received],
                 sender=senders,
                 vouched=self.policy.evidence.sources.vouched.get(MODEL_CLIENT),
+                draw_case=state.draw_case,
             )
             queue_new_cases(transaction, state, stored, slots[-1])
 

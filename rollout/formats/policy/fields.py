@@ -145,6 +145,11 @@ Overlap = Annotated[
     _validate_with(scalars.read_overlap),
     _build_text_schema(_PART, numeric=True, minimum=0, maximum=1),
 ]
+SampleShare = Annotated[
+    float,
+    _validate_with(scalars.read_sample),
+    _build_text_schema(_PART, numeric=True, minimum=0, maximum=1),
+]
 QuietShare = Annotated[
     float,
     _validate_with(scalars.read_quiet_share),

@@ -68,7 +68,9 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
         guards=_build_guards(shape, outcomes),
         limits=_build_limits(shape),
         waves=_build_waves(shape.waves),
-        versions=tuple(VersionRule(row.id, row.content or "") for row in shape.versions),
+        versions=tuple(
+            VersionRule(row.id, row.content or "", row.sample) for row in shape.versions
+        ),
         freezes=tuple(
             Freeze(row.hours, row.reason, Where(tuple(row.sites or ()))) for row in shape.freezes
         ),

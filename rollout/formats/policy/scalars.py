@@ -181,6 +181,14 @@ def read_overlap(text: str) -> float:
     return share
 
 
+def read_sample(text: str) -> float:
+    """Read the share of cases on which a version runs."""
+    share = read_share(text)
+    if share <= 0:
+        raise ValueError(f"{text} would let the version run on no case; write a share such as 10%")
+    return share
+
+
 def read_label(text: str) -> str:
     """Read a label that is not reserved by the engine."""
     if text in {FAILED, LATE, OUTSIDE, UNKNOWN_LABEL}:

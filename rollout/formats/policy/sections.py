@@ -270,6 +270,12 @@ class VersionShape(PolicySection):
         description="SHA-256 of weights and pre-processing: predictions that declare another are "
         "rejected.",
     )
+    sample: kinds.SampleShare = key(
+        "100%",
+        description="Share of cases on which it runs: the service samples and names them, the "
+        "others are no units.",
+        examples=["10%"],
+    )
 
 
 class WavesShape(PolicySection):

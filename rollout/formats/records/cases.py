@@ -8,6 +8,7 @@ are refused: an answer of one site must never meet the other's prediction.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from rollout.core.records.row_remarks import RemarkReason
-from rollout.formats.records.column_map import RECEIVED_AT
+from rollout.formats.records.column_map import RECEIVED_AT, ColumnError
 from rollout.formats.records.rejected_rows import (
     build_empty_faults,
     build_empty_remarks,
@@ -23,6 +24,7 @@ from rollout.formats.records.rejected_rows import (
 )
 from rollout.formats.records.times import convert_to_instants, parse_times
 from rollout.formats.records.values import find_time_faults, find_time_notes
+from rollout.tally.case_draws import DRAWS
 from rollout.tally.frames import RecordKind, share_constants
 
 if TYPE_CHECKING:
@@ -140,6 +142,7 @@ def gather_cases(files: Sequence[MappedRows], zones: SiteZones) -> CaseFacts:
 
     Raises:
         RepeatedKeyError: a key has two sites.
+        ColumnError: a draw can't be read.
     """
     stack = _build_stack(files)
     site, episode = _collect_fact(stack, "site"), _collect_fact(stack, "episode")
@@ -147,6 +150,8 @@ def gather_cases(files: Sequence[MappedRows], zones: SiteZones) -> CaseFacts:
     zone_indices = zones.find_zone_indices(site.values)
     occurred, occurred_notes = _collect_time(stack, "occurred_at", zone_indices, zones.names)
     received, received_notes = _collect_time(stack, "received_at", zone_indices, zones.names)
+    draws = _collect_fact(stack, DRAWS)
+    _check_draws(draws.values)
     attributes = [_collect_fact(stack, name) for name in _list_attributes(files)]
     cases = pl.DataFrame(
         [
@@ -158,6 +163,7 @@ def gather_cases(files: Sequence[MappedRows], zones: SiteZones) -> CaseFacts:
             episode.values.alias("episode"),
             received["at"].alias("received_at"),
             received["at"].clear(received.height).alias("known_at"),
+            draws.values.alias(DRAWS),
             *(attribute.values.alias(attribute.name) for attribute in attributes),
         ]
     )
@@ -176,6 +182,19 @@ def gather_cases(files: Sequence[MappedRows], zones: SiteZones) -> CaseFacts:
         has_repeats=_find_repeats(stack),
         notes=stack.build_remarks(pl.concat(note_frames)),
     )
+
+
+def _check_draws(texts: pl.Series) -> None:
+    """Raise ColumnError if a text names no draws of versions."""
+    for text in texts.drop_nulls().unique():
+        try:
+            is_readable = all(isinstance(drawn, bool) for drawn in json.loads(text).values())
+        except (AttributeError, ValueError):
+            is_readable = False
+        if not is_readable:
+            example = '{"v1": false}'
+            advice = f"write JSON such as {example}, or leave it blank where all versions run"
+            raise ColumnError([f"{text!r} in the column `{DRAWS}` names no draws; {advice}"])
 
 
 def _check_unique_keys(stack: _StackedRows, site: _CaseFact) -> None:

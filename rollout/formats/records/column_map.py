@@ -27,6 +27,7 @@ from rollout.formats.policy.yaml_reader import (
     format_path,
     read_document,
 )
+from rollout.tally.case_draws import DRAWS
 from rollout.tally.frames import OUTCOME_PREFIX, VALUE_PREFIX, RecordKind
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ RECEIVED_AT = "received_at"
 """When a service got a row's record; in a file without cases also when it got the case."""
 
 COLUMN_NAMES: Mapping[RecordKind, tuple[str, ...]] = {
-    RecordKind.CASES: ("case_key", *CASE_COLUMNS),
+    RecordKind.CASES: ("case_key", *CASE_COLUMNS, DRAWS),
     RecordKind.PREDICTIONS: (
         *("case_key", *CASE_COLUMNS, "model_version"),
         *("confidence", "predicted_at", "latency_ms", "error", "sampled_arm", "content"),

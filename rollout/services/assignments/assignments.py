@@ -27,7 +27,9 @@ from rollout.services.assignments.question_records import (
     RecordConflictError,
     RecordingResult,
     find_content_faults,
+    find_sampled,
     list_declared_contents,
+    load_draws,
     record_questions,
 )
 from rollout.services.engine.assignment_cache import SharedAssignment
@@ -61,6 +63,8 @@ class AssignmentAnswers:
     Attributes:
         permits: what a client returns with the action; None without a confirmed state.
         recorded: the status of case and prediction; None if the question held none.
+        draws: whether the sample of the question's version has the case; None if it has none, or
+            nobody has drawn it.
         head: the ledger entry that the answers are based on, with its code.
         at: when they were given.
     """
@@ -68,6 +72,7 @@ class AssignmentAnswers:
     assignments: Sequence[SharedAssignment]
     permits: Sequence[str | None]
     recorded: Sequence[RecordingResult | None]
+    draws: Sequence[bool | None]
     head: CodedHead
     at: datetime
 
@@ -98,7 +103,8 @@ def answer_from_memory(
     if not versions.keys() >= {question.version for question in questions}:
         return None
     has_predictions = True in [question.has_prediction for question in questions]
-    if has_predictions or find_content_faults(cached_rollout.state, questions):
+    state = cached_rollout.state
+    if has_predictions or find_sampled(state, questions) or find_content_faults(state, questions):
         return None
     now = service.clock.now()
     return _build_answers(
@@ -219,10 +225,11 @@ def _answer_and_store(
 ) -> AssignmentAnswers:
     conflicting_cases: frozenset[str] = frozenset()
     content_faults = find_content_faults(cached_rollout.state, questions)
+    draws = load_draws(service, cached_rollout.state, questions)
     while True:
         now = service.clock.now()
         assignments = _assign_questions(
-            cached_rollout, questions, doubt_reason, conflicting_cases, now
+            cached_rollout, questions, doubt_reason, conflicting_cases, now, draws
         )
         for place, fault in content_faults.items():
             assignments[place] = _assign_to_human(fault, cached_rollout.state, now)
@@ -246,7 +253,7 @@ def _answer_and_store(
         answers = _build_answers(
             cached_rollout, assignments, questions, key, now, recorded.answer_digests
         )
-        return replace(answers, recorded=recorded.results)
+        return replace(answers, recorded=recorded.results, draws=draws)
 
 
 def _assign_questions(
@@ -255,8 +262,9 @@ def _assign_questions(
     doubt_reason: str,
     conflicting_cases: frozenset[str],
     now: datetime,
+    draws: Sequence[bool | None],
 ) -> list[SharedAssignment]:
-    assignments = cached_rollout.assignment_cache.assign_questions(questions, now)
+    assignments = cached_rollout.assignment_cache.assign_questions(questions, now, draws)
     if doubt_reason:
         return [_assign_to_human(doubt_reason, cached_rollout.state, now)] * len(assignments)
     not_stored = _assign_to_human(NOT_STORED, cached_rollout.state, now)
@@ -281,7 +289,12 @@ def assign_all_to_humans(
     assignment = Assignment("human", "shadow", "blind", False, 1.0, reason, 0, timedelta(0))
     no_values = [None] * len(questions)
     return AssignmentAnswers(
-        [SharedAssignment(assignment)] * len(questions), no_values, no_values, NO_HEAD, now
+        [SharedAssignment(assignment)] * len(questions),
+        no_values,
+        no_values,
+        no_values,
+        NO_HEAD,
+        now,
     )
 
 
@@ -314,6 +327,7 @@ def _build_answers(
             digests,
         ),
         recorded=(None,) * len(assignments),
+        draws=(None,) * len(assignments),
         head=code_head(cached_rollout, key),
         at=now,
     )

@@ -27,7 +27,10 @@ from rollout.services.engine.window_lookup import WindowLookup
 from rollout.services.records.ingest import store_asked_cases
 from rollout.services.records.record_notes import RecordNotes, add_note
 from rollout.store.database.session import Transaction
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.incoming_cases import IncomingCases
 from rollout.store.records.records import RecordStatus
+from rollout.store.tables.columns import encode_instant
 
 ContentFaults = Mapping[int, str]
 """By place of a question, why its declared content is not the version's."""
@@ -87,6 +90,45 @@ def _find_form_fault(declared: str) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def find_sampled(state: RolloutState, questions: Sequence[ClientQuestion]) -> list[int]:
+    """Return the places of the questions whose version runs on a sample of the cases."""
+    samples = state.policy.samples_by_version
+    if not samples:
+        return []
+    return [
+        place
+        for place, question in enumerate(questions)
+        if state.find_draw(dict.fromkeys(samples, True), question.version)
+    ]
+
+
+def load_draws(
+    service: Service, state: RolloutState, questions: Sequence["RecordableQuestion"]
+) -> list[bool | None]:
+    """Return whether the sample of each question's version has the case; None if that is unknown.
+
+    A case is drawn once it is stored. Who could ask without that could choose a key that isn't.
+    """
+    draws: list[bool | None] = [None] * len(questions)
+    sampled = find_sampled(state, questions)
+    if not sampled:
+        return draws
+    with service.database.begin_read() as transaction:
+        keys = {questions[place].key for place in sampled if "\0" not in questions[place].key}
+        case_ids = ExternalKeys(transaction, state.rollout).find_ids(keys)
+        stored = IncomingCases(transaction, state.rollout).load_draws(case_ids.values())
+    for place in sampled:
+        question, case_id = questions[place], case_ids.get(questions[place].key, 0)
+        if case_id in stored:
+            is_drawn = state.find_draw(stored[case_id], question.version)
+            draws[place] = True if is_drawn is None else is_drawn  # it came before the sample
+        elif question.has_prediction and question.at and question.at.utcoffset() is not None:
+            place_facts = (question.site, encode_instant(question.at), question.episode)
+            drawn = state.draw_case(question.key, *place_facts)
+            draws[place] = state.find_draw(drawn, question.version)
+    return draws
 
 
 REFUSED_STATUSES: Final = frozenset({RecordStatus.CONFLICT, RecordStatus.REJECTED})

@@ -27,6 +27,7 @@ from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.incoming_cases import IncomingCases
 from rollout.store.records.newest_records import NewestRecords
 from rollout.store.reviews.cleanings import CleaningStore
 
@@ -133,6 +134,8 @@ def _reconstruct_assignment(
     at: datetime,
 ) -> CaseAssignment | None:
     ledger = Ledger(transaction, state.rollout)
+    case_id = ExternalKeys(transaction, state.rollout).find_ids([case.key])[case.key]
+    draws = IncomingCases(transaction, state.rollout).load_draws([case_id])
     recorded_revision = _find_recorded_revision(case_details)
     revision = (
         ledger.find_revision_at(case.occurred_at)
@@ -157,6 +160,7 @@ def _reconstruct_assignment(
         episode=case.episode or "",
         confidence=None if prediction is None else prediction.confidence,
         attributes=case.attributes,
+        is_drawn=state.find_draw(draws.get(case_id, {}), version),
     )
     assignment = decide_assignment(
         scope, policy, state.rollout.salt, question, now=case.occurred_at

@@ -8,6 +8,7 @@ formatted once. A new scope has a new cache. A test compares the cache with `dec
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import repeat
 from math import inf
 from typing import Final, Protocol
 
@@ -90,11 +91,18 @@ class AssignmentCache:
         )
 
     def assign_questions(
-        self, questions: Sequence[ClientQuestion], now: datetime
+        self,
+        questions: Sequence[ClientQuestion],
+        now: datetime,
+        draws: Sequence[bool | None] = (),
     ) -> list[SharedAssignment]:
-        """Return the assignment of each question; `now` needs a time zone."""
-        if self._table is None:
-            return [self._evaluate_rules(question, now) for question in questions]
+        """Return the assignment of each question; `now` needs a time zone.
+
+        `draws` has whether the sample of each question's version has the case, if any has one.
+        """
+        if self._table is None or any(is_drawn is not None for is_drawn in draws):
+            drawn = draws or repeat(None)
+            return [self._evaluate_rules(q, now, d) for q, d in zip(questions, drawn, strict=False)]
         seconds, find_answer = now.timestamp(), self._table.find_answer
         return [
             cached_assignment.shared_assignment
@@ -116,10 +124,14 @@ class AssignmentCache:
             for question in questions
         ]
 
-    def _evaluate_rules(self, question: ClientQuestion, now: datetime) -> SharedAssignment:
-        return self._share_assignment(self._compute_assignment(question, now))
+    def _evaluate_rules(
+        self, question: ClientQuestion, now: datetime, is_drawn: bool | None = None
+    ) -> SharedAssignment:
+        return self._share_assignment(self._compute_assignment(question, now, is_drawn))
 
-    def _compute_assignment(self, question: ClientQuestion, now: datetime) -> Assignment:
+    def _compute_assignment(
+        self, question: ClientQuestion, now: datetime, is_drawn: bool | None
+    ) -> Assignment:
         assignment_question = CaseQuestion(
             site=question.site,
             at=question.at,
@@ -128,6 +140,7 @@ class AssignmentCache:
             episode=question.episode or "",
             confidence=question.confidence,
             attributes=question.attributes,
+            is_drawn=is_drawn,
         )
         return decide_assignment(
             self._scope, self._policy, self._salt, assignment_question, now=now

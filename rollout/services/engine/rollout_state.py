@@ -52,6 +52,20 @@ class RolloutState:
         first_names = find_first_names(self.scope, self.policy, versions)
         return replace(self, versions=versions, first_names=first_names)
 
+    def draw_case(
+        self, key: str, site: str, occurred: int, episode: str | None
+    ) -> Mapping[str, bool]:
+        """Return by version with a sample whether it runs on a case; `occurred` in microseconds."""
+        from rollout.core.scope.assignment import draw_case
+
+        return draw_case(self.policy, self.rollout.service_salt, key, site, occurred, episode)
+
+    def find_draw(self, draws: Mapping[str, bool], version: str) -> bool | None:
+        """Return whether a version, by any of its names, runs on a case; None: on all cases."""
+        first_name = self.first_names.get(version, version)
+        names = (version, first_name, *(n for n, f in self.first_names.items() if f == first_name))
+        return next((draws[name] for name in names if name in draws), None)
+
     @property
     def trained_until(self) -> dict[str, datetime]:
         """Return by version when its training cases end, where recorded; the last of its names."""

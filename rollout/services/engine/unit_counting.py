@@ -89,7 +89,7 @@ def _build_entries(case_facts: Mapping[int, IncomingCase], policy: Policy) -> li
         tracks[UNKNOWN] = GUARD
     entries: set[QueueEntry] = set()
     for case_id, case in case_facts.items():
-        if not case.predicted and case.first_decided is None:
+        if not case.predicted and case.first_decided is None and not policy.samples_by_version:
             continue  # who neither was asked nor predicted has missed nothing
         for site, occurred, received in case.places:  # which one counts is known later
             if site not in sites:

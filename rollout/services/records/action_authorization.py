@@ -2,7 +2,7 @@
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import inf
 from typing import Final
@@ -18,7 +18,11 @@ from rollout.core.records.policy_actions import (
     is_contradicted,
 )
 from rollout.core.records.records import Action, Case, Prediction
-from rollout.core.scope.assignment import compute_unit_key, find_unfamiliar_values
+from rollout.core.scope.assignment import (
+    compute_unit_key,
+    describe_sample,
+    find_unfamiliar_values,
+)
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.floor_grants import find_decided_floor
 from rollout.core.scope.permits import Permit
@@ -40,6 +44,7 @@ from rollout.store.ledger.commit_times import CommitTimes
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.versions import VersionStore
+from rollout.store.records.incoming_cases import IncomingCases
 from rollout.store.records.newest_records import NewestRecords
 
 AUTHORIZED: Final = "authorized"
@@ -71,10 +76,12 @@ class StoredCase:
     Attributes:
         case: its newest revision; None before it arrived.
         predictions: by version, all revisions, oldest first.
+        draws: by version with a sample whether it runs on the case.
     """
 
     case: Case | None
     predictions: Mapping[str, Sequence[Prediction]]
+    draws: Mapping[str, bool] = field(default_factory=dict)
 
     def list_newest(self, names: Iterable[str]) -> list[Prediction]:
         """Return the newest prediction under each name that has one."""
@@ -101,14 +108,19 @@ class JudgedRecords:
 
 
 def load_stored_cases(
-    transaction: Transaction, rollout: Rollout, case_ids: Mapping[str, int]
+    transaction: Transaction,
+    rollout: Rollout,
+    case_ids: Mapping[str, int],
+    *,
+    has_samples: bool = False,
 ) -> Mapping[str, StoredCase]:
-    """Return what is stored under each key of `case_ids`."""
+    """Return what is stored under each key of `case_ids`, with draws if there are any."""
     newest = NewestRecords(transaction, rollout)
+    draws = IncomingCases(transaction, rollout).load_draws(case_ids.values()) if has_samples else {}
     cases = newest.load_cases(case_ids.values())
     predictions = newest.load_prediction_revisions(case_ids.values())
     return {
-        key: StoredCase(cases.get(case_id), predictions.get(key, {}))
+        key: StoredCase(cases.get(case_id), predictions.get(key, {}), draws.get(case_id, {}))
         for key, case_id in case_ids.items()
     }
 
@@ -356,10 +368,13 @@ class ActionAuthorizer(ScopeAuthorizer):
         case, policy = stored_case.case, self._load_policy(scope)
         if case is not None and not self._allows_case(scope, at, action, case):
             return SCOPE_FORBADE
+        is_local = permit.decider == LOCAL_DECIDER
+        if is_local and describe_sample(scope, policy, action.version or ""):
+            return SCOPE_FORBADE  # only the service knows what is drawn
         revisions = stored_case.predictions.get(action.version or "", ())
         prediction = find_judged_prediction(permit, revisions)
         has_floor = policy.evidence.confidence_floor is not None
-        if prediction is None and permit.decider == LOCAL_DECIDER and has_floor:
+        if prediction is None and is_local and has_floor:
             return NO_PREDICTION  # the client compared it with the floor, not the service
         floor = self._find_floor(scope, at, action, case)
         fault = find_prediction_fault(policy, prediction, action.lever, action.action, floor)

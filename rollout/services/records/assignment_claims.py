@@ -81,7 +81,12 @@ class ClaimBatch:
         case_ids = find_case_ids()
         keys = {record.key for position, record in records if position in self._claims}
         stored_ids = {key: case_ids[key] for key in keys & case_ids.keys()}
-        stored_cases = load_stored_cases(transaction, state.rollout, stored_ids)
+        stored_cases = load_stored_cases(
+            transaction,
+            state.rollout,
+            stored_ids,
+            has_samples=bool(state.policy.samples_by_version),
+        )
         sent_cases = _group_sent_cases(
             [r for _, r in records if isinstance(r, CASE_TYPES) and r.key in keys]
         )
@@ -174,7 +179,7 @@ class ClaimChecker(ScopeAuthorizer):
         if case is None:
             return NO_CASE
         return self._find_revision_fault(claim, case.occurred_at) or find_claim_fault(
-            claim, self._decide_again(claim.revision, prediction, case)
+            claim, self._decide_again(claim.revision, prediction, case, stored.draws)
         )
 
     def _find_revision_fault(self, claim: AssignmentClaim, at: datetime) -> str:
@@ -197,7 +202,13 @@ class ClaimChecker(ScopeAuthorizer):
             )
         return self._lease_ends[revision]
 
-    def _decide_again(self, revision: int, prediction: SentPrediction, case: Case) -> Assignment:
+    def _decide_again(
+        self,
+        revision: int,
+        prediction: SentPrediction,
+        case: Case,
+        draws: Mapping[str, bool],
+    ) -> Assignment:
         """Return the answer that a revision gave at the time of a case."""
         scope, at = self._scope_history.get_scope(revision), case.occurred_at
         question = CaseQuestion(
@@ -208,6 +219,7 @@ class ClaimChecker(ScopeAuthorizer):
             episode=case.episode or "",
             confidence=prediction.confidence,
             attributes=case.attributes,
+            is_drawn=self._state.find_draw(draws, prediction.version),
         )
         salt = self._state.rollout.salt
         return decide_assignment(scope, self._load_policy(scope), salt, question, now=at)

@@ -59,7 +59,12 @@ from rollout.services.records.action_authorization import (
 )
 from rollout.services.records.assignment_claims import ClaimBatch
 from rollout.services.records.decision_places import DecisionPlaces, describe_missing_case
-from rollout.services.records.record_notes import RecordNotes, add_note, find_late_arrivals
+from rollout.services.records.record_notes import (
+    RecordNotes,
+    add_draws,
+    add_note,
+    find_late_arrivals,
+)
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
 from rollout.services.records.reviewer_check import ReviewerCheck
 from rollout.services.records.unauthorized_actions import report_unauthorized_actions
@@ -175,7 +180,11 @@ def store_asked_cases(
     records: tuple[AnyRecord, ...] = (*cases, *predictions)
     sender = Accounts(transaction).add_id(sender_name)
     stored_batch = RecordStore(transaction, state.rollout).store(
-        records, received_at=at, sender=sender, vouched=sources.vouched.get(sender_name)
+        records,
+        received_at=at,
+        sender=sender,
+        vouched=sources.vouched.get(sender_name),
+        draw_case=state.draw_case,
     )
     queue_new_cases(transaction, state, stored_batch, at)
     open_reviews(transaction, state, cases, at, stored_batch.new_cases)
@@ -469,6 +478,7 @@ class _Batch:
             received_at=at,
             sender=sender,
             vouched=self._vouched,
+            draw_case=state.draw_case,
             locked_keys=action_keys,
             erased_kinds=erased_kinds,
         )
@@ -482,6 +492,10 @@ class _Batch:
             records += actions
         positions = [position for position, _ in (*self._records, *self._authorizations)]
         receipts = RecordNotes(state.policy).add_notes(records, stored_batch)
+        if state.policy.samples_by_version:
+            incoming_cases = IncomingCases(transaction, state.rollout)
+            draws = incoming_cases.load_draws(stored_batch.case_ids.values())
+            receipts = add_draws(state, records, receipts, stored_batch.case_ids, draws)
         self._receipts.update(zip(positions, receipts, strict=True))
         self._rejected += self._claims.note_faults(self._records, self._receipts)
         case_facts = queue_new_cases(transaction, state, stored_batch, at)

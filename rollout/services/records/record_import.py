@@ -1,5 +1,6 @@
 """Import recorded files: each record once, judged as if sent now."""
 
+import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from rollout.store.ledger.versions import VersionStore, build_version_info
 from rollout.store.records.record_rows import is_storable_name
 from rollout.store.records.records import RecordStatus, RecordStore, build_rejected_record
 from rollout.store.records.rejected_records import RejectedRecords
+from rollout.tally.case_draws import DRAWS
 from rollout.tally.case_placement import find_first_predictions, locate_cases
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
@@ -129,6 +131,11 @@ def import_records(
     first_use = _find_first_use(populations, at)
     retry_on_stale_revision(lambda: _record_versions(database, rollout_name, first_use, stated, at))
     by_case = _group_by_case(populations)
+    draws = {
+        key: json.loads(text)
+        for part, _ in populations
+        for key, text in part.cases.select("case_key", DRAWS).drop_nulls().iter_rows()
+    }
     keys = sorted(by_case, key=lambda key: _sort_key(by_case[key]))
     for start in range(0, len(keys), CASES_PER_TRANSACTION):
         batch = [
@@ -136,7 +143,7 @@ def import_records(
         ]
         with database.begin_write() as transaction:
             state = load_rollout_state(transaction, rollout_name)
-            case_ids = _store_batch(transaction, state, batch, at, senders, counts)
+            case_ids = _store_batch(transaction, state, batch, at, senders, counts, draws)
             # tickers read no arrival that is much older than their last tick
             arrived_at = at + timedelta(seconds=time.monotonic() - started_at)
             queue_cases(transaction, state, case_ids, arrived_at)
@@ -200,6 +207,7 @@ def _store_batch(
     at: datetime,
     senders: Mapping[str, str] | None,
     counts: dict[str, Counter[str]],
+    draws: Mapping[str, Mapping[str, bool]],
 ) -> set[int]:
     """Store records and return the cases of accepted ones."""
     source = None if senders is None else IMPORTS
@@ -226,7 +234,12 @@ def _store_batch(
         counts["decision"][RecordStatus.REJECTED] += len(refused)
     items = [_set_source(record, source) for _, record in in_order]
     times = [received_at or at for received_at, _ in in_order]
-    stored_batch = store.store(items, received_at=times, sender=senders)
+    stored_batch = store.store(
+        items,
+        received_at=times,
+        sender=senders,
+        draw_case=lambda key, *_: draws.get(key, {}),
+    )
     for record, record_result in zip(items, stored_batch.results, strict=True):
         counts[type(record).__name__.lower()][record_result.status] += 1
         if record_result.status == RecordStatus.ACCEPTED:

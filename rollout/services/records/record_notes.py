@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.evidence_sources import NOT_NAMED, UNNAMED
@@ -19,13 +21,16 @@ from rollout.core.records.records import (
     Outcome,
     Prediction,
     is_registered,
+    list_drawn,
 )
 from rollout.reports.text.source_text import describe_registering
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.records.incoming_cases import IncomingCase
 from rollout.store.records.records import RecordReceipt, RecordStatus, StoredBatch
 from rollout.store.tables.columns import encode_instant
 from rollout.tally.late_senders import LateSenders, recognise_senders
 
+NOT_DRAWN: Final = "{0} is not drawn for this case: kept, never evidence"
 SILENT_TYPES = (*CASE_TYPES, *PREDICTION_TYPES)
 """Records that are no evidence if they come after the first decision on their case."""
 
@@ -75,9 +80,31 @@ def find_late_arrivals(
 
 def add_note(record_result: RecordReceipt, note: str) -> RecordReceipt:
     """Return a receipt with a note added to its reason."""
-    return RecordReceipt(
-        record_result.status, "; ".join(filter(None, [record_result.reason, note]))
-    )
+    return replace(record_result, reason="; ".join(filter(None, [record_result.reason, note])))
+
+
+def add_draws(
+    state: RolloutState,
+    records: Sequence[AnyRecord],
+    receipts: Sequence[RecordReceipt],
+    case_ids: Mapping[str, int],
+    draws_by_case: Mapping[int, Mapping[str, bool]],
+) -> list[RecordReceipt]:
+    """Return the receipts with the draws of cases, and a note on predictions that aren't drawn."""
+    answered = []
+    for record, receipt in zip(records, receipts, strict=True):
+        draws = draws_by_case.get(case_ids.get(record.key, 0), {})
+        if receipt.status not in {RecordStatus.ACCEPTED, RecordStatus.DUPLICATE}:
+            answered.append(receipt)
+        elif isinstance(record, CASE_TYPES):
+            answered.append(replace(receipt, drawn=list_drawn(draws)))
+        elif (
+            isinstance(record, PREDICTION_TYPES) and state.find_draw(draws, record.version) is False
+        ):
+            answered.append(add_note(receipt, NOT_DRAWN.format(record.version)))
+        else:
+            answered.append(receipt)
+    return answered
 
 
 class RecordNotes:

@@ -31,6 +31,7 @@ from rollout.services.replay.file_contents import (
     list_declared_contents,
 )
 from rollout.services.replay.requests import Progress, ReplayRequest, read_request_records
+from rollout.tally.case_draws import drop_undrawn
 from rollout.tally.case_placement import (
     NO_EPISODE,
     UNKNOWN_SITE,
@@ -254,7 +255,7 @@ def _place_records(
         VersionsAtOnceError: too many versions were in use at once.
     """
     salt, trained_until = request.options.salt, request.trained_until
-    records = vouch_for_files(records, policy.evidence.sources.vouched)
+    records = drop_undrawn(vouch_for_files(records, policy.evidence.sources.vouched))
     history = place_cases(records, policy, salt, trained_until)
     planted = place_planted_cases(records, policy, salt, trained_until)
     spans = find_uses(records, history, planted)
@@ -266,8 +267,9 @@ def _place_records(
         planted_records = records.planted
         if planted_records is not None:
             planted_records = merge_renamed_predictions(planted_records, first_names)
+            planted_records = drop_undrawn(planted_records, first_names)
         records = merge_renamed_predictions(records, first_names)
-        records = replace(records, planted=planted_records)
+        records = drop_undrawn(replace(records, planted=planted_records), first_names)
         trained_until = merge_training_cutoffs(trained_until, first_names)
         history = place_cases(records, policy, salt, trained_until)
         planted = place_planted_cases(records, policy, salt, trained_until)

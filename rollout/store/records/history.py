@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.policy.evidence_sources import ACCOUNT
-from rollout.core.records.records import NAMED_BY_DECISION, is_registered
+from rollout.core.records.records import NAMED_BY_DECISION, is_registered, pick_first_draws
 from rollout.core.records.reviews import SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -56,6 +56,7 @@ from rollout.store.records.record_frames import (
 )
 from rollout.store.tables.columns import decode_instant
 from rollout.store.tables.tables import cases, decisions, outcomes, predictions, reviews
+from rollout.tally.case_draws import drop_undrawn
 from rollout.tally.frames import (
     FIRST_DECISION_SCHEMA,
     GOLD_PREFIX,
@@ -123,6 +124,7 @@ class StoredHistory:
         guard_rows = pick_for_guards(sent_rows, first_decisions) if has_others else ()
         picked_rows = [*place_rows, *guard_rows, *case_rows]
         keys = self._load_keys(CASE, (row.case_id for row in picked_rows))
+        draws = pick_first_draws(stored_cases)
         self.case_numbers = {key: number for number, key in keys.items()}
         episodes = self._load_keys(EPISODE, (row.episode for row in picked_rows if row.episode))
         stored_predictions = self._load_rows(
@@ -141,6 +143,7 @@ class StoredHistory:
             episodes=episodes,
             attributes=self._attributes,
             parse_json=parse_json,
+            draws=draws,
         )
         no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
         newest_outcomes, earlier_outcomes = build_outcome_frames(
@@ -171,7 +174,10 @@ class StoredHistory:
                 orient="row",
             ),
             named_places=build_named_places(
-                place_rows, keys, own_predictions | {(row.case_id, row.sender) for row in sent_rows}
+                place_rows,
+                keys,
+                own_predictions | {(row.case_id, row.sender) for row in sent_rows},
+                draws,
             ),
             own_predictions=_select_own_predictions(outcome_rows, stored_predictions, keys),
             gold_decisions=pl.DataFrame(
@@ -190,6 +196,8 @@ class StoredHistory:
             notes=no_remarks,
             row_counts={},
         )
+        if draws:
+            records = drop_undrawn(records, self._first_names)
         planted_keys = {keys[row.case_id] for row in picked_rows if row.planted}
         return split_populations(records, planted_keys)
 

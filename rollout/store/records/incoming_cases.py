@@ -3,6 +3,7 @@
 Times are whole microseconds, as stored.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -12,7 +13,14 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Table, type_coerce
 
-from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
+from rollout.core.records.records import (
+    Case,
+    Decision,
+    Outcome,
+    Prediction,
+    Record,
+    pick_first_draws,
+)
 from rollout.store.database.bulk import IGNORE_CONFLICTS, Repeated, insert_columns, lock_keys
 from rollout.store.database.case_rows import fetch_case_rows
 from rollout.store.database.rollouts import Rollout
@@ -67,6 +75,15 @@ class Place(NamedTuple):
     window: str
 
 
+class DrawRow(NamedTuple):
+    """What a revision of a case drew, and when it was received."""
+
+    case_id: int
+    draws: str | None
+    received_at: int
+    revision: int
+
+
 def _select_raw(column: Column[Any]) -> ColumnElement[Any]:
     return type_coerce(column, BigInteger)
 
@@ -91,6 +108,10 @@ OUTCOME_COLUMNS: Final[SelectedColumns] = (
 SITE_COLUMNS: Final[SelectedColumns] = (cases.c.case_id, cases.c.site)
 PLACE_COLUMNS: Final[SelectedColumns] = (
     *(cases.c.case_id, cases.c.revision, cases.c.site, cases.c.window),
+)
+DRAW_COLUMNS: Final[SelectedColumns] = (
+    *(cases.c.case_id, cases.c.draws),
+    *(_select_raw(cases.c.received_at), cases.c.revision),
 )
 EXPOSURE_COLUMNS: Final[SelectedColumns] = (
     *(exposures.c.case_id, exposures.c.reviewer),
@@ -133,6 +154,12 @@ class IncomingCases:
         for case_id, *place in self._load_columns(cases, PLACE_COLUMNS, case_ids):
             places[case_id].append(Place(*place))
         return places
+
+    def load_draws(self, case_ids: Collection[int]) -> Mapping[int, Mapping[str, bool]]:
+        """Return the draws of stored cases, empty for those without any."""
+        rows = [DrawRow(*row) for row in self._load_columns(cases, DRAW_COLUMNS, case_ids)]
+        draws = pick_first_draws(rows)
+        return {row.case_id: json.loads(draws.get(row.case_id, "{}")) for row in rows}
 
     def load_exposures(
         self, case_ids: Collection[int]

@@ -16,6 +16,7 @@ from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.records.records import UNTIMED
 from rollout.store.tables.columns import InstantType, JsonType, encode_json
 from rollout.store.tables.tables import cases, decisions, outcomes, predictions
+from rollout.tally.case_draws import DRAWS
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
     INSTANT,
@@ -31,6 +32,7 @@ STORED_TYPES: Final = ((JsonType, Text), (InstantType, BigInteger))
 READ_COLUMNS: Final = {
     cases: (
         "case_id revision site occurred_at received_at episode attributes sender planted vouched"
+        " draws"
     ),
     predictions: (
         "case_id version answers confidence latency_ms error at received_at sender vouched"
@@ -92,8 +94,9 @@ def build_case_frame(
     episodes: KeysById,
     attributes: Sequence[str],
     parse_json: JsonParser,
+    draws: Mapping[int, str],
 ) -> pl.DataFrame:
-    """Return cases as a frame."""
+    """Return cases as a frame; `draws` are those of cases that have any, by number."""
     columns = split_columns(cases, rows, keys)
     occurred_at = pl.Series(columns["occurred_at"], dtype=INSTANT)
     known_at = [
@@ -111,13 +114,17 @@ def build_case_frame(
         "episode": [episodes.get(episode) for episode in columns["episode"]],
         "received_at": columns["received_at"],
         "known_at": known_at,
+        DRAWS: list(map(draws.get, columns["case_id"])),
         **read_values(columns["attributes"], ATTRIBUTE_PREFIX, attributes, parse_json),
     }
     return pl.DataFrame(values, schema=build_cases_schema(attributes))
 
 
 def build_named_places(
-    rows: Iterable[Row[Any]], keys: KeysById, own_records: Collection[tuple[int, str | None]]
+    rows: Iterable[Row[Any]],
+    keys: KeysById,
+    own_records: Collection[tuple[int, str | None]],
+    draws: Mapping[int, str],
 ) -> pl.DataFrame:
     """Return what decisions say of the places of their cases, as a frame.
 
@@ -130,7 +137,8 @@ def build_named_places(
     has_time = [attributes != UNTIMED_TEXT for attributes in columns["attributes"]]
     senders = zip(columns["case_id"], columns["sender"], strict=True)
     may_move = [sender not in own_records for sender in senders]
-    marks = {"has_time": has_time, "may_move": may_move}
+    marks: dict[str, Sequence[Any]] = {"has_time": has_time, "may_move": may_move}
+    marks[DRAWS] = list(map(draws.get, columns["case_id"]))
     return pl.DataFrame({**values, **marks}, schema=NAMED_PLACE_SCHEMA)
 
 

@@ -291,7 +291,7 @@ _encode = _build_encoder()
 
 FLOAT_COLUMNS: Final = frozenset({"confidence", "latency_ms", "share"})
 JSON_COLUMNS: Final = frozenset(
-    {"answers", "attributes", "media", "outcome_values", "probabilities"}
+    {"answers", "attributes", "draws", "media", "outcome_values", "probabilities"}
 )
 """The columns that hold JSON as text."""
 COMMON_CONVERTERS: Final = {"key": _check_keys, "revision": _check_revisions}

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -46,10 +46,12 @@ from rollout.store.records.rejected_records import (
     RejectedRecords,
     escape_key,
 )
-from rollout.store.tables.columns import decode_instant, encode_instant
+from rollout.store.tables.columns import decode_instant, encode_instant, encode_json
 from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.store.tables.tables import cases, heartbeats
 
+DrawCase = Callable[[str, str, int, str | None], Mapping[str, bool]]
+"""Returns by version with a sample whether it runs on a case: key, site, time and episode."""
 NO_CASE_YET = "no case yet"
 PURGED_TEXT = "the records of this case have been deleted"
 ERASED_TEXT = "the records of this case were erased on request; don't send it again"
@@ -69,10 +71,14 @@ class RecordStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecordReceipt:
-    """The status of an item; `reason` explains it."""
+    """The status of an item; `reason` explains it.
+
+    `drawn` has the versions with a sample that run on a case; None without any.
+    """
 
     status: RecordStatus
     reason: str = ""
+    drawn: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,7 @@ class RecordStore:
         received_at: datetime | Sequence[datetime],
         sender: str | Mapping[str, str] | None = None,
         vouched: timedelta | None = None,
+        draw_case: DrawCase | None = None,
         locked_keys: Collection[str] = (),
         erased_kinds: Collection[str] | None = None,
     ) -> StoredBatch:
@@ -169,8 +176,8 @@ class RecordStore:
 
         `received_at` is one time, or that of each item, in order: an import has many. `sender` is
         the id of the account that sent them, or by kind their file; `vouched` is how long after a
-        case what it sends counts as sent before the decision. An invalid item does not affect
-        others.
+        case what it sends counts as sent before the decision; `draw_case` returns on which
+        versions' samples a case is. An invalid item does not affect others.
         Repeating a batch, in whole or in part, changes nothing and returns `duplicate`. Concurrent
         transactions on the same cases, or on those of `locked_keys`, wait until this one ends.
         `erased_kinds` are as for `find_erased_items`.
@@ -193,7 +200,7 @@ class RecordStore:
         for schema, columns in stored_columns.items():
             kind_sender = sender.get(schema.name) if isinstance(sender, Mapping) else sender
             columns_by_table[schema.table] = self._build_table_columns(
-                schema, columns, kind_sender, planted_ids, vouched
+                schema, columns, kind_sender, planted_ids, vouched, draw_case
             )
         insert_tables(self._transaction, columns_by_table)
         self._queue_unsealed(stored_columns, key_ids.new_ids)
@@ -316,6 +323,7 @@ class RecordStore:
         sender: str | None,
         planted_ids: AbstractSet[int],
         vouched: timedelta | None,
+        draw_case: DrawCase | None,
     ) -> ColumnsByName:
         """Return new records as the columns of their table."""
         row_count = len(columns["case_id"])
@@ -329,6 +337,11 @@ class RecordStore:
         }
         if schema is RECORD_SCHEMAS[Case]:
             table_columns |= _build_marks(columns["case_id"], planted_ids)
+            if draw_case is not None:
+                facts = (columns[name] for name in ("key", "site", "occurred_at", "episode"))
+                table_columns["draws"] = [
+                    encode_json(d) if d else None for d in map(draw_case, *facts)
+                ]
         if vouched is not None and "vouched" in schema.table.c:
             table_columns["vouched"] = Repeated.build(count_micros(vouched), row_count)
         table_columns |= build_hash_columns(schema.name, table_columns)

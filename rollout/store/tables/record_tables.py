@@ -66,6 +66,7 @@ cases = Table(
     *build_record_hash_columns(),
     optional_column("planted", Boolean),  # null: the case occurred by itself
     optional_column("vouched", BigInteger),  # microseconds; null: its sender is not vouched for
+    optional_column("draws", JsonType),  # by version with a sample whether it runs on the case
     Index(None, "rollout", "site", "occurred_at"),
     Index(None, "rollout", "received_at"),  # finds what a purge deletes
     build_partial_index(None, "rollout", "episode", where=HAS_EPISODE),

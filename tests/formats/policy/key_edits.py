@@ -79,6 +79,7 @@ LOOSENS = {
     "evidence.outside": {"evidence.outside": "blind"},
     "evidence.sources.vouched[]": {"evidence.sources.vouched[1]": {"account": "b", "within": "1h"}},
     "evidence.sources.vouched[].within": {"evidence.sources.vouched[0].within": "2h"},
+    "versions[].sample": {"versions[0].sample": "20%"},
     "evidence.sources.accounts[]": {
         "evidence.sources.accounts[1]": {"account": "b", "reviewers": ["bo"]}
     },

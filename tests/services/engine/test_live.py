@@ -139,7 +139,7 @@ def live(database, text, slots, after, *, before_slot):
     """Apply a policy, then tick through the slots with people who approve."""
     policy = parse_policy(text)
     first = to_instant(slots[0], policy.tick)
-    apply_policy(database, text, ANA, first, salt=bytes(32))
+    apply_policy(database, text, ANA, first, salt=bytes(32), service_salt=bytes(32))
     ticker, people = None, People(database, policy.rollout, after)
     for slot in slots:
         ticker = before_slot(slot, to_instant(slot, policy.tick)) or ticker

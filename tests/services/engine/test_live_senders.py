@@ -13,12 +13,14 @@ from benchmarks.senders import (
     LOSING,
     MINUTE,
     NORMAL,
+    SAMPLED,
     START,
     Sending,
     SentCases,
     build_history,
     name_site,
     predict_agreeing_only,
+    predict_drawn_only,
     write_policy,
 )
 from benchmarks.senders import DAYS as LAST_DAY
@@ -39,6 +41,7 @@ from rollout.services.support.clock import ManualClock
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.tables.counting_tables import GATE
 from rollout.store.tables.tables import counted_units
+from rollout.tally.case_draws import drop_undrawn
 from rollout.tally.case_placement import place_cases
 from rollout.tally.picks import vouch_for_files
 from rollout.tally.populations import resolve_natural_units
@@ -134,12 +137,25 @@ def predict_agreeing_episodes_only(cases):
     predict_agreeing_only(cases)
 
 
+def predict_drawn_episodes_only(cases):
+    """Predict the drawn ones of episodes of three cases; some wrong ones are not answered."""
+    cases.episode = np.arange(len(cases.cell)) // 3
+    cases.cell = cases.sent_cell = cases.episode % CELLS
+    predict_drawn_only(cases)
+    is_left_out = ~cases.is_right & (cases.rng.random(len(cases.cell)) < 0.5)
+    cases.predicted = np.where(is_left_out, np.inf, cases.predicted)
+    cases.told = np.where(is_left_out, np.inf, cases.told)
+
+
+SAMPLED_EPISODES = Sending(
+    "a half of episodes drawn", 0.90, predict_drawn_episodes_only, unit="episode", sample=0.5
+)
 EPISODES = Sending(
     "predicts agreeing episodes only", 0.60, predict_agreeing_episodes_only, unit="episode"
 )
 
 
-SENDINGS = (*NORMAL, *ADVERSE, *LOSING, EPISODES)
+SENDINGS = (*NORMAL, *SAMPLED, *ADVERSE, *LOSING, EPISODES)
 
 
 def count_stored_units(database):
@@ -157,18 +173,17 @@ def count_replayed_units(history, policy, until):
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize(
-    "sending", [*NORMAL, *ADVERSE, *LOSING, EPISODES], ids=lambda sending: sending.name
-)
+@pytest.mark.parametrize("sending", [*SENDINGS, SAMPLED_EPISODES], ids=lambda sending: sending.name)
 def test_late_senders_have_the_same_evidence_live_and_replayed(database, sending):
-    cases = SentCases.draw(1, sending.truth, cells=CELLS, days=DAYS)
+    cases = SentCases.draw(1, sending.truth, cells=CELLS, days=DAYS, sample=sending.sample)
     sending.change(cases)
     if sending.then is not None:
         sending.then(cases, np.array([2.5, 3.0]))
     text = write_policy(sending, cells=CELLS, units=10, tick="3h")
     text = text.replace("at_least: 95%", "at_least: 70%").replace("days: 7", "days: 1")
     policy = parse_policy(text)
-    history = vouch_for_files(build_history(cases), policy.evidence.sources.vouched)
+    history = drop_undrawn(build_history(cases))
+    history = vouch_for_files(history, policy.evidence.sources.vouched)
     slots, expected = replayed(history, policy, AFTER)
     with database.begin_write() as transaction:
         for name in ROLES:
