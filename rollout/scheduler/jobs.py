@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 from threading import Event, Thread
@@ -22,6 +22,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from rollout.scheduler.heartbeats import HeartbeatWorker
+from rollout.scheduler.job_watch import FromNowTrigger, JobWatch
 from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
 from rollout.services.engine.calendar_entries import CalendarEntries
@@ -233,16 +234,19 @@ class JobScheduler:
                 PlannedJob("checkpoints", HOUR, self._publish_checkpoints),
             )
         )
+        self._job_watch = JobWatch(self._scheduler)
 
     def start(self) -> None:
         """Start all jobs."""
         self._heartbeat_worker.start()
         self._scheduler.start()
+        self._job_watch.start()
 
     def stop(self) -> None:
         """Finish the running jobs and stop; a report or a message gets `STOP_GRACE` to finish."""
         self._notification_job.stop()
         self._delivery_job.stop()
+        self._job_watch.stop()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)
         self._heartbeat_worker.stop()
@@ -319,8 +323,7 @@ def _build_scheduler(jobs: tuple[PlannedJob, ...]) -> BackgroundScheduler:
     for job in jobs:
         scheduler.add_job(
             _log_errors(job.id, job.run),
-            "interval",
-            seconds=job.interval,
+            FromNowTrigger(timedelta(seconds=job.interval)),
             id=job.id,
             executor=job.executor,
         )

@@ -2,12 +2,16 @@
 
 import logging
 import threading
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
+from apscheduler.schedulers import base
 
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import IncidentOpened
+from rollout.scheduler import job_watch
 from rollout.scheduler.jobs import JobScheduler
 from rollout.services.engine import clock_check
 from rollout.services.engine.policy_application import apply_policy
@@ -136,3 +140,30 @@ def test_clocks_that_disagree_open_one_incident_and_widen_nothing(still, databas
         events = list(Ledger(transaction, Rollouts(transaction).find("ramps")).list_events())
     assert [e.kind for e in events if isinstance(e, IncidentOpened)] == ["clock"]
     assert max(e.at for e in events) < NOON + timedelta(hours=1)  # the ledger is not poisoned
+
+
+@pytest.mark.parametrize(
+    "step", [timedelta(hours=1), timedelta(hours=-1), timedelta(days=366)], ids=str
+)
+def test_jobs_run_on_while_the_wall_clock_is_elsewhere_and_once_it_is_back(
+    waking, monkeypatch, step
+):
+    runs, shift = [], [timedelta()]
+
+    class Stepping(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + shift[0]
+
+    def run(*_, **__):
+        runs.append(1)
+        return SimpleNamespace(seconds_by_rollout={}, errors={})
+
+    monkeypatch.setattr(waking._tick_runner, "run_due_ticks", run)
+    for module in (base, job_watch):
+        monkeypatch.setattr(module, "datetime", Stepping)
+    for shift[0] in (step, timedelta()):
+        runs.clear()
+        since = time.monotonic()
+        assert happens(lambda: len(runs) >= 10)
+        assert time.monotonic() - since < 2
