@@ -98,6 +98,28 @@ def test_a_proposal_says_that_the_models_account_registered_its_cases(rollout, c
     )
 
 
+def test_a_plan_warns_of_an_account_that_registers_what_it_predicts(rollout, client, door):
+    begin, send, _ = rollout
+    begin(PEOPLE)
+    send("box", [*cases(AGREEING), *predictions(AGREEING[:-2])])
+    send("camera", [*predictions(AGREEING[-2:]), *cases([3, 4])])
+    door.let_in("vic", AssignedRole("viewer"))
+
+    def warn(sources):
+        text = POLICY % f", sources: {{{sources}}}"
+        headers = {"Content-Type": "application/yaml"}
+        plan = client.by("vic").post("/v1/plan", content=text, headers=headers).json()
+        return [each for each in plan["warnings"] if each.startswith("evidence.sources.cases")]
+
+    (warning,) = warn(PEOPLE)
+    assert warning == (
+        "evidence.sources.cases: box registered 96 of the newest 98 cases and predicted 94 of them:"
+        " it can leave out those that its model would get wrong; let another account register:"
+        " `sources: {cases: [camera]}`"
+    )
+    assert warn(f"{PEOPLE}, cases: [camera]") == []
+
+
 def test_a_camera_that_registers_all_cases_holds_it(rollout):
     begin, send, propose = rollout
     begin(f"{PEOPLE}, cases: [camera]")

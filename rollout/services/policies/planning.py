@@ -54,7 +54,11 @@ from rollout.services.policies.guard_plans import (
     plan_guards,
 )
 from rollout.services.policies.loss_plans import format_losses, list_loss_warnings
-from rollout.services.policies.source_warnings import list_source_warnings
+from rollout.services.policies.source_warnings import (
+    NO_SENDERS,
+    RecordSenders,
+    list_source_warnings,
+)
 from rollout.services.policies.traffic import RolloutTraffic, build_expected_traffic
 from rollout.services.policies.traffic_warnings import (
     describe_share_guard,
@@ -83,7 +87,7 @@ def build_policy_plan(
     *,
     channels: Collection[str] | None = None,
     site_approvers: GroupMembership | None = None,
-    decision_senders: tuple[str, ...] = (),
+    senders: RecordSenders = NO_SENDERS,
     on_step: StepCallback | None = None,
 ) -> PlanFigures:
     """Compute the needs and limits of a policy.
@@ -92,7 +96,7 @@ def build_policy_plan(
         traffic: traffic of the cells; by default the policy's `expect`.
         channels: configured channels; None if unknown.
         site_approvers: group members at the policy's sites; None if users aren't known.
-        decision_senders: service accounts that may send decisions.
+        senders: service accounts that may send decisions, or sent cases.
         on_step: called before each gate, which take the time.
     """
     known_traffic = traffic or build_expected_traffic(policy)
@@ -107,7 +111,7 @@ def build_policy_plan(
         *policy_warnings,
         *list_gain_warnings(policy),
         *list_approver_warnings(policy, site_approvers),
-        *list_source_warnings(policy, decision_senders),
+        *list_source_warnings(policy, senders),
         *timing_warnings,
         *list_loss_warnings(policy, known_traffic, gate_plan_list),
         *channel_warning_list,

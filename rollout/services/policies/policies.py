@@ -29,7 +29,12 @@ from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.policies.approver_warnings import list_approver_warnings
-from rollout.services.policies.source_warnings import list_sending_accounts, list_source_warnings
+from rollout.services.policies.source_warnings import (
+    NO_SENDERS,
+    RecordSenders,
+    list_source_warnings,
+    load_record_senders,
+)
 from rollout.services.proposals.eligible_approvers import load_present_approvers
 from rollout.services.support.channels import list_channel_warnings
 from rollout.services.support.user_runs import StepCallback
@@ -287,13 +292,15 @@ def preview_policy(
         site_approvers = _load_approvers(
             transaction, policy, policy.rollout if is_readable else "", at
         )
-        senders = list_sending_accounts(transaction, policy.rollout) if is_readable else ()
+        senders = NO_SENDERS
+        if is_readable:
+            senders = load_record_senders(transaction, policy.rollout)
     policy_plan = (
         build_policy_plan(
             policy,
             channels=channels,
             site_approvers=site_approvers,
-            decision_senders=senders,
+            senders=senders,
             on_step=on_step,
         )
         if has_plan
@@ -334,9 +341,9 @@ def _list_surrounding_warnings(
     policy: Policy,
     channels: Collection[str] | None,
     site_approvers: GroupMembership | None,
-    senders: tuple[str, ...],
+    senders: RecordSenders,
 ) -> tuple[PolicyWarning, ...]:
-    """Return warnings about channels, approvers and senders of decisions."""
+    """Return warnings about channels, approvers and senders of records."""
     return (
         *list_channel_warnings(policy, channels),
         *list_approver_warnings(policy, site_approvers),
@@ -430,7 +437,7 @@ def put_policy(
     command_result = build_command_result(database, rollout_name, application.events)
     with database.begin_read() as transaction:
         site_approvers = _load_approvers(transaction, policy, rollout_name, at)
-        senders = list_sending_accounts(transaction, rollout_name)
+        senders = load_record_senders(transaction, rollout_name)
     proposal_raised = next(
         (event for event in application.events if isinstance(event, ProposalRaised)), None
     )

@@ -116,6 +116,28 @@ def load_registering_counts(
     The units are those of `load_vouched_counts`. Cases that only a decision places are of nobody.
     """
     units = _select_cases(is_gate_unit(rollout, cell, version, first_slot, until))
+    is_version = predictions.c.version.in_(names)
+    return _count_registering(transaction, rollout, units, is_version)
+
+
+def load_newest_registering(
+    transaction: Transaction, rollout: Rollout
+) -> tuple[FrozenRegistering, ...]:
+    """Return the same of a rollout's newest cases, with any version."""
+    newest = select(cases.c.case_id).where(
+        cases.c.rollout == rollout.number, cases.c.revision > 0, cases.c.planted.is_(None)
+    )
+    newest = newest.distinct().order_by(cases.c.case_id.desc()).limit(NEWEST_CASES)
+    return _count_registering(transaction, rollout, newest)
+
+
+def _count_registering(
+    transaction: Transaction,
+    rollout: Rollout,
+    case_ids: Select[tuple[int]],
+    *is_predicted: ColumnElement[bool],
+) -> tuple[FrozenRegistering, ...]:
+    """Return by sender of their first registered revision how many cases there are, most first."""
     earlier = cases.alias()
     is_first = ~exists().where(
         earlier.c.rollout == cases.c.rollout,
@@ -125,13 +147,13 @@ def load_registering_counts(
     is_own = exists().where(
         predictions.c.rollout == cases.c.rollout,
         predictions.c.case_id == cases.c.case_id,
-        predictions.c.version.in_(names),
         predictions.c.sender == cases.c.sender,
+        *is_predicted,
     )
     query = (
         select(cases.c.sender, func.count(), func.sum(case((is_own, 1), else_=0)))
-        .where(cases.c.rollout == rollout.number, cases.c.case_id.in_(units), cases.c.revision > 0)
-        .where(is_first)
+        .where(cases.c.rollout == rollout.number, cases.c.case_id.in_(case_ids))
+        .where(cases.c.revision > 0, is_first)
         .group_by(cases.c.sender)
     )
     counts: dict[str, FrozenRegistering] = {}
