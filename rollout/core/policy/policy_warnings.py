@@ -56,6 +56,7 @@ def list_policy_warnings(
         _check_heartbeats,
         _check_harm_reach,
         _check_vouched_senders,
+        _check_samples,
         _check_windows,
         _check_waves,
         _check_ineffective_settings,
@@ -192,6 +193,16 @@ def _check_vouched_senders(policy: Policy) -> Warnings:
             " before the decision; if it sees answers it can copy them, and any gate opens"
         )
         yield PolicyWarning("evidence.sources.vouched", text)
+
+
+def _check_samples(policy: Policy) -> Warnings:
+    """Yield what a version's sample costs in time."""
+    for version, share in policy.samples_by_version.items():
+        text = (
+            f"{version} runs on {share * 100:g} % of the cases: its gates count no others, and take"
+            f" {1 / share:.3g} times as long as planned here"
+        )
+        yield PolicyWarning("versions", text)
 
 
 def _check_windows(policy: Policy) -> Warnings:

@@ -208,6 +208,7 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
             late_senders,
             find_costly_spells(inputs.records, late_senders),
             count_vouched_units(inputs),
+            inputs.policy.samples_by_version,
         ),
         funnels=compute_funnels(inputs, pairs.predicted),
         agreements=compute_agreements(pairs, assisted_pairs, inputs.records, inputs.policy),

@@ -6,7 +6,7 @@ weight is one over the audit share; every other row has weight 1. The weights of
 and humans thus add up to all cases.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -26,6 +26,7 @@ from rollout.reports.text.formatting import (
     join_words,
 )
 from rollout.reports.text.source_text import CountedSource, VouchedUnits, describe_vouched_units
+from rollout.tally.case_draws import DRAWS
 from rollout.tally.frames import INSTANT, VALUE_PREFIX, LabelCoverage, RecordFrames
 from rollout.tally.late_senders import LateSenders, SilentSpell
 
@@ -43,6 +44,27 @@ MIN_MISSING = 0.05
 
 
 @dataclass(frozen=True, slots=True)
+class VersionSample:
+    """A version that runs on a part of the cases.
+
+    Attributes:
+        is_recorded: whether the records say which cases.
+    """
+
+    version: str
+    share: float
+    is_recorded: bool
+
+    @property
+    def text(self) -> str:
+        """Return what that means for its units, as a sentence."""
+        part = f"{self.version} runs on {self.share * 100:g} % of the cases"
+        if self.is_recorded:
+            return f"{part}, sampled by the service; others are no units of it."
+        return f"{part}, and no record says on which: each counts, against the model."
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionSources:
     """Decisions by source, most first; () where sources are not distinguished.
 
@@ -54,6 +76,7 @@ class DecisionSources:
         vouched: units that count only because their senders are vouched for; None without any.
         backtest: predictions of files that count though they were made after the decisions.
         spells: times without a case that cost units; () where most cases come late anyway.
+        samples: the versions that run on a part of the cases.
     """
 
     counted: tuple[CountedSource, ...]
@@ -65,6 +88,12 @@ class DecisionSources:
     vouched: VouchedUnits | None = None
     spells: tuple[SilentSpell, ...] = ()
     backtest: int = 0
+    samples: tuple[VersionSample, ...] = ()
+
+    @property
+    def sample_text(self) -> str:
+        """Return which versions run on a part of the cases as sentences, "" for none."""
+        return " ".join(sample.text for sample in self.samples)
 
     @property
     def backtest_text(self) -> str:
@@ -127,6 +156,7 @@ def compute_decision_sources(
     late: LateSenders | None = None,
     spells: tuple[SilentSpell, ...] = (),
     vouched: VouchedUnits | None = None,
+    shares: Mapping[str, float] | None = None,
 ) -> DecisionSources:
     """Return the sources of the decisions, and those of no source by reason."""
     has_sources = bool(chosen_sources) or records.decisions["source"].is_not_null().any()
@@ -148,6 +178,10 @@ def compute_decision_sources(
         vouched,
         spells,
         records.backtest,
+        tuple(
+            VersionSample(version, share, records.cases[DRAWS].null_count() < records.cases.height)
+            for version, share in (shares or {}).items()
+        ),
     )
 
 

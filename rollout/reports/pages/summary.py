@@ -140,6 +140,7 @@ def describe_report(facts: ReportFacts) -> list[str]:
         f"{format_headline(facts)}.",
         *(["This is a replay: every approval is simulated."] if identity.simulated else []),
         *([facts.sources.backtest_text] if facts.sources.backtest_text else []),
+        *([facts.sources.sample_text] if facts.sources.samples else []),
         *([facts.sources.choice_text] if facts.sources.choice_text else []),
         *([facts.sources.vouched_text] if facts.sources.vouched_text else []),
         *([facts.sources.label_text] if facts.sources.label_text else []),
