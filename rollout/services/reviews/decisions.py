@@ -148,7 +148,7 @@ def _store_decision(
     # a case that nobody has registered is decided where the page shows it
     placed_cases = DecisionPlaces(transaction, state, at).list_shown(case, review.case_id)
     stored_batch = RecordStore(transaction, state.rollout).store(
-        [decision, *placed_cases], received_at=at, sender=sender
+        [decision, *placed_cases], received_at=at, sender=sender, draw_case=state.draw_case
     )
     if stored_batch.results[0].status is not Judged.ACCEPTED:
         raise DecisionConflictError(stored_batch.results[0].reason)

@@ -7,7 +7,7 @@ import pytest
 from rollout import faults
 from rollout.core.errors import NotAllowedError, UnknownRolloutError, UserRequiredError
 from rollout.core.policy.measures import CASELESS
-from rollout.core.records.records import Case, Prediction
+from rollout.core.records.records import NAMED_BY_DECISION, Case, Prediction
 from rollout.core.records.reviews import (
     DecisionConflictError,
     InvalidDecisionError,
@@ -21,7 +21,7 @@ from rollout.services.reviews import reviews
 from rollout.services.reviews.reviews import DecisionDraft
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.tables.tables import exposures
+from rollout.store.tables.tables import cases, exposures
 from tests.services.review_room import (
     ANA,
     BO,
@@ -241,3 +241,17 @@ def test_a_review_decides_a_case_that_nobody_registered_where_the_page_shows_it(
         ("guard", "a", "creek", "bear"),
         ("guard", "b", "creek", "bear"),
     ]
+
+
+def test_the_place_of_a_reviewed_case_is_drawn_for_a_sample(database):
+    text = policy_text().replace("verdicts: 1", "sources: {cases: [camera]}, verdicts: 1")
+    room = Room(database, text=f"{text}versions: [{{id: v1, sample: 10%}}]\n")
+    case = Case(key="a", site="creek", occurred_at=START, window="always")
+    prediction = Prediction(key="a", version="v1", answers={"alarm": "bear"})
+    with database.begin_write() as transaction:
+        store_asked_cases(transaction, room.stood, "box", [case], [prediction], START)
+    room.done(ANA)
+    assert {row.revision: row.draws["v1"] for row in stored(room, cases)}.keys() == {
+        NAMED_BY_DECISION,
+        NAMED_BY_DECISION + 1,
+    }
