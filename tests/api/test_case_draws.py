@@ -3,11 +3,14 @@
 import pytest
 
 from rollout.core.scope.assignment import NOT_DRAWN, SAMPLE, UNKNOWN_DRAW
+from rollout.core.scope.permits import Permit
 from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.services.assignments.snapshots import LOCAL
 from rollout.store.database.rollouts import Rollouts
 from tests.api.autonomous_bears import clocks_agree
 from tests.api.test_assignments import URL, ask, predicted
-from tests.factories import DAY, NOON
+from tests.api.test_permission_afterwards import action, answer_to, permission, prediction
+from tests.factories import DAY, MINUTE, NOON
 from tests.services import bear_field as field
 
 __all__ = ["clocks_agree"]
@@ -93,3 +96,18 @@ def test_batch_answers_each_question_by_its_own_version(client, drawn_keys):
         ("human", False),
         ("human", None),
     ]
+
+
+def test_act_of_client_that_decided_locally_is_unauthorized_and_one_that_asked_is_not(
+    client, service, drawn_keys
+):
+    (local, by_question, *_), _ = drawn_keys
+    for key in (local, by_question):
+        send_case(client, key)
+    told = ask(client, by_question, prediction=predicted())
+    assert told.decider == "model"
+    own = Permit(LOCAL, told.revision, NOON, MINUTE)
+    permit = service.permit_signer.sign(own, "bears", "creek")
+    answer_to(client, prediction(local), action(permit, local), action(told.permit, by_question))
+    assert permission(client, local) == "unauthorized"
+    assert permission(client, by_question) == "authorized"

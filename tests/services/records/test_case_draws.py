@@ -171,7 +171,7 @@ def count_units(database):
 
 @pytest.mark.slow
 def test_only_drawn_cases_are_counted_and_one_that_is_dropped_is_missing(box, database):
-    (predicted, dropped), undrawn = DRAWN[:2], UNDRAWN[0]
+    (predicted, dropped, later), undrawn = DRAWN[:3], UNDRAWN[0]
     box.send(*map(a_case, (predicted, dropped, undrawn)), at=NOON)
     box.send(a_prediction(predicted), a_prediction(undrawn), at=NOON)
     box.decide(predicted, NOON + timedelta(minutes=1))
@@ -179,7 +179,10 @@ def test_only_drawn_cases_are_counted_and_one_that_is_dropped_is_missing(box, da
     ticker = Ticker(database, "moles", "one")
     for hours in range(1, 5):
         ticker.tick(NOON + hours * HOUR)
-    units = [(predicted, "gate"), (predicted, "guard"), (dropped, "gate")]
+    box.send(a_case(later, NOON + 4 * HOUR), at=NOON + 4 * HOUR)  # the version is in use
+    for hours in range(5, 8):
+        ticker.tick(NOON + hours * HOUR)
+    units = [(predicted, "gate"), (predicted, "guard"), (dropped, "gate"), (later, "gate")]
     assert count_units(database) == sorted(units)
     assert EvidenceCheck(database, "moles").check_all().faults == []
 
