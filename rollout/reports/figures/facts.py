@@ -209,6 +209,7 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
             find_costly_spells(inputs.records, late_senders),
             count_vouched_units(inputs),
             inputs.policy.samples_by_version,
+            inputs.registered,
         ),
         funnels=compute_funnels(inputs, pairs.predicted),
         agreements=compute_agreements(pairs, assisted_pairs, inputs.records, inputs.policy),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from rollout.core.calendar.instants import to_micros
-from rollout.core.policy.evidence_sources import BEFORE_SOURCES
+from rollout.core.policy.evidence_sources import BEFORE_SOURCES, FrozenRegistering
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import Stage
 from rollout.core.records.label_cleaning import DROP, RELABEL, CleaningChoice, find_final_choices
@@ -25,7 +25,12 @@ from rollout.reports.text.formatting import (
     format_quantity,
     join_words,
 )
-from rollout.reports.text.source_text import CountedSource, VouchedUnits, describe_vouched_units
+from rollout.reports.text.source_text import (
+    CountedSource,
+    RegisteredUnits,
+    VouchedUnits,
+    describe_vouched_units,
+)
 from rollout.tally.case_draws import DRAWS
 from rollout.tally.frames import INSTANT, VALUE_PREFIX, LabelCoverage, RecordFrames
 from rollout.tally.late_senders import LateSenders, SilentSpell
@@ -77,6 +82,7 @@ class DecisionSources:
         backtest: predictions of files that count though they were made after the decisions.
         spells: times without a case that cost units; () where most cases come late anyway.
         samples: the versions that run on a part of the cases.
+        registered: who registered the cases; () where files don't say it.
     """
 
     counted: tuple[CountedSource, ...]
@@ -89,6 +95,7 @@ class DecisionSources:
     spells: tuple[SilentSpell, ...] = ()
     backtest: int = 0
     samples: tuple[VersionSample, ...] = ()
+    registered: tuple[RegisteredUnits, ...] = ()
 
     @property
     def sample_text(self) -> str:
@@ -157,6 +164,7 @@ def compute_decision_sources(
     spells: tuple[SilentSpell, ...] = (),
     vouched: VouchedUnits | None = None,
     shares: Mapping[str, float] | None = None,
+    registered: Iterable[FrozenRegistering] = (),
 ) -> DecisionSources:
     """Return the sources of the decisions, and those of no source by reason."""
     has_sources = bool(chosen_sources) or records.decisions["source"].is_not_null().any()
@@ -182,6 +190,7 @@ def compute_decision_sources(
             VersionSample(version, share, records.cases[DRAWS].null_count() < records.cases.height)
             for version, share in (shares or {}).items()
         ),
+        tuple(RegisteredUnits(count.source, count.units, count.own) for count in registered),
     )
 
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import CanonicalRow
+from rollout.core.policy.evidence_sources import FrozenRegistering
 from rollout.core.policy.policy import Policy
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.records.records import BaselineCount
@@ -107,6 +108,7 @@ class ReportInputs(EvidenceInputs):
         policy_periods: all policies in order, the current one last.
         choices: cleaning choices in order of time.
         first_values: of all counted units; None for those of `units`.
+        registered: who registered the cases, by name.
     """
 
     timelines: Mapping[Cell, StageHistory]
@@ -137,6 +139,7 @@ class ReportInputs(EvidenceInputs):
     policy_periods: tuple[PolicyPeriod, ...] = ()
     choices: tuple[CleaningChoice, ...] = ()
     first_values: FirstValues | None = None
+    registered: tuple[FrozenRegistering, ...] = ()
 
     @property
     def is_live(self) -> bool:

@@ -24,7 +24,11 @@ from rollout.reports.text.formatting import (
     join_words,
     to_sentence,
 )
-from rollout.reports.text.source_text import describe_sources, describe_spell
+from rollout.reports.text.source_text import (
+    describe_registered_units,
+    describe_sources,
+    describe_spell,
+)
 
 BAD, WARN, NOTE = "bad", "warn", "note"
 SEVERITIES: Final = (BAD, WARN, NOTE)
@@ -123,6 +127,9 @@ def _find_sources(facts: ReportFacts) -> Iterator[Finding]:
         title = f"{spell.site} sent no case for {describe_duration(spell.until - spell.since)}"
         text = to_sentence(describe_spell(spell, facts.identity.timezone))
         yield Finding(WARN, "Sources", title, text, "funnel", ALL)
+    if facts.sources.registered:
+        text = to_sentence(describe_registered_units(facts.sources.registered))
+        yield Finding(NOTE, "Sources", "Who registered cases", text, "funnel", (ENGINEER, AUDITOR))
     if facts.sources.counted:
         title = "Where human decisions came from"
         is_recorded = facts.identity.simulated

@@ -141,8 +141,10 @@ def describe_vouched_units(vouched: VouchedUnits) -> str:
     )
 
 
-def describe_registered_units(counts: Sequence[RegisteredUnits], version: str) -> str:
+def describe_registered_units(counts: Sequence[RegisteredUnits], version: str = "") -> str:
     """Return one sentence for who registered the cases of a version's units, "" for none.
+
+    Without a version, of a rollout's cases, whichever predicted them.
 
     >>> describe_registered_units(
     ...     [RegisteredUnits("box-7", 380, 360), RegisteredUnits("imports", 32, 0)], "v1"
@@ -152,7 +154,8 @@ def describe_registered_units(counts: Sequence[RegisteredUnits], version: str) -
     names = (f"{KINDS.get(count.source, count.source)} {count.units:,}" for count in counts)
     text = f"cases registered by: {', '.join(names)}" if counts else ""
     own = sum(count.own for count in counts)
-    return f"{text}; of them {own:,} by who also predicted them with {version}" if own else text
+    by_version = f" with {version}" if version else ""
+    return f"{text}; of them {own:,} by who also predicted them{by_version}" if own else text
 
 
 def describe_registering(sources: EvidenceSources) -> str:

@@ -15,6 +15,7 @@ import polars as pl
 
 from rollout.core.calendar.instants import from_micros
 from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
+from rollout.core.policy.evidence_sources import FrozenRegistering
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.planted_conditions import PLANTED_TRACK
 from rollout.core.policy.policy import Policy
@@ -49,7 +50,9 @@ from rollout.services.reports.visible_records import (
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.period_records import PeriodRecords
+from rollout.store.counting.vouched_units import load_case_registering
 from rollout.store.database.session import Transaction
+from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
@@ -178,7 +181,18 @@ def load_report_inputs(
         policy_periods=policy_periods,
         choices=tuple(_iterate_choices(transaction, state, record_inputs.case_ids, period)),
         first_values=evidence.first_values,
+        registered=tuple(_name_registering(transaction, state, record_inputs.case_ids)),
     )
+
+
+def _name_registering(
+    transaction: Transaction, state: RolloutState, case_ids: Collection[int]
+) -> Iterator[FrozenRegistering]:
+    """Yield who registered some cases, with the names of accounts."""
+    counts = load_case_registering(transaction, state.rollout, case_ids)
+    names = Accounts(transaction).find_names(count.source for count in counts)
+    for count in counts:
+        yield replace(count, source=names.find_name(count.source))
 
 
 @dataclass(frozen=True)

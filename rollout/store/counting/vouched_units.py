@@ -26,6 +26,7 @@ from rollout.core.policy.evidence_sources import (
     name_sender,
 )
 from rollout.store.counting.counted_decisions import is_gate_unit
+from rollout.store.database.bulk import select_numbers
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.tables.counting_tables import GATE
@@ -129,6 +130,13 @@ def load_newest_registering(
     )
     newest = newest.distinct().order_by(cases.c.case_id.desc()).limit(NEWEST_CASES)
     return _count_registering(transaction, rollout, newest)
+
+
+def load_case_registering(
+    transaction: Transaction, rollout: Rollout, case_ids: Collection[int]
+) -> tuple[FrozenRegistering, ...]:
+    """Return the same of some cases."""
+    return _count_registering(transaction, rollout, select_numbers(transaction, case_ids))
 
 
 def _count_registering(

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
+from rollout.core.policy.evidence_sources import BEFORE_SOURCES, FrozenRegistering
 from rollout.core.policy.measures import MISSING
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor, ApproveProposal
@@ -19,6 +20,7 @@ from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.funnel import STILL_OPEN, WITHHELD
 from rollout.reports.inputs.decided_by import assign_deciders as standing_of
 from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.pages.data_findings import list_data_findings
 from rollout.reports.pages.json_report import to_plain_values
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
@@ -98,7 +100,8 @@ def of_store(database, name, at=None, since=None, until=None):
 
 
 def sections(inputs):
-    return to_plain_values(compute_report_facts(inputs))
+    """Return the figures; files don't say who registered their cases."""
+    return to_plain_values(compute_report_facts(replace(inputs, registered=())))
 
 
 def leaves(value, path=""):
@@ -174,6 +177,11 @@ def test_the_same_records_give_the_same_figures_live_and_in_replay(database, tex
     assert told_apart(one["cell_timelines"], other["cell_timelines"]) <= {"revision"}
     assert any(cell["marks"] for cell in one["cell_timelines"])
     assert one["detector_courses"] or story is not STORY
+    cases = expected.records.cases.height
+    assert found.registered == (FrozenRegistering(BEFORE_SOURCES, cases, 0),)
+    findings = list_data_findings(compute_report_facts(found))
+    (text,) = (each.text for each in findings if each.title == "Who registered cases")
+    assert text == f"Cases registered by: before sources were stored {cases:,}."
     assert found.pending_units.is_empty()
     assert (found.ledger_fault, found.withheld_count) == ("", 0)
     assert one["identity"]["ledger"]["head"] == found.ledger_rows[-1].hash
