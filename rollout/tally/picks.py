@@ -11,15 +11,18 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import polars as pl
-
+from rollout.core.late_modules import LateModule
 from rollout.core.records.records import is_registered
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import timedelta
 
+    import polars as pl
+
     from rollout.tally.frames import RecordFrames
+else:
+    pl = LateModule("polars")
 
 RowT = TypeVar("RowT")
 

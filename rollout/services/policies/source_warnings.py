@@ -9,7 +9,6 @@ from rollout.core.policy.policy_warnings import PolicyWarning
 from rollout.core.scope.permissions import ROLES_BY_PERMISSION, Permission
 from rollout.reports.text.source_text import RegisteredUnits
 from rollout.store.access.users import Users
-from rollout.store.counting.vouched_units import load_newest_registering
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
@@ -28,6 +27,9 @@ NO_SENDERS: Final = RecordSenders()
 
 def load_record_senders(transaction: Transaction, rollout_name: str) -> RecordSenders:
     """Return the senders of a rollout; it need not exist yet."""
+    # it loads what counts, which a replica's other requests don't need
+    from rollout.store.counting.vouched_units import load_newest_registering
+
     rollout = Rollouts(transaction).find(rollout_name)
     counts = () if rollout is None else load_newest_registering(transaction, rollout)
     names = Accounts(transaction).find_names(count.source for count in counts)
