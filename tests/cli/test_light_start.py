@@ -132,8 +132,8 @@ NEEDS = {  # packages that may be imported, and the most modules of ours; a comm
     "status": (set(), 215),
     "apply": ({"yaml"}, 215),
     "tick": (FRAMES, 226),
-    "clean list": (FRAMES | {"yaml"}, 430),
-    "training export": (FRAMES | {"yaml"}, 430),
+    "clean list": (FRAMES | {"yaml"}, 432),
+    "training export": (FRAMES | {"yaml"}, 432),
 }
 
 

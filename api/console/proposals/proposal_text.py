@@ -8,7 +8,12 @@ from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import ALWAYS_WINDOW, SHADOW, Cell
 from rollout.core.policy.confidence_floors import describe_floor_cases, format_floor
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.stages import Stage, describe_decided, describe_share
+from rollout.core.policy.stages import (
+    Stage,
+    describe_decided,
+    describe_sample_share,
+    describe_share,
+)
 from rollout.core.scope.floor_grants import format_decided_floor
 from rollout.core.scope.scope import find_acting_version
 from rollout.reports.text.familiar_text import describe_familiar_cases, describe_unfamiliar_share
@@ -207,6 +212,11 @@ def build_meaning(
                 None,
                 (
                     _describe_restrictions(policy, cell, stage_level, at, details),
+                    *(
+                        f"{describe_sample_share(version, share)}; humans decide the others."
+                        for version, share in policy.samples_by_version.items()
+                        if version == details.version
+                    ),
                     describe_familiar_cases(policy),
                     describe_unfamiliar_share(values.recent, RECENT_DAYS) if values else "",
                 ),

@@ -27,6 +27,7 @@ from api.console.rollouts.cell_gates import (
 )
 from rollout.core.policy.confidence_floors import describe_floor_cases, format_floor
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.stages import describe_sample_share
 from rollout.core.scope.proposal_holds import has_alarm
 from rollout.core.scope.proposals import compute_renewal_start
 from rollout.core.scope.scope import CellState, Scope
@@ -172,6 +173,14 @@ def _describe_floor(context: CellContext) -> Iterator[CellSentence]:
     yield CellSentence("", format_sentence(text, stage, describe_floor_cases(floor)))
 
 
+def _describe_samples(context: CellContext) -> Iterator[CellSentence]:
+    """Say on which part of the cases a version of the cell runs."""
+    for version, share in context.policy.samples_by_version.items():
+        if any(facts.version == version for facts in context.summary.evidence):
+            text = f"{describe_sample_share(version, share)}; its gates count no others."
+            yield CellSentence("", format_sentence("{}", text))
+
+
 def _describe_lapsing_grants(context: CellContext) -> Iterator[CellSentence]:
     cell_state, policy = context.cell_state, context.policy
     for stage_level in range(context.held_level, 0, -1):
@@ -253,6 +262,7 @@ _DESCRIBERS: Final = (
     _describe_suspension,
     _describe_narrowing,
     _describe_floor,
+    _describe_samples,
     _describe_lapsing_grants,
     _describe_lapse,
     _describe_alarms,

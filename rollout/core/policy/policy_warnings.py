@@ -19,6 +19,7 @@ from rollout.core.policy.measures import (
 )
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Gate, Guard, Policy
+from rollout.core.policy.stages import describe_sample_share
 
 MIN_RETENTION = timedelta(days=183)  # laws on high-risk systems ask for half a year of logs
 _DEFAULT_FALSE_ALARM_EVERY = 10_000.0
@@ -199,7 +200,7 @@ def _check_samples(policy: Policy) -> Warnings:
     """Yield what a version's sample costs in time."""
     for version, share in policy.samples_by_version.items():
         text = (
-            f"{version} runs on {share * 100:g} % of the cases: its gates count no others, and take"
+            f"{describe_sample_share(version, share)}: its gates count no others, and take"
             f" {1 / share:.3g} times as long as planned here"
         )
         yield PolicyWarning("versions", text)

@@ -75,6 +75,15 @@ def describe_share(decider: str, share: float | None) -> str:
     return f"{decider} decides {describe_decided(share)}{rest}"
 
 
+def describe_sample_share(version: str, share: float) -> str:
+    """Return on which part of the cases a version runs.
+
+    >>> describe_sample_share("v1", 0.1)
+    'v1 runs on 10 % of the cases'
+    """
+    return f"{version} runs on {share * 100:g} % of the cases"
+
+
 def build_shared_stage(stage_id: str, share: float, audit: float | None, lasts: timedelta) -> Stage:
     """Return a stage at which the model decides a share of units, drawn at random."""
     return Stage(stage_id, round(1 - share, 12), audit or 0.0, lasts, share)

@@ -16,7 +16,7 @@ from rollout.reports.figures.confusion import (
     build_matrix_from_counts,
     compute_label_figures_from_counts,
 )
-from rollout.reports.inputs.counted import COUNT_COLUMN, KEY_COLUMNS
+from rollout.reports.inputs.count_columns import COUNT_COLUMN, KEY_COLUMNS
 from rollout.reports.statistics.chance_agreement import (
     MIN_RARE_CASES,
     AgreementCoefficient,

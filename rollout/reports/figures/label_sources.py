@@ -14,7 +14,7 @@ import polars as pl
 from rollout.core.calendar.instants import to_micros
 from rollout.core.policy.evidence_sources import BEFORE_SOURCES, FrozenRegistering
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.stages import Stage
+from rollout.core.policy.stages import Stage, describe_sample_share
 from rollout.core.records.label_cleaning import DROP, RELABEL, CleaningChoice, find_final_choices
 from rollout.core.records.row_remarks import RemarkReason
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders
@@ -63,7 +63,7 @@ class VersionSample:
     @property
     def text(self) -> str:
         """Return what that means for its units, as a sentence."""
-        part = f"{self.version} runs on {self.share * 100:g} % of the cases"
+        part = describe_sample_share(self.version, self.share)
         if self.is_recorded:
             return f"{part}, sampled by the service; others are no units of it."
         return f"{part}, and no record says on which: each counts, against the model."

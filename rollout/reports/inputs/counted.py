@@ -15,6 +15,7 @@ from rollout.core.late_modules import LateModule
 from rollout.core.policy.label_sets import PAIR_SIGN, SEPARATOR, is_label_set
 from rollout.core.policy.measures import AGREE, FAILED, OUTSIDE
 from rollout.core.records.label_cleaning import MAX_LISTED
+from rollout.reports.inputs.count_columns import COUNT_COLUMN, KEY_COLUMNS
 from rollout.reports.inputs.loss_kinds import MIN_PROBABILITY
 from rollout.reports.inputs.pairs import compare_pairs
 from rollout.tally.number_answers import (
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 else:
     nw = LateModule("narwhals")
 
-KEY_COLUMNS = ("version", "lever", "site", "window", "human", "model")
-COUNT_COLUMN = "n"
 PAIR_COLUMNS = ("case_key", *KEY_COLUMNS, "confidence")
 """Possible columns of pairs; human and model are required."""
 ConfidenceSummary = tuple[int, float | None, float | None]

@@ -39,8 +39,8 @@ from rollout.reports.figures.set_agreement import (
     compute_set_agreement_of_counts,
     compute_set_labels,
 )
+from rollout.reports.inputs.count_columns import COUNT_COLUMN
 from rollout.reports.inputs.counted import (
-    COUNT_COLUMN,
     ConfidenceSummary,
     PairCounts,
     count_combinations,

@@ -10,7 +10,8 @@ from rollout.core.policy.measures import FAILED
 from rollout.reports.figures.agreement import compute_slice_kappa
 from rollout.reports.figures.comparison import compute_comparisons
 from rollout.reports.figures.confusion import build_matrix, compute_label_figures
-from rollout.reports.inputs.counted import KEY_COLUMNS, count_pairs
+from rollout.reports.inputs.count_columns import KEY_COLUMNS
+from rollout.reports.inputs.counted import count_pairs
 from rollout.reports.pages.comparison_text import render_comparison
 from rollout.reports.statistics.intervals import clopper_pearson, compute_unit_share
 

@@ -276,7 +276,7 @@ def begun(database, history, slot, owner="one"):
     """Return a ticker of a new rollout that has the whole history."""
     policy = parse_policy(BY_CASE)
     at = to_instant(slot, policy.tick)
-    apply_policy(database, BY_CASE, ANA, at, salt=bytes(32))
+    apply_policy(database, BY_CASE, ANA, at, salt=bytes(32), service_salt=bytes(32))
     import_records(database, "story", history, at)
     return Ticker(database, "story", owner)
 
