@@ -73,7 +73,7 @@ class Replicas:
             with database.begin_write() as transaction:
                 for name in (*SENDERS, "zoe", "bo", "dan", "ada", "rae", "sol"):
                     Accounts(transaction).add_id(name)
-        apply_policy(database, policy, ZOE, NOON, salt=bytes(32))
+        apply_policy(database, policy, ZOE, NOON, salt=bytes(32), service_salt=bytes(32))
         self.service = build_service(database, None, ManualClock(NOON))
 
     def load_state(self):
