@@ -17,6 +17,8 @@ from rollout.core.scope.commands import Tick
 from rollout.core.scope.events import ProposalExpired, ProposalHeld, ProposalRaised, Widened
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.options import ReplayOptions
+from rollout.reports.text.event_describer import CitedProposals, EventDescriber
+from rollout.reports.text.event_text import describe_event
 from rollout.reports.text.fact_text import describe_fresh_fact
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.requests import ReplayRequest
@@ -77,7 +79,10 @@ def test_held_widening_lapses_with_the_time_for_approvals():
     rollout.approved()
     tick(rollout, TURNED)
     rollout.after(14 * DAY)
-    assert isinstance(tick(rollout, TURNED)[0], ProposalExpired)
+    event = tick(rollout, TURNED)[0]
+    assert isinstance(event, ProposalExpired)
+    describer = EventDescriber(rollout.policy, CitedProposals())
+    assert describe_event(1, event, describer).text == "P-1 expired before it was applied"
 
 
 def test_nothing_is_raised_while_the_gate_is_not_met_with_fresh_answers():

@@ -58,9 +58,9 @@ READING_CHOICES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "percent": ("Confidence is in percent", ("true", "false")),
     "encoding": ("Encoding", ("utf-8", "latin-1", "cp1252", "utf-16")),
     "same-form": ("Texts that differ in form only are the same", ("true", "false")),
-    "labels": ("Cases with a decision are a sample, or all", ("sampled", "all")),
-    "equal-sides": ("Sides that agree everywhere are two", ("true",)),
-    "backtest": ("Predicted after the decisions, without seeing them", ("true", "false")),
+    "labels": ("Decisions are of a sample of cases, or of all", ("sampled", "all")),
+    "equal-sides": ("The files are two sides, though they agree everywhere", ("true",)),
+    "backtest": ("The model predicted later and saw no decision (backtest)", ("true", "false")),
 }
 """Options of `rollout init` by field, with label and values; without one they are recognized."""
 EXPOSURES: Final = {

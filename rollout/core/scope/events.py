@@ -229,7 +229,7 @@ class ProposalVoided(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalExpired(LedgerEvent):
-    """A proposal got too few approvals in time."""
+    """A proposal was not applied in time: it had too few approvals, or was held."""
 
     proposal: str
 

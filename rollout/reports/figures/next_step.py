@@ -117,7 +117,7 @@ def _describe_hold(state: CellState, cell: Cell, scope: Scope, zone: str, at: da
 def _describe_proposal(proposal: ProposalState, zone: str, at: datetime) -> str:
     subject = f"{proposal.kind} to {proposal.to} ({proposal.id})"
     if proposal.is_approved:
-        return f"{subject} is approved; the engine applies it when no wave or freeze blocks it"
+        return f"{subject} is approved; the engine applies it once nothing holds it"
     missing_count = len(proposal.needs) - len(proposal.approvals)
     return (
         f"{subject} needs {format_quantity(missing_count, 'more approval')}; open until"

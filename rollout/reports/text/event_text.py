@@ -217,7 +217,7 @@ def _(event: ProposalVoided, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: ProposalExpired, _describer: EventDescriber) -> str:
-    return f"{event.proposal} expired before it had all approvals"
+    return f"{event.proposal} expired before it was applied"
 
 
 @_describe.register

@@ -146,16 +146,16 @@ def describe_registered_units(counts: Sequence[RegisteredUnits], version: str = 
 
     Without a version, of a rollout's cases, whichever predicted them.
 
-    >>> describe_registered_units(
-    ...     [RegisteredUnits("box-7", 380, 360), RegisteredUnits("imports", 32, 0)], "v1"
-    ... )
-    'cases registered by: box-7 380, imports 32; of them 360 by who also predicted them with v1'
+    >>> describe_registered_units([RegisteredUnits("box-7", 380, 360)], "v1")
+    'cases registered by: box-7 380; of them 360 by the account that also predicted them with v1'
     """
     names = (f"{KINDS.get(count.source, count.source)} {count.units:,}" for count in counts)
     text = f"cases registered by: {', '.join(names)}" if counts else ""
     own = sum(count.own for count in counts)
     by_version = f" with {version}" if version else ""
-    return f"{text}; of them {own:,} by who also predicted them{by_version}" if own else text
+    return text + (
+        f"; of them {own:,} by the account that also predicted them{by_version}" if own else ""
+    )
 
 
 def describe_registering(sources: EvidenceSources) -> str:

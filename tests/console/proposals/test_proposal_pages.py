@@ -456,4 +456,4 @@ def test_it_says_who_registered_the_cases(browser, raised, monkeypatch):
     page = browser.as_("ana").page(f"/rollouts/bears/proposals/{next(iter(raised))}")
     against = page[page.index("What speaks against it") : page.index("What this allows")]
     assert "Cases registered by: box-7 380, imports 32" in against
-    assert "of them 360 by who also predicted them with v1" in against
+    assert "of them 360 by the account that also predicted them with v1" in against

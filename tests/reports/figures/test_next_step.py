@@ -48,6 +48,14 @@ def test_a_proposal_is_open_until_a_time_with_its_zone(says):
     assert says_so.endswith("needs 1 more approval; open until Mon 9 Mar 12:00 CET")
 
 
+def test_an_approved_proposal_may_be_held_by_anything(says):
+    needs_none = ProposalState("P-3", "widening", NOON, "policy", SOON, "e", (), CREEK, "v1", "up")
+    says_so = says(replace(BEGUN, proposal="P-3"), proposals={"P-3": needs_none})
+    assert (
+        says_so == "widening to up (P-3) is approved; the engine applies it once nothing holds it"
+    )
+
+
 def test_a_grant_ends_at_a_time_with_its_zone_and_the_first_of_two_counts(says):
     ends = (SUMMER, SOON + timedelta(days=365))
     stages = zip(("supervised", "autonomous"), ends, strict=True)
