@@ -3,11 +3,12 @@
 import logging
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 from apscheduler.schedulers import base
+from apscheduler.schedulers.background import BackgroundScheduler
 
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import IncidentOpened
@@ -167,3 +168,20 @@ def test_jobs_run_on_while_the_wall_clock_is_elsewhere_and_once_it_is_back(
         since = time.monotonic()
         assert happens(lambda: len(runs) >= 10)
         assert time.monotonic() - since < 2
+
+
+def test_a_job_that_lies_more_than_its_interval_ahead_runs_at_once():
+    scheduler, runs = BackgroundScheduler(timezone="UTC"), []
+    hourly = job_watch.FromNowTrigger(timedelta(hours=1))
+    later = datetime.now(UTC) + timedelta(hours=2)
+    scheduler.add_job(lambda: runs.append(1), hourly, id="tidy", next_run_time=later)
+    watch = job_watch.JobWatch(scheduler)
+    scheduler.start()
+    watch.start()
+    try:
+        assert happens(lambda: runs)
+        planned = scheduler.get_job("tidy").next_run_time
+        assert timedelta(minutes=59) < planned - datetime.now(UTC) <= timedelta(hours=1)
+    finally:
+        watch.stop()
+        scheduler.shutdown()
