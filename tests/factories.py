@@ -39,7 +39,13 @@ from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import AttemptsBegan, PolicyApplied, ProposalRaised
 from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import ProposalState, Scope, compute_stage_level
+from rollout.core.scope.scope import (
+    CellState,
+    ProposalState,
+    Scope,
+    compute_stage_level,
+    set_cell_state,
+)
 
 SALTS = derive_salts(b"tests")
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)
@@ -346,6 +352,13 @@ def eventful() -> RolloutDriver:
     rollout.do(AcknowledgeIncident(at=rollout.at, by=BO, incident="I-1"))
     rollout.retire("v2")
     return rollout
+
+
+def replace_cell_state(scope: Scope, cell: Cell, version: str, state: CellState) -> Scope:
+    """Return the scope with one cell's state replaced."""
+    cells, holders = dict(scope.cells), dict(scope._holders)
+    set_cell_state(cells, holders, cell, version, state)
+    return replace(scope, cells=cells, _holders=holders)
 
 
 def kinds(events: tuple[LedgerEvent, ...]) -> list[str]:

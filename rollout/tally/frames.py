@@ -240,11 +240,6 @@ class RowCount:
     rejected: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def adds_up(self) -> bool:
-        """Return whether each row read is either used or rejected."""
-        return self.rows == self.used + sum(self.rejected.values())
-
 
 @dataclass(frozen=True, slots=True)
 class LabelCoverage:

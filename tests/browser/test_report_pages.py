@@ -16,7 +16,6 @@ from rollout.reports.inputs.pictures import embed_picture
 from rollout.reports.pages.html_report import render_html_report
 from rollout.services.engine.ticks import Ticker
 from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import compute_replay_facts
 from tests.browser.chromium import (
     LARGE,
     OPENED,
@@ -30,6 +29,7 @@ from tests.browser.chromium import (
 from tests.browser.looks import find_violations
 from tests.browser.test_drawings_in_a_browser import COLLISIONS
 from tests.factories import DAY, HOUR, NOON
+from tests.replay.facts import compute_replay_facts
 from tests.reports.conftest import BEARS, inputs_of, story
 from tests.services import bear_field as field
 from tests.services.reports.test_inputs import keep, of_store

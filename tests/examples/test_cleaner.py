@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 from rollout.cli.main import app
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import Narrowed, Suspended, Widened
-from rollout.services.replay.replay_output import compute_replay_facts
 from tests.docs.pages import ROOT
+from tests.replay.facts import compute_replay_facts
 
 pytestmark = pytest.mark.simulation
 

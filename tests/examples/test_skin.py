@@ -20,8 +20,9 @@ from rollout.core.scope.events import Narrowed, Suspended, TakenOver, Widened
 from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders
 from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_inputs, compute_replay_facts
+from rollout.services.replay.replay_output import build_replay_inputs
 from tests.docs.pages import ROOT
+from tests.replay.facts import compute_replay_facts
 
 pytestmark = pytest.mark.simulation
 

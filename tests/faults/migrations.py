@@ -12,7 +12,6 @@ from rollout.store.database import migrations
 from rollout.store.database.append_only_checks import find_missing_triggers
 from rollout.store.database.errors import StoreError
 from rollout.store.database.migrations import (
-    find_drift,
     find_head_revision,
     load_current_revision,
     upgrade,
@@ -21,6 +20,7 @@ from rollout.store.database.session import Database
 from tests.faults import kinds
 from tests.faults.forks import Died, Fork
 from tests.faults.kinds import Arm, Injected
+from tests.migrations.drift import find_drift
 from tests.migrations.further import DRIFT, FURTHER, HEAD, copy_migrations
 
 ACTS = {"kill": kinds.kill, "raise": kinds.raises}

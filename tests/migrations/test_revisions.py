@@ -13,7 +13,6 @@ from rollout.store.database.migrations import (
     check_revision_known,
     check_schema_current,
     drop_tables,
-    find_drift,
     find_head_revision,
     load_current_revision,
     upgrade,
@@ -22,6 +21,7 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import SQLITE_PRAGMAS, Database, create_database_engine
 from rollout.store.tables.tables import api_keys, cases, metadata, users
 from tests.factories import NOON
+from tests.migrations.drift import find_drift
 from tests.migrations.further import FURTHER, HEAD, copy_migrations
 from tests.store.tables.test_append_only import row
 

@@ -20,8 +20,9 @@ from rollout.reports.pages.summary import describe_results
 from rollout.reports.statistics.set_distances import compare_sets
 from rollout.services.replay.compare import compare_pair_file
 from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_inputs, compute_replay_facts
+from rollout.services.replay.replay_output import build_replay_inputs
 from rollout.services.replay.requests import ReplayRequest
+from tests.replay.facts import compute_replay_facts
 from tests.replay.logos import LOGOS, POLICY, build_sets, write_stream
 from tests.replay.pricing import SALT, list_widenings
 

@@ -23,10 +23,10 @@ from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.summary import describe_results
 from rollout.reports.text.formatting import format_local_time
 from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import compute_replay_facts
 from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.outcome_resolution import resolve_outcome_units
 from rollout.tally.slots import find_slot_before
+from tests.replay.facts import compute_replay_facts
 from tests.replay.pricing import POLICY, SALT, list_widenings, replay_pricing, write_stream
 
 

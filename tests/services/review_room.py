@@ -14,6 +14,7 @@ from rollout.services.reviews import reviews
 from rollout.services.reviews.reviews import DecisionDraft
 from rollout.store.database.session import Database
 from rollout.store.records.records import RecordStore
+from tests.factories import replace_cell_state
 from tests.store.snapshots import filled_once
 
 START = datetime(2027, 6, 1, 12, tzinfo=UTC)
@@ -62,7 +63,7 @@ def on_stage(rollout_state: RolloutState, rung: int, version: str = "v1") -> Rol
             for number, stage in enumerate(rollout_state.policy.stages[:rung])
         )
         state = CellState(START - DAY, START - DAY, grants)
-        scope = scope.replace_cell_state(Cell(cell.site, cell.window), version, state)
+        scope = replace_cell_state(scope, Cell(cell.site, cell.window), version, state)
     return replace(rollout_state, scope=scope)
 
 

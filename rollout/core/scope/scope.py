@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
-from types import MappingProxyType
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
@@ -420,12 +419,6 @@ class Scope:
     def get_holder(self, cell: Cell) -> str | None:
         """Return the version with grants in `cell`, even if withheld, or None."""
         return self._holders.get(cell)
-
-    def replace_cell_state(self, cell: Cell, version: str, state: CellState) -> "Scope":
-        """Return the scope with one cell's state replaced."""
-        cells, holders = dict(self.cells), dict(self._holders)
-        set_cell_state(cells, holders, cell, version, state)
-        return replace(self, cells=MappingProxyType(cells), _holders=holders)
 
 
 def format_revision(era: int, revision: int) -> str:

@@ -24,7 +24,6 @@ from rollout.core.statistics.detector import (
     BoolArray,
     bound_agreement_path,
     compute_agreement_log_factors,
-    compute_log_path,
     find_first_alarm,
 )
 
@@ -150,11 +149,6 @@ def _compute_bound(records: ShareRecords, limit: float) -> float:
     bad_counts = np.diff(bad_ends[slots], prepend=0)
     agreed_before = ends[slots] - counts - np.concatenate([[0], ends[slots[:-1]]])
     return bound_agreement_path(agreed_before, counts - bad_counts, counts, reference=1 - limit)
-
-
-def compute_bad_share_path(records: ShareRecords, *, limit: float) -> Floats:
-    """Return the log of the detector's mean sum after each slot with records."""
-    return compute_log_path(*_compute_factors(records, limit))
 
 
 def _compute_factors(records: ShareRecords, limit: float) -> tuple[Floats, IntArray]:

@@ -14,7 +14,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.replay.engine import ReplayResult
-from rollout.reports.figures.facts import ReportFacts, compute_report_facts
+from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.review_plan import ReviewPlan, compute_review_plan
 from rollout.reports.inputs.divergences import render_divergences_csv
 from rollout.reports.inputs.gate_progress import build_state_periods
@@ -26,11 +26,6 @@ from rollout.services.replay.replay import ReplayedFiles, replay_files, replay_r
 from rollout.services.replay.requests import Progress, ReplayRequest
 from rollout.tally.frames import MEDIA_COLUMN
 from rollout.tally.slots import to_instant
-
-
-def compute_replay_facts(replayed_files: ReplayedFiles) -> ReportFacts:
-    """Return the facts of a replay's report."""
-    return compute_report_facts(build_replay_inputs(replayed_files))
 
 
 def build_record_inputs(replayed_files: ReplayedFiles) -> ReportInputs:

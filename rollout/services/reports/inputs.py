@@ -50,7 +50,8 @@ from rollout.services.reports.visible_records import (
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.period_records import PeriodRecords
-from rollout.store.counting.vouched_units import load_case_registering
+from rollout.store.counting.vouched_units import count_registering
+from rollout.store.database.bulk import select_numbers
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.evidence import EvidenceStore
@@ -189,7 +190,7 @@ def _name_registering(
     transaction: Transaction, state: RolloutState, case_ids: Collection[int]
 ) -> Iterator[FrozenRegistering]:
     """Yield who registered some cases, with the names of accounts."""
-    counts = load_case_registering(transaction, state.rollout, case_ids)
+    counts = count_registering(transaction, state.rollout, select_numbers(transaction, case_ids))
     names = Accounts(transaction).find_names(count.source for count in counts)
     for count in counts:
         yield replace(count, source=names.find_name(count.source))

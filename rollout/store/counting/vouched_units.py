@@ -26,7 +26,6 @@ from rollout.core.policy.evidence_sources import (
     name_sender,
 )
 from rollout.store.counting.counted_decisions import is_gate_unit
-from rollout.store.database.bulk import select_numbers
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.tables.counting_tables import GATE
@@ -118,7 +117,7 @@ def load_registering_counts(
     """
     units = _select_cases(is_gate_unit(rollout, cell, version, first_slot, until))
     is_version = predictions.c.version.in_(names)
-    return _count_registering(transaction, rollout, units, is_version)
+    return count_registering(transaction, rollout, units, is_version)
 
 
 def load_newest_registering(
@@ -129,17 +128,10 @@ def load_newest_registering(
         cases.c.rollout == rollout.number, cases.c.revision > 0, cases.c.planted.is_(None)
     )
     newest = newest.distinct().order_by(cases.c.case_id.desc()).limit(NEWEST_CASES)
-    return _count_registering(transaction, rollout, newest)
+    return count_registering(transaction, rollout, newest)
 
 
-def load_case_registering(
-    transaction: Transaction, rollout: Rollout, case_ids: Collection[int]
-) -> tuple[FrozenRegistering, ...]:
-    """Return the same of some cases."""
-    return _count_registering(transaction, rollout, select_numbers(transaction, case_ids))
-
-
-def _count_registering(
+def count_registering(
     transaction: Transaction,
     rollout: Rollout,
     case_ids: Select[tuple[int]],

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
@@ -250,16 +250,3 @@ def _check_revision(revision: str | None) -> None:
             f"the tables are at revision {revision}, made by an earlier commit: make the database"
             " anew (an empty one, then `rollout db upgrade`)"
         )
-
-
-def find_drift(url: str) -> list[Any]:
-    """Return the differences between a database and the tables of this program."""
-    from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - see module docstring
-    from alembic.migration import MigrationContext  # noqa: PLC0415 - see module docstring
-
-    engine = create_database_engine(url)
-    try:
-        with engine.connect() as connection:
-            return list(compare_metadata(MigrationContext.configure(connection), metadata))
-    finally:
-        engine.dispose()

@@ -25,7 +25,7 @@ from rollout.core.scope.events import (
 from rollout_client.local_scope import InvalidSnapshotError, parse_snapshot
 from tests.client.local_answers import build_body, build_snapshot, decide_locally
 from tests.core.scope.test_floor_steps import COST, GOOD, GUARD, PAIRS, Ladder, at_floors, ladder
-from tests.factories import ANA, CREEK, DAY, HOUR, NOON, SUPERVISED, TICK
+from tests.factories import ANA, CREEK, DAY, HOUR, NOON, SUPERVISED, TICK, replace_cell_state
 from tests.properties import examples
 
 SALT = bytes(range(32))
@@ -202,7 +202,7 @@ def test_the_upper_stages_floor_holds_for_the_lower_one_from_the_moment_it_ends(
     assert floors == ["0.8", "0.97"]
     lower, upper = rollout.state.grants
     ended = replace(rollout.state, grants=(lower, replace(upper, until=now)))
-    rollout.scope = rollout.scope.replace_cell_state(CREEK, "v1", ended)
+    rollout.scope = replace_cell_state(rollout.scope, CREEK, "v1", ended)
     for confidence, is_open in ((0.9, False), (0.97, True)):
         answers = [list_answers(rollout, now, confidence, key) for key in KEYS]
         passed = [is_let_through(answer) for three in answers for answer in three if answer]
@@ -214,7 +214,7 @@ def test_a_grant_without_a_floor_lets_nothing_through_where_a_policy_has_several
     rollout = open_strict()
     (grant,) = rollout.state.grants
     bare = replace(rollout.state, grants=(replace(grant, floors=()),))
-    rollout.scope = rollout.scope.replace_cell_state(CREEK, "v1", bare)
+    rollout.scope = replace_cell_state(rollout.scope, CREEK, "v1", bare)
     assert count_passed(rollout, 1.0) == 0
 
 

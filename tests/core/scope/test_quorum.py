@@ -27,7 +27,16 @@ from rollout.core.scope.scope import (
     count_filled_needs,
 )
 from rollout.core.scope.stop_targets import find_resume_needs
-from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, DAY, LAKE, NOON, policy
+from tests.factories import (
+    AGREEMENT,
+    CREEK,
+    CREEK_NIGHT,
+    DAY,
+    LAKE,
+    NOON,
+    policy,
+    replace_cell_state,
+)
 
 GROUPS = ("operator", "safety", "finance")
 needs = st.lists(st.sampled_from(GROUPS), min_size=1, max_size=4).map(tuple)
@@ -103,7 +112,7 @@ def engine_asks(made, rungs):
     for cell, rung in rungs.items():
         stages = made.stages[:rung]
         grants = tuple(Grant(stage.id, NOON, NOON + DAY, "P-1", NOON) for stage in stages)
-        scope = scope.replace_cell_state(cell, "v1", CellState(NOON, NOON, grants=grants))
+        scope = replace_cell_state(scope, cell, "v1", CellState(NOON, NOON, grants=grants))
     stop = Stop("S-1", frozenset(rungs), "ana", NOON)
     return tuple(sorted(find_resume_needs(scope, made, stop, NOON)))
 

@@ -36,6 +36,7 @@ from tests.factories import (
     alarm,
     autonomous,
     policy,
+    replace_cell_state,
     supervised,
 )
 
@@ -207,10 +208,10 @@ def test_a_version_that_is_stopped_holds_its_grants_but_does_not_act():
 
 def test_a_state_without_grants_takes_the_place_of_nobody():
     scope = supervised(policy(), "v1", "v2").scope
-    scope = scope.replace_cell_state(CREEK, "v2", scope.get_cell_state(CREEK, "v2"))
+    scope = replace_cell_state(scope, CREEK, "v2", scope.get_cell_state(CREEK, "v2"))
     assert scope.get_holder(CREEK) == "v1"
-    scope = scope.replace_cell_state(
-        CREEK, "v1", replace(scope.get_cell_state(CREEK, "v1"), grants=())
+    scope = replace_cell_state(
+        scope, CREEK, "v1", replace(scope.get_cell_state(CREEK, "v1"), grants=())
     )
     assert scope.get_holder(CREEK) is None
 

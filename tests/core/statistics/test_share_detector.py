@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from rollout.core.statistics import share_detector
+from rollout.core.statistics.detector import compute_log_path
 from rollout.core.statistics.share_detector import (
     ShareRecords,
-    compute_bad_share_path,
     compute_clear_lengths,
     compute_clear_rate,
     compute_false_alarm_interval,
@@ -31,6 +31,11 @@ def build_records(buckets, *, interval=1e9, first_slot=0):
     )
 
 
+def compute_path(records, limit):
+    """Return the log of the detector's mean sum after each slot."""
+    return compute_log_path(*share_detector._compute_factors(records, limit))
+
+
 def sum_bad(is_bad):
     """Return how many of the first n records are bad, by n."""
     return np.concatenate([[0], np.cumsum(is_bad, dtype=np.int64)])
@@ -46,7 +51,7 @@ def sum_bad(is_bad):
     ],
 )
 def test_the_mean_of_the_sums_has_the_published_values(limit, buckets, means):
-    path = compute_bad_share_path(build_records(buckets), limit=limit)
+    path = compute_path(build_records(buckets), limit)
     assert np.exp(path) == pytest.approx(means, abs=6e-7)
 
 
@@ -115,7 +120,7 @@ def test_no_value_of_the_path_exceeds_the_bound(limit):
         bad = np.where(has_bad, 1 + generator.binomial(sizes - 1, min(limit * share, 0.9)), 0)
         records = build_records(list(zip(bad.tolist(), sizes.tolist(), strict=True)))
         bound = share_detector._compute_bound(records, limit)
-        assert compute_bad_share_path(records, limit=limit).max() <= bound < np.inf
+        assert compute_path(records, limit).max() <= bound < np.inf
 
 
 def test_a_healthy_guard_computes_no_path(monkeypatch):

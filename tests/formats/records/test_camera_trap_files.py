@@ -7,6 +7,7 @@ import pytest
 
 from rollout.formats.records.files import RecordPaths, read_records
 from rollout.tally.frames import RecordKind
+from tests.formats.records.row_sums import adds_up
 
 FOLDER = Path(__file__).parents[4] / "shared" / "data" / "camera-traps"
 
@@ -31,8 +32,8 @@ def test_all_rows_are_accounted_for(records):
     )
     assert (predictions.rows, predictions.used, predictions.rejected) == (16_435, 16_435, {})
     assert (decisions.rows, decisions.rejected["duplicate"]) == (23_068, 3)
-    assert predictions.adds_up
-    assert decisions.adds_up
+    assert adds_up(predictions)
+    assert adds_up(decisions)
 
 
 def test_the_cases_are_those_of_both_files(records):

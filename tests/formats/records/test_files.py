@@ -16,6 +16,7 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
+from tests.formats.records.row_sums import adds_up
 
 PREDICTIONS = """\
 case_key,site,occurred_at,model_version,label,confidence,episode
@@ -96,7 +97,7 @@ def test_every_row_read_is_accounted_for(read):
     assert counts[RecordKind.PREDICTIONS].used == 3
     assert counts[RecordKind.PREDICTIONS].rejected == {"bad-number": 1}
     assert counts[RecordKind.PREDICTIONS].notes == {"conflict": 1}
-    assert all(count.adds_up for count in counts.values())
+    assert all(adds_up(count) for count in counts.values())
 
 
 def test_any_order_of_rows_gives_the_same_records(read):
@@ -219,7 +220,7 @@ def test_a_cases_file_needs_a_site_and_names_each_case_once(read):
         (6, "site", "missing-value"),
     ]
     assert records.row_counts[RecordKind.CASES].used == 1
-    assert records.row_counts[RecordKind.CASES].adds_up
+    assert adds_up(records.row_counts[RecordKind.CASES])
 
 
 def test_a_row_that_cannot_be_read_still_describes_its_case(read):
@@ -439,7 +440,7 @@ def test_empty_files_give_empty_records(read):
     records = read("", "", suffix=".ndjson")
     assert records.cases.schema == pl.Schema(build_cases_schema())
     assert records.predictions.schema == pl.Schema(build_predictions_schema(["alarm"]))
-    assert all(count.rows == 0 and count.adds_up for count in records.row_counts.values())
+    assert all(count.rows == 0 and adds_up(count) for count in records.row_counts.values())
 
 
 def test_headers_alone_give_empty_records(read):
@@ -487,4 +488,4 @@ def test_objects_without_a_key_are_rows_all_the_same(read):
         ("predictions", 3, "bad-json"),
         ("decisions", 1, "bad-json"),
     ]
-    assert all(count.adds_up for count in records.row_counts.values())
+    assert all(adds_up(count) for count in records.row_counts.values())

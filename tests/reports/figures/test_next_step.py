@@ -11,6 +11,7 @@ from rollout.core.scope.scope import CellState, Grant, ProposalState, Scope
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.figures.next_step import GateOutlook, describe_next_step, describe_requirement
 from rollout.reports.inputs.gate_progress import StatePeriod
+from tests.factories import replace_cell_state
 from tests.reports.conftest import NOON
 
 CREEK = Cell("creek", "day")
@@ -25,7 +26,7 @@ def says(bears):
 
     def said(state, *, policy=bears, rung=0, began=None, progress=GateOutlook(None), **scope):  # noqa: B008
         leg = StatePeriod(NOON, NOON, began or state, rung, other_stage_level=0)
-        made = Scope(**scope).replace_cell_state(CREEK, "v1", state)
+        made = replace_cell_state(Scope(**scope), CREEK, "v1", state)
         return describe_next_step((CREEK, "v1"), leg, progress, made, policy, NOON)
 
     return said

@@ -17,10 +17,11 @@ from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.summary import render_message_summary
 from rollout.reports.pages.text_report import render_text_report
 from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_command, compute_replay_facts
+from rollout.services.replay.replay_output import build_replay_command
 from rollout.services.replay.requests import read_request_records
 from rollout.tally.frames import RecordKind
 from tests.properties import examples
+from tests.replay.facts import compute_replay_facts
 from tests.services.replay.test_replay import an_order, rows
 
 

@@ -11,12 +11,12 @@ from rollout.formats.records.files import RecordPaths
 from rollout.reports.inputs.pictures import MAX_PICTURE_BYTES
 from rollout.reports.pages.html_report import render_html_report
 from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import compute_replay_facts
 from rollout.services.replay.requests import ReplayRequest
 from rollout.services.reports.archive import format_report, load_report
 from rollout.services.reports.builder import ReportOptions, create_report
 from rollout.store.records.records import RecordStore
 from tests.factories import HOUR
+from tests.replay.facts import compute_replay_facts
 from tests.services.replay.test_replay import POLICY
 from tests.services.reports.test_builder import VIEWER
 from tests.services.review_room import ANA, Room
