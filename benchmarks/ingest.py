@@ -259,9 +259,8 @@ def ours(url: str) -> Iterator[Any]:
     upgrade(url)
     database = Database(url)
     apply_policy(database, POLICY, Actor("ana"), datetime(2026, 1, 1, tzinfo=UTC))
-    box = Caller(
-        "box", is_service_account=True, role_assignments=(AssignedRole("ingest", "bench"),)
-    )
+    roles = (AssignedRole("ingest", "bench"),)
+    box = Caller("box", is_service_account=True, role_assignments=roles, access_head=1)
 
     class Door:
         def authenticate_key(self, *_: object, **__: object) -> Caller:

@@ -176,8 +176,10 @@ def are_minimums_met(
     slots: IntArray,
 ) -> BoolArray:
     """Return where there are enough units, reviewers and days, and few decisions are missing."""
-    are_few_missing = window.find_few_missing(policy.evidence.missing_at_most, slots)
-    return are_few_missing & minimum_window.find_minimum(minimum, slots)
+    are_met = minimum_window.find_minimum(minimum, slots)
+    if are_met.any():  # in most cells of a first tick there are none
+        are_met &= window.find_few_missing(policy.evidence.missing_at_most, slots)
+    return are_met
 
 
 def are_renewal_minimums_met(minimum: Minimum, units: CountWindow, slots: IntArray) -> BoolArray:

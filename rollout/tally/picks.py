@@ -132,8 +132,9 @@ def pick_until_decision(
     of revisions.
     """
     get_key = attrgetter(*key_columns)
-    if not first_decisions:
-        return {get_key(row): row for row in rows}.values()
+    newest = {get_key(row): row for row in rows}
+    if not first_decisions or len(newest) == len(rows):  # mostly there is one revision of each
+        return newest.values()
     picked: dict[Any, Any] = {}
     for row in rows:
         record: Any = row

@@ -75,6 +75,8 @@ def list_first_uses(
     units: pl.DataFrame, begun: Mapping[UseKey, Use], case_numbers: Mapping[str, int]
 ) -> list[tuple[UseKey, Use, int]]:
     """Return the units that bring a version into use in a cell, or earlier than known."""
+    if all(use >= begun.get(key, LAST_USE) for key, use in find_uses(units).items()):
+        return []  # as for most pages
     return [
         (key, use, case_numbers[case_key])
         for *names, occurred, slot, case_key in _select_predicted(units)

@@ -4,7 +4,7 @@ Records arrive in any order and name their case by the client's key. The highest
 counts. Fields that the service fills in don't count when a repeat is compared with a conflict.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -267,14 +267,15 @@ def to_record(record: AnyRecord) -> Record:
     return record
 
 
-def pick_first_draws(case_rows: Iterable[Any]) -> dict[int, str]:
+def pick_first_draws(case_rows: Collection[Any]) -> dict[int, str]:
     """Return by case the draws of the revision that was received first; those without are left out.
 
     Later revisions never draw anew, whatever the policy says by then. Those of senders that
     register no cases draw only as long as there are no others.
     """
+    drawn_ids = {row.case_id for row in case_rows if row.draws is not None}
     first_rows: dict[int, Any] = {}
-    for row in case_rows:
+    for row in case_rows if drawn_ids else ():
         first = first_rows.setdefault(row.case_id, row)
         if _get_order(row) < _get_order(first):
             first_rows[row.case_id] = row

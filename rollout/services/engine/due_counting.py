@@ -322,11 +322,17 @@ def _list_silent_entries(
     A tick that counts many slots may have come to such a case before the use was known.
     """
     pages, tick = CasePages(transaction, state.rollout), state.policy.tick
+    uses_by_version: dict[str, list[tuple[str, Use]]] = defaultdict(list)
     for (site, _, version), use in first_uses.items():
+        uses_by_version[version].append((site, use))
+    for version, uses in uses_by_version.items():
         names = {version, *(name for name, first in state.first_names.items() if first == version)}
-        since = to_instant(use.occurred, tick)
-        for case_id in sorted(pages.list_unpredicted_cases(site, names, since=since)):
-            yield DueCase(to_instant(use.slot, tick), case_id, GATE)
+        since = to_instant(min(use.occurred for _, use in uses), tick)
+        silent_cases = pages.list_unpredicted_cases({s for s, _ in uses}, names, since=since)
+        for site, use in uses:
+            begun, slot = to_instant(use.occurred, tick), to_instant(use.slot, tick)
+            site_cases = silent_cases.get(site, ())
+            yield from (DueCase(slot, case_id, GATE) for case_id, at in site_cases if at >= begun)
 
 
 class CollectionPause:

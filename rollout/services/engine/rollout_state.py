@@ -56,6 +56,8 @@ class RolloutState:
         self, key: str, site: str, occurred: int, episode: str | None
     ) -> Mapping[str, bool]:
         """Return by version with a sample whether it runs on a case; `occurred` in microseconds."""
+        if not self.policy.samples_by_version:  # asked for each case that is sent
+            return {}
         from rollout.core.scope.assignment import draw_case
 
         return draw_case(self.policy, self.rollout.service_salt, key, site, occurred, episode)

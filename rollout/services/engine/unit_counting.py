@@ -94,21 +94,30 @@ def _build_entries(case_facts: Mapping[int, IncomingCase], policy: Policy) -> li
         for site, occurred, received in case.places:  # which one counts is known later
             if site not in sites:
                 continue
-            gate_times = {occurred + grace}
-            if received > occurred + grace:
-                gate_times = {received, max(received, (case.first_decided or 0) + grace)}
-            times = {(at, GATE) for at in gate_times}
-            for exposure, decided in case.decisions.values():
-                if (track := tracks.get(exposure)) is not None:
-                    counted_times = {max(decided, received)}
-                    if track == ASSISTED:
-                        counted_times = {max(decided, received, at) for at in case.predicted}
-                    times |= {(at, track) for at in counted_times}
+            times = _list_times(case, occurred + grace, received, tracks)
+            settled = (case.first_decided or 0) + grace
+            if settled > received > occurred + grace:
+                times.append((settled, GATE))
             first_slot = occurred // tick + 1  # the slot after the one in which it occurred
-            entries.update(
-                (max(-(-at // tick), first_slot) * tick, case_id, track) for at, track in times
-            )
+            for at, track in times:
+                slot = -(-at // tick)
+                slot = max(first_slot, slot)
+                entries.add((slot * tick, case_id, track))
     return sorted(entries)  # sorted inserts are faster
+
+
+def _list_times(
+    case: IncomingCase, closes: int, received: int, tracks: Mapping[str, str]
+) -> list[tuple[int, str]]:
+    """Return when a case is counted at one of its places, by track."""
+    times = [(max(received, closes), GATE)]
+    for exposure, decided in case.decisions.values():
+        track = tracks.get(exposure)
+        if track == ASSISTED:
+            times += [(max(decided, received, at), track) for at in case.predicted]
+        elif track is not None:
+            times.append((max(received, decided), track))
+    return times
 
 
 def queue_outcomes(

@@ -116,7 +116,7 @@ class ClaimBatch:
     ) -> list[NewRejectedRecord]:
         """Add to receipts why a claim was not stored; return such claims as rejected records."""
         rejected = []
-        for position, record in records:
+        for position, record in records if any(self._faults.values()) else ():
             fault, receipt = self._faults.get(position), receipts[position]
             if fault and receipt.status is RecordStatus.ACCEPTED:
                 receipts[position] = add_note(receipt, f"its answer is not stored: {fault}")

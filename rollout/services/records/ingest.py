@@ -299,8 +299,9 @@ class _Batch:
         for key, placed in self._placed.items():
             sites_by_key[key].add(placed.site)
         case_ids = self._stored_case_ids
-        incoming_cases = IncomingCases(self._transaction, self._state.rollout)
-        stored_sites = incoming_cases.load_sites(case_ids.values())
+        stored_sites = IncomingCases(self._transaction, self._state.rollout).load_sites(
+            case_ids.values()
+        )
         for key, case_id in case_ids.items():
             sites_by_key[key] |= stored_sites.get(case_id, set())
         return sites_by_key
@@ -317,13 +318,10 @@ class _Batch:
 
     def place_decisions(self) -> None:
         """Reject decisions whose case and site nobody knows; keep the places that others name."""
-        sent = [
-            record
-            for _, record in self._records
-            if isinstance(record, CASE_TYPES) and is_registered(record.revision)
-        ]
-        decided = {record.key for _, record in self._records if isinstance(record, DECISION_TYPES)}
-        unsent = decided - {case.key for case in sent}
+        decided = self._list_decided_keys()
+        cases = [record for _, record in self._records if isinstance(record, CASE_TYPES)]
+        sent = [case for case in cases if is_registered(case.revision)]
+        unsent = decided.difference([case.key for case in sent])
         if not unsent and not self._placed:
             return
         placing = DecisionPlaces(self._transaction, self._state, self._at)
@@ -338,6 +336,9 @@ class _Batch:
             if isinstance(record, DECISION_TYPES) and (fault := faults.get(record.key)):
                 self._reject(position, build_rejected_record(record, fault))
         self._drop_rejected()
+
+    def _list_decided_keys(self) -> set[str]:
+        return {record.key for _, record in self._records if isinstance(record, DECISION_TYPES)}
 
     def record_versions(self, database: Database) -> None:
         """Record new versions; reject predictions beyond the limit of open versions."""
@@ -412,16 +413,17 @@ class _Batch:
 
     def set_exposures(self) -> None:
         """Set each decision's exposure: what was shown here limits the claim."""
-        keys = {record.key for _, record in self._records if isinstance(record, DECISION_TYPES)}
+        keys = self._list_decided_keys()
         if not keys:
             return
-        incoming_cases = IncomingCases(self._transaction, self._state.rollout)
         case_ids = {key: self._stored_case_ids[key] for key in keys & self._stored_case_ids.keys()}
         # who declared a case as planted knows it before it comes
         case_ids |= PlantedCases(self._transaction, self._state.rollout).find(
             keys - case_ids.keys()
         )
-        pages = incoming_cases.load_exposures(case_ids.values())
+        pages = IncomingCases(self._transaction, self._state.rollout).load_exposures(
+            case_ids.values()
+        )
 
         def _set_exposure(decision: AnyDecision) -> AnyDecision:
             reviewer_pages = pages.get((case_ids[decision.key], decision.reviewer), ())
@@ -471,7 +473,7 @@ class _Batch:
         record_store = RecordStore(transaction, state.rollout)
         action_keys = {item.action.key for _, item in self._actions}
         records = [record for _, record in self._records]
-        decided_keys = {record.key for record in records if isinstance(record, DECISION_TYPES)}
+        decided_keys = self._list_decided_keys() if self._placed_cases else ()
         placed_cases = [case for case in self._placed_cases if case.key in decided_keys]
         stored_batch = record_store.store(
             [*records, *placed_cases],
@@ -493,8 +495,8 @@ class _Batch:
         positions = [position for position, _ in (*self._records, *self._authorizations)]
         receipts = RecordNotes(state.policy).add_notes(records, stored_batch)
         if state.policy.samples_by_version:
-            incoming_cases = IncomingCases(transaction, state.rollout)
-            draws = incoming_cases.load_draws(stored_batch.case_ids.values())
+            case_ids = stored_batch.case_ids.values()
+            draws = IncomingCases(transaction, state.rollout).load_draws(case_ids)
             receipts = add_draws(state, records, receipts, stored_batch.case_ids, draws)
         self._receipts.update(zip(positions, receipts, strict=True))
         self._rejected += self._claims.note_faults(self._records, self._receipts)

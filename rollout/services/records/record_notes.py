@@ -54,28 +54,36 @@ def find_late_arrivals(
     """
     account, vouched = sender
     received, within = encode_instant(at), count_micros(vouched or timedelta())
-    decided_cases = {n: case for n, case in case_facts.items() if case.first_decided is not None}
-    judged: set[int] = set()
+    silent_ids = {
+        case_id
+        for kind in (Case, Prediction)
+        for case_id, revision in stored_batch.list_accepted(kind, "revision")
+        if revision == 1
+    }
+    judged_count = 0
     delays: dict[int, tuple[int, int]] = {}
-    first: int | None = None
-    for position, record in enumerate(records) if decided_cases else ():
-        if not isinstance(record, SILENT_TYPES) or record.revision != 1:
+    for case_id in silent_ids:
+        case = case_facts[case_id]
+        if case.first_decided is None or not case.places:
             continue
-        if stored_batch.results[position].status is not RecordStatus.ACCEPTED:
-            continue
-        case_id = stored_batch.case_ids[record.key]
-        case = decided_cases.get(case_id)
-        if case is None or case.first_decided is None or not case.places:
-            continue
-        judged.add(case_id)
-        after_case = received - min(occurred for _, occurred, _ in case.places)
+        judged_count += 1
+        after_case = received - min([occurred for _, occurred, _ in case.places])
         after_decision = received - case.first_decided
         if after_decision > 0 and after_case > within:
-            first = position if first is None else first
             delays[case_id] = after_case, after_decision
-    if first is None:
+    if not delays:
         return None
-    return first, recognise_senders(list(delays.values()), len(judged), account)
+    first = next(
+        position
+        for position, (record, receipt) in enumerate(
+            zip(records, stored_batch.results, strict=True)
+        )
+        if isinstance(record, SILENT_TYPES)
+        and record.revision == 1
+        and receipt.status is RecordStatus.ACCEPTED
+        and stored_batch.case_ids[record.key] in delays
+    )
+    return first, recognise_senders(list(delays.values()), judged_count, account)
 
 
 def add_note(record_result: RecordReceipt, note: str) -> RecordReceipt:
@@ -141,12 +149,12 @@ class RecordNotes:
         sites = {site for _, site in stored_batch.list_accepted(Case, "site")}
         if not sites <= self._sites.keys():
             return True
-        revisions = (revision for _, revision in stored_batch.list_accepted(Case, "revision"))
+        revisions = {revision for _, revision in stored_batch.list_accepted(Case, "revision")}
         if not all(map(is_registered, revisions)):
             return True
         kind_columns = ((Decision, "source"), (Outcome, "source_kind"))
         kinds = (stored_batch.list_accepted(*column) for column in kind_columns)
-        if any(kind == UNNAMED for rows in kinds for _, kind in rows):
+        if UNNAMED in {kind for rows in kinds for _, kind in rows}:
             return True
         answer_rows = (
             stored_batch.list_accepted(record_type, "answers")

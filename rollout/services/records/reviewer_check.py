@@ -33,19 +33,17 @@ class ReviewerCheck:
         if not reviewers:
             return {}
         state = self._state
-        stored = state.versions
-        if version_count not in {None, len(stored)}:
-            stored = VersionStore(self._transaction, state.rollout).list_all()
-        names = {*stored, *state.scope.versions, *new_versions}
+        names = {*state.versions, *state.scope.versions, *new_versions}
+        if version_count not in {None, len(state.versions)}:
+            names |= VersionStore(self._transaction, state.rollout).list_names()
         versions = frozenset(map(fold_name, names))
         access_head = None if sender is None else sender.access_head
         accounts = find_predicting_accounts(self._transaction, state.rollout, access_head)
-        if sender is not None and _sends_predictions(sender, state.rollout.name):
+        if (
+            sender is not None
+            and sender.is_service_account
+            and sender.has_permission_somewhere(Permission.SEND_PREDICTIONS, state.rollout.name)
+        ):
             accounts |= {sender.name}
         faults = {name: find_reviewer_fault(name, versions, accounts) for name in reviewers}
         return {name: fault for name, fault in faults.items() if fault}
-
-
-def _sends_predictions(caller: Caller, rollout_name: str) -> bool:
-    is_allowed = caller.has_permission_somewhere(Permission.SEND_PREDICTIONS, rollout_name)
-    return caller.is_service_account and is_allowed

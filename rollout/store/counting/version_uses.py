@@ -35,16 +35,19 @@ class StoredUses:
     def store(self, uses: Mapping[UseKey, Use]) -> None:
         """Store uses that are new, or began earlier; evidence can't advance meanwhile."""
         stored_uses = self.load_all() if uses else {}
+        new_rows = []
         for (site, window, version), use in uses.items():
-            stored_use = stored_uses.get((site, window, version))
             key = {"rollout": self._rollout.number, "site": site, "window": window}
-            values = {**key, "version": version, **use._asdict()}
+            key |= {"version": version}
+            stored_use = stored_uses.get((site, window, version))
             if stored_use is None:
-                self._transaction.execute(insert(version_uses).values(**values))
+                new_rows.append({**key, **use._asdict()})
             elif use < stored_use:
                 conditions = (version_uses.c[name] == value for name, value in key.items())
-                change = update(version_uses).where(*conditions, version_uses.c.version == version)
-                self._transaction.execute(change.values(**use._asdict()))
+                change = update(version_uses).where(*conditions).values(**use._asdict())
+                self._transaction.execute(change)
+        if new_rows:
+            self._transaction.execute(insert(version_uses), new_rows)
 
     def find_differences(self) -> dict[UseKey, tuple[Use | None, Use | None]]:
         """Return by key the stored and the right use, where they differ; None for a missing one.

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, bindparam, func, select
 
 from rollout.core.calendar.instants import MICROSECOND
-from rollout.store.database.bulk import insert_once
+from rollout.store.database.bulk import fetch_rows, insert_once
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.columns import decode_instant, encode_instant
@@ -16,6 +16,9 @@ from rollout.store.tables.record_tables import predictions
 from rollout.store.tables.tables import versions
 
 FIRST_USED: Final = "first_used_at"  # in the details of a version's first row
+_NAMES: Final = (
+    select(versions.c.version).where(versions.c.rollout == bindparam("rollout")).distinct()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,11 @@ class VersionStore:
             predictions.c.rollout == self._rollout.number, predictions.c.version == version
         )
         return self._transaction.execute(query.limit(1)).first() is not None
+
+    def list_names(self) -> set[str]:
+        """Return the names of all versions; each batch of records may ask."""
+        rows = fetch_rows(self._transaction, _NAMES, {"rollout": self._rollout.number})
+        return {name for (name,) in rows}
 
     def list_all(self) -> dict[str, StoredVersion]:
         """Return all versions by name, in the order of their first facts."""

@@ -1,5 +1,6 @@
 """Pages of cases, newest first, and the stored records of one case."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -84,9 +85,9 @@ class CasePages:
         return set(self._transaction.execute(query).scalars())
 
     def list_unpredicted_cases(
-        self, site: str, versions: Collection[str], *, since: datetime
-    ) -> set[int]:
-        """Return the cases that occurred at a site from an instant on, and have no prediction.
+        self, sites: Collection[str], versions: Collection[str], *, since: datetime
+    ) -> Mapping[str, Sequence[tuple[int, datetime]]]:
+        """Return by site the cases from an instant on that have no prediction, and their times.
 
         `versions` are the names of one version.
         """
@@ -95,13 +96,16 @@ class CasePages:
             predictions.c.case_id == cases.c.case_id,
             predictions.c.version.in_(versions),
         )
-        query = select(cases.c.case_id).where(
+        query = select(cases.c.site, cases.c.case_id, cases.c.occurred_at).where(
             cases.c.rollout == self._rollout.number,
-            cases.c.site == site,
+            cases.c.site.in_(sites),
             cases.c.occurred_at >= since,
             ~is_predicted,
         )
-        return set(self._transaction.execute(query).scalars())
+        cases_by_site: dict[str, list[tuple[int, datetime]]] = defaultdict(list)
+        for site, case_id, occurred_at in map(tuple, self._transaction.execute(query)):
+            cases_by_site[site].append((case_id, occurred_at))
+        return cases_by_site
 
     def find_received_at(self, case_id: int) -> datetime | None:
         """Return when a case's newest revision was received, or None."""

@@ -176,7 +176,7 @@ class StoredHistory:
             named_places=build_named_places(
                 place_rows,
                 keys,
-                own_predictions | {(row.case_id, row.sender) for row in sent_rows},
+                own_predictions | {(row.case_id, row.sender) for row in sent_rows if place_rows},
                 draws,
             ),
             own_predictions=_select_own_predictions(outcome_rows, stored_predictions, keys),

@@ -62,7 +62,7 @@ class IncomingCase:
 
     def add_decided(self, stated: int | None, received: int) -> None:
         """Add when the case was decided, by a decision or an outcome."""
-        decided = received if stated is None else min(stated, received)
+        decided = received if stated is None or received < stated else stated
         if self.first_decided is None or decided < self.first_decided:
             self.first_decided = decided
 
@@ -210,13 +210,15 @@ def build_incoming_cases(
     Nothing else may be stored of these cases. Of several revisions the highest counts.
     """
     cases_by_id = defaultdict[int, IncomingCase](IncomingCase)
-    for case_id, *place in _sort_by_revision(columns, Case, "site", "occurred_at", "received_at"):
-        site, occurred, received = place
+    place_names = ("site", "occurred_at", "received_at")
+    for case_id, site, occurred, received in _sort_by_revision(columns, Case, *place_names):
         cases_by_id[case_id].places.add((site, occurred, received))
     for case_id, received in _sort_by_revision(columns, Prediction, "received_at"):
         cases_by_id[case_id].predicted.add(received)
-    for case_id, *decision in _sort_by_revision(columns, Decision, *DECISION_FIELDS):
-        cases_by_id[case_id].add_decision(*decision)
+    for case_id, reviewer, exposure, submitted, received in _sort_by_revision(
+        columns, Decision, *DECISION_FIELDS
+    ):
+        cases_by_id[case_id].add_decision(reviewer, exposure, submitted, received)
     for case_id, *times in _sort_by_revision(columns, Outcome, "at", "received_at"):
         if not cases_by_id[case_id].predicted:
             cases_by_id[case_id].add_decided(*times)

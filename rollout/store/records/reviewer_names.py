@@ -1,10 +1,9 @@
 """Names of people and of accounts that send predictions, to tell reviewers from models."""
 
 from collections.abc import Collection
-from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Select, exists, false, literal, or_, select, union_all
+from sqlalchemy import exists, false, literal, select, union_all
 
 from rollout.core.scope.permissions import ROLES_BY_PERMISSION, Permission
 from rollout.store.database.rollouts import Rollout
@@ -44,21 +43,15 @@ def find_predicting_accounts(
     by_rollout = _accounts_by_pool.setdefault(transaction.pool, {})
     is_known = access_head is not None and rollout.number in by_rollout
     if not is_known or by_rollout[rollout.number][0] != access_head:
-        names = frozenset(transaction.execute(_select_accounts(rollout)).scalars())
+        is_of_rollout = role_assignments.c.rollout.is_(None) | (
+            role_assignments.c.rollout == rollout.number
+        )
+        query = (
+            select(users.c.name)
+            .join(role_assignments, role_assignments.c.user_id == users.c.id)
+            .where(users.c.service_account, is_of_rollout)
+            .where(role_assignments.c.role.in_(ROLES_BY_PERMISSION[Permission.SEND_PREDICTIONS]))
+        )
+        names = frozenset(transaction.execute(query).scalars())
         by_rollout[rollout.number] = access_head, names
     return by_rollout[rollout.number][1]
-
-
-def _select_accounts(rollout: Rollout) -> Select[Any]:
-    return (
-        select(users.c.name)
-        .join(role_assignments, role_assignments.c.user_id == users.c.id)
-        .where(
-            users.c.service_account,
-            role_assignments.c.role.in_(ROLES_BY_PERMISSION[Permission.SEND_PREDICTIONS]),
-            or_(
-                role_assignments.c.rollout.is_(None),
-                role_assignments.c.rollout == rollout.number,
-            ),
-        )
-    )

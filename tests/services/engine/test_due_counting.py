@@ -256,6 +256,25 @@ def test_a_stop_waits_for_few_cases_and_no_reading(database, monkeypatch):
         assert len(transaction.execute(select(counts)).all()) == 4  # one a track and bucket
 
 
+@pytest.mark.parametrize("site_count", [2, 9])
+def test_first_uses_in_many_cells_cost_no_statement_each(database, site_count):
+    """A version comes into use at all sites of a page, and is silent on a case at each."""
+    sites = [f"creek-{number}" for number in range(site_count)]
+    text = TEXT.replace("UNIT", "case").replace("[creek]", f"[{', '.join(sites)}]")
+    apply_policy(database, text, Actor("zoe"), NOON, salt=bytes(32))
+    for site in sites:
+        for key in (f"{site}-a", f"{site}-b"):
+            case = replace(build_case(key), site=site)
+            both = (case, decide(key, "ana", 5)) if key.endswith("b") else (case, predict(key))
+            store(database, *both, decide(key, "bo", 6))
+    statements = []
+    event.listen(database.engine, "before_cursor_execute", lambda *sent: statements.append(sent[2]))
+    count_due(database)
+    about_uses = [text for text in statements if "version_uses" in text or "EXISTS" in text]
+    assert len(about_uses) == 5  # read by each page and by the part, written, the silent cases
+    assert len(list_units(database)) == 3 * site_count  # a gate's and a guard's, and the silent one
+
+
 def test_a_page_looks_up_each_unit_and_case_once(database, monkeypatch):
     """A unit has a row for each version and track; its case was read with its number."""
     apply_text(database)
