@@ -117,11 +117,12 @@ def set_training_cutoff(
     body: TrainingCutoff,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.SEND_PREDICTIONS)],
+    caller: Annotated[Caller, RequirePermission(Permission.STATE_TRAINING)],
 ) -> TrainingCutoff:
     """Set the time up to which a version's training cases reach.
 
-    Predictions on cases up to this time are excluded from evidence. It is safe to retry.
+    Gates don't count predictions on cases up to this time; guards count every case. It is safe to
+    retry. The time lies before the version's first prediction; an admin may correct it later.
     """
     until = body.trained_until
     record_training_cutoff(service.database, caller, rollout, version, trained_until=until, at=now)

@@ -256,11 +256,18 @@ def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) ->
     is_undecided = decided.is_null() | (decided > nw.col("due"))
     is_closed = is_undecided & ~is_late_case & (nw.col("prediction_received") > nw.col("due"))
     is_closed &= ~is_asked
-    return judged.with_columns(excluded=_build_exclusion(placed, policy, is_closed))
+    excluded = _build_exclusion(policy, is_closed)
+    for version, until in placed.trained_until.items():
+        is_trained_on = (nw.col("version") == version) & (nw.col("occurred_us") <= until)
+        excluded = nw.when(is_trained_on).then(nw.lit(TRAINED_ON)).otherwise(excluded)
+    return judged.with_columns(excluded=excluded)
 
 
 def _judge_decided(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame:
-    """Add the same for guards: a unit counts with its decision, whether it was predicted or not."""
+    """Add the same for guards: a unit counts with its decision, whether it was predicted or not.
+
+    So does one that a version was trained on: a guard must see whatever a sender says of it.
+    """
     is_unseen = nw.col("prediction_known") > nw.col("first_decided")
     counted = nw.max_horizontal("first_received", "received", "occurred_us")
     # until it is due a case may come, and with it the answer
@@ -274,11 +281,11 @@ def _judge_decided(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame
         judged = judged.join(placed.silent_from, on=["case_key", "version"], how="left")
         slot = _find_slot(count_micros(policy.tick))
         judged = judged.filter(nw.col("used").is_null() | (nw.col("used") <= slot)).drop("used")
-    return judged.with_columns(excluded=_build_exclusion(placed, policy, nw.lit(value=False)))
+    return judged.with_columns(excluded=_build_exclusion(policy, nw.lit(value=False)))
 
 
-def _build_exclusion(placed: PlacedRecords, policy: Policy, is_closed: nw.Expr) -> nw.Expr:
-    """Return why a row is no unit of a version, or null.
+def _build_exclusion(policy: Policy, is_closed: nw.Expr) -> nw.Expr:
+    """Return why a row is no unit of a version, or null; training is left out.
 
     A version's silence is none of the reasons: it could be silent where it would be wrong.
     """
@@ -289,9 +296,6 @@ def _build_exclusion(placed: PlacedRecords, policy: Policy, is_closed: nw.Expr) 
         confidence = nw.col("confidence")
         is_below_floor = nw.col("silent").is_null() & (confidence.is_null() | (confidence < floor))
         reason = nw.when(is_below_floor).then(nw.lit(BELOW_FLOOR)).otherwise(reason)
-    for version, until in placed.trained_until.items():
-        is_trained_on = (nw.col("version") == version) & (nw.col("occurred_us") <= until)
-        reason = nw.when(is_trained_on).then(nw.lit(TRAINED_ON)).otherwise(reason)
     return reason
 
 

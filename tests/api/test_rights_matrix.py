@@ -108,7 +108,7 @@ MATRIX = {
     f"PUT {BEARS}/policy": Row({"admin"}, PART, STRICTER),
     f"GET {BEARS}/versions": Row(READ, PART),
     f"GET {BEARS}/versions/{{version:path}}/matrix": Row(READ, PART),
-    f"PUT {BEARS}/versions/{{version:path}}": Row(ASK, PART, {}),
+    f"PUT {BEARS}/versions/{{version:path}}": Row({*ASK, "admin"}, PART, {}),
     f"POST {BEARS}/versions/{{version:path}}/retirement": Row({"operator"}, SITES, {}),
     f"GET {BEARS}/incidents": Row(READ, PART),
     f"GET {BEARS}/incidents/{{incident}}": Row(READ, SITE),

@@ -548,6 +548,17 @@ def test_a_version_is_no_evidence_on_cases_that_it_was_trained_on():
     assert found == {("a", "v1"): "trained on", ("b", "v1"): None, ("a", "v2"): None}
 
 
+def test_a_guard_counts_cases_on_which_a_version_says_that_it_was_trained():
+    history = records(
+        cases(("a", 10), ("b", 11)),
+        predictions(("a", "bear"), ("b", "bear")),
+        decisions(("a", "fox"), ("b", "fox")),
+    )
+    frame = resolved(history, POLICY, trained_until={"v1": hour(20)})
+    excluded = {name: [row["excluded"] for row in track(frame, name)] for name in ("gate", "guard")}
+    assert excluded == {"gate": ["trained on"] * 2, "guard": [None] * 2}
+
+
 @pytest.mark.parametrize(
     ("sure", "reason"), [(0.8, None), (0.79, "below the floor"), (None, "below the floor")]
 )

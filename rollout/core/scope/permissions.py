@@ -40,6 +40,7 @@ class Permission(Enum):
     SEND_RECORDS = "send records"
     SEND_CASES = "send cases, actions and heartbeats"
     SEND_PREDICTIONS = "send predictions"
+    STATE_TRAINING = "say until when a version was trained"
     SEND_DECISIONS = "send decisions"
     SEND_OUTCOMES = "send outcomes"
     REVIEW = "review"
@@ -60,6 +61,7 @@ ROLES_BY_PERMISSION: dict[Permission, frozenset[str]] = {
     Permission.SEND_RECORDS: frozenset(INGEST_ROLES),
     Permission.SEND_CASES: frozenset({INGEST, INGEST_PREDICTIONS, INGEST_DECISIONS}),
     Permission.SEND_PREDICTIONS: frozenset({INGEST, INGEST_PREDICTIONS}),
+    Permission.STATE_TRAINING: frozenset({INGEST, INGEST_PREDICTIONS, ADMIN}),
     Permission.SEND_DECISIONS: frozenset({INGEST, INGEST_DECISIONS}),
     Permission.SEND_OUTCOMES: frozenset({INGEST, INGEST_OUTCOMES}),
     Permission.REVIEW: frozenset({REVIEWER}),

@@ -106,10 +106,10 @@ class CasesPlanted(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingCutoffSet(LedgerEvent):
-    """The training cases of `version` reach up to an instant: those cases are no evidence of it.
+    """The training cases of `version` reach up to an instant: gates don't count those cases.
 
-    Units that were counted before stay counted. Of an import, `at` is the time of the ledger entry
-    before, as in `RecordsImported`.
+    Guards do. Units that were counted before stay counted. Of an import, `at` is the time of the
+    ledger entry before, as in `RecordsImported`.
     """
 
     version: str

@@ -326,9 +326,9 @@ def _list_silent_entries(
     for (site, _, version), use in first_uses.items():
         uses_by_version[version].append((site, use))
     for version, uses in uses_by_version.items():
-        names = {version, *(name for name, first in state.first_names.items() if first == version)}
-        since = to_instant(min(use.occurred for _, use in uses), tick)
-        silent_cases = pages.list_unpredicted_cases({s for s, _ in uses}, names, since=since)
+        since, sites = to_instant(min(use.occurred for _, use in uses), tick), {s for s, _ in uses}
+        names = state.list_names(version)
+        silent_cases = pages.list_unpredicted_cases(sites, names, since=since)
         for site, use in uses:
             begun, slot = to_instant(use.occurred, tick), to_instant(use.slot, tick)
             site_cases = silent_cases.get(site, ())

@@ -64,9 +64,13 @@ class RolloutState:
 
     def find_draw(self, draws: Mapping[str, bool], version: str) -> bool | None:
         """Return whether a version, by any of its names, runs on a case; None: on all cases."""
+        return next((draws[name] for name in self.list_names(version) if name in draws), None)
+
+    def list_names(self, version: str) -> tuple[str, ...]:
+        """Return all names of a version, given by any of them, that one and its first first."""
         first_name = self.first_names.get(version, version)
-        names = (version, first_name, *(n for n, f in self.first_names.items() if f == first_name))
-        return next((draws[name] for name in names if name in draws), None)
+        others = (name for name, first in self.first_names.items() if first == first_name)
+        return tuple(dict.fromkeys([version, first_name, *others]))
 
     @property
     def trained_until(self) -> dict[str, datetime]:

@@ -75,7 +75,7 @@ def check_training_cutoffs(
 def _describe_difference(version: str, stored: Ends, expected: Ends) -> str:
     return (
         f"{version}: versions.trained_until says {_format_ends(stored)}; the ledger says"
-        f" {_format_ends(expected)}, and cases up to then are no evidence of {version}"
+        f" {_format_ends(expected)}, and no gate counts cases of {version} up to then"
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from rollout.core.calendar.sites import Cell
@@ -56,6 +57,10 @@ def select_usable_names(
 
 
 RECORDS_SOURCE = "records"
+LATE_CUTOFF: Final = (
+    "{0} predicted before {1}, and a version's training ends before its first prediction: use"
+    " another version name, or let an admin correct it"
+)
 _known_versions: WeakKeyDictionary[Database, dict[int, frozenset[str]]] = WeakKeyDictionary()
 """By database and rollout number, versions known to be stored; they are never deleted."""
 
@@ -142,6 +147,12 @@ class TrainedLaterError(RefusalError):
     code = "conflict"
 
 
+class LateCutoffError(RefusalError):
+    """A version predicted before its training cutoff."""
+
+    code = "conflict"
+
+
 class ReviewerNameError(RefusalError):
     """A new version has the name of a reviewer."""
 
@@ -163,25 +174,56 @@ def record_training_cutoff(
     trained_until: datetime | None,
     at: datetime,
 ) -> None:
-    """Record when a version's training cases end: they are no evidence.
+    """Record when a version's training cases end: gates don't count them.
 
-    Repeating it changes nothing. The end may be moved later, never earlier.
+    Repeating it changes nothing. The end lies before the version's first prediction: else a sender
+    could leave out what it knows to be wrong. It may be moved later, not earlier. An admin may
+    correct it either way. What was counted stays counted.
 
     Raises:
-        NotAllowedError: the caller may not send predictions.
+        NotAllowedError: the caller may not state it.
         TrainedLaterError: a later end is recorded.
+        LateCutoffError: the version predicted before the end.
         TooManyVersionsError: the limit of open versions is reached; retire one.
         ReviewerNameError: the version is new and has a reviewer's name.
     """
-    require_permission(caller, Permission.SEND_PREDICTIONS, rollout_name)
+    require_permission(caller, Permission.STATE_TRAINING, rollout_name)
+    is_admin = caller.has_permission(Permission.ADMINISTER, rollout_name)
+    if is_admin:  # with a second factor, where one is required
+        require_permission(caller, Permission.ADMINISTER, rollout_name)
+    else:
+        _check_cutoff(database, rollout_name, version, trained_until, at)
 
     def record() -> None:
         with database.begin_write() as transaction:
             state = load_rollout_state(transaction, rollout_name)
-            is_new_end = _store_training_cutoff(transaction, state, version, trained_until, at)
+            is_new_end = _store_training_cutoff(
+                transaction, state, version, trained_until, at, may_correct=is_admin
+            )
             append_training_cutoffs(transaction, state, {version: is_new_end}, caller, at)
 
     retry_on_stale_revision(record)
+
+
+def _check_cutoff(
+    database: Database,
+    rollout_name: str,
+    version: str,
+    trained_until: datetime | None,
+    at: datetime,
+) -> None:
+    """Raise an error if a version, by any name, predicted before its new training cutoff.
+
+    It is no part of the write, which would hold off stops: what comes after `at` comes after it.
+    """
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        stored = state.versions.get(version)
+        if trained_until is None or (stored and stored.info.trained_until == trained_until):
+            return
+        names, versions = state.list_names(version), VersionStore(transaction, state.rollout)
+        if trained_until > at or versions.has_predictions(names, until=trained_until):
+            raise LateCutoffError(LATE_CUTOFF.format(version, trained_until.isoformat()))
 
 
 def _store_training_cutoff(
@@ -190,16 +232,22 @@ def _store_training_cutoff(
     version: str,
     trained_until: datetime | None,
     at: datetime,
+    *,
+    may_correct: bool,
 ) -> bool:
     """Store a version's training cutoff; return whether it is another than before."""
     versions = VersionStore(transaction, state.rollout)
     known_versions = versions.list_all()
     known_version = known_versions.get(version)
     previous_end = None if known_version is None else known_version.info.trained_until
-    if previous_end is not None and (trained_until is None or trained_until < previous_end):
-        training_text = f"{version} was trained on cases until {previous_end.isoformat()}"
+    if (
+        previous_end is not None
+        and (trained_until is None or trained_until < previous_end)
+        and not (may_correct and trained_until)
+    ):
         raise TrainedLaterError(
-            f"{training_text}: give that time or a later one, or use another version name"
+            f"{version} was trained on cases until {previous_end.isoformat()}: give that time or a"
+            " later one, or use another version name"
         )
     about = {} if known_version is None else known_version.info.about
     facts = VersionInfo(version, "registration", trained_until, about)
@@ -357,10 +405,12 @@ def record_contents(
     if not first_declared:
         return lambda _version, _declared: ""
     versions = VersionStore(transaction, state.rollout)
-    _store_new_contents(versions, first_declared, policy_contents, at)
+    late_cutoffs = _store_new_contents(versions, first_declared, policy_contents, at)
     contents = {name: stored.info.content for name, stored in versions.list_all().items()}
 
     def check(version: str, declared: str) -> str:
+        if version in late_cutoffs:
+            return LATE_CUTOFF.format(version, late_cutoffs[version].isoformat())
         return find_content_fault(
             version,
             declared=declared,
@@ -376,14 +426,23 @@ def _store_new_contents(
     first_declared: Mapping[str, str],
     policy_contents: Mapping[str, str],
     at: datetime,
-) -> None:
+) -> Mapping[str, datetime]:
+    """Store them; return the cutoffs of names that may not join a version that predicted before."""
     stored_versions: Mapping[str, StoredVersion] = versions.list_all()
+    late_cutoffs: dict[str, datetime] = {}
     for version, declared in first_declared.items():
         stored = stored_versions.get(version)
         if stored is None or stored.info.content:
             continue  # too many versions are open, or it is set for ever
         content = policy_contents.get(version) or declared
-        has_predictions = stored.info.source == RECORDS_SOURCE or versions.has_predictions(version)
+        cutoff = stored.info.trained_until
+        joined = [name for name, s in stored_versions.items() if s.info.content == content]
+        if cutoff is not None and joined and versions.has_predictions(joined, until=cutoff):
+            late_cutoffs[version] = cutoff
+            continue
+        is_used = stored.info.source == RECORDS_SOURCE
+        has_predictions = is_used or versions.has_predictions([version])
         if version in policy_contents or not has_predictions:
             about = {**stored.info.about, "content": content}
             versions.record_info(replace(stored.info, about=about), at=at)
+    return late_cutoffs

@@ -1,6 +1,6 @@
 """Facts on model versions: first use and training data."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -100,11 +100,13 @@ class VersionStore:
         }
         return insert_once(self._transaction, versions, row)
 
-    def has_predictions(self, version: str) -> bool:
-        """Return whether a prediction of the version is stored."""
+    def has_predictions(self, names: Collection[str], *, until: datetime | None = None) -> bool:
+        """Return whether a prediction under one of some names is stored, received by `until`."""
         query = select(predictions.c.version).where(
-            predictions.c.rollout == self._rollout.number, predictions.c.version == version
+            predictions.c.rollout == self._rollout.number, predictions.c.version.in_(names)
         )
+        if until is not None:
+            query = query.where(predictions.c.received_at <= until)
         return self._transaction.execute(query.limit(1)).first() is not None
 
     def list_names(self) -> set[str]:

@@ -1,15 +1,24 @@
 """A training cutoff stands in the ledger, and one that is edited in the database is found."""
 
+from datetime import UTC, datetime
 from random import SystemRandom
 
 import pytest
 from sqlalchemy import insert, update
 
+from rollout.core.records.records import Case, Prediction
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.record_events import TrainingCutoffSet
+from rollout.formats.records.parse import DeclaringPrediction
 from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.versions import TrainedLaterError, record_training_cutoff
+from rollout.services.engine.service import build_service
+from rollout.services.engine.versions import (
+    LateCutoffError,
+    TrainedLaterError,
+    record_training_cutoff,
+)
+from rollout.services.records.ingest import ingest_items
 from rollout.services.records.record_import import VersionStatements, import_records
 from rollout.store.database.session import Database
 from rollout.store.ledger.versions import VersionInfo, VersionStore
@@ -21,6 +30,7 @@ from tests.services.engine.test_live import written
 from tests.store.databases import ENGINES, fresh
 
 SENDER = Caller("cam", is_service_account=True, role_assignments=(AssignedRole("ingest"),))
+ADMIN = Caller("zoe", role_assignments=(AssignedRole("admin"),))
 FIRST, LATER = to_instant(SLOTS[0], HOUR), to_instant(SLOTS[1], HOUR)
 NOW = to_instant(SLOTS[-1], HOUR)
 
@@ -35,8 +45,16 @@ def database(request, tmp_path):
         made.close()
 
 
-def set_end(database, end, version="v1"):
-    record_training_cutoff(database, SENDER, "story", version, trained_until=end, at=NOW)
+def set_end(database, end, version="v1", by=ADMIN, at=NOW):
+    record_training_cutoff(database, by, "story", version, trained_until=end, at=at)
+
+
+def store_prediction(database, version, *, content="", at=NOW):
+    """Send a case and a prediction; return why the prediction was rejected, or what it lacks."""
+    case = Case(key=f"{version}@{at}", site="s0", window="day", occurred_at=at)
+    prediction = Prediction(key=case.key, version=version, answers={"alarm": "bear"}, at=at)
+    items = [case, DeclaringPrediction(prediction, content)]
+    return ingest_items(build_service(database, None), SENDER, "story", items, at)[1].reason
 
 
 def list_ends(database):
@@ -59,11 +77,45 @@ def check(database):
 def test_each_new_training_end_is_an_entry_of_who_stated_it(database):
     for end in (FIRST, FIRST, LATER):
         set_end(database, end)
-    assert list_ends(database) == [("cam", "v1", FIRST), ("cam", "v1", LATER)]
+    assert list_ends(database) == [("zoe", "v1", FIRST), ("zoe", "v1", LATER)]
+    set_end(database, FIRST)
     with pytest.raises(TrainedLaterError):
-        set_end(database, FIRST)
-    assert len(list_ends(database)) == 2
+        set_end(database, None)
+    assert [end for _, _, end in list_ends(database)] == [FIRST, LATER, FIRST]
     assert check(database).faults == []
+
+
+@pytest.mark.parametrize("end", [NOW, datetime(2099, 1, 1, tzinfo=UTC)])
+def test_a_sender_can_not_say_that_a_version_was_trained_on_what_it_predicted(database, end):
+    with pytest.raises(LateCutoffError, match="use another version name"):
+        set_end(database, end, by=SENDER)
+    assert list_ends(database) == []
+
+
+def test_a_sender_states_the_end_before_the_first_prediction_and_may_repeat_it(database):
+    before, version = NOW - HOUR, "v7"
+    set_end(database, before, version, by=SENDER)
+    with pytest.raises(LateCutoffError):  # nobody trains on the future
+        set_end(database, NOW + HOUR, version, by=SENDER)
+    with pytest.raises(TrainedLaterError):
+        set_end(database, before - HOUR, version, by=SENDER)
+    assert store_prediction(database, version) == ""
+    set_end(database, before, version, by=SENDER)
+    with pytest.raises(LateCutoffError):
+        set_end(database, NOW, version, by=SENDER, at=NOW + HOUR)
+    assert list_ends(database) == [("cam", version, before)]
+
+
+def test_an_end_of_another_name_takes_no_evidence_from_a_version(database):
+    """A version's end is the last of its names', so none may lie after what another one sent."""
+    content, later = "a" * 64, NOW + HOUR
+    assert store_prediction(database, "v7", content=content) == ""
+    set_end(database, later, "v8")
+    rejected = store_prediction(database, "v8", content=content, at=later)
+    assert rejected.startswith("v8 predicted before")
+    assert store_prediction(database, "v9", content=content, at=later) == ""
+    with pytest.raises(LateCutoffError):
+        set_end(database, NOW, "v9", by=SENDER, at=later)
 
 
 @pytest.mark.slow
@@ -75,8 +127,8 @@ def test_an_edited_training_end_is_found_by_the_whole_check_and_by_each_sample(d
     (fault,) = check(database).faults
     ends = "none" if edited is None else edited.isoformat()
     assert fault == (
-        f"v1: versions.trained_until says {ends}; the ledger says {LATER.isoformat()}, and cases"
-        " up to then are no evidence of v1"
+        f"v1: versions.trained_until says {ends}; the ledger says {LATER.isoformat()}, and no"
+        " gate counts cases of v1 up to then"
     )
     assert EvidenceCheck(database, "story").check_sample(1, SystemRandom()).faults == [fault]
     assert sample_evidence(database, NOW)["story"].faults == [fault]
