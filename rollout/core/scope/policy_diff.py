@@ -164,6 +164,11 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
         old_rules.episode_span, new_rules.episode_span
     ):
         yield "episodes are cut shorter, so bursts count more often"
+    if new_rules.grace != old_rules.grace:
+        yield (
+            f"a unit closes {format_duration(new_rules.grace)} after its case, instead of"
+            f" {format_duration(old_rules.grace)}: other decisions and predictions count"
+        )
     if new_rules.missing_at_most > old_rules.missing_at_most:
         yield f"more units may lack a decision: {_format_share(new_rules.missing_at_most)}"
     if new_rules.releases != old_rules.releases:

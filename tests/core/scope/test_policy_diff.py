@@ -283,6 +283,7 @@ BOTH_WAYS = {
         {"sites": (replace(BERLIN, open="08:00-20:00; PH off"),)},
     ),
     "fallback": (lever(STRICT), lever(replace(STRICT, unanswered="nothing"))),
+    "grace": (evidence(grace=timedelta(minutes=1)), evidence(grace=timedelta(minutes=10))),
     "hours": (
         {"windows": (Window("day", "08:00-20:00"), Window("night"))},
         {"windows": (Window("day", "08:00-21:00"), Window("night"))},

@@ -34,6 +34,7 @@ from tests.api.bears import POLICY, founded
 from tests.console.divergence_rows import count
 from tests.console.told_cases import AT, judged, tell, verdict
 from tests.factories import NOON
+from tests.services.engine.test_live_edits import approve
 from tests.store.snapshots import filled_once
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -297,6 +298,8 @@ def test_a_longer_grace_opens_cases_by_when_they_occurred_and_were_sent(town):
     count(town, at=END)
     assert set(keys(listed(town, asked()))) == {"long-ago", "ahead", "late"}
     apply_policy(town, TOWN.replace("grace: 6h", "grace: 12h"), Actor("zoe"), END)
+    approve(town, END, "bears")
+    count(town, at=END + HOUR)  # whose tick applies it
     assert (keys(listed(town, asked())), listed(town, asked()).compared) == (["long-ago"], 1)
 
 

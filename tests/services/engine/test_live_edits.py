@@ -27,15 +27,15 @@ SLOTS, _ = replayed(HISTORY, POLICY, None)
 LAST = to_instant(SLOTS[-1], POLICY.tick)
 
 
-def approve(database, at):
+def approve(database, at, name="story"):
     """Let everybody who is asked approve the policy that waits."""
-    (waiting,) = [p for p in scope_of(database).proposals.values() if p.kind == "policy"]
+    (waiting,) = [p for p in scope_of(database, name).proposals.values() if p.kind == "policy"]
     for person, group in zip(("bo", "cy"), waiting.needs, strict=False):
         by = Actor(person, (group,))
         approval = ApproveProposal(
             at=at, by=by, proposal=waiting.id, evidence_hash=waiting.evidence_hash
         )
-        execute_command(database, "story", lambda _, command=approval: command)
+        execute_command(database, name, lambda _, command=approval: command)
 
 
 def because(events):
