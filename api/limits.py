@@ -1,8 +1,9 @@
 """Limits of a request: size of its body, raw and inflated, its time and its rate.
 
 The middleware reads the whole body before anything is parsed, but for uploaded files, which their
-page receives bit by bit. A body that is too large, too slow or invalid gzip has no effect. The rate
-limit does not apply to stops, narrowings and rejections.
+page receives bit by bit. A body that is too large, too slow or invalid gzip has no effect, and
+neither has a request with two hosts. The rate limit does not apply to stops, narrowings and
+rejections.
 """
 
 import asyncio
@@ -105,6 +106,8 @@ MAX_INFLATED_BYTES = 32 * 2**20
 MAX_ANONYMOUS_BYTES = 64 * 2**10  # for unknown callers
 MAX_TOTAL_BYTES = 256 * 2**20  # of all requests in progress
 BODY_TIMEOUT = 30.0
+REPEATED_HOST_TEXT = "a request has one `Host` header; this one has several, send it with one"
+"""One check would read the first of them, another one the last: h11 refuses them by itself."""
 API_PATHS = ("/v1/", "/ofrep/")
 UPLOAD_PATH = "/console/files"
 UPLOAD_TYPE = b"multipart/form-data"
@@ -152,6 +155,9 @@ class LimitsMiddleware:
                 "too-many-requests", "too many requests; wait a second and ask again"
             )
             await answer(scope, receive, send)
+            return
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            await build_problem("repeated-host", REPEATED_HOST_TEXT, 400)(scope, receive, send)
             return
         if is_upload(scope):
             await self.app(scope, receive, send)
