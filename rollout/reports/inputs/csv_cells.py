@@ -8,7 +8,8 @@ The patterns are those of `re` and of Polars alike; frames are escaped where the
 import re
 from typing import Final
 
-FORMULA_PATTERN: Final = r"^'*[=+\-@\t\r]"
+FORMULA_PATTERN: Final = r"^'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]"
+"""The last four are full-width + - = @, which spreadsheets with an East Asian locale compute."""
 NUMBER_PATTERN: Final = r"^[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 
 
