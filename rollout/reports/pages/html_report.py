@@ -21,7 +21,7 @@ from rollout.reports.pages.detector_chart import build_detector_view
 from rollout.reports.pages.figure_charts import draw_figure_charts, format_drift_name, sample_rows
 from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.floor_text import describe_held_floors, name_method
-from rollout.reports.pages.matrix_shades import choose_shade
+from rollout.reports.pages.matrix_shades import choose_shades
 from rollout.reports.pages.number_charts import describe_points
 from rollout.reports.pages.open_proposals import find_open_proposals
 from rollout.reports.pages.page_templates import load_templates
@@ -236,7 +236,7 @@ def _load_template() -> Template:
     environment.globals.update(
         cell_name=formatting.format_cell_name,
         several=formatting.format_quantity,
-        shade=choose_shade,
+        shades=choose_shades,
         opening_note=OPENING_NOTE,
     )
     return environment.get_template("report.html.j2")

@@ -11,20 +11,29 @@ LOSS_LIMITS: Final = (0.01, 0.03, 0.1)
 """Shares of a row from which a difference has the next shade."""
 
 
-def choose_shade(matrix: ConfusionMatrix, row: int, column: int) -> str:
-    """Return the shade class of a cell: labels by share of the row, actions by cost.
+def choose_shades(matrix: ConfusionMatrix) -> list[list[str]]:
+    """Return the shade class of each cell by row: labels by share of the row, actions by cost.
 
     Empty for zero counts and zero costs.
+
+    >>> choose_shades(ConfusionMatrix(("ring", "wait"), ((3, 1), (0, 6)), ((0, 20), (1, 0))))
+    [['', 'lo-4'], ['', '']]
     """
-    count = matrix.counts[row][column]
     if matrix.costs is None:
-        return choose_count_shade(count, sum(matrix.counts[row]), is_agreement=row == column)
+        return [
+            [
+                choose_count_shade(count, total, is_agreement=row == column)
+                for column, count in enumerate(counts)
+            ]
+            for row, counts in enumerate(matrix.counts)
+            for total in [sum(counts)]
+        ]
     costs = [
-        n * c
-        for counts, row_costs in zip(matrix.counts, matrix.costs, strict=True)
-        for n, c in zip(counts, row_costs, strict=True)
+        [count * cost for count, cost in zip(*rows, strict=True)]
+        for rows in zip(matrix.counts, matrix.costs, strict=True)
     ]
-    return choose_cost_shade(count * matrix.costs[row][column], max(costs))
+    max_cost = max(map(max, costs))
+    return [[choose_cost_shade(cost, max_cost) for cost in row] for row in costs]
 
 
 def choose_count_shade(count: int, total: int, *, is_agreement: bool) -> str:
