@@ -119,11 +119,19 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
+    stored: bool | None = Field(
+        default=None, description="of a stop or narrowing: whether every replica gets it already"
+    )
     faults: list[FieldFault] = Field(default_factory=list)
 
 
 def build_problem(
-    code: str, detail: str, status: int | None = None, faults: Sequence[FieldFault] = ()
+    code: str,
+    detail: str,
+    status: int | None = None,
+    faults: Sequence[FieldFault] = (),
+    *,
+    is_stored: bool | None = None,
 ) -> JSONResponse:
     """Return the response for an error.
 
@@ -132,6 +140,7 @@ def build_problem(
         detail: what is wrong and what to do next, for humans.
         status: by default the one of `STATUS_BY_CODE`.
         faults: the invalid parts of a body.
+        is_stored: whether the database has a stop that the ledger lacks.
     """
     number = STATUS_BY_CODE.get(code, 422) if status is None else status
     content = Problem(
@@ -140,6 +149,7 @@ def build_problem(
         status=number,
         detail=_to_sendable(detail),
         code=code,
+        stored=is_stored,
         faults=[
             FieldFault(where=_to_sendable(fault.where), text=_to_sendable(fault.text))
             for fault in faults
@@ -148,7 +158,7 @@ def build_problem(
     headers = build_retry_headers(number)
     if number == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    body = content.model_dump(mode="json")
+    body = content.model_dump(mode="json", exclude_none=True)
     return JSONResponse(body, number, headers, media_type=MEDIA_TYPE)
 
 
@@ -191,7 +201,10 @@ def _handle_refusal(_request: Request, error: Exception) -> JSONResponse:
     text = (
         "\n".join(line[:MAX_FAULT_LENGTH] for line in lines[:MAX_FAULTS]) if lines else str(error)
     )
-    return build_problem(getattr(error, "code", "refused"), text, faults=faults)
+    is_stored: bool | None = getattr(error, "is_stored", None)  # of a stop that the ledger lacks
+    return build_problem(
+        getattr(error, "code", "refused"), text, faults=faults, is_stored=is_stored
+    )
 
 
 def _parse_policy_fault(line: str) -> FieldFault:

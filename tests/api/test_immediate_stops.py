@@ -1,8 +1,10 @@
 """A stop holds before it is written, is repeated until the ledger has it, outlives a restart."""
 
 import json
+import time
 
 import pytest
+from sqlalchemy import text
 
 from rollout import faults
 from rollout.core.calendar.sites import Cell
@@ -36,7 +38,7 @@ from tests.api.test_autonomy import (
 )
 from tests.factories import NOON
 from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.store.databases import on_postgresql, on_sqlite
 
 __all__ = ["_clocks_agree", "bears", "replica", "second"]
 
@@ -49,7 +51,7 @@ def test_a_stop_that_the_ledger_lacks_holds_on_every_replica(replica, second, da
     with failing(LEDGER):
         answer = replica.stop()
         assert (answer.status_code, answer.json()["code"]) == (503, "stop-not-stored")
-        assert answer.json()["detail"] == NOT_IN_LEDGER
+        assert (answer.json()["detail"], answer.json()["stored"]) == (NOT_IN_LEDGER, True)
         assert answer.headers["Retry-After"]
         assert (replica.decider(), replica.decider("lake")) == ("human", "human")
         replica.pass_time()
@@ -100,6 +102,45 @@ def test_a_stop_that_cant_be_written_says_who_knows_of_it(replica, second, datab
     replica.beat()
     replica.pass_time()
     assert (second.decider(), replica.decider("lake")) == ("human", "model")
+    assert len(events(database, "Stopped")) == 1
+
+
+@pytest.mark.parametrize("way", ["stops", "narrowings"])
+def test_a_stop_waits_two_seconds_for_a_lock_that_another_program_holds(
+    replica, database, other, way
+):
+    replica.beat()
+    assert replica.decider() == "model"
+    body = CREEK if way == "stops" else {**CREEK, "to": "shadow"}
+    with other.begin_write() as holder:  # on SQLite it holds the lock by now
+        if holder.engine == "postgresql":
+            lock = "lock table ledger_heads, ledger, pending_stops in share row exclusive mode"
+            holder.execute(text(lock))
+        began = time.monotonic()
+        answer = replica.client.by("bo").post(f"{V1}/{way}", json=body)
+        assert time.monotonic() - began < 3  # it was 10
+        assert (answer.status_code, answer.json()["code"]) == (503, "stop-not-stored")
+        assert answer.json()["stored"] is False
+        assert replica.decider() == "human"
+    assert replica.beat() == ()
+    kind = "Stopped" if way == "stops" else "Narrowed"
+    assert [row.by for row in events(database, kind)] == ["bo"]
+    assert replica.service.autonomy.latches.stops == ()
+    replica.pass_time()
+    assert (replica.decider(), replica.decider("lake")) == ("human", "model")
+
+
+@on_postgresql
+def test_a_stop_that_finds_only_the_ledger_locked_is_stored_for_all(replica, other, database):
+    replica.beat()
+    with other.begin_write() as holder:
+        holder.execute(text("lock table ledger_heads, ledger in share row exclusive mode"))
+        began = time.monotonic()
+        answer = replica.stop()
+        assert time.monotonic() - began < 3
+        assert (answer.status_code, answer.json()["stored"]) == (503, True)
+        assert len(stored(database).stops) == 1
+    assert replica.beat() == ()
     assert len(events(database, "Stopped")) == 1
 
 

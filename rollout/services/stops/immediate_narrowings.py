@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 from rollout.core.scope.commands import NarrowCells
@@ -19,6 +18,7 @@ from rollout.services.stops.order_latching import (
     StopNotStoredError,
     describe_command_file,
     latch_order,
+    limit_waits,
     name_cells,
     name_from_memory,
 )
@@ -73,8 +73,12 @@ def latch_narrowing(
             service.database, caller, rollout_name, target, to, at=at, reason=reason
         )
 
+    def write_narrowing() -> NarrowingResult:
+        with limit_waits(service):
+            return _write_narrowing(service, narrowing, append_narrowing)
+
     with latch_order(service, narrowing):
-        yield partial(_write_narrowing, service, narrowing, append_narrowing)
+        yield write_narrowing
 
 
 def narrow_at_once(

@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 from rollout.core.errors import RefusalError
@@ -25,9 +24,11 @@ from rollout.services.engine.rollout_state import RolloutState, load_rollout_sta
 from rollout.services.engine.service import Service
 from rollout.services.stops.order_latching import (
     NOT_LATCHED,
+    WRITE_SECONDS,
     StopNotStoredError,
     describe_command_file,
     latch_order,
+    limit_waits,
     name_cells,
     name_from_memory,
 )
@@ -74,7 +75,8 @@ def latch_stop(
     Raises:
         UnknownCellError: no named cell exists.
         NotAllowedError: the caller operates none of them.
-        StopNotStoredError: the ledger lacks the stop; the text says who obeys it.
+        StopNotStoredError: the ledger lacks the stop, after `WRITE_SECONDS` at most if others hold
+            locks; the text says who obeys it.
     """
     require_permission(caller, Permission.OPERATE, rollout_name)
     order = StopOrder(target, caller.role_assignments)
@@ -98,8 +100,12 @@ def latch_stop(
             service.database, caller, rollout_name, target, at=at, reason=reason, is_drill=is_drill
         )
 
+    def write_stop() -> StopResult:
+        with limit_waits(service):
+            return _write_stop(service, stop, append_stop)
+
     with latch_order(service, stop):
-        yield partial(_write_stop, service, stop, append_stop)
+        yield write_stop
 
 
 def stop_at_once(
@@ -129,9 +135,10 @@ def _write_stop(
     stop, is_stored = latched_stop, False
     try:
         stop = name_cells(service, latched_stop)
-        is_stored = not _is_in_force(service.database, stop) and store_for_replicas(
-            service.database, stop
-        )
+        with limit_waits(service, WRITE_SECONDS / 2):  # and the ledger may be free
+            is_stored = not _is_in_force(service.database, stop) and store_for_replicas(
+                service.database, stop
+            )
         result = append_stop()
     except RefusalError:
         _forget_stop(service, stop, is_stored=is_stored)
@@ -141,7 +148,7 @@ def _write_stop(
             log.exception("a stop of %s is not in the ledger", stop.rollout)  # once per outage
         service.database.append_failures.record_failure(stop.rollout, STOP, str(error))
         text = _describe_missing_stop(service, stop, is_stored=is_stored)
-        raise StopNotStoredError(text) from error
+        raise StopNotStoredError(text, is_stored=is_stored) from error
     _forget_stop(service, stop, is_stored=is_stored)
     return result
 

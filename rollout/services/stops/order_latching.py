@@ -1,7 +1,7 @@
 """Latching of stops and narrowings, and naming of the cells that they hold."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -13,6 +13,7 @@ from rollout.services.engine.latch_files import PendingNarrowing
 from rollout.services.engine.service import Service
 from rollout.services.engine.stop_latches import PendingOrder
 from rollout.store.database.errors import StoreError
+from rollout.store.database.session import limit_lock_waits
 from rollout.store.ledger.pending_stops import PendingStop
 
 OrderT = TypeVar("OrderT", PendingStop, PendingNarrowing)
@@ -33,10 +34,29 @@ NOT_LATCHED: Final = (
 )
 
 
+WRITE_SECONDS: Final = 2.0
+"""Seconds that a service's stop or narrowing waits for locks; it holds in memory meanwhile."""
+
+
 class StopNotStoredError(StoreError):
-    """A stop or narrowing that holds here and isn't in the ledger yet."""
+    """A stop or narrowing that holds here and isn't in the ledger yet.
+
+    `is_stored` says whether the database has it, so that every replica obeys it.
+    """
 
     code = "stop-not-stored"
+
+    def __init__(self, text: str, *, is_stored: bool = False) -> None:
+        super().__init__(text)
+        self.is_stored = is_stored
+
+
+def limit_waits(service: Service, seconds: float = WRITE_SECONDS) -> AbstractContextManager[None]:
+    """Limit what a service waits for locks, since it hands cases to people and writes later.
+
+    A command does neither: it waits as long as any other write.
+    """
+    return limit_lock_waits(seconds) if service.autonomy.is_write_needed else nullcontext()
 
 
 def name_from_memory(service: Service, order: OrderT) -> OrderT:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -38,6 +39,8 @@ from rollout.store.database.errors import (
 
 WRITE_LOCK_TIMEOUT: Final = 5.0
 """Seconds that a writer waits for others of its process; `busy_timeout` is for other processes."""
+MIN_LOCK_SECONDS: Final = 0.05
+_lock_deadline: ContextVar[float] = ContextVar("lock_deadline", default=inf)
 POLL_SECONDS: Final = 0.05
 POOL_TIMEOUT: Final = 5.0
 """Seconds that a transaction waits for a free connection of its process."""
@@ -112,6 +115,25 @@ class Transaction:
             self.tally.writes, self.tally.appends = writes, appends
 
 
+@contextmanager
+def limit_lock_waits(seconds: float) -> Iterator[None]:
+    """Let this thread's transactions in the block wait for locks no longer than this, together.
+
+    Each still waits for `MIN_LOCK_SECONDS`, so that one that was held up leaves the next a chance.
+    """
+    token = _lock_deadline.set(min(_lock_deadline.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _lock_deadline.reset(token)
+
+
+def _count_lock_seconds() -> float:
+    """Return how long a transaction that begins now may wait for locks; `inf` without a limit."""
+    deadline = _lock_deadline.get()
+    return inf if deadline == inf else max(MIN_LOCK_SECONDS, deadline - time.monotonic())
+
+
 class WriteLock:
     """A lock of one process, granted in order of arrival, to urgent writers first.
 
@@ -148,7 +170,7 @@ class WriteLock:
                 return
             turn = Event()
             queue.append(turn)
-        if not turn.wait(self._timeout):
+        if not turn.wait(min(self._timeout, _count_lock_seconds())):
             self._cancel_wait(turn, queue)
 
     def _cancel_wait(self, turn: Event, queue: deque[Event]) -> None:
@@ -197,7 +219,8 @@ class Database:
             self.damage_signs.watch(),
             self._watch_outages(),
             self._read_engine.connect() as connection,
-            connection.begin(),
+            _begin_transaction(connection) as database_transaction,
+            database_transaction,
         ):
             yield Transaction(connection)
 
@@ -226,8 +249,8 @@ class Database:
             lock,
             self._watch_outages(writes=True),
             self._write_engine.connect() as connection,
+            _begin_transaction(connection) as database_transaction,
         ):
-            database_transaction = connection.begin()
             yield Transaction(connection, tally)  # an error is raised here; closing rolls back
             faults.reach_point("commit.before")
             _commit(connection, database_transaction)
@@ -284,6 +307,27 @@ def load_database_time(transaction: Transaction) -> datetime | None:
     at = transaction.execute(text("select clock_timestamp()")).scalar_one()
     assert isinstance(at, datetime)  # noqa: S101 - PostgreSQL's timestamptz
     return at
+
+
+@contextmanager
+def _begin_transaction(connection: Connection) -> Iterator[DatabaseTransaction]:
+    """Begin a transaction that waits for locks as long as `limit_lock_waits` says."""
+    seconds = _count_lock_seconds()
+    if seconds == inf:
+        yield connection.begin()
+    elif connection.dialect.name == "postgresql":
+        database_transaction = connection.begin()
+        connection.exec_driver_sql(f"set local lock_timeout = '{seconds * 1_000:.0f}ms'")
+        yield database_transaction
+    else:
+        driver: Any = connection.connection.driver_connection  # SQLAlchemy's would begin
+        (usual,) = driver.execute("pragma busy_timeout").fetchone()
+        driver.execute(f"pragma busy_timeout={min(usual, int(seconds * 1_000))}")
+        try:
+            yield connection.begin()
+        finally:
+            if not connection.invalidated:
+                driver.execute(f"pragma busy_timeout={usual}")
 
 
 def _commit(connection: Connection, database_transaction: DatabaseTransaction) -> None:

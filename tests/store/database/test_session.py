@@ -1,5 +1,6 @@
 """Transactions: atomic, consistent reads, checked settings."""
 
+import time
 from contextlib import suppress
 from datetime import datetime
 
@@ -9,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
 from rollout.store.database.errors import CommitUnknownError, DatabaseBusyError, UnsafeDatabaseError
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import SQLITE_PRAGMAS, Database
+from rollout.store.database.session import SQLITE_PRAGMAS, Database, limit_lock_waits
 from rollout.store.tables.append_only import OPEN_PURGE
 from rollout.store.tables.tables import rollouts
 from tests.factories import NOON
@@ -101,13 +102,29 @@ def test_who_waits_too_long_for_a_lock_is_told_that_nothing_was_done(database, o
 
 def blocked(database):
     """Try to write what another transaction holds, for a tenth of a second."""
-    if database.engine.dialect.name == "sqlite":
-        with database.engine.connect() as connection:
-            connection.connection.driver_connection.execute("pragma busy_timeout=100")
-    with database.begin_write() as transaction:
-        if transaction.engine == "postgresql":
-            transaction.execute(text("set local lock_timeout = '100ms'"))
+    with limit_lock_waits(0.1), database.begin_write() as transaction:
         create(transaction, "a")
+
+
+def test_a_limit_of_waits_holds_for_all_of_its_block_and_no_longer(database, other):
+    usual = read_lock_wait(other)
+    with database.begin_write() as holder:
+        create(holder, "a")
+        began = time.monotonic()
+        with limit_lock_waits(0.4), limit_lock_waits(9):
+            for waiting in (other, other, database):
+                with pytest.raises(DatabaseBusyError), waiting.begin_write() as transaction:
+                    create(transaction, "a")
+        assert 0.4 <= time.monotonic() - began < 1.5
+    assert read_lock_wait(other) == usual
+    with other.begin_write() as transaction:
+        create(transaction, "b")
+
+
+def read_lock_wait(database):
+    setting = {"sqlite": "pragma busy_timeout", "postgresql": "show lock_timeout"}
+    with database.begin_read() as transaction:
+        return transaction.execute(text(setting[transaction.engine])).scalar_one()
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y", "rollout.db"])
