@@ -21,11 +21,17 @@ from rollout.store.database.append_only_checks import (
     find_unsafe_settings,
     list_owned_tables,
 )
-from rollout.store.database.errors import UNREADABLE_ERRORS, StoreError, describe_unreadable
+from rollout.store.database.errors import (
+    UNREADABLE_ERRORS,
+    StoreError,
+    UnreadableRowsError,
+    describe_unreadable,
+)
 from rollout.store.database.migrations import check_schema_current
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.versions import VersionStore
 
 RESTORE: Final = "restore the database from a backup"
 
@@ -128,6 +134,9 @@ def _check_settings(transaction: Transaction) -> Iterator[HealthCheck]:
 def _check_rollout(database: Database, rollout: Rollout) -> Iterator[HealthCheck]:
     yield _check(f"{rollout.name}: the ledger is intact", _find_ledger_faults(database, rollout))
     yield _check(
+        f"{rollout.name}: its versions can be read", _find_version_faults(database, rollout)
+    )
+    yield _check(
         f"{rollout.name}: reports match their seals in the ledger",
         _find_report_faults(database, rollout),
     )
@@ -161,6 +170,14 @@ def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:
         created.service_salt_hash,
     ):
         yield f"a salt that draws samples is not the one in the ledger's first entry; {RESTORE}"
+
+
+def _find_version_faults(database: Database, rollout: Rollout) -> Iterator[str]:
+    try:
+        with database.begin_read() as transaction:
+            VersionStore(transaction, rollout).list_all()
+    except UnreadableRowsError as error:
+        yield str(error)
 
 
 def _find_report_faults(database: Database, rollout: Rollout) -> Iterator[str]:

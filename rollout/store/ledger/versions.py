@@ -9,6 +9,7 @@ from sqlalchemy import Row, bindparam, func, select
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.store.database.bulk import fetch_rows, insert_once
+from rollout.store.database.errors import UnreadableRowsError
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.columns import decode_instant, encode_instant
@@ -115,14 +116,25 @@ class VersionStore:
         return {name for (name,) in rows}
 
     def list_all(self) -> dict[str, StoredVersion]:
-        """Return all versions by name, in the order of their first facts."""
+        """Return all versions by name, in the order of their first facts.
+
+        Raises:
+            UnreadableRowsError: their details are damaged.
+        """
         query = (
             select(versions)
             .where(versions.c.rollout == self._rollout.number)
             .order_by(versions.c.revision, versions.c.recorded_at, versions.c.version)
         )
         stored_versions: dict[str, StoredVersion] = {}
-        for row in self._transaction.execute(query):
+        try:
+            rows = self._transaction.execute(query).all()
+        except ValueError as error:
+            raise UnreadableRowsError(
+                f"the details of a version are damaged ({error}): restore the database from a"
+                " backup"
+            ) from error
+        for row in rows:
             earlier_facts = stored_versions.get(row.version)
             stored_versions[row.version] = _add_facts(earlier_facts, row)
         return stored_versions

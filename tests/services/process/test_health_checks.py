@@ -9,7 +9,9 @@ from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access.users import create_account, create_first_admin
 from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.process.health_checks import run_health_checks
+from rollout.store.database.errors import StoreError
 from rollout.store.database.session import Database
 from rollout.store.tables.tables import account_names, proposals, users
 from tests.factories import NOON
@@ -86,6 +88,20 @@ def attacking(database, table):
         yield transaction
         for trigger in triggers:
             transaction.execute(text(trigger.sql))
+
+
+def test_damaged_details_of_a_version_are_a_sentence_there_and_for_whoever_loads_it(ramps):
+    insert = (
+        "insert into versions (rollout, version, revision, recorded_at, source, details)"
+        " values (1, 'v1', 1, 1, 'records', '{bad')"
+    )
+    with ramps.begin_write() as transaction:
+        transaction.execute(text(insert))
+    (said,) = faults(ramps)["ramps: its versions can be read"]
+    assert said.startswith("the details of a version are damaged (Expecting property name")
+    assert said.endswith("restore the database from a backup")
+    with ramps.begin_read() as transaction, pytest.raises(StoreError, match="are damaged"):
+        load_rollout_state(transaction, "ramps")
 
 
 @on_sqlite
