@@ -202,9 +202,12 @@ def _handle_refusal(_request: Request, error: Exception) -> JSONResponse:
         "\n".join(line[:MAX_FAULT_LENGTH] for line in lines[:MAX_FAULTS]) if lines else str(error)
     )
     is_stored: bool | None = getattr(error, "is_stored", None)  # of a stop that the ledger lacks
-    return build_problem(
+    problem = build_problem(
         getattr(error, "code", "refused"), text, faults=faults, is_stored=is_stored
     )
+    if hasattr(error, "retry_after"):  # in seconds
+        problem.headers["Retry-After"] = str(error.retry_after)
+    return problem
 
 
 def _parse_policy_fault(line: str) -> FieldFault:

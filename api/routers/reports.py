@@ -168,7 +168,8 @@ def create_report(
     """Create a report of the cases from `since` to `until` (exclusive).
 
     Returns 201 with a new version, or 200 with the latest version if nothing has changed. Cases
-    that a reviewer may still decide blind are excluded.
+    that a reviewer may still decide blind are excluded. An account can have one report made at a
+    time and six an hour, unchanged ones too.
     """
     options = ReportOptions(since=body.since, until=body.until, view=body.view)
     callbacks = ReportCallbacks(draft_report=work.draft_report)

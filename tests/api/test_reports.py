@@ -60,6 +60,18 @@ def test_a_report_is_made_once_and_given_again(client, made):
 
 
 @on_sqlite
+def test_a_seventh_within_an_hour_is_refused_until_the_first_is_an_hour_old(client, made, clock):
+    ask = client.by("viewer").post
+    for _ in range(5):
+        assert ask(PATH, json={"name": "week", **SPAN}).status_code == 200
+    clock.advance(HOUR / 4)
+    refused = ask(PATH, json={"name": "week", **SPAN})
+    assert problem_of(refused) == (429, "too-many-requests")
+    assert refused.headers["Retry-After"] == "2700"
+    assert "ask again from" in refused.json()["detail"]
+
+
+@on_sqlite
 def test_it_is_read_in_the_form_that_is_asked_for(client, made):
     for form, media in MEDIA.items():
         for asked in ({"params": {"format": form}}, {"headers": {"Accept": media}}):

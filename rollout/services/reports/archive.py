@@ -6,14 +6,17 @@ Lists show when a report was made, not its contents. Only reading a report shows
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from threading import Event, Thread
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from rollout.core.errors import NotAllowedError, RefusalError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.record_events import ReportSealed
 from rollout.reports.figures.report_seal import find_pictured_cases, restore_report, restore_table
 from rollout.reports.figures.report_version import CASE_FIELDS, format_canonical
 from rollout.reports.inputs.csv_cells import unescape_cell
@@ -21,6 +24,7 @@ from rollout.services.engine.rollout_state import RolloutState, load_rollout_sta
 from rollout.services.reports.builder import (
     NO_CALLBACKS,
     CreatedReport,
+    NothingToReportError,
     ReportActor,
     ReportCallbacks,
     ReportOptions,
@@ -28,22 +32,36 @@ from rollout.services.reports.builder import (
     load_pictures,
 )
 from rollout.services.reviews.exposure import find_hidden_cases, record_unclaimed_cases
+from rollout.services.support.process_work import WorkBusyError
+from rollout.store.database.errors import StoreError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.exposures import ExposureStore as Told
 from rollout.store.reports.deliveries import list_deliveries_of_report
-from rollout.store.reports.reports import ReportStore, ReportSummary, StoredReport
+from rollout.store.reports.reports import (
+    AccountRequest,
+    ReportRequests,
+    ReportStore,
+    ReportSummary,
+    StoredReport,
+)
 
 REPORT_FORMATS: Final = ("html", "json", "csv")
 REPORT_PAGE = "report"
-ONE_HOUR, MAX_REPORTS_PER_HOUR = timedelta(hours=1), 60
+ONE_HOUR, MAX_REPORTS_PER_HOUR = timedelta(hours=1), 6
+RENEWAL_SECONDS: Final = 5.0
+ALIVE_FOR: Final = timedelta(seconds=15)
+"""After which a request that was not renewed counts as dead."""
 
 
 class TooManyReportsError(RefusalError):
-    """The caller made too many reports; each is kept for ever."""
+    """The caller's last report still runs, or they had as many as an hour has room for."""
 
     code = "too-many-requests"
+
+    def __init__(self, text: str, retry_after: timedelta) -> None:
+        super().__init__(text)
+        self.retry_after = ceil(retry_after.total_seconds())
 
 
 class UnknownReportError(RefusalError):
@@ -74,20 +92,77 @@ def request_report(
         NotAllowedError: the caller may not read every site.
         UnknownRolloutError: the caller may not see such a rollout.
         NothingToReportError: the period or name is not valid.
-        TooManyReportsError: the caller had `MAX_REPORTS_PER_HOUR` reports within the last hour.
+        TooManyReportsError: a report of the caller runs, or they requested `MAX_REPORTS_PER_HOUR`
+            within the last hour, of whatever rollouts.
     """
-    state = _load_readable_state(database, caller, rollout_name)
-    with database.begin_read() as transaction:
-        ledger = Ledger(transaction, state.rollout)
-        recent_count = ledger.count_events(caller.name, ReportSealed.__name__, since=at - ONE_HOUR)
-    if recent_count >= MAX_REPORTS_PER_HOUR:
-        raise TooManyReportsError(
-            f"you had {recent_count} reports made within an hour, which stay; wait a while"
-        )
+    _load_readable_state(database, caller, rollout_name)
     actor = ReportActor(caller.name, caller.access_head)
-    return create_report(
-        database, rollout_name, report_name, options, at, actor=actor, callbacks=callbacks
-    )
+    with _occupy_account(database, caller.name, at):
+        return create_report(
+            database, rollout_name, report_name, options, at, actor=actor, callbacks=callbacks
+        )
+
+
+@contextmanager
+def _occupy_account(database: Database, name: str, at: datetime) -> Iterator[None]:
+    """Let an account have one report at a time, and few an hour; a report may take long.
+
+    The service's own reports have no account.
+
+    Raises:
+        TooManyReportsError: it has one, or had too many.
+    """
+    with database.begin_write() as transaction:
+        requests = ReportRequests(transaction, name)
+        requests.lock()
+        requests.delete_others(at - ONE_HOUR, at + ONE_HOUR)
+        _check_requests(requests.list_since(at - ONE_HOUR), at)
+        number = requests.start(at=at)
+    started, has_ended, is_free = monotonic(), Event(), False
+
+    def renew() -> None:
+        while not has_ended.wait(RENEWAL_SECONDS):
+            with suppress(StoreError), database.begin_write() as transaction:
+                seconds = monotonic() - started
+                ReportRequests(transaction, name).renew(number, at=at + timedelta(seconds=seconds))
+
+    thread = Thread(target=renew, name="report-request", daemon=True)
+    thread.start()
+    try:
+        yield
+    except (NothingToReportError, WorkBusyError):
+        is_free = True
+        raise
+    finally:
+        has_ended.set()
+        thread.join()
+        # if it can't be stored it counts as dead soon
+        with suppress(StoreError), database.begin_write() as transaction:
+            ReportRequests(transaction, name).end(number, is_free=is_free)
+
+
+def _check_requests(requests: Sequence[AccountRequest], at: datetime) -> None:
+    """Check the requests of an account within an hour, oldest first."""
+    for request in requests:
+        if request.is_running and abs(at - request.renewed_at) < ALIVE_FOR:
+            raise TooManyReportsError(
+                f"a report of yours has been running since {_format_time(request.started_at)}: wait"
+                " until it is done; should its process have died, it counts as ended after"
+                f" {ALIVE_FOR.seconds} s",
+                ALIVE_FOR,
+            )
+    if len(requests) >= MAX_REPORTS_PER_HOUR:
+        free_at = requests[-MAX_REPORTS_PER_HOUR].started_at + ONE_HOUR
+        raise TooManyReportsError(
+            f"you had {len(requests)} reports made within an hour, which has room for"
+            f" {MAX_REPORTS_PER_HOUR}: ask again from {_format_time(free_at)} on; until then read"
+            " those in the list of reports",
+            free_at - at,
+        )
+
+
+def _format_time(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%H:%M:%S} UTC"
 
 
 def load_reports(

@@ -31,6 +31,7 @@ from rollout.store.tables.tables import (
     incidents,
     policies,
     proposals,
+    report_requests,
     reviews,
 )
 
@@ -110,6 +111,9 @@ class RolloutNames:
         delete_responses(self._transaction, words)
         self._transaction.execute(
             delete(idempotency_keys).where(idempotency_keys.c.principal == name)
+        )
+        self._transaction.execute(
+            delete(report_requests).where(report_requests.c.principal == name)
         )
         return ErasedContents((), {table: n for table, n in counts.items() if n}, digest)
 

@@ -40,6 +40,7 @@ from rollout.store.tables.tables import (
     predictions,
     proposals,
     recovery_codes,
+    report_requests,
     reviews,
     second_factors,
     sessions,
@@ -180,6 +181,9 @@ class UserData:
         )
         for response in self._read(query):
             yield {"table": "idempotency_keys", **response}
+        requests = select(report_requests.c.started_at)
+        for request in self._read(requests.where(report_requests.c.principal == self._name)):
+            yield {"table": "report_requests", **request}
 
     def iterate_rollout(self, rollout: Rollout) -> Iterator[DataRow]:
         """Yield the rows of one rollout, in parts, with the keys of their cases."""

@@ -241,16 +241,6 @@ class Ledger:
         query = select(func.coalesce(newest.scalar_subquery(), by_index.scalar_subquery(), 0))
         return int(self._transaction.execute(query).scalar_one())
 
-    def count_events(self, actor: str, kind: str, *, since: datetime) -> int:
-        """Return how many events an actor caused since a time."""
-        query = select(func.count()).where(
-            ledger.c.rollout == self._rollout.number,
-            ledger.c.kind == kind,
-            ledger.c.actor == find_stored_actor(self._transaction, actor),
-            ledger.c.at > since,
-        )
-        return int(self._transaction.execute(query).scalar_one())
-
     def load_scope_of_revision(self, revision: int) -> Scope:
         """Return the scope at a revision."""
         start = StoredScopes(self._transaction, self._rollout).load_newest(until=revision)

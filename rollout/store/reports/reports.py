@@ -11,7 +11,68 @@ from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select,
 from rollout.store.database.bulk import insert_once
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.tables.tables import report_runs, reports
+from rollout.store.tables.tables import report_requests, report_runs, reports
+
+REQUEST_LOCKS: Final = 0
+"""First key of PostgreSQL's advisory locks of accounts that request reports; no rollout's."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRequest:
+    """An account's request for a report; one that runs is renewed by what makes it."""
+
+    started_at: datetime
+    renewed_at: datetime
+    is_running: bool
+
+
+class ReportRequests:
+    """The report requests of one account, to all rollouts and replicas."""
+
+    def __init__(self, transaction: Transaction, principal: str) -> None:
+        self._transaction = transaction
+        self._principal = principal
+
+    def lock(self) -> None:
+        """Block other requests of this account until the transaction ends.
+
+        SQLite has one writer anyway.
+        """
+        if self._transaction.engine == "postgresql":
+            lock_key = (REQUEST_LOCKS, func.hashtext(self._principal))
+            self._transaction.execute(select(func.pg_advisory_xact_lock(*lock_key)))
+
+    def list_since(self, since: datetime) -> Sequence[AccountRequest]:
+        """Return those that started since a time, oldest first."""
+        query = select(report_requests).where(
+            report_requests.c.principal == self._principal, report_requests.c.started_at > since
+        )
+        rows = self._transaction.execute(query.order_by(report_requests.c.started_at))
+        return [AccountRequest(row.started_at, row.renewed_at, row.is_running) for row in rows]
+
+    def start(self, *, at: datetime) -> int:
+        """Store that a request starts; return its number."""
+        row = {"principal": self._principal, "started_at": at, "renewed_at": at, "is_running": True}
+        statement = insert(report_requests).values(row).returning(report_requests.c.id)
+        return int(self._transaction.execute(statement).scalar_one())
+
+    def renew(self, number: int, *, at: datetime) -> None:
+        """Store that a request still runs."""
+        statement = update(report_requests).where(report_requests.c.id == number)
+        self._transaction.execute(statement.values(renewed_at=at))
+
+    def end(self, number: int, *, is_free: bool) -> None:
+        """Store that a request has ended; one that cost nothing is deleted."""
+        is_same = report_requests.c.id == number
+        ended = update(report_requests).where(is_same).values(is_running=False)
+        self._transaction.execute(delete(report_requests).where(is_same) if is_free else ended)
+
+    def delete_others(self, since: datetime, until: datetime) -> None:
+        """Delete all accounts' requests outside a time: old ones, and those of a wrong clock."""
+        started_at = report_requests.c.started_at
+        self._transaction.execute(
+            delete(report_requests).where((started_at <= since) | (started_at >= until))
+        )
 
 
 class ReportRuns:

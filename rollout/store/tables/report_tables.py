@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -144,6 +145,17 @@ report_runs = Table(  # finished and claimed runs of scheduled reports
     required_column("owner"),
     required_column("claimed_at", InstantType),
     optional_column("done_at", InstantType),
+)
+
+report_requests = Table(  # of accounts, within the last hour
+    "report_requests",
+    metadata,
+    id_column(),
+    required_column("principal"),
+    required_column("started_at", InstantType),
+    required_column("renewed_at", InstantType),  # by what makes it; long ago: it died
+    required_column("is_running", Boolean),
+    Index(None, "principal", "started_at"),
 )
 
 deliveries = Table(  # stored with the report; also the outbox

@@ -29,7 +29,6 @@ from tests.migrations.further import FURTHER, HEAD
 BATCH = 40
 """Cases of a batch that is killed: enough for a few dozen milliseconds."""
 REPORT_SPAN = timedelta(seconds=30)
-# Each person may make 60 reports an hour, which a quick campaign exceeds.
 REPORT_AUTHORS = ("ana", "bo", "cy")
 BEGIN_PATIENCE = 10
 APPROVERS = ("bo", "cy")
