@@ -53,6 +53,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "conflict": 409,
     "review-gone": 409,
     "case-still-open": 409,
+    "no-conflict": 409,
     "delivery-sent": 409,
     "not-narrower": 409,
     "unknown-site": 404,

@@ -59,7 +59,8 @@ def claim_next_review(
 ) -> ReviewQueue:
     """Claim review tasks until you hold `claims` of them.
 
-    A claim lasts ten minutes. It is safe to retry: tasks that you hold count.
+    A claim lasts ten minutes. It is safe to retry: tasks that you hold count. Without `kind`,
+    adjudications come last.
     """
     state = service.state_cache.load_rollout(rollout).state
     queue = reviews.claim_reviews(
@@ -131,8 +132,8 @@ def request_adjudication(
 ) -> None:
     """Request a decision from a reviewer who has not decided the case.
 
-    Adjudications are used in reports and training. They are never evidence. Requires the operator
-    role.
+    Adjudications are used in reports and training. They are never evidence. Fails with 409 if no
+    two decisions differ, nor one from the answer of `version`. Requires the operator role.
     """
     state = service.state_cache.load_rollout(rollout).state
     reviews.request_adjudication(service.database, caller, state, body.case, body.version, now)

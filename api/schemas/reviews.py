@@ -77,7 +77,7 @@ def _build_config(example: Any, *, is_input: bool = False) -> ConfigDict:
 class ClaimRequest(BaseModel):
     """The number of review tasks to hold, and optionally their queue.
 
-    Without `kind`, tasks are claimed in the order in which they are due.
+    Without `kind`, tasks are claimed in the order in which they are due, then adjudications.
     """
 
     model_config = _build_config({"kind": "blind", "claims": 2}, is_input=True)

@@ -25,7 +25,11 @@ from api.console.reviews.review_form import (
     submit_decision_form,
 )
 from rollout.core.errors import UnknownVersionError
-from rollout.core.records.reviews import ReviewStillOpenError, UnknownCaseError
+from rollout.core.records.reviews import (
+    NoConflictError,
+    ReviewStillOpenError,
+    UnknownCaseError,
+)
 from rollout.core.scope.permissions import Permission
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.reviews.own_decisions import load_own_decision
@@ -156,6 +160,7 @@ NONE_LEFT_TEXT = "No more conflicts for you."
 FIELD_BY_ERROR = {
     UnknownCaseError: "case",
     ReviewStillOpenError: "case",
+    NoConflictError: "case",
     UnknownVersionError: "version",
 }
 
@@ -290,6 +295,8 @@ def _describe_error(error: Exception, form: Form) -> str:
         return f"{version} has not answered this case; choose another version or none"
     if isinstance(error, ReviewStillOpenError):
         return "Reviewers may still decide this case blind; try again after that"
+    if isinstance(error, NoConflictError):
+        return str(error)
     if not case:
         return "Write the case's key, as on its page"
     return f"There is no case {case}; copy the key from its page"

@@ -69,6 +69,12 @@ class ReviewStillOpenError(RefusalError):
     code = "case-still-open"
 
 
+class NoConflictError(RefusalError):
+    """No two answers differ, so there is nothing to adjudicate."""
+
+    code = "no-conflict"
+
+
 class InvalidDecisionError(RefusalError):
     """An answer that the lever does not have."""
 

@@ -23,6 +23,7 @@ from rollout.core.records.reviews import (
     DECISIONS,
     SEEDED,
     UNKNOWN,
+    NoConflictError,
     PlannedReviewTask,
     ReviewStillOpenError,
     UnknownCaseError,
@@ -346,19 +347,25 @@ def request_adjudication(
         UnknownCaseError: there is no such case.
         UnknownVersionError: the version has no prediction for the case.
         ReviewStillOpenError: blind review tasks are open.
+        NoConflictError: no two decisions differ, nor one from the version's answer.
     """
     require_permission(caller, Permission.OPERATE, state.rollout.name)
     with database.begin_write() as transaction:
         case_id, case = find_stored_case(transaction, state, key)
         require_permission(caller, Permission.OPERATE, state.rollout.name, (case.site,))
         _check_closed(transaction, state, case_id, key, at)
-        predictions = (
-            NewestRecords(transaction, state.rollout).load_predictions([case_id]).get(case_id, {})
-        )
+        newest = NewestRecords(transaction, state.rollout)
+        predictions = newest.load_predictions([case_id]).get(case_id, {})
         if version is not None and version not in predictions:
             raise UnknownVersionError(
                 f"{version} has no prediction for {key}; others have: {', '.join(predictions)}"
             )
+        decisions = newest.load_decisions([case_id]).get(case_id, {}).values()
+        _check_conflict(
+            key,
+            [decision.answers for decision in decisions],
+            None if version is None else predictions[version].answers,
+        )
         review = _build_review(
             state, case_id, case, PlannedReviewTask(ADJUDICATE), at, version=version
         )
@@ -431,6 +438,25 @@ def _check_closed(
         raise ReviewStillOpenError(
             f"{key} still has an open blind review; ask again once it is done"
         )
+
+
+def _check_conflict(
+    key: str,
+    decided: Sequence[Mapping[str, str | None]],
+    predicted: Mapping[str, str | None] | None,
+) -> None:
+    """Raise unless people differ, or one of them from the version's answer."""
+    if has_disagreement([*decided, *([] if predicted is None else [predicted])]):
+        return
+    if len(decided) > 1:
+        reason = f"the reviewers of {key} agree"
+    else:
+        reason = f"{key} has {'one' if decided else 'no'} decision"
+    version_text = "" if predicted is None else ", and the version's answer is no other"
+    raise NoConflictError(
+        f"{reason}{version_text}: nothing is to be adjudicated; name a version that answers"
+        " otherwise to have its answer judged"
+    )
 
 
 def _check_not_reported(reported_until: datetime | None, case: Case) -> None:

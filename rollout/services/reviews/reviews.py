@@ -122,7 +122,7 @@ def claim_reviews(
 
     Args:
         caller: a user with the permission to review.
-        kind: the queue; None for blind and assisted tasks by due time.
+        kind: the queue; None for blind and assisted tasks by due time, then adjudications.
         target_count: at most `MAX_CLAIMED_CASES`.
         claim_time: `at` on the clock of claims; None means the same clock.
 
@@ -132,17 +132,26 @@ def claim_reviews(
     """
     require_permission(caller, Permission.REVIEW, state.rollout.name)
     check_is_user(caller)
-    kinds = PAGE_KINDS if kind is None else REVIEW_KINDS_BY_QUEUE[kind]
+    queues = (
+        (PAGE_KINDS, REVIEW_KINDS_BY_QUEUE["adjudicate"])
+        if kind is None
+        else (REVIEW_KINDS_BY_QUEUE[kind],)
+    )
     sites = find_permitted_sites(caller, Permission.REVIEW, state)
     claim_time = claim_time or at
     until = claim_time + CLAIM_DURATION
     with database.begin_write() as transaction:
         review_store = ReviewTaskStore(transaction, state.rollout)
         review_store.lock_reviewer(caller.name)
-        claimed_count = len(review_store.list_claimed(caller.name, claim_time, kinds, sites))
-        for _ in range(claimed_count, min(target_count, MAX_CLAIMED_CASES)):
-            if review_store.claim(caller.name, at, kinds, sites, until, claim_time) is None:
-                break
+        missing_count = min(target_count, MAX_CLAIMED_CASES) - sum(
+            len(review_store.list_claimed(caller.name, claim_time, kinds, sites))
+            for kinds in queues
+        )
+        for kinds in queues:
+            while missing_count > 0 and review_store.claim(
+                caller.name, at, kinds, sites, until, claim_time
+            ):
+                missing_count -= 1
         faults.reach_point("review.claimed")
         return load_reviewer_tasks(transaction, state, caller, at, claim_time)
 

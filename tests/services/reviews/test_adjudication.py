@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.core.errors import NotAllowedError, UnknownVersionError
-from rollout.core.records.reviews import ReviewStillOpenError, UnknownCaseError
+from rollout.core.records.reviews import NoConflictError, ReviewStillOpenError, UnknownCaseError
 from rollout.services.reviews import reviews
 from rollout.store.tables.tables import exposures
 from tests.services.review_room import ANA, BO, CY, DAN, Room, person, policy_text
@@ -46,6 +46,43 @@ def test_people_who_agree_or_are_unsure_are_not_adjudicated(lite):
     for _ in range(2):
         room.judge(BO, room.take(BO).review, None)
     assert waiting(room, CY) == {}
+
+
+@pytest.mark.parametrize(
+    ("labels", "version", "reason"),
+    [
+        (["bear"], None, "a has one decision: nothing"),
+        (["bear", "bear"], None, "the reviewers of a agree: nothing"),
+        (["bear", None], None, "the reviewers of a agree: nothing"),
+        (["fox"], "v1", "a has one decision, and the version's answer is no other"),
+    ],
+)
+def test_without_a_conflict_there_is_nothing_to_adjudicate(lite, labels, version, reason):
+    second = "100%" if len(labels) > 1 else "0%"
+    room = Room(lite, text=policy_text(second=second)).arrive("a", label="fox")
+    for who, label in zip((ANA, BO), labels, strict=False):
+        room.judge(who, room.take(who).review, label)
+    with pytest.raises(NoConflictError, match=reason):
+        reviews.request_adjudication(lite, DAN, room.stood, "a", version, room.at)
+    assert waiting(room, CY) == {}
+
+
+def test_who_claims_without_a_queue_gets_what_waits_to_be_adjudicated_last(lite):
+    """They read `tasks: []` while only adjudications waited."""
+    room = Room(lite, text=policy_text(second="100%")).arrive("a")
+    room.done(ANA, "bear")
+    room.done(BO, "fox")
+    room.arrive("b")
+
+    def claim(count):
+        queue = reviews.claim_reviews(lite, CY, room.stood, room.at, target_count=count)
+        return [(task.case.key, task.kind) for task in queue.tasks]
+
+    assert claim(1) == [("b", "blind")]
+    both = [("a", "adjudicate"), ("b", "blind")]
+    assert sorted(claim(2)) == both
+    assert sorted(claim(1)) == both
+    assert sorted(claim(3)) == both
 
 
 def test_an_operator_asks_for_a_third_voice_beside_the_models(lite):
