@@ -208,7 +208,10 @@ def _confirm_facts(
     """
     _check_is_able(command, proposal, pending)
     if not set(command.by.groups) & set(proposal.needs):
-        raise _build_no_need_error(command, proposal)
+        raise NotEligibleError(
+            f"{proposal.id} asks for {', '.join(proposal.needs)}; {command.by.name} is in none of"
+            " these groups"
+        )
     pending.emit(
         FactsConfirmed(
             at=pending.at,
@@ -257,16 +260,27 @@ def _fills_need(command: ApproveProposal, proposal: ProposalState, at: datetime)
 def _check_can_approve(
     command: ApproveProposal, proposal: ProposalState, pending: PendingEvents
 ) -> None:
+    _check_not_expired(command, proposal, pending)
+    if proposal.is_approved:
+        raise NotEligibleError(
+            f"{proposal.id} has all its approvals, of"
+            f" {' and '.join(approval.by for approval in proposal.approvals)}: it needs no other"
+            " and waits to be applied"
+        )
     _check_is_able(command, proposal, pending)
     if not _fills_need(command, proposal, pending.at):
         raise _build_no_need_error(command, proposal)
 
 
 def _build_no_need_error(command: ApproveProposal, proposal: ProposalState) -> NotEligibleError:
-    needed_groups = ", ".join(proposal.needs)
+    approvals = {approval.by: approval.groups for approval in proposal.approvals}
+    approved_text = "; ".join(
+        f"{name} has approved it as {', '.join(groups)}" for name, groups in approvals.items()
+    )
+    missing_text = ", ".join(find_unfilled_needs(proposal.needs, approvals))
     return NotEligibleError(
-        f"{proposal.id} asks for {needed_groups}; {command.by.name} is in no group that it still"
-        " needs"
+        f"{proposal.id} {'still ' if approvals else ''}needs {missing_text}, and {command.by.name}"
+        f" is in no group that it lacks{'; ' if approvals else ''}{approved_text}"
     )
 
 
@@ -275,14 +289,20 @@ def _check_is_able(
 ) -> None:
     """Raise if time, authorship or a reset of credentials forbids a user to approve."""
     name = command.by.name
+    _check_not_expired(command, proposal, pending)
     _check_resets(command, proposal)
+    if name == proposal.raised_by:
+        raise OwnProposalError(f"{name} raised {proposal.id}; ask another user to approve it")
+
+
+def _check_not_expired(
+    command: ApproveProposal, proposal: ProposalState, pending: PendingEvents
+) -> None:
     now = command.at.astimezone(UTC) if proposal.kind == CLOCK_PROPOSAL else pending.at
     if now >= proposal.expires_at:
         raise ProposalClosedError(
             f"{proposal.id} has expired; it is raised again if its gate holds"
         )
-    if name == proposal.raised_by:
-        raise OwnProposalError(f"{name} raised {proposal.id}; ask another user to approve it")
 
 
 def _check_resets(command: ApproveProposal, proposal: ProposalState) -> None:

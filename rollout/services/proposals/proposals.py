@@ -145,6 +145,7 @@ def approve_proposal(
             database, caller, rollout_name, proposal_id, evidence_hash
         )
         if earlier_approval is None:
+            _raise_how_closed(database, rollout_name, proposal_id)
             raise
         return earlier_approval
     counted_approval = _find_counted_approval(
@@ -344,6 +345,17 @@ def find_raised_proposal(
         required_approvals=proposal.needs,
         evidence_hash=proposal.evidence_hash,
     )
+
+
+def _raise_how_closed(database: Database, rollout_name: str, proposal_id: str) -> None:
+    """Raise how a proposal was closed; return if it is open, as one that just expired."""
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, rollout_name).rollout
+        row = ProposalStore(transaction, rollout).find(proposal_id)
+    if row is not None and row.closed_at is not None:
+        raise ProposalClosedError(
+            f"{proposal_id} is closed: {row.state} since {row.closed_at:%Y-%m-%d %H:%M} UTC"
+        )
 
 
 def _find_counted_approval(

@@ -281,6 +281,27 @@ def test_a_group_that_has_said_yes_is_not_asked_again():
     assert rollout.scope.proposals[proposal.id].is_approved
 
 
+def test_a_third_approver_reads_that_nothing_is_missing_any_more():
+    rollout = supervised()
+    proposal = rollout.raised()
+    rollout.approve(proposal, CY, BO)
+    for third in (Actor("flo", ("operator",)), Actor("gil", ("finance",))):
+        with pytest.raises(NotEligibleError, match="has all its approvals, of cy and bo: it needs"):
+            rollout.approve(proposal, third)
+    rollout.at = proposal.expires_at
+    with pytest.raises(ProposalClosedError, match="has expired"):
+        rollout.approve(proposal, Actor("flo", ("operator",)))
+
+
+def test_who_is_in_a_group_that_has_approved_reads_which_is_missing():
+    rollout = supervised()
+    proposal = rollout.raised()
+    rollout.approve(proposal, CY)
+    text = "still needs operator, and flo is in no group that it lacks; cy has approved it as safe"
+    with pytest.raises(NotEligibleError, match=text):
+        rollout.approve(proposal, Actor("flo", ("safety",)))
+
+
 def test_a_person_in_two_groups_stands_in_for_the_one_still_missing():
     rollout = supervised()
     proposal = rollout.raised()
