@@ -8,7 +8,6 @@ from sqlalchemy import text
 
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
@@ -114,9 +113,6 @@ def tell_history(database, policy=POLICY):
     ticker.tick(END + HOUR)
 
 
-CAMERA = Caller("cam", is_service_account=True, role_assignments=(AssignedRole("ingest"),))
-
-
 def add_later_records(database):
     """Add what changes no counted unit: a question, corrections, an end of training, an erasure."""
     answer = Prediction(key="c1", version="v1b", answers={"logos": "ikea"}, confidence=0.2, at=END)
@@ -128,7 +124,7 @@ def add_later_records(database):
     with database.begin_write() as transaction:
         state = load_rollout_state(transaction, "story")
         assert state.first_names == {"v1b": "v1"}
-    record_training_cutoff(database, CAMERA, "story", "v1", trained_until=NOON + HOUR, at=END)
+    record_training_cutoff(database, ADMIN, "story", "v1", trained_until=NOON + HOUR, at=END)
     erase_case(database, ErasureRequest(ADMIN, "story", "they asked", END), "c5")
 
 
