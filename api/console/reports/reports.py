@@ -20,7 +20,11 @@ from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.text.formatting import capitalize_first
 from rollout.services.reports import archive
 from rollout.services.reports.builder import VIEWS as KNOWN
-from rollout.services.reports.builder import ReportCallbacks, ReportOptions
+from rollout.services.reports.builder import (
+    NothingToReportError,
+    ReportCallbacks,
+    ReportOptions,
+)
 from rollout.services.reports.report_work import ReportWork
 from rollout.services.reports.schedule import ON_DEMAND
 from rollout.services.support.user_runs import StepCallback, UserRun, UserRuns
@@ -193,9 +197,10 @@ def _parse_request(
 
 
 def _get_error_field(error: RefusalError) -> str:
-    if isinstance(error, NotAllowedError | UnknownRolloutError):
-        return "rollout"
-    return "name" if str(error).startswith("name it") else "since"
+    """Return the field that a refusal is about; "" for limits, of which no field is wrong."""
+    if isinstance(error, NothingToReportError):
+        return "name" if str(error).startswith("name it") else "since"
+    return "rollout" if isinstance(error, NotAllowedError | UnknownRolloutError) else ""
 
 
 def _describe_error(error: RefusalError) -> str:

@@ -454,8 +454,8 @@ def _check_conflict(
         reason = f"{key} has {'one' if decided else 'no'} decision"
     version_text = "" if predicted is None else ", and the version's answer is no other"
     raise NoConflictError(
-        f"{reason}{version_text}: nothing is to be adjudicated; name a version that answers"
-        " otherwise to have its answer judged"
+        f"{reason}{version_text}: nothing to adjudicate; name a version whose answer differs to"
+        " have it judged"
     )
 
 
