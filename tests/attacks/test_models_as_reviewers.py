@@ -9,6 +9,7 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.versions import ReviewerNameError
 from rollout.services.records.record_import import import_records
 from rollout.store.access.users import Users
+from rollout.store.ledger.versions import VersionInfo, VersionStore
 from tests.attacks.test_invented_decisions import _two_accounts, begin, send
 from tests.factories import MINUTE, NOON
 from tests.services.records.test_import_contents import POLICY as STORY
@@ -44,6 +45,17 @@ def test_decision_in_the_name_of_a_model_is_rejected(client, database, reviewer,
     assert (refused["status"], reason in refused["reason"]) == ("rejected", True)
     (passed_on,) = send(client, "camera", decide("rita"))
     assert passed_on["status"] == "accepted"
+
+
+def test_version_that_another_process_just_stored_reviews_nothing(client, database):
+    begin(database)
+    (case,) = send(client, "people", CASE)  # from here on this process has the rollout's state
+    with database.begin_write() as transaction:
+        rollout = load_rollout_state(transaction, "ramps").rollout
+        VersionStore(transaction, rollout).record_info(VersionInfo("v7", "records"), at=NOON)
+    (refused,) = send(client, "people", decide("v7"))
+    assert (case["status"], refused["status"]) == ("accepted", "rejected")
+    assert "is the name of a version" in refused["reason"]
 
 
 @on_sqlite

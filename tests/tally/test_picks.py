@@ -1,0 +1,32 @@
+"""Which revision of a record is evidence: the last one received before the first decision."""
+
+from types import SimpleNamespace
+
+from rollout.tally.picks import pick_until_decision
+
+
+def revise(case_id, *receipts):
+    """Return the revisions of a case, which were received at these times."""
+    return [
+        SimpleNamespace(case_id=case_id, revision=number, received_at=at)
+        for number, at in enumerate(receipts, 1)
+    ]
+
+
+def pick(rows, first_decisions):
+    """Return by case the revision that counts."""
+    picked = pick_until_decision(rows, ("case_id",), first_decisions)
+    return {row.case_id: row.revision for row in picked}
+
+
+def test_a_correction_after_the_first_decision_is_left_out():
+    rows = [*revise(1, 10, 20, 30), *revise(2, 10, 20), *revise(3, 50, 60), *revise(4, 10)]
+    assert pick(rows, {1: 20, 2: 25, 3: 40}) == {1: 2, 2: 2, 3: 1, 4: 1}
+
+
+def test_what_nobody_decided_counts_in_its_newest_revision():
+    assert pick([*revise(1, 10, 20), *revise(2, 10)], {}) == {1: 2, 2: 1}
+
+
+def test_records_without_corrections_count_whenever_they_came():
+    assert pick([*revise(1, 10), *revise(2, 90)], {1: 20, 2: 20}) == {1: 1, 2: 1}
