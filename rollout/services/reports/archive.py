@@ -154,7 +154,7 @@ def _check_requests(requests: Sequence[AccountRequest], at: datetime) -> None:
     if len(requests) >= MAX_REPORTS_PER_HOUR:
         free_at = requests[-MAX_REPORTS_PER_HOUR].started_at + ONE_HOUR
         raise TooManyReportsError(
-            f"you asked for {len(requests)} reports within an hour, which has room for"
+            f"you requested {len(requests)} reports within an hour, which has room for"
             f" {MAX_REPORTS_PER_HOUR}: ask again from {_format_time(free_at)} on; until then read"
             " those in the list",
             free_at - at,

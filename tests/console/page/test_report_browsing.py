@@ -225,7 +225,7 @@ def test_an_hour_has_room_for_so_many_reports(browser, told, monkeypatch):
     monkeypatch.setattr("rollout.services.reports.archive.MAX_REPORTS_PER_HOUR", 1)
     browser.as_("vic").submit("/reports", on="/reports", **MADE)
     answer = browser.submit("/reports", 422, on="/reports", **MADE | {"name": "more"})
-    assert "You asked for 1 reports within an hour" in answer.text
+    assert "You requested 1 reports within an hour" in answer.text
     assert "ask again from" in answer.text
     assert "field-error" not in answer.text  # no field is wrong
 
