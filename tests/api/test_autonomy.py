@@ -25,6 +25,7 @@ from rollout.services.engine.service import build_service
 from rollout.services.engine.state_cache import MAX_STALENESS
 from rollout.services.engine.tick_passes import TickScheduler
 from rollout.services.process.replica_safety import ReplicaSafety
+from rollout.services.reports.archive import ALIVE_FOR
 from rollout.store.database.append_failures import APPEND, TICK
 from rollout.store.database.errors import DatabaseUnavailableError, StoreError
 from rollout.store.database.rollouts import Rollouts
@@ -107,17 +108,18 @@ def second(other, door, clock, bears):
 
 
 @contextmanager
-def failing(point, error_type=StoreError):
-    """Let the database fail at a point, and prove that it did."""
+def failing(point, error_type=StoreError, passes=0):
+    """Let the database fail at a point, after some passes of it, and prove that it did."""
     hits = []
 
     def fail(name):
         hits.append(name)
-        raise error_type("database or disk is full")
+        if len(hits) > passes:
+            raise error_type("database or disk is full")
 
     with faults.install_action(fail, point):
         yield
-    assert hits
+    assert len(hits) > passes
 
 
 def stored(database):
@@ -300,7 +302,9 @@ def recorded(replica):
 @pytest.mark.parametrize("kind", LARGE_APPENDS)
 def test_only_its_own_kind_ends_a_failed_append_of_many_rows(recorded, database, kind):
     append = LARGE_APPENDS[kind]
-    with failing(EVERY_WRITE):  # a full disk shows when all rows are written
+    writes_before = int(kind == "ReportSealed")  # the account's request for a report
+    # a full disk shows when all rows are written
+    with failing(EVERY_WRITE, passes=writes_before):
         assert append(recorded).status_code == 503
     assert (recorded.decider(), recorded.reason()) == ("human", APPEND_FAILED)
     assert list_failures(database) == [("bears", kind)]
@@ -317,7 +321,9 @@ def test_only_its_own_kind_ends_a_failed_append_of_many_rows(recorded, database,
     if kind == "IncidentOpened":
         send_unauthorized(recorded, "p", 1).raise_for_status()
         assert recorded.decider() == "human"  # the same kind, of fewer rows
+    recorded.pass_time(ALIVE_FOR.total_seconds())  # that the report ended was not written either
     append(recorded).raise_for_status()
+    recorded.beat()
     assert (recorded.decider(), list_failures(database)) == ("model", [])
 
 
