@@ -31,6 +31,7 @@ from rollout.services.access.users import create_first_link
 from rollout.services.engine.autonomy import MEBIBYTE
 from rollout.services.engine.service import Service, build_service
 from rollout.services.engine.stop_latches import LatchFolder
+from rollout.services.ledger.checkpoints import announce_key, describe_weakness
 from rollout.services.support.channels import load_channels, warn_if_readable_by_others
 from rollout.services.support.checkpoint_keys import open_checkpoint_targets
 from rollout.services.support.clock import SystemClock
@@ -82,13 +83,10 @@ def open_service(settings: Settings, *, accept_lost_records: bool = False) -> It
     channels = load_channels(settings.channels_file, settings.public_url)
     if warning := warn_if_readable_by_others(settings.channels_file):
         typer.echo(warning, err=True)
-    checkpoints = open_checkpoint_targets(
-        settings.checkpoint_key_file, settings.checkpoint_file, settings.checkpoint_channel
-    )
-    if checkpoints.channel and checkpoints.channel not in channels.shared_names:
+    if settings.checkpoint_channel and settings.checkpoint_channel not in channels.shared_names:
         raise ValueError(
-            f"ROLLOUT_CHECKPOINT_CHANNEL={checkpoints.channel} is no channel for reports in the"
-            " file of ROLLOUT_CHANNELS_FILE"
+            f"ROLLOUT_CHECKPOINT_CHANNEL={settings.checkpoint_channel} is no channel for reports in"
+            " the file of ROLLOUT_CHANNELS_FILE"
         )
     database, hasher = Database(settings.database_url), HashingProcess()
     try:
@@ -107,6 +105,7 @@ def open_service(settings: Settings, *, accept_lost_records: bool = False) -> It
         )
         service.autonomy.latches.open_folder(LatchFolder(Path(settings.latch_folder)))
         delete_abandoned_uploads()
+        checkpoints = open_checkpoint_targets(settings, creates_key=True)
         service.autonomy.require_writes(int(settings.disk_reserve * MEBIBYTE))
         sign_in = SignIn(database, clock, secrets.token_bytes, hasher, service.sign_in.codes)
         yield replace(
@@ -171,6 +170,9 @@ def run_server(service: Service, settings: Settings, host: str, port: int) -> No
         observe_tick=app.state.process_metrics.observe_tick,
     )
     config = build_server_config(app, settings, host, port)
+    announce_key(service)
+    if service.checkpoints.fault:
+        typer.echo(describe_weakness(service.checkpoints), err=True)
     print_first_link(service, settings.public_url)
     scheduler.start()
     try:

@@ -32,9 +32,11 @@ class Settings:
             by default `rollout-secret.key` in the working directory.
         trusted_proxies: addresses or networks of reverse proxies, with commas between them, whose
             `X-Forwarded-For` names the client; empty: none, the client is the peer.
-        checkpoint_key_file: file of the key that signs ledger heads each hour; empty: none are
-            signed. `rollout ledger create-key` creates it.
-        checkpoint_file: file that signed heads are appended to; empty: none.
+        checkpoint_key_file: file of the key that signs ledger heads each hour, the same for all
+            replicas; by default `rollout-checkpoint.key` beside the secret key, created at the
+            first start.
+        checkpoint_file: file that signed heads are appended to, best on another machine; by default
+            `rollout-checkpoints.jsonl` beside the key.
         checkpoint_channel: name of the channel that signed heads are sent to; empty: none.
         channels_file: file of the channels that reports are sent to, `name: url`; empty: none.
         latch_folder: folder with a small file for each stop or narrowing that the database can't

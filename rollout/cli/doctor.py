@@ -1,6 +1,7 @@
 """`rollout doctor`: check the database."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,8 @@ from rollout.cli.rollout_options import ActorName, ReasonText
 from rollout.services.access.users import load_local_caller
 from rollout.services.process.damage_search import clear_checked_damage
 from rollout.services.process.health_checks import run_health_checks
+from rollout.services.support.checkpoint_keys import find_checkpoint_targets
+from rollout.settings import read_settings
 
 
 def run_doctor(
@@ -43,9 +46,10 @@ def run_doctor(
     """Check the database: tables, triggers, ledgers, reports. Exit 1 if a check fails.
 
     The database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db). Nothing is changed.
-    --rebuild reads the whole history. --heads with --public-key finds a ledger that was rewritten
-    or set back. --clear-damage runs all checks, and ends the damage that replicas have found, as an
-    event with the name of an admin and the reason.
+    --rebuild reads the whole history. A ledger that was rewritten or set back lacks a row that
+    `rollout serve` signed; --heads with --public-key compares a copy of what it signed.
+    --clear-damage runs all checks, and ends the damage that replicas have found, as an event with
+    the name of an admin and the reason.
 
     Example: `rollout doctor --rebuild`
     """
@@ -54,9 +58,12 @@ def run_doctor(
         return
     with print_refusals():
         checkpoints = load_checkpoints(heads, public_key)
+        targets = find_checkpoint_targets(read_settings(os.environ))
     check_results = []
     with open_unchecked_database() as database:
-        for check in run_health_checks(database, rebuilds=rebuild, checkpoints=checkpoints):
+        for check in run_health_checks(
+            database, rebuilds=rebuild, checkpoints=checkpoints, targets=targets
+        ):
             check_results.append(
                 {"check": check.title, "faults": list(check.faults), "notes": list(check.notes)}
             )

@@ -210,7 +210,7 @@ def load_checkpoints(file: Path | None, public_key: str | None) -> tuple[Checkpo
         raise RefusalError("a file of checkpoints and --public-key belong together; name both")
     from rollout.services.ledger.checkpoints import read_checkpoints  # noqa: PLC0415
 
-    return read_checkpoints(file, public_key)
+    return read_checkpoints(file, (public_key,))
 
 
 def report_fault(name: str, fault: str, *, is_head_missing: bool) -> NoReturn:

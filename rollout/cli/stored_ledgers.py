@@ -58,16 +58,15 @@ def sign_checkpoint(
 ) -> None:
     """Sign the heads of all ledgers in the database, to be kept elsewhere.
 
-    The key is the file in ROLLOUT_CHECKPOINT_KEY_FILE. With `--out` only heads that have changed
-    are appended. A ledger that was rewritten no longer has a row that a checkpoint signed:
-    `rollout ledger verify --checkpoint` and `rollout doctor --heads` find that.
+    The key is the file in ROLLOUT_CHECKPOINT_KEY_FILE, or the one that `rollout serve` made. With
+    `--out` only heads that have changed are appended. A ledger that was rewritten no longer has a
+    row that a checkpoint signed: `rollout ledger verify --checkpoint` and `rollout doctor --heads`
+    find that.
 
     Example: `rollout ledger checkpoint --out /mnt/elsewhere/checkpoints.jsonl`
     """
     with open_database() as database, print_refusals():
-        signer = open_checkpoint_targets(
-            read_settings(os.environ).checkpoint_key_file, "", ""
-        ).require_signer()
+        signer = open_checkpoint_targets(read_settings(os.environ)).require_signer()
         checkpoints = sign_heads(database, signer, datetime.now(UTC))
         if out is None:
             typer.echo("\n".join(checkpoint.format() for checkpoint in checkpoints))

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 from threading import Event, Thread
@@ -190,6 +190,7 @@ class PlannedJob(NamedTuple):
     interval: float
     run: Callable[[], None]
     executor: str = POOL
+    runs_at_start: bool = False
 
 
 class JobScheduler:
@@ -231,7 +232,7 @@ class JobScheduler:
                 PlannedJob("callers", MINUTE, service.authenticator.refresh),
                 PlannedJob("tidy", HOUR, self._run_retention),
                 PlannedJob("evidence", HOUR, self._check_evidence),
-                PlannedJob("checkpoints", HOUR, self._publish_checkpoints),
+                PlannedJob("checkpoints", HOUR, self._publish_checkpoints, runs_at_start=True),
             )
         )
         self._job_watch = JobWatch(self._scheduler)
@@ -326,6 +327,7 @@ def _build_scheduler(jobs: tuple[PlannedJob, ...]) -> BackgroundScheduler:
             FromNowTrigger(timedelta(seconds=job.interval)),
             id=job.id,
             executor=job.executor,
+            **({"next_run_time": datetime.now(UTC)} if job.runs_at_start else {}),
         )
     return scheduler
 

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -39,17 +40,23 @@ def free_port():
 
 
 @contextmanager
-def serving(url, *, before=""):
+def serving(url, *, before="", folder=None):
     """Run the service, after lines of Python; give its address and its process."""
     port = free_port()
     script = f"{before}from rollout.cli.main import app; app()"
     words = [sys.executable, "-c", script, "serve", "--port", str(port)]
     environment = {**os.environ, "ROLLOUT_DATABASE_URL": url}
-    with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        tempfile.TemporaryDirectory() as home,  # for what it makes where it is started
+        subprocess.Popen(
+            words, env=environment, stderr=subprocess.PIPE, text=True, cwd=folder or home
+        ) as process,
+    ):
         try:
             yield f"http://127.0.0.1:{port}", process
         finally:
             process.kill()
+            process.wait()
 
 
 def until_ready(address):

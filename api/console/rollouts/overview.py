@@ -37,6 +37,7 @@ from rollout.services.cells.overview import RolloutSummary, load_rollout_summari
 from rollout.services.cells.timeline import load_recent_timelines
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.ledger.activity import load_recent_activity
+from rollout.services.ledger.checkpoints import describe_weakness
 from rollout.services.policies.gate_risks import describe_fleet_risk
 from rollout.services.reviews.review_queue import count_pending_reviews
 
@@ -358,6 +359,9 @@ def show_overview(request: Request, visitor: CurrentVisitor) -> Response:
         else (),
         before=visit.before,
         administers=visitor.has_permission_somewhere(Permission.ADMINISTER),
+        heads_warning=describe_weakness(visitor.service.checkpoints)
+        if visitor.has_permission(Permission.ADMINISTER)
+        else "",
     )
     if SCRIPT_HEADER not in request.headers:  # automatic refreshes count as no visit
         response.set_cookie(

@@ -130,6 +130,13 @@ class OneTimeLinkCreated(UserEvent):
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointKeyUsed(LedgerEvent):
+    """A service began to sign heads of ledgers; `public_key` is in hex."""
+
+    public_key: str
+
+
 ACCESS_KINDS: dict[str, type[LedgerEvent]] = {
     kind.__name__: kind
     for kind in (
@@ -149,6 +156,7 @@ ACCESS_KINDS: dict[str, type[LedgerEvent]] = {
         KeyCreated,
         KeyRevoked,
         OneTimeLinkCreated,
+        CheckpointKeyUsed,
     )
 }
 

@@ -3,6 +3,7 @@
 from functools import singledispatch
 
 from rollout.core.access.access_events import (
+    CheckpointKeyUsed,
     CredentialsReset,
     EmailSet,
     IdentityLinked,
@@ -113,6 +114,11 @@ def _(event: KeyRevoked) -> str:
 @describe_access_event.register
 def _(event: OneTimeLinkCreated) -> str:
     return f"a one-time link is created for {event.user or 'the first admin'}"
+
+
+@describe_access_event.register
+def _(event: CheckpointKeyUsed) -> str:
+    return f"heads of ledgers are signed with the public key {event.public_key}"
 
 
 def _format_role_assignment(event: RoleGranted | RoleRevoked) -> str:

@@ -48,7 +48,7 @@ EVENT_GROUPS: Final[EventGroups] = {
 ACCESS_EVENT_GROUPS: Final[EventGroups] = {
     "users": ("Users", ("UserAdded", "UserDisabled", "UserErased", "UserEnabled", "EmailSet")),
     "roles": ("Roles", ("RoleGranted", "RoleRevoked")),
-    "keys": ("Keys", ("KeyCreated", "KeyRevoked")),
+    "keys": ("Keys", ("KeyCreated", "KeyRevoked", "CheckpointKeyUsed")),
     "ways-in": (
         "Passwords, second factors and links",
         (

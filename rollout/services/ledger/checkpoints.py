@@ -1,23 +1,36 @@
 """Sign the heads of stored ledgers, and compare stored ledgers with signed heads."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
+from rollout.core.access.access_events import CheckpointKeyUsed
 from rollout.core.ledger.checkpoints import (
     Checkpoint,
     CheckpointError,
     find_contradictions,
     parse_checkpoints,
 )
+from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.service import Service
-from rollout.services.support.checkpoint_keys import CheckpointSigner, check_signatures
-from rollout.store.access.access_ledger import load_access_head
+from rollout.services.support.checkpoint_keys import (
+    CheckpointSigner,
+    CheckpointTargets,
+    check_signatures,
+)
+from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
-from rollout.store.database.session import Database
+from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
+
+SECOND_PLACE_TEXT: Final = (
+    "Signed heads of ledgers are only in the folder of their key: who can write there and in the"
+    " database can rewrite a ledger as a whole. Name a place elsewhere in ROLLOUT_CHECKPOINT_FILE"
+    " or ROLLOUT_CHECKPOINT_CHANNEL."
+)
 
 
 def sign_heads(
@@ -53,6 +66,38 @@ def sign_head(
     return signer.sign(Checkpoint(rollout_name, head.revision, head.hash, service.clock.now()))
 
 
+def announce_key(service: Service) -> None:
+    """Write the public key to the access ledger, unless it is there."""
+    signer = service.checkpoints.signer
+    if signer is None:
+        return
+    with service.database.begin_write() as transaction:
+        access_ledger = AccessLedger(transaction)
+        if signer.public_key not in list_announced_keys(transaction):
+            event = CheckpointKeyUsed(
+                at=service.clock.now(), by=ENGINE, public_key=signer.public_key
+            )
+            access_ledger.append([event])
+
+
+def list_announced_keys(transaction: Transaction) -> tuple[str, ...]:
+    """Return the public keys in the access ledger, oldest first."""
+    rows = Ledger(transaction, ACCESS_CHAIN).list_rows(kinds=(CheckpointKeyUsed.__name__,))
+    return tuple(row.fields["public_key"] for row in rows)
+
+
+def describe_weakness(targets: CheckpointTargets) -> str:
+    """Describe why a ledger that is rewritten as a whole could pass, "" if nothing is known."""
+    if targets.fault:
+        return (
+            f"No head of a ledger is signed: {targets.fault}. Until then a ledger that somebody"
+            " rewrites as a whole passes every check."
+        )
+    if targets.signer is None or targets.has_second_place:
+        return ""
+    return SECOND_PLACE_TEXT
+
+
 def append_checkpoints(path: Path, checkpoints: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
     """Append the checkpoints whose heads are not the last ones in the file; return those.
 
@@ -74,26 +119,26 @@ def append_checkpoints(path: Path, checkpoints: Sequence[Checkpoint]) -> Sequenc
             for checkpoint in checkpoints
             if last_hashes.get(checkpoint.ledger) != checkpoint.hash
         ]
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(checkpoint.format() + "\n" for checkpoint in new)
-            file.flush()
+        lines = "".join(checkpoint.format() + "\n" for checkpoint in new)
+        with path.open("ab", buffering=0) as file:  # one write: replicas share the file
+            file.write(lines.encode())
             os.fsync(file.fileno())
     except OSError as error:
         raise CheckpointError(f"{path} can't be written: {error.strerror}") from error
     return new
 
 
-def read_checkpoints(path: Path, public_key: str) -> tuple[Checkpoint, ...]:
-    """Return the checkpoints of a file; each is signed with the key.
+def read_checkpoints(path: Path, public_keys: Collection[str]) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints of a file; each is signed with one of the keys.
 
     Raises:
-        CheckpointError: the file can't be read, or a line is not the key's.
+        CheckpointError: the file can't be read, or a line is of none of them.
     """
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} can't be read: {error}") from error
-    return tuple(check_signatures(parse_checkpoints(text, str(path)), public_key, str(path)))
+    return tuple(check_signatures(parse_checkpoints(text, str(path)), public_keys, str(path)))
 
 
 def find_rewritten_ledgers(database: Database, checkpoints: Sequence[Checkpoint]) -> Iterator[str]:

@@ -4,17 +4,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import Distribution, distributions
+from pathlib import Path
 from typing import Final
 
-from rollout.core.ledger.checkpoints import Checkpoint
+from rollout.core.ledger.checkpoints import Checkpoint, CheckpointError
 from rollout.core.ledger.ledger import BrokenLedgerError
 from rollout.core.scope.events import RolloutCreated
 from rollout.reports.text.formatting import format_quantity
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.access.users import find_broad_accounts
-from rollout.services.ledger.checkpoints import find_rewritten_ledgers
+from rollout.services.ledger.checkpoints import (
+    SECOND_PLACE_TEXT,
+    find_rewritten_ledgers,
+    list_announced_keys,
+    read_checkpoints,
+)
 from rollout.services.records.planted_cases import describe_planted_cases, find_planting_faults
 from rollout.services.reports.seal_check import find_seal_faults
+from rollout.services.support.checkpoint_keys import NO_CHECKPOINTS, CheckpointTargets
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.database.append_only_checks import (
     find_missing_triggers,
@@ -34,6 +41,18 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.versions import VersionStore
 
 RESTORE: Final = "restore the database from a backup"
+MISSING_HEADS: Final = (
+    "{}: no such file of signed heads here; where the service runs, this compares them, and"
+    " `--heads FILE` a copy"
+)
+UNSIGNED_HEADS: Final = (
+    "no head is signed yet, so a ledger that was rewritten as a whole is not found; `rollout serve`"
+    " signs heads"
+)
+UNKNOWN_KEY: Final = (
+    "{} has signed heads, and the access ledger names no key: it was rewritten, or the file is of"
+    " another database"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +65,17 @@ class HealthCheck:
 
 
 def run_health_checks(
-    database: Database, *, rebuilds: bool = False, checkpoints: Sequence[Checkpoint] = ()
+    database: Database,
+    *,
+    rebuilds: bool = False,
+    checkpoints: Sequence[Checkpoint] = (),
+    targets: CheckpointTargets = NO_CHECKPOINTS,
 ) -> Iterator[HealthCheck]:
     """Yield the results of all checks; a wrong schema ends them.
 
     Nothing is changed. `rebuilds` also recomputes every derived table, which reads the whole
-    history. Each checkpoint must be of a row that a stored ledger has.
+    history. Each checkpoint must be of a row that a stored ledger has; without any, those in
+    the service's own file are compared.
     """
     yield _check("no other installed package is called `api`", _find_api_package_conflicts())
     schema = _check("the tables are those of this program version", _find_schema_faults(database))
@@ -69,6 +93,8 @@ def run_health_checks(
             f"the ledgers have the rows of {format_quantity(len(checkpoints), 'signed head')}",
             find_rewritten_ledgers(database, checkpoints),
         )
+    elif targets.file is not None:
+        yield _check_signed_heads(database, targets.file, targets.has_second_place)
     rollouts: list[Rollout] = []
     yield _check("the list of rollouts can be read", _load_rollouts(database, rollouts))
     for rollout in rollouts:
@@ -156,6 +182,30 @@ def _check_planted_cases(database: Database, rollout: Rollout) -> Iterator[Healt
         return
     if faults or counts:
         yield HealthCheck(f"{title}: {counts}", faults)
+
+
+def _check_signed_heads(database: Database, file: Path, has_second_place: bool) -> HealthCheck:
+    """Compare the ledgers with the file that the service signs heads to.
+
+    The keys are those in the access ledger, whose heads are signed too.
+    """
+    title = "the ledgers have the rows of the signed heads"
+    try:
+        with database.begin_read() as transaction:
+            keys = list_announced_keys(transaction)
+        if not file.exists():
+            note = MISSING_HEADS.format(file) if keys else UNSIGNED_HEADS
+            return HealthCheck(title, notes=(note,))
+        if not keys:
+            return HealthCheck(title, (UNKNOWN_KEY.format(file),))
+        faults = tuple(find_rewritten_ledgers(database, read_checkpoints(file, keys)))
+    except CheckpointError as error:
+        return HealthCheck(title, (str(error),))
+    except UNREADABLE_ERRORS as error:
+        return HealthCheck(title, (describe_unreadable(error),))
+    if faults:
+        faults += (f"after a restore move {file} away and keep it: new heads begin a new one",)
+    return HealthCheck(title, faults, () if has_second_place else (SECOND_PLACE_TEXT,))
 
 
 def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:

@@ -17,6 +17,7 @@ from rollout.services.cells.overview import load_rollout_summaries
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.proposals import proposals
+from rollout.services.support.checkpoint_keys import CheckpointTargets
 from tests.api import bears
 from tests.factories import DAY, NOON
 from tests.services.access.test_sign_in import counted_statements
@@ -35,6 +36,14 @@ def test_a_proposal_waits_for_whoever_may_approve_it_and_for_nobody_else(browser
     assert 'href="/console/rollouts/bears/proposals/P-1"' in page
     for name in ("vic", "ada", "rita"):
         assert "No pending tasks" in browser.as_(name).page("/")
+
+
+def test_an_admin_is_warned_while_nobody_could_see_that_a_ledger_was_rewritten(browser, service):
+    words = "No head of a ledger is signed: no key."
+    assert words not in browser.as_("ada").page("/")
+    object.__setattr__(service, "checkpoints", CheckpointTargets(fault="no key"))
+    assert words in browser.page("/")
+    assert words not in browser.as_("vic").page("/")
 
 
 def test_what_one_approved_already_waits_for_the_other(browser, database):

@@ -48,6 +48,7 @@ def test_no_kind_has_a_place_for_a_secret():
     assert fields == {
         *("at", "by", "slot", "user", "service_account", "issuer"),
         *("role", "rollout", "site", "group", "prefix", "expires_at"),
+        "public_key",  # the half that proves nothing without the private one
         "credential",  # which kind of it was replaced
         "reason",  # of an erasure, beside the row
     }

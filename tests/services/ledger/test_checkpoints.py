@@ -2,6 +2,7 @@
 
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,19 +13,25 @@ from rollout.cli.main import app
 from rollout.core.ledger.checkpoints import Checkpoint, CheckpointError, parse_checkpoints
 from rollout.services.engine.service import build_service
 from rollout.services.ledger.checkpoints import (
+    SECOND_PLACE_TEXT,
     CheckpointPublisher,
+    announce_key,
     append_checkpoints,
+    describe_weakness,
     find_rewritten_ledgers,
+    list_announced_keys,
     read_checkpoints,
     sign_heads,
 )
 from rollout.services.support.checkpoint_keys import (
+    NO_CHECKPOINTS,
     CheckpointSigner,
     CheckpointTargets,
     check_signatures,
     create_signing_key,
     open_checkpoint_targets,
 )
+from rollout.settings import Settings
 from rollout.store.database.session import Database
 from tests.api.bears import founded, widened
 from tests.factories import HOUR, NOON
@@ -101,9 +108,9 @@ def test_a_file_without_a_key_is_refused(tmp_path, text, reason):
 )
 def test_a_changed_checkpoint_is_refused(signer, field, value):
     checkpoint = signer.sign(Checkpoint(ROLLOUT, 2, "0" * 64, NOON))
-    assert list(check_signatures([checkpoint], signer.public_key, "x")) == [checkpoint]
+    assert list(check_signatures([checkpoint], (signer.public_key,), "x")) == [checkpoint]
     with pytest.raises(CheckpointError, match="its signature is not of this key"):
-        list(check_signatures([replace(checkpoint, **{field: value})], signer.public_key, "x"))
+        list(check_signatures([replace(checkpoint, **{field: value})], (signer.public_key,), "x"))
 
 
 def test_the_key_in_the_file_itself_proves_nothing(signer, tmp_path):
@@ -112,7 +119,7 @@ def test_the_key_in_the_file_itself_proves_nothing(signer, tmp_path):
     mallory = CheckpointSigner(tmp_path / "mallory.key")
     forged = mallory.sign(Checkpoint(ROLLOUT, 2, "0" * 64, NOON))
     with pytest.raises(CheckpointError, match="another key signed it"):
-        list(check_signatures([forged], signer.public_key, "x"))
+        list(check_signatures([forged], (signer.public_key,), "x"))
 
 
 @pytest.mark.parametrize("text", ["", "\n", "{}", "[1]", "no", '{"ledger": "bears"}'])
@@ -125,7 +132,7 @@ def test_only_changed_heads_are_appended(home, signer, tmp_path):
     path = tmp_path / "checkpoints.jsonl"
     assert len(append_checkpoints(path, sign_heads(home, signer, NOON))) == 2
     assert len(append_checkpoints(path, sign_heads(home, signer, NOON + HOUR))) == 0
-    assert len(read_checkpoints(path, signer.public_key)) == 2
+    assert len(read_checkpoints(path, (signer.public_key,))) == 2
 
 
 def test_a_ledger_that_was_rewritten_whole_is_found(home, rewritten, signer):
@@ -177,7 +184,7 @@ def test_a_channel_gets_each_new_head_once_and_again_after_an_error(home, signer
     publisher = CheckpointPublisher(service, send)
     assert [publisher.publish() for _ in range(3)] == ["no answer", "", ""]
     assert sent == [("ops", 2), ("ops", 2)]
-    assert len(read_checkpoints(path, signer.public_key)) == 2
+    assert len(read_checkpoints(path, (signer.public_key,))) == 2
 
 
 def test_a_channel_gets_heads_though_the_file_is_broken(home, signer, tmp_path):
@@ -190,8 +197,63 @@ def test_a_channel_gets_heads_though_the_file_is_broken(home, signer, tmp_path):
     assert len(sent) == 1
 
 
-def test_a_target_without_a_key_is_refused():
-    with pytest.raises(CheckpointError, match="ROLLOUT_CHECKPOINT_KEY_FILE"):
-        open_checkpoint_targets("", "file", "")
-    with pytest.raises(CheckpointError, match="ROLLOUT_CHECKPOINT_KEY_FILE"):
-        open_checkpoint_targets("", "", "").require_signer()
+def test_a_first_start_makes_one_key_for_all_replicas_beside_the_secret_key(tmp_path):
+    settings = Settings(secret_key_file=str(tmp_path / "rollout-secret.key"))
+    assert "create-key" in open_checkpoint_targets(settings).fault, "commands make none"
+    with ThreadPoolExecutor() as pool:
+        started = list(
+            pool.map(lambda _: open_checkpoint_targets(settings, creates_key=True), range(8))
+        )
+    assert len({targets.require_signer().public_key for targets in started}) == 1
+    assert started[0].file == tmp_path / "rollout-checkpoints.jsonl"
+    (key,) = tmp_path.iterdir()
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+def test_a_key_that_cannot_be_made_is_a_warning_and_one_that_is_named_a_refusal(tmp_path):
+    missing = Settings(secret_key_file=str(tmp_path / "none" / "rollout-secret.key"))
+    targets = open_checkpoint_targets(missing, creates_key=True)
+    assert describe_weakness(targets).startswith("No head of a ledger is signed: ")
+    with pytest.raises(CheckpointError, match="can't be written"):
+        targets.require_signer()
+    with pytest.raises(CheckpointError, match="can't be read"):
+        open_checkpoint_targets(Settings(checkpoint_key_file=str(tmp_path / "no")))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_place_ends_the_warning(signer, tmp_path):
+    assert describe_weakness(NO_CHECKPOINTS) == ""
+    place = Settings(secret_key_file=str(tmp_path / "key"))
+    for settings, warning in (
+        (place, SECOND_PLACE_TEXT),
+        (replace(place, checkpoint_file="/mnt/elsewhere/checkpoints.jsonl"), ""),
+        (replace(place, checkpoint_channel="ops"), ""),
+    ):
+        targets = replace(open_checkpoint_targets(settings), signer=signer, fault="")
+        assert describe_weakness(targets) == warning
+
+
+def test_each_key_stands_in_the_access_ledger_once(home, signer):
+    service = replace(
+        build_service(home, None, entropy=bytes), checkpoints=CheckpointTargets(signer)
+    )
+    announce_key(service)
+    announce_key(service)
+    with home.begin_read() as transaction:
+        assert list_announced_keys(transaction) == (signer.public_key,)
+
+
+def test_the_doctor_compares_what_the_service_signed(home, signer, tmp_path, monkeypatch):
+    signed = tmp_path / "rollout-checkpoints.jsonl"
+    title = "the ledgers have the rows of the signed heads"
+    assert "no head is signed yet" in run("doctor").stdout
+    append_checkpoints(signed, sign_heads(home, signer, NOON))
+    assert f"FAIL  {title}\n      {signed} has signed heads" in run("doctor", code=1).stdout
+    service = build_service(home, None, entropy=bytes)
+    announce_key(replace(service, checkpoints=CheckpointTargets(signer)))
+    said = run("doctor").stdout
+    assert f"ok    {title}\n      {SECOND_PLACE_TEXT}" in said
+    monkeypatch.setenv("ROLLOUT_CHECKPOINT_FILE", str(signed))
+    assert SECOND_PLACE_TEXT not in run("doctor").stdout
+    signed.unlink()
+    assert "no such file of signed heads here" in run("doctor").stdout
