@@ -9,7 +9,6 @@ from hashlib import sha256
 from itertools import permutations
 from typing import NamedTuple
 
-CITED = {"clock": ["clock"]}  # what is hashed before the lines of a kind
 APPLIES = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
 
 
@@ -208,7 +207,6 @@ class SlowFold:
         self.stops[row.body["stop"]] = {(c["site"], c["window"]) for c in row.body["cells"]}
 
     def on_clockcorrected(self, row):
-        self._applied(row, row.body["proposal"], "clock")
         self.last = row.at
 
     def on_resumed(self, row):
@@ -222,7 +220,7 @@ class SlowFold:
 def _list_evidence_lines(body):
     """Return the lines that a person was shown, of which the evidence is the hash."""
     if body["kind"] not in APPLIES.values():
-        return [*CITED.get(body["kind"], ()), *body["readings"]]
+        return [*body["readings"]]
     cell = f"{body['site']} · {body['window']}"
     what = f"{body['kind']} {cell} {body['version']} {body['to_stage']}"
     return [what, *body["readings"]]

@@ -21,7 +21,6 @@ from api.schemas.proposals import (
     RejectionRequest,
 )
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import RefusalError
 from rollout.services.engine.command_handler import CommandResult
 from rollout.services.engine.service import Service
 from rollout.services.proposals import proposals
@@ -111,7 +110,7 @@ def create_proposal(
     now: CurrentTime,
     caller: Annotated[Caller, RequirePermission(Permission.PROPOSE)],
 ) -> proposals.ProposalResult:
-    """Create a takeover, a renewal or a clock correction.
+    """Create a takeover or a renewal.
 
     Returns 201 for a new proposal, or 200 with the open proposal if there is one like it. The
     scheduler creates widenings; `proposeResume` creates resumes. Requires the operator role.
@@ -124,10 +123,6 @@ def create_proposal(
 def _raise_proposal(
     rollout: str, body: ProposalRequest, service: Service, now: datetime, caller: Caller
 ) -> proposals.ProposalResult:
-    if body.kind == proposals.CLOCK:
-        return proposals.propose_clock_correction(service.database, caller, rollout, at=now)
-    if body.site is None or body.window is None or body.version is None or body.to is None:
-        raise RefusalError(f"a {body.kind} needs site, window, version and to")
     cell = Cell(body.site, body.window)
     return proposals.raise_cell_proposal(
         service.database, caller, rollout, body.kind, cell, body.version, body.to, at=now

@@ -66,10 +66,9 @@ PROPOSAL: dict[str, Any] = {
 
 
 class ProposalRequest(BaseModel):
-    """A takeover, a renewal or a correction of the ledger's clock.
+    """A takeover or a renewal.
 
-    A takeover or renewal needs `site`, `window`, `version` and `to`. The scheduler creates
-    widenings; `proposeResume` creates resumes.
+    The scheduler creates widenings; `proposeResume` creates resumes.
     """
 
     model_config = ConfigDict(
@@ -85,11 +84,11 @@ class ProposalRequest(BaseModel):
         },
     )
 
-    kind: Literal["takeover", "renewal", "clock"]
-    site: Name | None = None
-    window: Name | None = None
-    version: Name | None = None
-    to: Name | None = None
+    kind: Literal["takeover", "renewal"]
+    site: Name
+    window: Name
+    version: Name
+    to: Name
 
 
 class ApprovalRequest(BaseModel):

@@ -34,9 +34,9 @@ COLUMNS = {
 NUMBERS = {"access_head", "slot"}  # whole numbers or null
 CHECKPOINT = {"ledger": str, "revision": int, "hash": str, "at": int, "key": str, "signature": str}
 CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
-PROPOSED_KINDS = {**CELL_KINDS, "Resumed": "resume", "ClockCorrected": "clock"}
+PROPOSED_KINDS = {**CELL_KINDS, "Resumed": "resume"}
 HISTORY = {"FamiliarityChanged", "ProposalHeld", "CasesPlanted", "TrainingCutoffSet",  # no stage
-    "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "RecordsImported",
+    "RolloutCreated", "IncidentOpened", "RecordsPurged", "RecordsImported",
     "CasesErased", "NameErased", "ReportSealed", "RecordsCounted", "DamageCleared",
     "CalendarDataSet"}  # fmt: skip
 
@@ -182,10 +182,10 @@ class RaisedProposal:
     @property
     def evidence_hash(self) -> str:
         """Return the hash of what users were shown."""
-        kind, lines = self.row.body["kind"], list(self.row.body["readings"])
-        lines += self.row.body.get("incidents", [])
-        first = [self.subject] if kind in CELL_KINDS.values() else ["clock"] * (kind == "clock")
-        return sha256("\n".join(first + lines).encode()).hexdigest()
+        body = self.row.body
+        first = [self.subject] * (body["kind"] in CELL_KINDS.values())
+        lines = [*first, *body["readings"], *body.get("incidents", [])]
+        return sha256("\n".join(lines).encode()).hexdigest()
 
 
 def can_fill(needs: list[str], approvals: list[list[str]]) -> bool:
@@ -218,6 +218,7 @@ class RecomputedState:
         self.stops: dict[str, dict[str, Any]] = {}  # by id, as described
         self.proposals: dict[str, RaisedProposal] = {}
         self.approvals, self.differences = list[dict[str, Any]](), list[str]()
+        self.abouts, self.confirmed = dict[str, str](), set[str]()  # of incidents
         for row in rows:
             self.apply_row(row)
 
@@ -242,6 +243,8 @@ class RecomputedState:
 
     def _apply_short_row(self, row: ExportedRow, body: dict[str, Any]) -> None:  # noqa: C901 - one case a kind
         match row.kind:
+            case "IncidentAcknowledged":
+                self.confirmed.add(self.abouts.pop(body["incident"], ""))
             case "ProposalRejected" | "ProposalVoided" | "ProposalExpired":
                 name, proposal = body["proposal"], self.proposals[body["proposal"]]
                 self.note_if(not proposal.is_open, f"closes {name}, which is closed")
@@ -341,6 +344,7 @@ class RecomputedState:
 
     def _open_incident(self, _: ExportedRow, body: dict[str, Any]) -> None:
         """Note an incident that speaks against a version with its open proposals."""
+        self.abouts[body["incident"]] = body.get("about", "")
         for proposal in self.proposals.values():
             terms = proposal.row.body
             is_own = terms.get("site") is not None and terms["version"] == body["version"]
@@ -454,8 +458,9 @@ class RecomputedState:
     def _correct_clock(self, row: ExportedRow, body: dict[str, Any]) -> None:
         """Set the ledger's time back; grants that don't span the correction end."""
         previous = body["previous_time"]
-        is_wrong = previous != self.at or row.at > self.at
-        self.note_if(is_wrong, f"corrects {format_instant(previous)}, which was not the time")
+        text, is_later = format_instant(previous), previous >= max(self.at, row.at)
+        is_right = is_later and text in self.confirmed
+        self.note_if(not is_right, f"corrects {text}, which nobody confirmed to be ahead")
         for cell in self.cells.values():
             cell.keep_grants(cell.count_holding(row.at, previous))
             cell.attempt_since = min(cell.attempt_since, row.at)

@@ -2,9 +2,9 @@
 
 from rollout.services.access.users import load_local_caller
 from rollout.services.proposals import proposals
-from tests.api.bears import CREEK, approved, tick, widened
+from tests.api.bears import CREEK, approved, widened
 from tests.console.raised_proposals import LIST, XSS, add_version, heading, rows
-from tests.factories import DAY, NOON
+from tests.factories import NOON
 
 
 def tick_boxes(raised, *names):
@@ -89,11 +89,3 @@ def test_an_operator_asks_for_a_takeover_and_is_told_what_is_missing(browser, se
     nonsense = browser.submit(f"{LIST}/raise", 422, on=LIST, what=f"takeover/{XSS}")
     assert "Choose what to propose" in nonsense.text
     assert XSS not in nonsense.text
-
-
-def test_setting_the_clock_right_is_offered_where_the_ledger_is_ahead_of_it(browser, service):
-    assert 'value="clock////"' not in browser.as_("ana").page(LIST)
-    tick(service.database, NOON + DAY)
-    answer = browser.submit(f"{LIST}/raise", on=LIST, what="clock////")
-    assert answer.headers["location"].startswith(f"/console{LIST}/P-")
-    assert 'value="clock////"' not in browser.as_("cleo").page(LIST)

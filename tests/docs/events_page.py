@@ -37,13 +37,13 @@ ended: `since` ≤ instant < `until`. An instant before the ledger's time counts
 of the policy (`never_above`, `ends`) and its opening hours can lower the stage; the ledger holds
 only the hash of the policy's text.
 
-An entry `Widened`, `Renewed`, `TakenOver`, `Resumed`, `ClockCorrected`, or `PolicyApplied` that
-`loosens`, cites a `proposal` of the same change: open, before its `expires_at`, with an approver
-for each of its `needs`, and held by no incident. Approvers are different accounts, have the needed
-group in `groups`, did not raise the proposal, and cite its `evidence_hash`. `about` of the proposal
-is the `policy_hash` or the `stop`. No entry gives a grant in a cell that is stopped, to a version
-that is suspended there or retired, or while another version has grants there; `TakenOver` names
-that version.
+An entry `Widened`, `Renewed`, `TakenOver`, `Resumed`, or `PolicyApplied` that `loosens`, cites a
+`proposal` of the same change: open, before its `expires_at`, with an approver for each of its
+`needs`, and held by no incident. Approvers are different accounts, have the needed group in
+`groups`, did not raise the proposal, and cite its `evidence_hash`. `about` of the proposal is the
+`policy_hash` or the `stop`. No entry gives a grant in a cell that is stopped, to a version that is
+suspended there or retired, or while another version has grants there; `TakenOver` names that
+version.
 """
 EFFECTS = {
     "AttemptsBegan": "Each named attempt has begun, with its number in the cell's year and its"
@@ -83,7 +83,8 @@ EFFECTS = {
     " incident's id. If its `effect` is `reported`, the guard is in alarm;"
     " if its `kind` is `unfamiliar`, no other one is opened about the value in the cell.",
     "IncidentAcknowledged": "The incident is closed.",
-    "ClockCorrected": "`proposal` closes; the ledger's time is `at`. From the lowest, grants stay"
+    "ClockCorrected": "A user acknowledged the incident `clock` whose `about` is `previous_time`."
+    " The ledger's time is `at`. From the lowest, grants stay"
     " while they began by `at` and end after `previous_time`. Attempts and first uses that began"
     " later now began at `at`.",
 }

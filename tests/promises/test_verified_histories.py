@@ -76,7 +76,7 @@ class VerifiedHistory(Promises):
             self.kinds.update(type(event).__name__ for event in self.events)
 
 
-@pytest.mark.parametrize("examples", [FEW, pytest.param(200, marks=pytest.mark.simulation)])
+@pytest.mark.parametrize("examples", [FEW, pytest.param(400, marks=pytest.mark.simulation)])
 def test_a_stranger_recomputes_what_commands_did(examples):
     machine = type("History", (VerifiedHistory,), {"kinds": Counter()})
     phases = [Phase.explicit, Phase.generate, Phase.shrink]

@@ -74,9 +74,7 @@ NARROWED = Narrowed(
     **AT, **IN_CELL, from_stage="autonomous", to_stage="supervised", guard="other", restart=True
 )
 EXPIRED = GrantExpired(**AT, **IN_CELL, stage="autonomous", until=hour(NARROWED_AT))
-CORRECTED = ClockCorrected(
-    at=hour(NARROWED_AT), by="bo", previous_time=hour(NARROWED_AT + 5), proposal=""
-)
+CORRECTED = ClockCorrected(at=hour(NARROWED_AT), by="bo", previous_time=hour(NARROWED_AT + 5))
 CLEARED = [
     SuspensionCleared(at=hour(NARROWED_AT + 1), by="policy", **IN_CELL, guard=g.id) for g in GUARDS
 ]

@@ -119,8 +119,8 @@ def describe_incident_effect(impact: IncidentImpact) -> str:
             "no grant was ended."
         ),
         "clock": (
-            "Nothing is raised or applied while the clock is behind the ledger's last "
-            "entry. Narrowing and stopping still work."
+            "Nothing is raised or applied while clocks disagree or are behind the last entry or "
+            "tick. Narrowing and stopping still work."
         ),
         "writes": (
             "The replica answered `human` for every case of the rollout until it could append "
@@ -151,7 +151,8 @@ def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) ->
     if incident.kind == "clock":
         return (
             "Correct the machine's clock; every tick checks it.",
-            "If the ledger's time is ahead, `rollout doctor` shows how to set it back.",
+            "If it is right and entries or ticks are ahead of it, acknowledge this.",
+            "The next tick then sets the time back; what was counted ahead counts when it is due.",
         )
     if incident.kind == "ledger_rolled_back":
         return _describe_rollback_recovery(incident.effect)

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from api.console.page.time_format import format_time_span
-from api.console.proposals.proposal_text import APPROVED, CLOCK, OPEN, RENEWAL
+from api.console.proposals.proposal_text import APPROVED, OPEN, RENEWAL
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.proposal_holds import list_proposal_holds
 from rollout.reports.text.formatting import format_quantity, format_zoned_time
@@ -24,14 +24,12 @@ def describe_effect(
         hold_text = f"; then it waits for the {hold}" if hold else ""
         return f"After yours it needs {remaining_text}{hold_text}."
     prefix = "" if details.state == APPROVED else "Yours is the last approval: it "
-    effect = f"waits for the {hold}" if hold else f"takes effect {_describe_delay(state, details)}"
+    effect = (
+        f"waits for the {hold}"
+        if hold
+        else f"takes effect within {format_time_span(state.policy.tick)}"
+    )
     return f"{prefix}{effect}." if prefix else f"It {effect}."
-
-
-def _describe_delay(state: RolloutState, details: Proposal) -> str:
-    if details.kind == CLOCK:
-        return "at once"
-    return f"within {format_time_span(state.policy.tick)}"
 
 
 def describe_proposal_hold(state: RolloutState, details: Proposal, at: datetime) -> str:

@@ -1,4 +1,4 @@
-"""Proposals that operators make by hand: renewal, takeover, clock correction."""
+"""Proposals that operators make by hand: renewal and takeover."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +10,10 @@ from api.console.page.stop_target import TargetChoice
 from api.console.page.text import encode_segment
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
-from rollout.core.scope.clock_correction import CLOCK_TOLERANCE
 from rollout.core.scope.proposals import compute_renewal_start, list_takeover_levels
 from rollout.core.scope.scope import compute_held_level
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.proposals.proposals import CLOCK, RENEWAL, TAKEOVER
+from rollout.services.proposals.proposals import RENEWAL, TAKEOVER
 
 MAX_OPTIONS: Final = 200  # maximum number of options on a page
 VALUE_PARTS: Final = 5
@@ -22,7 +21,7 @@ VALUE_PARTS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class ManualProposal:
-    """A manual proposal; a clock correction has only a kind."""
+    """A manual proposal."""
 
     kind: str
     cell: Cell
@@ -46,7 +45,7 @@ def parse_manual_proposal(value: str) -> ManualProposal:
     Cell(site='north/gate', window='day')
     """
     parts = [unquote(part) for part in value.split("/")]
-    if len(parts) != VALUE_PARTS or parts[0] not in {RENEWAL, TAKEOVER, CLOCK}:
+    if len(parts) != VALUE_PARTS or parts[0] not in {RENEWAL, TAKEOVER}:
         raise RefusalError("Choose what to propose")
     kind, site, window, version, to = parts
     return ManualProposal(kind, Cell(site, window), version, to)
@@ -66,11 +65,6 @@ def list_options(
         if len(options) >= MAX_OPTIONS:
             break
     return tuple(options[:MAX_OPTIONS])
-
-
-def is_clock_behind(state: RolloutState, at: datetime) -> bool:
-    """Return whether the ledger's time is ahead of the clock."""
-    return state.scope.at is not None and state.scope.at > at + CLOCK_TOLERANCE
 
 
 def _list_cell_options(

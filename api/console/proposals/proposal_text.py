@@ -24,7 +24,7 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.proposals.proposal_details import Proposal
 
 OPEN, APPROVED = "open", "approved"
-RENEWAL, CLOCK = "renewal", "clock"
+RENEWAL = "renewal"
 COMMON_STAGES: Final = frozenset({"supervised", "autonomous"})
 """Stages whose effect the sentences name without the stage."""
 
@@ -170,10 +170,6 @@ def _describe_general_question(state: RolloutState, details: Proposal) -> tuple[
             number = state.scope.policy_number
             approval_text = f"Approving replaces policy {number} and loosens {count_text}"
             return "Apply a looser policy?", approval_text
-        case "clock":
-            effect_text = f"sets the ledger's time back to {details.about}"
-            approval_text = f"Approving {effect_text}; what lapsed stays lapsed"
-            return "Set the ledger's time back to the clock's?", approval_text
     location = describe_location(details.site, details.window)
     return (
         f"{details.kind.capitalize()} of {details.version} to {details.to} {location}?",

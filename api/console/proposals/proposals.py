@@ -16,7 +16,6 @@ from api.console.page.revision import build_live_region
 from api.console.page.text import encode_segment
 from api.console.proposals.manual_proposal import (
     ManualProposal,
-    is_clock_behind,
     list_options,
     parse_manual_proposal,
 )
@@ -32,7 +31,7 @@ from rollout.services.proposals.proposal_details import (
     load_proposal,
     load_proposals,
 )
-from rollout.services.proposals.proposals import CLOCK, MAX_APPROVALS_PER_CALL, ProposalResult
+from rollout.services.proposals.proposals import MAX_APPROVALS_PER_CALL, ProposalResult
 
 router = APIRouter()
 PAGE_SIZE: Final = 25
@@ -131,7 +130,7 @@ def show_approvals(
 def submit_proposal(
     request: Request, rollout: str, form: SignedForm, visitor: CurrentVisitor
 ) -> Response:
-    """Make a takeover, a renewal or a clock correction a proposal."""
+    """Make a takeover or a renewal a proposal."""
     try:
         raised_proposal = _raise_proposal(
             visitor, rollout, parse_manual_proposal(form.get_text("what"))
@@ -149,8 +148,6 @@ def _raise_proposal(
     visitor: Visitor, rollout: str, manual_proposal: ManualProposal
 ) -> ProposalResult:
     database, caller, at = visitor.service.database, visitor.caller, visitor.at
-    if manual_proposal.kind == CLOCK:
-        return proposals.propose_clock_correction(database, caller, rollout, at=at)
     return proposals.raise_cell_proposal(
         database,
         caller,
@@ -260,11 +257,9 @@ def _build_manual_context(visitor: Visitor, rollout: str) -> dict[str, Any]:
     """Return what the visitor may propose by hand."""
     state = visitor.service.state_cache.reload_rollout(rollout).state
     sites = frozenset(visitor.list_permitted_sites(Permission.PROPOSE, rollout, state.policy))
-    has_all_sites = bool(sites) and len(sites) == len(state.policy.sites_by_id)
     return {
         "operates_here": bool(sites),
         "options": list_options(state, sites, visitor.at),
-        "clock": "clock////" if has_all_sites and is_clock_behind(state, visitor.at) else "",
     }
 
 

@@ -15,7 +15,6 @@ from rollout.core.errors import (
     UnknownProposalError,
 )
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.clock_correction import CLOCK_PROPOSAL, apply_clock_correction
 from rollout.core.scope.commands import ApproveProposal, RejectProposal
 from rollout.core.scope.events import Approved, FactsConfirmed, ProposalRejected
 from rollout.core.scope.pending_events import PendingEvents
@@ -172,11 +171,7 @@ def _list_needs_by_stage(
 
 
 def approve(command: ApproveProposal, pending: PendingEvents) -> None:
-    """Record an approval; a repeat has no effect.
-
-    The last approval applies a clock correction at once; all others wait for a
-    tick.
-    """
+    """Record an approval; a repeat has no effect. A tick applies what has all of them."""
     proposal = _get_open_proposal(pending.scope, command.proposal)
     is_repeated = _is_already_approved(command, proposal, pending.at)
     if proposal.unconfirmed:
@@ -194,9 +189,6 @@ def approve(command: ApproveProposal, pending: PendingEvents) -> None:
             reason=command.reason,
         )
     )
-    if proposal.kind == CLOCK_PROPOSAL:
-        # by the ledger's wrong time the next tick may be years away
-        apply_clock_correction(pending, command.at)
 
 
 def _confirm_facts(
@@ -260,7 +252,7 @@ def _fills_need(command: ApproveProposal, proposal: ProposalState, at: datetime)
 def _check_can_approve(
     command: ApproveProposal, proposal: ProposalState, pending: PendingEvents
 ) -> None:
-    _check_not_expired(command, proposal, pending)
+    _check_not_expired(proposal, pending)
     if proposal.is_approved:
         raise NotEligibleError(
             f"{proposal.id} has all its approvals, of"
@@ -289,17 +281,14 @@ def _check_is_able(
 ) -> None:
     """Raise if time, authorship or a reset of credentials forbids a user to approve."""
     name = command.by.name
-    _check_not_expired(command, proposal, pending)
+    _check_not_expired(proposal, pending)
     _check_resets(command, proposal)
     if name == proposal.raised_by:
         raise OwnProposalError(f"{name} raised {proposal.id}; ask another user to approve it")
 
 
-def _check_not_expired(
-    command: ApproveProposal, proposal: ProposalState, pending: PendingEvents
-) -> None:
-    now = command.at.astimezone(UTC) if proposal.kind == CLOCK_PROPOSAL else pending.at
-    if now >= proposal.expires_at:
+def _check_not_expired(proposal: ProposalState, pending: PendingEvents) -> None:
+    if pending.at >= proposal.expires_at:
         raise ProposalClosedError(
             f"{proposal.id} has expired; it is raised again if its gate holds"
         )

@@ -194,8 +194,8 @@ class OpenIncident(Command):
     """Open an incident: `unauthorized`, `ledger_rolled_back`, `evidence_changed` or `clock`.
 
     Nothing is opened while an equal incident is open. Equal are incidents of the same kind about
-    the same case or client, or with the same reason, cell and version; all `clock` incidents are
-    equal, and all `evidence_changed` ones. `about` is stored in the ledger for ever.
+    the same case or client, or with the same reason, cell and version; without either all `clock`
+    incidents are equal, and all `evidence_changed` ones. `about` is stored in the ledger for ever.
     """
 
     kind: str
@@ -238,5 +238,10 @@ class AcceptRestore(ActorCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposeClockCorrection(ActorCommand):
-    """Propose to set the ledger's time back to this command's `at`."""
+class CheckClock(Command):
+    """Check that the clock isn't behind the last entry and `last_slot`, the last tick's.
+
+    If it is, an incident is opened; once that is acknowledged the rollout's time goes back to `at`.
+    """
+
+    last_slot: datetime | None = None

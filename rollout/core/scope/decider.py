@@ -19,11 +19,7 @@ from rollout.core.errors import (
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.approvals import approve, reject
 from rollout.core.scope.attempts import accept_restore, begin_attempts, stop_after_rollback
-from rollout.core.scope.clock_correction import (
-    apply_clock_correction,
-    is_clock_behind,
-    propose_clock_correction,
-)
+from rollout.core.scope.clock_correction import check_clock, is_clock_behind, open_clock_incident
 from rollout.core.scope.commands import (
     AcceptRestore,
     AcknowledgeIncident,
@@ -33,10 +29,10 @@ from rollout.core.scope.commands import (
     ApplyPolicy,
     ApproveProposal,
     BeginNextAttempt,
+    CheckClock,
     Command,
     NarrowCells,
     OpenIncident,
-    ProposeClockCorrection,
     ProposeRenewal,
     ProposeResume,
     ProposeTakeover,
@@ -57,7 +53,6 @@ from rollout.core.scope.events import (
 from rollout.core.scope.guards import apply_alarms, apply_clears
 from rollout.core.scope.incidents import (
     acknowledge_incident,
-    open_clock_incident,
     open_incident,
     stop_changed_cells,
 )
@@ -117,7 +112,7 @@ _apply_command.register(ApplyPolicy, apply_policy)
 _apply_command.register(ApproveProposal, approve)
 _apply_command.register(RejectProposal, reject)
 _apply_command.register(BeginNextAttempt, begin_next_attempt)
-_apply_command.register(ProposeClockCorrection, propose_clock_correction)
+_apply_command.register(CheckClock, check_clock)
 _apply_command.register(OpenIncident, open_incident)
 _apply_command.register(AcknowledgeIncident, acknowledge_incident)
 _apply_command.register(StopAfterRollback, stop_after_rollback)
@@ -133,10 +128,8 @@ def _(command: Tick, pending: PendingEvents) -> None:
     record_unfamiliar_values(pending, command)
     _expire_grants(pending)
     update_open_proposals(pending, command)
-    if not command.narrow_only and apply_clock_correction(pending, command.at):
-        return  # the next tick uses the corrected time
-    if is_clock_behind(pending, command.at):
-        open_clock_incident(pending, command)
+    if is_clock_behind(pending.at, command.at):
+        open_clock_incident(pending, command.at, pending.at)
         return
     if not command.narrow_only and apply_approved_policies(pending, command):
         return  # the evidence was counted under the policy before

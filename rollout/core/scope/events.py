@@ -31,6 +31,8 @@ from rollout.core.scope.record_events import (
 
 LEDGER_ROLLED_BACK: Final = "ledger_rolled_back"
 """Incident kind: a client has seen a head that this ledger lacks."""
+CLOCK_INCIDENT: Final = "clock"
+"""Incident kind: clocks disagree, or the clock is behind the last entry or tick."""
 EVIDENCE_CHANGED: Final = "evidence_changed"
 """Incident kind: evidence is not what was counted, or records not what the ledger says."""
 UNAUTHORIZED: Final = "unauthorized"
@@ -115,7 +117,7 @@ class ProposalRaised(LedgerEvent):
     """A proposal was raised; `evidence_hash` covers `readings`, one per line.
 
     Attributes:
-        kind: what is proposed: `widening`, `renewal`, `takeover`, `resume`, `policy` or `clock`.
+        kind: what is proposed: `widening`, `renewal`, `takeover`, `resume` or `policy`.
         needs: the groups whose approvals are needed, one for each entry.
         gate_hash: SHA-256 of the gate as the policy had it; another one makes the proposal void.
         about: hash of the policy, or id of the stop, that the proposal is about; "" otherwise.
@@ -340,10 +342,10 @@ class IncidentOpened(LedgerEvent):
     authorization), `ledger_rolled_back` (the client `about` has seen a head that this ledger
     lacks), `evidence_changed` (records are not what the ledger's digests say, or evidence that a
     process held in `cell` was not what was counted), `unfamiliar` (the version is wrong too often
-    about cases with the attribute value `about`), `clock` or `writes` (an append failed, so a
-    replica let humans decide). `fact` says that it speaks against `version` in all cells:
-    `quality` or `harm`. A harm holds widenings everywhere; if `holds` is `site`, those of `version`
-    and at the site.
+    about cases with the attribute value `about`), `clock` (behind the last entry or tick, which is
+    of `about`) or `writes` (an append failed, so a replica let humans decide). `fact` says that it
+    speaks against `version` in all cells: `quality` or `harm`. A harm holds widenings everywhere;
+    if `holds` is `site`, those of `version` and at the site.
     """
 
     incident: str
@@ -368,10 +370,13 @@ class IncidentAcknowledged(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockCorrected(LedgerEvent):
-    """The ledger's time went back from `previous_time` to `at`."""
+    """The rollout's time went back from `previous_time`, of an entry or a tick, to `at`.
+
+    What was counted for slots from that of `at` on was taken back, to be counted when it is due. A
+    `RecordsCounted` before that has such a slot covers nothing any longer.
+    """
 
     previous_time: datetime
-    proposal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,10 @@ from types import MappingProxyType
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownIncidentError
-from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, StopChangedCells, Tick
+from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, StopChangedCells
 from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import (
+    CLOCK_INCIDENT,
     EVIDENCE_CHANGED,
     LEDGER_ROLLED_BACK,
     UNAUTHORIZED,
@@ -18,7 +19,6 @@ from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import Incident, Scope
 from rollout.core.scope.stop_targets import list_unstopped_cells
 
-CLOCK_INCIDENT = "clock"
 WRITES_INCIDENT = "writes"
 MAX_OPEN_INCIDENTS = 50
 """Open incidents of one kind in one cell; acknowledging allows new ones."""
@@ -88,12 +88,12 @@ def _is_open(command: OpenIncident, scope: Scope) -> bool:
 def _is_same_incident(command: OpenIncident, incident: Incident) -> bool:
     """Return whether an open incident equals the command's.
 
-    A clock that stays behind is one incident, although the delay changes from tick to tick; so are
-    all changes of evidence, of which each sample finds others.
+    A clock that stays behind is one incident, although the time that it shows changes; so are all
+    changes of evidence, of which each sample finds others.
     """
     if command.kind != incident.kind:
         return False
-    if command.kind in SINGLE_INCIDENTS or (command.about and command.about == incident.about):
+    if command.about == incident.about and (command.about or command.kind in SINGLE_INCIDENTS):
         return True
     incident_key = (incident.reason, incident.cell, incident.version)
     return incident_key == (command.reason, command.cell, command.version)
@@ -124,13 +124,6 @@ def stop_changed_cells(command: StopChangedCells, pending: PendingEvents) -> Non
         pending.emit(
             Stopped(at=pending.at, by=ENGINE, stop=stop, cells=cells, reason=command.reason)
         )
-
-
-def open_clock_incident(pending: PendingEvents, tick: Tick) -> None:
-    """Open an incident: the clock is behind the ledger's last entry."""
-    delay = pending.at - tick.at
-    reason = f"the clock is {delay} behind the ledger's last entry"
-    open_incident(OpenIncident(at=tick.at, kind=CLOCK_INCIDENT, reason=reason), pending)
 
 
 def acknowledge_incident(command: AcknowledgeIncident, pending: PendingEvents) -> None:

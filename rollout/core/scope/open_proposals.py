@@ -39,8 +39,6 @@ from rollout.core.scope.waves import get_wave
 def update_open_proposals(pending: PendingEvents, tick: Tick) -> None:
     """Expire overdue proposals and void those whose evidence has turned."""
     for proposal in list(pending.scope.proposals.values()):
-        if proposal.kind == "clock":
-            continue  # it expires by the clock: `rollout.core.scope.clock_correction`
         if pending.at >= proposal.expires_at:
             pending.emit(ProposalExpired(at=pending.at, by=ENGINE, proposal=proposal.id))
         elif (reason := _find_void_reason(pending, tick, proposal)) is not None:

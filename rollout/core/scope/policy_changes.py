@@ -224,12 +224,9 @@ def _is_voided_by_edit(
     """Return whether an edit voids a proposal.
 
     Any edit voids proposals of policies, looser ones all others. A resume stays
-    open only if the new policy needs the same approvals. A clock correction does not depend on the
-    policy.
+    open only if the new policy needs the same approvals.
     """
     cell = proposal.cell
-    if proposal.kind == "clock":
-        return False
     if proposal.kind == "policy" or looser_rules:
         return True
     if cell is None:

@@ -14,6 +14,7 @@ from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.effective_time import compute_effective_time
 from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
+    CLOCK_INCIDENT,
     UNFAMILIAR,
     Approved,
     AttemptsBegan,
@@ -412,14 +413,16 @@ def _speak_against(builder: ScopeBuilder, event: IncidentOpened) -> None:
 
 @_apply_to_builder.register
 def _(event: IncidentAcknowledged, builder: ScopeBuilder) -> None:
-    builder.open_incidents.pop(event.incident, None)
+    incident = builder.open_incidents.pop(event.incident, None)
+    if incident is not None and incident.kind == CLOCK_INCIDENT and incident.about:
+        builder.confirmed_ahead = datetime.fromisoformat(incident.about)
 
 
 @_apply_to_builder.register
 def _(event: ClockCorrected, builder: ScopeBuilder) -> None:
     """Move all times back; grants that ended stay ended."""
     to, previous_at = event.at, event.previous_time
-    builder.close_proposal(event.proposal)
+    builder.confirmed_ahead = None
     for (cell, version), state in list(builder.cells.items()):
         builder.cut_grants(
             cell, version, _count_surviving_grants(state.grants, to, previous_at), to

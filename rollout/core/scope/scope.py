@@ -69,7 +69,7 @@ class GivenApproval:
 class ProposalState:
     """An open proposal, bound to an evidence hash.
 
-    `kind` is widening, renewal, takeover, resume, policy or clock. `about` is the stop's id of a
+    `kind` is widening, renewal, takeover, resume or policy. `about` is the stop's id of a
     resume and the new policy's hash of a policy proposal. `gate` is the hash of the gate it was
     raised under. `floors` are the confidence floors that it opens, as in `Grant`. Incidents that
     spoke against its version since are `unconfirmed` until an approver, one of `confirmed_by`,
@@ -346,6 +346,7 @@ class Scope:
         spoken_against: by version what spoke against it lately.
         attempt_years: by cell, the attempts of the last year in which one began.
         cell_values: by cell and version, the attribute values that it has met.
+        confirmed_ahead: time of the last entry or tick that was acknowledged to be ahead.
         at: time of the ledger's last entry, None before the first.
         effective_at: from when the last entry holds for units, None before the first.
         revision: number of applied events.
@@ -367,6 +368,7 @@ class Scope:
     attempt_years: Mapping[Cell, AttemptYear] = field(default_factory=dict)
     cell_values: Mapping[tuple[Cell, str], CellValues] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    confirmed_ahead: datetime | None = None
     at: datetime | None = None
     effective_at: datetime | None = None
     revision: int = 0

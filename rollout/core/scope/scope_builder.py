@@ -22,6 +22,7 @@ class ScopeBuilder:
         self.proposal_count, self.incident_count = scope.proposal_count, scope.incident_count
         self.at, self.revision = scope.at, scope.revision
         self.era, self.effective_at = scope.era, scope.effective_at
+        self.confirmed_ahead = scope.confirmed_ahead
         self.versions = copy_mapping(scope.versions)
         self.cells = copy_mapping(scope.cells)
         self.proposals = copy_mapping(scope.proposals)
@@ -53,6 +54,7 @@ class ScopeBuilder:
             attempt_years=MappingProxyType(self.attempt_years),
             cell_values=MappingProxyType(self.cell_values),
             aliases=MappingProxyType(self.aliases),
+            confirmed_ahead=self.confirmed_ahead,
             at=self.at,
             effective_at=self.effective_at,
             revision=self.revision,

@@ -300,8 +300,8 @@ def _(event: IncidentAcknowledged, _describer: EventDescriber) -> str:
 def _(event: ClockCorrected, describer: EventDescriber) -> str:
     wrong_time = describer.format_instant(event.previous_time, describer.policy.timezone, event.at)
     return (
-        f"the ledger's clock was ahead at {wrong_time} and was set back; grants that had expired by"
-        " the wrong time stay expired"
+        f"the rollout's time, ahead at {wrong_time}, went back to the clock's; units counted ahead"
+        " count again when they are due, and grants that expired by the wrong time stay expired"
     )
 
 

@@ -230,7 +230,7 @@ INCIDENT_KINDS: Final[Mapping[str, StateText]] = MappingProxyType(
         UNFAMILIAR: StateText(
             "warn", "Unfamiliar cases", "gets cases with an attribute value wrong too often"
         ),
-        "clock": StateText("warn", "Clock behind", "the clock is behind the ledger"),
+        "clock": StateText("warn", "Clock behind", "the clock is behind the last entry or tick"),
         "writes": StateText("warn", "Append failed", "a replica could not write to the ledger"),
     }
 )
@@ -276,12 +276,6 @@ PROPOSAL_KINDS: Final[Mapping[str, ProposalKindText]] = MappingProxyType(
             "changes of the policy",
             "Change the policy",
             "Another policy would be in force",
-        ),
-        "clock": ProposalKindText(
-            "correction of the clock",
-            "corrections of the clock",
-            "Correct the ledger's time",
-            "Its subject: {about}",
         ),
     }
 )

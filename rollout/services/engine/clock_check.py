@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.incidents import CLOCK_INCIDENT
+from rollout.core.scope.events import CLOCK_INCIDENT
 from rollout.services.engine.autonomy import Autonomy
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.support.clock import Clock

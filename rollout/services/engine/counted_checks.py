@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.record_events import RecordsCounted
 from rollout.services.engine.evidence_report import EvidenceReport
-from rollout.services.engine.evidence_seals import SealedSpan, find_sealed_slot
+from rollout.services.engine.evidence_seals import SealedSpan, find_last_sealed
 from rollout.services.engine.outcome_counting import open_unit_keys, resolve_outcome_lines
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import add_unit_cases, open_stored_history
@@ -22,7 +21,6 @@ from rollout.store.counting.unit_records import SelectedOutcomeRecords
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence import EvidenceStore
-from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_hashes import (
@@ -304,10 +302,7 @@ def find_head_faults(transaction: Transaction, state: RolloutState) -> Iterator[
     add units to slots that a tick has sealed. Read in this order, a tick that runs meanwhile makes
     no fault.
     """
-    counted = Ledger(transaction, state.rollout).find_last_event(RecordsCounted.__name__)
-    sealed_slot = 0
-    if isinstance(counted, RecordsCounted):
-        sealed_slot = find_sealed_slot(counted, state.policy)
+    sealed_slot = max(find_last_sealed(transaction, state), 0)
     last_slot = EvidenceStore(transaction, state.rollout).get_last_slot()
     claim = TickSlots(transaction, state.rollout).load_last_claim()
     claimed_slot = 0 if claim is None else claim[0]

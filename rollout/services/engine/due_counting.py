@@ -26,7 +26,6 @@ from rollout.services.engine.outcome_counting import count_outcomes
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.services.engine.unit_counting import (
-    OUTCOME,
     add_unit_cases,
     list_unit_entries,
     open_stored_history,
@@ -45,7 +44,7 @@ from rollout.store.ledger.versions import VersionStore
 from rollout.store.records.case_pages import CasePages
 from rollout.store.records.history import count_case_records
 from rollout.store.tables.columns import decode_instant
-from rollout.store.tables.counting_tables import GATE, RECORD_UNSEALED
+from rollout.store.tables.counting_tables import GATE, OUTCOME, RECORD_UNSEALED
 from rollout.tally.slots import to_instant
 from rollout.tally.version_uses import ANY_VERSION, Use, UseKey, list_first_uses
 

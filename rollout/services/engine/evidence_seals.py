@@ -14,7 +14,7 @@ from typing import Final
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.event_base import ENGINE, LedgerEvent
-from rollout.core.scope.events import PolicyApplied, ProposalRaised
+from rollout.core.scope.events import ClockCorrected, PolicyApplied, ProposalRaised
 from rollout.core.scope.record_events import CasesErased, NameErased, RecordsCounted
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.store.counting.counted_outcomes import CountedOutcomes
@@ -32,19 +32,39 @@ from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.slots import LAST_SLOT, find_slot_before, to_instant
 
 
+class SealedSlots:
+    """The slots that ticks have sealed and no correction of the clock has taken back."""
+
+    def __init__(self) -> None:
+        """Begin before the first one."""
+        self._slots = [-1]
+
+    @property
+    def last(self) -> int:
+        """Return the last slot; -1 without one."""
+        return self._slots[-1]
+
+    def add_event(self, event: LedgerEvent, policy: Policy) -> None:
+        """Add the ledger's next event."""
+        if isinstance(event, RecordsCounted):
+            self._slots.append(find_sealed_slot(event, policy))
+        elif isinstance(event, ClockCorrected):
+            first = find_slot_before(event.at, policy.tick)
+            self._slots = [slot for slot in self._slots if slot < first]
+
+
 class EvidenceSeals:
     """The seals that one ticker has read or made."""
 
     def __init__(self) -> None:
-        self._last_slot = -1
+        self._sealed = SealedSlots()
         self._cell_digests = CellDigests()
         self._summaries: dict[int, CountedSummary] = {}  # by slot, since the last seal
 
     def add_events(self, events: Iterable[LedgerEvent], policy: Policy) -> None:
         """Add the ledger's next events."""
         for event in events:
-            if isinstance(event, RecordsCounted):
-                self._last_slot = find_sealed_slot(event, policy)
+            self._sealed.add_event(event, policy)
             if isinstance(event, RecordsCounted | CasesErased | NameErased):
                 self._summaries.clear()  # another span, or lines that an erasure changed
 
@@ -58,7 +78,7 @@ class EvidenceSeals:
     ) -> tuple[LedgerEvent, ...]:
         """Return the events of a slot, decided at `at`, with the seals of its evidence."""
         summary = self._summarize_slots(transaction, state.rollout, slot)
-        sealed_slot = slot if summary else self._last_slot
+        sealed_slot = slot if summary else self._sealed.last
         if any(_is_cell_proposal(event) for event in events):
             self._cell_digests.advance(transaction, state.rollout, sealed_slot)
             digests = self._cell_digests
@@ -83,7 +103,7 @@ class EvidenceSeals:
         """
         if until in self._summaries:
             return self._summaries[until]
-        after, others = self._last_slot, CountedRecords(transaction, rollout)
+        after, others = self._sealed.last, CountedRecords(transaction, rollout)
         if not others.has_any_line(after=after, until=until):
             return None  # most ticks of a quiet rollout, which this costs one query
         units = read_joined_lines(transaction, rollout, after=after, until=until)
@@ -105,12 +125,27 @@ def seal_proposals(
     }
     if not keys:
         return events
-    counted = Ledger(transaction, state.rollout).find_last_event(RecordsCounted.__name__)
-    if not isinstance(counted, RecordsCounted):
+    sealed_slot = find_last_sealed(transaction, state)
+    if sealed_slot < 0:
         return events
     cell_digests = CellDigests(keys)
-    cell_digests.advance(transaction, state.rollout, find_sealed_slot(counted, state.policy))
+    cell_digests.advance(transaction, state.rollout, sealed_slot)
     return tuple(add_digest(event, cell_digests) for event in events)
+
+
+def find_last_sealed(transaction: Transaction, state: RolloutState) -> int:
+    """Return the last slot that a tick has sealed and nothing took back; -1 without one."""
+    ledger, sealed = Ledger(transaction, state.rollout), SealedSlots()
+    events: Iterator[LedgerEvent]
+    if ledger.find_last_event(ClockCorrected.__name__) is None:
+        counted = ledger.find_last_event(RecordsCounted.__name__)
+        events = iter(()) if counted is None else iter((counted,))
+    else:
+        kinds = (RecordsCounted.__name__, ClockCorrected.__name__)
+        events = map(parse_event, ledger.list_rows(kinds=kinds))
+    for event in events:
+        sealed.add_event(event, state.policy)
+    return sealed.last
 
 
 def find_sealed_slot(event: RecordsCounted, policy: Policy) -> int:
@@ -170,10 +205,21 @@ class SealedSpans:
         yield part
 
     def _iterate_spans(self) -> Iterator[SealedSpan]:
-        """Yield each span when all its proposals are known."""
+        """Yield each span when all its proposals are known.
+
+        What a correction of the clock took back is in no span, nor are proposals of that time.
+        """
         in_force: tuple[Policy, ...] = ()
         span, last_slot = None, -1
+        corrections = self._list_corrections()
         for revision, event in self._iterate_events():
+            if isinstance(event, RecordsCounted) and any(
+                revision < corrected and event.slot >= first for corrected, first in corrections
+            ):
+                if span is not None:
+                    yield span
+                span = None
+                continue
             if isinstance(event, Policy):
                 in_force = (event, *(other for other in in_force if other.hash != event.hash))
             elif isinstance(event, RecordsCounted):
@@ -187,6 +233,19 @@ class SealedSpans:
         if span is not None:
             yield span
         yield SealedSpan(last_slot, LAST_SLOT, None, 0, in_force)
+
+    def _list_corrections(self) -> list[tuple[int, datetime]]:
+        """Return the revision of each correction of the clock, and the first slot it took back."""
+        tick = self._state.policy.tick
+        with self._database.begin_read() as transaction:
+            rows = Ledger(transaction, self._state.rollout).list_rows(
+                kinds=(ClockCorrected.__name__,)
+            )
+            events = [(row.revision, parse_event(row)) for row in rows]
+        return [
+            (revision, to_instant(find_slot_before(event.at, tick), tick))
+            for revision, event in events
+        ]
 
     def _iterate_events(self) -> Iterator[tuple[int, LedgerEvent | Policy]]:
         """Yield the events of spans with their revisions; of an applied policy the policy."""

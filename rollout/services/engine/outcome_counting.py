@@ -15,7 +15,6 @@ from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import (
-    OUTCOME,
     add_unit_cases,
     find_cases_beside,
     open_stored_history,
@@ -25,6 +24,7 @@ from rollout.store.counting.counted_outcomes import CountedOutcomes, load_drawn
 from rollout.store.counting.unit_records import OutcomeRecords, UnitRecords
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
+from rollout.store.tables.counting_tables import OUTCOME
 from rollout.tally.case_placement import place_cases
 from rollout.tally.outcome_buffer import CountedOutcome
 from rollout.tally.outcome_resolution import resolve_outcome_units

@@ -13,8 +13,11 @@ from typing import Final
 from rollout import faults
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import StaleRevisionError
+from rollout.core.scope.clock_correction import is_clock_behind
+from rollout.core.scope.commands import CheckClock
+from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import PolicyApplied
+from rollout.core.scope.events import ClockCorrected, PolicyApplied
 from rollout.core.scope.record_events import RecordsCounted
 from rollout.services.engine.due_counting import PAGE_SIZE, DueCounter, PageSize
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
@@ -32,6 +35,7 @@ from rollout.services.engine.rollout_state import (
 )
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.count_queue import CountQueue
+from rollout.store.counting.uncounting import take_back_slots
 from rollout.store.database.append_failures import TICK
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
@@ -45,6 +49,7 @@ from rollout.store.ledger.tick_slots import TickSlots
 from rollout.tally.slots import find_slot_before, to_instant
 
 log = logging.getLogger("rollout.scheduler")
+BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
 OPEN_ATTEMPTS: Final = 4
 """Decisions while commands can overtake them; the next one holds the ledger, and stops wait."""
 BeginRead = Callable[[], AbstractContextManager[Transaction]]
@@ -83,7 +88,8 @@ class Ticker:
         self._evidence: LiveEvidence | None = None
         self._seals = EvidenceSeals()
         self._stored_revision = 0
-        self._last_event_slot = datetime.min.replace(tzinfo=UTC)
+        self._is_overtaken = False
+        self._last_event_slot = BEFORE_ALL
 
     def tick(
         self,
@@ -99,7 +105,9 @@ class Ticker:
         since counting may take minutes: no event precedes what replicas answered meanwhile. If
         clocks disagree, `at` is the earliest and `narrow_only` is set: guards narrow, grants expire
         and proposals are voided, but nothing is proposed, applied or restored. The same holds if
-        another process began a later slot meanwhile. The result is None if the slot is claimed by
+        another process began a later slot meanwhile. If a later slot lies in the future, by a
+        clock that was ahead, an incident is opened, and once it is acknowledged the rollout's time
+        goes back: that slot counts as none. The result is None if the slot is claimed by
         another process, or it or a later one is decided. `count_until`, in a history whose records
         are stored ahead, also counts the units of later slots, which decide nothing before theirs:
         no evidence may begin anew before then.
@@ -126,8 +134,13 @@ class Ticker:
     ) -> tuple[LedgerEvent, ...] | None:
         state = self._update_state(self._database.begin_read)
         slot = find_slot_before(at, state.policy.tick)
+        clock_events: tuple[LedgerEvent, ...] = ()
+        if not narrow_only and is_clock_behind(state.scope.at or BEFORE_ALL, at):
+            clock_events = self._check_clock(read_time)
+            state = self._loaded_state
         if not self._claim_slot(state, slot, at):
-            return None
+            is_ahead = not narrow_only and is_clock_behind(self._find_latest_slot(state), at)
+            return (*clock_events, *self._check_clock(read_time)) if is_ahead else None
         faults.reach_point("tick.claimed")
         self._count_due_units(state, max(slot, find_slot_before(count_until, state.policy.tick)))
         self._advance_evidence(state, slot)
@@ -150,7 +163,9 @@ class Ticker:
             CountQueue(transaction, state.rollout).delete_arrivals(before=at - ARRIVAL_RETENTION)
             self._store_scope(transaction)
         self._store_evidence(state)
-        return (*version_events, *events)
+        if self._is_overtaken and not narrow_only:
+            clock_events += self._check_clock(read_time)
+        return (*clock_events, *version_events, *events)
 
     def check_evidence(self, at: datetime) -> Mapping[Cell, str]:
         """Compare some of the evidence in memory with the counted units, between ticks.
@@ -219,6 +234,9 @@ class Ticker:
             else:
                 ledger = Ledger(transaction, self._state.rollout)
                 events = tuple(ledger.list_events(after=self._state.scope.revision))
+                if any(isinstance(event, ClockCorrected) for event in events):
+                    self._reset()  # its memory is of slots that were taken back
+                    return self._update_state(lambda: nullcontext(transaction))
                 state = extend_rollout_state(transaction, self._state, events)
             self._apply_events(transaction, state, events)
         self._state, self._head = state, head
@@ -251,8 +269,11 @@ class Ticker:
         policies = {
             policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()
         } | {state.policy.hash: state.policy}
-        event_slots = (event.slot for event in events if event.slot is not None)
-        self._last_event_slot = max(event_slots, default=self._last_event_slot)
+        for event in events:
+            if isinstance(event, ClockCorrected):
+                self._last_event_slot = BEFORE_ALL
+            elif event.slot is not None:
+                self._last_event_slot = max(event.slot, self._last_event_slot)
         self._history.add_events(events, policies.__getitem__)
         self._seals.add_events(events, state.policy)
         is_discarded = any(map(discards_evidence, events))
@@ -270,6 +291,25 @@ class Ticker:
                 self._database.append_failures.record_success(self._rollout_name, TICK)
                 return False
             return slots.claim(slot, owner=self._owner, at=at, stale_after=state.policy.tick)
+
+    def _find_latest_slot(self, state: RolloutState) -> datetime:
+        """Return the latest slot that a tick began, or an event is of."""
+        with self._database.begin_read() as transaction:
+            slot = TickSlots(transaction, state.rollout).load_last_claimed()
+        claimed_at = BEFORE_ALL if slot is None else to_instant(slot, state.policy.tick)
+        return max(claimed_at, self._last_event_slot)
+
+    def _check_clock(self, read_time: Callable[[], datetime]) -> tuple[LedgerEvent, ...]:
+        """Return what follows from a clock behind the last entry or tick, if it is."""
+        events = self._append_locked(
+            lambda state, _: decide(
+                CheckClock(at=read_time(), last_slot=self._find_latest_slot(state)),
+                state.scope,
+                state.policy,
+            )
+        )
+        self._update_state(self._database.begin_read)
+        return events
 
     def _count_due_units(self, state: RolloutState, slot: int) -> None:
         """Count what is due by the slot."""
@@ -327,6 +367,10 @@ class Ticker:
             Ledger(transaction, self._loaded_state.rollout).lock_head()
             state, events = self._decide(decide_events, lambda: nullcontext(reading))
             Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
+            if events and isinstance(events[-1], ClockCorrected):
+                tick = state.policy.tick
+                slot = find_slot_before(events[-1].at, tick)
+                take_back_slots(transaction, state.rollout, first=slot, at=to_instant(slot, tick))
         return events
 
     def _decide(
@@ -359,7 +403,8 @@ class Ticker:
                 raise _SlotOvertakenError
             # Where every tick takes longer than its slot, another process has always begun a later
             # one. If each left everything to the next, no guard would ever narrow.
-            narrow_only = narrow_only or (slots.load_last_claimed() or slot) > slot
+            self._is_overtaken = (slots.load_last_claimed() or slot) > slot
+            narrow_only = narrow_only or self._is_overtaken
             self._evidence.load_slot(transaction, state, slot)
         events = self._evidence.decide_slot(state, slot, now, begin_read, narrow_only=narrow_only)
         if narrow_only:

@@ -23,6 +23,7 @@ from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
 from rollout.store.records.records import StoredBatch
+from rollout.store.tables.counting_tables import OUTCOME
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 MEASURES_WITH_EXTRA_INPUT = frozenset({"failures", "latency_p95", "harm", "heartbeat"})
 BLIND, ASSISTED, UNKNOWN = "blind", "assisted", "unknown"
 GATE, GUARD = "gate", "guard"
-OUTCOME = "outcome"
-"""The queue's track of cases whose deadline for an outcome passes."""
 QueueEntry = tuple[int, int, str]
 
 

@@ -31,7 +31,6 @@ QUESTIONS: Final = {
     "takeover": "Let {version} replace the acting version at {stage} at {cell}?",
     "resume": "End stop {about}, so that its grants apply again?",
     "policy": "Replace the policy by a looser one?",
-    "clock": "Set the ledger's time back to {about}?",
 }
 """What an approver answers, by kind of proposal."""
 REMINDERS: Final = {HALF_TIME: "Reminder", LAST_DAY: "Last day"}

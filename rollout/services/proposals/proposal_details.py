@@ -74,10 +74,10 @@ class Proposal:
     """A proposal as its approvers see it.
 
     Attributes:
-        kind: widening, renewal, takeover, resume, policy or clock.
+        kind: widening, renewal, takeover, resume or policy.
         state: open; approved until it is applied; applied, rejected, void or expired.
         site, window, version, to: the permitted change; "" if the kind concerns no cell.
-        about: stop of a resume, hash of a policy, or time of a clock correction.
+        about: stop of a resume, or hash of a policy.
         readings: one frozen reading per line; for a policy, what it loosens.
         evidence_hash: hash that an approval cites.
         required_approvals: one group per approval; each needs a different user.
@@ -468,10 +468,6 @@ def _describe_rollout_effect(state: RolloutState, proposal_raised: ProposalRaise
         case "policy":
             number, loosens = state.scope.policy_number, "; ".join(proposal_raised.readings[1:])
             return f"another policy takes the place of policy {number}; it loosens: {loosens}"
-        case "clock":
-            return (
-                f"the ledger's time goes back to {proposal_raised.about}; what lapsed stays lapsed"
-            )
     return f"{proposal_raised.version} at {proposal_raised.to_stage} in {proposal_raised.cell}"
 
 

@@ -10,7 +10,6 @@ from rollout.core.ledger.ledger import parse_event
 from rollout.core.scope.commands import (
     ApproveProposal,
     Command,
-    ProposeClockCorrection,
     ProposeRenewal,
     ProposeTakeover,
     RejectProposal,
@@ -56,8 +55,7 @@ def load_closed_proposal_sites(
     return tuple(sorted(stop_sites)) or tuple(state.policy.sites_by_id)
 
 
-TAKEOVER, RENEWAL, CLOCK = "takeover", "renewal", "clock"
-APPLIED_AT_ONCE = frozenset({CLOCK})
+TAKEOVER, RENEWAL = "takeover", "renewal"
 WITHOUT_EVIDENCE = frozenset({"policy", "resume"})
 MAX_APPROVALS_PER_CALL = 100
 
@@ -294,28 +292,6 @@ def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
     )
 
 
-def propose_clock_correction(
-    database: Database, caller: Caller, rollout_name: str, *, at: datetime
-) -> ProposalResult:
-    """Propose to reset the ledger's time to the clock.
-
-    Raises:
-        NotAllowedError: the caller is not an operator of the whole rollout.
-        RefusalError: the ledger's time is correct.
-    """
-    require_permission(caller, Permission.PROPOSE, rollout_name)
-
-    def build_command(state: RolloutState) -> Command:
-        sites = tuple(state.policy.sites_by_id)
-        require_permission(caller, Permission.PROPOSE, rollout_name, sites)
-        return ProposeClockCorrection(at=at, by=caller.as_actor(rollout_name, sites))
-
-    command_result = run_command(database, caller, rollout_name, build_command)
-    return find_raised_proposal(
-        database, rollout_name, command_result, lambda proposal: proposal.kind == CLOCK
-    )
-
-
 def find_raised_proposal(
     database: Database,
     rollout_name: str,
@@ -401,8 +377,6 @@ def _describe_missing(missing_approvals: int, required_groups: tuple[str, ...], 
     count = len(required_groups)
     if missing_approvals:
         return f"{count - missing_approvals} of {count} approvals; needs {missing_approvals} more"
-    if kind in APPLIED_AT_ONCE:
-        return "the last approval: it is applied at once"
     if kind in WITHOUT_EVIDENCE:
         return "the last approval: the next tick applies it"
     return "the last approval: the next tick applies it unless the evidence has turned by then"

@@ -128,11 +128,11 @@ class CountedUnits:
     def list_cases(self, case_numbers: range) -> Iterator[CountedUnitRow]:
         """Yield the units that some cases represent, in no order."""
         case_id = counted_units.c.case_id
-        return self._list(case_id >= case_numbers.start, case_id < case_numbers.stop)
+        return self.list_matching(case_id >= case_numbers.start, case_id < case_numbers.stop)
 
     def list_part(self, *, after: SlotPosition, until: SlotPosition) -> Iterator[CountedUnitRow]:
         """Yield the units of positions (`after`, `until`], in no order."""
-        return self._list(*match_positions(counted_units, after, until))
+        return self.list_matching(*match_positions(counted_units, after, until))
 
     def list_part_ends(self, size: int) -> Iterator[SlotPosition]:
         """Yield the last positions of parts with at least `size` units, in order."""
@@ -150,7 +150,8 @@ class CountedUnits:
                 yield row.slot, row.occurred
                 unit_count = 0
 
-    def _list(self, *conditions: ColumnElement[bool]) -> Iterator[CountedUnitRow]:
+    def list_matching(self, *conditions: ColumnElement[bool]) -> Iterator[CountedUnitRow]:
+        """Yield the units that meet conditions on their table, in no order."""
         columns = (counted_units.c[name] for name in CountedUnitRow._fields)
         query = select(*columns).where(counted_units.c.rollout == self._rollout.number, *conditions)
         for row in self._transaction.execute(query.execution_options(yield_per=ROWS_PER_FETCH)):

@@ -66,6 +66,10 @@ class EvidenceStore:
         if self._transaction.execute(statement.values(through=to)).rowcount != 1:
             raise StaleRevisionError(f"evidence is no longer at slot {after}; read it again")
 
+    def rewind(self, to: int) -> None:
+        """Make `to` the last slot of evidence, after later units were taken back."""
+        self._transaction.execute(update(evidence_heads).where(self._own_head).values(through=to))
+
     def store(self, readings: Iterable[StoredReading]) -> None:
         """Store readings; they replace earlier ones of the same cells and measures."""
         rows = [self._build_row(reading) for reading in readings]

@@ -2,7 +2,8 @@
 
 They are derived from counted units and outcomes, or from records, and only save time. A snapshot is
 bound to the ledger entry that it was made at, and no longer valid after an event of `ENDING_KINDS`:
-another policy compares units anew, and an erasure renames or removes values. Nor is it after the
+another policy compares units anew, an erasure renames or removes values, and a correction of the
+clock takes units back. Nor is it after the
 incident that evidence changed. Such an event deletes it in its own transaction.
 """
 
@@ -13,7 +14,12 @@ from typing import Final, NamedTuple
 from sqlalchemy import Table, and_, delete, or_, select
 
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import EVIDENCE_CHANGED, IncidentOpened, PolicyApplied
+from rollout.core.scope.events import (
+    EVIDENCE_CHANGED,
+    ClockCorrected,
+    IncidentOpened,
+    PolicyApplied,
+)
 from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.store.database.bulk import build_insert
 from rollout.store.database.rollouts import Rollout
@@ -25,7 +31,7 @@ from rollout.store.tables.tables import (
     ledger_heads,
 )
 
-ENDING_EVENTS: Final = (PolicyApplied, CasesErased, NameErased)
+ENDING_EVENTS: Final = (PolicyApplied, CasesErased, NameErased, ClockCorrected)
 ENDING_KINDS: Final = frozenset(kind.__name__ for kind in ENDING_EVENTS)
 CHANGED_BODY: Final = f'"kind":"{EVIDENCE_CHANGED}"'
 """Only such an incident's body has it: within a text of a body quotes are escaped."""
@@ -127,10 +133,10 @@ class EvidenceSnapshots:
 
 
 def discards_evidence(event: LedgerEvent) -> bool:
-    """Return whether processes forget what they hold: it has other names, or was changed."""
+    """Return whether processes forget what they hold: renamed, changed or taken back."""
     if isinstance(event, IncidentOpened):
         return event.kind == EVIDENCE_CHANGED
-    return isinstance(event, CasesErased | NameErased)
+    return isinstance(event, CasesErased | NameErased | ClockCorrected)
 
 
 def delete_ended_snapshots(

@@ -13,7 +13,6 @@ from sqlalchemy import Row, Table, insert, select, update
 
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
-    ClockCorrected,
     IncidentAcknowledged,
     IncidentOpened,
     PolicyApplied,
@@ -32,7 +31,6 @@ from rollout.store.tables.tables import incidents, proposals
 
 OPEN_STATE: Final = "open"
 CLOSING_STATES: Final[Mapping[type[LedgerEvent], str]] = {
-    ClockCorrected: "applied",
     ProposalRejected: "rejected",
     ProposalVoided: "void",
     ProposalExpired: "expired",

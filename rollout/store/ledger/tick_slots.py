@@ -5,7 +5,7 @@ A claim only saves work; `rollout.store.counting.counter` ensures that each unit
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 
 from rollout.store.database.bulk import insert_once
 from rollout.store.database.rollouts import Rollout
@@ -40,6 +40,11 @@ class TickSlots:
             *self._match_slot(slot), tick_slots.c.done_at.is_(None)
         )
         self._transaction.execute(statement.values(done_at=at))
+
+    def delete_from(self, slot: int) -> None:
+        """Delete this slot and later ones, which a clock that was ahead claimed."""
+        is_later = tick_slots.c.rollout == self._rollout.number, tick_slots.c.slot >= slot
+        self._transaction.execute(delete(tick_slots).where(*is_later))
 
     def load_last_done(self) -> int | None:
         """Return the newest slot that is done, or None."""

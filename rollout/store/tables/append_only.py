@@ -1,9 +1,10 @@
 """Triggers that keep the rows of append-only tables as they were written.
 
 An update is refused, except of the tables in `ERASABLE`, where an erasure replaces names and texts.
-That and a delete are refused unless a purge or an erasure has put a row into `purging` in the same
-transaction. That row refers, deferred, to a row that can't exist, so no transaction can
-commit while it has the row, and no other transaction sees it. SQLite's `insert or replace` deletes
+That and a delete are refused unless a purge, an erasure or a correction of the clock, which takes
+back what was counted ahead, has put a row into `purging` in the same transaction. That row refers,
+deferred, to a row that can't exist, so no transaction can commit while it has the row, and no other
+transaction sees it. SQLite's `insert or replace` deletes
 too, and fires delete triggers only on connections with `recursive_triggers`; the ledger therefore
 also refuses inserts over an existing revision.
 
@@ -29,16 +30,16 @@ APPEND_ONLY: Mapping[str, bool] = MappingProxyType(
         "rejected_records": True,
         "cleanings": True,
         "baselines": False,
-        "counted_units": False,
-        "counted_records": False,
-        "counted_outcomes": False,
+        "counted_units": True,
+        "counted_records": True,
+        "counted_outcomes": True,
         "exposures": False,
         "reports": False,
         "erased_hashes": False,
         "planted_cases": False,
     }
 )
-"""The append-only tables, and whether a purge may delete from them."""
+"""The append-only tables, and whether their rows may be deleted within `purging`."""
 
 ERASABLE: Final = frozenset(
     {

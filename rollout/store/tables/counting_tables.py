@@ -19,6 +19,8 @@ from rollout.store.tables.columns import (
 
 GATE: Final = "gate"
 OF_GATE: Final = text("track = 'gate'")  # the condition of the partial index
+OUTCOME: Final = "outcome"
+"""The queue's track of cases with an outcome whose deadline passes."""
 RECORD_UNSEALED: Final = "unsealed"
 """The queue's track of cases with actions or outcomes whose hashes the next tick takes."""
 

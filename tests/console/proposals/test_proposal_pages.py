@@ -20,7 +20,6 @@ from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.policies import policies
-from rollout.services.proposals import proposals
 from rollout.services.proposals.proposal_details import load_proposal
 from rollout.services.proposals.proposal_evidence import load_proposal_evidence
 from rollout.services.stops import stops
@@ -257,15 +256,6 @@ def test_a_policy_says_what_it_loosens_and_shows_its_text(browser, service):
     text = browser.page(f"{path}/policy")
     assert "+  - {to: supervised, require: [{measure: agreement, at_least: 94%}]," in text
     assert browser.page(f"{LIST}/P-9/policy", 404)
-
-
-def test_a_clocks_correction_says_what_time_it_goes_back_to(browser, service, clock):
-    tick(service.database, NOON + DAY)
-    ana = load_local_caller(service.database, "ana")
-    raised = proposals.propose_clock_correction(service.database, ana, "bears", at=NOON)
-    page = browser.as_("bo").page(f"{LIST}/{raised.proposal}")
-    assert heading(page) == "Set the ledger&#39;s time back to the clock&#39;s?"
-    assert "2027-06-01T12:00:00+00:00; what lapsed stays lapsed" in page
 
 
 def test_the_ledger_of_before_has_no_reasons_and_reads_as_it_did(service, raised):

@@ -290,7 +290,7 @@ def test_rows_are_read_one_by_one():
 @pytest.mark.parametrize(
     ("lines", "head"),
     [
-        (ROLLOUT, "13473524c9fbb75b90c50423a6d8179ad572aecd46c6cef38121faf6e6cd75f9"),
+        (ROLLOUT, "902c3bceec62e0bf02c3270e0971f0faca02a85508617e14b6d5eae19a6de6c4"),
         (ACCESS, "3ae9e2d206fbb17e64fa2a7c9768b26506dbd632591ca548550daf5338329e96"),
     ],
 )

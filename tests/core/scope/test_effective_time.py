@@ -134,7 +134,5 @@ def _suspend(at, slot):
 def test_a_corrected_clock_counts_from_the_corrected_time():
     rollout = supervised()
     corrected_at = rollout.at - HOUR
-    event = ClockCorrected(
-        at=corrected_at, by="policy", slot=NOON, previous_time=rollout.at, proposal=""
-    )
+    event = ClockCorrected(at=corrected_at, by="policy", slot=NOON, previous_time=rollout.at)
     assert apply_event(rollout.scope, event).effective_at == corrected_at

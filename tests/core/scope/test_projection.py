@@ -263,7 +263,7 @@ def test_a_fold_may_go_on_from_any_point():
 
 
 def corrected(*, to: datetime, was: datetime) -> ClockCorrected:
-    return ClockCorrected(at=to, by="policy", previous_time=was, proposal="")
+    return ClockCorrected(at=to, by="policy", previous_time=was)
 
 
 def test_a_correction_is_the_one_event_that_sets_the_time_back():

@@ -89,7 +89,7 @@ def happens(scope: Scope, at: datetime, chance: Random) -> LedgerEvent:
             reason="r",
         ),
         IncidentAcknowledged(at=at, by="bo", incident="I-1"),
-        ClockCorrected(at=at - DAY, by="policy", previous_time=scope.at or at, proposal=is_open),
+        ClockCorrected(at=at - DAY, by="policy", previous_time=scope.at or at),
         RecordsPurged(at=at, by="policy", before=at, tables=("cases",), counts=(1,)),
         ReportSealed(
             at=at, by="bo", report="r", since=at, until=at, number=1, state="final", sha256="h"

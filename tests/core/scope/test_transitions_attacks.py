@@ -21,7 +21,6 @@ from rollout.core.scope.commands import (
     ApplyPolicy,
     ApproveProposal,
     NarrowCells,
-    ProposeClockCorrection,
     ProposeTakeover,
     RejectProposal,
     RetireVersion,
@@ -381,7 +380,6 @@ def test_nobody_asks_anything_under_the_engines_name_or_one_that_does_not_print(
         ApplyPolicy(at=rollout.at, by=by, policy=policy(slices=("weather",))),
         RetireVersion(at=rollout.at, by=by, version="v1"),
         AcknowledgeIncident(at=rollout.at, by=by, incident="I-1"),
-        ProposeClockCorrection(at=rollout.at, by=by),
     ]
     for command in asked:
         with pytest.raises(NotAllowedError):

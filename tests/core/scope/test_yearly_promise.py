@@ -91,7 +91,7 @@ class RetryingDriver(YearDriver):
     def correct_clock(self, back: timedelta) -> None:
         """Set the ledger's time back."""
         to = self.at - back
-        event = ClockCorrected(at=to, by="policy", previous_time=self.scope.at, proposal="")
+        event = ClockCorrected(at=to, by="policy", previous_time=self.scope.at)
         self.events.append(event)
         self.scope = apply_events([event], self.scope)
         self.at = to

@@ -1,0 +1,194 @@
+"""A process started with its clock a year ahead, then set right: nothing it did holds."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from rollout.core.scope.commands import AcknowledgeIncident, StopCells
+from rollout.core.scope.events import ClockCorrected, IncidentOpened, ProposalRaised, Suspended
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
+from rollout.services.engine.ticks import Ticker
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import Database
+from rollout.store.ledger.tick_slots import TickSlots
+from rollout.store.tables.tables import (
+    confusion_matrices,
+    count_classes,
+    count_series,
+    counted_outcomes,
+    counted_records,
+    counted_units,
+    counts,
+    external_keys,
+    top_losses,
+    version_uses,
+)
+from rollout.tally.slots import to_instant
+from tests.services.engine.test_live import ANA, BO, begun, count_waiting, scope_of, written
+from tests.services.engine.test_ticks import HISTORY, SLOTS, TICK, kinds
+from tests.store.databases import ENGINES, fresh
+
+YEAR = timedelta(days=365)
+HALF, LAST = to_instant(SLOTS[len(SLOTS) // 2], TICK), to_instant(SLOTS[-1], TICK)
+COUNTED = (
+    *(counted_units, counts, confusion_matrices, top_losses),
+    *(counted_outcomes, version_uses),
+)
+on_both = pytest.mark.parametrize("url", ENGINES, indirect=True)
+
+
+def start(database):
+    """Tick through half of the slots."""
+    ticker = begun(database, HISTORY, SLOTS[0])
+    for slot in SLOTS[: len(SLOTS) // 2 + 1]:
+        ticker.tick(to_instant(slot, TICK))
+    return ticker
+
+
+def acknowledge(database, at, incident):
+    command = AcknowledgeIncident(at=at, by=BO, incident=incident)
+    execute_command(database, "story", lambda _: command)
+
+
+RANDOM = {"rollout", "value_seal", "record_hash", "record_hashes"}  # differ by import
+
+
+def read_counted(database):
+    """Return the rows of all tables of what was counted, numbers by what they stand for."""
+    with database.begin_read() as transaction:
+
+        def read(table):
+            return [row._asdict() for row in transaction.execute(select(table))]
+
+        names = {
+            (table.name, row["id"]): str([v for k, v in row.items() if k not in {"id", "rollout"}])
+            for table in (count_series, count_classes)
+            for row in read(table)
+        }
+
+        keys = {row["id"]: row["key"] for row in read(external_keys)}
+
+        def name(column, value):
+            if column in {"unit", "case_id"}:
+                return keys[value]
+            if column == "series_id":
+                return names["count_series", value]
+            if column == "class_id":
+                return names["count_classes", value]
+            return [names["count_classes", n] for n in value] if column == "class_ids" else value
+
+        counted = {
+            table.name: sorted(
+                str([name(k, v) for k, v in row.items() if k not in RANDOM]) for row in read(table)
+            )
+            for table in COUNTED
+        }
+        # an outcome that was imported before its time counts at once
+        counted["counted_records"] = {
+            (row["case_id"], row["kind"]) for row in read(counted_records)
+        }
+        return counted
+
+
+def go_on(database, ticker, at):
+    """Tick until the last slot, and return the events."""
+    events = []
+    while at < LAST:
+        at += TICK
+        events += ticker.tick(at)
+    return events
+
+
+@on_both
+def test_set_right_and_acknowledged_all_is_counted_as_if_it_had_never_been(database, tmp_path):
+    start(database)
+    ahead = Ticker(database, "story", "ahead").tick(HALF + YEAR)
+    assert ahead
+    assert scope_of(database).at == HALF + YEAR
+    assert count_waiting(database) == 0  # it counted everything, also what was not due
+    right = Ticker(database, "story", "right")
+    (opened,) = right.tick(HALF + TICK)
+    assert isinstance(opened, IncidentOpened)
+    assert opened.kind == "clock"
+    assert opened.reason.endswith("if the clock is right acknowledge this, else set it right first")
+    assert right.tick(HALF + 2 * TICK) == ()  # it waits
+    acknowledge(database, HALF + 2 * TICK, opened.incident)
+    events = right.tick(HALF + 3 * TICK)
+    (corrected,) = [event for event in events if isinstance(event, ClockCorrected)]
+    assert (corrected.at, corrected.previous_time) == (HALF + 3 * TICK, HALF + YEAR)
+    assert scope_of(database).proposals.keys() == {
+        event.proposal for event in events if isinstance(event, ProposalRaised)
+    }
+    found = go_on(database, right, HALF + 3 * TICK)
+    assert kinds((*events, *found)) & {ProposalRaised, Suspended}
+    assert not [event for event in found if event.at > LAST]
+    assert EvidenceCheck(database, "story").check_all().faults == []
+    assert sample_evidence(database, LAST) == {}
+    (tmp_path / "other").mkdir()
+    with fresh("sqlite", tmp_path / "other") as url:
+        undisturbed = Database(url)
+        go_on(undisturbed, start(undisturbed), HALF)
+        assert read_counted(database) == read_counted(undisturbed)
+        undisturbed.close()
+
+
+def test_a_ticker_that_read_what_was_ahead_forgets_it(database):
+    """The process was set right while it ran."""
+    ticker = start(database)
+    ticker.tick(HALF + YEAR)
+    (opened,) = ticker.tick(HALF + TICK)
+    acknowledge(database, HALF + TICK, opened.incident)
+    assert ClockCorrected in kinds(ticker.tick(HALF + 2 * TICK))
+    go_on(database, ticker, HALF + 2 * TICK)
+    assert ticker.check_evidence(LAST) == {}
+    assert EvidenceCheck(database, "story").check_all().faults == []
+
+
+def test_a_tick_that_wrote_nothing_ahead_is_found_and_taken_back_too(database):
+    ticker = begun(database, HISTORY, SLOTS[0])
+    with database.begin_write() as transaction:
+        slots = TickSlots(transaction, Rollouts(transaction).find("story"))
+        slots.claim(SLOTS[0] + 10_000, owner="dead", at=LAST + YEAR, stale_after=TICK)
+    at = to_instant(SLOTS[0], TICK)
+    (opened,) = ticker.tick(at)
+    assert (opened.kind, opened.at) == ("clock", at)
+    acknowledge(database, at, opened.incident)
+    assert ClockCorrected in kinds(ticker.tick(at + TICK))
+    assert ticker.tick(at + 2 * TICK) is not None
+
+
+def test_a_further_jump_needs_another_acknowledgement(database):
+    start(database)
+    Ticker(database, "story", "ahead").tick(HALF + YEAR)
+    right = Ticker(database, "story", "right")
+    (opened,) = right.tick(HALF + TICK)
+    acknowledge(database, HALF + TICK, opened.incident)
+    Ticker(database, "story", "ahead").tick(HALF + 2 * YEAR)
+    (again,) = right.tick(HALF + 2 * TICK)
+    assert (again.kind, again.incident != opened.incident) == ("clock", True)
+
+
+def test_where_clocks_disagree_nothing_is_taken_back(database):
+    start(database)
+    Ticker(database, "story", "ahead").tick(HALF + YEAR)
+    right = Ticker(database, "story", "right")
+    (opened,) = right.tick(HALF + TICK)
+    acknowledge(database, HALF + TICK, opened.incident)
+    assert right.tick(HALF + 2 * TICK, narrow_only=True) is None
+    assert ClockCorrected in kinds(right.tick(HALF + 3 * TICK))
+
+
+def test_stops_hold_while_it_waits_and_after_it(database):
+    start(database)
+    Ticker(database, "story", "ahead").tick(HALF + YEAR)
+    right = Ticker(database, "story", "right")
+    (opened,) = right.tick(HALF + TICK)
+    cells = scope_of(database).cells
+    stop = StopCells(at=HALF + TICK, by=ANA, cells=tuple({cell for cell, _ in cells}))
+    execute_command(database, "story", lambda _: stop)
+    acknowledge(database, HALF + TICK, opened.incident)
+    right.tick(HALF + 2 * TICK)
+    assert [stop.by for stop in scope_of(database).stops.values()] == ["ana"]
+    assert written(database)[-1].at <= HALF + 2 * TICK
