@@ -220,7 +220,8 @@ def _format_record_result(record_result: RecordingResult) -> str:
 
 
 def _format_expiry(assignment: SharedAssignment, at: datetime) -> str:
-    return f'"fresh_until":"{(at + assignment.assignment.lease).isoformat()}"'
+    fresh_until = at + assignment.assignment.lease
+    return f'"issued_at":"{at.isoformat()}","fresh_until":"{fresh_until.isoformat()}"'
 
 
 @lru_cache(maxsize=4_096)

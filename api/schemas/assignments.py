@@ -58,6 +58,7 @@ ANSWER: dict[str, Any] = {
     "head_code": "1.1.6b1f",
     "permit": "b.1.model.41.1811851200000000.60000000.9c0e.5be1",
     "lease": 60.0,
+    "issued_at": "2027-06-01T12:00:00+00:00",
     "fresh_until": "2027-06-01T12:01:00+00:00",
     "recorded": {"status": "accepted", "reason": ""},
     "drawn": None,
@@ -244,6 +245,9 @@ class AssignmentResult(BaseModel):
     lease: float = Field(
         description="seconds for which the answer may be used, from before the request was sent, "
         "on a monotonic clock that continues during sleep"
+    )
+    issued_at: datetime = Field(
+        description="the service's time: date an action by it and the seconds since the answer"
     )
     fresh_until: datetime = Field(
         description="when the lease ends by the server's clock; programs use `lease`"

@@ -4,12 +4,12 @@ An audited case also goes to the blind queue; the client does not wait for it. O
 timeout, a human decides.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx2
 from service import Service, build_action, build_parser, build_question
 
-from rollout_client.leases import MachineClocks, compute_time_left
+from rollout_client.leases import MachineClocks, compute_time_left, estimate_service_time
 
 ACTIONS = {"bear": "siren", "none": "nothing"}
 ACTION_TIME = timedelta(milliseconds=200)  # from the response to the siren
@@ -30,15 +30,17 @@ def main(arguments: list[str] | None = None, transport: object = None) -> None:
         except httpx2.HTTPError as error:
             print(f"{options.case}: a human decides ({error})")
             return
+        answered_at = clocks.read()
         lease = timedelta(seconds=assignment["lease"])
-        time_left = compute_time_left(lease, sent_at, clocks.read(), ACTION_TIME)
+        time_left = compute_time_left(lease, sent_at, answered_at, ACTION_TIME)
         if assignment["decider"] != "model" or time_left <= timedelta(0):
             print(f"{options.case}: a human decides ({assignment['reason']})")
             return
         action = ACTIONS[options.label]  # sound the siren here
-        service.send(
-            build_action(options.case, action, "model", options.version, assignment["permit"])
-        )
+        issued_at = datetime.fromisoformat(assignment["issued_at"])
+        at = estimate_service_time(issued_at, answered_at, clocks.read())  # not this clock's time
+        record = build_action(options.case, action, "model") | {"at": at.isoformat()}
+        service.send(record | {"version": options.version, "permit": assignment["permit"]})
     print(f"{options.case}: did {action}{', audited' if assignment['audited'] else ''}")
 
 

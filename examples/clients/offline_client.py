@@ -65,7 +65,7 @@ def decide_case(client: EdgeClient, spool: Path, key: str, version: str, label: 
     case = {"kind": "case", "key": key, "site": client.site, "occurred_at": at.isoformat()}
     items = [case, prediction]
     if assignment.decider == "model":
-        items.append(build_action(key, ACTIONS[label], "model", version, client.permit))
+        items.append(client.build_action(key, "alarm", ACTIONS[label], version))
     else:
         items += [build_action(key, rule.action, "person") for rule in assignment.fallbacks]
     with spool.open("a", encoding="utf-8") as file:

@@ -100,13 +100,10 @@ def build_question(
     }
 
 
-def build_action(
-    key: str, action: str, by: str, version: str = "", permit: str | None = None
-) -> dict[str, Any]:
-    """Return the record of an action on a case."""
+def build_action(key: str, action: str, by: str) -> dict[str, Any]:
+    """Return the record of an action on a case, done now."""
     record = {"kind": "action", "key": key, "lever": "alarm", "action": action, "by": by}
-    record["at"] = _format_now()
-    return record | ({"version": version, "permit": permit} if by == "model" else {})
+    return record | {"at": _format_now()}
 
 
 def _format_now() -> str:

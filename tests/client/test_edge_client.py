@@ -169,6 +169,33 @@ def test_before_it_has_read_anything_people_decide_and_it_is_time_to_ask():
     assert client.permit == ""
 
 
+def test_an_action_is_dated_by_the_service_whatever_the_machine_says():
+    clocks = MovableClocks()
+
+    def answer_slowly(_):
+        clocks.move(7)
+        return BEFORE
+
+    client = EdgeClient("creek", answer_slowly, clocks)
+    unread = client.build_action("k9", "alarm", "siren", "v1")
+    assert (unread["at"], unread["permit"]) == (clocks.wall.isoformat(), "")
+    client.renew()
+    clocks.wall += HOUR  # the machine's clock steps; its boot clock doesn't
+    clocks.boot += 20
+    record = client.build_action("k9", "alarm", "siren", "v1")
+    issued_at = datetime.fromisoformat(BEFORE["issued_at"])
+    assert record == {
+        "kind": "action",
+        "key": "k9",
+        "lever": "alarm",
+        "action": "siren",
+        "by": "model",
+        "at": (issued_at + 20 * SECOND).isoformat(),
+        "version": "v1",
+        "permit": "permit",
+    }
+
+
 def test_it_renews_after_a_third_of_the_lease_and_stops_at_its_end():
     clocks = MovableClocks()
     client = create_client(BEFORE, clocks=clocks)

@@ -52,5 +52,5 @@ def test_the_printed_command_fits_the_shipped_policy():
 
 def test_what_the_page_names_of_a_client_exists():
     named = set(re.findall(r"`client\.(\w+)`", text_of(PAGE)))
-    assert named == {"is_renewal_due", "permit"}
+    assert named == {"is_renewal_due"}
     assert all(isinstance(getattr(EdgeClient, name), property) for name in named)

@@ -118,6 +118,10 @@ def describe_incident_effect(impact: IncidentImpact) -> str:
             "Humans decide the cases with this value, unseen. The version goes on with the others; "
             "no grant was ended."
         ),
+        "sender_clock": (
+            "The actions are stored with the time that they state, and judged by the time at which "
+            "they were received. No grant was ended."
+        ),
         "clock": (
             "Nothing is raised or applied while clocks disagree or are behind the last entry or "
             "tick. Narrowing and stopping still work."
@@ -141,6 +145,7 @@ RECOVERY_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
         "A version that was trained on them may become familiar with the value.",
     ),
     "unauthorized": ("Nothing was ended, so nothing has to be restored.",),
+    "sender_clock": ("Set the clock of the sender, or let it date actions by the service's time.",),
 }
 """How the effects of incidents end, by kind, where that is the same for all."""
 

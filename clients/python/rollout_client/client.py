@@ -13,6 +13,7 @@ from rollout_client.leases import (
     Clocks,
     MachineClocks,
     compute_time_left,
+    estimate_service_time,
 )
 from rollout_client.local_scope import InvalidSnapshotError, LocalScope, parse_head, parse_snapshot
 from rollout_client.prepared_answers import PreparedAnswers, PresentEntry
@@ -46,12 +47,14 @@ class LedgerRolledBackError(InvalidSnapshotError):
 
 
 class HeldSnapshot:
-    """A snapshot, and both clocks as they were before it was requested."""
+    """A snapshot, and both clocks before it was requested and after the answer."""
 
-    __slots__ = ("requested_at", "snapshot")
+    __slots__ = ("answered_at", "requested_at", "snapshot")
 
-    def __init__(self, snapshot: LocalScope, requested_at: ClockReading) -> None:
-        self.snapshot, self.requested_at = snapshot, requested_at
+    def __init__(
+        self, snapshot: LocalScope, requested_at: ClockReading, answered_at: ClockReading
+    ) -> None:
+        self.snapshot, self.requested_at, self.answered_at = snapshot, requested_at, answered_at
 
 
 class EdgeClient:
@@ -101,6 +104,7 @@ class EdgeClient:
         known_head, requested_at = self.head_store.load(), self.clocks.read()
         hand_over = self._hand_over
         body = self.fetch_scope(known_head)
+        answered_at = self.clocks.read()
         head = parse_head(body)
         if not head.follows(known_head):
             raise LedgerRolledBackError(
@@ -112,7 +116,7 @@ class EdgeClient:
             self._drop()  # first: what follows may fail, such as a full disk
             if head != known_head:
                 self.head_store.store(head)
-            self._hold(HeldSnapshot(parse_snapshot(body), requested_at), hand_over)
+            self._hold(HeldSnapshot(parse_snapshot(body), requested_at, answered_at), hand_over)
 
     def _has_newer(self, head: LedgerHead, requested_at: ClockReading) -> bool:
         """Return whether a renewal in another thread was faster, and has a newer answer."""
@@ -268,6 +272,15 @@ class EdgeClient:
         """Return the permit to send with actions, or ""."""
         snapshot = self.snapshot
         return "" if snapshot is None else snapshot.snapshot.permits.get(self.site, "")
+
+    def build_action(self, key: str, lever: str, action: str, version: str) -> dict[str, Any]:
+        """Return the record of an action that the model does now, with permit and time."""
+        snapshot, now = self.snapshot, self.clocks.read()
+        at = now.wall
+        if snapshot is not None:
+            at = estimate_service_time(snapshot.snapshot.issued_at, snapshot.answered_at, now)
+        record = {"kind": "action", "key": key, "lever": lever, "action": action, "by": "model"}
+        return record | {"at": at.isoformat(), "version": version, "permit": self.permit}
 
     def _compute_time_left(self, snapshot: HeldSnapshot, now: ClockReading, site: str) -> timedelta:
         lease = snapshot.snapshot.leases.get(site, NO_TIME)

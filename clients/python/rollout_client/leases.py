@@ -60,6 +60,23 @@ def _select_boot_clock() -> Callable[[], float | None]:
 
 _read_boot_clock = _select_boot_clock()
 
+
+def estimate_service_time(
+    issued_at: datetime, answered_at: ClockReading, now: ClockReading
+) -> datetime:
+    """Return the service's time or slightly earlier, whatever the wall clock says.
+
+    Date actions by it: one that is dated ahead opens an incident.
+
+    Args:
+        issued_at: the service's time in an answer.
+        answered_at: both clocks after that answer came.
+    """
+    if answered_at.boot is None or now.boot is None:
+        return now.wall
+    return issued_at + timedelta(seconds=now.boot - answered_at.boot)
+
+
 MAX_CLOCK_DRIFT: Final = 1e-3
 """Relative drift of a boot clock from true time."""
 MAX_STEP_BACK: Final = timedelta(seconds=1)

@@ -67,7 +67,7 @@ def _list_marked_fields(mark: str) -> Mapping[str, Mapping[str, Any]]:
 TEXT_FIELDS: Final = _list_marked_fields(FREE_TEXT)
 """The fields of each kind that hold free text."""
 ACCOUNT_FIELDS: Final = _list_marked_fields(ACCOUNT)
-"""The fields of each kind that hold an account: True, or the only incident `kind` that has one."""
+"""The fields of each kind that hold an account: True, or the incident `kind`s that have one."""
 
 
 class BrokenLedgerError(ValueError):
@@ -159,8 +159,8 @@ def texts_of(texts: Mapping[str, LedgerText]) -> dict[str, Any]:
 
 def _list_account_fields(kind: str, values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the fields that hold an account."""
-    for name, only in ACCOUNT_FIELDS[kind].items():
-        if values.get(name) and only in (True, values.get("kind")):
+    for name, kinds in ACCOUNT_FIELDS[kind].items():
+        if values.get(name) and (kinds is True or values.get("kind") in kinds):
             yield name
 
 

@@ -191,10 +191,10 @@ class AcknowledgeIncident(ActorCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenIncident(Command):
-    """Open an incident: `unauthorized`, `ledger_rolled_back`, `evidence_changed` or `clock`.
+    """Open an incident of a kind of `EFFECTS`.
 
     Nothing is opened while an equal incident is open. Equal are incidents of the same kind about
-    the same case or client, or with the same reason, cell and version; without either all `clock`
+    the same case or account, or with the same reason, cell and version; without either all `clock`
     incidents are equal, and all `evidence_changed` ones. `about` is stored in the ledger for ever.
     """
 

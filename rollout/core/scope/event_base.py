@@ -16,7 +16,7 @@ FREE_TEXT: Final = "free text"
 Its value is True, or the only incident `kind` in which it does.
 """
 ACCOUNT: Final = "account"
-"""Marks a field that holds an account: True, or the only `kind` of the event in which it does."""
+"""Marks a field that holds an account: True, or each `kind` of the event in which it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

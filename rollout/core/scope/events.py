@@ -37,6 +37,8 @@ EVIDENCE_CHANGED: Final = "evidence_changed"
 """Incident kind: evidence is not what was counted, or records not what the ledger says."""
 UNAUTHORIZED: Final = "unauthorized"
 """Incident kind: the model acted without an authorization."""
+SENDER_CLOCK: Final = "sender_clock"
+"""Incident kind: an account dates actions ahead of their receipt."""
 UNFAMILIAR: Final = "unfamiliar"
 """Incident kind: a version is wrong too often about cases with an attribute value."""
 QUALITY_FACT: Final = "quality"
@@ -340,7 +342,8 @@ class IncidentOpened(LedgerEvent):
 
     `kind` is `alarm` (of a guard), `unauthorized` (the model acted on the case `about` without an
     authorization), `ledger_rolled_back` (the client `about` has seen a head that this ledger
-    lacks), `evidence_changed` (records are not what the ledger's digests say, or evidence that a
+    lacks), `sender_clock` (the account `about` dates actions ahead of their receipt),
+    `evidence_changed` (records are not what the ledger's digests say, or evidence that a
     process held in `cell` was not what was counted), `unfamiliar` (the version is wrong too often
     about cases with the attribute value `about`), `clock` (behind the last entry or tick, which is
     of `about`) or `writes` (an append failed, so a replica let humans decide). `fact` says that it
@@ -355,7 +358,10 @@ class IncidentOpened(LedgerEvent):
     guard: str = ""
     cell: Cell | None = None
     version: str = ""
-    about: str = field(default="", metadata={ACCOUNT: LEDGER_ROLLED_BACK, FREE_TEXT: UNAUTHORIZED})
+    about: str = field(
+        default="",
+        metadata={ACCOUNT: (LEDGER_ROLLED_BACK, SENDER_CLOCK), FREE_TEXT: UNAUTHORIZED},
+    )
     fact: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     holds: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 

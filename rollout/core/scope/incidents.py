@@ -10,6 +10,7 @@ from rollout.core.scope.events import (
     CLOCK_INCIDENT,
     EVIDENCE_CHANGED,
     LEDGER_ROLLED_BACK,
+    SENDER_CLOCK,
     UNAUTHORIZED,
     IncidentAcknowledged,
     IncidentOpened,
@@ -26,6 +27,7 @@ EFFECTS = MappingProxyType(
     {
         UNAUTHORIZED: "recorded as unauthorized",
         LEDGER_ROLLED_BACK: "a human decides for the client that sent the head",
+        SENDER_CLOCK: "judged by the time of receipt",
         CLOCK_INCIDENT: "nothing raised or applied",
         WRITES_INCIDENT: "a replica let humans decide until it could write again",
         EVIDENCE_CHANGED: "reported; grants and proposals stay",

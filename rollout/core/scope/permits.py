@@ -26,6 +26,8 @@ MARK_BY_KIND: Final[Mapping[str, str]] = {kind: mark for mark, kind in KIND_BY_M
 SIGNATURE_DOMAIN: Final = b"rollout-permit-1\x1f"
 CODE_LENGTH = 32  # hexadecimal digits: 128 bits
 PART_COUNT = 6  # of a permit without mark and digest
+CLOCK_TOLERANCE: Final = timedelta(seconds=5)
+"""How far the clock of who acts may differ from ours."""
 _BLOCK_BYTES: Final = 64  # of SHA-256
 
 
@@ -51,6 +53,10 @@ class Permit:
     def expires_at(self) -> datetime:
         """Return the instant from which it is invalid."""
         return self.issued_at + self.lease
+
+    def allows(self, at: datetime) -> bool:
+        """Return whether an action at an instant is within its lease, for a clock near ours."""
+        return at <= self.expires_at + CLOCK_TOLERANCE
 
 
 def compute_answer_digest(answers: Mapping[str, str | None]) -> str:

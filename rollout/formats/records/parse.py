@@ -42,6 +42,7 @@ MAX_CLOCK_AHEAD: Final = timedelta(minutes=5)
 """How far a client's clock can be ahead of ours."""
 
 EARLIEST_TIME: Final = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST_TIME: Final = datetime(9999, 1, 1, tzinfo=UTC)  # has a local time everywhere
 LINES_PER_CHUNK: Final = 1_000
 CHUNK_BYTES: Final = 2**22
 MAX_LINE_BYTES: Final = 2**20
@@ -214,8 +215,8 @@ class ItemReader:
                 return keep_wrong_set(answer)
             raise
 
-    def parse_instant(self, text: str) -> datetime:
-        """Return the instant of a text.
+    def parse_instant(self, text: str, *, may_be_ahead: bool = False) -> datetime:
+        """Return the instant of a text; `may_be_ahead` accepts times in the future.
 
         Raises:
             ValueError: it is not a time, has no zone, is in the future or before 1900.
@@ -226,7 +227,7 @@ class ItemReader:
             raise ValueError(f"{text!r} is no time; write 2027-06-01T12:00:00Z") from None
         if at.tzinfo is None:
             raise ValueError(f"{text} has no zone; add its offset, as {text}+02:00")
-        if at > self.latest:
+        if at > (LATEST_TIME if may_be_ahead else self.latest):
             raise ValueError(f"{text} is in the future: here it is {self.now.isoformat()}")
         if at < EARLIEST_TIME:
             raise ValueError(f"{text} is before 1900; is the clock set?")
@@ -310,7 +311,7 @@ def _build_action(reader: ItemReader, item: Any) -> ActionWithPermit:
         lever=item.lever,
         action=reader.read_answer(item.lever, item.action, is_kept=isinstance(item.action, str)),
         by=item.by,
-        at=reader.parse_instant(item.at),
+        at=reader.parse_instant(item.at, may_be_ahead=True),  # what was done is never refused
         permission="",
         version=item.version,
         revision=item.revision,

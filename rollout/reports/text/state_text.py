@@ -7,7 +7,13 @@ from types import MappingProxyType
 from typing import Final
 
 from rollout.core.records.row_remarks import RemarkReason
-from rollout.core.scope.events import EVIDENCE_CHANGED, LEDGER_ROLLED_BACK, UNAUTHORIZED, UNFAMILIAR
+from rollout.core.scope.events import (
+    EVIDENCE_CHANGED,
+    LEDGER_ROLLED_BACK,
+    SENDER_CLOCK,
+    UNAUTHORIZED,
+    UNFAMILIAR,
+)
 from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
 from rollout.core.scope.proposal_holds import ProposalHold
 from rollout.core.scope.schedule import DUE_DRILL, FIRST_DRILL, OVERDUE_DRILL, ScheduleEntry
@@ -229,6 +235,9 @@ INCIDENT_KINDS: Final[Mapping[str, StateText]] = MappingProxyType(
         ),
         UNFAMILIAR: StateText(
             "warn", "Unfamiliar cases", "gets cases with an attribute value wrong too often"
+        ),
+        SENDER_CLOCK: StateText(
+            "warn", "Sender's clock ahead", "an account dates actions ahead of their receipt"
         ),
         "clock": StateText("warn", "Clock behind", "the clock is behind the last entry or tick"),
         "writes": StateText("warn", "Append failed", "a replica could not write to the ledger"),

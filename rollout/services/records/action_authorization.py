@@ -55,6 +55,7 @@ MODEL: Final = "model"
 ROWS_PER_SCOPE: Final = 50
 """Ledger entries that are applied at once for actions of the past."""
 SCOPE_FORBADE: Final = "the scope did not allow it then, nor does a lease"
+PERMIT_ENDED: Final = "its permit had ended"
 OTHER_ERA: Final = "its permit is of another era: the database was restored in between"
 MAX_UNKNOWN_COMMIT: Final = timedelta(seconds=30)
 """After an entry's time, the latest commit that is taken for it where none was stored."""
@@ -156,26 +157,28 @@ class ScopeAuthorizer:
         ]
         return [name for name in all_names if name != own_name]
 
-    def find_later_fault(self, action: Action, records: JudgedRecords) -> str:
+    def find_later_fault(
+        self, action: Action, received_at: datetime, records: JudgedRecords
+    ) -> str:
         """Return why an authorized action is none by what came later, or "".
 
-        Its permit is not stored. When it was issued is unknown, so in doubt it was early enough.
+        Its permit is not stored, and had not ended: what it was issued by holds as well.
         """
-        fault = self._find_stored_fault(self._load_scope_at(action.at), action, records)
         revision = action.scope_revision or 0
         next_event, scope = self._find_next_event(revision), self._scope_history.get_scope(revision)
+        at = find_judged_time(action, received_at, scope.at)
+        fault = self._find_stored_fault(self._load_scope_at(at), at, action, records)
         if not fault or next_event is None:
             return fault
-        last_answer = self._find_last_answer(revision, next_event)
-        if action.at > last_answer + self._compute_max_lease(scope):
-            return fault
-        return self._find_stored_fault(scope, action, records)
+        return self._find_stored_fault(scope, at, action, records)
 
-    def _find_stored_fault(self, scope: Scope, action: Action, records: JudgedRecords) -> str:
+    def _find_stored_fault(
+        self, scope: Scope, at: datetime, action: Action, records: JudgedRecords
+    ) -> str:
         case, prediction, policy = records.case, records.prediction, self._load_policy(scope)
-        if case is not None and not self._allows_case(scope, action.at, action, case):
+        if case is not None and not self._allows_case(scope, at, action, case):
             return SCOPE_FORBADE
-        floor = self._find_floor(scope, action.at, action, records.stored_case)
+        floor = self._find_floor(scope, at, action, records.stored_case)
         asks_cell = case is not None and policy.evidence.higher_floors
         if asks_cell and not any(reaches_floor(p.confidence, floor) for p in records.sure):
             return SCOPE_FORBADE
@@ -290,21 +293,24 @@ class ActionAuthorizer(ScopeAuthorizer):
         permit, is_local = self._read_permit(action, permit_text, stored_case.case)
         if permit is None:
             return self._reject(action, None, "no permit of ours names this case and version")
-        permit_fault = self._find_permit_fault(action, permit, is_local=is_local)
+        at = find_judged_time(action, self._received_at, permit.issued_at)
+        permit_fault = self._find_permit_fault(at, permit, is_local=is_local)
         if permit_fault:
             return self._reject(action, permit, permit_fault)
-        fault = self._find_current_fault(action, stored_case, permit)
+        fault = self._find_current_fault(at, action, stored_case, permit)
         if not fault:
             return _build_result(action, permit, AUTHORIZED)
-        lease_fault = self._find_lease_fault(action, stored_case, permit)
+        lease_fault = self._find_lease_fault(at, action, stored_case, permit)
         if not lease_fault:
             return _build_result(action, permit, AUTHORIZED_WITHIN_LEASE)
         return self._reject(action, permit, lease_fault if fault == SCOPE_FORBADE else fault)
 
-    def _find_permit_fault(self, action: Action, permit: Permit, *, is_local: bool) -> str:
+    def _find_permit_fault(self, at: datetime, permit: Permit, *, is_local: bool) -> str:
         if permit.decider != (LOCAL_DECIDER if is_local else MODEL):
             return f"its permit says that a {permit.decider} decides"
-        return "" if permit.era == self._load_scope_at(action.at).era else OTHER_ERA
+        if permit.era != self._load_scope_at(at).era:
+            return OTHER_ERA
+        return "" if permit.allows(at) else PERMIT_ENDED
 
     def _reject(self, action: Action, permit: Permit | None, reason: str) -> AuthorizationResult:
         return replace(_build_result(action, permit, UNAUTHORIZED), reason=reason)
@@ -322,25 +328,26 @@ class ActionAuthorizer(ScopeAuthorizer):
             permit = self._permit_signer.read_permit(permit_text, rollout_name, case.site)
         return permit, is_local
 
-    def _find_current_fault(self, action: Action, stored_case: StoredCase, permit: Permit) -> str:
+    def _find_current_fault(
+        self, at: datetime, action: Action, stored_case: StoredCase, permit: Permit
+    ) -> str:
         """Return why the scope at the action's time does not authorize it, or ""."""
-        scope = self._load_scope_at(action.at)
-        is_current = scope.revision == permit.revision and action.at < permit.expires_at
-        if stored_case.case is None and not is_current:
+        scope = self._load_scope_at(at)
+        if stored_case.case is None and scope.revision != permit.revision:
             return SCOPE_FORBADE  # unknown cell: the answer holds as long as its revision
-        return self._find_fault(scope, action.at, action, stored_case, permit)
+        return self._find_fault(scope, at, action, stored_case, permit)
 
-    def _find_lease_fault(self, action: Action, stored_case: StoredCase, permit: Permit) -> str:
+    def _find_lease_fault(
+        self, at: datetime, action: Action, stored_case: StoredCase, permit: Permit
+    ) -> str:
         """Return why the permit does not authorize the action within its lease, or "".
 
         It does if it predates the change of the scope. Every effect under an old scope ends by the
         commit of its change plus staleness plus lease.
         """
-        is_local, next_event = (
-            permit.decider == LOCAL_DECIDER,
-            self._find_next_event(permit.revision),
-        )
-        if next_event is None or action.at > permit.expires_at:
+        is_local = permit.decider == LOCAL_DECIDER
+        next_event = self._find_next_event(permit.revision)
+        if next_event is None:
             return SCOPE_FORBADE
         if permit.issued_at > self._find_last_answer(permit.revision, next_event):
             return SCOPE_FORBADE
@@ -350,8 +357,8 @@ class ActionAuthorizer(ScopeAuthorizer):
         if scope.era != permit.era:
             return OTHER_ERA  # the ledger lost that entry, and has another one in its place
         # an answer's lease includes the ends of grants and windows, a snapshot's doesn't
-        at = action.at if is_local else permit.issued_at
-        return self._find_fault(scope, at, action, stored_case, permit)
+        judged_at = at if is_local else permit.issued_at
+        return self._find_fault(scope, judged_at, action, stored_case, permit)
 
     def _find_commit(self, first_revision: int, latest: datetime) -> datetime | None:
         """Return when an append was committed; where that is missing, it is stored as by now."""
@@ -383,6 +390,18 @@ class ActionAuthorizer(ScopeAuthorizer):
         others = stored_case.list_newest(self.list_other_names(action))
         is_split = is_contradicted(policy, others, action.lever, action.action)
         return OTHER_ANSWER if is_split else ""
+
+
+def find_judged_time(
+    action: Action, received_at: datetime, answered_at: datetime | None
+) -> datetime:
+    """Return the instant at which an action is judged: the earlier of stated and received.
+
+    A clock that is ahead must not move an action past a stop. `answered_at` has passed before the
+    action: a replica's clock that is behind takes no permission back.
+    """
+    received_at = received_at if answered_at is None else max(received_at, answered_at)
+    return min(action.at, received_at)
 
 
 def authorize_actions(

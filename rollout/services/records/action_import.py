@@ -22,7 +22,10 @@ from rollout.services.records.action_authorization import (
     authorize_actions,
 )
 from rollout.services.records.import_vouching import compute_digest
-from rollout.services.records.unauthorized_actions import report_unauthorized_actions
+from rollout.services.records.unauthorized_actions import (
+    report_clock_ahead,
+    report_unauthorized_actions,
+)
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
 from rollout.store.records.records import RecordStatus, RecordStore
@@ -95,6 +98,7 @@ def _import_batch(
         unauthorized = [result for result in accepted if result.action.permission == UNAUTHORIZED]
         queue_new_cases(transaction, state, stored_batch, at)
         report_unauthorized_actions(transaction, state, stored_batch, at, unauthorized=unauthorized)
+        report_clock_ahead(transaction, state, sender, (r.action for r in accepted), at)
         counts = Counter(receipt.status.value for receipt in stored_batch.results)
         counts[UNAUTHORIZED] = len(unauthorized)
         return counts

@@ -67,7 +67,10 @@ from rollout.services.records.record_notes import (
 )
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
 from rollout.services.records.reviewer_check import ReviewerCheck
-from rollout.services.records.unauthorized_actions import report_unauthorized_actions
+from rollout.services.records.unauthorized_actions import (
+    report_clock_ahead,
+    report_unauthorized_actions,
+)
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.records.batch_facts import load_batch_facts
@@ -506,7 +509,7 @@ class _Batch:
         for position, heartbeat in self._heartbeats:
             self._receipts[position] = record_store.store_heartbeat(heartbeat, received_at=at)
         RejectedRecords(transaction, state.rollout).add(self._rejected, received_at=at)
-        self._report_unauthorized(stored_batch)
+        self._report_actions(stored_batch)
 
     def _note_late_arrivals(
         self,
@@ -535,11 +538,16 @@ class _Batch:
         )
         self._authorizations = list(zip(positions, results, strict=True))
 
-    def _report_unauthorized(self, stored_batch: StoredBatch) -> None:
+    def _report_actions(self, stored_batch: StoredBatch) -> None:
+        """Open incidents about what was done without authorization, or dated ahead."""
         unauthorized: list[AuthorizationResult] = []
-        for position, result in self._authorizations:
-            is_stored = self._receipts[position].status is RecordStatus.ACCEPTED
-            if is_stored and result.action.permission == UNAUTHORIZED:
+        accepted = [
+            (position, result)
+            for position, result in self._authorizations
+            if self._receipts[position].status is RecordStatus.ACCEPTED
+        ]
+        for position, result in accepted:
+            if result.action.permission == UNAUTHORIZED:
                 note = f"unpermitted: {result.reason}"
                 self._receipts[position] = RecordReceipt(RecordStatus.ACCEPTED, note)
                 unauthorized.append(result)
@@ -550,6 +558,8 @@ class _Batch:
             self._at,
             unauthorized=unauthorized,
         )
+        actions = [result.action for _, result in accepted]
+        report_clock_ahead(self._transaction, self._state, self._sender_name, actions, self._at)
 
 
 def _find_needed_permission(record: AnyRecord) -> Permission:

@@ -1,4 +1,4 @@
-"""Unauthorized actions: check early ones again when more is stored, and open incidents.
+"""Incidents of actions: unauthorized, also by what is stored later, or dated ahead.
 
 Without its case an action is authorized by permit and prediction alone, which name no site. When
 the case arrives, or case or prediction is corrected, the action is judged again. Its row stays
@@ -20,12 +20,12 @@ from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.records.policy_actions import OTHER_ACTION, OTHER_ANSWER, TOO_UNSURE
-from rollout.core.records.records import Case, Prediction
+from rollout.core.records.records import Action, Case, Prediction
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import UNAUTHORIZED, IncidentOpened
+from rollout.core.scope.events import SENDER_CLOCK, UNAUTHORIZED, IncidentOpened
 from rollout.core.scope.incidents import is_over_limit
-from rollout.core.scope.permits import BOUND
+from rollout.core.scope.permits import BOUND, CLOCK_TOLERANCE
 from rollout.core.scope.projection import apply_events
 from rollout.services.engine.command_handler import CommandBuilder, decide_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
@@ -102,6 +102,37 @@ def report_unauthorized_actions(
     early_actions = _recheck_early_actions(transaction, state, stored_batch)
     if all_unauthorized := [*unauthorized, *early_actions]:
         _open_incidents(transaction, state, all_unauthorized, at)
+
+
+def report_clock_ahead(
+    transaction: Transaction,
+    state: RolloutState,
+    sender_name: str,
+    actions: Iterable[Action],
+    at: datetime,
+) -> None:
+    """Open an incident if an action is dated ahead of its receipt at `at`.
+
+    An account has one at a time, however many actions it sends: its clock is what is wrong.
+
+    Raises:
+        StaleRevisionError: the ledger moved before the incident was appended.
+    """
+    latest = max((action.at for action in actions), default=at)
+    if latest <= at + CLOCK_TOLERANCE:
+        return
+    incident = OpenIncident(
+        at=at,
+        kind=SENDER_CLOCK,
+        about=sender_name,
+        reason=(
+            f"{sender_name} dated an action {latest.isoformat()} and sent it by {at.isoformat()}:"
+            " set its clock, or let it count from the answer's `issued_at`"
+        ),
+    )
+    current_state = load_rollout_state(transaction, state.rollout.name)
+    events = decide_command(current_state, lambda _: incident)
+    Ledger(transaction, state.rollout).append(events, after=current_state.scope.revision)
 
 
 def _recheck_early_actions(
@@ -211,7 +242,7 @@ def _find_later_fault(
         stored_case.case,
         _select_sure(stored_action, revisions, times.get((case_id, version), ())),
     )
-    fault = authorizer.find_later_fault(action, judged_records)
+    fault = authorizer.find_later_fault(action, stored_action.received_at, judged_records)
     if not fault:
         return ""
     if fault == OTHER_ANSWER:

@@ -36,7 +36,7 @@ def open_ones(rollout: RolloutDriver) -> list[str]:
     return list(rollout.scope.open_incidents)
 
 
-@pytest.mark.parametrize("kind", ["unauthorized", "ledger_rolled_back", "clock"])
+@pytest.mark.parametrize("kind", ["unauthorized", "ledger_rolled_back", "sender_clock", "clock"])
 def test_an_incident_names_its_kind_its_reason_and_what_it_did(kind):
     rollout = RolloutDriver()
     (opened,) = tell(rollout, kind, cell=CREEK, version="v1", about="k-1")
@@ -83,7 +83,7 @@ def test_what_was_acknowledged_may_happen_again():
 
 
 def test_only_known_kinds_are_opened_by_command():
-    with pytest.raises(ValueError, match="one of unauthorized, ledger_rolled_back, clock"):
+    with pytest.raises(ValueError, match="one of unauthorized, ledger_rolled_back, sender_clock"):
         tell(RolloutDriver(), "alarm")
 
 
