@@ -214,7 +214,8 @@ class SealedSpans:
         corrections = self._list_corrections()
         for revision, event in self._iterate_events():
             if isinstance(event, RecordsCounted) and any(
-                revision < corrected and event.slot >= first for corrected, first in corrections
+                revision < corrected and event.slot is not None and event.slot >= first
+                for corrected, first in corrections
             ):
                 if span is not None:
                     yield span
