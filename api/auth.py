@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answer_deadline import is_assignment, run_in_time
+from api.connection_limits import recognize_caller
 from api.limits import KEY_PREFIX, RequestRates
 from api.priority_threads import is_latchable, is_narrowing, look_up_with_priority
 from api.session_cookie import read_session_token
@@ -84,7 +85,10 @@ class AuthenticationMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Identify the caller; database reads run on a thread."""
         if scope["type"] == "http":
-            scope.setdefault("state", {})["caller"] = await self._identify_caller(scope)
+            caller = await self._identify_caller(scope)
+            scope.setdefault("state", {})["caller"] = caller
+            if isinstance(caller, Caller):
+                recognize_caller(scope)
         await self.app(scope, receive, send)
 
     async def _identify_caller(self, scope: Scope) -> Caller | Exception:

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.connection_limits import must_close
 from api.priority_threads import is_narrowing
 from api.problems import build_problem
 from rollout.core.scope.permissions import Caller, may_upload
@@ -347,6 +348,8 @@ def _add_headers(scope: Scope, send: Send) -> Send:
             extra = [pair for pair in headers if pair[0] not in present]
             if b"cache-control" not in present:
                 extra.append((b"cache-control", b"no-store"))
+            if must_close(scope):
+                extra.append((b"connection", b"close"))
             own = message["headers"]
             if message["status"] == HTTPStatus.TEMPORARY_REDIRECT:
                 own = [

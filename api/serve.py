@@ -17,7 +17,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.http_protocol import HTTP_PROTOCOL, MAX_HEAD_BYTES
+from api.connection_limits import build_protocol, read_connection_limits
+from api.http_protocol import MAX_HEAD_BYTES
 from api.oidc import CALLBACK_PATH, IdentityProvider, OpenIdClient, is_secure
 from api.request_log import build_log_config
 from api.routers.events import EventStreams, get_streams
@@ -189,7 +190,7 @@ def build_server_config(app: FastAPI, settings: Settings, host: str, port: int) 
         app,
         host=host,
         port=port,
-        http=HTTP_PROTOCOL,
+        http=build_protocol(read_connection_limits(settings.trusted_proxies)),
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,  # its own is a quarter
         log_config=build_log_config(settings.log_format),
         access_log=False,  # api.request_log writes one, without addresses and paths

@@ -9,13 +9,20 @@ import pytest
 import uvicorn
 
 from api import serve
+from api.connection_limits import ConnectionLimits, build_protocol
 from api.http_protocol import HTTP_PROTOCOL, MAX_HEAD_BYTES
 from rollout.settings import Settings
 
 pytestmark = pytest.mark.enable_socket  # a server on this machine is asked
 KIB = 2**10
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
-PARSERS = {"h11": "h11", "selected": HTTP_PROTOCOL}
+LIMITS = ConnectionLimits(1_000)
+PARSERS = {
+    "h11": "h11",
+    "selected": HTTP_PROTOCOL,
+    "h11 with limits": build_protocol(LIMITS, "h11"),
+    "selected with limits": build_protocol(LIMITS),
+}
 
 
 async def describe_request(scope, receive, send):
@@ -145,6 +152,7 @@ def test_a_body_after_an_offer_of_a_protocol_is_no_second_request(address, proto
 def test_serve_takes_the_faster_parser_that_is_installed():
     config = serve.build_server_config(describe_request, Settings(), "127.0.0.1", 0)
     config.load()
-    name = config.http_protocol_class.__name__
-    assert name == ("BoundedHttpProtocol" if find_spec("httptools") else "H11Protocol")
+    names = [parent.__name__ for parent in config.http_protocol_class.__mro__]
+    assert names[:2] == ["LimitedProtocol", "GuardedConnection"]
+    assert names[2] == ("BoundedHttpProtocol" if find_spec("httptools") else "H11Protocol")
     assert config.h11_max_incomplete_event_size == MAX_HEAD_BYTES  # either reads as long a head

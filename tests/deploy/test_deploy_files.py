@@ -11,8 +11,13 @@ import promql_parser
 import pytest
 import yaml
 
+from api.connection_limits import HEAD_SECONDS
+from api.console.rollouts.uploads import MAX_SKIPPED_BYTES
+from api.limits import BODY_TIMEOUT, MAX_RAW_BYTES, UPLOAD_PATH
+from api.routers import assignments, records
 from api.serve import SHUTDOWN_SECONDS, TRANSACTION_SECONDS
 from rollout.scheduler.jobs import STOP_GRACE
+from rollout.services.uploads.upload_request import FILE_NAMES, MAX_FILE_BYTES
 from rollout.settings import PREFIX, Settings
 from tests.deploy.files import (
     FOLDER,
@@ -201,6 +206,30 @@ def test_nginx_sends_requests_to_the_replicas_of_the_compose_file():
             [nginx, "-t", "-c", FOLDER / "nginx.conf"], check=False, capture_output=True
         )
         assert b"directive" not in done.stderr, done.stderr
+
+
+def test_nginx_lets_through_what_the_service_takes_and_no_endless_head():
+    text = read_text("nginx.conf")
+    assert f"client_header_timeout {HEAD_SECONDS:.0f}s;" in text
+    assert f"client_body_timeout {BODY_TIMEOUT:.0f}s;" in text
+    assert f"client_max_body_size {MAX_RAW_BYTES // 2**20}m;" in text
+    (place,) = re.findall(rf"location = {UPLOAD_PATH} {{(.*?)}}", text, re.DOTALL)
+    assert f"client_max_body_size {MAX_SKIPPED_BYTES // 10**6}m;" in place
+    assert len(FILE_NAMES) * MAX_FILE_BYTES < MAX_SKIPPED_BYTES
+    repeated = re.findall(r"location ([^{]*){[^}]*non_idempotent", text)
+    assert repeated == ["~ ^/v1/rollouts/[^/]+/(records|assignments)$ "]
+    pattern = repeated[0].removeprefix("~ ").strip()
+    paths = {f"{route.path}" for module in (records, assignments) for route in module.router.routes}
+    assert {path.rpartition("/")[2] for path in paths if re.search(pattern, path)} == {
+        "records", "assignments",
+    }  # fmt: skip
+    assert "limit_conn addresses " in text
+
+
+def test_a_replica_may_open_many_files():
+    assert int(load_unit()["Service"]["LimitNOFILE"]) >= 65_536
+    replicas = [made for made in load_compose()["services"].values() if "stop_grace_period" in made]
+    assert {made["ulimits"]["nofile"] for made in replicas} == {65_536}
 
 
 def test_the_page_names_each_file():
