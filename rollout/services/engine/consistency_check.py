@@ -16,7 +16,6 @@ from rollout.store.counting.top_losses import LossKey, LossValue, StoredLosses
 from rollout.store.counting.version_uses import StoredUses
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger import projection_check
-from rollout.store.ledger.evidence import EvidenceStore, StoredReading
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.tables.tables import guard_snapshots
@@ -39,8 +38,6 @@ class DerivedDifferences:
             missing row.
         losses: (stored, correct) confidence and series of pairs that differ, by case, version and
             kind; None for a missing row.
-        broken_readings: readings that don't match their hash or lie after the last slot of
-            evidence. They are deleted and computed again from the counts.
         is_snapshot_wrong: whether the snapshot of evidence has other units than were counted. It is
             deleted; processes read the counted units until a tick stores another.
         is_guard_snapshot_wrong: whether that of guards has other observations than the records say.
@@ -54,7 +51,6 @@ class DerivedDifferences:
         default_factory=dict
     )
     uses: Mapping[UseKey, tuple[Use | None, Use | None]] = field(default_factory=dict)
-    broken_readings: tuple[StoredReading, ...] = ()
     is_snapshot_wrong: bool = False
     is_guard_snapshot_wrong: bool = False
 
@@ -65,7 +61,6 @@ class DerivedDifferences:
             self.scopes
             or self.followed_rows
             or has_count_differences
-            or self.broken_readings
             or self.is_snapshot_wrong
             or self.is_guard_snapshot_wrong
         )
@@ -97,9 +92,6 @@ class DerivedDifferences:
                 f"version_uses: {version} in {site} × {window} is in use since slot {since}; its"
                 f" units say {right}"
             )
-        for reading in self.broken_readings:
-            location = f"{reading.measure} of {reading.version} in {reading.site}·{reading.window}"
-            yield f"evidence: {location} is not what its hash says"
         if self.is_snapshot_wrong:
             yield "evidence_snapshots: the snapshot does not match the counted units"
         if self.is_guard_snapshot_wrong:
@@ -155,7 +147,6 @@ def rebuild_derived_tables(
         derived_tables.repair_matrices(differences.matrices)
         derived_tables.repair_losses(differences.losses)
         derived_tables.repair_uses(differences.uses)
-        EvidenceStore(transaction, rollout).delete(differences.broken_readings)
         if differences.is_snapshot_wrong:
             EvidenceSnapshots(transaction, rollout).delete()
         if differences.is_guard_snapshot_wrong:
@@ -174,7 +165,6 @@ def _find_differences(transaction: Transaction, state: RolloutState) -> DerivedD
         matrices=sums.matrices,
         losses=StoredLosses(transaction, rollout, state.first_names).find_differences(),
         uses=StoredUses(transaction, rollout).find_differences(),
-        broken_readings=tuple(EvidenceStore(transaction, rollout).list_broken()),
         is_snapshot_wrong=is_snapshot_wrong(transaction, state),
         is_guard_snapshot_wrong=is_guard_snapshot_wrong(transaction, state),
     )

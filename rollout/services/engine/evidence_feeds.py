@@ -37,7 +37,7 @@ from rollout.services.engine.unit_counting import (
     has_extra_inputs,
     open_stored_history,
 )
-from rollout.store.counting.count_queue import CountQueue
+from rollout.store.counting.arrivals import StoredArrivals
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.site_signs import SiteSignStore
@@ -135,23 +135,23 @@ class LiveGuardFeeds:
             return set()
         if self.read_at is None and (sites := self._restore(transaction, state, at)) is not None:
             return sites | self.load_arrivals(transaction, state, at)
-        queue = CountQueue(transaction, state.rollout)
+        stored = StoredArrivals(transaction, state.rollout)
         if self.read_at is None:
             recent_cases = self._load_recent_cases(transaction, state, at)
             history = open_stored_history(transaction, state)
             # a site costs something in each batch that has a case of it
             new_case_ids = history.sort_by_site(recent_cases)
-            self._arrivals = KnownArrivals.read_all(queue, at, SEARCHED_BACK)
+            self._arrivals = KnownArrivals.read_all(stored, at, SEARCHED_BACK)
             self._first_names, self._searched_at = state.first_names, at
             self.read_at = at
             return self._load_cases(transaction, state, new_case_ids)
-        arrived_cases = self._arrivals.read_new(queue, min(at, self.read_at))
+        arrived_cases = self._arrivals.read_new(stored, min(at, self.read_at))
         new_case_ids = sorted(arrived_cases | self._moved_cases)
         self._moved_cases = frozenset()
         sites = self._load_cases(transaction, state, new_case_ids)
         self.read_at = at
         if self._is_search_due(state, at):
-            late_cases = self._arrivals.read_late(queue, at - SEARCHED_BACK)
+            late_cases = self._arrivals.read_late(stored, at - SEARCHED_BACK)
             sites |= self._load_cases(transaction, state, sorted(late_cases))
             self._searched_at = at
         return sites

@@ -23,7 +23,7 @@ from rollout.services.engine.guard_memory import (
     LiveSiteSigns,
 )
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.store.counting.count_queue import ArrivalSum
+from rollout.store.counting.arrivals import ArrivalSum
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.store.ledger.tick_slots import TickSlots

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rollout.core.calendar.instants import to_micros
-from rollout.store.counting.count_queue import ARRIVAL_SPAN, ArrivalSum, CountQueue
+from rollout.store.counting.arrivals import ARRIVAL_SPAN, ArrivalSum, StoredArrivals
 from rollout.store.tables.columns import decode_instant
 
 Arrival = tuple[datetime, int]
@@ -28,19 +28,18 @@ class KnownArrivals:
         self.sums = dict(sums or {})
 
     @classmethod
-    def read_all(cls, queue: CountQueue, at: datetime, span: timedelta) -> "KnownArrivals":
+    def read_all(cls, stored: StoredArrivals, at: datetime, span: timedelta) -> "KnownArrivals":
         """Return all arrivals of a span before a time as known, but the last ones.
 
-        Those are read again: a replica of an earlier version may have stored one arrival for two
-        records of a case with the same instant.
+        Those are read again.
         """
-        arrivals = cls((), queue.sum_arrivals(since=at - span))
-        arrivals._add(queue.list_arrivals(since=at - OVERLAP), sign=-1)
+        arrivals = cls((), stored.sum_since(at - span))
+        arrivals._add(stored.list_since(at - OVERLAP), sign=-1)
         return arrivals
 
-    def read_new(self, queue: CountQueue, since: datetime) -> set[int]:
+    def read_new(self, stored: StoredArrivals, since: datetime) -> set[int]:
         """Return the cases that arrived since some minutes before a time, if unknown."""
-        arrivals = frozenset(queue.list_arrivals(since=since - OVERLAP))
+        arrivals = frozenset(stored.list_since(since - OVERLAP))
         new_arrivals, self.last = arrivals - self.last, arrivals
         self._add(new_arrivals, sign=1)
         return {case_id for _, case_id in new_arrivals}
@@ -52,17 +51,17 @@ class KnownArrivals:
             count, total = self.sums.get(span, (0, 0))
             self.sums[span] = (count + sign, total + sign * case_id)
 
-    def read_late(self, queue: CountQueue, since: datetime) -> set[int]:
+    def read_late(self, stored: StoredArrivals, since: datetime) -> set[int]:
         """Return the cases of the spans after a time in which others arrived than are known."""
         first = -(-to_micros(since) // ARRIVAL_SPAN)
-        stored_sums = queue.sum_arrivals(since=decode_instant(first * ARRIVAL_SPAN))
+        stored_sums = stored.sum_since(decode_instant(first * ARRIVAL_SPAN))
         changed_spans = [span for span, s in stored_sums.items() if s != self.sums.get(span)]
         self.sums = stored_sums
         return {
             case_id
             for span in changed_spans
-            for _, case_id in queue.list_arrivals(
-                since=decode_instant(span * ARRIVAL_SPAN),
+            for _, case_id in stored.list_since(
+                decode_instant(span * ARRIVAL_SPAN),
                 before=decode_instant((span + 1) * ARRIVAL_SPAN),
             )
         }

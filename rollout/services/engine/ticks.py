@@ -34,7 +34,7 @@ from rollout.services.engine.rollout_state import (
     parse_stored_policy,
 )
 from rollout.services.engine.stage_history import RolloutHistory
-from rollout.store.counting.count_queue import CountQueue
+from rollout.store.counting.arrivals import StoredArrivals
 from rollout.store.counting.uncounting import take_back_slots
 from rollout.store.database.append_failures import TICK
 from rollout.store.database.rollouts import Rollouts
@@ -160,7 +160,7 @@ class Ticker:
         faults.reach_point("tick.not-done")
         with self._database.begin_write() as transaction:
             TickSlots(transaction, state.rollout).complete(slot, at=at)
-            CountQueue(transaction, state.rollout).delete_arrivals(before=at - ARRIVAL_RETENTION)
+            StoredArrivals(transaction, state.rollout).delete_before(at - ARRIVAL_RETENTION)
             self._store_scope(transaction)
         self._store_evidence(state)
         if self._is_overtaken and not narrow_only:

@@ -16,6 +16,7 @@ from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import list_recorded_attributes
 from rollout.services.engine.rollout_state import RolloutState
+from rollout.store.counting.arrivals import StoredArrivals
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.counting.version_uses import StoredUses
@@ -51,7 +52,7 @@ def queue_new_cases(
     if has_extra_inputs(state.policy):
         # a gold case's answer is no record, but arrives like one
         arrivals = stored_batch.list_arrivals() or {(at, case_id) for case_id in case_ids}
-        CountQueue(transaction, state.rollout).record_arrivals(arrivals)
+        StoredArrivals(transaction, state.rollout).add(arrivals)
     if state.policy.evidence.unit != "case":
         queue_outcomes(transaction, state, case_ids)
         CountQueue(transaction, state.rollout).add(
@@ -155,9 +156,7 @@ def queue_cases(
     if not case_ids:
         return
     if has_extra_inputs(state.policy):
-        CountQueue(transaction, state.rollout).record_arrivals(
-            (at, case_id) for case_id in case_ids
-        )
+        StoredArrivals(transaction, state.rollout).add((at, case_id) for case_id in case_ids)
     units = resolve_case_units(transaction, state, case_ids, has_any_version=True)
     unit_entries = list_unit_entries(transaction, state, units)
     incoming_cases = IncomingCases(transaction, state.rollout)

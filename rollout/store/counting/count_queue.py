@@ -1,8 +1,4 @@
-"""The queue of cases to count: written with the record, read in order, deleted when counted.
-
-The table also holds recent arrivals, which every replica reads to update the records in its memory.
-They are never taken for counting.
-"""
+"""The queue of cases to count: written with the record, read in order, deleted when counted."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -14,7 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     and_,
-    delete,
     func,
     or_,
     select,
@@ -28,14 +23,9 @@ from rollout.store.tables.columns import decode_instant, encode_instant
 from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.store.tables.tables import count_queue
 
-RECORD_RECEIVED: Final = "received"
-"""The track of arrivals: entries for the time at which a record of a case was received."""
 CASE_RECEIVED: Final = "unscheduled"
 """The track of cases whose units the next tick queues for the time when they are due."""
 
-ARRIVAL_SPAN: Final = 10 * 60 * 10**6
-"""Microseconds of arrivals that are compared together."""
-ArrivalSum = tuple[int, int]
 ENTRIES_SEARCHED: Final = 20_000
 """Among so many entries after its last one a page finds the others of its cases."""
 ENTRY_COLUMNS: Final = (count_queue.c.at, count_queue.c.case_id, count_queue.c.track)
@@ -115,7 +105,6 @@ class CountQueue:
         return (
             select(*STORED_COLUMNS)
             .where(count_queue.c.rollout == self._rollout.number, *conditions)
-            .where(count_queue.c.track != RECORD_RECEIVED)
             .order_by(*ENTRY_COLUMNS)
         )
 
@@ -124,7 +113,7 @@ class CountQueue:
         query = (
             select(count_queue.c.at)
             .where(count_queue.c.rollout == self._rollout.number, count_queue.c.at <= until)
-            .where(count_queue.c.at >= after.at, count_queue.c.track != RECORD_RECEIVED)
+            .where(count_queue.c.at >= after.at)
             .order_by(count_queue.c.at, count_queue.c.case_id, count_queue.c.track)
             .offset(ENTRIES_SEARCHED)
             .limit(1)
@@ -141,58 +130,10 @@ class CountQueue:
         """Return the number of entries for units, due or not."""
         conditions = (
             count_queue.c.rollout == self._rollout.number,
-            count_queue.c.track.not_in((RECORD_RECEIVED, RECORD_UNSEALED)),
+            count_queue.c.track != RECORD_UNSEALED,
         )
         query = select(func.count()).where(*conditions)
         return int(self._transaction.execute(query).scalar_one())
-
-    def record_arrivals(self, arrivals: Iterable[tuple[datetime, int]]) -> None:
-        """Store when a record was received of which case.
-
-        If another one bears the same instant, as of the parts of a large batch, a tick may have
-        read that already. So this one gets the next free microsecond.
-        """
-        number = self._rollout.number
-        rows = {(number, encode_instant(at), case_id, RECORD_RECEIVED) for at, case_id in arrivals}
-        while rows:
-            taken_rows = rows - insert_missing(self._transaction, count_queue, sorted(rows))
-            rows = {(number, at + 1, case_id, track) for _, at, case_id, track in taken_rows}
-
-    def list_arrivals(
-        self, *, since: datetime, before: datetime | None = None
-    ) -> set[tuple[datetime, int]]:
-        """Return (time, case) of the stored arrivals since a time, and before another."""
-        query = self._select_arrivals(count_queue.c.at, count_queue.c.case_id, since=since)
-        if before is not None:
-            query = query.where(count_queue.c.at < before)
-        return {(row.at, row.case_id) for row in self._transaction.execute(query)}
-
-    def sum_arrivals(self, *, since: datetime) -> dict[int, ArrivalSum]:
-        """Return number and sum of cases of the stored arrivals since a time, by span."""
-        span = type_coerce(count_queue.c.at, BigInteger) // ARRIVAL_SPAN
-        sums = (func.count(), func.sum(count_queue.c.case_id))
-        query = self._select_arrivals(span.label("span"), *sums, since=since).group_by("span")
-        rows = map(tuple, self._transaction.execute(query).all())
-        return {int(number): (int(count), int(total)) for number, count, total in rows}
-
-    def _select_arrivals(self, *columns: Any, since: datetime) -> Select[Any]:
-        return select(*columns).where(
-            count_queue.c.rollout == self._rollout.number,
-            count_queue.c.track == RECORD_RECEIVED,
-            count_queue.c.at >= since,
-        )
-
-    def delete_arrivals(self, *, before: datetime) -> None:
-        """Delete old arrivals.
-
-        Each replica has read them by then, or reloads all records.
-        """
-        conditions = (
-            count_queue.c.rollout == self._rollout.number,
-            count_queue.c.track == RECORD_RECEIVED,
-            count_queue.c.at < before,
-        )
-        self._transaction.execute(delete(count_queue).where(*conditions))
 
     def _build_row(self, entry: DueCase) -> RowValues:
         return (self._rollout.number, encode_instant(entry.at), entry.case_id, entry.track)

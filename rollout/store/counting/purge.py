@@ -29,6 +29,7 @@ from rollout.store.tables.tables import (
     heartbeats,
     outcomes,
     predictions,
+    recent_arrivals,
     rejected_records,
     reviews,
 )
@@ -129,10 +130,13 @@ def _find_old(
         queries += _select_orphans(rollout, before)
     if candidates is not None:
         queries = [query.where(query.selected_columns.case_id.in_(candidates)) for query in queries]
-    queued_cases = select(count_queue.c.case_id).where(count_queue.c.rollout == rollout.number)
+    queued_cases = (
+        select(table.c.case_id).where(table.c.rollout == rollout.number)
+        for table in (count_queue, recent_arrivals)
+    )
     old_cases = queries[0].union(*queries[1:]).subquery()
     unqueued_cases = (
-        select(old_cases.c.case_id).except_(queued_cases).order_by("case_id").limit(limit)
+        select(old_cases.c.case_id).except_(*queued_cases).order_by("case_id").limit(limit)
     )
     return list(transaction.execute(unqueued_cases).scalars())
 

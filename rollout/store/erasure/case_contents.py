@@ -32,7 +32,7 @@ from rollout.store.records.external_keys import (
     ExternalKeys,
 )
 from rollout.store.records.record_hashes import ErasedHashes
-from rollout.store.tables.tables import cases, count_queue, counted_units
+from rollout.store.tables.tables import cases, count_queue, counted_units, recent_arrivals
 
 TextPair = tuple[str | None, str | None]  # `attribute_values` and `slices` of a unit
 NamedValue = tuple[str, str]
@@ -356,5 +356,6 @@ class CaseContents:
         keys.purge(empty, ERASED_EPISODE)
 
     def _delete_queue(self, case_ids: Collection[int]) -> None:
-        conditions = match_cases(self._transaction, self._rollout, count_queue, case_ids)
-        self._transaction.execute(delete(count_queue).where(*conditions))
+        for table in (count_queue, recent_arrivals):
+            conditions = match_cases(self._transaction, self._rollout, table, case_ids)
+            self._transaction.execute(delete(table).where(*conditions))

@@ -34,6 +34,15 @@ count_queue = Table(  # written with the record, deleted when counted
     sqlite_with_rowid=False,
 )
 
+recent_arrivals = Table(  # of records that guards use; each replica reads them
+    "recent_arrivals",
+    metadata,
+    rollout_column(),
+    key_column("at", InstantType),
+    key_column("case_id"),
+    sqlite_with_rowid=False,
+)
+
 tick_slots = Table(
     "tick_slots",
     metadata,
@@ -218,18 +227,3 @@ def _build_snapshot_table(name: str) -> Table:
 
 evidence_snapshots = _build_snapshot_table("evidence_snapshots")  # of counted units and outcomes
 guard_snapshots = _build_snapshot_table("guard_snapshots")  # of records that guards use
-
-evidence = Table(
-    "evidence",
-    metadata,
-    rollout_column(),
-    key_column("version", Text),
-    key_column("site", Text),
-    key_column("window", Text),
-    key_column("measure", Text),
-    required_column("definition"),
-    required_column("attempt", Integer),
-    required_column("body", JsonType),
-    required_column("through", BigInteger),
-    required_column("hash", LargeBinary),
-)

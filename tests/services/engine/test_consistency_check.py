@@ -11,7 +11,6 @@ from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.rollout_state import NoSuchRolloutError, load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.store.database.session import Database
-from rollout.store.ledger.evidence import EvidenceStore, StoredReading
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.scopes import StoredScopes, encode_scope
 from rollout.store.tables import tables
@@ -36,7 +35,7 @@ INCIDENT = IncidentOpened(
 
 @pytest.fixture(params=ENGINES)
 def database(request, tmp_path):
-    """Return a database with a rollout that was ticked, with kept scope, reading and incident."""
+    """Return a database with a rollout that was ticked, with kept scope and incident."""
     with fresh(request.param, tmp_path) as url:
         made = Database(url)
         tick_story(made)
@@ -55,8 +54,6 @@ def tick_story(database):
         body = encode_scope(scope, ledger.load_head().hash)
         kept = {"revision": scope.revision, "at": scope.at, "body": body}
         transaction.execute(insert(tables.scopes).values(rollout=stood.rollout.number, **kept))
-        reading = StoredReading("v1", "s0", "day", "agreement", "d", 1, [5, 1], SLOTS[0])
-        EvidenceStore(transaction, stood.rollout).store([reading])
 
 
 def change(database, statement):
@@ -184,17 +181,6 @@ def test_a_loss_of_nothing_that_was_counted_is_found(database):
     assert found_and_put_right(database) == [
         "top_losses: case 99999, version v1, class 7 was not counted as one that differs"
     ]
-
-
-def test_a_reading_changed_by_hand_is_found_and_dropped(database):
-    change(database, update(tables.evidence).values(body=[500, 1]))
-    assert found_and_put_right(database) == [
-        "evidence: agreement of v1 in s0·day is not what its hash says"
-    ]
-    with database.begin_read() as transaction:
-        assert not EvidenceStore(
-            transaction, load_rollout_state(transaction, "story").rollout
-        ).list_all()
 
 
 def test_only_finding_changes_nothing(database):

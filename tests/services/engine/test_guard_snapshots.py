@@ -19,7 +19,7 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
-from rollout.store.counting.count_queue import CountQueue
+from rollout.store.counting.arrivals import StoredArrivals
 from rollout.store.ledger import ledger
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.store.ledger.ledger import Ledger
@@ -355,7 +355,7 @@ def test_doctor_finds_a_snapshot_of_other_records(database):
     assert not rebuild_derived_tables(database, "shop")
     with database.begin_write() as transaction:  # as if nothing had arrived
         state = load_rollout_state(transaction, "shop")
-        CountQueue(transaction, state.rollout).delete_arrivals(before=shop.now)
+        StoredArrivals(transaction, state.rollout).delete_before(shop.now)
         snapshot = EvidenceSnapshot(row.revision, row.slot, row.body)
         EvidenceSnapshots(transaction, state.rollout, guard_snapshots).store(snapshot)
     differences = rebuild_derived_tables(database, "shop", repair=True)

@@ -7,7 +7,7 @@ import pytest
 
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records import record_import
-from rollout.store.counting.count_queue import CountQueue
+from rollout.store.counting.arrivals import StoredArrivals
 from tests.factories import HOUR, MINUTE
 from tests.services.engine.guarded_shop import (
     Shop,
@@ -107,12 +107,13 @@ def test_late_arrivals_are_searched_in_sums_alone(database, monkeypatch):
     shop = fill(Shop(database))
     ticker = Ticker(database, "shop", "one")
     shop.tick(ticker)
-    listed, list_arrivals = [], CountQueue.list_arrivals
-    monkeypatch.setattr(
-        CountQueue,
-        "list_arrivals",
-        lambda own, **times: listed.append(times) or list_arrivals(own, **times),
-    )
+    listed, list_since = [], StoredArrivals.list_since
+
+    def list_and_note(own, since, **before):
+        listed.append({"since": since, **before})
+        return list_since(own, since, **before)
+
+    monkeypatch.setattr(StoredArrivals, "list_since", list_and_note)
     for _ in range(8):
         shop.now += HOUR
         shop.tick(ticker)

@@ -36,7 +36,6 @@ def test_the_other_due_entries_of_the_same_cases_are_taken_at_once(database, rol
     with database.begin_write() as transaction:
         queue = CountQueue(transaction, rollout)
         queue.add([guard, entry(1, 2), entry(2, 1), entry(9, 1)])
-        queue.record_arrivals([(NOON, 1)])
         assert queue.list_due(until=NOON + 5 * MINUTE, limit=1) == [guard, entry(2, 1)]
 
 
@@ -44,7 +43,6 @@ def test_a_long_queue_is_not_searched_to_its_end(database, rollout, monkeypatch)
     monkeypatch.setattr(count_queue, "ENTRIES_SEARCHED", 2)
     with database.begin_write() as transaction:
         queue = CountQueue(transaction, rollout)
-        queue.record_arrivals([(NOON, 4), (NOON, 5), (NOON, 6)])
         queue.add([entry(0, 1), entry(1, 2), entry(2, 1), entry(3, 1)])
         assert queue.list_due(until=NOON + 5 * MINUTE, limit=1) == [entry(0, 1), entry(2, 1)]
 
@@ -67,7 +65,6 @@ def test_only_entries_that_still_exist_are_locked(database, rollout):
     with database.begin_write() as transaction:
         queue = CountQueue(transaction, rollout)
         queue.add([entry(1), entry(2, 2), entry(3, 3)])
-        queue.record_arrivals([(NOON + MINUTE, 1)])
         queue.delete([entry(2, 2)])
         wanted = [entry(1), entry(2, 2), DueCase(NOON + MINUTE, 1, "guard")]
         assert queue.lock(wanted) == {entry(1)}
@@ -83,15 +80,3 @@ def test_two_who_lock_at_once_are_given_different_entries(database, other, rollo
         first = CountQueue(one, rollout).lock([entry(1), entry(2, 2), entry(4)])
         second = CountQueue(two, rollout).lock(entries)
     assert (first, second) == ({entry(1), entry(2, 2), entry(4)}, {entry(3, 3)})
-
-
-def test_what_came_in_is_told_for_a_while_and_never_taken(database, rollout):
-    with database.begin_write() as transaction:
-        queue = CountQueue(transaction, rollout)
-        queue.record_arrivals([(NOON, 5), (NOON, 6)])
-        queue.record_arrivals([(NOON + MINUTE, 5)])
-        assert queue.count_waiting() == 0
-        assert queue.list_due(until=NOON + 9 * MINUTE) == []
-        assert queue.list_arrivals(since=NOON) == {(NOON, 5), (NOON, 6), (NOON + MINUTE, 5)}
-        queue.delete_arrivals(before=NOON + MINUTE)
-        assert queue.list_arrivals(since=NOON) == {(NOON + MINUTE, 5)}

@@ -11,7 +11,6 @@ from rollout.store.counting import counted_units, counter, unit_digests
 from rollout.store.counting.counts import StoredCounts
 from rollout.store.counting.matrices import Matrices
 from rollout.store.counting.unit_records import UnitRecords
-from rollout.store.ledger.evidence import EvidenceStore, StoredReading
 from tests.store.counted_units import (
     advance,
     advance_in,
@@ -243,16 +242,3 @@ def test_a_tally_that_is_not_the_sum_of_its_marks_is_found(database, rollout):
     with database.begin_write() as transaction:
         transaction.execute(text("update counts set n = 3 where slot = 2"))
     assert [n for _, n in wrong(database, rollout).items()] == [(3, 1)]
-
-
-def test_readings_of_the_same_measure_replace_each_other(database, rollout):
-    first = StoredReading("v1", "creek", "day", "agreement", "d", 1, {"counts": [3, 1]}, through=4)
-    second = StoredReading("v1", "creek", "day", "agreement", "d", 1, {"counts": [4, 1]}, through=5)
-    other = StoredReading(
-        "v1", "creek", "day", "recall/bear", "d", 1, {"counts": [1, 1]}, through=5
-    )
-    for readings in ([first], [second, other], []):
-        with database.begin_write() as transaction:
-            EvidenceStore(transaction, rollout).store(readings)
-    with database.begin_read() as transaction:
-        assert sorted(EvidenceStore(transaction, rollout).list_all(), key=str) == [second, other]
