@@ -8,15 +8,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from rollout.core.scope.event_base import ACCOUNT, FREE_TEXT, LedgerEvent
+from rollout.core.scope.event_base import ACCOUNT, FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
 from rollout.core.scope.permissions import AssignedRole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserEvent(LedgerEvent):
-    """An event about one account, by name."""
+    """An event about one account, by name.
+
+    Attributes:
+        credentials: digest of all that the account signs in with afterwards; "" if the next event
+            of its transaction has it, or it is erased.
+    """
 
     user: str = field(metadata={ACCOUNT: True})
+    credentials: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +52,11 @@ class UserEnabled(UserEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordSet(UserEvent):
     """A new password was set; all sessions of the user ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordRehashed(UserEvent):
+    """The same password was hashed anew at a sign-in, as the hash's cost changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +135,11 @@ class KeyRevoked(UserEvent):
 class OneTimeLinkCreated(UserEvent):
     """A one-time link to set a password was created.
 
-    `user` is "" for the link of the first admin.
+    `user` is "" for the link of the first admin. `link` is a digest of the link and its end.
     """
 
     expires_at: datetime
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +157,7 @@ ACCESS_KINDS: dict[str, type[LedgerEvent]] = {
         UserErased,
         UserEnabled,
         PasswordSet,
+        PasswordRehashed,
         SecondFactorAdded,
         SecondFactorRemoved,
         RecoveryCodeUsed,
@@ -166,7 +179,12 @@ PARTS = ("people", "machines", "disabled", "rights", "keys", "factors", "resets"
 
 @dataclass(frozen=True, slots=True)
 class AccessState:
-    """Accounts, disabled accounts, roles, valid keys, second factors and resets, by name."""
+    """Accounts, disabled accounts, roles, valid keys, second factors and resets, by name.
+
+    Attributes:
+        credentials: digests of all that each account signs in with.
+        links: digests of open one-time links; those in the database may be fewer.
+    """
 
     people: frozenset[str] = frozenset()
     machines: frozenset[str] = frozenset()
@@ -175,6 +193,8 @@ class AccessState:
     keys: frozenset[tuple[str, str]] = frozenset()
     factors: frozenset[str] = frozenset()
     resets: frozenset[tuple[str, str, datetime]] = frozenset()
+    credentials: frozenset[tuple[str, str]] = frozenset()
+    links: frozenset[tuple[str, str]] = frozenset()
 
     def describe_differences(self, other: "AccessState") -> tuple[str, ...]:
         """Return a sentence for each entry that only one state has."""
@@ -189,6 +209,16 @@ class AccessState:
                 f"{_format_entry(entry)} is in the chain alone: {part}"
                 for entry in entries - other_entries
             ]
+        sentences += [
+            f"{name}: password, e-mail address, keys, second factor or identity are not those of"
+            " the chain"
+            for name in {name for name, _ in self.credentials ^ other.credentials}
+            if name in self.people & other.people
+        ]
+        sentences += [
+            f"a one-time link{f' of {name}' if name else ''} is not in the chain"
+            for name, _ in other.links - self.links
+        ]
         return tuple(sorted(sentences))
 
 
@@ -232,7 +262,31 @@ def build_access_state(events: Iterable[LedgerEvent]) -> AccessState:
             for event in all_events
             if isinstance(event, CredentialsReset)
         ),
+        credentials=_find_digests(all_events),
+        links=_list_links(all_events),
     )
+
+
+def _list_links(events: Iterable[LedgerEvent]) -> frozenset[tuple[str, str]]:
+    """Return the links that nothing has ended; time has ended more of them."""
+    links = dict[str, set[str]]()
+    for event in events:
+        match event:
+            case OneTimeLinkCreated(user=name) if name:
+                links[name] = {event.link}
+            case OneTimeLinkCreated():
+                links.setdefault("", set()).add(event.link)
+            case UserAdded():
+                links.pop("", None)
+            case PasswordSet(user=name) | UserDisabled(user=name):
+                links.pop(name, None)
+    return frozenset((name, link) for name in links for link in links[name])
+
+
+def _find_digests(events: Iterable[LedgerEvent]) -> frozenset[tuple[str, str]]:
+    """Return the newest digest of each account that has one."""
+    digests = {event.user: event.credentials for event in events if isinstance(event, UserEvent)}
+    return frozenset((name, digest) for name, digest in digests.items() if digest)
 
 
 def _list_factors(events: Iterable[LedgerEvent]) -> frozenset[str]:

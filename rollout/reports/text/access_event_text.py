@@ -10,6 +10,7 @@ from rollout.core.access.access_events import (
     KeyCreated,
     KeyRevoked,
     OneTimeLinkCreated,
+    PasswordRehashed,
     PasswordSet,
     RecoveryCodeUsed,
     RoleGranted,
@@ -56,6 +57,11 @@ def _(event: UserEnabled) -> str:
 @describe_access_event.register
 def _(event: PasswordSet) -> str:
     return f"{event.user} has a new password; all their sessions end"
+
+
+@describe_access_event.register
+def _(event: PasswordRehashed) -> str:
+    return f"the password of {event.user} is hashed anew at their sign-in; it is the same"
 
 
 @describe_access_event.register

@@ -53,6 +53,7 @@ ACCESS_EVENT_GROUPS: Final[EventGroups] = {
         "Passwords, second factors and links",
         (
             "PasswordSet",
+            "PasswordRehashed",
             "SecondFactorAdded",
             "SecondFactorRemoved",
             "RecoveryCodeUsed",

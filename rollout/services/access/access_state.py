@@ -10,6 +10,7 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.permissions import AssignedRole, Caller, Permission, require_permission
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys
+from rollout.store.access.credential_digests import compute_digest, list_open_links
 from rollout.store.access.one_time_links import CredentialResets
 from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.users import StoredUser, Users
@@ -147,4 +148,10 @@ def _load_access_state(transaction: Transaction) -> AccessState:
             (names[reset.user_id], reset.credential, reset.reset_at)
             for reset in CredentialResets(transaction).list_all()
         ),
+        credentials=frozenset(
+            (name, digest)
+            for name in names.values()
+            if (digest := compute_digest(transaction, name))
+        ),
+        links=frozenset(list_open_links(transaction)),
     )

@@ -38,12 +38,13 @@ def erase_account(
     change = AccessChange(transaction, AccessLedger(transaction), users, caller)
     event = UserErased(at=at, by=caller.name, user=user_name, reason=reason)
     update = AccountUpdate(is_disabled=True)
-    change.access_ledger.append((*update_account_rows(change, user, update, at), event))
+    events = update_account_rows(change, user, update, at)
     if not users.has_holder(GLOBAL_ADMIN):
         raise LastAdminError(
             f"{user_name} is the last admin of all rollouts; add another one first"
         )
     users.erase(user, Accounts(transaction).add_names([user_name]).find_id(user_name))
+    change.access_ledger.append((*events, event))  # without a digest of what is gone
     return True
 
 
@@ -61,5 +62,6 @@ def strip_last_admin(database: Database, caller: Caller, user_name: str, *, at: 
             AccountUpdate(is_disabled=False, roles_to_grant=(GLOBAL_ADMIN,)),
         ):
             events = update_account_rows(change, change.get_user(user_name), update, at)
+            if update.is_disabled:
+                users.erase(change.get_user(user_name), user_name)
             change.access_ledger.append(events)
-        users.erase(change.get_user(user_name), user_name)

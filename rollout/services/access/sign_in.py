@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from rollout.core.access.access_events import IdentityLinked, PasswordSet
+from rollout.core.access.access_events import IdentityLinked, PasswordRehashed, PasswordSet
 from rollout.core.errors import (
     CodeRequiredError,
     InvalidAccountError,
@@ -144,6 +144,7 @@ class SignIn:
                 second_factor = self.codes.use_code(transaction, access_ledger, user, code, at=at)
             if new_hash is not None:
                 Users(transaction).set_password(user, new_hash)
+                access_ledger.append([PasswordRehashed(at=at, by=user.name, user=user.name)])
             SignInAddresses(transaction).add(user, find_network(address), at=at)
             return self._start_session(transaction, user, at, second_factor)
 

@@ -16,6 +16,7 @@ from rollout.core.access.access_events import (
     UserEnabled,
 )
 from rollout.core.access.accounts import REPLAY, SIMULATED, is_account_name
+from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import (
     AdminExistsError,
     InvalidAccountError,
@@ -47,7 +48,8 @@ from rollout.services.access.credential_resets import (
     record_reset,
 )
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
-from rollout.store.access.api_keys import ApiKeys
+from rollout.store.access.api_keys import ApiKeys, hash_secret
+from rollout.store.access.credential_digests import compute_link_digest
 from rollout.store.access.one_time_links import OneTimeLinks
 from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.sessions import Sessions
@@ -404,7 +406,9 @@ def _create_link(
     creator = Users(transaction).find(by)
     OneTimeLinks(transaction).add(user, secret, at=at, expires_at=expires_at, by=creator)
     user_name = "" if user is None else user.name
-    access_ledger.append([OneTimeLinkCreated(at=at, by=by, user=user_name, expires_at=expires_at)])
+    link = compute_link_digest(hash_secret(secret), to_micros(expires_at))
+    event = OneTimeLinkCreated(at=at, by=by, user=user_name, expires_at=expires_at, link=link)
+    access_ledger.append([event])
     return secret
 
 

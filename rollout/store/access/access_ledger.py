@@ -1,11 +1,13 @@
 """The access ledger: one writer at a time changes users, permissions and keys."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 
+from rollout.core.access.access_events import UserEvent
 from rollout.core.scope.event_base import LedgerEvent
+from rollout.store.access.credential_digests import compute_digest
 from rollout.store.database.append_failures import ACCESS
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Transaction
@@ -27,7 +29,7 @@ class AccessLedger:
     def __init__(self, transaction: Transaction) -> None:
         """Lock the head, so that later reads see the latest state."""
         Rollouts(transaction).open_access_ledger()
-        self._ledger = Ledger(transaction, ACCESS_CHAIN)
+        self._transaction, self._ledger = transaction, Ledger(transaction, ACCESS_CHAIN)
         lock_query = select(ledger_heads.c.revision).where(
             ledger_heads.c.rollout == ACCESS_CHAIN.number
         )
@@ -35,10 +37,25 @@ class AccessLedger:
         transaction.tally.announce(ACCESS_CHAIN.name, ACCESS)  # accounts are changed before it
 
     def append(self, events: Iterable[LedgerEvent]) -> int:
-        """Append the transaction's events and return the new revision."""
-        rows = self._ledger.append(events, after=self.revision)
+        """Append the transaction's events and return the new revision.
+
+        The last event about an account gets the digest of its credentials as they are now.
+        """
+        rows = self._ledger.append(self._add_digests(events), after=self.revision)
         self.revision += len(rows)
         return self.revision
+
+    def _add_digests(self, events: Iterable[LedgerEvent]) -> list[LedgerEvent]:
+        all_events = list(events)
+        last_events = {
+            event.user: (place, event)
+            for place, event in enumerate(all_events)
+            if isinstance(event, UserEvent)
+        }
+        for user_name, (place, event) in last_events.items():
+            digest = compute_digest(self._transaction, user_name)
+            all_events[place] = replace(event, credentials=digest)
+        return all_events
 
 
 def load_access_head(transaction: Transaction) -> AccessLedgerHead:

@@ -1,5 +1,6 @@
 """Users and service accounts, and their roles."""
 
+import secrets
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from rollout.store.tables.tables import (
     users,
 )
 
+SALT_BYTES: Final = 16
 OWN_TABLES: Final = (
     notifications,
     notification_channels,
@@ -73,7 +75,12 @@ class Users:
         insert_once(
             self._transaction,
             users,
-            {"name": name, "service_account": is_service_account, "created_at": at},
+            {
+                "name": name,
+                "service_account": is_service_account,
+                "created_at": at,
+                "salt": secrets.token_bytes(SALT_BYTES),
+            },
         )
         user = self.find(name)
         assert user is not None  # noqa: S101 - inserted now or before
@@ -137,13 +144,13 @@ class Users:
 
     def erase(self, user: StoredUser, pseudonym: str) -> None:
         """Replace the name of a disabled user; delete addresses, links, sessions and factors."""
-        self._update_user(user, name=pseudonym, email=None, password=None)
+        self._update_user(user, name=pseudonym, email=None, password=None, salt=None)
         for table in OWN_TABLES:
             self._transaction.execute(delete(table).where(table.c.user_id == user.number))
 
     def enable(self, user: StoredUser) -> None:
         """Enable a user again, without any role."""
-        self._update_user(user, disabled_at=None)
+        self._update_user(user, disabled_at=None, salt=secrets.token_bytes(SALT_BYTES))
 
     def set_email(self, user: StoredUser, email: str) -> None:
         """Store an e-mail address in lower case; "" removes it.

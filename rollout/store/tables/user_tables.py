@@ -38,6 +38,7 @@ users = Table(
     optional_column("disabled_at", InstantType),
     optional_column("email"),  # in lower case; links an identity at its first sign-in
     optional_column("first_credential_at", InstantType),  # later ones by others are resets
+    optional_column("salt", LargeBinary),  # of the digests in the access ledger; null: erased
     Index(None, "email", unique=True),
 )
 

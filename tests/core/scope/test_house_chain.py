@@ -49,6 +49,7 @@ def test_no_kind_has_a_place_for_a_secret():
         *("at", "by", "slot", "user", "service_account", "issuer"),
         *("role", "rollout", "site", "group", "prefix", "expires_at"),
         "public_key",  # the half that proves nothing without the private one
+        *("credentials", "link"),  # digests
         "credential",  # which kind of it was replaced
         "reason",  # of an erasure, beside the row
     }
