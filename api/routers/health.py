@@ -22,13 +22,17 @@ class Liveness(BaseModel):
 class Readiness(BaseModel):
     """The process can take requests: schema, clocks and writes are as they should be.
 
-    `last_write_age` is in seconds; null if this process writes no heartbeats.
+    `last_write_age` is in seconds; null if this process writes no heartbeats. `overdue` are the
+    rollouts whose ticks have not done what has long been due: humans decide their cases.
     """
 
-    model_config = ConfigDict(json_schema_extra={"example": {"ready": True, "last_write_age": 0.6}})
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"ready": True, "last_write_age": 0.6, "overdue": []}}
+    )
 
     ready: bool
     last_write_age: float | None
+    overdue: list[str]
 
 
 @router.get("/live", operation_id="getLiveness", summary="Check that the process is alive")
@@ -54,6 +58,6 @@ def get_readiness(service: ServiceDependency) -> Readiness | JSONResponse:
     write_age = service.autonomy.measure_write_age()
     age = None if write_age is None else round(write_age, 1)
     if not faults:
-        return Readiness(ready=True, last_write_age=age)
+        return Readiness(ready=True, last_write_age=age, overdue=sorted(service.autonomy.overdue))
     age_text = "no confirmed write yet" if age is None else f"last confirmed write {age} s ago"
     return build_problem("not-ready", "; ".join((*faults, age_text)), 503)

@@ -35,6 +35,7 @@ GAUGE_TEXTS = {
     "pending_entries": "Queue entries that are not counted yet.",
     "failed_deliveries": "Deliveries of reports that failed for good.",
     "slot_age_seconds": "Seconds since the start of the newest slot with a finished tick.",
+    "ticks_overdue": "1 if no tick has done what has long been due, so that humans decide, else 0.",
 }
 MetricLine = tuple[dict[str, str], float]
 

@@ -140,7 +140,8 @@ def test_a_fresh_process_hands_all_to_people_until_its_first_confirmed_write(rep
     assert replica.beat() == ()
     assert replica.decider() == "model"
     assert replica.client.by("ingest").get(f"{V1}/scope").status_code == 200
-    assert replica.readiness().json() == {"ready": True, "last_write_age": 0.0}
+    ready = {"ready": True, "last_write_age": 0.0, "overdue": []}
+    assert replica.readiness().json() == ready
 
 
 @on_sqlite

@@ -70,8 +70,8 @@ def test_damage_that_cant_be_told_apart_is_of_all(replica, database):
 
 @on_sqlite
 def test_a_row_without_a_form_is_damage_as_soon_as_it_is_read(replica, database):
-    replica.beat()
     spoil_rows(database)
+    replica.beat()
     assert replica.decider() == "human"
     assert replica.service.autonomy.latches.is_damaged("bears")
 
@@ -79,14 +79,14 @@ def test_a_row_without_a_form_is_damage_as_soon_as_it_is_read(replica, database)
 @on_sqlite
 def test_a_policy_whose_text_was_changed_is_damage(replica, second, database):
     replica.beat()
-    second.beat()
     assert replica.decider() == "model"
     with database.begin_write() as transaction:
         query = "select name from sqlite_master where type = 'trigger' and tbl_name = 'policies'"
         for trigger in list(transaction.execute(text(query)).scalars()):
             transaction.execute(text(f"drop trigger {trigger}"))
         assert transaction.execute(text("update policies set text = text || '#'")).rowcount
-    assert second.decider() == "human"  # it reads the policy for the first time
+    second.beat()  # it reads the policy for the first time
+    assert second.decider() == "human"
     assert second.service.autonomy.latches.is_damaged("bears")
 
 

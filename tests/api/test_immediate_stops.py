@@ -11,6 +11,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor
 from rollout.services.engine.latch_files import LatchFolder
 from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.state_cache import MAX_STALENESS
 from rollout.services.stops.immediate_narrowings import NARROWING_NOT_STORED
 from rollout.services.stops.immediate_stops import (
     ALSO_AFTER_RESTART,
@@ -214,6 +215,7 @@ def test_a_stop_whose_answer_was_lost_is_not_appended_after_its_resume(second, d
     second.pass_time(3)
     second.beat()
     assert len(events(database, "Stopped")) == 1
+    second.pass_time(MAX_STALENESS)  # the watch over ticks has read the stop
     assert second.decider() == "model"
 
 

@@ -106,7 +106,7 @@ def test_a_client_gets_a_signed_head(bears, service, tmp_path):
     with Asking(create_app(signing), raise_server_exceptions=False) as asking:
         answer = asking.by("ana").get(f"{V1}/ledger/checkpoint").text
     checkpoints = parse_checkpoints(answer, "the answer")
-    (checkpoint,) = check_signatures(checkpoints, signer.public_key, "the answer")
+    (checkpoint,) = check_signatures(checkpoints, (signer.public_key,), "the answer")
     with service.database.begin_read() as transaction:
         assert Ledger(transaction, Rollouts(transaction).list_all()[0]).load_head().hash == (
             checkpoint.hash

@@ -99,7 +99,8 @@ class RolloutCard:
         versions: acting versions and challengers.
         text: number of cells by stage.
         risk: what the gates' risks add up to in a year.
-        model_shares: by cell in which a model decides now, the share of cases that it decides.
+        model_shares: by cell in which a model decides now, the share of cases that it decides;
+            none while ticks are overdue.
         notices: notices, most severe first.
         traffic: traffic, in two lines.
         map: small map of this week.
@@ -145,7 +146,7 @@ def build_rollout_card(
         versions=describe_versions(state.scope, state.policy.cells),
         text=_describe_counts(counts, len(markers_by_cell)),
         risk=describe_fleet_risk(state.policy),
-        model_shares=model_shares,
+        model_shares={} if summary.is_overdue else model_shares,
         notices=tuple(_list_notices(summary, markers_by_cell, at)),
         traffic=describe_traffic(summary, at) if sites is None else HIDDEN_TRAFFIC,
         map=draw_small_map(state.policy, schedules, at, sites, rollout_name=summary.name),
@@ -222,6 +223,8 @@ def _list_notices(
     summary: RolloutSummary, markers_by_cell: Mapping[Cell, StageMarker], at: datetime
 ) -> Iterator[RolloutNotice]:
     state = summary.state
+    if summary.is_overdue:
+        yield _build_notice("overdue", "guards see nothing: humans decide every case")
     cells_by_hold: dict[str, list[Cell]] = {STOPPED: [], SUSPENDED: []}
     lapsing: dict[Cell, datetime] = {}
     for cell, marker in markers_by_cell.items():

@@ -129,7 +129,8 @@ def _(command: Tick, pending: PendingEvents) -> None:
     _expire_grants(pending)
     update_open_proposals(pending, command)
     if is_clock_behind(pending.at, command.at):
-        open_clock_incident(pending, command.at, pending.at)
+        if not command.narrow_only:  # else clocks disagree, and an incident says so
+            open_clock_incident(pending, command.at, pending.at)
         return
     if not command.narrow_only and apply_approved_policies(pending, command):
         return  # the evidence was counted under the policy before

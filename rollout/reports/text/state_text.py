@@ -189,6 +189,11 @@ CELL_STATES: Final[Mapping[str, StateText]] = MappingProxyType(
             "A user rejected a proposal. Nothing is proposed here for a time that the policy sets.",
         ),
         "ceiling": StateText("mute", "At its ceiling", "The policy allows no higher stage here."),
+        "overdue": StateText(
+            "bad",
+            "Ticks overdue",
+            "No tick has done what has long been due: guards see nothing, and humans decide.",
+        ),
         "no data": StateText(
             "mute",
             "No data",

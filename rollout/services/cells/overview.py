@@ -27,6 +27,7 @@ class RolloutSummary:
         ticked_at: newest completed slot; None before the first.
         last_case: receipt time of the newest case; None without cases.
         has_more_cases: whether `cases_in_last_hour` stopped at its maximum.
+        is_overdue: whether humans decide since no tick has done what has long been due.
     """
 
     name: str
@@ -35,6 +36,7 @@ class RolloutSummary:
     last_case: datetime | None
     cases_in_last_hour: int
     has_more_cases: bool
+    is_overdue: bool
 
 
 def load_rollout_summaries(
@@ -50,7 +52,9 @@ def load_rollout_summaries(
     with service.database.begin_read() as transaction:
         pulses_by_rollout = load_activity(transaction, at - ONE_HOUR)
     return tuple(
-        _build_rollout_summary(state, pulses_by_rollout.get(state.rollout.number, NO_PULSE))
+        _build_rollout_summary(
+            service, state, pulses_by_rollout.get(state.rollout.number, NO_PULSE)
+        )
         for state in readable_states
     )
 
@@ -68,14 +72,18 @@ def load_rollout_summary(
     state = service.state_cache.reload_rollout(rollout_name).state
     with service.database.begin_read() as transaction:
         pulses_by_rollout = load_activity(transaction, at - ONE_HOUR)
-    return _build_rollout_summary(state, pulses_by_rollout.get(state.rollout.number, NO_PULSE))
+    return _build_rollout_summary(
+        service, state, pulses_by_rollout.get(state.rollout.number, NO_PULSE)
+    )
 
 
 def _is_readable(caller: Caller, state: RolloutState) -> bool:
     return caller.has_permission_somewhere(Permission.READ, state.rollout.name)
 
 
-def _build_rollout_summary(state: RolloutState, pulse: RolloutActivity) -> RolloutSummary:
+def _build_rollout_summary(
+    service: Service, state: RolloutState, pulse: RolloutActivity
+) -> RolloutSummary:
     last_slot = pulse.last_slot
     return RolloutSummary(
         name=state.rollout.name,
@@ -84,6 +92,7 @@ def _build_rollout_summary(state: RolloutState, pulse: RolloutActivity) -> Rollo
         last_case=pulse.last_case_at,
         cases_in_last_hour=pulse.recent_cases,
         has_more_cases=pulse.recent_cases == MAX_RECENT_CASES,
+        is_overdue=state.rollout.name in service.autonomy.overdue,
     )
 
 

@@ -1,14 +1,15 @@
-"""Whether this replica may answer `model`: only while it can write.
+"""Whether this replica may answer `model`: only while it can write, and guards can see.
 
-Three things must hold: a committed write of its own is at most `MAX_WRITE_AGE` old, no append to
+Four things must hold: a committed write of its own is at most `MAX_WRITE_AGE` old, no append to
 the rollout's ledger and no write of its records has failed since the last one of its kind that
-succeeded, and SQLite's volume has its reserve. Otherwise humans decide. This is about new answers
-and new snapshots; leases that were given before run out.
+succeeded, SQLite's volume has its reserve, and ticks are not overdue. Otherwise humans decide. This
+is about new answers and new snapshots; leases that were given before run out.
 """
 
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -38,6 +39,9 @@ NO_RESERVE: Final = "the database's volume is short of space: humans decide"
 APPEND_FAILED: Final = (
     "a write of records or the ledger failed and none of its kind has succeeded since: humans"
     " decide"
+)
+TICKS_OVERDUE: Final = (
+    "no tick has done what has long been due, so guards see nothing: humans decide"
 )
 DAMAGED: Final = "stored rows can't be read: humans decide until an admin clears the damage"
 UNREADABLE_FILE: Final = "a file of a stop or narrowing can't be read: humans decide; see the log"
@@ -87,6 +91,7 @@ class Autonomy:
             requests needs it; commands and replays write no heartbeats.
         reserve: bytes that SQLite's volume must have free.
         measure_space: returns the free bytes of a file's volume.
+        overdue: how long work of ticks has waited, by rollout, where that is too long.
     """
 
     database: Database
@@ -95,6 +100,7 @@ class Autonomy:
     is_write_needed: bool = False
     reserve: int = DEFAULT_RESERVE
     measure_space: Callable[[Path], int] = measure_free_space
+    overdue: Mapping[str, timedelta] = field(default_factory=dict)
     _written_at: float = NEVER_WRITTEN
     _writes_until: float = NEVER_WRITTEN
     _has_reserve: bool = True
@@ -114,11 +120,12 @@ class Autonomy:
             return doubt
         if self.latches.file_fault:
             return UNREADABLE_FILE
-        failures = self.database.append_failures.failures
-        if failures and any(name in {rollout_name, ACCESS_CHAIN.name} for name, _ in failures):
-            return APPEND_FAILED
-        narrowings = self.latches.narrowings  # another one's success ends the failure, not these
-        if narrowings and any(narrowing.rollout == rollout_name for narrowing in narrowings):
+        if rollout_name in self.overdue:
+            return TICKS_OVERDUE
+        failures, narrowings = self.database.append_failures.failures, self.latches.narrowings
+        is_failing = any(name in {rollout_name, ACCESS_CHAIN.name} for name, _ in failures)
+        # another one's success ends the failure, not these
+        if is_failing or any(narrowing.rollout == rollout_name for narrowing in narrowings):
             return APPEND_FAILED
         if self.database.damage_signs.text or self.latches.is_damaged(rollout_name):
             return DAMAGED

@@ -8,7 +8,7 @@ and no erasure since. What moved stays in the queue, and the next pass reads it 
 import gc
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -128,17 +128,23 @@ class DueCounter:
         self._database, self._state, self._history = database, state, history
         self._page_size = page_size
 
-    def count_until(self, slot: int) -> None:
-        """Count what is due by a slot, until nothing is left that others don't hold."""
+    def count_until(self, slot: int, has_time: Callable[[], bool] = lambda: True) -> bool:
+        """Count what is due by a slot, until nothing is left that others don't hold.
+
+        Return whether it came to that; after each page it goes on while `has_time`.
+        """
         idle_passes = 0
         while idle_passes < MAX_IDLE_PASSES:
-            stored_count, is_settled = self._count_once(slot)
+            stored_count, is_settled = self._count_once(slot, has_time)
             if not stored_count and is_settled:
-                return
+                return True
+            if not has_time():
+                return False
             idle_passes = 0 if stored_count else idle_passes + 1
         log.warning("some due cases of %s change all the time", self._state.rollout.name)
+        return True
 
-    def _count_once(self, slot: int) -> tuple[int, bool]:
+    def _count_once(self, slot: int, has_time: Callable[[], bool]) -> tuple[int, bool]:
         """Count the queue from its start; return the entries done, and whether none had moved."""
         done_count, is_settled = 0, True
         position: DueCase | None = None
@@ -159,6 +165,8 @@ class DueCounter:
                     part_count, is_unmoved = self._store_part(page, part)
                     done_count, is_settled = done_count + part_count, is_settled and is_unmoved
                 done_count += self._count_others(page, slot)
+            if not has_time():
+                return done_count, is_settled
 
     def _read_page(
         self, transaction: Transaction, entries: Sequence[DueCase], slot: int

@@ -21,6 +21,7 @@ class RolloutMetrics:
         failed_deliveries: deliveries of reports that failed finally.
         slot_age_seconds: seconds since the start of the newest slot with a finished tick; None
             before the first.
+        ticks_overdue: 1 if humans decide since no tick has done what has long been due, else 0.
     """
 
     name: str
@@ -31,6 +32,7 @@ class RolloutMetrics:
     pending_entries: int
     failed_deliveries: int
     slot_age_seconds: float | None
+    ticks_overdue: int
 
 
 def load_all_metrics(
@@ -67,4 +69,5 @@ def _load_metrics(service: Service, rollout_name: str, at: datetime) -> RolloutM
         pending_entries=pending,
         failed_deliveries=failed,
         slot_age_seconds=age,
+        ticks_overdue=int(rollout_name in service.autonomy.overdue),
     )

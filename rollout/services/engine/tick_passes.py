@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zlib import crc32
@@ -18,6 +18,8 @@ from rollout.store.database.session import Database
 RETRY_DELAY = timedelta(minutes=1)  # after a failed tick
 STORAGE_RETRY_DELAY = timedelta(seconds=5)
 """After a tick that the database or its disk failed: until one succeeds humans decide."""
+TURN_SECONDS = 1.0
+"""After so long a rollout that is counting lets the others tick; a page is counted to its end."""
 log = logging.getLogger("rollout.scheduler")
 
 
@@ -48,9 +50,10 @@ class TickScheduler:
     ) -> TickPass:
         """Run every due tick that no other process has claimed.
 
-        An error in one rollout delays no other: it is retried after a minute. Processes begin at
-        different rollouts, and the database gives each slot to one of them. A check before a slot
-        is due costs one query. If clocks disagree, `at` is the earliest and `narrow_only` is set.
+        Rollouts take turns: one that counts for long goes on when the others had theirs. An error
+        in one rollout delays no other: it is retried after a minute. Processes begin at different
+        rollouts, and the database gives each slot to one of them. A check before a slot is due
+        costs one query. If clocks disagree, `at` is the earliest and `narrow_only` is set.
         `get_time` returns the time anew for each rollout, since a pass over many takes a while, in
         which a user's command could seem to be ahead of the clock.
 
@@ -58,7 +61,7 @@ class TickScheduler:
             DatabaseUnavailableError: the database does not respond; the pass ends.
         """
         events_by_rollout, errors, seconds_by_rollout = {}, {}, {}
-        for rollout_name in self._load_rollout_names():
+        for rollout_name in self._iterate_turns():
             at = at if get_time is None else max(at, get_time())
             if at < self._next_due.get(rollout_name, at):
                 continue
@@ -68,7 +71,13 @@ class TickScheduler:
             started_at = time.monotonic()
             try:
                 with self._database.append_failures.watch(rollout_name, TICK) as attempt:
-                    events = ticker.tick(at, narrow_only=narrow_only, get_time=get_time)
+                    ends_at = started_at + TURN_SECONDS
+                    events = ticker.tick(
+                        at,
+                        narrow_only=narrow_only,
+                        get_time=get_time,
+                        has_time=lambda ends_at=ends_at: time.monotonic() < ends_at,
+                    )
                     attempt.is_appended = events is not None
             except DatabaseUnavailableError:
                 raise  # true of all rollouts; each is tried again in the next pass
@@ -79,7 +88,9 @@ class TickScheduler:
                     STORAGE_RETRY_DELAY if is_passing else RETRY_DELAY
                 )
             else:
-                self._next_due[rollout_name] = ticker.get_next_slot_time(at)
+                self._next_due[rollout_name] = (
+                    at if ticker.is_counting else ticker.get_next_slot_time(at)
+                )
                 if events is not None:
                     events_by_rollout[rollout_name] = events
                     seconds_by_rollout[rollout_name] = time.monotonic() - started_at
@@ -101,6 +112,15 @@ class TickScheduler:
             else:
                 if differences:
                     log.error("evidence of %s was changed, see its incident", rollout_name)
+
+    def _iterate_turns(self) -> Iterator[str]:
+        """Yield all rollouts, and again as long as one is counting."""
+        is_counting = True
+        while is_counting:
+            rollout_names = self._load_rollout_names()
+            yield from rollout_names
+            tickers = map(self._tickers.get, rollout_names)
+            is_counting = any(ticker is not None and ticker.is_counting for ticker in tickers)
 
     def _load_rollout_names(self) -> tuple[str, ...]:
         with self._database.begin_read() as transaction:

@@ -79,6 +79,7 @@ class Ticker:
         self._database, self._rollout_name, self._owner = database, rollout_name, owner
         self._page_size = page_size
         self._held_check = HeldEvidenceCheck()
+        self.is_counting = False
         self._reset()
 
     def _reset(self) -> None:
@@ -98,6 +99,7 @@ class Ticker:
         narrow_only: bool = False,
         get_time: Callable[[], datetime] | None = None,
         count_until: datetime | None = None,
+        has_time: Callable[[], bool] = lambda: True,
     ) -> tuple[LedgerEvent, ...] | None:
         """Run the tick of the slot that contains `at`.
 
@@ -110,14 +112,17 @@ class Ticker:
         goes back: that slot counts as none. The result is None if the slot is claimed by
         another process, or it or a later one is decided. `count_until`, in a history whose records
         are stored ahead, also counts the units of later slots, which decide nothing before theirs:
-        no evidence may begin anew before then.
+        no evidence may begin anew before then. Without `has_time` counting ends after a page:
+        `is_counting` says so, and the next call goes on.
 
         Raises:
             NoSuchRolloutError: there is no such rollout.
         """
         try:
             read_time = (lambda: at) if get_time is None else lambda: max(at, get_time())
-            return self._run_tick(at, read_time, count_until or at, narrow_only=narrow_only)
+            return self._run_tick(
+                at, read_time, count_until or at, has_time, narrow_only=narrow_only
+            )
         except _SlotOvertakenError:
             return None
         except BaseException:
@@ -129,9 +134,11 @@ class Ticker:
         at: datetime,
         read_time: Callable[[], datetime],
         count_until: datetime,
+        has_time: Callable[[], bool],
         *,
         narrow_only: bool,
     ) -> tuple[LedgerEvent, ...] | None:
+        self.is_counting = False
         state = self._update_state(self._database.begin_read)
         slot = find_slot_before(at, state.policy.tick)
         clock_events: tuple[LedgerEvent, ...] = ()
@@ -142,7 +149,11 @@ class Ticker:
             is_ahead = not narrow_only and is_clock_behind(self._find_latest_slot(state), at)
             return (*clock_events, *self._check_clock(read_time)) if is_ahead else None
         faults.reach_point("tick.claimed")
-        self._count_due_units(state, max(slot, find_slot_before(count_until, state.policy.tick)))
+        last_slot = max(slot, find_slot_before(count_until, state.policy.tick))
+        counter = DueCounter(self._database, state, self._history, self._page_size)
+        if not counter.count_until(last_slot, has_time):
+            self.is_counting = True
+            return clock_events or None
         self._advance_evidence(state, slot)
         version_events = (
             ()
@@ -310,11 +321,6 @@ class Ticker:
         )
         self._update_state(self._database.begin_read)
         return events
-
-    def _count_due_units(self, state: RolloutState, slot: int) -> None:
-        """Count what is due by the slot."""
-        counter = DueCounter(self._database, state, self._history, self._page_size)
-        counter.count_until(slot)
 
     def _advance_evidence(self, state: RolloutState, slot: int) -> None:
         """Turn the slots up to this one into evidence; earlier evidence stays."""

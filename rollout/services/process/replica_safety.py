@@ -13,6 +13,7 @@ from rollout.services.engine.latch_files import PendingNarrowing
 from rollout.services.engine.service import Service
 from rollout.services.engine.stop_latches import PendingOrder
 from rollout.services.process.damage_search import find_damaged_rollouts, is_cleared
+from rollout.services.process.tick_watch import TickWatch
 from rollout.services.stops.immediate_narrowings import append_pending_narrowing
 from rollout.services.stops.immediate_stops import append_pending_stop, store_for_replicas
 from rollout.services.stops.order_latching import name_cells
@@ -39,11 +40,12 @@ OTHERS_TURN: Final = timedelta(seconds=3)
 
 
 class ReplicaSafety:
-    """One replica's heartbeats, retries of stops, and search for damage."""
+    """One replica's heartbeats, watch over ticks, retries of stops, and search for damage."""
 
     def __init__(self, service: Service, owner: str) -> None:
         self._service, self._owner = service, owner
         self._database, self._latches = service.database, service.autonomy.latches
+        self._tick_watch = TickWatch(service)
         self._reported: set[tuple[str, str]] = set()
         self._failing_since: dict[tuple[str, str], datetime] = {}
 
@@ -52,6 +54,7 @@ class ReplicaSafety:
         steps = (
             self._obey_files,
             self._latches.save_all,
+            self._watch_ticks,
             lambda: self._service.autonomy.write_heartbeat(self._owner),
             self._append_latched_stops,
             self._append_stored_stops,
@@ -74,6 +77,9 @@ class ReplicaSafety:
             self._database.append_failures.record_failure(
                 narrowing.rollout, NARROWING, "a narrowing is in a file and not in the ledger"
             )
+
+    def _watch_ticks(self) -> None:
+        self._service.autonomy.overdue = self._tick_watch.find_overdue()
 
     def _append_latched_stops(self) -> None:
         run_each(self._append_latched_stop, self._latches.stops)

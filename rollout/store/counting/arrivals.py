@@ -43,6 +43,14 @@ class StoredArrivals:
             query = query.where(recent_arrivals.c.at < before)
         return {(row.at, row.case_id) for row in self._transaction.execute(query)}
 
+    def find_first_after(self, at: datetime) -> datetime | None:
+        """Return when the first record after a time arrived; None without one."""
+        query = select(recent_arrivals.c.at).where(self._own, recent_arrivals.c.at > at)
+        first: datetime | None = self._transaction.execute(
+            query.order_by(recent_arrivals.c.at).limit(1)
+        ).scalar()
+        return first
+
     def sum_since(self, since: datetime) -> dict[int, ArrivalSum]:
         """Return number and sum of cases of the arrivals since a time, by span."""
         span = type_coerce(recent_arrivals.c.at, BigInteger) // ARRIVAL_SPAN

@@ -75,6 +75,10 @@ class CountQueue:
         known_entries = {*listed}
         return [*listed, *(entry for entry in others if entry not in known_entries)]
 
+    def find_oldest(self) -> DueCase | None:
+        """Return the oldest entry, due or not; None in an empty queue."""
+        return next(iter(self._list_entries(limit=1)), None)
+
     def lock(self, entries: Collection[DueCase]) -> set[DueCase]:
         """Lock entries and return those that exist and that no other transaction has locked.
 

@@ -4,13 +4,17 @@ A claim only saves work; `rollout.store.counting.counter` ensures that each unit
 """
 
 from datetime import datetime, timedelta
+from typing import Final
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
 
 from rollout.store.database.bulk import insert_once
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.tables.tables import tick_slots
+from rollout.store.tables.tables import replica_heartbeats, tick_slots
+
+DEAD_AFTER: Final = timedelta(seconds=10)
+"""Without a heartbeat; they come every second, and clocks of replicas differ by at most 5 s."""
 
 
 class TickSlots:
@@ -23,12 +27,16 @@ class TickSlots:
     def claim(self, slot: int, *, owner: str, at: datetime, stale_after: timedelta) -> bool:
         """Claim a slot for `owner`; of concurrent calls exactly one returns True.
 
-        A claim that is not done can be taken after `stale_after`, or by its own owner at once.
+        A claim that is not done can be taken after `stale_after`, by its own owner at once, and
+        from a replica whose heartbeats ended `DEAD_AFTER` ago.
         """
         row = {"rollout": self._rollout.number, "slot": slot, "owner": owner, "claimed_at": at}
         if insert_once(self._transaction, tick_slots, row):
             return True
-        is_stale = (tick_slots.c.claimed_at <= at - stale_after) | (tick_slots.c.owner == owner)
+        heartbeat = replica_heartbeats.c.owner == tick_slots.c.owner
+        is_dead = exists().where(heartbeat, replica_heartbeats.c.written_at <= at - DEAD_AFTER)
+        is_old = tick_slots.c.claimed_at <= at - stale_after
+        is_stale = is_old | (tick_slots.c.owner == owner) | is_dead
         stale_conditions = (tick_slots.c.done_at.is_(None), is_stale)
         statement = update(tick_slots).where(*self._match_slot(slot), *stale_conditions)
         result = self._transaction.execute(statement.values(owner=owner, claimed_at=at))

@@ -16,11 +16,15 @@ from rollout.services.cells import timeline
 from rollout.services.cells.overview import load_rollout_summaries
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.service import build_service
 from rollout.services.proposals import proposals
 from rollout.services.support.checkpoint_keys import CheckpointTargets
+from rollout.store.database.session import Database
 from tests.api import bears
 from tests.factories import DAY, NOON
+from tests.services import bear_field
 from tests.services.access.test_sign_in import counted_statements
+from tests.store.databases import fresh
 
 VIC = Caller("vic", role_assignments=(AssignedRole("viewer"),))
 BO = Caller("bo", role_assignments=(AssignedRole("operator"),))
@@ -145,6 +149,28 @@ def test_the_lede_names_where_models_decide_alone(database, service):
     assert describe_deciding_models([build_rollout_card(line, NOON) for line in lines]).startswith(
         "No model decides"
     )
+
+
+def test_overdue_ticks_are_named(database, service, browser):
+    bears.widened(database, NOON)
+    service.autonomy.overdue = {"bears": timedelta(minutes=11)}
+    assert "Ticks overdue" in browser.as_("vic").page("/")
+    service.autonomy.overdue = {}
+    assert "Ticks overdue" not in browser.page("/")
+
+
+def test_while_ticks_are_overdue_no_model_is_said_to_decide(tmp_path, service, clock):
+    (tmp_path / "field").mkdir()
+    with fresh("sqlite", tmp_path / "field") as url:
+        database = Database(url)
+        bear_field.autonomous(database)
+        own = build_service(database, service.authenticator, clock)
+        for overdue, words in ({}, "A model decides"), ({"bears": DAY}, "No model decides alone"):
+            own.autonomy.overdue = overdue
+            (summary,) = load_rollout_summaries(own, VIC, NOON)
+            card = build_rollout_card(summary, NOON)
+            assert words in describe_deciding_models([card])
+        database.close()
 
 
 def test_headings_count_in_words():

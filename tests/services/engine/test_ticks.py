@@ -147,7 +147,7 @@ def test_in_a_pass_over_many_each_is_ticked_at_its_own_time(database, monkeypatc
     several(database, 3)
     asked, tick = [], Ticker.tick
 
-    def noted(self, at, *, narrow_only, get_time):
+    def noted(self, at, *, narrow_only, get_time, has_time):
         asked.append(at)
         return tick(self, at, narrow_only=narrow_only)
 

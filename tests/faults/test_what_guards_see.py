@@ -1,0 +1,172 @@
+"""What guards see: people decide soon after ticks leave undone what is due."""
+
+from contextlib import nullcontext
+from datetime import timedelta
+
+import pytest
+
+from rollout import faults
+from rollout.services.engine.tick_passes import TickScheduler
+from rollout.services.engine.ticks import Ticker
+from rollout.store.counting.count_queue import CountQueue
+from rollout.store.database.replica_heartbeats import record_heartbeat
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.tick_slots import DEAD_AFTER, TickSlots
+from rollout.tally.slots import find_slot_before
+from tests.api.conftest import clock, database, door, url
+from tests.api.test_autonomy import V1, Replica
+from tests.factories import DAY, HOUR, MINUTE
+from tests.services import bear_field as field
+from tests.services.bear_field import keys, question
+
+pytestmark = pytest.mark.faults
+__all__ = ["clock", "database", "door", "url"]
+SECOND = timedelta(seconds=1)
+STEP = 5 * SECOND
+ALONE = keys(0.1, below=False)
+POLICY = field.POLICY.replace(
+    "evidence: {unit: case}", "evidence: {unit: case, grace: 2m}\ntick: 1m"
+)
+LIMIT, LEASE = 3 * MINUTE, MINUTE
+"""Three slots; and for how long a permit lasts."""
+
+
+@pytest.fixture(autouse=True)
+def _clocks_agree(monkeypatch):
+    """The clock of tests is set; a database's own is not."""
+    for module in ("state_cache", "clock_check"):
+        monkeypatch.setattr(
+            f"rollout.services.engine.{module}.measure_clock_skew", lambda *_: timedelta(0)
+        )
+
+
+class WatchedField:
+    """A replica that asks in each step, which stores a case, and ticks as long as it can."""
+
+    def __init__(self, database, door, clock):
+        field.set_up_field(database, clock.at - DAY, POLICY)
+        field.widen(database, ("creek", "day"), at=clock.at - DAY)
+        self.database, self.clock = database, clock
+        self.replica = Replica(database, door, clock)
+        self.ticks, self.number, self.is_ticking = TickScheduler(database, "a"), 0, True
+
+    def step(self):
+        """Return who decides a case."""
+        self.clock.advance(STEP)
+        if self.is_ticking:
+            self.ticks.run_due_ticks(self.clock.at)
+        self.replica.beat()
+        self.number += 1
+        key, at = ALONE[self.number], self.clock.at.isoformat()
+        camera = self.replica.client.by("ingest")
+        case = {"kind": "case", "key": key, "site": "creek", "occurred_at": at}
+        prediction = {"kind": "prediction", "key": key, "version": "v1", "at": at}
+        records = [case, prediction | {"answers": {"alarm": "none"}}]
+        sent = camera.post(f"{V1}/records", json={"items": records}).json()
+        assert {item["status"] for item in sent["items"]} == {"accepted"}, sent
+        answer = camera.post(f"{V1}/assignments", json=question(key, at=at))
+        assert answer.status_code == 200, answer.text
+        return answer.json()["decider"]
+
+    def run(self, span):
+        """Return how long the model decided within a span."""
+        steps = [self.step() for _ in range(span // STEP)]
+        return STEP * steps.count("model")
+
+
+@pytest.fixture
+def watched(database, door, clock):
+    made = WatchedField(database, door, clock)
+    assert made.run(10 * MINUTE) == 10 * MINUTE
+    return made
+
+
+def stop_ticking(watched, _monkeypatch):
+    watched.is_ticking = False
+    return nullcontext()
+
+
+def step_back(watched, _monkeypatch):
+    watched.clock.at -= HOUR
+    return nullcontext()
+
+
+def hold_queue(_watched, monkeypatch):
+    monkeypatch.setattr(CountQueue, "lock", lambda *_: set())
+    return nullcontext()
+
+
+def fail_elsewhere(watched, _monkeypatch):
+    """Let the ticks of another process fail; this one knows nothing of that."""
+    watched.is_ticking = False
+
+    def fail(*_args, **_more):
+        raise ValueError("evidence can't be read")
+
+    return faults.install_action(fail, "tick.claimed")
+
+
+FAULTS = {
+    "ticks stop": stop_ticking,
+    "the clock steps back": step_back,
+    "the queue is stuck": hold_queue,
+    "evidence can't be read": fail_elsewhere,
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_people_decide_within_the_limit(watched, monkeypatch, name):
+    with FAULTS[name](watched, monkeypatch):
+        until_due = 3 * MINUTE  # a case is due when its grace has passed, at the next slot
+        decided = watched.run(20 * MINUTE)
+        assert decided <= until_due + LIMIT + LEASE
+        assert watched.step() == "human"
+        ready = watched.replica.readiness()
+        assert (ready.status_code, ready.json()["overdue"]) == (200, ["bears"])
+        assert watched.replica.stop().status_code == 201
+
+
+def test_nothing_due_is_no_doubt(watched):
+    watched.run(5 * MINUTE)
+    watched.is_ticking = False
+    with watched.database.begin_write() as transaction:
+        transaction.connection.exec_driver_sql("delete from count_queue")
+    for _ in range(240):
+        watched.clock.advance(STEP)
+        watched.replica.beat()
+    assert watched.replica.decider() == "model"
+
+
+def test_the_slot_of_a_dead_worker_is_taken_before_it_has_passed(watched):
+    at = watched.clock.at + MINUTE
+    with watched.database.begin_write() as transaction:
+        record_heartbeat(transaction, "dead", at - DEAD_AFTER)
+        slots = TickSlots(transaction, Rollouts(transaction).find("bears"))
+        slot = find_slot_before(at, MINUTE)
+        assert slots.claim(slot, owner="dead", at=at, stale_after=MINUTE)
+    assert Ticker(watched.database, "bears", "other").tick(at) is not None
+    with watched.database.begin_read() as transaction:
+        assert TickSlots(transaction, Rollouts(transaction).find("bears")).load_last_done() == slot
+
+
+def test_a_living_workers_slot_stays_its_own(watched):
+    at = watched.clock.at + MINUTE
+    with watched.database.begin_write() as transaction:
+        record_heartbeat(transaction, "alive", at - DEAD_AFTER + SECOND)
+        slots = TickSlots(transaction, Rollouts(transaction).find("bears"))
+        assert slots.claim(find_slot_before(at, MINUTE), owner="alive", at=at, stale_after=MINUTE)
+    assert Ticker(watched.database, "bears", "other").tick(at) is None
+
+
+def test_when_ticks_come_again_so_does_the_model(watched):
+    watched.is_ticking = False
+    watched.run(20 * MINUTE)
+    assert watched.step() == "human"
+    watched.is_ticking = True
+    watched.run(2 * MINUTE)
+    assert watched.step() == "model"
+
+
+def test_a_tick_of_a_time_to_come_is_a_doubt(watched):
+    Ticker(watched.database, "bears", "ahead").tick(watched.clock.at + DAY)
+    assert watched.step() == "human"
