@@ -63,7 +63,8 @@ async def create_stop(
 
     The stop applies to all selected cells that you may operate. The others are listed in
     `excluded`. No reason is required. Returns 201 for a new stop, or 200 if active stops already
-    cover the cells. It is safe to retry. Rate limits do not apply.
+    cover the cells; `stop` is its id, or that of the newest of these. It is safe to retry. Rate
+    limits do not apply.
     """
     with latch_stop(
         service,

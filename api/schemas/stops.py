@@ -44,6 +44,7 @@ STOPPED = build_command_example(
     "Stopped",
     "bo",
     {"stop": "S-42", "cells": [CELL], "reason": "smoke", "drill": False},
+    stop="S-42",
     cells=[CELL],
     excluded=EXCLUDED_TARGETS,
     active_stops=[ACTIVE_STOP],

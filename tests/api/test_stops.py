@@ -48,6 +48,9 @@ def test_a_stop_once_more_answers_what_holds(client, bears):
     assert again.json()["active_stops"] == first["active_stops"]
     assert again.json()["active_stops"][0]["reason"] == "smoke"
     assert again.json()["revision"] == first["revision"]
+    assert first["stop"] == again.json()["stop"] == first["events"][0]["body"]["stop"]
+    wider = stop(client, sites=["creek", "lake"]).json()
+    assert wider["stop"] == wider["events"][0]["body"]["stop"] != first["stop"]
 
 
 def test_an_operator_of_one_site_stops_that_and_is_told_what_was_left_out(client, door, bears):

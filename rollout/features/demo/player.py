@@ -140,8 +140,7 @@ class DemoColleague:
             "cells": [{"site": cell.site, "window": cell.window}],
             "reason": next(self._reasons),
         }
-        active_stops = self._request("POST", "stops", body)["active_stops"]
-        return str(active_stops[-1]["id"])
+        return str(self._request("POST", "stops", body)["stop"])
 
     def _propose_resume(self, stop: str) -> None:
         """Ask for a resume; a user may have done so first, which is no error."""

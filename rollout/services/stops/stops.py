@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
 from rollout.core.scope.commands import BeginNextAttempt, NarrowCells, ProposeResume, StopCells
+from rollout.core.scope.events import Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import ProposalState, Stop
 from rollout.core.scope.stop_targets import (
@@ -65,8 +66,13 @@ class StopList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopResult(CommandResult):
-    """The result of a stop; `active_stops` are all that withhold its cells."""
+    """The result of a stop; `active_stops` are all that withhold its cells.
 
+    `stop` is the id of the new one, or if others covered the cells already, of the newest of these;
+    empty if those were resumed meanwhile.
+    """
+
+    stop: str
     cells: tuple[Cell, ...]
     excluded: tuple[ExcludedTarget, ...]
     active_stops: tuple[ActiveStop, ...]
@@ -126,8 +132,14 @@ def stop_cells(
         for stop in state.scope.stops.values()
         if stop.cells.intersection(changed.fields["cells"])
     ]
+    stop_ids = [stop.id for stop in matching_stops] + [
+        event.body["stop"]
+        for event in changed.fields["events"]
+        if event.kind == Stopped.__name__  # a stop also voids proposals
+    ]
     return StopResult(
         **changed.fields,
+        stop=next(reversed(stop_ids), ""),
         active_stops=tuple(
             _build_active_stop(stop, state, stop_history.stop_reasons, at)
             for stop in matching_stops
