@@ -203,7 +203,9 @@ def test_a_service_starts_is_healthy_and_ends(program, state, words):
             assert process.wait(timeout=30) == 0
         finally:
             process.kill()
-    assert [file.name for file in state.iterdir()] == ["rollout.db"], "it was closed: no WAL"
+    files = {file.name for file in state.iterdir()}
+    made = {"rollout-checkpoint.key", "rollout-checkpoints.jsonl"}
+    assert files == {"rollout.db", *made}, "it was closed: no WAL"
     assert run(program, check, state).returncode != 0, "nobody is healthy any more"
 
 

@@ -10,7 +10,6 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.permissions import AssignedRole, Caller, Permission, require_permission
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys
-from rollout.store.access.credential_digests import compute_digest, list_open_links
 from rollout.store.access.one_time_links import CredentialResets
 from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.users import StoredUser, Users
@@ -130,6 +129,11 @@ def _find_exchanged_names(transaction: Transaction, events: Iterable[LedgerEvent
 
 
 def _load_access_state(transaction: Transaction) -> AccessState:
+    from rollout.store.access.credential_digests import (
+        compute_digest,
+        list_open_links,
+    )
+
     users, keys = Users(transaction), ApiKeys(transaction)
     all_users = users.list_all()
     names = {user.number: user.name for user in all_users}

@@ -49,8 +49,7 @@ from rollout.services.access.credential_resets import (
 )
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys, hash_secret
-from rollout.store.access.credential_digests import compute_link_digest
-from rollout.store.access.one_time_links import OneTimeLinks
+from rollout.store.access.one_time_links import OneTimeLinks, compute_link_digest
 from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.sessions import Sessions
 from rollout.store.access.users import StoredUser, Users

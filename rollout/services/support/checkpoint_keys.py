@@ -5,9 +5,12 @@ import secrets
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rollout.core.ledger.checkpoints import Checkpoint, CheckpointError
-from rollout.settings import Settings
+
+if TYPE_CHECKING:
+    from rollout.settings import Settings
 
 KEY_LENGTH = 32  # bytes, of either key
 SHARED_BITS = 0o077
@@ -139,7 +142,7 @@ class CheckpointTargets:
 NO_CHECKPOINTS = CheckpointTargets()
 
 
-def find_checkpoint_targets(settings: Settings) -> CheckpointTargets:
+def find_checkpoint_targets(settings: "Settings") -> CheckpointTargets:
     """Return where checkpoints go, without a signer; by default into a file beside the key."""
     file, channel = settings.checkpoint_file, settings.checkpoint_channel
     return CheckpointTargets(
@@ -149,7 +152,9 @@ def find_checkpoint_targets(settings: Settings) -> CheckpointTargets:
     )
 
 
-def open_checkpoint_targets(settings: Settings, *, creates_key: bool = False) -> CheckpointTargets:
+def open_checkpoint_targets(
+    settings: "Settings", *, creates_key: bool = False
+) -> CheckpointTargets:
     """Return the targets, on request with a new key where none is named and there is none.
 
     Raises:
@@ -166,7 +171,7 @@ def open_checkpoint_targets(settings: Settings, *, creates_key: bool = False) ->
         return replace(targets, fault=str(error))
 
 
-def _find_key_file(settings: Settings) -> Path:
+def _find_key_file(settings: "Settings") -> Path:
     if settings.checkpoint_key_file:
         return Path(settings.checkpoint_key_file)
     return Path(settings.secret_key_file).parent / DEFAULT_KEY_NAME

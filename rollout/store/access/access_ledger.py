@@ -7,7 +7,6 @@ from sqlalchemy import select
 
 from rollout.core.access.access_events import UserEvent
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.store.access.credential_digests import compute_digest
 from rollout.store.database.append_failures import ACCESS
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Transaction
@@ -46,6 +45,10 @@ class AccessLedger:
         return self.revision
 
     def _add_digests(self, events: Iterable[LedgerEvent]) -> list[LedgerEvent]:
+        from rollout.store.access.credential_digests import (  # noqa: PLC0415 - reading needs none
+            compute_digest,
+        )
+
         all_events = list(events)
         last_events = {
             event.user: (place, event)

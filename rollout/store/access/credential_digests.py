@@ -5,13 +5,13 @@ deletes the salt.
 """
 
 import hmac
-from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, select
 
 from rollout.core.calendar.instants import to_micros
 from rollout.core.ledger.ledger import to_canonical_json
+from rollout.store.access.one_time_links import compute_link_digest
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import (
     api_keys,
@@ -61,11 +61,6 @@ def list_open_links(transaction: Transaction) -> list[tuple[str, str]]:
         (row.name or "", compute_link_digest(row.hash, to_micros(row.expires_at)))
         for row in transaction.execute(query)
     ]
-
-
-def compute_link_digest(link_hash: bytes, expires_at: int) -> str:
-    """Return the digest of a link; its secret is random, so no salt is needed."""
-    return sha256(b"%s %d" % (link_hash, expires_at)).hexdigest()
 
 
 def _to_plain(value: Any) -> Any:

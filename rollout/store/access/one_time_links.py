@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 
 from sqlalchemy import insert, or_, select, update
 
@@ -114,3 +115,8 @@ class OneTimeLinks:
             or_(user_id == user.number, user_id.is_(None)), one_time_links.c.used_at.is_(None)
         )
         self._transaction.execute(statement.values(used_at=at))
+
+
+def compute_link_digest(link_hash: bytes, expires_at: int) -> str:
+    """Return the digest of a link; its secret is random, so no salt is needed."""
+    return sha256(b"%s %d" % (link_hash, expires_at)).hexdigest()
