@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from zlib import crc32
 
 from rollout.core.scope.event_base import LedgerEvent
@@ -76,7 +77,7 @@ class TickScheduler:
                         at,
                         narrow_only=narrow_only,
                         get_time=get_time,
-                        has_time=lambda ends_at=ends_at: time.monotonic() < ends_at,
+                        has_time=partial(_is_before, ends_at),
                     )
                     attempt.is_appended = events is not None
             except DatabaseUnavailableError:
@@ -127,3 +128,8 @@ class TickScheduler:
             rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
         first_index = crc32(self._owner.encode()) % max(len(rollout_names), 1)
         return (*rollout_names[first_index:], *rollout_names[:first_index])
+
+
+def _is_before(ends_at: float) -> bool:
+    """Return whether a reading of the monotonic clock is still to come."""
+    return time.monotonic() < ends_at
