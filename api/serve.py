@@ -24,6 +24,7 @@ from api.request_log import build_log_config
 from api.routers.events import EventStreams, get_streams
 from rollout import faults
 from rollout.core.errors import RefusalError
+from rollout.core.installs import format_install
 from rollout.scheduler.jobs import JobScheduler
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.hashing_process import HashingProcess
@@ -230,9 +231,7 @@ def build_provider(settings: Settings, transport: object = None) -> IdentityProv
     if not is_secure(settings.oidc_issuer):
         raise RefusalError(f"ROLLOUT_OIDC_ISSUER={settings.oidc_issuer}: write it with https://")
     if missing := [name for name in OPENID_PACKAGES if find_spec(name) is None]:
-        raise RefusalError(
-            f"OpenID Connect needs {', '.join(missing)}: pip install 'rollout-controller[oidc]'"
-        )
+        raise RefusalError(f"OpenID Connect needs {', '.join(missing)}: {format_install('oidc')}")
     redirect_uri = settings.public_url.rstrip("/") + CALLBACK_PATH
     provider: IdentityProvider = import_module("api.oidc_provider").AuthlibProvider(
         OpenIdClient(*client_settings, redirect_uri, tuple(settings.oidc_acr_values.split())),

@@ -9,6 +9,7 @@ from rollout.cli.command_table import CommandEntry, TableGroup, has_server_packa
 from rollout.cli.errors import print_refusals
 from rollout.cli.remote import ServerUrl
 from rollout.core.errors import RefusalError
+from rollout.core.installs import format_install
 from rollout.core.ledger.checkpoints import Checkpoint
 from rollout.reports.text.formatting import format_quantity
 from rollout.services.ledger.ledger_verification import verify_ledger_file
@@ -143,9 +144,7 @@ def verify(
                 "`rollout doctor --heads FILE` compares stored ledgers; name it there"
             )
         if not has_server_packages():
-            raise RefusalError(
-                "--rollout needs more packages: pip install 'rollout-controller[server]'"
-            )
+            raise RefusalError(f"--rollout needs more packages: {format_install('server')}")
     from rollout.cli.stored_ledgers import verify_rollout  # noqa: PLC0415 - a file needs no database
 
     verify_rollout(rollout, head, server)

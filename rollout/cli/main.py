@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final
 
 import typer
 
-from rollout.cli.command_table import CommandEntry, TableGroup
+from rollout.cli.command_table import CommandEntry, TableGroup, has_server_packages
 
 # Before a command imports numpy: no system of equations here has more than some hundred unknowns,
 # and on busy processors OpenBLAS' threads take 40 times as long for them as one does.
@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "serve": CommandEntry(
         "serve:serve",
         "Run the service: API, console and ticks, on the database in ROLLOUT_DATABASE_URL.",
+        needs_server=True,
     ),
     "quickstart": CommandEntry(
         "quickstart:quickstart",
@@ -181,6 +182,12 @@ COMMANDS: Final = {
 }
 
 
+SERVICE_STEPS: Final = (
+    "To try the service: `rollout quickstart`. For a service: `rollout db upgrade`, "
+    "`rollout users first-admin`, `rollout serve`."
+)
+
+
 class RolloutGroup(TableGroup):
     """The commands of `rollout`."""
 
@@ -196,8 +203,8 @@ app = typer.Typer(
     help="Roll out a model in stages, site by site and hour by hour, on evidence that humans "
     "approve.\n\n"
     "Start with `rollout demo`. With two files of your own: `rollout init`, `rollout plan`, "
-    "`rollout replay`. To try the service: `rollout quickstart`. For a service: "
-    "`rollout db upgrade`, `rollout users first-admin`, `rollout serve`.",
+    "`rollout replay`. "
+    + (SERVICE_STEPS if has_server_packages() else "For a service install the extra `server`."),
 )
 
 

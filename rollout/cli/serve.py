@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rollout.cli.errors import print_refusals
+from rollout.core.installs import format_install
 
 COMMAND_GROUP = "rollout.commands"
 
@@ -47,9 +48,7 @@ def load_service_command(name: str) -> Callable[..., None]:
     try:
         (command,) = (entry_point.load() for entry_point in commands)
     except (ImportError, ValueError) as error:
-        error_text = (
-            f"`{name}` needs the service; run pip install 'rollout-controller[server,demo]'"
-        )
+        error_text = f"`{name}` needs the service: {format_install('server,demo')}"
         raise ValueError(f"{error_text} ({error})") from None
     typed_command: Callable[..., None] = command
     return typed_command

@@ -289,7 +289,7 @@ def test_half_a_configuration_is_refused(settings, says):
 
 def test_without_its_packages_the_refusal_says_what_to_install(monkeypatch):
     monkeypatch.setattr(serve, "find_spec", {}.get)
-    with pytest.raises(RefusalError, match=r"pip install 'rollout-controller\[oidc\]'"):
+    with pytest.raises(RefusalError, match=r"pip install '\.\[oidc\]' in the project"):
         build_provider(SETTINGS)
 
 

@@ -131,7 +131,7 @@ NEEDS = {  # packages that may be imported, and the most modules of ours; a comm
     "db backup": (set(), 215),
     "status": (set(), 215),
     "apply": ({"yaml"}, 215),
-    "tick": (FRAMES, 226),
+    "tick": (FRAMES, 231),
     "clean list": (FRAMES | {"yaml"}, 432),
     "training export": (FRAMES | {"yaml"}, 432),
 }
@@ -227,7 +227,7 @@ def test_commands_on_a_database_need_the_extra(monkeypatch):
     monkeypatch.setattr("rollout.cli.command_table.has_server_packages", lambda: False)
     offered = {name for name, entry in COMMANDS.items() if entry.is_available()}
     assert {"demo", "replay", "ledger", "clean"} <= offered
-    assert {"apply", "db", "users"} & offered == set()
+    assert {"apply", "db", "serve", "users"} & offered == set()
 
 
 def test_completion_lists_commands_from_the_table():

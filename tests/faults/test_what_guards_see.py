@@ -49,10 +49,11 @@ class WatchedField:
         self.database, self.clock = database, clock
         self.replica = Replica(database, door, clock)
         self.ticks, self.number, self.is_ticking = TickScheduler(database, "a"), 0, True
+        self.pass_time = lambda: clock.advance(STEP)
 
     def step(self):
         """Return who decides a case."""
-        self.clock.advance(STEP)
+        self.pass_time()
         if self.is_ticking:
             self.ticks.run_due_ticks(self.clock.at)
         self.replica.beat()
@@ -91,6 +92,18 @@ def step_back(watched, _monkeypatch):
     return nullcontext()
 
 
+def stand_still(watched, _monkeypatch):
+    """Let the wall clock stand still while time passes."""
+
+    def pass_time():
+        watched.clock.since_boot += STEP.total_seconds()
+
+    watched.pass_time = pass_time
+    watched.clock.advance(MINUTE)  # a slot has come whose tick never does
+    watched.is_ticking = False
+    return nullcontext()
+
+
 def hold_queue(_watched, monkeypatch):
     monkeypatch.setattr(CountQueue, "lock", lambda *_: set())
     return nullcontext()
@@ -109,6 +122,7 @@ def fail_elsewhere(watched, _monkeypatch):
 FAULTS = {
     "ticks stop": stop_ticking,
     "the clock steps back": step_back,
+    "the clock stands still": stand_still,
     "the queue is stuck": hold_queue,
     "evidence can't be read": fail_elsewhere,
 }

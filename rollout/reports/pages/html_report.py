@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from jinja2 import Template
 from markupsafe import Markup
 
+from rollout.core.installs import format_install
 from rollout.reports.figures.confusion import ConfusionMatrix
 from rollout.reports.figures.detector_courses import MAX_COURSES
 from rollout.reports.figures.facts import ReportFacts
@@ -147,7 +148,7 @@ FIRST_LOSSES = 5
 COLUMN_WIDTH = 96  # pixels of a timeline that are chosen at once
 OPEN_CELLS = 10  # of the operator's table; the others are one fold deeper
 OPEN_ACTIONS = 8  # of the operator's table: the largest changes; the others are one fold deeper
-INSTALL = "pip install 'rollout-controller[charts]'"
+INSTALL = format_install("charts")
 
 
 def render_html_report(

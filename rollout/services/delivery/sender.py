@@ -18,7 +18,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-APPRISE_MISSING = "Apprise is not installed here: pip install 'rollout-controller[deliver]'"
+from rollout.core.installs import format_install
+
+APPRISE_MISSING = f"Apprise is not installed here: {format_install('deliver')}"
 UNREADABLE_ADDRESS = (
     "the address is none that Apprise can read; `rollout channels` says how to write one"
 )

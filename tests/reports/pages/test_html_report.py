@@ -135,7 +135,7 @@ def test_what_people_wrote_is_text_and_no_page(facts):
 def test_without_charts_one_line_says_how_to_get_them(facts, monkeypatch):
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     text = render_html_report(facts)
-    assert "pip install &#39;rollout-controller[charts]&#39;" in text
+    assert "pip install &#39;.[charts]&#39; in the project&#39;s folder" in text
     drawn = [a for a in Page(text).all("svg") if a.get("role") == "img"]
     assert {a["aria-labelledby"].partition("-")[0] for a in drawn} == {"det1", "det2"}
     assert text.count("<table") == render_html_report(facts).count("<table")
