@@ -188,7 +188,6 @@ def _build_decision(assignment: Assignment, policy: Policy | None) -> dict[str, 
         "stage": assignment.stage,
         "stage_level": _get_stage_level(assignment, policy),
         "exposure": assignment.exposure,
-        "audited": assignment.is_audited,
         "share": assignment.share,
     }
 
@@ -196,7 +195,6 @@ def _build_decision(assignment: Assignment, policy: Policy | None) -> dict[str, 
 FACETS: Final[Mapping[str, Facet]] = {
     "decider": lambda assignment, _: assignment.decider,
     "model-may-act": lambda assignment, _: assignment.decider == "model",
-    "audit": lambda assignment, _: assignment.is_audited,
     "audit-rate": _get_audit_rate,
     "stage": _get_stage_level,
     "decision": _build_decision,
@@ -261,7 +259,6 @@ def _build_shared_flag(
         "decider": assignment.decider,
         "stage": assignment.stage,
         "exposure": assignment.exposure,
-        "audited": assignment.is_audited,
         "share": assignment.share,
         "reason": assignment.reason,
         "revision": assignment.revision,

@@ -231,7 +231,6 @@ def _format_assignment(assignment: SharedAssignment, head: CodedHead) -> str:
         "decider": decision.decider,
         "stage": decision.stage,
         "exposure": decision.exposure,
-        "audited": decision.is_audited,
         "share": decision.share,
         "reason": decision.reason,
         "unanswered": [

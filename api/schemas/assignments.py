@@ -48,9 +48,8 @@ ANSWER: dict[str, Any] = {
     "decider": "model",
     "stage": "autonomous",
     "exposure": "blind",
-    "audited": True,
-    "share": 0.1,
-    "reason": "audited",
+    "share": 1.0,
+    "reason": "the model decides",
     "unanswered": [{"lever": "alarm", "action": "siren", "answer_within": 120.0}],
     "revision": 41,
     "hash": "9f2c",
@@ -229,7 +228,6 @@ class AssignmentResult(BaseModel):
     exposure: str = Field(
         description="whether reviewers see the model's answer: `blind` or `assisted`"
     )
-    audited: bool
     share: float
     reason: str
     unanswered: list[UnansweredAction]

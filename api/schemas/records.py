@@ -191,6 +191,7 @@ class CaseExplanation(BaseModel):
                 "case": CASE_EXAMPLE,
                 "hidden": False,
                 "planted": False,
+                "asked": True,
                 "pending": "closes 2027-06-02T11:12:11+00:00",
                 "predictions": [],
                 "decisions": [],
@@ -206,6 +207,10 @@ class CaseExplanation(BaseModel):
     planted: bool | None = Field(
         description="whether a user declared the case as planted, so that no figure about the cases"
         " that occur counts it; null if hidden, and for programs"
+    )
+    asked: bool | None = Field(
+        description="whether a blind decision is asked for, as of an audited case; null if hidden,"
+        " and until the case closes for who may send predictions"
     )
     pending: str = Field(
         validation_alias="waits", description="what is missing before the case is complete"

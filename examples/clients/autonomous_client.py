@@ -1,7 +1,7 @@
 """An autonomous client: acts at once where the model decides, and sends the permit.
 
-An audited case also goes to the blind queue; the client does not wait for it. On any error or
-timeout, a human decides.
+The service draws which cases are audited once it has the prediction, and says nothing of it. On any
+error or timeout, a human decides.
 """
 
 from datetime import datetime, timedelta
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None, transport: object = None) -> None:
         at = estimate_service_time(issued_at, answered_at, clocks.read())  # not this clock's time
         record = build_action(options.case, action, "model") | {"at": at.isoformat()}
         service.send(record | {"version": options.version, "permit": assignment["permit"]})
-    print(f"{options.case}: did {action}{', audited' if assignment['audited'] else ''}")
+    print(f"{options.case}: did {action}")
 
 
 if __name__ == "__main__":

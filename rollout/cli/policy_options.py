@@ -20,3 +20,13 @@ def parse_salt(text: str) -> bytes:
         raise ValueError(
             f"--salt {text} is not hexadecimal; write an even number of hex digits"
         ) from None
+
+
+def parse_salts(text: str) -> tuple[bytes, bytes]:
+    """Read `--salt` of a replay: a rollout's salt and its service's; b"" for the same one.
+
+    Raises:
+        ValueError: a part is not hexadecimal.
+    """
+    salt, _, audit_salt = text.partition(",")
+    return parse_salt(salt), parse_salt(audit_salt)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rollout.cli.errors import get_text_width, print_refusals
-from rollout.cli.policy_options import PolicyFile, parse_salt
+from rollout.cli.policy_options import PolicyFile, parse_salts
 from rollout.cli.progress import show_progress
 from rollout.cli.questions import read_with_answers
 from rollout.cli.record_options import (
@@ -65,7 +65,10 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = "4h",
     trained_until: TrainingCutoffs = None,
     contents: VersionContents = None,
-    salt: Annotated[str, typer.Option(help="hex salt of the sampling values")] = "00" * 32,
+    salt: Annotated[
+        str,
+        typer.Option(help="hex salt of the sampling values; with `A,B` audits are sampled by B"),
+    ] = "00" * 32,
     sources: Annotated[
         list[str] | None,
         typer.Option(
@@ -100,7 +103,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
             columns=columns,
             column_mappings=tuple(mapped or ()),
             options=ReplayOptions(
-                salt=parse_salt(salt), approval_delay=parse_approval_delay(approve_after)
+                *parse_salts(salt), approval_delay=parse_approval_delay(approve_after)
             ),
             trained_until=dict(parse_training_cutoff(text) for text in trained_until or ()),
             contents=dict(parse_version_content(text) for text in contents or ()),

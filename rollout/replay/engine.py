@@ -42,7 +42,6 @@ from rollout.core.scope.floor_grants import format_decided_floor
 from rollout.core.scope.permissions import OPERATOR
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import CellState, Scope, find_acting_version
-from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.replay.agenda import Agenda
 from rollout.replay.fast_forward import SlotInterest, find_interest
 from rollout.replay.options import ReplayOptions
@@ -51,7 +50,7 @@ from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.fresh_evidence import FreshUnits, read_fresh_evidence
 from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.slots import find_slot_after, to_instant
-from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
+from rollout.tally.stage_history import StageHistory, build_stage_shares, draw_buckets
 from rollout.tally.tallied_units import TalliedUnits
 from rollout.tally.unit_arrays import IntArray, UnitArrays
 
@@ -394,8 +393,10 @@ class Replay:
         if (is_undrawn := buckets < 0).any():
             units = np.unique(rows.unit[is_undrawn])
             keys = self._units.unit_keys[units]
-            values = compute_sampling_values(self._options.salt, "stage", keys)
-            self._buckets[units] = find_buckets(self._shares, values)
+            salt = self._options.salt
+            self._buckets[units] = draw_buckets(
+                self._shares, salt, self._options.audit_salt or salt, keys.to_list()
+            )
             buckets = self._buckets[rows.unit]
         return buckets.astype(np.int64)
 

@@ -247,8 +247,7 @@ class EvidenceView:
         """Return which units the stage sends to a blind review, by their sampling values."""
         stage_levels = self.stage_history.find_levels(rows.occurred)
         buckets = self.find_buckets_at(rows, stage_levels)
-        is_reviewed: BoolArray = buckets < self.shares.reviewed_buckets[stage_levels]
-        return is_reviewed
+        return self.shares.find_reviewed(buckets, stage_levels)
 
     def find_buckets_at(self, rows: UnitArrays, stage_levels: IntArray) -> IntArray:
         """Return the bucket of each row; 0 in shadow where draws are late: no share is compared."""

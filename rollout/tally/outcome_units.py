@@ -124,10 +124,8 @@ def _find_answered_as_drawn(
     share, in either arm. A unit without an answer is in the arm of its sampling value: who loses
     answers would else choose what is compared.
     """
-    blind, reviewed = 1 - shares.model_shares[stage_levels], shares.reviewed_shares[stage_levels]
-    is_audited = rows.bucket < shares.reviewed_buckets[stage_levels]
-    model_share = np.where(is_audited, reviewed - blind, 1 - reviewed)
-    expected = np.where(is_model, model_share, blind)
+    model_shares = shares.model_shares[stage_levels]
+    expected = np.where(is_model, model_shares, 1 - model_shares)
     is_same_arm = rows.drawn_arm == np.where(is_model, DRAWN_MODEL, DRAWN_PEOPLE)
     is_same_share = np.abs(rows.drawn_share - expected) < SHARE_TOLERANCE
     is_as_drawn = is_same_arm & (is_same_share | np.isnan(rows.drawn_share))

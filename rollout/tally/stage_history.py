@@ -1,11 +1,17 @@
 """The stages of a cell by slot, which determine the decisions its engine receives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.policy.policy import Policy
+from rollout.core.statistics.sampling import (
+    AUDIT,
+    SAMPLING_PURPOSE,
+    compute_sampling_values,
+)
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
 
@@ -80,37 +86,54 @@ class StageHistory:
 
 @dataclass(frozen=True)
 class StageShares:
-    """The numbers of reviewed and of blind buckets, by stage level.
+    """Which buckets each stage level has decided blind or audited.
 
-    `model_shares` is the probability of the model's arm, NaN where a stage has no two arms.
-    `reviewed_shares` are the shares of `reviewed_buckets`; `stage_ids` are names, shadow first.
+    A bucket is the number of blind edges that a unit's decider draw reaches, times `audit_sizes`,
+    plus the number of audit edges that its audit draw reaches.
+
+    Attributes:
+        blind_buckets: below it humans decide blind.
+        audited_buckets: of the others, how many audit places are audited.
+        audit_sizes: one more than the audit edges of the policy.
+        model_shares: probability of the model's arm, NaN where a stage has no two arms.
+        reviewed_shares: share of units that are decided blind or audited.
+        stage_ids: names, shadow first.
     """
 
-    reviewed_buckets: IntArray
     blind_buckets: IntArray
+    audited_buckets: IntArray
+    audit_sizes: IntArray
     model_decides: BoolArray
-    bucket_edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    blind_edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    audit_edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     model_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     reviewed_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     stage_ids: tuple[str, ...] = ()
+
+    def find_reviewed(self, buckets: IntArray, stage_levels: IntArray) -> BoolArray:
+        """Return which buckets are decided blind or audited at their stage levels."""
+        audit_places = buckets % self.audit_sizes[stage_levels]
+        is_audited: BoolArray = audit_places < self.audited_buckets[stage_levels]
+        return is_audited | (buckets < self.blind_buckets[stage_levels])
 
 
 def build_stage_shares(policy: Policy) -> StageShares:
     """Return the policy's shares as arrays over its stage levels."""
     stage_levels = range(len(policy.stage_ids))
+    blind_edges, audit_edges = np.array(policy.blind_edges), np.array(policy.audit_edges)
+    audit_size = len(audit_edges) + 1
+    blind_shares = np.array([1.0, *(stage.blind for stage in policy.stages)])
+    audit_shares = np.array([0.0, *(stage.audit or 0.0 for stage in policy.stages)])
     return StageShares(
-        reviewed_buckets=np.array(
-            [policy.count_reviewed_buckets(stage_level) for stage_level in stage_levels],
-            dtype=np.int64,
-        ),
-        blind_buckets=np.array(
-            [policy.count_blind_buckets(stage_level) for stage_level in stage_levels],
-            dtype=np.int64,
-        ),
+        blind_buckets=_count_reached(blind_edges, blind_shares, in_shadow=len(blind_edges) + 1)
+        * audit_size,
+        audited_buckets=_count_reached(audit_edges, audit_shares, in_shadow=0),
+        audit_sizes=np.full(len(policy.stage_ids), audit_size, dtype=np.int64),
         model_decides=np.array(
             [r > 0 and policy.get_stage(r).model_decides for r in stage_levels], dtype=bool
         ),
-        bucket_edges=np.array(policy.bucket_edges),
+        blind_edges=blind_edges,
+        audit_edges=audit_edges,
         model_shares=np.array(
             [np.nan, *(stage.model_share or np.nan for stage in policy.stages)], dtype=np.float64
         ),
@@ -119,6 +142,37 @@ def build_stage_shares(policy: Policy) -> StageShares:
     )
 
 
-def find_buckets(shares: StageShares, sampling_values: NDArray[np.float64]) -> IntArray:
-    """Return the bucket of each sampling value: how many edges it reaches."""
-    return np.searchsorted(shares.bucket_edges, sampling_values, side="right").astype(np.int64)
+def _count_reached(
+    edges: NDArray[np.float64], values: NDArray[np.float64], in_shadow: int | None = None
+) -> IntArray:
+    """Return how many edges each value reaches; the first value may be that of shadow."""
+    counts = np.searchsorted(edges, values, side="right").astype(np.int64)
+    if in_shadow is not None:
+        counts[0] = in_shadow
+    return counts
+
+
+def find_buckets(
+    shares: StageShares,
+    decider_draws: NDArray[np.float64],
+    audit_draws: NDArray[np.float64] | None = None,
+) -> IntArray:
+    """Return the bucket of each unit's draws; without draws of audits their first place."""
+    buckets = _count_reached(shares.blind_edges, decider_draws) * (len(shares.audit_edges) + 1)
+    if audit_draws is None:
+        return buckets
+    return buckets + _count_reached(shares.audit_edges, audit_draws)
+
+
+def draw_buckets(
+    shares: StageShares, salt: bytes, audit_salt: bytes, keys: Sequence[str]
+) -> IntArray:
+    """Return the bucket of each unit, drawn as far as the shares differ."""
+    draws = [
+        compute_sampling_values(own_salt, purpose, keys) if len(edges) else np.zeros(len(keys))
+        for own_salt, purpose, edges in (
+            (salt, SAMPLING_PURPOSE, shares.blind_edges),
+            (audit_salt, AUDIT, shares.audit_edges),
+        )
+    ]
+    return find_buckets(shares, *draws)

@@ -35,7 +35,7 @@ STRICTER = POLICY.replace("97%", "98%")
 @filled_once
 def founded(database, at, *versions):
     """Apply the policy and see the versions, `v1` by default."""
-    apply_policy(database, POLICY, Actor("zoe"), at, salt=bytes(32))
+    apply_policy(database, POLICY, Actor("zoe"), at, salt=bytes(32), service_salt=bytes(32))
     for version in versions or ("v1",):
         execute_command(database, "bears", lambda _, v=version: AddVersion(at=at, version=v))
 

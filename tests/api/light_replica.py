@@ -39,7 +39,14 @@ def main(url: str, heavy: tuple[str, ...]) -> None:
     """Ask everything in turn, and print what was imported after each step."""
     database, clock = Database(url), SystemClock()
     at, loaded = clock.now(), {}
-    apply_policy(database, POLICY, Actor("ada"), at - timedelta(hours=3), salt=bytes(32))
+    apply_policy(
+        database,
+        POLICY,
+        Actor("ada"),
+        at - timedelta(hours=3),
+        salt=bytes(32),
+        service_salt=bytes(32),
+    )
     headers = dict(create_accounts(database, at))
     client = TestClient(create_app(build_service(database, Authenticator(database, clock), clock)))
     scheduler = JobScheduler(client.app.state.service, "here", LONG, pass_interval=LONG)

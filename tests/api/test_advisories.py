@@ -282,7 +282,7 @@ def test_a_right_that_is_taken_is_gone_on_every_replica_within_a_second(replicas
 def packs(asking, database, door):
     """Return a client that asks as somebody with every right in `wolves`, beside `bears`."""
     text = POLICY.replace("rollout: bears", "rollout: wolves")
-    apply_policy(database, text, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    apply_policy(database, text, Actor("zoe"), NOON - DAY, salt=bytes(32), service_salt=bytes(32))
     door.let_in("eve", *(AssignedRole(role, "wolves") for role in ROLES))
     return asking.by("eve")
 

@@ -16,7 +16,7 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.state_cache import MAX_STALENESS
 from rollout.settings import REQUEST_RATE
 from tests.api.conftest import Asking
-from tests.api.test_assignments import ALONE, AUDITED
+from tests.api.test_assignments import ALONE, OTHER
 from tests.api.test_quick_questions import EDGES, told
 from tests.factories import DAY, NOON
 from tests.formats.spoilt import spoilt
@@ -26,7 +26,7 @@ from tests.store.databases import on_sqlite
 
 URL = "/v1/rollouts/bears/assignments"
 FLAG_URL = "/ofrep/v1/evaluate/flags/gate.bears"
-FACETS = ("decider", "model-may-act", "audit", "audit-rate", "stage", "decision")
+FACETS = ("decider", "model-may-act", "audit-rate", "stage", "decision")
 CONTEXT = {"targetingKey": ALONE, "site": "creek", "at": NOON.isoformat(), "version": "v1"}
 DURATION = re.compile(r"(_sum|_bucket)\{.*|process_.*|python_.*|db_client.*")
 
@@ -116,7 +116,7 @@ def text(value):
 
 
 ONE = question(ALONE, "creek")
-MANY = [question(key, site) for key in (ALONE, AUDITED, 'ö"\\\n') for site in ("creek", "lake")]
+MANY = [question(key, site) for key in (ALONE, OTHER, 'ö"\\\n') for site in ("creek", "lake")]
 ANSWERED = {
     "one": {"body": text(ONE)},
     "one with a confidence": {"body": text(ONE | {"confidence": 0.9})},
@@ -141,7 +141,7 @@ ANSWERED = {
     for facet in FACETS
     for key, changed in {
         "alone": {},
-        "audited": {"targetingKey": AUDITED},
+        "other": {"targetingKey": OTHER},
         "shadow": {"site": "dale"},
         "attributes": {"weather": "dry", "grade": 2},
     }.items()

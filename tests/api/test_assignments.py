@@ -30,7 +30,7 @@ from tests.services.bear_field import keys, question
 from tests.store.databases import on_sqlite
 
 URL = "/v1/rollouts/bears/assignments"
-AUDITED, ALONE = keys(0.1)[0], keys(0.1, below=False)[0]
+OTHER, ALONE = keys(0.1)[0], keys(0.1, below=False)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -66,17 +66,11 @@ def predicted(answer="bear", **more):
 
 
 def test_the_model_decides_where_it_was_allowed_to(client, service, database, bears):
-    told = ask(client, AUDITED)
-    assert (told.decider, told.stage, told.audited, told.share) == (
-        "model",
-        "autonomous",
-        True,
-        0.1,
-    )
+    told = ask(client, ALONE)
+    assert (told.decider, told.stage, told.share) == ("model", "autonomous", 1.0)
     assert (told.revision, told.hash) == (head_of(database).revision, head_of(database).hash)
     assert told.lease == 60.0
-    assert told.fresh_until == NOON + MINUTE
-    assert not ask(client, ALONE).audited
+    assert (told.issued_at, told.fresh_until) == (NOON, NOON + MINUTE)
 
 
 @on_sqlite
@@ -102,7 +96,7 @@ def test_the_permit_names_case_version_and_what_was_answered(client, service, be
     told = ask(client, ALONE)
     permit = Permit("model", told.revision, NOON, MINUTE)
     assert service.permit_signer.read_permit(told.permit, "bears", ALONE, "v1") == permit
-    assert service.permit_signer.read_permit(told.permit, "bears", AUDITED, "v1") is None
+    assert service.permit_signer.read_permit(told.permit, "bears", OTHER, "v1") is None
 
 
 @on_sqlite

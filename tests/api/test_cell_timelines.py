@@ -55,7 +55,14 @@ def told(database, service, clock):
     policy = parse_policy(BY_CASE)
     history = a_history(replace(STORY, slots=60), policy)
     slots, _ = replayed(history, policy, None)
-    apply_policy(database, BY_CASE, Actor("zoe"), to_instant(slots[0], policy.tick), salt=bytes(32))
+    apply_policy(
+        database,
+        BY_CASE,
+        Actor("zoe"),
+        to_instant(slots[0], policy.tick),
+        salt=bytes(32),
+        service_salt=bytes(32),
+    )
     import_records(database, "story", history, to_instant(slots[0], policy.tick))
     clock.advance(to_instant(slots[-1], policy.tick) + HOUR - clock.now())
     return [to_instant(slot, policy.tick) for slot in slots]

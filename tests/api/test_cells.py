@@ -49,7 +49,7 @@ def count_story(database):
     history = a_history(replace(STORY, slots=40), policy)
     slots, _ = replayed(history, policy, None)
     first, last = to_instant(slots[0], policy.tick), to_instant(slots[-20], policy.tick)
-    apply_policy(database, BY_CASE, Actor("zoe"), first, salt=bytes(32))
+    apply_policy(database, BY_CASE, Actor("zoe"), first, salt=bytes(32), service_salt=bytes(32))
     import_records(database, "story", history, first)
     Ticker(database, "story", "one").tick(last)
     return last

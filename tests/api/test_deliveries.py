@@ -113,7 +113,14 @@ def test_what_was_given_up_is_seen_and_tried_again_once_an_operator_says_so(clie
 
 
 def test_a_report_is_sent_to_channels_of_the_policy_alone(client, database):
-    apply_policy(database, POLICY + REPORTS, Actor("zoe"), NOON - HOUR, salt=bytes(32))
+    apply_policy(
+        database,
+        POLICY + REPORTS,
+        Actor("zoe"),
+        NOON - HOUR,
+        salt=bytes(32),
+        service_salt=bytes(32),
+    )
     body = {"report": sealed(database), "channels": ["ops", "rangers"]}
     assert problem_of(client.by("viewer").post(f"{V1}/deliveries", json=body))[0] == 403
     items = client.by("operator").post(f"{V1}/deliveries", json=body).json()["items"]

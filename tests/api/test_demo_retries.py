@@ -23,7 +23,7 @@ from rollout.features.demo.traffic import CaseTraffic
 from rollout.services.support.clock import ManualClock
 
 EXAMPLE = find_example(MAIL_ROOM)
-ANSWER = {"decider": "human", "exposure": "blind", "audited": False, "permit": None}
+ANSWER = {"decider": "human", "exposure": "blind", "permit": None}
 
 
 class BusyService:

@@ -10,7 +10,7 @@ from api import ofrep
 from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import AssignedRole
 from tests.api.autonomous_bears import bears, clocks_agree
-from tests.api.test_assignments import ALONE, AUDITED
+from tests.api.test_assignments import ALONE, OTHER
 from tests.factories import DAY, MINUTE, NOON
 from tests.services import bear_field as field
 from tests.store.databases import on_sqlite
@@ -71,7 +71,7 @@ def test_the_model_decides_where_it_was_allowed_to(client, service, bears):
     told = evaluate(client)
     assert (told["value"], told["variant"], told["reason"]) == ("model", "model", "SPLIT")
     about = told["metadata"]
-    assert (about["lease"], about["stage"], about["audited"]) == (60.0, "autonomous", False)
+    assert (about["lease"], about["stage"]) == (60.0, "autonomous")
     assert about["fresh_until"] == (NOON + MINUTE).isoformat()
     assert (
         service.permit_signer.read_permit(about["permit"], "bears", ALONE, "v1").decider == "model"
@@ -87,25 +87,24 @@ def test_after_the_first_flag_the_database_is_not_asked(client, service, monkeyp
 
     monkeypatch.setattr("api.ofrep.answer_questions", refuse)
     assert evaluate(client)["value"] == "model"
-    assert evaluate(client, key=AUDITED, facet="audit")["value"] is True
+    assert evaluate(client, key=OTHER, facet="audit-rate")["value"] == 0.1
 
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("facet", "alone", "audited", "shadow"),
+    ("facet", "alone", "shadow"),
     [
-        ("decider", "model", "model", "human"),
-        ("model-may-act", True, True, False),
-        ("audit", False, True, False),
-        ("audit-rate", 0.1, 0.1, 0.0),
-        ("stage", 2, 2, 0),
+        ("decider", "model", "human"),
+        ("model-may-act", True, False),
+        ("audit-rate", 0.1, 0.0),
+        ("stage", 2, 0),
     ],
 )
-def test_each_companion_has_a_type_of_its_own(client, bears, facet, alone, audited, shadow):
-    found = [evaluate(client, facet), evaluate(client, facet, AUDITED)]
+def test_each_companion_has_a_type_of_its_own(client, bears, facet, alone, shadow):
+    found = [evaluate(client, facet), evaluate(client, facet, OTHER)]
     found.append(evaluate(client, facet, site="moon"))
     values = [told["value"] for told in found]
-    assert values == [alone, audited, shadow]
+    assert values == [alone, alone, shadow]
     assert {type(value) for value in values} == {type(alone)}
 
 
@@ -143,7 +142,7 @@ def test_a_prediction_takes_its_assignment_from_the_decision(client, bears):
 @on_sqlite
 def test_the_whole_decision_is_an_object(client, bears):
     value = evaluate(client, "decision")["value"]
-    assert (value["decider"], value["stage_level"], value["audited"]) == ("model", 2, False)
+    assert (value["decider"], value["stage_level"]) == ("model", 2)
 
 
 @on_sqlite
@@ -235,7 +234,7 @@ def test_who_may_not_ask_is_refused(client, door, bears):
 def test_all_flags_come_at_once_and_the_same_are_not_sent_again(client, database, clock, bears):
     first = client.by("ingest").post(URL, json=context())
     flags = {flag["key"]: flag["value"] for flag in first.json()["flags"]}
-    assert len(flags) == 6
+    assert len(flags) == 5
     assert flags["gate.bears.model-may-act"] is True
     tag = {"If-None-Match": first.headers["etag"]}
     clock.advance(timedelta(seconds=1))

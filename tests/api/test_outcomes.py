@@ -152,7 +152,9 @@ def _same_clocks(monkeypatch):
 def run_shop(client, database, clock, days, sources="", **behavior):
     """Return the shop after some days."""
     clock.at = START
-    apply_policy(database, POLICY % sources, Actor("zoe"), START, salt=bytes(32))
+    apply_policy(
+        database, POLICY % sources, Actor("zoe"), START, salt=bytes(32), service_salt=bytes(32)
+    )
     shop, ticker = Shop(client, clock, **behavior), Ticker(database, "pricing", "one")
     for _ in range(days * DAY // TICK):
         clock.at += MINUTE

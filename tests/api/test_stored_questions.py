@@ -7,20 +7,20 @@ import pytest
 from rollout.store.database.errors import DatabaseBusyError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.versions import VersionStore
-from tests.api.test_assignments import ALONE, AUDITED, URL, _clocks_agree, ask, bears, predicted
+from tests.api.test_assignments import ALONE, URL, _clocks_agree, ask, bears, predicted
 from tests.services.bear_field import keys, question
 
 __all__ = ["_clocks_agree", "bears"]
 
 
 def test_a_prediction_is_kept_with_the_assignment_that_it_got(client, database, bears):
-    told = ask(client, AUDITED, prediction=predicted())
+    told = ask(client, ALONE, prediction=predicted())
     assert told.recorded.status == "accepted"
     with database.begin_read() as transaction:
         rows = transaction.connection.exec_driver_sql(
             "select scope_revision, decider, exposure, share from predictions"
         ).all()
-    assert [tuple(row) for row in rows] == [(told.revision, "model", "blind", 0.1)]
+    assert [tuple(row) for row in rows] == [(told.revision, "model", "blind", 1.0)]
 
 
 def test_asking_again_keeps_nothing_twice(client, bears):

@@ -9,7 +9,7 @@ from tests.factories import NOON
 from tests.services import bear_field as field
 
 BEARS = "/v1/rollouts/bears"
-BLIND = field.keys(0.1)[0]
+BLIND = field.keys(0.1, purpose="audit")[0]
 """The key of a case that the model decides and somebody judges blind: an audited one."""
 PAGES = (
     "incidents",

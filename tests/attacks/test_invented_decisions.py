@@ -40,7 +40,9 @@ def _two_accounts(door, monkeypatch):
 
 
 def begin(database, sources=""):
-    apply_policy(database, POLICY % sources, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    apply_policy(
+        database, POLICY % sources, Actor("zoe"), NOON - DAY, salt=bytes(32), service_salt=bytes(32)
+    )
 
 
 def send(client, account, *items):

@@ -31,7 +31,9 @@ def rollout(client, door, database, clock, monkeypatch):
 
     def begin(sources):
         text = POLICY % f", sources: {{{sources}}}"
-        apply_policy(database, text, Actor("zoe"), NOON - DAY, salt=bytes(32))
+        apply_policy(
+            database, text, Actor("zoe"), NOON - DAY, salt=bytes(32), service_salt=bytes(32)
+        )
 
     def send(account, items):
         path = "/v1/rollouts/ramps/records"

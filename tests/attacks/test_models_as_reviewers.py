@@ -75,7 +75,7 @@ def test_reviewer_name_is_no_version(client, database):
 
 @on_sqlite
 def test_import_rejects_a_version_as_reviewer_and_a_reviewer_as_version(database):
-    apply_policy(database, STORY, Actor("zoe"), START, salt=bytes(32))
+    apply_policy(database, STORY, Actor("zoe"), START, salt=bytes(32), service_salt=bytes(32))
     answers = predictions(("a", "bear"))
     decided = decisions(("a", "bear", {"reviewer": "v1"}), ("a", "bear", {"reviewer": "rita"}))
     counts = import_records(database, "story", records(cases(("a", 1)), answers, decided), hour(1))

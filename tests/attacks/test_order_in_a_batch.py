@@ -23,12 +23,12 @@ from tests.store.databases import on_sqlite
 
 __all__ = ["steady"]
 BOX = Caller("box", is_service_account=True, role_assignments=(AssignedRole("ingest"),))
-MODELS = field.keys(0.55, below=False)[0]
+MODELS = field.keys(0.5, below=False)[0]
 AT, NIGHT = NOON + HOUR, NOON + 12 * HOUR
 CREEK = SentCase(MODELS, "creek", AT, "day", None, {}, {}, 1)
 DALE = CREEK._replace(site="dale")
 ANSWER = SentPrediction(MODELS, "v1", {"alarm": "bear"}, None, None, None, None, AT, 1)
-CLAIM = AssignmentClaim("model", "blind", 0.45, 5)
+CLAIM = AssignmentClaim("model", "blind", 0.5, 5)
 UNSTORABLE = {"weather": "\ud800"}
 
 

@@ -52,7 +52,7 @@ def predict(key, version="v1"):
 @pytest.fixture
 def episode(database):
     """Return a database with an episode: `door` predicts its first case, `camera` the second."""
-    apply_policy(database, POLICY, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, POLICY, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     for key, at in (("a", SOLD), ("b", SOLD + MINUTE)):
         case = Case(key=key, site="kiosk", window="always", occurred_at=at, episode="night")
         send(database, "door", case)

@@ -47,7 +47,9 @@ BEAR, NONE = f"bear{EVIL}", f"none{LINK}"
 @pytest.fixture
 def report(database):
     """Return the number of a report in which every name is an attack."""
-    apply_policy(database, POLICY, Actor("zoe"), NOON - 2 * DAY, salt=bytes(32))
+    apply_policy(
+        database, POLICY, Actor("zoe"), NOON - 2 * DAY, salt=bytes(32), service_salt=bytes(32)
+    )
     with database.begin_write() as transaction:
         stood = load_rollout_state(transaction, "bears")
         (window,) = {cell.window for cell in stood.policy.cells}

@@ -28,6 +28,8 @@ NAMING = {
     "rollout/services/engine/policy_application.py",
     "rollout/services/engine/rollout_state.py",
     "rollout/services/process/health_checks.py",
+    "rollout/services/reports/inputs.py",
+    "rollout/services/what_if/closed_cases.py",
     "rollout/features/demo/history_cache.py",
 }
 """The modules that name it: those that make it, store it, hash it, and draw by it."""

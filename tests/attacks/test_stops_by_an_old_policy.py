@@ -38,13 +38,27 @@ def test_it_stops_what_the_policy_in_force_has(database, other, monkeypatch, cha
         "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: NOON - NOON
     )
     zoe, ana = Actor("zoe"), Caller("ana", role_assignments=(AssignedRole(OPERATOR),))
-    apply_policy(database, POLICY.replace("SITES", "[creek]"), zoe, NOON, salt=bytes(32))
+    apply_policy(
+        database,
+        POLICY.replace("SITES", "[creek]"),
+        zoe,
+        NOON,
+        salt=bytes(32),
+        service_salt=bytes(32),
+    )
     clock = ManualClock(NOON)
     service = build_service(database, Authenticator(database, clock), clock)
     service.autonomy.require_writes(0)
     service.state_cache.load_rollout("shop")
     clock.since_boot += MAX_STALENESS + 1
-    apply_policy(other, POLICY.replace("SITES", SITES[change]), zoe, NOON, salt=bytes(32))
+    apply_policy(
+        other,
+        POLICY.replace("SITES", SITES[change]),
+        zoe,
+        NOON,
+        salt=bytes(32),
+        service_salt=bytes(32),
+    )
     with outage(database), pytest.raises(StopNotStoredError):
         stop_at_once(service, ana, "shop", StopTarget(is_everything=True), at=NOON)
     ReplicaSafety(service, "one").run_pass()

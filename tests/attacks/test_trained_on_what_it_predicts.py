@@ -31,7 +31,7 @@ def send(client, door, database, monkeypatch):
         door.let_in(name, AssignedRole(role), machine=True)
     door.let_in("ada", AssignedRole("admin"))
     text = POLICY % f", sources: {{{PEOPLE}}}" + GUARD
-    apply_policy(database, text, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    apply_policy(database, text, Actor("zoe"), NOON - DAY, salt=bytes(32), service_salt=bytes(32))
 
     def post(account, items):
         answer = client.by(account).post("/v1/rollouts/ramps/records", json=[*items])

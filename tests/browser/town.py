@@ -203,7 +203,7 @@ def found_town(database, *, odd):
     """Make the town's rollout, people and programs; return the programs' keys."""
     clock = TownClock(START)
     text = POLICY if odd else POLICY.replace(json.dumps(ODD), PLAIN).replace(PLACE_HINT, "")
-    apply_policy(database, text, Actor("zoe"), START - HOUR, salt=bytes(32))
+    apply_policy(database, text, Actor("zoe"), START - HOUR, salt=bytes(32), service_salt=bytes(32))
     users.create_first_admin(database, "ada", at=START)
     ada = users.load_local_caller(database, "ada")
     for name, rights in PEOPLE.items():

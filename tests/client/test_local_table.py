@@ -18,7 +18,7 @@ from tests.factories import CREEK, DAY, HOUR, MINUTE, autonomous
 from tests.properties import examples
 
 MICROSECOND = timedelta(microseconds=1)
-FIELDS = ("decider", "stage", "exposure", "is_audited", "share", "reason", "revision")
+FIELDS = ("decider", "stage", "exposure", "share", "reason", "revision")
 
 
 def list_leases(rules):

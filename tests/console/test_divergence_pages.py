@@ -73,7 +73,7 @@ def test_the_only_rollout_is_gone_to_and_of_several_one_is_chosen(browser, told)
     answer = browser.as_("ana").get("/console/divergences", follow_redirects=False)
     assert answer.headers["location"] == "/console/rollouts/bears/divergences"
     other = POLICY.replace("rollout: bears", "rollout: a-second")
-    apply_policy(told.database, other, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(told.database, other, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     page = browser.page("/divergences")
     assert 'href="/console/rollouts/a-second/divergences"' in page
     assert 'href="/console/rollouts/bears/divergences"' in page
@@ -249,7 +249,9 @@ def test_markup_in_keys_attributes_reasons_and_filters_is_text(browser, service,
 
 
 def test_markup_in_labels_and_actions_is_text(browser, service, clock):
-    apply_policy(service.database, MARKED, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(
+        service.database, MARKED, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32)
+    )
     for_tags(service.database, "c1", "<i>no</i>", "<i>yes</i>")
     clock.advance(CLOSED - NOON)
     count(service.database)
@@ -304,13 +306,17 @@ def test_an_empty_list_says_why_and_what_to_do(browser, service, clock):
 
 def test_a_rollout_in_which_no_version_was_seen_says_so(browser, service):
     other = POLICY.replace("rollout: bears", "rollout: empty")
-    apply_policy(service.database, other, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(
+        service.database, other, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32)
+    )
     page = browser.as_("ana").page("/rollouts/empty/divergences")
     assert "No model version has sent predictions yet" in page
 
 
 def test_numbers_differ_beyond_their_tolerance_and_have_no_matrix(browser, service, clock):
-    apply_policy(service.database, SCALES, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(
+        service.database, SCALES, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32)
+    )
     for key, model in (("near", "10.5"), ("far", "17"), ("low", "8"), ("lower", "7")):
         for_tags(service.database, key, model, "10", rollout="scales")
     clock.advance(CLOSED - NOON)
@@ -330,7 +336,7 @@ def test_numbers_differ_beyond_their_tolerance_and_have_no_matrix(browser, servi
 
 
 def test_sets_differ_below_their_overlap_and_are_relabelled_as_text(browser, service, clock):
-    apply_policy(service.database, SETS, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(service.database, SETS, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     models = {"same": "nike;puma", "near": "nike", "far": "ikea;nike", "no": "ikea"}
     for key, model in models.items():
         for_tags(service.database, key, model, "nike;puma", rollout="sponsors")

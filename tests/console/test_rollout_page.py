@@ -236,7 +236,7 @@ def test_a_rollout_or_cell_that_is_not_there_is_a_page_that_says_so(browser):
 
 def test_who_sees_no_other_rollout_learns_no_name_of_one(browser, database):
     other = bears.POLICY.replace("rollout: bears", "rollout: secret")
-    apply_policy(database, other, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, other, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     assert "secret" not in browser.as_("cleo").page("/rollouts/nothing", 404)
     for path in ("/rollouts/secret", "/rollouts/secret/cells/creek/day"):
         assert "No rollout secret that cleo may see" in browser.page(path, 404)
@@ -283,7 +283,7 @@ def count_story(database):
     history = a_history(STORY, policy)
     slots, _ = replayed(history, policy, None)
     first, last = to_instant(slots[0], policy.tick), to_instant(slots[-20], policy.tick)
-    apply_policy(database, BY_CASE, Actor("zoe"), first, salt=bytes(32))
+    apply_policy(database, BY_CASE, Actor("zoe"), first, salt=bytes(32), service_salt=bytes(32))
     import_records(database, "story", history, first)
     Ticker(database, "story", "one").tick(last)
     return last

@@ -10,7 +10,6 @@ import pytest
 
 from rollout.core.policy.gates import format_counts
 from rollout.core.policy.measures import Condition
-from rollout.core.policy.policy import Stage
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
@@ -93,7 +92,11 @@ def test_the_program_reads_what_the_engine_writes():
 def test_a_stranger_recomputes_a_sampling_value():
     salt = bytes(range(32))
     value = compute_sampling_value(salt, "stage", "creek-7")
-    assert run_words(DRAW, salt.hex(), "creek-6", "creek-7").splitlines()[2] == f"creek-7 {value}"
-    assert f"salt: {sha256(salt).hexdigest()}" in run_words(DRAW, salt.hex())
-    assert {"name", "salt"} <= set(rollouts.c.keys()), "the page reads them"
-    assert Stage("s", blind=0.2, audit=0.25).reviewed_share == 0.2 + (1 - 0.2) * 0.25
+    assert (
+        run_words(DRAW, "stage", salt.hex(), "creek-6", "creek-7").splitlines()[2]
+        == f"creek-7 {value}"
+    )
+    assert f"salt: {sha256(salt).hexdigest()}" in run_words(DRAW, "stage", salt.hex())
+    audit = compute_sampling_value(salt, "audit", "creek-7")
+    assert run_words(DRAW, "audit", salt.hex(), "creek-7").splitlines()[1] == f"creek-7 {audit}"
+    assert {"name", "salt", "service_salt"} <= set(rollouts.c.keys()), "the page reads them"

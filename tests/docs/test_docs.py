@@ -245,9 +245,14 @@ def test_the_audit_runs_as_written(folder, monkeypatch):
     assert audited(recomputed, "ledger.jsonl")[0] == 0
     (query,) = re.findall(r"`(select .*?)`", page)
     with closing(sqlite3.connect("rollout.db")) as database:
-        ((_, salt),) = database.execute(query).fetchall()
-    code, printed = audited(drawn, salt)
-    assert (code, json.loads(lines[0])["body"]["salt_hash"] in printed) == (0, True)
+        ((_, salt, service_salt),) = database.execute(query).fetchall()
+    hashes = json.loads(lines[0])["body"]
+    for name, purpose, used in (
+        ("salt_hash", "stage", salt),
+        ("service_salt_hash", "audit", service_salt),
+    ):
+        code, printed = audited(drawn, purpose, used)
+        assert (code, hashes[name] in printed) == (0, True)
     ledger = Path("ledger.jsonl").read_text("utf-8")
     Path("ledger.jsonl").write_text(ledger.replace("1180 of 1200", "1190 of 1200"), "utf-8")
     assert [verified(line.replace("KEY", key))[0] for line in alone] == [1, 1, 1]
@@ -261,8 +266,8 @@ def verified(line):
     return done.returncode, done.stdout + done.stderr
 
 
-def audited(snippet, argument):
-    words = [sys.executable, "-c", snippet, argument]
+def audited(snippet, *arguments):
+    words = [sys.executable, "-c", snippet, *arguments]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout.strip()
 

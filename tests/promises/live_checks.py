@@ -176,14 +176,14 @@ class Checks:
             assert is_in_ledger, f"revision {revision} of {len(world.rows)}"
             fold = self.slow
             if doubted:
-                expected = ("human", "shadow", "blind", False)
+                expected = ("human", "shadow", "blind")
             else:
                 assert revision >= world.least_revision(), "an answer from what was"
                 if revision < len(world.rows):
                     fold = SlowFold(POLICIES).read(world.rows[:revision])
                     self.seen["answered from what was, within its time"] += 1
                 expected = self.expected(fold, question)
-            answer_fields = tuple(answer[n] for n in ("decider", "stage", "exposure", "audited"))
+            answer_fields = tuple(answer[n] for n in ("decider", "stage", "exposure"))
             assert answer_fields == expected, (question, answer, expected)
             self.seen[f"a {answer_fields[0]} decides at {answer_fields[1]}"] += 1
             if answer_fields[0] == "model":
@@ -192,10 +192,10 @@ class Checks:
             self._count_doubts(fold, question)
 
     def expected(self, fold, question):
-        """Return decider, stage, exposure and whether it is audited, as a ledger's fold has it."""
+        """Return decider, stage and exposure, as a ledger's fold has it."""
         policy, now = fold.policy, self.world.now
         at, version = question.get("at"), question.get("version")
-        person = ("human", "shadow", "blind", False)
+        person = ("human", "shadow", "blind")
         if at is None or not version or not question.get("key") or question["site"] not in SITES:
             return person
         if abs(encode_instant(datetime.fromisoformat(at)) - encode_instant(now)) > 5 * 60 * 10**6:
@@ -205,11 +205,10 @@ class Checks:
             return person
         stage, drawn = policy.stages[rung - 1], draw_of(question["key"])
         if drawn < stage.blind:
-            return ("human", stage.id, "blind", False)
+            return ("human", stage.id, "blind")
         if not stage.audit:
-            return ("human", stage.id, "assisted", False)
-        audited = drawn < stage.blind + (1 - stage.blind) * stage.audit
-        return ("model", stage.id, "blind", audited)
+            return ("human", stage.id, "assisted")
+        return ("model", stage.id, "blind")
 
     def _until(self, fold, question):
         grants = fold.grants[question["site"], WINDOW, question["version"]]

@@ -24,6 +24,7 @@ from benchmarks.confidence_floors import (
 )
 from rollout.core.policy.confidence_floors import format_floor, list_floors
 from rollout.core.policy.measures import SILENT
+from rollout.core.policy.policy import Stage
 from rollout.core.scope.events import Narrowed, Widened
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.core.statistics.sampling import compute_sampling_value
@@ -121,8 +122,10 @@ def check_counts(seed):
                 ):
                     continue
                 level = int(history.find_levels(np.array([row["occurred"]]))[0])
-                share = result.policy.get_stage(level).reviewed_share if level else 1.0
-                drawn = compute_sampling_value(course.salt, "stage", row["unit"]) < share
+                stage = result.policy.get_stage(level) if level else Stage("shadow", blind=1.0)
+                drawn = compute_sampling_value(course.salt, "stage", row["unit"]) < stage.blind
+                audit = compute_sampling_value(course.salt, "audit", row["unit"])
+                drawn |= audit < (stage.audit or 0.0)
                 sure = (confidence[row["case_key"], version] or 0) >= floor
                 sure |= row["predicted"] in SILENT  # nobody knows how sure it would have been
                 if row["excluded"] is None and drawn and sure:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.replay import engine
+from rollout.tally import stage_history
 from tests.replay.stories import a_history, prepared
 from tests.replay.test_fast_forward import told
 
@@ -11,13 +11,13 @@ from tests.replay.test_fast_forward import told
 def test_only_units_since_their_cell_left_shadow_are_drawn_and_each_once(seed, monkeypatch):
     policy, story, course = told(seed)
     ready = prepared(a_history(story, policy), policy, course.salt)
-    compute, drawn = engine.compute_sampling_values, []
+    compute, drawn = stage_history.compute_sampling_values, {"stage": [], "audit": []}
 
     def note(salt, purpose, keys):
-        drawn.extend(keys)
+        drawn[purpose].extend(keys)
         return compute(salt, purpose, keys)
 
-    monkeypatch.setattr(engine, "compute_sampling_values", note)
+    monkeypatch.setattr(stage_history, "compute_sampling_values", note)
     result = ready.run(course)
     since_shadow, all_units = set(), set()
     for (cell, _), rows in result.units.cells.items():
@@ -26,6 +26,8 @@ def test_only_units_since_their_cell_left_shadow_are_drawn_and_each_once(seed, m
             has_left = part.occurred >= min(history.slots, default=2**62)
             since_shadow.update(part.unit[has_left].tolist())
             all_units.update(part.unit.tolist())
-    assert len(drawn) == len(set(drawn))
-    assert 0 < len(drawn) < len(all_units)
-    assert set(drawn) <= {result.units.unit_keys[unit] for unit in since_shadow}
+    once = {result.units.unit_keys[unit] for unit in since_shadow}
+    for keys in filter(None, drawn.values()):
+        assert len(keys) == len(set(keys)) < len(all_units)
+        assert set(keys) <= once
+    assert any(drawn.values())

@@ -260,7 +260,7 @@ def test_an_autonomous_cell_is_known_by_its_audits_alone():
     replayed = run(policy, history_of(agreeing(range(300))))
     since = moves(replayed, "Widened")[0].at
     later = [n for n in range(300) if hour(n) >= since]
-    audited = [n for n in later if compute_sampling_value(SALT, "stage", f"c{n}") < 0.25]
+    audited = [n for n in later if compute_sampling_value(SALT, "audit", f"c{n}") < 0.25]
     (sight,) = replayed.views.values()
     known = sight.read_evidence(replayed.last_slot)
     assert known.entered.closed == len(audited) < len(later) / 2
@@ -292,10 +292,11 @@ def reading_of(stage, guard):
     return sight.read_evidence(replayed.last_slot).guards[guard.id].records, widened.at
 
 
-def drawn_since(at, low, high):
-    """Count the units since an instant whose draw lies in [low, high)."""
-    later = [n for n in range(300) if hour(n) >= at]
-    return sum(low <= compute_sampling_value(SALT, "stage", f"c{n}") < high for n in later)
+def drawn_since(at, low, audit=1.0):
+    """Count the units since an instant that no human decides blind, and with such an audit draw."""
+    later = [f"c{n}" for n in range(300) if hour(n) >= at]
+    others = [key for key in later if compute_sampling_value(SALT, "stage", key) >= low]
+    return sum(compute_sampling_value(SALT, "audit", key) < audit for key in others)
 
 
 def test_overrides_are_counted_where_a_person_confirms_what_was_not_drawn_blind():
@@ -308,7 +309,7 @@ def test_overrides_are_counted_where_a_person_confirms_what_was_not_drawn_blind(
 def test_audits_are_what_the_model_decides_and_a_person_judges():
     guard = a_guard("unaudited", 0.5, "report", over=1000 * HOUR)
     records_seen, since = reading_of(Stage("autonomous", blind=0.5, audit=0.5), guard)
-    assert records_seen == drawn_since(since, 0.5, 0.75)
+    assert records_seen == drawn_since(since, 0.5, 0.5)
     assert reading_of(Stage("supervised", blind=0.5), guard)[0] == 0
 
 

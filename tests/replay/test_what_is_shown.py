@@ -43,9 +43,14 @@ def hidden_cases(ready, replayed, salt):
     for cell, timeline in replayed.stage_histories.items():
         here = ((cases["site"] == cell.site) & (cases["window"] == cell.window)).to_numpy()
         rungs[here] = timeline.find_levels(occurred[here])
-    seen = np.array([1.0, *(s.blind + (1 - s.blind) * (s.audit or 0) for s in policy.stages)])
-    number = compute_sampling_values(salt, "stage", cases["unit"].to_list())
-    return cases.filter(number >= seen[rungs])["case_key"]
+    blind = np.array([1.0, *(stage.blind for stage in policy.stages)])
+    audit = np.array([0.0, *(stage.audit or 0.0 for stage in policy.stages)])
+    units = cases["unit"].to_list()
+    decider_draws, audit_draws = (
+        compute_sampling_values(salt, purpose, units) for purpose in ("stage", "audit")
+    )
+    is_hidden = (decider_draws >= blind[rungs]) & (audit_draws >= audit[rungs])
+    return cases.filter(is_hidden)["case_key"]
 
 
 def changed(history, keys, how):
@@ -129,32 +134,28 @@ def test_a_timeline_is_the_stage_that_the_ledger_gives_at_each_slot(seed):
 # Draws
 
 
-def test_blind_below_the_blind_share_and_audited_from_it_on():
-    policy = small_policy(stages=(Stage("a", blind=0.25), Stage("b", blind=0.25, audit=0.5)))
+def test_blind_below_the_blind_share_and_audited_by_a_draw_of_its_own():
+    policy = small_policy(stages=(Stage("a", blind=0.25), Stage("b", blind=0.5, audit=0.1)))
     shares = build_stage_shares(policy)
     below = np.nextafter
-    numbers = np.array([0.0, below(0.25, 0), 0.25, below(0.625, 0), 0.625, below(1, 0)])
-    bucket = find_buckets(shares, numbers)
-    assert (bucket < shares.blind_buckets[2]).tolist() == [True, True, False, False, False, False]
-    assert (bucket < shares.reviewed_buckets[2]).tolist() == [True, True, True, True, False, False]
-    assert (bucket < shares.reviewed_buckets[1]).tolist() == [
-        True,
-        True,
-        False,
-        False,
-        False,
-        False,
-    ]
-    assert (bucket < shares.reviewed_buckets[0]).all()
-    assert [policy.find_bucket(float(number)) for number in numbers] == bucket.tolist()
+    deciders = np.array([0.0, below(0.25, 0), 0.25, below(0.5, 0), 0.5, below(1, 0)])
+    for audit_draw, is_audited in ((0.0, True), (below(0.1, 0), True), (0.1, False)):
+        bucket = find_buckets(shares, deciders, np.full(6, audit_draw))
+        levels = np.full(6, 2)
+        is_blind = bucket < shares.blind_buckets[levels]
+        assert is_blind.tolist() == [True] * 4 + [False] * 2
+        assert shares.find_reviewed(bucket, levels).tolist() == [True] * 4 + [is_audited] * 2
+        assert shares.find_reviewed(bucket, levels - 1).tolist() == [True] * 2 + [False] * 4
+        assert shares.find_reviewed(bucket, levels - 2).all()
 
 
 def test_without_a_blind_share_nobody_decides_unseen():
     policy = small_policy(stages=(Stage("b", blind=0.0, audit=1.0),))
-    shares = build_stage_shares(policy)
-    bucket = find_buckets(shares, np.array([0.0, 0.5, np.nextafter(1, 0)]))
+    shares, levels = build_stage_shares(policy), np.ones(3, np.int64)
+    draws = np.array([0.0, 0.5, np.nextafter(1, 0)])
+    bucket = find_buckets(shares, draws, draws)
     assert not (bucket < shares.blind_buckets[1]).any()
-    assert (bucket < shares.reviewed_buckets[1]).all()
+    assert shares.find_reviewed(bucket, levels).all()
     assert shares.model_decides.tolist() == [False, True]
 
 

@@ -48,7 +48,9 @@ def post():
 
 def fill(database):
     """Make the rollout, with one case that a version and a person answered."""
-    apply_policy(database, POLICY + REPORTS, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    apply_policy(
+        database, POLICY + REPORTS, Actor("zoe"), NOON - DAY, salt=bytes(32), service_salt=bytes(32)
+    )
     said, at = {"alarm": "none"}, NOON - HOUR
     with database.begin_write() as transaction:
         records = [

@@ -34,9 +34,9 @@ lease: 1m
 
 
 @filled_once
-def set_up_field(database, at=NOON - DAY, policy=POLICY, version="v1"):
+def set_up_field(database, at=NOON - DAY, policy=POLICY, version="v1", service_salt=SALT):
     """Put the policy in force and let a version be seen."""
-    apply_policy(database, policy, Actor("zoe"), at, salt=SALT)
+    apply_policy(database, policy, Actor("zoe"), at, salt=SALT, service_salt=service_salt)
     with database.begin_write() as transaction:
         state = load_rollout_state(transaction, NAME)
         VersionStore(transaction, state.rollout).record_info(VersionInfo(version, "test"), at=at)
@@ -109,7 +109,7 @@ def question(key="c1", site="creek", **changed):
     return {name: value for name, value in (question | changed).items() if value is not None}
 
 
-def keys(share, *, below=True):
+def keys(share, *, below=True, purpose="stage"):
     """Return keys whose draw lies below a share, or not."""
-    drawn = ((str(n), compute_sampling_value(SALT, "stage", str(n))) for n in range(1_000))
+    drawn = ((str(n), compute_sampling_value(SALT, purpose, str(n))) for n in range(1_000))
     return [key for key, number in drawn if (number < share) == below]

@@ -70,7 +70,9 @@ def on_stage(rollout_state: RolloutState, rung: int, version: str = "v1") -> Rol
 @filled_once
 def apply_room_policy(database, text):
     """Apply the policy."""
-    apply_policy(database, text, Actor("dan"), START - 10 * DAY, salt=bytes(32))
+    apply_policy(
+        database, text, Actor("dan"), START - 10 * DAY, salt=bytes(32), service_salt=bytes(32)
+    )
 
 
 @dataclass

@@ -12,8 +12,9 @@ from tests.store.databases import fresh
 SHADOW, SUPERVISED, AUTONOMOUS = 0, 1, 2
 KEYS = tuple(f"k{number}" for number in range(40))
 DRAWN = {key: compute_sampling_value(bytes(32), "stage", key) for key in KEYS}
-LOW = next(key for key in KEYS if DRAWN[key] < 0.5)  # blind when supervised, audited after
-HIGH = next(key for key in KEYS if DRAWN[key] >= 0.5)
+AUDITED = {key: compute_sampling_value(bytes(32), "audit", key) < 0.5 for key in KEYS}
+LOW = next(key for key in KEYS if DRAWN[key] < 0.5 and AUDITED[key])  # blind when supervised
+HIGH = next(key for key in KEYS if DRAWN[key] >= 0.5 and not AUDITED[key])
 
 
 @pytest.fixture

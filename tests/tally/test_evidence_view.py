@@ -77,9 +77,10 @@ def shown(row, sight, salt):
     rung = rung_at(sight.stage_history, row["occurred"])
     if rung == 0:
         return True
-    stage, number = sight.policy.get_stage(rung), compute_sampling_value(salt, "stage", row["unit"])
-    audited = stage.blind + (1 - stage.blind) * (stage.audit or 0)
-    return number < audited
+    stage = sight.policy.get_stage(rung)
+    if compute_sampling_value(salt, "stage", row["unit"]) < stage.blind:
+        return True
+    return compute_sampling_value(salt, "audit", row["unit"]) < (stage.audit or 0)
 
 
 def since(sight, at):

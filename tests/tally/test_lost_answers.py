@@ -12,7 +12,7 @@ from rollout.tally.outcome_units import (
     OutcomeUnits,
     build_arms,
 )
-from rollout.tally.stage_history import build_stage_shares
+from rollout.tally.stage_history import build_stage_shares, find_buckets
 from tests.tally.test_outcome_buffer import PROPOSING
 
 UNITS, SEEDS = 4_000, 40
@@ -22,7 +22,7 @@ SHARES = build_stage_shares(PROPOSING)
 def build_units(seed, lost_share):
     """Return units without effect, of whose bad ones of the model the answer is lost in a share."""
     rng = np.random.default_rng(seed)
-    bucket = np.searchsorted(PROPOSING.bucket_edges, rng.random(UNITS), side="right")
+    bucket = find_buckets(SHARES, rng.random(UNITS))
     score = rng.integers(0, 2, UNITS).astype(float)
     is_model = bucket >= SHARES.blind_buckets[1]
     is_lost = is_model & (score == 0) & (rng.random(UNITS) < lost_share)

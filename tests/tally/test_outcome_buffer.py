@@ -13,7 +13,7 @@ from rollout.formats.policy.reader import parse_policy
 from rollout.tally.outcome_buffer import CountedOutcome, OutcomeBuffer
 from rollout.tally.outcome_resolution import to_outcome_units
 from rollout.tally.outcome_units import DRAWN_MODEL, DRAWN_PEOPLE, NOT_ASKED, UNRECORDED, build_arms
-from rollout.tally.stage_history import build_stage_shares
+from rollout.tally.stage_history import build_stage_shares, find_buckets
 from tests.replay.pricing import POLICY
 
 RULE = parse_policy(POLICY)  # trial: the model decides 10 %, of which 20 % are audited
@@ -33,7 +33,7 @@ LINE = CountedOutcome(
 
 def read_arms(value, drawn, policy=RULE, arm=DECIDES):
     """Return the arms of one unit at the stage `trial`, by its sampling value."""
-    bucket = int(np.searchsorted(policy.bucket_edges, value, side="right"))
+    (bucket,) = find_buckets(build_stage_shares(policy), np.array([value])).tolist()
     buffer = OutcomeBuffer()
     buffer.add([LINE._replace(bucket=bucket, drawn=drawn)])
     rows = buffer.read_outcomes(CELL, "v1", PROFIT)
@@ -48,8 +48,7 @@ def read_arms(value, drawn, policy=RULE, arm=DECIDES):
         (0.95, "model blind None", [True]),  # of an imported file
         (0.5, "model blind None", []),
         (0.5, "human blind 0.9", [False]),
-        (0.91, "model blind 0.02", [True]),  # audited: a fifth of a tenth
-        (0.95, "model blind 0.08", [True]),
+        (0.95, "model blind 0.1", [True]),
         (0.5, "human blind 1.0", []),  # a stop, a floor: no sampling
         (0.95, "human blind 1.0", []),
         (0.95, "human blind 0.9", []),  # drawn under another stage

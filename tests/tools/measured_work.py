@@ -77,7 +77,9 @@ def measure_paths(folder: Path) -> dict[str, tuple[set[str], int]]:
     url = f"sqlite:///{folder / 'rollout.db'}"
     upgrade(url)
     database, clock = Database(url), ManualClock(START)
-    apply_policy(database, POLICY, Actor("zoe"), START - HOUR, salt=bytes(32))
+    apply_policy(
+        database, POLICY, Actor("zoe"), START - HOUR, salt=bytes(32), service_salt=bytes(32)
+    )
     tokens = create_keys(database)
     service = build_service(database, Authenticator(database, clock), clock, counted_bytes())
     work: dict[str, tuple[set[str], int]] = {}

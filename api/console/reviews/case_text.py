@@ -112,7 +112,7 @@ def _describe_action(action: Action, actions: Sequence[Action]) -> str:
 
 def describe_assignment(assignment: CaseAssignment) -> list[str]:
     """Describe the assignment: stage, share, sampling value, revision."""
-    reason = describe_reason(assignment.reason)
+    reason = describe_reason("audited" if assignment.is_audited else assignment.reason)
     stage_text = (
         f" {assignment.version} was {assignment.stage} there." if assignment.version else ""
     )

@@ -33,8 +33,7 @@ class LocalAssignment(NamedTuple):
         decider: `human` or `model`.
         stage: stage of the version in the cell.
         exposure: what a reviewer sees: `blind` or `assisted`; audits are `blind`.
-        is_audited: whether a blind decision is requested afterwards.
-        share: share of units with sampling values that lead to the same treatment.
+        share: share of units with sampling values that lead to the same decider.
         revision: ledger revision of the answer.
         fallbacks: of each lever that defines one.
         usable_until: second of the boot clock until which the answer may be used.
@@ -44,7 +43,6 @@ class LocalAssignment(NamedTuple):
     decider: str
     stage: str
     exposure: str
-    is_audited: bool
     share: float
     reason: str
     revision: int

@@ -195,12 +195,9 @@ def _parse_answer(row: Mapping[str, Any]) -> ReadyAnswer:
         check_text(row["decider"]),
         check_text(row["stage"]),
         check_text(row["exposure"]),
-        row["is_audited"],
         check_number(row["share"]),
         check_text(row["reason"]),
     )
-    if type(answer.is_audited) is not bool:
-        raise ValueError(f"{answer.is_audited!r} is neither true nor false")
     if answer.decider not in DECIDERS:
         raise ValueError(f"{answer.decider} decides nothing")
     return answer

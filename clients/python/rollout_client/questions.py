@@ -31,7 +31,6 @@ class ReadyAnswer(NamedTuple):
     decider: str
     stage: str
     exposure: str
-    is_audited: bool
     share: float
     reason: str
 
@@ -45,4 +44,4 @@ class LeasedAnswer(NamedTuple):
 
 def answer_human(reason: str, stage: str = "shadow") -> ReadyAnswer:
     """Return that a human decides, unaware of the model."""
-    return ReadyAnswer("human", stage, "blind", False, 1.0, reason)
+    return ReadyAnswer("human", stage, "blind", 1.0, reason)

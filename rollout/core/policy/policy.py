@@ -402,32 +402,14 @@ class Policy:
         return tuple(sorted(sums)) if len(sums) <= 64 else build_even_levels(max(sums), 64)
 
     @cached_property
-    def bucket_edges(self) -> tuple[float, ...]:
-        """Return the sampling values at which a stage treats units differently, ascending."""
-        shares = {share for s in self.stages for share in (s.blind, s.reviewed_share)}
-        return tuple(sorted(shares - {0.0}))
+    def blind_edges(self) -> tuple[float, ...]:
+        """Return the sampling values at which a stage gives units to another, ascending."""
+        return tuple(sorted({stage.blind for stage in self.stages} - {0.0}))
 
-    def find_bucket(self, sampling_value: float) -> int:
-        """Return the number of bucket edges at or below `sampling_value`."""
-        return sum(edge <= sampling_value for edge in self.bucket_edges)
-
-    def count_reviewed_buckets(self, stage_level: int) -> int:
-        """Return the number of buckets with blind decisions; in shadow, all.
-
-        Above it those that cases of every confidence have; unsure ones may have more.
-        """
-        if stage_level == 0:
-            return len(self.bucket_edges) + 1
-        return self._count_buckets(self.get_stage(stage_level).reviewed_share)
-
-    def _count_buckets(self, share: float) -> int:
-        return sum(edge <= share for edge in self.bucket_edges)
-
-    def count_blind_buckets(self, stage_level: int) -> int:
-        """Return the number of buckets that humans decide blind; in shadow, all."""
-        if stage_level == 0:
-            return len(self.bucket_edges) + 1
-        return self._count_buckets(self.get_stage(stage_level).blind)
+    @cached_property
+    def audit_edges(self) -> tuple[float, ...]:
+        """Return the values of the audits' draw at which a stage audits units, ascending."""
+        return tuple(sorted({stage.audit or 0.0 for stage in self.stages} - {0.0}))
 
     @cached_property
     def takeover_floor(self) -> int | None:

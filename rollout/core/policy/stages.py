@@ -29,10 +29,7 @@ class Stage:
 
     @property
     def reviewed_share(self) -> float:
-        """Return the share of units that get a blind decision.
-
-        Those are the units whose sampling value lies below it.
-        """
+        """Return the share of units that get a blind decision."""
         return self.blind + (1 - self.blind) * (self.audit or 0.0)
 
     @property

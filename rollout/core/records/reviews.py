@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from rollout.core.errors import RefusalError
 from rollout.core.policy.label_sets import read_label_set
@@ -16,7 +16,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import EvidenceRules, Policy
 from rollout.core.records.records import Case
 from rollout.core.scope.assignment import compute_unit_key
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.sampling import AUDIT, SAMPLING_PURPOSE, compute_sampling_value
 
 BLIND, ASSISTED, ADJUDICATE, SEEDED = "blind", "assisted", "adjudication", "gold"
 BLIND_KINDS: Final = (BLIND, SEEDED)
@@ -89,12 +89,25 @@ class PlannedReviewTask:
     number: int = 1
 
 
+class CaseDraws(NamedTuple):
+    """The sampling values of a case.
+
+    Attributes:
+        decider: of its unit: below a stage's blind share a human decides.
+        audit: of its unit: below the stage's audit share the model's answer is audited.
+        second: of the case itself, for a second blind decision.
+    """
+
+    decider: float
+    audit: float
+    second: float
+
+
 def plan_review_tasks(
     policy: Policy,
     stage_level: int,
     *,
-    sampling_value: float,
-    second_sampling_value: float,
+    draws: CaseDraws,
     is_trusted: bool = True,
 ) -> tuple[PlannedReviewTask, ...]:
     """Return the review tasks of a case.
@@ -105,21 +118,20 @@ def plan_review_tasks(
 
     Args:
         stage_level: level of the acting version when the case occurred; 0 is shadow.
-        sampling_value: sampling value `stage` of the case's unit.
-        second_sampling_value: sampling value `second` of the case.
+        draws: the sampling values of the case.
         is_trusted: False if the acting version's confidence is below the policy's floor, or the
             case is unfamiliar to it.
     """
     stage = None if stage_level == 0 else policy.get_stage(stage_level)
-    if stage is None or sampling_value < stage.blind:
-        return plan_blind_tasks(policy.evidence, second_sampling_value)
+    if stage is None or draws.decider < stage.blind:
+        return plan_blind_tasks(policy.evidence, draws.second)
     if not is_trusted:
         return (PlannedReviewTask(BLIND),)
     if not stage.model_decides:
         return (PlannedReviewTask(ASSISTED),)
     return (
-        plan_blind_tasks(policy.evidence, second_sampling_value)
-        if sampling_value < stage.reviewed_share
+        plan_blind_tasks(policy.evidence, draws.second)
+        if draws.audit < (stage.audit or 0.0)
         else ()
     )
 
@@ -137,11 +149,13 @@ def plan_blind_tasks(
     )
 
 
-def compute_case_sampling_values(policy: Policy, salt: bytes, case: Case) -> tuple[float, float]:
-    """Return the sampling values `stage` of the unit and `second` of the case."""
-    sampling_key = compute_unit_key(policy, case.key, case.site, case.occurred_at, case.episode)
-    return compute_sampling_value(salt, "stage", sampling_key), compute_sampling_value(
-        salt, "second", case.key
+def draw_case_values(policy: Policy, salt: bytes, audit_salt: bytes, case: Case) -> CaseDraws:
+    """Return the sampling values of a case; no client can compute that of audits."""
+    unit_key = compute_unit_key(policy, case.key, case.site, case.occurred_at, case.episode)
+    return CaseDraws(
+        decider=compute_sampling_value(salt, SAMPLING_PURPOSE, unit_key),
+        audit=compute_sampling_value(audit_salt, AUDIT, unit_key),
+        second=compute_sampling_value(salt, "second", case.key),
     )
 
 

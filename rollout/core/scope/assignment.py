@@ -19,7 +19,7 @@ from rollout.core.policy.policy import NEVER, Policy
 from rollout.core.policy.stages import Stage
 from rollout.core.scope.floor_grants import find_decided_floor
 from rollout.core.scope.scope import Scope, find_acting_version
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.sampling import SAMPLING_PURPOSE, compute_sampling_value
 
 NO_WINDOW_FITS = "no window fits"
 BELOW_FLOOR = "below the confidence floor"
@@ -28,7 +28,6 @@ UNKNOWN_DRAW: Final = (
     "the version runs on a sample of the cases: send the case first, or `prediction` with the"
     " question"
 )
-SAMPLING_PURPOSE = "stage"
 SAMPLE: Final = "sample"
 """Purpose of the draws for versions that run on a part of the cases."""
 MAX_CLOCK_SKEW = timedelta(minutes=5)  # a human decides cases of other times
@@ -76,8 +75,7 @@ class Assignment:
         decider: `human` or `model`.
         stage: stage of the version in the cell.
         exposure: what a reviewer sees: `blind` or `assisted`; audits are `blind`.
-        is_audited: whether a blind decision is requested afterwards.
-        share: share of units with sampling values that lead to the same treatment.
+        share: share of units with sampling values that lead to the same decider.
         revision: ledger revision of the answer.
         lease: how long the answer may be used, from the moment the question was sent.
         fallbacks: of each lever that defines one.
@@ -86,7 +84,6 @@ class Assignment:
     decider: str
     stage: str
     exposure: str
-    is_audited: bool
     share: float
     reason: str
     revision: int
@@ -281,7 +278,7 @@ def assign_human(
 ) -> Assignment:
     """Return the assignment of a case that a human decides, unaware of the model."""
     revision, fallbacks = scope.revision, list_fallbacks(policy)
-    return Assignment("human", stage, "blind", False, 1.0, reason, revision, lease, fallbacks)
+    return Assignment("human", stage, "blind", 1.0, reason, revision, lease, fallbacks)
 
 
 def assign_by_sampling(
@@ -291,21 +288,19 @@ def assign_by_sampling(
     policy: Policy,
     lease: timedelta,
 ) -> Assignment:
-    """Return the assignment that a stage gives a sampling value."""
-    is_audited, reviewed_share = False, stage.reviewed_share
+    """Return the assignment that a stage gives a sampling value.
+
+    It says nothing of audits: who could foretell them would answer other cases worse.
+    """
+    share = 1 - stage.blind
     if sampling_value < stage.blind:
         decider, exposure, share, reason = "human", "blind", stage.blind, "blind share"
     elif not stage.model_decides:
-        share, reason = 1 - stage.blind, "a human confirms"
-        decider, exposure = "human", "assisted"
+        decider, exposure, reason = "human", "assisted", "a human confirms"
     else:
-        decider, exposure, is_audited = "model", "blind", sampling_value < reviewed_share
-        share = reviewed_share - stage.blind if is_audited else 1 - reviewed_share
-        reason = "audited" if is_audited else "the model decides"
+        decider, exposure, reason = "model", "blind", "the model decides"
     revision, fallbacks = scope.revision, list_fallbacks(policy)
-    return Assignment(
-        decider, stage.id, exposure, is_audited, share, reason, revision, lease, fallbacks
-    )
+    return Assignment(decider, stage.id, exposure, share, reason, revision, lease, fallbacks)
 
 
 def list_fallbacks(policy: Policy) -> tuple[FallbackAction, ...]:

@@ -21,7 +21,6 @@ from rollout.core.scope.assignment import (
     BELOW_FLOOR,
     MAX_CLOCK_SKEW,
     NO_WINDOW_FITS,
-    SAMPLING_PURPOSE,
     Assignment,
     assign_by_sampling,
     assign_human,
@@ -35,7 +34,7 @@ from rollout.core.scope.assignment import (
     get_full_lease,
 )
 from rollout.core.scope.scope import Scope
-from rollout.core.statistics.sampling import build_bucket_finder
+from rollout.core.statistics.sampling import SAMPLING_PURPOSE, build_bucket_finder
 
 Answer = TypeVar("Answer")
 BuildAnswer = Callable[[str, Assignment, float], Answer]
@@ -143,7 +142,7 @@ class AssignmentTable(Generic[Answer]):
     ) -> None:
         self._scope, self._policy, self._base = scope, policy, base
         self._build_answer = build_answer
-        self._find_bucket = build_bucket_finder(salt, SAMPLING_PURPOSE, policy.bucket_edges)
+        self._find_bucket = build_bucket_finder(salt, SAMPLING_PURPOSE, policy.blind_edges)
         evidence = policy.evidence
         self._has_familiar_rule = evidence.familiar is not None
         self._is_case_unit = evidence.unit == "case"
@@ -301,7 +300,7 @@ class AssignmentTable(Generic[Answer]):
         if doubt := describe_sample(scope, policy, version):
             human = assign_human(scope, policy, full_lease, doubt, stage.id)
             return CellAnswers(self._build_answer(site.id, human, until))
-        lowest_values = (0.0, *policy.bucket_edges)  # of the buckets
+        lowest_values = (0.0, *policy.blind_edges)  # of the buckets
         by_bucket = tuple(
             self._build_answer(
                 site.id, assign_by_sampling(stage, value, scope, policy, full_lease), until

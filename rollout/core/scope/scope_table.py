@@ -44,7 +44,6 @@ class TableAnswer:
     decider: str
     stage: str
     exposure: str
-    is_audited: bool
     share: float
     reason: str
 
@@ -213,7 +212,7 @@ class _TableBuilder:
             last = row
 
     def _build_stage(self, stage: Stage) -> TableStage:
-        lowest_values = (0.0, *self.policy.bucket_edges)  # of the buckets
+        lowest_values = (0.0, *self.policy.blind_edges)  # of the buckets
         buckets = [self._add_answer(self._assign(stage, value)) for value in lowest_values]
         return TableStage(stage.id, buckets)
 
@@ -221,9 +220,7 @@ class _TableBuilder:
         return assign_by_sampling(stage, value, self.scope, self.policy, self.policy.lease)
 
     def _add_answer(self, made: Assignment) -> int:
-        answer = TableAnswer(
-            made.decider, made.stage, made.exposure, made.is_audited, made.share, made.reason
-        )
+        answer = TableAnswer(made.decider, made.stage, made.exposure, made.share, made.reason)
         return self.answers.setdefault(answer, len(self.answers))
 
     def _add_values(self, cell: Cell, holder: str) -> int | None:
@@ -267,7 +264,7 @@ def build_scope_table(
         since=builder.since,
         unit=evidence.unit,
         episode_span=None if evidence.episode_span is None else evidence.episode_span / SECOND,
-        edges=list(policy.bucket_edges),
+        edges=list(policy.blind_edges),
         windows=[
             TableWindow(window.id, {name: list(texts) for name, texts in window.when.items()})
             for window in policy.windows

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 else:
     np = LateModule("numpy")
 
+SAMPLING_PURPOSE = "stage"
+"""Purpose of the draws of who decides; clients compute them."""
+AUDIT = "audit"
+"""Purpose of the draws of audits, by a salt that never leaves the service."""
 _SEPARATOR = "\x1f"
 _KEYS_AT_ONCE = 65_536  # whose digests are held together
 _BLOCK_BYTES, _DIGEST_BYTES = 64, 32  # of SHA-256
@@ -34,7 +38,7 @@ def compute_sampling_value(salt: bytes, purpose: str, *parts: str) -> float:
 
     Args:
         salt: the rollout's secret, one byte or more.
-        purpose: `stage`, `queue` or `second`.
+        purpose: `stage`, `audit`, `queue` or `second`.
         parts: a case or episode key; several parts are joined by byte 1F.
 
     Returns:

@@ -64,10 +64,13 @@ class CaseRecords:
         facts = {"answers": prediction.answers, "confidence": prediction.confidence}
         return question | {"prediction": facts}
 
-    def list_effects(self, case: ExampleCase, answers: Sequence[JsonObject]) -> Iterator[DueItem]:
+    def list_effects(
+        self, case: ExampleCase, answers: Sequence[JsonObject], is_audited: bool
+    ) -> Iterator[DueItem]:
         """Yield decisions, actions and outcomes that follow from a case's assignments.
 
-        `answers` are in the order of the case's predictions.
+        `answers` are in the order of the case's predictions. Of what the model decides, humans
+        decide what is audited.
         """
         pairs = zip(case.predictions, answers, strict=True)
         acting_answer = next(((p, a) for p, a in pairs if a["decider"] == "model"), None)
@@ -76,7 +79,7 @@ class CaseRecords:
         if acting_answer is not None:
             for at, item in self._build_model_actions(case, *acting_answer):
                 yield at, clients.model, item
-        if acting_answer is None or acting_answer[1]["audited"]:
+        if acting_answer is None or is_audited:
             for decision in case.decisions:
                 item = _build_decision(case, decision, assisted=is_assisted)
                 yield decision.at, clients.decisions, item

@@ -27,7 +27,7 @@ from rollout.core.records.records import (
     SentPrediction,
     to_case,
 )
-from rollout.core.scope.assignment import Assignment, CaseQuestion
+from rollout.core.scope.assignment import Assignment, CaseQuestion, compute_unit_key
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
@@ -183,7 +183,7 @@ class HistoryWriter:
             windows = WindowLookup(state.policy)
             received: list[tuple[datetime, AnyRecord]] = []
             for at in _list_times(since, slots, max(self.policy.tick, HOUR)):
-                received += self._list_case_records(cache, windows, at)
+                received += self._list_case_records(state, cache, windows, at)
                 received += self._list_due_records(windows, state.scope.revision, at)
             if not received:
                 return
@@ -198,7 +198,7 @@ class HistoryWriter:
             queue_new_cases(transaction, state, stored, slots[-1])
 
     def _list_case_records(
-        self, cache: AssignmentCache, windows: WindowLookup, until: datetime
+        self, state: RolloutState, cache: AssignmentCache, windows: WindowLookup, until: datetime
     ) -> Iterator[tuple[datetime, AnyRecord]]:
         """Yield cases and predictions made by an instant, as received; schedule their effects."""
         while self._has_case_until(until):
@@ -211,8 +211,21 @@ class HistoryWriter:
                 self._first_uses.setdefault(prediction.version, prediction.at)
                 yield asked_at, _build_prediction(case, prediction, assignment)
             answers = [_describe_assignment(assignment) for assignment in assignments]
-            for at, account, item in self.records.list_effects(case, answers):
+            is_audited = self._is_audited(state, case, assignments)
+            for at, account, item in self.records.list_effects(case, answers, is_audited):
                 heappush(self.scheduled, (at, next(self._numbers), account, item))
+
+    def _is_audited(
+        self, state: RolloutState, case: ExampleCase, assignments: Sequence[Assignment]
+    ) -> bool:
+        """Return whether the service asks for an audit of a case that the model decides."""
+        stages = [made.stage for made in assignments if made.decider == "model"]
+        if not stages:
+            return False
+        unit = compute_unit_key(self.policy, case.key, case.site, case.at, case.episode)
+        ((audit_draw,),) = state.draw_units([unit])[1:]
+        stage = self.policy.get_stage(self.policy.stage_ids.index(stages[0]))
+        return bool(audit_draw < (stage.audit or 0.0))
 
     def _has_case_until(self, until: datetime) -> bool:
         if self.next_case == len(self.cases):
@@ -328,7 +341,6 @@ def _describe_assignment(assignment: Assignment) -> JsonObject:
     return {
         "decider": assignment.decider,
         "exposure": assignment.exposure,
-        "audited": assignment.is_audited,
         "permit": "",  # the history's actions are stored as authorized
     }
 

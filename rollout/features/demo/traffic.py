@@ -7,6 +7,7 @@ from datetime import datetime
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final
+from urllib.parse import quote
 
 from rollout.core.errors import RefusalError
 from rollout.features.demo.case_records import CaseRecords, JsonObject
@@ -81,8 +82,18 @@ class CaseTraffic:
         self.counts["model" if "model" in deciders else "human"] += 1
         if "stage" in answers[-1]:
             self.stages[case.site] = answers[-1]["stage"]
-        for at, account, item in self.records.list_effects(case, answers):
+        is_audited = "model" in deciders and self._is_asked(case)
+        for at, account, item in self.records.list_effects(case, answers, is_audited):
             heappush(self.scheduled, (at, next(self._numbers), account, item))
+
+    def _is_asked(self, case: ExampleCase) -> bool:
+        """Return whether humans are asked about a case, as those see who decide."""
+        decisions = self.records.find_clients(case.site).decisions
+        try:
+            details = self.request(decisions, "GET", f"cases/{quote(case.key, safe='')}", {})
+        except BusyServiceError:
+            return False
+        return bool(details["asked"])
 
     def _ask_deciders(self, client: str, cases: Sequence[ExampleCase]) -> list[list[JsonObject]]:
         """Request assignments, one for each case and version; humans decide without one."""

@@ -20,11 +20,10 @@ from rollout.core.policy.familiarity import (
 )
 from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import FamiliarityChanged, TakenOver, Widened
-from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.frames import VALUE_PREFIX
 from rollout.tally.slots import find_slot_after
-from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
+from rollout.tally.stage_history import StageHistory, build_stage_shares, draw_buckets
 from rollout.tally.tallied_units import fill_attribute_values
 from rollout.tally.unit_values import encode_values
 
@@ -155,10 +154,10 @@ def _assign_cell_deciders(
 ) -> pl.DataFrame:
     policy, shares = period.policy, build_stage_shares(period.policy)
     occurred = part["occurred_us"].to_numpy() // count_micros(policy.tick)
-    stage_levels, buckets = _find_levels_and_buckets(part, cell, period, inputs.salt)
+    stage_levels, buckets = _find_levels_and_buckets(part, cell, period, inputs)
     is_above_shadow = stage_levels > 0
     versions = _find_versions(policy, acting_versions.get(cell, []), occurred, is_above_shadow)
-    is_sampled = ~is_above_shadow | (buckets < shares.reviewed_buckets[stage_levels])
+    is_sampled = ~is_above_shadow | shares.find_reviewed(buckets, stage_levels)
     is_blind = np.where(is_above_shadow, buckets < shares.blind_buckets[stage_levels], True)
     decider = np.where(
         is_blind, HUMAN, np.where(shares.model_decides[stage_levels], MODEL, HUMAN_CONFIRMS)
@@ -173,19 +172,19 @@ def _assign_cell_deciders(
 
 
 def find_drawn_units(
-    part: pl.DataFrame, cell: Cell, period: PolicyPeriod, salt: bytes
+    part: pl.DataFrame, cell: Cell, period: PolicyPeriod, inputs: ReportInputs
 ) -> BoolArray:
     """Return which rows were in shadow, or drawn for a blind decision above it.
 
     `part` are rows of one cell and policy period, with `unit` and `occurred_us`.
     """
-    stage_levels, buckets = _find_levels_and_buckets(part, cell, period, salt)
-    reviewed = build_stage_shares(period.policy).reviewed_buckets[stage_levels]
-    return np.asarray((stage_levels == 0) | (buckets < reviewed))
+    stage_levels, buckets = _find_levels_and_buckets(part, cell, period, inputs)
+    is_reviewed = build_stage_shares(period.policy).find_reviewed(buckets, stage_levels)
+    return np.asarray((stage_levels == 0) | is_reviewed)
 
 
 def _find_levels_and_buckets(
-    part: pl.DataFrame, cell: Cell, period: PolicyPeriod, salt: bytes
+    part: pl.DataFrame, cell: Cell, period: PolicyPeriod, inputs: ReportInputs
 ) -> tuple[IntArray, IntArray]:
     """Return the stage level and the sampling bucket of each row; buckets are 0 in shadow."""
     occurred = part["occurred_us"].to_numpy() // count_micros(period.policy.tick)
@@ -194,9 +193,9 @@ def _find_levels_and_buckets(
     is_above_shadow = stage_levels > 0
     if is_above_shadow.any():
         keys = part.filter(pl.Series(is_above_shadow))["unit"].to_list()
-        buckets[is_above_shadow] = find_buckets(
-            build_stage_shares(period.policy), compute_sampling_values(salt, "stage", keys)
-        )
+        shares = build_stage_shares(period.policy)
+        salts = inputs.salt, inputs.audit_salt or inputs.salt
+        buckets[is_above_shadow] = draw_buckets(shares, *salts, keys)
     return stage_levels, buckets
 
 
@@ -303,7 +302,7 @@ def mark_uncounted_units(inputs: ReportInputs, units: pl.DataFrame) -> pl.DataFr
         groups = period_rows.partition_by("site", "window", "version", as_dict=True)
         for (site, window, version), part in groups.items():
             cell = Cell(str(site), str(window))
-            is_drawn = find_drawn_units(part, cell, period, inputs.salt)
+            is_drawn = find_drawn_units(part, cell, period, inputs)
             is_familiar = _find_familiar(part, histories[cell, str(version)])
             reason = (
                 pl.when(~pl.Series(is_drawn)).then(pl.lit(NOT_DRAWN))

@@ -81,6 +81,7 @@ class ReportInputs(EvidenceInputs):
         cases: the cases in a cell, with window, day, unit and t.
         unplaced: number of cases without a cell, by reason.
         salt: salt of the sampling values.
+        audit_salt: salt of the audits; empty: the same.
         is_simulated: whether approvals were simulated.
         sources: input files, including the policy.
         command: the command that reproduces the report.
@@ -118,6 +119,7 @@ class ReportInputs(EvidenceInputs):
     unplaced: Mapping[str, int]
     salt: bytes
     is_simulated: bool
+    audit_salt: bytes = field(default=b"", repr=False)
     sources: tuple[SourceFile, ...] = ()
     command: str = ""
     product: str = ""

@@ -286,7 +286,7 @@ def assign_all_to_humans(
     questions: Sequence[RecordableQuestion], reason: str, now: datetime
 ) -> AssignmentAnswers:
     """Return answers without state or lease: humans decide all cases."""
-    assignment = Assignment("human", "shadow", "blind", False, 1.0, reason, 0, timedelta(0))
+    assignment = Assignment("human", "shadow", "blind", 1.0, reason, 0, timedelta(0))
     no_values = [None] * len(questions)
     return AssignmentAnswers(
         [SharedAssignment(assignment)] * len(questions),

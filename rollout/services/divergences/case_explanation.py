@@ -9,7 +9,6 @@ from rollout.core.policy.policy import Policy
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.records.records import Case
 from rollout.core.records.reviews import (
-    compute_case_sampling_values,
     compute_due_time,
 )
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
@@ -135,7 +134,7 @@ def _reconstruct_assignment(
 ) -> CaseAssignment | None:
     ledger = Ledger(transaction, state.rollout)
     case_id = ExternalKeys(transaction, state.rollout).find_ids([case.key])[case.key]
-    draws = IncomingCases(transaction, state.rollout).load_draws([case_id])
+    samples = IncomingCases(transaction, state.rollout).load_draws([case_id])
     recorded_revision = _find_recorded_revision(case_details)
     revision = (
         ledger.find_revision_at(case.occurred_at)
@@ -160,11 +159,16 @@ def _reconstruct_assignment(
         episode=case.episode or "",
         confidence=None if prediction is None else prediction.confidence,
         attributes=case.attributes,
-        is_drawn=state.find_draw(draws.get(case_id, {}), version),
+        is_drawn=state.find_draw(samples.get(case_id, {}), version),
     )
     assignment = decide_assignment(
         scope, policy, state.rollout.salt, question, now=case.occurred_at
     )
+    draws = state.draw_case_values(policy, case)
+    is_audited = False
+    if assignment.decider == "model":
+        stage = policy.get_stage(policy.stage_ids.index(assignment.stage))
+        is_audited = draws.audit < (stage.audit or 0.0)
     return CaseAssignment(
         revision=revision,
         is_recorded=recorded_revision is not None,
@@ -172,11 +176,9 @@ def _reconstruct_assignment(
         stage=assignment.stage,
         decider=assignment.decider,
         exposure=assignment.exposure,
-        is_audited=assignment.is_audited,
+        is_audited=is_audited,
         share=assignment.share,
-        sampling_value=compute_case_sampling_values(policy, state.rollout.salt, case)[0]
-        if closes_at <= at
-        else None,
+        sampling_value=draws.decider if closes_at <= at else None,
         reason=assignment.reason,
     )
 

@@ -14,6 +14,7 @@ from rollout.core.policy.planted_conditions import PLANTED_TRACK
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.core.records.reviews import (
+    BLIND,
     UnknownCaseError,
     compute_due_time,
 )
@@ -28,6 +29,7 @@ from rollout.store.records.case_pages import CaseFilter, CasePages, CountedLever
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
 from rollout.store.records.planted_cases import PlantedCases
+from rollout.store.reviews.reviews import ReviewTaskStore
 from rollout.tally.slots import to_instant
 
 __all__ = ["CaseDetails", "CaseFilter", "CasePage", "ListedCase", "find_cases", "load_case_details"]
@@ -94,12 +96,14 @@ class CaseDetails:
     """One case; `hidden` if the caller may still decide it blind.
 
     `planted` is whether a user declared it as planted; None while it is hidden, and always for
-    programs: one that carries out actions must treat all cases alike.
+    programs: one that carries out actions must treat all cases alike. `asked` is whether a blind
+    decision is asked for, as of a case that is audited; None while that must not be foretold.
     """
 
     case: ListedCase
     hidden: bool
     planted: bool | None
+    asked: bool | None
     waits: str
     predictions: Sequence[Prediction]
     decisions: Sequence[Decision]
@@ -243,6 +247,7 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
         case=case,
         hidden=is_hidden,
         planted=bool(planted.find([key])) if may_tell else None,
+        asked=_find_asked(case_reader, case_id, case, is_hidden=is_hidden),
         waits=_describe_pending(case_reader.state.policy, case, counts, is_hidden=is_hidden),
         predictions=()
         if is_hidden
@@ -258,6 +263,24 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
         if is_hidden
         else [_build_case_count(case_reader.state.policy, count) for count in counts],
     )
+
+
+def _find_asked(
+    case_reader: "_CaseReader", case_id: int, case: ListedCase, *, is_hidden: bool
+) -> bool | None:
+    """Return whether a blind decision is asked for.
+
+    None before the case closes for who may send predictions, and could correct audited ones alone.
+    """
+    state, caller = case_reader.state, case_reader.caller
+    closes_at = compute_due_time(state.policy, case.occurred_at, case.received_at)
+    is_told = case_reader.at >= closes_at or not caller.has_permission_somewhere(
+        Permission.SEND_PREDICTIONS, state.rollout.name
+    )
+    if is_hidden or not is_told:
+        return None
+    tasks = ReviewTaskStore(case_reader.transaction, state.rollout).list_of_cases([case_id])
+    return any(task.kind == BLIND for task in tasks)
 
 
 def _describe_pending(

@@ -21,7 +21,6 @@ import polars as pl
 from rollout import faults
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.record_events import CasesErased, NameErased
-from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.outcome_counting import count_outcomes
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.stage_history import RolloutHistory
@@ -311,14 +310,16 @@ class DueCounter:
             attempt=pl.Series([*attempts], dtype=pl.Int64),
         )
         keys = units.select("unit").unique()  # a unit has a row for each version, track and lever
-        drawn = compute_sampling_values(state.rollout.salt, "stage", keys["unit"].to_list())
+        decider_draws, audit_draws = state.draw_units(keys["unit"].to_list())
+        keys = keys.with_columns(decider_draw=decider_draws, audit_draw=audit_draws)
         placed_units = units.join(places, on=PLACE_COLUMNS, how="left", maintain_order="left").join(
-            keys.with_columns(drawn=pl.Series(drawn)), on="unit", maintain_order="left"
+            keys, on="unit", maintain_order="left"
         )
-        buckets = history.find_buckets(
-            placed_units["occurred"].to_numpy(), placed_units["drawn"].to_numpy()
+        columns = ("occurred", "decider_draw", "audit_draw")
+        buckets = history.find_buckets(*(placed_units[name].to_numpy() for name in columns))
+        return placed_units.drop(columns[1:]).with_columns(
+            bucket=pl.Series(buckets, dtype=pl.Int64)
         )
-        return placed_units.drop("drawn").with_columns(bucket=pl.Series(buckets, dtype=pl.Int64))
 
 
 def _list_silent_entries(

@@ -12,7 +12,6 @@ import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.fresh_evidence import UnplacedDecisions
-from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.services.engine.unit_counting import GATE, resolve_case_units
@@ -55,8 +54,10 @@ class FreshUnitReader:
             return FreshUnits(arrays.gate, tallied.unit_classes, self._count_unplaced())
         rows = order_by_receipt(arrays.gate, arrays.gate_known, self._slot)
         keys = tallied.unit_keys.to_list()
-        drawn = compute_sampling_values(self._state.rollout.salt, "stage", keys)
-        buckets = self._history.find_buckets(rows.occurred, drawn[rows.unit])
+        decider_draws, audit_draws = self._state.draw_units(keys)
+        buckets = self._history.find_buckets(
+            rows.occurred, decider_draws[rows.unit], audit_draws[rows.unit]
+        )
         rows = replace(rows, unit=buckets)
         return FreshUnits(rows, tallied.unit_classes, self._count_unplaced())
 

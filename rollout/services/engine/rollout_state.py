@@ -1,10 +1,11 @@
 """State of a live rollout: its scope, the policy in force, the known versions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from rollout.core.calendar.instants import to_micros
@@ -21,6 +22,13 @@ from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.versions import StoredVersion, VersionStore
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rollout.core.records.records import Case
+    from rollout.core.records.reviews import CaseDraws
 
 
 class NoSuchRolloutError(UnknownRolloutError):
@@ -61,6 +69,24 @@ class RolloutState:
         from rollout.core.scope.assignment import draw_case
 
         return draw_case(self.policy, self.rollout.service_salt, key, site, occurred, episode)
+
+    def draw_units(self, keys: Sequence[str]) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
+        """Return the sampling values of units: those of deciders, and those of audits."""
+        from rollout.core.statistics.sampling import (
+            AUDIT,
+            SAMPLING_PURPOSE,
+            compute_sampling_values,
+        )
+
+        rollout = self.rollout
+        deciders = compute_sampling_values(rollout.salt, SAMPLING_PURPOSE, keys)
+        return deciders, compute_sampling_values(rollout.service_salt, AUDIT, keys)
+
+    def draw_case_values(self, policy: Policy, case: "Case") -> "CaseDraws":
+        """Return the sampling values of a case under a policy."""
+        from rollout.core.records.reviews import draw_case_values
+
+        return draw_case_values(policy, self.rollout.salt, self.rollout.service_salt, case)
 
     def find_draw(self, draws: Mapping[str, bool], version: str) -> bool | None:
         """Return whether a version, by any of its names, runs on a case; None: on all cases."""

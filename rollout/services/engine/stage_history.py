@@ -171,14 +171,21 @@ class RolloutHistory:
         """Return the attempt of a unit that occurred in a slot."""
         return 1 + bisect_right(self._restarts.get((cell, version), ()), occurred)
 
-    def find_buckets(self, occurred: IntArray, sampling_values: NDArray[np.float64]) -> IntArray:
-        """Return each sampling value's bucket under the policy at its time."""
-        buckets = np.zeros(len(sampling_values), dtype=np.int64)
+    def find_buckets(
+        self,
+        occurred: IntArray,
+        decider_draws: NDArray[np.float64],
+        audit_draws: NDArray[np.float64] | None = None,
+    ) -> IntArray:
+        """Return the bucket of each unit's draws under the policy at its time."""
+        buckets = np.zeros(len(decider_draws), dtype=np.int64)
         period_numbers = self._find_periods_at(occurred)
         for number in np.unique(period_numbers):
             in_period = period_numbers == number
             buckets[in_period] = find_buckets(
-                self._policy_periods[number].shares, sampling_values[in_period]
+                self._policy_periods[number].shares,
+                decider_draws[in_period],
+                None if audit_draws is None else audit_draws[in_period],
             )
         return buckets
 
@@ -202,11 +209,14 @@ class RolloutHistory:
             ordered_shares = [shares_by_row[row] for row in sorted(shares_by_row)]
             full_share = np.array([FULL_SHARE_BOUND])
             self._shares = StageShares(
-                reviewed_buckets=np.concatenate(
-                    [full_share, *(shares.reviewed_buckets[1:] for shares in ordered_shares)]
-                ),
                 blind_buckets=np.concatenate(
                     [full_share, *(shares.blind_buckets[1:] for shares in ordered_shares)]
+                ),
+                audited_buckets=np.concatenate(
+                    [[0], *(shares.audited_buckets[1:] for shares in ordered_shares)]
+                ),
+                audit_sizes=np.concatenate(
+                    [[1], *(shares.audit_sizes[1:] for shares in ordered_shares)]
                 ),
                 model_decides=np.concatenate(
                     [[False], *(shares.model_decides[1:] for shares in ordered_shares)]
@@ -368,8 +378,6 @@ def _have_same_exposure(first: Policy, second: Policy) -> bool:
     """Return whether two policies send every unit to the same review."""
 
     def list_exposures(policy: Policy) -> object:
-        return policy.bucket_edges, [
-            (stage.blind, stage.reviewed_share, stage.model_decides) for stage in policy.stages
-        ]
+        return [(stage.blind, stage.audit) for stage in policy.stages]
 
     return list_exposures(first) == list_exposures(second)

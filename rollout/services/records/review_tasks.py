@@ -29,7 +29,6 @@ from rollout.core.records.reviews import (
     UnknownCaseError,
     check_decision,
     compute_answer_deadline,
-    compute_case_sampling_values,
     compute_due_time,
     compute_queue_value,
     has_disagreement,
@@ -169,14 +168,13 @@ def _plan_reviews(
     transaction: Transaction, state: RolloutState, cases: Mapping[int, Case], at: datetime
 ) -> Iterator[NewReviewTask]:
     """Yield the review tasks of new cases, by case number."""
-    policy, salt = state.policy, state.rollout.salt
+    policy = state.policy
     acting_versions = _find_acting_versions(transaction, state, cases)
     predictions = NewestRecords(transaction, state.rollout).load_predictions(acting_versions)
     for case_id, case in cases.items():
         acting = acting_versions.get(case_id, IN_SHADOW)
         version, stage_level, is_familiar, floor = acting[:4]
         case_predictions = predictions.get(case_id, {})
-        sampling_value, second_value = compute_case_sampling_values(policy, salt, case)
         confidence = None
         if version is not None:
             prediction = find_by_any_name(state.scope, version, case_predictions)
@@ -184,8 +182,7 @@ def _plan_reviews(
         review_tasks = plan_review_tasks(
             policy,
             stage_level,
-            sampling_value=sampling_value,
-            second_sampling_value=second_value,
+            draws=state.draw_case_values(policy, case),
             is_trusted=(version is None or reaches_floor(confidence, floor)) and is_familiar,
         )
         if not review_tasks and {prediction.decider for prediction in case_predictions.values()} - {

@@ -43,6 +43,7 @@ def build_record_inputs(replayed_files: ReplayedFiles) -> ReportInputs:
         first=to_instant(result.first_slot, tick),
         last=to_instant(result.last_slot, tick),
         salt=replayed_files.request.options.salt,
+        audit_salt=replayed_files.request.options.audit_salt,
         is_simulated=True,
     )
 
@@ -125,7 +126,8 @@ def build_replay_command(request: ReplayRequest) -> str:
         arguments += ["--sources", source]
     delay = request.options.approval_delay
     arguments += ["--approve-after", "never" if delay is None else format_duration(delay)]
-    arguments += ["--salt", request.options.salt.hex()] if any(request.options.salt) else []
+    salts = [salt.hex() for salt in (request.options.salt, request.options.audit_salt) if salt]
+    arguments += ["--salt", ",".join(salts)] if any(request.options.salt) else []
     return shlex.join(arguments)
 
 

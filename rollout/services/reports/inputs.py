@@ -164,6 +164,7 @@ def load_report_inputs(
         first=max(period.since, ledger_inputs.events[0].at),
         last=period.until,
         salt=state.rollout.salt,
+        audit_salt=state.rollout.service_salt,
         is_simulated=False,
         sources=tuple(_iterate_sources(policy, record_inputs.records)),
         command=build_report_command(state.rollout.name, period, name),

@@ -62,6 +62,7 @@ def load_what_if_inputs(
             _compute_shares(inputs).filter(pl.col("case_key").is_in(closed.implode())),
         ),
         salt=state.rollout.salt,
+        audit_salt=state.rollout.service_salt,
         since=period.since,
         until=period.until,
         revision=state.scope.revision,

@@ -131,7 +131,8 @@ class WhatIfResult:
 class WhatIfInputs:
     """What a comparison is made of.
 
-    `salt` is that of the first draw: the rollout's own may be given, as all cases are closed.
+    `salt` and `audit_salt` are those of the first draw: the rollout's own may be given, as all
+    cases are closed.
     """
 
     current_text: str
@@ -142,6 +143,7 @@ class WhatIfInputs:
     until: datetime
     revision: int = 0
     open_cases: int = 0
+    audit_salt: bytes = b""
 
 
 Cells = tuple[CellReplay, ...]
@@ -158,17 +160,18 @@ def compare_policies(inputs: WhatIfInputs, report_step: ReportStep | None = None
     current, draft = parse_policy(inputs.current_text), parse_policy(inputs.draft_text)
     check_comparable(current, draft)
     variants = dict(_iterate_variants(inputs.current_text, inputs.draft_text))
-    salts = (inputs.salt, *list_made_up_salts())
+    own_salts = inputs.salt, inputs.audit_salt
+    salts = (own_salts, *((salt, b"") for salt in list_made_up_salts()))
     run = _StepCounter(inputs.records, report_step, 2 * len(salts) + len(variants))
-    first = run.replay(current, salts[0], "policy in force"), run.replay(draft, salts[0], "draft")
+    first = run.replay(current, own_salts, "policy in force"), run.replay(draft, own_salts, "draft")
     known_cells = _list_known_cells(*first)
     alone = {
-        section: None if policy is None else run.replay(policy, salts[0])
+        section: None if policy is None else run.replay(policy, own_salts)
         for section, policy in variants.items()
     }
     draws = [
-        (run.replay(current, salt, "other draws"), run.replay(draft, salt, "other draws"))
-        for salt in salts[1:]
+        (run.replay(current, drawn_by, "other draws"), run.replay(draft, drawn_by, "other draws"))
+        for drawn_by in salts[1:]
     ]
     unknown_cells = [known_cells - _list_known_cells(*draw) for draw in draws]
     sums = [
@@ -184,7 +187,7 @@ def compare_policies(inputs: WhatIfInputs, report_step: ReportStep | None = None
         draft_hash=draft.hash,
         since=inputs.since,
         until=inputs.until,
-        salts=tuple(sha256(salt).hexdigest() for salt in salts),
+        salts=tuple(sha256(salt).hexdigest() for salt, _ in salts),
         cases=inputs.records.records.cases.height,
         answered=sum(cell.answered for cell in first[0]),
         open_cases=inputs.open_cases,
@@ -233,11 +236,13 @@ class _StepCounter:
         self._records, self._report_step, self._total = records, report_step, total
         self._done = 0
 
-    def replay(self, policy: Policy, salt: bytes, name: str = "each change alone") -> Cells:
+    def replay(
+        self, policy: Policy, salts: tuple[bytes, bytes], name: str = "each change alone"
+    ) -> Cells:
         if self._report_step is not None:
             self._report_step(name, self._done, self._total)
         self._done += 1
-        return replay_policy(policy, self._records, salt)
+        return replay_policy(policy, self._records, *salts)
 
 
 def _iterate_variants(current_text: str, draft_text: str) -> Iterator[tuple[str, Policy | None]]:

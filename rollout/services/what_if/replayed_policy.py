@@ -141,7 +141,9 @@ def check_comparable(current: Policy, draft: Policy) -> None:
             )
 
 
-def replay_policy(policy: Policy, records: WhatIfRecords, salt: bytes) -> tuple[CellReplay, ...]:
+def replay_policy(
+    policy: Policy, records: WhatIfRecords, salt: bytes, audit_salt: bytes = b""
+) -> tuple[CellReplay, ...]:
     """Return the cells of a policy after a replay, in the policy's order.
 
     Raises:
@@ -150,7 +152,7 @@ def replay_policy(policy: Policy, records: WhatIfRecords, salt: bytes) -> tuple[
     request = ReplayRequest(
         Path("policy.yaml"),
         NO_FILE,
-        options=ReplayOptions(salt=salt, approval_delay=APPROVAL_DELAY),
+        options=ReplayOptions(salt, audit_salt, approval_delay=APPROVAL_DELAY),
         trained_until=records.trained_until,
     )
     replayed = replay_records(request, policy, records.records)
@@ -207,7 +209,7 @@ def _find_needed(inputs: ReportInputs, history: PlacedHistory, answered: pl.Seri
     cases = history.cases.filter(pl.col("case_key").is_in(predicted.implode()))
     period = PolicyPeriod(inputs.first, policy, inputs.timelines)
     parts = [
-        part.filter(pl.Series(_find_asked(part, Cell(str(site), str(window)), period, inputs.salt)))
+        part.filter(pl.Series(_find_asked(part, Cell(str(site), str(window)), period, inputs)))
         for (site, window), part in cases.partition_by("site", "window", as_dict=True).items()
         if Cell(str(site), str(window)) in policy.cell_set
     ]
@@ -223,11 +225,11 @@ def _find_needed(inputs: ReportInputs, history: PlacedHistory, answered: pl.Seri
 
 
 def _find_asked(
-    part: pl.DataFrame, cell: Cell, period: PolicyPeriod, salt: bytes
+    part: pl.DataFrame, cell: Cell, period: PolicyPeriod, inputs: ReportInputs
 ) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     if period.policy.evidence.familiar is not None:  # humans decide all unfamiliar cases
         return np.ones(part.height, dtype=bool)
-    return find_drawn_units(part, cell, period, salt)
+    return find_drawn_units(part, cell, period, inputs)
 
 
 def _list_doubtful_cells(policy: Policy, unknown_cells: set[Cell]) -> set[Cell]:

@@ -65,7 +65,7 @@ def test_a_report_is_made_on_demand_and_its_page_says_what_it_is(browser, told):
 @pytest.mark.slow
 def test_the_list_is_of_all_rollouts_newest_first_with_state_version_span_and_hash(browser, told):
     other = POLICY.replace("rollout: bears", "rollout: wolves")
-    apply_policy(told.database, other, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(told.database, other, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     first = made(told)
     made(told, "late", until=CLOSED)
     made(told, "pack", rollout="wolves")

@@ -48,7 +48,9 @@ def test_one_rollout_alone_is_asked_about_at_once(browser):
 
 def test_of_several_rollouts_it_asks_which(browser, service):
     other = POLICY.replace("rollout: bears", "rollout: deer")
-    apply_policy(service.database, other, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(
+        service.database, other, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32)
+    )
     page = browser.as_("ana").page("/stop")
     assert heading(page) == "Stop which rollout?"
     assert 'href="/console/rollouts/deer/stop"' in page

@@ -24,7 +24,14 @@ def show_cell(database, browser, sending, days=DAYS):
     with database.begin_write() as transaction:
         for name in ROLES:
             Accounts(transaction).add_id(name)
-    apply_policy(database, write_policy(sending, cells=1, tick="3h"), ANA, START, salt=bytes(32))
+    apply_policy(
+        database,
+        write_policy(sending, cells=1, tick="3h"),
+        ANA,
+        START,
+        salt=bytes(32),
+        service_salt=bytes(32),
+    )
     end = START + timedelta(days=days + 2)
     send_as_received(database, list_sent(cases))(0, end)
     Ticker(database, "senders", "one").tick(end)

@@ -30,7 +30,7 @@ CELL = "/rollouts/scales/cells/creek/day"
 @pytest.fixture
 def weighed(service, database):
     """Store v1's numbers of four cases whose human number is 10; return the service."""
-    apply_policy(database, SCALES, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, SCALES, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     execute_command(database, "scales", lambda _: AddVersion(at=NOON, version="v1"))
     for key, number in NUMBERS.items():
         answers = {"alarm": str(number)}

@@ -66,7 +66,7 @@ def test_hours_outside_every_window_are_in_the_legend_if_a_map_has_them(browser,
     text = bears.POLICY.replace("rollout: bears", "rollout: nights")
     night = text.replace("{id: night, hours: 24/7}", '{id: night, hours: "20:00-04:00"}')
     assert night != text
-    apply_policy(database, night, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, night, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     assert words in browser.page("/")
 
 
@@ -198,7 +198,7 @@ def test_an_admin_without_a_rollout_is_led_to_the_first_one_and_others_to_their_
 
 def test_what_a_site_is_called_is_text(browser, database):
     odd = bears.POLICY.replace("creek,", f'"{SCRIPT}",').replace("bears", "odd")
-    apply_policy(database, odd, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    apply_policy(database, odd, Actor("zoe"), NOON - DAY, salt=bytes(32), service_salt=bytes(32))
     cells = frozenset({Cell(SCRIPT, "day")})
     by = Actor("bo", ("operator",))
     execute_command(database, "odd", lambda _: StopCells(at=NOON, by=by, cells=cells))

@@ -118,7 +118,7 @@ def test_counted_units_give_the_table(service, database):
     history = with_forms(a_history(STORY, policy))
     slots, _ = replayed(history, policy, None)
     first, last = to_instant(slots[0], policy.tick), to_instant(slots[-20], policy.tick)
-    apply_policy(database, TEXT, Actor("zoe"), first, salt=bytes(32))
+    apply_policy(database, TEXT, Actor("zoe"), first, salt=bytes(32), service_salt=bytes(32))
     import_records(database, "story", history, first)
     Ticker(database, "story", "one").tick(last)
     state = service.state_cache.reload_rollout("story").state

@@ -15,13 +15,14 @@ from rollout.core.records.reviews import (
     ASSISTED,
     BLIND,
     EXPOSURE_ORDER,
+    CaseDraws,
     InvalidDecisionError,
     PlannedReviewTask,
     check_decision,
     compute_answer_deadline,
-    compute_case_sampling_values,
     compute_due_time,
     compute_exposure,
+    draw_case_values,
     has_disagreement,
     plan_review_tasks,
 )
@@ -35,12 +36,10 @@ SALT = bytes(32)
 shares = st.floats(0, 1, exclude_max=True)
 
 
-def asked(rung, drawn, *, verdicts=1, second_verdict=0.0, second=0.9, sure=True):
+def asked(rung, drawn, audit=0.9, *, verdicts=1, second_verdict=0.0, second=0.9, sure=True):
     rules = EvidenceRules(verdicts=verdicts, second_verdict=second_verdict)
     made = policy(stages=LADDER, evidence=rules)
-    return plan_review_tasks(
-        made, rung, sampling_value=drawn, second_sampling_value=second, is_trusted=sure
-    )
+    return plan_review_tasks(made, rung, draws=CaseDraws(drawn, audit, second), is_trusted=sure)
 
 
 def blind(count):
@@ -48,19 +47,19 @@ def blind(count):
 
 
 @pytest.mark.parametrize(
-    ("rung", "drawn", "expected"),
+    ("rung", "drawn", "audit", "expected"),
     [
-        (0, 0.99, blind(3)),
-        (1, 0.49, blind(3)),
-        (1, 0.5, (PlannedReviewTask(ASSISTED),)),
-        (2, 0.09, blind(3)),
-        (2, 0.54, blind(3)),
-        (2, 0.56, ()),
+        (0, 0.99, 0.99, blind(3)),
+        (1, 0.49, 0.99, blind(3)),
+        (1, 0.5, 0.0, (PlannedReviewTask(ASSISTED),)),
+        (2, 0.09, 0.99, blind(3)),
+        (2, 0.99, 0.49, blind(3)),
+        (2, 0.1, 0.5, ()),
     ],
     ids=["shadow", "blind share", "confirmed", "hold-out", "audited", "unwatched"],
 )
-def test_the_stage_and_the_draw_say_who_is_asked(rung, drawn, expected):
-    assert asked(rung, drawn, verdicts=3) == expected
+def test_the_stage_and_the_draws_say_who_is_asked(rung, drawn, audit, expected):
+    assert asked(rung, drawn, audit, verdicts=3) == expected
 
 
 def test_below_the_confidence_floor_one_person_decides_unseen():
@@ -76,9 +75,9 @@ def test_a_second_reading_adds_a_blind_seat_where_somebody_is_asked_unseen():
     assert asked(0, 0.9, second_verdict=0.2, second=0.19, verdicts=3) == blind(3)
 
 
-@given(st.integers(0, 2), shares, shares)
-def test_an_audited_case_has_the_seats_of_any_other_blind_one(rung, drawn, second):
-    found = asked(rung, drawn, second_verdict=0.3, second=second)
+@given(st.integers(0, 2), shares, shares, shares)
+def test_an_audited_case_has_the_seats_of_any_other_blind_one(rung, drawn, audit, second):
+    found = asked(rung, drawn, audit, second_verdict=0.3, second=second)
     assert found in (
         (),
         (PlannedReviewTask(ASSISTED),),
@@ -97,8 +96,9 @@ def test_a_case_is_drawn_by_its_unit():
 
     assert [unit(p, burst) for p in (policy(), by_episode, spanned)] == ["a", "e", "e"]
     assert [unit(p, CASE) for p in (by_episode, spanned)] == ["a", f"creek@{slot}"]
-    assert compute_case_sampling_values(by_episode, SALT, burst) == (
+    assert draw_case_values(by_episode, SALT, b"own", burst) == CaseDraws(
         compute_sampling_value(SALT, "stage", "e"),
+        compute_sampling_value(b"own", "audit", "e"),
         compute_sampling_value(SALT, "second", "a"),
     )
 

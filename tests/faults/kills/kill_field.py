@@ -71,7 +71,7 @@ def prepare_field(url):
     database, start = Database(url), datetime.now(UTC) - 6 * DAY
     try:
         users.create_first_admin(database, "zoe", at=start)
-        apply_policy(database, POLICY, Actor("zoe"), start, salt=bytes(32))
+        apply_policy(database, POLICY, Actor("zoe"), start, salt=bytes(32), service_salt=bytes(32))
         api_keys = dict(_create_keys(database, start))
         for number, _ in enumerate(STAGES):
             _widen_everywhere(database, number, start + 2 * number * DAY)

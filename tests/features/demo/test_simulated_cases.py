@@ -116,12 +116,12 @@ def traffic(fault=None):
     return LiveCases(policy, rng(), "simulated-1", 0.97, planted)
 
 
-def answered(decider="human", exposure="blind", *, audited=False):
-    return {"decider": decider, "exposure": exposure, "audited": audited, "permit": "p"}
+def answered(decider="human", exposure="blind"):
+    return {"decider": decider, "exposure": exposure, "permit": "p"}
 
 
-def list_effects(case, answer):
-    return list(build_live_records(read_policy(QUICKSTART)).list_effects(case, [answer]))
+def list_effects(case, answer, *, audited=False):
+    return list(build_live_records(read_policy(QUICKSTART)).list_effects(case, [answer], audited))
 
 
 def test_a_human_decides_as_the_answer_says_and_the_action_follows():
@@ -141,7 +141,7 @@ def test_the_model_acts_with_its_permit_and_an_audit_is_decided_blind():
     case = traffic().create_cases(NOW, timedelta(0), 5.0)[0]
     ((at, account, action),) = list_effects(case, answered("model"))
     assert (at, account, action["permit"]) == (NOW, "ramp-a-model", "p")
-    effects = list_effects(case, answered("model", audited=True))
+    effects = list_effects(case, answered("model"), audited=True)
     assert [(account, item["kind"]) for _, account, item in effects] == [
         ("ramp-a-model", "action"),
         ("ramp-a-decisions", "decision"),

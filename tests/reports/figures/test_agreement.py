@@ -350,7 +350,7 @@ def worse_above_shadow(case, count=1500):
     return [
         *often(case, 100, "a", human="bear", model={"v1": "bear"}),
         *(
-            case(f"d{n:05}", case("x").at + (400 + n) * FIVE, human="bear",
+            case(f"e{n:05}", case("x").at + (400 + n) * FIVE, human="bear",
                  model={"v1": "no-bear" if n % 5 == 0 else "bear"})
             for n in range(count)
         ),
@@ -410,7 +410,7 @@ def test_cases_below_the_floor_always_go_to_people_and_weigh_as_one(replay_of, c
     policy = parse_policy(HELD.replace("grace: 1h}", "grace: 1h, confidence_floor: 0.8}"))
     inputs = replay_of(worse_above_shadow(case, 800), policy)
     said = inputs.records.predictions
-    unsure = pl.col("case_key").is_in([f"d{n:05}" for n in range(0, 800, 5)])
+    unsure = pl.col("case_key").is_in([f"e{n:05}" for n in range(0, 800, 5)])
     said = said.with_columns(confidence=pl.when(unsure).then(0.5).otherwise("confidence"))
     inputs = replace(inputs, records=replace(inputs.records, predictions=said))
     drawn = build_sampling_frame(inputs, assign_deciders(inputs))

@@ -20,13 +20,13 @@ def test_each_alarm_has_the_course_that_its_reason_counts(told):
         last = item.course.points[-1]
         assert f": {last.against} of {last.records} records" in alarm.reason
         assert (item.site, item.window) == (alarm.cell.site, alarm.cell.window)
-    # the second begins where the first narrowed the cell: eight units that all differ
+    # the second begins where the first narrowed the cell: seven units that all differ
     second = facts.detector_courses[1].course
     detector, before = AgreementDetector(0.75, second.threshold), 0
     for point in second.points:
         detector, before = detector.update(0, point.records - before), point.records
         assert point.log_value == pytest.approx(detector.log_value)
-    assert before == 8
+    assert before == 7
 
 
 def test_a_course_begins_with_the_state_before_the_alarm(told):

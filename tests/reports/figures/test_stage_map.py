@@ -30,7 +30,7 @@ def test_the_map_shows_when_the_creek_was_allowed_what(told):
     autonomous = [s for s in creek.stretches if s.stage == "autonomous"]
     assert min(s.first for s in autonomous) == date(2026, 3, 4)
     assert max(s.last for s in autonomous) == date(2026, 3, 6)
-    assert {(s.start, s.end) for s in autonomous} == {(6, 18), (6, 11)}
+    assert {(s.start, s.end) for s in autonomous} == {(6, 18), (6, 12)}
 
 
 def test_an_hour_that_spring_leaves_out_looks_like_its_neighbour(replay_of, case):

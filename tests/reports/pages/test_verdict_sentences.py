@@ -122,7 +122,7 @@ def test_the_page_says_of_each_cell_what_its_row_has(facts):
 def test_narrowings_that_no_quality_guard_explains_are_results_too(facts):
     lines = describe_results(replace(facts, hindsights=()))
     assert any(
-        line.startswith("creek · day, Fri 6 Mar 11:00: v1 narrowed to supervised") for line in lines
+        line.startswith("creek · day, Fri 6 Mar 12:00: v1 narrowed to supervised") for line in lines
     )
     assert "No guard narrowed a cell." not in lines
     narrowed = [event for event in facts.events if event.kind == "Narrowed"]

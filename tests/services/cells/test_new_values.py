@@ -72,7 +72,7 @@ def _a_story_shorter_than_a_week(monkeypatch):
 @filled_once
 def fill(database):
     at = to_instant(SLOTS[0], POLICY.tick)
-    apply_policy(database, TEXT, Actor("zoe"), at, salt=bytes(32))
+    apply_policy(database, TEXT, Actor("zoe"), at, salt=bytes(32), service_salt=bytes(32))
     import_records(database, "story", HISTORY, at)
     Ticker(database, "story", "one").tick(END)
 
@@ -137,7 +137,7 @@ def test_who_may_be_asked_reads_no_values(database):
 @pytest.mark.slow
 def test_a_case_is_no_mark_before_it_closes(database):
     at = to_instant(SLOTS[0], POLICY.tick)
-    apply_policy(database, TEXT, Actor("zoe"), at, salt=bytes(32))
+    apply_policy(database, TEXT, Actor("zoe"), at, salt=bytes(32), service_salt=bytes(32))
     import_records(database, "story", HISTORY, at)
     cell, (mark,) = next(iter(list_replayed().items()))
     ticker, seen = Ticker(database, "story", "one"), {}

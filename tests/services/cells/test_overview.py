@@ -31,7 +31,7 @@ def service(database):
 
 
 def test_each_rollout_that_one_may_read_has_a_line_by_name(database, service):
-    apply_policy(database, SECOND, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, SECOND, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     assert [line.name for line in load_rollout_summaries(service, VIC, NOON)] == [
         "aardvarks",
         "bears",

@@ -22,7 +22,14 @@ WEEK = ReportOrder("week", "operator", NOON - 5 * DAY, NOON)
 @pytest.fixture
 def case(service):
     """Return the number of a case on which a version and a person differ."""
-    apply_policy(service.database, POLICY, Actor("zoe"), NOON - 6 * DAY, salt=bytes(32))
+    apply_policy(
+        service.database,
+        POLICY,
+        Actor("zoe"),
+        NOON - 6 * DAY,
+        salt=bytes(32),
+        service_salt=bytes(32),
+    )
     at = NOON - 3 * DAY
     records = [
         Case(key="trail-77", site="creek", occurred_at=at, window="day"),

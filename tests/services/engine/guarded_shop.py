@@ -65,7 +65,7 @@ class Shop:
     def __init__(self, database, policy=BY_CASE):
         self.database, self.now, self.cases = database, NOON, {}
         self.policy, self.revisions, self.compared = policy, {}, 0
-        apply_policy(database, policy, Actor("zoe"), NOON, salt=bytes(32))
+        apply_policy(database, policy, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
 
     def load_state(self):
         with self.database.begin_read() as transaction:

@@ -27,7 +27,7 @@ def test_an_edit_has_its_price_once_a_predicted_case_is_decided(database, is_dec
     history = a_history(replace(STORY, slots=40), policy)
     slots, _ = replayed(history, policy, None)
     start = to_instant(slots[0], policy.tick)
-    apply_policy(database, SLOW, ANA, start, salt=bytes(32))
+    apply_policy(database, SLOW, ANA, start, salt=bytes(32), service_salt=bytes(32))
     at = start + 8 * policy.tick
     records = until(history, at)
     if not is_decided:

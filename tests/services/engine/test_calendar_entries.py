@@ -32,7 +32,7 @@ def list_entries(database):
 
 @on_sqlite
 def test_an_entry_is_written_when_the_data_of_a_process_differ(database, monkeypatch):
-    apply_policy(database, POLICY, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    apply_policy(database, POLICY, Actor("zoe"), NOON - DAY, salt=bytes(32), service_salt=bytes(32))
     for _ in range(2):  # a process that starts again finds its data in the ledger
         entries = CalendarEntries(database)
         entries.write(NOON)
@@ -51,7 +51,7 @@ def test_an_entry_is_written_when_the_data_of_a_process_differ(database, monkeyp
 
 @on_sqlite
 def test_a_new_year_has_new_holidays(database):
-    apply_policy(database, POLICY, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    apply_policy(database, POLICY, Actor("zoe"), NOON - DAY, salt=bytes(32), service_salt=bytes(32))
     entries = CalendarEntries(database)
     entries.write(NOON)
     entries.write(NOON + 365 * DAY)

@@ -12,6 +12,7 @@ from rollout import faults
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.core.statistics import sampling
 from rollout.services.engine import due_counting
 from rollout.services.engine.due_counting import CollectionPause, DueCounter, PageSize
 from rollout.services.engine.evidence_check import EvidenceCheck
@@ -51,7 +52,14 @@ ADMIN = Caller("ada", role_assignments=(AssignedRole("admin"),))
 
 
 def apply_text(database, unit="case"):
-    apply_policy(database, TEXT.replace("UNIT", unit), Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(
+        database,
+        TEXT.replace("UNIT", unit),
+        Actor("zoe"),
+        NOON,
+        salt=bytes(32),
+        service_salt=bytes(32),
+    )
 
 
 def build_case(key, episode=None):
@@ -261,7 +269,7 @@ def test_first_uses_in_many_cells_cost_no_statement_each(database, site_count):
     """A version comes into use at all sites of a page, and is silent on a case at each."""
     sites = [f"creek-{number}" for number in range(site_count)]
     text = TEXT.replace("UNIT", "case").replace("[creek]", f"[{', '.join(sites)}]")
-    apply_policy(database, text, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, text, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     for site in sites:
         for key in (f"{site}-a", f"{site}-b"):
             case = replace(build_case(key), site=site)
@@ -285,7 +293,7 @@ def test_a_page_looks_up_each_unit_and_case_once(database, monkeypatch):
         both = predict(key), predict(key, "v2")
         store(database, build_case(key), *both, decide(key, "ana", 5))
     drawn, found = [], []
-    compute_values, find_ids = due_counting.compute_sampling_values, ExternalKeys.find_ids
+    compute_values, find_ids = sampling.compute_sampling_values, ExternalKeys.find_ids
 
     def compute(salt, purpose, keys):
         drawn.append(sorted(keys))
@@ -295,10 +303,10 @@ def test_a_page_looks_up_each_unit_and_case_once(database, monkeypatch):
         found.extend(keys)
         return find_ids(self, keys, **options)
 
-    monkeypatch.setattr(due_counting, "compute_sampling_values", compute)
+    monkeypatch.setattr(sampling, "compute_sampling_values", compute)
     monkeypatch.setattr(ExternalKeys, "find_ids", find)
     Ticker(database, "lake", "one").tick(DUE + 2 * HOUR)
-    assert drawn == [[*"efgh"]]
+    assert drawn == [[*"efgh"]] * 2  # by the clients' salt, and by the service's
     assert found == []
 
 

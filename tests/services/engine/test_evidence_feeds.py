@@ -29,7 +29,7 @@ END = START + timedelta(hours=61)
 @pytest.fixture
 def stored_state(database):
     """Return the state of a rollout in which a story's records are stored."""
-    apply_policy(database, BY_CASE, ANA, START, salt=bytes(32))
+    apply_policy(database, BY_CASE, ANA, START, salt=bytes(32), service_salt=bytes(32))
     import_records(database, POLICY.rollout, a_history(STORY, POLICY), START)
     with database.begin_read() as transaction:
         return load_rollout_state(transaction, POLICY.rollout)

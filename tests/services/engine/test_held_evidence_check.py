@@ -220,7 +220,7 @@ def test_an_honest_history_is_never_accused(database, monkeypatch, seed):
     monkeypatch.setattr(live_evidence, "SNAPSHOTS_PER_DOUBLING", 10**6)
     pick = random.Random(seed)  # noqa: S311 - a course, no secret
     at = to_instant(SLOTS[0], POLICY.tick)
-    apply_policy(database, KEPT, ANA, at, salt=bytes(32))
+    apply_policy(database, KEPT, ANA, at, salt=bytes(32), service_salt=bytes(32))
     schedulers = [TickScheduler(database, name) for name in ("one", "two")]
     keys, percent = HISTORY.cases["case_key"].shuffle(seed), iter(range(51, 99))
     names = HISTORY.decisions["reviewer"].drop_nulls().unique(maintain_order=True).to_list()

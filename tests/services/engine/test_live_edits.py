@@ -63,7 +63,14 @@ def test_evidence_counted_before_a_label_was_added_is_evidence_after_it(database
 @pytest.mark.slow
 def test_evidence_is_the_same_when_its_keys_were_purged(database):
     text = BY_CASE.replace("rollout: story", "rollout: elsewhere")
-    apply_policy(database, text, ANA, to_instant(SLOTS[0], POLICY.tick), salt=bytes(32))
+    apply_policy(
+        database,
+        text,
+        ANA,
+        to_instant(SLOTS[0], POLICY.tick),
+        salt=bytes(32),
+        service_salt=bytes(32),
+    )
     import_records(database, "elsewhere", HISTORY, to_instant(SLOTS[0], POLICY.tick))
     counted = begun(database, HISTORY, SLOTS[0]), Ticker(database, "elsewhere", "one")
     for ticker in counted:

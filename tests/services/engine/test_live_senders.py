@@ -218,7 +218,7 @@ def test_one_tick_after_an_outage_counts_each_silent_case_in_its_slot(database, 
     with database.begin_write() as transaction:
         for name in ROLES:
             Accounts(transaction).add_id(name)
-    apply_policy(database, text, ANA, START, salt=bytes(32))
+    apply_policy(database, text, ANA, START, salt=bytes(32), service_salt=bytes(32))
     end = START + timedelta(days=DAYS) + 2 * policy.evidence.grace
     send_as_received(database, list_sent(cases))(0, end)
     Ticker(database, "senders", "one", page_size=PageSize(10, 3)).tick(end)

@@ -56,7 +56,7 @@ def read_counted(database):
 @pytest.mark.slow
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_late_values_are_missing_and_far_ones_count_as_the_end(database):
-    apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     sold = NOON + MINUTE
     for key in ("a", "b", "c", "d"):
         case = Case(key=key, site="shop", window="always", occurred_at=sold)
@@ -89,7 +89,7 @@ def test_late_values_are_missing_and_far_ones_count_as_the_end(database):
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_what_comes_after_a_unit_was_counted_is_no_fault_of_it(database):
     """A question under another name of its version, and an end of the version's training."""
-    apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     sold, asked = NOON + MINUTE, DEADLINE + HOUR
     names = {"v1": "ab" * 32, "v1b": "ab" * 32}
     with database.begin_write() as transaction:
@@ -120,7 +120,7 @@ def test_what_comes_after_a_unit_was_counted_is_no_fault_of_it(database):
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_version_that_answers_later_rests_on_records_of_its_own(database, narrow_only):
     """A late revision is behind a later version's unit, and not behind the first one's."""
-    apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     sold = NOON + MINUTE
     case = Case(key="a", site="shop", window="always", occurred_at=sold)
     answer = Prediction(key="a", version="v1", answers={"price": "20"})

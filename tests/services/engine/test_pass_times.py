@@ -52,7 +52,7 @@ def draw_passes(slots, seed):
 def live(database, history, passes):
     """Tick at the times of the passes, with people who approve; return the ledger's events."""
     first = to_instant(min(passes), POLICY.tick)
-    apply_policy(database, TEXT, ANA, first, salt=bytes(32))
+    apply_policy(database, TEXT, ANA, first, salt=bytes(32), service_salt=bytes(32))
     import_records(database, "story", history, first)
     ticker, people = Ticker(database, "story", "one"), People(database, "story", AFTER)
     for slot, at in passes.items():

@@ -61,7 +61,9 @@ class Mole:
 
     def __init__(self, database, policy=POLICY):
         self.database = database
-        apply_policy(database, policy, Actor("zoe"), NOON - 5 * HOUR, salt=bytes(32))
+        apply_policy(
+            database, policy, Actor("zoe"), NOON - 5 * HOUR, salt=bytes(32), service_salt=bytes(32)
+        )
         self.service = build_service(database, None, ManualClock(NOON - 5 * HOUR))
         for site in ("quay", "hill"):
             self.send_case(f"first-{site}", site, NOON - 4 * HOUR)

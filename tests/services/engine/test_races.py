@@ -32,7 +32,7 @@ CONTENT = "ab" * 32
 @pytest.fixture
 def ticker(database):
     """The ticker of a rollout with a case whose units are due at `LATE`."""
-    apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     record_version(database, "v1", NOON)
     case = Case(key="a", site="shop", window="always", occurred_at=NOON + MINUTE)
     store(database, NOON + MINUTE, case, predict("v1"))

@@ -92,8 +92,9 @@ def test_a_policy_that_clears_or_restarts_a_cell_begins_an_attempt_of_the_versio
 def shown(past, occurred, draws):
     """Return which of the units that occurred in a slot the engine is shown."""
     at = np.full(len(draws), slot(occurred))
-    seen = past.stage_shares.reviewed_buckets[past.get_stage_history(CREEK).find_levels(at)]
-    return (past.find_buckets(at, np.array(draws)) < seen).tolist()
+    levels = past.get_stage_history(CREEK).find_levels(at)
+    buckets = past.find_buckets(at, np.array(draws), np.ones(len(draws)))
+    return past.stage_shares.find_reviewed(buckets, levels).tolist()
 
 
 def test_units_are_shown_under_the_shares_that_were_in_force_when_they_occurred():
@@ -107,7 +108,7 @@ def test_units_are_shown_under_the_shares_that_were_in_force_when_they_occurred(
 
 def test_policies_that_show_the_same_share_their_rows():
     past = begun(widened(10), applied(20, MOST, 2), applied(30, replace(HALF, hash="half"), 3))
-    assert len(past.stage_shares.reviewed_buckets) == 1 + 2 * len(HALF.stages)
+    assert len(past.stage_shares.blind_buckets) == 1 + 2 * len(HALF.stages)
     assert rungs(past)[15] == rungs(past)[35] != rungs(past)[25]
 
 

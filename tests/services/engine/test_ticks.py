@@ -326,7 +326,9 @@ def test_a_tick_overtaken_by_a_stricter_policy_decides_under_that_one(database):
 def begun_elsewhere(database):
     """Return what the same records come to when nothing comes between: something is raised."""
     text = BY_CASE.replace("rollout: story", "rollout: elsewhere")
-    apply_policy(database, text, ANA, to_instant(SLOTS[0], TICK), salt=bytes(32))
+    apply_policy(
+        database, text, ANA, to_instant(SLOTS[0], TICK), salt=bytes(32), service_salt=bytes(32)
+    )
     import_records(database, "elsewhere", HISTORY, to_instant(SLOTS[0], TICK))
     events = Ticker(database, "elsewhere", "one").tick(LAST)
     assert ProposalRaised in kinds(events)
@@ -542,7 +544,14 @@ def fill_widened(database):
     """Let a first cell be widened at sites with hourly signs of life; return when it was."""
     heard = "guards:\n  - {measure: heartbeat, at_most: 3h, then: suspend}"
     first = to_instant(SLOTS[0], TICK)
-    apply_policy(database, BY_CASE.replace("guards:", heard), ANA, first, salt=bytes(32))
+    apply_policy(
+        database,
+        BY_CASE.replace("guards:", heard),
+        ANA,
+        first,
+        salt=bytes(32),
+        service_salt=bytes(32),
+    )
     import_records(database, "story", until(HISTORY, first + 12 * TICK), first)
     for hours in range(13):
         beat(database, first + hours * TICK)

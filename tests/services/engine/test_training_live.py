@@ -44,10 +44,10 @@ def _decided(database, monkeypatch):
 
 def records(key, number, salt):
     at = NOON + timedelta(minutes=number)
-    drawn = compute_sampling_value(salt, "stage", key)
+    held, audited = draw(key, salt)
     yield Case(key=key, site="creek", occurred_at=at, window="day")
     yield Prediction(key=key, version="v1", answers={"alarm": "bear"}, at=at)
-    if drawn < 0.2 + 0.8 * 0.25:
+    if held or audited:
         yield Decision(
             key=key, reviewer="ana", answers={"alarm": "none"}, exposure="blind", submitted_at=at
         )
@@ -55,12 +55,17 @@ def records(key, number, salt):
         yield Outcome(key=key, at=LATER, answers={"alarm": "none"})
 
 
+def draw(key, salt):
+    """Return whether a human decides a case, and whether it is audited else; the salts are one."""
+    held = compute_sampling_value(salt, "stage", key) < 0.2
+    return held, not held and compute_sampling_value(salt, "audit", key) < 0.25
+
+
 def drawn_as(salt=bytes(32)):
     """Return by key what the draw makes of each case without an outcome."""
     found = {}
     for number in range(CASES):
-        drawn = compute_sampling_value(salt, "stage", key := f"c{number:03}")
-        held, audited = drawn < 0.2, drawn < 0.4
+        held, audited = draw(key := f"c{number:03}", salt)
         source = "blind" if held else "audit" if audited else "model-made"
         found[key] = "outcome" if number % 40 == 0 else source
     return found

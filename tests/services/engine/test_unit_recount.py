@@ -35,7 +35,7 @@ DESK = Caller("desk", is_service_account=True, role_assignments=(AssignedRole("i
 
 def test_a_decision_between_two_passes_of_one_slot_is_no_difference(database):
     """A pass that broke off had counted the gate's unit; the next one counts the guard's."""
-    apply_policy(database, POLICY, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, POLICY, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     service = build_service(database, None, ManualClock(NOON))
     occurred_at, slot_at = NOON + 5 * MINUTE, NOON + 2 * HOUR
     case = Case(key="c", site="creek", occurred_at=occurred_at, window="always")

@@ -96,7 +96,7 @@ def list_records(number):
 @filled_once
 def tell_history(database, policy=POLICY):
     """Count the cases hour by hour; then let more come that belongs to them."""
-    apply_policy(database, policy, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, policy, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     declare_planted_cases(database, ADMIN, "story", PlantingRequest(PLANTED, "a test"), NOON)
     with database.begin_write() as transaction:
         versions = VersionStore(transaction, load_rollout_state(transaction, "story").rollout)

@@ -229,7 +229,7 @@ def test_the_last_admin_and_an_unknown_name_are_refused_before_anything_changes(
 @pytest.mark.parametrize("kind", ["name", "episode"])
 def test_a_batch_that_began_before_an_erasure_brings_nothing_back(database, other, kind):
     """It had read that nothing is refused, and waited for a case that another batch held."""
-    apply_policy(database, POLICY, Actor("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, POLICY, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     service = build_service(other, None, ManualClock(NOON))
     with database.begin_read() as transaction:
         (rollout,) = Rollouts(transaction).list_all()

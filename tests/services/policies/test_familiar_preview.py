@@ -40,7 +40,7 @@ def last(database):
     history = with_forms(a_history(SHORT, PLAIN))
     first = history.cases["occurred_at"].min() - timedelta(days=1)
     first = to_instant(find_slot_after(first, PLAIN.tick), PLAIN.tick)
-    apply_policy(database, BY_CASE, Actor("zoe"), first, salt=bytes(32))
+    apply_policy(database, BY_CASE, Actor("zoe"), first, salt=bytes(32), service_salt=bytes(32))
     import_records(database, "story", history, first)
     for version in sorted(set(history.predictions["version"])):
         added = AddVersion(at=first, version=version)

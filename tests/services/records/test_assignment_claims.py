@@ -28,9 +28,9 @@ POLICY = field.POLICY.replace(
     "sites:",
     "stages: [{id: supervised, blind: 50%}, {id: autonomous, blind: 50%, audit: 10%}]\nsites:",
 )
-PEOPLES, MODELS = field.keys(0.5)[0], field.keys(0.55, below=False)[0]
+PEOPLES, MODELS = field.keys(0.5)[0], field.keys(0.5, below=False)[0]
 AT = NOON + HOUR
-MODEL = AssignmentClaim("model", "blind", 0.45, 5)
+MODEL = AssignmentClaim("model", "blind", 0.5, 5)
 PEOPLE = AssignmentClaim("human", "blind", 0.5, 5)
 STOPPED_AT = NOON + 2 * HOUR
 
@@ -83,11 +83,11 @@ EARLIER = SentPrediction(MODELS, "v1", {"alarm": "none"}, None, None, None, None
 @pytest.mark.parametrize(
     ("key", "claim", "more", "reason"),
     [
-        (PEOPLES, MODEL, {}, "the client says model (blind, 45 % of units); revision 5"),
+        (PEOPLES, MODEL, {}, "the client says model (blind, 50 % of units); revision 5"),
         (PEOPLES, MODEL, {}, "the sampling value give human (blind, 50 % of units)"),
         (MODELS, PEOPLE, {}, "says human (blind, 50 % of units); revision 5"),
-        (MODELS, replace(MODEL, share=0.3), {}, "give model (blind, 45 % of units)"),
-        (MODELS, replace(MODEL, exposure="assisted"), {}, "give model (blind, 45 % of units)"),
+        (MODELS, replace(MODEL, share=0.3), {}, "give model (blind, 50 % of units)"),
+        (MODELS, replace(MODEL, exposure="assisted"), {}, "give model (blind, 50 % of units)"),
         (MODELS, replace(MODEL, revision=2), {}, "than any lease of its revision"),
         (MODELS, replace(MODEL, revision=6), {}, "no such revision at the time"),
         (MODELS, replace(MODEL, revision=99), {}, "no such revision"),

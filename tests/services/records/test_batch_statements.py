@@ -51,7 +51,9 @@ def sent(monkeypatch):
 
 @on_postgresql
 def test_a_new_batch_sends_six_statements_of_one_shape(database, sent):
-    apply_policy(database, POLICY % NAMED, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    apply_policy(
+        database, POLICY % NAMED, Actor("zoe"), NOON - DAY, salt=bytes(32), service_salt=bytes(32)
+    )
     first = build_service(database, None, ManualClock(NOON))
     ingest_items(first, PEOPLE, "ramps", build_batch([0]), NOON)  # the account and the version
     service = build_service(database, None, ManualClock(NOON))

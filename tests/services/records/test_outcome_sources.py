@@ -54,7 +54,14 @@ def sent(database):
     """Return units and harms of what accounts send, in order."""
 
     def send(*batches, sources=TILL, unit="case"):
-        apply_policy(database, POLICY % (unit, sources), Actor("zoe"), NOON - DAY, salt=bytes(32))
+        apply_policy(
+            database,
+            POLICY % (unit, sources),
+            Actor("zoe"),
+            NOON - DAY,
+            salt=bytes(32),
+            service_salt=bytes(32),
+        )
         with database.begin_write() as transaction:
             state = load_rollout_state(transaction, "shop")
             for sender, *records in batches:

@@ -32,7 +32,9 @@ def store(database, sender):
 
 @pytest.fixture(autouse=True)
 def _ramps(database):
-    apply_policy(database, POLICY % NAMED, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    apply_policy(
+        database, POLICY % NAMED, Actor("zoe"), NOON - DAY, salt=bytes(32), service_salt=bytes(32)
+    )
 
 
 def test_an_account_that_the_policy_names_is_a_source(database):

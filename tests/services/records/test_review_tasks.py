@@ -13,6 +13,7 @@ from rollout.store.reviews.reviews import ReviewTaskStore
 from rollout.store.tables.tables import decisions, reviews
 from tests.services.review_room import ANA, MINUTE, START, Room, on_stage, person, policy_text
 from tests.services.stored_reviews import (
+    AUDITED,
     AUTONOMOUS,
     DRAWN,
     HIGH,
@@ -37,9 +38,7 @@ def test_supervised_a_person_confirms_what_the_draw_does_not_keep_blind(lite):
 
 
 def test_autonomous_only_the_audited_share_is_judged(lite):
-    assert waiting(Room(lite, AUTONOMOUS).arrive(*KEYS)) == {
-        "blind": sum(number < 0.5 for number in DRAWN.values())
-    }
+    assert waiting(Room(lite, AUTONOMOUS).arrive(*KEYS)) == {"blind": sum(AUDITED.values())}
 
 
 def test_a_burst_is_drawn_whole(lite):

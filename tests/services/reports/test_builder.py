@@ -322,7 +322,9 @@ def test_a_report_is_read_in_every_form(bears):
 
 @on_sqlite
 def test_of_a_rollout_without_any_case_a_report_says_that_nothing_is_known(database):
-    apply_policy(database, field.POLICY, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    apply_policy(
+        database, field.POLICY, Actor("zoe"), NOON - DAY, salt=bytes(32), service_salt=bytes(32)
+    )
     made = make(database, NOON + DAY)
     shown = load_report(database, VIEWER, "bears", made.number, NOON + DAY)
     forms = {form: format_report(shown, form).decode() for form in archive.REPORT_FORMATS}

@@ -193,7 +193,7 @@ def test_two_halves_of_a_span_hold_each_case_once(database):
     history = a_history(replace(STORY, slots=40), policy)
     first = history.cases["occurred_at"].min()
     at = history.cases["occurred_at"].max() + DAY
-    apply_policy(database, BY_EPISODE, Actor("ana"), first, salt=bytes(32))
+    apply_policy(database, BY_EPISODE, Actor("ana"), first, salt=bytes(32), service_salt=bytes(32))
     import_records(database, "story", history, at)
     Ticker(database, "story", "one").tick(at)
     whole = of_store(database, "story", at=at)
@@ -296,7 +296,7 @@ def test_a_unit_without_three_verdicts_is_not_said_to_be_late_where_one_suffices
 
 @on_sqlite
 def test_a_span_without_time_or_before_the_rollout_is_refused(database):
-    apply_policy(database, BY_CASE, Actor("ana"), NOON, salt=bytes(32))
+    apply_policy(database, BY_CASE, Actor("ana"), NOON, salt=bytes(32), service_salt=bytes(32))
     with pytest.raises(NothingToReportError, match="let the span end after it"):
         of_store(database, "story", at=NOON + DAY, since=NOON - 2 * DAY, until=NOON - DAY)
     with pytest.raises(NothingToReportError, match="is not before"):
@@ -346,7 +346,7 @@ def test_who_decided_a_case_follows_from_the_policy_of_its_time(database):
     field.widen(database, ("creek", "day"))
     shares = "stages: [{id: supervised, blind: 80%}, {id: autonomous, audit: 60%}]\nevidence:"
     apply_policy(database, field.POLICY.replace("evidence:", shares), Actor("zoe"), NOON)
-    rarely, often = field.keys(0.1, below=False), field.keys(0.6)
+    rarely, often = field.keys(0.1, below=False, purpose="audit"), field.keys(0.6, purpose="audit")
     before, after = (key for key in rarely if key in often), NOON + HOUR
     keep(database, next(before), NOON - HOUR)
     keep(database, next(before), after)
@@ -382,7 +382,9 @@ def camera_traps(tmp_path_factory):
     expected = build_replay_inputs(replay_records(order, policy, records))
     with fresh("sqlite", tmp_path_factory.mktemp("traps")) as url:
         database = Database(url)
-        apply_policy(database, text, Actor("ana"), expected.first, salt=bytes(32))
+        apply_policy(
+            database, text, Actor("ana"), expected.first, salt=bytes(32), service_salt=bytes(32)
+        )
         import_records(database, policy.rollout, records, expected.last)
         Ticker(database, policy.rollout, "one").tick(expected.last)
         yield sections(of_store(database, policy.rollout, at=expected.last)), sections(expected)

@@ -162,7 +162,7 @@ def test_figures_of_cases_without_an_answer_are_estimated_by_their_shares():
     assert (part.figures.is_estimated, part.is_sure, whole.is_sure) == (True, False, True)
     assert stages_of(part) == stages_of(whole)
     assert part.figures.known < part.figures.model == whole.figures.model
-    assert part.figures.wrong == pytest.approx(13 * 171 / 51), "13 of 51 audits stand for 171"
+    assert part.figures.wrong == pytest.approx(8 * 159 / 46), "8 of 46 audits stand for 159"
     assert abs(part.figures.wrong - whole.figures.wrong) < 0.5 * whole.figures.wrong
 
 
