@@ -13,6 +13,7 @@ from rollout.cli.local_database import (
     DEFAULT_DATABASE_URL,
     convert_store_errors,
     open_database,
+    open_unchecked_database,
 )
 from rollout.cli.rollout_options import ExpectedHeads
 from rollout.core.errors import RefusalError
@@ -20,6 +21,7 @@ from rollout.services.backups.backups import RestoreRequest, back_up, restore
 from rollout.services.backups.eras import RolloutEra, accept_restore
 from rollout.services.backups.ledger_exports import parse_head
 from rollout.services.erasure.erasure_replay import AppliedErasures
+from rollout.store.database.migrations import check_revision_known
 
 BackupFile = Annotated[Path, typer.Argument(help="the backup", metavar="FILE")]
 AdminName = Annotated[str, typer.Option("--by", help="the admin who restores")]
@@ -37,8 +39,8 @@ def back_up_database(file: BackupFile) -> None:
     """
     url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
     with print_refusals(), convert_store_errors():
-        with open_database():
-            pass  # it exists, and its tables are those of this program
+        with open_unchecked_database() as database:
+            check_revision_known(database)  # a backup is also made before an upgrade
         heads = back_up(url, file)
     typer.echo(f"backup: {file} ({file.stat().st_size:,} bytes)")
     for name, head in sorted(heads.items()):

@@ -15,6 +15,7 @@ from rollout.store.database.migrations import (
     check_schema_current,
     find_head_revision,
     find_schema_revision,
+    grant_backup,
     grant_privileges,
 )
 
@@ -24,11 +25,18 @@ def grant_role(
         str,
         typer.Argument(help="PostgreSQL role that `rollout serve` connects as", metavar="ROLE"),
     ],
+    is_backup: Annotated[
+        bool,
+        typer.Option(
+            "--backup", help="the role takes backups instead: it reads all, writes nothing"
+        ),
+    ] = False,
 ) -> None:
     """Grant a PostgreSQL role what the service needs, without ownership of the tables.
 
     The owner of a table can drop the triggers that keep it append-only, so the service should not
-    own its tables. Create the role with PostgreSQL's tools, and run this after each upgrade.
+    own its tables. Create the role with PostgreSQL's tools, and run this after each upgrade. A role
+    that only takes backups gets `--backup`, once, by a role that may grant `pg_read_all_data`.
 
     Example: `rollout db grant rollout_service`
     """
@@ -36,9 +44,10 @@ def grant_role(
         if database.engine.dialect.name == "sqlite":
             raise ValueError("SQLite has no roles: protect the file by its permissions instead")
         with database.begin_write() as transaction:
-            grant_privileges(transaction, role)
+            (grant_backup if is_backup else grant_privileges)(transaction, role)
+    task, command = ("take backups", "db backup") if is_backup else ("run the service", "serve")
     typer.echo(
-        f"{role} can run the service: set ROLLOUT_DATABASE_URL with this role for `rollout serve`"
+        f"{role} can {task}: set ROLLOUT_DATABASE_URL with this role for `rollout {command}`"
     )
 
 

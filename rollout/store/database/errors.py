@@ -51,6 +51,10 @@ class DatabaseInUseError(StoreError):
     """A database that other programs have open; it can't be replaced."""
 
 
+class BackupRoleError(StoreError):
+    """A role that may not read all that a backup holds."""
+
+
 class MissingToolError(StoreError):
     """A program of PostgreSQL that is not installed; the text has its command."""
 

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 
+def grant_backup(transaction: Transaction, role: str) -> None:
+    """Grant `role` what a backup needs: it reads all tables, and writes nothing."""
+    quoted = transaction.connection.dialect.identifier_preparer.quote(role)
+    transaction.execute(text(f"grant pg_read_all_data to {quoted}"))
+
+
 def grant_privileges(transaction: Transaction, role: str) -> None:
     """Grant `role` what the service needs on the connected role's tables.
 

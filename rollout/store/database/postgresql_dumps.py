@@ -18,7 +18,12 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
-from rollout.store.database.errors import DatabaseInUseError, MissingToolError, StoreError
+from rollout.store.database.errors import (
+    BackupRoleError,
+    DatabaseInUseError,
+    MissingToolError,
+    StoreError,
+)
 
 NEW_SUFFIX: Final = "_restoring"
 OLD_SUFFIX: Final = "_replaced"
@@ -27,6 +32,10 @@ COUNT_SESSIONS: Final = (  # an autovacuum worker ends when its database is rena
     "select count(*) from pg_stat_activity where datname = %s and backend_type = 'client backend'"
 )
 FIND_DATABASE: Final = "select 1 from pg_database where datname = %s"
+MAY_READ_ALL: Final = (
+    "select current_user, pg_has_role(current_user, 'pg_read_all_data', 'usage') or exists (select"
+    " from pg_class where relname = 'ledger' and pg_has_role(current_user, relowner, 'usage'))"
+)
 LEAVE_SECONDS: Final = 2.0
 """How long a session that was closed may still be listed."""
 POLL_SECONDS: Final = 0.05
@@ -36,9 +45,11 @@ def dump_database(url: str, target: Path) -> None:
     """Write a dump of a database, in use or not, with `pg_dump`.
 
     Raises:
+        BackupRoleError: the role may not read all of it.
         MissingToolError: there is no `pg_dump`; the message is the command to run.
         StoreError: it failed.
     """
+    _check_reader(url)
     new_file = target.with_name(target.name + ".new")
     try:
         new_file.unlink(missing_ok=True)
@@ -47,6 +58,17 @@ def dump_database(url: str, target: Path) -> None:
         new_file.replace(target)
     finally:
         new_file.unlink(missing_ok=True)
+
+
+def _check_reader(url: str) -> None:
+    """Raise an error unless the role may read all that `pg_dump` reads."""
+    with _connect_server(url, str(make_url(url).database)) as connection:
+        role, may_read = connection.exec_driver_sql(MAY_READ_ALL).one()
+    if not may_read:
+        raise BackupRoleError(
+            f"{role} may not read all of the database, as a dump has to: back up as the owner of"
+            " the tables, or as a role that got `rollout db grant ROLE --backup`"
+        )
 
 
 def load_dump(url: str, source: Path) -> str:
@@ -134,8 +156,8 @@ def drop_database(url: str) -> None:
 
 
 @contextmanager
-def _connect_server(url: str) -> Iterator[Connection]:
-    server_url = make_url(url).set(drivername="postgresql+psycopg", database=MAINTENANCE_DATABASE)
+def _connect_server(url: str, name: str = MAINTENANCE_DATABASE) -> Iterator[Connection]:
+    server_url = make_url(url).set(drivername="postgresql+psycopg", database=name)
     engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
     try:
         with engine.connect() as connection:
@@ -154,7 +176,8 @@ def _format_url(url: URL) -> str:
 def _run_tool(url: str, tool: str, *options: str, source: Path | None = None) -> None:
     """Run a tool of PostgreSQL; the password is not among its arguments."""
     parsed = make_url(url)
-    address = parsed.set(drivername="postgresql", password=None).render_as_string()
+    # `set` ignores None, and a masked password would take the place of PGPASSWORD and passfile
+    address = parsed.set(drivername="postgresql")._replace(password=None).render_as_string()
     arguments = [tool, *options, f"--dbname={address}", *([] if source is None else [str(source)])]
     program = shutil.which(tool)
     if program is None:
