@@ -49,8 +49,8 @@ MENDS = (
     Mend(
         2,
         "rollout/services/engine/autonomy.py",
-        "if failures and any(",
-        "if failures and not any(",
+        "is_failing = any(",
+        "is_failing = not any(",
         "tests/api/test_autonomy.py",
     ),
     Mend(

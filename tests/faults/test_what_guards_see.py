@@ -1,13 +1,17 @@
 """What guards see: people decide soon after ticks leave undone what is due."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from rollout import faults
+from rollout.services.engine.autonomy import TICKS_OVERDUE
 from rollout.services.engine.tick_passes import TickScheduler
 from rollout.services.engine.ticks import Ticker
+from rollout.services.process.tick_watch import TickWatch
+from rollout.services.support.clock import ManualClock
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.replica_heartbeats import record_heartbeat
 from rollout.store.database.rollouts import Rollouts
@@ -172,15 +176,30 @@ def test_a_living_workers_slot_stays_its_own(watched):
     assert Ticker(watched.database, "bears", "other").tick(at) is None
 
 
-def test_when_ticks_come_again_so_does_the_model(watched):
+def test_when_ticks_come_again_guards_decide_again(watched):
     watched.is_ticking = False
     watched.run(20 * MINUTE)
     assert watched.step() == "human"
+    assert watched.replica.reason() == TICKS_OVERDUE
     watched.is_ticking = True
     watched.run(2 * MINUTE)
-    assert watched.step() == "model"
+    assert watched.replica.service.autonomy.overdue == {}
+    assert watched.replica.reason() == "a human confirms"  # of the audits nobody gave an answer
 
 
 def test_a_tick_of_a_time_to_come_is_a_doubt(watched):
     Ticker(watched.database, "bears", "ahead").tick(watched.clock.at + DAY)
     assert watched.step() == "human"
+
+
+def test_in_a_live_demo_it_has_to_last_ten_seconds_of_the_watching_person(watched):
+    """There a slot takes seconds, and so does a tick."""
+    real = ManualClock(watched.clock.at)
+    watch = TickWatch(replace(watched.replica.service, wall_clock=real))
+    watched.is_ticking = False
+    watched.run(20 * MINUTE)
+    found = []
+    for _ in range(11):
+        found.append(list(watch.find_overdue()))
+        real.advance(SECOND)
+    assert found == [[]] * 10 + [["bears"]]

@@ -316,7 +316,7 @@ def format_incident_heading(
     >>> format_incident_heading("I-1", "alarm", "narrowed", "creek", "day")
     'Incident I-1: creek · day was narrowed'
     >>> format_incident_heading("I-2", "clock", "", "", "")
-    'Incident I-2: the clock is behind the ledger'
+    'Incident I-2: the clock is behind the last entry or tick'
     >>> format_incident_heading("I-3", "writes", "", "creek", "day")
     'Incident I-3, creek · day: a replica could not write to the ledger'
     """

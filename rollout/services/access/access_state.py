@@ -109,7 +109,7 @@ def find_access_ledger_faults(database: Database) -> tuple[str, ...]:
         differences = build_access_state(events).describe_differences(
             _load_access_state(transaction)
         )
-        return differences or tuple(_find_exchanged_names(transaction, events))
+        return (*_find_exchanged_names(transaction, events), *differences)
 
 
 def _find_exchanged_names(transaction: Transaction, events: Iterable[LedgerEvent]) -> Iterator[str]:
@@ -119,6 +119,8 @@ def _find_exchanged_names(transaction: Transaction, events: Iterable[LedgerEvent
     """
     added_names = dict.fromkeys(event.user for event in events if isinstance(event, UserAdded))
     stored_names = [user.name for user in Users(transaction).list_all()]
+    if len(added_names) != len(stored_names):
+        return  # whose place is whose isn't known
     for position, names in enumerate(zip(added_names, stored_names, strict=True), start=1):
         added_name, stored_name = names
         if added_name != stored_name:

@@ -100,6 +100,7 @@ class TickWatch:
         self._service = service
         self._scopes: dict[str, WatchedScope] = {}
         self._oldest: dict[str, tuple[DueCase, float]] = {}
+        self._overdue_since: dict[str, float] = {}
         self._started_at = service.clock.now()
         self._boot_seconds = service.clock.read_boot_clock()
 
@@ -116,9 +117,19 @@ class TickWatch:
                 wait, tick = self._measure_wait(rollout_name)
             except Exception:  # noqa: BLE001 - nobody can see what its guards see
                 wait, tick = UNKNOWN_WAIT, MIN_WAIT
-            if is_overdue(wait, tick):
+            if is_overdue(wait, tick) and self._lasts(rollout_name):
                 waits[rollout_name] = wait
+            elif not is_overdue(wait, tick):
+                self._overdue_since.pop(rollout_name, None)
         return waits
+
+    def _lasts(self, rollout_name: str) -> bool:
+        """Return whether it lasts: a live demo's hours may pass while a tick takes a second."""
+        clock = self._service.wall_clock
+        if clock is self._service.clock:
+            return True
+        since = self._overdue_since.setdefault(rollout_name, clock.read_boot_clock())
+        return clock.read_boot_clock() - since >= MIN_WAIT.total_seconds()
 
     def _measure_wait(self, rollout_name: str) -> tuple[timedelta, timedelta]:
         state = self._service.state_cache.load_rollout(rollout_name).ledger_state

@@ -87,7 +87,7 @@ def read_counted(database):
         }
         # an outcome that was imported before its time counts at once
         counted["counted_records"] = {
-            (row["case_id"], row["kind"]) for row in read(counted_records)
+            (keys[row["case_id"]], row["kind"]) for row in read(counted_records)
         }
         return counted
 

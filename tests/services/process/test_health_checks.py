@@ -93,7 +93,7 @@ def attacking(database, table):
 def test_damaged_details_of_a_version_are_a_sentence_there_and_for_whoever_loads_it(ramps):
     insert = (
         "insert into versions (rollout, version, revision, recorded_at, source, details)"
-        " values (1, 'v1', 1, 1, 'records', '{bad')"
+        " select id, 'v1', 1, 1, 'records', '{bad' from rollouts"
     )
     with ramps.begin_write() as transaction:
         transaction.execute(text(insert))
@@ -143,10 +143,12 @@ def test_exchanged_names_of_two_accounts_are_found(ramps):
 def test_a_right_that_nobody_gave_is_found(ramps):
     with ramps.begin_write() as transaction:
         transaction.execute(
-            users.insert().values(id=7, name="eve", service_account=False, created_at=NOON)
+            users.insert().values(id=7_007, name="eve", service_account=False, created_at=NOON)
         )
         transaction.execute(
-            text("insert into role_assignments (user_id, role, \"group\") values (7, 'admin', '')")
+            text(
+                "insert into role_assignments (user_id, role, \"group\") values (7007, 'admin', '')"
+            )
         )
     (said,) = faults(ramps).values()
     assert "eve" in " ".join(said)
