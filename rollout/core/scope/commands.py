@@ -194,8 +194,8 @@ class OpenIncident(Command):
     """Open an incident of a kind of `EFFECTS`.
 
     Nothing is opened while an equal incident is open. Equal are incidents of the same kind about
-    the same case or account, or with the same reason, cell and version; without either all `clock`
-    incidents are equal, and all `evidence_changed` ones. `about` is stored in the ledger for ever.
+    the same case or account, or with the same reason, cell and version; without any all `clock`
+    incidents are equal. All `evidence_changed` ones are. `about` is stored in the ledger for ever.
     """
 
     kind: str

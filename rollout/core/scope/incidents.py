@@ -38,7 +38,7 @@ EFFECTS = MappingProxyType(
 
 CELLS_STOPPED = "its cells are stopped"
 """Effect of an incident about held evidence that differs from what was counted."""
-SINGLE_INCIDENTS = frozenset({CLOCK_INCIDENT, EVIDENCE_CHANGED})
+SINGLE_INCIDENTS = frozenset({EVIDENCE_CHANGED})
 """Kinds of which one open incident is enough, whatever its reason says."""
 
 
@@ -90,12 +90,14 @@ def _is_open(command: OpenIncident, scope: Scope) -> bool:
 def _is_same_incident(command: OpenIncident, incident: Incident) -> bool:
     """Return whether an open incident equals the command's.
 
-    A clock that stays behind is one incident, although the time that it shows changes; so are all
-    changes of evidence, of which each sample finds others.
+    Clocks that disagree are one incident, and so is a clock behind the same entry or tick, though
+    the times that they show change; so are all changes of evidence.
     """
     if command.kind != incident.kind:
         return False
-    if command.about == incident.about and (command.about or command.kind in SINGLE_INCIDENTS):
+    if command.kind in SINGLE_INCIDENTS:
+        return True
+    if command.about == incident.about and (command.about or command.kind == CLOCK_INCIDENT):
         return True
     incident_key = (incident.reason, incident.cell, incident.version)
     return incident_key == (command.reason, command.cell, command.version)
