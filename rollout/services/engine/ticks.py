@@ -107,13 +107,14 @@ class Ticker:
         since counting may take minutes: no event precedes what replicas answered meanwhile. If
         clocks disagree, `at` is the earliest and `narrow_only` is set: guards narrow, grants expire
         and proposals are voided, but nothing is proposed, applied or restored. The same holds if
-        another process began a later slot meanwhile. If a later slot lies in the future, by a
-        clock that was ahead, an incident is opened, and once it is acknowledged the rollout's time
-        goes back: that slot counts as none. The result is None if the slot is claimed by
-        another process, or it or a later one is decided. `count_until`, in a history whose records
-        are stored ahead, also counts the units of later slots, which decide nothing before theirs:
-        no evidence may begin anew before then. Without `has_time` counting ends after a page:
-        `is_counting` says so, and the next call goes on.
+        another process began a later slot meanwhile. If a later slot lies in the future of
+        `get_time`, by a clock that was ahead, an incident is opened, and once it is acknowledged
+        the rollout's time goes back: that slot counts as none. A tick of a stated time, without
+        `get_time`, opens none: others may have gone on meanwhile. The result is None if the slot
+        is claimed by another process, or it or a later one is decided. `count_until`, in a history
+        whose records are stored ahead, also counts the units of later slots, which decide nothing
+        before theirs: no evidence may begin anew before then. Without `has_time` counting ends
+        after a page: `is_counting` says so, and the next call goes on.
 
         Raises:
             NoSuchRolloutError: there is no such rollout.
@@ -121,7 +122,9 @@ class Ticker:
         try:
             read_time = (lambda: at) if get_time is None else lambda: max(at, get_time())
             return self._run_tick(
-                at, read_time, count_until or at, has_time, narrow_only=narrow_only
+                *(at, read_time, count_until or at, has_time),
+                narrow_only=narrow_only,
+                reads_clock=get_time is not None and not narrow_only,
             )
         except _SlotOvertakenError:
             return None
@@ -137,16 +140,17 @@ class Ticker:
         has_time: Callable[[], bool],
         *,
         narrow_only: bool,
+        reads_clock: bool,
     ) -> tuple[LedgerEvent, ...] | None:
         self.is_counting = False
         state = self._update_state(self._database.begin_read)
         slot = find_slot_before(at, state.policy.tick)
         clock_events: tuple[LedgerEvent, ...] = ()
-        if not narrow_only and is_clock_behind(state.scope.at or BEFORE_ALL, at):
+        if reads_clock and is_clock_behind(state.scope.at or BEFORE_ALL, at):
             clock_events = self._check_clock(read_time)
             state = self._loaded_state
         if not self._claim_slot(state, slot, at):
-            is_ahead = not narrow_only and is_clock_behind(self._find_latest_slot(state), at)
+            is_ahead = reads_clock and is_clock_behind(self._find_latest_slot(state), at)
             return (*clock_events, *self._check_clock(read_time)) if is_ahead else None
         faults.reach_point("tick.claimed")
         last_slot = max(slot, find_slot_before(count_until, state.policy.tick))
@@ -174,7 +178,7 @@ class Ticker:
             StoredArrivals(transaction, state.rollout).delete_before(at - ARRIVAL_RETENTION)
             self._store_scope(transaction)
         self._store_evidence(state)
-        if self._is_overtaken and not narrow_only:
+        if self._is_overtaken and reads_clock:
             clock_events += self._check_clock(read_time)
         return (*clock_events, *version_events, *events)
 

@@ -186,6 +186,18 @@ def test_an_incident_of_no_cell_says_what_it_means(browser, service, alarmed):
     assert "an operator of every site" in text
 
 
+@pytest.mark.parametrize("about", ["", (NOON + 365 * TICK).isoformat()])
+def test_what_acknowledging_a_clock_that_is_behind_does_is_said_first(browser, service, about):
+    """One of clocks that disagree is only read."""
+    opened = OpenIncident(at=NOON, kind="clock", reason="behind", about=about)
+    execute_command(service.database, "bears", lambda _: opened)
+    page = browser.as_("ana").page(PATH)
+    assert ("sets the rollout's time back" in page) == bool(about)
+    assert ("It changes no permissions." in page) == (not about)
+    browser.submit(PATH, note="the clock is right")
+    assert ("This changed no permissions." in browser.page(PATH)) == (not about)
+
+
 def test_a_ledger_that_was_set_back_says_what_is_stopped_and_how_it_resumes(
     browser, service, alarmed
 ):

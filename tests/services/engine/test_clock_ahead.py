@@ -39,11 +39,15 @@ COUNTED = (
 on_both = pytest.mark.parametrize("url", ENGINES, indirect=True)
 
 
+def tick(ticker, at, **options):
+    return ticker.tick(at, get_time=lambda: at, **options)
+
+
 def start(database):
     """Tick through half of the slots."""
     ticker = begun(database, HISTORY, SLOTS[0])
     for slot in SLOTS[: len(SLOTS) // 2 + 1]:
-        ticker.tick(to_instant(slot, TICK))
+        tick(ticker, to_instant(slot, TICK))
     return ticker
 
 
@@ -97,25 +101,25 @@ def go_on(database, ticker, at):
     events = []
     while at < LAST:
         at += TICK
-        events += ticker.tick(at)
+        events += tick(ticker, at)
     return events
 
 
 @on_both
 def test_set_right_and_acknowledged_all_is_counted_as_if_it_had_never_been(database, tmp_path):
     start(database)
-    ahead = Ticker(database, "story", "ahead").tick(HALF + YEAR)
+    ahead = tick(Ticker(database, "story", "ahead"), HALF + YEAR)
     assert ahead
     assert scope_of(database).at == HALF + YEAR
     assert count_waiting(database) == 0  # it counted everything, also what was not due
     right = Ticker(database, "story", "right")
-    (opened,) = right.tick(HALF + TICK)
+    (opened,) = tick(right, HALF + TICK)
     assert isinstance(opened, IncidentOpened)
     assert opened.kind == "clock"
     assert opened.reason.endswith("if the clock is right acknowledge this, else set it right first")
-    assert right.tick(HALF + 2 * TICK) == ()  # it waits
+    assert tick(right, HALF + 2 * TICK) == ()  # it waits
     acknowledge(database, HALF + 2 * TICK, opened.incident)
-    events = right.tick(HALF + 3 * TICK)
+    events = tick(right, HALF + 3 * TICK)
     (corrected,) = [event for event in events if isinstance(event, ClockCorrected)]
     assert (corrected.at, corrected.previous_time) == (HALF + 3 * TICK, HALF + YEAR)
     assert scope_of(database).proposals.keys() == {
@@ -137,10 +141,10 @@ def test_set_right_and_acknowledged_all_is_counted_as_if_it_had_never_been(datab
 def test_a_ticker_that_read_what_was_ahead_forgets_it(database):
     """The process was set right while it ran."""
     ticker = start(database)
-    ticker.tick(HALF + YEAR)
-    (opened,) = ticker.tick(HALF + TICK)
+    tick(ticker, HALF + YEAR)
+    (opened,) = tick(ticker, HALF + TICK)
     acknowledge(database, HALF + TICK, opened.incident)
-    assert ClockCorrected in kinds(ticker.tick(HALF + 2 * TICK))
+    assert ClockCorrected in kinds(tick(ticker, HALF + 2 * TICK))
     go_on(database, ticker, HALF + 2 * TICK)
     assert ticker.check_evidence(LAST) == {}
     assert EvidenceCheck(database, "story").check_all().faults == []
@@ -152,43 +156,51 @@ def test_a_tick_that_wrote_nothing_ahead_is_found_and_taken_back_too(database):
         slots = TickSlots(transaction, Rollouts(transaction).find("story"))
         slots.claim(SLOTS[0] + 10_000, owner="dead", at=LAST + YEAR, stale_after=TICK)
     at = to_instant(SLOTS[0], TICK)
-    (opened,) = ticker.tick(at)
+    (opened,) = tick(ticker, at)
     assert (opened.kind, opened.at) == ("clock", at)
     acknowledge(database, at, opened.incident)
-    assert ClockCorrected in kinds(ticker.tick(at + TICK))
-    assert ticker.tick(at + 2 * TICK) is not None
+    assert ClockCorrected in kinds(tick(ticker, at + TICK))
+    assert tick(ticker, at + 2 * TICK) is not None
 
 
 def test_a_further_jump_needs_another_acknowledgement(database):
     start(database)
-    Ticker(database, "story", "ahead").tick(HALF + YEAR)
+    tick(Ticker(database, "story", "ahead"), HALF + YEAR)
     right = Ticker(database, "story", "right")
-    (opened,) = right.tick(HALF + TICK)
+    (opened,) = tick(right, HALF + TICK)
     acknowledge(database, HALF + TICK, opened.incident)
-    Ticker(database, "story", "ahead").tick(HALF + 2 * YEAR)
-    (again,) = right.tick(HALF + 2 * TICK)
+    tick(Ticker(database, "story", "ahead"), HALF + 2 * YEAR)
+    (again,) = tick(right, HALF + 2 * TICK)
     assert (again.kind, again.incident != opened.incident) == ("clock", True)
 
 
 def test_where_clocks_disagree_nothing_is_taken_back(database):
     start(database)
-    Ticker(database, "story", "ahead").tick(HALF + YEAR)
+    tick(Ticker(database, "story", "ahead"), HALF + YEAR)
     right = Ticker(database, "story", "right")
-    (opened,) = right.tick(HALF + TICK)
+    (opened,) = tick(right, HALF + TICK)
     acknowledge(database, HALF + TICK, opened.incident)
     assert right.tick(HALF + 2 * TICK, narrow_only=True) is None
-    assert ClockCorrected in kinds(right.tick(HALF + 3 * TICK))
+    assert ClockCorrected in kinds(tick(right, HALF + 3 * TICK))
 
 
 def test_stops_hold_while_it_waits_and_after_it(database):
     start(database)
-    Ticker(database, "story", "ahead").tick(HALF + YEAR)
+    tick(Ticker(database, "story", "ahead"), HALF + YEAR)
     right = Ticker(database, "story", "right")
-    (opened,) = right.tick(HALF + TICK)
+    (opened,) = tick(right, HALF + TICK)
     cells = scope_of(database).cells
     stop = StopCells(at=HALF + TICK, by=ANA, cells=tuple({cell for cell, _ in cells}))
     execute_command(database, "story", lambda _: stop)
     acknowledge(database, HALF + TICK, opened.incident)
-    right.tick(HALF + 2 * TICK)
+    tick(right, HALF + 2 * TICK)
     assert [stop.by for stop in scope_of(database).stops.values()] == ["ana"]
     assert written(database)[-1].at <= HALF + 2 * TICK
+
+
+def test_a_tick_that_others_overtook_says_nothing_of_its_clock(database):
+    """It has the time at which it began; a paused process, and `rollout tick --at`."""
+    ticker = start(database)
+    assert tick(Ticker(database, "story", "other"), LAST) is not None
+    assert ticker.tick(HALF + TICK) is None
+    assert IncidentOpened not in kinds(written(database))
