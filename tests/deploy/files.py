@@ -41,10 +41,16 @@ def find_health_check():
     return json.loads(check.partition(" CMD ")[2])
 
 
+def find_backup_calls():
+    return re.findall(r"\brollout (db .*)$", read_text("back-up.sh"), re.MULTILINE)
+
+
 def list_program_calls():
     """Return each call of the program: its file, and the words after the program's name."""
     services = load_compose()["services"].items()
-    calls = [(f"compose: {name}", made["command"]) for name, made in services if "command" in made]
+    own = [(name, made) for name, made in services if "entrypoint" not in made]
+    calls = [(f"compose: {name}", made["command"]) for name, made in own if "command" in made]
+    calls += [("back-up.sh", shlex.split(line)) for line in find_backup_calls()]
     for key in ("ExecStartPre", "ExecStart"):
         program, *words = shlex.split(load_unit()["Service"][key])
         assert program == PROGRAM

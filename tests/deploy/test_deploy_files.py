@@ -4,8 +4,9 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from ipaddress import ip_address, ip_network
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import promql_parser
 import pytest
@@ -29,6 +30,7 @@ from tests.deploy.files import (
 )
 from tests.docs.pages import ROOT, text_of
 from tests.docs.small_pages import sample_metrics
+from tests.store.databases import fresh
 
 SERIES = {re.split(r"[{ ]", line)[0] for line in sample_metrics() if not line.startswith("#")}
 FROM_PROMETHEUS = {"up"}
@@ -110,7 +112,8 @@ def test_the_image_has_no_version_control_data():
 def test_containers_have_a_read_only_root_and_no_capabilities():
     services = load_compose()["services"]
     own = {name: made for name, made in services.items() if made.get("image") == "rollout"}
-    assert set(own) == {"upgrade", "grant", "replica-1", "replica-2"}
+    owner, backup = {"upgrade", "grant", "grant-backup"}, "backup"
+    assert set(own) == owner | {backup, "replica-1", "replica-2"}
     for made in own.values():
         assert made["read_only"] is True
         assert made["tmpfs"] == ["/tmp"]  # noqa: S108 - in the container
@@ -118,9 +121,8 @@ def test_containers_have_a_read_only_root_and_no_capabilities():
         assert made["security_opt"] == ["no-new-privileges:true"]
         assert set(made["environment"]) <= SETTINGS
     urls = {name: made["environment"]["ROLLOUT_DATABASE_URL"] for name, made in own.items()}
-    assert all(
-        ("rollout_owner" in url) == (name in {"upgrade", "grant"}) for name, url in urls.items()
-    )
+    assert all(("rollout_owner:" in url) == (name in owner) for name, url in urls.items())
+    assert [name for name, url in urls.items() if "rollout_backup:" in url] == [backup]
 
 
 def test_replicas_share_the_key_of_second_factors_and_keep_their_own_stops():
@@ -154,6 +156,65 @@ def test_no_file_holds_a_password():
         for name, value in made.get("environment", {}).items():
             if "PASSWORD" in name or "@" in value:
                 assert re.search(r"\$\{\w+:\?", value), name
+
+
+def test_the_client_of_the_image_is_of_the_servers_major_version():
+    """An older pg_dump refuses a newer server; a newer one's dumps may not load into it."""
+    (server,) = re.findall(r"postgres:(\d+)", load_compose()["services"]["database"]["image"])
+    image = read_text("Containerfile")
+    assert re.findall(r"postgresql-client-(\d+)", image) == [server]
+    assert f":/usr/lib/postgresql/{server}/bin:" in image, "not the wrapper, which guesses"
+    base = re.findall(r"^FROM \S+-slim-(\w+)", image, re.MULTILINE)
+    assert base == ["trixie"] * 2, "this release of Debian has that client"
+
+
+def test_a_backup_a_day_is_taken_and_lies_where_its_user_may_write():
+    backup = load_compose()["services"]["backup"]
+    (loop,) = backup["command"]
+    assert backup["entrypoint"] == ["sh", "-c"]
+    script, folder = re.search(r"sh (\S+) (\S+) \d+; sleep 3600; done$", loop).groups()
+    mounts = [text.split(":") for text in backup["volumes"]]
+    assert mounts == [["backups", folder], [f".{script}", script, "ro"]]
+    assert "backups" in load_compose()["volumes"]
+    assert f" {folder}\n" in read_text("Containerfile")
+    assert f"find {folder} " in backup["healthcheck"]["test"][1]
+
+
+@pytest.fixture
+def backups(tmp_path, monkeypatch):
+    """Call back-up.sh on a database and a folder with three older backups."""
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    for day in ("20260101", "20260102", "20260103"):
+        (folder / f"rollout-{day}.backup").write_text(day)
+    (folder / "notes.txt").write_text("not a backup")
+    program = Path(sys.executable).with_name("rollout").parent
+    monkeypatch.setenv("PATH", str(program), prepend=":")
+
+    def run(url, number):
+        monkeypatch.setenv("ROLLOUT_DATABASE_URL", url)
+        words = ["sh", FOLDER / "back-up.sh", folder, str(number)]
+        code = subprocess.run(words, check=False, capture_output=True).returncode
+        return code, sorted(file.name for file in folder.glob("rollout-*"))
+
+    yield run
+    assert (folder / "notes.txt").exists()
+
+
+@pytest.mark.slow
+def test_the_newest_backups_stay_and_a_second_call_adds_none(backups, tmp_path):
+    with fresh("sqlite", tmp_path) as url:
+        code, names = backups(url, 2)
+        assert (code, len(names), names[0]) == (0, 2, "rollout-20260103.backup")
+        assert backups(url, 2) == (0, names)
+        assert backups("sqlite:///none/here.db", 1) == (0, names[1:]), "today's is there"
+
+
+@pytest.mark.slow
+def test_a_backup_that_fails_removes_none(backups):
+    code, names = backups("sqlite:///none/here.db", 1)
+    assert code
+    assert len(names) == 3
 
 
 def test_the_unit_has_no_right_that_it_needs_not():
@@ -245,4 +306,5 @@ def test_each_call_is_of_a_command_that_exists():
     calls = {
         tuple(words[:2]) if words[0] == "db" else (words[0],) for _, words in list_program_calls()
     }
-    assert calls == {("db", "upgrade"), ("db", "grant"), ("db", "current"), ("serve",)}
+    commands = {("db", name) for name in ("upgrade", "grant", "current", "backup")}
+    assert calls == commands | {("serve",)}

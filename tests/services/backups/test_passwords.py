@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from rollout.cli.main import app
 from rollout.store.database.migrations import upgrade
 from rollout.store.database.session import Database
+from tests.docs.pages import typed
 from tests.faults.own_server import own_server
 from tests.services import bear_field as field
 
@@ -36,8 +37,8 @@ def server():
             connection.execute(text("select pg_reload_conf()"))
         admin.dispose()
 
-        def build_url(role="postgres", password=SECRET):
-            url = owner_url.set(username=role)
+        def build_url(role="postgres", password=SECRET, database="rollout"):
+            url = owner_url.set(username=role, database=database)
             url = url._replace(password=password)
             return url.render_as_string(hide_password=False)
 
@@ -106,3 +107,26 @@ def test_the_role_of_backups_reads_all_and_the_service_is_refused(server, rollou
     done = rollout(server("rollout_backup"), "db", "backup", str(tmp_path / "x"))
     assert done.exit_code == 0, done.stderr
     assert (tmp_path / "x").stat().st_mode & 0o077 == 0
+
+
+def test_a_restore_is_tried_beside_the_service_as_the_page_says(server, rollout, tmp_path):
+    assert rollout(server(), "db", "grant", "rollout_backup", "--backup").exit_code == 0
+    file = str(tmp_path / "monday.db")
+    backup = rollout(server("rollout_backup"), "db", "backup", file)
+    head = backup.stdout.split()[-1]
+    names = {"monday.db": file, "ramps": "bears", "HASH": head}
+    names["ramps.jsonl"] = str(tmp_path / "bears.jsonl")
+    replica = create_engine(server())
+    with replica.connect() as connection:
+        connection.execute(text("select 1"))
+        for command in typed("docs/how-to/backup.md", "Try a restore"):
+            words = [names.get(word, word) for word in command.words]
+            done = rollout(server(database="rollout_trial"), *words)
+            if words[0] == "doctor":
+                failed = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
+                assert ["not own the tables" in line for line in failed] == [True], done.output
+            else:
+                assert done.exit_code == 0, done.output
+            if command.target:
+                Path(names[command.target]).write_text(done.stdout)
+    replica.dispose()
