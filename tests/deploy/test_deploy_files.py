@@ -176,7 +176,7 @@ def test_a_backup_a_day_is_taken_and_lies_where_its_user_may_write():
     mounts = [text.split(":") for text in backup["volumes"]]
     assert mounts == [["backups", folder], [f".{script}", script, "ro"]]
     assert "backups" in load_compose()["volumes"]
-    assert f" {folder}\n" in read_text("Containerfile")
+    assert f" {folder} " in read_text("Containerfile")
     assert f"find {folder} " in backup["healthcheck"]["test"][1]
 
 
