@@ -58,8 +58,9 @@ def list_cases(
 ) -> Page[CaseSummary]:
     """Return the cases at sites you can read, newest first.
 
-    For a case that you may still be asked to review, the versions' answers are hidden. If a filter
-    would disclose an answer, the case is excluded. A page can hold fewer than `limit` items before
+    For a case that you may still be asked to review, or whose decision or outcome you can still
+    send, the versions' answers are hidden. If a filter would disclose an answer, the case is
+    excluded. A page can hold fewer than `limit` items before
     the last page: continue until `next` is null.
     """
     position = decode_number(after)

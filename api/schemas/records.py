@@ -181,7 +181,9 @@ class CountedUnit(BaseModel):
 class CaseExplanation(BaseModel):
     """A case with its predictions, decisions, actions, outcomes and evidence.
 
-    If `hidden` is true, answers are left out because you may be asked to review the case.
+    If `hidden` is true, answers are left out because you may be asked to review the case, or send
+    its decision or outcome while it can still count. An answer that the assignment gives to humans
+    is shown; what you send of the case afterwards is at least `assisted`.
     """
 
     model_config = ConfigDict(

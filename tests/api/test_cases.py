@@ -155,9 +155,9 @@ def test_who_was_shown_a_prediction_judges_blind_no_more(client):
     assert exposures == {"viewer": "revealed", "bea": "blind"}
 
 
-def test_a_machine_is_shown_what_it_sent(client):
+def test_a_machine_is_shown_what_it_predicted(client):
     sent_apart(client, *judged("c1"))
-    assert client.by("ingest").get(f"{RAMPS}/cases/c1").json()["predictions"]
+    assert client.by("ingest-predictions").get(f"{RAMPS}/cases/c1").json()["predictions"]
     assert problem_of(client.by("reviewer").get(f"{RAMPS}/cases")) == (403, "not-allowed")
 
 

@@ -49,7 +49,7 @@ class BusyService:
             self.stored += body["items"]
             return {"items": [{"status": "accepted"} for _ in body["items"]]}
         if resource == "stops" and request.method == "POST":
-            return {"active_stops": [{"id": "S-1"}]}
+            return {"stop": "S-1", "active_stops": [{"id": "S-1"}]}
         return {"items": []}
 
     def client(self):

@@ -11,6 +11,7 @@ from rollout.core.scope.scope import CellState, Grant, Scope, Version
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reviews import reviews
+from rollout.services.reviews.exposure import find_hidden_cases
 from rollout.services.reviews.reviews import DecisionDraft
 from rollout.store.database.session import Database
 from rollout.store.records.records import RecordStore
@@ -144,7 +145,7 @@ class Room:
 
     def may_see(self, who, key):
         with self.database.begin_read() as transaction:
-            return reviews.can_see_prediction(transaction, self.stood, who, key, self.at)
+            return not find_hidden_cases(transaction, self.stood, who, [key], self.at)
 
     def show(self, who, key, page="case"):
         with self.database.begin_write() as transaction:

@@ -134,12 +134,35 @@ def is_broad(role_assignments: Iterable[AssignedRole]) -> bool:
     >>> is_broad([at_ramp_a, AssignedRole("ingest-outcomes")])
     True
     """
-    assignments = tuple(role_assignments)
-    prediction_roles = ROLES_BY_PERMISSION[Permission.SEND_PREDICTIONS]
     judging = (Permission.SEND_DECISIONS, Permission.SEND_OUTCOMES)
     judging_roles = frozenset().union(*(ROLES_BY_PERMISSION[each] for each in judging))
+    prediction_roles = ROLES_BY_PERMISSION[Permission.SEND_PREDICTIONS]
+    return _has_overlap(tuple(role_assignments), prediction_roles, judging_roles)
+
+
+def reads_what_it_judges(role_assignments: Iterable[AssignedRole]) -> bool:
+    """Return whether an account that sends what judges predictions may read figures of them.
+
+    One that also sends the predictions knows them.
+
+    >>> desk = AssignedRole("ingest-decisions", "ramps", "ramp-a")
+    >>> (
+    ...     reads_what_it_judges([desk, AssignedRole("viewer", "ramps")]),
+    ...     reads_what_it_judges([desk, AssignedRole("viewer", "ramps", "ramp-b")]),
+    ...     reads_what_it_judges([AssignedRole("ingest"), AssignedRole("viewer")]),
+    ... )
+    (True, False, False)
+    """
+    judging_roles = frozenset({INGEST_DECISIONS, INGEST_OUTCOMES})
+    return _has_overlap(tuple(role_assignments), READ_ROLES, judging_roles)
+
+
+def _has_overlap(
+    assignments: Sequence[AssignedRole], first_roles: frozenset[str], second_roles: frozenset[str]
+) -> bool:
+    """Return whether an account has roles of both kinds at some site."""
     return any(
-        first.role in prediction_roles and second.role in judging_roles and first.overlaps(second)
+        first.role in first_roles and second.role in second_roles and first.overlaps(second)
         for first in assignments
         for second in assignments
     )

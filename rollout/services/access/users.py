@@ -38,6 +38,7 @@ from rollout.core.scope.permissions import (
     Permission,
     check_role_assignment,
     is_broad,
+    reads_what_it_judges,
     require_permission,
 )
 from rollout.services.access.access_state import AccessChange, build_caller, open_access_change
@@ -343,6 +344,7 @@ def update_account_rows(
     ]
     for role_assignment in update.roles_to_grant:
         _require_grantable(user, role_assignment)
+    _require_figures_apart(user, (*users.list_role_assignments(user), *update.roles_to_grant))
     granted_roles = [
         role_assignment
         for role_assignment in update.roles_to_grant
@@ -381,6 +383,14 @@ def _require_grantable(user: StoredUser, role_assignment: AssignedRole) -> None:
     if user.disabled_at is not None:
         raise InvalidAccountError(
             f"{user.name} is disabled; enable the account before you grant a role"
+        )
+
+
+def _require_figures_apart(user: StoredUser, roles: Sequence[AssignedRole]) -> None:
+    if user.is_service_account and reads_what_it_judges(roles):
+        raise InvalidAccountError(
+            f"{user.name} would send what judges the model, and read what the model answers: give"
+            " the role to another service account"
         )
 
 

@@ -1,7 +1,8 @@
 """Pages of cases, and all records of one case.
 
-While a caller can still decide a case blind, predictions and everything derived from them are
-hidden: in pages, filters, actions and counts. Exposure is recorded before the answer is returned.
+While a caller can still decide a case blind, or send its decision, predictions and everything
+derived from them are hidden: in pages, filters, actions and counts. Exposure is recorded before the
+answer is returned.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +15,7 @@ from rollout.core.policy.planted_conditions import PLANTED_TRACK
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.core.records.reviews import (
+    ASSISTED,
     BLIND,
     UnknownCaseError,
     compute_due_time,
@@ -23,7 +25,12 @@ from rollout.services.engine.rollout_state import (
     RolloutState,
     load_rollout_state,
 )
-from rollout.services.reviews.exposure import find_hidden_cases, record_shown_cases
+from rollout.services.reviews.exposure import (
+    find_hidden_cases,
+    find_unseen_cases,
+    record_assistance,
+    record_shown_cases,
+)
 from rollout.store.database.session import Database, Transaction
 from rollout.store.records.case_pages import CaseFilter, CasePages, CountedLever
 from rollout.store.records.external_keys import ExternalKeys
@@ -93,7 +100,7 @@ class CaseCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseDetails:
-    """One case; `hidden` if the caller may still decide it blind.
+    """One case; `hidden` if answers are left out, since the caller may still give or judge them.
 
     `planted` is whether a user declared it as planted; None while it is hidden, and always for
     programs: one that carries out actions must treat all cases alike. `asked` is whether a blind
@@ -221,6 +228,8 @@ def load_case_details(
         case_details = _read_case_details(_CaseReader(transaction, state, caller, at), key)
     if not case_details.hidden:
         record_shown_cases(database, state, caller, [key], at, page=CASE_EXPOSURE_PAGE)
+    elif case_details.predictions:
+        record_assistance(database, state, caller, key, at, page=CASE_EXPOSURE_PAGE)
     return case_details
 
 
@@ -238,7 +247,13 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
     ):
         raise UnknownCaseError(f"no case {key}; send it to `records` first")
     is_hidden = case.differs is None
+    is_unseen = bool(
+        find_unseen_cases(
+            case_reader.transaction, case_reader.state, case_reader.caller, [key], case_reader.at
+        )
+    )
     newest = NewestRecords(case_reader.transaction, case_reader.state.rollout)
+    predictions = newest.load_predictions([case_id]).get(case_id, {}).values()
     decisions = newest.load_decisions([case_id]).get(case_id, {}).values()
     counts = store.list_counted(case_id)
     planted = PlantedCases(case_reader.transaction, case_reader.state.rollout)
@@ -247,18 +262,20 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
         case=case,
         hidden=is_hidden,
         planted=bool(planted.find([key])) if may_tell else None,
-        asked=_find_asked(case_reader, case_id, case, is_hidden=is_hidden),
+        asked=_find_asked(case_reader, case_id, case, is_unseen=is_unseen),
         waits=_describe_pending(case_reader.state.policy, case, counts, is_hidden=is_hidden),
-        predictions=()
-        if is_hidden
-        else [*newest.load_predictions([case_id]).get(case_id, {}).values()],
+        predictions=[
+            prediction
+            for prediction in predictions
+            if not is_hidden or (prediction.exposure == ASSISTED and not is_unseen)
+        ],
         decisions=[
             decision
             for decision in decisions
-            if not is_hidden or decision.reviewer == case_reader.caller.name
+            if not is_unseen or decision.reviewer == case_reader.caller.name
         ],
         actions=() if is_hidden else store.list_actions(case_id, key),
-        outcomes=() if is_hidden else store.list_outcomes(case_id, key),
+        outcomes=() if is_unseen else store.list_outcomes(case_id, key),
         counted=()
         if is_hidden
         else [_build_case_count(case_reader.state.policy, count) for count in counts],
@@ -266,7 +283,7 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
 
 
 def _find_asked(
-    case_reader: "_CaseReader", case_id: int, case: ListedCase, *, is_hidden: bool
+    case_reader: "_CaseReader", case_id: int, case: ListedCase, *, is_unseen: bool
 ) -> bool | None:
     """Return whether a blind decision is asked for.
 
@@ -277,7 +294,7 @@ def _find_asked(
     is_told = case_reader.at >= closes_at or not caller.has_permission_somewhere(
         Permission.SEND_PREDICTIONS, state.rollout.name
     )
-    if is_hidden or not is_told:
+    if is_unseen or not is_told:
         return None
     tasks = ReviewTaskStore(case_reader.transaction, state.rollout).list_of_cases([case_id])
     return any(task.kind == BLIND for task in tasks)

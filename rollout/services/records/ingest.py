@@ -29,7 +29,12 @@ from rollout.core.records.records import (
     mark_unregistered,
     to_case,
 )
-from rollout.core.records.reviews import ASSISTED, compute_exposure
+from rollout.core.records.reviews import (
+    ASSISTED,
+    REVEALING_CONTENT,
+    compute_exposure,
+    find_worst_exposure,
+)
 from rollout.core.scope.permissions import (
     ROLES_BY_PERMISSION,
     Caller,
@@ -152,7 +157,7 @@ def _ingest_chunk(
             batch.reject_model_reviewers(caller, facts.versions)
             batch.set_assignments()
             if facts.has_exposures:  # many review elsewhere
-                batch.set_exposures()
+                batch.set_exposures(caller.name)
             batch.set_sources(caller.name)
             sender = facts.sender or Accounts(transaction).add_id(caller.name)
             batch.store(sender, service.permit_signer, facts.erased_kinds)
@@ -414,8 +419,11 @@ class _Batch:
             self._transaction, self._state, self._records, lambda: self._stored_case_ids
         )
 
-    def set_exposures(self) -> None:
-        """Set each decision's exposure: what was shown here limits the claim."""
+    def set_exposures(self, sender_name: str) -> None:
+        """Set each decision's exposure: what was shown here limits the claim.
+
+        What its sender was shown may have reached the reviewer: it is at least assisted.
+        """
         keys = self._list_decided_keys()
         if not keys:
             return
@@ -431,6 +439,9 @@ class _Batch:
         def _set_exposure(decision: AnyDecision) -> AnyDecision:
             reviewer_pages = pages.get((case_ids[decision.key], decision.reviewer), ())
             exposure = compute_exposure(ASSISTED, reviewer_pages, decision.claims)
+            sender_pages = pages.get((case_ids[decision.key], sender_name), ())
+            if any(content in REVEALING_CONTENT for content, _ in sender_pages):
+                exposure = find_worst_exposure(exposure, ASSISTED)
             if isinstance(decision, SentDecision):
                 return decision._replace(exposure=exposure)
             return replace(decision, exposure=exposure)

@@ -1,15 +1,21 @@
 """Exposure control: which predictions a caller may see, and a record of what was shown.
 
 Reviewers see no predictions of cases that they can still decide blind, whatever other roles they
-have. Exposures are recorded before the answer is returned, and determine how blind a decision is.
+have, nor do programs of cases whose decisions they can still send. Exposures are recorded before
+the answer is returned, and determine how blind a decision is.
 """
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from typing import Final
 
 from rollout.core.errors import StaleRevisionError
-from rollout.core.records.records import Case
-from rollout.core.records.reviews import BLIND_KINDS, DECISIONS, PREDICTION
+from rollout.core.records.reviews import (
+    BLIND_KINDS,
+    DECISIONS,
+    PREDICTION,
+    compute_due_time,
+)
 from rollout.core.scope.permissions import Caller, Permission
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.database.session import Database, Transaction
@@ -18,26 +24,9 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
 from rollout.store.reviews.reviews import DONE, ReviewTaskStore, StoredReviewTask
 
+JUDGING: Final = (Permission.SEND_DECISIONS, Permission.SEND_OUTCOMES)
+"""Permissions of who sends what judges predictions."""
 CASES_PER_TRANSACTION = 3_000  # keeps write transactions short, so that none delays a stop
-
-
-def can_see_prediction(
-    transaction: Transaction,
-    state: RolloutState,
-    caller: Caller,
-    case: Case | str,
-    at: datetime | None = None,
-) -> bool:
-    """Return whether a case's predictions and everything derived may be shown.
-
-    Args:
-        caller: sees everything that the roles permit if without permission to review at the site
-            and without a claim on the case.
-        case: the case or its key. Unknown cases are hidden from all reviewers.
-        at: now; without it, an expired review task counts as open.
-    """
-    key = case if isinstance(case, str) else case.key
-    return key not in find_hidden_cases(transaction, state, caller, [key], at)
 
 
 def find_hidden_cases(
@@ -47,9 +36,33 @@ def find_hidden_cases(
     keys: Collection[str],
     at: datetime | None = None,
 ) -> frozenset[str]:
-    """Return the cases whose predictions `can_see_prediction` forbids.
+    """Return the cases whose predictions and everything derived may not be shown.
 
-    Decisions of others and outcomes of these cases must be hidden too.
+    They are hidden from who may still be asked about them, and, while a blind decision on them can
+    still count, from who sends what judges the model.
+    """
+    unseen_keys = find_unseen_cases(transaction, state, caller, keys, at)
+    if not _may_judge(caller, state):
+        return unseen_keys
+    return unseen_keys | _find_open_cases(transaction, state, caller, keys, at)
+
+
+def find_unseen_cases(
+    transaction: Transaction,
+    state: RolloutState,
+    caller: Caller,
+    keys: Collection[str],
+    at: datetime | None = None,
+) -> frozenset[str]:
+    """Return the cases about which the caller may still be asked blind.
+
+    Decisions of others and outcomes of these cases must be hidden too. Cases that are not stored
+    are hidden from all reviewers.
+
+    Args:
+        caller: sees everything that the roles permit if without permission to review at the site
+            and without a claim on the case.
+        at: now; without it, an expired review task counts as open.
     """
     if not caller.has_permission_somewhere(Permission.REVIEW, state.rollout.name):
         return frozenset()
@@ -71,6 +84,42 @@ def find_hidden_cases(
         if may_review and not has_decided and any(review.state != DONE for review in reviews):
             hidden_keys.add(key)
     return frozenset(hidden_keys)
+
+
+def _find_open_cases(
+    transaction: Transaction,
+    state: RolloutState,
+    caller: Caller,
+    keys: Collection[str],
+    at: datetime | None,
+) -> frozenset[str]:
+    """Return the cases that the caller can judge and that haven't closed.
+
+    Those that are not stored are among them, and all without `at`.
+    """
+    case_ids = ExternalKeys(transaction, state.rollout).find_ids(set(keys))
+    newest = NewestRecords(transaction, state.rollout)
+    received_times = newest.load_received_times(case_ids.values())
+    closed_keys = {
+        case.key
+        for case_id, case in newest.load_cases(case_ids.values()).items()
+        if not any(
+            caller.has_permission(permission, state.rollout.name, case.site)
+            for permission in JUDGING
+        )
+        or (
+            at is not None
+            and at >= compute_due_time(state.policy, case.occurred_at, received_times[case_id])
+        )
+    }
+    return frozenset(keys) - closed_keys
+
+
+def _may_judge(caller: Caller, state: RolloutState) -> bool:
+    """Return whether a program sends what judges; of users it is recorded what they were shown."""
+    return caller.is_service_account and any(
+        caller.has_permission_somewhere(each, state.rollout.name) for each in JUDGING
+    )
 
 
 def _load_blind_reviews(
@@ -162,6 +211,21 @@ def record_shown_cases(
             record_unclaimed_cases(
                 transaction, state, caller, batch, at, page=page, contents=contents
             )
+
+
+def record_assistance(
+    database: Database, state: RolloutState, caller: Caller, key: str, at: datetime, *, page: str
+) -> None:
+    """Record that a caller who sends decisions is shown the predictions of a case.
+
+    That is the answer which the assignment gives to humans. What the caller sends of the case
+    afterwards is at least assisted. Programs are recorded, too.
+    """
+    with database.begin_write() as transaction:
+        case_ids = ExternalKeys(transaction, state.rollout).find_ids([key])
+        exposures = ExposureStore(transaction, state.rollout)
+        entries = [(case_id, PREDICTION) for case_id in case_ids.values()]
+        exposures.add(entries, reviewer=caller.name, page=page, at=at)
 
 
 def record_unclaimed_cases(

@@ -28,7 +28,6 @@ from rollout.services.reviews.decisions import (
     was_assigned,
 )
 from rollout.services.reviews.exposure import (
-    can_see_prediction,
     find_hidden_cases,
     record_exposure,
 )
@@ -52,7 +51,6 @@ __all__ = [
     "DecisionDraft",
     "OverdueTask",
     "StoredDecision",
-    "can_see_prediction",
     "claim_page_task",
     "claim_reviews",
     "find_hidden_cases",

@@ -232,6 +232,21 @@ def test_a_machine_gets_no_right_of_people(house):
         )
 
 
+@pytest.mark.parametrize("first", ["viewer", "ingest-decisions", ""])
+def test_a_machine_that_judges_a_model_reads_no_figures_of_it(house, first):
+    both = {"viewer", "ingest-decisions"}
+    if first:
+        grant_role(house, "box", first)
+    with pytest.raises(InvalidAccountError, match="another service account"):
+        grant_role(house, "box", *sorted(both - {first}))
+    grant_role(house, "bo", *sorted(both))  # of users it is recorded what they were shown
+
+
+def grant_role(house, user, *roles):
+    assignments = tuple(AssignedRole(role, "ramps") for role in roles)
+    update_account(house, ADA, user, AccountUpdate(roles_to_grant=assignments), at=NOON)
+
+
 def test_disabling_ends_everything_and_enabling_brings_nothing_back(house):
     keys.create_key(house, ADA, "bo", random_bytes=chance(), at=NOON)
     update_account(house, ADA, "bo", AccountUpdate(is_disabled=True), at=NOON + HOUR)
