@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.metrics import RequestCounts
 from api.problems import COMMON_RESPONSES
+from rollout.services.access.keys import measure_key_expiry
 from rollout.services.engine.metrics import RolloutMetrics, load_all_metrics
 
 router = APIRouter(prefix="/metrics", tags=["health"])
@@ -37,6 +38,7 @@ GAUGE_TEXTS = {
     "slot_age_seconds": "Seconds since the start of the newest slot with a finished tick.",
     "ticks_overdue": "1 if no tick has done what has long been due, so that humans decide, else 0.",
 }
+KEY_EXPIRY_TEXT = "Seconds until the first service account is without a valid key; negative since."
 MetricLine = tuple[dict[str, str], float]
 
 
@@ -58,7 +60,12 @@ def get_metrics(
     Counters start at zero when the process starts. Requires read permission on all rollouts.
     """
     gauges = load_all_metrics(service, caller, at=now)
-    parts = [*_format_counters(request.app.state.counts), *_format_gauges(gauges)]
+    key_expiry = measure_key_expiry(service.database, caller, at=now)
+    parts = [
+        *_format_counters(request.app.state.counts),
+        *_format_gauges(gauges),
+        *_format_key_expiry(key_expiry),
+    ]
     parts.append(request.app.state.process_metrics.format())
     return PlainTextResponse("".join(parts), media_type=MEDIA_TYPE)
 
@@ -103,13 +110,18 @@ def _format_gauges(rollout_metrics: Iterable[RolloutMetrics]) -> Iterator[str]:
         yield from _format_metric(name, "gauge", help_text, metric_lines)
 
 
+def _format_key_expiry(seconds: float | None) -> Iterator[str]:
+    metric_lines: Iterable[MetricLine] = () if seconds is None else (({}, seconds),)
+    yield from _format_metric("key_expiry_seconds", "gauge", KEY_EXPIRY_TEXT, metric_lines)
+
+
 def _format_metric(
     name: str, kind: str, help_text: str, metric_lines: Iterable[MetricLine]
 ) -> Iterator[str]:
     yield f"# HELP rollout_{name} {help_text}\n# TYPE rollout_{name} {kind}\n"
     for labels, value in metric_lines:
         label_text = ",".join(f'{label}="{_escape_label(text)}"' for label, text in labels.items())
-        yield f"rollout_{name}{{{label_text}}} {value}\n"
+        yield f"rollout_{name}{f'{{{label_text}}}' if label_text else ''} {value}\n"
 
 
 def _escape_label(text: str) -> str:

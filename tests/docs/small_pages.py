@@ -76,6 +76,7 @@ def sample_metrics():
     process = ProcessMetrics(Database("sqlite:///sample.db"))
     process.observe_request("GET", "/", 200, 0.01)
     process.observe_tick("r", 0.1)
+    gauges = [*gauges, *metrics._format_key_expiry(1.0)]
     return "".join([*metrics._format_counters(counts), *gauges, process.format()]).splitlines()
 
 

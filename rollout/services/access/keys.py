@@ -30,6 +30,7 @@ __all__ = [
     "find_link_created_since",
     "load_access_revision",
     "load_keys",
+    "measure_key_expiry",
     "parse_key",
     "read_token",
     "revoke_key",
@@ -158,6 +159,20 @@ def load_keys(database: Database, caller: Caller, holder: str | None = None) -> 
             return tuple(ApiKeys(transaction).list_all())
         user = Users(transaction).find(holder)
         return () if user is None else tuple(ApiKeys(transaction).list_for_user(user))
+
+
+def measure_key_expiry(database: Database, caller: Caller, *, at: datetime) -> float | None:
+    """Return the seconds until the first service account is without a valid key.
+
+    Negative if one is; None if no service account has a key that ends.
+
+    Raises:
+        NotAllowedError: the caller may not read all rollouts.
+    """
+    require_permission(caller, Permission.READ, "")
+    with database.begin_read() as transaction:
+        end = ApiKeys(transaction).find_next_end()
+    return None if end is None else (end - at).total_seconds()
 
 
 def revoke_key(database: Database, caller: Caller, prefix: str, *, at: datetime) -> None:

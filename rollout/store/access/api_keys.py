@@ -10,7 +10,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, func, insert, select, update
 
 from rollout.store.access.users import StoredUser
 from rollout.store.database.session import Transaction
@@ -95,6 +95,29 @@ class ApiKeys:
             StoredKey(row.user_id, row.prefix, row.hash, row.expires_at, row.second_factor or "")
             for row in rows
         ]
+
+    def find_next_end(self) -> datetime | None:
+        """Return when the first service account is without a valid key.
+
+        That of an enabled account whose last unrevoked key ended counts, too; None if no key of
+        one ends.
+        """
+        last_end = func.max(api_keys.c.expires_at)
+        query = (
+            select(last_end)
+            .join(users, api_keys.c.user_id == users.c.id)
+            .where(
+                api_keys.c.revoked_at.is_(None),
+                users.c.disabled_at.is_(None),
+                users.c.service_account.is_(True),
+            )
+            .group_by(api_keys.c.user_id)
+            .having(func.count() == func.count(api_keys.c.expires_at))  # none without an end
+            .order_by(last_end)
+            .limit(1)
+        )
+        end: datetime | None = self._transaction.execute(query).scalar()
+        return end
 
     def record_uses(self, uses: Mapping[str, datetime]) -> None:
         """Store when each key, by prefix, was last used."""

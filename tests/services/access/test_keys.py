@@ -11,8 +11,15 @@ from rollout.core.errors import (
     UnknownUserError,
 )
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.access.keys import KEY_BYTES, create_key, load_keys, parse_key, revoke_key
-from rollout.services.access.users import AccountUpdate, update_account
+from rollout.services.access.keys import (
+    KEY_BYTES,
+    create_key,
+    load_keys,
+    measure_key_expiry,
+    parse_key,
+    revoke_key,
+)
+from rollout.services.access.users import AccountUpdate, create_account, update_account
 from tests.factories import DAY, NOON
 from tests.services.houses import ADA, BO, BOX, chain_of, chance, furnish, kinds
 
@@ -85,6 +92,29 @@ def test_an_admin_revokes_once_what_anybody_has(house):
     assert [kind for kind, _ in kinds(house)].count("KeyRevoked") == 1
     with pytest.raises(UnknownKeyError):
         revoke_key(house, ADA, "ffffffffffff", at=NOON)
+
+
+def test_the_next_expiry_is_of_the_first_service_account_that_has_no_later_key(house):
+    def measure(at=NOON):
+        return measure_key_expiry(house, ADA, at=at)
+
+    assert measure() is None
+    made(house, holder="bo", expires_at=NOON + DAY)
+    assert measure() is None, "users sign in again; a camera does not"
+    first = made(house, expires_at=NOON + 2 * DAY)
+    assert measure() == 2 * DAY.total_seconds()
+    assert measure(at=NOON + 3 * DAY) == -DAY.total_seconds()
+    create_account(house, ADA, "box-2", at=NOON, is_service_account=True)
+    made(house, holder="box-2", expires_at=NOON + 9 * DAY)
+    later = made(house, expires_at=NOON + 20 * DAY)
+    assert measure() == 9 * DAY.total_seconds(), "of the other one: the first has a later key"
+    revoke_key(house, ADA, later.prefix, at=NOON)
+    assert measure() == 2 * DAY.total_seconds()
+    revoke_key(house, ADA, first.prefix, at=NOON)
+    update_account(house, ADA, "box-2", AccountUpdate(is_disabled=True), at=NOON)
+    assert measure() is None
+    with pytest.raises(NotAllowedError):
+        measure_key_expiry(house, Caller("bo"), at=NOON)
 
 
 def test_nobody_and_nobody_disabled_gets_a_key(house):
