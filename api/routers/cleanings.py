@@ -45,7 +45,7 @@ WORK_ITEM: dict[str, Any] = {
     "confidence": 0.97,
     "loss": 3.51,
     "cost": 20.0,
-    "kind": "confident and wrong",
+    "kind": "confident and different",
     "outcome": None,
     "votes": [["no-bear", 1]],
     "choice": CHOICE,

@@ -61,7 +61,7 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> None:
     """List cases of recorded files to look at again, as CSV.
 
-    The list has cases where the model was confident and wrong (its confidence reached its mean
+    The list has cases where the model was confident and different (its confidence reached its mean
     confidence in that label), where reviewers differ, or where a reviewer may have made a mistake.
     The largest cost times loss comes first; the loss is -ln of the model's probability of the
     human label. Other cases in which model and human differ come last. Without --all the first 200

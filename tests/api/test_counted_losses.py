@@ -8,7 +8,7 @@ import pytest
 
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.reports.inputs.loss_kinds import CONFIDENT_WRONG
+from rollout.reports.inputs.loss_kinds import CONFIDENT_DIFFERENT
 from rollout.services.divergences.top_losses import load_costliest_counted_pairs
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
@@ -97,7 +97,7 @@ def test_the_index_says_of_each_case_what_the_records_of_the_span_say(client, cl
     """A span lists, beside others, where the version was surer than it is on average."""
     counted(client, clock, database, some_pairs())
     span = [item.loss for item in load_label_issues(database, VIEWER, "ramps", clock.now())]
-    wrong = {loss.case_key: loss for loss in span if loss.kind == CONFIDENT_WRONG}
+    wrong = {loss.case_key: loss for loss in span if loss.kind == CONFIDENT_DIFFERENT}
     found = [
         item.loss
         for item in load_costliest_counted_pairs(database, VIEWER, "ramps", clock.now(), limit=100)
@@ -108,7 +108,10 @@ def test_the_index_says_of_each_case_what_the_records_of_the_span_say(client, cl
     for loss in mine:
         own, theirs = asdict(loss), asdict(wrong[loss.case_key])
         assert own.pop("loss") == pytest.approx(theirs.pop("loss"))
-        assert (own.pop("kind"), theirs.pop("kind")) == ("people said otherwise", CONFIDENT_WRONG)
+        assert (own.pop("kind"), theirs.pop("kind")) == (
+            "people said otherwise",
+            CONFIDENT_DIFFERENT,
+        )
         assert own == theirs
 
 

@@ -91,7 +91,7 @@ def _write_plain_rules(story):
     rows[0] += "\n"
     return (
         "\n".join(rows)
-        + f"\n\nCost in {unit or 'the policy’s unit'}, of the model's wrong actions.\n"
+        + f"\n\nCost in {unit or 'the policy’s unit'}, of the {example.case[1]} {example.wrong}.\n"
     )
 
 

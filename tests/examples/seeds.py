@@ -25,7 +25,7 @@ RESULTS = ROOT / "docs/examples/seeds.toml"
 SEEDS = range(10)
 TABLE_HEAD = """\
 | held | cells widened | days to the first | narrowings | takeovers | plain rules that open the \
-held cell, of 4 | wrong by the worst |
+held cell, of 4 | counted by the worst |
 |---|---|---|---|---|---|---|"""
 COMMAND = "python -m tests.examples.seeds"
 LEAST_RULES = 2

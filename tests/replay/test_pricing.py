@@ -20,7 +20,10 @@ from rollout.reports.inputs.evidence_paths import MAX_GAIN_POINTS, MIN_GAIN_POIN
 from rollout.reports.pages.cell_rows import build_cell_rows
 from rollout.reports.pages.charts import draw_charts
 from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.summary import describe_results
+from rollout.reports.pages.report_tiles import build_tiles
+from rollout.reports.pages.section_summaries import summarize_sections
+from rollout.reports.pages.summary import describe_results, render_message_summary
+from rollout.reports.pages.text_report import render_text_report
 from rollout.reports.text.formatting import format_local_time
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.requests import ReplayRequest
@@ -102,14 +105,29 @@ def test_the_report_begins_with_what_the_model_brought(earning):
     assert not gain.has_one_share  # a tenth, then a half: means over all units say another gain
     assert first.endswith("The model's share changed: the gain compares units of the same share.")
     (decided,) = (text for text in describe_results(facts) if text.startswith("The model decided"))
-    assert "otherwise than humans" in decided
-    assert "wrongly" not in decided
+    assert "different from humans" in decided
     operator_page = render_html_report(facts, view="operator")
-    assert "What the model brought: profit" in operator_page
-    assert "Wrong when the model decided" not in operator_page
     (cell,) = facts.stages
     until = min(grant.until for grant in cell.grants)  # the trial's: the half ends with it
     assert f"the next grant ends {format_local_time(until, 'UTC', until)}" in operator_page
+
+
+@pytest.mark.slow
+def test_no_report_calls_a_more_profitable_answer_wrong(earning):
+    facts = compute_replay_facts(earning)
+    assert facts.model_cost.wrong_action.count > 30
+    assert facts.model_cost.by_outcome == 0
+    brought = "profit: better with the model in 0 of 1 comparison, worse in 0"
+    summaries = summarize_sections(facts)
+    assert summaries["outcomes"] == brought
+    assert all(summaries[id_].startswith(f"{brought}; ") for id_ in ("price", "divergences"))
+    for view in ("operator", "engineer"):
+        assert build_tiles(facts, view)[0].title == "What the model brought: profit"
+        text = re.sub(r"<[^>]*>", "", render_html_report(facts, view=view))
+        lines = re.findall(r"[^.>]*\b(?:wrong|wrongly|mistakes?|no outcomes)\b[^.<]*", text)
+        assert not [line for line in lines if "name any reviewer" not in line]
+    assert "wrong" not in render_text_report(facts)
+    assert "wrong" not in render_message_summary(facts)
 
 
 def test_without_outcomes_nothing_widens_on_gain(tmp_path):

@@ -193,7 +193,7 @@ def _format_ends(figure: NumberEstimate) -> str:
 MAX_VALUE_ROWS: Final = 20
 STATUS_TEXTS: Final = {
     FAMILIAR: "familiar",
-    MISTAKEN: "mistaken too often",
+    MISTAKEN: "differs too often",
     FEW: "judged too rarely",
 }
 HOLDING_NOTE: Final = (
@@ -202,7 +202,7 @@ HOLDING_NOTE: Final = (
 )
 HIDDEN_STATUS: Final = "not familiar"
 HIDDEN_COUNT: Final = "–"
-HIDDEN_NOTE: Final = "Mistakes are not shown, because you may be asked for a blind review here."
+HIDDEN_NOTE: Final = "Differences are not shown, because you may be asked for a blind review here."
 
 
 @dataclass(frozen=True, slots=True)

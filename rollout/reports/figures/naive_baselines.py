@@ -39,6 +39,7 @@ class NaiveOpening:
         opened_at, decided_cases: when, and after how many decided cases of the cell.
         engine_opened_at: when the engine widened the cell for this version; None if never.
         wrong: wrong actions of the model among cases with known truth between the two times.
+        by_outcome: those of these cases whose truth is an outcome.
         human_wrong: the same for humans, on cases with known outcome.
     """
 
@@ -50,6 +51,7 @@ class NaiveOpening:
     decided_cases: int
     engine_opened_at: datetime | None
     wrong: Share
+    by_outcome: int
     human_wrong: Share
 
 
@@ -108,6 +110,7 @@ def _find_openings(
                 decided_cases=int(in_cell[: index + 1].sum()),
                 engine_opened_at=engine_at,
                 wrong=_compute_wrong_share(later_cases, "known", "wrong_action"),
+                by_outcome=int(later_cases["by_outcome"].sum()),
                 human_wrong=_compute_wrong_share(
                     later_cases, "people_known", "people_wrong_action"
                 ),

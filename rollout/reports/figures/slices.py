@@ -128,8 +128,8 @@ PHRASES = {
 KIND_TEXTS = {"person": "reviewer", "label": "human label"}
 MAX_LISTED_VALUES = 7
 CAUSE_TEXTS = {
-    "person": "humans are wrong there more often",
-    "cases": "the model is wrong there",
+    "person": "outcomes or second reviewers mostly agree with the model",
+    "cases": "outcomes or second reviewers mostly agree with humans",
     "": "",
 }
 METHOD = "exact one-sided test of the slice against the rest, one case a unit"
@@ -457,11 +457,8 @@ def _describe_slice(
     text = f"{name}: {share} against {format_percent(counts.expected_share)} elsewhere"
     if witness_counts is None or not cause:
         return text
-    side = (
-        f"the model was right in {format_count(witness_counts[0])} of"
-        f" {format_count(sum(witness_counts))} with a known truth"
-    )
-    return f"{text}; {side}: {CAUSE_TEXTS[cause]}"
+    ratio = f"{format_count(witness_counts[0])} of {format_count(sum(witness_counts))}"
+    return f"{text}; {CAUSE_TEXTS[cause]} (with the model in {ratio})"
 
 
 def _describe_place(names: SliceName, units: pl.DataFrame) -> str:

@@ -22,6 +22,7 @@ class UnfamiliarCases:
         share: of the cell's cases while the version acted.
         agreement: the version's label against the known truth: the outcome, else the first
             unassisted decision.
+        by_outcome: those of these cases whose truth is an outcome.
         model_cases: cases that the stage alone would have given to the model.
         prevented: of these, cases with a known truth and another action of the model.
     """
@@ -33,6 +34,7 @@ class UnfamiliarCases:
     cases: int
     share: float
     agreement: Share
+    by_outcome: int
     model_cases: int
     prevented: int
 
@@ -67,6 +69,7 @@ def _count_part(names: tuple[object, ...], part: pl.DataFrame) -> UnfamiliarCase
         cases=part.height,
         share=part.height / int(part["total"][0]),
         agreement=compute_unit_share(part.filter("known"), "right"),
+        by_outcome=int(part["by_outcome"].sum()),
         model_cases=by_model.height,
         prevented=int(by_model.filter("known")["wrong_action"].sum()),
     )

@@ -29,11 +29,11 @@ from rollout.reports.inputs.label_probabilities import (
 from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES, compare_pairs, find_single_answers
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames, select_rows
 
-CONFIDENT_WRONG = "confident and wrong"
+CONFIDENT_DIFFERENT = "confident and different"
 REVIEWERS_SPLIT = "split reviewers"
 SUSPECTED_HUMAN_ERROR = "suspected human error"
 UNSURE = "model unsure and different"
-CONFIDENT_KINDS = (CONFIDENT_WRONG, REVIEWERS_SPLIT, SUSPECTED_HUMAN_ERROR)
+CONFIDENT_KINDS = (CONFIDENT_DIFFERENT, REVIEWERS_SPLIT, SUSPECTED_HUMAN_ERROR)
 KINDS = (*CONFIDENT_KINDS, UNSURE)
 MIN_PROBABILITY = 1e-6  # lower limit: records have at most six digits
 ROUNDING_TOLERANCE = 1e-9  # a mean of equal confidences can exceed them by rounding
@@ -288,7 +288,7 @@ def _build_kind_expression(*, is_pairwise: bool) -> pl.Expr:
         pl.when(is_slip.fill_null(value=False))
         .then(pl.lit(SUSPECTED_HUMAN_ERROR))
         .when(is_wrong.fill_null(value=False))
-        .then(pl.lit(CONFIDENT_WRONG))
+        .then(pl.lit(CONFIDENT_DIFFERENT))
         .when(is_split)
         .then(pl.lit(REVIEWERS_SPLIT))
         .otherwise(pl.lit(UNSURE))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from rollout.reports.figures.calibration import HUMANS, Calibration
+from rollout.reports.figures.calibration import HUMANS, OUTCOMES, Calibration
 from rollout.reports.figures.drift import Drift
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.slices import DivergentSlice, SliceSearch, format_slice_name
@@ -19,6 +19,7 @@ from rollout.reports.pages.svg import (
     draw_svg,
 )
 from rollout.reports.text.formatting import format_percent
+from rollout.reports.text.truth_text import TruthWords, choose_words
 
 T = TypeVar("T")
 
@@ -94,13 +95,19 @@ def draw_reliability_chart(calibration: Calibration, *, prefix: str) -> str | No
              "encoding": {"x": x, "y": y}},
         ],
     }  # fmt: skip
-    title = f"Right by confidence, {calibration.version} against {_name(calibration)}"
+    words = _choose_words(calibration)
+    against = f"{calibration.version} against {_name(calibration)}"
+    title = f"{words.right.capitalize()} by confidence, {against}"
     text = (
-        f"Mean confidence {format_percent(calibration.mean_confidence)}, right"
+        f"Mean confidence {format_percent(calibration.mean_confidence)}, {words.right}"
         f" {format_percent(calibration.right.rate)}, calibration error"
         f" {format_percent(calibration.ece)}. On the dashed line both are equal."
     )
     return draw_svg(spec, prefix, title, text)
+
+
+def _choose_words(calibration: Calibration) -> TruthWords:
+    return choose_words(calibration.n * (calibration.reference == OUTCOMES), calibration.n)
 
 
 def _name(calibration: Calibration) -> str:
@@ -112,13 +119,14 @@ def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
     rows = [{"share": p.share, "risk": p.risk, "bound": p.at_most} for p in calibration.curve]
     if not rows:
         return None
+    words = _choose_words(calibration)
     max_risk = min(
         1.0,
         1.1
         * max(calibration.largest_risk or 0.0, *(row["risk"] for row in rows[len(rows) // 2 :])),
     )
     x = _build_share_axis("share", "share decided, most confident first")
-    y = {**_build_share_axis("risk", "wrong"), "scale": {"domain": [0, max_risk or 0.05]}}
+    y = {**_build_share_axis("risk", words.wrong), "scale": {"domain": [0, max_risk or 0.05]}}
     spec: dict[str, Any] = {
         "width": 250, "height": 170, "data": {"values": rows},
         "layer": [
@@ -132,10 +140,10 @@ def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
         mark = {"type": "rule", "stroke": INK, "strokeDash": [5, 4]}
         encoding = {"y": {"datum": calibration.largest_risk, "type": "quantitative"}}
         spec["layer"].append({"mark": mark, "data": SINGLE_ROW_DATA, "encoding": encoding})
-    title = f"Wrong among the most confident, {calibration.version} against {_name(calibration)}"
-    text = (
-        f"Of all cases {format_percent(rows[-1]['risk'])} are wrong; shaded: up to the upper bound."
-    )
+    against = f"{calibration.version} against {_name(calibration)}"
+    title = f"{words.wrong.capitalize()} among the most confident, {against}"
+    share = format_percent(rows[-1]["risk"])
+    text = f"Of all cases {share} are {words.wrong}; shaded: up to the upper bound."
     return draw_svg(spec, prefix, title, text)
 
 

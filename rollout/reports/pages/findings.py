@@ -34,6 +34,7 @@ from rollout.reports.text.formatting import (
     format_zoned_time,
     join_words,
 )
+from rollout.reports.text.truth_text import choose_words
 
 MAX_FINDINGS: Final = 5
 MAX_NAMED = 3  # cells listed by name
@@ -102,10 +103,10 @@ def _describe_narrowing(row: Hindsight, facts: ReportFacts) -> str:
         f" {row.to_stage} by the guard “{row.guard}”, {delay} after errors rose."
     )
     if row.cost.known_cases:
-        wrong = format_count(row.cost.wrong_action.count)
+        words = choose_words(row.cost.by_outcome, row.cost.known_cases)
         text += (
-            f" The model decided {format_quantity(row.cost.known_cases, 'case')} meanwhile, {wrong}"
-            " of them wrong."
+            f" The model decided {format_quantity(row.cost.known_cases, 'case')} meanwhile,"
+            f" {format_count(row.cost.wrong_action.count)} of them {words.wrong}."
         )
     return text + _describe_earlier_alarm(row)
 
@@ -117,7 +118,9 @@ def _describe_earlier_alarm(row: Hindsight) -> str:
     delay = describe_duration(row.seen_at - row.began_at)
     text = f" On all blind decisions it trips after {delay}"
     if row.cost.known_cases and row.cost_if_seen is not None:
-        text += f" and {format_count(row.cost_if_seen.wrong_action.count)} wrong cases"
+        words = choose_words(row.cost_if_seen.by_outcome, row.cost_if_seen.known_cases)
+        count = row.cost_if_seen.wrong_action.count
+        text += f" and {format_quantity(count, 'case')} {words.wrong}"
     return f"{text}."
 
 
@@ -243,9 +246,10 @@ def _format_opening(opening: NaiveOpening, facts: ReportFacts) -> str:
     )
     if not opening.wrong.n:
         return f"{text}."
-    text += f": model wrong in {format_ratio(opening.wrong)} cases"
+    words = choose_words(opening.by_outcome, opening.wrong.n)
+    text += f": model {words.wrong} in {format_ratio(opening.wrong)} cases"
     if opening.human_wrong.n:
-        text += f", humans in {format_ratio(opening.human_wrong)}"
+        text += f", humans wrong in {format_ratio(opening.human_wrong)}"
     return f"{text}."
 
 

@@ -23,6 +23,7 @@ from rollout.reports.text.formatting import (
     join_words,
     to_sentence,
 )
+from rollout.reports.text.truth_text import choose_words
 
 MAX_ROWS: Final = 3  # one sentence each
 
@@ -46,13 +47,14 @@ def _describe_effect(row: UnfamiliarCases) -> str:
     judged = row.agreement.n
     if not judged:
         return "."
-    text = f"; it was right in {format_count(row.agreement.count)} of {format_count(judged)}"
+    words = choose_words(row.by_outcome, judged)
+    counts = f"{format_count(row.agreement.count)} of {format_count(judged)}"
+    text = f"; it decided {words.right} in {counts}"
     if not row.model_cases:
         return f"{text}."
-    wrong = format_quantity(row.prevented, "wrong action")
-    cases = format_count(row.model_cases)
     return (
-        f"{text}. At its stage it would have decided {cases} of them until narrowed, with {wrong}."
+        f"{text}. At its stage it would have decided {format_count(row.model_cases)} of them until"
+        f" narrowed, {format_count(row.prevented)} {words.wrong} in the action."
     )
 
 
@@ -159,7 +161,8 @@ def name_method(method: MethodOutcome) -> str:
 
 def _count_decisions(method: MethodOutcome) -> str:
     wrong = method.model_cost.wrong_action
-    wrong_text = f", {format_count(wrong.count)} wrongly" if wrong.n else ""
+    words = choose_words(method.model_cost.by_outcome, method.model_cost.known_cases)
+    wrong_text = f", {format_count(wrong.count)} {words.wrong}" if wrong.n else ""
     return (
         f"the model decides {format_quantity(method.model_cost.cases, 'case')}{wrong_text};"
         f" {format_quantity(method.human_decisions, 'human decision')}"

@@ -39,6 +39,22 @@ def describe_gain(gain: GainFacts) -> str:
     )
 
 
+def summarize_gains(gains: Iterable[GainFacts]) -> Iterator[str]:
+    """Yield for each outcome in how many comparisons the model surely brought more, or less."""
+    compared: dict[str, list[GainFacts]] = {}
+    for gain in gains:
+        compared.setdefault(gain.outcome, []).extend([gain] if gain.gain is not None else [])
+    for outcome, rows in compared.items():
+        better, worse = sum(row.lower > 0 for row in rows), sum(row.upper < 0 for row in rows)
+        total = format_quantity(len(rows), "comparison")
+        yield (
+            f"{outcome}: better with the model in {format_count(better)} of {total}, worse in"
+            f" {format_count(worse)}"
+            if rows
+            else f"no {outcome} to compare yet"
+        )
+
+
 def describe_conflicts(
     gains: Iterable[GainFacts], agreements: Iterable[VisibleAgreement]
 ) -> Iterator[str]:

@@ -22,6 +22,7 @@ from rollout.reports.pages.detector_chart import build_detector_view
 from rollout.reports.pages.figure_charts import draw_figure_charts, format_drift_name, sample_rows
 from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.floor_text import describe_held_floors, name_method
+from rollout.reports.pages.gain_text import summarize_gains
 from rollout.reports.pages.matrix_shades import choose_shades
 from rollout.reports.pages.number_charts import describe_points
 from rollout.reports.pages.open_proposals import find_open_proposals
@@ -38,6 +39,7 @@ from rollout.reports.text import formatting
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.reports.text.guard_text import format_guard_reason, name_counted_records
 from rollout.reports.text.state_text import describe_remark
+from rollout.reports.text.truth_text import choose_words
 from rollout.reports.text.value_text import (
     OPENING_NOTE,
     format_bound_value,
@@ -231,6 +233,7 @@ def _load_template() -> Template:
         ends=format_number_interval,
         points_drawn=describe_points,
         way=name_method,
+        gain_counts=summarize_gains,
         capitalize_first=lambda text: text[:1].upper() + text[1:],
     )
     environment.tests.update(link=is_link, drawn=is_embedded)
@@ -238,6 +241,7 @@ def _load_template() -> Template:
         cell_name=formatting.format_cell_name,
         several=formatting.format_quantity,
         shades=choose_shades,
+        truth_words=choose_words,
         opening_note=OPENING_NOTE,
     )
     return environment.get_template("report.html.j2")

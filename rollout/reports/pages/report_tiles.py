@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
-from rollout.reports.figures.calibration import HUMANS
+from rollout.reports.figures.calibration import HUMANS, OUTCOMES
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.pages.floor_text import count_events
 from rollout.reports.pages.gain_text import (
@@ -21,6 +21,7 @@ from rollout.reports.statistics.intervals import Share
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     NO_DATA,
+    capitalize_first,
     format_cell_name,
     format_count,
     format_interval,
@@ -30,6 +31,7 @@ from rollout.reports.text.formatting import (
     format_ratio,
     join_words,
 )
+from rollout.reports.text.truth_text import choose_words
 from rollout.reports.text.value_text import format_share_threshold
 
 MIN_WRONG_SHARE = 0.00005  # smaller shares are 0.00 %
@@ -60,13 +62,15 @@ def build_tiles(facts: ReportFacts, reader: str) -> tuple[ReportTile, ...]:
     """Return the tiles of `operator`, `engineer` or `auditor`."""
     if reader == "operator":
         return (
+            *_build_gain_tiles(facts),
             _build_stage_tile(facts),
             _build_alert_tile(facts),
             _build_approval_tile(facts),
-            _build_gain_tile(facts) if facts.gains else _build_cost_tile(facts),
+            *(() if facts.gains else (_build_cost_tile(facts),)),
         )
     if reader == "engineer":
         return (
+            *_build_gain_tiles(facts),
             *_build_agreement_tiles(facts),
             _build_slice_tile(facts),
             _build_calibration_tile(facts),
@@ -147,12 +151,17 @@ def _describe_proposal(proposal: OpenProposal) -> str:
     )
 
 
+def _build_gain_tiles(facts: ReportFacts) -> tuple[ReportTile, ...]:
+    """Return what the model brought, before any figure of agreement; () without an objective."""
+    return (_build_gain_tile(facts),) if facts.gains else ()
+
+
 def _build_gain_tile(facts: ReportFacts) -> ReportTile:
     """Return what the model brought: the only gain, or in how many cells it is above zero."""
     compared = [gain for gain in facts.gains if gain.gain is not None]
     title = f"What the model brought: {join_words(sorted({gain.outcome for gain in facts.gains}))}"
     if not compared:
-        return ReportTile(title, NO_DATA, "", "No outcome to compare yet.")
+        return ReportTile(title, NO_DATA, "", "Nothing to compare yet.")
     if len(compared) == 1:
         (gain,) = compared
         value = "" if gain.gain is None else format_amount(gain.gain, gain.unit)
@@ -166,7 +175,9 @@ def _build_gain_tile(facts: ReportFacts) -> ReportTile:
 
 
 def _build_cost_tile(facts: ReportFacts) -> ReportTile:
-    price, title = facts.model_cost, "Wrong when the model decided"
+    price = facts.model_cost
+    words = choose_words(price.by_outcome, price.known_cases)
+    title = f"{capitalize_first(words.wrong)} when the model decided"
     if not price.cases:
         return ReportTile(title, NO_DATA, "", "The model has decided no case.")
     text = f"{format_ratio(price.wrong_action)} actions by the model; 95{NO_BREAK_SPACE}% interval."
@@ -254,16 +265,17 @@ def _build_calibration_tile(facts: ReportFacts) -> ReportTile:
     if not rows:
         return ReportTile("Calibration error", NO_DATA, "", "No prediction has a confidence.")
     row = rows[-1]
+    words = choose_words(row.n if row.reference == OUTCOMES else 0, row.n)
     text = (
         f"{row.version} against {'humans' if row.reference == HUMANS else 'outcomes'}: mean"
-        f" confidence {format_percent(row.mean_confidence)}, right in"
+        f" confidence {format_percent(row.mean_confidence)}, {words.right} in"
         f" {format_percent(row.right.rate)} of {format_quantity(row.n, 'case')}."
     )
     if row.largest_risk is not None and row.proven is not None:
         text += (
             f" Over all cells together, {format_percent(row.proven.share)} of the cases could be"
-            f" decided with at most {format_share_threshold(row.largest_risk)} wrong; single cells"
-            " differ."
+            f" decided with at most {format_share_threshold(row.largest_risk)} {words.wrong};"
+            " single cells differ."
         )
     return ReportTile("Calibration error", format_percent(row.ece), "mean gap", text)
 

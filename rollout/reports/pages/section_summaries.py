@@ -11,6 +11,7 @@ from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
 from rollout.reports.inputs.loss_kinds import UNSURE
 from rollout.reports.pages.floor_text import count_events
+from rollout.reports.pages.gain_text import summarize_gains
 from rollout.reports.pages.number_charts import choose_differences
 from rollout.reports.pages.report_tiles import describe_stage_changes, select_agreements
 from rollout.reports.text.formatting import (
@@ -25,6 +26,7 @@ from rollout.reports.text.formatting import (
     format_signed,
     join_words,
 )
+from rollout.reports.text.truth_text import choose_words
 from rollout.reports.text.value_text import format_number_value
 
 LOSS_KIND_NAMES = {
@@ -92,10 +94,11 @@ def _summarize_divergences(facts: ReportFacts) -> str:
     figures = facts.divergences
     if not figures.count:
         return "none"
-    return (
+    text = (
         f"{format_quantity(figures.count, 'divergence')}, {format_count(figures.in_action)} with"
         " another action"
     )
+    return "; ".join((*summarize_gains(facts.gains), text))
 
 
 def _summarize_rules(facts: ReportFacts) -> str:
@@ -110,8 +113,9 @@ def _summarize_rules(facts: ReportFacts) -> str:
         if len(cells) == 1
         else format_quantity(len(cells), "cell")
     )
-    wrong = format_ratio(worst.wrong)
-    return f"would have widened {name}, with up to {wrong} cases wrong{compared}"
+    words = choose_words(worst.by_outcome, worst.wrong.n)
+    cases = f"{format_ratio(worst.wrong)} cases {words.wrong}"
+    return f"would have widened {name}, with up to {cases}{compared}"
 
 
 def _summarize_auditing(facts: ReportFacts) -> str:
@@ -123,8 +127,11 @@ def _summarize_auditing(facts: ReportFacts) -> str:
         return narrowed
     actual = sum(row.cost.wrong_action.count for row in rows)
     best = sum(row.cost_if_seen.wrong_action.count for row in rows if row.cost_if_seen)
+    words = choose_words(
+        sum(row.cost.by_outcome for row in rows), sum(row.cost.known_cases for row in rows)
+    )
     return (
-        f"{narrowed}; {format_quantity(actual, 'wrong case')} before the alarm,"
+        f"{narrowed}; {format_quantity(actual, 'case')} {words.wrong} before the alarm,"
         f" {format_count(best)} with a guard on all blind decisions"
     )
 
@@ -147,8 +154,11 @@ def _summarize_evidence(facts: ReportFacts) -> str:
 def _summarize_price(facts: ReportFacts) -> str:
     if not facts.model_cost.cases:
         return "the model decided no case"
-    wrong = format_percent(facts.model_cost.wrong_action.rate, 2)
-    return f"{format_quantity(facts.model_cost.cases, 'case')} decided by the model, {wrong} wrong"
+    cost = facts.model_cost
+    share = format_percent(cost.wrong_action.rate, 2)
+    words = choose_words(cost.by_outcome, cost.known_cases)
+    text = f"{format_quantity(cost.cases, 'case')} decided by the model, {share} {words.wrong}"
+    return "; ".join((*summarize_gains(facts.gains), text))
 
 
 def _summarize_events(facts: ReportFacts) -> str:
@@ -267,7 +277,7 @@ def _summarize_outcomes(facts: ReportFacts) -> str:
         for row in facts.correctness
         if row.reference == "outcome"
     ]
-    return "; ".join(parts[:2]) or "no outcomes"
+    return "; ".join((*summarize_gains(facts.gains), *parts[:2])) or "no outcomes"
 
 
 def _summarize_reviewers(facts: ReportFacts) -> str:

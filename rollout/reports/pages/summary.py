@@ -46,6 +46,7 @@ from rollout.reports.text.formatting import (
     to_sentence,
 )
 from rollout.reports.text.source_text import describe_late_senders, describe_spell
+from rollout.reports.text.truth_text import TruthWords, choose_words
 
 ESCAPES: Final = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!&$@"} | {"\n": " ", "\r": " "})
 
@@ -411,8 +412,8 @@ def _describe_narrowing(hindsight: Hindsight, facts: ReportFacts) -> str:
     if hindsight.cost.known_cases:
         text += (
             f"; the model decided {format_quantity(hindsight.cost.known_cases, 'case')} in that"
-            f" time, {_format_wrong_count(hindsight.cost)} of them"
-            f" {_describe_wrong(hindsight.cost)}"
+            f" time, {format_count(hindsight.cost.wrong_action.count)} of them"
+            f" {_choose_words(hindsight.cost).wrong}"
         )
     return text + _describe_earlier_detection(hindsight) + "."
 
@@ -428,19 +429,12 @@ def _describe_earlier_detection(hindsight: Hindsight) -> str:
     text = f"; with a human decision on every case the guard would have tripped after {delay}"
     if not hindsight.cost.known_cases:
         return text
-    wrong = format_quantity(hindsight.cost_if_seen.wrong_action.count, "wrong decision")
-    return f"{text} and {wrong}"
+    count = format_quantity(hindsight.cost_if_seen.wrong_action.count, "case")
+    return f"{text} and {count} {_choose_words(hindsight.cost_if_seen).wrong}"
 
 
-def _format_wrong_count(price: ModelCost) -> str:
-    return format_count(price.wrong_action.count)
-
-
-def _describe_wrong(cost: ModelCost) -> str:
-    """Return how the model decided wrong cases: without an outcome, only humans differed."""
-    if not cost.by_outcome:
-        return "otherwise than humans"
-    return "wrongly" if cost.by_outcome == cost.known_cases else "wrongly or otherwise than humans"
+def _choose_words(cost: ModelCost) -> TruthWords:
+    return choose_words(cost.by_outcome, cost.known_cases)
 
 
 def _describe_model_cost(cost: ModelCost) -> Iterator[str]:
@@ -450,7 +444,7 @@ def _describe_model_cost(cost: ModelCost) -> Iterator[str]:
     text = f"The model decided {format_quantity(cost.cases, 'case')} by itself"
     if cost.known_cases:
         text += (
-            f": {format_ratio(cost.wrong_action)} {_describe_wrong(cost)}"
+            f": {format_ratio(cost.wrong_action)} {_choose_words(cost).wrong}"
             f" ({_format_wrong_share(cost.wrong_action)})"
         )
     if cost.human_wrong_action is not None:

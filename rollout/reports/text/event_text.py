@@ -390,7 +390,7 @@ def _(event: FamiliarityChanged, _describer: EventDescriber) -> str:
     text = format_value((event.attributes[0], event.values[0]))
     verb = {
         FAMILIAR: f"{text} is familiar from now on",
-        MISTAKEN: f"humans decide cases with {text}, which the version gets wrong too often",
+        MISTAKEN: f"humans decide cases with {text}, on which the version differs too often",
         FEW: f"humans decide cases with {text}, which is new here",
     }[event.statuses[0]]
     first = (

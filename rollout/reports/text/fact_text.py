@@ -48,7 +48,7 @@ def describe_track_counts(record: TrackRecord) -> str:
     parts = [
         format_quantity(unauthorized, "action") + " without authorization at this site",
         format_quantity(suspended, "suspension"),
-        f"{record.values_mistaken} of {record.values_met} attribute values mistaken",
+        f"{record.values_mistaken} of {record.values_met} attribute values differ too often",
     ]
     counts = (unauthorized, suspended, record.values_met)
     return ", ".join(part for part, count in zip(parts, counts, strict=True) if count)

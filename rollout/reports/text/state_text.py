@@ -239,7 +239,7 @@ INCIDENT_KINDS: Final[Mapping[str, StateText]] = MappingProxyType(
             "bad", "Evidence changed", "evidence is not what was counted, or records were changed"
         ),
         UNFAMILIAR: StateText(
-            "warn", "Unfamiliar cases", "gets cases with an attribute value wrong too often"
+            "warn", "Unfamiliar cases", "differs from humans too often on an attribute value"
         ),
         SENDER_CLOCK: StateText(
             "warn", "Sender's clock ahead", "an account dates actions ahead of their receipt"

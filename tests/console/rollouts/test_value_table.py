@@ -47,7 +47,7 @@ SUMMARY = CellValuesSummary("v1", UnfamiliarUnits(3176, 88, ("form", "new"), 78)
         (
             False,
             ["0 of 20", "6 of 20", "0 of 20"],
-            ["familiar", "mistaken too often", "judged too rarely"],
+            ["familiar", "differs too often", "judged too rarely"],
         ),
         (True, ["–"] * 3, ["familiar", "not familiar", "not familiar"]),
     ],
@@ -107,7 +107,7 @@ def test_the_table_is_on_the_cells_page_and_the_share_on_the_proposals(
     cell_page = browser.as_("vic").page("/rollouts/bears/cells/creek/day")
     assert 'aria-label="Attribute values of v1"' in cell_page
     assert 'scope="row">form=new</th>' in cell_page
-    assert "mistaken too often" in cell_page
+    assert "differs too often" in cell_page
     for page in (cell_page, browser.page("/rollouts/bears/proposals/P-1")):
         assert "In the last 30 days 88 of 3,176 units here" in page
 

@@ -23,7 +23,7 @@ from rollout.reports.figures.label_issues import (
     compute_cleaning,
 )
 from rollout.reports.inputs import losses
-from rollout.reports.inputs.loss_kinds import CONFIDENT_WRONG
+from rollout.reports.inputs.loss_kinds import CONFIDENT_DIFFERENT
 from rollout.reports.inputs.pairs import build_pairs
 from rollout.reports.pages.html_report import render_html_report
 from tests.reports.conftest import NOON, Case
@@ -119,7 +119,7 @@ def test_only_the_issues_of_a_page_are_built(replay_of, monkeypatch):
     monkeypatch.setattr(losses, "_build_loss", note)
     issues = build_list(replay_of)
     readable = issues.select_sites(ALL_SITES).select_chosen(has_choice=False)
-    assert (len(readable), readable.count_kinds()) == (5, {CONFIDENT_WRONG: 5})
+    assert (len(readable), readable.count_kinds()) == (5, {CONFIDENT_DIFFERENT: 5})
     start = readable.find_place_after(issues[0].name)
     assert built == ["c04"]
     assert [issue.loss.case_key for issue in readable[start : start + 2]] == ["c05", "c06"]

@@ -63,7 +63,7 @@ def test_a_slice_is_told_with_counts_interval_rest_and_whose_fault_it_is(bare):
     text = section(replace(bare, slice_searches=(replace(search, slices=(found,)),)), "v1: slices")
     assert "scanner worn at creek · day nearly the same units: person ana" in text
     assert "34.2 % 41 of 120 units 25.8 % to 43.4 % 3.0 % 17.0 in 100 under 1 in 1,000,000" in text
-    assert "model in 2, humans in 30 the model is wrong there" in text
+    assert "with the model in 2, with humans in 30 mostly with humans" in text
 
 
 def test_no_slice_is_said_in_words(bare):
@@ -109,6 +109,9 @@ def test_an_interval_without_an_end_says_unknown(bare):
 def test_losses_show_every_answer_of_people(bare):
     (losses,) = bare.losses
     first = replace(losses.top[0], votes=(("bear", 2), ("no-bear", 1)), outcome=None)
-    text = section(replace(bare, losses=(replace(losses, top=(first,)),)), "v1: cases to look at")
-    assert "bear (2 ×) , no-bear (1 ×)" in text
-    assert "no data" in text
+    other = replace(losses.top[0], outcome="bear")
+    for top, has_outcomes in (((first,), False), ((first, other), True)):
+        shown = replace(bare, losses=(replace(losses, top=top),))
+        text = section(shown, "v1: cases to look at")
+        assert "bear (2 ×) , no-bear (1 ×)" in text
+        assert ("no data" in text, "Outcome Loss" in text) == (has_outcomes, has_outcomes)

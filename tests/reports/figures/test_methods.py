@@ -150,7 +150,7 @@ def test_terminal_and_page_have_the_ways(floor_facts):
     row = get_method(floor_facts, "floors")
     assert (
         f"With a gate for each confidence floor the model decides {row.model_cost.cases:,} cases,"
-        f" {row.model_cost.wrong_action.count:,} wrongly; {row.human_decisions:,} human decisions."
+        f" {row.model_cost.wrong_action.count:,} wrong; {row.human_decisions:,} human decisions."
     ) in text
     assert "With one gate for the whole cell the model decides 0 cases; 3,200 human" in text
     page = render_html_report(floor_facts)

@@ -6,7 +6,7 @@ from math import log
 
 from rollout.core.policy.label_sets import is_label_set, split_label_set
 from rollout.reports.inputs.loss_kinds import (
-    CONFIDENT_WRONG,
+    CONFIDENT_DIFFERENT,
     KINDS,
     REVIEWERS_SPLIT,
     SUSPECTED_HUMAN_ERROR,
@@ -124,7 +124,7 @@ def _find_loss(case, lever, thresholds):
     if against and ((is_right and (is_sure or own is None)) or (is_majority and is_sure)):
         kind = SUSPECTED_HUMAN_ERROR
     elif is_sure and (is_right is False or (is_right is None and n_with == 0)):
-        kind = CONFIDENT_WRONG
+        kind = CONFIDENT_DIFFERENT
     elif (n_with and n_against) or (lever.has_single_labels and len(counts) > 1):
         kind = REVIEWERS_SPLIT
     else:

@@ -8,7 +8,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.records.label_cleaning import MAX_LISTED
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.inputs.loss_kinds import (
-    CONFIDENT_WRONG,
+    CONFIDENT_DIFFERENT,
     REVIEWERS_SPLIT,
     SUSPECTED_HUMAN_ERROR,
     UNSURE,
@@ -100,7 +100,7 @@ def test_a_sure_model_against_all_people_is_confident_and_wrong():
     known = ("n", "nothing", 0.8, ["nothing"], None)
     (loss,) = list_losses(*history(("x", "nothing", 0.95, ["bear"], None), known))
     assert (loss.kind, loss.human, loss.model, loss.cost) == (
-        CONFIDENT_WRONG,
+        CONFIDENT_DIFFERENT,
         "bear",
         "nothing",
         20.0,
@@ -165,7 +165,7 @@ def test_the_loss_of_a_set_is_the_sum_over_its_labels():
     assert losses["y"].loss == pytest.approx(-log(0.4))
     assert losses["z"].loss == pytest.approx(-log(0.1)), "no set of the labels"
     assert losses.keys() == {"x", "y", "z"}, "sets that agree are on no list"
-    assert losses["x"].kind == CONFIDENT_WRONG
+    assert losses["x"].kind == CONFIDENT_DIFFERENT
 
 
 def test_stored_probabilities_set_what_counts_as_sure():
@@ -175,7 +175,7 @@ def test_stored_probabilities_set_what_counts_as_sure():
     assert {loss.case_key: loss.kind for loss in list_losses(*found)} == {"x": UNSURE}
     half = {f"f{n}": {"fox": 0.5, "bear": 0.5} for n in range(6)}
     listed = list_losses(*with_probabilities(found, **half))
-    assert {loss.case_key: loss.kind for loss in listed} == {"x": CONFIDENT_WRONG}
+    assert {loss.case_key: loss.kind for loss in listed} == {"x": CONFIDENT_DIFFERENT}
 
 
 def test_where_people_say_what_the_model_says_the_loss_is_that_of_the_outcome():
@@ -201,7 +201,7 @@ def test_a_sure_model_that_is_right_is_no_loss():
 
 
 def test_without_a_witness_no_person_is_suspected():
-    assert kinds(("x", "bear", 0.95, ["fox"], None)) == {"x": CONFIDENT_WRONG}
+    assert kinds(("x", "bear", 0.95, ["fox"], None)) == {"x": CONFIDENT_DIFFERENT}
 
 
 def test_two_people_against_one_and_a_sure_model_are_a_split():
@@ -218,11 +218,16 @@ def test_people_who_differ_are_a_split_where_the_model_is_unsure():
 def test_where_the_outcome_is_against_all_the_sure_model_was_wrong():
     found = history(("x", "bear", 0.95, ["bear"], "nothing"))
     (loss,) = list_losses(*found)
-    assert (loss.kind, loss.human, loss.model, loss.cost) == (CONFIDENT_WRONG, "bear", "bear", 1.0)
+    assert (loss.kind, loss.human, loss.model, loss.cost) == (
+        CONFIDENT_DIFFERENT,
+        "bear",
+        "bear",
+        1.0,
+    )
 
 
 def test_a_person_whom_the_outcome_proves_right_is_not_suspected():
-    assert kinds(("x", "bear", 0.95, ["bear", "fox"], "fox")) == {"x": CONFIDENT_WRONG}
+    assert kinds(("x", "bear", 0.95, ["bear", "fox"], "fox")) == {"x": CONFIDENT_DIFFERENT}
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0])
@@ -272,7 +277,7 @@ def test_each_case_may_list_its_labels_in_another_order():
 def test_only_the_first_are_listed_and_all_are_counted():
     found = history(*((f"x{n}", "bear", 0.95, ["fox"], None) for n in range(MAX_LISTED + 5)))
     (figures,) = compute_losses(*found)
-    assert (len(figures.top), figures.counts[CONFIDENT_WRONG], figures.compared) == (
+    assert (len(figures.top), figures.counts[CONFIDENT_DIFFERENT], figures.compared) == (
         MAX_LISTED,
         MAX_LISTED + 5,
         75,
@@ -314,7 +319,7 @@ def test_numbers_within_the_tolerance_are_no_split():
         ("some", "20", 0.5, ["20", "25"], None),
     )
     assert kinds(*cases, usual="20", policy=HEAT) == {
-        "far": CONFIDENT_WRONG,
+        "far": CONFIDENT_DIFFERENT,
         "some": REVIEWERS_SPLIT,
     }
 

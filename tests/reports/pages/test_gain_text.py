@@ -7,7 +7,7 @@ import pytest
 from rollout.reports.figures.audit_cost import VisibleAgreement
 from rollout.reports.figures.gains import GainFacts
 from rollout.reports.pages.findings import rank_findings
-from rollout.reports.pages.gain_text import describe_conflicts, describe_gain
+from rollout.reports.pages.gain_text import describe_conflicts, describe_gain, summarize_gains
 from rollout.reports.statistics.intervals import compute_share
 
 
@@ -32,6 +32,15 @@ def build_gain(lower, upper):
         upper=upper,
         has_one_share=True,
     )
+
+
+def test_gains_are_counted_by_outcome_where_the_interval_says_so():
+    clicks = replace(build_gain(1, 4), outcome="clicks", gain=None)
+    gains = [build_gain(1, 4), build_gain(-1, 4), clicks, build_gain(-4, -1), build_gain(2, 3)]
+    assert list(summarize_gains(gains)) == [
+        "profit: better with the model in 2 of 4 comparisons, worse in 1",
+        "no clicks to compare yet",
+    ]
 
 
 @pytest.mark.parametrize(

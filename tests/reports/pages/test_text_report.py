@@ -22,7 +22,7 @@ def test_a_replay_says_that_nobody_allowed_it(facts):
 
 @pytest.mark.parametrize(
     ("missing", "verdict"),
-    [(None, "otherwise than humans"), (1, "wrongly or otherwise than humans"), (0, "wrongly")],
+    [(None, "different from humans"), (1, "wrong or different from humans"), (0, "wrong")],
 )
 def test_only_an_outcome_says_that_a_decision_was_wrong(facts, missing, verdict):
     def know(price):
