@@ -52,6 +52,7 @@ def test_a_request_is_a_line_with_its_id_and_route(client, database, lines):
     assert (line["method"], line["route"], line["status"]) == ("GET", route, sent.status_code)
     assert 0 <= line["duration_ms"] < 60_000
     assert line["time"].endswith("+00:00")
+    assert len(json.dumps(line | {"request_id": 32 * "0"})) <= 300, "as docs/operations.md says"
 
 
 @on_sqlite
