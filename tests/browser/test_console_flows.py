@@ -71,8 +71,8 @@ def test_a_cell_becomes_eligible_before_ones_eyes_and_two_people_widen_it(made, 
     made.hours(1, sites=())
     assert stage_of(made) == ("v1", 1)
     since = time.monotonic()
-    vic.wait_for_selector("[data-live=map] .wide-only .p-1", timeout=PATIENCE)
-    assert "upervised" in vic.inner_text("[data-live=cells]")
+    vic.wait_for_selector("[aria-labelledby=map-h] .wide-only .p-1", timeout=PATIENCE)
+    assert "upervised" in vic.inner_text("[aria-labelledby=cells-h]")
     assert time.monotonic() - since < SOON
 
 
@@ -105,8 +105,8 @@ def test_somebody_stops_in_two_steps_and_others_see_it(made, opened, script):
     assert stage_of(made) == ("v1", 1)
     page.click("button:has-text('Stop now')")
     assert stopped(made)
-    vic.wait_for_selector("[data-live=map] .wide-only .p-held", timeout=PATIENCE)
-    assert "Stopped" in vic.inner_text("[data-live=cells]")
+    vic.wait_for_selector("[aria-labelledby=map-h] .wide-only .p-held", timeout=PATIENCE)
+    assert "Stopped" in vic.inner_text("[aria-labelledby=cells-h]")
 
 
 def stopped(town, cell=CREEK):

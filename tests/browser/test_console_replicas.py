@@ -107,7 +107,7 @@ def _lived(opened, database):
     page.click("a:has-text('Stop…')")
     page.click("button:has-text('Continue')")
     page.click("button:has-text('Stop now')")
-    vic.wait_for_selector("[data-live=cells] :text('Stopped')", timeout=PATIENCE)
+    vic.wait_for_selector("[aria-labelledby=cells-h] :text('Stopped')", timeout=PATIENCE)
     with database.begin_read() as transaction:
         stood = load_rollout_state(transaction, "bears")
     assert stood.scope.is_stopped(bears.CREEK)

@@ -1,9 +1,10 @@
-/* The live parts of a page: ask a cheap revision, fetch the page when it moved, put in what changed.
-   A region that somebody is in is left alone: focus, selection, open details, a form. Without this
+/* A live page: ask a cheap revision, fetch the page when it moved or a minute passed, put in what differs.
+   What somebody uses is left alone: focus, selection, open details, what is typed. Without this
    script every page is whole and shows what it showed when it was loaded. */
 "use strict";
 (() => {
   const EVERY = 1200; // ms between two questions: a change shows within 2 s
+  const PATIENCE = 10000; // ms until an answer that doesn't come is given up
   const SILENT = 40000; // ms without an answer until the page says so
   const page = document.body;
 
@@ -27,34 +28,58 @@
   if (problem) problem.focus();
 
   if (!page.dataset.revision) return;
+  const isAnswer = page.dataset.answer !== undefined; // to a form: its address gives another page
   let tag = `"${page.dataset.revision}"`;
   let heard = Date.now();
   let changes = 0;
   let out = false;
 
-  const held = (region) => {
+  const FIELD = "input, textarea, select";
+  const isTyped = (field) => field.matches("select")
+    ? [...field.options].some((option) => option.selected !== option.defaultSelected)
+    : field.value !== field.defaultValue || field.checked !== field.defaultChecked;
+
+  /* Whether somebody is in a part: replacing it would take away what they do. */
+  const isUsed = (part) => {
     const chosen = getSelection();
-    return region.contains(document.activeElement)
-      || region.querySelector("form, details[open]") !== null
-      || (chosen !== null && !chosen.isCollapsed && chosen.containsNode(region, true));
+    return part.contains(document.activeElement)
+      || (chosen !== null && !chosen.isCollapsed && chosen.containsNode(part, true))
+      || (part.nodeType === Node.ELEMENT_NODE
+        && (part.querySelector("details[open]") !== null || [...part.querySelectorAll(FIELD)].some(isTyped)));
   };
 
-  const put = (fresh) => {
-    let left = 0;
-    for (const region of document.querySelectorAll("[data-live]")) {
-      const next = fresh.querySelector(`[data-live="${CSS.escape(region.dataset.live)}"]`);
-      if (next === null || next.innerHTML === region.innerHTML) continue;
-      if (held(region)) { left += 1; continue; }
-      region.replaceChildren(...next.childNodes);
+  /* Make a part equal to that of the fresh page; return how many parts were left alone. */
+  const merge = (part, next) => {
+    if (part.isEqualNode(next)) return 0;
+    const parts = [...part.childNodes];
+    const nexts = [...next.childNodes];
+    const isAlike = part.nodeType === Node.ELEMENT_NODE && part.nodeName === next.nodeName
+      && parts.length === nexts.length && parts.every((child, n) => child.nodeName === nexts[n].nodeName);
+    if (!isAlike) {
+      if (isUsed(part)) return 1;
+      part.replaceWith(next);
+      return 0;
     }
-    return left;
+    if (part.matches(FIELD)) return 0; // what is typed stays, and what a form is about
+    for (const { name } of [...part.attributes]) {
+      if (name !== "open" && !next.hasAttribute(name)) part.removeAttribute(name);
+    }
+    for (const { name, value } of next.attributes) {
+      if (name !== "open" && part.getAttribute(name) !== value) part.setAttribute(name, value);
+    }
+    return parts.reduce((left, child, n) => left + merge(child, nexts[n]), 0);
   };
 
-  const say = (fresh) => {
-    const line = document.getElementById("changed");
+  /* A page on which one decides about a version of something stays at that version, and says so. */
+  const isOther = (fresh) => {
     const now = fresh.getElementById("version");
     const then = document.getElementById("version");
-    if (line === null || (now && then && now.dataset.of === then.dataset.of)) return;
+    return now !== null && then !== null && now.dataset.of !== then.dataset.of;
+  };
+
+  const say = () => {
+    const line = document.getElementById("changed");
+    if (line === null) return;
     changes += 1;
     const link = document.createElement("a");
     link.href = location.href;
@@ -64,31 +89,38 @@
     line.hidden = false;
   };
 
+  const show = (fresh) => {
+    const isNew = isOther(fresh);
+    if (isNew) say();
+    return (isNew || isAnswer ? [".bar"] : [".bar", "main"])
+      .map((name) => [document.querySelector(name), fresh.querySelector(name)])
+      .reduce((left, [part, next]) => left + (part && next ? merge(part, next) : 0), 0);
+  };
+
   /* The session is over. A form that somebody has typed into stays, so that they can copy it. */
   const leave = () => {
-    const typed = [...document.querySelectorAll("textarea, input, select")].some((part) =>
-      part.matches("select")
-        ? [...part.options].some((option) => option.selected !== option.defaultSelected)
-        : part.value !== part.defaultValue || part.checked !== part.defaultChecked);
-    if (!typed) { location.reload(); return; }
+    if (![...document.querySelectorAll(FIELD)].some(isTyped)) { location.reload(); return; }
     out = true;
     document.getElementById("silence")?.replaceChildren(
       "You are signed out. Copy what you typed, then sign in again.");
   };
 
+  const ask = (address, headers) =>
+    fetch(address, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+
   const look = async () => {
-    const answer = await fetch(page.dataset.revisionAt, { headers: { "If-None-Match": tag }, cache: "no-store" });
+    const answer = await ask(page.dataset.revisionAt, { "If-None-Match": tag });
     if (answer.status === 401) { leave(); return; }
     if (!answer.ok && answer.status !== 304) throw new Error(String(answer.status));
+    if (answer.status !== 304) {
+      const whole = await ask(location.href, { "X-Live": "1" });
+      const isWhole = whole.ok && !whole.redirected;
+      if (!isWhole && !isAnswer) throw new Error(String(whole.status));
+      const left = isWhole ? show(new DOMParser().parseFromString(await whole.text(), "text/html")) : 0;
+      if (left === 0) tag = answer.headers.get("ETag") ?? tag; // else ask again until it can be put in
+    }
     heard = Date.now();
     document.getElementById("silence")?.replaceChildren();
-    if (answer.status === 304) return;
-    const whole = await fetch(location.href, { headers: { "X-Live": "1" }, cache: "no-store" });
-    if (!whole.ok || whole.redirected) return;
-    const fresh = new DOMParser().parseFromString(await whole.text(), "text/html");
-    const left = put(fresh);
-    say(fresh);
-    if (left === 0) tag = answer.headers.get("ETag") ?? tag; // else ask again until it can be put in
   };
 
   const rest = () => new Promise((done) => setTimeout(done, EVERY));

@@ -162,6 +162,7 @@ def render_html(request: Request, visitor: Visitor | None, template: str, **cont
         "demo": getattr(request.app.state, "demo", None),
         "rollout": None,
         "live": None,
+        "is_answer": request.method == "POST",
         "errors": {},
         "typed": {},
         "has_started_run": RUN_STARTED in request.query_params,

@@ -1,23 +1,28 @@
-"""The revision of a page's data, polled by open pages every second."""
+"""The revision of a page's data and its minute, polled by open pages every second.
+
+A page shows ages, times left and what is due now: with each minute of the service's clock open
+pages are loaded again, so that they say what a reload would.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
-from typing import Annotated, Final
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.auth import get_caller
-from api.console.page.page_context import HOME, Visitor
+from api.console.page.page_context import HOME, Visitor, get_service
+from rollout.core.calendar.instants import EPOCH
 from rollout.core.errors import UnauthenticatedError
 from rollout.core.scope.permissions import Caller, Permission
+from rollout.reports.text.formatting import MINUTE
 from rollout.services.engine.state_cache import RevisionCache
 
 router = APIRouter()
-NO_STORE: Final = "no-store"
-LIVE_TEXT: Final = "This page updates every second."
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +32,10 @@ class LiveRegion:
     Attributes:
         revision: of the data at rendering.
         at: URL of the current revision.
-        text: the line in the footer.
     """
 
     revision: str
     at: str
-    text: str
 
 
 @router.get("/revision")
@@ -41,7 +44,7 @@ async def check_revision(
     rollout: Annotated[str, Query(max_length=200)] = "",
     if_none_match: Annotated[str | None, Header(max_length=100)] = None,
 ) -> Response:
-    """Answer 304 if nothing readable changed; 401 makes the page reload."""
+    """Answer 304 if nothing readable changed in this minute; 401 makes the page reload."""
     try:
         caller = get_caller(request)
     except UnauthenticatedError:
@@ -50,14 +53,15 @@ async def check_revision(
     revisions = cache.find_cached()
     if revisions is None:
         revisions = await run_in_threadpool(cache.load)
-    tag = f'"{_compute_page_revision(revisions, caller, rollout)}"'
-    headers = {"ETag": tag, "Cache-Control": NO_STORE}
-    return Response(status_code=304 if if_none_match == tag else 200, headers=headers)
+    now = get_service(request).clock.now()
+    tag = f'"{_compute_page_revision(revisions, caller, rollout, now)}"'
+    return Response(
+        status_code=304 if if_none_match == tag else 200,
+        headers={"ETag": tag, "Cache-Control": "no-store"},
+    )
 
 
-def build_live_region(
-    request: Request, visitor: Visitor, rollout: str = "", *, text: str = LIVE_TEXT
-) -> LiveRegion:
+def build_live_region(request: Request, visitor: Visitor, rollout: str = "") -> LiveRegion:
     """Return the live region of a page.
 
     Call it before loading the page's data, so that no change in between is missed.
@@ -66,13 +70,13 @@ def build_live_region(
         request: the request.
         visitor: the visitor.
         rollout: its name; "" for a page of all rollouts.
-        text: the line in the footer.
     """
     query = f"?rollout={quote(rollout, safe='')}" if rollout else ""
     return LiveRegion(
-        _compute_page_revision(_get_revision_cache(request).load(), visitor.caller, rollout),
+        _compute_page_revision(
+            _get_revision_cache(request).load(), visitor.caller, rollout, visitor.at
+        ),
         f"{HOME}/revision{query}",
-        text,
     )
 
 
@@ -82,11 +86,13 @@ def _get_revision_cache(request: Request) -> RevisionCache:
     return cache
 
 
-def _compute_page_revision(revisions: Mapping[str, str], caller: Caller, rollout: str) -> str:
+def _compute_page_revision(
+    revisions: Mapping[str, str], caller: Caller, rollout: str, at: datetime
+) -> str:
     names = (rollout,) if rollout else sorted(revisions)
     readable = [
         f"{rollout_name} {revisions.get(rollout_name)}"
         for rollout_name in names
         if caller.has_permission_somewhere(Permission.READ, rollout_name)
     ]
-    return sha256("\n".join(readable).encode()).hexdigest()[:24]
+    return sha256("\n".join([str((at - EPOCH) // MINUTE), *readable]).encode()).hexdigest()[:24]

@@ -139,16 +139,6 @@ def format_time_span(span: timedelta | float) -> str:
     return " ".join(part for part in parts if part)
 
 
-def format_time_since(at: datetime, visitor: Visitor) -> str:
-    """Format how long ago it was; only for live regions."""
-    return f"{format_time_span(visitor.at - at)} ago"
-
-
-def format_time_until(at: datetime, visitor: Visitor) -> str:
-    """Format how long it is until then; only for live regions."""
-    return format_time_span(at - visitor.at)
-
-
 def _format_time_element(local_time: datetime, text: str) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(local_time.isoformat(), text)
 
@@ -163,6 +153,4 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "clock_time": format_clock_time,
     "your_time": format_viewer_time,
     "took": format_time_span,
-    "ago": format_time_since,
-    "until": format_time_until,
 }

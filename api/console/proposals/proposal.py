@@ -87,7 +87,6 @@ from rollout.services.stops.stop_options import CellGrant, list_cell_grants
 from rollout.services.stops.stops import ActiveStop, load_stops
 
 router = APIRouter()
-LIVE_TEXT = "This page updates every second; what you type stays."
 CONFLICT, UNPROCESSABLE = 409, 422
 
 
@@ -207,7 +206,7 @@ def _render_proposal(
     status: int = 200,
     **context: Any,
 ) -> Response:
-    live_region = build_live_region(request, visitor, rollout, text=LIVE_TEXT)
+    live_region = build_live_region(request, visitor, rollout)
     details = load_proposal(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
     state = visitor.service.state_cache.reload_rollout(rollout).state
     proposal_question = build_question(state, details, visitor.at)

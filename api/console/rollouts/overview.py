@@ -27,6 +27,7 @@ from rollout.reports.pages.stage_markers import SOLID, WITHHELD, StageMarker
 from rollout.reports.pages.timeline_chart import draw_small_timeline
 from rollout.reports.pages.timeline_page import describe_timeline
 from rollout.reports.text.formatting import (
+    MINUTE,
     format_cell_name,
     format_count,
     format_quantity,
@@ -276,8 +277,10 @@ def describe_traffic(summary: RolloutSummary, at: datetime) -> tuple[str, str]:
     if summary.last_case is None:
         return "No case yet", "send records to start in shadow"
     more_text = " or more" if summary.has_more_cases else ""
+    minutes = (at - summary.last_case) // MINUTE  # as open pages are loaded again each minute
+    age_text = f"{format_time_span(minutes * MINUTE)} ago" if minutes else "within the last minute"
     return (
-        f"Last case {format_time_span(at - summary.last_case)} ago",
+        f"Last case {age_text}",
         f"{format_count(summary.cases_in_last_hour)}{more_text} in the last hour",
     )
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from api.console.page.page import render_page
 from api.console.page.page_context import CurrentVisitor
+from api.console.page.revision import build_live_region
 from rollout.reports.text.formatting import format_day, format_zoned_time
 from rollout.services.cells.schedule import MAX_DAYS, ScheduledEntry, load_schedule
 
@@ -16,6 +17,7 @@ router = APIRouter()
 @router.get("/rollouts/{rollout}/schedule")
 def show_schedule(request: Request, visitor: CurrentVisitor, rollout: str) -> Response:
     """Show what will happen, by day, in the visitor's timezone."""
+    live_region = build_live_region(request, visitor, rollout)
     schedule = load_schedule(visitor.service, visitor.caller, rollout, at=visitor.at, days=MAX_DAYS)
     zone = visitor.zone
 
@@ -29,6 +31,7 @@ def show_schedule(request: Request, visitor: CurrentVisitor, rollout: str) -> Re
         visitor,
         "schedule",
         rollout=rollout,
+        live=live_region,
         days=[
             (format_day(max(entries[0].at, visitor.at), zone), _list_rows(entries, zone))
             for entries in days

@@ -53,7 +53,6 @@ def test_a_page_of_the_past_says_so_and_what_is_now(past, browser):
 
 def test_a_page_of_the_past_stays_as_it_is_and_offers_no_act(past, browser):
     page = browser.as_("ana").page(at(NOON + HOUR))
-    assert "data-live=" not in page
     assert "data-revision" not in page
     assert "btn-primary" not in page
     assert "/narrow" not in page
