@@ -24,15 +24,14 @@ class CellSummaryRow:
     """One row of the cell table.
 
     `estimate`, `units_text`, `units`, `bound` and `threshold` are of the deciding measure, usually
-    agreement; without data `units` is 0. `narrowed_count` is of all versions, `narrowings` names
-    those that were narrowed: `v1 narrowed 2×`.
+    agreement, and of `version`; without data `units` is 0. `narrowings` names the versions that
+    were narrowed: `v1 down 2×`.
     """
 
     cell: str
     stage: str
     version: str | None
     since: str
-    narrowed_count: int
     narrowings: tuple[str, ...]
     estimate: str
     units_text: str
@@ -40,14 +39,12 @@ class CellSummaryRow:
     bound: str
     threshold: str
     next_step: str
-    challengers: tuple[str, ...]
 
 
 def build_cell_rows(facts: ReportFacts) -> Iterator[CellSummaryRow]:
     """Yield a row for each cell, in the order of the policy."""
     for cell in facts.stages:
-        cell_evidence = list_cell_evidence(facts, cell)
-        leading = find_leading_evidence(cell_evidence)
+        leading = find_leading_evidence(list_cell_evidence(facts, cell))
         estimate, n, bound, threshold = _describe_leading_evidence(leading)
         yield CellSummaryRow(
             cell=formatting.format_cell_name(cell.site, cell.window),
@@ -56,7 +53,6 @@ def build_cell_rows(facts: ReportFacts) -> Iterator[CellSummaryRow]:
             since=formatting.format_local_time(
                 cell.since, facts.identity.zones[cell.site], facts.identity.last
             ),
-            narrowed_count=cell.narrowed,
             narrowings=tuple(_describe_narrowings(cell, facts.policy.stages)),
             estimate=estimate,
             units_text=formatting.format_quantity(n, "unit") if n else "",
@@ -64,10 +60,6 @@ def build_cell_rows(facts: ReportFacts) -> Iterator[CellSummaryRow]:
             bound=bound,
             threshold=threshold,
             next_step=leading.next_step if leading else "no data: humans decide",
-            challengers=tuple(
-                f"{item.version}: {item.next_step}"
-                for item in list_other_versions(cell_evidence, leading)
-            ),
         )
 
 

@@ -42,6 +42,7 @@ from rollout.reports.text.formatting import (
     format_percent,
     format_quantity,
     format_ratio,
+    format_zoned_time,
     join_words,
     to_sentence,
 )
@@ -78,22 +79,23 @@ REMEDIES = {  # what to do if most decisions are not evidence for a reason
 
 
 def format_headline(facts: ReportFacts) -> str:
-    """Describe in one line how the cells ended."""
+    """Describe in one line how the cells are at the last instant of the report."""
+    at = format_zoned_time(facts.identity.last, facts.identity.timezone)
     counts = Counter(cell.stage for cell in facts.stages)
     total = len(facts.stages)
     if set(counts) == {SHADOW}:
         widened_count = sum(cell.was_above_shadow for cell in facts.stages)
         if not widened_count:
-            return f"Nothing was widened: {_format_all_cells(total)} stayed in shadow"
+            return f"Nothing was widened until {at}: {_format_all_cells(total)} stayed in shadow"
         return (
-            f"{to_sentence(_format_all_cells(total))[:-1]} in shadow at the end;"
+            f"{to_sentence(_format_all_cells(total))[:-1]} in shadow on {at};"
             f" {format_quantity(widened_count, 'was', 'were')} widened before"
         )
     ladder = reversed(facts.policy.stages)
     parts = [
         f"{counts[stage]} {'in ' * (stage == SHADOW)}{stage}" for stage in ladder if counts[stage]
     ]
-    return f"Of {format_quantity(total, 'cell')} at the end: {join_words(parts)}"
+    return f"Of {format_quantity(total, 'cell')} on {at}: {join_words(parts)}"
 
 
 def _format_all_cells(cells: int) -> str:

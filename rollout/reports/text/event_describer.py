@@ -112,7 +112,8 @@ def _(event: GrantExpired) -> str:
 
 @phrase_event.register
 def _(event: IncidentOpened) -> str:
-    return f"incident {event.incident}, {event.effect}"
+    of_version = f" of {event.version}" if event.version else ""
+    return f"incident {event.incident}{of_version}, {event.effect}"
 
 
 @phrase_event.register

@@ -1,5 +1,7 @@
 """Planted recall on a cell's page: beside that of the cases that occurred, and apart from it."""
 
+import re
+
 from rollout.reports.figures import evidence_facts
 from rollout.reports.figures.evidence_facts import PlantedRecall
 from rollout.reports.statistics.intervals import compute_share
@@ -13,6 +15,8 @@ def test_the_cells_page_shows_both_shares_with_their_numbers(told, browser, data
     Ticker(database, "bears", "one").tick(CLOSED)
     page = browser.as_("vic").page("/rollouts/bears/cells/creek/day")
     assert "Planted cases of" not in page
+    (box,) = re.findall(r'class="sayings"><p>(.*?)</p>', page)
+    assert box.endswith('<span class="small">v1</span>')  # whose figures the box has
     monkeypatch.setattr(evidence_facts, "compute_planted_recall", lambda *_: (RECALL,))
     page = browser.page("/rollouts/bears/cells/creek/day")
     assert 'aria-label="Planted cases of v1"' in page

@@ -203,7 +203,31 @@ def test_narrowings_are_those_of_the_version_that_had_them(facts):
     row = next(build_cell_rows(cells))
     assert day.narrowed == 2
     assert (row.version, row.narrowings) == ("v2", ("v1 down 2×",))
-    assert "v1 down 2×" in render_html_report(cells, "operator")
+    page = render_html_report(cells, "operator")
+    assert "v1 down 2×" in page
+    assert '<th scope="row" class="nowrap">creek · day, v2</th>' in page
+
+
+@pytest.mark.parametrize(
+    ("widened", "start"), [(1, "All 4 cells in shadow on"), (0, "Nothing was")]
+)
+def test_the_headline_names_the_instant_that_it_is_true_for(facts, widened, start):
+    at = facts.identity.last + timedelta(days=1)
+    cells = [replace(cell, widened=0, intervals=()) for cell in facts.stages]
+    later = replace(
+        facts,
+        identity=replace(facts.identity, last=at),
+        stages=facts.stages if widened else tuple(cells),
+    )
+    (title,) = re.findall("<title>(.*)</title>", render_html_report(later, "operator"))
+    assert title.startswith(f"bear-alarm: {start}")
+    assert "Sun 8 Mar 2026 19:00 CET" in title
+
+
+def test_each_event_with_figures_names_the_version_that_they_are_of(facts):
+    events = [event for event in facts.events if event.version and event.kind != "Approved"]
+    assert "IncidentOpened" in {event.kind for event in events}
+    assert not [event for event in events if event.version not in event.text]
 
 
 def test_a_bound_is_rounded_as_in_the_console(facts):
