@@ -58,3 +58,9 @@ def list_program_calls():
     instructions = dict(load_instructions())
     assert json.loads(instructions["ENTRYPOINT"]) == ["rollout"]
     return [*calls, ("container: CMD", json.loads(instructions["CMD"]))]
+
+
+def list_first_calls():
+    """Return the calls for first admin and policy that the compose file begins with."""
+    lines = re.findall(r"^#.* run --rm manage (.*)$", read_text("compose.yaml"), re.MULTILINE)
+    return [shlex.split(line) for line in lines]

@@ -113,7 +113,7 @@ def test_containers_have_a_read_only_root_and_no_capabilities():
     services = load_compose()["services"]
     own = {name: made for name, made in services.items() if made.get("image") == "rollout"}
     owner, backup = {"upgrade", "grant", "grant-backup"}, "backup"
-    assert set(own) == owner | {backup, "replica-1", "replica-2"}
+    assert set(own) == owner | {backup, "manage", "replica-1", "replica-2"}
     for made in own.values():
         assert made["read_only"] is True
         assert made["tmpfs"] == ["/tmp"]  # noqa: S108 - in the container
@@ -172,9 +172,9 @@ def test_a_backup_a_day_is_taken_and_lies_where_its_user_may_write():
     backup = load_compose()["services"]["backup"]
     (loop,) = backup["command"]
     assert backup["entrypoint"] == ["sh", "-c"]
-    script, folder = re.search(r"sh (\S+) (\S+) \d+; sleep 3600; done$", loop).groups()
-    mounts = [text.split(":") for text in backup["volumes"]]
-    assert mounts == [["backups", folder], [f".{script}", script, "ro"]]
+    (folder,) = re.search(r"do back-up.sh (\S+) \d+; sleep 3600; done$", loop).groups()
+    assert "config/deploy/back-up.sh /opt/rollout/bin/\n" in read_text("Containerfile")
+    assert backup["volumes"] == [f"backups:{folder}"]
     assert "backups" in load_compose()["volumes"]
     assert f" {folder} " in read_text("Containerfile")
     assert f"find {folder} " in backup["healthcheck"]["test"][1]

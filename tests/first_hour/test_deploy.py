@@ -26,7 +26,13 @@ from packaging.utils import canonicalize_name
 from sqlalchemy import make_url
 
 from tests.api.test_serve import free_port, until_ready
-from tests.deploy.files import FOLDER, find_health_check, list_program_calls, read_text
+from tests.deploy.files import (
+    FOLDER,
+    find_health_check,
+    list_first_calls,
+    list_program_calls,
+    read_text,
+)
 from tests.store.databases import fresh
 from tools.bill_of_materials import build_bill, find_installed, read_locked
 
@@ -253,6 +259,11 @@ def test_the_owner_upgrades_and_grants_on_postgresql(program, state, tmp_path):
                 assert done.returncode == 0, done.stderr
             service = {"ROLLOUT_DATABASE_URL": url.replace("//postgres:", f"//{role}:")}
             assert run(program, ["rollout", "db", "current"], state, **service).returncode == 0
+            policies = {"/policies/first.yaml": str(ROOT / "examples/skin/policy.yaml")}
+            for words in list_first_calls():
+                call = ["rollout", *(policies.get(word, word) for word in words)]
+                done = run(program, call, state, **service)
+                assert done.returncode == 0, done.stderr
             script = ["sh", str(FOLDER / "back-up.sh"), str(state), "14"]
             backup = {"ROLLOUT_DATABASE_URL": url.replace("//postgres:", f"//{reader}:")}
             backup["PATH"] = f"{program.parent}:{find_client_folder()}:/usr/bin:/bin"
