@@ -9,7 +9,7 @@ import sys
 
 from rollout.features.demo.catalog import list_examples
 from rollout.features.demo.story import format_day_month
-from rollout.reports.text.formatting import format_count, format_percent
+from rollout.reports.text.formatting import format_percent
 from tests.docs.pages import ROOT
 from tests.examples.seeds import LEAST_RULES, format_seed_table
 from tests.examples.stage_picture import draw_stages
@@ -64,35 +64,26 @@ def _write_plain_rules(story):
     threshold = format_percent(story.find_threshold(), 0)
     zone = story.replayed_files.policy.sites_by_id[held_cell.site].timezone
     place = f"{held_cell.site} · {held_cell.window}"
-    example = story.example
     behaviour = "Each lets the model decide there from a day on."
+    counted = "Errors are counted among the cases that are known to be right or wrong."
     rows = [
-        f"Plain rules on {place}, threshold {threshold}. {behaviour}",
-        f"| version | rule | from | {story.example.case[1]} | {story.example.wrong} | cost |",
-        "|---|---|---|---|---|---|",
+        f"Plain rules on {place}, threshold {threshold}. {behaviour}\n{counted}\n",
+        "| version | rule | from | errors | cost |",
+        "|---|---|---|---|---|",
     ]
     for version in story.held_versions:
         for result in story.compute_plain_rules(version):
-            since = (
-                "never" if result.opened_at is None else format_day_month(result.opened_at, zone)
-            )
-            people = f" ({story.example.people[1]}: {result.people_wrong})" * (
-                result.people_known > 0
-            )
-            rows.append(
-                f"| {version} | {result.rule} | {since} | {format_count(result.cases)} |"
-                f" {format_count(result.wrong)}{people} | {result.cost:,.0f} |"
-            )
-    unit = story.replayed_files.policy.charter.cost_in
-    if any(f" ({example.people[1]}: " in row for row in rows):
-        rows[0] += (
-            f"\nIn brackets: what {example.people[1]} got wrong of the same {example.case[1]}."
-        )
-    rows[0] += "\n"
-    return (
-        "\n".join(rows)
-        + f"\n\nCost in {unit or 'the policy’s unit'}, of the {example.case[1]} {example.wrong}.\n"
-    )
+            if result.opened_at is None:
+                rows.append(f"| {version} | {result.rule} | never | – | – |")
+            else:
+                since = format_day_month(result.opened_at, zone)
+                errors = story.describe_rule_errors(result)
+                rows.append(
+                    f"| {version} | {result.rule} | {since} | {errors} | {result.cost:,.0f} |"
+                )
+    unit = story.replayed_files.policy.charter.cost_in or "the policy’s unit"
+    errors = f"{story.example.case[1]} {story.example.wrong}"
+    return "\n".join(rows) + f"\n\nCost in {unit}, of the {errors}.\n"
 
 
 def write_gallery():

@@ -11,7 +11,7 @@ from tests.docs.site import CONFIG, pages_of
 from tests.docs.words import words_of
 from tests.examples.pages import MARKER, PAGES, PICTURES, write_gallery, write_page
 from tests.examples.plays import generate_records, play_example_story
-from tests.examples.seeds import SEEDS, build_result, load_results
+from tests.examples.seeds import SEEDS, build_result, format_seed_table, load_results
 from tests.examples.stage_picture import draw_stages
 
 EXAMPLES = {example.name: example for example in list_examples()}
@@ -20,6 +20,8 @@ PLAYED_BY_MAKE_TEST = {"placement", "prices", "skin"}
 MIN_JUDGED = 50  # units in the held cell: it is held for its evidence, not for want of any
 MAX_WORDS = 410
 MAX_BYTES = 1_500_000
+DAY = re.compile(r"\b(\d{1,2})\s+(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\b")
+COUNT = re.compile(r"\b(\d[\d,]*)\s+of\s+(\d[\d,]*)\b")
 AGAIN = "python -m tests.examples.pages"
 
 
@@ -63,6 +65,13 @@ def test_the_page_and_its_picture_are_what_the_replay_gives(story):
     name = story.example.name
     assert (PAGES / f"{name}.md").read_text(encoding="utf-8") == write_page(story), AGAIN
     assert (PICTURES / f"{name}.svg").read_text(encoding="utf-8") == draw_stages(story), AGAIN
+
+
+def test_a_page_tells_the_days_and_counts_that_its_demo_prints(story):
+    seeds = format_seed_table(story.example.name).strip()
+    page, printed = write_page(story).replace(seeds, ""), story.describe()
+    for pattern in (DAY, COUNT):
+        assert set(pattern.findall(page)) <= set(pattern.findall(printed))
 
 
 def test_the_gallery_shows_every_example():

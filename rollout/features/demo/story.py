@@ -180,10 +180,13 @@ class ExampleStory:
         assert rule.opened_at is not None  # noqa: S101 - of the opened ones
         since = format_day_month(rule.opened_at, zone)
         yield from wrap_text(f"from {since} on: {rule.rule}", "    ")
-        wrong = f"{format_count(rule.wrong)} of {self._count_wrong(rule.known)}"
+        yield from wrap_text(self.describe_rule_errors(rule), "      ")
+
+    def describe_rule_errors(self, rule: PlainRuleResult) -> str:
+        """Describe the wrong actions among the cases with a known truth, also those of humans."""
         people_wrong = rule.people_wrong if rule.people_known else None
         humans = self._describe_human_errors(people_wrong, rule.people_known, rule.known)
-        yield from wrap_text(f"{wrong}{humans}", "      ")
+        return f"{format_count(rule.wrong)} of {self._count_wrong(rule.known)}{humans}"
 
     def _get_timezone(self, site: str) -> str:
         return self.replayed_files.policy.sites_by_id[site].timezone
