@@ -43,6 +43,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "unknown-subject": 404,
     "unknown-delivery": 404,
     "unknown-channel": 404,
+    "upgrade-unfinished": 409,
     "already-approved": 409,
     "name-taken": 409,
     "last-admin": 409,

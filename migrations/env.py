@@ -8,6 +8,7 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import Connection
 
+from rollout.store.database.compatibility import add_revision, remove_revision
 from rollout.store.database.errors import UnsafeDatabaseError
 from rollout.store.tables.columns import InstantType, JsonType, complete_partial_indexes
 from rollout.store.tables.tables import metadata
@@ -20,6 +21,15 @@ def plain_type(kind: str, item: object, _context: object) -> str | Literal[False
     if kind == "type" and isinstance(item, JsonType):
         return "sa.Text()"
     return False
+
+
+def store_revision(*, ctx: Any, step: Any, **_: Any) -> None:
+    """Store which programs work on the tables of a revision, as its file says."""
+    revision = step.up_revision.revision
+    if step.is_upgrade:
+        add_revision(ctx.connection, revision, step.up_revision.module.oldest_program)
+    else:
+        remove_revision(ctx.connection, revision)
 
 
 def migrate(connection: Connection) -> None:
@@ -36,6 +46,7 @@ def migrate(connection: Connection) -> None:
         render_as_batch=True,
         transactional_ddl=True,
         render_item=plain_type,
+        on_version_apply=store_revision,
     )
     with context.begin_transaction():
         if not sqlite:

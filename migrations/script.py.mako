@@ -10,6 +10,7 @@ from alembic import op
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
+oldest_program = down_revision  # that works on these tables
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
 

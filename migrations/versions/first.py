@@ -13,6 +13,7 @@ from rollout.store.tables.tables import metadata
 
 revision = compute_schema_hash()
 down_revision = None
+oldest_program = revision
 branch_labels = None
 depends_on = None
 

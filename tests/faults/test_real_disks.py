@@ -92,7 +92,7 @@ def fill_volume(volume, database):
 
 
 def fill_pages(database):
-    statement = text("insert into replica_heartbeats values (:owner, 0)")
+    statement = text("insert into replica_heartbeats values (:owner, 0, 'p')")
     rows = [{"owner": f"{number}" + "x" * 2_000} for number in range(10_000)]
     with database.begin_write() as transaction:
         transaction.execute(statement, rows)

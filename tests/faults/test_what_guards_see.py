@@ -158,7 +158,7 @@ def test_nothing_due_is_no_doubt(watched):
 def test_the_slot_of_a_dead_worker_is_taken_before_it_has_passed(watched):
     at = watched.clock.at + MINUTE
     with watched.database.begin_write() as transaction:
-        record_heartbeat(transaction, "dead", at - DEAD_AFTER)
+        record_heartbeat(transaction, "dead", "p", at - DEAD_AFTER)
         slots = TickSlots(transaction, Rollouts(transaction).find("bears"))
         slot = find_slot_before(at, MINUTE)
         assert slots.claim(slot, owner="dead", at=at, stale_after=MINUTE)
@@ -170,7 +170,7 @@ def test_the_slot_of_a_dead_worker_is_taken_before_it_has_passed(watched):
 def test_a_living_workers_slot_stays_its_own(watched):
     at = watched.clock.at + MINUTE
     with watched.database.begin_write() as transaction:
-        record_heartbeat(transaction, "alive", at - DEAD_AFTER + SECOND)
+        record_heartbeat(transaction, "alive", "p", at - DEAD_AFTER + SECOND)
         slots = TickSlots(transaction, Rollouts(transaction).find("bears"))
         assert slots.claim(find_slot_before(at, MINUTE), owner="alive", at=at, stale_after=MINUTE)
     assert Ticker(watched.database, "bears", "other").tick(at) is None

@@ -1,7 +1,8 @@
 """A synthetic migration on top of the program's tables: the next version, which nobody has yet.
 
-The next program is a copy of this tree with that one file more. Its tables differ from those of the
-program by a column and a table, of which its code, the same as ours, knows nothing.
+The next program is a copy of this tree with that one file more, and one kind of entry, which this
+program can't read. Its tables differ from those of the program by a column and a table, of which
+its code, the same as ours, knows nothing.
 """
 
 import shutil
@@ -26,6 +27,7 @@ from alembic import op
 
 revision = "{further}"
 down_revision = "{head}"
+oldest_program = "{head}"
 branch_labels, depends_on = None, None
 
 
@@ -42,16 +44,29 @@ UPGRADES = """
     op.create_table("weathers", sa.Column("id", sa.Integer(), primary_key=True))
     op.execute("insert into weathers (id) select id from rollouts")
 """
+KIND = (
+    (
+        "NEWER_KINDS: Final[frozenset[str]] = frozenset()",
+        """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeatherNoted(LedgerEvent):
+    weather: str
+
+NEWER_KINDS: Final[frozenset[str]] = frozenset({"WeatherNoted"})""",
+    ),
+    ("        DamageCleared,\n", "        DamageCleared,\n        WeatherNoted,\n"),
+)
+"""What stands in the next program's module of events instead."""
 DRIFT = ["remove_table", "remove_column"]
 """The kinds of differences between the program's tables and the next ones."""
 
 
-def copy_migrations(folder, upgrades=UPGRADES):
+def copy_migrations(folder, upgrades=UPGRADES, text=TEXT):
     """Write the program's migrations and a further one into a folder; return their folder."""
     copy = Path(folder) / "migrations"
     shutil.copytree(find_migrations_folder(), copy)
-    text = TEXT.format(upgrades=upgrades, head=HEAD, further=FURTHER)
-    (copy / "versions" / "further.py").write_text(text, encoding="utf-8")
+    revision = text.format(upgrades=upgrades, head=HEAD, further=FURTHER)
+    (copy / "versions" / "further.py").write_text(revision, encoding="utf-8")
     return copy
 
 
@@ -66,8 +81,14 @@ def go_back(url):
 
 
 def copy_program(folder):
-    """Write the next program into a folder."""
+    """Write the next program, with its migration and kind of entry, into a folder."""
     for name in FOLDERS:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, Path(folder) / name, ignore=ignored)
     copy_migrations(folder)
+    events = Path(folder) / "rollout/core/scope/events.py"
+    text = events.read_text(encoding="utf-8")
+    for before, after in KIND:
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    events.write_text(text, encoding="utf-8")

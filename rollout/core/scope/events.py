@@ -443,6 +443,9 @@ class DamageCleared(LedgerEvent):
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
 
+NEWER_KINDS: Final[frozenset[str]] = frozenset()
+"""Kinds that the program before can't read: none is written while its replicas may run."""
+
 EVENT_TYPES: dict[str, type[LedgerEvent]] = {
     kind.__name__: kind
     for kind in (

@@ -7,7 +7,8 @@ is about new answers and new snapshots; leases that were given before run out.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,9 @@ from rollout.store.database.append_failures import (
     TICK,
     AppendFailure,
 )
+from rollout.store.database.compatibility import settle_upgrade
+from rollout.store.database.errors import SchemaMismatchError
+from rollout.store.database.migrations import find_head_revision
 from rollout.store.database.replica_heartbeats import record_heartbeat
 from rollout.store.database.rollouts import ACCESS_CHAIN
 from rollout.store.database.session import Database
@@ -92,6 +96,7 @@ class Autonomy:
         reserve: bytes that SQLite's volume must have free.
         measure_space: returns the free bytes of a file's volume.
         overdue: how long work of ticks has waited, by rollout, where that is too long.
+        program: the revision of the tables that this program was written for.
     """
 
     database: Database
@@ -101,6 +106,7 @@ class Autonomy:
     reserve: int = DEFAULT_RESERVE
     measure_space: Callable[[Path], int] = measure_free_space
     overdue: Mapping[str, timedelta] = field(default_factory=dict)
+    program: str = field(default_factory=find_head_revision)
     _written_at: float = NEVER_WRITTEN
     _writes_until: float = NEVER_WRITTEN
     _has_reserve: bool = True
@@ -165,8 +171,18 @@ class Autonomy:
         self._has_reserve = file is None or self.measure_space(file) >= self.reserve
         if not self._has_reserve:
             self._writes_until = NEVER_WRITTEN  # holds at once, even if the write fails
-        with self.database.begin_write(is_urgent=True) as transaction:
-            record_heartbeat(transaction, owner, self.clock.now())
+        with self._give_up_if_replaced(), self.database.begin_write(is_urgent=True) as transaction:
+            settle_upgrade(transaction, self.program, self.clock.now())
+            record_heartbeat(transaction, owner, self.program, self.clock.now())
         self._written_at = started_at
         if self._has_reserve:
             self._writes_until = started_at + MAX_WRITE_AGE
+
+    @contextmanager
+    def _give_up_if_replaced(self) -> Iterator[None]:
+        """Give up autonomy at once where a newer program has finished its upgrade."""
+        try:
+            yield
+        except SchemaMismatchError:
+            self._writes_until = self._written_at = NEVER_WRITTEN
+            raise

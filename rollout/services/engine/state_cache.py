@@ -26,6 +26,7 @@ from rollout.services.engine.rollout_state import (
 from rollout.services.engine.stop_latches import StopLatches
 from rollout.services.support.clock import Clock
 from rollout.store.database.errors import UnreadableRowsError
+from rollout.store.database.migrations import check_newest
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
@@ -105,7 +106,8 @@ class StateCache:
 
         Raises:
             NoSuchRolloutError: there is no such rollout.
-            StoreError: the database is unavailable; no older state is returned.
+            StoreError: the database is unavailable, or a newer program wrote what this one can't
+                read; no older state is returned.
         """
         cached_rollout = self.find_cached(rollout_name)
         if cached_rollout is not None:
@@ -132,6 +134,7 @@ class StateCache:
             self._rollouts.pop(rollout_name, None)
             if not isinstance(error, UNREADABLE):
                 raise
+            check_newest(self._database)
             self._latch_damage(rollout_name, error)
             raise UnreadableRowsError(
                 f"rows of {rollout_name} can't be read: humans decide its cases; run"

@@ -28,6 +28,7 @@ from rollout.store.database.append_only_checks import (
     find_unsafe_settings,
     list_owned_tables,
 )
+from rollout.store.database.compatibility import is_finished, list_revisions
 from rollout.store.database.errors import (
     UNREADABLE_ERRORS,
     StoreError,
@@ -78,7 +79,7 @@ def run_health_checks(
     the service's own file are compared.
     """
     yield _check("no other installed package is called `api`", _find_api_package_conflicts())
-    schema = _check("the tables are those of this program version", _find_schema_faults(database))
+    schema = _check_schema(database)
     yield schema
     if schema.faults:
         return
@@ -255,11 +256,22 @@ def _has_api_package(distribution: Distribution) -> bool:
     return record.startswith(("api/", "api.py,")) or "\napi/" in record or "\napi.py," in record
 
 
-def _find_schema_faults(database: Database) -> Iterator[str]:
+def _check_schema(database: Database) -> HealthCheck:
+    """Check that this program works on the tables; note an upgrade that isn't finished."""
+    title = "this program version works on the tables"
     try:
         check_schema_current(database)
     except StoreError as error:
-        yield str(error)
+        return HealthCheck(title, (str(error),))
+    with database.begin_read() as transaction:
+        revisions = list_revisions(transaction.connection)
+    if is_finished(revisions):
+        return HealthCheck(title)
+    note = (
+        f"the upgrade to {revisions[-1].revision} is not finished: the program before can still"
+        " run. When all replicas are replaced run `rollout db upgrade --finish`"
+    )
+    return HealthCheck(title, notes=(note,))
 
 
 def _find_missing_triggers(transaction: Transaction) -> Iterator[str]:

@@ -15,6 +15,11 @@ from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from rollout import faults
+from rollout.store.database.compatibility import (
+    describe_newer,
+    is_admitted,
+    list_revisions,
+)
 from rollout.store.database.errors import (
     DatabaseUnavailableError,
     SchemaMismatchError,
@@ -96,6 +101,8 @@ def build_config(connection: Connection | None = None) -> "Config":
 def upgrade(url: str) -> None:
     """Upgrade the schema to this program's in one transaction; create missing tables.
 
+    Newer tables that admit this program stay.
+
     Raises:
         DatabaseBusyError: a lock was not free in time; nothing was changed, run it again.
         SchemaMismatchError: another commit made the tables; nothing was changed.
@@ -106,7 +113,10 @@ def upgrade(url: str) -> None:
     event.listen(engine, "after_cursor_execute", lambda *_: faults.reach_point("migration.step"))
     try:
         with _connect(engine) as connection, translate_driver_errors():
-            _check_revision(_read_revision(connection))
+            revision = _read_revision(connection)
+            if _is_newer(connection, revision):
+                return
+            _check_revision(revision)
             connection.rollback()
             upgrade_by_alembic(build_config(connection), "head")
     finally:
@@ -213,7 +223,9 @@ def list_table_names(url: str) -> list[str]:
 
 
 def check_schema_current(database: Database) -> None:
-    """Raise unless the tables are those of this program.
+    """Raise unless this program works on the tables.
+
+    It does if they are its own, or newer ones that admit it.
 
     Raises:
         SchemaMismatchError: tables are missing, older or another commit's; it says what to do.
@@ -224,8 +236,41 @@ def check_schema_current(database: Database) -> None:
         return
     if revision is None:
         raise SchemaMismatchError("the database has no tables; run `rollout db upgrade`")
+    with database.begin_read() as transaction:
+        if _is_newer(transaction.connection, revision):
+            return
     _check_revision(revision)
     raise SchemaMismatchError(f"the tables are at {revision}, older; run `rollout db upgrade`")
+
+
+def _is_newer(connection: Connection, revision: str | None) -> bool:
+    """Return whether the tables are newer than this program, and admit it.
+
+    Raises:
+        SchemaMismatchError: they are newer, and don't.
+    """
+    program = find_head_revision()
+    revisions = list_revisions(connection)
+    names = [row.revision for row in revisions]
+    if revision == program or program not in names or names[-1] != revision:
+        return False
+    if not is_admitted(revisions, program):
+        raise SchemaMismatchError(describe_newer(revisions[-1].revision))
+    return True
+
+
+def check_newest(database: Database) -> None:
+    """Raise unless the tables are this program's: rows that it can't read are then damaged.
+
+    Raises:
+        SchemaMismatchError: a newer program may have written what this one can't read.
+    """
+    revision = find_schema_revision(database)
+    if revision != find_head_revision():
+        raise SchemaMismatchError(
+            f"the tables are at {revision}, and a newer program may have written what this one"
+            " can't read: replace it by the newer one"
+        )
 
 
 def check_revision_known(database: Database) -> None:
@@ -239,7 +284,9 @@ def check_revision_known(database: Database) -> None:
         raise SchemaMismatchError(
             "it holds no tables of rollout; name a file of `rollout db backup`"
         )
-    if not _is_known(revision):
+    with database.begin_read() as transaction:
+        is_known = _is_known(revision) or _is_newer(transaction.connection, revision)
+    if not is_known:
         raise SchemaMismatchError(
             f"its tables are at revision {revision}, made by another commit: restore it with that"
             " commit's program"

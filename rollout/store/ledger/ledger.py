@@ -30,8 +30,10 @@ from rollout.core.ledger.ledger import (
 )
 from rollout.core.ledger.ledger_texts import SALT_BYTES, LedgerText
 from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import NEWER_KINDS
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
+from rollout.store.database.compatibility import require_finished
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
@@ -167,11 +169,14 @@ class Ledger:
 
         Raises:
             StaleRevisionError: the ledger has a newer revision; read it again and decide again.
+            UnfinishedUpgradeError: an older program that may still run can't read an event's kind.
             ValueError: an event has no canonical form.
         """
         event_list = tuple(events)
         if not event_list:
             return ()
+        for kind in NEWER_KINDS & {type(event).__name__ for event in event_list}:
+            require_finished(self._transaction, f"an entry `{kind}`")
         self._transaction.tally.appends.setdefault(self._rollout.name, type(event_list[0]).__name__)
         head = self._load_head(self._select_head().with_for_update())
         faults.reach_point("append.locked")

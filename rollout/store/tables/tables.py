@@ -87,6 +87,15 @@ replica_heartbeats = Table(  # the last small write of each replica
     metadata,
     key_column("owner", Text),
     required_column("written_at", InstantType),
+    required_column("program"),  # the revision of the tables that it was written for
+)
+
+schema_revisions = Table(  # which programs work on the tables
+    "schema_revisions",
+    metadata,
+    id_column(),
+    required_column("revision"),
+    required_column("oldest_program"),
 )
 
 pending_stops = Table(  # stops that every replica obeys although the ledger lacks them
@@ -167,6 +176,7 @@ __all__ = [
     "reviews",
     "role_assignments",
     "rollouts",
+    "schema_revisions",
     "scopes",
     "second_factors",
     "sessions",

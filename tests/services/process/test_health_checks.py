@@ -55,7 +55,7 @@ def test_a_healthy_database_has_no_faults(ramps):
 def test_without_tables_only_that_is_said(tmp_path):
     with fresh("sqlite", tmp_path, migrated=False) as url:
         found = list(run_health_checks(Database(url)))
-    assert [check.title for check in found][1:] == ["the tables are those of this program version"]
+    assert [check.title for check in found][1:] == ["this program version works on the tables"]
     assert "rollout db upgrade" in found[-1].faults[0]
 
 

@@ -154,7 +154,7 @@ def test_only_what_a_database_could_not_write_is_a_failed_write(error, kind):
 
 
 def test_a_key_that_is_there_already_is_no_failed_write(database):
-    statement = insert(replica_heartbeats).values(owner="a", written_at=NOON)
+    statement = insert(replica_heartbeats).values(owner="a", written_at=NOON, program="p")
     for refusal in (nullcontext(), pytest.raises(IntegrityError)):
         with refusal, database.begin_write() as transaction:
             transaction.tally.announce("bears", RECORDS)
@@ -193,10 +193,10 @@ def test_a_replica_has_one_heartbeat_and_old_replicas_are_forgotten(database):
         ("b", NOON + 2 * DAY),
     ):
         with database.begin_write() as transaction:
-            record_heartbeat(transaction, owner, at)
+            record_heartbeat(transaction, owner, "p", at)
     with database.begin_read() as transaction:
         rows = transaction.execute(select(replica_heartbeats)).all()
-    assert [tuple(row) for row in rows] == [("b", NOON + 2 * DAY)]
+    assert [tuple(row) for row in rows] == [("b", NOON + 2 * DAY, "p")]
 
 
 @pytest.mark.parametrize(
@@ -217,17 +217,22 @@ def test_a_lock_or_a_lost_connection_shows_nothing_about_size(error, expected):
 
 def test_every_statement_counts_the_rows_that_it_writes(database):
     table, at, names = replica_heartbeats, encode_instant(NOON), ["a", "b", "c"]
-    rows, long_name = [(name, at) for name in names], "x" * 2 * CHARACTERS_PER_ROW
-    named_rows = [{"owner": name, "written_at": NOON} for name in names]
+    rows, long_name = [(name, at, "p") for name in names], "x" * 2 * CHARACTERS_PER_ROW
+    named_rows = [{"owner": name, "written_at": NOON, "program": "p"} for name in names]
     writes = (
-        (3, insert_columns, table, {"owner": names, "written_at": [at] * 3}),
+        (3, insert_columns, table, {"owner": names, "written_at": [at] * 3, "program": ["p"] * 3}),
         (3, insert_missing, table, rows),
         (3, upsert_sums, table, rows, "written_at"),
         (3, Transaction.execute, update(table).values(written_at=NOON)),
         (3, delete_keys, table, [(name,) for name in names]),
         (3, Transaction.execute, insert(table), named_rows),
         (3, Transaction.execute, delete(table)),
-        (3, Transaction.execute, insert(table), {"owner": long_name, "written_at": NOON}),
+        (
+            3,
+            Transaction.execute,
+            insert(table),
+            {"owner": long_name, "written_at": NOON, "program": "p"},
+        ),
         (0, Transaction.execute, select(table)),
     )
     for expected, write, *arguments in writes:
