@@ -230,6 +230,21 @@ def test_the_history_ends_with_an_incident_an_hour_old_that_voided_the_proposals
     assert stages == {"shadow", "supervised", "autonomous"}
 
 
+HOURS_OF_THE_STORY = 24
+
+
+def test_at_every_hour_the_headline_names_the_planted_cause_or_none(demo, letters, records):
+    """Seen: "human answer = 5" or "= 0" for 18 hours. An answer follows from its letter."""
+    player, headlines = begun(demo, letters, records), []
+    browser = sign_in(demo, "ana")
+    for _ in range(HOURS_OF_THE_STORY):
+        text = browser.get("/console/rollouts/mail-room/incidents/I-1").text
+        headlines.append(re.search(r'</h1>\s*<p class="lede">(.*?)</p>', text, re.DOTALL)[1])
+        played(demo, player, HOUR)
+    allowed = ("<strong>cases with form = new", "No cause is found yet")
+    assert not [headline for headline in headlines if not any(part in headline for part in allowed)]
+
+
 def sign_in(demo, name):
     session = demo.service.sign_in.start_demo_session(name, at=demo.service.wall_clock.now())
     browser = Asking(create_app(demo.service), base_url="http://127.0.0.1")

@@ -16,6 +16,7 @@ from rollout.core.policy.policy import Policy
 from rollout.reports.figures.incident_cause import IncidentCause, NewCaseValue, ValueFinding
 from rollout.reports.statistics.intervals import Share
 from rollout.reports.statistics.value_search import (
+    ANSWER,
     ATTRIBUTE,
     ERROR_RATE,
     MIN_CASES,
@@ -29,7 +30,7 @@ from rollout.reports.text.formatting import (
     format_ratio,
     join_words,
 )
-from rollout.services.incidents.case_properties import ANSWER, SITE, WINDOW
+from rollout.services.incidents.case_properties import SITE, WINDOW
 from rollout.services.incidents.incident_causes import LoadedCause
 
 MAX_ROWS: Final = 10
@@ -147,18 +148,17 @@ def _build_headline(loaded: LoadedCause, visitor: Visitor) -> Markup:
     standout = cause.standout
     began = loaded.started or loaded.since
     since = Markup("Since {}, ").format(format_site_time(began, loaded.timezone, visitor))
-    if loaded.started is None and standout is None:
+    if loaded.started is None and not cause.search.standouts:
         return since + Markup(
-            "{} differs in {}; no rise is likely among the cases that are counted yet."
+            "{} differs in {}. No cause is found yet: no rise is likely among the counted cases."
         ).format(loaded.version, _format_share(cause.since))
     if standout is not None:
         return since + _describe_standout(standout)
     if cause.new_values:
         return since + _describe_new_value(cause.new_values[0], cause)
-    text = Markup("{} differs in {}, before in {}.").format(
-        loaded.version, _format_share(cause.since), format_ratio(cause.before)
-    )
-    return since + (text if loaded.batch else text + " No value of the cases stands out.")
+    before = f", before in {format_ratio(cause.before)}" if cause.before.n else ""
+    text = Markup("{} differs in {}{}.").format(loaded.version, _format_share(cause.since), before)
+    return since + (text if loaded.batch else text + " No cause is found yet in their values.")
 
 
 def _describe_standout(finding: ValueFinding) -> Markup:

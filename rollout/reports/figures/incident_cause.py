@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rollout.reports.statistics.intervals import Share, compute_share
 from rollout.reports.statistics.value_search import (
+    ANSWER,
     ATTRIBUTE,
     MIN_CASES,
     Codes,
@@ -102,6 +103,8 @@ class IncidentCause:
         search: all compared values; those that stand out first.
         findings: the first values of the search.
         new_values: most frequent first. A new value that (nearly) all cases have can't be compared.
+        standout: the value to name as the cause; None if none stands out, or none beyond answers
+            and what can't be told from a new value.
     """
 
     started: int | None
@@ -112,12 +115,7 @@ class IncidentCause:
     search: ValueSearch
     findings: tuple[ValueFinding, ...]
     new_values: tuple[NewCaseValue, ...]
-
-    @property
-    def standout(self) -> ValueFinding | None:
-        """Return the value that explains most differing cases, None if nothing stands out."""
-        first = self.findings[0] if self.findings else None
-        return first if first and first.compared.is_standout else None
+    standout: ValueFinding | None
 
 
 def find_incident_cause(units: JudgedUnits, opened: int, *, limit: int = 50) -> IncidentCause:
@@ -139,20 +137,59 @@ def find_incident_cause(units: JudgedUnits, opened: int, *, limit: int = 50) -> 
         start = min(start, int(np.argmax(units.find_with(*new_values[0]))))
     is_since, is_after = index >= start, units.occurred >= opened
     since = units.select(is_since)
-    search = search_values(since.differs, since.kinds)
+    search = _rank_causes(search_values(since.differs, since.kinds), new_values)
     periods = (~is_since, is_since & ~is_after, is_after)
     findings = tuple(
         _build_finding(units, value, periods, len(search.values))
         for value in search.values[: max(limit, len(search.standouts))]
     )
     before, during, after = (_count_differing(units, period) for period in periods)
+    standout = findings[0] if findings and _is_cause(since, search, new_values) else None
     return IncidentCause(
         None if change is None else int(units.occurred[start]),
         *(before, during, after, _count_differing(units, is_since)),
         search,
         findings,
         tuple(_build_new_value(since, *new_value) for new_value in new_values),
+        standout,
     )
+
+
+def _rank_causes(search: ValueSearch, new_values: Sequence[tuple[KindKey, str]]) -> ValueSearch:
+    """Return the search with new values first among those that stand out, and answers last.
+
+    All of them passed the same test: the order only chooses which to name first. What nobody had
+    met before a change can have caused it. What cases had before without differing goes along with
+    the cause at most, and an answer follows from its case: it is a consequence.
+    """
+
+    def rank(value: ComparedValue) -> int:
+        if not value.is_standout:
+            return 3
+        is_new = ((value.source, value.kind), value.value) in new_values
+        return 0 if is_new else 2 if value.source == ANSWER else 1
+
+    return replace(search, values=tuple(sorted(search.values, key=rank)))
+
+
+def _is_cause(
+    since: JudgedUnits, search: ValueSearch, new_values: Sequence[tuple[KindKey, str]]
+) -> bool:
+    """Return whether the first value of a ranked search is to be named as the cause.
+
+    It has to stand out and to be no answer. Where a value is new that doesn't stand out, often as
+    nearly all cases have it, it must also stand out among the cases without the new value: else
+    nothing tells it from a symptom of that. The test and its error rate are the same.
+    """
+    first = search.standouts[0] if search.standouts else None
+    if first is None or first.source == ANSWER:
+        return False
+    key, value = (first.source, first.kind), first.value
+    if not new_values or (key, value) in new_values:
+        return True
+    others = since.select(~since.find_with(*new_values[0]))
+    apart = search_values(others.differs, others.kinds).standouts
+    return (key, value) in {((item.source, item.kind), item.value) for item in apart}
 
 
 def _list_new_values(units: JudgedUnits, change: int) -> list[tuple[KindKey, str]]:

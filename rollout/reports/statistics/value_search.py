@@ -20,6 +20,7 @@ Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 ATTRIBUTE: Final = "attribute"
+ANSWER: Final = "answer"
 KindKey = tuple[str, str]
 """Source and name of a property of cases."""
 

@@ -14,10 +14,9 @@ import polars as pl
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
 from rollout.reports.figures.incident_cause import JudgedUnits
-from rollout.reports.statistics.value_search import ATTRIBUTE, MIN_CASES, Codes, ValueKind
+from rollout.reports.statistics.value_search import ANSWER, ATTRIBUTE, MIN_CASES, Codes, ValueKind
 from rollout.store.counting.judged_units import JudgedUnitStore
 
-ANSWER: Final = "answer"
 HOUR: Final = "hour"
 WEEKDAY: Final = "weekday"
 REVIEWER: Final = "reviewer"

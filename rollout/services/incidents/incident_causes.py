@@ -114,7 +114,7 @@ def withhold_values(cause: IncidentCause) -> IncidentCause:
     All figures together move in batches; those of a value would move by the few cases of a batch
     that have it, and a reviewer knows the values of the own case.
     """
-    return replace(cause, search=ValueSearch((), (), ()), findings=(), new_values=())
+    return replace(cause, search=ValueSearch((), (), ()), findings=(), new_values=(), standout=None)
 
 
 def find_cause_start(

@@ -100,6 +100,50 @@ def test_a_new_value_is_named_while_too_few_others_are_left_to_compare():
     assert (new.others.count, new.others.n) == (0, 4)
 
 
+def build_symptoms(*, others=4, sick_others=0):
+    """Return 150 units before a new form and 60 with it, of which those with digit 5 differ.
+
+    Of the `others` in the same time, `sick_others` have digit 5 and differ too.
+    """
+    codes = np.repeat([1, 0, 1], [150, 60, others])
+    digits = np.concatenate([np.arange(150) % 2, np.arange(60) % 2, np.zeros(others)])
+    digits[210 : 210 + sick_others] = 1
+    differs = (digits == 1) & (np.arange(len(codes)) >= 150)
+    differs[[21, 71]] = True
+    return codes, np.asarray(digits, dtype=np.int64), differs
+
+
+@pytest.mark.parametrize(("source", "named"), [("answer", "form"), ("attribute", "form")])
+def test_a_new_value_that_nearly_all_have_goes_before_its_symptoms(source, named):
+    codes, digits, differs = build_symptoms()
+    digit = ValueKind("digit", ("0", "5"), digits, source=source)
+    cause = find_incident_cause(build_units(differs, codes, kinds=(digit,)), 300 * HOUR)
+    assert [(v.kind, v.value) for v in cause.search.standouts] == [("digit", "5")]
+    assert cause.standout is None
+    assert cause.new_values[0].kind == named
+
+
+def test_what_also_stands_out_without_the_new_value_is_no_symptom_of_it():
+    codes, digits, differs = build_symptoms(others=40, sick_others=20)
+    digit = ValueKind("digit", ("0", "5"), digits)
+    cause = find_incident_cause(build_units(differs, codes, kinds=(digit,)), 300 * HOUR)
+    assert (cause.new_values[0].kind, cause.standout.compared.kind) == ("form", "digit")
+
+
+def test_an_answer_alone_is_no_cause_and_the_last_of_those_that_stand_out(story):
+    answers = np.where(story.differs, 1, 0)
+    answer = ValueKind("human answer", ("0", "5"), answers, source="answer")
+    units = build_units(story.differs, story.kinds[0].codes, kinds=(answer,))
+    cause = find_incident_cause(units, 200 * HOUR)
+    assert [v.kind for v in cause.search.standouts] == ["form", "human answer"]
+    assert cause.search.standouts[1].chance < cause.search.standouts[0].chance
+    assert cause.standout.compared.kind == "form"
+    plain = build_units(story.differs, np.zeros(len(answers)), kinds=(answer,))
+    alone = find_incident_cause(plain, 200 * HOUR)
+    assert [v.kind for v in alone.search.standouts] == ["human answer"]
+    assert (alone.standout, alone.new_values) == (None, ())
+
+
 def test_when_and_by_whom_cases_were_decided_is_never_new(story):
     weekday = ValueKind(
         "weekday", ("Monday",), np.where(np.arange(381) < 150, -1, 0), source="weekday"
