@@ -2,6 +2,7 @@
 
 import re
 from threading import Event
+from urllib.parse import urlencode
 
 import pytest
 
@@ -10,7 +11,13 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.services.incidents import cause_runs
 from tests.console.divergence_rows import count
 from tests.console.told_cases import newcomer
-from tests.services.incidents.cause_town import END, tell_cases
+from tests.services.incidents.cause_town import (
+    CHANGE,
+    END,
+    find_time,
+    is_wrong,
+    tell_cases,
+)
 
 CELL = "/rollouts/bears/cells/creek/day"
 FILTER = "/rollouts/bears/divergences?version=v1&site=creek&since=2027-06-03&is+camera=cam-1"
@@ -47,7 +54,24 @@ def test_a_cell_links_to_its_cause_and_that_to_its_divergences(browser, caused):
     assert "Since then</th>" in text
     assert "incident" not in text.partition("<main")[2].partition("</main>")[0].lower()
     link = re.search(r'href="/console(/[^"]*)"[^>]*>Show these', text)[1].replace("&amp;", "&")
-    assert "32 divergences" in browser.page(link)
+    listed = browser.page(link)
+    assert "32 divergences" in listed
+    assert "32 of 64 compared cases" in listed  # the counts of the sentence
+    assert f'name="since" value="{find_time(CHANGE).isoformat()}"' in listed
+
+
+def test_a_sentence_leads_to_its_cases_and_not_to_those_of_the_whole_days(browser, caused):
+    """The span begins and ends within days on which other cases differ."""
+    since, until = find_time(CHANGE + 11), find_time(CHANGE + 51)
+    own = [n for n in range(CHANGE + 11, CHANGE + 51) if is_wrong(n)]
+    query = urlencode({"version": "v1", "since": since.isoformat(), "until": until.isoformat()})
+    page = browser.as_("ana").page(f"/rollouts/bears/divergences?{query}")
+    assert f"{len(own)} divergences" in page
+    assert f"{len(own)} of 40 compared cases" in page
+    days = {"since": since.date().isoformat(), "until": until.date().isoformat()}
+    assert f"{len(own)} of 40" not in browser.page(f"/rollouts/bears/divergences?{urlencode(days)}")
+    refused = browser.page("/rollouts/bears/divergences?since=2027-06-02T05:00", 422)
+    assert "Write a day as YYYY-MM-DD" in refused
 
 
 def test_a_filter_of_divergences_is_kept(browser, caused):

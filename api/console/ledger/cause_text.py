@@ -303,12 +303,18 @@ def _describe_visible_difference(findings: tuple[ValueFinding, ...]) -> str:
 
 
 def _build_query(loaded: LoadedCause, policy: Policy, **fields: str) -> str:
-    """Return the URL query of the divergences in the cell since the start, without a value."""
-    first_day = (loaded.started or loaded.since).astimezone(ZoneInfo(policy.timezone)).date()
+    """Return the URL query of the divergences of the counted cases, without a value.
+
+    A reader of whole batches gets days: times would move by single cases.
+    """
+    began = loaded.started or loaded.since
+    span = {"since": began.isoformat(), "until": loaded.until.isoformat()}
+    if loaded.batch:
+        span = {"since": began.astimezone(ZoneInfo(policy.timezone)).date().isoformat()}
     base = {"version": loaded.version, "site": loaded.site, "window": loaded.window}
     base = {name: value for name, value in base.items() if value}
     base |= {ATTRIBUTE_PREFIX + name: value for name, value in loaded.attributes.items()}
-    return "?" + urlencode({**base, "since": first_day.isoformat(), **fields})
+    return "?" + urlencode({**base, **span, **fields})
 
 
 def _build_value_query(loaded: LoadedCause, policy: Policy, value: ComparedValue) -> str:

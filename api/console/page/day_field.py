@@ -1,4 +1,4 @@
-"""A day in a filter form."""
+"""A day in a filter form, or an instant in a link to exactly the cases of a sentence."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
@@ -18,17 +18,20 @@ def parse_day(
     *,
     is_end: bool = False,
 ) -> datetime | None:
-    """Return the start of a day, or of the next one with `is_end`.
+    """Return the start of a day, or of the next one with `is_end`; an instant as it is.
 
-    An invalid day adds a message to `errors` and is None.
+    An invalid day, or an instant without its offset, adds a message to `errors` and is None.
     """
     text = fields.get(name)
     if text is None:
         return None
     try:
+        if "T" in text:
+            at = datetime.fromisoformat(text)
+            return max(at, datetime.combine(MIN_DAY, time(), UTC)).astimezone(UTC)
         day = max(date.fromisoformat(text), MIN_DAY)
         starts_at = datetime.combine(day + timedelta(days=is_end), time(), ZoneInfo(timezone))
         return starts_at.astimezone(UTC)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, TypeError):  # of an instant without an offset
         errors[name] = INVALID_DAY_TEXT
         return None
