@@ -1,5 +1,6 @@
 """A gain in two cells on a database: what replay decides, and what approvers see of it."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -105,6 +106,10 @@ def test_a_gain_is_the_same_live_and_approvers_see_what_the_model_brought(
     assert "gain of profit in EUR per unit, threshold -15" in own_page
     assert "Model's arm" in own_page
     assert "gain of profit" in browser.page("/rollouts/pricing")
+    lede = re.search('<p class="lede">(.*?)</p>', browser.page("/rollouts/pricing/divergences"))[1]
+    assert lede.startswith("Profit: better with the model in 0 of 2 comparisons, worse in 0. ")
+    path = f"/rollouts/pricing/divergences?site={cell.site}&window={cell.window}"
+    assert "in 0 of 1 comparison, worse in 0." in browser.page(path)
     listed = browser.page("/rollouts/pricing/proposals")
     assert "at least -15 EUR: +" in listed
     assert "log E" not in listed

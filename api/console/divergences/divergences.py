@@ -1,5 +1,7 @@
 """Divergences pages: where model and humans differ, its cost, and choices for training."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -41,6 +43,8 @@ from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.figures.comparison import Comparison
 from rollout.reports.figures.label_sources import HUMAN_SOURCES
 from rollout.reports.figures.training import TrainingExport, build_manifest_values
+from rollout.reports.pages.gain_text import summarize_gains
+from rollout.reports.text.formatting import to_sentence
 from rollout.services.cells.overview import load_rollouts
 from rollout.services.divergences.divergence_list import (
     DivergenceList,
@@ -49,6 +53,7 @@ from rollout.services.divergences.divergence_list import (
     load_divergence_page,
 )
 from rollout.services.divergences.matrices import load_version_confusion
+from rollout.services.engine.cell_gains import load_gains
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.versions import load_versions
 from rollout.services.reports.builder import NothingToReportError
@@ -189,6 +194,7 @@ def _render_divergences(
     search = _parse_search(request, visitor, rollout)
     divergences, errors = _load_divergences(visitor, rollout, search, after)
     errors |= _list_row_errors(divergences, result)
+    brought = _describe_gains(visitor, rollout, search, divergences.version)
     return render_page(
         request,
         visitor,
@@ -201,7 +207,7 @@ def _render_divergences(
         search=search,
         typed=search.typed,
         result=result,
-        lede=describe_divergences(divergences),
+        lede=" ".join([*brought, describe_divergences(divergences)]),
         coverage=describe_coverage(divergences),
         nothing=explain_empty_list(divergences, is_narrowed=search.is_narrowed),
         cost=format_cost,
@@ -213,6 +219,22 @@ def _render_divergences(
         **_build_list_context(visitor, rollout, divergences, result),
         **_build_paging_context(rollout, search, divergences, after),
     )
+
+
+def _describe_gains(
+    visitor: Visitor, rollout: str, search: DivergenceSearch, version: str
+) -> Iterator[str]:
+    """Yield what the version brought in the listed cells: it tells whether differing is worse."""
+    state, criteria = _load_state(visitor, rollout), search.criteria
+    keys = [
+        (cell, version)
+        for cell in state.policy.cells
+        if criteria.site in {None, cell.site}
+        and criteria.window in {None, cell.window}
+        and visitor.caller.has_permission(Permission.READ, rollout, cell.site)
+    ]
+    gains = load_gains(visitor.service.database, state, keys).values()
+    yield from map(to_sentence, summarize_gains(chain.from_iterable(gains)))
 
 
 def _list_row_errors(divergences: DivergenceList, result: CleaningFormResult) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What the model brought, in sentences and amounts."""
 
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from rollout.core.policy.outcomes import PROPOSES
 from rollout.reports.figures.audit_cost import VisibleAgreement
@@ -39,9 +40,22 @@ def describe_gain(gain: GainFacts) -> str:
     )
 
 
-def summarize_gains(gains: Iterable[GainFacts]) -> Iterator[str]:
+class MeasuredGain(Protocol):
+    """What a version brought, as far as a summary reads it."""
+
+    @property
+    def outcome(self) -> str: ...  # noqa: D102
+    @property
+    def gain(self) -> float | None: ...  # noqa: D102
+    @property
+    def lower(self) -> float: ...  # noqa: D102
+    @property
+    def upper(self) -> float: ...  # noqa: D102
+
+
+def summarize_gains(gains: Iterable[MeasuredGain]) -> Iterator[str]:
     """Yield for each outcome in how many comparisons the model surely brought more, or less."""
-    compared: dict[str, list[GainFacts]] = {}
+    compared: dict[str, list[MeasuredGain]] = {}
     for gain in gains:
         compared.setdefault(gain.outcome, []).extend([gain] if gain.gain is not None else [])
     for outcome, rows in compared.items():
