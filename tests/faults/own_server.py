@@ -5,7 +5,7 @@ import shutil
 import signal
 import tempfile
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -51,13 +51,14 @@ class OwnServer:
 
 
 @contextmanager
-def own_server():
-    """Give a server that nobody else uses."""
-    folder = Path(tempfile.mkdtemp(prefix="rollout-own-pg-"))
+def own_server(folder=None):
+    """Give a server that nobody else uses, on files that a folder has."""
+    folder = folder or Path(tempfile.mkdtemp(prefix="rollout-own-pg-"))
     made = OwnServer(folder)
     try:
         yield made
     finally:
-        made.thaw()
-        made.server.cleanup()
+        with suppress(psutil.NoSuchProcess):  # it was killed for good
+            made.thaw()
+            made.server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
