@@ -29,7 +29,12 @@ OLD_WORDS = {
     "gnu lesser general public license v3": "LGPL-3.0-only",
 }
 """Classifiers and free text of packages that have no licence expression yet."""
-FROM_FILES = {"axe-playwright-python": "MIT", "promql-parser": "MIT", "quickjs-ng": "MIT"}
+FROM_FILES = {
+    "axe-playwright-python": "MIT",
+    "kubernetes-validate": "Apache-2.0",  # its metadata lacks the version
+    "promql-parser": "MIT",
+    "quickjs-ng": "MIT",
+}
 """Licences that stand in the package's licence file alone."""
 
 
@@ -60,11 +65,13 @@ def find_licences(metadata: Any) -> set[str]:
     expression = metadata.get("License-Expression")
     if expression:
         return set(re.split(r"\s+(?:AND|OR|WITH)\s+|[()]", expression)) - {""}
+    if metadata["Name"] in FROM_FILES:
+        return {FROM_FILES[metadata["Name"]]}
     classifiers = [c for c in metadata.get_all("Classifier", []) if c.startswith("License ::")]
     words = [c.rpartition(" :: ")[2] for c in classifiers if not c.endswith("OSI Approved")]
     if not words and metadata.get("License"):
         words = re.split(r" OR | AND ", metadata["License"].splitlines()[0])
-    return {_find_spdx(word) for word in words} or {FROM_FILES.get(metadata["Name"], "none")}
+    return {_find_spdx(word) for word in words} or {"none"}
 
 
 def _find_spdx(word: str) -> str:
