@@ -1,16 +1,24 @@
-"""Runs of comparisons, each in a process of its own, for the users of one replica."""
+"""Runs of comparisons, each in a process of its own; every replica has their results.
+
+A replica runs the comparisons that were begun on it. The last result of a user is stored as the
+response to their request, for seven days, under a key that no client can send.
+"""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
+from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from rollout.core.scope.permissions import Caller
-from rollout.services.support.process_runs import ProcessRun, ProcessRuns, RunKind
+from rollout.services.support.process_runs import LIFETIME, ProcessRun, ProcessRuns, RunKind
 from rollout.services.what_if.comparison import WhatIfResult
 from rollout.services.what_if.requests import WhatIfRequest
+from rollout.store.database.errors import StoreError
+from rollout.store.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
 from rollout.store.database.session import Database
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rollout.services.what_if.what_if_process")
@@ -21,10 +29,16 @@ BROKEN_TEXT: Final = (
     " processor; compare 30 days, or run the command"
 )
 WhatIfRun = ProcessRun[WhatIfRequest, WhatIfResult]
+STORED_KEY: Final = "what-if\n"
+"""Keys of clients are printable, so none is this one."""
+STORED_OUTCOME: Final = TypeAdapter(tuple[WhatIfRequest, datetime, WhatIfResult])
 
 
 class WhatIfRuns(ProcessRuns[WhatIfRequest, WhatIfResult]):
-    """The last comparison of each user."""
+    """The last comparison of each user.
+
+    One that is not done, or that failed, is only on the replica on which it was begun.
+    """
 
     def __init__(self, database: Database, command: Sequence[str] = COMMAND) -> None:
         super().__init__(RunKind(tuple(command), WhatIfResult, LONGEST_RUN, BROKEN_TEXT))
@@ -47,5 +61,27 @@ class WhatIfRuns(ProcessRuns[WhatIfRequest, WhatIfResult]):
 
     def find(self, user: str, rollout: str, *, at: datetime) -> WhatIfRun | None:
         """Return the user's last run on a rollout; None without one in the last seven days."""
-        run = self.find_run(user, at=at)
-        return run if run is not None and run.request.rollout == rollout else None
+        runs = (self.find_run(user, at=at), *self._load(user, at))
+        own_runs = [run for run in runs if run is not None and run.request.rollout == rollout]
+        return max(own_runs, key=lambda run: run.started_at, default=None)
+
+    def _load(self, user: str, at: datetime) -> Iterator[WhatIfRun]:
+        with self._database.begin_read() as transaction:
+            response = IdempotencyKeys(transaction).find(user, STORED_KEY, at=at)
+        if response is not None:
+            with suppress(ValueError):  # a result of another program, after an upgrade
+                request, started_at, result = STORED_OUTCOME.validate_json(response.body)
+                yield WhatIfRun(request, started_at, None, result=result)
+
+    def _end(self, run: WhatIfRun) -> None:
+        """Store the result, unless the run was cancelled or a later one has one."""
+        users = [user for user, last_run in tuple(self._runs.items()) if last_run is run]
+        if run.result is None or not users:
+            return
+        body = STORED_OUTCOME.dump_json((run.request, run.started_at, run.result)).decode()
+        response = IdempotentResponse(b"", 200, body)
+        until = run.started_at + LIFETIME  # earlier runs have ended before
+        with suppress(StoreError), self._database.begin_write() as transaction:  # else only here
+            IdempotencyKeys(transaction).store(
+                users[0], STORED_KEY, response, at=until, until=until
+            )

@@ -22,18 +22,21 @@ from rollout.services.policies import policies
 from rollout.services.reports import archive
 from rollout.services.uploads.upload_request import UploadOptions, UploadRequest
 from rollout.services.uploads.upload_runs import UploadRuns
-from rollout.services.what_if.runs import WhatIfRuns
+from rollout.services.what_if.requests import WhatIfRequest
+from rollout.services.what_if.runs import WhatIfRun, WhatIfRuns
 from tests.api.bears import POLICY as POLICY_TEXT
 from tests.api.bears import STRICTER
 from tests.console.conftest import Browsing
 from tests.console.divergence_rows import count
 from tests.console.page.test_report_runs import FIELDS
+from tests.console.rollouts.test_what_if_page import result
 from tests.console.told_cases import CLOSED, some
-from tests.factories import NOON
+from tests.factories import DAY, HOUR, NOON
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import chance
 from tests.services.incidents.cause_town import END, tell_cases
 
+__all__ = ["result"]
 POLICY = "/rollouts/bears/settings"
 CAUSE = "/rollouts/bears/cause?site=creek"
 WHAT_IF = f"{POLICY}/what-if"
@@ -170,6 +173,26 @@ def test_a_what_if_of_another_replica_is_said_to_be_elsewhere_and_runs_again(her
     page = elsewhere.page(WHAT_IF)
     assert "Comparing over the last 90" in page
     assert NOT_HERE not in page
+
+
+@pytest.mark.slow
+def test_the_result_of_a_what_if_is_on_each_replica_until_a_newer_one(
+    here_and_elsewhere, made_runs, result
+):
+    here, elsewhere = here_and_elsewhere
+    for runs, number in zip(made_runs[WhatIfRuns], (1, 2), strict=True):
+        ended = replace(result, revision=7_000 + number)
+        begun = NOON - DAY + number * HOUR
+        runs._runs["ana"] = run = WhatIfRun(
+            WhatIfRequest("bears", POLICY_TEXT), begun, None, result=ended
+        )
+        runs._end(run)
+        for browser in (here, elsewhere):
+            assert f"<dt>Revision</dt><dd>{ended.revision}</dd>" in browser.page(WHAT_IF)
+    here.submit(WHAT_IF, text=POLICY_TEXT, days="90")
+    assert "Comparing over the last 90" in here.page(WHAT_IF)
+    assert "<dd>7002</dd>" in elsewhere.page(WHAT_IF)
+    assert "<dt>Revision</dt>" not in elsewhere.as_("vic").page(WHAT_IF), "it is its user's own"
 
 
 def test_files_of_another_replica_are_said_to_be_elsewhere(here_and_elsewhere, made_runs, tmp_path):

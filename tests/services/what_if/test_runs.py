@@ -57,6 +57,10 @@ def test_a_run_gives_what_the_comparison_gives_in_this_process(lived, make_runs)
     assert runs.find("eve", "other", at=ENDED) is None
     assert runs.find("bo", "bear-alarm", at=ENDED) is None, "a run is its user's own"
     assert runs.find("eve", "bear-alarm", at=ENDED + LIFETIME) is None
+    elsewhere = make_runs().find("eve", "bear-alarm", at=ENDED + DAY)
+    assert (elsewhere.request, elsewhere.started_at) == (REQUEST, ENDED)
+    assert elsewhere.result == run.result
+    assert not elsewhere.is_running
 
 
 @pytest.mark.slow
