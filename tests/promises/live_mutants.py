@@ -15,7 +15,6 @@ from rollout.core.scope.permits import Permit
 from rollout.core.scope.scope import Grant, ProposalState, Scope
 from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.state_cache import StateCache
-from rollout.services.records import action_authorization
 from rollout.services.reviews import decisions, exposure
 from tests.promises import live_boxes, live_scenes
 
@@ -126,9 +125,9 @@ MUTANTS = (
     Mutant("a permit is not checked", PermitSigner, "read_permit", _any_text, SCENES.acted),
     Mutant(
         "a lease never ends",
-        action_authorization.ActionAuthorizer,
-        "_find_lease_fault",
-        _always(answer=""),
+        Permit,
+        "allows",
+        _always(answer=True),
         SCENES.narrow_after_answer,
     ),
     Mutant(

@@ -98,7 +98,7 @@ def test_live_and_replay_read_the_same_slices(database, unit, alarms):
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_live_and_replay_go_on_with_the_detectors_of_a_suspension(database):
     policy, after = parse_policy(NARROWING), timedelta(minutes=20)
-    history = sliced_history(policy, replace(STORY, slots=60))
+    history = sliced_history(policy, replace(STORY, seed=1, slots=60))
     slots, expected = replayed(history, policy, after)
     found = live(
         database, NARROWING, slots, after, before_slot=all_at_first(database, "story", history)
