@@ -226,7 +226,8 @@ CASES = (
         lost=0,
         doubled=0,
         late_stops=0,
-        note="an upgrade of two replicas under traffic, with a stop on the former one",
+        note="an upgrade of two replicas under traffic, stops and ticks on both, the way back, and"
+        " the end, after which the former ones hand their cases to humans",
     ),
     _tested(
         6,
@@ -281,6 +282,16 @@ CASES = (
         "both",
         "tests/attacks/test_acts_that_nobody_asked_for.py",
         note="such an action is unauthorized",
+    ),
+    _tested(
+        0,
+        "what guards see",
+        "both",
+        "tests/faults/test_what_guards_see.py",
+        wider=0,
+        note="ticks stop, the clock steps back or stands still, the queue is stuck, evidence can't"
+        " be read: the model answers no longer than the due time, three slots or 10 minutes, and a"
+        " lease, so its wrong answers are at most those of that time; readiness names the rollout",
     ),
     *_clock_cases(),
 )
