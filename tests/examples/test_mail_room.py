@@ -6,12 +6,20 @@ the new form.
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalRaised, TakenOver, Widened
+from rollout.core.scope.events import (
+    FamiliarityChanged,
+    IncidentOpened,
+    Narrowed,
+    ProposalRaised,
+    TakenOver,
+    Widened,
+)
 from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.features.demo.plain_rules import CONFIDENCE_RULE, compute_plain_rules
 from rollout.reports.figures.facts import compute_report_facts
@@ -31,6 +39,9 @@ FOLDER = ROOT / "examples/mail-room"
 README = (FOLDER / "README.md").read_text("utf-8")
 REQUEST = build_replay_request(find_example("mail-room"))
 HELD, LISBON_DAY = Cell("halifax", "night"), Cell("lisbon", "day")
+HALIFAX_DAY = Cell("halifax", "day")
+FORM_CAME = datetime(2025, 10, 20, 5, tzinfo=UTC)  # 06:00 in Lisbon
+AUTONOMOUS = datetime(2025, 10, 21, 3, tzinfo=UTC)  # Halifax by day, in each replay
 HELD_NAMES = (HELD.site, HELD.window)
 FLOORS = {"any": 0.0, "80 %": 0.8, "90 %": 0.9, "95 %": 0.95}
 
@@ -115,7 +126,9 @@ def test_with_floors_the_held_cell_stays_in_shadow_at_every_floor(with_floors):
 
 def test_steps_to_a_lower_floor_are_not_counted_as_stages(with_floors):
     files, facts = with_floors
-    widened = [e for e in files.result.events if isinstance(e, Widened)]
+    widened, narrowed = (
+        [e for e in files.result.events if isinstance(e, kind)] for kind in (Widened, Narrowed)
+    )
     ups = sum(cell.widened for cell in facts.stages)  # a takeover keeps the stage
     steps = len(widened) - ups
     assert steps > 0
@@ -124,8 +137,10 @@ def test_steps_to_a_lower_floor_are_not_counted_as_stages(with_floors):
     assert f" {steps} more approved steps within a stage: to a lower confidence floor." in tile.text
     text = describe_stage_changes(facts)
     narrowings = sum(cell.narrowed for cell in facts.stages)
+    changes = steps + len(narrowed) - narrowings  # a guard raises a floor too
+    assert changes > steps
     assert text == (
-        f"{ups} widenings, {narrowings} narrowings; {steps} changes of a confidence floor"
+        f"{ups} widenings, {narrowings} narrowings; {changes} changes of a confidence floor"
     )
 
 
@@ -245,15 +260,45 @@ def test_the_page_has_what_familiar_prevents(replayed, familiar):
     assert "\n".join(rows) in README
 
 
+def test_the_page_has_the_hours_of_both_narrowings(replayed):
+    first, second = (e.at for e in replayed.result.events if isinstance(e, Narrowed))
+    delays = (first - FORM_CAME, second - first)
+    hours = [delay / timedelta(hours=1) for delay in delays]
+    assert hours == [5, 4]
+    assert "within five hours, to shadow after four more" in " ".join(README.split())
+
+
 def test_familiar_sends_the_new_form_to_clerks_and_leaves_v1_the_old_one(familiar):
     inputs = build_replay_inputs(familiar)
     deciders = assign_deciders(inputs)
-    (row,) = compute_unfamiliar_cases(inputs, deciders)
-    assert (row.site, row.window, row.version, row.values) == ("lisbon", "day", "v1", "form=new")
-    assert f"{format_count(row.cases)} letters of form `new` went to clerks" in README
+    new, old = compute_unfamiliar_cases(inputs, deciders)
+    assert (new.site, new.window, new.version, new.values) == ("lisbon", "day", "v1", "form=new")
+    assert (old.site, old.window, old.version, old.values) == ("halifax", "day", "v1", "form=old")
+    assert (
+        f"{format_count(new.cases)} letters of form `new` went to clerks. So did {old.cases} of"
+        " form `old` by day in Halifax, in one hour:"
+    ) in README
+    begun, over = [
+        (event.at, judged, agreed)
+        for event in familiar.result.events
+        if isinstance(event, FamiliarityChanged)
+        for cell, version, judged, agreed in zip(
+            event.cells, event.versions, event.judged, event.agreed, strict=True
+        )
+        if (cell, version) == (HALIFAX_DAY, "v1") and event.at >= AUTONOMOUS
+    ]
+    assert over[0] - begun[0] == timedelta(hours=1)
+    judged, agreed = begun[1:]
+    assert agreed / judged < 0.9 <= over[2] / over[1]
+    assert f"v1 had agreed with {agreed} of the newest {judged} episodes" in " ".join(
+        README.split()
+    )
     assert not [e for e in familiar.result.events if isinstance(e, Narrowed)]
     incidents = [e for e in familiar.result.events if isinstance(e, IncidentOpened)]
-    assert {(event.cell, event.kind) for event in incidents} == {(LISBON_DAY, "unfamiliar")}
+    assert {(event.cell, event.kind) for event in incidents} == {
+        (LISBON_DAY, "unfamiliar"),
+        (HALIFAX_DAY, "unfamiliar"),
+    }
     last = deciders.filter(site="lisbon", window="day", decider=MODEL)
     assert set(last["version"]) == {"v1"}
     assert HELD not in list_widened_cells(familiar)
