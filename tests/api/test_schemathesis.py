@@ -274,9 +274,9 @@ def test_who_reads_and_may_still_judge_sees_no_prediction(app, asking, database,
 def of_rollouts(database):
     """Return each row that is not somebody's own; a key is noted in the access ledger.
 
-    Every reader may have a report made, which the ledger cites.
+    Every reader may have a report made, which is counted and which the ledger cites.
     """
-    found = everything(database, {*OWN, "reports", "ledger_heads"})
+    found = everything(database, {*OWN, "reports", "report_requests", "ledger_heads"})
     own = [row for row in found["ledger"] if row[0] and "ReportSealed" not in row]
     return found | {"ledger": own}
 
