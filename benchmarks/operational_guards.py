@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from rollout.core.calendar.cell_clocks import CellClock, build_cell_clock
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.calendar.timezones import MINUTE
-from rollout.core.policy.measures import SITE_MEASURES, Condition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.measures import SITE_MEASURES, Condition
 from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.guard_series import GuardSeries

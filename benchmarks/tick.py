@@ -10,12 +10,12 @@ from reported_figures import report_figure
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import EvidenceRules, Gate, Policy, Stage
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import PolicyApplied, VersionFirstUsed
 from rollout.core.scope.projection import apply_events
+from rollout.kernel.measures import Condition
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 REQUIRED = (

@@ -19,7 +19,6 @@ from rollout.core.policy.cell_evidence import (
     VersionEvidence,
 )
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import EvidenceRules, Gate, Guard, Policy, Stage, Where
 from rollout.core.scope.commands import (
     AcknowledgeIncident,
@@ -46,6 +45,7 @@ from rollout.core.scope.scope import (
     compute_stage_level,
     set_cell_state,
 )
+from rollout.kernel.measures import Condition
 
 SALTS = derive_salts(b"tests")
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)

@@ -24,7 +24,7 @@ from api.schemas.reviews import (
     ReviewDecision,
     ReviewQueue,
 )
-from rollout.core.policy.label_sets import join_labels
+from rollout.kernel.label_sets import join_labels
 from rollout.services.reviews import reviews
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reviews", tags=["reviews"])

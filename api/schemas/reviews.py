@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from rollout.core.policy.label_sets import SEPARATOR, join_labels
 from rollout.core.policy.levers import Lever
+from rollout.kernel.label_sets import SEPARATOR, join_labels
 from rollout.services.reviews.review_queue import ClaimedTask, ModelAnswer, ReviewerTasks
 from rollout.services.reviews.reviews import (
     MAX_CLAIMED_CASES,

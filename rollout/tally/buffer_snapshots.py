@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.measures import UnitClass
+from rollout.kernel.units import UnitClass
 from rollout.tally.column_codes import (
     Column,
     decode_bits,

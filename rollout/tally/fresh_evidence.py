@@ -31,7 +31,7 @@ from rollout.tally.unit_arrays import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rollout.core.policy.measures import Condition
+    from rollout.kernel.measures import Condition
     from rollout.tally.evidence_view import EvidenceView
     from rollout.tally.unit_arrays import IntArray
 

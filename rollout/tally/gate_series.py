@@ -21,8 +21,8 @@ from rollout.tally.unit_arrays import IntArray
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from rollout.core.policy.measures import Condition
     from rollout.core.policy.policy import Minimum, Policy
+    from rollout.kernel.measures import Condition
     from rollout.tally.count_windows import CountWindow
     from rollout.tally.evidence_view import EvidenceView
     from rollout.tally.unit_arrays import (

@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rollout.core.policy.measures import (
+from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.slice_conditions import SliceCondition, names_slices
+from rollout.kernel.measures import (
     DETECTOR_MEASURES,
     NARROWING_EFFECTS,
     SITE_MEASURES,
     TESTED_MEASURES,
 )
-from rollout.core.policy.outcomes import GainCondition
-from rollout.core.policy.slice_conditions import SliceCondition, names_slices
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.guard_series import (
     compute_detector_series,

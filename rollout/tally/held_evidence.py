@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.measures import UnitClass
+from rollout.kernel.units import UnitClass
 from rollout.tally.buffer_snapshots import BufferDigests
 from rollout.tally.column_codes import Column
 from rollout.tally.outcome_buffer import OutcomeBuffer

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.stream_alarms import (
@@ -18,6 +17,7 @@ from rollout.core.statistics.stream_alarms import (
     find_first_proof,
     list_alarm_episodes,
 )
+from rollout.kernel.measures import Condition
 from rollout.tally.guard_series import GuardSeries
 from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
 

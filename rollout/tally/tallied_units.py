@@ -8,8 +8,8 @@ import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
-from rollout.core.policy.measures import UnitClass
 from rollout.core.policy.policy import Policy
+from rollout.kernel.units import UnitClass
 from rollout.tally.frames import is_constant, select_rows
 from rollout.tally.slice_values import select_slices
 from rollout.tally.unit_arrays import CellUnitArrays, IntArray, UnitArrays, UnitClasses

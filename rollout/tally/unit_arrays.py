@@ -12,17 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.policy.familiarity import AttributeValue, decode_unit_values
-from rollout.core.policy.label_sets import is_label_success
-from rollout.core.policy.measures import (
-    MISSING,
-    SILENT,
-    Condition,
-    UnitClass,
-    is_success,
-)
 from rollout.core.policy.planted_conditions import is_missed
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import read_slice_value
+from rollout.kernel.label_sets import is_label_success
+from rollout.kernel.measures import Condition, is_success
+from rollout.kernel.units import MISSING, SILENT, UnitClass
 from rollout.tally.slots import FIRST_SLOT
 
 IntArray = NDArray[np.int64]

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.measures import UnitClass
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import list_slice_attributes, select_values
+from rollout.kernel.units import UnitClass
 from rollout.tally.first_values import FirstValues
 from rollout.tally.stored_units import StoredUnits
 from rollout.tally.unit_arrays import (

@@ -27,7 +27,7 @@ import polars as pl
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.late_modules import LateModule
-from rollout.core.policy.measures import (
+from rollout.kernel.units import (
     AFTER_CLOSING,
     AFTER_DECISION,
     AGREE,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.late_modules import LateModule
-from rollout.core.policy.measures import AFTER_CLOSING, SILENT
+from rollout.kernel.units import AFTER_CLOSING, SILENT
 from rollout.tally.case_draws import list_draws
 from rollout.tally.slots import FIRST_SLOT, NEVER
 

@@ -14,7 +14,6 @@ import pytest
 from rollout.core.calendar.sites import Cell, Site, Window
 from rollout.core.errors import NotAllowedError, PolicyRefusedError, UnknownRolloutError
 from rollout.core.policy.gates import is_gate_open
-from rollout.core.policy.measures import FAILED, NOT_PREDICTED, Condition
 from rollout.core.policy.policy import Minimum
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.commands import AcceptRestore, AddVersion
@@ -22,6 +21,8 @@ from rollout.core.scope.events import AttemptsBegan, VersionFirstUsed
 from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import AttemptYear
+from rollout.kernel.measures import Condition
+from rollout.kernel.units import FAILED, NOT_PREDICTED
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.policies.policies import put_policy
 from tests.core.scope.test_yearly_promise import RetryingDriver, list_attempts

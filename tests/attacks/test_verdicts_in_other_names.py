@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.policy.measures import AFTER_DECISION
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.units import AFTER_DECISION
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.records.history import StoredHistory
 from rollout.tally.case_placement import place_cases

@@ -9,13 +9,13 @@ from hashlib import sha256
 import pytest
 
 from rollout.core.policy.gates import format_counts
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
 )
 from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.kernel.measures import Condition
 from rollout.store.tables.tables import rollouts
 from tests.docs.pages import text_of
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.levers import CostRule, Lever
-from rollout.core.policy.measures import OPERATIONAL_MEASURES, Condition
 from rollout.core.policy.policy import (
     EvidenceRules,
     Freeze,
@@ -26,6 +25,7 @@ from rollout.core.policy.policy import (
     Waves,
     Where,
 )
+from rollout.kernel.measures import OPERATIONAL_MEASURES, Condition
 from rollout.replay.engine import Replay
 from rollout.replay.options import ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds

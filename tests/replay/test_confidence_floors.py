@@ -23,12 +23,12 @@ from benchmarks.confidence_floors import (
     replay_pictures,
 )
 from rollout.core.policy.confidence_floors import format_floor, list_floors
-from rollout.core.policy.measures import SILENT
 from rollout.core.policy.policy import Stage
 from rollout.core.scope.events import Narrowed, Widened
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.formats.records.files import RecordPaths
+from rollout.kernel.units import SILENT
 from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.inputs.decided_by import HUMAN, MODEL, assign_deciders

@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Site
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Minimum, Stage
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.kernel.measures import Condition
 from rollout.replay.options import ReplayOptions
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.stage_history import StageHistory, build_stage_shares

@@ -13,12 +13,12 @@ import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Site
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import EvidenceRules, Minimum
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.commands import Actor, RetireVersion
 from rollout.core.scope.events import AttemptsBegan, ProposalRaised
 from rollout.core.statistics.forecast import forecast_opening
+from rollout.kernel.measures import Condition
 from rollout.replay.engine import Replay
 from rollout.replay.options import ReplayOptions
 from tests.replay.stories import prepared

@@ -11,8 +11,8 @@ import polars as pl
 
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import EvidenceRules, Gate, Guard, Minimum, Policy, Stage
+from rollout.kernel.measures import Condition
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import (
     REMARK_SCHEMA,

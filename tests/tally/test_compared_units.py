@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rollout.core.policy.levers import CostRule, Lever, Margin, Number
-from rollout.core.policy.measures import FAILED, MISSING, OUTSIDE
+from rollout.kernel.units import FAILED, MISSING, OUTSIDE
 from rollout.tally.units import UNLISTED
 from tests.tally.histories import (
     ALARM,

@@ -14,15 +14,9 @@ import pytest
 
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import read_gate, read_renewal
-from rollout.core.policy.measures import (
-    DETECTOR_MEASURES,
-    MISSING,
-    SILENT,
-    SILENT_REASONS,
-    TESTED_MEASURES,
-    UNDECIDED,
-)
 from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.kernel.measures import DETECTOR_MEASURES, TESTED_MEASURES
+from rollout.kernel.units import MISSING, SILENT, SILENT_REASONS, UNDECIDED
 from rollout.replay.engine import ReplayResult
 from rollout.tally.populations import resolve_natural_units
 from rollout.tally.slots import find_slot_after, find_slot_before

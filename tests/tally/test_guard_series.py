@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.policy.levers import CostRule
-from rollout.core.policy.measures import MISSING, UnitClass
 from rollout.core.statistics import detector
+from rollout.kernel.units import MISSING, UnitClass
 from rollout.tally.guard_series import (
     compute_detector_series,
     compute_share_series,

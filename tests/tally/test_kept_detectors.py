@@ -6,7 +6,6 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from rollout.core.policy.measures import UnitClass
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.events import (
@@ -20,6 +19,7 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.projection import apply_events
+from rollout.kernel.units import UnitClass
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_before
 from rollout.tally.stage_history import StageHistory, build_stage_shares

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import FAILED, MISSING, Condition, UnitClass
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import EvidenceRules, Guard, Minimum
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.formats.records.files import RecordPaths
+from rollout.kernel.measures import Condition
+from rollout.kernel.units import FAILED, MISSING, UnitClass
 from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.evidence_facts import compute_planted_recall
 from rollout.reports.figures.facts import compute_report_facts

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.policy.levers import CostRule, Lever
-from rollout.core.policy.measures import FAILED, LATE, MISSING, OUTSIDE, Condition, UnitClass
+from rollout.kernel.measures import Condition
+from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE, UnitClass
 from rollout.tally.unit_arrays import UnitClasses
 from rollout.tally.units import UNLISTED
 from tests.tally.histories import a_policy, cases, decisions, only, predictions, records, resolved

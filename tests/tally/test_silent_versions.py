@@ -7,7 +7,7 @@ import pytest
 
 from rollout.core.calendar.instants import to_micros
 from rollout.core.calendar.sites import Site
-from rollout.core.policy.measures import MISSING, NOT_PREDICTED
+from rollout.kernel.units import MISSING, NOT_PREDICTED
 from rollout.tally.case_placement import place_cases
 from rollout.tally.populations import number_units, resolve_natural_units
 from rollout.tally.version_uses import VersionUses

@@ -5,9 +5,10 @@ from datetime import timedelta
 import numpy as np
 
 from rollout.core.policy.alarm_text import describe_alarm
-from rollout.core.policy.measures import MISSING, Condition, UnitClass
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.kernel.measures import Condition
+from rollout.kernel.units import MISSING, UnitClass
 from rollout.reports.text.guard_text import format_guard_reason
 from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.policy.gates import is_gate_open, read_gate, read_renewal
-from rollout.core.policy.measures import MISSING, UnitClass
 from rollout.core.policy.policy import Minimum
 from rollout.core.policy.slice_conditions import MAX_SLICE_VALUES, SliceCondition
+from rollout.kernel.units import MISSING, UnitClass
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from tests.tally.histories import a_gate, a_policy

@@ -9,7 +9,8 @@ import pytest
 
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.levers import CostRule
-from rollout.core.policy.measures import (
+from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.kernel.units import (
     AFTER_DECISION,
     FAILED,
     LATE,
@@ -18,7 +19,6 @@ from rollout.core.policy.measures import (
     NOT_PREDICTED,
     OUTSIDE,
 )
-from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.tally import units
 from rollout.tally.case_placement import place_cases
 from rollout.tally.slots import find_slot_after, find_slot_before

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rollout.core.policy.familiarity import FAMILIAR, FEW, ValueReading
-from rollout.core.policy.measures import UnitClass
+from rollout.kernel.units import UnitClass
 from rollout.tally.familiar_history import FamiliarHistory
 from rollout.tally.unit_arrays import UnitClasses
 from rollout.tally.value_series import (

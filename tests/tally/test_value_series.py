@@ -11,7 +11,7 @@ from rollout.core.policy.familiarity import (
     FamiliarAttribute,
     FamiliarityRule,
 )
-from rollout.core.policy.measures import UnitClass
+from rollout.kernel.units import UnitClass
 from rollout.tally.familiar_history import FamiliarHistory, find_familiar_units
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from rollout.tally.value_series import ValueSeries

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rollout.core.policy.label_sets import EMPTY_SET, split_label_set
 from rollout.core.policy.levers import Lever, Number
+from rollout.kernel.label_sets import EMPTY_SET, split_label_set
 from rollout.reports.text.formatting import capitalize_first, format_quantity
 
 UNSURE_KEY, UNDO_KEY, NOTE_KEY, HELP_KEY = "u", "z", ".", "?"

@@ -29,7 +29,6 @@ from api.console.reviews.review_case import (
 )
 from api.schemas.reviews import DecisionRequest
 from rollout.core.errors import RefusalError
-from rollout.core.policy.label_sets import format_label_set
 from rollout.core.policy.levers import Lever
 from rollout.core.records.reviews import (
     DecisionConflictError,
@@ -39,6 +38,7 @@ from rollout.core.records.reviews import (
     compute_answer_deadline,
 )
 from rollout.core.scope.permissions import Permission, require_permission
+from rollout.kernel.label_sets import format_label_set
 from rollout.reports.text.formatting import capitalize_first
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.reviews.own_decisions import (

@@ -24,7 +24,7 @@ def describe_alarm(guard: Guard, reading: GuardReading, tick: timedelta) -> str:
     Without `silence` the value of `heartbeat` is in ticks; that of `gain` is in millionths of the
     outcome's range.
 
-    >>> from rollout.core.policy.measures import Condition
+    >>> from rollout.kernel.measures import Condition
     >>> failures = Guard(Condition("failures", 0.02, at_least=False), "suspend")
     >>> describe_alarm(failures, GuardReading(is_alarm=True, value="3", records=4), timedelta(0))
     'failures at most 2 %: 3 of 4 answers failed'

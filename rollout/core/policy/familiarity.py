@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Final
 
-from rollout.core.policy.measures import Condition
+from rollout.kernel.measures import Condition
 
 AttributeValue = tuple[str, str]
 """The id of an attribute or combination, and its value."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from rollout.core.policy.label_sets import (
+from rollout.kernel.label_sets import (
     FULL_OVERLAP,
     do_sets_agree,
     is_label_set,

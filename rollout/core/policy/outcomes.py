@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from rollout.core.policy.measures import Condition
+from rollout.kernel.measures import Condition
 
 GAIN = "gain"
 DECIDES, PROPOSES = "decides", "proposes"

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from rollout.core.policy.label_sets import split_label_set
-from rollout.core.policy.measures import MISSING, Condition, UnitClass
+from rollout.kernel.label_sets import split_label_set
+from rollout.kernel.measures import Condition
+from rollout.kernel.units import MISSING, UnitClass
 
 PLANTED: Final = "planted"
 PLANTED_TRACK: Final = "planted"  # of counted units

@@ -26,10 +26,11 @@ from rollout.core.policy.evidence_sources import (
 from rollout.core.policy.familiarity import FamiliarityRule
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import Lever, build_even_levels
-from rollout.core.policy.measures import WHOLE_UNIT, Condition
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_rules import VersionRule
+from rollout.kernel.measures import Condition
+from rollout.kernel.units import WHOLE_UNIT
 
 DAY = timedelta(days=1)
 UNITS_BETWEEN_FALSE_ALARMS, TIME_BETWEEN_FALSE_ALARMS = 10_000.0, 365 * DAY

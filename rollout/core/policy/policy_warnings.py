@@ -11,15 +11,10 @@ from datetime import timedelta
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.calendar.windows import list_hours_warnings
-from rollout.core.policy.measures import (
-    COUNTED_MEASURES,
-    DETECTOR_MEASURES,
-    TESTED_MEASURES,
-    Condition,
-)
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Gate, Guard, Policy
 from rollout.core.policy.stages import describe_sample_share
+from rollout.kernel.measures import COUNTED_MEASURES, DETECTOR_MEASURES, TESTED_MEASURES, Condition
 
 MIN_RETENTION = timedelta(days=183)  # laws on high-risk systems ask for half a year of logs
 _DEFAULT_FALSE_ALARM_EVERY = 10_000.0

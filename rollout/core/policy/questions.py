@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
+from rollout.kernel.measures import Condition
 
 
 def list_new_questions(old: Policy, new: Policy, cell: Cell) -> tuple[Condition, ...]:

@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import ClassVar
 
 from rollout.core.policy.cell_evidence import MeasureKey, ValueCounts
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
+from rollout.kernel.measures import Condition
 
 ABSENT_VALUE, UNRECORDED_VALUE = "(none)", "(not recorded)"
 MAX_SLICE_VALUES = 100  # with more values an attribute is a key of cases, and no group

@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from rollout.core.errors import RefusalError
-from rollout.core.policy.label_sets import read_label_set
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import EvidenceRules, Policy
 from rollout.core.records.records import Case
 from rollout.core.scope.assignment import compute_unit_key
 from rollout.core.statistics.sampling import AUDIT, SAMPLING_PURPOSE, compute_sampling_value
+from rollout.kernel.label_sets import read_label_set
 
 BLIND, ASSISTED, ADJUDICATE, SEEDED = "blind", "assisted", "adjudication", "gold"
 BLIND_KINDS: Final = (BLIND, SEEDED)

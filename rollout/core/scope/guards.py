@@ -8,7 +8,6 @@ from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.alarm_text import describe_alarm, join_alarms
 from rollout.core.policy.cell_evidence import GuardReading, VersionEvidence
 from rollout.core.policy.confidence_floors import format_floor, list_floors
-from rollout.core.policy.measures import NARROWING_EFFECTS, OPERATIONAL_MEASURES
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.slice_conditions import names_slices
 from rollout.core.scope.commands import Tick
@@ -24,6 +23,7 @@ from rollout.core.scope.events import (
 from rollout.core.scope.floor_grants import get_acting_floor
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import CellState
+from rollout.kernel.measures import NARROWING_EFFECTS, OPERATIONAL_MEASURES
 
 THIRD_SUSPENSION_WITHIN = timedelta(hours=24)
 EPISODE_PAUSE = timedelta(hours=24)  # a suspension so soon after the last is the same incident

@@ -8,7 +8,6 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.confidence_floors import list_floor_texts
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.questions import list_new_questions
 from rollout.core.policy.record_definition import is_redefined
@@ -22,6 +21,7 @@ from rollout.core.scope.proposals import build_proposal, compute_gate_hash
 from rollout.core.scope.renames import check_renames, find_renamed_cells
 from rollout.core.scope.scope import AttemptYear, CellState, ProposalState, Scope
 from rollout.core.scope.stop_targets import TWO_OPERATORS, find_resume_needs
+from rollout.kernel.measures import Condition
 
 
 def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:

@@ -15,7 +15,6 @@ from rollout.core.calendar.opening_hours import uses_holidays
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.evidence_sources import UNNAMED, EvidenceSources
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import (
     Gate,
     Guard,
@@ -35,6 +34,7 @@ from rollout.core.scope.section_diffs import (
     compare_outcomes,
     compare_waves,
 )
+from rollout.kernel.measures import Condition
 
 _REACH_ORDER = ("cell", "site", "rollout")
 Sentences = Iterator[str]

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from rollout.core.policy.label_sets import do_sets_agree, format_label_set, split_label_set
 from rollout.core.policy.levers import Lever, Number
 from rollout.core.policy.policy import Policy
 from rollout.features.demo.example_cases import (
@@ -16,6 +15,7 @@ from rollout.features.demo.example_cases import (
     ExampleDecision,
     ExamplePrediction,
 )
+from rollout.kernel.label_sets import do_sets_agree, format_label_set, split_label_set
 
 MODEL_VERSION = "v1"
 EPISODE_SHARE = 0.5

@@ -7,7 +7,6 @@ because its faults would only follow from the fault that is already reported.
 from collections.abc import Iterator
 
 from rollout.core.calendar.instants import format_duration
-from rollout.core.policy.label_sets import EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
 from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.planted_conditions import PLANTED, PLANTED_MEASURES
 from rollout.core.policy.policy import Policy
@@ -18,6 +17,7 @@ from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
 from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
+from rollout.kernel.label_sets import EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
 
 FLOORS_PATH: DocumentPath = ("evidence", "confidence_floors")
 WRITE_ONE = "write one floor"

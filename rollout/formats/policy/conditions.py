@@ -5,13 +5,13 @@ from datetime import timedelta
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import OPERATIONAL_MEASURES, TIMED_MEASURES
 from rollout.core.policy.policy import Guard, Policy
 from rollout.formats.policy import scalars
 from rollout.formats.policy.measures import MEASURE_RULES, parse_threshold, read_condition
 from rollout.formats.policy.model import ConditionShape, GuardShape, PolicyShape
 from rollout.formats.policy.names import Faults, PolicyCheck, describe_unknown_name
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
+from rollout.kernel.measures import OPERATIONAL_MEASURES, TIMED_MEASURES
 
 SLICED_MEASURES = frozenset({"agreement", "drift"})
 ConditionRow = tuple[DocumentPath, ConditionShape]

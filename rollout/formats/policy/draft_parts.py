@@ -9,7 +9,7 @@ from math import ceil, floor
 import polars as pl
 
 from rollout.core.policy.file_readings import FileReading
-from rollout.core.policy.label_sets import EMPTY_SET, SEPARATOR
+from rollout.kernel.label_sets import EMPTY_SET, SEPARATOR
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 _PLAIN = re.compile(r"[\w.+][\w .+-]*", re.ASCII)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GAIN, GainCondition
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import (
@@ -19,6 +18,7 @@ from rollout.core.policy.policy import (
     Policy,
     Where,
 )
+from rollout.kernel.measures import Condition
 
 GUARDED_MEASURES = frozenset({"agreement", "recall", "precision", "cost", GAIN})
 ERROR_FACTOR = 1.4  # times the error that the gate permits

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import (
     GAIN,
     GainCondition,
@@ -16,6 +15,7 @@ from rollout.core.policy.planted_conditions import PLANTED, PlantedCondition
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.formats.policy import scalars
 from rollout.formats.policy.model import ConditionShape
+from rollout.kernel.measures import Condition
 
 _WEEK = timedelta(days=7)
 

@@ -8,9 +8,7 @@ from rollout.core.calendar.sites import ALWAYS_WINDOW, Site, Window
 from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.evidence_sources import AccountSource, EvidenceSources
 from rollout.core.policy.file_readings import FileReading
-from rollout.core.policy.label_sets import FULL_OVERLAP
 from rollout.core.policy.levers import CostRule, Lever, Number
-from rollout.core.policy.measures import TIMED_MEASURES, Condition
 from rollout.core.policy.outcomes import DECIDES, PROPOSES, OutcomeRule
 from rollout.core.policy.policy import (
     DEFAULT_QUIET_DAYS,
@@ -45,6 +43,8 @@ from rollout.formats.policy.sections import (
     build_familiarity,
 )
 from rollout.formats.policy.yaml_reader import Document, DocumentFault, format_path, read_document
+from rollout.kernel.label_sets import FULL_OVERLAP
+from rollout.kernel.measures import TIMED_MEASURES, Condition
 
 DEFAULT_RISK, DEFAULT_MODEL_RISK = 0.05, 0.01
 

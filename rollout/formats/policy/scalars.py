@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from zoneinfo import ZoneInfo, available_timezones
 
 from rollout.core.policy.levers import Margin
-from rollout.core.policy.measures import FAILED, LATE, OUTSIDE
+from rollout.kernel.units import FAILED, LATE, OUTSIDE
 
 UNKNOWN_LABEL = "(not listed)"  # written by the tally for a human's label outside the policy
 DELIMITERS = (",", ";", "\t", "|")

@@ -16,7 +16,6 @@ from msgspec import MsgspecError
 from pydantic import ValidationError
 
 from rollout.core.errors import RefusalError
-from rollout.core.policy.label_sets import join_labels, read_label_set
 from rollout.core.policy.version_rules import parse_content
 from rollout.core.records.records import (
     Action,
@@ -37,6 +36,7 @@ from rollout.formats.records.schema import (
     STRUCTS,
     WRAPPED_ITEMS_DECODER,
 )
+from rollout.kernel.label_sets import join_labels, read_label_set
 
 MAX_CLOCK_AHEAD: Final = timedelta(minutes=5)
 """How far a client's clock can be ahead of ours."""

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import polars as pl
 
-from rollout.core.policy.label_sets import SEPARATOR
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
+from rollout.kernel.label_sets import SEPARATOR
 from rollout.reports.figures.confusion import (
     ConfusionMatrix,
     LabelFigures,

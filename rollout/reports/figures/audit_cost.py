@@ -13,11 +13,12 @@ import polars as pl
 import scipy
 from numpy.typing import NDArray
 
-from rollout.core.policy.measures import DETECTOR_MEASURES, MISSING
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import Narrowed
 from rollout.core.scope.floor_steps import find_acting_index
+from rollout.kernel.measures import DETECTOR_MEASURES
+from rollout.kernel.units import MISSING
 from rollout.reports.figures.model_cost import ModelCost, compute_model_cost
 from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.gate_progress import StatePeriod

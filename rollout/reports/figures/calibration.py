@@ -11,9 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import FAILED
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Policy
+from rollout.kernel.units import FAILED
 from rollout.reports.inputs.pairs import Pairs, compare_pairs
 from rollout.reports.statistics.intervals import Share, clopper_pearson, compute_unit_share
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames

@@ -15,9 +15,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.policy.measures import FAILED, LATE, OUTSIDE, Condition
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.record_events import RecordsPurged
+from rollout.kernel.measures import Condition
+from rollout.kernel.units import FAILED, LATE, OUTSIDE
 from rollout.reports.figures.first_values import list_first_values
 from rollout.reports.figures.timeline_parts import (
     CONFIRMED,

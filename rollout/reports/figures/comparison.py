@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import AGREE, FAILED
+from rollout.kernel.units import AGREE, FAILED
 from rollout.reports.figures.confusion import (
     ConfusionMatrix,
     LabelFigures,

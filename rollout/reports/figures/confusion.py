@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rollout.core.late_modules import LateModule
-from rollout.core.policy.label_sets import SEPARATOR
+from rollout.kernel.label_sets import SEPARATOR
 from rollout.reports.statistics.intervals import (
     Share,
     compute_missing_bounds,

@@ -7,7 +7,6 @@ from typing import Final
 
 import numpy as np
 
-from rollout.core.policy.measures import DETECTOR_MEASURES
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import names_slices
 from rollout.core.scope.event_base import LedgerEvent
@@ -15,6 +14,7 @@ from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalVoided, 
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import CellState, Scope
+from rollout.kernel.measures import DETECTOR_MEASURES
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.guard_evidence import GuardEvidence

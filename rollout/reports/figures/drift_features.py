@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.core.policy.measures import FAILED
+from rollout.kernel.units import FAILED
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES
 from rollout.reports.text.formatting import format_count, format_quantity

@@ -14,7 +14,6 @@ from rollout.core.policy.gates import (
     ConditionReading,
     read_gate,
 )
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.planted_conditions import PlantedCondition, select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.attempts import describe_cell_attempt
@@ -23,6 +22,7 @@ from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, compute_stage_level
 from rollout.core.statistics.forecast import forecast_gate
+from rollout.kernel.measures import Condition
 from rollout.reports.figures.floor_evidence import (
     FloorEvidence,
     compute_floor_evidence,

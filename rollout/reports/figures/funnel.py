@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from rollout.core.calendar.sites import OTHER_WINDOW
-from rollout.core.policy.label_sets import is_label_set
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.core.records.row_remarks import RemarkReason
+from rollout.kernel.label_sets import is_label_set
 from rollout.reports.figures.missing_decisions import count_reasons, find_missing_reasons
 from rollout.reports.inputs.decided_by import mark_uncounted_units
 from rollout.reports.inputs.inputs import ReportInputs

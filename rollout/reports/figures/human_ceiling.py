@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
+from rollout.kernel.units import FAILED
 from rollout.reports.figures.ratings import (
     RaterAgreement,
     compute_model_agreement,

@@ -4,9 +4,9 @@ import polars as pl
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import OTHER_WINDOW, Cell
-from rollout.core.policy.measures import SILENT_REASONS
 from rollout.core.policy.policy import Policy
 from rollout.core.records.row_remarks import RemarkReason
+from rollout.kernel.units import SILENT_REASONS
 from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from rollout.core.policy.cell_evidence import EvidenceCounts
     from rollout.core.policy.gates import ConditionReading
-    from rollout.core.policy.measures import Condition
     from rollout.core.policy.policy import Gate, Policy
     from rollout.core.statistics.evidence import Floats
+    from rollout.kernel.measures import Condition
 else:
     np = LateModule("numpy")
 

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
+from rollout.kernel.units import FAILED
 from rollout.reports.figures.confusion import (
     ConfusionMatrix,
     LabelFigures,

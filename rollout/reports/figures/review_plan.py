@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, Literal
 from rollout.core.late_modules import LateModule
 from rollout.core.policy.confidence_floors import describe_floor_cases, format_floor, list_floors
 from rollout.core.policy.gates import ConditionReading, GateReading, read_gate
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.scope.floor_steps import (
     WideningStep,
@@ -24,6 +23,7 @@ from rollout.core.scope.floor_steps import (
 from rollout.core.scope.projection import apply_events
 from rollout.core.statistics.evidence import Floats, count_further_agreements
 from rollout.core.statistics.opening_simulation import find_cheapest_effort
+from rollout.kernel.measures import Condition
 from rollout.reports.figures.opening_times import (
     NoOpeningTimesError,
     OpeningTimes,

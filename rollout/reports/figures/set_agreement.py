@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import FAILED
+from rollout.kernel.units import FAILED
 from rollout.reports.figures.confusion import (
     LabelFigures,
     compute_set_label_figures_from_counts,

@@ -7,8 +7,8 @@ from datetime import datetime
 import polars as pl
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.core.policy.policy import Policy
+from rollout.kernel.units import WHOLE_UNIT
 from rollout.reports.inputs.csv_cells import FORMULA_PATTERN, NUMBER_PATTERN, escape_cell
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.pairs import Pairs, compare_pairs, list_attributes

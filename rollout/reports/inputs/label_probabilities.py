@@ -18,8 +18,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.core.policy.label_sets import is_label_set, split_label_set
 from rollout.core.policy.levers import Lever
+from rollout.kernel.label_sets import is_label_set, split_label_set
 from rollout.tally.frames import RecordFrames, select_rows
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -18,7 +18,7 @@ from math import fsum
 import polars as pl
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import FAILED
+from rollout.kernel.units import FAILED
 from rollout.reports.inputs.label_probabilities import (
     STORED_ROW,
     StoredProbabilities,

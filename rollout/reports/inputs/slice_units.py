@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
+from rollout.kernel.units import FAILED
 from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES, compare_pairs
 from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 

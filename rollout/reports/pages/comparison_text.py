@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rollout.core.policy.label_sets import FULL_OVERLAP
+from rollout.kernel.label_sets import FULL_OVERLAP
 from rollout.reports.figures.comparison import CellAgreement, Comparison
 from rollout.reports.figures.confusion import ConfusionMatrix, LabelFigures
 from rollout.reports.figures.number_agreement import NumberAgreement

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.policy.measures import WHOLE_UNIT
+from rollout.kernel.units import WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.calibration import HUMANS, OUTCOMES
 from rollout.reports.figures.facts import ReportFacts

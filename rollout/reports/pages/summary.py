@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.policy.measures import AFTER_DECISION, LATE_CASE, SILENT_REASONS, WHOLE_UNIT
+from rollout.kernel.units import AFTER_DECISION, LATE_CASE, SILENT_REASONS, WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.audit_cost import Hindsight
 from rollout.reports.figures.evidence_facts import EvidenceFacts

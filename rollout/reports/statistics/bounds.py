@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.policy.gates import ConditionReading
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
 from rollout.core.statistics.evidence import compute_lower_bounds, get_bets
+from rollout.kernel.measures import Condition
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.policy.label_sets import SLACK, split_label_set
+from rollout.kernel.label_sets import SLACK, split_label_set
 
 Floats = NDArray[np.float64]
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from math import floor
 
 from rollout.core.policy.gates import E_VALUE_MEASURES
-from rollout.core.policy.measures import Condition
 from rollout.core.statistics.renewal_chances import compute_renewal_chance
+from rollout.kernel.measures import Condition
 from rollout.reports.text.formatting import format_count
 
 BELOW, ABOVE = 0.4, 0.6

@@ -9,7 +9,6 @@ import numpy as np
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.gates import ConditionReading, read_gate
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
@@ -23,6 +22,7 @@ from rollout.core.scope.events import (
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import Scope, compute_held_level
+from rollout.kernel.measures import Condition
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.services.cells.cells import (

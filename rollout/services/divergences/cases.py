@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from rollout.core.policy.label_sets import do_sets_agree
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.planted_conditions import PLANTED_TRACK
 from rollout.core.policy.policy import Policy
@@ -21,6 +20,7 @@ from rollout.core.records.reviews import (
     compute_due_time,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.kernel.label_sets import do_sets_agree
 from rollout.services.engine.rollout_state import (
     RolloutState,
     load_rollout_state,

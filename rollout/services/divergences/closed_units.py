@@ -15,7 +15,7 @@ import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import FAILED, LATE, MISSING, OUTSIDE
+from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE
 from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES, compare_answers
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.closed_units import AnswerPair, ClosedUnit, ClosedUnits

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
-from rollout.core.policy.measures import OUTSIDE
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import find_acting_version
+from rollout.kernel.units import OUTSIDE
 from rollout.reports.figures.comparison import NumberSides
 from rollout.reports.figures.confusion import ConfusionMatrix
 from rollout.reports.inputs.divergences import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.late_modules import LateModule
-from rollout.core.policy.measures import MISSING, SILENT
+from rollout.kernel.units import MISSING, SILENT
 from rollout.store.records.case_pages import CasePages
 from rollout.tally.slots import to_instant
 

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
+from rollout.kernel.units import MISSING
 from rollout.reports.figures.incident_cause import JudgedUnits
 from rollout.reports.statistics.value_search import ANSWER, ATTRIBUTE, MIN_CASES, Codes, ValueKind
 from rollout.store.counting.judged_units import JudgedUnitStore

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from rollout.core.policy.label_sets import EMPTY_SET
 from rollout.core.records.row_remarks import UNREADABLE_REASONS, RemarkReason
 from rollout.formats.records.column_layout import format_suggestion
 from rollout.formats.records.column_map import COLUMN_NAMES
@@ -15,6 +14,7 @@ from rollout.formats.records.placeholders import find_doubtful
 from rollout.formats.records.recognition import RecognizedFile
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.formats.records.text_formats import has_local_times
+from rollout.kernel.label_sets import EMPTY_SET
 from rollout.reports.text.formatting import format_percent
 from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames, RecordKind
 

@@ -15,7 +15,6 @@ import scipy
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.evidence import (
     compute_cost_gains,
@@ -24,6 +23,7 @@ from rollout.core.statistics.evidence import (
     count_further_agreements,
 )
 from rollout.core.statistics.forecast import estimate_detection_records, forecast_opening
+from rollout.kernel.measures import Condition
 from rollout.services.policies.traffic import CellTraffic, MeasureRate
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]

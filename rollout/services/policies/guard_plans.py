@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.measures import COUNTED_MEASURES, DETECTOR_MEASURES
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.stages import Stage
 from rollout.core.statistics.forecast import estimate_harm
+from rollout.kernel.measures import COUNTED_MEASURES, DETECTOR_MEASURES
 from rollout.services.policies.gate_forecast import (
     compute_days,
     compute_records_to_alarm,

@@ -7,7 +7,6 @@ from math import inf
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell
 from rollout.core.calendar.windows import compute_year_shares
-from rollout.core.policy.measures import SITE_MEASURES, TESTED_MEASURES, Condition
 from rollout.core.policy.policy import DAY, TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
 from rollout.core.statistics.forecast import estimate_detection_records
@@ -18,6 +17,7 @@ from rollout.core.statistics.share_detector import (
     compute_false_alarm_interval,
     estimate_silent_hours,
 )
+from rollout.kernel.measures import SITE_MEASURES, TESTED_MEASURES, Condition
 from rollout.reports.text.formatting import join_words
 from rollout.services.policies.gate_forecast import (
     DAYS_PER_MONTH,

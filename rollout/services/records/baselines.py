@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from rollout.core.errors import RefusalError
-from rollout.core.policy.label_sets import read_label_set
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import BaselineCount
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.formats.records.label_set_texts import parse_set
+from rollout.kernel.label_sets import read_label_set
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.database.session import Database
 from rollout.store.records.baselines import Baselines

@@ -8,7 +8,6 @@ from typing import Final
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.evidence_sources import NOT_NAMED, UNNAMED
-from rollout.core.policy.label_sets import is_label_set
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import (
     CASE_TYPES,
@@ -23,6 +22,7 @@ from rollout.core.records.records import (
     is_registered,
     list_drawn,
 )
+from rollout.kernel.label_sets import is_label_set
 from rollout.reports.text.source_text import describe_registering
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.records.incoming_cases import IncomingCase

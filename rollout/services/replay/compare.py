@@ -9,7 +9,6 @@ from sys import float_info
 import polars as pl
 
 from rollout.core.policy.file_readings import FileReading
-from rollout.core.policy.label_sets import SEPARATOR
 from rollout.core.policy.levers import Lever, Number
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import read_policy
@@ -32,6 +31,7 @@ from rollout.formats.records.question_texts import OpenQuestionsError
 from rollout.formats.records.questions import DoubtfulLabel, EqualSides, FormPair, SameForm
 from rollout.formats.records.side_comparison import MIN_COMPARED, MIN_SHARED
 from rollout.formats.records.text_forms import pair_forms
+from rollout.kernel.label_sets import SEPARATOR
 from rollout.reports.figures.comparison import Comparison, compute_comparisons
 from rollout.reports.figures.number_agreement import NumberAgreement, compute_number_agreement
 from rollout.reports.figures.set_agreement import (

@@ -16,7 +16,6 @@ import polars as pl
 from rollout.core.calendar.instants import from_micros
 from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
 from rollout.core.policy.evidence_sources import FrozenRegistering
-from rollout.core.policy.measures import MISSING
 from rollout.core.policy.planted_conditions import PLANTED_TRACK
 from rollout.core.policy.policy import Policy
 from rollout.core.records.label_cleaning import CleaningChoice
@@ -26,6 +25,7 @@ from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import ReportSealed
 from rollout.core.scope.scope import Scope
+from rollout.kernel.units import MISSING
 from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.inputs import (
     ACTION_SCHEMA,

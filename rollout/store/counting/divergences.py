@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, TextClause, func, select
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.measures import MISSING
+from rollout.kernel.units import MISSING
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.counting_tables import GATE, OF_GATE

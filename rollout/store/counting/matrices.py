@@ -49,7 +49,7 @@ class Matrices:
         """Return a version's units by human and model answer.
 
         Columns: `GROUP_COLUMNS` and n, in no order. `human` is blank without a decision; `model` is
-        a label or one of the special values in `rollout.core.policy.measures`.
+        a label or one of the special values in `rollout.kernel.units`.
         """
         rollout_parameters = {"rollout": self._rollout.number}
         version_parameters = {**rollout_parameters, "track": track, "version": version}

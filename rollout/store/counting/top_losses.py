@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, select, tuple_
 
-from rollout.core.policy.measures import AGREE, FAILED, LATE, MISSING, OUTSIDE, WHOLE_UNIT
+from rollout.kernel.units import AGREE, FAILED, LATE, MISSING, OUTSIDE, WHOLE_UNIT
 from rollout.store.counting.unit_records import NO_ALIASES
 from rollout.store.database.bulk import fetch_rows, insert_ignoring_conflicts, select_numbers
 from rollout.store.database.rollouts import Rollout, match_cases

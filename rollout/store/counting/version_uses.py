@@ -9,7 +9,7 @@ from json import loads
 
 from sqlalchemy import Text, insert, select, type_coerce, update
 
-from rollout.core.policy.measures import AFTER_CLOSING, SILENT
+from rollout.kernel.units import AFTER_CLOSING, SILENT
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.counting_tables import GATE

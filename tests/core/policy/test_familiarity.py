@@ -20,7 +20,7 @@ from rollout.core.policy.familiarity import (
     format_value,
     needs_record,
 )
-from rollout.core.policy.measures import Condition
+from rollout.kernel.measures import Condition
 
 FORM, SCANNER = FamiliarAttribute(("form",)), FamiliarAttribute(("scanner",))
 BOTH = FamiliarAttribute(("form", "scanner"))

@@ -19,9 +19,9 @@ from rollout.core.policy.gates import (
     read_renewal,
 )
 from rollout.core.policy.levers import CostRule, Lever
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Gate, Minimum
 from rollout.core.statistics.evidence import compute_log_e
+from rollout.kernel.measures import Condition
 from tests.factories import (
     AGREEMENT,
     CREEK,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.core.policy.label_sets import (
+from rollout.kernel.label_sets import (
     compute_overlap,
     do_sets_agree,
     is_label_success,
@@ -11,7 +11,8 @@ from rollout.core.policy.label_sets import (
     split_label_set,
     split_pair,
 )
-from rollout.core.policy.measures import FAILED, MISSING, Condition, UnitClass
+from rollout.kernel.measures import Condition
+from rollout.kernel.units import FAILED, MISSING, UnitClass
 from tests.reports.plain_coefficients import compute_masi_distance
 
 LOGOS = ("nike", "puma", "ikea", "shell")

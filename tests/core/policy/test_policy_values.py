@@ -8,7 +8,6 @@ import pytest
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site
 from rollout.core.policy.levers import CostRule, Lever, Margin, Number
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import (
     Freeze,
     Gate,
@@ -18,6 +17,7 @@ from rollout.core.policy.policy import (
     Where,
     matches_pattern,
 )
+from rollout.kernel.measures import Condition
 from tests.factories import (
     AGREEMENT,
     AUTONOMOUS,

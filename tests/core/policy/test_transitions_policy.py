@@ -15,7 +15,6 @@ from rollout.core.errors import (
     UserRequiredError,
 )
 from rollout.core.policy.levers import CostRule, Lever
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
 from rollout.core.policy.risk_shares import compute_yearly_share
@@ -25,6 +24,7 @@ from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.commands import Actor, BeginNextAttempt, RejectProposal, Tick
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
+from rollout.kernel.measures import Condition
 from tests.factories import (
     AGREEMENT,
     ANA,

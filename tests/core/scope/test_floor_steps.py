@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading, VersionEvidence
 from rollout.core.policy.confidence_floors import format_floor, list_floors
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import EvidenceRules, Gate, Guard, Minimum
 from rollout.core.policy.stages import Stage
 from rollout.core.scope.commands import Actor, ApplyPolicy, ApproveProposal, Tick
@@ -28,6 +27,7 @@ from rollout.core.scope.floor_grants import get_acting_floor, raise_floors
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Grant
 from rollout.core.statistics.evidence import compute_log_e
+from rollout.kernel.measures import Condition
 from tests.factories import ANA, CREEK, DAY, NOON, TICK, begin_attempt, hashed, policy
 
 FLOORS = (0.6, 0.8, 0.9, 0.97)

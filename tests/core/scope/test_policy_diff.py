@@ -7,7 +7,6 @@ from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import CostRule, Lever, Margin, Number
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import (
     EvidenceRules,
     Freeze,
@@ -22,6 +21,7 @@ from rollout.core.policy.policy import (
 )
 from rollout.core.policy.record_definition import compute_definition, is_redefined
 from rollout.core.scope.policy_diff import list_looser_rules
+from rollout.kernel.measures import Condition
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, LAKE, gates, policy
 
 HOUR = timedelta(hours=1)

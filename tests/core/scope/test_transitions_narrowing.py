@@ -14,7 +14,6 @@ from rollout.core.errors import (
     UserRequiredError,
 )
 from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Freeze, Gate, Guard, Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.commands import AcknowledgeIncident, Actor, Tick
@@ -26,6 +25,7 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
 )
 from rollout.core.scope.scope import compute_stage_level
+from rollout.kernel.measures import Condition
 from rollout.reports.text.guard_text import format_guard_reason
 from tests.factories import (
     AGREEMENT,

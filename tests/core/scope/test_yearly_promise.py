@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import Site
 from rollout.core.errors import ProposalClosedError
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import EvidenceRules, Policy
 from rollout.core.scope.commands import AddVersion, Tick
 from rollout.core.scope.events import (
@@ -19,6 +18,7 @@ from rollout.core.scope.events import (
     RolloutCreated,
 )
 from rollout.core.scope.projection import apply_events
+from rollout.kernel.measures import Condition
 from tests.core.scope.test_attempts import YearDriver, on
 from tests.factories import (
     BETWEEN,

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from rollout.core.policy.label_sets import do_sets_agree, is_label_set
 from rollout.features.demo.live_traffic import LiveCases, build_live_records, parse_fault
 from rollout.features.demo.simulated_cases import (
     CASE_PREFIX,
@@ -18,6 +17,7 @@ from rollout.features.demo.simulated_cases import (
     plan_history,
 )
 from rollout.formats.policy.reader import parse_policy, read_policy
+from rollout.kernel.label_sets import do_sets_agree, is_label_set
 from rollout.services.support.package_data import find_package_data
 from tests.replay.logos import POLICY as SPONSORS
 from tests.shipped_policies import SHIPPED_POLICIES

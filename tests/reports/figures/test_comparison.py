@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, precision_recall_fscore_support
 
 from rollout.core.policy.levers import CostRule, Lever
-from rollout.core.policy.measures import FAILED
+from rollout.kernel.units import FAILED
 from rollout.reports.figures.agreement import compute_slice_kappa
 from rollout.reports.figures.comparison import compute_comparisons
 from rollout.reports.figures.confusion import build_matrix, compute_label_figures

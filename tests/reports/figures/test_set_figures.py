@@ -5,14 +5,14 @@ import polars as pl
 import pytest
 from sklearn.metrics import jaccard_score, precision_recall_fscore_support
 
-from rollout.core.policy.label_sets import (
+from rollout.kernel.label_sets import (
     EMPTY_SET,
     compute_overlap,
     do_sets_agree,
     format_label_set,
     split_label_set,
 )
-from rollout.core.policy.measures import FAILED
+from rollout.kernel.units import FAILED
 from rollout.reports.figures.confusion import compute_set_label_figures
 from rollout.reports.figures.set_agreement import compute_set_pair_alpha, compute_set_unit_alpha
 from rollout.reports.statistics.set_distances import compare_sets

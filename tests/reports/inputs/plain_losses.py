@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from math import log
 
-from rollout.core.policy.label_sets import is_label_set, split_label_set
+from rollout.kernel.label_sets import is_label_set, split_label_set
 from rollout.reports.inputs.loss_kinds import (
     CONFIDENT_DIFFERENT,
     KINDS,

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_lower_bound,
     count_further_agreements,
 )
+from rollout.kernel.measures import Condition
 from rollout.reports.statistics.bounds import compute_bounds, compute_cost_bounds, compute_estimates
 from rollout.reports.text.value_text import OPENING_NOTE
 

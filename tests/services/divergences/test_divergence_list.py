@@ -7,10 +7,10 @@ from random import Random
 import polars as pl
 import pytest
 
-from rollout.core.policy.measures import FAILED, WHOLE_UNIT
 from rollout.core.records.records import Case, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Permission
+from rollout.kernel.units import FAILED, WHOLE_UNIT
 from rollout.reports.figures.confusion import build_action_matrix, build_matrix
 from rollout.reports.inputs.divergences import build_divergence_frame, format_csv
 from rollout.reports.inputs.pairs import Pairs, build_pairs

@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from rollout.core.policy.measures import AFTER_DECISION, CASELESS, NOT_PREDICTED
 from rollout.core.records.records import NO_PLACE, Case, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.kernel.units import AFTER_DECISION, CASELESS, NOT_PREDICTED
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service

@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.policy.measures import AFTER_DECISION, CASELESS, LATE_CASE
 from rollout.core.records.records import Case, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.units import AFTER_DECISION, CASELESS, LATE_CASE
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service
 from rollout.services.engine.unit_counting import GUARD

@@ -6,8 +6,8 @@ from datetime import date
 import numpy as np
 
 from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
-from rollout.core.policy.measures import UnitClass
 from rollout.core.policy.policy import EvidenceRules
+from rollout.kernel.units import UnitClass
 from rollout.services.policies.familiar_plan import forecast_familiarity, format_familiarity
 from rollout.tally.tallied_units import TalliedUnits
 from rollout.tally.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses

@@ -5,10 +5,10 @@ from math import inf
 import pytest
 
 from rollout.core.calendar.sites import Cell, Window
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Guard, Where
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.formats.policy.reader import parse_policy, read_policy
+from rollout.kernel.measures import Condition
 from rollout.services.policies.gate_forecast import (
     compute_evidence_need,
     compute_records_to_alarm,

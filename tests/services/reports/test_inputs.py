@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from rollout.core.policy.evidence_sources import BEFORE_SOURCES, FrozenRegistering
-from rollout.core.policy.measures import MISSING
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.formats.records.files import RecordPaths
+from rollout.kernel.units import MISSING
 from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.funnel import STILL_OPEN, WITHHELD

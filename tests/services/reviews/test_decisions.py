@@ -6,7 +6,6 @@ import pytest
 
 from rollout import faults
 from rollout.core.errors import NotAllowedError, UnknownRolloutError, UserRequiredError
-from rollout.core.policy.measures import CASELESS
 from rollout.core.records.records import NAMED_BY_DECISION, Case, Prediction
 from rollout.core.records.reviews import (
     DecisionConflictError,
@@ -15,6 +14,7 @@ from rollout.core.records.reviews import (
     UnknownReviewError,
 )
 from rollout.core.scope.permissions import AssignedRole
+from rollout.kernel.units import CASELESS
 from rollout.services.engine.unit_counting import resolve_case_units
 from rollout.services.records.ingest import store_asked_cases
 from rollout.services.reviews import reviews

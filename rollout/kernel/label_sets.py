@@ -7,7 +7,8 @@ are equal texts whatever the order of the policy's labels.
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
-from rollout.core.policy.measures import MISSING, SILENT, Condition, UnitClass
+from rollout.kernel.measures import Condition
+from rollout.kernel.units import MISSING, SILENT, UnitClass
 
 SEPARATOR: Final = ";"
 EMPTY_SET: Final = "(none of them)"
