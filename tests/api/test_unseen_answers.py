@@ -3,18 +3,22 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import delete
 
 from rollout.core.records.records import Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
+from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.records import RecordStore
+from rollout.store.tables.tables import exposures as stored_exposures
 from tests.api.test_records import case, decision, prediction, sent, sent_apart
 from tests.api.test_shell import POLICY
 from tests.factories import NOON
+from tests.services.engine.test_evidence_check import attacking
 
 RAMPS = "/v1/rollouts/ramps"
 DAY = timedelta(days=1)
@@ -121,6 +125,18 @@ def test_what_a_user_sends_who_was_shown_the_answer_is_assisted(client, door):
     assert read(client, "una")["predictions"]
     sent(client, decision(reviewer="ada"), by="una")
     assert list_exposures(client, "ada") == {"ada": "assisted"}
+
+
+def test_an_edit_of_what_a_sender_was_shown_is_found(client, database, door):
+    sent(client, case(), prediction())
+    door.let_in("una", AssignedRole("viewer"), AssignedRole("ingest-decisions"))
+    read(client, "una")
+    sent(client, decision(reviewer="ada"), by="una")
+    assert not EvidenceCheck(database, "ramps").check_all().fault_count
+    with attacking(database, "exposures") as transaction:
+        transaction.execute(delete(stored_exposures))
+    faults = EvidenceCheck(database, "ramps").check_all().faults
+    assert any("rests on the exposure prediction on the page case" in fault for fault in faults)
 
 
 def test_who_did_not_read_the_answer_still_decides_blind(client, database):

@@ -95,7 +95,8 @@ class Decision:
     """A human decision; a missing or None lever is "unsure".
 
     `claims` is the exposure that the client claims, `exposure` the one that counts. The service
-    fills in `exposure`, `seat` (number of the review task), `review` and `source`: a kind of
+    fills in `exposure`, `seat` (number of the review task), `review`, `basis` (what `exposure`
+    follows from, by `rollout.store.records.decision_bases`) and `source`: a kind of
     `rollout.core.policy.evidence_sources`, None for a record without one.
     """
 
@@ -111,6 +112,7 @@ class Decision:
     revision: int = 1
     seat: int | None = None
     review: int | None = None
+    basis: Mapping[str, Any] | None = None
     source: str | None = None
 
 
@@ -208,6 +210,7 @@ class SentDecision(NamedTuple):
     revision: int
     seat: None = None
     review: None = None
+    basis: Mapping[str, Any] | None = None
     source: str | None = None
 
 

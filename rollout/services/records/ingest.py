@@ -79,6 +79,7 @@ from rollout.services.records.unauthorized_actions import (
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.records.batch_facts import load_batch_facts
+from rollout.store.records.decision_bases import build_basis, list_pages
 from rollout.store.records.erased_keys import hold_off_erasures
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.incoming_cases import IncomingCase, IncomingCases
@@ -432,19 +433,21 @@ class _Batch:
         case_ids |= PlantedCases(self._transaction, self._state.rollout).find(
             keys - case_ids.keys()
         )
-        pages = IncomingCases(self._transaction, self._state.rollout).load_exposures(
+        entries = IncomingCases(self._transaction, self._state.rollout).load_exposures(
             case_ids.values()
         )
 
         def _set_exposure(decision: AnyDecision) -> AnyDecision:
-            reviewer_pages = pages.get((case_ids[decision.key], decision.reviewer), ())
-            exposure = compute_exposure(ASSISTED, reviewer_pages, decision.claims)
-            sender_pages = pages.get((case_ids[decision.key], sender_name), ())
-            if any(content in REVEALING_CONTENT for content, _ in sender_pages):
+            case_id = case_ids[decision.key]
+            own_entries = entries.get((case_id, decision.reviewer), set())
+            exposure = compute_exposure(ASSISTED, list_pages(own_entries), decision.claims)
+            sender_entries = entries.get((case_id, sender_name), set())
+            if any(entry.content in REVEALING_CONTENT for entry in sender_entries):
                 exposure = find_worst_exposure(exposure, ASSISTED)
+            basis = build_basis(own_entries | sender_entries)
             if isinstance(decision, SentDecision):
-                return decision._replace(exposure=exposure)
-            return replace(decision, exposure=exposure)
+                return decision._replace(exposure=exposure, basis=basis)
+            return replace(decision, exposure=exposure, basis=basis)
 
         for index, (position, record) in enumerate(self._records):
             if isinstance(record, DECISION_TYPES) and record.key in case_ids:

@@ -7,7 +7,7 @@ transaction. A decision on a gold case gets the same response, but becomes no re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from rollout import faults
 from rollout.core.calendar.instants import to_micros
@@ -35,17 +35,16 @@ from rollout.services.records.decision_places import DecisionPlaces
 from rollout.services.records.review_tasks import open_adjudication_if_split
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
-from rollout.store.records.exposures import FIGURES, ExposureStore
+from rollout.store.records.decision_bases import build_basis, list_pages
+from rollout.store.records.exposures import FIGURES, ExposureEntry, ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.incoming_cases import IncomingCases
 from rollout.store.records.newest_records import NewestRecords
 from rollout.store.records.records import RecordReceipt as Accepted
 from rollout.store.records.records import RecordStatus as Judged
 from rollout.store.records.records import RecordStore, StoredBatch
 from rollout.store.reviews.reviews import WITHDRAWN, ReviewTaskStore, StoredReviewTask
 from rollout.store.tables.columns import decode_instant
-
-FIGURE_EXPOSURE: Final = frozenset({(PREDICTION, FIGURES)})
-"""Exposure to figures over all cases before some time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,16 +124,16 @@ def _store_decision(
             review, previous_decision, previous_decision.submitted_at or at
         )
     case = newest.load_cases([review.case_id])[review.case_id]
-    exposures = _load_exposures(transaction, state, caller, review, case)
-    revision = _compute_next_revision(previous_decision, review, request, exposures)
+    entries = _load_exposures(transaction, state, caller, review, case)
+    revision = _compute_next_revision(previous_decision, review, request, entries)
     if review.is_wanted_at(at):
-        exposures -= FIGURE_EXPOSURE  # no figure contains the case before that
+        entries -= _filter_figures(entries)  # no figure contains the case before that
     decision = Decision(
         key=case.key,
         reviewer=caller.name,
         answers=_list_given_answers(request),
         claims=request.claimed_exposure,
-        exposure=compute_exposure(review.kind, exposures, request.claimed_exposure),
+        exposure=compute_exposure(review.kind, list_pages(entries), request.claimed_exposure),
         unsure=request.unsure,
         started_at=request.started_at,
         submitted_at=at,
@@ -142,6 +141,7 @@ def _store_decision(
         revision=revision,
         seat=review.task_number if review.kind == BLIND else None,
         review=review.id,
+        basis=build_basis(entries, review),
         source=REVIEWS,
     )
     sender = Accounts(transaction).add_id(caller.name)
@@ -163,7 +163,7 @@ def _compute_next_revision(
     previous_decision: Decision | None,
     review: StoredReviewTask,
     request: DecisionDraft,
-    exposures: Collection[tuple[str, str]],
+    entries: Collection[ExposureEntry],
 ) -> int:
     """Return the revision of the new decision.
 
@@ -183,7 +183,7 @@ def _compute_next_revision(
             else "you have not decided this case yet; leave `supersedes` out"
         )
     if current_revision and any(
-        content in REVEALING_CONTENT and page != REVIEW_PAGE for content, page in exposures
+        entry.content in REVEALING_CONTENT and entry.page != REVIEW_PAGE for entry in entries
     ):
         raise DecisionConflictError("you have seen the model's answer, so your decision is final")
     return current_revision + 1
@@ -195,18 +195,19 @@ def _load_exposures(
     caller: Caller,
     review: StoredReviewTask,
     case: Case,
-) -> frozenset[tuple[str, str]]:
+) -> frozenset[ExposureEntry]:
     """Return the caller's exposures to a case, with figures that may count it."""
-    exposure_store = ExposureStore(transaction, state.rollout)
-    exposures = exposure_store.list_for_reviewer(caller.name, [review.case_id]).get(
-        review.case_id, frozenset()
-    )
-    figures_until = exposure_store.load_figures_until(caller.name)
-    return (
-        exposures
-        if figures_until is None or figures_until <= case.occurred_at
-        else exposures | FIGURE_EXPOSURE
-    )
+    by_reviewer = IncomingCases(transaction, state.rollout).load_exposures([review.case_id])
+    entries = frozenset(by_reviewer.get((review.case_id, caller.name), ()))
+    figures_until = ExposureStore(transaction, state.rollout).load_figures_until(caller.name)
+    if figures_until is None or figures_until <= case.occurred_at:
+        return entries
+    return entries | {ExposureEntry(PREDICTION, FIGURES, to_micros(figures_until))}
+
+
+def _filter_figures(entries: Collection[ExposureEntry]) -> frozenset[ExposureEntry]:
+    """Return those that are figures over all cases before some time."""
+    return frozenset(entry for entry in entries if entry.page == FIGURES)
 
 
 def _store_gold_decision(
@@ -229,9 +230,9 @@ def _store_gold_decision(
         return _build_review_decision(
             review, previous_decision, previous_decision.submitted_at or at
         )
-    exposures = _load_exposures(transaction, state, caller, review, case)
-    revision = _compute_next_revision(previous_decision, review, request, exposures)
-    if exposures >= FIGURE_EXPOSURE:  # earlier figures may reveal a gold case
+    entries = _load_exposures(transaction, state, caller, review, case)
+    revision = _compute_next_revision(previous_decision, review, request, entries)
+    if _filter_figures(entries):  # earlier figures may reveal a gold case
         raise build_review_reassigned_error()
     stored_answer: dict[str, Any] = {
         "answers": _list_given_answers(request),

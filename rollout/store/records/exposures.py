@@ -6,7 +6,7 @@ of all cases that occurred before `at`. Its case is `EVERY_CASE`, a number that 
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ScalarSelect, func, select
 
@@ -21,6 +21,14 @@ ANY_REVIEWER: Final = ""
 
 FIGURES: Final = "figures"
 """The content of rows with `EVERY_CASE`; it reveals no single case."""
+
+
+class ExposureEntry(NamedTuple):
+    """What was shown of a case: the content, on which page, and when, in microseconds."""
+
+    content: str
+    page: str
+    at: int
 
 
 class ExposureStore:

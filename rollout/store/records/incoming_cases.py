@@ -25,6 +25,7 @@ from rollout.store.database.bulk import IGNORE_CONFLICTS, Repeated, insert_colum
 from rollout.store.database.case_rows import fetch_case_rows
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
+from rollout.store.records.exposures import ExposureEntry
 from rollout.store.records.record_rows import RECORD_SCHEMAS, ColumnsByName, RecordSchema
 from rollout.store.tables.tables import (
     cases,
@@ -115,7 +116,7 @@ DRAW_COLUMNS: Final[SelectedColumns] = (
 )
 EXPOSURE_COLUMNS: Final[SelectedColumns] = (
     *(exposures.c.case_id, exposures.c.reviewer),
-    *(exposures.c.content, exposures.c.page),
+    *(exposures.c.content, exposures.c.page, _select_raw(exposures.c.at)),
 )
 
 
@@ -163,14 +164,12 @@ class IncomingCases:
 
     def load_exposures(
         self, case_ids: Collection[int]
-    ) -> Mapping[tuple[int, str], set[tuple[str, str]]]:
-        """Return by case and reviewer the contents and pages seen."""
-        exposures_by_reviewer: dict[tuple[int, str], set[tuple[str, str]]] = defaultdict(set)
-        for case_id, reviewer, content, page in self._load_columns(
-            exposures, EXPOSURE_COLUMNS, case_ids
-        ):
-            exposures_by_reviewer[case_id, reviewer].add((content, page))
-        return exposures_by_reviewer
+    ) -> Mapping[tuple[int, str], set[ExposureEntry]]:
+        """Return by case and reviewer what they were shown."""
+        entries: dict[tuple[int, str], set[ExposureEntry]] = defaultdict(set)
+        for case_id, reviewer, *entry in self._load_columns(exposures, EXPOSURE_COLUMNS, case_ids):
+            entries[case_id, reviewer].add(ExposureEntry(*entry))
+        return entries
 
     def queue_entries(
         self, entries: Sequence[tuple[int, int, str]], new_cases: AbstractSet[int] = frozenset()

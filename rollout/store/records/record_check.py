@@ -1,4 +1,4 @@
-"""Recompute the hash of each stored record from its content.
+"""Recompute the hash of each stored record from its content, and check what decisions rest on.
 
 A range of cases is read at a time, so memory is bounded, and a damaged page costs the records of
 one range.
@@ -21,10 +21,11 @@ from sqlalchemy import (
 
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
+from rollout.store.records.decision_bases import find_basis_faults
 from rollout.store.records.record_hashes import ErasedHashes, compute_record_hashes
 from rollout.store.records.record_rows import COLUMN_OF, RecordSchema
 from rollout.store.tables.columns import InstantType, JsonType
-from rollout.store.tables.tables import cases, external_keys
+from rollout.store.tables.tables import cases, decisions, external_keys
 
 FIELD_OF: Final = {column: name for name, column in COLUMN_OF.items()}
 NOT_READ: Final = frozenset({"rollout", "case_id", "episode", "hash"})
@@ -54,6 +55,9 @@ def _find_faults(
     for row, record_hash in zip(salted_rows, expected, strict=True):
         if bytes(row["record_hash"]) != record_hash:
             yield f"{_name_record(schema, row)} is not what its hash says"
+    if schema.table is decisions:
+        for row, fault in find_basis_faults(transaction, rollout, rows):
+            yield f"{_name_record(schema, row)} {fault}"
     unsalted_rows = [row for row in rows if row["salt"] is None]
     for row in _filter_not_erased(transaction, rollout, unsalted_rows):
         yield f"{_name_record(schema, row)} lost its random bytes without an erasure"

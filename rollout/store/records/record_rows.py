@@ -291,7 +291,7 @@ _encode = _build_encoder()
 
 FLOAT_COLUMNS: Final = frozenset({"confidence", "latency_ms", "share"})
 JSON_COLUMNS: Final = frozenset(
-    {"answers", "attributes", "draws", "media", "outcome_values", "probabilities"}
+    {"answers", "attributes", "basis", "draws", "media", "outcome_values", "probabilities"}
 )
 """The columns that hold JSON as text."""
 COMMON_CONVERTERS: Final = {"key": _check_keys, "revision": _check_revisions}
@@ -336,6 +336,7 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
                 "answers": _encode_answers,
                 "started_at": _make_optional(_encode_instants),
                 "submitted_at": _make_optional(_encode_instants),
+                "basis": _make_optional(_encode_json_column),
             },
             content_columns=("answers", "unsure", "claims", "started_at", "submitted_at", "note"),
         ),

@@ -115,6 +115,7 @@ decisions = Table(
     required_column("received_at", InstantType),
     optional_column("note"),
     optional_column("review", BigInteger),
+    optional_column("basis", JsonType),  # what `exposure` follows from; null outside reviews
     optional_column("source"),  # kind of source; null without one
     optional_column("sender"),  # account id or file; null if none is known
     required_column("hash", LargeBinary),
