@@ -98,6 +98,7 @@ ROUTERS = (
     "ledger",
     "events",
     "cases",
+    "divergences",
     "rejected_records",
     "baselines",
     "planted_cases",

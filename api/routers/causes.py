@@ -61,14 +61,19 @@ def find_cause(
         window=cases.window,
         since=cases.since,
         until=cases.until,
-        attributes=_parse_attributes(cases.attribute),
+        attributes=parse_attributes(cases.attribute),
     )
     load = partial(load_cause, service, caller, rollout, query, at=now)
     search = request.app.state.cause_runs.find(caller, (rollout, query), load, at=now)
     return build_cause(search.loaded) if search.run is None else build_cause_progress(search.run)
 
 
-def _parse_attributes(texts: list[str]) -> dict[str, str]:
+def parse_attributes(texts: list[str]) -> dict[str, str]:
+    """Return the attributes of `NAME=VALUE` texts.
+
+    Raises:
+        RefusalError: a text has another form, or an attribute is named twice.
+    """
     pairs = [_parse_attribute(text) for text in texts]
     attributes = dict(pairs)
     if len(attributes) < len(pairs):

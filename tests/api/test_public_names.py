@@ -125,6 +125,7 @@ def _classes():
 
 
 SERVICES = (
+    "rollout.reports.inputs.divergence_columns",
     "rollout.core.calendar.sites",
     "rollout.core.scope.scope_table",
     "rollout.services.engine.cell_gains",

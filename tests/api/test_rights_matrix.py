@@ -125,6 +125,7 @@ MATRIX = {
     f"GET {BEARS}/scope": Row(READ_OR_SEND, PART),
     f"GET {BEARS}/cases": Row(READ_OR_SEND, PART),
     f"GET {BEARS}/cases/{{key:path}}": Row(READ_OR_SEND, PART),
+    f"GET {BEARS}/divergences": Row(READ_OR_SEND, PART),
     f"GET {BEARS}/rejected-records": Row(READ, SITES),
     f"GET {BEARS}/reports": Row(READ, SITES),
     f"POST {BEARS}/reports": Row(READ, SITES, {"until": (NOON - HOUR).isoformat()}),

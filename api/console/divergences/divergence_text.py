@@ -10,7 +10,7 @@ from rollout.reports.figures.confusion import ConfusionMatrix
 from rollout.reports.pages.matrix_shades import choose_cost_shade, choose_count_shade
 from rollout.reports.text import formatting
 from rollout.reports.text.formatting import capitalize_first
-from rollout.services.divergences.divergence_list import MAX_COMPARED_UNITS, DivergenceList
+from rollout.services.divergences.divergence_list import MAX_COMPARED_UNITS, DivergencePage
 from rollout.services.divergences.divergence_rows import CostliestKind
 from rollout.services.engine.versions import VersionStatus
 
@@ -189,7 +189,7 @@ def _describe_version_status(version: VersionStatus) -> str:
     return "acting" if version.acting_cells else "in shadow"
 
 
-def describe_divergences(divergences: DivergenceList) -> str:
+def describe_divergences(divergences: DivergencePage) -> str:
     """Describe how many divergences there are and what they cost."""
     compared_text = (
         f"{formatting.format_quantity(divergences.compared, 'compared case')} from"
@@ -209,7 +209,7 @@ def describe_divergences(divergences: DivergenceList) -> str:
     return f"{sentence} {_describe_costliest(divergences, divergences.costliest_kind)}"
 
 
-def format_days(divergences: DivergenceList) -> str:
+def format_days(divergences: DivergencePage) -> str:
     """Format the period in days of the policy's timezone: `16 Sep 2027 to 15 Oct 2027`."""
     timezone = divergences.policy.timezone
     last_instant = divergences.until - timedelta(microseconds=1)
@@ -219,7 +219,7 @@ def format_days(divergences: DivergenceList) -> str:
     )
 
 
-def describe_coverage(divergences: DivergenceList) -> str:
+def describe_coverage(divergences: DivergencePage) -> str:
     """Describe which cases the list excludes and how far back it reaches."""
     text = (
         "A case is listed after it has closed and was counted. Reviewers may still decide open "
@@ -235,41 +235,32 @@ def describe_coverage(divergences: DivergenceList) -> str:
     )
 
 
-def _describe_costliest(divergences: DivergenceList, costliest: CostliestKind) -> str:
+def _describe_costliest(divergences: DivergencePage, costliest: CostliestKind) -> str:
     cost_unit = divergences.policy.charter.cost_in
     if divergences.count == 1:
         return (
             f"{capitalize_first(_describe_kind(divergences, costliest))}; it would cost"
-            f" {format_cost(costliest.cost)} {cost_unit} if the human is right."
+            f" {formatting.format_value(costliest.cost)} {cost_unit} if the human is right."
         )
     return (
-        f"They would cost {format_cost(divergences.cost)} {cost_unit} if the humans are right in"
-        " all of them. The costliest kind:"
+        f"They would cost {formatting.format_value(divergences.cost)} {cost_unit} if the humans"
+        " are right in all of them. The costliest kind:"
         f" {_describe_kind(divergences, costliest)}"
-        f" ({formatting.format_quantity(costliest.count, 'case')}, {format_cost(costliest.cost)}"
-        f" {cost_unit})."
+        f" ({formatting.format_quantity(costliest.count, 'case')},"
+        f" {formatting.format_value(costliest.cost)} {cost_unit})."
     )
 
 
-def _describe_kind(divergences: DivergenceList, costliest: CostliestKind) -> str:
+def _describe_kind(divergences: DivergencePage, costliest: CostliestKind) -> str:
     if divergences.sides is not None:
         return f"numbers of {divergences.version} {costliest.model}"
     return f"human {costliest.human}, {divergences.version} {costliest.model}"
 
 
-def _describe_action_share(divergences: DivergenceList) -> str:
+def _describe_action_share(divergences: DivergencePage) -> str:
     if divergences.action_count == divergences.count:
         return "also in the action" if divergences.count == 1 else "all of them also in the action"
     return f"{formatting.format_count(divergences.action_count)} of them also in the action"
-
-
-def format_cost(value: float) -> str:
-    """Format a cost without trailing zeros.
-
-    >>> format_cost(20.0), format_cost(1234.5), format_cost(0.125)
-    ('20', '1,234.5', '0.125')
-    """
-    return f"{value:,.3f}".rstrip("0").rstrip(".")
 
 
 def format_unit(lever: Lever) -> str:
@@ -277,7 +268,7 @@ def format_unit(lever: Lever) -> str:
     return "" if lever.number is None else f" {lever.number.unit}".rstrip()
 
 
-def explain_empty_list(divergences: DivergenceList, *, is_narrowed: bool) -> str:
+def explain_empty_list(divergences: DivergencePage, *, is_narrowed: bool) -> str:
     """Explain why the list is empty and what to do next."""
     if not divergences.version:
         return (

@@ -20,7 +20,6 @@ from api.console.divergences.divergence_text import (
     describe_coverage,
     describe_divergences,
     explain_empty_list,
-    format_cost,
     format_unit,
 )
 from api.console.page.form import Form, SignedForm
@@ -43,11 +42,12 @@ from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.figures.comparison import Comparison
 from rollout.reports.figures.label_sources import HUMAN_SOURCES
 from rollout.reports.figures.training import TrainingExport, build_manifest_values
+from rollout.reports.inputs.divergence_columns import select_titled_columns
 from rollout.reports.pages.gain_text import summarize_gains
-from rollout.reports.text.formatting import to_sentence
+from rollout.reports.text.formatting import format_value, to_sentence
 from rollout.services.cells.overview import load_rollouts
 from rollout.services.divergences.divergence_list import (
-    DivergenceList,
+    DivergencePage,
     DivergenceQuery,
     export_divergences_csv,
     load_divergence_page,
@@ -170,7 +170,7 @@ def _parse_search(request: Request, visitor: Visitor, rollout: str) -> Divergenc
 
 def _load_divergences(
     visitor: Visitor, rollout: str, search: DivergenceSearch, after: str
-) -> tuple[DivergenceList, dict[str, str]]:
+) -> tuple[DivergencePage, dict[str, str]]:
     """Return the list and the errors of the filter; with errors, the default period."""
     database, caller, at = visitor.service.database, visitor.caller, visitor.at
     try:
@@ -210,7 +210,7 @@ def _render_divergences(
         lede=" ".join([*brought, describe_divergences(divergences)]),
         coverage=describe_coverage(divergences),
         nothing=explain_empty_list(divergences, is_narrowed=search.is_narrowed),
-        cost=format_cost,
+        written=format_value,
         cause_path=build_cause_path(
             visitor, rollout, {**search.typed, "version": divergences.version}
         ),
@@ -237,7 +237,7 @@ def _describe_gains(
     yield from map(to_sentence, summarize_gains(chain.from_iterable(gains)))
 
 
-def _list_row_errors(divergences: DivergenceList, result: CleaningFormResult) -> dict[str, str]:
+def _list_row_errors(divergences: DivergencePage, result: CleaningFormResult) -> dict[str, str]:
     """Return errors of rows by their position; errors of other rows together."""
     row_numbers = {row.divergence.case_key: index for index, row in enumerate(divergences.rows)}
     row_errors = {
@@ -249,19 +249,19 @@ def _list_row_errors(divergences: DivergenceList, result: CleaningFormResult) ->
 
 
 def _build_filter_context(
-    visitor: Visitor, rollout: str, divergences: DivergenceList
+    visitor: Visitor, rollout: str, divergences: DivergencePage
 ) -> dict[str, Any]:
     statuses = load_versions(visitor.service, visitor.caller, rollout, at=visitor.at)
     return {
         "versions": build_version_choices(statuses, divergences.version),
         "levers": [lever.id for lever in divergences.policy.levers],
-        "costs": [format_cost(value) for value in divergences.filter_options.costs],
+        "costs": [format_value(value) for value in divergences.filter_options.costs],
         "about": ATTRIBUTE_PREFIX,
     }
 
 
 def _build_figures_context(
-    visitor: Visitor, rollout: str, divergences: DivergenceList
+    visitor: Visitor, rollout: str, divergences: DivergencePage
 ) -> dict[str, Any]:
     return {
         "labels": None
@@ -276,12 +276,13 @@ def _build_figures_context(
 
 
 def _build_list_context(
-    visitor: Visitor, rollout: str, divergences: DivergenceList, result: CleaningFormResult
+    visitor: Visitor, rollout: str, divergences: DivergencePage, result: CleaningFormResult
 ) -> dict[str, Any]:
     lever, rows = divergences.policy.levers_by_id[divergences.lever], divergences.rows
     return {
         "lever": lever,
         "unit": format_unit(lever),
+        "titled_columns": select_titled_columns(row.divergence for row in rows),
         "judged": {
             row.divergence_id: _can_choose(visitor, rollout, row.divergence.site) for row in rows
         },
@@ -300,7 +301,7 @@ def _build_list_context(
 
 
 def _build_paging_context(
-    rollout: str, search: DivergenceSearch, divergences: DivergenceList, after: str
+    rollout: str, search: DivergenceSearch, divergences: DivergencePage, after: str
 ) -> dict[str, str]:
     """Return the URLs of this page, the next one and the first one."""
     page_path = f"/rollouts/{encode_segment(rollout)}/divergences"
@@ -318,7 +319,7 @@ def _can_choose(visitor: Visitor, rollout: str, site: str) -> bool:
 
 
 def _find_comparison(
-    visitor: Visitor, rollout: str, divergences: DivergenceList
+    visitor: Visitor, rollout: str, divergences: DivergencePage
 ) -> Comparison | None:
     """Return the counted comparison of the version on the lever, if there is one."""
     try:

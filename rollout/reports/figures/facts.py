@@ -240,7 +240,9 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         naive_openings=find_naive_openings(inputs, pairs),
         actions=compute_action_changes(pairs, inputs.policy),
         divergences=compute_divergences(
-            build_divergence_frame(pairs, inputs.policy), inputs.policy, inputs.media
+            build_divergence_frame(pairs, inputs.records, inputs.policy),
+            inputs.policy,
+            inputs.media,
         ),
         reviewer_agreement=compute_reviewer_agreement(
             pairs, inputs.records, inputs.case_facts, inputs.policy

@@ -1,8 +1,8 @@
 """Divergences: every pair whose answers differ, costliest first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -10,10 +10,11 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.kernel.units import WHOLE_UNIT
 from rollout.reports.inputs.csv_cells import FORMULA_PATTERN, NUMBER_PATTERN, escape_cell
+from rollout.reports.inputs.divergence_columns import COLUMNS, Divergence
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.pairs import Pairs, compare_pairs, list_attributes
 from rollout.reports.inputs.pictures import MediaFinder, find_no_media, find_picture
-from rollout.tally.frames import ATTRIBUTE_PREFIX
+from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames
 
 
 def escape_frame(frame: pl.DataFrame) -> pl.DataFrame:
@@ -26,37 +27,6 @@ def escape_frame(frame: pl.DataFrame) -> pl.DataFrame:
 
 MAX_LISTED = 20
 MAX_PICTURES = 5  # divergences whose pictures can be embedded in the report
-COLUMNS = (
-    "case_key", "version", "lever", "site", "window", "occurred_at", "occurred_local", "human",
-    "model", "human_action", "model_action", "cost", "confidence", "outcome",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    """One case on which a version and humans differ.
-
-    `local_time` is the time at the site, or the time as written if it is unusable. `attributes` has
-    the case's attributes. `picture` is a link, or for the first five a small picture as `data:`
-    URL; None if the case has neither.
-    """
-
-    case_key: str
-    version: str
-    lever: str
-    site: str
-    window: str | None
-    at: datetime | None
-    local_time: str
-    human: str
-    model: str
-    human_action: str
-    model_action: str
-    cost: float
-    confidence: float | None
-    outcome: str | None
-    attributes: tuple[tuple[str, str], ...]
-    picture: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +45,11 @@ class DivergenceFigures:
     top: tuple[Divergence, ...]
 
 
-def build_divergence_frame(pairs: Pairs, policy: Policy) -> pl.DataFrame:
+def build_divergence_frame(pairs: Pairs, records: RecordFrames, policy: Policy) -> pl.DataFrame:
     """Return all divergences with the columns of `divergences.csv`, costliest first.
 
     After `COLUMNS` follow the attributes (`attribute:camera`). Ties are sorted by confidence, then
-    by case.
+    by case. `records` are those of the cases.
     """
     differing = pairs.frame.filter(~pl.col("agrees") & (pl.col("lever") != WHOLE_UNIT))
     zones = {site.id: site.timezone for site in policy.sites}
@@ -91,10 +61,23 @@ def build_divergence_frame(pairs: Pairs, policy: Policy) -> pl.DataFrame:
     ]
     frame = pl.concat(parts) if parts else timed.with_columns(occurred_local="occurred_text")
     attributes = [name for name in frame.columns if name.startswith(ATTRIBUTE_PREFIX)]
-    return frame.select(*COLUMNS, *attributes).sort(
+    return _add_record_columns(frame, records).select(*COLUMNS, *attributes).sort(
         "cost", "confidence", "case_key", "version", "lever",
         descending=[True, True, False, False, False], nulls_last=True,
     )  # fmt: skip
+
+
+def _add_record_columns(frame: pl.DataFrame, records: RecordFrames) -> pl.DataFrame:
+    """Return the frame with the columns that come from other records."""
+    for name, column in COLUMNS.items():
+        if not column.taken_from:
+            continue
+        kind, _, record_column = column.taken_from.partition(".")
+        record_frame: pl.DataFrame = getattr(records, kind)
+        keys = [key for key in ("case_key", "version") if key in record_frame.columns]
+        values = record_frame.select(*keys, pl.col(record_column).alias(name))
+        frame = frame.drop(name, strict=False).join(values, on=keys, how="left")
+    return frame
 
 
 def _format_local_time(zone: str) -> pl.Expr:
@@ -140,13 +123,13 @@ def _build_divergences(frame: pl.DataFrame, media: MediaFinder) -> Iterator[Dive
     references_by_case = media(frame["case_key"].unique().to_list())
     for index, row in enumerate(frame.iter_rows(named=True)):
         references = references_by_case.get(row["case_key"], ())
-        yield _build_divergence(row, find_picture(references, may_embed=index < MAX_PICTURES))
+        yield build_divergence(row, find_picture(references, may_embed=index < MAX_PICTURES))
 
 
-def _build_divergence(row: dict[str, object], picture: str | None) -> Divergence:
-    values = {name: row[name] for name in COLUMNS if not name.startswith("occurred")}
-    times = {"at": row["occurred_at"], "local_time": row["occurred_local"]}
-    return Divergence(**values, **times, attributes=list_attributes(row), picture=picture)  # type: ignore[arg-type]
+def build_divergence(row: Mapping[str, Any], picture: str | None = None) -> Divergence:
+    """Return the divergence of a row of `build_divergence_frame`."""
+    values = {name: row[name] for name in COLUMNS}
+    return Divergence(**values, attributes=dict(list_attributes(row)), picture=picture)
 
 
 def format_csv(frame: pl.DataFrame) -> bytes:
@@ -157,4 +140,4 @@ def format_csv(frame: pl.DataFrame) -> bytes:
 
 def render_divergences_csv(inputs: ReportInputs) -> bytes:
     """Return `divergences.csv`: every divergence, costliest first."""
-    return format_csv(build_divergence_frame(inputs.pairs, inputs.policy))
+    return format_csv(build_divergence_frame(inputs.pairs, inputs.records, inputs.policy))

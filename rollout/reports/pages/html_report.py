@@ -14,6 +14,7 @@ from rollout.reports.figures.detector_courses import MAX_COURSES
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.next_step import explain_conditions
 from rollout.reports.inputs.actions import ActionFrequencyChange
+from rollout.reports.inputs.divergence_columns import select_titled_columns
 from rollout.reports.inputs.losses import Loss
 from rollout.reports.inputs.pictures import is_embedded, is_link
 from rollout.reports.pages.cell_rows import build_cell_rows
@@ -216,6 +217,7 @@ def _load_template() -> Template:
         alarm_reason=format_guard_reason,
         counted_records=name_counted_records,
         local=formatting.format_local_time,
+        titled_columns=select_titled_columns,
         took=formatting.describe_duration,
         remark=describe_remark,
         drawing=Markup,
@@ -233,6 +235,7 @@ def _load_template() -> Template:
         ends=format_number_interval,
         points_drawn=describe_points,
         way=name_method,
+        written=formatting.format_value,
         gain_counts=summarize_gains,
         capitalize_first=lambda text: text[:1].upper() + text[1:],
     )

@@ -72,6 +72,17 @@ def format_decimal(value: float | None, digits: int = 3) -> str:
     return ("−" + text[1:]) if text.startswith("-") and float(value) else text
 
 
+def format_value(value: object) -> str:
+    """Format a value of any column; numbers without trailing zeros.
+
+    >>> [format_value(value) for value in (20.0, 1234.5, 0.125, "elk", None)]
+    ['20', '1,234.5', '0.125', 'elk', 'no data']
+    """
+    if isinstance(value, float):
+        return f"{value:,.3f}".rstrip("0").rstrip(".")
+    return NO_DATA if value is None else str(value)
+
+
 def format_signed(value: float | None, digits: int = 1) -> str:
     """Format a difference with its sign.
 

@@ -1,7 +1,8 @@
 """The list of divergences of a version, with figures, page by page.
 
-It covers closed units only. Rows have the form of `divergences.csv`. Exposure is recorded before
-the answer is returned: for the cases of the rows, and as a time limit for the figures.
+It covers closed units only, on which no blind decision can count any more: so programs that send
+predictions or decisions may read it. Rows have the form of `divergences.csv`. Exposure is recorded
+before the answer is returned: for the cases of the rows, and as a time limit for the figures.
 """
 
 import json
@@ -10,15 +11,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
+from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import find_acting_version
 from rollout.kernel.units import OUTSIDE
 from rollout.reports.figures.comparison import NumberSides
 from rollout.reports.figures.confusion import ConfusionMatrix
-from rollout.reports.inputs.divergences import (
-    format_csv,
-)
+from rollout.reports.inputs.divergences import format_csv
 from rollout.services.divergences.closed_units import (
     ComparedUnits,
     DifferingPair,
@@ -154,7 +154,7 @@ class DivergenceQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DivergenceList:
+class DivergencePage:
     """A page of divergences with its figures.
 
     Attributes:
@@ -201,7 +201,7 @@ def load_divergence_page(
     *,
     after: str | None = None,
     limit: int = 25,
-) -> DivergenceList:
+) -> DivergencePage:
     """Return a page of divergences at readable sites, costliest first.
 
     Args:
@@ -209,14 +209,13 @@ def load_divergence_page(
         after: `next_id` of the previous page; starts again if it is no longer listed.
 
     Raises:
-        NotAllowedError: the caller may not read the rollout.
+        NotAllowedError: the caller may not read cases of the rollout.
         UnknownRolloutError: the caller may not see such a rollout.
         NothingToReportError: the period is empty.
+        RefusalError: the policy has no such lever.
         StaleRevisionError: the caller claimed one of the cases meanwhile; repeat the request.
     """
-    require_permission(caller, Permission.READ, rollout_name)
-    query = _complete_period(database, rollout_name, query, at)
-    _record_figure_exposure(database, caller, rollout_name, query)
+    query = _begin_search(database, caller, rollout_name, query, at)
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
         result = _find_divergences(transaction, state, caller, query, at)
@@ -238,9 +237,7 @@ def export_divergences_csv(
 
     Raises the errors of `load_divergence_page`.
     """
-    require_permission(caller, Permission.READ, rollout_name)
-    query = _complete_period(database, rollout_name, query, at)
-    _record_figure_exposure(database, caller, rollout_name, query)
+    query = _begin_search(database, caller, rollout_name, query, at)
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
         result = _find_divergences(transaction, state, caller, query, at)
@@ -250,6 +247,16 @@ def export_divergences_csv(
     keys = sorted(pair.key for pair in result.pairs)
     record_shown_cases(database, state, caller, keys, at, page=DIVERGENCES_PAGE)
     return format_csv(table)
+
+
+def _begin_search(
+    database: Database, caller: Caller, rollout_name: str, query: DivergenceQuery, at: datetime
+) -> DivergenceQuery:
+    """Return the query with its whole period, after recording what its figures will reveal."""
+    require_permission(caller, Permission.READ_CASES, rollout_name)
+    query = _complete_period(database, rollout_name, query, at)
+    _record_figure_exposure(database, caller, rollout_name, query)
+    return query
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +278,9 @@ def _find_divergences(
     at: datetime,
 ) -> _DivergenceResult:
     policy = state.policy
-    lever = policy.levers_by_id.get(query.lever or "", policy.levers[0])
+    lever = policy.levers_by_id.get(query.lever or policy.levers[0].id)
+    if lever is None:
+        raise RefusalError(f"no lever {query.lever}; there is {', '.join(policy.levers_by_id)}")
     version = state.scope.get_first_name(query.version or find_main_version(state, at))
     full_query = replace(query, version=version, lever=lever.id)
     assert query.since is not None  # noqa: S101 - `_complete_period` fills both in
@@ -281,7 +290,7 @@ def _find_divergences(
         lever=lever,
         site=query.site,
         window=query.window,
-        is_readable=partial(caller.has_permission, Permission.READ, state.rollout.name),
+        is_readable=partial(caller.has_permission, Permission.READ_CASES, state.rollout.name),
         slices=query.slices,
         since=query.since,
         until=query.until,
@@ -383,11 +392,11 @@ def _build_divergence_list(
     rows: tuple[ListedDivergence, ...],
     first_position: int,
     next_id: str | None,
-) -> DivergenceList:
+) -> DivergencePage:
     query, compared_units, pairs = result.query, result.compared_units, result.pairs
     lever = compared_units.unit_filter.lever
     has_labels = lever.has_single_labels and bool(compared_units.counts)
-    return DivergenceList(
+    return DivergencePage(
         policy=result.policy,
         version=query.version or "",
         lever=lever.id,

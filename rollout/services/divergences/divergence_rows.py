@@ -12,12 +12,9 @@ from rollout.core.policy.levers import Lever
 from rollout.core.records.label_cleaning import CleaningChoice, LabelKey, find_final_choices
 from rollout.reports.figures.comparison import NumberSides, compute_number_sides
 from rollout.reports.figures.confusion import ConfusionMatrix, add_costs, build_matrix_from_counts
-from rollout.reports.inputs.divergences import (
-    COLUMNS,
-    Divergence,
-    build_divergence_frame,
-)
-from rollout.reports.inputs.pairs import Pairs, compare_answers, list_attributes
+from rollout.reports.inputs.divergence_columns import Divergence
+from rollout.reports.inputs.divergences import build_divergence, build_divergence_frame
+from rollout.reports.inputs.pairs import Pairs, compare_answers
 from rollout.reports.inputs.pictures import find_picture
 from rollout.services.divergences.closed_units import (
     ComparedUnits,
@@ -146,7 +143,7 @@ def load_divergence_rows(
     frame = pair_frame.join(facts, on="case_key").join(outcomes, on="case_key", how="left")
     version_columns = {"version": pl.lit(unit_filter.version), "lever": pl.lit(lever)}
     divergences = frame.with_columns(agrees=pl.lit(value=False), **version_columns)
-    return build_divergence_frame(Pairs(divergences, {}), state.policy)
+    return build_divergence_frame(Pairs(divergences, {}), records, state.policy)
 
 
 def _build_pair_row(pair: DifferingPair) -> dict[str, object]:
@@ -196,9 +193,7 @@ def load_pair_choices(
 def _build_row(
     row: Mapping[str, object], choices: Mapping[LabelKey, CleaningChoice]
 ) -> ListedDivergence:
-    values = {name: row[name] for name in COLUMNS if not name.startswith("occurred")}
-    times = {"at": row["occurred_at"], "local_time": row["occurred_local"]}
-    divergence = Divergence(**values, **times, attributes=list_attributes(row))  # type: ignore[arg-type]
+    divergence = build_divergence(row)
     return ListedDivergence(divergence, choices.get((divergence.case_key, divergence.lever)))
 
 

@@ -1,0 +1,104 @@
+"""The columns of the list of divergences, declared once.
+
+The fields of `Divergence` with a `DivergenceColumn` are the columns in CSV files. They are also the
+fields of the API and of `report.json`, and pages have a column for each one with a title.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final, get_type_hints
+
+
+@dataclass(frozen=True, slots=True)
+class DivergenceColumn:
+    """What a column holds, and where its values come from.
+
+    Attributes:
+        description: of the field, in the schemas of API and report.
+        example: a value of it.
+        title: heads its own column in tables of pages; without one, pages name the field themselves
+            if they show it.
+        taken_from: its own name, or a column of other records: `cases.episode`,
+            `predictions.latency_ms` or `outcomes.harm`.
+        is_answer: whether its values are answers, which have the lever's unit.
+    """
+
+    description: str
+    example: Any
+    title: str = ""
+    taken_from: str = ""
+    is_answer: bool = False
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> Any:
+        """Return the field's JSON schema with its description."""
+        return {**handler(core_schema), "description": self.description}
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """One case on which a version and humans differ."""
+
+    case_key: Annotated[str, DivergenceColumn("the case", "creek-0412")]
+    version: Annotated[str, DivergenceColumn("the version that differs", "v7")]
+    lever: Annotated[str, DivergenceColumn("what they decide", "alarm")]
+    site: Annotated[str, DivergenceColumn("where the case occurred", "creek")]
+    window: Annotated[str | None, DivergenceColumn("its window; null for none", "night")]
+    occurred_at: Annotated[
+        datetime | None,
+        DivergenceColumn("when it occurred; null if its time is unusable", "2027-06-01T11:12:09Z"),
+    ]
+    occurred_local: Annotated[
+        str,
+        DivergenceColumn(
+            "the same at the site, or the time as written if it is unusable",
+            "2027-06-01T05:12:09-06:00",
+        ),
+    ]
+    human: Annotated[str, DivergenceColumn("the human answer", "none")]
+    model: Annotated[str, DivergenceColumn("the version's answer", "bear")]
+    human_action: Annotated[str, DivergenceColumn("the action of the human answer", "nothing")]
+    model_action: Annotated[str, DivergenceColumn("the action of the version's answer", "siren")]
+    cost: Annotated[
+        float, DivergenceColumn("cost of the version's action if the human is right", 1.0)
+    ]
+    confidence: Annotated[
+        float | None, DivergenceColumn("of the version, from 0 to 1; null if not sent", 0.97)
+    ]
+    outcome: Annotated[
+        str | None,
+        DivergenceColumn("null until one is sent", None, title="Outcome", is_answer=True),
+    ]
+    attributes: Mapping[str, str]
+    picture: str | None = None
+    """A link, or a small picture as `data:` URL."""
+
+
+def _read_columns() -> dict[str, DivergenceColumn]:
+    hints = get_type_hints(Divergence, include_extras=True)
+    return {
+        name: part
+        for name, hint in hints.items()
+        for part in getattr(hint, "__metadata__", ())
+        if isinstance(part, DivergenceColumn)
+    }
+
+
+COLUMNS: Final = _read_columns()
+"""The columns by name, in their order."""
+TITLED_COLUMNS: Final = {name: column for name, column in COLUMNS.items() if column.title}
+EXAMPLE: Final[dict[str, Any]] = {
+    **{name: column.example for name, column in COLUMNS.items()},
+    "attributes": {"weather": "dry"},
+    "picture": None,
+}
+
+
+def select_titled_columns(rows: Iterable[Divergence]) -> dict[str, DivergenceColumn]:
+    """Return the columns of their own in a table of these rows, without empty ones."""
+    listed_rows = tuple(rows)
+    return {
+        name: column
+        for name, column in TITLED_COLUMNS.items()
+        if any(getattr(row, name) is not None for row in listed_rows)
+    }
