@@ -5,6 +5,7 @@ Here each run searches 40 other examples, in CI the same 100.
 
 import gc
 import os
+import signal
 import sys
 from functools import partial
 
@@ -16,6 +17,8 @@ from tests.samples import COMMIT, Sample, file_of_seconds
 from tests.second_tries import count_tries_in_workers
 from tests.store.compiled_statements import share_statements
 
+# Programs that tests start inherit SIGINT where a shell ignores it, and would not end on Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before numpy is imported: each worker has one processor, and threads of OpenBLAS spin for others.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 settings.register_profile(
