@@ -1,7 +1,7 @@
 """Schemas of the cause of an incident."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,7 +36,10 @@ class CauseValue(BaseModel):
     source: str = Field(examples=["attribute"])
     name: str = Field(examples=["form"])
     value: str = Field(examples=["new"])
-    stands_out: bool
+    verdict: Literal["stands-out", "follows", "new", "chance"] = Field(
+        description="It can be the cause; stands out, but follows from the cause; is new and can't"
+        " be told yet; or could differ by chance."
+    )
     chance: float = Field(description="Holm's p-value of Fisher's exact test against the others.")
     differing: int
     judged: int
@@ -107,7 +110,7 @@ class Cause(BaseModel):
     before: CauseCounts
     during: CauseCounts
     after: CauseCounts
-    values: list[CauseValue] = Field(description="Those that stand out first, at least 50.")
+    values: list[CauseValue] = Field(description="Those that can be the cause first, at least 50.")
     new_values: list[CauseNewValue]
     not_compared: list[CauseGap]
 
@@ -186,7 +189,7 @@ def _build_value(finding: "ValueFinding") -> CauseValue:
         source=compared.source,
         name=compared.kind,
         value=compared.value,
-        stands_out=compared.is_standout,
+        verdict=finding.verdict,
         chance=compared.chance,
         differing=compared.count,
         judged=compared.n,

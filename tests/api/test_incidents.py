@@ -119,7 +119,7 @@ def test_its_cause_names_the_value_and_when_it_began(client, clock, database):
     assert answer.status_code == 200
     cause = answer.json()["cause"]
     value = cause["values"][0]
-    assert (value["name"], value["value"], value["stands_out"]) == ("lens", "new", True)
+    assert (value["name"], value["value"], value["verdict"]) == ("lens", "new", "stands-out")
     assert value["low"] < value["differing"] / value["judged"] < value["high"]
     assert cause["compared"] == len(cause["values"])
     assert cause["started_at"] < cause["opened_at"]

@@ -7,10 +7,14 @@ from urllib.parse import urlencode
 import pytest
 
 from api.console.divergences import cause
+from api.console.ledger.cause_text import describe_doubt
 from rollout.core.scope.permissions import AssignedRole
+from rollout.reports.figures.incident_cause import find_incident_cause
+from rollout.reports.statistics.value_search import ValueKind
 from rollout.services.incidents import cause_runs
 from tests.console.divergence_rows import count
 from tests.console.told_cases import newcomer
+from tests.reports.figures.test_incident_cause import HOUR, build_symptoms, build_units
 from tests.services.incidents.cause_town import (
     CHANGE,
     END,
@@ -58,6 +62,21 @@ def test_a_cell_links_to_its_cause_and_that_to_its_divergences(browser, caused):
     assert "32 divergences" in listed
     assert "32 of 64 compared cases" in listed  # the counts of the sentence
     assert f'name="since" value="{find_time(CHANGE).isoformat()}"' in listed
+
+
+@pytest.mark.parametrize(
+    ("source", "doubt"),
+    [
+        ("attribute", "Stands out only with form = new"),
+        ("answer", "Stands out, but an answer follows from its case"),
+    ],
+)
+def test_the_table_says_what_only_follows_from_a_new_value(source, doubt):
+    codes, digits, differs = build_symptoms()
+    digit = ValueKind("digit", ("0", "5"), digits, source=source)
+    found = find_incident_cause(build_units(differs, codes, kinds=(digit,)), 300 * HOUR)
+    doubts = [describe_doubt(finding, found.new_values) for finding in found.findings]
+    assert doubts[:2] == [doubt, "New: can’t be told yet"]
 
 
 def test_a_sentence_leads_to_its_cases_and_not_to_those_of_the_whole_days(browser, caused):

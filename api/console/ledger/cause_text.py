@@ -1,6 +1,6 @@
 """Text of an incident's cause: its first sentence, its values, its populations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -36,13 +36,18 @@ from rollout.services.incidents.incident_causes import LoadedCause
 MAX_ROWS: Final = 10
 """Rows of values in a table; the API has more."""
 NO_LINK: Final = ""
+DOUBTS: Final = {
+    "stands-out": "",
+    "new": "New: can’t be told yet",
+    "chance": "Could be chance",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class CauseRow:
     """A compared value: its cases and the others, formatted.
 
-    `query` filters the divergences; `doubt` is "" for a value that stands out.
+    `query` filters the divergences; `doubt` is "" for a value that can be the cause.
     """
 
     name: str
@@ -184,7 +189,7 @@ def _describe_new_value(value: NewCaseValue, cause: IncidentCause) -> Markup:
     """Describe a new value that too few other cases allow to compare; its interval is its row's."""
     before, share_text = cause.before, _format_share(value.since)
     for finding in cause.findings:
-        if _is_value(finding.compared, value):
+        if finding.compared.key == ((ATTRIBUTE, value.kind), value.value):
             limits = _format_limits(finding.compared)
             share_text = (
                 f"{format_ratio(value.since)} ({format_percent(value.since.rate)}, {limits})"
@@ -197,10 +202,6 @@ def _describe_new_value(value: NewCaseValue, cause: IncidentCause) -> Markup:
     if before.n:
         text += f"{',' if value.others.n else '; others'} before in {format_ratio(before)}"
     return text + ". Whether other cases differ as much now can’t be told yet."
-
-
-def _is_value(compared: ComparedValue, value: NewCaseValue) -> bool:
-    return (compared.source, compared.kind, compared.value) == (ATTRIBUTE, value.kind, value.value)
 
 
 def _format_share(share: Share) -> str:
@@ -243,8 +244,6 @@ def _format_cell(share: Share) -> str:
 
 def _build_row(finding: ValueFinding, loaded: LoadedCause, policy: Policy) -> CauseRow:
     value = finding.compared
-    is_new = any(_is_value(value, new_value) for new_value in loaded.cause.new_values)
-    doubt = "New: can’t be told yet" if is_new else "Could be chance"
     return CauseRow(
         _name_value(value),
         _build_value_query(loaded, policy, value),
@@ -252,8 +251,17 @@ def _build_row(finding: ValueFinding, loaded: LoadedCause, policy: Policy) -> Ca
         f"{format_percent(value.count / value.n)} ({_format_limits(value)})",
         f"{format_count(value.rest_count)} of {format_count(value.rest_n)}",
         _format_cell(finding.before),
-        "" if value.is_standout else doubt,
+        describe_doubt(finding, loaded.cause.new_values),
     )
+
+
+def describe_doubt(finding: ValueFinding, new_values: Sequence[NewCaseValue]) -> str:
+    """Say why a value isn't named as the cause; "" if it can be."""
+    if finding.verdict != "follows":
+        return DOUBTS[finding.verdict]
+    if finding.compared.source == ANSWER:
+        return "Stands out, but an answer follows from its case"
+    return f"Stands out only with {new_values[0].kind} = {new_values[0].value}"
 
 
 def _list_notes(loaded: LoadedCause) -> Iterator[str]:

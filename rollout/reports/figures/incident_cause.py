@@ -5,9 +5,9 @@ of its cases are compared within the time since the change, so a change that hit
 no value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import scipy
@@ -22,6 +22,7 @@ from rollout.reports.statistics.value_search import (
     ComparedValue,
     Flags,
     KindKey,
+    ValueKey,
     ValueKind,
     ValueSearch,
     find_visible_difference,
@@ -31,6 +32,9 @@ from rollout.reports.statistics.value_search import (
 MIN_LOG_RATIO: Final = 4.0
 """How much likelier a change must make the answers, as a logarithm, to be named."""
 MAX_NEW_VALUES: Final = 5
+Verdict = Literal["stands-out", "follows", "new", "chance"]
+"""What a comparison says of a value: it can be the cause, it stands out as a consequence of the
+cause, it is new and can't be told yet, or its difference could be chance."""
 BATCH_SIZE: Final = 20
 """Judged units by which the figures of a reader who may review move at once."""
 
@@ -75,6 +79,7 @@ class ValueFinding:
     """
 
     compared: ComparedValue
+    verdict: Verdict
     before: Share
     during: Share
     after: Share
@@ -137,14 +142,16 @@ def find_incident_cause(units: JudgedUnits, opened: int, *, limit: int = 50) -> 
         start = min(start, int(np.argmax(units.find_with(*new_values[0]))))
     is_since, is_after = index >= start, units.occurred >= opened
     since = units.select(is_since)
-    search = _rank_causes(search_values(since.differs, since.kinds), new_values)
+    search = search_values(since.differs, since.kinds)
+    verdicts = _judge_values(since, search, new_values)
+    search = _rank_causes(search, verdicts, new_values)
     periods = (~is_since, is_since & ~is_after, is_after)
     findings = tuple(
-        _build_finding(units, value, periods, len(search.values))
+        _build_finding(units, value, verdicts[value.key], periods, len(search.values))
         for value in search.values[: max(limit, len(search.standouts))]
     )
     before, during, after = (_count_differing(units, period) for period in periods)
-    standout = findings[0] if findings and _is_cause(since, search, new_values) else None
+    standout = findings[0] if findings and findings[0].verdict == "stands-out" else None
     return IncidentCause(
         None if change is None else int(units.occurred[start]),
         *(before, during, after, _count_differing(units, is_since)),
@@ -155,44 +162,49 @@ def find_incident_cause(units: JudgedUnits, opened: int, *, limit: int = 50) -> 
     )
 
 
-def _rank_causes(search: ValueSearch, new_values: Sequence[tuple[KindKey, str]]) -> ValueSearch:
+def _judge_values(
+    since: JudgedUnits, search: ValueSearch, new_values: Sequence[ValueKey]
+) -> dict[ValueKey, Verdict]:
+    """Return the verdict on each compared value.
+
+    An answer follows from its case, so it is a consequence. Where a value is new, others are
+    consequences of it too unless they stand out among the cases without it: else nothing tells
+    them from symptoms of that. The test and its error rate are the same.
+    """
+    independent = search.standouts
+    if new_values and independent:
+        others = since.select(~since.find_with(*new_values[0]))
+        independent = search_values(others.differs, others.kinds).standouts
+    causes = {*new_values, *(value.key for value in independent if value.source != ANSWER)}
+    verdicts: dict[ValueKey, Verdict] = {
+        value.key: "new" if value.key in new_values else "chance" for value in search.values
+    }
+    for value in search.standouts:
+        verdicts[value.key] = "stands-out" if value.key in causes else "follows"
+    return verdicts
+
+
+def _rank_causes(
+    search: ValueSearch, verdicts: Mapping[ValueKey, Verdict], new_values: Sequence[ValueKey]
+) -> ValueSearch:
     """Return the search with new values first among those that stand out, and answers last.
 
     All of them passed the same test: the order only chooses which to name first. What nobody had
     met before a change can have caused it. What cases had before without differing goes along with
-    the cause at most, and an answer follows from its case: it is a consequence.
+    the cause at most.
     """
-
-    def rank(value: ComparedValue) -> int:
-        if not value.is_standout:
-            return 3
-        is_new = ((value.source, value.kind), value.value) in new_values
-        return 0 if is_new else 2 if value.source == ANSWER else 1
-
-    return replace(search, values=tuple(sorted(search.values, key=rank)))
-
-
-def _is_cause(
-    since: JudgedUnits, search: ValueSearch, new_values: Sequence[tuple[KindKey, str]]
-) -> bool:
-    """Return whether the first value of a ranked search is to be named as the cause.
-
-    It has to stand out and to be no answer. Where a value is new that doesn't stand out, often as
-    nearly all cases have it, it must also stand out among the cases without the new value: else
-    nothing tells it from a symptom of that. The test and its error rate are the same.
-    """
-    first = search.standouts[0] if search.standouts else None
-    if first is None or first.source == ANSWER:
-        return False
-    key, value = (first.source, first.kind), first.value
-    if not new_values or (key, value) in new_values:
-        return True
-    others = since.select(~since.find_with(*new_values[0]))
-    apart = search_values(others.differs, others.kinds).standouts
-    return (key, value) in {((item.source, item.kind), item.value) for item in apart}
+    standouts = sorted(
+        search.standouts,
+        key=lambda value: (
+            verdicts[value.key] == "follows",
+            value.source == ANSWER,
+            value.key not in new_values,
+        ),
+    )
+    return replace(search, values=(*standouts, *search.values[len(standouts) :]))
 
 
-def _list_new_values(units: JudgedUnits, change: int) -> list[tuple[KindKey, str]]:
+def _list_new_values(units: JudgedUnits, change: int) -> list[ValueKey]:
     """Return attribute values first met on the day of the change, most frequent first.
 
     Which value is new, and how frequent, depends on no answer.
@@ -224,12 +236,16 @@ def _build_new_value(since: JudgedUnits, key: KindKey, value: str) -> NewCaseVal
 
 
 def _build_finding(
-    units: JudgedUnits, value: ComparedValue, periods: Sequence[Flags], number: int
+    units: JudgedUnits,
+    value: ComparedValue,
+    verdict: Verdict,
+    periods: Sequence[Flags],
+    number: int,
 ) -> ValueFinding:
-    has_value = units.find_with((value.source, value.kind), value.value)
+    has_value = units.find_with(*value.key)
     before, during, after = (_count_differing(units, has_value & period) for period in periods)
     return ValueFinding(
-        *(value, before, during, after),
+        *(value, verdict, before, during, after),
         _count_differing(units, ~has_value & periods[0]),
         find_visible_difference(value, number),
     )

@@ -23,6 +23,8 @@ ATTRIBUTE: Final = "attribute"
 ANSWER: Final = "answer"
 KindKey = tuple[str, str]
 """Source and name of a property of cases."""
+ValueKey = tuple[KindKey, str]
+"""A property of cases, and one of its values."""
 
 ERROR_RATE: Final = 0.05
 """Chance that any value stands out although none differs."""
@@ -74,6 +76,11 @@ class ComparedValue:
     chance: float
     low: float
     high: float
+
+    @property
+    def key(self) -> ValueKey:
+        """Return what tells it from other values."""
+        return ((self.source, self.kind), self.value)
 
     @property
     def excess(self) -> float:

@@ -100,6 +100,11 @@ def test_a_new_value_is_named_while_too_few_others_are_left_to_compare():
     assert (new.others.count, new.others.n) == (0, 4)
 
 
+def list_verdicts(cause):
+    """Return kind, value and verdict of each finding."""
+    return [(f.compared.kind, f.compared.value, f.verdict) for f in cause.findings]
+
+
 def build_symptoms(*, others=4, sick_others=0):
     """Return 150 units before a new form and 60 with it, of which those with digit 5 differ.
 
@@ -121,6 +126,7 @@ def test_a_new_value_that_nearly_all_have_goes_before_its_symptoms(source, named
     assert [(v.kind, v.value) for v in cause.search.standouts] == [("digit", "5")]
     assert cause.standout is None
     assert cause.new_values[0].kind == named
+    assert list_verdicts(cause)[:2] == [("digit", "5", "follows"), ("form", "new", "new")]
 
 
 def test_what_also_stands_out_without_the_new_value_is_no_symptom_of_it():
@@ -128,6 +134,17 @@ def test_what_also_stands_out_without_the_new_value_is_no_symptom_of_it():
     digit = ValueKind("digit", ("0", "5"), digits)
     cause = find_incident_cause(build_units(differs, codes, kinds=(digit,)), 300 * HOUR)
     assert (cause.new_values[0].kind, cause.standout.compared.kind) == ("form", "digit")
+
+
+def test_a_value_that_stands_out_apart_is_named_before_a_symptom_of_the_new_value():
+    codes, digits, differs = build_symptoms(others=40, sick_others=20)
+    digit = ValueKind("digit", ("0", "5"), digits)
+    sheet = ValueKind("sheet", ("plain", "lined"), np.where(np.arange(250) < 210, digits, 0))
+    cause = find_incident_cause(build_units(differs, codes, kinds=(sheet, digit)), 300 * HOUR)
+    assert cause.standout.compared.kind == "digit"
+    assert list_verdicts(cause)[:2] == [
+        ("digit", "5", "stands-out"), ("sheet", "lined", "follows")
+    ]  # fmt: skip
 
 
 def test_an_answer_alone_is_no_cause_and_the_last_of_those_that_stand_out(story):
