@@ -21,7 +21,7 @@ from rollout.cli.record_options import (
     build_choices,
 )
 from rollout.cli.remote import KEY_VARIABLE, SERVER_VARIABLE, request_json
-from rollout.formats.policy.reader import read_policy
+from rollout.formats.policy.reader import parse_policy, read_policy_text
 from rollout.formats.records.files import RecordPaths
 from rollout.reports.figures.review_plan import MAX_DECISIONS, ReviewPlan
 from rollout.reports.pages.review_plan_text import format_review_plan
@@ -81,7 +81,8 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Example: `rollout plan policy.yaml --predictions predictions.csv --decisions decisions.csv`
     """
     with print_refusals():
-        loaded_policy = read_policy(policy)
+        text = read_policy_text(policy)
+        loaded_policy = parse_policy(text, name=policy.name)
         request = None
         if predictions is not None and decisions is not None:
             sources = RecordPaths(predictions, decisions, cases)
@@ -106,7 +107,6 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
         if as_json:
             raise ValueError("--json prints the review plan alone; add --next, as --next 1000")
         if server and request is None:
-            text = policy.read_text(encoding="utf-8")
             preview = request_json(server, "POST", "/v1/plan", text=text)
             typer.echo(f"{preview['text']}\n\n{format_changes(preview)}")
             return

@@ -13,7 +13,7 @@ from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, PastInstant
 from rollout.cli.runner import CommandRequest, LocalContext, build_runner
 from rollout.core.errors import RefusalError
-from rollout.formats.policy.reader import read_policy
+from rollout.formats.policy.reader import parse_policy, read_policy_text
 from rollout.services.policies.policies import preview_policy, put_policy
 
 
@@ -41,7 +41,8 @@ def apply(
     On a service: `ROLLOUT_API_KEY=ro_… rollout apply policy.yaml --server URL`
     """
     with print_refusals():
-        rollout_name, text = read_policy(policy).rollout, policy.read_text(encoding="utf-8")
+        text = read_policy_text(policy)
+        rollout_name = parse_policy(text, name=policy.name).rollout
         salt_bytes = None if salt is None else parse_salt(salt)
         configured_names = None if server else list_configured_names()
         if salt_bytes and server:

@@ -38,7 +38,7 @@ from rollout.features.demo.database_content import (
     is_database_empty,
 )
 from rollout.features.demo.simulated_cases import FILES, build_history_files, plan_history
-from rollout.formats.policy.reader import read_policy
+from rollout.formats.policy.reader import parse_policy, read_policy_text
 from rollout.reports.text.formatting import join_words
 from rollout.services.access.sign_in import SignIn
 from rollout.services.access.users import create_first_admin, load_local_caller
@@ -118,11 +118,12 @@ def quickstart(
     address = f"http://{HOST}:{port}"
     with print_refusals(interrupted_text=INTERRUPTED_TEXT), convert_store_errors():
         policy_file = find_policy_file(policy)
-        parsed_policy = read_policy(policy_file)
+        policy_text = read_policy_text(policy_file)
+        parsed_policy = parse_policy(policy_text, name=policy_file.name)
         serve = load_service_command("serve")
         _check_port(port)
         if not _resume(parsed_policy, out, address):
-            _set_up(parsed_policy, policy_file, out, address)
+            _set_up(parsed_policy, policy_text, out, address)
         typer.echo(_format_next_steps(parsed_policy, policy, out, address))
         os.environ.setdefault(PUBLIC_URL_VARIABLE, address)
     with print_refusals(interrupted_text="all work that had begun is finished"):
@@ -191,7 +192,7 @@ def _build_unfinished_mark(url: str) -> bytes:
     return sha256(url.encode()).hexdigest().encode()
 
 
-def _set_up(policy: Policy, policy_file: Path, out: Path, address: str) -> None:
+def _set_up(policy: Policy, policy_text: str, out: Path, address: str) -> None:
     """Fill an empty database: accounts, policy, keys, history."""
     check_folder(out)
     list_quickstart_accounts(policy)  # refuses sites that would share a variable
@@ -199,7 +200,7 @@ def _set_up(policy: Policy, policy_file: Path, out: Path, address: str) -> None:
     now = datetime.now(UTC)
     plan = plan_history(policy, now)
     with connect_database() as database:
-        _create_rollout(database, policy_file, policy, plan.since - CREATED_BEFORE, now)
+        _create_rollout(database, policy_text, policy, plan.since - CREATED_BEFORE, now)
         clock = SystemClock()
         sign_in = SignIn(database, clock, secrets.token_bytes)
         quickstart_secrets = create_quickstart_accounts(database, policy, sign_in, clock.now)
@@ -220,13 +221,12 @@ def _set_up(policy: Policy, policy_file: Path, out: Path, address: str) -> None:
 
 
 def _create_rollout(
-    database: Database, policy_file: Path, policy: Policy, starts_at: datetime, now: datetime
+    database: Database, policy_text: str, policy: Policy, starts_at: datetime, now: datetime
 ) -> None:
     """Create the admin, and the rollout as of a time before the history."""
     create_first_admin(database, ADMIN_NAME, at=now)
     admin = load_local_caller(database, ADMIN_NAME)
-    text = policy_file.read_text(encoding="utf-8")
-    put_policy(database, admin, policy.rollout, text, at=starts_at)
+    put_policy(database, admin, policy.rollout, policy_text, at=starts_at)
 
 
 def _write_private_file(path: Path, text: str) -> None:

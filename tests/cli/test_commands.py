@@ -1,11 +1,12 @@
 """The commands as a person meets them: help that teaches, refusals that say what to do."""
 
 import json
+import os
 import re
 
 import pytest
 
-from tests.commands import run
+from tests.commands import create_tables, forget_settings, run
 from tests.recorded import write_records
 
 POLICY = """
@@ -49,6 +50,20 @@ def test_replay_prints_when_the_cell_was_widened(folder):
 def test_replay_as_json_prints_nothing_else(folder):
     done = run("replay", "policy.yaml", *FILES, "--json")
     assert json.loads(done.stdout)["schema"] == "rollout-report/1"
+
+
+@pytest.mark.parametrize("words", [["plan"], ["apply", "--by", "zoe"]])
+def test_a_policy_from_a_pipe_is_read_wholly(folder, monkeypatch, words):
+    forget_settings(monkeypatch)
+    create_tables(folder)
+    reading, writing = os.pipe()
+    os.write(writing, POLICY.encode())
+    os.close(writing)
+    command, *options = words
+    done = run(command, f"/dev/fd/{reading}", *options)
+    os.close(reading)
+    assert done.exit_code == 0, done.output
+    assert "ramp" in done.stdout
 
 
 def test_without_approvals_nothing_is_widened(folder):

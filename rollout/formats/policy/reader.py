@@ -326,6 +326,16 @@ def read_policy(path: Path) -> Policy:
         InvalidPolicyError: the file is not a valid policy.
         OSError: the file can't be opened.
     """
+    return parse_policy(read_policy_text(path), name=path.name)
+
+
+def read_policy_text(path: Path) -> str:
+    """Read the text of a policy file; a pipe can be read only once.
+
+    Raises:
+        InvalidPolicyError: the file is empty or not UTF-8.
+        OSError: the file can't be opened.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -334,7 +344,7 @@ def read_policy(path: Path) -> Policy:
     if not text.strip():  # as a refused `rollout init > FILE` leaves it
         message = f"{path.name}:1: (file): is empty; write a policy, or draft one by `rollout init`"
         raise InvalidPolicyError((message,))
-    return parse_policy(text, name=path.name)
+    return text
 
 
 def parse_policy(text: str, *, name: str = "policy.yaml") -> Policy:
