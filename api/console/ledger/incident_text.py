@@ -145,6 +145,10 @@ RECOVERY_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
         "A version that was trained on them may become familiar with the value.",
     ),
     "unauthorized": ("Nothing was ended, so nothing has to be restored.",),
+    "clock": (
+        "Correct the machine's clock; every tick checks it.",
+        "If it is right and entries or ticks are ahead of it, acknowledge this.",
+    ),
     "sender_clock": ("Set the clock of the sender, or let it date actions by the service's time.",),
 }
 """How the effects of incidents end, by kind, where that is the same for all."""
@@ -153,12 +157,6 @@ RECOVERY_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
 def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) -> tuple[str, ...]:
     """Describe how the incident's effect ends."""
     incident = impact.incident
-    if incident.kind == "clock":
-        return (
-            "Correct the machine's clock; every tick checks it.",
-            "If it is right and entries or ticks are ahead of it, acknowledge this.",
-            "The next tick then sets the time back; what was counted ahead counts when it is due.",
-        )
     if incident.kind == "ledger_rolled_back":
         return _describe_rollback_recovery(incident.effect)
     if incident.kind in RECOVERY_TEXTS:

@@ -193,6 +193,7 @@ def test_what_acknowledging_a_clock_that_is_behind_does_is_said_first(browser, s
     execute_command(service.database, "bears", lambda _: opened)
     page = browser.as_("ana").page(PATH)
     assert ("sets the rollout's time back" in page) == bool(about)
+    assert page.count("when it is due") == bool(about)
     assert ("It changes no permissions." in page) == (not about)
     browser.submit(PATH, note="the clock is right")
     assert ("This changed no permissions." in browser.page(PATH)) == (not about)
