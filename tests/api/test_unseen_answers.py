@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from rollout.core.records.records import Prediction
 from rollout.core.scope.commands import Actor
@@ -151,6 +151,19 @@ def test_who_did_not_read_the_answer_still_decides_blind(client, database):
     read(client, "ingest-decisions", "c2")
     sent(client, decision(reviewer="ada"), by="ingest-decisions")
     assert list_exposures(client, "ada") == {"ada": "blind"}
+
+
+def test_reading_the_answer_again_is_not_recorded_again(client, database, clock):
+    sent(client, case())
+    helping = {"answers": {"parcel": "damaged"}, "decider": "human", "exposure": "assisted"}
+    store_assisted(database, Prediction(key="c1", version="v1", **helping))
+    for _ in range(2):
+        assert read(client, "ingest-decisions")["predictions"]
+        clock.advance(timedelta(minutes=1))
+    with database.begin_read() as transaction:
+        query = select(stored_exposures).where(stored_exposures.c.reviewer == "ingest-decisions")
+        (row,) = transaction.execute(query)
+    assert (row.content, row.page) == ("prediction", "case")
 
 
 def test_reading_what_is_hidden_records_nothing(client, database):

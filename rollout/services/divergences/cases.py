@@ -16,6 +16,7 @@ from rollout.core.records.records import Action, Case, Decision, Outcome, Predic
 from rollout.core.records.reviews import (
     ASSISTED,
     BLIND,
+    PREDICTION,
     UnknownCaseError,
     compute_due_time,
 )
@@ -28,7 +29,7 @@ from rollout.services.engine.rollout_state import (
 from rollout.services.reviews.exposure import (
     find_hidden_cases,
     find_unseen_cases,
-    record_assistance,
+    record_exposure,
     record_shown_cases,
 )
 from rollout.store.database.session import Database, Transaction
@@ -228,8 +229,14 @@ def load_case_details(
         case_details = _read_case_details(_CaseReader(transaction, state, caller, at), key)
     if not case_details.hidden:
         record_shown_cases(database, state, caller, [key], at, page=CASE_EXPOSURE_PAGE)
-    elif case_details.predictions:
-        record_assistance(database, state, caller, key, at, page=CASE_EXPOSURE_PAGE)
+    elif case_details.predictions:  # the answer that the assignment gives to humans
+        with database.begin_write() as transaction:
+            record_exposure(
+                *(transaction, state, caller, [key]),
+                content=PREDICTION,
+                page=CASE_EXPOSURE_PAGE,
+                at=at,
+            )
     return case_details
 
 

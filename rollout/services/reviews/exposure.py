@@ -150,7 +150,7 @@ def record_exposure(
 ) -> None:
     """Record what is about to be shown; commit before the answer is returned.
 
-    Service accounts make no decisions, so nothing is recorded for them.
+    What the caller sends of these cases afterwards is at least assisted.
 
     Args:
         transaction: a write transaction.
@@ -158,30 +158,26 @@ def record_exposure(
         page: where it is shown, such as `case`, `divergences` or `report`.
     """
     case_ids = ExternalKeys(transaction, state.rollout).find_ids(set(keys))
-    exposure_entries = [(case_id, content) for case_id in case_ids.values()]
-    store_exposures(transaction, state, caller, exposure_entries, page=page, at=at)
+    entries = [(case_id, content) for case_id in case_ids.values()]
+    store_exposures(transaction, state, caller, entries, page=page, at=at)
 
 
 def store_exposures(
     transaction: Transaction,
     state: RolloutState,
     caller: Caller,
-    exposure_entries: Collection[tuple[int, str]],
+    entries: Collection[tuple[int, str]],
     *,
     page: str,
     at: datetime,
 ) -> None:
     """Store exposures by case; of equal ones the first is kept."""
-    if caller.is_service_account or not exposure_entries:
-        return
     exposures = ExposureStore(transaction, state.rollout)
-    known_exposures = exposures.list_for_reviewer(
-        caller.name, {case_id for case_id, _ in exposure_entries}
-    )
+    earlier = exposures.list_for_reviewer(caller.name, {number for number, _ in entries})
     new_entries = [
-        (n, content)
-        for n, content in exposure_entries
-        if (content, page) not in known_exposures.get(n, ())
+        (number, content)
+        for number, content in entries
+        if (content, page) not in earlier.get(number, ())
     ]
     exposures.add(new_entries, reviewer=caller.name, page=page, at=at)
 
@@ -213,21 +209,6 @@ def record_shown_cases(
             )
 
 
-def record_assistance(
-    database: Database, state: RolloutState, caller: Caller, key: str, at: datetime, *, page: str
-) -> None:
-    """Record that a caller who sends decisions is shown the predictions of a case.
-
-    That is the answer which the assignment gives to humans. What the caller sends of the case
-    afterwards is at least assisted. Programs are recorded, too.
-    """
-    with database.begin_write() as transaction:
-        case_ids = ExternalKeys(transaction, state.rollout).find_ids([key])
-        exposures = ExposureStore(transaction, state.rollout)
-        entries = [(case_id, PREDICTION) for case_id in case_ids.values()]
-        exposures.add(entries, reviewer=caller.name, page=page, at=at)
-
-
 def record_unclaimed_cases(
     transaction: Transaction,
     state: RolloutState,
@@ -240,10 +221,12 @@ def record_unclaimed_cases(
 ) -> None:
     """Record the cases of a page, unless the caller claimed one meanwhile.
 
+    Nothing is recorded for service accounts: no case on it is one that they can judge.
+
     Raises:
         StaleRevisionError: the caller claimed one of the cases since they were read.
     """
-    for content in contents:
+    for content in () if caller.is_service_account else contents:
         record_exposure(transaction, state, caller, keys, content=content, page=page, at=at)
     if find_hidden_cases(transaction, state, caller, keys, at):
         raise StaleRevisionError("you have just been given one of these cases; ask again")

@@ -2,6 +2,7 @@
 
 from rollout.core.records.records import Prediction
 from rollout.core.scope.permissions import AssignedRole
+from rollout.services.reviews.exposure import record_unclaimed_cases
 from rollout.store.tables.tables import exposures
 from tests.services.review_room import ANA, DAN, DAY, MINUTE, Room, person, policy_text
 from tests.services.stored_reviews import AUTONOMOUS, HIGH, LOW, SUPERVISED, lite, only, stored
@@ -92,7 +93,9 @@ def test_an_unwatched_case_of_the_models_hides_nothing(lite):
     assert not room.may_see(ANA, LOW)
 
 
-def test_of_machines_nothing_is_noted(lite):
+def test_of_machines_no_page_is_noted(lite):
     room = Room(lite).arrive("a")
-    room.show(person("box", AssignedRole("ingest", "bears"), machine=True), "a")
+    box = person("box", AssignedRole("viewer", "bears"), machine=True)
+    with lite.begin_write() as transaction:
+        record_unclaimed_cases(transaction, room.stood, box, ["a"], room.at, page="report")
     assert stored(room, exposures) == []
