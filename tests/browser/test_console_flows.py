@@ -11,7 +11,7 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.scope import find_acting_version
 from rollout.services.engine.rollout_state import load_rollout_state
-from tests.browser.chromium import PHONE, chromium, needs_chromium
+from tests.browser.chromium import PHONE, needs_chromium
 from tests.browser.console_pages import served_town, windows
 from tests.browser.town import NAME, approve
 
@@ -21,12 +21,6 @@ CREEK = Cell("creek", "night")
 PATIENCE = 10_000  # milliseconds: machines are busy
 SOON = 4.0  # seconds for 2 that were promised: for the same reason
 PROPOSAL = "a:has-text('Read and decide: Widen creek · night')"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture

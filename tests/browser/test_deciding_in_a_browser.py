@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.chromium import PHONE, chromium, needs_chromium
+from tests.browser.chromium import PHONE, needs_chromium
 from tests.browser.console_pages import served_town, windows
 from tests.browser.town import ODD
 
@@ -10,12 +10,6 @@ pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this mac
 
 BEARS = "/rollouts/bears"
 WAITED = 2_500  # ms: a change shows within two seconds
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from api.console.rollouts import overview
-from tests.browser.chromium import api, chromium, needs_chromium
+from tests.browser.chromium import api, needs_chromium
 from tests.browser.console_pages import served_town, windows
 from tests.browser.town import MINUTE, NAME, busy
 
@@ -35,12 +35,6 @@ AbortSignal.timeout = (span) => {
 };
 """
 """Lets time-outs pass with the page's own clock, which tests set."""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from tests.browser.chromium import (
     SMALLEST,
     TOO_WIDE,
     WIDE,
-    chromium,
     needs_chromium,
 )
 from tests.browser.looks import find_violations
@@ -126,12 +125,6 @@ def page_file(tmp_path_factory):
         return path
 
     return written
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

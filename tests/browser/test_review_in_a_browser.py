@@ -7,7 +7,7 @@ import pytest
 
 from api.app import create_app
 from rollout.store.database.session import Database
-from tests.browser.chromium import HEIGHT, PHONE, SMALLEST, WIDE, chromium, needs_chromium
+from tests.browser.chromium import HEIGHT, PHONE, SMALLEST, WIDE, needs_chromium
 from tests.browser.console_pages import windows
 from tests.browser.looks import each_look, find_violations
 from tests.browser.pictures import picture
@@ -44,12 +44,6 @@ HASTY = """
 document.addEventListener('DOMContentLoaded', () => document.body.dispatchEvent(
   new KeyboardEvent('keydown', {key: 'b', bubbles: true})))
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as made:
-        yield made
 
 
 @contextmanager
