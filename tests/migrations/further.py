@@ -29,6 +29,7 @@ revision = "{further}"
 down_revision = "{head}"
 oldest_program = "{head}"
 branch_labels, depends_on = None, None
+kinds = ["WeatherNoted"]
 
 
 def upgrade():
