@@ -173,7 +173,7 @@ def test_nothing_is_ever_widened_anywhere(facts):
     assert len(facts.stages) == 22
     assert not [h for h in facts.events if h.kind in {"ProposalRaised", "Widened"}]
     assert facts.model_cost.cases == 0
-    until = "Nothing was widened until Sat 1 Jul 2023 02:00 CEST"
+    until = "Nothing was widened until Sat 1 Jul 2023 02:00 CEST, 1,500 days after the last case"
     assert format_headline(facts) == f"{until}: all 22 cells stayed in shadow"
     assert any("67.2" in line for line in describe_results(facts))
 

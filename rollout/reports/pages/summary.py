@@ -64,6 +64,7 @@ def list_other_narrowings(facts: ReportFacts) -> list[EventDescription]:
     ]
 
 
+MAX_DAYS_UNSAID = 30  # from the last case to the instant of the headline
 MAX_NAMED = 3  # cells and narrowings listed one by one
 # starts and parts of next steps
 HOLD_PREFIXES = ("suspended until", "stopped until")
@@ -80,26 +81,26 @@ REMEDIES = {  # what to do if most decisions are not evidence for a reason
 
 def format_headline(facts: ReportFacts) -> str:
     """Describe in one line how the cells are at the last instant of the report."""
-    at = format_zoned_time(facts.identity.last, facts.identity.timezone)
-    counts = Counter(cell.stage for cell in facts.stages)
-    total = len(facts.stages)
+    identity = facts.identity
+    days = (identity.last - (identity.last_case or identity.last)).days
+    at = format_zoned_time(identity.last, identity.timezone)
+    at += f", {format_count(days)} days after the last case" * (days > MAX_DAYS_UNSAID)
+    counts, total = Counter(cell.stage for cell in facts.stages), len(facts.stages)
     if set(counts) == {SHADOW}:
+        all_cells = f"all {format_count(total)} cells" if total > 1 else "the one cell"
         widened_count = sum(cell.was_above_shadow for cell in facts.stages)
         if not widened_count:
-            return f"Nothing was widened until {at}: {_format_all_cells(total)} stayed in shadow"
+            return f"Nothing was widened until {at}: {all_cells} stayed in shadow"
         return (
-            f"{to_sentence(_format_all_cells(total))[:-1]} in shadow on {at};"
+            f"{to_sentence(all_cells)[:-1]} in shadow on {at};"
             f" {format_quantity(widened_count, 'was', 'were')} widened before"
         )
-    ladder = reversed(facts.policy.stages)
     parts = [
-        f"{counts[stage]} {'in ' * (stage == SHADOW)}{stage}" for stage in ladder if counts[stage]
+        f"{counts[stage]} {'in ' * (stage == SHADOW)}{stage}"
+        for stage in reversed(facts.policy.stages)
+        if counts[stage]
     ]
     return f"Of {format_quantity(total, 'cell')} on {at}: {join_words(parts)}"
-
-
-def _format_all_cells(cells: int) -> str:
-    return f"all {format_count(cells)} cells" if cells > 1 else "the one cell"
 
 
 def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, ...]:
@@ -137,9 +138,11 @@ def describe_report(facts: ReportFacts) -> list[str]:
     """Return what the report is about and whether it may change: the lines before its results."""
     identity = facts.identity
     first, last = identity.first_case or identity.first, identity.last_case or identity.last
-    span = f"{format_day(first, identity.timezone)} to {format_day(last, identity.timezone)}"
     return [
-        f"{identity.rollout}, {span}",
+        (
+            f"{identity.rollout}, {format_day(first, identity.timezone)} to"
+            f" {format_day(last, identity.timezone)}"
+        ),
         f"{format_headline(facts)}.",
         *(["This is a replay: every approval is simulated."] if identity.simulated else []),
         *([facts.sources.backtest_text] if facts.sources.backtest_text else []),
