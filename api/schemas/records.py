@@ -192,6 +192,7 @@ class CaseExplanation(BaseModel):
             "example": {
                 "case": CASE_EXAMPLE,
                 "hidden": False,
+                "registered_by": "camera-1",
                 "planted": False,
                 "asked": True,
                 "pending": "closes 2027-06-02T11:12:11+00:00",
@@ -206,6 +207,9 @@ class CaseExplanation(BaseModel):
 
     case: CaseSummary
     hidden: bool
+    registered_by: str | None = Field(
+        description="account that registered the case, or `imports`; null if hidden or unknown"
+    )
     planted: bool | None = Field(
         description="whether a user declared the case as planted, so that no figure about the cases"
         " that occur counts it; null if hidden, and for programs"

@@ -8,7 +8,7 @@ from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
-from tests.api.test_records import case, decision, prediction, sent_apart
+from tests.api.test_records import case, decision, prediction, sent, sent_apart
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
 
@@ -37,6 +37,16 @@ def test_cases_are_listed_newest_first_in_pages(client):
     rest = client.get(f"{RAMPS}/cases", params={"after": first["next"]}).json()
     assert [one["key"] for one in rest["items"]] == ["c2", "c1", "c0"]
     assert rest["next"] is None
+
+
+def test_a_case_says_who_registered_it_and_not_who_corrected_it(client, door):
+    door.let_in("box", AssignedRole("ingest", "ramps", "ramp-a"), machine=True)
+    for by, attributes in (("ingest", {}), ("box", {"rain": "yes"})):
+        sent(client, case("c1", attributes=attributes, revision=len(attributes) + 1), by=by)
+    path = f"{RAMPS}/cases/c1"
+    shown = client.by("viewer").get(path).json()
+    assert (shown["case"]["attributes"], shown["registered_by"]) == ({"rain": "yes"}, "ingest")
+    assert client.by("box").get(path).json()["registered_by"] is None  # hidden: it may judge
 
 
 def test_cases_are_filtered(client):

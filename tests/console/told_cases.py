@@ -22,11 +22,13 @@ NASTY = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 SLICED = POLICY + 'slices: [camera, "<b>lens</b>"]\ncharter: {objective: rest, cost_in: calls}\n'
 
 
-def tell(database, *records, at=AT, rollout="bears"):
+def tell(database, *records, at=AT, rollout="bears", sender=None):
     """Keep records as they come in."""
     with database.begin_write() as transaction:
         state = load_rollout_state(transaction, rollout)
-        results = RecordStore(transaction, state.rollout).store(records, received_at=at)
+        results = RecordStore(transaction, state.rollout).store(
+            records, received_at=at, sender=sender
+        )
         queue_new_cases(transaction, state, results, at)
 
 

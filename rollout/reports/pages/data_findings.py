@@ -129,7 +129,7 @@ def _find_sources(facts: ReportFacts) -> Iterator[Finding]:
         yield Finding(WARN, "Sources", title, text, "funnel", ALL)
     if facts.sources.registered:
         text = to_sentence(describe_registered_units(facts.sources.registered))
-        yield Finding(NOTE, "Sources", "Who registered cases", text, "funnel", (ENGINEER, AUDITOR))
+        yield Finding(NOTE, "Sources", "Who registered cases", text, "funnel", ALL)
     if facts.sources.counted:
         title = "Where human decisions came from"
         is_recorded = facts.identity.simulated

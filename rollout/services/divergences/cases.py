@@ -33,6 +33,7 @@ from rollout.services.reviews.exposure import (
     record_shown_cases,
 )
 from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.accounts import Accounts
 from rollout.store.records.case_pages import CaseFilter, CasePages, CountedLever
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
@@ -103,6 +104,7 @@ class CaseCount:
 class CaseDetails:
     """One case; `hidden` if answers are left out, since the caller may still give or judge them.
 
+    `registered_by` is the name of an account, or `imports`; None while it is hidden, or unknown.
     `planted` is whether a user declared it as planted; None while it is hidden, and always for
     programs: one that carries out actions must treat all cases alike. `asked` is whether a blind
     decision is asked for, as of a case that is audited; None while that must not be foretold.
@@ -110,6 +112,7 @@ class CaseDetails:
 
     case: ListedCase
     hidden: bool
+    registered_by: str | None
     planted: bool | None
     asked: bool | None
     waits: str
@@ -264,10 +267,13 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
     decisions = newest.load_decisions([case_id]).get(case_id, {}).values()
     counts = store.list_counted(case_id)
     planted = PlantedCases(case_reader.transaction, case_reader.state.rollout)
+    registrar = store.find_registrar(case_id)
+    names = Accounts(case_reader.transaction).find_names([registrar or ""])
     may_tell = not (is_hidden or case_reader.caller.is_service_account)
     return CaseDetails(
         case=case,
         hidden=is_hidden,
+        registered_by=None if is_hidden or registrar is None else names.find_name(registrar),
         planted=bool(planted.find([key])) if may_tell else None,
         asked=_find_asked(case_reader, case_id, case, is_unseen=is_unseen),
         waits=_describe_pending(case_reader.state.policy, case, counts, is_hidden=is_hidden),

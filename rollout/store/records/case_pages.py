@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Exists, Row, Select, Table, and_, exists, select
 
+from rollout.core.policy.evidence_sources import name_sender
 from rollout.core.records.records import Action, Outcome, Record
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -112,6 +113,16 @@ class CasePages:
         query = self._select_newest().where(cases.c.case_id == case_id)
         row = self._transaction.execute(query).one_or_none()
         return None if row is None else row.received_at
+
+    def find_registrar(self, case_id: int) -> str | None:
+        """Return who sent a case's first registered revision, an id or a kind; None if unknown."""
+        query = select(cases.c.sender).where(
+            cases.c.rollout == self._rollout.number,
+            cases.c.case_id == case_id,
+            cases.c.revision > 0,
+        )
+        rows = self._transaction.execute(query.order_by(cases.c.revision).limit(1))
+        return next((name_sender(row.sender, is_review=False) for row in rows if row.sender), None)
 
     def list_actions(self, case_id: int, key: str) -> Sequence[Action]:
         """Return the newest revision of a case's action on each lever."""

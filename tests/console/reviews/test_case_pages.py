@@ -93,6 +93,13 @@ def test_a_case_is_explained_in_words(browser, service, clock):
         assert name not in said
 
 
+def test_a_case_says_who_registered_it(browser, service):
+    tell(service.database, case("c1"), sender="file:3fe1")
+    tell(service.database, case("c2"))
+    assert "Registered by imports" in plain(browser.as_("vic").page(f"{CASES}/c1"))
+    assert "Registered by" not in plain(browser.page(f"{CASES}/c2"))
+
+
 def test_a_case_of_the_model_tells_stage_draw_share_and_permit(browser, service, clock):
     bears.widened(service.database, NOON)
     bears.tick(service.database, NOON + timedelta(minutes=30))

@@ -180,7 +180,10 @@ def test_the_same_records_give_the_same_figures_live_and_in_replay(database, tex
     cases = expected.records.cases.height
     assert found.registered == (FrozenRegistering(BEFORE_SOURCES, cases, 0),)
     findings = list_data_findings(compute_report_facts(found))
-    (text,) = (each.text for each in findings if each.title == "Who registered cases")
+    ((text, readers),) = (
+        (each.text, each.readers) for each in findings if each.title == "Who registered cases"
+    )
+    assert readers == ("operator", "engineer", "auditor")
     assert text == f"Cases registered by: before sources were stored {cases:,}."
     assert found.pending_units.is_empty()
     assert (found.ledger_fault, found.withheld_count) == ("", 0)
