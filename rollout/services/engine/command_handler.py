@@ -12,25 +12,26 @@ from typing import Any, Final, TypeVar
 
 from rollout import faults
 from rollout.core.errors import StaleRevisionError
-from rollout.core.ledger.ledger import list_fields
+from rollout.core.ledger.ledger import CanonicalRow, list_fields
 from rollout.core.scope.commands import Command
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.projection import apply_events
+from rollout.core.scope.scope import Scope
 from rollout.services.engine.new_versions import list_new_versions
 from rollout.services.engine.rollout_state import (
-    NoSuchRolloutError,
     RolloutState,
+    find_rollout,
+    keep_appended,
     load_rollout_state,
 )
 from rollout.store.database.append_failures import APPEND
 from rollout.store.database.errors import StoreError
-from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.commit_times import CommitTimes
-from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
+from rollout.store.ledger.ledger import Ledger
 
 MAX_ATTEMPTS: Final = 20  # more is a fault, not contention
 ResultT = TypeVar("ResultT")
@@ -47,9 +48,35 @@ class Event:
     body: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What a command wrote.
+
+    Attributes:
+        rollout: name of the rollout.
+        scope: the scope after the events.
+        rows: the ledger entries, one for each event.
+    """
+
+    rollout: str
+    scope: Scope
+    events: tuple[LedgerEvent, ...] = ()
+    rows: tuple[CanonicalRow, ...] = ()
+
+    def build_result(self, database: Database) -> "CommandResult":
+        """Return the result with the last entry, or with the ledger's head if nothing was written.
+
+        Only then the ledger is read.
+        """
+        if not self.rows:
+            return build_command_result(database, self.rollout, ())
+        last = self.rows[-1]
+        return _build_result(self.rollout, last.revision, last.hash, self.events)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandResult:
-    """The events that a command wrote, if any, and the ledger's head."""
+    """The events that a command wrote, if any, and the last one's entry or the ledger's head."""
 
     rollout: str
     revision: int
@@ -71,37 +98,34 @@ def run_command(
     Raises:
         RefusalError: the command is refused; nothing was written.
     """
-    return build_command_result(
-        database,
-        rollout_name,
-        execute_command(database, rollout_name, build_command, caller.access_head, append_kind),
+    appended = append_command(
+        database, rollout_name, build_command, caller.access_head, append_kind
     )
+    return appended.build_result(database)
 
 
 def build_command_result(
     database: Database, rollout_name: str, events: tuple[LedgerEvent, ...]
 ) -> CommandResult:
-    """Return the result of events; its head is read after them."""
-    head = load_ledger_head(database, rollout_name)
-    event_records = tuple(
-        Event(event.at, type(event).__name__, event.by, list_fields(event)) for event in events
-    )
-    return CommandResult(
-        rollout=rollout_name, revision=head.revision, hash=head.hash, events=event_records
-    )
-
-
-def load_ledger_head(database: Database, rollout_name: str) -> StoredLedgerHead:
-    """Return the head of a rollout's ledger.
+    """Return the result of events; its head is read after them.
 
     Raises:
         NoSuchRolloutError: there is no such rollout.
     """
     with database.begin_read() as transaction:
-        rollout = Rollouts(transaction).find(rollout_name)
-        if rollout is None:
-            raise NoSuchRolloutError(f"no rollout {rollout_name}; `rollout apply` makes one")
-        return Ledger(transaction, rollout).load_head()
+        head = Ledger(transaction, find_rollout(transaction, rollout_name)).load_head()
+    return _build_result(rollout_name, head.revision, head.hash, events)
+
+
+def _build_result(
+    rollout_name: str, revision: int, entry_hash: str, events: tuple[LedgerEvent, ...]
+) -> CommandResult:
+    event_records = tuple(
+        Event(event.at, type(event).__name__, event.by, list_fields(event)) for event in events
+    )
+    return CommandResult(
+        rollout=rollout_name, revision=revision, hash=entry_hash, events=event_records
+    )
 
 
 def execute_command(
@@ -111,7 +135,18 @@ def execute_command(
     access_head: int | None = None,
     append_kind: str = APPEND,
 ) -> tuple[LedgerEvent, ...]:
-    """Execute a command and return the appended events.
+    """Execute a command as `append_command` does and return the appended events."""
+    return append_command(database, rollout_name, build_command, access_head, append_kind).events
+
+
+def append_command(
+    database: Database,
+    rollout_name: str,
+    build_command: CommandBuilder,
+    access_head: int | None = None,
+    append_kind: str = APPEND,
+) -> Appended:
+    """Execute a command and return what it wrote.
 
     `build_command` is called again with the newer state if the ledger moved. Versions first used by
     then are appended before the command's own events. `access_head` is the revision of the access
@@ -124,13 +159,13 @@ def execute_command(
     """
     started_at = time.monotonic()
     with database.append_failures.watch(rollout_name, append_kind) as attempt:
-        events = retry_on_stale_revision(
+        appended = retry_on_stale_revision(
             lambda: _try_execute(database, rollout_name, build_command, access_head, started_at)
         )
         # a stop or narrowing without events stands in the ledger already; any other append is
         # recorded by its transaction, and one without events is none
         attempt.is_appended = append_kind != APPEND
-    return events
+    return appended
 
 
 def _try_execute(
@@ -139,26 +174,29 @@ def _try_execute(
     build_command: CommandBuilder,
     access_head: int | None,
     started_at: float,
-) -> tuple[LedgerEvent, ...]:
+) -> Appended:
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
     faults.reach_point("command.read")
     events = decide_command(state, build_command)
     faults.reach_point("command.decided")
     if not events:
-        return ()  # nothing to write, so don't wait for the write lock
+        return Appended(
+            rollout_name, state.scope
+        )  # nothing to write, so don't wait for the write lock
     if any(isinstance(event, ProposalRaised) for event in events):
         events = _seal_proposals(database, state, events)
     with database.begin_write(is_urgent=True) as transaction:
-        Ledger(transaction, state.rollout).append(
+        rows = Ledger(transaction, state.rollout).append(
             events, after=state.scope.revision, access_head=access_head
         )
+    scope = keep_appended(database.engine.pool, state, rows)
     # the command is of the time when it began, by its own clock
     waited = timedelta(seconds=time.monotonic() - started_at)
     with suppress(StoreError), database.begin_write(is_urgent=True) as transaction:
         times = CommitTimes(transaction, state.rollout)
         times.store(state.scope.revision + 1, events[-1].at + waited)
-    return events
+    return Appended(rollout_name, scope, events, rows)
 
 
 def _seal_proposals(

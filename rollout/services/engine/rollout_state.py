@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import UnknownRolloutError
+from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.projection import apply_events
@@ -133,13 +134,13 @@ _state_cache: WeakKeyDictionary[object, dict[str, _CachedState]] = WeakKeyDictio
 def load_rollout_state(transaction: Transaction, rollout_name: str) -> RolloutState:
     """Load the current state of a rollout.
 
-    A state loaded before is extended if the ledger still holds its last entry. Otherwise (a backup
-    was restored, an append was rolled back) everything is read again.
+    A state loaded before is extended if the ledger's head or next entry follows it. Otherwise (a
+    backup was restored, an append was rolled back) everything is read again.
 
     Raises:
         NoSuchRolloutError: there is no such rollout.
     """
-    return _load_cached_state(transaction, _find_rollout(transaction, rollout_name), None)
+    return _load_cached_state(transaction, find_rollout(transaction, rollout_name), None)
 
 
 def load_state_and_events(
@@ -150,7 +151,7 @@ def load_state_and_events(
     Raises:
         NoSuchRolloutError: there is no such rollout.
     """
-    rollout = _find_rollout(transaction, rollout_name)
+    rollout = find_rollout(transaction, rollout_name)
     events = tuple(Ledger(transaction, rollout).list_events())
     return _load_cached_state(transaction, rollout, events), events
 
@@ -164,7 +165,24 @@ def _load_cached_state(
     return cached_states[rollout.name].state
 
 
-def _find_rollout(transaction: Transaction, rollout_name: str) -> Rollout:
+def keep_appended(pool: object, state: RolloutState, rows: Sequence[CanonicalRow]) -> Scope:
+    """Return the scope after entries that were committed to `state`; the next load starts there.
+
+    `pool` is the database's. Entries that bring another policy are read again.
+    """
+    scope = apply_events(map(parse_event, rows), state.scope)
+    if scope.policy_hash == state.scope.policy_hash:
+        extended_state = _CachedState(replace(state, scope=scope), rows[-1].hash)
+        _state_cache.setdefault(pool, {})[state.rollout.name] = extended_state
+    return scope
+
+
+def find_rollout(transaction: Transaction, rollout_name: str) -> Rollout:
+    """Return the rollout of a name.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+    """
     rollouts = Rollouts(transaction)
     rollout = rollouts.find(rollout_name)
     if rollout is None:
@@ -185,25 +203,20 @@ def _load_state(
 ) -> _CachedState:
     """Return the state, from all events if they were read, else from new or all ones."""
     ledger = Ledger(transaction, rollout)
-    if (
-        cached_state is not None
-        and cached_state.state.rollout == rollout
-        and _is_current_chain(ledger, cached_state)
-    ):
-        state = refresh_rollout_state(transaction, cached_state.state)
-    else:
-        scope = ledger.load_scope() if events is None else apply_events(events, Scope())
-        state = _build_state(transaction, rollout, scope)
-    return _CachedState(state, _find_row_hash(ledger, state.scope.revision))
-
-
-def _is_current_chain(ledger: Ledger, cached_state: _CachedState) -> bool:
-    return _find_row_hash(ledger, cached_state.state.scope.revision) == cached_state.last_hash
-
-
-def _find_row_hash(ledger: Ledger, revision: int) -> str:
-    """Return the hash of a ledger entry, "" for unknown revisions."""
-    return next((row.hash for row in ledger.list_rows(after=revision - 1, until=revision)), "")
+    if cached_state is not None and cached_state.state.rollout == rollout:
+        head, last = ledger.load_head(), cached_state.state.scope.revision
+        if (head.revision, head.hash) == (last, cached_state.last_hash):
+            state = extend_rollout_state(transaction, cached_state.state, ())
+            return _CachedState(state, head.hash)
+        rows = tuple(ledger.list_rows(after=last))
+        if rows and rows[0].previous == cached_state.last_hash:
+            later_events = tuple(map(parse_event, rows))
+            state = extend_rollout_state(transaction, cached_state.state, later_events)
+            return _CachedState(state, rows[-1].hash)
+    scope = ledger.load_scope() if events is None else apply_events(events, Scope())
+    last_rows = ledger.list_rows(after=scope.revision - 1, until=scope.revision)
+    last_hash = next((row.hash for row in last_rows), "")
+    return _CachedState(_build_state(transaction, rollout, scope), last_hash)
 
 
 def refresh_rollout_state(transaction: Transaction, known_state: RolloutState) -> RolloutState:

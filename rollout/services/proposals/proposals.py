@@ -6,7 +6,7 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import ProposalClosedError, RefusalError, UnknownCellError
-from rollout.core.ledger.ledger import parse_event
+from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.scope.commands import (
     ApproveProposal,
     Command,
@@ -17,7 +17,12 @@ from rollout.core.scope.commands import (
 from rollout.core.scope.events import Approved, FactsConfirmed, ProposalRaised, Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import GivenApproval, ProposalState, count_filled_needs
-from rollout.services.engine.command_handler import CommandResult, run_command
+from rollout.services.engine.command_handler import (
+    Appended,
+    CommandResult,
+    append_command,
+    run_command,
+)
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.proposals.eligible_approvers import find_proposal_sites
 from rollout.store.database.errors import StoreError
@@ -137,7 +142,7 @@ def approve_proposal(
         )
 
     try:
-        run_command(database, caller, rollout_name, build_command)
+        appended = append_command(database, rollout_name, build_command, caller.access_head)
     except ProposalClosedError:
         earlier_approval = _find_counted_approval(
             database, caller, rollout_name, proposal_id, evidence_hash
@@ -146,7 +151,7 @@ def approve_proposal(
             _raise_how_closed(database, rollout_name, proposal_id)
             raise
         return earlier_approval
-    counted_approval = _find_counted_approval(
+    counted_approval = _build_receipt(appended, proposal_id) or _find_counted_approval(
         database, caller, rollout_name, proposal_id, evidence_hash
     )
     assert counted_approval is not None  # noqa: S101 - it was counted just now, or before
@@ -323,6 +328,37 @@ def find_raised_proposal(
     )
 
 
+def _build_receipt(appended: Appended, proposal_id: str) -> ApprovalReceipt | None:
+    """Return the receipt of the approval that was just appended, or None."""
+    proposal = appended.scope.proposals.get(proposal_id)
+    for row, event in zip(reversed(appended.rows), reversed(appended.events), strict=True):
+        if proposal is not None and isinstance(event, Approved | FactsConfirmed):
+            return _describe_approval(row, event, proposal.needs, proposal.approvals, proposal.kind)
+    return None
+
+
+def _describe_approval(
+    row: CanonicalRow,
+    event: Approved | FactsConfirmed,
+    required_groups: tuple[str, ...],
+    approvals: tuple[GivenApproval, ...],
+    kind: str,
+) -> ApprovalReceipt:
+    missing_approvals = len(required_groups) - count_filled_needs(required_groups, approvals)
+    return ApprovalReceipt(
+        rollout=row.rollout,
+        revision=row.revision,
+        hash=row.hash,
+        proposal=event.proposal,
+        evidence_hash=event.evidence_hash,
+        by=event.by,
+        groups=event.groups,
+        at=event.at,
+        approvals_missing=missing_approvals,
+        text=_describe_missing(missing_approvals, required_groups, kind),
+    )
+
+
 def _raise_how_closed(database: Database, rollout_name: str, proposal_id: str) -> None:
     """Raise how a proposal was closed; return if it is open, as one that just expired."""
     with database.begin_read() as transaction:
@@ -355,20 +391,8 @@ def _find_counted_approval(
             if not isinstance(event, Approved | FactsConfirmed):
                 continue
             if (event.by, event.evidence_hash) == (caller.name, evidence_hash):
-                missing_approvals = len(required_groups) - count_filled_needs(
-                    required_groups, tuple(approvals)
-                )
-                receipt = ApprovalReceipt(
-                    rollout=rollout_name,
-                    revision=row.revision,
-                    hash=row.hash,
-                    proposal=proposal_id,
-                    evidence_hash=evidence_hash,
-                    by=event.by,
-                    groups=event.groups,
-                    at=event.at,
-                    approvals_missing=missing_approvals,
-                    text=_describe_missing(missing_approvals, required_groups, proposal_row.kind),
+                receipt = _describe_approval(
+                    row, event, required_groups, tuple(approvals), proposal_row.kind
                 )
     return receipt
 

@@ -5,12 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Actor
+from rollout.core.scope.commands import Actor, AddVersion
 from rollout.core.scope.events import VersionFirstUsed
+from rollout.services.engine import rollout_state
+from rollout.services.engine.command_handler import append_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.ledger import ledger as chain
 from rollout.store.ledger.ledger import Ledger
+from tests.services.access.test_sign_in import counted_statements
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 POLICY = """
@@ -67,10 +70,35 @@ def test_a_chain_that_goes_on_otherwise_is_read_anew(story, other):
     assert seen_by(story) == ["v1", "v2"]
 
 
+def test_command_leaves_the_state_of_what_it_wrote(story):
+    appended = append_command(story, "story", lambda _: AddVersion(at=NOON, version="v1"))
+    with counted_statements(story) as statements, story.begin_read() as transaction:
+        state = load_rollout_state(transaction, "story")
+    assert not any("FROM ledger " in text for text in statements)
+    assert state.scope == appended.scope
+    assert seen_by(story) == ["v1"]
+    assert appended.build_result(story).revision == state.scope.revision
+    repeated = append_command(story, "story", lambda _: AddVersion(at=NOON, version="v1"))
+    assert (repeated.rows, repeated.scope) == ((), state.scope)
+    result = repeated.build_result(story)
+    assert (result.revision, result.hash) == (state.scope.revision, appended.rows[-1].hash)
+
+
+def test_command_that_another_entry_followed_returns_its_own(story):
+    appended = append_command(story, "story", lambda _: AddVersion(at=NOON, version="v1"))
+    with story.begin_write() as transaction:
+        see(transaction, "v2")
+    assert appended.build_result(story).hash == appended.rows[-1].hash
+    assert seen_by(story) == ["v1", "v2"]
+
+
 def test_each_row_is_folded_once(story, monkeypatch):
     read = []
     known = chain.parse_event
-    monkeypatch.setattr(chain, "parse_event", lambda row: read.append(row.revision) or known(row))
+    for module in (chain, rollout_state):
+        monkeypatch.setattr(
+            module, "parse_event", lambda row: read.append(row.revision) or known(row)
+        )
     with story.begin_write() as transaction:
         last = see(transaction, "v1").revision
         see(transaction, "v2")
