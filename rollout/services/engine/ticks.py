@@ -248,7 +248,8 @@ class Ticker:
                 head = Ledger(transaction, state.rollout).load_head()
             else:
                 ledger = Ledger(transaction, self._state.rollout)
-                events = tuple(ledger.list_events(after=self._state.scope.revision))
+                later_events = ledger.list_events(after=self._state.scope.revision)
+                events = () if head == self._head else tuple(later_events)
                 if any(isinstance(event, ClockCorrected) for event in events):
                     self._reset()  # its memory is of slots that were taken back
                     return self._update_state(lambda: nullcontext(transaction))

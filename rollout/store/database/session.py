@@ -354,7 +354,9 @@ def create_database_engine(
     """
     database_url = _parse_url(url)
     if database_url.get_backend_name() == "sqlite":
-        engine = create_engine(database_url, pool_timeout=POOL_TIMEOUT, hide_parameters=True)
+        engine = create_engine(
+            database_url, pool_timeout=POOL_TIMEOUT, hide_parameters=True, pool_use_lifo=True
+        )
         file = Path(database_url.database or "")
         pragmas = {**SQLITE_PRAGMAS, **UNFLUSHED} if is_draft else SQLITE_PRAGMAS
         event.listen(engine, "connect", partial(_set_up_sqlite, pragmas))
