@@ -47,8 +47,15 @@ EDITS = {
 @pytest.fixture
 def house(database, tmp_path):
     """Return a house in which bo signs in in every way, and ada has a link."""
+    give_credentials(database, tmp_path)
+    assert find_access_ledger_faults(database) == ()
+    return database
+
+
+def give_credentials(database, folder):
+    """Let bo sign in in every way, and give ada a link."""
     furnish(database)
-    signing = build_signing(database, ManualClock(NOON), tmp_path, QUICK)
+    signing = build_signing(database, ManualClock(NOON), folder, QUICK)
     link = users.create_sign_in_link(database, ADA, "bo", at=NOON, secret=chance(32).hex())
     signing.sign_in_with_link(link, PASSWORD, at=NOON, address="10.0.0.1")
     users.update_account(database, ADA, "bo", users.AccountUpdate(email="bo@example.org"), at=NOON)
@@ -59,8 +66,6 @@ def house(database, tmp_path):
         "bo", PASSWORD, address="10.0.0.1", code=codes[0], at=NOON + timedelta(hours=1)
     )
     users.create_sign_in_link(database, ADA, "ada", at=NOON, secret=chance(32).hex())
-    assert find_access_ledger_faults(database) == ()
-    return database
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)

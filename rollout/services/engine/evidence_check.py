@@ -14,6 +14,8 @@ from itertools import groupby
 from random import Random, SystemRandom
 from typing import Final, TypeVar
 
+from polars.exceptions import PolarsError
+
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import EVIDENCE_CHANGED
@@ -56,6 +58,8 @@ from rollout.tally.outcome_buffer import CountedOutcome
 
 CASES_PER_READ: Final = 2_000
 MAX_SAMPLED_LINES: Final = 5_000
+UNREADABLE: Final = (*UNREADABLE_ERRORS, PolarsError)
+"""Also what a frame of records refuses: an edited text of another type, for example."""
 LINES_PER_RUN: Final = 2_000
 ERASING_EVENTS: Final = (RecordsPurged, CasesErased, NameErased)
 LineRuns = tuple[range, ...]
@@ -92,7 +96,7 @@ class EvidenceCheck:
         try:
             for spans in self._spans.iterate_parts():
                 self._check_spans(spans, is_whole=True)
-        except UNREADABLE_ERRORS as error:
+        except UNREADABLE as error:
             self._report.add_faults([f"seals in the ledger: {describe_unreadable(error)}"])
 
     def check_sample(self, span_count: int, random: Random) -> EvidenceReport:
@@ -105,7 +109,7 @@ class EvidenceCheck:
         for span in self._draw_spans(span_count, random):
             try:
                 case_ids = self._check_drawn_span(span, random)
-            except UNREADABLE_ERRORS as error:
+            except UNREADABLE as error:
                 self._report.add_faults([_describe_unreadable_span([span], error)])
                 continue
             for start in range(0, len(case_ids), CASES_PER_READ):
@@ -144,7 +148,7 @@ class EvidenceCheck:
             try:
                 with self._database.begin_read() as transaction:
                     last_case = find_last_case(transaction, self._state.rollout, schema)
-            except UNREADABLE_ERRORS as error:
+            except UNREADABLE as error:
                 self._report.add_faults([f"{schema.table.name}: {describe_unreadable(error)}"])
                 continue
             for start in range(0, last_case + 1, CASES_PER_READ):
@@ -157,7 +161,7 @@ class EvidenceCheck:
                 count, faults = find_changed_records(
                     transaction, self._state.rollout, schema, case_ids
                 )
-        except UNREADABLE_ERRORS as error:
+        except UNREADABLE as error:
             place = f"{schema.table.name}, cases {min(case_ids)} to {max(case_ids)}"
             self._report.add_faults([f"{place}: {describe_unreadable(error)}"])
             return
@@ -169,7 +173,7 @@ class EvidenceCheck:
             with self._database.begin_read() as transaction:
                 others = CountedRecords(transaction, self._state.rollout)
                 self._report.unsealed_records = others.count_unsealed()
-        except UNREADABLE_ERRORS as error:
+        except UNREADABLE as error:
             self._report.add_faults([f"actions and outcomes: {describe_unreadable(error)}"])
 
     def _check_erasures(self) -> None:
@@ -192,7 +196,7 @@ class EvidenceCheck:
             with self._database.begin_read() as transaction:
                 check_training_cutoffs(transaction, self._state.rollout, self._report)
                 self._report.add_faults(find_head_faults(transaction, self._state))
-        except UNREADABLE_ERRORS as error:
+        except UNREADABLE as error:
             text = describe_unreadable(error)
             self._report.add_faults([f"training cutoffs, last slot of evidence: {text}"])
 
@@ -201,7 +205,7 @@ class EvidenceCheck:
         try:
             with self._database.begin_read() as transaction:
                 self._report.add_faults(find_reading_faults(transaction, self._state))
-        except UNREADABLE_ERRORS as error:
+        except UNREADABLE as error:
             self._report.add_faults([f"readings of proposals: {describe_unreadable(error)}"])
 
     def _check_spans(
@@ -228,7 +232,7 @@ class EvidenceCheck:
                 units.finish()
                 others.finish()
                 values.finish()
-        except UNREADABLE_ERRORS as error:
+        except UNREADABLE as error:
             self._is_complete = False  # later digests of cells cover these units too
             self._report.add_faults([_describe_unreadable_span(spans, error)])
 

@@ -294,10 +294,10 @@ def _find_owned_tables(transaction: Transaction) -> Iterator[str]:
 
 
 def _find_access_ledger_faults(database: Database) -> Iterator[str]:
+    ledger_faults: tuple[str, ...] = ()
     with database.begin_read() as transaction:
-        if not load_access_head(transaction).revision:
-            return
-        ledger_faults = tuple(_run_verification(Ledger(transaction, ACCESS_CHAIN).verify))
+        if load_access_head(transaction).revision:  # without one no account may be there
+            ledger_faults = tuple(_run_verification(Ledger(transaction, ACCESS_CHAIN).verify))
     yield from ledger_faults or find_access_ledger_faults(database)
 
 

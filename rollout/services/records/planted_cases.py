@@ -36,13 +36,14 @@ def find_planting_faults(transaction: Transaction, rollout: Rollout) -> Iterator
     """Yield a sentence for each declaration that differs from the ledger's."""
     stored = PlantedCases(transaction, rollout).load_digests()
     rows = Ledger(transaction, rollout).list_rows(kinds={CasesPlanted.__name__})
-    declared = {row.revision: (row.fields["cases"], row.fields["digest"]) for row in rows}
+    declared = {row.revision: (row.fields["cases"], row.fields["digest"], row.at) for row in rows}
     for revision in sorted({*stored, *declared}):
         if stored.get(revision) != declared.get(revision):
-            count = stored.get(revision, (0, ""))[0]
+            count = stored.get(revision, (0, "", 0))[0]
             yield (
                 f"{count} planted cases name revision {revision} of the ledger, which declares"
-                f" {declared.get(revision, (0, ''))[0]}, or others; restore them from a backup"
+                f" {declared.get(revision, (0, '', 0))[0]}, or others, or then; restore them from a"
+                " backup"
             )
 
 

@@ -131,7 +131,7 @@ def _is_task(row: RowValues, digest: str, task: Row[Any] | None, closed_at: int)
     return (
         task is not None
         and _compute_task_digest(task) == digest
-        and (task.state, task.reviewer) == (DONE, row["reviewer"])
+        and (task.case_id, task.state, task.reviewer) == (row["case_id"], DONE, row["reviewer"])
         and task.closed_at is not None
         and to_micros(task.closed_at) == closed_at
         and (task.claimed_until, task.gold_answers, task.gold_decision) == (None, None, None)

@@ -10,6 +10,7 @@ from hashlib import sha256
 
 from sqlalchemy import ColumnElement, func, insert, select
 
+from rollout.core.calendar.instants import to_micros
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.exposures import ExposureStore
@@ -76,17 +77,23 @@ class PlantedCases:
             self._transaction.execute(received).scalar_one(),
         )
 
-    def load_digests(self) -> dict[int, tuple[int, str]]:
-        """Return by revision of its event the number of cases declared, and their digest."""
+    def load_digests(self) -> dict[int, tuple[int, str, int]]:
+        """Return by revision of its event the number of cases declared, their digest, and when.
+
+        When is -1 for cases that don't agree on it.
+        """
         query = (
-            select(planted_cases.c.revision, external_keys.c.key)
+            select(planted_cases.c.revision, planted_cases.c.declared_at, external_keys.c.key)
             .join(planted_cases, external_keys.c.id == planted_cases.c.case_id)
             .where(planted_cases.c.rollout == self._rollout.number, *self._is_declaration)
         )
         hashes: dict[int, list[str]] = {}
+        times: dict[int, int] = {}
         for row in self._transaction.execute(query):
+            at = to_micros(row.declared_at)
             hashes.setdefault(row.revision, []).append(row.key)
-        return {revision: (len(h), join_key_hashes(h)) for revision, h in hashes.items()}
+            times[row.revision] = at if times.setdefault(row.revision, at) == at else -1
+        return {n: (len(h), join_key_hashes(h), times[n]) for n, h in hashes.items()}
 
     def compute_digest(self, keys: Collection[str]) -> str:
         """Return the digest of cases' keys, which nobody can guess without the salt."""

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    case,
     func,
     select,
     type_coerce,
@@ -28,7 +29,7 @@ from rollout.store.tables.columns import InstantType, JsonType
 from rollout.store.tables.tables import cases, decisions, external_keys
 
 FIELD_OF: Final = {column: name for name, column in COLUMN_OF.items()}
-NOT_READ: Final = frozenset({"rollout", "case_id", "episode", "hash"})
+NOT_READ: Final = frozenset({"rollout", "case_id", "episode"})
 RowValues = Mapping[str, Any]
 
 
@@ -55,6 +56,10 @@ def _find_faults(
     for row, record_hash in zip(salted_rows, expected, strict=True):
         if bytes(row["record_hash"]) != record_hash:
             yield f"{_name_record(schema, row)} is not what its hash says"
+    contents = _compute_content_hashes(schema, salted_rows)
+    for row, content_hash in zip(salted_rows, contents, strict=True):
+        if bytes(row["hash"]) != content_hash:
+            yield f"{_name_record(schema, row)} has not its content's hash, which finds repeats"
     if schema.table is decisions:
         for row, fault in find_basis_faults(transaction, rollout, rows):
             yield f"{_name_record(schema, row)} {fault}"
@@ -81,6 +86,14 @@ def _compute_hashes(schema: RecordSchema, rows: Sequence[RowValues]) -> list[byt
     return compute_record_hashes(schema.name, columns, columns["salt"])
 
 
+def _compute_content_hashes(schema: RecordSchema, rows: Sequence[RowValues]) -> list[bytes]:
+    """Return what finds repeats of records."""
+    if not rows:
+        return []
+    columns = {FIELD_OF.get(name, name): [row[name] for row in rows] for name in rows[0]}
+    return schema.compute_hashes(columns)
+
+
 def _select_records(
     transaction: Transaction, rollout: Rollout, schema: RecordSchema, case_ids: Collection[int]
 ) -> Select[Any]:
@@ -89,7 +102,8 @@ def _select_records(
     columns = [_select_stored(column) for column in table.c if column.name not in NOT_READ]
     source = table.outerjoin(case_keys, case_keys.c.id == table.c.case_id)
     if table is cases:
-        columns.append(episodes.c.key.label("episode"))
+        unknown = func.coalesce(episodes.c.key, "")  # unlike null, no case has it
+        columns.append(case((table.c.episode.is_not(None), unknown)).label("episode"))
         source = source.outerjoin(episodes, episodes.c.id == table.c.episode)
     return (
         select(table.c.case_id, case_keys.c.key.label("key"), *columns)

@@ -16,7 +16,11 @@ from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.store.counting.purge import open_purge
 from rollout.store.database.session import Database
-from rollout.store.records.record_check import _compute_hashes, _select_records
+from rollout.store.records.record_check import (
+    _compute_content_hashes,
+    _compute_hashes,
+    _select_records,
+)
 from rollout.store.records.record_rows import SCHEMA_BY_TYPE
 from rollout.store.records.records import RecordStore
 from rollout.store.tables import tables
@@ -147,7 +151,8 @@ def rehash(database, name):
         query = _select_records(transaction, rollout, schema, [case_id])
         rows = [row._asdict() for row in transaction.execute(query)]
     (record_hash,) = _compute_hashes(schema, rows)
-    change(database, name, record_hash=record_hash)
+    (content_hash,) = _compute_content_hashes(schema, rows)
+    change(database, name, record_hash=record_hash, hash=content_hash)
 
 
 def test_an_edit_with_the_right_hashes_everywhere_is_found_by_the_digest(database):

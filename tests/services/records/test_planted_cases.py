@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, func, select, update
 
+from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import NotAllowedError
 from rollout.core.records.records import Prediction
 from rollout.core.scope.permissions import AssignedRole, Caller
@@ -78,7 +79,7 @@ def test_a_declared_case_is_marked_in_record_hash_and_ledger(room):
     assert (event.by, event.cases, event.reason) == ("dan", 2, "a bear at the bin")
     with room.database.begin_read() as transaction:
         store = PlantedCases(transaction, room.stood.rollout)
-        assert list(store.load_digests().values()) == [(2, event.digest)]
+        assert list(store.load_digests().values()) == [(2, event.digest, to_micros(event.at))]
         assert store.count() == (2, 1)
         assert list(find_planting_faults(transaction, room.stood.rollout)) == []
     with attacking(room.database, "planted_cases") as transaction:
@@ -242,7 +243,7 @@ def test_an_erased_planted_case_stays_declared(room):
     erase_case(room.database, ErasureRequest(DAN, "bears", "asked", room.at), "p1")
     with room.database.begin_read() as transaction:
         store = PlantedCases(transaction, room.stood.rollout)
-        assert list(store.load_digests().values()) == [(1, event.digest)]
+        assert list(store.load_digests().values()) == [(1, event.digest, to_micros(event.at))]
         assert store.count() == (1, 0)
         assert load_rollout_state(transaction, "bears").policy.rollout == "bears"
     assert EvidenceCheck(room.database, "bears").check_all().faults == []
