@@ -32,6 +32,7 @@ from rollout.formats.records.recognition import (
     recognize_files,
 )
 from rollout.formats.records.times import SiteZones
+from rollout.tally.case_draws import drop_undrawn
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RecordKind
 
 DRAFT_LEVER = "answer"  # lever id in a draft; its author renames it
@@ -139,7 +140,7 @@ def read_draft_records(
     rows = compare_read_sides(files, DRAFT_LEVER, request.choices).rows
     texts = {kind: file.texts for kind, file in files.items() if file.texts is not None}
     zones = SiteZones({}, request.timezone)
-    records = build_records(rows, texts, levers=[DRAFT_LEVER], site_zones=zones)
+    records = drop_undrawn(build_records(rows, texts, levers=[DRAFT_LEVER], site_zones=zones))
     return count_backtest(select_labelled(records, request.choices.labels), request.choices)
 
 
@@ -158,9 +159,12 @@ def find_population_questions(
 def _find_missing_labels(request: DraftRequest, records: RecordFrames) -> MissingLabels | None:
     """Return a question if many predicted cases have no decision, and no option says why."""
     coverage = records.labels
-    if coverage is None or not coverage.labelled or request.choices.labels is not None:
-        return None
-    if coverage.missing_share <= MAX_UNASKED:
+    if (
+        coverage is None
+        or not coverage.labelled
+        or request.choices.labels is not None
+        or coverage.missing_share <= MAX_UNASKED
+    ):
         return None
     return MissingLabels(
         file=request.sources.predictions.name,

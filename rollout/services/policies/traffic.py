@@ -19,6 +19,7 @@ from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.kernel.measures import Condition
 from rollout.kernel.units import MISSING
 from rollout.services.policies.familiar_plan import FamiliarForecast, forecast_familiarity
+from rollout.tally.case_draws import drop_undrawn
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import RecordFrames
 from rollout.tally.populations import resolve_natural_units
@@ -224,7 +225,7 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
     Rates are those of the gate track: a unit without a decision disagrees. A cell without any
     counted decision has no rates. Days are counted from the first unit to the last, over all cells.
     """
-    history = place_cases(records, policy, _ZERO_SALT)
+    history = place_cases(drop_undrawn(records), policy, _ZERO_SALT)
     units = build_units(resolve_natural_units(history, policy), policy)
     version = _find_main_version(units)
     missing_columns = find_missing_columns(policy, records.attributes)

@@ -1,7 +1,9 @@
+import json
 from dataclasses import replace
 from datetime import timedelta
 from math import inf
 
+import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Cell, Window
@@ -254,6 +256,16 @@ def test_records_give_pace_rates_and_labels():
     assert flow.get_rate(AGREEMENT).value == pytest.approx(0.9)
     assert flow.labels["bear"] == pytest.approx(0.2)
     assert "records of version v1" in traffic.source
+
+
+def test_of_a_version_with_a_sample_the_drawn_cases_are_counted():
+    """Those that are not drawn are no units, even if they were predicted."""
+    history, policy = recorded(wrong_every=20), histories.a_policy()
+    draws = [json.dumps({"v1": n % 2 == 1}) for n in range(200)]  # all wrong ones are drawn
+    history = replace(history, cases=history.cases.with_columns(draws=pl.Series(draws)))
+    flow = compute_recorded_traffic(history, policy).get_cell_traffic(policy.cells[0])
+    assert flow.units_per_day == pytest.approx(100 / (9 + 1 / 24), rel=0.01)
+    assert flow.get_rate(AGREEMENT).value == pytest.approx(0.9)
 
 
 def test_a_missing_verdict_disagrees_in_the_records_too():

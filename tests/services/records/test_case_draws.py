@@ -20,6 +20,11 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import open_stored_history
+from rollout.services.policies.drafting import (
+    DraftRequest,
+    read_draft_records,
+    recognize_draft_files,
+)
 from rollout.services.records.ingest import build_reader, ingest_items
 from rollout.services.records.record_import import import_records
 from rollout.services.replay.requests import ReplayRequest, read_request_records
@@ -198,6 +203,17 @@ def write_files(folder, *rows):
     (folder / "decisions.csv").write_text(decided, "utf-8")
     names = ("predictions.csv", "decisions.csv", "cases.csv")
     return RecordPaths(*(Path(folder) / name for name in names))
+
+
+def test_a_draft_counts_the_drawn_cases(tmp_path):
+    draws = ('"{""v1"": true}"', '"{""v1"": false}"')
+    at = NOON.isoformat()
+    rows = (f"{key},quay,{at},{at},{draw}" for key, draw in zip("ab", draws, strict=True))
+    mapped = ("predictions.answer=alarm", "decisions.answer=alarm")
+    request = DraftRequest(write_files(tmp_path, *rows), "moles", "UTC", column_mappings=mapped)
+    records = read_draft_records(request, recognize_draft_files(request))
+    assert records.predictions["case_key"].to_list() == ["a"]
+    assert (records.labels.predicted, records.labels.missing) == (1, 0)
 
 
 def test_files_carry_draws_into_the_service(box, tmp_path):
