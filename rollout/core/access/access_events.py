@@ -192,7 +192,7 @@ class AccessState:
     rights: frozenset[tuple[str, AssignedRole]] = frozenset()
     keys: frozenset[tuple[str, str]] = frozenset()
     factors: frozenset[str] = frozenset()
-    resets: frozenset[tuple[str, str, datetime]] = frozenset()
+    resets: frozenset[tuple[str, str, str, datetime]] = frozenset()
     credentials: frozenset[tuple[str, str]] = frozenset()
     links: frozenset[tuple[str, str]] = frozenset()
 
@@ -258,7 +258,7 @@ def build_access_state(events: Iterable[LedgerEvent]) -> AccessState:
         keys=frozenset(keys),
         factors=_list_factors(all_events),
         resets=frozenset(
-            (event.user, event.credential, event.at)
+            (event.user, event.credential, event.by if event.by in users else "", event.at)
             for event in all_events
             if isinstance(event, CredentialsReset)
         ),

@@ -151,7 +151,10 @@ def _load_access_state(transaction: Transaction) -> AccessState:
         keys=frozenset((names[key.user_id], key.prefix) for key in keys.list_open()),
         factors=frozenset(names[number] for number in SecondFactors(transaction).list_confirmed()),
         resets=frozenset(
-            (names[reset.user_id], reset.credential, reset.reset_at)
+            (
+                *(names[reset.user_id], reset.credential),
+                *(names.get(reset.reset_by, ""), reset.reset_at),
+            )
             for reset in CredentialResets(transaction).list_all()
         ),
         credentials=frozenset(
