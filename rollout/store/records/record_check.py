@@ -53,12 +53,11 @@ def _find_faults(
 ) -> Iterator[str]:
     salted_rows = [row for row in rows if row["salt"] is not None]
     expected = _compute_hashes(schema, salted_rows)
-    for row, record_hash in zip(salted_rows, expected, strict=True):
+    contents = _compute_content_hashes(schema, salted_rows)
+    for row, record_hash, content_hash in zip(salted_rows, expected, contents, strict=True):
         if bytes(row["record_hash"]) != record_hash:
             yield f"{_name_record(schema, row)} is not what its hash says"
-    contents = _compute_content_hashes(schema, salted_rows)
-    for row, content_hash in zip(salted_rows, contents, strict=True):
-        if bytes(row["hash"]) != content_hash:
+        elif bytes(row["hash"]) != content_hash:
             yield f"{_name_record(schema, row)} has not its content's hash, which finds repeats"
     if schema.table is decisions:
         for row, fault in find_basis_faults(transaction, rollout, rows):
