@@ -22,7 +22,7 @@ from rollout.core.calendar.sites import Site, Window
 from rollout.core.calendar.timezones import MINUTE
 from rollout.core.policy.policy import Guard, Policy
 from rollout.formats.policy.reader import parse_policy
-from rollout.kernel.measures import SITE_MEASURES, Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.guard_series import GuardSeries
@@ -117,8 +117,8 @@ PUBLISHED = {  # 90 % of the delays, in records
 def build_guard(plan: SitePlan, measure: str) -> Guard:
     """Return the guard of a measure as the policies write it."""
     line = LINES.get(measure, plan.silence.total_seconds())
-    condition = Condition(measure, line, at_least=False)
-    over = plan.over if measure in SITE_MEASURES else timedelta(days=7)
+    condition = Condition(MEASURES[measure], line)
+    over = plan.over if MEASURES[measure].is_of_site else timedelta(days=7)
     return Guard(condition, "suspend", over=over, false_alarm_span=timedelta(days=365))
 
 

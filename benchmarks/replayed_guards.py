@@ -67,7 +67,7 @@ def draw_cases(policy: Policy, kind: str, seed: int) -> pl.DataFrame:
         len(labels), count, p=[rare.get(label, rest) for label in lever.labels]
     )
     is_wrong = generator.random(count) >= (policy.expect.agreement or 1.0)
-    limit = next(g.condition.line for g in policy.guards if g.condition.measure == "latency_p95")
+    limit = next(g.condition.threshold for g in policy.guards if g.condition.measure.reads_latency)
     is_slow = generator.random(count) < SLOW[kind]
     return pl.DataFrame(
         {

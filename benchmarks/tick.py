@@ -15,14 +15,14 @@ from rollout.core.scope.commands import Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import PolicyApplied, VersionFirstUsed
 from rollout.core.scope.projection import apply_events
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 REQUIRED = (
-    Condition("agreement", 0.95, at_least=True),
-    Condition("recall", 0.85, at_least=True, label="damaged"),
-    Condition("precision", 0.85, at_least=True, label="damaged"),
-    Condition("cost", 0.05, at_least=False),
+    Condition(MEASURES["agreement"], 0.95),
+    Condition(MEASURES["recall"], 0.85, label="damaged"),
+    Condition(MEASURES["precision"], 0.85, label="damaged"),
+    Condition(MEASURES["cost"], 0.05),
 )
 
 

@@ -45,7 +45,7 @@ from rollout.core.scope.scope import (
     compute_stage_level,
     set_cell_state,
 )
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 
 SALTS = derive_salts(b"tests")
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)
@@ -61,7 +61,7 @@ ANA, BO, DAN = (Actor(name) for name in ("ana", "bo", "dan"))
 CY = Actor("cy", ("safety",))
 BOT = Actor("bot", ("operator", "safety"), is_service_account=True)
 
-AGREEMENT = Condition("agreement", 0.95, at_least=True)
+AGREEMENT = Condition(MEASURES["agreement"], 0.95)
 AGREEMENT_KEY: MeasureKey = AGREEMENT.key
 
 SUPERVISED = Stage("supervised", blind=0.5, lasts=90 * DAY)
@@ -69,19 +69,17 @@ AUTONOMOUS = Stage("autonomous", audit=0.1, lasts=90 * DAY)
 TO_SUPERVISED = Gate("supervised", (AGREEMENT,), risk=0.05)
 TO_AUTONOMOUS = Gate(
     "autonomous",
-    (Condition("agreement", 0.97, at_least=True),),
+    (Condition(MEASURES["agreement"], 0.97),),
     risk=0.01,
     approvals=("operator", "safety"),
 )
 
-QUALITY = Guard(Condition("agreement", 0.93, at_least=True), then="one-stage")
-UNAUDITED = Guard(Condition("unaudited", 0.1, at_least=False), then="one-stage", over=7 * DAY)
-HEARTBEAT = Guard(Condition("heartbeat", 7200, at_least=False), then="suspend")
-LATENCY = Guard(
-    Condition("latency_p95", 2, at_least=False), then="suspend", over=timedelta(minutes=30)
-)
-HARM = Guard(Condition("harm", 0, at_least=False), then="shadow", over=7 * DAY, reach="rollout")
-CHANGE = Guard(Condition("action_change", 5, at_least=False, action="siren"), then="report")
+QUALITY = Guard(Condition(MEASURES["agreement"], 0.93), then="one-stage")
+UNAUDITED = Guard(Condition(MEASURES["unaudited"], 0.1), then="one-stage", over=7 * DAY)
+HEARTBEAT = Guard(Condition(MEASURES["heartbeat"], 7200), then="suspend")
+LATENCY = Guard(Condition(MEASURES["latency_p95"], 2), then="suspend", over=timedelta(minutes=30))
+HARM = Guard(Condition(MEASURES["harm"], 0), then="shadow", over=7 * DAY, reach="rollout")
+CHANGE = Guard(Condition(MEASURES["action_change"], 5, action="siren"), then="report")
 GUARDS = (QUALITY, UNAUDITED, HEARTBEAT, LATENCY, HARM, CHANGE)
 
 

@@ -11,6 +11,7 @@ what a posted case, a widening tick and an approval do (tests/tools/measured_wor
 | twin_classes | classes of four fields or more that share 70 % with another, no sibling |
 | template_lines | lines of templates with more than 160 characters |
 | function_p99 | statements of a function that 99 % of all functions don't exceed |
+| measure_tests | comparisons and matches of a measure outside `rollout/kernel/measures` |
 | policy_keys, commands | as the policy's schema and the command line list them |
 | options.NAME | modules in which a condition names the option, by its words in identifiers |
 """
@@ -28,6 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 LIMITS = Path(__file__).with_name("ratchets.toml")
+MEASURES = ROOT / "rollout/kernel/measures"
 LONG_LINE = 160
 FEW_FIELDS = 4
 ALIKE = 0.7
@@ -130,6 +132,11 @@ def count_tree(root: Path, words_by_option: dict[str, list[str]]) -> dict[str, i
         "twin_classes": count_twins(list(list_classes(modules))),
         "template_lines": sum(len(line) > LONG_LINE for line in templates),
         "function_p99": find_function_p99(modules),
+        "measure_tests": sum(
+            count_measure_tests(module.tree)
+            for module in modules
+            if MEASURES not in module.path.parents
+        ),
         "migrations": len(list((root / "migrations/versions").glob("*.py"))),
         "policy_keys": count_policy_keys(root / "config/policy.schema.json"),
         "commands": (root / "docs/reference/cli.md").read_text("utf-8").count("\n## rollout "),
@@ -144,6 +151,24 @@ def count_tree(root: Path, words_by_option: dict[str, list[str]]) -> dict[str, i
 def count_statements(tree: ast.AST) -> int:
     """Return the statements of a tree, docstrings left out."""
     return sum(isinstance(node, ast.stmt) and not is_docstring(node) for node in ast.walk(tree))
+
+
+def count_measure_tests(tree: ast.AST) -> int:
+    """Return how often a tree asks which measure something is, instead of what it can do."""
+    compared = (
+        [node.left, *node.comparators] if isinstance(node, ast.Compare) else [node.subject]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare | ast.Match)
+    )
+    return sum(any(map(names_measure, operands)) for operands in compared)
+
+
+def names_measure(node: ast.AST) -> bool:
+    """Return whether an expression is a measure, or its name."""
+    if isinstance(node, ast.Attribute):
+        is_name = node.attr == "name" and names_measure(node.value)
+        return is_name or node.attr == "measure"
+    return isinstance(node, ast.Name) and node.id == "measure"
 
 
 def is_docstring(node: ast.AST) -> bool:

@@ -1,4 +1,4 @@
-"""Sets of labels as answers: their text, their overlap, and recall and precision by label.
+"""Sets of labels as answers: their text and their overlap.
 
 An answer is stored as text: its labels sorted by code point and joined with `;`, so that equal sets
 are equal texts whatever the order of the policy's labels.
@@ -6,9 +6,6 @@ are equal texts whatever the order of the policy's labels.
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
-
-from rollout.kernel.measures import Condition
-from rollout.kernel.units import MISSING, SILENT, UnitClass
 
 SEPARATOR: Final = ";"
 EMPTY_SET: Final = "(none of them)"
@@ -114,19 +111,3 @@ def split_pair(decided: str, predicted: str) -> tuple[str, str]:
     """Return the sets of human and model of a unit class."""
     human, sign, model = decided.partition(PAIR_SIGN)
     return (human, model) if sign else (decided, predicted)
-
-
-def is_label_success(condition: Condition, unit_class: UnitClass) -> bool | None:
-    """Return whether both sides have the condition's label; None if the unit doesn't count.
-
-    Recall counts units whose human set has it, precision those whose model set has it. A missing
-    unit is a failure of precision, as for single labels.
-    """
-    human_text, model_text = split_pair(unit_class.decided, unit_class.predicted)
-    is_decided = human_text != MISSING and condition.label in split_label_set(human_text)
-    is_predicted = condition.label in split_label_set(model_text)
-    if condition.measure == "recall":
-        return is_predicted if is_decided else None
-    if unit_class.predicted in SILENT:
-        return False
-    return is_decided if is_predicted else None

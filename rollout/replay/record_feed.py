@@ -10,7 +10,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.sampling import compute_sampling_values
-from rollout.kernel.measures import SITE_MEASURES
+from rollout.kernel.measures import Watch
 from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.case_placement import PICK, PlacedHistory
 from rollout.tally.episode_series import EMPTY_VOTES, SiteVotes
@@ -71,7 +71,7 @@ class HistoryFeeds:
         if answers_by_cell is None:
             answers_by_cell = self._answers_by_guard[guard.id] = self._split_by_cell(guard)
         key = (cell.site, cell.window, version)
-        if guard.condition.measure == "harm":
+        if not guard.condition.measure.has_version:
             key = (cell.site, cell.window, "")
         empty = np.empty(0, dtype=np.int64)
         return answers_by_cell.get(key, (empty, empty, np.empty(0, dtype=bool)))
@@ -105,7 +105,7 @@ class HistoryFeeds:
         """
         frame = (
             self._list_harms(guard)
-            if guard.condition.measure == "harm"
+            if guard.condition.measure.watch is Watch.HARMS
             else self._list_predictions(guard)
         )
         occurred = pl.col("occurred_us") // self._tick
@@ -115,9 +115,11 @@ class HistoryFeeds:
             occurred=occurred,
             minute=pl.col("occurred_us") // MINUTE_MICROS,
         )
-        if guard.condition.measure in SITE_MEASURES:
+        if guard.condition.measure.is_of_site:
             answers = answers.with_columns(draw=self._compute_draws(answers["case_key"]))
-        if guard.condition.measure == "harm":  # several reports of a case count once a slot
+        if (
+            guard.condition.measure.watch is Watch.HARMS
+        ):  # several reports of a case count once a slot
             answers = answers.unique(["case_key", "slot"], keep="first", maintain_order=True)
         return answers.select(
             pl.col(column for column in ANSWER_COLUMNS if column in answers.columns)
@@ -128,9 +130,9 @@ class HistoryFeeds:
 
     def _list_predictions(self, guard: Guard) -> pl.DataFrame:
         """Return each prediction with whether it counts against the guard."""
-        threshold = pl.lit(guard.condition.line)
+        threshold = pl.lit(guard.condition.threshold)
         frame = self._records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))
-        if guard.condition.measure == "latency_p95":
+        if guard.condition.measure.reads_latency:
             timed_predictions = frame.filter(pl.col("latency_ms").is_not_null())
             return timed_predictions.with_columns(bad=pl.col("latency_ms") > threshold * 1000)
         is_failed = [pl.col(VALUE_PREFIX + lever.id).is_null() for lever in self._policy.levers]

@@ -67,7 +67,7 @@ class SliceRows:
         The shape is (rows + 1,).
         """
         agreed, disagreed, missing = self._cumulate_by_value().T
-        is_passing = get_gate_threshold(condition.line, risk).are_met(agreed, disagreed)
+        is_passing = get_gate_threshold(condition.share, risk).are_met(agreed, disagreed)
         if has_minimum:
             is_passing &= agreed + disagreed - missing >= condition.minimum
         fails = (~is_passing).astype(np.int64)

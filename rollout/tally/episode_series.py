@@ -22,8 +22,6 @@ from rollout.core.statistics.share_detector import (
     find_episodes,
 )
 from rollout.tally.guard_series import (
-    LATE_SHARE,
-    MIN_AUDITS,
     GuardSeries,
     compute_share_series,
     count_slots,
@@ -159,7 +157,7 @@ def _read_span(
         records,
         limit=limit,
         hold=hold,
-        min_records=MIN_AUDITS if guard.condition.measure == "unaudited" else 0,
+        min_records=guard.condition.measure.min_records,
     )
     strictest_rate = compute_clear_rate(limit, 0.0)
     proven = find_clear_slot(records, rate=strictest_rate, earliest=-(2**62))
@@ -179,8 +177,8 @@ def _read_span(
 
 def get_limit(guard: Guard) -> float:
     """Return the share of bad records that a guard permits."""
-    line = LATE_SHARE if guard.condition.measure == "latency_p95" else guard.condition.line
-    return max(line, LOWEST_LIMIT)
+    condition = guard.condition
+    return max(condition.measure.find_share_limit(condition.threshold), LOWEST_LIMIT)
 
 
 def _compute_log_intervals(

@@ -16,6 +16,7 @@ from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
     get_gate_threshold,
 )
+from rollout.kernel.measures import Statistic
 from rollout.tally.unit_arrays import IntArray
 
 if TYPE_CHECKING:
@@ -227,8 +228,8 @@ def find_met_counts(
     condition: Condition, counts: IntArray, risk: float, policy: Policy
 ) -> BoolArray:
     """Return at which rows of counts log E reaches ln(1/risk)."""
-    if condition.measure == "cost":
+    if condition.measure.statistic is Statistic.MEAN:
         levels = policy.cost_shares
-        threshold = policy.scale_cost(condition.line)
+        threshold = policy.scale_cost(condition.threshold)
         return compute_cost_log_e_path(counts, levels=levels, at_most=threshold) >= -log(risk)
-    return get_gate_threshold(condition.line, risk).are_met(counts[:, 0], counts[:, 1])
+    return get_gate_threshold(condition.share, risk).are_met(counts[:, 0], counts[:, 1])

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.slice_conditions import SliceCondition, names_slices
-from rollout.kernel.measures import (
-    DETECTOR_MEASURES,
-    NARROWING_EFFECTS,
-    SITE_MEASURES,
-    TESTED_MEASURES,
-)
+from rollout.kernel.measures import Watch
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.guard_series import (
     compute_detector_series,
@@ -49,16 +44,19 @@ class GuardEvidence:
 
     def compute_series(self, guard: Guard) -> GuardSeries:
         """Return the readings of one guard."""
-        measure = guard.condition.measure
         if names_slices(guard.condition):
             return self._compute_stream_series(guard)
-        if measure in TESTED_MEASURES:
-            return self._compute_episode_series(guard)
-        if measure in DETECTOR_MEASURES or isinstance(guard.condition, GainCondition):
-            return self._compute_quality_series(guard)
-        if measure == "heartbeat":
-            return self._compute_silence_series(guard)
-        return self._compute_harm_series(guard)
+        match guard.condition.measure.watch:
+            case Watch.UNITS | Watch.LABELS | Watch.OUTCOMES:
+                return self._compute_quality_series(guard)
+            case Watch.RECORDS:
+                return self._compute_episode_series(guard)
+            case Watch.SIGNS:
+                return self._compute_silence_series(guard)
+            case Watch.HARMS:
+                return self._compute_harm_series(guard)
+            case watch:
+                assert_never(watch)
 
     def _compute_harm_series(self, guard: Guard) -> GuardSeries:
         """Return the harms over the guard's span."""
@@ -74,7 +72,7 @@ class GuardEvidence:
         Drift reads decided units too: closed ones would be known only after the grace.
         """
         rows, condition = self._select_detector_rows(guard), guard.condition
-        if condition.measure == "agreement" and isinstance(condition, SliceCondition):
+        if condition.measure.watch is Watch.UNITS and isinstance(condition, SliceCondition):
             return compute_slice_series(guard, condition, rows, self._unit_classes)
         start = self._state.find_detector_start(guard.id)
         before = self._visible_rows
@@ -94,15 +92,15 @@ class GuardEvidence:
         measure = guard.condition.measure
         last_alarm = self._state.last_alarms.get(guard.id)
         restarted = None
-        if last_alarm is not None and guard.then in NARROWING_EFFECTS:
+        if last_alarm is not None and guard.narrows:
             restarted = find_slot_before(last_alarm, self._policy.tick)
         per_day = self._policy.expect.units_per_day
-        if measure in SITE_MEASURES:
+        if measure.is_of_site:
             votes = self._feeds.read_votes(self._cell.site, self._view.version, guard)
             per_day = None if per_day is None else per_day * len(self._policy.windows)
             return votes.compute_series(guard, self._policy, per_day, restarted)
-        rows = self._select_closed(measure)
-        if measure == "unaudited" and per_day is not None:
+        rows = self._select_closed(audits=measure.reads_audits)
+        if measure.reads_audits and per_day is not None:
             per_day *= max(stage.audit or 0.0 for stage in self._policy.stages)
         return compute_episode_series(
             guard,
@@ -159,28 +157,28 @@ class GuardEvidence:
 
     def _select_detector_rows(self, guard: Guard) -> UnitArrays:
         """Return a guard's rows since the stage's change and its last alarm."""
-        is_override = guard.condition.measure == "override"
+        reads_assisted = guard.condition.measure.reads_assisted
         has_episodes = names_slices(guard.condition)  # that last until recovery, unless they narrow
         find_start = self._state.find_detector_start
         since = find_start(guard.id).changed_at if has_episodes else self._state.changed_at
         last_alarm, after_slot = self._state.last_alarms.get(guard.id), FIRST_SLOT
-        if last_alarm is not None and (guard.then in NARROWING_EFFECTS or not has_episodes):
+        if last_alarm is not None and (guard.narrows or not has_episodes):
             after_slot = find_slot_before(last_alarm, self._policy.tick)
         first_slot = self._view.find_first_slot(since)
-        key = (is_override, first_slot, after_slot)
+        key = (reads_assisted, first_slot, after_slot)
         if key not in self._detector_rows:
-            rows = self._view.rows.assisted if is_override else self._view.rows.guard
+            rows = self._view.rows.assisted if reads_assisted else self._view.rows.guard
             rows = rows.select_since(first_slot, after_slot)
-            select = self._select_assisted if is_override else self._view.select_visible
+            select = self._select_assisted if reads_assisted else self._view.select_visible
             self._detector_rows[key] = select(rows)
         return self._detector_rows[key]
 
-    def _select_closed(self, measure: str) -> UnitArrays:
-        """Return the closed units since the stage's change; audits for `unaudited`."""
+    def _select_closed(self, *, audits: bool) -> UnitArrays:
+        """Return the closed units since the stage's change, or the audits among them."""
         since = self._view.find_first_slot(self._state.changed_at)
         rows = self._view.select_visible(self._view.rows.gate.select_since(since))
         is_kept = self._unit_classes.is_whole_unit[rows.unit_class]
-        if measure == "unaudited":
+        if audits:
             stage_levels = self._stage_history.find_levels(rows.occurred)
             is_kept &= self._shares.model_decides[stage_levels] & (
                 self._view.find_buckets_at(rows, stage_levels)

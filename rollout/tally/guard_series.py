@@ -25,6 +25,7 @@ from rollout.core.statistics.detector import (
     find_alarms,
 )
 from rollout.core.statistics.gain import ArmUnits, compute_gain_alarm_path
+from rollout.kernel.measures import Statistic, Watch
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_arrays import (
     BoolArray,
@@ -36,10 +37,8 @@ from rollout.tally.unit_arrays import (
 )
 
 MICRO = 1e-6
-MIN_AUDITS = 20  # with fewer audits the share would trip healthy cells
 _DISAGREEMENTS_SHARE = 4  # with more of all slots, a bound costs as much as the path
 CALM_RATIO = 100  # a floor whose detector is so far below its alarm may act instead
-LATE_SHARE = 0.05  # p95 is above the threshold if a larger share is
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def compute_detector_series(
 
 def _compute_bound(guard: Guard, counts: IntArray) -> float:
     """Return what no value of the path exceeds; infinity where that saves nothing."""
-    if guard.condition.measure in {"cost", "action_change"}:
+    if guard.condition.measure.statistic is not Statistic.SHARE:
         return inf
     disagreed = np.flatnonzero(counts[:, 1])
     if len(disagreed) > len(counts) // _DISAGREEMENTS_SHARE:
@@ -164,7 +163,7 @@ def compute_gain_series(guard: Guard, units: ArmUnits) -> GuardSeries:
     assert isinstance(condition, GainCondition)  # noqa: S101 - the caller asks for gains alone
     counted_units = units.select(units.is_known)
     ends = counted_units.last_positions
-    path = compute_gain_alarm_path(units, at_least=condition.scaled_line)
+    path = compute_gain_alarm_path(units, at_least=condition.scaled_threshold)
     differences = counted_units.compute_weighted_differences(counted_units.scores)
     gains = np.cumsum(differences)[ends] / (ends + 1)
     return GuardSeries(
@@ -190,14 +189,14 @@ def _group_by_slot(rows: UnitArrays, class_counts: IntArray) -> tuple[IntArray, 
 
 def _compute_log_factors(guard: Guard, counts: IntArray, policy: Policy) -> NDArray[np.float64]:
     condition = guard.condition
-    if condition.measure == "cost":
-        levels, threshold = policy.cost_shares, policy.scale_cost(condition.line)
+    if condition.measure.statistic is Statistic.MEAN:
+        levels, threshold = policy.cost_shares, policy.scale_cost(condition.threshold)
         return compute_cost_log_factors(counts, losses=levels, reference=threshold)
     compared = counts.sum(axis=1)
-    if condition.measure == "action_change":
+    if condition.measure.statistic is Statistic.EXCESS:
         model_only, human_only = counts[:, 0], counts[:, 1]
         return compute_action_change_log_factors(
-            model_only, human_only, compared, at_most=condition.line
+            model_only, human_only, compared, at_most=condition.threshold
         )
     reference = _find_reference(guard)
     return compute_agreement_log_factors(counts[:, 0], compared, reference=reference)
@@ -206,15 +205,13 @@ def _compute_log_factors(guard: Guard, counts: IntArray, policy: Policy) -> NDAr
 def _find_reference(guard: Guard) -> float:
     """Return the lowest acceptable share of agreement."""
     condition = guard.condition
-    return condition.line if condition.at_least else 1 - condition.line
+    return condition.share if condition.at_least else 1 - condition.share
 
 
 def _count_against(guard: Guard, counts: IntArray) -> IntArray:
     """Return the records against the threshold: costs, the model alone, or differences."""
-    against_columns = {"cost": slice(1, None), "action_change": slice(0, 1)}
-    counts_against: IntArray = counts[
-        :, against_columns.get(guard.condition.measure, slice(1, 2))
-    ].sum(axis=1)
+    columns = guard.condition.measure.list_columns_against(counts.shape[1])
+    counts_against: IntArray = counts[:, columns].sum(axis=1)
     return counts_against
 
 
@@ -251,13 +248,8 @@ def count_slots(duration: timedelta, policy: Policy) -> int:
 
 
 def _is_over_threshold(guard: Guard, bad_counts: IntArray, record_counts: IntArray) -> BoolArray:
-    threshold = guard.condition.line
-    match guard.condition.measure:
-        case "harm":
-            return bad_counts > threshold
-        case "latency_p95":
-            return bad_counts > LATE_SHARE * record_counts
-        case "unaudited":
-            return (record_counts >= MIN_AUDITS) & (bad_counts > threshold * record_counts)
-        case _:
-            return bad_counts > threshold * record_counts
+    measure, threshold = guard.condition.measure, guard.condition.threshold
+    if measure.watch is Watch.HARMS:
+        return bad_counts > threshold
+    is_over = bad_counts > measure.find_share_limit(threshold) * record_counts
+    return (record_counts >= measure.min_records) & is_over

@@ -265,7 +265,7 @@ class CellSilences:
 
     @property
     def _limit(self) -> int:
-        return count_micros(timedelta(seconds=self.guard.condition.line))
+        return count_micros(timedelta(seconds=self.guard.condition.threshold))
 
     def _find_alarm(self, start: int, end: int, usual: UsualTraffic) -> int | None:
         """Return when a silence becomes an alarm, None if it ends before."""

@@ -43,7 +43,7 @@ def compute_slice_series(
     row_codes = codes[rows.unit_class]
     present = np.unique(row_codes).tolist()
     streams = [
-        _build_stream(rows.slot[mask], counts[mask, 1] > 0, 1 - condition.line)
+        _build_stream(rows.slot[mask], counts[mask, 1] > 0, 1 - condition.share)
         for mask in (row_codes == code for code in present)
     ]
     subjects = [f"{condition.slice}={values[code]}" for code in present]
@@ -69,7 +69,7 @@ def compute_drift_series(
     if len(reference) >= MIN_REFERENCE_UNITS:
         shares = np.bincount(codes[reference.unit_class], minlength=len(values)) / len(reference)
         for subject, is_bad, limit in _list_shifts(
-            row_codes, shares, values, guard.condition.line, name
+            row_codes, shares, values, guard.condition.threshold, name
         ):
             streams.append(_build_stream(rows.slot, is_bad, limit))
             subjects.append(subject)

@@ -15,8 +15,7 @@ from rollout.core.policy.familiarity import AttributeValue, decode_unit_values
 from rollout.core.policy.planted_conditions import is_missed
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import read_slice_value
-from rollout.kernel.label_sets import is_label_success
-from rollout.kernel.measures import Condition, is_success
+from rollout.kernel.measures import Condition
 from rollout.kernel.units import MISSING, SILENT, UnitClass
 from rollout.tally.slots import FIRST_SLOT
 
@@ -228,8 +227,7 @@ class UnitClasses:
 
     def get_count_width(self, condition: Condition) -> int:
         """Return how many numbers a condition's counts have."""
-        widths = {"cost": len(self.policy.cost_levels), "action_change": 3}
-        return widths.get(condition.measure, 2)
+        return condition.measure.get_width(len(self.policy.cost_levels))
 
     def _build_class_counts(self, condition: Condition, unit_class: UnitClass) -> list[int]:
         row = [0] * self.get_count_width(condition)
@@ -239,32 +237,8 @@ class UnitClasses:
         return row
 
     def _find_count_column(self, condition: Condition, unit_class: UnitClass) -> int | None:
-        if unit_class.lever != (condition.lever or self.policy.whole_unit_lever):
-            return self._find_action_column(condition, unit_class) if condition.action else None
-        match condition.measure:
-            case "cost":
-                return unit_class.level
-            case "action_change":
-                return self._find_action_column(condition, unit_class)
-        is_counted_success = self._is_success(condition, unit_class)
-        return None if is_counted_success is None else int(not is_counted_success)
-
-    def _is_success(self, condition: Condition, unit_class: UnitClass) -> bool | None:
-        lever = self.policy.levers_by_id.get(unit_class.lever)
-        has_set = lever is not None and lever.many and condition.label is not None
-        counted = (is_label_success if has_set else is_success)(condition, unit_class)
-        return False if is_missed(condition, unit_class, many=has_set) else counted
-
-    def _find_action_column(self, condition: Condition, unit_class: UnitClass) -> int | None:
-        """Return whose action it is: 0 the model's, 1 the human's.
-
-        2 means both or neither; None that the unit does not count.
-        """
-        lever = self.policy.levers_by_id.get(unit_class.lever)
-        if lever is None or lever.many or unit_class.decided == MISSING:
-            return None
-        if condition.action not in lever.actions:
-            return None
-        model_acts = lever.find_action(unit_class.predicted) == condition.action
-        human_acts = lever.find_action(unit_class.decided) == condition.action
-        return 2 if model_acts == human_acts else int(human_acts)
+        if is_missed(condition, unit_class, self.policy.levers_by_id.get(unit_class.lever)):
+            return 1
+        return condition.measure.find_column(
+            condition, unit_class, self.policy.levers_by_id, self.policy.whole_unit_lever
+        )

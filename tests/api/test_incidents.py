@@ -25,7 +25,7 @@ def alarmed(database):
     founded(database, NOON)
     widened(database, NOON, CREEK, LAKE)
     guards = parse_policy(POLICY).list_guards(CREEK)
-    (guard,) = (guard for guard in guards if guard.condition.measure == "agreement")
+    (guard,) = (guard for guard in guards if guard.condition.measure.name == "agreement")
     loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
     tick(database, NOON + TICK, cells=(CREEK,), of=loud)
     tick(database, NOON + 2 * TICK, cells=(LAKE,), of=loud)

@@ -197,7 +197,7 @@ def test_a_model_that_earns_more_is_widened_though_it_differs(client, database, 
     assert [reading.text for reading in evidence.readings] == [*details.readings]
     page = load_single_cell_page(service, VIEWER, "pricing", CELL, at=clock.now())
     (row,) = page.rows
-    passed = {item.condition.measure: item for item in row.passed_thresholds}
+    passed = {item.condition.measure.name: item for item in row.passed_thresholds}
     assert passed["gain"].estimate == pytest.approx(gain["gain"])
     assert EvidenceCheck(database, "pricing").check_all().faults == []
     period = {"since": START.isoformat(), "until": clock.now().isoformat()}

@@ -95,7 +95,7 @@ def test_ticks_replay_and_doctor_judge_the_sender_by_the_episode(episode, accoun
 def read_harms(database, feeds):
     """Return the slots of harms at the kiosk: as ticks hold them, and in a replay."""
     policy, records, placement = read_stored(database)
-    guard = next(guard for guard in policy.guards if guard.condition.measure == "harm")
+    guard = next(guard for guard in policy.guards if guard.condition.measure.name == "harm")
     replayed = HistoryFeeds(records, placement, policy)
     return [source.read_answers(CELL, "", guard)[0].tolist() for source in (feeds, replayed)]
 

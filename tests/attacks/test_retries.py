@@ -21,7 +21,7 @@ from rollout.core.scope.events import AttemptsBegan, VersionFirstUsed
 from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import AttemptYear
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.units import FAILED, NOT_PREDICTED
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.policies.policies import put_policy
@@ -168,7 +168,7 @@ def test_a_threshold_that_moves_opens_nothing_that_the_true_share_would_not():
     minimum = Minimum(units=1, days=1, reviewers=1)
 
     def opens(threshold, agreed, disagreed):
-        require = (Condition("agreement", threshold, at_least=True),)
+        require = (Condition(MEASURES["agreement"], threshold),)
         made = policy(gates=gates(supervised={"require": require, "minimum": minimum}))
         counts = counted(agreed, disagreed)
         return is_gate_open(made, CREEK, 1, compute_yearly_share(2), counts, counts)

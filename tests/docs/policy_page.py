@@ -2,7 +2,7 @@
 
 from rollout.core.calendar.instants import format_duration
 from rollout.formats.policy.json_schema import build_policy_schema
-from rollout.formats.policy.measures import MEASURE_RULES
+from rollout.kernel.measures import MEASURES
 
 HEAD = """\
 # Policy reference
@@ -13,37 +13,6 @@ to choose values and how they are read. Editors check a file against `config/pol
 
 `[]` marks a list of rows. A default in words means: the key may be absent.
 """
-DEFINITIONS = {
-    "agreement": ("units with the same answer on all levers, or on one", "95%"),
-    "recall": ("of the units that humans give the label, those that the model gives it too", "90%"),
-    "precision": (
-        "of the units that the model gives the label, those that humans give it too",
-        "90%",
-    ),
-    "cost": ("mean cost of what the model would have done", "0.3"),
-    "override": (
-        "reviewers who saw the proposed answer and chose another one, or took over",
-        "10%",
-    ),
-    "action_change": (
-        "how much more often the model takes the action than humans on the same units, per 100",
-        "2",
-    ),
-    "drift": (
-        "how far a value's share of cases (without `slice`: a human decision's) may have moved",
-        "10%",
-    ),
-    "missing": ("closed units without a decision", "10%"),
-    "unaudited": ("overdue audits, from 20 sampled on", "10%"),
-    "latency_p95": ("time to answer, 95th percentile", "20s"),
-    "failures": ("failed answers", "2%"),
-    "heartbeat": ("open time since the site's last case or sign of life", "2h"),
-    "harm": ("outcomes that name a harm", "0"),
-    "gain": (
-        "what an outcome brings a unit in the model's arm beyond the people's arm, in its unit",
-        "0",
-    ),
-}
 
 
 def written():
@@ -109,13 +78,13 @@ def _measures():
     yield "A gate or a guard compares a measure with `at_least` or `at_most`.\n"
     yield "| measure | definition | example | direction | gate | guard does | over |"
     yield "|---|---|---|---|---|---|---|"
-    for name, rule in MEASURE_RULES.items():
-        definition, example = DEFINITIONS[name]
-        direction = "`at_least`" if rule.is_minimum else "`at_most`"
-        gate = "yes" if rule.allows_gate else "–"
-        effect = f"`{rule.default_effect}`" if rule.default_effect else "–"
-        span = format_duration(rule.default_span) if rule.default_span else "–"
+    for name, measure in MEASURES.items():
+        direction = "`at_least`" if measure.at_least else "`at_most`"
+        gate = "yes" if measure.for_gate else "–"
+        effect = f"`{measure.guard_effect}`" if measure.guard_effect else "–"
+        span = format_duration(measure.guard_span) if measure.guard_span else "–"
         yield (
-            f"| `{name}` | {definition} | `{example}` | {direction} | {gate} | {effect} | {span} |"
+            f"| `{name}` | {measure.definition} | `{measure.example}` | {direction} | {gate}"
+            f" | {effect} | {span} |"
         )
     yield ""

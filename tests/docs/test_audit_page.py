@@ -15,7 +15,7 @@ from rollout.core.statistics.evidence import (
     compute_log_e,
 )
 from rollout.core.statistics.sampling import compute_sampling_value
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.store.tables.tables import rollouts
 from tests.docs.pages import text_of
 
@@ -82,11 +82,11 @@ def test_the_program_reads_what_the_engine_writes():
     """Each form of a reading that a gate can store; else it would count as another kind."""
     pattern = re.compile(re.search(r"READING = re.compile\(\s*r\"(.*)\"", EVIDENCE)[1])
     for condition, counts in (
-        (Condition("cost", 0.2, at_least=False), (1194, 18, 4, 31)),
-        (Condition("recall", 0.8, at_least=True, label="bear"), (9, 1)),
+        (Condition(MEASURES["cost"], 0.2), (1194, 18, 4, 31)),
+        (Condition(MEASURES["recall"], 0.8, label="bear"), (9, 1)),
     ):
         text = f"{condition}: {format_counts(counts)}, log E 1.000000 of 2.995732 (risk 0.05)"
-        assert pattern.search(text)[1] == condition.measure
+        assert pattern.search(text)[1] == condition.measure.name
 
 
 def test_a_stranger_recomputes_a_sampling_value():

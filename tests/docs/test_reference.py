@@ -9,6 +9,7 @@ from api.problems import STATUS_BY_CODE
 from rollout.core.errors import RefusalError
 from rollout.core.scope import projection
 from rollout.formats.policy.json_schema import list_paths
+from rollout.kernel.measures import MEASURES
 from tests.docs import api_page, events_page, policy_page, small_pages
 from tests.docs.pages import ROOT
 from tests.docs.reference import FOLDER, WRITERS
@@ -61,5 +62,5 @@ def test_every_key_of_a_policy_is_on_its_page():
     sections = re.findall(
         r"^`([^`]+)` is (?:required|optional)", policy_page.written(), re.MULTILINE
     )
-    keys = {*named, *sections} - set(policy_page.DEFINITIONS)
+    keys = {*named, *sections} - set(MEASURES)
     assert keys == set(list_paths())

@@ -95,7 +95,7 @@ def get_log_e(replay, cell, gate=0):
     found = {}
     for condition in view.policy.list_conditions(1, cell):
         counts = view.attempt_window.get_counts(condition)[-1].tolist()
-        found[str(condition)] = compute_log_e(*counts, at_least=condition.line)
+        found[str(condition)] = compute_log_e(*counts, at_least=condition.threshold)
     return found, np.log(1 / risk)
 
 

@@ -94,7 +94,9 @@ def test_all_levers_together_meet_their_threshold_and_the_brake_alone_does_not(r
     found, counted = {}, {}
     for condition in view.policy.list_conditions(1, HELD):
         counted[str(condition)] = view.attempt_window.get_counts(condition)[-1].tolist()
-        found[str(condition)] = compute_log_e(*counted[str(condition)], at_least=condition.line)
+        found[str(condition)] = compute_log_e(
+            *counted[str(condition)], at_least=condition.threshold
+        )
     needed = np.log(1 / (view.policy.gates[0].risk * FIRST_ATTEMPT))
     agreed, missed = counted["agreement (brake) at least 97 %"]
     assert round(100 * agreed / (agreed + missed)) == 96

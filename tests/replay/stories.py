@@ -25,7 +25,7 @@ from rollout.core.policy.policy import (
     Waves,
     Where,
 )
-from rollout.kernel.measures import OPERATIONAL_MEASURES, Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.replay.engine import Replay
 from rollout.replay.options import ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
@@ -124,8 +124,8 @@ def _evidence(pick, tick):
     )
 
 
-def _condition(measure, line, *, at_least=True, label=None, action=None, lever=None):
-    return Condition(measure, line, at_least=at_least, label=label, action=action, lever=lever)
+def _condition(measure, line, *, label=None, action=None, lever=None):
+    return Condition(MEASURES[measure], line, label=label, action=action, lever=lever)
 
 
 def _gate(pick, policy, stage):
@@ -137,7 +137,7 @@ def _gate(pick, policy, stage):
         _condition("agreement", line, lever=lever),
         _condition("recall", line, label="bear", lever=lever),
         _condition("precision", line, label="none", lever=lever),
-        _condition("cost", (1 - line) * policy.largest_cost, at_least=False),
+        _condition("cost", (1 - line) * policy.largest_cost),
         agreement,
     )
     return Gate(
@@ -158,7 +158,7 @@ def _guards(pick, policy):
 def _guard(pick, policy):
     watched, over = _watched(pick, policy)
     then = ("one-stage", "shadow", "report")
-    if watched.measure in OPERATIONAL_MEASURES:
+    if watched.measure.is_operational:
         then += ("suspend", "suspend", "suspend")
     return Guard(
         watched,
@@ -176,21 +176,21 @@ def _watched(pick, policy):
     line, low = pick(0.5, 0.7, 0.9), pick(0.0, 0.1, 0.4)
     over = pick(1, 4, 12.5) * policy.tick
     silent = (pick(1, 3, 6.5) * policy.tick).total_seconds()
-    ring = _condition("action_change", pick(-5, 2), at_least=False, action="ring")
+    ring = _condition("action_change", pick(-5, 2), action="ring")
     return pick(
         (_condition("agreement", line), None),
         (_condition("agreement", line, lever=lever), None),
         (_condition("recall", line, label="bear", lever=lever), None),
         (_condition("precision", line, label="fox", lever=lever), None),
-        (_condition("cost", low + 0.1, at_least=False), None),
-        (_condition("override", low + 0.1, at_least=False), None),
+        (_condition("cost", low + 0.1), None),
+        (_condition("override", low + 0.1), None),
         (ring, None),
-        (_condition("missing", low, at_least=False), over),
-        (_condition("unaudited", low, at_least=False), over * 5),
-        (_condition("latency_p95", 1, at_least=False), over),
-        (_condition("failures", low, at_least=False), over),
-        (_condition("heartbeat", silent, at_least=False), None),
-        (_condition("harm", pick(0, 2), at_least=False), over),
+        (_condition("missing", low), over),
+        (_condition("unaudited", low), over * 5),
+        (_condition("latency_p95", 1), over),
+        (_condition("failures", low), over),
+        (_condition("heartbeat", silent), None),
+        (_condition("harm", pick(0, 2)), over),
     )
 
 

@@ -104,7 +104,7 @@ def test_the_second_version_has_a_smaller_share_and_does_not_take_lisbon_by_nigh
     risk = sight.policy.gates[0].risk
     (line,) = sight.policy.list_conditions(1, LISBON_NIGHT)
     highest = max(
-        compute_log_e(*pair, at_least=line.line)
+        compute_log_e(*pair, at_least=line.threshold)
         for pair in sight.attempt_window.get_counts(line).tolist()
     )
     assert np.log(1 / risk) <= highest < np.log(1 / (risk * state.risk_share))
@@ -118,9 +118,9 @@ def test_halifax_by_night_is_never_widened_nor_even_proposed(events):
 
 def test_the_evidence_of_halifax_by_night_stays_far_below_its_line(told):
     sight = told.result.views[HALIFAX_NIGHT, "v1"]
-    (line,) = {c for c in sight.conditions if c.measure == "agreement"}
+    (line,) = {c for c in sight.conditions if c.measure.name == "agreement"}
     counts = sight.attempt_window.get_counts(line).tolist()
-    highest = max(compute_log_e(*pair, at_least=line.line) for pair in counts)
+    highest = max(compute_log_e(*pair, at_least=line.threshold) for pair in counts)
     assert highest <= 1.5 < np.log(1 / 0.05)
 
 

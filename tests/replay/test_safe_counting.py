@@ -13,7 +13,7 @@ from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.core.statistics.sampling import compute_sampling_value
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.replay.options import ReplayOptions
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.stage_history import StageHistory, build_stage_shares
@@ -77,7 +77,7 @@ LENIENT = evidence(
     ),
     missing_at_most=1.0,
 )
-RARE = Condition("recall", 0.1, at_least=True, label="bear")
+RARE = Condition(MEASURES["recall"], 0.1, label="bear")
 NOTHING = {
     "no records": lambda rows: (rows[0][:0], rows[1][:0], rows[2][:0]),
     "cases alone": lambda rows: (rows[0], [], []),
@@ -380,7 +380,7 @@ def ever_open(history, policy):
 @pytest.mark.simulation
 def test_bursts_counted_by_episode_keep_the_promise_and_by_case_break_it():
     line, risk, runs = 0.9, 0.05, 300
-    condition = Condition("agreement", line, at_least=True)
+    condition = Condition(MEASURES["agreement"], line)
     policy = a_policy(
         sites=tuple(Site(f"s{i}", "UTC") for i in range(runs)),
         gates=(a_gate("supervised", condition, risk=risk, minimum=EASY),),

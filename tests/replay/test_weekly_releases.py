@@ -18,7 +18,7 @@ from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.commands import Actor, RetireVersion
 from rollout.core.scope.events import AttemptsBegan, ProposalRaised
 from rollout.core.statistics.forecast import forecast_opening
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.replay.engine import Replay
 from rollout.replay.options import ReplayOptions
 from tests.replay.stories import prepared
@@ -36,7 +36,7 @@ PLAN = ReplayOptions(approval_delay=None)  # what opens is proposed; nobody appr
 
 def build_policy(years):
     """Return a policy with a site a year and a gate on agreement."""
-    condition = Condition("agreement", THRESHOLD, at_least=True)
+    condition = Condition(MEASURES["agreement"], THRESHOLD)
     minimum = Minimum(units=5, days=1, reviewers=1)
     return a_policy(
         sites=tuple(Site(f"year{number}", "UTC") for number in range(years)),

@@ -98,7 +98,7 @@ def test_verdicts_that_were_not_shown_change_nothing(seed, how):
 @pytest.mark.parametrize("seed", SEEDS[:4])
 def test_verdicts_that_were_not_shown_need_not_exist(seed):
     history, policy, course = told(seed)
-    heard = tuple(g for g in policy.guards if g.condition.measure != "heartbeat")
+    heard = tuple(g for g in policy.guards if g.condition.measure.name != "heartbeat")
     policy = replace(policy, guards=heard)
     ready = prepared(history, policy, course.salt)
     replayed = ready.run(course)

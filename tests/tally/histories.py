@@ -12,7 +12,7 @@ import polars as pl
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import EvidenceRules, Gate, Guard, Minimum, Policy, Stage
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import (
     REMARK_SCHEMA,
@@ -28,7 +28,7 @@ START = datetime(2025, 6, 2, tzinfo=UTC)
 SALT = bytes(32)
 HOUR = timedelta(hours=1)
 ALARM = Lever(id="alarm", labels=("bear", "fox", "none"), actions=("ring", "wait", "wait"))
-AGREEMENT = Condition("agreement", 0.8, at_least=True)
+AGREEMENT = Condition(MEASURES["agreement"], 0.8)
 
 
 def hour(number):
@@ -66,9 +66,9 @@ def a_gate(to, *require, **changes):
     return Gate(**(fields | changes))
 
 
-def a_guard(measure, line, then="one-stage", *, at_least=False, label=None, action=None, **changes):
+def a_guard(measure, line, then="one-stage", *, label=None, action=None, **changes):
     """Return a guard of a measure."""
-    condition = Condition(measure, line, at_least=at_least, label=label, action=action)
+    condition = Condition(MEASURES[measure], line, label=label, action=action)
     return Guard(condition, then, **changes)
 
 

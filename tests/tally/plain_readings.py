@@ -18,30 +18,30 @@ class Plain:
     def __init__(self, guard, policy):
         self.guard, self.policy, condition = guard, policy, guard.condition
         every = guard.false_alarm_every
-        match condition.measure:
+        match condition.measure.name:
             case "cost":
-                self.detector = CostDetector(policy.scale_cost(condition.line), every)
+                self.detector = CostDetector(policy.scale_cost(condition.threshold), every)
             case "action_change":
-                self.detector = ActionChangeDetector(condition.line, every)
+                self.detector = ActionChangeDetector(condition.threshold, every)
             case "override":
-                self.detector = AgreementDetector(1 - condition.line, every)
+                self.detector = AgreementDetector(1 - condition.threshold, every)
             case _:
-                self.detector = AgreementDetector(condition.line, every)
+                self.detector = AgreementDetector(condition.threshold, every)
         self.bad = self.records = 0
 
     def see(self, kinds):
         """Take in the units of one slot."""
         condition = self.guard.condition
-        if condition.measure != "action_change":
+        if condition.measure.name != "action_change":
             lever = condition.lever or self.policy.whole_unit_lever
             kinds = [kind for kind in kinds if kind.lever == lever]
-        getattr(self, condition.measure, self.share)(kinds)
+        getattr(self, condition.measure.name, self.share)(kinds)
 
     def share(self, kinds):
         condition = self.guard.condition
-        if condition.measure == "recall":
+        if condition.measure.name == "recall":
             kinds = [kind for kind in kinds if kind.decided == condition.label]
-        if condition.measure == "precision":
+        if condition.measure.name == "precision":
             kinds = [kind for kind in kinds if kind.predicted == condition.label]
         good = sum(kind.predicted == kind.decided for kind in kinds)
         self._moved(len(kinds) - good, kinds)
@@ -69,8 +69,8 @@ class Plain:
 
 def in_alarm(guard, bad, records):
     """Say whether so many bad records of so many are over the line of a guard with a span."""
-    line = guard.condition.line
-    match guard.condition.measure:
+    line = guard.condition.threshold
+    match guard.condition.measure.name:
         case "harm":
             return bad > line
         case "latency_p95":

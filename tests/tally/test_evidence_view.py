@@ -15,7 +15,7 @@ import pytest
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import read_gate, read_renewal
 from rollout.core.statistics.sampling import compute_sampling_value
-from rollout.kernel.measures import DETECTOR_MEASURES, TESTED_MEASURES
+from rollout.kernel.measures import MEASURES, Watch
 from rollout.kernel.units import MISSING, SILENT, SILENT_REASONS, UNDECIDED
 from rollout.replay.engine import ReplayResult
 from rollout.tally.populations import resolve_natural_units
@@ -113,12 +113,12 @@ def list_recent(whole):
 
 def count_taken(condition, rows, policy):
     rows = [row for row in rows if row["lever"] == (condition.lever or policy.whole_unit_lever)]
-    if condition.measure == "cost":
+    if condition.measure.name == "cost":
         levels = policy.cost_levels
         return tuple(sum(r["level"] == i for r in rows) for i in range(len(levels)))
-    if condition.measure == "recall":
+    if condition.measure.name == "recall":
         rows = [row for row in rows if row["decided"] == condition.label]
-    if condition.measure == "precision":
+    if condition.measure.name == "precision":
         rows = [row for row in rows if row["predicted"] in SILENT | {condition.label}]
     agreed = sum(row["predicted"] == row["decided"] != MISSING for row in rows)
     return (agreed, len(rows) - agreed)
@@ -202,7 +202,7 @@ def test_the_next_slot_of_a_path_is_the_first_one_that_holds(told):
 def test_every_guard_reads_what_the_plainest_way_reads_at_every_slot(told):
     for sight in told.replayed.views.values():
         for guard in sight.policy.list_guards(sight.cell) if sight.state.grants else ():
-            if guard.condition.measure in {*TESTED_MEASURES, "heartbeat"}:
+            if guard.condition.measure.is_timed:
                 continue  # test_episode_series.py and test_silence_series.py compare these
             path = sight.guard_series[guard.id]
             found = [path.read_at(s, sight.policy.tick).is_alarm for s in every_slot(told.replayed)]
@@ -211,7 +211,7 @@ def test_every_guard_reads_what_the_plainest_way_reads_at_every_slot(told):
 
 def _alarms(guard, sight, told):
     slots, tick = every_slot(told.replayed), sight.policy.tick
-    if guard.condition.measure in DETECTOR_MEASURES:
+    if guard.condition.measure.watch is Watch.UNITS:
         return _detected(guard, sight, told)
     came = _came(guard, sight, told)
     windows = (within(guard, tick, slot, came) for slot in slots)
@@ -229,7 +229,7 @@ def _detected(guard, sight, told):
 
 def _watched(guard, sight, told):
     """Return the rows that a detector looks at: since the change, and since its last alarm."""
-    if guard.condition.measure == "override":
+    if guard.condition.measure.name == "override":
         rows = [r for r in rows_of(told.frame, sight, "assisted") if confirmed(r, sight, told.salt)]
     else:
         rows = [r for r in rows_of(told.frame, sight, "guard") if shown(r, sight, told.salt)]
@@ -274,14 +274,15 @@ def _said(guard, sight, ready):
 
 def test_the_stories_watch_by_every_measure():
     watched = {
-        guard.condition.measure
+        guard.condition.measure.name
         for seed in SEEDS
         for sight in story_of(seed).replayed.views.values()
         if sight.state.grants
         for guard in sight.policy.list_guards(sight.cell)
     }
     spans = {"missing", "unaudited", "latency_p95", "failures", "heartbeat", "harm"}
-    assert watched == DETECTOR_MEASURES | spans
+    detected = {name for name, measure in MEASURES.items() if measure.watch is Watch.UNITS}
+    assert watched == detected | spans
 
 
 def test_the_stories_reach_later_attempts_several_grants_and_every_measure():
@@ -289,7 +290,7 @@ def test_the_stories_reach_later_attempts_several_grants_and_every_measure():
     sights = [sight for end in ends for sight in end.views.values()]
     assert {sight.state.attempt for sight in sights} >= {1, 2}
     assert {len(sight.state.grants) for sight in sights} >= {0, 1, 2}
-    asked = {c.measure for sight in sights for c in sight.conditions}
+    asked = {c.measure.name for sight in sights for c in sight.conditions}
     assert asked == {"agreement", "recall", "precision", "cost"}
     assert {len(end.policy.levers) for end in ends} == {1, 2}
 

@@ -44,16 +44,16 @@ pairs = st.lists(
 
 
 WATCHED = (
-    a_guard("agreement", 0.8, at_least=True, false_alarm_every=20),
-    a_guard("recall", 0.7, at_least=True, label="bear", false_alarm_every=5),
-    a_guard("precision", 0.6, at_least=True, label="fox", false_alarm_every=5),
+    a_guard("agreement", 0.8, false_alarm_every=20),
+    a_guard("recall", 0.7, label="bear", false_alarm_every=5),
+    a_guard("precision", 0.6, label="fox", false_alarm_every=5),
     a_guard("cost", 4, false_alarm_every=20),
     a_guard("override", 0.3, false_alarm_every=20),
     a_guard("action_change", 1, action="ring", false_alarm_every=20),
 )
 
 
-@pytest.mark.parametrize("guard", WATCHED, ids=lambda guard: guard.condition.measure)
+@pytest.mark.parametrize("guard", WATCHED, ids=lambda guard: guard.condition.measure.name)
 @given(pairs=pairs)
 def test_a_detector_path_is_the_detector_stepped_slot_by_slot(guard, pairs):
     path = compute_detector_series(guard, rows_from(pairs), UnitClasses(KINDS, POLICY), POLICY)
@@ -68,7 +68,7 @@ def test_a_detector_path_is_the_detector_stepped_slot_by_slot(guard, pairs):
         assert reading.value == (str(plain.bad) if plain.records else "")
 
 
-@pytest.mark.parametrize("guard", WATCHED, ids=lambda guard: guard.condition.measure)
+@pytest.mark.parametrize("guard", WATCHED, ids=lambda guard: guard.condition.measure.name)
 @given(pairs=pairs)
 def test_alarms_are_where_the_path_reaches_the_threshold(guard, pairs):
     series = compute_detector_series(guard, rows_from(pairs), UnitClasses(KINDS, POLICY), POLICY)
@@ -79,7 +79,7 @@ def test_alarms_are_where_the_path_reaches_the_threshold(guard, pairs):
 
 @pytest.mark.parametrize(("line", "alarms"), [(0.8, False), (0.99, True)])
 def test_a_path_that_stays_low_is_not_computed(line, alarms, monkeypatch):
-    guard = a_guard("agreement", line, at_least=True, false_alarm_every=100)
+    guard = a_guard("agreement", line, false_alarm_every=100)
     agreeing, differing = (KINDS.index(UnitClass("alarm", said, "bear")) for said in SAID[:2])
     rows = rows_from([(slot, differing if slot % 10 == 9 else agreeing) for slot in range(200)])
     paths, compute = [], detector._accumulate

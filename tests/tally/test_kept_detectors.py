@@ -19,6 +19,7 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.projection import apply_events
+from rollout.kernel.measures import MEASURES
 from rollout.kernel.units import UnitClass
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_before
@@ -27,10 +28,10 @@ from rollout.tally.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
 from tests.tally.histories import HOUR, START, a_policy, hour
 
 BY_GROUP = Guard(
-    SliceCondition("agreement", 0.9, at_least=True, slice="group"), "suspend", false_alarm_every=100
+    SliceCondition(MEASURES["agreement"], 0.9, slice="group"), "suspend", false_alarm_every=100
 )
 DRIFT = Guard(
-    SliceCondition("drift", 0.1, at_least=False, slice="group"), "suspend", false_alarm_every=100
+    SliceCondition(MEASURES["drift"], 0.1, slice="group"), "suspend", false_alarm_every=100
 )
 GUARDS = (BY_GROUP, DRIFT)
 POLICY = a_policy(guards=GUARDS)

@@ -15,7 +15,7 @@ from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import EvidenceRules, Guard, Minimum
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.formats.records.files import RecordPaths
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.units import FAILED, MISSING, UnitClass
 from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.evidence_facts import compute_planted_recall
@@ -41,16 +41,16 @@ from tests.tally.histories import (
     records,
 )
 
-RECALL = PlantedCondition("recall", 0.6, at_least=True, label="bear")
+RECALL = PlantedCondition(MEASURES["recall"], 0.6, label="bear")
 HERE = Path(__file__)
 LABELS = ("bear", "fox", "none")
 WATCHFUL = (
-    Guard(Condition("failures", 0.05, at_least=False), "suspend", over=6 * HOUR),
-    Guard(Condition("latency_p95", 1.0, at_least=False), "suspend", over=6 * HOUR),
-    Guard(Condition("heartbeat", 7200.0, at_least=False), "suspend"),
-    Guard(Condition("harm", 0, at_least=False), "shadow", over=24 * HOUR),
-    Guard(Condition("drift", 0.02, at_least=False), "report", false_alarm_every=10),
-    Guard(Condition("missing", 0.05, at_least=False), "report", over=24 * HOUR),
+    Guard(Condition(MEASURES["failures"], 0.05), "suspend", over=6 * HOUR),
+    Guard(Condition(MEASURES["latency_p95"], 1.0), "suspend", over=6 * HOUR),
+    Guard(Condition(MEASURES["heartbeat"], 7200.0), "suspend"),
+    Guard(Condition(MEASURES["harm"], 0), "shadow", over=24 * HOUR),
+    Guard(Condition(MEASURES["drift"], 0.02), "report", false_alarm_every=10),
+    Guard(Condition(MEASURES["missing"], 0.05), "report", over=24 * HOUR),
     Guard(AGREEMENT, "one-stage", false_alarm_every=10),
 )
 NATURAL = tuple((f"n{i}", 1 + i * 0.4, LABELS[i % 3], LABELS[i % 3], None) for i in range(60))
@@ -111,7 +111,7 @@ ONE = Lever("alarm", LABELS)
 def test_a_missing_decision_on_a_planted_case_never_helps(measure, lever):
     answers = ("a", "b", "a;b") if lever.many else LABELS
     label = lever.labels[0] if measure == "recall" else None
-    condition = PlantedCondition(measure, 0.9, at_least=True, label=label, lever=lever.id)
+    condition = PlantedCondition(MEASURES[measure], 0.9, label=label, lever=lever.id)
     classes = [
         UnitClass(lever.id, predicted, decided)
         for predicted in (*answers, FAILED)

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.policy.levers import CostRule, Lever
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE, UnitClass
 from rollout.tally.unit_arrays import UnitClasses
 from rollout.tally.units import UNLISTED
@@ -89,7 +89,7 @@ def test_a_label_of_sets_is_counted_by_itself():
     )
     units = UnitClasses(classes, policy)
     found = [
-        units.get_class_counts(Condition(measure, 0.9, at_least=True, label="nike")).tolist()
+        units.get_class_counts(Condition(MEASURES[measure], 0.9, label="nike")).tolist()
         for measure in ("recall", "precision")
     ]
     assert found == [[[0, 1], [0, 1], [0, 0]], [[0, 0], [0, 0], [0, 1]]]

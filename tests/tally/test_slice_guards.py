@@ -7,7 +7,7 @@ import numpy as np
 from rollout.core.policy.alarm_text import describe_alarm
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import SliceCondition
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.units import MISSING, UnitClass
 from rollout.reports.text.guard_text import format_guard_reason
 from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
@@ -16,9 +16,9 @@ from tests.tally.histories import a_policy
 
 TICK = timedelta(hours=1)
 POLICY = a_policy()
-BY_GROUP = SliceCondition("agreement", 0.9, at_least=True, slice="group")
+BY_GROUP = SliceCondition(MEASURES["agreement"], 0.9, slice="group")
 GUARD = Guard(BY_GROUP, "suspend", false_alarm_every=1000)
-MIX = SliceCondition("drift", 0.1, at_least=False, slice="group")
+MIX = SliceCondition(MEASURES["drift"], 0.1, slice="group")
 CLASSES = UnitClasses(
     tuple(
         UnitClass("alarm", "bear", decided, slices=f'{{"group":"{group}"}}')
@@ -93,7 +93,7 @@ def test_drift_names_what_became_more_frequent_and_what_is_new():
 
 
 def test_drift_of_decisions_ignores_units_without_one_and_needs_a_reference():
-    guard = Guard(Condition("drift", 0.1, at_least=False), "report", false_alarm_every=1000)
+    guard = Guard(Condition(MEASURES["drift"], 0.1), "report", false_alarm_every=1000)
     reference = rows([AGREES["a"], DIFFERS["a"], MISSED["a"]] * 60)
     assert compute_drift_series(guard, rows([MISSED["a"]] * 99), reference, CLASSES).slots.size == 0
     shifted = rows([DIFFERS["a"]] * 80)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rollout.core.policy.gates import is_gate_open, read_gate, read_renewal
 from rollout.core.policy.policy import Minimum
 from rollout.core.policy.slice_conditions import MAX_SLICE_VALUES, SliceCondition
+from rollout.kernel.measures import MEASURES
 from rollout.kernel.units import MISSING, UnitClass
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
@@ -18,7 +19,7 @@ class SmallSlices(SliceCondition):
     minimum = 3
 
 
-BY_GROUP = SmallSlices("agreement", 0.5, at_least=True, slice="group")
+BY_GROUP = SmallSlices(MEASURES["agreement"], 0.5, slice="group")
 POLICY = a_policy(gates=(a_gate("supervised", BY_GROUP, minimum=Minimum(0, 0, 0)),))
 (CELL,) = POLICY.cells
 UNIT = st.tuples(

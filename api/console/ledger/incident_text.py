@@ -12,7 +12,7 @@ from rollout.core.errors import RefusalError
 from rollout.core.policy.cell_evidence import MeasureKey
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.scope.permissions import Permission
-from rollout.kernel.measures import DETECTOR_MEASURES
+from rollout.kernel.measures import Watch
 from rollout.reports.statistics.intervals import compute_share
 from rollout.reports.text.formatting import (
     add_separators,
@@ -244,7 +244,7 @@ def _describe_guard(guard: Guard | None) -> Iterator[str]:
         return
     if guard.id != str(guard.condition):
         yield f"The guard's threshold: {guard.id}."
-    if guard.condition.measure in DETECTOR_MEASURES:
+    if guard.condition.measure.watch is Watch.UNITS:
         interval_text = f"{guard.false_alarm_every:,.0f}"
         yield (
             f"A false alarm of this kind is expected at most once in {interval_text} decided units."

@@ -2,7 +2,6 @@
 
 from markupsafe import Markup
 
-from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import Policy
 from rollout.reports.pages.svg import format_pixels
 from rollout.reports.text.formatting import (
@@ -10,10 +9,11 @@ from rollout.reports.text.formatting import (
     format_count,
 )
 from rollout.reports.text.value_text import (
-    COST_MEASURES,
     format_bound_value,
     format_estimate,
     format_threshold,
+    is_amount,
+    is_difference,
 )
 from rollout.services.proposals.proposal_evidence import FROZEN_FIGURES_PATTERN
 
@@ -35,9 +35,9 @@ def format_counts(measure: str, counts: tuple[int, ...]) -> str:
     ('418 of 426', '64 counted')
     """
     total = sum(counts)
-    if measure == GAIN:
+    if is_difference(measure):
         return format_arm_counts(counts)
-    if len(counts) == 2 and measure not in COST_MEASURES:
+    if not is_amount(measure):
         return f"{format_count(counts[0])} of {format_count(total)}"
     return f"{format_count(total)} counted"
 
@@ -72,8 +72,8 @@ def name_measure(condition: str, measure: str, cost_in: str = "") -> str:
     'gain of profit in EUR per unit'
     """
     subject = get_condition_subject(condition)
-    unit = cost_in if measure in COST_MEASURES else ""
-    if measure == GAIN:
+    unit = cost_in if is_amount(measure) else ""
+    if is_difference(measure):
         unit = condition.rpartition(" at least ")[2].partition(" ")[2]  # `0 EUR`
     return f"{subject} in {unit} per unit" if unit else subject
 
@@ -123,7 +123,7 @@ def draw_scale(
 
     A bound beyond the edge is drawn as an arrow there.
     """
-    if estimate is None or bound is None or measure == GAIN:  # it has no 100 %
+    if estimate is None or bound is None or is_difference(measure):  # it has no 100 %
         return Markup("")
     low, high = (
         (max(0.0, 1 - RANGE_FACTOR * (1 - threshold)), 1.0)

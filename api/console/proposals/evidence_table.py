@@ -11,11 +11,11 @@ from rollout.core.calendar.opening_hours import list_open_spans
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.gain_readings import round_down
 from rollout.core.policy.gates import RECENT_DAYS
-from rollout.core.policy.outcomes import GAIN, PROPOSES, GainCondition
+from rollout.core.policy.outcomes import PROPOSES, GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import Condition, Statistic
 from rollout.reports.text.formatting import (
     capitalize_first,
     format_count,
@@ -195,9 +195,9 @@ def _describe_change(
 def format_condition_name(condition: Condition) -> str:
     """Return the measure of a condition, without its threshold.
 
-    >>> format_condition_name(Condition("recall", 0.8, at_least=True, label="bear"))
+    >>> format_condition_name(Condition(MEASURES["recall"], 0.8, label="bear"))
     'Recall of bear'
-    >>> format_condition_name(PlantedCondition("recall", 0.8, at_least=True, label="bear"))
+    >>> format_condition_name(PlantedCondition(MEASURES["recall"], 0.8, label="bear"))
     'Recall of bear of planted cases'
     """
     label = condition.label or condition.action
@@ -206,7 +206,7 @@ def format_condition_name(condition: Condition) -> str:
     lever_text = f" ({condition.lever})" if condition.lever else ""
     if isinstance(condition, PlantedCondition):
         lever_text += " of planted cases"
-    name = condition.measure.replace("_", " ") + (f" of {label}" if label else "") + lever_text
+    name = condition.measure.name.replace("_", " ") + (f" of {label}" if label else "") + lever_text
     return capitalize_first(name)
 
 
@@ -218,7 +218,7 @@ def format_condition_threshold(condition: Condition) -> str:
 def format_evidence_counts(evidence: ConditionEvidence, policy: Policy) -> str:
     """Format the counts: agreeing units for shares, units by cost level for costs."""
     counts = evidence.counts
-    if evidence.condition.measure == "cost":
+    if evidence.condition.measure.statistic is Statistic.MEAN:
         levels = zip(policy.cost_levels, counts, strict=True)
         return (
             ", ".join(
@@ -226,7 +226,7 @@ def format_evidence_counts(evidence: ConditionEvidence, policy: Policy) -> str:
             )
             or "0"
         )
-    if evidence.condition.measure == GAIN:
+    if evidence.condition.measure.statistic is Statistic.DIFFERENCE:
         return format_arm_counts(counts)
     if len(counts) == 2:
         return f"{format_count(counts[0])} of {format_count(sum(counts))}"
@@ -239,7 +239,7 @@ def format_evidence_estimate(evidence: ConditionEvidence) -> str:
         return NO_VALUE
     if isinstance(evidence.condition, GainCondition):
         return evidence.condition.outcome.format_amount(evidence.estimate)
-    return format_estimate(evidence.condition.measure, evidence.estimate)
+    return format_estimate(evidence.condition.measure.name, evidence.estimate)
 
 
 def format_evidence_bound(evidence: ConditionEvidence) -> str:
@@ -250,7 +250,7 @@ def format_evidence_bound(evidence: ConditionEvidence) -> str:
     if isinstance(condition, GainCondition):
         return condition.outcome.format_amount(round_down(evidence.bound))
     return format_bound_value(
-        condition.measure, evidence.bound, condition.line, at_least=condition.at_least
+        condition.measure.name, evidence.bound, condition.threshold, at_least=condition.at_least
     )
 
 

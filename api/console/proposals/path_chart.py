@@ -8,12 +8,16 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from api.console.page.figures import format_bound, name_measure
-from rollout.core.policy.outcomes import GAIN
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
 from rollout.reports.pages.svg import format_pixels, list_ticks
 from rollout.reports.text.formatting import NO_BREAK_SPACE, capitalize_first, format_signed
-from rollout.reports.text.value_text import COST_MEASURES, format_estimate, format_threshold
+from rollout.reports.text.value_text import (
+    format_estimate,
+    format_threshold,
+    is_amount,
+    is_difference,
+)
 
 MAX_CHARTS = 6
 RANGE_FACTOR = 2
@@ -119,13 +123,14 @@ def _build_chart(
 
 def _describe_path(path: EvidenceSeries) -> str:
     estimate = format_estimate(path.measure, path.estimate[-1])
-    is_amount = path.measure in {*COST_MEASURES, GAIN}
-    estimate_text = f"{estimate} {'over' if is_amount else 'of'} {path.n[-1]:,}"
+    counts_amounts = is_amount(path.measure)
+    estimate_text = f"{estimate} {'over' if counts_amounts else 'of'} {path.n[-1]:,}"
     bound_text = format_bound(path.measure, path.bound[-1], path.threshold, at_least=path.at_least)
     verb = "meets" if (path.bound[-1] >= path.threshold) == path.at_least else "does not meet"
     threshold = format_threshold(path.measure, path.threshold)
     edges = ("upper", "lower") if path.at_least else ("lower", "upper")
-    kind = "gain" if path.measure == GAIN else "mean" if is_amount else "share"
+    kind = "mean" if counts_amounts else "share"
+    kind = "gain" if is_difference(path.measure) else kind
     band_text = f"The band's {edges[0]} edge is the {kind} so far, its {edges[1]} edge the bound."
     low, high = _compute_range(path)
     is_cut = not all(low <= value <= high for value in (*path.estimate, *path.bound))
@@ -139,7 +144,7 @@ def _describe_path(path: EvidenceSeries) -> str:
 def _compute_range(path: EvidenceSeries) -> tuple[float, float]:
     """Return the edge values; a few early looks may lie outside."""
     latest_values = (path.bound[-1], path.estimate[-1], path.threshold)
-    if path.measure == GAIN:
+    if is_difference(path.measure):
         margin = (max(latest_values) - min(latest_values)) / 2 or 1.0
         return min(latest_values) - margin, max(latest_values) + margin
     if path.at_least:
@@ -220,13 +225,13 @@ def _format_ticks(measure: str, values: Sequence[float]) -> list[str]:
     >>> _format_ticks("agreement", [0.9, 0.95, 1.0]), _format_ticks("cost", [0.0, 0.1, 0.2])
     (['90\xa0%', '95\xa0%', '100\xa0%'], ['0.0', '0.1', '0.2'])
     """
-    is_share = measure not in {*COST_MEASURES, GAIN}
+    is_share = not is_amount(measure)
     scaled = [value * 100 if is_share else value for value in values]
     digits = next(
         (digits for digits in range(MAX_DIGITS) if all(_has_digits(v, digits) for v in scaled)),
         MAX_DIGITS,
     )
-    if measure == GAIN:
+    if is_difference(measure):
         return [format_signed(value, digits) for value in scaled]
     unit = f"{NO_BREAK_SPACE}%" if is_share else ""
     return [f"{value:,.{digits}f}{unit}" for value in scaled]

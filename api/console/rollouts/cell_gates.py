@@ -20,7 +20,6 @@ from api.console.page.figures import (
 )
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import NEVER
 from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.proposal_holds import ProposalHold, list_proposal_holds
@@ -35,7 +34,7 @@ from rollout.reports.text.formatting import (
     join_words,
 )
 from rollout.reports.text.state_text import describe_hold
-from rollout.reports.text.value_text import format_estimate, format_threshold
+from rollout.reports.text.value_text import format_estimate, format_threshold, is_difference
 from rollout.tally.slots import find_slot_after, to_instant
 
 
@@ -260,14 +259,12 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
         return CellSentence("below threshold", text)
     is_worse = (
         facts.estimate is not None
-        and facts.measure != GAIN  # no forecast says how it goes on
+        and not is_difference(facts.measure)  # no forecast says how it goes on
         and (facts.estimate < facts.threshold) == facts.at_least
         and facts.estimate != facts.threshold
     )
-    if (
-        facts.measure != GAIN
-        and is_worse
-        and (facts.probability_below is None or facts.probability_below > OFF_COURSE_CHANCE)
+    if is_worse and (
+        facts.probability_below is None or facts.probability_below > OFF_COURSE_CHANCE
     ):
         text = format_sentence(
             "At the current {} ({}), the threshold of {} will probably never be met. "

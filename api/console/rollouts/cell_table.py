@@ -183,7 +183,7 @@ def build_measure_readings(
     else:
         readings = [
             (
-                passed.condition.line,
+                passed.condition.threshold,
                 passed.condition.at_least,
                 _build_passed_reading(passed, cost_in),
             )
@@ -217,10 +217,12 @@ def _build_gate_reading(condition: ConditionFacts, cost_in: str) -> MeasureReadi
 
 def _build_passed_reading(passed: PassedThreshold, cost_in: str) -> MeasureReading:
     condition = passed.condition
-    threshold = MeasureThreshold(condition.measure, condition.line, condition.at_least)
-    is_met = passed.bound is not None and (passed.bound >= condition.line) == condition.at_least
+    threshold = MeasureThreshold(condition.measure.name, condition.threshold, condition.at_least)
+    is_met = (
+        passed.bound is not None and (passed.bound >= condition.threshold) == condition.at_least
+    )
     return _build_reading(
-        name_measure(str(condition), condition.measure, cost_in),
+        name_measure(str(condition), condition.measure.name, cost_in),
         threshold,
         passed.counts,
         passed.estimate,

@@ -32,6 +32,7 @@ from rollout.core.scope.proposal_holds import has_alarm
 from rollout.core.scope.proposals import compute_renewal_start
 from rollout.core.scope.scope import CellState, Scope
 from rollout.core.scope.stop_targets import find_resume_needs
+from rollout.kernel.measures import Watch
 from rollout.reports.text.formatting import format_quantity
 from rollout.reports.text.guard_text import format_guard_reason
 from rollout.services.cells.cell_table import CellSummary, RecentChanges
@@ -250,7 +251,8 @@ def _describe_alarms(context: CellContext) -> Iterator[CellSentence]:
         if cell_state is None or guard.id not in cell_state.reported_guards:
             continue
         measure = guard.condition.measure
-        state = {"unaudited": "unaudited", "heartbeat": "stale"}.get(measure, "reported")
+        state = "unaudited" if measure.reads_audits else "reported"
+        state = "stale" if measure.watch is Watch.SIGNS else state
         text = format_sentence(
             "In alarm: {}. The guard only reports; nothing is narrowed.", guard.id
         )

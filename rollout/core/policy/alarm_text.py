@@ -9,6 +9,7 @@ from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import describe_with_subject
+from rollout.kernel.measures import Watch
 
 ALSO_IN_ALARM: Final = "; also in alarm: "
 
@@ -24,36 +25,23 @@ def describe_alarm(guard: Guard, reading: GuardReading, tick: timedelta) -> str:
     Without `silence` the value of `heartbeat` is in ticks; that of `gain` is in millionths of the
     outcome's range.
 
-    >>> from rollout.kernel.measures import Condition
-    >>> failures = Guard(Condition("failures", 0.02, at_least=False), "suspend")
+    >>> from rollout.kernel.measures import MEASURES, Condition
+    >>> failures = Guard(Condition(MEASURES["failures"], 0.02), "suspend")
     >>> describe_alarm(failures, GuardReading(is_alarm=True, value="3", records=4), timedelta(0))
     'failures at most 2 %: 3 of 4 answers failed'
     """
     if reading.silence is not None:
         silence = _format_silence(reading.silence)
         return f"{guard.condition}: no heartbeat for {silence} in opening hours"
-    if guard.condition.measure == "heartbeat":
+    if guard.condition.measure.watch is Watch.SIGNS:
         return f"{guard.condition}: no heartbeat for {format_duration(int(reading.value) * tick)}"
     if isinstance(guard.condition, GainCondition):
         outcome = guard.condition.outcome
         amount = outcome.format_amount(int(reading.value) * 1e-6 * outcome.span)
         return f"{guard.condition}: {amount} a unit so far, over {reading.records} units"
     condition = describe_with_subject(guard.condition, reading.subject)
-    return f"{condition}: {reading.value} of {reading.records} {_describe_unit(guard)}"
-
-
-def _describe_unit(guard: Guard) -> str:
-    match guard.condition.measure:
-        case "latency_p95":
-            return f"answers slower than {guard.condition.threshold_text}"
-        case "failures":
-            return "answers failed"
-        case "missing":
-            return "units closed without a decision"
-        case "unaudited":
-            return "audits overdue"
-        case _:
-            return "records against it"
+    counted = guard.condition.measure.describe_stored(guard.condition.threshold_text)
+    return f"{condition}: {reading.value} of {reading.records} {counted}"
 
 
 def _format_silence(silence: timedelta) -> str:

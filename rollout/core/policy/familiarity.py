@@ -183,7 +183,7 @@ def find_line(rule: FamiliarityRule, conditions: Iterable[Condition]) -> float:
     """
     if rule.line is not None:
         return rule.line
-    return min((c.line for c in conditions if c.measure == "agreement"), default=1.0)
+    return min((c.threshold for c in conditions if c.measure.covers_all_labels), default=1.0)
 
 
 def needs_record(status: str, reading: ValueReading, *, is_acting: bool) -> bool:

@@ -23,8 +23,6 @@ from rollout.kernel.measures import Condition
 NEWEST_SIZES: Final = (20, 50, 100)
 NEWEST_LEVEL: Final = 0.05
 """A cell at the gate's line has so few agreements among its newest answers less often than this."""
-WATCHED_MEASURES: Final = frozenset({"agreement", "recall", "precision", "cost"})
-"""Measures of guards that are run over the attempt before a widening."""
 TURNED, NEWEST, ALARM, UNPLACED = "turned", "newest", "alarm", "unplaced"
 
 
@@ -115,7 +113,7 @@ def _find_turned(
 def _find_rare(condition: Condition, newest: tuple[tuple[int, int], ...]) -> Iterator[FreshFact]:
     """Yield the largest number of newest answers that agree too seldom."""
     for agreed, size in reversed(newest):
-        if agreed < find_least_agreements(size, condition.line):
+        if agreed < find_least_agreements(size, condition.share):
             yield FreshFact(NEWEST, str(condition), agreed, size)
             return
 

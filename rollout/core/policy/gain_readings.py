@@ -80,7 +80,7 @@ class GainReading:
     @cached_property
     def log_e(self) -> float:
         """Return ln E; 0 without units."""
-        path = compute_gain_log_path(self.units, at_least=self.condition.scaled_line)
+        path = compute_gain_log_path(self.units, at_least=self.condition.scaled_threshold)
         return float(path[-1]) if len(path) else 0.0
 
     @property
@@ -198,7 +198,7 @@ def is_gain_met(
 ) -> BoolArray:
     """Return whether a condition is met at each of some slots, as `GainReading.is_met` has it."""
     ends = units.last_positions
-    log_path = compute_gain_log_path(units, at_least=condition.scaled_line)
+    log_path = compute_gain_log_path(units, at_least=condition.scaled_threshold)
     is_met = log_path >= log(1 / risk)
     for is_arm in (units.is_model, ~units.is_model):
         is_met &= np.cumsum(units.is_known & is_arm)[ends] > 0

@@ -8,7 +8,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.gain_readings import GainReading
-from rollout.core.policy.outcomes import GAIN, GainCondition
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.slice_conditions import (
     SliceCondition,
@@ -21,11 +21,10 @@ from rollout.core.statistics.evidence import (
 )
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import Condition, Statistic
 
 RECENT_DAYS = 7
 """The last days with units in which few units may be missing, as in the whole attempt."""
-E_VALUE_MEASURES = frozenset({"cost", GAIN})  # they have no table of thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +79,12 @@ class GateReading:
 
 def compute_condition_log_e(condition: Condition, counts: Sequence[int], policy: Policy) -> float:
     """Return ln E of a condition on its counts."""
-    if condition.measure == "cost":
+    if condition.measure.statistic is Statistic.MEAN:
         return compute_cost_log_e(
-            policy.cost_shares, counts, at_most=policy.scale_cost(condition.line)
+            policy.cost_shares, counts, at_most=policy.scale_cost(condition.threshold)
         )
     agreed, disagreed = counts
-    return compute_log_e(agreed, disagreed, at_least=condition.line)
+    return compute_log_e(agreed, disagreed, at_least=condition.share)
 
 
 def read_condition(
@@ -95,13 +94,13 @@ def read_condition(
     policy: Policy,
 ) -> ConditionReading:
     """Evaluate one condition; tables of thresholds replace e-values of shares."""
-    if condition.measure in E_VALUE_MEASURES:
+    if condition.measure.statistic is not Statistic.SHARE:
         value = compute_condition_log_e(condition, counts, policy)
         is_met, has_turned = value >= log(1 / risk), value < 0
     else:
         agreed, disagreed = counts
-        is_met = get_gate_threshold(condition.line, risk).is_met(agreed, disagreed)
-        has_turned = not get_gate_threshold(condition.line, 1.0).is_met(agreed, disagreed)
+        is_met = get_gate_threshold(condition.share, risk).is_met(agreed, disagreed)
+        has_turned = not get_gate_threshold(condition.share, 1.0).is_met(agreed, disagreed)
     return ConditionReading(condition, counts, risk, is_met=is_met, has_turned=has_turned)
 
 
@@ -157,7 +156,7 @@ def is_gate_open(
         return False
     e_value_conditions = []
     for condition in expand_conditions(gate_conditions, counts.slices):
-        if condition.measure in E_VALUE_MEASURES:
+        if condition.measure.statistic is not Statistic.SHARE:
             e_value_conditions.append(condition)
         elif not _is_condition_met(condition, counts, risk, policy):
             return False
@@ -168,10 +167,10 @@ def _is_condition_met(
     condition: Condition, counts: EvidenceCounts, risk: float, policy: Policy
 ) -> bool:
     """Return whether a condition is met, without asking whether it has turned."""
-    if condition.measure in E_VALUE_MEASURES:
+    if condition.measure.statistic is not Statistic.SHARE:
         return _read_evidence(condition, counts, risk, policy).is_met
     agreed, disagreed = get_condition_counts(condition, counts, policy)
-    return get_gate_threshold(condition.line, risk).is_met(agreed, disagreed)
+    return get_gate_threshold(condition.share, risk).is_met(agreed, disagreed)
 
 
 def _read_evidence(
@@ -242,7 +241,7 @@ def get_condition_counts(
     values = counts.counts.get(condition.key)
     if values is not None:
         return values
-    return (0,) * (len(policy.cost_levels) if condition.measure == "cost" else 2)
+    return (0,) * condition.measure.get_width(len(policy.cost_levels))
 
 
 def list_unmet_requirements(

@@ -10,7 +10,6 @@ from datetime import timedelta
 
 from rollout.kernel.measures import Condition
 
-GAIN = "gain"
 DECIDES, PROPOSES = "decides", "proposes"
 """What the model does in its arm: other questions, so their evidence is kept apart."""
 """Cells whose units count together, the fewest first."""
@@ -57,7 +56,7 @@ class OutcomeRule:
 class GainCondition(Condition):
     """A threshold for what the model's arm brings beyond the people's arm.
 
-    `line` is in the outcome's unit. `arm` is what the model does there; a guard has none, because
+    It is in the outcome's unit. `arm` is what the model does there; a guard has none, because
     it watches the stage that the cell is at.
     """
 
@@ -67,7 +66,7 @@ class GainCondition(Condition):
     @property
     def key(self) -> tuple[str, str | None, str | None]:
         """Return what is measured, without the threshold."""
-        return (self.measure, self.outcome.id, self.arm or None)
+        return (self.measure.name, self.outcome.id, self.arm or None)
 
     @property
     def question(self) -> tuple[str | None, ...]:
@@ -75,19 +74,19 @@ class GainCondition(Condition):
         return (*self.key, self.outcome.definition)
 
     @property
-    def scaled_line(self) -> float:
+    def scaled_threshold(self) -> float:
         """Return the threshold as a share of the outcome's range."""
-        return self.line / self.outcome.span
+        return self.threshold / self.outcome.span
 
     def __str__(self) -> str:
         """Return the condition as text: `gain of profit at least 0 EUR`."""
         where = " by proposals" if self.arm == PROPOSES else ""
-        return f"gain of {self.outcome.id}{where} at least {self.threshold_text}"
+        return f"{self.measure} of {self.outcome.id}{where} at least {self.threshold_text}"
 
     @property
     def threshold_text(self) -> str:
         """Return the threshold with its unit."""
-        return f"{self.line:g} {self.outcome.unit}".rstrip()
+        return f"{self.measure.unit.format(self.threshold)} {self.outcome.unit}".rstrip()
 
 
 def describe_objective(objective: str, outcomes: Iterable[OutcomeRule]) -> str:

@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from rollout.core.policy.levers import Lever
 from rollout.kernel.label_sets import split_label_set
 from rollout.kernel.measures import Condition
 from rollout.kernel.units import MISSING, UnitClass
 
 PLANTED: Final = "planted"
 PLANTED_TRACK: Final = "planted"  # of counted units
-PLANTED_MEASURES: Final = ("agreement", "recall")
-"""Measures that don't depend on how often a label is planted; precision and cost do."""
 PLANTED_TERMS: Final = (
     "Of planted cases means: not of those that occur, and missing decisions count against it."
 )
@@ -34,7 +33,7 @@ class PlantedCondition(Condition):
     def __str__(self) -> str:
         """Return the condition as text.
 
-        >>> str(PlantedCondition("recall", 0.95, at_least=True, label="bear"))
+        >>> str(PlantedCondition(MEASURES["recall"], 0.95, label="bear"))
         'recall of bear of planted cases at least 95 %'
         """
         label = f" of {self.label}" if self.label else ""
@@ -42,7 +41,7 @@ class PlantedCondition(Condition):
         return f"{self.measure}{label}{lever} of planted cases at least {self.threshold_text}"
 
 
-def is_missed(condition: Condition, unit_class: UnitClass, *, many: bool) -> bool:
+def is_missed(condition: Condition, unit_class: UnitClass, lever: Lever | None) -> bool:
     """Return whether a planted unit without a decision is a miss.
 
     It is one unless the model has the label: whatever the human would have answered, the miss is
@@ -50,11 +49,12 @@ def is_missed(condition: Condition, unit_class: UnitClass, *, many: bool) -> boo
 
     Args:
         condition: of recall; agreement counts each unit without a decision against the model.
-        many: whether the lever's answers are sets of labels.
+        lever: of the unit; None for all together.
     """
     if not isinstance(condition, PlantedCondition) or unit_class.decided != MISSING:
         return False
     predicted = unit_class.predicted
+    many = lever is not None and lever.many
     return condition.label not in (split_label_set(predicted) if many else {predicted})
 
 

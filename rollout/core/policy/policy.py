@@ -145,6 +145,11 @@ class Guard:
         period_text = f" over {format_duration(self.over)}" if self.over else ""
         return f"{self.condition}{period_text}"
 
+    @property
+    def narrows(self) -> bool:
+        """Return whether an alarm takes a stage away."""
+        return self.then in {"one-stage", "shadow"}
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:

@@ -14,7 +14,7 @@ from rollout.core.calendar.windows import list_hours_warnings
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Gate, Guard, Policy
 from rollout.core.policy.stages import describe_sample_share
-from rollout.kernel.measures import COUNTED_MEASURES, DETECTOR_MEASURES, TESTED_MEASURES, Condition
+from rollout.kernel.measures import Condition, Statistic, Watch
 
 MIN_RETENTION = timedelta(days=183)  # laws on high-risk systems ask for half a year of logs
 _DEFAULT_FALSE_ALARM_EVERY = 10_000.0
@@ -81,13 +81,14 @@ def _check_missing_decisions(policy: Policy) -> Warnings:
     missing_cost = policy.evidence.missing_at_most * policy.largest_cost
     for index, gate in enumerate(policy.gates):
         for condition in gate.require:
-            if condition.measure == "cost" and missing_cost >= condition.line:
+            is_mean = condition.measure.statistic is Statistic.MEAN
+            if is_mean and missing_cost >= condition.threshold:
                 text = (
                     "missing decisions alone may keep it closed: missing_at_most"
                     f" {policy.evidence.missing_at_most * 100:g} % of units at the largest cost"
                     f" {policy.largest_cost:g} is {missing_cost:g}, and the threshold is"
-                    f" {condition.line:g}; write missing_at_most below"
-                    f" {condition.line / policy.largest_cost * 100:.2g}%"
+                    f" {condition.threshold:g}; write missing_at_most below"
+                    f" {condition.threshold / policy.largest_cost * 100:.2g}%"
                 )
                 yield PolicyWarning(f"gates[{index}]", text)
 
@@ -97,7 +98,7 @@ def _check_rare_labels(policy: Policy, labels: Mapping[str, float]) -> Warnings:
     for index, gate in enumerate(policy.gates):
         conditions = _list_gate_conditions(policy, gate)
         thresholds = [
-            condition.line for condition in conditions if condition.measure == "agreement"
+            condition.threshold for condition in conditions if condition.measure.covers_all_labels
         ]
         if len(thresholds) < len(conditions) or not thresholds:
             continue
@@ -146,9 +147,9 @@ def _is_not_below(guard: Guard, gate: Gate, policy: Policy) -> bool:
     same_conditions = [
         condition for condition in gate.require if condition.key == guard.condition.key
     ]
-    threshold = guard.condition.line
+    threshold = guard.condition.threshold
     return has_shared_cell and any(
-        threshold >= condition.line if condition.at_least else threshold <= condition.line
+        threshold >= condition.threshold if condition.at_least else threshold <= condition.threshold
         for condition in same_conditions
     )
 
@@ -163,7 +164,7 @@ def _check_heartbeats(policy: Policy) -> Warnings:
 
 
 def _has_heartbeat(policy: Policy, cell: Cell) -> bool:
-    return any(guard.condition.measure == "heartbeat" for guard in policy.list_guards(cell))
+    return any(guard.condition.measure.watch is Watch.SIGNS for guard in policy.list_guards(cell))
 
 
 def _check_harm_reach(policy: Policy) -> Warnings:
@@ -175,7 +176,8 @@ def _check_harm_reach(policy: Policy) -> Warnings:
     yield from (
         PolicyWarning(f"guards[{index}]", text)
         for index, guard in enumerate(policy.guards)
-        if (guard.condition.measure, guard.reach) == ("harm", "cell")
+        if guard.condition.measure.watch is Watch.HARMS
+        and guard.reach == "cell"
         and guard.then not in {"report", "suspend"}
         and len(policy.cells) > 1
     )
@@ -235,14 +237,12 @@ def _check_ineffective_settings(policy: Policy) -> Warnings:
         yield PolicyWarning("evidence", text)
     for index, guard in enumerate(policy.guards):
         measure = guard.condition.measure
-        if guard.over is not None and measure in DETECTOR_MEASURES:
+        if guard.over is not None and measure.watch is Watch.UNITS:
             period_text = format_duration(guard.over)
             text = f"over {period_text} has no effect on {measure}: it looks at every unit"
             yield PolicyWarning(f"guards[{index}]", text)
-        if (
-            guard.false_alarm_every != _DEFAULT_FALSE_ALARM_EVERY
-            and measure not in COUNTED_MEASURES | TESTED_MEASURES
-        ):
+        is_counted = measure.counts_units or measure.watch is Watch.RECORDS
+        if guard.false_alarm_every != _DEFAULT_FALSE_ALARM_EVERY and not is_counted:
             text = f"false_alarm_every has no effect on {measure}: it is a fixed threshold"
             yield PolicyWarning(f"guards[{index}]", text)
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from rollout.core.policy.cell_evidence import MeasureKey, ValueCounts
 from rollout.core.policy.policy import Policy
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import Condition, Watch
 
 ABSENT_VALUE, UNRECORDED_VALUE = "(none)", "(not recorded)"
 MAX_SLICE_VALUES = 100  # with more values an attribute is a key of cases, and no group
@@ -45,7 +45,7 @@ class SliceCondition(Condition):
     def __str__(self) -> str:
         """Return the condition as text.
 
-        >>> condition = SliceCondition("agreement", 0.9, at_least=True, slice="group")
+        >>> condition = SliceCondition(MEASURES["agreement"], 0.9, slice="group")
         >>> str(condition), str(replace(condition, value="new"))
         ('agreement of each group at least 90 %', 'agreement of group=new at least 90 %')
         """
@@ -55,7 +55,7 @@ class SliceCondition(Condition):
 def describe_with_subject(condition: Condition, subject: str) -> str:
     """Return a condition about a subject, as written without one.
 
-    >>> describe_with_subject(Condition("drift", 0.1, at_least=False), "more decision=bear")
+    >>> describe_with_subject(Condition(MEASURES["drift"], 0.1), "more decision=bear")
     'drift of more decision=bear at most 10 %'
     """
     if not subject:
@@ -67,7 +67,7 @@ def describe_with_subject(condition: Condition, subject: str) -> str:
 
 def names_slices(condition: Condition) -> bool:
     """Return whether a guard's alarm names slices, or labels whose share moved."""
-    return condition.measure == "drift" or isinstance(condition, SliceCondition)
+    return condition.measure.watch is Watch.LABELS or isinstance(condition, SliceCondition)
 
 
 def list_slice_attributes(policy: Policy) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from rollout.core.scope.events import (
 from rollout.core.scope.floor_grants import get_acting_floor
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import CellState
-from rollout.kernel.measures import NARROWING_EFFECTS, OPERATIONAL_MEASURES
+from rollout.kernel.measures import Watch
 
 THIRD_SUSPENSION_WITHIN = timedelta(hours=24)
 EPISODE_PAUSE = timedelta(hours=24)  # a suspension so soon after the last is the same incident
@@ -49,7 +49,7 @@ def apply_alarms(pending: PendingEvents, tick: Tick) -> None:
         _list_alarms(pending, tick), key=lambda alarm: not is_quality_guard(alarm.guard)
     )
     failed_cells = frozenset(
-        a.cell for a in alarms if is_quality_guard(a.guard) and a.guard.then in NARROWING_EFFECTS
+        a.cell for a in alarms if is_quality_guard(a.guard) and a.guard.narrows
     )
     for alarm in alarms:
         _apply_alarm(pending, alarm, failed_cells, _list_slice_alarms(alarm, alarms))
@@ -88,7 +88,7 @@ def _apply_alarm(
     slice_reasons: Sequence[str],
 ) -> None:
     state, guard = pending.scope.get_cell_state(alarm.cell, alarm.version), alarm.guard
-    if guard.then in NARROWING_EFFECTS:
+    if guard.narrows:
         _narrow_reached_cells(pending, alarm, failed_cells)
         reason = join_alarms([alarm.reason, *slice_reasons])
         _open_alarm_incident(pending, replace(alarm, reason=reason), "narrowed")
@@ -121,8 +121,8 @@ def _continues_episode(pending: PendingEvents, alarm: _GuardAlarm) -> bool:
     A silent site is one incident, whatever version holds its cells by then.
     """
     guard, measure = alarm.guard.id, alarm.guard.condition.measure
-    is_cell_guard, is_of_any_version = measure == "missing", measure == "heartbeat"
-    cells = [alarm.cell] if is_cell_guard else _list_site_cells(pending, alarm.cell.site)
+    cells = [alarm.cell] if measure.is_of_cell else _list_site_cells(pending, alarm.cell.site)
+    is_of_any_version = measure.watch is Watch.SIGNS
     versions = pending.scope.versions if is_of_any_version else (alarm.version,)
     states = [pending.scope.get_cell_state(cell, name) for cell in cells for name in versions]
     return any(
@@ -163,7 +163,7 @@ def _narrow_reached_cells(
 
 def is_quality_guard(guard: Guard) -> bool:
     """Return whether the guard watches quality, so that an alarm restarts evidence."""
-    return guard.condition.measure not in OPERATIONAL_MEASURES | {"unaudited"}
+    return guard.condition.measure.is_quality
 
 
 def _find_calm_floor(state: CellState, calm_floors: frozenset[str]) -> str:
@@ -234,7 +234,7 @@ def _open_alarm_incident(pending: PendingEvents, alarm: _GuardAlarm, effect: str
 
 def _find_fact(guard: Guard, effect: str) -> str:
     """Return how an alarm speaks against the version that acted: `harm`, `quality` or ""."""
-    if guard.condition.measure == HARM_FACT:
+    if guard.condition.measure.watch is Watch.HARMS:
         return HARM_FACT
     return QUALITY_FACT if effect == "narrowed" and is_quality_guard(guard) else ""
 

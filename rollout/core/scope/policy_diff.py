@@ -349,7 +349,7 @@ def _compare_condition(
 
 
 def _is_as_strict(new: Condition, old: Condition) -> bool:
-    return new.line >= old.line if old.at_least else new.line <= old.line
+    return new.threshold >= old.threshold if old.at_least else new.threshold <= old.threshold
 
 
 def _compare_gate(old: Gate, new: Gate) -> Sentences:
@@ -406,7 +406,7 @@ def _has_longer_harm_span(new: Guard, old: Guard) -> bool:
     A longer span reaches the count sooner; for other measures the effect is unknown.
     """
     is_longer_span = new.over is not None and old.over is not None and new.over > old.over
-    return old.condition.measure == "harm" and is_longer_span
+    return old.condition.measure.is_longer_stricter and is_longer_span
 
 
 _RULES: tuple[Callable[[Policy, Policy], Sentences], ...] = (

@@ -29,6 +29,7 @@ from rollout.reports.text.formatting import (
     wrap_text,
 )
 from rollout.reports.text.guard_text import name_counted_records
+from rollout.reports.text.value_text import is_amount, is_difference
 from rollout.services.replay.replay import ReplayedFiles, replay_files
 from rollout.services.replay.replay_output import (
     build_replay_inputs,
@@ -37,7 +38,6 @@ from rollout.services.replay.replay_output import (
 from rollout.services.replay.requests import Progress
 
 ARROW = " → "
-COSTS_AND_MEANS = {"cost", "gain"}
 NARROWED, SUSPENDED = "Narrowed", "Suspended"
 NEW_VERSION_EVENTS = {"VersionFirstUsed", "TakenOver", "Widened"}
 
@@ -162,9 +162,7 @@ class ExampleStory:
         conditions = self.replayed_files.policy.list_conditions(
             1, Cell(held_cell.site, held_cell.window)
         )
-        lines = (
-            condition.line for condition in conditions if condition.key == ("agreement", None, None)
-        )
+        lines = (condition.threshold for condition in conditions if condition.is_whole_agreement)
         return next(lines, self.example.plain_threshold)
 
     def _describe_plain_rules(self, version: str) -> Iterator[str]:
@@ -323,8 +321,8 @@ def _name_cell(cell: CellStages) -> str:
 
 def describe_condition(condition: ConditionFacts) -> str:
     """Describe a condition; an unmet one may lack evidence alone."""
-    if condition.measure in COSTS_AND_MEANS:
-        sign = "" if condition.measure == "cost" else "+"
+    if is_amount(condition.measure):
+        sign = "+" if is_difference(condition.measure) else ""
         is_known = condition.estimate is not None
         mean = f"{condition.estimate:{sign}.3g} over " if is_known else ""
         figure = f"{mean}{format_count(condition.n)} records"

@@ -7,8 +7,7 @@ because its faults would only follow from the fault that is already reported.
 from collections.abc import Iterator
 
 from rollout.core.calendar.instants import format_duration
-from rollout.core.policy.outcomes import GAIN
-from rollout.core.policy.planted_conditions import PLANTED, PLANTED_MEASURES
+from rollout.core.policy.planted_conditions import PLANTED
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
@@ -18,6 +17,7 @@ from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 from rollout.kernel.label_sets import EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
+from rollout.kernel.measures import MEASURES, Subject
 
 FLOORS_PATH: DocumentPath = ("evidence", "confidence_floors")
 WRITE_ONE = "write one floor"
@@ -59,7 +59,7 @@ def _check_conditions(shape: PolicyShape, policy: Policy) -> Faults:
     if not policy.evidence.higher_floors:
         return
     for path, row in _list_rows(shape):
-        if row.measure in {GAIN, "drift"} or row.slice is not None or row.of is not None:
+        if not MEASURES[row.measure].has_floors or row.slice is not None or row.of is not None:
             text = f"can't be read at several confidence floors yet; remove it, or {WRITE_ONE}"
             yield DocumentFault(path, text)
 
@@ -79,14 +79,18 @@ FLOOR_CHECKS: tuple[PolicyCheck, ...] = (
 )
 
 
+def _is_of_outcome(row: ConditionShape) -> bool:
+    return MEASURES[row.measure].subject is Subject.OUTCOME
+
+
 def _list_planted_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, ConditionShape]]:
     """Yield the conditions with `of` that are about no outcome."""
     for i, gate in enumerate(shape.gates):
         for j, row in enumerate(gate.require):
-            if row.of is not None and row.measure != GAIN:
+            if row.of is not None and not _is_of_outcome(row):
                 yield ("gates", i, "require", j), row
     for i, guard in enumerate(shape.guards):
-        if guard.of is not None and guard.measure != GAIN:
+        if guard.of is not None and not _is_of_outcome(guard):
             yield ("guards", i), guard
 
 
@@ -98,8 +102,8 @@ def _check_population(shape: PolicyShape, _: Policy) -> Faults:
 
 def _find_fault(row: ConditionShape, *, is_guard: bool) -> str:
     """Return what is wrong with `of`, or ""."""
-    measures = " and ".join(PLANTED_MEASURES)
-    if row.measure not in PLANTED_MEASURES:
+    measures = " and ".join(name for name, measure in MEASURES.items() if measure.has_planted)
+    if not MEASURES[row.measure].has_planted:
         return f"does not apply to {row.measure}; leave it out"
     if row.of != PLANTED:
         text = f"can only be {PLANTED} for {row.measure}"
@@ -114,7 +118,7 @@ def _find_fault(row: ConditionShape, *, is_guard: bool) -> str:
 def _check_natural_condition(shape: PolicyShape, _: Policy) -> Faults:
     """Check that no gate opens on planted cases alone."""
     for i, gate in enumerate(shape.gates):
-        if all(row.of == PLANTED and row.measure in PLANTED_MEASURES for row in gate.require):
+        if all(row.of == PLANTED and MEASURES[row.measure].has_planted for row in gate.require):
             text = (
                 "requires planted cases alone, which prove nothing about the cases that occur; add"
                 " {measure: agreement, at_least: 95%}"
@@ -126,9 +130,6 @@ PLANTED_CHECKS: tuple[PolicyCheck, ...] = (
     (("gates.*.require.*.of", "guards.*.of"), _check_population),
     (("gates.*.require.*",), _check_natural_condition),
 )
-
-UNFIT_MEASURES = frozenset({"action_change", "drift"})
-"""Measures that compare single answers."""
 
 
 def _check_set_keys(shape: PolicyShape, _: Policy) -> Faults:
@@ -170,7 +171,7 @@ def _check_set_labels(shape: PolicyShape, _: Policy) -> Faults:
 
 def _check_set_measures(shape: PolicyShape, policy: Policy) -> Faults:
     for path, row in _list_set_rows(shape):
-        if row.measure not in UNFIT_MEASURES or row.slice is not None:
+        if MEASURES[row.measure].has_sets or row.slice is not None:
             continue
         levers = policy.levers if row.lever is None else [policy.levers_by_id.get(row.lever)]
         names = [lever.id for lever in levers if lever is not None and lever.many]
@@ -291,7 +292,7 @@ def _check_familiar(_: PolicyShape, policy: Policy) -> Faults:
         return
     for cell in policy.cells:
         guards = policy.list_guards(cell)
-        if not any(guard.condition.measure == "agreement" for guard in guards):
+        if not any(guard.condition.measure.covers_all_labels for guard in guards):
             text = f"{cell} has no guard of agreement that says how often; write line: 90%"
             yield DocumentFault(("evidence", "familiar"), text)
             return

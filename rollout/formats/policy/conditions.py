@@ -7,13 +7,12 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Guard, Policy
 from rollout.formats.policy import scalars
-from rollout.formats.policy.measures import MEASURE_RULES, parse_threshold, read_condition
+from rollout.formats.policy.measures import parse_threshold, read_condition
 from rollout.formats.policy.model import ConditionShape, GuardShape, PolicyShape
 from rollout.formats.policy.names import Faults, PolicyCheck, describe_unknown_name
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
-from rollout.kernel.measures import OPERATIONAL_MEASURES, TIMED_MEASURES
+from rollout.kernel.measures import MEASURES, Measure, Subject, ThresholdUnit, Watch
 
-SLICED_MEASURES = frozenset({"agreement", "drift"})
 ConditionRow = tuple[DocumentPath, ConditionShape]
 
 
@@ -27,29 +26,27 @@ def _list_rows(shape: PolicyShape) -> Iterator[ConditionRow]:
 
 def _check_measure_place(shape: PolicyShape, _: Policy) -> Faults:
     for path, row in _list_rows(shape):
-        rule = MEASURE_RULES[row.measure]
-        if path[0] == "gates" and not rule.allows_gate:
-            gate_measures = ", ".join(
-                name for name, other_rule in MEASURE_RULES.items() if other_rule.allows_gate
+        measure = MEASURES[row.measure]
+        if path[0] == "gates" and not measure.for_gate:
+            gate_measures = ", ".join(name for name, other in MEASURES.items() if other.for_gate)
+            text = (
+                f"a gate can't require {measure}; {measure.gate_hint} (gates take {gate_measures})"
             )
-            hint = (
-                "write evidence.missing_at_most" if row.measure == "missing" else "make it a guard"
-            )
-            text = f"a gate can't require {row.measure}; {hint} (gates take {gate_measures})"
             yield DocumentFault((*path, "measure"), text)
-        if path[0] == "guards" and not rule.default_effect:
+        if path[0] == "guards" and not measure.guard_effect:
             text = f"a guard can't watch {row.measure}; require it in a gate, and guard agreement"
             yield DocumentFault((*path, "measure"), text)
 
 
 def _check_threshold(shape: PolicyShape, _: Policy) -> Faults:
     for path, row in _list_rows(shape):
-        is_minimum = MEASURE_RULES[row.measure].is_minimum
+        measure = MEASURES[row.measure]
+        is_minimum = measure.at_least
         key, wrong_key = ("at_least", "at_most") if is_minimum else ("at_most", "at_least")
         text, other = (row.at_least, row.at_most) if is_minimum else (row.at_most, row.at_least)
         if other is not None:
             better = "higher" if is_minimum else "lower"
-            threshold = text or suggest_threshold(row.measure, other)
+            threshold = text or suggest_threshold(measure, other)
             message = (
                 f"does not apply to {row.measure}, where {better} is better; write {key}:"
                 f" {threshold}"
@@ -57,59 +54,33 @@ def _check_threshold(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault((*path, wrong_key), message)
         elif text is None:
             yield DocumentFault(
-                path, f"has no threshold for {row.measure}; write {key}: {_EXAMPLE[row.measure]}"
+                path, f"has no threshold for {row.measure}; write {key}: {measure.example}"
             )
-        if text is not None and (message := _find_read_error(row.measure, text)):
+        if text is not None and (message := _find_read_error(measure, text)):
             yield DocumentFault((*path, key), message)
 
 
-def suggest_threshold(measure: str, text: str) -> str:
+def suggest_threshold(measure: Measure, text: str) -> str:
     """Return a threshold for one written under the wrong key, never a looser one.
 
-    >>> suggest_threshold("agreement", "5%"), suggest_threshold("agreement", "95%")
-    ('95%', '95%')
-    >>> suggest_threshold("override", "95%")
+    >>> [suggest_threshold(MEASURES["agreement"], text) for text in ("5%", "95%")]
+    ['95%', '95%']
+    >>> suggest_threshold(MEASURES["override"], "95%")
     '5%'
     """
-    rule = MEASURE_RULES[measure]
+    if measure.unit not in {ThresholdUnit.SHARE, ThresholdUnit.PART}:
+        return text
     try:
         share = scalars.read_signed_share(text)
     except ValueError:
-        return (
-            text
-            if rule.unit in {"cost", "count", "duration", "per-100", "value"}
-            else _EXAMPLE[measure]
-        )
-    match rule.unit:
-        case "share" | "part":
-            strictest = max if rule.is_minimum else min
-            share = strictest(abs(share), 1 - abs(share))
-            if rule.unit == "share" and share in {0.0, 1.0}:  # no evidence can decide there
-                return _EXAMPLE[measure]
-        case _:
-            return text
-    return f"{share * 100:g}%"
+        return measure.example
+    strictest = max if measure.at_least else min
+    share = strictest(abs(share), 1 - abs(share))
+    is_decidable = measure.unit is ThresholdUnit.PART or share not in {0.0, 1.0}
+    return f"{share * 100:g}%" if is_decidable else measure.example
 
 
-_EXAMPLE = {
-    "agreement": "95%",
-    "recall": "90%",
-    "precision": "90%",
-    "cost": "0.3",
-    "override": "10%",
-    "action_change": "2",
-    "drift": "10%",
-    "missing": "10%",
-    "unaudited": "10%",
-    "latency_p95": "20s",
-    "failures": "2%",
-    "heartbeat": "2h",
-    "harm": "0",
-    "gain": "0",
-}
-
-
-def _find_read_error(measure: str, text: str) -> str:
+def _find_read_error(measure: Measure, text: str) -> str:
     try:
         parse_threshold(measure, text)
     except ValueError as error:
@@ -120,20 +91,20 @@ def _find_read_error(measure: str, text: str) -> str:
 def _check_subject(shape: PolicyShape, policy: Policy) -> Faults:
     """Check that label, action and lever are present exactly where the measure needs them."""
     for path, row in _list_rows(shape):
-        rule = MEASURE_RULES[row.measure]
-        for key, value, allowed_subjects in (
-            ("label", row.label, ("label", "harm")),
-            ("action", row.action, ("action",)),
+        measure = MEASURES[row.measure]
+        for key, value, subject, allowed_subjects in (
+            ("label", row.label, Subject.LABEL, {Subject.LABEL, Subject.HARM}),
+            ("action", row.action, Subject.ACTION, {Subject.ACTION}),
         ):
-            if value is not None and rule.subject not in allowed_subjects:
+            if value is not None and measure.subject not in allowed_subjects:
                 yield DocumentFault((*path, key), f"does not apply to {row.measure}; leave it out")
-            elif value is None and rule.subject == key:
+            elif value is None and measure.subject is subject:
                 values = next(
                     (_list_values(lever, key) for lever in policy.levers if lever.labels), ()
                 )
                 example = f", such as {key}: {values[0]}" if values else ""
                 yield DocumentFault(path, f"{row.measure} is of one {key}; name it{example}")
-        if row.lever is not None and not rule.allows_lever:
+        if row.lever is not None and not measure.needs_lever:
             text = f"{row.measure} is of all levers together; leave lever out"
             yield DocumentFault((*path, "lever"), text)
 
@@ -141,7 +112,7 @@ def _check_subject(shape: PolicyShape, policy: Policy) -> Faults:
 def _check_slice(shape: PolicyShape, _: Policy) -> Faults:
     """Check that a slice is of agreement or drift."""
     for path, row in _list_rows(shape):
-        if row.slice is not None and row.measure not in SLICED_MEASURES:
+        if row.slice is not None and not MEASURES[row.measure].has_slices:
             text = f"does not apply to {row.measure}; leave it out, or write measure: agreement"
             yield DocumentFault((*path, "slice"), text)
 
@@ -149,7 +120,7 @@ def _check_slice(shape: PolicyShape, _: Policy) -> Faults:
 def _check_drift(shape: PolicyShape, policy: Policy) -> Faults:
     """Check that drift watches labels, of one lever or by slice."""
     for i, row in enumerate(shape.guards):
-        if row.measure != "drift":
+        if MEASURES[row.measure].watch is not Watch.LABELS:
             continue
         if row.slice is not None and row.lever is not None:
             text = "a slice is of cases, not of answers; leave lever or slice out"
@@ -172,13 +143,13 @@ def _check_lever(shape: PolicyShape, policy: Policy) -> Faults:
             yield DocumentFault(
                 (*path, "lever"), describe_unknown_name(row.lever, policy.levers_by_id, "lever")
             )
-        elif MEASURE_RULES[row.measure].subject in {"label", "action"}:
+        elif MEASURES[row.measure].subject in {Subject.LABEL, Subject.ACTION}:
             yield from _check_lever_value(path, row, policy)
 
 
 def _check_lever_value(path: DocumentPath, row: ConditionShape, policy: Policy) -> Faults:
-    key = MEASURE_RULES[row.measure].subject
-    value = row.label if key == "label" else row.action
+    is_label = MEASURES[row.measure].subject is Subject.LABEL
+    key, value = ("label", row.label) if is_label else ("action", row.action)
     if row.lever is None and len(policy.levers) > 1:
         names = ", ".join(policy.levers_by_id)
         text = f"there are several levers; write lever: with one of {names}"
@@ -197,12 +168,12 @@ def _check_cost_threshold(shape: PolicyShape, policy: Policy) -> Faults:
     for path, row in _list_rows(shape):
         condition = read_condition(row, levers=len(policy.levers))
         if (
-            row.measure == "cost"
+            MEASURES[row.measure].unit is ThresholdUnit.COST
             and condition is not None
-            and condition.line >= policy.largest_cost
+            and condition.threshold >= policy.largest_cost
         ):
             text = (
-                f"{condition.line:g} is never passed: the largest cost of a unit is "
+                f"{condition.threshold:g} is never passed: the largest cost of a unit is "
                 f"{policy.largest_cost:g}; write less than that"
             )
             yield DocumentFault((*path, "at_most"), text)
@@ -210,10 +181,11 @@ def _check_cost_threshold(shape: PolicyShape, policy: Policy) -> Faults:
 
 def _check_suspending_measure(shape: PolicyShape, _: Policy) -> Faults:
     for i, row in enumerate(shape.guards):
-        if row.then != "suspend" or row.slice is not None or row.measure == "drift":
+        if row.then != "suspend" or row.slice is not None:
             continue
-        if row.measure not in OPERATIONAL_MEASURES:
-            names = ", ".join(sorted(OPERATIONAL_MEASURES))
+        measure = MEASURES[row.measure]
+        if not measure.is_operational and measure.watch is not Watch.LABELS:
+            names = ", ".join(sorted(n for n, m in MEASURES.items() if m.is_operational))
             text = f"only {names}, drift and slices suspend; write one-stage, shadow or report"
             yield DocumentFault(("guards", i, "then"), text)
 
@@ -221,29 +193,29 @@ def _check_suspending_measure(shape: PolicyShape, _: Policy) -> Faults:
 def _check_alarm_interval(shape: PolicyShape, _: Policy) -> Faults:
     """Check that quality guards count units; their records are too uneven for a time."""
     for i, row in enumerate(shape.guards):
-        if isinstance(row.false_alarm_every, timedelta) and row.measure not in TIMED_MEASURES:
-            names = ", ".join(sorted(TIMED_MEASURES))
+        if isinstance(row.false_alarm_every, timedelta) and not MEASURES[row.measure].is_timed:
+            names = ", ".join(sorted(n for n, m in MEASURES.items() if m.is_timed))
             text = f"a time is for {names}; write units for {row.measure}, such as 10000"
             yield DocumentFault(("guards", i, "false_alarm_every"), text)
 
 
 def _check_quiet_days(shape: PolicyShape, _: Policy) -> Faults:
     for i, row in enumerate(shape.guards):
-        if row.quiet_days is not None and row.measure != "heartbeat":
+        if row.quiet_days is not None and MEASURES[row.measure].watch is not Watch.SIGNS:
             text = f"is about silence; {row.measure} has none: leave it out, or watch heartbeat"
             yield DocumentFault(("guards", i, "quiet_days"), text)
 
 
 def _check_holds(shape: PolicyShape, _: Policy) -> Faults:
     for i, row in enumerate(shape.guards):
-        if row.holds != "rollout" and row.measure != "harm":
+        if row.holds != "rollout" and MEASURES[row.measure].watch is not Watch.HARMS:
             text = f"is about harm; an alarm of {row.measure} holds nothing elsewhere: leave it out"
             yield DocumentFault(("guards", i, "holds"), text)
 
 
 def _check_guard_span(shape: PolicyShape, policy: Policy) -> Faults:
     for i, row in enumerate(shape.guards):
-        span = row.over or MEASURE_RULES[row.measure].default_span
+        span = row.over or MEASURES[row.measure].guard_span
         if span is not None and span < policy.tick:
             yield DocumentFault(("guards", i, "over"), _describe_short_span(row, span, policy.tick))
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.outcomes import GAIN, GainCondition
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import (
     TIME_BETWEEN_FALSE_ALARMS,
@@ -18,9 +18,8 @@ from rollout.core.policy.policy import (
     Policy,
     Where,
 )
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import UNAUDITED, Condition
 
-GUARDED_MEASURES = frozenset({"agreement", "recall", "precision", "cost", GAIN})
 ERROR_FACTOR = 1.4  # times the error that the gate permits
 
 MeasureKey = tuple[str, str | None, str | None]
@@ -43,9 +42,8 @@ def _collect_required(policy: Policy) -> dict[MeasureKey, list[tuple[Gate, Condi
     required: dict[MeasureKey, list[tuple[Gate, Condition]]] = {}
     for gate in policy.gates:
         for condition in select_natural(gate.require):
-            if condition.measure in GUARDED_MEASURES:
-                watched = _build_watched_condition(condition)
-                required.setdefault(watched.key, []).append((gate, watched))
+            watched = _build_watched_condition(condition)
+            required.setdefault(watched.key, []).append((gate, watched))
     return required
 
 
@@ -93,26 +91,22 @@ def _is_watched(policy: Policy, key: MeasureKey, cell: Cell) -> bool:
 def _find_loosest(conditions: Iterable[Condition]) -> Condition:
     """Return the loosest condition, so that the guard is below every gate."""
     return min(
-        conditions, key=lambda condition: condition.line if condition.at_least else -condition.line
+        conditions,
+        key=lambda condition: condition.threshold if condition.at_least else -condition.threshold,
     )
 
 
 def widen_condition(condition: Condition, largest_cost: float) -> Condition:
     """Return a gate's condition with 1.4 times the error that it permits.
 
-    The error is at most halfway between the permitted and the largest error, so that a guard can
-    still alarm on a threshold below 29 % or a cost near the largest one. A gain keeps its line:
-    its guard alarms on evidence of less, and a stage whose gain is gone has no reason.
-
-    >>> widen_condition(Condition("agreement", 0.95, at_least=True), 1.0).line
+    >>> from rollout.kernel.measures import MEASURES
+    >>> widen_condition(Condition(MEASURES["agreement"], 0.95), 1.0).threshold
     0.93
     """
-    if condition.measure == GAIN:
-        return condition
-    maximum = 1.0 if condition.at_least else largest_cost
-    allowed_error = 1 - condition.line if condition.at_least else condition.line
-    error = min(ERROR_FACTOR * allowed_error, (allowed_error + maximum) / 2)
-    return replace(condition, line=round(1 - error if condition.at_least else error, 9))
+    threshold = condition.measure.widen(
+        condition.threshold, largest=largest_cost, factor=ERROR_FACTOR
+    )
+    return replace(condition, threshold=threshold)
 
 
 def build_selectors(policy: Policy, cells: Iterable[Cell]) -> list[Where]:
@@ -133,10 +127,10 @@ def build_selectors(policy: Policy, cells: Iterable[Cell]) -> list[Where]:
 
 
 def _build_unaudited_guard(policy: Policy) -> list[Guard]:
-    has_guard = any(guard.condition.measure == "unaudited" for guard in policy.guards)
+    has_guard = any(guard.condition.measure.reads_audits for guard in policy.guards)
     if has_guard or not any(stage.audit for stage in policy.stages):
         return []
-    condition = Condition("unaudited", 0.1, at_least=False)
+    condition = Condition(UNAUDITED, 0.1)
     return [
         Guard(
             condition,

@@ -1,6 +1,6 @@
 """The pydantic model of a policy file; schema and `docs/reference/policy.md` come from it."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -17,23 +17,12 @@ from rollout.formats.policy.sections import (
     WavesShape,
     key,
 )
+from rollout.kernel.measures import MEASURES
 
-Measure = Literal[
-    "agreement",
-    "recall",
-    "precision",
-    "cost",
-    "override",
-    "action_change",
-    "drift",
-    "missing",
-    "unaudited",
-    "latency_p95",
-    "failures",
-    "heartbeat",
-    "harm",
-    "gain",
-]
+if TYPE_CHECKING:
+    MeasureName = str
+else:
+    MeasureName = Literal[tuple(MEASURES)]
 
 
 class SiteSelection(PolicySection):
@@ -221,7 +210,7 @@ class EvidenceShape(PolicySection):
 class ConditionShape(PolicySection):
     """A measure with its threshold."""
 
-    measure: Measure = key(description="What is looked at.", examples=["agreement"])
+    measure: MeasureName = key(description="What is looked at.", examples=["agreement"])
     at_least: kinds.RawText | None = key(
         None, description="Threshold, for agreement, recall, precision: 95%; for gain: 0."
     )

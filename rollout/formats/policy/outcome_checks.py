@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rollout.core.policy.outcomes import DECIDES, GAIN
+from rollout.core.policy.outcomes import DECIDES
 from rollout.core.policy.planted_conditions import PLANTED
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import HIGHEST_SHARE, LOWEST_SHARE, Stage
@@ -10,10 +10,9 @@ from rollout.formats.policy.measures import parse_threshold
 from rollout.formats.policy.model import ConditionShape, GateShape, PolicyShape
 from rollout.formats.policy.names import RESERVED, Faults, PolicyCheck, describe_unknown_name
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
+from rollout.kernel.measures import MEASURES, Subject
 
 RECORD_COLUMNS = frozenset({"case_key", "harm", "outcome_at", "label", "values"})
-START_MEASURES = frozenset({"agreement", "cost"})
-"""Measures of a gate to a shared stage, so that no case is sampled for an unmeasured model."""
 
 
 def _check_outcome_rows(shape: PolicyShape, policy: Policy) -> Faults:
@@ -37,11 +36,15 @@ def _check_outcome_rows(shape: PolicyShape, policy: Policy) -> Faults:
 def _list_gain_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, ConditionShape]]:
     for i, gate in enumerate(shape.gates):
         for j, condition in enumerate(gate.require):
-            if condition.measure == GAIN:
+            if _is_of_outcome(condition):
                 yield ("gates", i, "require", j), condition
     for i, guard in enumerate(shape.guards):
-        if guard.measure == GAIN:
+        if _is_of_outcome(guard):
             yield ("guards", i), guard
+
+
+def _is_of_outcome(row: ConditionShape) -> bool:
+    return MEASURES[row.measure].subject is Subject.OUTCOME
 
 
 def _check_gain_outcome(shape: PolicyShape, _: Policy) -> Faults:
@@ -63,7 +66,7 @@ def _check_gain_threshold(shape: PolicyShape, _: Policy) -> Faults:
         if row.at_least is None or span <= 0:
             continue
         try:
-            line = parse_threshold(GAIN, row.at_least)
+            line = parse_threshold(MEASURES[row.measure], row.at_least)
         except ValueError:
             continue  # reported with the other thresholds
         if abs(line) >= span:
@@ -108,8 +111,8 @@ def _has_start_measure(gate: GateShape, shape: PolicyShape, position: int) -> bo
     """Return whether a gate asks for agreement or cost, or for gain at a share below."""
     has_lower_share = any(stage.share is not None for stage in shape.stages[:position])
     return any(
-        (row.measure in START_MEASURES and row.of != PLANTED)
-        or (has_lower_share and row.measure == GAIN)
+        (MEASURES[row.measure].starts_shares and row.of != PLANTED)
+        or (has_lower_share and _is_of_outcome(row))
         for row in gate.require
     )
 

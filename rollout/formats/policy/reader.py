@@ -33,7 +33,7 @@ from rollout.formats.policy import model as file
 from rollout.formats.policy.checks import find_policy_faults
 from rollout.formats.policy.document import find_length_faults, find_size_faults, parse_document
 from rollout.formats.policy.guards import add_missing_guards
-from rollout.formats.policy.measures import MEASURE_RULES, read_condition
+from rollout.formats.policy.measures import read_condition
 from rollout.formats.policy.sections import (
     ImportShape,
     OutcomeShape,
@@ -44,7 +44,7 @@ from rollout.formats.policy.sections import (
 )
 from rollout.formats.policy.yaml_reader import Document, DocumentFault, format_path, read_document
 from rollout.kernel.label_sets import FULL_OVERLAP
-from rollout.kernel.measures import TIMED_MEASURES, Condition
+from rollout.kernel.measures import MEASURES, Condition
 
 DEFAULT_RISK, DEFAULT_MODEL_RISK = 0.05, 0.01
 
@@ -240,11 +240,11 @@ def _build_guard(
     condition = read_condition(shape, levers=levers, outcomes=outcomes)
     if condition is None:
         return None
-    rule, units = MEASURE_RULES[shape.measure], shape.false_alarm_every
+    measure, units = MEASURES[shape.measure], shape.false_alarm_every
     return Guard(
         condition=condition,
-        then=shape.then or rule.default_effect,
-        over=shape.over or rule.default_span,
+        then=shape.then or measure.guard_effect,
+        over=shape.over or measure.guard_span,
         false_alarm_every=units if isinstance(units, float) else UNITS_BETWEEN_FALSE_ALARMS,
         false_alarm_span=_find_alarm_span(shape),
         reach=shape.reach,
@@ -256,7 +256,7 @@ def _build_guard(
 
 def _find_alarm_span(shape: file.GuardShape) -> timedelta | None:
     """Return the time between false alarms; a measure that has none keeps units."""
-    if shape.measure not in TIMED_MEASURES or isinstance(shape.false_alarm_every, float):
+    if not MEASURES[shape.measure].is_timed or isinstance(shape.false_alarm_every, float):
         return None
     return shape.false_alarm_every or TIME_BETWEEN_FALSE_ALARMS
 

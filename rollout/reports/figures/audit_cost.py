@@ -17,7 +17,7 @@ from rollout.core.policy.policy import Guard, Policy
 from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import Narrowed
 from rollout.core.scope.floor_steps import find_acting_index
-from rollout.kernel.measures import DETECTOR_MEASURES
+from rollout.kernel.measures import Watch
 from rollout.kernel.units import MISSING
 from rollout.reports.figures.model_cost import ModelCost, compute_model_cost
 from rollout.reports.inputs.evidence_inputs import CellVersion
@@ -115,7 +115,8 @@ def _find_narrowings(
 
 
 def _is_quality_guard(guard: Guard) -> bool:
-    return guard.condition.measure in DETECTOR_MEASURES - {"override"}
+    measure = guard.condition.measure
+    return measure.watch is Watch.UNITS and not measure.reads_assisted
 
 
 def _compute_hindsight(
@@ -188,12 +189,7 @@ def _compute_losses(
 ) -> NDArray[np.float64]:
     """Return each record's loss in the guard's measure, in [0, 1]; NaN for other units."""
     matches = kinds.get_class_counts(guard.condition)[rows.unit_class]
-    if guard.condition.measure == "cost":
-        weights = np.array(policy.cost_levels) / policy.largest_cost
-    elif guard.condition.measure == "action_change":
-        weights = np.array([1.0, 0.0, 0.5])
-    else:
-        weights = np.array([0.0, 1.0])
+    weights = np.array(guard.condition.measure.weigh_losses(policy.cost_shares))
     return np.where(matches.any(axis=1), matches @ weights, np.nan)
 
 

@@ -211,10 +211,10 @@ def _compute_risk_bound(wrong: int, n: int, effective: float | None, level: floa
 def find_risk_threshold(policy: Policy, lever: Lever) -> float | None:
     """Return the largest share of disagreement that all gates allow."""
     thresholds = [
-        condition.line
+        condition.threshold
         for gate in policy.gates
         for condition in select_natural(gate.require)
-        if condition.measure == "agreement" and condition.lever in (None, lever.id)
+        if condition.measure.covers_all_labels and condition.lever in (None, lever.id)
     ]
     return 1 - max(thresholds) if thresholds else None
 

@@ -17,7 +17,7 @@ import numpy as np
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.record_events import RecordsPurged
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import AGREEMENT, Condition
 from rollout.kernel.units import FAILED, LATE, OUTSIDE
 from rollout.reports.figures.first_values import list_first_values
 from rollout.reports.figures.timeline_parts import (
@@ -51,8 +51,7 @@ MAX_BUCKETS: Final = 400
 DAY_BUCKETS: Final = (("day", 1), ("week", 7), ("4 weeks", 28), ("52 weeks", 364))
 HOUR: Final = "hour"
 HOURLY_SPAN: Final = timedelta(days=2)
-AGREEMENT: Final = Condition("agreement", 0.0, at_least=True)
-MEASURES: Final = ("agreement", "cost")
+WHOLE_AGREEMENT: Final = Condition(AGREEMENT, 0.0)
 ANSWERLESS: Final = frozenset({FAILED, LATE, OUTSIDE})
 
 
@@ -135,7 +134,7 @@ def build_cell_timeline(
         until=until,
         counted_until=counted_until,
         bucket=grid.name,
-        measure=condition.measure,
+        measure=condition.measure.name,
         at_least=condition.at_least,
         batch=BATCH_SIZE if is_batched else None,
         buckets=_build_buckets(source, grid),
@@ -183,8 +182,8 @@ def _choose_condition(policy: Policy, cell: Cell) -> Condition:
     """Return agreement over all levers, or else cost, if a gate asks for it; else agreement."""
     plain = [c for level in _list_levels(policy) for c in policy.list_conditions(level, cell)]
     by_key = {c.key: c for c in plain if is_plain(c)}
-    keys = ((measure, None, None) for measure in MEASURES)
-    return next((by_key[key] for key in keys if key in by_key), AGREEMENT)
+    whole = [c for c in by_key.values() if c.label is None and c.lever is None]
+    return max(whole, key=lambda c: c.is_whole_agreement, default=WHOLE_AGREEMENT)
 
 
 def _list_levels(policy: Policy) -> range:
@@ -199,11 +198,11 @@ def _list_thresholds(
     for level in _list_levels(policy):
         for other in policy.list_conditions(level, cell):
             if is_plain(other) and other.key == condition.key:
-                stages.setdefault(other.line, []).append(policy.stage_ids[level])
+                stages.setdefault(other.threshold, []).append(policy.stage_ids[level])
     for value, names in stages.items():
         yield TimelineThreshold("gate", f"gate to {' and '.join(names)}", value)
     guards = {
-        g.condition.line for g in policy.list_guards(cell) if g.condition.key == condition.key
+        g.condition.threshold for g in policy.list_guards(cell) if g.condition.key == condition.key
     }
     for value in sorted(guards):
         yield TimelineThreshold("guard", "guard", value)

@@ -14,7 +14,7 @@ from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalVoided, 
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import CellState, Scope
-from rollout.kernel.measures import DETECTOR_MEASURES
+from rollout.kernel.measures import Watch
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.guard_evidence import GuardEvidence
@@ -49,7 +49,7 @@ class DetectorCourse:
 
 def has_detector(guard: Guard) -> bool:
     """Return whether a guard has one detector, of decided units."""
-    return guard.condition.measure in DETECTOR_MEASURES and not names_slices(guard.condition)
+    return guard.condition.measure.watch is Watch.UNITS and not names_slices(guard.condition)
 
 
 def build_detector_course(

@@ -22,7 +22,7 @@ from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, compute_stage_level
 from rollout.core.statistics.forecast import forecast_gate
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import RECALL, Condition, Statistic
 from rollout.reports.figures.floor_evidence import (
     FloorEvidence,
     compute_floor_evidence,
@@ -95,9 +95,9 @@ def _compare_recall(
     view: EvidenceView, planted: UnitArrays, natural: UnitArrays, lever: str, label: str
 ) -> PlantedRecall:
     planted_counts, natural_counts = (
-        view.unit_classes.get_class_counts(
-            kind("recall", 0.5, at_least=True, label=label, lever=lever)
-        )[rows.unit_class]
+        view.unit_classes.get_class_counts(kind(RECALL, 0.5, label=label, lever=lever))[
+            rows.unit_class
+        ]
         for kind, rows in ((PlantedCondition, planted), (Condition, natural))
     )
     missing = planted_counts[view.unit_classes.is_missing[planted.unit_class]]
@@ -295,10 +295,10 @@ def _build_gate_facts(
 def _build_gain_condition_facts(reading: ConditionReading, gain: GainReading) -> ConditionFacts:
     return ConditionFacts(
         condition=str(reading.condition),
-        measure=reading.condition.measure,
+        measure=reading.condition.measure.name,
         label=None,
         lever=None,
-        threshold=reading.condition.line,
+        threshold=reading.condition.threshold,
         at_least=True,
         n=sum(gain.counts),
         counts=gain.counts,
@@ -319,21 +319,21 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
         return _build_gain_condition_facts(reading, reading.gain)
     condition, counts = reading.condition, np.array([reading.counts], dtype=np.int64)
     n = int(counts.sum())
-    is_share = len(reading.counts) == 2 and condition.measure != "cost"
+    is_share = condition.measure.statistic is Statistic.SHARE
     agreed, disagreed = reading.counts[:2]
     has_forecast = is_share and not reading.is_met
     outlook = (
-        forecast_gate(agreed, disagreed, at_least=condition.line, alpha=reading.risk)
+        forecast_gate(agreed, disagreed, at_least=condition.share, alpha=reading.risk)
         if has_forecast
         else None
     )
     opening = None if outlook is None else outlook.opening
     return ConditionFacts(
         condition=str(condition),
-        measure=condition.measure,
+        measure=condition.measure.name,
         label=condition.label,
         lever=condition.lever,
-        threshold=condition.line,
+        threshold=condition.threshold,
         at_least=condition.at_least,
         n=n,
         counts=reading.counts,

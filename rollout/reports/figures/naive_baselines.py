@@ -121,7 +121,7 @@ def _find_threshold(cell: Cell, inputs: ReportInputs) -> float | None:
     """Return the threshold of agreement of the cell's first gate, if any."""
     conditions = inputs.policy.list_conditions(1, cell)  # no gain: no stage below has arms
     return next(
-        (condition.line for condition in conditions if condition.key == ("agreement", None, None)),
+        (condition.threshold for condition in conditions if condition.is_whole_agreement),
         None,
     )
 

@@ -12,6 +12,7 @@ from rollout.core.policy.policy import DAY, Policy
 from rollout.core.scope.proposals import is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope
 from rollout.core.scope.waves import find_wave_hold
+from rollout.kernel.measures import MEASURES, Statistic
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.gate_progress import StatePeriod
@@ -29,7 +30,6 @@ from rollout.reports.text.value_text import format_bound_value
 
 OFF_COURSE_CHANCE = 0.5  # above this chance to be below the threshold, no forecast is given
 NOTED_MISSING_SHARE = 0.05  # from here on the text says how missing decisions count
-COUNTING_MISSING = frozenset({"agreement", "precision"})  # a missing decision is a failure there
 NO_COUNTED_DECISION = "no decision counts as evidence yet"
 MISSING = re.compile(r"(units (?:of the last \d+ days )?are missing), allowed are (.+)")
 WAVE = re.compile(r"wave (\d+): (\d+ of \d+) cells hold (\S+) long enough")
@@ -168,7 +168,7 @@ def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
         yield describe_uncounted(reasons)
     unmet = [condition for condition in gate.conditions if not condition.met]
     yield from (_describe_missing_evidence(condition, progress) for condition in unmet)
-    if is_noted and any(condition.measure in COUNTING_MISSING for condition in unmet):
+    if is_noted and any(MEASURES[condition.measure].counts_missing for condition in unmet):
         yield "missing units count as disagreements"
 
 
@@ -228,15 +228,18 @@ def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook)
     """Describe what a condition still needs."""
     if condition.n == 0:
         return f"{condition.condition}: no data yet"
-    if condition.measure == "cost" and condition.bound is not None:
-        bound = format_bound_value("cost", condition.bound, condition.threshold, at_least=False)
+    statistic = MEASURES[condition.measure].statistic
+    if statistic is Statistic.MEAN and condition.bound is not None:
+        bound = format_bound_value(
+            condition.measure, condition.bound, condition.threshold, at_least=False
+        )
         return (
             f"{condition.condition}: mean {format_decimal(condition.estimate)}, upper bound {bound}"
         )
     is_share_without_forecast = (
         len(condition.counts) == 2 and condition.probability_below is None
     )  # a wave's
-    if condition.measure == "gain" or is_share_without_forecast:
+    if statistic is Statistic.DIFFERENCE or is_share_without_forecast:
         return (
             f"{condition.condition}: log e-value {condition.log_e:.1f}, needed"
             f" {condition.log_e_needed:.1f}"

@@ -21,6 +21,7 @@ from rollout.core.statistics.opening_simulation import (
     draw_units,
     simulate_openings,
 )
+from rollout.kernel.measures import Statistic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,10 +126,10 @@ def _simulate_condition(
     condition: Condition, counts: tuple[int, ...], risk: float, policy: Policy
 ) -> tuple[Floats, float]:
     """Return the further records by run, ascending, and the chance that it is ever met."""
-    if condition.measure == "cost":
-        levels, at_most = policy.cost_shares, policy.scale_cost(condition.line)
+    if condition.measure.statistic is Statistic.MEAN:
+        levels, at_most = policy.cost_shares, policy.scale_cost(condition.threshold)
         return _simulate_cost(counts, levels, at_most, risk)
-    return _simulate_share(counts, condition.line, risk)
+    return _simulate_share(counts, condition.share, risk)
 
 
 @lru_cache(maxsize=4096)

@@ -17,6 +17,7 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
     VersionRenamed,
 )
+from rollout.kernel.measures import ThresholdUnit, Watch
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.text.familiar_text import describe_familiar_cases
 from rollout.reports.text.formatting import (
@@ -268,10 +269,10 @@ def _describe_guard(guard: Guard) -> str:
     suffix = ", added by default" if guard.added else ""
     selector_text = _describe_where(guard.where.sites, guard.where.windows)
     threshold_text = guard.id
-    if guard.condition.measure == "heartbeat":  # its threshold is in seconds
-        longest = timedelta(seconds=guard.condition.line)
+    if guard.condition.measure.watch is Watch.SIGNS:  # its threshold is in seconds
+        longest = timedelta(seconds=guard.condition.threshold)
         threshold_text = f"heartbeat at most {format_duration(longest)}"
-    elif guard.condition.measure == "action_change":
+    elif guard.condition.measure.unit is ThresholdUnit.PER_HUNDRED:
         threshold_text += " in 100 cases"
     return f"{threshold_text}{selector_text}: otherwise {consequence}{suffix}"
 

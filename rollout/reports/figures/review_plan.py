@@ -23,7 +23,7 @@ from rollout.core.scope.floor_steps import (
 from rollout.core.scope.projection import apply_events
 from rollout.core.statistics.evidence import Floats, count_further_agreements
 from rollout.core.statistics.opening_simulation import find_cheapest_effort
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import Condition, Subject
 from rollout.reports.figures.opening_times import (
     NoOpeningTimesError,
     OpeningTimes,
@@ -388,7 +388,12 @@ def _list_changes(
         other_days = None if days is None else max(days * less, float(pace.required_days))
         yield ReviewChange("blind share", "", stage.blind, other.blind, decisions, other_days)
     for item in reading.readings:
-        if type(item.condition) is Condition and item.condition.measure == "recall":
+        measure = item.condition.measure
+        if (
+            type(item.condition) is Condition
+            and measure.has_planted
+            and measure.subject is Subject.LABEL
+        ):
             if item.is_met:
                 continue
             times = simulate_gate(reading.readings, attempt, policy, skipped=item.condition)
@@ -406,4 +411,4 @@ def _find_other_share(share: float) -> float:
 
 def _count_planted(reading: ConditionReading) -> int:
     """Return the planted cases that meet a condition if the model gets each right."""
-    return count_further_agreements(0, 0, at_least=reading.condition.line, alpha=reading.risk)
+    return count_further_agreements(0, 0, at_least=reading.condition.share, alpha=reading.risk)

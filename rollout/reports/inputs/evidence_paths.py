@@ -186,9 +186,9 @@ def _build_path(
     bound = compute_bounds(condition, counts, risk, policy)
     return EvidenceSeries(
         condition=str(condition),
-        measure=condition.measure,
+        measure=condition.measure.name,
         at_least=condition.at_least,
-        threshold=condition.line,
+        threshold=condition.threshold,
         to=to,
         attempt=attempt,
         risk=risk,
@@ -220,9 +220,9 @@ def _build_gain_path(
     readings = [item for item in readings if item[1].estimate is not None]
     return EvidenceSeries(
         condition=str(condition),
-        measure=condition.measure,
+        measure=condition.measure.name,
         at_least=condition.at_least,
-        threshold=condition.line,
+        threshold=condition.threshold,
         to=to,
         attempt=attempt,
         risk=risk,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rollout.kernel.measures import MEASURES
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
@@ -95,7 +96,7 @@ def _describe_leading_evidence(evidence: EvidenceFacts | None) -> tuple[str, int
     paths = [path for path in evidence.path if path.bound] if evidence else []
     if not paths:
         return formatting.NO_DATA, 0, formatting.NO_DATA, ""
-    path = ([path for path in paths if path.measure == "agreement"] or paths)[-1]
+    path = ([path for path in paths if MEASURES[path.measure].covers_all_labels] or paths)[-1]
     bound = format_bound_value(path.measure, path.bound[-1], path.threshold, at_least=path.at_least)
     sign = "≥" if path.at_least else "≤"
     estimate = format_estimate(path.measure, path.estimate[-1])
@@ -103,5 +104,5 @@ def _describe_leading_evidence(evidence: EvidenceFacts | None) -> tuple[str, int
 
 
 def _format_threshold(path: EvidenceSeries) -> str:
-    prefix = "" if path.measure == "agreement" else f"{path.measure} "
+    prefix = "" if MEASURES[path.measure].covers_all_labels else f"{path.measure} "
     return f"{prefix}threshold {format_threshold(path.measure, path.threshold)}"

@@ -7,7 +7,6 @@ from math import inf
 from typing import Any
 
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.policy.outcomes import GAIN
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.stage_map import CalendarBlock, SiteCalendar
@@ -35,10 +34,11 @@ from rollout.reports.text.formatting import (
     format_signed,
 )
 from rollout.reports.text.value_text import (
-    COST_MEASURES,
     format_bound_value,
     format_estimate,
     format_threshold,
+    is_amount,
+    is_difference,
 )
 
 MAX_PANELS = 24
@@ -269,7 +269,7 @@ def draw_evidence_chart(
     """Return the chart of a condition's estimate and bound over time, days in a time zone."""
     rows = list(_build_points(paths))
     last, threshold = paths[-1], paths[-1].threshold
-    is_share = last.measure not in {*COST_MEASURES, GAIN}
+    is_share = not is_amount(last.measure)
     low, high = _compute_range(rows, threshold, last.measure)
     axis = {"title": None, "format": ".0%" if is_share else ".2~f", "tickCount": 4}
     y = {"type": "quantitative", "axis": axis, "scale": {"domain": [low, high], "zero": False}}
@@ -324,13 +324,13 @@ def _compute_range(
     A gain's early bounds are the lowest possible amount; the axis has the last one.
     """
     settled = rows[len(rows) // 5 :]
-    bounds = [row["bound"] for row in (settled[-1:] if measure == GAIN else settled)]
+    bounds = [row["bound"] for row in (settled[-1:] if is_difference(measure) else settled)]
     values = [threshold, *bounds, *(row["estimate"] for row in settled)]
     low, high = min(values), max(values)
     margin = 0.1 * (high - low) or 0.05
-    if measure == GAIN:
+    if is_difference(measure):
         return low - margin, high + margin
-    largest = inf if measure in COST_MEASURES else 1.0
+    largest = inf if is_amount(measure) else 1.0
     return max(0.0, low - margin), min(largest, high + margin)
 
 
@@ -339,7 +339,8 @@ def _describe_latest_point(path: EvidenceSeries) -> str:
     direction = "at least" if path.at_least else "at most"
     bound = format_bound_value(path.measure, path.bound[-1], path.threshold, at_least=path.at_least)
     estimate = format_estimate(path.measure, path.estimate[-1])
-    mean = f"mean {estimate}" if path.measure in COST_MEASURES else estimate
+    is_mean = is_amount(path.measure) and not is_difference(path.measure)
+    mean = f"mean {estimate}" if is_mean else estimate
     values = f"{mean}, {direction} {bound}"
     threshold = format_threshold(path.measure, path.threshold)
     return f"{values}; threshold {threshold} {'met' if is_met else 'not met'}, n {path.n[-1]:,}"

@@ -35,6 +35,7 @@ from rollout.reports.text.formatting import (
     join_words,
 )
 from rollout.reports.text.truth_text import choose_words
+from rollout.reports.text.value_text import is_amount
 
 MAX_FINDINGS: Final = 5
 MAX_NAMED = 3  # cells listed by name
@@ -219,7 +220,7 @@ def _describe_shortfall(evidence: EvidenceFacts) -> str:
 def _format_measured(measure: str, estimate: float | None, counts: tuple[int, ...]) -> str:
     if estimate is None:
         return "no data"
-    if measure in {"cost", "gain"}:
+    if is_amount(measure):
         return f"{measure} {estimate:.3g}"
     ratio = f"{format_count(counts[0])} of {format_count(sum(counts))}"
     return f"{measure} {format_percent(estimate)} ({ratio})"

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
+from rollout.kernel.measures import MEASURES
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.floor_evidence import FloorEvidence
@@ -100,7 +101,14 @@ def describe_held_floors(facts: ReportFacts) -> Iterator[str]:
 
 def _describe_held_floors(item: EvidenceFacts) -> str:
     threshold = (
-        next((row.threshold for row in item.gate.conditions if row.measure == "agreement"), None)
+        next(
+            (
+                row.threshold
+                for row in item.gate.conditions
+                if MEASURES[row.measure].covers_all_labels
+            ),
+            None,
+        )
         if item.gate
         else None
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from rollout.core.calendar.sites import SHADOW
+from rollout.kernel.measures import MEASURES
 from rollout.kernel.units import AFTER_DECISION, LATE_CASE, SILENT_REASONS, WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.audit_cost import Hindsight
@@ -48,6 +49,7 @@ from rollout.reports.text.formatting import (
 )
 from rollout.reports.text.source_text import describe_late_senders, describe_spell
 from rollout.reports.text.truth_text import TruthWords, choose_words
+from rollout.reports.text.value_text import is_amount
 
 ESCAPES: Final = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!&$@"} | {"\n": " ", "\r": " "})
 
@@ -374,10 +376,10 @@ def _describe_shadow_reason(evidence: EvidenceFacts) -> str:
 def _describe_condition(condition: ConditionFacts, missing: int) -> str:
     if condition.estimate is None:
         return f"has no data on {condition.measure}"
-    if condition.measure in {"cost", "gain"}:
+    if is_amount(condition.measure):
         return f"has a {condition.measure} of {condition.estimate:.3g}"
     counts = f"{format_count(condition.counts[0])} of {format_count(condition.n)} units"
-    if condition.measure == "agreement" and missing:
+    if MEASURES[condition.measure].covers_all_labels and missing:
         counts += f"; {format_count(missing)} without a counted decision count as disagreements"
     name = f"{condition.measure}{f' of {condition.label}' if condition.label else ''}"
     return f"has {name} {format_percent(condition.estimate)} ({counts})"

@@ -24,7 +24,12 @@ from rollout.reports.text.formatting import (
     format_local_time,
     format_quantity,
 )
-from rollout.reports.text.value_text import format_bound_value, format_estimate, format_threshold
+from rollout.reports.text.value_text import (
+    format_bound_value,
+    format_estimate,
+    format_threshold,
+    is_amount,
+)
 
 MARK_Y, STRIP_Y, STRIP_HEIGHT = 16, 48, 22
 PLOT_TOP, PLOT_BOTTOM, BARS_TOP, BARS_BOTTOM, HEIGHT = 92, 282, 312, 380, 406
@@ -266,7 +271,7 @@ def format_tick_count(count: int) -> str:
 
 
 def _format_tick(measure: str, value: float) -> str:
-    return f"{value * 100:.0f}\N{NO-BREAK SPACE}%" if measure == "agreement" else f"{value:g}"
+    return f"{value:g}" if is_amount(measure) else f"{value * 100:.0f}\N{NO-BREAK SPACE}%"
 
 
 def list_dates(timeline: CellTimeline, frame: TimelineFrame) -> list[datetime]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rollout.core.policy.gates import ConditionReading
 from rollout.core.policy.policy import Policy
 from rollout.core.statistics.evidence import compute_lower_bounds, get_bets
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import Condition, Statistic
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,9 +28,10 @@ def compute_bounds(condition: Condition, counts: Ints, risk: float, policy: Poli
     Returns:
         Shape (looks,), in the measure's unit.
     """
-    if condition.measure == "cost":
+    if condition.measure.statistic is Statistic.MEAN:
         return policy.largest_cost * compute_cost_bounds(counts, policy.cost_shares, alpha=risk)
-    return compute_lower_bounds(counts[:, 0], counts[:, 1], alpha=risk)
+    shares = compute_lower_bounds(counts[:, 0], counts[:, 1], alpha=risk)
+    return condition.measure.from_share(shares)
 
 
 def compute_reading_bound(reading: ConditionReading, policy: Policy) -> float | None:
@@ -44,12 +45,11 @@ def compute_reading_bound(reading: ConditionReading, policy: Policy) -> float | 
 def compute_estimates(condition: Condition, counts: Ints, policy: Policy) -> Floats:
     """Return the plain share or mean cost at each look, NaN without records."""
     n = counts.sum(axis=1)
-    if condition.measure == "cost":
-        total = counts @ np.array(policy.cost_levels)
-    else:
-        total = counts[:, 0].astype(float)
+    is_mean = condition.measure.statistic is Statistic.MEAN
+    total = counts @ np.array(policy.cost_levels) if is_mean else counts[:, 0].astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(n > 0, total / n, np.nan))
+        values = np.asarray(np.where(n > 0, total / n, np.nan))
+    return values if is_mean else condition.measure.from_share(values)
 
 
 def compute_cost_bounds(counts: Ints, levels: Sequence[float], *, alpha: float) -> Floats:

@@ -4,22 +4,13 @@ import re
 from typing import Final
 
 from rollout.core.policy.alarm_text import ALSO_IN_ALARM
+from rollout.kernel.measures import MEASURES
 from rollout.reports.text.formatting import add_separators
 
 STORED_ENDING: Final = " records against it"
 GUARD_PATTERN: Final = re.compile(
     r"(?P<measure>\w+)(?: of (?P<subject>.+?))?(?: \([^()]*\))? (?:at least|at most|>=|<=) "
 )
-COUNTED_TEXTS: Final = {
-    "agreement": "blind decisions disagree",
-    "recall": "blind decisions for {subject} were predicted otherwise",
-    "precision": "predictions of {subject} disagree with the blind decision",
-    "cost": "units have a cost",
-    "override": "assisted decisions override the model",
-    "action_change": "cases get {subject} from the model only",
-    "drift": "cases speak for {subject}",
-    "harm": "outcomes name {subject}",
-}
 
 
 def format_guard_reason(reason: str) -> str:
@@ -44,6 +35,6 @@ def _format_alarm(reason: str) -> str:
 def name_counted_records(guard: str) -> str:
     """Return which records a guard counts against its measure, to follow `15 of 182`."""
     match = GUARD_PATTERN.match(guard)
-    if match is None or match["measure"] not in COUNTED_TEXTS:
+    if match is None or match["measure"] not in MEASURES:
         return STORED_ENDING.strip()
-    return COUNTED_TEXTS[match["measure"]].format(subject=match["subject"] or "a harm")
+    return MEASURES[match["measure"]].describe_against(match["subject"] or "")

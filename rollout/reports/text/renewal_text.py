@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from math import floor
 
-from rollout.core.policy.gates import E_VALUE_MEASURES
 from rollout.core.statistics.renewal_chances import compute_renewal_chance
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import Condition, Statistic
 from rollout.reports.text.formatting import format_count
 
 BELOW, ABOVE = 0.4, 0.6
@@ -18,7 +17,7 @@ def select_renewal_condition(conditions: Iterable[Condition]) -> Condition | Non
         (
             condition
             for condition in conditions
-            if type(condition) is Condition and condition.measure not in E_VALUE_MEASURES
+            if type(condition) is Condition and condition.measure.statistic is Statistic.SHARE
         ),
         None,
     )
@@ -27,20 +26,21 @@ def select_renewal_condition(conditions: Iterable[Condition]) -> Condition | Non
 def describe_renewal_errors(condition: Condition, audits: int) -> str:
     r"""Return how often cells are renewed or lapse with a grant's audits, by the exact law.
 
-    >>> text = describe_renewal_errors(Condition("agreement", 0.95, at_least=True), 100)
+    >>> text = describe_renewal_errors(Condition(MEASURES["agreement"], 0.95), 100)
     >>> print(text.replace("; ", ";\n"))
     with 100 audits a cell at the threshold is renewed in 22 %, one at 93 % in 7 %;
     a cell at 98 % lapses in 22 %
     """
-    line = condition.line
+    line, show = condition.share, condition.measure.from_share
     below, above = line - BELOW * (1 - line), line + ABOVE * (1 - line)
     at_line, at_below, at_above = (
         compute_renewal_chance(audits, at_least=line, rate=rate) for rate in (line, below, above)
     )
     return (
         f"with {format_count(audits)} audits a cell at the threshold is renewed in"
-        f" {_format_chance(at_line)}, one at {below * 100:.3g} % in {_format_chance(at_below)};"
-        f" a cell at {above * 100:.3g} % lapses in {_format_chance(1 - at_above)}"
+        f" {_format_chance(at_line)}, one at {show(below) * 100:.3g} % in"
+        f" {_format_chance(at_below)}; a cell at {show(above) * 100:.3g} % lapses in"
+        f" {_format_chance(1 - at_above)}"
     )
 
 

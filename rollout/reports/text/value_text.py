@@ -3,8 +3,8 @@
 from math import ceil, floor
 from typing import TYPE_CHECKING, Final
 
-from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import Policy
+from rollout.kernel.measures import MEANS, MEASURES, Statistic
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     NO_DATA,
@@ -66,7 +66,7 @@ def _format_counts(reading: str, policy: Policy) -> str:
     condition, colon, counts = reading.split(", log E", maxsplit=1)[0].rpartition(": ")
     if not colon:  # a reading of a policy, resume or clock has no counts
         return counts
-    units = _parse_cost_counts(counts) if condition.startswith("cost") else []
+    units = _parse_cost_counts(counts) if condition.split(" ")[0] in MEANS else []
     if len(units) != len(policy.cost_levels):
         return f"{condition}: {_separate_counts(counts)}"
     total = sum(
@@ -92,7 +92,6 @@ def _parse_cost_counts(counts: str) -> list[int]:
     return [*units, int(all_units) - units[0]] if all_units else units
 
 
-COST_MEASURES: Final = frozenset({"cost"})
 OPENING_NOTE: Final = (
     "Read the bound first: a gate opens after a good run, so the agreement so far is then above"
     " the true one, on average by 0.5 percentage points at a threshold of 95 % and by 0.9 to 1.0"
@@ -105,9 +104,13 @@ OPENING_NOTE: Final = (
 
 def format_estimate(measure: str, value: float | None) -> str:
     """Format an estimate in its measure's unit."""
-    if measure == GAIN:
-        return format_signed(value, 2)
-    return format_decimal(value) if measure in COST_MEASURES else format_percent(value)
+    match MEASURES[measure].statistic:
+        case Statistic.DIFFERENCE:
+            return format_signed(value, 2)
+        case Statistic.MEAN:
+            return format_decimal(value)
+        case _:
+            return format_percent(value)
 
 
 def format_share_bound(bound: float, threshold: float, *, at_least: bool = True) -> str:
@@ -142,11 +145,13 @@ def format_share_threshold(threshold: float) -> str:
 
 def format_bound_value(measure: str, bound: float, threshold: float, *, at_least: bool) -> str:
     """Format a bound in its measure's unit."""
-    if measure in COST_MEASURES:
-        return _format_cost_bound(bound, threshold)
-    if measure == GAIN:
-        return f"{floor(round(bound * 100, 6)) / 100:+.2f}"
-    return format_share_bound(bound, threshold, at_least=at_least)
+    match MEASURES[measure].statistic:
+        case Statistic.DIFFERENCE:
+            return f"{floor(round(bound * 100, 6)) / 100:+.2f}"
+        case Statistic.MEAN:
+            return _format_cost_bound(bound, threshold)
+        case _:
+            return format_share_bound(bound, threshold, at_least=at_least)
 
 
 def _format_cost_bound(bound: float, threshold: float) -> str:
@@ -160,5 +165,14 @@ def _format_cost_bound(bound: float, threshold: float) -> str:
 
 def format_threshold(measure: str, threshold: float) -> str:
     """Format a threshold in its measure's unit."""
-    is_plain = measure in {*COST_MEASURES, GAIN}
-    return f"{threshold:g}" if is_plain else format_share_threshold(threshold)
+    return f"{threshold:g}" if is_amount(measure) else format_share_threshold(threshold)
+
+
+def is_amount(measure: str) -> bool:
+    """Return whether a measure's values are amounts, not shares."""
+    return MEASURES[measure].statistic in {Statistic.MEAN, Statistic.DIFFERENCE}
+
+
+def is_difference(measure: str) -> bool:
+    """Return whether a measure compares two arms, so that values may be negative."""
+    return MEASURES[measure].statistic is Statistic.DIFFERENCE

@@ -15,7 +15,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.share_detector import measure_sign_interval
-from rollout.kernel.measures import SITE_MEASURES
+from rollout.kernel.measures import Watch
 from rollout.replay.record_feed import GuardAnswers, HistoryFeeds
 from rollout.services.engine.guard_memory import (
     GuardMemory,
@@ -32,7 +32,6 @@ from rollout.services.engine.guard_snapshots import (
 from rollout.services.engine.known_arrivals import KnownArrivals
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import (
-    MEASURES_WITH_EXTRA_INPUT,
     add_unit_cases,
     has_extra_inputs,
     open_stored_history,
@@ -88,7 +87,7 @@ class LiveGuardFeeds:
 
     def read_answers(self, cell: Cell, version: str, guard: Guard) -> GuardAnswers:
         """Return (slots, slots of occurrence, failures) of a guard's observations."""
-        version_key = "" if guard.condition.measure == "harm" else version
+        version_key = version if guard.condition.measure.has_version else ""
         observations = self._memory.observations.get(guard.id, {}).get(
             (cell.site, cell.window, version_key), NO_OBSERVATIONS
         )
@@ -279,7 +278,7 @@ class LiveGuardFeeds:
         keys = ExternalKeys(transaction, state.rollout).find_keys(case_ids)
         cases = number_cases(new_feeds.list_cases(), keys, state.policy, state.rollout.salt)
         for guard in state.policy.guards:
-            if guard.condition.measure in MEASURES_WITH_EXTRA_INPUT - {"heartbeat"}:
+            if guard.condition.measure.reads_more and not _reads_signs(guard):
                 self._replace_observations(guard, new_feeds, cases)
         self._memory.signs.add_cases(cases)
         self._note_loaded(case_ids, set(cases["case_id"].to_list()))
@@ -337,14 +336,17 @@ class LiveGuardFeeds:
 
 def _judges_harms_by_episode(policy: Policy) -> bool:
     """Return whether a harm's source depends on other cases of its episode."""
-    has_harm_guard = any(guard.condition.measure == "harm" for guard in policy.guards)
+    has_harm_guard = any(guard.condition.measure.watch is Watch.HARMS for guard in policy.guards)
     return has_harm_guard and policy.evidence.unit == "episode"
 
 
 def _watches_traffic(state: RolloutState) -> bool:
     """Return whether a guard compares silence with a site's usual traffic."""
-    guards = state.policy.guards
-    return any(guard.condition.measure == "heartbeat" for guard in guards)
+    return any(map(_reads_signs, state.policy.guards))
+
+
+def _reads_signs(guard: Guard) -> bool:
+    return guard.condition.measure.watch is Watch.SIGNS
 
 
 def _find_first_ping(signs: SiteSignStore, site: str, state: RolloutState) -> int | None:
@@ -360,17 +362,15 @@ def _find_read_back(state: RolloutState) -> timedelta:
     """Return how old the inputs are that a guard may still use."""
     policy = state.policy
     read_back = READ_BACK_PERIODS * _find_longest_period(policy)
-    if any(guard.condition.measure in SITE_MEASURES for guard in policy.guards):
+    if any(guard.condition.measure.is_of_site for guard in policy.guards):
         read_back = max(read_back, LONGEST_READ_BACK + policy.tick)
     return max(read_back, READ_BACK) if _watches_traffic(state) else read_back
 
 
 def _find_longest_period(policy: Policy) -> timedelta:
     """Return the longest span for which a guard uses inputs besides decisions."""
-    guards = [
-        guard for guard in policy.guards if guard.condition.measure in MEASURES_WITH_EXTRA_INPUT
-    ]
-    silence_limits = (g.condition.line for g in guards if g.condition.measure == "heartbeat")
+    guards = [guard for guard in policy.guards if guard.condition.measure.reads_more]
+    silence_limits = (guard.condition.threshold for guard in guards if _reads_signs(guard))
     periods = [guard.over or policy.tick for guard in guards]
     return max(*periods, *(timedelta(seconds=limit) for limit in silence_limits), policy.tick)
 

@@ -19,6 +19,7 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import FamiliarityChanged, SuspensionCleared
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
+from rollout.kernel.measures import Watch
 from rollout.replay.agenda import Agenda
 from rollout.replay.engine import CellVersion, SlotEvidence, SlotFresh, update_view
 from rollout.replay.fast_forward import SlotInterest, find_interest
@@ -150,7 +151,7 @@ class LiveEvidence:
 
     def _has_heartbeat_guard(self, cell: Cell) -> bool:
         guards = self._policy.list_guards(cell)
-        return any(guard.condition.measure == "heartbeat" for guard in guards)
+        return any(guard.condition.measure.watch is Watch.SIGNS for guard in guards)
 
     def _invalidate_sites(self, sites: Collection[str]) -> None:
         windows = [window.id for window in self._policy.windows]

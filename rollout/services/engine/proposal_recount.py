@@ -34,7 +34,6 @@ from rollout.services.engine.evidence_reader import GateFeeds
 from rollout.services.engine.evidence_seals import load_policies
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.stage_history import RolloutHistory
-from rollout.services.engine.unit_counting import MEASURES_WITH_EXTRA_INPUT
 from rollout.store.counting.counted_outcomes import LINES_PER_READ, CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.unit_digests import CellVersion
@@ -227,7 +226,7 @@ class _ReadingRecount:
         """Return a guard of a cell, if it reads counted units and outcomes alone."""
         guards = self._policy.list_guards(cell) if cell in self._policy.cell_set else ()
         guard = next((guard for guard in guards if guard.id == guard_id), None)
-        if guard is None or guard.condition.measure in MEASURES_WITH_EXTRA_INPUT:
+        if guard is None or guard.condition.measure.reads_more:
             return None
         return guard
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from rollout.tally.version_uses import VersionUses
 
 
-MEASURES_WITH_EXTRA_INPUT = frozenset({"failures", "latency_p95", "harm", "heartbeat"})
 BLIND, ASSISTED, UNKNOWN = "blind", "assisted", "unknown"
 GATE, GUARD = "gate", "guard"
 QueueEntry = tuple[int, int, str]
@@ -252,7 +251,7 @@ def find_cases_beside(
 
 def has_extra_inputs(policy: Policy) -> bool:
     """Return whether a guard uses failures, latency, harm or heartbeats."""
-    return any(guard.condition.measure in MEASURES_WITH_EXTRA_INPUT for guard in policy.guards)
+    return any(guard.condition.measure.reads_more for guard in policy.guards)
 
 
 def open_stored_history(

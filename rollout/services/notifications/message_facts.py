@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Permission, may_be_asked_blind
+from rollout.kernel.measures import Statistic
 from rollout.reports.text.formatting import format_count, format_day
 from rollout.reports.text.value_text import (
-    COST_MEASURES,
     format_bound_value,
     format_estimate,
     format_reading,
@@ -66,19 +65,25 @@ def format_frozen_readings(evidence: "ProposalEvidence", policy: Policy) -> tupl
 
 def _format_line(reading: "ReadingComparison", policy: Policy) -> str:
     frozen = reading.frozen
-    if frozen is None or frozen.estimate is None or frozen.condition.measure == GAIN:
+    if (
+        frozen is None
+        or frozen.estimate is None
+        or frozen.condition.measure.statistic is Statistic.DIFFERENCE
+    ):
         return format_reading(reading.text, policy)
     condition, measure = frozen.condition, frozen.condition.measure
-    if measure in COST_MEASURES or len(frozen.counts) != 2:
+    if measure.statistic is Statistic.MEAN or len(frozen.counts) != 2:
         line = format_reading(reading.text, policy)
     else:
         line = (
-            f"{condition}: {format_estimate(measure, frozen.estimate)} so far"
+            f"{condition}: {format_estimate(measure.name, frozen.estimate)} so far"
             f" ({format_count(frozen.counts[0])} of {format_count(frozen.count)})"
         )
     if frozen.bound is None:
         return line
-    bound = format_bound_value(measure, frozen.bound, condition.line, at_least=condition.at_least)
+    bound = format_bound_value(
+        measure.name, frozen.bound, condition.threshold, at_least=condition.at_least
+    )
     return f"{line}, bound {bound}"
 
 

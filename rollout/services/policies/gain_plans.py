@@ -62,7 +62,7 @@ def list_gain_needs(stage: Stage, condition: GainCondition, risk: float) -> tupl
     share = stage.model_share or 0.5
     return tuple(
         GainNeed(
-            condition.line + gain * condition.outcome.span,
+            condition.threshold + gain * condition.outcome.span,
             count_needed_units(gain, share, risk, PLANNED_SPREAD),
         )
         for gain in PLANNED_GAINS

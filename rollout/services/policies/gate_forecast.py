@@ -23,7 +23,7 @@ from rollout.core.statistics.evidence import (
     count_further_agreements,
 )
 from rollout.core.statistics.forecast import estimate_detection_records, forecast_opening
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import Condition, Statistic, ThresholdUnit
 from rollout.services.policies.traffic import CellTraffic, MeasureRate
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -61,14 +61,14 @@ def compute_evidence_need(
 ) -> EvidenceNeed:
     """Return the records a gate condition needs at the gate's risk."""
     rate = cell_traffic.get_rate(condition)
-    match condition.measure:
-        case "gain":
+    match condition.measure.statistic:
+        case Statistic.DIFFERENCE:
             return EvidenceNeed(0, None)  # `gain_plans` tells it
-        case "cost":
+        case Statistic.MEAN:
             gains, class_shares = _compute_cost_path(condition, rate, cell_traffic, policy)
             return _compute_need_along_mean(gains, class_shares, risk)
         case _:
-            return _compute_need_for_share(condition.line, risk, rate.value)
+            return _compute_need_for_share(condition.share, risk, rate.value)
 
 
 @lru_cache(maxsize=4096)
@@ -87,7 +87,7 @@ def _compute_cost_path(
 ) -> tuple[Floats, Floats]:
     """Return gains and shares of correct units and of wrong ones at mean cost."""
     wrong_cost = min(cell_traffic.wrong_cost / policy.largest_cost, 1.0)
-    gains = compute_cost_gains((0.0, wrong_cost), at_most=policy.scale_cost(condition.line))
+    gains = compute_cost_gains((0.0, wrong_cost), at_most=policy.scale_cost(condition.threshold))
     if rate.value is None or cell_traffic.wrong_cost <= 0:
         return gains, np.array([])
     wrong_share = min(rate.value / cell_traffic.wrong_cost, 1.0)
@@ -133,16 +133,16 @@ def compute_renewal_chance(
     Returns None without a rate, as for gain.
     """
     rate = cell_traffic.get_rate(condition)
-    if rate.value is None or condition.measure == "gain":
+    if rate.value is None or condition.measure.statistic is Statistic.DIFFERENCE:
         return None
-    if condition.measure == "cost":
+    if condition.measure.statistic is Statistic.MEAN:
         gains, shares = _compute_cost_path(condition, rate, cell_traffic, policy)
         failure_rate = float(shares[1]) if len(shares) else 0.0
         max_failures = _find_max_failures(
             lambda failures: _is_cost_kept(gains, records, failures), records
         )
     else:
-        failure_rate, threshold = 1 - rate.value, condition.line
+        failure_rate, threshold = 1 - rate.value, condition.share
         max_failures = _find_max_failures(
             lambda failures: compute_log_e(records - failures, failures, at_least=threshold) >= 0,
             records,
@@ -174,15 +174,14 @@ def compute_records_to_alarm(
     action; for an override guard each one is overridden.
     """
     condition = guard.condition
-    match condition.measure:
-        case "cost":
-            reference = 1 - policy.scale_cost(condition.line)
+    match condition.measure.statistic:
+        case Statistic.MEAN:
+            reference = 1 - policy.scale_cost(condition.threshold)
             wrong_cost = min(cell_traffic.wrong_cost / policy.largest_cost, 1.0)
             observed_level = 1 - (1 - fallen_agreement) * wrong_cost
-        case "override":
-            reference, observed_level = 1 - condition.line, fallen_agreement
         case _:
-            reference, observed_level = condition.line, fallen_agreement
+            reference = condition.share if condition.at_least else 1 - condition.share
+            observed_level = condition.measure.expect(fallen_agreement, None).rate or 0.0
     if not 0 <= observed_level < reference:
         return None
     return _compute_alarm_delay(
@@ -238,12 +237,12 @@ def format_days(days: float) -> str:
 def format_condition(condition: Condition) -> str:
     """Format a condition, with durations in their own unit.
 
-    >>> format_condition(Condition("heartbeat", 7200.0, at_least=False))
+    >>> format_condition(Condition(MEASURES["heartbeat"], 7200.0))
     'heartbeat at most 2h'
     """
-    if condition.measure not in {"heartbeat", "latency_p95"}:
+    if condition.measure.unit is not ThresholdUnit.SECONDS:
         return str(condition)
-    text = format_duration(timedelta(seconds=condition.line))
+    text = format_duration(timedelta(seconds=condition.threshold))
     return str(condition).replace(condition.threshold_text, text)
 
 

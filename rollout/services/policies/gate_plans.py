@@ -15,7 +15,7 @@ from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.policy.slice_conditions import SliceCondition
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import Condition, Statistic
 from rollout.services.policies.gain_plans import describe_gain_need
 from rollout.services.policies.gate_forecast import (
     EvidenceNeed,
@@ -228,4 +228,7 @@ def _compute_days(
 def format_expected_value(condition_plan: GateConditionPlan) -> str:
     """Format the expected value of a condition whose rate is known."""
     value = condition_plan.rate.value or 0.0
-    return f"{value:.3g}" if condition_plan.condition.measure == "cost" else f"{value * 100:.3g} %"
+    measure = condition_plan.condition.measure
+    if measure.statistic is Statistic.MEAN:
+        return f"{value:.3g}"
+    return f"{measure.from_share(value) * 100:.3g} %"

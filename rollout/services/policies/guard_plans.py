@@ -8,7 +8,7 @@ from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.stages import Stage
 from rollout.core.statistics.forecast import estimate_harm
-from rollout.kernel.measures import COUNTED_MEASURES, DETECTOR_MEASURES
+from rollout.kernel.measures import Statistic, Watch
 from rollout.services.policies.gate_forecast import (
     compute_days,
     compute_records_to_alarm,
@@ -17,7 +17,6 @@ from rollout.services.policies.gate_forecast import (
 from rollout.services.policies.gate_plans import group_cells_by_gate_path
 from rollout.services.policies.traffic import CellTraffic, RolloutTraffic
 
-ALL_UNITS = frozenset({"drift", "gain"})
 PLANNED_DROPS = (0.9, 0.5, 0.0)
 
 
@@ -86,28 +85,27 @@ def _plan_guard(
 
 def _compute_observed_rate(guard: Guard, stage: Stage, cell_traffic: CellTraffic) -> float | None:
     """Return the daily records of a guard in one cell at a stage."""
-    if guard.condition.measure not in DETECTOR_MEASURES:
+    measure = guard.condition.measure
+    if measure.watch is not Watch.UNITS:
         return None
-    share = (
-        1.0
-        if guard.condition.measure == "override"
-        else cell_traffic.get_rate(guard.condition).share
-    )
-    stage_share = 1 - stage.blind if guard.condition.measure == "override" else stage.reviewed_share
-    return multiply_rates(cell_traffic.units_per_day, stage_share, share)
+    share = cell_traffic.get_rate(guard.condition).share
+    if measure.reads_assisted:
+        return multiply_rates(cell_traffic.units_per_day, 1 - stage.blind)
+    return multiply_rates(cell_traffic.units_per_day, stage.reviewed_share, share)
 
 
 def _compute_max_observed_rate(
     policy: Policy, guard: Guard, stage_level: int, cell_traffic: CellTraffic
 ) -> float | None:
     """Return the largest visible share up to `stage_level`; 1 if unknown."""
-    if guard.condition.measure not in COUNTED_MEASURES:
+    if not guard.condition.measure.counts_units:
         return None
     if cell_traffic.units_per_day is None:
         return None
     rates = [
         None  # every unit counts, not those of the rarest value alone
-        if isinstance(guard.condition, SliceCondition) or guard.condition.measure in ALL_UNITS
+        if isinstance(guard.condition, SliceCondition)
+        or guard.condition.measure.watch is not Watch.UNITS
         else _compute_observed_rate(guard, policy.get_stage(level), cell_traffic)
         for level in range(1, stage_level + 1)
     ]
@@ -118,8 +116,9 @@ def _plan_drops(
     policy: Policy, guard: Guard, stage: Stage, cell_traffic: CellTraffic, per_day: float | None
 ) -> Iterator[AgreementDrop]:
     """Yield the cost of falls in agreement (statistics.md §15), for immediate decisions."""
-    share = 1 - stage.blind if guard.condition.measure == "override" else stage.reviewed_share
-    if guard.condition.measure not in DETECTOR_MEASURES - {"action_change"} or share <= 0:
+    measure = guard.condition.measure
+    share = 1 - stage.blind if measure.reads_assisted else stage.reviewed_share
+    if measure.watch is not Watch.UNITS or measure.statistic is Statistic.EXCESS or share <= 0:
         return
     for agreement in PLANNED_DROPS:
         records = compute_records_to_alarm(guard, agreement, cell_traffic, policy)
@@ -136,7 +135,7 @@ def _plan_drops(
 
 def describe_false_alarms(guard: Guard) -> str:
     """Return how rarely a guard that counts units is wrong; "" for other measures."""
-    if guard.condition.measure not in COUNTED_MEASURES:
+    if not guard.condition.measure.counts_units:
         return ""
     return (
         "expected to trip at a cell exactly at this limit less than once in"
@@ -157,9 +156,7 @@ def describe_slices(guard: Guard, traffic: RolloutTraffic) -> str:
 def compute_false_alarms(guard_plans: tuple[GuardPlan, ...]) -> float | None:
     """Return the maximum false alarms expected per day, over all cells."""
     detecting_plans = [
-        guard_plan
-        for guard_plan in guard_plans
-        if guard_plan.guard.condition.measure in COUNTED_MEASURES
+        guard_plan for guard_plan in guard_plans if guard_plan.guard.condition.measure.counts_units
     ]
     if any(guard_plan.per_day is None for guard_plan in detecting_plans):
         return None

@@ -9,6 +9,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.policy import DAY, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
 from rollout.core.statistics.forecast import estimate_fresh_records
+from rollout.kernel.measures import MEANS
 from rollout.reports.text.renewal_text import select_renewal_condition
 from rollout.services.policies.gate_forecast import format_cells, format_days
 from rollout.services.policies.gate_plans import GatePlan, compute_first_risk, plan_gate
@@ -54,7 +55,7 @@ def compute_fresh_days(gate_plan: GatePlan, policy: Policy) -> float | None:
     records = estimate_fresh_records(
         plan.rate.value,
         ceil(plan.per_day * grace),
-        at_least=plan.condition.line,
+        at_least=plan.condition.share,
         alpha=compute_first_risk(gate_plan.gate, policy),
     )
     return None if records is None else records / plan.per_day
@@ -93,7 +94,7 @@ def _lose_units(
     return {
         key: rate
         if rate.value is None
-        else replace(rate, value=rate.value * (1 - share) + (key[0] == "cost") * share * largest)
+        else replace(rate, value=rate.value * (1 - share) + (key[0] in MEANS) * share * largest)
         for key, rate in cell_traffic.rates.items()
     }
 

@@ -388,7 +388,7 @@ def _describe_addition(guard: Guard, policy: Policy) -> str:
     """Describe why the policy has a guard that it does not list; "" for the others."""
     if not guard.added:
         return ""
-    if guard.condition.measure != "unaudited":
+    if not guard.condition.measure.reads_audits:
         return " (added automatically for a gate)"
     stages = [stage.id for stage in policy.stages if stage.audit]
     has_gate = any(gate.to in stages for gate in policy.gates)
@@ -399,7 +399,7 @@ def _describe_addition(guard: Guard, policy: Policy) -> str:
 def _format_guarded(guard: Guard, policy: Policy) -> str:
     """Format a guard's condition; the share of overdue audits needs its name explained."""
     text = format_condition(guard.condition)
-    if guard.condition.measure != "unaudited":
+    if not guard.condition.measure.reads_audits:
         return text
     stages = join_words([stage.id for stage in policy.stages if stage.model_decides])
     return f"{text} (audits of {stages} without a decision in time)"

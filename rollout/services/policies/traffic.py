@@ -16,7 +16,7 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import AGREEMENT, COST, Condition, Statistic, Subject
 from rollout.kernel.units import MISSING
 from rollout.services.policies.familiar_plan import FamiliarForecast, forecast_familiarity
 from rollout.tally.case_draws import drop_undrawn
@@ -146,24 +146,22 @@ def build_expected_traffic(policy: Policy) -> RolloutTraffic:
 
 
 def _build_expected_rate(condition: Condition, policy: Policy) -> MeasureRate:
-    match condition.measure:
-        case "agreement" if isinstance(condition, SliceCondition):
-            assumption = f"each {condition.slice} agrees as all cases do; its share is unknown"
-            return MeasureRate(None, _find_expected_agreement(condition, policy)[0], assumption)
-        case "agreement":
-            return MeasureRate(1.0, *_find_expected_agreement(condition, policy))
-        case "recall" | "precision":
-            label_share = dict(policy.expect.labels).get(
-                _format_label(condition.lever, str(condition.label))
-            )
-            assumption = f"{condition.measure} is as high as agreement"
-            return MeasureRate(
-                label_share, _find_expected_agreement(condition, policy)[0], assumption
-            )
-        case "cost":
-            return _build_expected_cost_rate(policy)
-        case _:
-            return MeasureRate(1.0, None)
+    measure = condition.measure
+    if not measure.is_rated:
+        return MeasureRate(1.0, None)
+    if measure.statistic is Statistic.MEAN:
+        return _build_expected_cost_rate(policy)
+    agreement, assumption = _find_expected_agreement(condition, policy)
+    label_share = dict(policy.expect.labels).get(
+        _format_label(condition.lever, condition.label or "")
+    )
+    share, rate = measure.expect(agreement, label_share)
+    if measure.subject is Subject.LABEL:
+        assumption = f"{measure} is as high as agreement"
+    if isinstance(condition, SliceCondition):
+        assumption = f"each {condition.slice} agrees as all cases do; its share is unknown"
+        share = None
+    return MeasureRate(share, rate, assumption)
 
 
 def _find_expected_agreement(condition: Condition, policy: Policy) -> tuple[float | None, str]:
@@ -330,10 +328,10 @@ def _compute_rate(
     condition: Condition, class_counts: Ints, units: int, policy: Policy
 ) -> MeasureRate:
     total = int(class_counts.sum())
-    if not total or condition.measure not in _RATED:
+    if not total or not condition.measure.is_rated:
         return MeasureRate(0.0 if units else None, None)
     share = total / units
-    if condition.measure == "cost":
+    if condition.measure.statistic is Statistic.MEAN:
         return MeasureRate(share, float(class_counts @ np.array(policy.cost_levels)) / total)
     return MeasureRate(share, float(class_counts[0]) / total)
 
@@ -354,9 +352,6 @@ def _compute_rarest_rate(
     share = total / units
     text = f"{condition.slice}={value} is the rarest value, {share * 100:.3g} % of units"
     return MeasureRate(share, agreed / total, text, slices)
-
-
-_RATED = frozenset({"agreement", "recall", "precision", "cost"})
 
 
 def _compute_label_shares(counts: Ints, unit_classes: UnitClasses) -> Iterator[tuple[str, float]]:
@@ -381,8 +376,8 @@ def _compute_label_shares(counts: Ints, unit_classes: UnitClasses) -> Iterator[t
 
 def _compute_recorded_wrong_cost(rates: Mapping[MeasureKey, MeasureRate], policy: Policy) -> float:
     """Return recorded mean cost divided by the share of disagreement."""
-    cost = rates.get(("cost", None, None), UNKNOWN_RATE).value
-    agreement = rates.get(("agreement", None, None), UNKNOWN_RATE).value
+    cost = rates.get((COST.name, None, None), UNKNOWN_RATE).value
+    agreement = rates.get((AGREEMENT.name, None, None), UNKNOWN_RATE).value
     if cost is None or agreement is None or agreement >= 1:
         return compute_wrong_cost(policy)
     return min(cost / (1 - agreement), policy.largest_cost)

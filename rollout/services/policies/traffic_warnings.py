@@ -17,7 +17,7 @@ from rollout.core.statistics.share_detector import (
     compute_false_alarm_interval,
     estimate_silent_hours,
 )
-from rollout.kernel.measures import SITE_MEASURES, TESTED_MEASURES, Condition
+from rollout.kernel.measures import Condition, Watch
 from rollout.reports.text.formatting import join_words
 from rollout.services.policies.gate_forecast import (
     DAYS_PER_MONTH,
@@ -31,7 +31,6 @@ from rollout.services.policies.gate_plans import GatePlan, format_expected_value
 from rollout.services.policies.guard_plans import AgreementDrop, GuardPlan
 from rollout.services.policies.traffic import CellTraffic, RolloutTraffic
 from rollout.tally.episode_series import get_limit
-from rollout.tally.guard_series import MIN_AUDITS
 
 DOUBLED_P95_SHARE = 0.17  # slow answers if p95 doubles and latency is log-normal
 TROUBLE_FACTOR = 3  # times the limit
@@ -42,10 +41,10 @@ def describe_share_guard(guard: Guard, policy: Policy, traffic: RolloutTraffic) 
 
     The quietest place counts; without traffic the shortest interval is assumed.
     """
-    if guard.condition.measure not in TESTED_MEASURES:
+    if guard.condition.measure.watch is not Watch.RECORDS:
         return ""
     per_day = _find_quietest_rate(guard, policy, traffic)
-    place = "site" if guard.condition.measure in SITE_MEASURES else "cell"
+    place = "site" if guard.condition.measure.is_of_site else "cell"
     interval, promise = guard.false_alarm_every, f"once in {guard.false_alarm_every:,.0f} records"
     if guard.false_alarm_span is not None:
         interval = compute_false_alarm_interval(per_day or 0.0, guard.false_alarm_span / DAY)
@@ -59,7 +58,7 @@ def describe_share_guard(guard: Guard, policy: Policy, traffic: RolloutTraffic) 
 
 
 def _describe_trouble(guard: Guard) -> tuple[str, float]:
-    if guard.condition.measure == "latency_p95":
+    if guard.condition.measure.reads_latency:
         return "p95 at twice the limit", DOUBLED_P95_SHARE
     share = min(TROUBLE_FACTOR * get_limit(guard), 0.95)
     return f"a share of {share * 100:.3g} %", share
@@ -68,7 +67,7 @@ def _describe_trouble(guard: Guard) -> tuple[str, float]:
 def _describe_delay(guard: Guard, interval: float, share: float, per_day: float | None) -> str:
     limit = get_limit(guard)
     records = estimate_detection_records(1 - limit, interval, min(1 - share, 1 - 1.01 * limit))
-    fewest = MIN_AUDITS if guard.condition.measure == "unaudited" else MIN_BAD_RECORDS
+    fewest = guard.condition.measure.min_records or MIN_BAD_RECORDS
     records = max(round(records), fewest)
     days = f" ({format_days(records / per_day)})" if per_day else ""
     return f"{records:,} records{days}"
@@ -82,13 +81,13 @@ def _find_quietest_rate(guard: Guard, policy: Policy, traffic: RolloutTraffic) -
             units = traffic.get_cell_traffic(cell).units_per_day
             if units is None:
                 return None
-            place: object = cell.site if guard.condition.measure in SITE_MEASURES else cell
+            place: object = cell.site if guard.condition.measure.is_of_site else cell
             rates[place] = rates.get(place, 0.0) + units * _get_audited_share(guard, policy)
     return min(rates.values(), default=None)
 
 
 def _get_audited_share(guard: Guard, policy: Policy) -> float:
-    if guard.condition.measure != "unaudited":
+    if not guard.condition.measure.reads_audits:
         return 1.0
     return min((stage.audit for stage in policy.stages if stage.audit), default=0.0)
 
@@ -98,9 +97,9 @@ def describe_silence_guard(guard: Guard, policy: Policy, traffic: RolloutTraffic
 
     The cell with the slowest traffic counts.
     """
-    if guard.condition.measure != "heartbeat":
+    if guard.condition.measure.watch is not Watch.SIGNS:
         return ""
-    limit = timedelta(seconds=guard.condition.line)
+    limit = timedelta(seconds=guard.condition.threshold)
     cells = [cell for cell in policy.cells if guard.where.fits(cell)]
     delays = [_estimate_days(guard, policy, traffic, cell) for cell in cells]
     known_delays = [delay for delay in delays if delay is not None]

@@ -12,6 +12,7 @@ from typing import Final
 
 from rollout.core.calendar.instants import EPOCH
 from rollout.core.scope.clock_correction import is_clock_behind
+from rollout.kernel.measures import Watch
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.store.counting.arrivals import StoredArrivals
@@ -84,7 +85,7 @@ def summarize_scope(state: RolloutState) -> WatchedScope:
     grants_by_key = {key: cell.grants for key, cell in state.scope.cells.items() if cell.grants}
     ends = (grant.until for grants in grants_by_key.values() for grant in grants)
     needs_signs = any(
-        guard.condition.measure == "heartbeat"
+        guard.condition.measure.watch is Watch.SIGNS
         for cell, _ in grants_by_key
         if cell in state.policy.cell_set
         for guard in state.policy.list_guards(cell)

@@ -293,7 +293,7 @@ def _parse_frozen_reading(
     if match is None:
         return None
     counts = tuple(_parse_counts(match["counts"]))
-    if len(counts) != (len(policy.cost_levels) if condition.measure == "cost" else 2):
+    if len(counts) != condition.measure.get_width(len(policy.cost_levels)):
         return None
     reading = read_condition(condition, counts, float(match["risk"]), policy)
     return _build_condition_evidence(reading, policy)

@@ -20,6 +20,7 @@ from rollout.core.errors import RefusalError
 from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.formats.records.files import RecordPaths
+from rollout.kernel.measures import Condition, Statistic
 from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.model_cost import add_costs
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders, find_drawn_units
@@ -242,7 +243,7 @@ def _list_doubtful_cells(policy: Policy, unknown_cells: set[Cell]) -> set[Cell]:
     conditions += [guard.condition for guard in policy.guards]
     if (
         select_planted(conditions)  # one that nobody answered counts as a miss
-        or any(condition.measure in {"override", "action_change"} for condition in conditions)
+        or any(_reads_assisted_or_actions(condition) for condition in conditions)
     ):
         return set(policy.cells)
     reaches = {guard.reach for guard in policy.guards}
@@ -252,6 +253,11 @@ def _list_doubtful_cells(policy: Policy, unknown_cells: set[Cell]) -> set[Cell]:
         sites = {cell.site for cell in unknown_cells}
         return {cell for cell in policy.cells if cell.site in sites}
     return unknown_cells
+
+
+def _reads_assisted_or_actions(condition: Condition) -> bool:
+    measure = condition.measure
+    return measure.reads_assisted or measure.statistic is Statistic.EXCESS
 
 
 def _build_cell(

@@ -50,7 +50,7 @@ def alarmed(service, clock):
     database = service.database
     widened(database, NOON, CREEK, LAKE)
     guards = parse_policy(POLICY).list_guards(CREEK)
-    (guard,) = (guard for guard in guards if guard.condition.measure == "agreement")
+    (guard,) = (guard for guard in guards if guard.condition.measure.name == "agreement")
     loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
     tick(database, NOON + TICK, cells=(CREEK,), of=loud)
     tick(database, NOON + 2 * TICK, cells=(LAKE,), of=loud)
@@ -70,7 +70,7 @@ def test_two_incidents_of_one_cell_have_headings_of_their_own(browser, service, 
     database = service.database
     widened(database, NOON + HOUR, CREEK)
     guards = parse_policy(POLICY).list_guards(CREEK)
-    (guard,) = (guard for guard in guards if guard.condition.measure == "agreement")
+    (guard,) = (guard for guard in guards if guard.condition.measure.name == "agreement")
     loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
     tick(database, NOON + HOUR + TICK, cells=(CREEK,), of=loud)
     clock.advance(HOUR)
@@ -120,7 +120,7 @@ def test_a_restarted_version_has_the_ledgers_number_of_its_attempt(
     database = service.database
     widened(database, NOON + HOUR, CREEK)
     guards = parse_policy(POLICY).list_guards(CREEK)
-    (guard,) = (guard for guard in guards if guard.condition.measure == "agreement")
+    (guard,) = (guard for guard in guards if guard.condition.measure.name == "agreement")
     loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
     tick(database, NOON + HOUR + TICK, cells=(CREEK,), of=loud)
     clock.advance(HOUR)
@@ -255,7 +255,7 @@ def guarded(service, clock):
     """Widen both sites under guards of every kind; return what lets one of them trip."""
     apply_policy(service.database, GUARDED, Actor("zoe"), NOON)
     widened(service.database, NOON, CREEK, LAKE)
-    guards = {g.condition.measure: g for g in parse_policy(GUARDED).guards}
+    guards = {g.condition.measure.name: g for g in parse_policy(GUARDED).guards}
 
     def trip(measure, at, *, alarm=True):
         since = None if alarm else NOON

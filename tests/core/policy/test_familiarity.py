@@ -20,7 +20,7 @@ from rollout.core.policy.familiarity import (
     format_value,
     needs_record,
 )
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 
 FORM, SCANNER = FamiliarAttribute(("form",)), FamiliarAttribute(("scanner",))
 BOTH = FamiliarAttribute(("form", "scanner"))
@@ -94,8 +94,8 @@ def test_only_a_case_of_familiar_values_alone_is_familiar():
 
 
 def test_the_line_is_the_rules_or_that_of_the_loosest_guard():
-    guards = [Condition("agreement", line, at_least=True) for line in (0.93, 0.9)]
-    assert find_line(RULE, [*guards, Condition("cost", 0.2, at_least=False)]) == 0.9
+    guards = [Condition(MEASURES["agreement"], line) for line in (0.93, 0.9)]
+    assert find_line(RULE, [*guards, Condition(MEASURES["cost"], 0.2)]) == 0.9
     assert find_line(FamiliarityRule((FORM,), line=0.8), guards) == 0.8
     assert find_line(RULE, ()) == 1.0
 

@@ -21,7 +21,7 @@ from rollout.core.policy.gates import (
 from rollout.core.policy.levers import CostRule, Lever
 from rollout.core.policy.policy import Gate, Minimum
 from rollout.core.statistics.evidence import compute_log_e
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from tests.factories import (
     AGREEMENT,
     CREEK,
@@ -42,8 +42,8 @@ COSTLY = policy(
         ),
     )
 )
-COST = Condition("cost", 0.3, at_least=False)
-RECALL = Condition("recall", 0.8, at_least=True, label="bear")
+COST = Condition(MEASURES["cost"], 0.3)
+RECALL = Condition(MEASURES["recall"], 0.8, label="bear")
 
 
 def read(
@@ -73,7 +73,7 @@ def test_met_and_turned_say_what_the_e_values_say(agreed, disagreed, share, rung
     seen = counted(agreed, disagreed)
     gate = POLICY.find_gate(rung, CREEK)
     values = [
-        compute_log_e(agreed, disagreed, at_least=c.line)
+        compute_log_e(agreed, disagreed, at_least=c.threshold)
         for c in POLICY.list_conditions(rung, CREEK)
     ]
     reading = read(seen, counted(100), rung=rung, share=share)
@@ -168,7 +168,7 @@ def test_a_renewal_weighs_every_condition_of_the_gate():
 
 def test_costs_are_weighed_as_shares_of_the_largest():
     assert COSTLY.cost_shares == (0.0, 0.05, 1.0)
-    assert COSTLY.scale_cost(COST.line) == pytest.approx(0.015)
+    assert COSTLY.scale_cost(COST.threshold) == pytest.approx(0.015)
     assert get_condition_counts(COST, EvidenceCounts(), COSTLY) == (0, 0, 0)
 
 

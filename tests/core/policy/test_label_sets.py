@@ -5,13 +5,12 @@ import pytest
 from rollout.kernel.label_sets import (
     compute_overlap,
     do_sets_agree,
-    is_label_success,
     join_pair,
     read_label_set,
     split_label_set,
     split_pair,
 )
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES
 from rollout.kernel.units import FAILED, MISSING, UnitClass
 from tests.reports.plain_coefficients import compute_masi_distance
 
@@ -89,8 +88,7 @@ def test_sets_agree_from_the_required_overlap_on():
 def test_a_label_counts_by_itself(decided, predicted, recall, precision):
     unit_class = UnitClass("logos", predicted, decided)
     found = [
-        is_label_success(Condition(measure, 0.9, at_least=True, label="nike"), unit_class)
-        for measure in ("recall", "precision")
+        MEASURES[name].is_success(unit_class, "nike", many=True) for name in ("recall", "precision")
     ]
     assert found == [recall, precision]
 

@@ -17,7 +17,7 @@ from rollout.core.policy.policy import (
     Where,
     matches_pattern,
 )
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from tests.factories import (
     AGREEMENT,
     AUTONOMOUS,
@@ -169,7 +169,7 @@ def test_the_first_gate_that_fits_counts():
 
 
 def test_a_gate_asks_for_its_own_conditions_before_those_below_and_for_none_twice():
-    own = Condition("recall", 0.8, at_least=True, label="bear")
+    own = Condition(MEASURES["recall"], 0.8, label="bear")
     upper = Gate("autonomous", (own, AGREEMENT), 0.01)
     asked = policy(gates=(TO_SUPERVISED, upper))
     assert asked.list_conditions(2, CREEK) == (own, AGREEMENT)

@@ -10,9 +10,10 @@ from rollout.core.policy.slice_conditions import (
     list_slice_attributes,
 )
 from rollout.core.scope.policy_diff import list_looser_rules
+from rollout.kernel.measures import MEASURES
 from tests.factories import CREEK, counted, gates, policy
 
-BY_GROUP = SliceCondition("agreement", 0.9, at_least=True, slice="group")
+BY_GROUP = SliceCondition(MEASURES["agreement"], 0.9, slice="group")
 POLICY = policy(gates=gates(supervised={"require": (BY_GROUP,)}), slices=("site_kind",))
 
 
@@ -59,7 +60,7 @@ def test_reports_slices_are_recorded_before_a_gate_asks_for_them():
 
 
 def test_a_lower_threshold_and_a_dropped_slice_loosen():
-    lower = replace(BY_GROUP, line=0.8)
+    lower = replace(BY_GROUP, threshold=0.8)
     changed = replace(POLICY, gates=gates(supervised={"require": (lower,)}))
     assert list_looser_rules(POLICY, changed)
     assert not [text for text in list_looser_rules(changed, POLICY) if "agreement" in text]

@@ -24,7 +24,7 @@ from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.commands import Actor, BeginNextAttempt, RejectProposal, Tick
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from tests.factories import (
     AGREEMENT,
     ANA,
@@ -118,7 +118,7 @@ def test_a_lower_ceiling_cuts_at_once_and_the_grants_stay(limit):
 def test_a_stricter_line_voids_what_no_longer_meets_the_gate():
     rollout = RolloutDriver()
     rollout.approved()
-    stricter = gates(supervised={"require": (replace(AGREEMENT, line=0.96),)})
+    stricter = gates(supervised={"require": (replace(AGREEMENT, threshold=0.96),)})
     assert kinds(rollout.edit(policy(gates=stricter))) == ["ProposalVoided", "PolicyApplied"]
 
 
@@ -129,7 +129,7 @@ def test_a_stricter_line_voids_what_no_longer_meets_the_gate():
     "looser",
     [
         LOOSE_GATE,
-        policy(gates=gates(supervised={"require": (replace(AGREEMENT, line=0.94),)})),
+        policy(gates=gates(supervised={"require": (replace(AGREEMENT, threshold=0.94),)})),
         policy(gates=gates(supervised={"risk": 0.1})),
         policy(gates=gates(supervised={"approvals": ("operator",)})),
         policy(guards=GUARDS[1:]),
@@ -220,7 +220,7 @@ def test_any_edit_in_force_voids_the_edits_that_were_weighed_against_the_policy_
 def test_nothing_else_follows_in_the_tick_in_which_an_edit_comes_into_force():
     """The evidence was counted under the policy before: here by other cost levels."""
     lever = Lever("alarm", labels=("bear", "none"), actions=("siren", "nothing"))
-    cost = Gate("supervised", (replace(AGREEMENT, measure="cost", line=0.3, at_least=False),), 0.05)
+    cost = Gate("supervised", (replace(AGREEMENT, measure=MEASURES["cost"], threshold=0.3),), 0.05)
     costly = replace(
         lever,
         labels=("bear", "none", "wolf"),
@@ -293,7 +293,7 @@ def test_a_lower_risk_or_another_line_restarts_nothing():
     assert attempts(rollout)[1:] == [2, 2, 2]  # LOOSE_GATE took the risk back to 5 %
     rollout = looked_at()
     put(rollout, LOOSE_GATE)
-    put(rollout, policy(gates=gates(supervised={"require": (replace(AGREEMENT, line=0.9),)})))
+    put(rollout, policy(gates=gates(supervised={"require": (replace(AGREEMENT, threshold=0.9),)})))
     assert attempts(rollout) == [1, 1, 1, 1]
 
 
@@ -319,7 +319,7 @@ def test_a_new_gate_asks_anew_where_it_is():
     assert attempts(rollout) == [2, 2, 1, 1]
 
 
-RECALL = Condition("recall", 0.9, at_least=True, label="bear")
+RECALL = Condition(MEASURES["recall"], 0.9, label="bear")
 OF_DEER = replace(RECALL, label="deer")
 
 
@@ -330,9 +330,9 @@ OF_DEER = replace(RECALL, label="deer")
         ((RECALL,), (OF_DEER,), True),
         ((AGREEMENT,), (AGREEMENT, RECALL), True),
         ((AGREEMENT, RECALL), (AGREEMENT,), True),
-        ((AGREEMENT,), (SliceCondition("agreement", 0.95, at_least=True, slice="light"),), True),
-        ((RECALL,), (PlantedCondition("recall", 0.9, at_least=True, label="bear"),), True),
-        ((AGREEMENT,), (replace(AGREEMENT, line=0.9),), False),
+        ((AGREEMENT,), (SliceCondition(MEASURES["agreement"], 0.95, slice="light"),), True),
+        ((RECALL,), (PlantedCondition(MEASURES["recall"], 0.9, label="bear"),), True),
+        ((AGREEMENT,), (replace(AGREEMENT, threshold=0.9),), False),
         ((RECALL, AGREEMENT), (AGREEMENT, RECALL), False),
     ],
     ids=["measure", "label", "added", "dropped", "slice", "population", "threshold", "order"],
@@ -368,7 +368,7 @@ def test_ten_edits_to_the_best_of_twenty_labels_open_no_more_than_the_gates_risk
     """Each label is exactly at its line; after 100 units the best so far is asked next."""
     rollout = RolloutDriver(policy(gates=gates(require=(RECALL,))))
     chance, runs, labels = np.random.default_rng(11), 400, 20
-    right = chance.random((runs, labels, 1_000)) < RECALL.line
+    right = chance.random((runs, labels, 1_000)) < RECALL.threshold
     sums, opened, label = right.cumsum(2), np.zeros(runs, bool), np.zeros(runs, int)
     for number in range(1, 11):
         rollout.after(DAY).answered = ("v1",)
@@ -532,7 +532,7 @@ def watched(*guards) -> Policy:
 def test_a_stricter_line_of_a_suspending_guard_gives_nothing_back_by_itself():
     rollout = supervised(watched(HEARTBEAT))
     rollout.tick({CREEK: alarm(HEARTBEAT)})
-    stricter = replace(HEARTBEAT, condition=replace(HEARTBEAT.condition, line=3600))
+    stricter = replace(HEARTBEAT, condition=replace(HEARTBEAT.condition, threshold=3600))
     rollout.edit(watched(stricter))
     assert rollout.stage() == "shadow"
     assert kinds(rollout.tick({CREEK: alarm(stricter)}))[0] == "Suspended"

@@ -480,7 +480,7 @@ def test_a_stricter_rule_takes_the_ground_from_an_approved_proposal(edit):
 def test_a_stricter_rule_elsewhere_leaves_an_approved_proposal_alone():
     rollout = RolloutDriver()
     rollout.approved()
-    rollout.edit(policy(gates=gates(require=(replace(TO_AUTONOMOUS.require[0], line=0.98),))))
+    rollout.edit(policy(gates=gates(require=(replace(TO_AUTONOMOUS.require[0], threshold=0.98),))))
     assert kinds(rollout.tick({CREEK: MET})) == ["Widened"]
 
 

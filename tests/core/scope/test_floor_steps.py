@@ -27,17 +27,19 @@ from rollout.core.scope.floor_grants import get_acting_floor, raise_floors
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Grant
 from rollout.core.statistics.evidence import compute_log_e
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from tests.factories import ANA, CREEK, DAY, NOON, TICK, begin_attempt, hashed, policy
 
 FLOORS = (0.6, 0.8, 0.9, 0.97)
-AGREEMENT = Condition("agreement", 0.9, at_least=True)
-GUARD = Guard(Condition("agreement", 0.85, at_least=True), "one-stage")
-COST = Guard(Condition("cost", 0.5, at_least=False), "one-stage")
+AGREEMENT = Condition(MEASURES["agreement"], 0.9)
+GUARD = Guard(Condition(MEASURES["agreement"], 0.85), "one-stage")
+COST = Guard(Condition(MEASURES["cost"], 0.5), "one-stage")
 
 
 def ladder(line=0.9, guards=(GUARD, COST), floors=FLOORS):
-    gate = Gate("supervised", (replace(AGREEMENT, line=line),), 0.05, Minimum(10, 0, 1), ("a",))
+    gate = Gate(
+        "supervised", (replace(AGREEMENT, threshold=line),), 0.05, Minimum(10, 0, 1), ("a",)
+    )
     return policy(
         stages=(Stage("supervised", blind=0.3), Stage("autonomous", audit=0.3)),
         evidence=EvidenceRules(higher_floors=floors),
@@ -265,7 +267,7 @@ def test_losing_a_stage_never_lowers_the_floor():
 def test_the_stage_below_keeps_the_floor_of_the_one_that_is_lost():
     made = ladder()
     supervised, autonomous = made.gates
-    strict = replace(autonomous, require=(replace(AGREEMENT, line=0.95),))
+    strict = replace(autonomous, require=(replace(AGREEMENT, threshold=0.95),))
     rollout = Ladder(replace(made, gates=(supervised, strict)))
     rollout.open(at_floors(*GOOD))
     rollout.open(at_floors(*GOOD))

@@ -5,13 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.policy.outcomes import DECIDES, GAIN, GainCondition, OutcomeRule
+from rollout.core.policy.outcomes import DECIDES, GainCondition, OutcomeRule
 from rollout.core.scope.events import PolicyApplied
+from rollout.kernel.measures import MEASURES
 from tests.factories import AGREEMENT, BO, CREEK, CY, DAN, RolloutDriver, gates, policy
 
 SITES = policy().sites
 PROFIT = OutcomeRule("profit", -20, 60, "EUR", True, timedelta(days=2), 0.05)
-GAINS = GainCondition(GAIN, 0.0, at_least=True, outcome=PROFIT, arm=DECIDES)
+GAINS = GainCondition(MEASURES["gain"], 0.0, outcome=PROFIT, arm=DECIDES)
 LATER = replace(PROFIT, closes=timedelta(days=3))
 COSTS = replace(PROFIT, id="costs")
 
@@ -39,7 +40,7 @@ def apply_edit(rollout, new):
     [
         ([replace(GAINS, outcome=LATER)], True),
         ([replace(GAINS, outcome=COSTS)], True),
-        ([replace(GAINS, line=-1.0)], False),
+        ([replace(GAINS, threshold=-1.0)], False),
         ([replace(GAINS, outcome=replace(PROFIT, missing_at_most=0.1))], False),
         ([GAINS, replace(GAINS, outcome=COSTS)], True),
         ([], True),

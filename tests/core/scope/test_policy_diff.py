@@ -21,7 +21,7 @@ from rollout.core.policy.policy import (
 )
 from rollout.core.policy.record_definition import compute_definition, is_redefined
 from rollout.core.scope.policy_diff import list_looser_rules
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, LAKE, gates, policy
 
 HOUR = timedelta(hours=1)
@@ -40,8 +40,8 @@ PRICE = Lever(
     number=Number("EUR", 1, 500, Margin(0.05, relative=True)),
     costs=(CostRule(9, under=Margin(0.2, relative=True)), CostRule(1)),
 )
-RECALL = Condition("recall", 0.8, at_least=True, label="bear")
-HARM = Condition("harm", 0, at_least=False)
+RECALL = Condition(MEASURES["recall"], 0.8, label="bear")
+HARM = Condition(MEASURES["harm"], 0)
 GUARD = Guard(AGREEMENT, "one-stage", over=None, false_alarm_every=1000)
 VIENNA, BERLIN = (Site("creek", "UTC", country=country) for country in ("AT", "DE"))
 FORMS = FamiliarityRule((FamiliarAttribute(("form",)),))
@@ -67,7 +67,9 @@ def lever(made):
 
 
 def line(at_least):
-    return {"gates": gates(supervised={"require": (replace(AGREEMENT, line=at_least), RECALL)})}
+    return {
+        "gates": gates(supervised={"require": (replace(AGREEMENT, threshold=at_least), RECALL)})
+    }
 
 
 # name: what stood before, what stands now, the sentence. The way back loosens nothing.
@@ -79,8 +81,8 @@ LOOSER = {
         "supervised no longer asks for recall of bear at least 80 %",
     ),
     "cost line": (
-        {"gates": gates(require=(Condition("cost", 0.1, at_least=False),))},
-        {"gates": gates(require=(Condition("cost", 0.2, at_least=False),))},
+        {"gates": gates(require=(Condition(MEASURES["cost"], 0.1),))},
+        {"gates": gates(require=(Condition(MEASURES["cost"], 0.2),))},
         "autonomous asks for cost at most 0.2 instead of 0.1",
     ),
     "risk": (
@@ -102,7 +104,7 @@ LOOSER = {
     "guard": (guard(), {"guards": ()}, "the guard on agreement at least 95 % (one-stage) is gone"),
     "guard's line": (
         guard(),
-        guard(condition=replace(AGREEMENT, line=0.9)),
+        guard(condition=replace(AGREEMENT, threshold=0.9)),
         "the guard on agreement at least 95 % (one-stage) is looser: agreement at least 90 %",
     ),
     "guard's pace": (guard(), guard(false_alarm_every=9999), "the guard on agreement"),
@@ -289,8 +291,8 @@ BOTH_WAYS = {
         {"windows": (Window("day", "08:00-21:00"), Window("night"))},
     ),
     "span of a share": (
-        guard(condition=Condition("failures", 0.1, at_least=False), over=HOUR),
-        guard(condition=Condition("failures", 0.1, at_least=False), over=2 * HOUR),
+        guard(condition=Condition(MEASURES["failures"], 0.1), over=HOUR),
+        guard(condition=Condition(MEASURES["failures"], 0.1), over=2 * HOUR),
     ),
     "suspension": (guard(then="suspend"), guard(then="one-stage")),
 }

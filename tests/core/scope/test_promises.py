@@ -182,7 +182,7 @@ class Rules:
             for s in stages[:-1]
         ]
         people = ("safety", "operator")[: self.operators]
-        upper = Gate("autonomous", (replace(AGREEMENT, line=0.97),), 0.01, least, people)
+        upper = Gate("autonomous", (replace(AGREEMENT, threshold=0.97),), 0.01, least, people)
         return policy(
             sites=(Site("creek", "UTC"), Site("lake", "UTC", wave=2)),
             windows=(Window("day"),),
@@ -663,7 +663,7 @@ class Promises(RuleBasedStateMachine):
         for below in range(1, rung + 1):
             for condition in self.policy.find_gate(below, cell).require:
                 agreed, disagreed = seen.counts.get(AGREEMENT_KEY, (0, 0))
-                yield compute_log_e(agreed, disagreed, at_least=condition.line)
+                yield compute_log_e(agreed, disagreed, at_least=condition.threshold)
 
     # Promises 2, 3, 4
 

@@ -25,7 +25,7 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
 )
 from rollout.core.scope.scope import compute_stage_level
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.reports.text.guard_text import format_guard_reason
 from tests.factories import (
     AGREEMENT,
@@ -60,19 +60,19 @@ from tests.factories import (
 )
 
 OF_QUALITY = [
-    Guard(Condition("agreement", 0.9, at_least=True), then="one-stage"),
-    Guard(Condition("recall", 0.9, at_least=True, label="bear"), then="one-stage"),
-    Guard(Condition("precision", 0.9, at_least=True, label="bear"), then="one-stage"),
-    Guard(Condition("cost", 0.3, at_least=False), then="one-stage"),
-    Guard(Condition("override", 0.2, at_least=False), then="one-stage"),
-    Guard(Condition("harm", 0, at_least=False), then="one-stage", over=DAY),
-    Guard(Condition("action_change", 5, at_least=False, action="siren"), then="one-stage"),
+    Guard(Condition(MEASURES["agreement"], 0.9), then="one-stage"),
+    Guard(Condition(MEASURES["recall"], 0.9, label="bear"), then="one-stage"),
+    Guard(Condition(MEASURES["precision"], 0.9, label="bear"), then="one-stage"),
+    Guard(Condition(MEASURES["cost"], 0.3), then="one-stage"),
+    Guard(Condition(MEASURES["override"], 0.2), then="one-stage"),
+    Guard(Condition(MEASURES["harm"], 0), then="one-stage", over=DAY),
+    Guard(Condition(MEASURES["action_change"], 5, action="siren"), then="one-stage"),
 ]
 OPERATIONAL = [
-    Guard(Condition("latency_p95", 1, at_least=False), then="one-stage", over=HOUR),
-    Guard(Condition("failures", 0.1, at_least=False), then="one-stage", over=HOUR),
-    Guard(Condition("heartbeat", 600, at_least=False), then="one-stage"),
-    Guard(Condition("missing", 0.1, at_least=False), then="one-stage", over=DAY),
+    Guard(Condition(MEASURES["latency_p95"], 1), then="one-stage", over=HOUR),
+    Guard(Condition(MEASURES["failures"], 0.1), then="one-stage", over=HOUR),
+    Guard(Condition(MEASURES["heartbeat"], 600), then="one-stage"),
+    Guard(Condition(MEASURES["missing"], 0.1), then="one-stage", over=DAY),
     UNAUDITED,
 ]
 
@@ -132,7 +132,7 @@ def test_an_alarm_says_what_it_saw():
 
 @pytest.mark.parametrize("then", ["report", "suspend"])
 def test_the_incident_of_a_narrowing_tells_which_slices_were_in_alarm(then):
-    by_form = SliceCondition("agreement", 0.8, at_least=True, slice="form")
+    by_form = SliceCondition(MEASURES["agreement"], 0.8, slice="form")
     slices = Guard(by_form, then, false_alarm_every=100)
     rollout = supervised(policy(guards=(QUALITY, slices, LATENCY)))
     reading = GuardReading(is_alarm=True, value="31", records=60, subject="form=new")

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.errors import NotEligibleError, UnknownVersionError, UserRequiredError
-from rollout.core.policy.outcomes import GAIN, PROPOSES, GainCondition, OutcomeRule
+from rollout.core.policy.outcomes import PROPOSES, GainCondition, OutcomeRule
 from rollout.core.policy.policy import Minimum, Waves
 from rollout.core.scope.commands import AddVersion, ProposeTakeover, RejectProposal
 from rollout.core.scope.events import TakenOver
+from rollout.kernel.measures import MEASURES
 from tests.factories import (
     BETWEEN,
     BO,
@@ -240,7 +241,7 @@ def test_a_takeover_that_is_asked_for_needs_its_evidence():
 def test_a_takeover_that_asks_for_a_gain_says_that_a_challenger_has_none():
     rollout = pair()
     profit = OutcomeRule("profit", -20, 60, "EUR", True, 2 * DAY, 0.05)
-    gain = GainCondition(GAIN, 0.0, at_least=True, outcome=profit, arm=PROPOSES)
+    gain = GainCondition(MEASURES["gain"], 0.0, outcome=profit, arm=PROPOSES)
     of_gain = [replace(gate, require=(*gate.require, gain)) for gate in rollout.policy.gates]
     rollout.policy = replace(rollout.policy, gates=tuple(of_gain))
     with pytest.raises(NotEligibleError, match=r"only where it acts, once.*propose a lower stage"):

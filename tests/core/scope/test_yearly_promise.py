@@ -18,7 +18,7 @@ from rollout.core.scope.events import (
     RolloutCreated,
 )
 from rollout.core.scope.projection import apply_events
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from tests.core.scope.test_attempts import YearDriver, on
 from tests.factories import (
     BETWEEN,
@@ -38,7 +38,7 @@ from tests.factories import (
 from tests.properties import examples
 
 CELLS = (CREEK, LAKE)
-LOWER = Condition("agreement", 0.9, at_least=True)
+LOWER = Condition(MEASURES["agreement"], 0.9)
 EDITS = {
     "back": policy(),
     "more risk": policy(gates=gates(supervised={"risk": 0.2})),

@@ -89,9 +89,8 @@ def test_a_rare_label_is_pointed_at_and_its_row_would_load():
     text = draft(["bear", *["none"] * 49])
     assert "# rare: bear (2 %)" in text
     row = "      # - {measure: recall, label: bear, at_least: 80%}"
-    measures = [
-        c.measure for c in parse_policy(text.replace(row, row.replace("# ", ""))).gates[0].require
-    ]
+    policy = parse_policy(text.replace(row, row.replace("# ", "")))
+    measures = [condition.measure.name for condition in policy.gates[0].require]
     assert measures == ["agreement", "recall"]
 
 

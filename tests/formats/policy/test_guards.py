@@ -4,7 +4,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Guard, Policy, Where
 from rollout.formats.policy.guards import build_selectors, widen_condition
 from rollout.formats.policy.reader import parse_policy
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 
 BASE = """
 rollout: bear-alarm
@@ -31,7 +31,7 @@ def policy(text: str) -> Policy:
 
 def test_what_a_gate_requires_is_watched_at_a_wider_line():
     guards = added(GATE + ALONE)
-    assert guards == (Guard(Condition("agreement", 0.93, at_least=True), "one-stage", added=True),)
+    assert guards == (Guard(Condition(MEASURES["agreement"], 0.93), "one-stage", added=True),)
 
 
 def test_a_guard_of_the_file_is_enough():
@@ -73,20 +73,20 @@ gates:
 
 def test_audits_without_decisions_are_guarded():
     last = added(GATE)[-1]
-    assert (last.condition, last.then) == (Condition("unaudited", 0.1, at_least=False), "one-stage")
+    assert (last.condition, last.then) == (Condition(MEASURES["unaudited"], 0.1), "one-stage")
     assert policy(GATE).guards[-1].over is not None
 
 
 @pytest.mark.parametrize(
     ("condition", "line"),
     [
-        (Condition("cost", 0.1, at_least=False), 0.14),
-        (Condition("agreement", 0.1, at_least=True), 0.05),
-        (Condition("cost", 18.0, at_least=False), 19.0),
+        (Condition(MEASURES["cost"], 0.1), 0.14),
+        (Condition(MEASURES["agreement"], 0.1), 0.05),
+        (Condition(MEASURES["cost"], 18.0), 19.0),
     ],
 )
 def test_a_guard_can_always_still_alarm(condition, line):
-    assert widen_condition(condition, 20.0).line == pytest.approx(line)
+    assert widen_condition(condition, 20.0).threshold == pytest.approx(line)
 
 
 def test_any_set_of_cells_can_be_selected():

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.policy.outcomes import DECIDES, GAIN, GainCondition
+from rollout.core.policy.outcomes import DECIDES, GainCondition
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
+from rollout.kernel.measures import MEASURES
 from tests.replay.pricing import POLICY
 
 PROFIT = "{id: profit, from: -20, to: 60, in: EUR, better: more, closes: 2d, missing_at_most: 5%}"
@@ -47,9 +48,11 @@ def test_a_gate_on_gain_has_its_outcome_and_a_guard_watches_it():
     )
     (profit,) = policy.outcomes
     assert (profit.span, profit.closes, profit.unit) == (80, timedelta(days=2), "EUR")
-    assert policy.gates[1].require == (GainCondition(GAIN, 0.0, True, outcome=profit, arm=DECIDES),)
+    assert policy.gates[1].require == (
+        GainCondition(MEASURES["gain"], 0.0, outcome=profit, arm=DECIDES),
+    )
     added = [guard.condition for guard in policy.guards if guard.added]
-    assert GainCondition(GAIN, 0.0, True, outcome=profit) in added
+    assert GainCondition(MEASURES["gain"], 0.0, outcome=profit) in added
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
+from rollout.kernel.measures import MEASURES
 from rollout.services.policies.planning import build_policy_plan, format_plan
 
 NATURAL = "{measure: agreement, at_least: 90%}"
@@ -32,10 +33,12 @@ def find_faults(old, new):
 
 def test_a_gate_may_ask_for_planted_cases_and_no_guard_follows():
     policy = parse_policy(POLICY)
-    condition = PlantedCondition("recall", 0.95, at_least=True, label="bear")
+    condition = PlantedCondition(MEASURES["recall"], 0.95, label="bear")
     assert policy.gates[0].require[1] == condition
     assert str(condition) == "recall of bear of planted cases at least 95 %"
-    assert [guard.condition.measure for guard in policy.guards if guard.added][:-1] == ["agreement"]
+    assert [guard.condition.measure.name for guard in policy.guards if guard.added][:-1] == [
+        "agreement"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_lines_are_kept_in_the_unit_of_their_measure():
         "  - {measure: cost, at_most: 0.3}\n"
     )
     conditions = [guard.condition for guard in policy.guards if not guard.added]
-    assert [c.line for c in conditions] == [7200.0, 0.02, 3.0, 2.5, 0.3]
+    assert [c.threshold for c in conditions] == [7200.0, 0.02, 3.0, 2.5, 0.3]
     assert [c.at_least for c in conditions] == [False] * 5
     assert conditions[2].label == "fall"
 
@@ -185,7 +185,7 @@ def test_a_heartbeat_guard_knows_quiet_days(row, quiet_days, span):
     site = '{id: ramp-a, open: "Mo-Fr 08:00-20:00"}'
     guards = f"guards: [{{measure: heartbeat, at_most: 2h{row}}}]\n"
     policy = load(guards, **{"ramp-a,": f"{site},"})
-    guard = next(g for g in policy.guards if g.condition.measure == "heartbeat")
+    guard = next(g for g in policy.guards if g.condition.measure.name == "heartbeat")
     assert (guard.quiet_days, guard.false_alarm_span) == (quiet_days, span)
     assert [site.open for site in policy.sites] == ["Mo-Fr 08:00-20:00", None]
 

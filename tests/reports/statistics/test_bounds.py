@@ -7,7 +7,7 @@ from rollout.core.statistics.evidence import (
     compute_lower_bound,
     count_further_agreements,
 )
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.reports.statistics.bounds import compute_bounds, compute_cost_bounds, compute_estimates
 from rollout.reports.text.value_text import OPENING_NOTE
 
@@ -26,7 +26,7 @@ def test_without_records_a_cost_may_be_anything():
 
 
 def test_a_share_has_the_bound_of_its_gate(bears):
-    condition = Condition("agreement", 0.8, at_least=True)
+    condition = Condition(MEASURES["agreement"], 0.8)
     counts = np.array([[98, 2]])
     assert compute_bounds(condition, counts, 0.05, bears)[0] == compute_lower_bound(
         98, 2, alpha=0.05
@@ -35,7 +35,7 @@ def test_a_share_has_the_bound_of_its_gate(bears):
 
 
 def test_costs_are_in_the_policys_unit(bears):
-    condition = Condition("cost", 0.5, at_least=False)
+    condition = Condition(MEASURES["cost"], 0.5)
     counts = np.array([[99, 0, 1]])  # one bear missed: 20
     assert compute_estimates(condition, counts, bears)[0] == pytest.approx(0.2)
     assert 0.2 < compute_bounds(condition, counts, 0.05, bears)[0] < 20

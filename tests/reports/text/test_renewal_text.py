@@ -5,12 +5,12 @@ import pytest
 
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.core.statistics.renewal_chances import compute_renewal_chance
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.reports.text.renewal_text import describe_renewal_errors
 
 
 def test_errors_of_a_hundred_audits_are_told_both_ways():
-    assert describe_renewal_errors(Condition("agreement", 0.95, at_least=True), 100) == (
+    assert describe_renewal_errors(Condition(MEASURES["agreement"], 0.95), 100) == (
         "with 100 audits a cell at the threshold is renewed in 22 %, one at 93 % in 7 %;"
         " a cell at 98 % lapses in 22 %"
     )

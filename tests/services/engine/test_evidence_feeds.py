@@ -12,7 +12,6 @@ from rollout.services.engine.evidence_feeds import NO_OBSERVATIONS, LiveGuardFee
 from rollout.services.engine.guard_memory import GuardObservations
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.unit_counting import MEASURES_WITH_EXTRA_INPUT
 from rollout.services.records.record_import import import_records
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from tests.replay.stories import START, Story, a_history
@@ -68,10 +67,10 @@ def test_a_batch_is_split_into_cells_without_a_frame_of_each(database, stored_st
 
     monkeypatch.setattr(GuardObservations, "from_frame", note)
     feeds, batches = read_first(database, stored_state, monkeypatch, 10_000)
-    measures = {guard.condition.measure for guard in POLICY.guards} & MEASURES_WITH_EXTRA_INPUT
+    measures = {g.condition.measure.name for g in POLICY.guards if g.condition.measure.reads_more}
     assert len(batches) == 1
     assert len(heights) == len(measures - {"heartbeat"})
-    latency = next(g for g in POLICY.guards if g.condition.measure == "latency_p95")
+    latency = next(g for g in POLICY.guards if g.condition.measure.name == "latency_p95")
     cells = [Cell(site.id, window.id) for site in POLICY.sites for window in POLICY.windows]
     found = [
         len(feeds.read_answers(cell, version, latency)[0])
@@ -103,7 +102,7 @@ def test_the_size_of_batches_changes_nothing(database, stored_state, monkeypatch
     whole, batches = read_first(database, stored_state, monkeypatch, 10_000)
     assert len(batches) == 1
     failures, latency = (
-        next(guard for guard in POLICY.guards if guard.condition.measure == measure)
+        next(guard for guard in POLICY.guards if guard.condition.measure.name == measure)
         for measure in ("failures", "latency_p95")
     )
     read_answers = 0

@@ -56,7 +56,7 @@ def load(service, caller=VIEWER):
 
 def find_guard() -> Guard:
     guards = parse_policy(POLICY).list_guards(CREEK)
-    return next(guard for guard in guards if guard.condition.measure == "agreement")
+    return next(guard for guard in guards if guard.condition.measure.name == "agreement")
 
 
 def find_number(at):

@@ -10,7 +10,7 @@ from rollout.core.calendar.sites import Cell, Window
 from rollout.core.policy.policy import Guard, Where
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.formats.policy.reader import parse_policy, read_policy
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import MEASURES, Condition
 from rollout.services.policies.gate_forecast import (
     compute_evidence_need,
     compute_records_to_alarm,
@@ -58,7 +58,7 @@ EXPECT = "expect: {units_per_day: 60, labels: {bear: 10%}, agreement: 98%, cost:
 POLICY = parse_policy(BASE + EXPECT)
 CELL = Cell("creek", "always")
 FLOW = build_expected_traffic(POLICY).get_cell_traffic(CELL)
-AGREEMENT = Condition("agreement", 0.95, at_least=True)
+AGREEMENT = Condition(MEASURES["agreement"], 0.95)
 
 
 def flowing(value, measure="agreement"):
@@ -85,7 +85,7 @@ def test_without_an_expectation_there_is_only_the_least():
 
 
 def test_a_cost_needs_less_the_cheaper_it_is():
-    line = Condition("cost", 0.5, at_least=False)
+    line = Condition(MEASURES["cost"], 0.5)
     dear, cheap = (
         compute_evidence_need(line, 0.01, flowing(value, "cost"), POLICY) for value in (0.3, 0.1)
     )
@@ -108,7 +108,7 @@ def test_a_gate_waits_for_its_slowest_condition_and_the_grace():
 def test_evidence_of_the_stage_below_counts_on():
     second = list(plan_gates(POLICY, build_expected_traffic(POLICY)))[1]
     assert second.from_stage == "supervised"
-    needed = {ask.condition.measure: ask.expected_records for ask in second.condition_plans}
+    needed = {ask.condition.measure.name: ask.expected_records for ask in second.condition_plans}
     gathered = 60 * (348 / 60 + 1)
     waits = [(needed[measure] - gathered) / 30 for measure in ("agreement", "cost")] + [60 / 30, 5]
     assert second.days == pytest.approx(max(waits) + 1)
@@ -173,7 +173,7 @@ def test_an_expectation_below_the_line_never_opens():
     [(0.98, 1e4, 0.9, 85), (0.98, 1e4, 0.5, 40), (0.95, 1e4, 0.0, 40), (0.95, 1e5, 0.9, 418)],
 )
 def test_a_fall_costs_what_was_simulated(reference, every, to, wrong_at_a_tenth):
-    line = Condition("agreement", reference, at_least=True)
+    line = Condition(MEASURES["agreement"], reference)
     guard = Guard(line, "one-stage", false_alarm_every=every)
     policy = replace(POLICY, guards=(guard,))
     falls = next(iter(plan_guards(policy, build_expected_traffic(policy)))).drops
@@ -184,13 +184,13 @@ def test_a_fall_costs_what_was_simulated(reference, every, to, wrong_at_a_tenth)
 
 
 def test_a_guard_never_alarms_on_what_is_above_its_line():
-    guard = Guard(Condition("recall", 0.7, at_least=True, label="bear"), "shadow")
+    guard = Guard(Condition(MEASURES["recall"], 0.7, label="bear"), "shadow")
     assert compute_records_to_alarm(guard, 0.9, FLOW, POLICY) is None
     assert compute_records_to_alarm(guard, 0.5, FLOW, POLICY) is not None
 
 
 def test_overrides_are_seen_where_people_see_proposals():
-    guard = Guard(Condition("override", 0.1, at_least=False), "one-stage")
+    guard = Guard(Condition(MEASURES["override"], 0.1), "one-stage")
     seen = replace(POLICY, guards=(guard,), stages=POLICY.stages[:1], gates=POLICY.gates[:1])
     row = next(iter(plan_guards(seen, build_expected_traffic(seen))))
     assert row.per_day == 30
@@ -209,7 +209,7 @@ def test_false_alarms_add_up_over_guards_and_cells():
 def test_guards_on_spans_of_time_have_no_such_figures():
     text = BASE + EXPECT + "guards: [{measure: heartbeat, at_most: 2h}]\n"
     row = next(iter(plan_guards(parse_policy(text), build_expected_traffic(POLICY))))
-    assert (row.drops, row.guard.condition.measure) == ((), "heartbeat")
+    assert (row.drops, row.guard.condition.measure.name) == ((), "heartbeat")
 
 
 # Renewal
@@ -222,7 +222,7 @@ def test_a_good_cell_is_nearly_always_renewed_and_a_bad_one_hardly_ever():
 
 
 def test_a_cost_is_renewed_by_the_same_rule():
-    line = Condition("cost", 0.5, at_least=False)
+    line = Condition(MEASURES["cost"], 0.5)
     good, bad = (compute_renewal_chance(line, 600, flowing(v, "cost"), POLICY) for v in (0.1, 0.7))
     assert good is not None
     assert bad is not None
@@ -304,7 +304,7 @@ def test_records_replace_what_was_expected():
 
 
 def test_the_rarest_value_of_an_attribute_has_a_plain_share():
-    condition = SliceCondition("agreement", 0.9, at_least=True, slice="form")
+    condition = SliceCondition(MEASURES["agreement"], 0.9, slice="form")
     policy = histories.a_policy(gates=(histories.a_gate("supervised", condition),))
     text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
     assert "assumed: form=(none) is the rarest value, 100 % of units" in text
@@ -326,7 +326,7 @@ def test_a_windows_attribute_without_a_column_is_missing():
 
 
 def test_a_slice_needs_its_minimum_however_well_it_agrees(monkeypatch):
-    condition = SliceCondition("agreement", 0.5, at_least=True, slice="form")
+    condition = SliceCondition(MEASURES["agreement"], 0.5, slice="form")
     monkeypatch.setattr(SliceCondition, "minimum", 400)
     policy = histories.a_policy(gates=(histories.a_gate("supervised", condition),))
     text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
@@ -334,7 +334,7 @@ def test_a_slice_needs_its_minimum_however_well_it_agrees(monkeypatch):
 
 
 def test_a_guard_by_slice_says_at_how_many_slices_it_looks():
-    condition = SliceCondition("agreement", 0.8, at_least=True, slice="form")
+    condition = SliceCondition(MEASURES["agreement"], 0.8, slice="form")
     guard = Guard(condition, "suspend")
     rates = {condition.key: MeasureRate(0.1, 0.9, slices=4)}
     traffic = RolloutTraffic("", {CELL: CellTraffic(90.0, rates, {}, 1.0)})
@@ -391,7 +391,7 @@ def test_an_added_guard_is_no_concern_where_another_sees_a_total_failure_in_a_mo
     added = next(plan for plan in plans if plan.guard.added and plan.drops)
     quick = AgreementDrop(0.0, 3.0, 1.0)
     other = replace(added, guard=replace(added.guard, added=False), drops=(quick,))
-    bears = replace(added.guard.condition, measure="recall", label="bear")
+    bears = replace(added.guard.condition, measure=MEASURES["recall"], label="bear")
     about_bears = replace(added, guard=replace(added.guard, condition=bears))
     elsewhere = replace(other, guard=replace(other.guard, where=Where(sites=("nowhere",))))
 

@@ -1,0 +1,165 @@
+"""Measures that count a unit as a success or a failure."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from rollout.kernel.label_sets import split_label_set, split_pair
+from rollout.kernel.measures.base import (
+    Expectation,
+    Measure,
+    Statistic,
+    Subject,
+    ThresholdUnit,
+    Watch,
+)
+from rollout.kernel.units import MISSING, SILENT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rollout.kernel.measures.base import AnsweringLever, Condition
+    from rollout.kernel.units import UnitClass
+
+
+class ShareMeasure(Measure):
+    """A share of units.
+
+    Missing units are failures, so that silence never widens a cell.
+    """
+
+    unit = ThresholdUnit.SHARE
+    guard_effect = "one-stage"
+    watch = Watch.UNITS
+    statistic = Statistic.SHARE
+    needs_lever = True
+
+    @abstractmethod
+    def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool | None:
+        """Return whether a unit is a success; None if it isn't counted.
+
+        Args:
+            unit: of the condition's lever.
+            label: of the condition; "" for none.
+            many: whether the lever's answers are sets of labels.
+        """
+
+    def find_column(
+        self,
+        condition: Condition,
+        unit: UnitClass,
+        levers: Mapping[str, AnsweringLever],
+        whole_unit: str,
+    ) -> int | None:
+        """Return 0 for a success, 1 for a failure."""
+        if unit.lever != (condition.lever or whole_unit):
+            return None
+        lever = levers.get(unit.lever)
+        many = lever is not None and lever.many
+        succeeded = self.is_success(unit, condition.label or "", many=many)
+        return None if succeeded is None else int(not succeeded)
+
+    def expect(self, agreement: float | None, label_share: float | None) -> Expectation:
+        """Return that all units count."""
+        return Expectation(1.0, agreement)
+
+
+class Agreement(ShareMeasure):
+    """The share of units in which model and human agree."""
+
+    name = "agreement"
+    definition = "units with the same answer on all levers, or on one"
+    example = "95%"
+    at_least = True
+    for_gate = True
+    has_slices = True
+    has_planted = True
+    starts_shares = True
+    covers_all_labels = True
+    is_rated = True
+    counts_missing = True
+
+    def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool:
+        """Return whether both sides agree."""
+        return unit.agrees
+
+    def describe_against(self, subject: str) -> str:
+        """Return that people decided otherwise."""
+        return "blind decisions disagree"
+
+
+class LabelMeasure(ShareMeasure):
+    """A share of the units to which one side, or both, gave a label."""
+
+    example = "90%"
+    at_least = True
+    for_gate = True
+    subject = Subject.LABEL
+    is_rated = True
+
+    def expect(self, agreement: float | None, label_share: float | None) -> Expectation:
+        """Return the label's share of the units, agreed on as all labels are."""
+        return Expectation(label_share, agreement)
+
+
+class Recall(LabelMeasure):
+    """Of the units that humans give a label, the share that the model gives it, too.
+
+    Units without a decision don't count, since nobody knows their label.
+    """
+
+    name = "recall"
+    definition = "of the units that humans give the label, those that the model gives it too"
+    has_planted = True
+
+    def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool | None:
+        """Return whether the model found a label that the human gave."""
+        if not many:
+            return unit.agrees if unit.decided == label else None
+        human, model = split_pair(unit.decided, unit.predicted)
+        is_decided = human != MISSING and label in split_label_set(human)
+        return label in split_label_set(model) if is_decided else None
+
+    def describe_against(self, subject: str) -> str:
+        """Return that the model missed the label."""
+        return f"blind decisions for {subject} were predicted otherwise"
+
+
+class Precision(LabelMeasure):
+    """Of the units that the model gives a label, the share that humans give it, too."""
+
+    name = "precision"
+    definition = "of the units that the model gives the label, those that humans give it too"
+    counts_missing = True
+
+    def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool | None:
+        """Return whether the human gave a label that the model gave."""
+        if unit.predicted in SILENT:
+            return False
+        if not many:
+            return unit.agrees if unit.predicted == label else None
+        human, model = split_pair(unit.decided, unit.predicted)
+        is_decided = human != MISSING and label in split_label_set(human)
+        return is_decided if label in split_label_set(model) else None
+
+    def describe_against(self, subject: str) -> str:
+        """Return that people gave the label's units another one."""
+        return f"predictions of {subject} disagree with the blind decision"
+
+
+class Override(ShareMeasure):
+    """The share of units whose reviewer saw the proposed answer and chose another one."""
+
+    name = "override"
+    definition = "reviewers who saw the proposed answer and chose another one, or took over"
+    example = "10%"
+    reads_assisted = True
+
+    def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool:
+        """Return whether the reviewer took the proposed answer."""
+        return unit.agrees
+
+    def describe_against(self, subject: str) -> str:
+        """Return that reviewers chose otherwise."""
+        return "assisted decisions override the model"
