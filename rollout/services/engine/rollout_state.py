@@ -134,7 +134,7 @@ _state_cache: WeakKeyDictionary[object, dict[str, _CachedState]] = WeakKeyDictio
 def load_rollout_state(transaction: Transaction, rollout_name: str) -> RolloutState:
     """Load the current state of a rollout.
 
-    A state loaded before is extended if the ledger's head or next entry follows it. Otherwise (a
+    A state loaded before is extended if the ledger still holds its last entry. Otherwise (a
     backup was restored, an append was rolled back) everything is read again.
 
     Raises:
@@ -204,13 +204,10 @@ def _load_state(
     """Return the state, from all events if they were read, else from new or all ones."""
     ledger = Ledger(transaction, rollout)
     if cached_state is not None and cached_state.state.rollout == rollout:
-        head, last = ledger.load_head(), cached_state.state.scope.revision
-        if (head.revision, head.hash) == (last, cached_state.last_hash):
-            state = extend_rollout_state(transaction, cached_state.state, ())
-            return _CachedState(state, head.hash)
-        rows = tuple(ledger.list_rows(after=last))
-        if rows and rows[0].previous == cached_state.last_hash:
-            later_events = tuple(map(parse_event, rows))
+        last = cached_state.state.scope.revision
+        rows = tuple(ledger.list_rows(after=max(last - 1, 0)))  # hashes the last known one anew
+        if rows and (rows[0].revision, rows[0].hash) == (last, cached_state.last_hash):
+            later_events = tuple(map(parse_event, rows[1:]))
             state = extend_rollout_state(transaction, cached_state.state, later_events)
             return _CachedState(state, rows[-1].hash)
     scope = ledger.load_scope() if events is None else apply_events(events, Scope())
