@@ -105,7 +105,7 @@ class Checks:
 
     def _line(self, to):
         conditions = [gate.require for gate in self.slow.policy.gates if gate.to == to]
-        return conditions[0][0].line
+        return conditions[0][0].threshold
 
     def _units(self, body, at):
         """Return how many units of the newest attempt agreed, and how many closed, by marks."""

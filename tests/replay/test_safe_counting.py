@@ -146,7 +146,7 @@ FALLING = replace(
     LENIENT,
     stages=(Stage("supervised", blind=1.0),),
     gates=(a_gate("supervised", minimum=EASY),),
-    guards=(a_guard("agreement", 0.7, at_least=True, false_alarm_every=50),),
+    guards=(a_guard("agreement", 0.7, false_alarm_every=50),),
 )
 
 
@@ -211,8 +211,8 @@ def test_one_event_narrows_once():
 @pytest.mark.parametrize(("at", "delay"), [(100, 0), (100, 0.5), (100.3, 0.2)])
 def test_an_event_that_alarms_two_guards_is_counted_by_neither_afterwards(at, delay):
     guards = (
-        a_guard("agreement", 0.7, at_least=True, false_alarm_every=50),
-        a_guard("precision", 0.7, at_least=True, label="fox", false_alarm_every=50),
+        a_guard("agreement", 0.7, false_alarm_every=50),
+        a_guard("precision", 0.7, label="fox", false_alarm_every=50),
     )
     policy = replace(LADDER, guards=guards)
     parts = agreeing(range(100)), burst(at, delay), agreeing(range(101, 130))

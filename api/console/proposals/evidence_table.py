@@ -195,6 +195,7 @@ def _describe_change(
 def format_condition_name(condition: Condition) -> str:
     """Return the measure of a condition, without its threshold.
 
+    >>> from rollout.kernel.measures import MEASURES
     >>> format_condition_name(Condition(MEASURES["recall"], 0.8, label="bear"))
     'Recall of bear'
     >>> format_condition_name(PlantedCondition(MEASURES["recall"], 0.8, label="bear"))

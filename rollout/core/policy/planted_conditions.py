@@ -33,6 +33,7 @@ class PlantedCondition(Condition):
     def __str__(self) -> str:
         """Return the condition as text.
 
+        >>> from rollout.kernel.measures import MEASURES
         >>> str(PlantedCondition(MEASURES["recall"], 0.95, label="bear"))
         'recall of bear of planted cases at least 95 %'
         """

@@ -198,7 +198,7 @@ def _check_samples(policy: Policy) -> Warnings:
     for version, share in policy.samples_by_version.items():
         text = (
             f"{describe_sample_share(version, share)}: its gates count no others, and take"
-            f" {1 / share:.3g} times as long as planned here, unless the plan's files have `draws`"
+            f" {1 / share:.3g} times as long as planned here, unless its files say who was sampled"
         )
         yield PolicyWarning("versions", text)
 

@@ -45,6 +45,7 @@ class SliceCondition(Condition):
     def __str__(self) -> str:
         """Return the condition as text.
 
+        >>> from rollout.kernel.measures import MEASURES
         >>> condition = SliceCondition(MEASURES["agreement"], 0.9, slice="group")
         >>> str(condition), str(replace(condition, value="new"))
         ('agreement of each group at least 90 %', 'agreement of group=new at least 90 %')
@@ -55,6 +56,7 @@ class SliceCondition(Condition):
 def describe_with_subject(condition: Condition, subject: str) -> str:
     """Return a condition about a subject, as written without one.
 
+    >>> from rollout.kernel.measures import MEASURES
     >>> describe_with_subject(Condition(MEASURES["drift"], 0.1), "more decision=bear")
     'drift of more decision=bear at most 10 %'
     """

@@ -26,6 +26,7 @@ def select_renewal_condition(conditions: Iterable[Condition]) -> Condition | Non
 def describe_renewal_errors(condition: Condition, audits: int) -> str:
     r"""Return how often cells are renewed or lapse with a grant's audits, by the exact law.
 
+    >>> from rollout.kernel.measures import MEASURES
     >>> text = describe_renewal_errors(Condition(MEASURES["agreement"], 0.95), 100)
     >>> print(text.replace("; ", ";\n"))
     with 100 audits a cell at the threshold is renewed in 22 %, one at 93 % in 7 %;

@@ -237,6 +237,7 @@ def format_days(days: float) -> str:
 def format_condition(condition: Condition) -> str:
     """Format a condition, with durations in their own unit.
 
+    >>> from rollout.kernel.measures import MEASURES
     >>> format_condition(Condition(MEASURES["heartbeat"], 7200.0))
     'heartbeat at most 2h'
     """

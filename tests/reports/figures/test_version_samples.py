@@ -43,6 +43,6 @@ def test_plan_says_how_much_longer_a_sampled_version_takes():
     assert texts == [
         (
             "v1 runs on 10 % of the cases: its gates count no others, and take 10 times as long as"
-            " planned here"
+            " planned here, unless its files say who was sampled"
         )
     ]
