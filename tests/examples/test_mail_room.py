@@ -224,7 +224,7 @@ def test_the_page_says_what_floors_gain(with_floors):
 def count_agreement(above, version):
     """Return the held cell's units that agree with a version at the gate, and the others."""
     view = above.result.views[HELD, version]
-    (condition,) = (item for item in view.conditions if item.measure == "agreement")
+    (condition,) = (item for item in view.conditions if item.measure.name == "agreement")
     return view.attempt_window.get_counts(condition)[-1].tolist()
 
 
