@@ -239,6 +239,4 @@ class UnitClasses:
     def _find_count_column(self, condition: Condition, unit_class: UnitClass) -> int | None:
         if is_missed(condition, unit_class, self.policy.levers_by_id.get(unit_class.lever)):
             return 1
-        return condition.measure.find_column(
-            condition, unit_class, self.policy.levers_by_id, self.policy.whole_unit_lever
-        )
+        return condition.measure.find_column(condition, unit_class, self.policy)

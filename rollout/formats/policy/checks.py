@@ -11,13 +11,14 @@ from rollout.core.policy.planted_conditions import PLANTED
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
+from rollout.formats.policy.measures import is_of_outcome
 from rollout.formats.policy.model import ConditionShape, LeverShape, PolicyShape
 from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
 from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 from rollout.kernel.label_sets import EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
-from rollout.kernel.measures import MEASURES, Subject
+from rollout.kernel.measures import MEASURES
 
 FLOORS_PATH: DocumentPath = ("evidence", "confidence_floors")
 WRITE_ONE = "write one floor"
@@ -79,18 +80,14 @@ FLOOR_CHECKS: tuple[PolicyCheck, ...] = (
 )
 
 
-def _is_of_outcome(row: ConditionShape) -> bool:
-    return MEASURES[row.measure].subject is Subject.OUTCOME
-
-
 def _list_planted_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, ConditionShape]]:
     """Yield the conditions with `of` that are about no outcome."""
     for i, gate in enumerate(shape.gates):
         for j, row in enumerate(gate.require):
-            if row.of is not None and not _is_of_outcome(row):
+            if row.of is not None and not is_of_outcome(row):
                 yield ("gates", i, "require", j), row
     for i, guard in enumerate(shape.guards):
-        if guard.of is not None and not _is_of_outcome(guard):
+        if guard.of is not None and not is_of_outcome(guard):
             yield ("guards", i), guard
 
 

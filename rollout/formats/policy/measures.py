@@ -76,6 +76,11 @@ _PARSERS: Mapping[ThresholdUnit, Callable[[str], float]] = MappingProxyType(
 )
 
 
+def is_of_outcome(row: ConditionShape) -> bool:
+    """Return whether a row is about an outcome, which its `of` names."""
+    return MEASURES[row.measure].subject is Subject.OUTCOME
+
+
 def read_condition(
     shape: ConditionShape, *, levers: int, outcomes: Iterable[OutcomeRule] = (), arm: str = ""
 ) -> Condition | None:
@@ -92,7 +97,7 @@ def read_condition(
         threshold = None
     if threshold is None:
         return None
-    if measure.subject is Subject.OUTCOME:
+    if is_of_outcome(shape):
         return _build_gain_condition(threshold, shape, outcomes, arm)
     lever = shape.lever if levers > 1 else None
     if shape.slice is not None:

@@ -6,11 +6,11 @@ from rollout.core.policy.outcomes import DECIDES
 from rollout.core.policy.planted_conditions import PLANTED
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import HIGHEST_SHARE, LOWEST_SHARE, Stage
-from rollout.formats.policy.measures import parse_threshold
+from rollout.formats.policy.measures import is_of_outcome, parse_threshold
 from rollout.formats.policy.model import ConditionShape, GateShape, PolicyShape
 from rollout.formats.policy.names import RESERVED, Faults, PolicyCheck, describe_unknown_name
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
-from rollout.kernel.measures import MEASURES, Subject
+from rollout.kernel.measures import MEASURES
 
 RECORD_COLUMNS = frozenset({"case_key", "harm", "outcome_at", "label", "values"})
 
@@ -36,15 +36,11 @@ def _check_outcome_rows(shape: PolicyShape, policy: Policy) -> Faults:
 def _list_gain_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, ConditionShape]]:
     for i, gate in enumerate(shape.gates):
         for j, condition in enumerate(gate.require):
-            if _is_of_outcome(condition):
+            if is_of_outcome(condition):
                 yield ("gates", i, "require", j), condition
     for i, guard in enumerate(shape.guards):
-        if _is_of_outcome(guard):
+        if is_of_outcome(guard):
             yield ("guards", i), guard
-
-
-def _is_of_outcome(row: ConditionShape) -> bool:
-    return MEASURES[row.measure].subject is Subject.OUTCOME
 
 
 def _check_gain_outcome(shape: PolicyShape, _: Policy) -> Faults:
@@ -112,7 +108,7 @@ def _has_start_measure(gate: GateShape, shape: PolicyShape, position: int) -> bo
     has_lower_share = any(stage.share is not None for stage in shape.stages[:position])
     return any(
         (MEASURES[row.measure].starts_shares and row.of != PLANTED)
-        or (has_lower_share and _is_of_outcome(row))
+        or (has_lower_share and is_of_outcome(row))
         for row in gate.require
     )
 

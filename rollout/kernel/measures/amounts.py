@@ -8,9 +8,9 @@ from rollout.kernel.measures.base import Measure, Statistic, Subject, ThresholdU
 from rollout.kernel.units import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from rollout.kernel.measures.base import AnsweringLever, Condition
+    from rollout.kernel.measures.base import Condition, CountedLevers
     from rollout.kernel.units import UnitClass
 
 
@@ -41,14 +41,10 @@ class Cost(Measure):
         return cost_shares
 
     def find_column(
-        self,
-        condition: Condition,
-        unit: UnitClass,
-        levers: Mapping[str, AnsweringLever],
-        whole_unit: str,
+        self, condition: Condition, unit: UnitClass, policy: CountedLevers
     ) -> int | None:
         """Return the unit's level."""
-        return unit.level if unit.lever == (condition.lever or whole_unit) else None
+        return unit.level if unit.lever == (condition.lever or policy.whole_unit_lever) else None
 
     def describe_against(self, subject: str) -> str:
         """Return that units cost something."""
@@ -110,14 +106,10 @@ class ActionChange(Measure):
         return (1.0, 0.0, 0.5)
 
     def find_column(
-        self,
-        condition: Condition,
-        unit: UnitClass,
-        levers: Mapping[str, AnsweringLever],
-        whole_unit: str,
+        self, condition: Condition, unit: UnitClass, policy: CountedLevers
     ) -> int | None:
         """Return who took the action; None without a decision, and for numbers and sets."""
-        lever = levers.get(unit.lever)
+        lever = policy.levers_by_id.get(unit.lever)
         if lever is None or lever.many or unit.decided == MISSING:
             return None
         if condition.action not in lever.actions:

@@ -88,6 +88,18 @@ class AnsweringLever(Protocol):
         """Return a label's action, None if the lever lacks the label."""
 
 
+class CountedLevers(Protocol):
+    """What a measure asks of a policy."""
+
+    @property
+    def levers_by_id(self) -> Mapping[str, AnsweringLever]:
+        """Return its levers."""
+
+    @property
+    def whole_unit_lever(self) -> str:
+        """Return the lever of units that a condition without one is about."""
+
+
 class Expectation(NamedTuple):
     """What the author of a policy expects of a measure.
 
@@ -221,19 +233,14 @@ class Measure(ABC):
         return (0.0, 1.0)
 
     def find_column(
-        self,
-        condition: Condition,
-        unit: UnitClass,
-        levers: Mapping[str, AnsweringLever],
-        whole_unit: str,
+        self, condition: Condition, unit: UnitClass, policy: CountedLevers
     ) -> int | None:
         """Return the column that counts a unit; None if the condition doesn't count it.
 
         Args:
             condition: on this measure.
             unit: of one lever, or of all together.
-            levers: of the policy, by id.
-            whole_unit: the lever of units that a condition without one is about.
+            policy: whose levers are counted.
         """
         return None  # it counts no units
 

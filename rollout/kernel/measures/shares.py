@@ -17,9 +17,7 @@ from rollout.kernel.measures.base import (
 from rollout.kernel.units import MISSING, SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rollout.kernel.measures.base import AnsweringLever, Condition
+    from rollout.kernel.measures.base import Condition, CountedLevers
     from rollout.kernel.units import UnitClass
 
 
@@ -46,16 +44,12 @@ class ShareMeasure(Measure):
         """
 
     def find_column(
-        self,
-        condition: Condition,
-        unit: UnitClass,
-        levers: Mapping[str, AnsweringLever],
-        whole_unit: str,
+        self, condition: Condition, unit: UnitClass, policy: CountedLevers
     ) -> int | None:
         """Return 0 for a success, 1 for a failure."""
-        if unit.lever != (condition.lever or whole_unit):
+        if unit.lever != (condition.lever or policy.whole_unit_lever):
             return None
-        lever = levers.get(unit.lever)
+        lever = policy.levers_by_id.get(unit.lever)
         many = lever is not None and lever.many
         succeeded = self.is_success(unit, condition.label or "", many=many)
         return None if succeeded is None else int(not succeeded)
