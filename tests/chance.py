@@ -18,8 +18,12 @@ from uuid import UUID
 import pytest
 
 from api import request_log
-from rollout.core.scope.events import ProposalRaised, RolloutCreated
-from rollout.core.scope.record_events import RecordsCounted, TrainingCutoffSet
+from rollout.core.scope.events import (
+    ProposalRaised,
+    RecordsCounted,
+    RolloutCreated,
+    TrainingCutoffSet,
+)
 from rollout.services.engine import evidence_seals
 from rollout.services.reports import drafts
 from rollout.store.counting.unit_digests import COVERED_FIELDS, CellDigests, summarize_counted

@@ -35,8 +35,7 @@ from rollout.core.scope.commands import (
     Tick,
 )
 from rollout.core.scope.decider import decide
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import AttemptsBegan, PolicyApplied, ProposalRaised
+from rollout.core.scope.events import AttemptsBegan, LedgerEvent, PolicyApplied, ProposalRaised
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import (
     CellState,

@@ -5,12 +5,13 @@ from collections.abc import Set as AbstractSet
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
+    CellEvent,
     FactsConfirmed,
     FamiliarityChanged,
+    LedgerEvent,
     PolicyApplied,
     ProposalExpired,
     ProposalRaised,

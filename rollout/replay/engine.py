@@ -29,10 +29,11 @@ from rollout.core.scope.commands import (
 )
 from rollout.core.scope.decider import decide
 from rollout.core.scope.effective_time import compute_effective_time
-from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import (
+    ENGINE,
     FamiliarityChanged,
     IncidentOpened,
+    LedgerEvent,
     PolicyApplied,
     ProposalRaised,
     RolloutCreated,

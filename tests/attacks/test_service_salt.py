@@ -23,7 +23,7 @@ SHARED, OWN = bytes(range(32)), bytes(range(100, 132))
 NAMING = {
     "rollout/store/tables/tables.py",
     "rollout/store/database/rollouts.py",
-    "rollout/core/scope/events.py",
+    "rollout/core/scope/events/rollouts.py",
     "rollout/core/scope/assignment.py",
     "rollout/services/engine/policy_application.py",
     "rollout/services/engine/rollout_state.py",

@@ -5,8 +5,7 @@ import re
 from dataclasses import fields
 
 from rollout.core.access.access_events import ACCESS_KINDS
-from rollout.core.scope.event_base import FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
-from rollout.core.scope.events import EVENT_TYPES
+from rollout.core.scope.events import EVENT_TYPES, FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
 
 HEAD = """\
 # Ledger events

@@ -49,6 +49,8 @@ KIND = (
     (
         "NEWER_KINDS: Final[frozenset[str]] = frozenset()",
         """
+from dataclasses import dataclass
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeatherNoted(LedgerEvent):
     weather: str
@@ -87,7 +89,7 @@ def copy_program(folder):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, Path(folder) / name, ignore=ignored)
     copy_migrations(folder)
-    events = Path(folder) / "rollout/core/scope/events.py"
+    events = Path(folder) / "rollout/core/scope/events/__init__.py"
     text = events.read_text(encoding="utf-8")
     for before, after in KIND:
         assert text.count(before) == 1

@@ -8,9 +8,8 @@ import numpy as np
 from rollout.core.calendar.instants import to_micros
 from rollout.core.scope.commands import AddVersion, Tick
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import PolicyApplied, RolloutCreated
+from rollout.core.scope.events import PolicyApplied, RecordsCounted, RolloutCreated
 from rollout.core.scope.projection import apply_events
-from rollout.core.scope.record_events import RecordsCounted
 from rollout.replay.engine import Replay, SlotEvidence, SlotFresh
 from rollout.replay.options import ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds

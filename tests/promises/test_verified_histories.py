@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from rollout.core.scope.commands import AcceptRestore, StopAfterRollback, StopChangedCells
-from rollout.core.scope.events import DamageCleared
-from rollout.core.scope.record_events import (
+from rollout.core.scope.events import (
     CasesErased,
+    DamageCleared,
     NameErased,
     RecordsCounted,
     RecordsPurged,

@@ -9,7 +9,7 @@ import pytest
 
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor, OpenIncident
-from rollout.core.scope.record_events import ReportSealed
+from rollout.core.scope.events import ReportSealed
 from rollout.scheduler.jobs import LONG, JobScheduler
 from rollout.services.engine import clock_check
 from rollout.services.engine.command_handler import execute_command

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from api.console.page.time_format import format_day
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.scope.event_base import ENGINE, LedgerEvent
+from rollout.core.scope.events import ENGINE, LedgerEvent
 from rollout.reports.text.access_event_text import describe_access_event
 from rollout.reports.text.event_describer import ZonedEventDescriber
 from rollout.reports.text.event_kinds import find_tone

@@ -21,7 +21,7 @@ from api.console.page.figures import (
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.policy import NEVER
-from rollout.core.scope.event_base import ENGINE
+from rollout.core.scope.events import ENGINE
 from rollout.core.scope.proposal_holds import ProposalHold, list_proposal_holds
 from rollout.core.scope.scope import ProposalState
 from rollout.core.scope.waves import find_wave_hold, find_wave_opening

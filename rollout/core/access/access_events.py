@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from rollout.core.scope.event_base import ACCOUNT, FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
+from rollout.core.scope.events import ACCOUNT, FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
 from rollout.core.scope.permissions import AssignedRole
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from rollout.core.scope.event_base import ENGINE
+from rollout.core.scope.events import ENGINE
 
 REPLAY: Final = "replay"
 """Actor that applies the policy in a replay."""

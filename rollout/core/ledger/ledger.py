@@ -23,13 +23,13 @@ from rollout.core.access.accounts import NO_NAMES, AccountNames
 from rollout.core.calendar.instants import from_micros, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger_texts import LedgerText, Salts
-from rollout.core.scope.event_base import (
+from rollout.core.scope.events import (
     ACCOUNT,
+    EVENT_TYPES,
     FREE_TEXT,
     OMITTED_WHEN_EMPTY,
     LedgerEvent,
 )
-from rollout.core.scope.events import EVENT_TYPES
 
 DOMAIN: Final = b"rollout-ledger-1\n"
 MAX_WHOLE_NUMBER = 2**53

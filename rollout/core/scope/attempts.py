@@ -16,8 +16,8 @@ from rollout.core.scope.commands import (
     StopAfterRollback,
     Tick,
 )
-from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import (
+    ENGINE,
     LEDGER_ROLLED_BACK,
     AttemptsBegan,
     EraBegan,

@@ -8,8 +8,7 @@ ticks dated ahead hold nothing, and grants that ended in the skipped time stay e
 from datetime import UTC, datetime, timedelta
 
 from rollout.core.scope.commands import CheckClock, OpenIncident
-from rollout.core.scope.event_base import ENGINE
-from rollout.core.scope.events import CLOCK_INCIDENT, ClockCorrected
+from rollout.core.scope.events import CLOCK_INCIDENT, ENGINE, ClockCorrected
 from rollout.core.scope.incidents import open_incident
 from rollout.core.scope.pending_events import PendingEvents
 

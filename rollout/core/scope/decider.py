@@ -43,9 +43,10 @@ from rollout.core.scope.commands import (
     StopChangedCells,
     Tick,
 )
-from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import (
+    ENGINE,
     GrantExpired,
+    LedgerEvent,
     VersionFirstUsed,
     VersionRenamed,
     VersionRetired,

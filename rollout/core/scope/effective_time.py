@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import ClockCorrected
+from rollout.core.scope.events import ClockCorrected, LedgerEvent
 
 
 def compute_effective_time(event: LedgerEvent, previous: datetime | None) -> datetime:

@@ -11,8 +11,8 @@ from rollout.core.policy.confidence_floors import format_floor, list_floors
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.slice_conditions import names_slices
 from rollout.core.scope.commands import Tick
-from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import (
+    ENGINE,
     HARM_FACT,
     QUALITY_FACT,
     IncidentOpened,

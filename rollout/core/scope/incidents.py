@@ -5,9 +5,9 @@ from types import MappingProxyType
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownIncidentError
 from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, StopChangedCells
-from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import (
     CLOCK_INCIDENT,
+    ENGINE,
     EVIDENCE_CHANGED,
     LEDGER_ROLLED_BACK,
     SENDER_CLOCK,

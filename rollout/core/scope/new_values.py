@@ -18,8 +18,13 @@ from rollout.core.policy.familiarity import (
     needs_record,
 )
 from rollout.core.scope.commands import Tick
-from rollout.core.scope.event_base import ENGINE, LedgerEvent
-from rollout.core.scope.events import UNFAMILIAR, FamiliarityChanged, IncidentOpened
+from rollout.core.scope.events import (
+    ENGINE,
+    UNFAMILIAR,
+    FamiliarityChanged,
+    IncidentOpened,
+    LedgerEvent,
+)
 from rollout.core.scope.incidents import has_room
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import Scope

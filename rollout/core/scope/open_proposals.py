@@ -10,8 +10,10 @@ from rollout.core.policy.confidence_floors import find_floor_index
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Tick
-from rollout.core.scope.event_base import ENGINE, CellEvent, LedgerEvent
 from rollout.core.scope.events import (
+    ENGINE,
+    CellEvent,
+    LedgerEvent,
     ProposalExpired,
     ProposalHeld,
     Renewed,

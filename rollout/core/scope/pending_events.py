@@ -6,8 +6,7 @@ from datetime import datetime
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import BeginNextAttempt, NarrowCells
-from rollout.core.scope.event_base import ENGINE, LedgerEvent
-from rollout.core.scope.events import Narrowed, ProposalVoided
+from rollout.core.scope.events import ENGINE, LedgerEvent, Narrowed, ProposalVoided
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope
 

@@ -13,8 +13,7 @@ from rollout.core.policy.questions import list_new_questions
 from rollout.core.policy.record_definition import is_redefined
 from rollout.core.scope.attempts import begin_answered_attempts, foresee_year
 from rollout.core.scope.commands import ApplyPolicy, Tick
-from rollout.core.scope.event_base import ENGINE
-from rollout.core.scope.events import Narrowed, PolicyApplied
+from rollout.core.scope.events import ENGINE, Narrowed, PolicyApplied
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.core.scope.proposals import build_proposal, compute_gate_hash

@@ -12,12 +12,12 @@ from types import MappingProxyType
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.effective_time import compute_effective_time
-from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     CLOCK_INCIDENT,
     UNFAMILIAR,
     Approved,
     AttemptsBegan,
+    CellEvent,
     ClockCorrected,
     EraBegan,
     FactsConfirmed,
@@ -25,6 +25,7 @@ from rollout.core.scope.events import (
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalExpired,

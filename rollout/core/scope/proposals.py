@@ -12,8 +12,8 @@ from rollout.core.policy.confidence_floors import describe_floor, find_floor_ind
 from rollout.core.policy.gates import GateReading, is_gate_open, read_gate, read_renewal
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.scope.commands import EvidenceByCell, Tick
-from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import (
+    ENGINE,
     ProposalRaised,
 )
 from rollout.core.scope.floor_steps import (

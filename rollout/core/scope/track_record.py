@@ -11,13 +11,13 @@ from typing import Final
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import MISTAKEN
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     HARM_FACT,
     QUALITY_FACT,
     UNAUTHORIZED,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     Suspended,
 )
 

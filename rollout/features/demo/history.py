@@ -29,16 +29,16 @@ from rollout.core.records.records import (
 )
 from rollout.core.scope.assignment import Assignment, CaseQuestion, compute_unit_key
 from rollout.core.scope.commands import Actor, ApproveProposal
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
     IncidentOpened,
+    LedgerEvent,
     ProposalHeld,
     ProposalRaised,
+    RecordsCounted,
 )
 from rollout.core.scope.permits import BOUND
-from rollout.core.scope.record_events import RecordsCounted
 from rollout.features.demo.accounts import (
     ADMIN_NAME,
     MODEL_CLIENT,

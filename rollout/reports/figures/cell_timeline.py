@@ -16,7 +16,7 @@ import numpy as np
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.record_events import RecordsPurged
+from rollout.core.scope.events import RecordsPurged
 from rollout.kernel.measures import AGREEMENT, Condition
 from rollout.kernel.units import FAILED, LATE, OUTSIDE
 from rollout.reports.figures.first_values import list_first_values

@@ -9,8 +9,13 @@ import numpy as np
 
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import names_slices
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalVoided, Suspended
+from rollout.core.scope.events import (
+    IncidentOpened,
+    LedgerEvent,
+    Narrowed,
+    ProposalVoided,
+    Suspended,
+)
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import CellState, Scope

@@ -6,10 +6,11 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import format_value
-from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
+    CellEvent,
     IncidentOpened,
+    LedgerEvent,
     ProposalRaised,
     Resumed,
     Stopped,

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import LedgerEvent
 from rollout.tally.evidence_view import EvidenceView
 
 CellVersion = tuple[Cell, str]  # a cell and a version

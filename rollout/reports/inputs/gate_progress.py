@@ -6,9 +6,10 @@ from datetime import datetime
 
 from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.effective_time import list_effective_times
-from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     AttemptsBegan,
+    CellEvent,
+    LedgerEvent,
     PolicyApplied,
     VersionFirstUsed,
     VersionRetired,

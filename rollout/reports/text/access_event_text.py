@@ -22,7 +22,7 @@ from rollout.core.access.access_events import (
     UserEnabled,
     UserErased,
 )
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.permissions import AssignedRole
 from rollout.reports.text.formatting import format_day
 

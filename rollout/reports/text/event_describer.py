@@ -10,14 +10,16 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import describe_floor_cases
 from rollout.core.policy.gain_readings import find_reading_amounts
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
+    CasesErased,
     GrantExpired,
     IncidentOpened,
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalRaised,
+    RecordsPurged,
     Renewed,
     Resumed,
     Stopped,
@@ -28,7 +30,6 @@ from rollout.core.scope.events import (
     VersionRetired,
     Widened,
 )
-from rollout.core.scope.record_events import CasesErased, RecordsPurged
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_local_time,

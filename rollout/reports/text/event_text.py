@@ -9,10 +9,12 @@ from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_valu
 from rollout.core.policy.fresh_evidence import FreshFact
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_rules import shorten_content
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
+    CalendarDataSet,
+    CasesErased,
+    CasesPlanted,
     ClockCorrected,
     DamageCleared,
     EraBegan,
@@ -21,6 +23,8 @@ from rollout.core.scope.events import (
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
+    NameErased,
     Narrowed,
     PolicyApplied,
     ProposalExpired,
@@ -28,28 +32,22 @@ from rollout.core.scope.events import (
     ProposalRaised,
     ProposalRejected,
     ProposalVoided,
+    RecordsCounted,
+    RecordsImported,
+    RecordsPurged,
     Renewed,
+    ReportSealed,
     Resumed,
     RolloutCreated,
     Stopped,
     Suspended,
     SuspensionCleared,
     TakenOver,
+    TrainingCutoffSet,
     VersionFirstUsed,
     VersionRenamed,
     VersionRetired,
     Widened,
-)
-from rollout.core.scope.record_events import (
-    CalendarDataSet,
-    CasesErased,
-    CasesPlanted,
-    NameErased,
-    RecordsCounted,
-    RecordsImported,
-    RecordsPurged,
-    ReportSealed,
-    TrainingCutoffSet,
 )
 from rollout.reports.text.event_describer import (
     CitedProposals,

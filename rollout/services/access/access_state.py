@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rollout.core.access.access_events import AccessState, UserAdded, build_access_state
 from rollout.core.errors import NotAllowedError, UnknownUserError
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.permissions import AssignedRole, Caller, Permission, require_permission
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys

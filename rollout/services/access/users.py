@@ -25,7 +25,7 @@ from rollout.core.errors import (
     NotAllowedError,
     UnknownUserError,
 )
-from rollout.core.scope.event_base import ENGINE, LedgerEvent
+from rollout.core.scope.events import ENGINE, LedgerEvent
 from rollout.core.scope.permissions import (
     ADMIN,
     APPROVER,

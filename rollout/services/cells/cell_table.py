@@ -10,10 +10,10 @@ import numpy as np
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.gates import ConditionReading, read_gate
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     GrantExpired,
+    LedgerEvent,
     Narrowed,
     Stopped,
     Suspended,

@@ -10,8 +10,7 @@ from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import UnknownCellError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.attempts import foresee_attempt
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import Resumed, Stopped
+from rollout.core.scope.events import LedgerEvent, Resumed, Stopped
 from rollout.core.scope.floor_grants import find_decided_floor
 from rollout.core.scope.permissions import (
     Caller,

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownCellError, UnknownVersionError
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import LedgerEvent, RecordsPurged
 from rollout.core.scope.permissions import (
     Caller,
     Permission,
     may_be_asked_blind,
     require_permission,
 )
-from rollout.core.scope.record_events import RecordsPurged
 from rollout.reports.figures.timeline_parts import (
     CellTimeline,
     TimelineRequest,

@@ -12,8 +12,7 @@ from typing import Final
 
 from rollout.core.calendar.calendar_data import compute_holiday_digest, compute_zone_digest
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.event_base import ENGINE
-from rollout.core.scope.record_events import CalendarDataSet
+from rollout.core.scope.events import ENGINE, CalendarDataSet
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.database.rollouts import Rollouts

@@ -15,8 +15,7 @@ from rollout.core.errors import StaleRevisionError
 from rollout.core.ledger.ledger import CanonicalRow, list_fields
 from rollout.core.scope.commands import Command
 from rollout.core.scope.decider import decide
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import ProposalRaised
+from rollout.core.scope.events import LedgerEvent, ProposalRaised
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope

@@ -20,7 +20,7 @@ import polars as pl
 
 from rollout import faults
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.record_events import CasesErased, NameErased
+from rollout.core.scope.events import CasesErased, NameErased
 from rollout.services.engine.outcome_counting import count_outcomes
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.stage_history import RolloutHistory

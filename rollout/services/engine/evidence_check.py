@@ -17,10 +17,10 @@ from typing import Final, TypeVar
 from polars.exceptions import PolarsError
 
 from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import EVIDENCE_CHANGED
-from rollout.core.scope.record_events import (
+from rollout.core.scope.events import (
+    EVIDENCE_CHANGED,
     CasesErased,
+    LedgerEvent,
     NameErased,
     RecordsPurged,
 )

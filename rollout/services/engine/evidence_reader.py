@@ -18,8 +18,7 @@ from rollout.core.policy.fresh_evidence import FreshEvidence
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard
 from rollout.core.scope.attempts import foresee_attempt
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import PolicyApplied
+from rollout.core.scope.events import LedgerEvent, PolicyApplied
 from rollout.core.scope.scope import CellState
 from rollout.services.engine.evidence_snapshots import restore_evidence
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy

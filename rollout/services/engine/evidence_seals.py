@@ -13,9 +13,16 @@ from typing import Final
 
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.event_base import ENGINE, LedgerEvent
-from rollout.core.scope.events import ClockCorrected, PolicyApplied, ProposalRaised
-from rollout.core.scope.record_events import CasesErased, NameErased, RecordsCounted
+from rollout.core.scope.events import (
+    ENGINE,
+    CasesErased,
+    ClockCorrected,
+    LedgerEvent,
+    NameErased,
+    PolicyApplied,
+    ProposalRaised,
+    RecordsCounted,
+)
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import CountedRecords

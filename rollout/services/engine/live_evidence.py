@@ -15,8 +15,7 @@ from rollout.core.policy.familiarity import FAMILIAR
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.decider import decide
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import FamiliarityChanged, SuspensionCleared
+from rollout.core.scope.events import FamiliarityChanged, LedgerEvent, SuspensionCleared
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.kernel.measures import Watch

@@ -9,7 +9,7 @@ from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import AddVersion
 from rollout.core.scope.decider import decide
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.store.ledger.versions import StoredVersion

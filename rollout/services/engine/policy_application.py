@@ -10,8 +10,13 @@ from hashlib import sha256
 from rollout import faults
 from rollout.core.scope.commands import Actor, ApplyPolicy
 from rollout.core.scope.decider import decide
-from rollout.core.scope.event_base import ENGINE, LedgerEvent
-from rollout.core.scope.events import PolicyApplied, ProposalRaised, RolloutCreated
+from rollout.core.scope.events import (
+    ENGINE,
+    LedgerEvent,
+    PolicyApplied,
+    ProposalRaised,
+    RolloutCreated,
+)
 from rollout.core.scope.projection import apply_events
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.answered_units import find_answered_units

@@ -18,9 +18,9 @@ from rollout.core.policy.confidence_floors import find_floor_index
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     IncidentOpened,
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalRaised,

@@ -3,8 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from rollout.core.scope.event_base import ENGINE
-from rollout.core.scope.record_events import RecordsPurged
+from rollout.core.scope.events import ENGINE, RecordsPurged
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.access.notification_outbox import NotificationOutbox
 from rollout.store.counting.purge import list_old_cases, purge_records

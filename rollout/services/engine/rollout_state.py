@@ -12,9 +12,8 @@ from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import CasesErased, LedgerEvent, NameErased
 from rollout.core.scope.projection import apply_events
-from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.core.scope.renames import merge_training_cutoffs
 from rollout.core.scope.scope import Scope
 from rollout.services.engine.new_versions import find_first_names

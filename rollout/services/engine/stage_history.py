@@ -20,14 +20,15 @@ from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import compute_definition, is_redefined
 from rollout.core.scope.effective_time import compute_effective_time
-from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
+    CellEvent,
     FactsConfirmed,
     FamiliarityChanged,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalExpired,
@@ -35,13 +36,14 @@ from rollout.core.scope.events import (
     ProposalRaised,
     ProposalRejected,
     ProposalVoided,
+    RecordsCounted,
+    ReportSealed,
     Stopped,
     VersionFirstUsed,
     VersionRenamed,
 )
 from rollout.core.scope.floor_grants import format_decided_floor
 from rollout.core.scope.projection import apply_events
-from rollout.core.scope.record_events import RecordsCounted, ReportSealed
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.replay.fast_forward import list_limit_slots
 from rollout.tally.familiar_history import FamiliarHistories

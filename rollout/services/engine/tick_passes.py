@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from zlib import crc32
 
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import LedgerEvent
 from rollout.services.engine.held_evidence_check import CHECK_INTERVAL
 from rollout.services.engine.ticks import Ticker
 from rollout.store.database.append_failures import TICK, is_storage_failure

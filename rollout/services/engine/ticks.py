@@ -16,9 +16,7 @@ from rollout.core.errors import StaleRevisionError
 from rollout.core.scope.clock_correction import is_clock_behind
 from rollout.core.scope.commands import CheckClock
 from rollout.core.scope.decider import decide
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import ClockCorrected, PolicyApplied
-from rollout.core.scope.record_events import RecordsCounted
+from rollout.core.scope.events import ClockCorrected, LedgerEvent, PolicyApplied, RecordsCounted
 from rollout.services.engine.due_counting import PAGE_SIZE, DueCounter, PageSize
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
 from rollout.services.engine.evidence_seals import EvidenceSeals

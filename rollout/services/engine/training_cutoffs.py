@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.scope.event_base import ENGINE
+from rollout.core.scope.events import ENGINE, TrainingCutoffSet
 from rollout.core.scope.permissions import Caller
-from rollout.core.scope.record_events import TrainingCutoffSet
 from rollout.services.engine.evidence_report import EvidenceReport
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.database.rollouts import Rollout

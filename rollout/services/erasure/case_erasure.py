@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from rollout import faults
-from rollout.core.scope.record_events import CasesErased
+from rollout.core.scope.events import CasesErased
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.erasure.erasure import ErasureRequest, ErasureResult, UnknownSubjectError

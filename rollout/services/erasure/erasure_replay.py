@@ -13,8 +13,8 @@ from typing import Final
 from rollout.core.access.access_events import UserErased
 from rollout.core.errors import LastAdminError, RefusalError
 from rollout.core.ledger.ledger import CanonicalRow
+from rollout.core.scope.events import CasesErased, NameErased
 from rollout.core.scope.permissions import Caller
-from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.reports.text.formatting import format_quantity
 from rollout.services.access.account_erasure import strip_last_admin
 from rollout.services.erasure.case_erasure import CASES_PER_BATCH, erase_case_batch, erase_episode

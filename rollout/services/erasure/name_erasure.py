@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from rollout.core.scope.record_events import NameErased
+from rollout.core.scope.events import NameErased
 from rollout.services.access.account_erasure import erase_account
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import load_rollout_state

@@ -9,21 +9,24 @@ from typing import Final
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     AttemptsBegan,
+    CellEvent,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     PolicyApplied,
     ProposalRaised,
+    RecordsCounted,
+    ReportSealed,
     RolloutCreated,
     Stopped,
+    TrainingCutoffSet,
     VersionFirstUsed,
     VersionRenamed,
     VersionRetired,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.record_events import RecordsCounted, ReportSealed, TrainingCutoffSet
 from rollout.reports.text.event_describer import (
     CitedProposals,
     EventDescriber,

@@ -13,7 +13,7 @@ from rollout.core.ledger.checkpoints import (
     find_contradictions,
     parse_checkpoints,
 )
-from rollout.core.scope.event_base import ENGINE
+from rollout.core.scope.events import ENGINE
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.service import Service
 from rollout.services.support.checkpoint_keys import (

@@ -13,8 +13,8 @@ from rollout.core.policy.risk_shares import compute_yearly_share, describe_resta
 from rollout.core.scope.approvals import GroupMembership, find_group_memberships
 from rollout.core.scope.commands import Actor, ApplyPolicy
 from rollout.core.scope.decider import decide
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalRaised,

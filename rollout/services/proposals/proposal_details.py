@@ -20,9 +20,9 @@ from rollout.core.policy.risk_shares import describe_attempt
 from rollout.core.policy.stages import Stage, describe_share
 from rollout.core.scope.commands import ApproveProposal
 from rollout.core.scope.decider import decide
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
+    LedgerEvent,
     ProposalRaised,
     ProposalRejected,
     ProposalVoided,

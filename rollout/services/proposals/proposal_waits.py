@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
+from rollout.core.scope.events import RecordsImported
 from rollout.core.scope.proposal_holds import ProposalHold, list_proposal_holds
-from rollout.core.scope.record_events import RecordsImported
 from rollout.core.scope.scope import ProposalState
 from rollout.reports.text.formatting import format_zoned_time
 from rollout.reports.text.state_text import TICK, describe_hold

@@ -23,7 +23,7 @@ from rollout.core.scope.assignment import (
     describe_sample,
     find_unfamiliar_values,
 )
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.floor_grants import find_decided_floor
 from rollout.core.scope.permits import Permit
 from rollout.core.scope.projection import apply_events

@@ -17,8 +17,8 @@ import polars as pl
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
 from rollout.core.policy.evidence_sources import build_file_sender
+from rollout.core.scope.events import RecordsImported
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.record_events import RecordsImported
 from rollout.formats.records.files import RecordPaths
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from rollout.core.errors import NotAllowedError, RefusalError, StaleRevisionError
 from rollout.core.records.reviews import PLANTED
+from rollout.core.scope.events import CasesPlanted
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.record_events import CasesPlanted
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.store.database.rollouts import Rollout

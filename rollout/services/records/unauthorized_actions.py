@@ -22,8 +22,7 @@ from rollout.core.ledger.ledger import parse_event
 from rollout.core.records.policy_actions import OTHER_ACTION, OTHER_ANSWER, TOO_UNSURE
 from rollout.core.records.records import Action, Case, Prediction
 from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import SENDER_CLOCK, UNAUTHORIZED, IncidentOpened
+from rollout.core.scope.events import SENDER_CLOCK, UNAUTHORIZED, IncidentOpened, LedgerEvent
 from rollout.core.scope.incidents import is_over_limit
 from rollout.core.scope.permits import BOUND, CLOCK_TOLERANCE
 from rollout.core.scope.projection import apply_events

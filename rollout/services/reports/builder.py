@@ -10,8 +10,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from rollout.core.errors import RefusalError, StaleRevisionError
-from rollout.core.scope.event_base import ENGINE
-from rollout.core.scope.record_events import CasesErased, NameErased, ReportSealed
+from rollout.core.scope.events import ENGINE, CasesErased, NameErased, ReportSealed
 from rollout.reports.inputs.pictures import find_picture
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState

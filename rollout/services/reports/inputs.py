@@ -20,10 +20,8 @@ from rollout.core.policy.planted_conditions import PLANTED_TRACK
 from rollout.core.policy.policy import Policy
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.records.records import BaselineCount
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import PolicyApplied
+from rollout.core.scope.events import LedgerEvent, PolicyApplied, ReportSealed
 from rollout.core.scope.projection import apply_events
-from rollout.core.scope.record_events import ReportSealed
 from rollout.core.scope.scope import Scope
 from rollout.kernel.units import MISSING
 from rollout.reports.inputs.evidence_inputs import CellVersion

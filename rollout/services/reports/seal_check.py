@@ -6,7 +6,7 @@ A database without reports is checked without what builds them.
 import json
 from collections.abc import Iterator
 
-from rollout.core.scope.record_events import ReportSealed
+from rollout.core.scope.events import ReportSealed
 from rollout.reports.figures.report_seal import compute_seal, compute_table_seal
 from rollout.reports.figures.report_version import (
     VERSION_SECTION,

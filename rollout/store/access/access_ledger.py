@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import select
 
 from rollout.core.access.access_events import UserEvent
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import LedgerEvent
 from rollout.store.database.append_failures import ACCESS
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Transaction

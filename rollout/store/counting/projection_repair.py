@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Table, and_, delete, insert, select, update
 
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope
 from rollout.store.counting.counts import CountKey

@@ -13,14 +13,15 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Table, and_, delete, or_, select
 
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     EVIDENCE_CHANGED,
+    CasesErased,
     ClockCorrected,
     IncidentOpened,
+    LedgerEvent,
+    NameErased,
     PolicyApplied,
 )
-from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.store.database.bulk import build_insert
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction

@@ -29,8 +29,7 @@ from rollout.core.ledger.ledger import (
     verify_lines,
 )
 from rollout.core.ledger.ledger_texts import SALT_BYTES, LedgerText
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import NEWER_KINDS
+from rollout.core.scope.events import NEWER_KINDS, LedgerEvent
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.store.database.compatibility import require_finished

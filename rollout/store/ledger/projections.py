@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from sqlalchemy import Row, Table, insert, select, update
 
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     PolicyApplied,
     ProposalExpired,
     ProposalRaised,

@@ -6,7 +6,7 @@ import pytest
 
 from api.console.rollouts.planted_cases import list_planted_conditions
 from rollout.core.records.records import Case
-from rollout.core.scope.record_events import CasesPlanted
+from rollout.core.scope.events import CasesPlanted
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.records.planted_cases import MAX_CASES
 from rollout.store.database.rollouts import Rollouts

@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.core.records.records import Case
-from rollout.core.scope.record_events import CasesErased
+from rollout.core.scope.events import CasesErased
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.records import RecordStore

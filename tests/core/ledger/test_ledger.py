@@ -25,8 +25,7 @@ from rollout.core.ledger.ledger import (
     to_canonical_json,
     verify_lines,
 )
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import EVENT_TYPES, PolicyApplied, VersionFirstUsed
+from rollout.core.scope.events import EVENT_TYPES, LedgerEvent, PolicyApplied, VersionFirstUsed
 from rollout.core.scope.projection import apply_events
 from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.factories import NOON, SALTS, eventful

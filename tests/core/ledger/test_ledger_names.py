@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from rollout.core.ledger.ledger import ALL_EVENT_TYPES, COLUMNS, DOMAIN, ROW_FIELDS
-from rollout.core.scope.event_base import ACCOUNT, FREE_TEXT, OMITTED_WHEN_EMPTY
+from rollout.core.scope.events import ACCOUNT, FREE_TEXT, OMITTED_WHEN_EMPTY
 
 
 def _keys(kind):

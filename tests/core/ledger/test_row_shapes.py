@@ -10,8 +10,7 @@ from rollout.core.access.access_events import ACCESS_KINDS
 from rollout.core.ledger.ledger import BrokenLedgerError, build_row, verify_lines
 from rollout.core.ledger.ledger_texts import LedgerText
 from rollout.core.ledger.row_shapes import find_shape_fault
-from rollout.core.scope.events import Stopped
-from rollout.core.scope.record_events import CasesErased
+from rollout.core.scope.events import CasesErased, Stopped
 from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.core.ledger.test_ledger import events, of_kind
 from tests.factories import CREEK, NOON, SALTS

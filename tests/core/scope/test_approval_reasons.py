@@ -6,8 +6,7 @@ import pytest
 
 from rollout.core.ledger.ledger import build_row, parse_event, to_canonical_json, verify_lines
 from rollout.core.scope.commands import ApproveProposal
-from rollout.core.scope.event_base import OMITTED_WHEN_EMPTY
-from rollout.core.scope.events import EVENT_TYPES, Approved
+from rollout.core.scope.events import EVENT_TYPES, OMITTED_WHEN_EMPTY, Approved
 from tests.factories import ANA, BO, CREEK, MET, NOON, SALTS, RolloutDriver
 
 YES = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence_hash="3fe1")

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     EVENT_TYPES,
     Approved,
@@ -13,6 +12,7 @@ from rollout.core.scope.events import (
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalRaised,

@@ -10,18 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     ClockCorrected,
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalRaised,
     ProposalRejected,
+    RecordsPurged,
     Renewed,
+    ReportSealed,
     Resumed,
     Stopped,
     Suspended,
@@ -32,7 +34,6 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.projection import apply_event, apply_events
-from rollout.core.scope.record_events import RecordsPurged, ReportSealed
 from rollout.core.scope.scope import Scope
 from tests.core.scope.test_projection import SEEN, widened
 from tests.factories import (

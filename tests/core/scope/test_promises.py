@@ -58,13 +58,13 @@ from rollout.core.scope.commands import (
     Tick,
 )
 from rollout.core.scope.decider import decide
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     ClockCorrected,
     FactsConfirmed,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalExpired,

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.scope.commands import Actor
+from rollout.core.scope.events import RecordsCounted
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.record_events import RecordsCounted
 from rollout.services.access.authentication import Authenticator
 from rollout.services.cells.overview import load_rollout_summaries
 from rollout.services.engine.policy_application import apply_policy

@@ -2,7 +2,7 @@
 
 from rollout.core.calendar.calendar_data import compute_holiday_digest, compute_zone_digest
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.record_events import CalendarDataSet
+from rollout.core.scope.events import CalendarDataSet
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.text.event_text import describe_events
 from rollout.services.engine import calendar_entries

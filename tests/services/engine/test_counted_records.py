@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, update
 
 from rollout.core.records.records import Action, Outcome
-from rollout.core.scope.record_events import RecordsCounted, RecordsPurged
+from rollout.core.scope.events import RecordsCounted, RecordsPurged
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.retention import purge_old_records
 from rollout.services.engine.rollout_state import load_rollout_state

@@ -9,9 +9,8 @@ import pytest
 from sqlalchemy import Text, func, select, text, type_coerce, update
 
 from rollout.core.records.records import Decision
-from rollout.core.scope.events import IncidentOpened, ProposalRaised
+from rollout.core.scope.events import IncidentOpened, ProposalRaised, RecordsCounted
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.record_events import RecordsCounted
 from rollout.services.engine import evidence_check, evidence_seals, retention
 from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
 from rollout.services.engine.evidence_seals import SealedSpans

@@ -7,8 +7,7 @@ from random import Random
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import GrantExpired, ProposalRaised, Widened
+from rollout.core.scope.events import GrantExpired, LedgerEvent, ProposalRaised, Widened
 from rollout.formats.policy.reader import parse_policy
 from rollout.replay.options import ReplayOptions
 from rollout.services.engine.policy_application import apply_policy

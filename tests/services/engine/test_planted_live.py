@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.scope.events import ProposalRaised
+from rollout.core.scope.events import CasesPlanted, ProposalRaised
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.record_events import CasesPlanted
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.options import ReplayOptions

@@ -7,7 +7,7 @@ import pytest
 from rollout import faults
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.record_events import RecordsPurged
+from rollout.core.scope.events import RecordsPurged
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.retention import purge_all_rollouts
 from rollout.store.database.append_failures import SMALL_APPEND

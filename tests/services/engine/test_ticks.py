@@ -21,12 +21,12 @@ from rollout.core.scope.events import (
     PolicyApplied,
     ProposalHeld,
     ProposalRaised,
+    RecordsCounted,
     Suspended,
     SuspensionCleared,
     Widened,
 )
 from rollout.core.scope.proposals import compute_gate_hash
-from rollout.core.scope.record_events import RecordsCounted
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine import evidence_seals
 from rollout.services.engine.command_handler import execute_command

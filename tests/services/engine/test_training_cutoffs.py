@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import insert, update
 
 from rollout.core.records.records import Case, Prediction
+from rollout.core.scope.events import TrainingCutoffSet
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.record_events import TrainingCutoffSet
 from rollout.formats.records.parse import DeclaringPrediction
 from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
 from rollout.services.engine.rollout_state import load_rollout_state

@@ -9,9 +9,8 @@ from sqlalchemy import insert, select
 from rollout.core.errors import NotAllowedError
 from rollout.core.records.records import Case, Decision, Outcome, Prediction
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import IncidentOpened
+from rollout.core.scope.events import CasesErased, IncidentOpened
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.record_events import CasesErased
 from rollout.formats.records.parse import ItemReader
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state

@@ -11,9 +11,8 @@ from sqlalchemy import select
 from rollout.core.errors import LastAdminError, NameTakenError
 from rollout.core.records.records import Case, Decision
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import Stopped
+from rollout.core.scope.events import NameErased, Stopped
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.record_events import NameErased
 from rollout.services.access import users
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.engine.policy_application import apply_policy

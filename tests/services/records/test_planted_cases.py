@@ -11,8 +11,8 @@ from sqlalchemy import delete, func, select, update
 from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import NotAllowedError
 from rollout.core.records.records import Prediction
+from rollout.core.scope.events import CasesPlanted
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.record_events import CasesPlanted
 from rollout.services.divergences.cases import CaseFilter, find_cases, load_case_details
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.rollout_state import load_rollout_state

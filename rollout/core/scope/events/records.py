@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.event_base import FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
+from rollout.core.scope.events.base import FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,135 @@
+"""Events of proposals, from the tick or command that raises one to its end."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.events.base import (
+    FREE_TEXT,
+    OMITTED_WHEN_EMPTY,
+    LedgerEvent,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalRaised(LedgerEvent):
+    """A proposal was raised; `evidence_hash` covers `readings`, one per line.
+
+    Attributes:
+        kind: what is proposed: `widening`, `renewal`, `takeover`, `resume` or `policy`.
+        needs: the groups whose approvals are needed, one for each entry.
+        gate_hash: SHA-256 of the gate as the policy had it; another one makes the proposal void.
+        about: hash of the policy, or id of the stop, that the proposal is about; "" otherwise.
+        readings: the gate's conditions with their figures, as approvers read them.
+        records_digest: digest of the version's evidence in the cells that its gate counts, with
+            the hashes of its records, up to the last `RecordsCounted` before.
+        attempt: the attempt's number in the cell's year, from 1.
+        risk_weight: the attempt's share of the gate's risk, as decimal text.
+        confidence_floor: lowest confidence of cases that count, as decimal text; "" without
+            several floors.
+        stricter_floors: confidence floors above it whose gates are met too, ascending.
+        sources: where the decisions that counted came from; () if sources are not distinguished.
+        outcome_sources: where the outcomes that gates on gain counted came from, likewise.
+        vouched: units that count because their sender is vouched for, by account.
+        registered: units that count by who registered their cases; and how many it predicted, too.
+        incidents: those that speak against the version, and the one that it replaces, in the 30
+            days before: `evidence_hash` covers their ids after the readings.
+    """
+
+    proposal: str
+    kind: str
+    expires_at: datetime
+    needs: tuple[str, ...]
+    evidence_hash: str
+    cell: Cell | None = None
+    version: str = ""
+    to_stage: str = ""
+    gate_hash: str = ""
+    about: str = ""
+    readings: tuple[str, ...] = ()
+    records_digest: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+    attempt: int = field(default=0, metadata={OMITTED_WHEN_EMPTY: True})
+    risk_weight: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+    confidence_floor: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+    sources: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    outcome_sources: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    vouched: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    registered: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    stricter_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+
+    @property
+    def floors(self) -> tuple[str, ...]:
+        """Return the confidence floors that it opens, ascending; () without several."""
+        return (self.confidence_floor, *self.stricter_floors) if self.confidence_floor else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approved(LedgerEvent):
+    """A user approved a proposal."""
+
+    proposal: str
+    groups: tuple[str, ...]
+    evidence_hash: str
+    reason: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True, FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactsConfirmed(LedgerEvent):
+    """An approver wants a proposal in spite of incidents that came after it was raised.
+
+    `evidence_hash` covers them; without this entry they hold the proposal.
+    """
+
+    proposal: str
+    groups: tuple[str, ...]
+    evidence_hash: str
+    incidents: tuple[str, ...]
+    reason: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True, FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalHeld(LedgerEvent):
+    """A tick would have applied a proposal, and answers that don't count yet speak against it.
+
+    The first tick says so; the proposal waits until they don't, or expires.
+
+    Attributes:
+        kinds, subjects: what holds it: `turned` (E of the condition is below 1 with these answers),
+            `newest` (the newest answers agree too seldom) or `alarm` (the guard would trip).
+        agreed, units: counts of the condition, or of the newest answers; 0 of an alarm.
+    """
+
+    proposal: str
+    kinds: tuple[str, ...]
+    subjects: tuple[str, ...]
+    agreed: tuple[int, ...]
+    units: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalRejected(LedgerEvent):
+    """A user rejected a proposal."""
+
+    proposal: str
+    quiet_until: datetime
+    reason: str = field(default="", metadata={FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalVoided(LedgerEvent):
+    """A proposal became invalid before it was applied.
+
+    `incidents` spoke against its version; it is raised again once they are acknowledged.
+    """
+
+    proposal: str
+    reason: str = field(metadata={FREE_TEXT: True})
+    incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalExpired(LedgerEvent):
+    """A proposal was not applied in time: it had too few approvals, or was held."""
+
+    proposal: str
