@@ -157,7 +157,7 @@ class LimitsMiddleware:
             )
             await answer(scope, receive, send)
             return
-        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+        if [name for name, _ in scope["headers"]].count(b"host") > 1:
             await build_problem("repeated-host", REPEATED_HOST_TEXT, 400)(scope, receive, send)
             return
         if is_upload(scope):

@@ -67,6 +67,7 @@ BODY = {
 TOO_MANY_FAULTS_TEXT = f"over {MAX_DETAILED_FAULTS} faults; see the schema of a question"
 TOO_MANY_MEMBERS_TEXT = f"an object has at most {MAX_MEMBERS} members; send fewer"
 QUOTE = '"'
+DRAWN_TEXTS = {None: "null", True: "true", False: "false"}  # of each answer: faster than `dumps`
 BOTH_FORMS_FAULT = {"loc": ("questions",), "msg": "give one question or `questions`, not both"}
 
 
@@ -202,7 +203,7 @@ def _format_answers(answers: AssignmentAnswers, questions: Sequence[QuestionFiel
         f'{{"key":{encode_basestring_ascii(question.key)}'
         f',"permit":{"null" if permit is None else QUOTE + permit + QUOTE}'
         f',"recorded":{"null" if recorded is None else _format_record_result(recorded)}'
-        f',"drawn":{json.dumps(is_drawn)}'
+        f',"drawn":{DRAWN_TEXTS[is_drawn]}'
         f",{ends[assignment]}}}"
         for question, assignment, permit, recorded, is_drawn in zip(
             questions,

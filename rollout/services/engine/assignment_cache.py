@@ -100,7 +100,7 @@ class AssignmentCache:
 
         `draws` has whether the sample of each question's version has the case, if any has one.
         """
-        if self._table is None or any(is_drawn is not None for is_drawn in draws):
+        if self._table is None or True in draws or False in draws:
             drawn = draws or repeat(None)
             return [self._evaluate_rules(q, now, d) for q, d in zip(questions, drawn, strict=False)]
         seconds, find_answer = now.timestamp(), self._table.find_answer

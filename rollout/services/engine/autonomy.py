@@ -129,9 +129,11 @@ class Autonomy:
         if rollout_name in self.overdue:
             return TICKS_OVERDUE
         failures, narrowings = self.database.append_failures.failures, self.latches.narrowings
-        is_failing = any(name in {rollout_name, ACCESS_CHAIN.name} for name, _ in failures)
-        # another one's success ends the failure, not these
-        if is_failing or any(narrowing.rollout == rollout_name for narrowing in narrowings):
+        # another one's success ends the failure, not the narrowings
+        if (failures or narrowings) and (
+            any(name in {rollout_name, ACCESS_CHAIN.name} for name, _ in failures)
+            or any(narrowing.rollout == rollout_name for narrowing in narrowings)
+        ):
             return APPEND_FAILED
         if self.database.damage_signs.text or self.latches.is_damaged(rollout_name):
             return DAMAGED
