@@ -74,14 +74,14 @@ def _store_body(state: Any, write: Any, body: bytes) -> bytes:
 
     from rollout.formats.records.parse import ItemReader
     from rollout.services.engine.window_lookup import WindowLookup
-    from rollout.store.records.record_rows import SCHEMA_BY_TYPE
+    from rollout.store.records.record_rows import RECORD_SCHEMAS
     from rollout.store.tables.columns import encode_instant
 
     at = datetime.now(UTC)
     items = ItemReader(WindowLookup(state.policy).find_window, at).read_body(body)
     groups: dict[Any, list[Any]] = {}
     for item in items:
-        groups.setdefault(SCHEMA_BY_TYPE[type(item)], []).append(item)
+        groups.setdefault(RECORD_SCHEMAS[type(item)], []).append(item)
     columns_by_schema = {}
     for schema, records in groups.items():
         columns = schema.build_columns(records)

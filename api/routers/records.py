@@ -17,7 +17,7 @@ from api.problems import build_problem
 from api.schemas.examples import inline_schema
 from api.schemas.records import ITEMS, RECORD_RESULT, RecordResultList
 from rollout import faults
-from rollout.core.records.records import Heartbeat
+from rollout.core.records.records import Heartbeat, Record
 from rollout.core.scope.permissions import require_permission
 from rollout.formats.records.parse import (
     ActionWithPermit,
@@ -191,7 +191,7 @@ def _build_results(
     return [
         RecordResultStruct(
             number,
-            item.key if isinstance(item, tuple) else _get_key(item),
+            item.key if isinstance(item, Record) else _get_key(item),
             result.status,
             result.reason,
             result.drawn,

@@ -3,9 +3,10 @@
 from itertools import permutations
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import select
 
-from rollout.core.records.records import Case, Decision, Prediction, SentCase, SentPrediction
+from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.assignment import AssignmentClaim
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.records.parse import DeclaringPrediction
@@ -25,9 +26,9 @@ __all__ = ["steady"]
 BOX = Caller("box", is_service_account=True, role_assignments=(AssignedRole("ingest"),))
 MODELS = field.keys(0.5, below=False)[0]
 AT, NIGHT = NOON + HOUR, NOON + 12 * HOUR
-CREEK = SentCase(MODELS, "creek", AT, "day", None, {}, {}, 1)
-DALE = CREEK._replace(site="dale")
-ANSWER = SentPrediction(MODELS, "v1", {"alarm": "bear"}, None, None, None, None, AT, 1)
+CREEK = Case(key=MODELS, site="creek", occurred_at=AT, window="day")
+DALE = replace(CREEK, site="dale")
+ANSWER = Prediction(key=MODELS, version="v1", answers={"alarm": "bear"}, at=AT)
 CLAIM = AssignmentClaim("model", "blind", 0.5, 5)
 UNSTORABLE = {"weather": "\ud800"}
 
@@ -72,11 +73,11 @@ def claim(answer=ANSWER):
     [
         ([DALE, CREEK], {None}),  # the second is a conflict: the case is at the dale
         ([CREEK, DALE], {"model"}),
-        ([DALE._replace(revision=2), CREEK], {None}),
-        ([CREEK, DALE._replace(revision=2)], {None}),
-        ([CREEK._replace(revision=2), DALE], {"model"}),
-        ([DALE, CREEK._replace(revision=2, attributes=UNSTORABLE)], {None}),
-        ([CREEK._replace(attributes=UNSTORABLE)], {None}),
+        ([replace(DALE, revision=2), CREEK], {None}),
+        ([CREEK, replace(DALE, revision=2)], {None}),
+        ([replace(CREEK, revision=2), DALE], {"model"}),
+        ([DALE, replace(CREEK, revision=2, attributes=UNSTORABLE)], {None}),
+        ([replace(CREEK, attributes=UNSTORABLE)], {None}),
     ],
 )
 def test_a_claim_is_judged_by_the_case_that_stays(database, cases, arms):
@@ -87,14 +88,14 @@ def test_a_claim_is_judged_by_the_case_that_stays(database, cases, arms):
 @on_sqlite
 @pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
 def test_a_claim_is_judged_alike_wherever_its_case_stands(database, order):
-    items = [DALE, claim(), CREEK._replace(revision=2)]
+    items = [DALE, claim(), replace(CREEK, revision=2)]
     send_batch(database, [items[number] for number in order])
     assert list_arms(database) == {"model"}
 
 
 @on_sqlite
 def test_a_claim_is_judged_by_the_correction_of_a_stored_case_beside_it(database):
-    (_, receipt) = send_batch(database, [DALE._replace(revision=2), claim()], [CREEK])
+    (_, receipt) = send_batch(database, [replace(DALE, revision=2), claim()], [CREEK])
     assert "its answer is not stored: " in receipt.reason
     assert list_arms(database) == {None}
 
@@ -103,7 +104,7 @@ def test_a_claim_is_judged_by_the_correction_of_a_stored_case_beside_it(database
 @pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
 def test_a_prediction_gets_no_arm_by_a_correction_of_its_batch(database, order):
     """Whether both come at once or apart: an arm is never added."""
-    items = [CREEK, ANSWER, claim(ANSWER._replace(revision=2, answers={"alarm": "none"}))]
+    items = [CREEK, ANSWER, claim(replace(ANSWER, revision=2, answers={"alarm": "none"}))]
     receipts = send_batch(database, [items[number] for number in order])
     assert "an arm is never added" in receipts[order.index(2)].reason
     assert list_arms(database) == {None}
@@ -112,7 +113,7 @@ def test_a_prediction_gets_no_arm_by_a_correction_of_its_batch(database, order):
 @pytest.mark.parametrize("is_apart", [False, True])
 @pytest.mark.parametrize("order", list(permutations([1, 2])), ids=str)
 def test_a_review_is_asked_of_the_site_of_the_newest_revision(database, order, is_apart):
-    revisions = {1: CREEK, 2: DALE._replace(revision=2)}
+    revisions = {1: CREEK, 2: replace(DALE, revision=2)}
     first, second = (revisions[number] for number in order)
     if is_apart:
         send_batch(database, [second], [first])

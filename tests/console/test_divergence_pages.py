@@ -3,10 +3,10 @@
 import csv
 import io
 import re
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from rollout.core.records.records import Prediction
 from rollout.core.scope.commands import Actor

@@ -17,7 +17,7 @@ from sqlalchemy import event
 
 from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import list_fields
-from rollout.core.records.records import DECISION_TYPES, Case, Decision, Prediction
+from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.assignments import assignments
@@ -187,7 +187,7 @@ class Replica:
         """Send decisions by the account that the policy names, all else by the box."""
         answered = []
         for account, is_decision in (("box", False), ("desk", True)):
-            part = [item for item in items if isinstance(item, DECISION_TYPES) == is_decision]
+            part = [item for item in items if isinstance(item, Decision) == is_decision]
             answers = ingest_items(self.service, CALLERS[account], NAME, part, at) if part else ()
             pairs = zip(part, answers, strict=True)
             answered += [AnsweredRecord(record, str(answer.status)) for record, answer in pairs]

@@ -5,10 +5,13 @@ counts. Fields that the service fills in don't count when a repeat is compared w
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +55,25 @@ UNKNOWN_PLACE: Final = "its site is none of the policy's"
 """What the reason begins with for a decision that names such a site."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One thing to decide. The service computes `window` from time and policy."""
+class Record(Struct, frozen=True, kw_only=True, gc=False):
+    """What a client sent about the case `key`."""
 
     key: str
+    revision: int = 1
+
+
+class Case(Record, frozen=True, kw_only=True):
+    """One thing to decide. The service computes `window` from time and policy."""
+
     site: str
     occurred_at: datetime
     window: str
     episode: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     media: Mapping[str, str] = field(default_factory=dict)
-    revision: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
+class Prediction(Record, frozen=True, kw_only=True):
     """A version's answers to a case; a missing lever is a failure.
 
     `at` None is the case's time. The service fills in `scope_revision` and the fields after it from
@@ -75,7 +81,6 @@ class Prediction:
     knows `decider` and `exposure` alone.
     """
 
-    key: str
     version: str
     answers: Mapping[str, str | None]
     confidence: float | None = None
@@ -83,15 +88,13 @@ class Prediction:
     latency_ms: float | None = None
     error: str | None = None
     at: datetime | None = None
-    revision: int = 1
     scope_revision: int | None = None
     decider: str | None = None
     exposure: str | None = None
     share: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(Record, frozen=True, kw_only=True):
     """A human decision; a missing or None lever is "unsure".
 
     `claims` is the exposure that the client claims, `exposure` the one that counts. The service
@@ -100,7 +103,6 @@ class Decision:
     `rollout.core.policy.evidence_sources`, None for a record without one.
     """
 
-    key: str
     reviewer: str
     answers: Mapping[str, str | None]
     exposure: str
@@ -109,21 +111,18 @@ class Decision:
     started_at: datetime | None = None
     submitted_at: datetime | None = None
     note: str | None = None
-    revision: int = 1
     seat: int | None = None
     review: int | None = None
     basis: Mapping[str, Any] | None = None
     source: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Action:
+class Action(Record, frozen=True, kw_only=True):
     """An action taken by `person` or `model`.
 
     The service fills in `permission`, and `permit_kind` if a permit of ours came with it.
     """
 
-    key: str
     lever: str
     action: str
     by: str
@@ -131,97 +130,29 @@ class Action:
     permission: str
     version: str | None = None
     scope_revision: int | None = None
-    revision: int = 1
     permit_kind: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Record, frozen=True, kw_only=True):
     """The later known truth of a case: answers, values, a harm, or several of them.
 
     `values` are by id of an outcome of the policy, as sent: also beyond its range. The service
     fills in `source_kind`, which is to an outcome what `source` is to a decision.
     """
 
-    key: str
     at: datetime
     answers: Mapping[str, str | None] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
     harm: str | None = None
     source: str = ""
-    revision: int = 1
     source_kind: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
+class Heartbeat(Struct, frozen=True, kw_only=True):
     """A sign of life of a site."""
 
     site: str
     at: datetime
-
-
-Record = Case | Prediction | Decision | Action | Outcome
-
-
-class SentCase(NamedTuple):
-    """A `Case` as parsed from a request."""
-
-    key: str
-    site: str
-    occurred_at: datetime
-    window: str
-    episode: str | None
-    attributes: Mapping[str, str]
-    media: Mapping[str, str]
-    revision: int
-
-
-class SentPrediction(NamedTuple):
-    """A `Prediction` as parsed from a request, with an assignment once that is checked."""
-
-    key: str
-    version: str
-    answers: Mapping[str, str | None]
-    confidence: float | None
-    probabilities: Mapping[str, float] | None
-    latency_ms: float | None
-    error: str | None
-    at: datetime | None
-    revision: int
-    scope_revision: int | None = None
-    decider: str | None = None
-    exposure: str | None = None
-    share: float | None = None
-
-
-class SentDecision(NamedTuple):
-    """A `Decision` made outside this service's review queue."""
-
-    key: str
-    reviewer: str
-    answers: Mapping[str, str | None]
-    exposure: str
-    claims: str
-    unsure: bool
-    started_at: datetime | None
-    submitted_at: datetime | None
-    note: str | None
-    revision: int
-    seat: None = None
-    review: None = None
-    basis: Mapping[str, Any] | None = None
-    source: str | None = None
-
-
-SentRecord = SentCase | SentPrediction | SentDecision
-SENT_TYPES = (SentCase, SentPrediction, SentDecision)
-AnyCase = Case | SentCase
-AnyDecision = Decision | SentDecision
-AnyRecord = Record | SentRecord
-CASE_TYPES = (Case, SentCase)
-PREDICTION_TYPES = (Prediction, SentPrediction)
-DECISION_TYPES = (Decision, SentDecision)
 
 
 def is_registered(revision: int) -> bool:
@@ -229,7 +160,7 @@ def is_registered(revision: int) -> bool:
     return revision > 0
 
 
-def mark_unregistered(case: AnyCase) -> AnyCase:
+def mark_unregistered(case: Case) -> Case:
     """Return a case as of a sender that registers none; an invalid revision stays as it is.
 
     >>> from datetime import UTC, datetime
@@ -239,35 +170,7 @@ def mark_unregistered(case: AnyCase) -> AnyCase:
     """
     if not 0 < case.revision < -UNREGISTERED:
         return case
-    revision = case.revision + UNREGISTERED
-    if isinstance(case, SentCase):
-        return case._replace(revision=revision)
-    return replace(case, revision=revision)
-
-
-def to_case(record: AnyCase) -> Case:
-    """Return a record of either case type as a `Case`."""
-    return Case(**record._asdict()) if isinstance(record, SentCase) else record
-
-
-def to_record(record: AnyRecord) -> Record:
-    """Return a record of any type as its full type.
-
-    >>> from datetime import UTC, datetime
-    >>> case = SentCase("a", "creek", datetime(2027, 1, 1, tzinfo=UTC), "day", None, {}, {}, 1)
-    >>> to_record(case).site
-    'creek'
-    >>> to_record(to_record(case)) == to_record(case)
-    True
-    """
-    match record:
-        case SentCase():
-            return to_case(record)
-        case SentPrediction():
-            return Prediction(**record._asdict())
-        case SentDecision():
-            return Decision(**record._asdict())
-    return record
+    return replace(case, revision=case.revision + UNREGISTERED)
 
 
 def pick_first_draws(case_rows: Collection[Any]) -> dict[int, str]:

@@ -7,7 +7,7 @@ The example lists both kinds of slots, and a test compares them with a replay of
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import heappop, heappush
@@ -15,18 +15,11 @@ from itertools import count
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.policy.policy import Policy
-from rollout.core.records.records import (
-    AnyRecord,
-    Heartbeat,
-    Outcome,
-    SentCase,
-    SentDecision,
-    SentPrediction,
-    to_case,
-)
+from rollout.core.records.records import Case, Decision, Heartbeat, Outcome, Prediction, Record
 from rollout.core.scope.assignment import Assignment, CaseQuestion, compute_unit_key
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.events import (
@@ -181,7 +174,7 @@ class HistoryWriter:
             cache = AssignmentCache(state.scope, state.policy, state.rollout.salt)
             senders = _find_senders(transaction, self.policy)
             windows = WindowLookup(state.policy)
-            received: list[tuple[datetime, AnyRecord]] = []
+            received: list[tuple[datetime, Record]] = []
             for at in _list_times(since, slots, max(self.policy.tick, HOUR)):
                 received += self._list_case_records(state, cache, windows, at)
                 received += self._list_due_records(windows, state.scope.revision, at)
@@ -199,7 +192,7 @@ class HistoryWriter:
 
     def _list_case_records(
         self, state: RolloutState, cache: AssignmentCache, windows: WindowLookup, until: datetime
-    ) -> Iterator[tuple[datetime, AnyRecord]]:
+    ) -> Iterator[tuple[datetime, Record]]:
         """Yield cases and predictions made by an instant, as received; schedule their effects."""
         while self._has_case_until(until):
             case = self.cases[self.next_case]
@@ -234,7 +227,7 @@ class HistoryWriter:
 
     def _list_due_records(
         self, windows: WindowLookup, revision: int, until: datetime
-    ) -> Iterator[tuple[datetime, AnyRecord]]:
+    ) -> Iterator[tuple[datetime, Record]]:
         """Yield the records that clients sent by an instant, as received."""
         times, items = [], []
         while self.scheduled and self.scheduled[0][0] <= until:
@@ -283,7 +276,7 @@ class HistoryWriter:
         with self.database.begin_write() as transaction:
             state = self._load_state(transaction)
             for undecided_case in undecided_cases:
-                case = to_case(_build_case(undecided_case, windows, self.records))
+                case = _build_case(undecided_case, windows, self.records)
                 open_reviews(transaction, state, [case], undecided_case.at)
 
     def _load_state(self, transaction: Transaction) -> RolloutState:
@@ -345,32 +338,26 @@ def _describe_assignment(assignment: Assignment) -> JsonObject:
     }
 
 
-def _build_case(case: ExampleCase, windows: WindowLookup, records: CaseRecords) -> SentCase:
-    return SentCase(
-        case.key,
-        case.site,
-        case.at,
-        windows.find_window(case.site, case.at, case.attributes),
-        case.episode,
-        case.attributes,
-        records.build_media(case),
-        revision=1,
+def _build_case(case: ExampleCase, windows: WindowLookup, records: CaseRecords) -> Case:
+    return Case(
+        key=case.key,
+        site=case.site,
+        occurred_at=case.at,
+        window=windows.find_window(case.site, case.at, case.attributes),
+        episode=case.episode,
+        attributes=case.attributes,
+        media=records.build_media(case),
     )
 
 
 def _build_prediction(
     case: ExampleCase, prediction: ExamplePrediction, assignment: Assignment
-) -> SentPrediction:
-    return SentPrediction(
-        case.key,
-        prediction.version,
-        prediction.answers,
-        prediction.confidence,
-        probabilities=None,
-        latency_ms=None,
-        error=None,
-        at=None,
-        revision=1,
+) -> Prediction:
+    return Prediction(
+        key=case.key,
+        version=prediction.version,
+        answers=prediction.answers,
+        confidence=prediction.confidence,
         scope_revision=assignment.revision,
         decider=assignment.decider,
         exposure=assignment.exposure,
@@ -388,7 +375,7 @@ def _find_senders(transaction: Transaction, policy: Policy) -> dict[str, str]:
     )
 
 
-def _authorize(item: SentItem, revision: int) -> AnyRecord:
+def _authorize(item: SentItem, revision: int) -> Record:
     """Return an item as a record; an action of the model was authorized by a revision.
 
     It is the predicted one, and the question had the prediction: the service would have bound its
@@ -399,7 +386,7 @@ def _authorize(item: SentItem, revision: int) -> AnyRecord:
         assert not isinstance(item, others), item  # noqa: S101 - own items
         if isinstance(item, Outcome):
             return replace(item, source_kind=ACCOUNT)
-        return item._replace(source=ACCOUNT) if isinstance(item, SentDecision) else item
+        return replace(item, source=ACCOUNT) if isinstance(item, Decision) else item
     if item.action.by == MODEL:
         return replace(
             item.action, permission=AUTHORIZED, scope_revision=revision, permit_kind=BOUND

@@ -19,12 +19,12 @@ from rollout.core.errors import RefusalError
 from rollout.core.policy.version_rules import parse_content
 from rollout.core.records.records import (
     Action,
-    AnyRecord,
+    Case,
+    Decision,
     Heartbeat,
     Outcome,
-    SentCase,
-    SentDecision,
-    SentPrediction,
+    Prediction,
+    Record,
 )
 from rollout.core.scope.assignment import AssignmentClaim
 from rollout.formats.records.label_set_texts import keep_wrong_set
@@ -80,7 +80,7 @@ class ActionWithPermit:
 class DeclaringPrediction:
     """A prediction that declares its version's content, its client's assignment, or both."""
 
-    prediction: SentPrediction
+    prediction: Prediction
     content: str
     claim: AssignmentClaim | None = None
 
@@ -89,7 +89,7 @@ class DeclaringPrediction:
 class PlacedDecision:
     """A decision that names where its case occurred, and when, if that is known."""
 
-    decision: SentDecision
+    decision: Decision
     site: str
     occurred_at: datetime | None
 
@@ -105,7 +105,7 @@ class RejectedItem:
 
 
 SentItem = (
-    AnyRecord | Heartbeat | ActionWithPermit | DeclaringPrediction | PlacedDecision | RejectedItem
+    Record | Heartbeat | ActionWithPermit | DeclaringPrediction | PlacedDecision | RejectedItem
 )
 WindowFinder = Callable[[str, datetime, Mapping[str, str]], str]
 
@@ -238,31 +238,31 @@ class ItemReader:
         return None if text is None else self.parse_instant(text)
 
 
-def _build_case(reader: ItemReader, item: Any) -> SentCase:
-    site, at, attributes = item.site, reader.parse_instant(item.occurred_at), item.attributes
-    return SentCase(
-        item.key,
-        site,
-        at,
-        reader.find_window(site, at, attributes),
-        item.episode,
-        attributes,
-        item.media,
-        item.revision,
+def _build_case(reader: ItemReader, item: Any) -> Case:
+    at = reader.parse_instant(item.occurred_at)
+    return Case(
+        key=item.key,
+        site=item.site,
+        occurred_at=at,
+        window=reader.find_window(item.site, at, item.attributes),
+        episode=item.episode,
+        attributes=item.attributes,
+        media=item.media,
+        revision=item.revision,
     )
 
 
-def _build_prediction(reader: ItemReader, item: Any) -> SentPrediction | DeclaringPrediction:
-    prediction = SentPrediction(
-        item.key,
-        item.version,
-        reader.read_answers(item.answers, is_prediction=True),
-        item.confidence,
-        item.probabilities,
-        item.latency_ms,
-        item.error,
-        reader.parse_optional_instant(item.at),
-        item.revision,
+def _build_prediction(reader: ItemReader, item: Any) -> Prediction | DeclaringPrediction:
+    prediction = Prediction(
+        key=item.key,
+        version=item.version,
+        answers=reader.read_answers(item.answers, is_prediction=True),
+        confidence=item.confidence,
+        probabilities=item.probabilities,
+        latency_ms=item.latency_ms,
+        error=item.error,
+        at=reader.parse_optional_instant(item.at),
+        revision=item.revision,
     )
     claim = _build_claim(item)
     if item.content is None and claim is None:
@@ -281,24 +281,24 @@ def _build_claim(item: Any) -> AssignmentClaim | None:
     return AssignmentClaim(*parts)
 
 
-def _build_decision(reader: ItemReader, item: Any) -> SentDecision | PlacedDecision:
+def _build_decision(reader: ItemReader, item: Any) -> Decision | PlacedDecision:
     answers, unsure = reader.read_answers(item.answers), item.unsure
     if not unsure and not answers:
         raise ValueError("a decision has `answers`, or says `unsure: true`")
     occurred_at = reader.parse_optional_instant(item.occurred_at)
     if occurred_at is not None and item.site is None:
         raise ValueError("a decision that says when its case occurred names its `site`, too")
-    decision = SentDecision(
-        item.key,
-        item.reviewer,
-        answers,
-        item.exposure,
-        item.exposure,
-        unsure,
-        reader.parse_optional_instant(item.started_at),
-        reader.parse_optional_instant(item.submitted_at),
-        item.note,
-        item.revision,
+    decision = Decision(
+        key=item.key,
+        reviewer=item.reviewer,
+        answers=answers,
+        exposure=item.exposure,
+        claims=item.exposure,
+        unsure=unsure,
+        started_at=reader.parse_optional_instant(item.started_at),
+        submitted_at=reader.parse_optional_instant(item.submitted_at),
+        note=item.note,
+        revision=item.revision,
     )
     return decision if item.site is None else PlacedDecision(decision, item.site, occurred_at)
 

@@ -2,20 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+from msgspec.structs import replace
+
 from rollout import faults
 from rollout.core.policy.version_rules import find_content_fault, parse_content
-from rollout.core.records.records import (
-    Case,
-    Prediction,
-    SentCase,
-    SentPrediction,
-    mark_unregistered,
-    to_case,
-)
+from rollout.core.records.records import Case, Prediction, mark_unregistered
 from rollout.core.scope.assignment import Assignment
 from rollout.core.scope.permits import compute_answer_digest
 from rollout.formats.records.parse import ItemReader, RejectedItem, SentItem
@@ -204,8 +199,8 @@ def record_questions(
             results[index] = RecordingResult(RecordStatus.REJECTED, content_faults[index])
             continue
         match sent_pair:
-            case (SentCase() as case, SentPrediction() as prediction):
-                pairs[index] = (to_case(case), _add_assignment(prediction, assignments[index]))
+            case (Case() as case, Prediction() as prediction):
+                pairs[index] = (case, _add_assignment(prediction, assignments[index]))
             case _:
                 reason = _join_rejection_reasons(sent_pair)
                 results[index] = RecordingResult(RecordStatus.REJECTED, reason)
@@ -247,9 +242,9 @@ def _parse_records(
     }
 
 
-def _add_assignment(prediction: SentPrediction, assignment: Assignment) -> Prediction:
+def _add_assignment(prediction: Prediction, assignment: Assignment) -> Prediction:
     return replace(
-        Prediction(**prediction._asdict()),
+        prediction,
         scope_revision=assignment.revision,
         decider=assignment.decider,
         exposure=assignment.exposure,

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, StaleRevisionError
 from rollout.core.policy.version_rules import find_content_fault
-from rollout.core.records.records import CASE_TYPES, PREDICTION_TYPES, AnyRecord
+from rollout.core.records.records import Case, Prediction, Record
 from rollout.core.records.reviewer_names import find_version_fault
 from rollout.core.scope.commands import RetireVersion
 from rollout.core.scope.decider import MAX_OPEN_VERSIONS
@@ -301,7 +301,7 @@ def record_new_versions(
     transaction: Transaction,
     database: Database,
     state: RolloutState,
-    records: Sequence[AnyRecord],
+    records: Sequence[Record],
     at: datetime,
     contents: Mapping[str, str],
 ) -> Mapping[str, str]:
@@ -310,9 +310,7 @@ def record_new_versions(
     A version is refused if too many are open, or if a reviewer has its name. `contents` are the
     declared contents by version.
     """
-    predicted_versions = {
-        record.version for record in records if isinstance(record, PREDICTION_TYPES)
-    }
+    predicted_versions = {record.version for record in records if isinstance(record, Prediction)}
     predicted_versions = set(filter(is_storable_name, predicted_versions))
     versions_by_rollout = _known_versions.setdefault(database, {})
     if predicted_versions <= state.versions.keys() or predicted_versions <= versions_by_rollout.get(
@@ -340,13 +338,13 @@ def record_new_versions(
 
 
 def _find_first_use(
-    records: Sequence[AnyRecord], versions: Collection[str], at: datetime
+    records: Sequence[Record], versions: Collection[str], at: datetime
 ) -> Mapping[str, datetime]:
     """Return when each version was first used, as a replay returns it."""
-    occurred = {r.key: r.occurred_at for r in records if isinstance(r, CASE_TYPES)}
+    occurred = {r.key: r.occurred_at for r in records if isinstance(r, Case)}
     first_use = dict.fromkeys(versions, at)
     for record in records:
-        if isinstance(record, PREDICTION_TYPES) and record.version in first_use:
+        if isinstance(record, Prediction) and record.version in first_use:
             used_at = record.at or occurred.get(record.key, at)
             first_use[record.version] = min(first_use[record.version], used_at)
     return first_use

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from math import inf
 from typing import Final
 
+from msgspec import structs
+
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import reaches_floor
 from rollout.core.policy.policy import Policy
@@ -289,7 +291,7 @@ class ActionAuthorizer(ScopeAuthorizer):
         arrived, an action's permit must name it.
         """
         if action.by != MODEL:
-            return AuthorizationResult(replace(action, permission=NOT_REQUIRED))
+            return AuthorizationResult(structs.replace(action, permission=NOT_REQUIRED))
         permit, is_local = self._read_permit(action, permit_text, stored_case.case)
         if permit is None:
             return self._reject(action, None, "no permit of ours names this case and version")
@@ -460,9 +462,9 @@ class _ScopeHistory:
 
 def _build_result(action: Action, permit: Permit | None, authorization: str) -> AuthorizationResult:
     if permit is None:
-        return AuthorizationResult(replace(action, permission=authorization))
+        return AuthorizationResult(structs.replace(action, permission=authorization))
     return AuthorizationResult(
-        replace(
+        structs.replace(
             action,
             permission=authorization,
             scope_revision=permit.revision,

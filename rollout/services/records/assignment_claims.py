@@ -10,15 +10,9 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
-from rollout.core.records.records import (
-    CASE_TYPES,
-    PREDICTION_TYPES,
-    AnyCase,
-    AnyRecord,
-    Case,
-    SentPrediction,
-    to_case,
-)
+from msgspec.structs import replace
+
+from rollout.core.records.records import Case, Prediction, Record
 from rollout.core.scope.assignment import (
     MAX_CLOCK_SKEW,
     Assignment,
@@ -46,9 +40,10 @@ UNKNOWN_REVISION: Final = "the ledger has no such revision at the time of the ca
 LEASE_ENDED: Final = "the case is later than any lease of its revision"
 
 
-def add_claim(prediction: SentPrediction, claim: AssignmentClaim) -> SentPrediction:
+def add_claim(prediction: Prediction, claim: AssignmentClaim) -> Prediction:
     """Return a prediction with the assignment that its client made."""
-    return prediction._replace(
+    return replace(
+        prediction,
         scope_revision=claim.revision,
         decider=claim.decider,
         exposure=claim.exposure,
@@ -72,9 +67,9 @@ class ClaimBatch:
         self,
         transaction: Transaction,
         state: RolloutState,
-        records: Sequence[tuple[int, AnyRecord]],
+        records: Sequence[tuple[int, Record]],
         find_case_ids: Callable[[], Mapping[str, int]],
-    ) -> list[tuple[int, AnyRecord]]:
+    ) -> list[tuple[int, Record]]:
         """Return the records, predictions with the assignments that are right."""
         if not self._claims:
             return list(records)
@@ -88,15 +83,15 @@ class ClaimBatch:
             has_samples=bool(state.policy.samples_by_version),
         )
         sent_cases = _group_sent_cases(
-            [r for _, r in records if isinstance(r, CASE_TYPES) and r.key in keys]
+            [r for _, r in records if isinstance(r, Case) and r.key in keys]
         )
         current_state = load_current_state(transaction, state)
         checker, names = ClaimChecker(transaction, current_state), current_state.first_names
         first_revisions = _find_first_revisions((record for _, record in records), names)
 
-        def _apply_claim(position: int, record: AnyRecord) -> AnyRecord:
+        def _apply_claim(position: int, record: Record) -> Record:
             claim = self._claims.get(position)
-            if claim is None or not isinstance(record, SentPrediction):
+            if claim is None or not isinstance(record, Prediction):
                 return record
             stored = stored_cases.get(record.key, StoredCase(None, {}))
             case = _select_newest([stored.case, *sent_cases.get(record.key, ())])
@@ -112,7 +107,7 @@ class ClaimBatch:
         return [(position, _apply_claim(position, record)) for position, record in records]
 
     def note_faults(
-        self, records: Iterable[tuple[int, AnyRecord]], receipts: dict[int, RecordReceipt]
+        self, records: Iterable[tuple[int, Record]], receipts: dict[int, RecordReceipt]
     ) -> list[NewRejectedRecord]:
         """Add to receipts why a claim was not stored; return such claims as rejected records."""
         rejected = []
@@ -126,21 +121,21 @@ class ClaimBatch:
         return rejected
 
 
-def _group_sent_cases(sent_cases: Sequence[AnyCase]) -> Mapping[str, Sequence[Case]]:
+def _group_sent_cases(sent_cases: Sequence[Case]) -> Mapping[str, Sequence[Case]]:
     """Return those cases of a batch by key that can be stored."""
     cases_by_key: dict[str, list[Case]] = {}
-    for case in map(to_case, select_storable(sent_cases)):
+    for case in select_storable(sent_cases):
         cases_by_key.setdefault(case.key, []).append(case)
     return cases_by_key
 
 
 def _find_first_revisions(
-    records: Iterable[AnyRecord], names: Mapping[str, str]
+    records: Iterable[Record], names: Mapping[str, str]
 ) -> Mapping[tuple[str, str], int]:
     """Return the first revision of each prediction in a batch, by case and version's first name."""
     revisions: dict[tuple[str, str], int] = {}
     for record in records:
-        if isinstance(record, PREDICTION_TYPES):
+        if isinstance(record, Prediction):
             name = record.key, names.get(record.version, record.version)
             revisions[name] = min(record.revision, revisions.get(name, record.revision))
     return revisions
@@ -165,7 +160,7 @@ class ClaimChecker(ScopeAuthorizer):
     def find_fault(
         self,
         claim: AssignmentClaim,
-        prediction: SentPrediction,
+        prediction: Prediction,
         stored: StoredCase,
         case: Case | None,
     ) -> str:
@@ -205,7 +200,7 @@ class ClaimChecker(ScopeAuthorizer):
     def _decide_again(
         self,
         revision: int,
-        prediction: SentPrediction,
+        prediction: Prediction,
         case: Case,
         draws: Mapping[str, bool],
     ) -> Assignment:

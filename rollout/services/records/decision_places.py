@@ -1,9 +1,10 @@
 """Where decisions place their cases, for those that nobody has sent."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from rollout.core.policy.evidence_sources import EvidenceSources
 from rollout.core.records.records import (
@@ -11,7 +12,6 @@ from rollout.core.records.records import (
     NO_PLACE,
     UNKNOWN_PLACE,
     UNTIMED,
-    AnyCase,
     Case,
     is_registered,
 )
@@ -49,7 +49,7 @@ class DecisionPlaces:
         return {*self.load(case_ids)}
 
     def load(
-        self, case_ids: Mapping[str, int], sent_cases: Iterable[AnyCase] = ()
+        self, case_ids: Mapping[str, int], sent_cases: Iterable[Case] = ()
     ) -> Mapping[str, Collection[Place]]:
         """Return by key where cases that are registered, or sent, occurred.
 

@@ -9,25 +9,18 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache, cached_property, partial
 
+from msgspec import structs
+
 from rollout.core.policy.outcomes import describe_unknown_outcome
 from rollout.core.records.records import (
-    CASE_TYPES,
-    DECISION_TYPES,
-    PREDICTION_TYPES,
-    SENT_TYPES,
-    AnyDecision,
-    AnyRecord,
     Case,
     Decision,
     Heartbeat,
     Outcome,
     Prediction,
-    SentCase,
-    SentDecision,
-    SentPrediction,
+    Record,
     is_registered,
     mark_unregistered,
-    to_case,
 )
 from rollout.core.records.reviews import (
     ASSISTED,
@@ -96,9 +89,6 @@ from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRe
 
 ITEMS_PER_TRANSACTION = 3_000  # which may delay a stop
 SILENT_SCHEMAS = frozenset({RECORD_SCHEMAS[Case], RECORD_SCHEMAS[Prediction]})
-UNSOURCED_TYPES = frozenset({SentCase, SentPrediction})
-"""The most frequent types of records whose source has no kind."""
-RECORD_TYPES = (*SENT_TYPES, Case, Prediction, Decision, Outcome)  # the most frequent first
 
 
 def build_reader(service: Service, rollout_name: str, at: datetime) -> ItemReader:
@@ -185,8 +175,8 @@ def store_asked_cases(
     """
     sources = state.policy.evidence.sources
     if not sources.registers(sender_name):
-        cases = [to_case(mark_unregistered(case)) for case in cases]
-    records: tuple[AnyRecord, ...] = (*cases, *predictions)
+        cases = [mark_unregistered(case) for case in cases]
+    records: tuple[Record, ...] = (*cases, *predictions)
     sender = Accounts(transaction).add_id(sender_name)
     stored_batch = RecordStore(transaction, state.rollout).store(
         records,
@@ -214,10 +204,8 @@ class _Batch:
         self._item_count = len(items)
         self._receipts: dict[int, RecordReceipt] = {}
         self._rejected: list[NewRejectedRecord] = []
-        self._records: list[tuple[int, AnyRecord]] = [
-            (position, item)
-            for position, item in enumerate(items)
-            if isinstance(item, RECORD_TYPES)
+        self._records: list[tuple[int, Record]] = [
+            (position, item) for position, item in enumerate(items) if isinstance(item, Record)
         ]
         self._actions: list[tuple[int, ActionWithPermit]] = []
         self._heartbeats: list[tuple[int, Heartbeat]] = []
@@ -291,7 +279,7 @@ class _Batch:
                 self._reject(position, rejected)
         self._drop_rejected()
 
-    def _has_all_permissions(self, caller: Caller, records: Sequence[AnyRecord]) -> bool:
+    def _has_all_permissions(self, caller: Caller, records: Sequence[Record]) -> bool:
         """Return whether the caller may send all kinds of the batch at all sites."""
         first_of_kind = {type(record): record for record in records}
         needed = {_find_needed_permission(record) for record in first_of_kind.values()}
@@ -299,11 +287,11 @@ class _Batch:
         rollout_name = self._state.rollout.name
         return all(caller.has_permission(permission, rollout_name) for permission in needed)
 
-    def _find_sites(self, records: Sequence[AnyRecord]) -> Mapping[str, set[str]]:
+    def _find_sites(self, records: Sequence[Record]) -> Mapping[str, set[str]]:
         """Return the sites of each case, in any revision stored or sent."""
         sites_by_key: dict[str, set[str]] = {record.key: set() for record in records}
         for record in records:
-            if isinstance(record, CASE_TYPES):
+            if isinstance(record, Case):
                 sites_by_key[record.key].add(record.site)
         for key, placed in self._placed.items():
             sites_by_key[key].add(placed.site)
@@ -322,13 +310,13 @@ class _Batch:
         if self._state.policy.evidence.sources.registers(sender_name):
             return
         for index, (position, record) in enumerate(self._records):
-            if isinstance(record, CASE_TYPES):
+            if isinstance(record, Case):
                 self._records[index] = (position, mark_unregistered(record))
 
     def place_decisions(self) -> None:
         """Reject decisions whose case and site nobody knows; keep the places that others name."""
         decided = self._list_decided_keys()
-        cases = [record for _, record in self._records if isinstance(record, CASE_TYPES)]
+        cases = [record for _, record in self._records if isinstance(record, Case)]
         sent = [case for case in cases if is_registered(case.revision)]
         unsent = decided.difference([case.key for case in sent])
         if not unsent and not self._placed:
@@ -342,12 +330,12 @@ class _Batch:
         placed_decisions = [placed for key, placed in self._placed.items() if not faults[key]]
         self._placed_cases = placing.list_cases(placed_decisions, stored)
         for position, record in self._records:
-            if isinstance(record, DECISION_TYPES) and (fault := faults.get(record.key)):
+            if isinstance(record, Decision) and (fault := faults.get(record.key)):
                 self._reject(position, build_rejected_record(record, fault))
         self._drop_rejected()
 
     def _list_decided_keys(self) -> set[str]:
-        return {record.key for _, record in self._records if isinstance(record, DECISION_TYPES)}
+        return {record.key for _, record in self._records if isinstance(record, Decision)}
 
     def record_versions(self, database: Database) -> None:
         """Record new versions; reject predictions beyond the limit of open versions."""
@@ -364,7 +352,7 @@ class _Batch:
         if not refused_versions:
             return
         for position, record in self._records:
-            if isinstance(record, PREDICTION_TYPES) and record.version in refused_versions:
+            if isinstance(record, Prediction) and record.version in refused_versions:
                 fault = refused_versions[record.version]
                 self._reject(position, build_rejected_record(record, fault))
         self._drop_rejected()
@@ -391,27 +379,25 @@ class _Batch:
 
     def reject_model_reviewers(self, caller: Caller, version_count: int) -> None:
         """Reject decisions in the name of a version or of an account that sends predictions."""
-        decisions = [record for _, record in self._records if isinstance(record, DECISION_TYPES)]
+        decisions = [record for _, record in self._records if isinstance(record, Decision)]
         if not decisions:
             return
-        versions = {
-            record.version for _, record in self._records if isinstance(record, PREDICTION_TYPES)
-        }
+        versions = {record.version for _, record in self._records if isinstance(record, Prediction)}
         check = ReviewerCheck(self._transaction, self._state)
         faults = check.find_faults(decisions, versions, caller, version_count)
         for position, record in self._records if faults else ():
-            if isinstance(record, DECISION_TYPES) and record.reviewer in faults:
+            if isinstance(record, Decision) and record.reviewer in faults:
                 self._reject(position, build_rejected_record(record, faults[record.reviewer]))
         self._drop_rejected()
 
-    def _list_predictions(self) -> list[tuple[int, Prediction | SentPrediction, str]]:
+    def _list_predictions(self) -> list[tuple[int, Prediction, str]]:
         """Return position, prediction and declared content ("" for none), if any is declared."""
         if not self._contents and not self._state.policy.contents_by_version:
             return []
         return [
             (position, record, self._contents.get(position, ""))
             for position, record in self._records
-            if isinstance(record, PREDICTION_TYPES)
+            if isinstance(record, Prediction)
         ]
 
     def set_assignments(self) -> None:
@@ -437,7 +423,7 @@ class _Batch:
             case_ids.values()
         )
 
-        def _set_exposure(decision: AnyDecision) -> AnyDecision:
+        def _set_exposure(decision: Decision) -> Decision:
             case_id = case_ids[decision.key]
             own_entries = entries.get((case_id, decision.reviewer), set())
             exposure = compute_exposure(ASSISTED, list_pages(own_entries), decision.claims)
@@ -445,12 +431,10 @@ class _Batch:
             if any(entry.content in REVEALING_CONTENT for entry in sender_entries):
                 exposure = find_worst_exposure(exposure, ASSISTED)
             basis = build_basis(own_entries | sender_entries)
-            if isinstance(decision, SentDecision):
-                return decision._replace(exposure=exposure, basis=basis)
-            return replace(decision, exposure=exposure, basis=basis)
+            return structs.replace(decision, exposure=exposure, basis=basis)
 
         for index, (position, record) in enumerate(self._records):
-            if isinstance(record, DECISION_TYPES) and record.key in case_ids:
+            if isinstance(record, Decision) and record.key in case_ids:
                 self._records[index] = (position, _set_exposure(record))
 
     def set_sources(self, sender_name: str) -> None:
@@ -465,17 +449,12 @@ class _Batch:
         find_kind = cache(partial(evidence.find_account_kind, sender_name))
         outcome_kind = evidence.sources.find_outcome_kind(sender_name)
         for index, (position, record) in enumerate(self._records):
-            if type(record) in UNSOURCED_TYPES:
-                continue
-            if isinstance(record, SentDecision):
-                # the source is its last field; `_replace` takes three times as long
-                sourced = SentDecision._make((*record[:-1], find_kind(record.reviewer)))
-                self._records[index] = (position, sourced)
-            elif isinstance(record, Decision):
-                sourced_decision = replace(record, source=find_kind(record.reviewer))
-                self._records[index] = (position, sourced_decision)
+            if isinstance(record, Decision):
+                source = find_kind(record.reviewer)
+                self._records[index] = (position, structs.replace(record, source=source))
             elif isinstance(record, Outcome):
-                self._records[index] = (position, replace(record, source_kind=outcome_kind))
+                sourced_outcome = structs.replace(record, source_kind=outcome_kind)
+                self._records[index] = (position, sourced_outcome)
 
     # Writes
 
@@ -527,7 +506,7 @@ class _Batch:
 
     def _note_late_arrivals(
         self,
-        records: Sequence[AnyRecord],
+        records: Sequence[Record],
         stored_batch: StoredBatch,
         case_facts: Mapping[int, IncomingCase],
     ) -> None:
@@ -576,11 +555,11 @@ class _Batch:
         report_clock_ahead(self._transaction, self._state, self._sender_name, actions, self._at)
 
 
-def _find_needed_permission(record: AnyRecord) -> Permission:
+def _find_needed_permission(record: Record) -> Permission:
     """Return the permission to send a record of this kind."""
-    if isinstance(record, PREDICTION_TYPES):
+    if isinstance(record, Prediction):
         return Permission.SEND_PREDICTIONS
-    if isinstance(record, DECISION_TYPES):
+    if isinstance(record, Decision):
         return Permission.SEND_DECISIONS
     return Permission.SEND_OUTCOMES if isinstance(record, Outcome) else Permission.SEND_CASES
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import polars as pl
+from msgspec import structs
 
 from rollout.core.errors import RefusalError
 from rollout.core.policy.evidence_sources import IMPORTS
@@ -250,8 +251,8 @@ def _store_batch(
 def _set_source(record: Record, kind: str | None) -> Record:
     """Return a decision or outcome with the kind of its source; other records have none."""
     if isinstance(record, Decision):
-        return replace(record, source=kind)
-    return replace(record, source_kind=kind) if isinstance(record, Outcome) else record
+        return structs.replace(record, source=kind)
+    return structs.replace(record, source_kind=kind) if isinstance(record, Outcome) else record
 
 
 def _group_by_case(

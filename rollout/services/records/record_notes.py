@@ -10,15 +10,11 @@ from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.evidence_sources import NOT_NAMED, UNNAMED
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import (
-    CASE_TYPES,
-    DECISION_TYPES,
-    PREDICTION_TYPES,
-    Action,
-    AnyRecord,
     Case,
     Decision,
     Outcome,
     Prediction,
+    Record,
     is_registered,
     list_drawn,
 )
@@ -31,12 +27,12 @@ from rollout.store.tables.columns import encode_instant
 from rollout.tally.late_senders import LateSenders, recognise_senders
 
 NOT_DRAWN: Final = "{0} is not drawn for this case: kept, never evidence"
-SILENT_TYPES = (*CASE_TYPES, *PREDICTION_TYPES)
+SILENT_TYPES = (Case, Prediction)
 """Records that are no evidence if they come after the first decision on their case."""
 
 
 def find_late_arrivals(
-    records: Sequence[AnyRecord],
+    records: Sequence[Record],
     stored_batch: StoredBatch,
     case_facts: Mapping[int, IncomingCase],
     sender: tuple[str, timedelta | None],
@@ -93,7 +89,7 @@ def add_note(record_result: RecordReceipt, note: str) -> RecordReceipt:
 
 def add_draws(
     state: RolloutState,
-    records: Sequence[AnyRecord],
+    records: Sequence[Record],
     receipts: Sequence[RecordReceipt],
     case_ids: Mapping[str, int],
     draws_by_case: Mapping[int, Mapping[str, bool]],
@@ -104,11 +100,9 @@ def add_draws(
         draws = draws_by_case.get(case_ids.get(record.key, 0), {})
         if receipt.status not in {RecordStatus.ACCEPTED, RecordStatus.DUPLICATE}:
             answered.append(receipt)
-        elif isinstance(record, CASE_TYPES):
+        elif isinstance(record, Case):
             answered.append(replace(receipt, drawn=list_drawn(draws)))
-        elif (
-            isinstance(record, PREDICTION_TYPES) and state.find_draw(draws, record.version) is False
-        ):
+        elif isinstance(record, Prediction) and state.find_draw(draws, record.version) is False:
             answered.append(add_note(receipt, NOT_DRAWN.format(record.version)))
         else:
             answered.append(receipt)
@@ -128,7 +122,7 @@ class RecordNotes:
         self._ranges = {outcome.id: (outcome.low, outcome.high) for outcome in policy.outcomes}
 
     def add_notes(
-        self, records: Sequence[AnyRecord], stored_batch: StoredBatch
+        self, records: Sequence[Record], stored_batch: StoredBatch
     ) -> Sequence[RecordReceipt]:
         """Return the batch's receipts, with notes on accepted records."""
         if not self._has_notes(stored_batch):
@@ -166,15 +160,15 @@ class RecordNotes:
         answer_texts = {answers for rows in answer_rows for _, answers in rows}
         return any(self._list_unknown_answers(json.loads(answers)) for answers in answer_texts)
 
-    def find_note(self, record: AnyRecord) -> str:
+    def find_note(self, record: Record) -> str:
         """Return the note on an accepted record, or ""."""
-        if isinstance(record, CASE_TYPES):
+        if isinstance(record, Case):
             if record.site not in self._sites:
                 return f"{record.site} is no site of the policy: kept, never evidence"
             if is_registered(record.revision):
                 return ""
             return f"kept, counted by guards only: {describe_registering(self._sources)}"
-        if isinstance(record, Action):
+        if not isinstance(record, Prediction | Decision | Outcome):
             return ""
         notes = self._list_unknown_answers(record.answers)
         if isinstance(record, Outcome):
@@ -183,7 +177,7 @@ class RecordNotes:
                 notes.append(
                     f"{NOT_NAMED} of outcomes (`evidence.sources`): kept, never evidence to widen"
                 )
-        if isinstance(record, DECISION_TYPES) and record.source == UNNAMED:
+        if isinstance(record, Decision) and record.source == UNNAMED:
             notes.append(
                 f"{NOT_NAMED} of {record.reviewer}'s decisions (`evidence.sources`): kept, never "
                 "evidence"

@@ -9,13 +9,7 @@ from typing import Final, NamedTuple
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownVersionError
 from rollout.core.policy.confidence_floors import reaches_floor
-from rollout.core.records.records import (
-    CASE_TYPES,
-    AnyRecord,
-    Case,
-    Decision,
-    to_case,
-)
+from rollout.core.records.records import Case, Decision, Record
 from rollout.core.records.reviews import (
     ADJUDICATE,
     ASSISTED,
@@ -130,7 +124,7 @@ def _load_newer_cases(
 def open_reviews_of_batch(
     transaction: Transaction,
     state: RolloutState,
-    records: Sequence[AnyRecord],
+    records: Sequence[Record],
     stored_batch: StoredBatch,
     at: datetime,
 ) -> None:
@@ -151,10 +145,10 @@ def open_reviews_of_batch(
     }
     if undecided_ids:
         undecided_cases = [
-            to_case(record)
+            record
             for record, result in zip(records, stored_batch.results, strict=True)
             if result.status is RecordStatus.ACCEPTED
-            and isinstance(record, CASE_TYPES)
+            and isinstance(record, Case)
             and stored_batch.case_ids[record.key] in undecided_ids
             and record.site in sites
         ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from rollout.core.records.records import AnyDecision
+from rollout.core.records.records import Decision
 from rollout.core.records.reviewer_names import find_reviewer_fault, fold_name
 from rollout.core.scope.permissions import Caller, Permission
 from rollout.services.engine.rollout_state import RolloutState
@@ -19,7 +19,7 @@ class ReviewerCheck:
 
     def find_faults(
         self,
-        decisions: Iterable[AnyDecision],
+        decisions: Iterable[Decision],
         new_versions: Iterable[str] = (),
         sender: Caller | None = None,
         version_count: int | None = None,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Integer, Select, bindparam, func, literal_column, select
 
-from rollout.core.records.records import CASE_TYPES, DECISION_TYPES, AnyRecord
+from rollout.core.records.records import Case, Decision, Record
 from rollout.store.database.bulk import fetch_rows, insert_once
 from rollout.store.database.rollouts import Rollout, Rollouts
 from rollout.store.database.session import Transaction
@@ -34,7 +34,7 @@ ERASED_EPISODE_TEXT: Final = "this episode was erased on request; don't send its
 def find_erased_items(
     transaction: Transaction,
     rollout: Rollout,
-    items: Sequence[AnyRecord],
+    items: Sequence[Record],
     erased_kinds: Collection[str] | None = None,
 ) -> Mapping[int, str]:
     """Return why items with an erased episode or reviewer are refused, by position.
@@ -43,7 +43,7 @@ def find_erased_items(
     `hold_off_erasures`.
     """
     if erased_kinds is None and any(
-        isinstance(item, DECISION_TYPES) or getattr(item, "episode", None) for item in items
+        isinstance(item, Decision) or getattr(item, "episode", None) for item in items
     ):
         hold_off_erasures(transaction, rollout)
         erased_kinds = ExternalKeys(transaction, rollout).find_kinds(ERASED_KINDS)
@@ -52,12 +52,10 @@ def find_erased_items(
     episodes = {
         position: item.episode
         for position, item in enumerate(items)
-        if isinstance(item, CASE_TYPES) and item.episode
+        if isinstance(item, Case) and item.episode
     }
     reviewers = {
-        position: item.reviewer
-        for position, item in enumerate(items)
-        if isinstance(item, DECISION_TYPES)
+        position: item.reviewer for position, item in enumerate(items) if isinstance(item, Decision)
     }
     return {
         **_find_refused(transaction, rollout, episodes, EPISODE, ERASED_EPISODE),

@@ -3,30 +3,28 @@
 import json
 import json.encoder
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from itertools import repeat
 from math import isfinite
-from operator import attrgetter, is_
+from operator import is_
 from types import MappingProxyType
 from typing import Any, Final
 
+from msgspec import NODEFAULT
+from msgspec.structs import astuple, fields
 from sqlalchemy import Row, Table
 
 from rollout.core.calendar.instants import EPOCH, MICROSECOND
 from rollout.core.records.records import (
     UNREGISTERED,
     Action,
-    AnyRecord,
     Case,
     Decision,
     Outcome,
     Prediction,
     Record,
-    SentCase,
-    SentDecision,
-    SentPrediction,
 )
 from rollout.store.tables.columns import encode_instant, encode_json
 from rollout.store.tables.tables import actions, cases, decisions, outcomes, predictions
@@ -52,7 +50,6 @@ class RecordSchema:
     Attributes:
         name: the kind in the API and in `rejected_records`.
         key: the columns of its key after the case.
-        fields: of the record, in the order of its `Sent…` form if it has one.
         converters: functions from a field's values to stored values.
         content_columns: the caller's content; records of a key with equal content are one.
     """
@@ -60,11 +57,10 @@ class RecordSchema:
     name: str
     table: Table
     key: tuple[str, ...]
-    fields: tuple[str, ...]
     converters: Mapping[str, Callable[[ColumnValues], ColumnValues]]
     content_columns: tuple[str, ...]
 
-    def build_columns(self, records: Sequence[AnyRecord]) -> dict[str, ColumnValues]:
+    def build_columns(self, records: Sequence[Record]) -> dict[str, ColumnValues]:
         """Return the fields of records of this kind as columns.
 
         At least one record is required. `episode` holds the episode's key instead of its number.
@@ -73,10 +69,9 @@ class RecordSchema:
         Raises:
             ValueError, TypeError, OverflowError: a value can't be stored.
         """
-        are_tuples = len(set(map(type, records))) == 1 and isinstance(records[0], tuple)
-        rows = records if are_tuples else map(attrgetter(*self.fields), records)
+        rows = zip(*map(astuple, records), strict=True)
         columns: dict[str, ColumnValues] = dict(
-            zip(self.fields, zip(*rows, strict=True), strict=True)
+            zip(records[0].__struct_fields__, rows, strict=True)
         )
         for name, convert in {**COMMON_CONVERTERS, **self.converters}.items():
             columns[name] = convert(columns[name])
@@ -302,7 +297,6 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
             name="case",
             table=cases,
             key=("revision",),
-            fields=SentCase._fields,
             converters={
                 "occurred_at": _encode_instants,
                 "attributes": _encode_json_column,
@@ -317,7 +311,6 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
             name="prediction",
             table=predictions,
             key=("version", "revision"),
-            fields=SentPrediction._fields,
             converters={
                 "version": _check_names,
                 "answers": _encode_answers,
@@ -330,7 +323,6 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
             name="decision",
             table=decisions,
             key=("reviewer", "revision"),
-            fields=SentDecision._fields,
             converters={
                 "reviewer": _check_names,
                 "answers": _encode_answers,
@@ -344,10 +336,6 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
             name="action",
             table=actions,
             key=("lever", "revision"),
-            fields=(
-                *("key", "lever", "action", "by", "version", "at"),
-                *("scope_revision", "permission", "revision", "permit_kind"),
-            ),
             converters={"lever": _check_names, "at": _encode_instants},
             content_columns=("action", "by", "version", "at"),
         ),
@@ -355,10 +343,6 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
             name="outcome",
             table=outcomes,
             key=("revision",),
-            fields=(
-                *("key", "answers", "values", "harm", "at", "source", "revision"),
-                "source_kind",
-            ),
             converters={
                 "answers": _encode_answers,
                 "values": _encode_values,
@@ -368,14 +352,6 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
         ),
     }
 )
-SCHEMA_BY_TYPE: Final[Mapping[type[AnyRecord], RecordSchema]] = {
-    **dict(RECORD_SCHEMAS.items()),
-    SentCase: RECORD_SCHEMAS[Case],
-    SentPrediction: RECORD_SCHEMAS[Prediction],
-    SentDecision: RECORD_SCHEMAS[Decision],
-}
-
-
 COLUMN_OF: Final[Mapping[str, str]] = {
     "claims": "claimed_exposure",
     "permission": "authorization",
@@ -393,6 +369,6 @@ def parse_record(kind: type[Record], row: Row[Any], **external_keys: str | None)
     values: dict[str, Any] = dict(external_keys)
     for record_field in fields(kind):
         value = getattr(row, COLUMN_OF.get(record_field.name, record_field.name), None)
-        if value is not None or record_field.default_factory is MISSING:
+        if value is not None or record_field.default_factory is NODEFAULT:
             values.setdefault(record_field.name, value)
     return kind(**values)

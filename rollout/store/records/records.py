@@ -4,26 +4,18 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import chain, compress
 from typing import Any
 
+from msgspec import structs
 from sqlalchemy import Column, Table
 
 from rollout import faults
 from rollout.core.calendar.instants import count_micros
-from rollout.core.records.records import (
-    Action,
-    AnyCase,
-    AnyRecord,
-    Case,
-    Heartbeat,
-    Outcome,
-    Record,
-    to_record,
-)
+from rollout.core.records.records import Action, Case, Heartbeat, Outcome, Record
 from rollout.store.database.append_failures import RECORDS
 from rollout.store.database.bulk import Repeated, RowValues, insert_once, insert_tables
 from rollout.store.database.case_rows import fetch_case_rows
@@ -34,13 +26,7 @@ from rollout.store.records.external_keys import EPISODE, ExternalKeys, KeyIds
 from rollout.store.records.incoming_cases import IncomingCases
 from rollout.store.records.planted_cases import PlantedCases
 from rollout.store.records.record_hashes import PLANTED, build_hash_columns
-from rollout.store.records.record_rows import (
-    COLUMN_OF,
-    RECORD_SCHEMAS,
-    SCHEMA_BY_TYPE,
-    ColumnsByName,
-    RecordSchema,
-)
+from rollout.store.records.record_rows import COLUMN_OF, RECORD_SCHEMAS, ColumnsByName, RecordSchema
 from rollout.store.records.rejected_records import (
     NewRejectedRecord,
     RejectedRecords,
@@ -163,7 +149,7 @@ class RecordStore:
 
     def store(
         self,
-        items: Sequence[AnyRecord],
+        items: Sequence[Record],
         *,
         received_at: datetime | Sequence[datetime],
         sender: str | Mapping[str, str] | None = None,
@@ -214,7 +200,11 @@ class RecordStore:
 
     def store_heartbeat(self, heartbeat: Heartbeat, *, received_at: datetime) -> RecordReceipt:
         """Store a heartbeat of a site."""
-        row = {**asdict(heartbeat), "rollout": self._rollout.number, "received_at": received_at}
+        row = {
+            **structs.asdict(heartbeat),
+            "rollout": self._rollout.number,
+            "received_at": received_at,
+        }
         try:
             encode_instant(heartbeat.at)
         except ValueError as error:
@@ -375,7 +365,7 @@ class RecordStore:
 
     def _store_rejected(
         self,
-        items: Sequence[AnyRecord],
+        items: Sequence[Record],
         results: Sequence[RecordReceipt],
         erased_items: Collection[int],
         times: Sequence[datetime],
@@ -402,7 +392,7 @@ def _build_marks(
 
 
 def _group_records(
-    items: Sequence[AnyRecord], erased_items: Mapping[int, str]
+    items: Sequence[Record], erased_items: Mapping[int, str]
 ) -> tuple[list[RecordGroup], list[RecordReceipt]]:
     """Return the valid records by kind, and a receipt for each item."""
     results, positions = [UNDECIDED] * len(items), defaultdict[RecordSchema, list[int]](list)
@@ -410,7 +400,7 @@ def _group_records(
         if position in erased_items:
             results[position] = RecordReceipt(RecordStatus.REJECTED, erased_items[position])
         else:
-            positions[SCHEMA_BY_TYPE[type(item)]].append(position)
+            positions[RECORD_SCHEMAS[type(item)]].append(position)
     groups = [
         _build_valid_group(schema, items, group_positions, results)
         for schema, group_positions in positions.items()
@@ -431,7 +421,7 @@ def _find_first_times(
 
 def _build_valid_group(
     schema: RecordSchema,
-    items: Sequence[AnyRecord],
+    items: Sequence[Record],
     positions: Sequence[int],
     results: list[RecordReceipt],
 ) -> RecordGroup | None:
@@ -449,7 +439,7 @@ def _build_valid_group(
 
 
 def _build_group(
-    schema: RecordSchema, items: Sequence[AnyRecord], positions: Sequence[int]
+    schema: RecordSchema, items: Sequence[Record], positions: Sequence[int]
 ) -> RecordGroup:
     """Return the records at these positions of a batch.
 
@@ -465,7 +455,7 @@ def _build_group(
     return RecordGroup(schema, positions, keys, record_keys, columns)
 
 
-def select_storable(sent_cases: Sequence[AnyCase]) -> list[AnyCase]:
+def select_storable(sent_cases: Sequence[Case]) -> list[Case]:
     """Return those cases whose values can be stored, in their order."""
     results = [UNDECIDED] * len(sent_cases)
     if not sent_cases:
@@ -475,9 +465,8 @@ def select_storable(sent_cases: Sequence[AnyCase]) -> list[AnyCase]:
     return [] if group is None else [sent_cases[position] for position in group.positions]
 
 
-def build_rejected_record(sent_record: AnyRecord, reason: str) -> NewRejectedRecord:
+def build_rejected_record(record: Record, reason: str) -> NewRejectedRecord:
     """Return a record as rejected, escaped to ASCII for every database."""
-    record = to_record(sent_record)
-    body = json.dumps(asdict(record), default=str, sort_keys=True)
+    body = json.dumps(structs.asdict(record), default=str, sort_keys=True)
     kind = RECORD_SCHEMAS[type(record)].name
     return NewRejectedRecord(kind, escape_key(record.key), body, reason)

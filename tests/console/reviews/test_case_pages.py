@@ -1,12 +1,12 @@
 """One case explained in words, the newest ones, the search; what is kept back stays so."""
 
 import re
-from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 
 from api.console.reviews import case_text
 from api.console.reviews.case_text import build_case_path, explain_uncounted

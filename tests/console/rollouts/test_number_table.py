@@ -1,9 +1,9 @@
 """How numbers agree with those of humans, on a cell's page: never for a blind reviewer."""
 
-from dataclasses import replace
 from statistics import mean, stdev
 
 import pytest
+from msgspec.structs import replace
 
 from api.console.rollouts import rollout as rollout_page
 from rollout.core.calendar.sites import Cell

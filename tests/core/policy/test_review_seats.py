@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from rollout.core.policy.levers import Lever, Margin, Number
 from rollout.core.policy.policy import EvidenceRules, Stage
@@ -88,7 +89,7 @@ def test_an_audited_case_has_the_seats_of_any_other_blind_one(rung, drawn, audit
 def test_a_case_is_drawn_by_its_unit():
     by_episode = policy(evidence=EvidenceRules(unit="episode"))
     spanned = policy(evidence=EvidenceRules(unit="episode", episode_span=10 * MINUTE))
-    burst = replace(CASE, episode="e")
+    burst = structs.replace(CASE, episode="e")
     slot = int(NOON.timestamp()) // 600
 
     def unit(of, case):

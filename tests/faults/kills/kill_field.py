@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from rollout.core.records.records import DECISION_TYPES, Case, Decision, Prediction
+from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
 from rollout.formats.policy.reader import parse_policy
@@ -95,7 +95,7 @@ def _widen_everywhere(database, number, start):
         ]
         for account in ("box", "desk"):  # who decides, decides after the prediction came
             is_desk = account == "desk"
-            part = [item for item in records if isinstance(item, DECISION_TYPES) == is_desk]
+            part = [item for item in records if isinstance(item, Decision) == is_desk]
             sent_at = at + is_desk * timedelta(seconds=1)
             ingest_items(service, callers[account], ROLLOUT, part, sent_at)
     ticker.tick(end + timedelta(minutes=1))

@@ -1,9 +1,9 @@
 """The dearest divergences behind a proposal: which they are, and who may see them."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import NotAllowedError

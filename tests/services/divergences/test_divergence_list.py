@@ -1,11 +1,11 @@
 """Divergences from what was counted: the list that records give, for the work of a page."""
 
-from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
 import polars as pl
 import pytest
+from msgspec.structs import replace
 
 from rollout.core.records.records import Case, Prediction
 from rollout.core.scope.commands import Actor

@@ -21,7 +21,7 @@ from rollout.store.records.record_check import (
     _compute_hashes,
     _select_records,
 )
-from rollout.store.records.record_rows import SCHEMA_BY_TYPE
+from rollout.store.records.record_rows import RECORD_SCHEMAS
 from rollout.store.records.records import RecordStore
 from rollout.store.tables import tables
 from rollout.tally.slots import to_instant
@@ -143,7 +143,7 @@ def test_an_edit_with_the_right_hash_is_found(database, name, values):
 
 def rehash(database, name):
     """Give an edited record the right hash, as somebody would who knows the program."""
-    schema, table = SCHEMA_BY_TYPE[KINDS[name]], getattr(tables, name)
+    schema, table = RECORD_SCHEMAS[KINDS[name]], getattr(tables, name)
     condition = counted(database, table)
     with database.begin_read() as transaction:
         rollout = load_rollout_state(transaction, "story").rollout

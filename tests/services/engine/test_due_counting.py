@@ -3,9 +3,9 @@
 import gc
 import logging
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import event, select
 
 from rollout import faults

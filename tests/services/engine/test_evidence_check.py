@@ -24,7 +24,7 @@ from rollout.store.counting.unit_digests import read_unit_lines
 from rollout.store.database.session import Database
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_check import _compute_hashes, _select_records
-from rollout.store.records.record_rows import RECORD_SCHEMAS, SCHEMA_BY_TYPE
+from rollout.store.records.record_rows import RECORD_SCHEMAS
 from rollout.store.tables import tables
 from rollout.store.tables.append_only import build_triggers
 from rollout.tally.slots import to_instant
@@ -34,7 +34,7 @@ from tests.store.databases import ENGINES, fresh
 from tests.store.snapshots import filled_once
 
 HOUR = timedelta(hours=1)
-DECISIONS = SCHEMA_BY_TYPE[Decision]
+DECISIONS = RECORD_SCHEMAS[Decision]
 
 
 @pytest.fixture(params=ENGINES)

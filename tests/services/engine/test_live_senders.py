@@ -24,7 +24,7 @@ from benchmarks.senders import (
     write_policy,
 )
 from benchmarks.senders import DAYS as LAST_DAY
-from rollout.core.records.records import Case, Prediction, SentDecision
+from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.events import VersionFirstUsed
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
@@ -80,7 +80,7 @@ def list_sent(cases):
                 cases.told,
                 "desk",
                 PlacedDecision(  # the desk doesn't know whether the case is stored
-                    SentDecision(
+                    Decision(
                         key=key,
                         reviewer="ana",
                         answers={"answer": "yes" if is_yes else "no"},

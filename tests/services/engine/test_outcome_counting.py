@@ -1,8 +1,7 @@
 """A unit counts with what is known when its deadline passes, once."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import select
 
 from rollout.core.records.records import Case, Outcome, Prediction

@@ -1,9 +1,8 @@
 """One history with sets, values, planted cases, slices and names: doctor knows it whole."""
 
-from dataclasses import replace
-
 import pytest
 import sqlalchemy
+from msgspec.structs import replace
 from sqlalchemy import text
 
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 from sqlalchemy import select
 
 from rollout.core.errors import LastAdminError, NameTakenError
@@ -84,7 +85,7 @@ def fill(database):
     store(database, cases)
     store(database, [decide("c-0", "rosalind", "blurred"), decide("c-1", "rosalind")])
     store(database, [decide("c-2", "bo", "ask rosalind")])
-    store(database, [replace(decide("c-0", "rosalind"), answers={"parcel": "damaged"})])
+    store(database, [structs.replace(decide("c-0", "rosalind"), answers={"parcel": "damaged"})])
     with database.begin_write() as transaction:
         state = load_rollout_state(transaction, "ramps")
         exposures = ExposureStore(transaction, state.rollout)

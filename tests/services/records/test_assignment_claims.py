@@ -4,9 +4,10 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
+from msgspec import structs
 from sqlalchemy import select
 
-from rollout.core.records.records import Case, SentCase, SentPrediction
+from rollout.core.records.records import Case, Prediction
 from rollout.core.scope.assignment import AssignmentClaim
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.records.parse import DeclaringPrediction, ItemReader, RejectedItem
@@ -41,9 +42,13 @@ def send(database, key, claim, *, case_at=AT, sent_before=()):
     field.widen(database, ("creek", "day"))
     field.stop(database, ("lake", "day"), at=STOPPED_AT)
     service = build_service(database, None, ManualClock(NOON))
-    case = SentCase(key, "creek", case_at, "day", None, {}, {}, 1)
-    prediction = SentPrediction(
-        key, "v1", {"alarm": "bear"}, None, None, None, None, case_at, 1 + len(sent_before)
+    case = Case(key=key, site="creek", occurred_at=case_at, window="day")
+    prediction = Prediction(
+        key=key,
+        version="v1",
+        answers={"alarm": "bear"},
+        at=case_at,
+        revision=1 + len(sent_before),
     )
     night = NOON + 12 * HOUR
     if sent_before:
@@ -76,7 +81,7 @@ def test_a_right_assignment_is_stored_with_the_prediction(database, key, claim, 
     assert read_stored(database) == ([claim], [])
 
 
-EARLIER = SentPrediction(MODELS, "v1", {"alarm": "none"}, None, None, None, None, AT, 1)
+EARLIER = Prediction(key=MODELS, version="v1", answers={"alarm": "none"}, at=AT)
 
 
 @on_sqlite
@@ -113,7 +118,7 @@ def test_an_arm_is_not_added_under_another_name_of_the_version(database):
         state = replace(state, first_names={"again": "v1"})
         case = Case(key=MODELS, site="creek", occurred_at=AT, window="day")
         stored = StoredCase(case, {"v1": [EARLIER]})
-        renamed = EARLIER._replace(version="again")
+        renamed = structs.replace(EARLIER, version="again")
         fault = ClaimChecker(transaction, state).find_fault(MODEL, renamed, stored, case)
     assert fault == STORED_BEFORE
 

@@ -1,9 +1,8 @@
 """On PostgreSQL a new batch sends six statements, whatever it holds and says."""
 
-from dataclasses import replace
-
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor

@@ -1,10 +1,10 @@
 """Where outcomes come from: which count to widen, and that a harm is never taken back."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import polars as pl
 import pytest
+from msgspec.structs import replace
 
 from rollout.core.policy.evidence_sources import NOT_NAMED, OWN_EPISODE_PREDICTION, OWN_PREDICTION
 from rollout.core.records.records import Case, Outcome, Prediction

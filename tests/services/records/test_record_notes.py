@@ -11,7 +11,7 @@ from rollout.core.policy.evidence_sources import DEFAULT_SOURCES
 from rollout.core.policy.levers import Lever, Margin, Number
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.services.records.record_notes import RecordNotes, add_note
-from rollout.store.records.record_rows import SCHEMA_BY_TYPE
+from rollout.store.records.record_rows import RECORD_SCHEMAS
 from rollout.store.records.records import RecordReceipt, RecordStatus, StoredBatch
 from tests.factories import NOON
 
@@ -74,7 +74,7 @@ def kept(said, verdicts):
     accepted = defaultdict(list)
     for record, verdict in zip(said, verdicts, strict=True):
         if verdict is RecordStatus.ACCEPTED:
-            accepted[SCHEMA_BY_TYPE[type(record)]].append(record)
+            accepted[RECORD_SCHEMAS[type(record)]].append(record)
     columns = {
         form: {"case_id": range(len(records)), **form.build_columns(records)}
         for form, records in accepted.items()

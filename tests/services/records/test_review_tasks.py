@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from sqlalchemy import select
 
 from rollout.core.records.records import Case, Decision, Prediction
@@ -95,7 +96,7 @@ def test_an_answer_under_a_later_name_is_compared_with_the_floor_and_shown(lite)
     confirming = replace(sure, rung=SUPERVISED)
     confirming.stood = renamed(confirming.stood)
     other = next(key for key in KEYS if DRAWN[key] >= 0.5 and key != HIGH)
-    confirming.arrive(other, answers=[replace(answer, key=other)])
+    confirming.arrive(other, answers=[structs.replace(answer, key=other)])
     task = confirming.take(ANA)
     assert (task.kind, task.proposal.version) == ("assisted", "v1b")
     confirming.judge(ANA, task.review, "fox")

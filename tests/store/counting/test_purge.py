@@ -1,8 +1,7 @@
 """A purge deletes records, keeps counts, and nothing is counted again."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.sqlite import dialect
 

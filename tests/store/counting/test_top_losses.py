@@ -1,8 +1,7 @@
 """Counted pairs that differ are stored once, by confidence."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import delete, update
 
 from rollout.core.records.records import Decision

@@ -8,6 +8,7 @@ from re import search
 import numpy as np
 import polars as pl
 import pytest
+from msgspec import structs
 from sqlalchemy import event, select
 
 from rollout.core.calendar.instants import EPOCH
@@ -96,7 +97,9 @@ def test_equal_answers_are_parsed_once_and_media_never(database, rollout, monkey
     records = [record for number in range(40) for record in said(number)]
     pictured = {"media": {"picture": "data:image/png;base64,AAAA"}}
     keep(
-        database, rollout, *(replace(r, **pictured) if isinstance(r, Case) else r for r in records)
+        database,
+        rollout,
+        *(structs.replace(r, **pictured) if isinstance(r, Case) else r for r in records),
     )
     found = history(database, rollout)
     assert (found.cases.height, found.predictions.height) == (40, 80)
@@ -191,7 +194,7 @@ def test_a_decision_of_1970_has_its_own_time(database, rollout):
         key="case-1", reviewer="ana", answers={"alarm": None}, submitted_at=EPOCH, exposure="blind"
     )
     case, *_ = said(1)
-    keep(database, rollout, case, replace(decision, started_at=EPOCH))
+    keep(database, rollout, case, structs.replace(decision, started_at=EPOCH))
     (found,) = history(database, rollout).decisions.to_dicts()
     assert (found["at"], found["started_at"], found["unsure"]) == (EPOCH, EPOCH, True)
 
@@ -214,8 +217,8 @@ def test_each_kind_of_record_is_read_once(database, rollout):
 
 def _name_account(record):
     if isinstance(record, Decision):
-        return replace(record, source=ACCOUNT)
-    return replace(record, source_kind=ACCOUNT) if isinstance(record, Outcome) else record
+        return structs.replace(record, source=ACCOUNT)
+    return structs.replace(record, source_kind=ACCOUNT) if isinstance(record, Outcome) else record
 
 
 def test_records_come_back_as_frames(database, rollout):
@@ -243,7 +246,7 @@ def test_records_come_back_as_frames(database, rollout):
 
 def test_the_highest_revision_holds_whenever_it_came(database, rollout):
     case, *_, decision = said(1)
-    corrected = replace(decision, answers={"alarm": "none"}, revision=2)
+    corrected = structs.replace(decision, answers={"alarm": "none"}, revision=2)
     keep(database, rollout, corrected)
     keep(database, rollout, case, decision)
     assert history(database, rollout).decisions["value:alarm"].to_list() == ["none"]

@@ -1,7 +1,6 @@
 """A batch with a time of receipt for each item is stored as its items one after another."""
 
-from dataclasses import replace
-
+from msgspec.structs import replace
 from sqlalchemy import select
 
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction

@@ -1,13 +1,13 @@
 """Records are stored once, in any order, with a receipt for each item."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime, timedelta
 from operator import attrgetter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sqlalchemy import select, text
 
 from rollout.core.records.records import Action, Case, Decision, Heartbeat, Outcome, Prediction

@@ -1,27 +1,17 @@
-"""Sent tuples are stored like their records; batches lose no row."""
+"""Sent records are stored one by one as in batches; batches lose no row."""
 
 import json
-from dataclasses import fields, replace
 from datetime import datetime, timedelta, timezone
 from itertools import count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sqlalchemy import BigInteger, func, select, type_coerce
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from rollout.core.records.records import (
-    Action,
-    Case,
-    Decision,
-    Outcome,
-    Prediction,
-    SentCase,
-    SentDecision,
-    SentPrediction,
-    to_record,
-)
+from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.formats.records.parse import ItemReader
 from rollout.store.database.bulk import (
     IGNORE_CONFLICTS,
@@ -30,8 +20,8 @@ from rollout.store.database.bulk import (
     insert_columns,
 )
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.record_rows import RECORD_SCHEMAS, SCHEMA_BY_TYPE
-from rollout.store.records.records import RecordStatus, RecordStore
+from rollout.store.records.record_rows import RECORD_SCHEMAS
+from rollout.store.records.records import RecordStore
 from rollout.store.tables.tables import cases, heartbeats
 from tests.factories import NOON
 from tests.store.databases import on_postgresql
@@ -85,36 +75,11 @@ def read(item):
     return found
 
 
-@pytest.mark.parametrize(
-    ("light", "record"),
-    [(SentCase, Case), (SentPrediction, Prediction), (SentDecision, Decision)],
-)
-def test_a_light_record_has_the_fields_of_its_record(light, record):
-    assert sorted(light._fields) == sorted(field.name for field in fields(record))
-
-
-@given(items)
-def test_a_light_record_is_stored_as_its_record_is(item):
-    light = read(item)
-    record = to_record(light)
-    assert type(light) is not type(record)
-    assert SCHEMA_BY_TYPE[type(light)] is SCHEMA_BY_TYPE[type(record)]
-    form = SCHEMA_BY_TYPE[type(record)]
-    one, other = form.build_columns([light]), form.build_columns([record])
-    assert {name: list(cells) for name, cells in one.items()} == {
-        name: list(cells) for name, cells in other.items()
-    }
-    assert form.compute_hashes(one) == form.compute_hashes(other)
-    assert all(
-        getattr(light, field.name) == getattr(record, field.name) for field in fields(record)
-    )
-
-
 @given(st.lists(items, min_size=1, max_size=6))
 def test_a_batch_is_stored_as_each_of_its_records_alone(batch):
-    light = [read(item) for item in batch]
-    for kind in set(map(type, light)):
-        form, some = SCHEMA_BY_TYPE[kind], [record for record in light if type(record) is kind]
+    records = [read(item) for item in batch]
+    for kind in set(map(type, records)):
+        form, some = RECORD_SCHEMAS[kind], [record for record in records if type(record) is kind]
         together, alone = (
             form.build_columns(some),
             [form.build_columns([record]) for record in some],
@@ -194,7 +159,7 @@ HASHES = [
 @pytest.mark.parametrize(("record", "begins"), HASHES)
 @pytest.mark.parametrize("beside", [0, 1, 5])
 def test_a_hash_is_the_one_that_it_always_was(record, begins, beside):
-    form = SCHEMA_BY_TYPE[type(record)]
+    form = RECORD_SCHEMAS[type(record)]
     others = [replace(record, key="other", revision=2), *(other for other, _ in HASHES)]
     batch = [record, *(other for other in others if type(other) is type(record))][: beside + 1]
     first, *_ = form.compute_hashes(form.build_columns(batch))
@@ -202,10 +167,10 @@ def test_a_hash_is_the_one_that_it_always_was(record, begins, beside):
 
 
 @given(items)
-def test_a_light_record_says_what_was_sent(item):
-    light = read(item)
+def test_a_record_says_what_was_sent(item):
+    record = read(item)
     for name in item.keys() - {"kind"}:
-        said = getattr(light, name)
+        said = getattr(record, name)
         assert (said.isoformat() if isinstance(said, datetime) else said) == item[name]
 
 
@@ -214,22 +179,6 @@ def test_a_text_that_can_not_be_stored_is_refused_and_not_parted(database):
     columns = {"rollout": [1, 1], "site": ["a\0b", "c"], "at": [1, 1], "received_at": [1, 1]}
     with pytest.raises(DBAPIError), database.begin_write() as transaction:
         insert_columns(transaction, heartbeats, columns)
-
-
-def test_what_came_light_is_a_duplicate_of_its_record(database):
-    sent = [
-        {"kind": "case", "key": "a", "site": "creek", "occurred_at": "2026-01-01T00:00+02:00"},
-        {"kind": "prediction", "key": "a", "version": "v1", "answers": {"alarm": "bear"}},
-        {"kind": "decision", "key": "a", "reviewer": "ana", "answers": {"alarm": "none"}},
-    ]
-    light = [read(item) for item in sent]
-    with database.begin_write() as transaction:
-        rollout = Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON)
-        store = RecordStore(transaction, rollout)
-        first = store.store(light, received_at=NOON)
-        again = store.store([to_record(item) for item in light], received_at=NOON)
-    assert {answer.status for answer in first.results} == {RecordStatus.ACCEPTED}
-    assert {answer.status for answer in again.results} == {RecordStatus.DUPLICATE}
 
 
 @pytest.mark.parametrize(

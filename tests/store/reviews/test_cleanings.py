@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from rollout.core.records.label_cleaning import (
     DROP,
@@ -31,7 +32,7 @@ def rollout(database):
 
 @pytest.fixture
 def numbers(database, rollout):
-    keep(database, rollout, CASE, replace(CASE, key="other", occurred_at=NOON + 2 * DAY))
+    keep(database, rollout, CASE, structs.replace(CASE, key="other", occurred_at=NOON + 2 * DAY))
     with database.begin_write() as transaction:
         found = ExternalKeys(transaction, rollout).find_ids([CASE.key, "other"])
         chosen = [(found[one.key], one) for one in (FIRST, OTHER, SECOND)]
