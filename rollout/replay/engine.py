@@ -28,7 +28,6 @@ from rollout.core.scope.commands import (
     Tick,
 )
 from rollout.core.scope.decider import decide
-from rollout.core.scope.effective_time import compute_effective_time
 from rollout.core.scope.events import (
     ENGINE,
     FamiliarityChanged,
@@ -307,7 +306,7 @@ class Replay:
         self._events.extend(events)
         self._scope, previous = apply_events(events, self._scope), self._scope.effective_at
         for event in events:
-            previous = compute_effective_time(event, previous)
+            previous = event.compute_effective_time(previous)
             if isinstance(event, FamiliarityChanged):
                 slot = find_slot_after(previous, self._policy.tick)
                 self._familiar_histories.add_event(event, slot)

@@ -55,9 +55,12 @@ from dataclasses import dataclass
 class WeatherNoted(LedgerEvent):
     weather: str
 
+    def apply(self, builder):
+        pass
+
 NEWER_KINDS: Final[frozenset[str]] = frozenset({"WeatherNoted"})""",
     ),
-    ("        DamageCleared,\n", "        DamageCleared,\n        WeatherNoted,\n"),
+    ("    DamageCleared,\n)\n", "    DamageCleared,\n    WeatherNoted,\n)\n"),
 )
 """What stands in the next program's module of events instead."""
 DRIFT = ["remove_table", "remove_column"]

@@ -8,12 +8,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from rollout.core.scope.events import ACCOUNT, FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
+from rollout.core.scope.events import (
+    ACCOUNT,
+    FREE_TEXT,
+    OMITTED_WHEN_EMPTY,
+    LedgerEvent,
+    build_registry,
+)
 from rollout.core.scope.permissions import AssignedRole
+from rollout.core.scope.scope_builder import ScopeBuilder
+
+
+class AccessEvent(LedgerEvent):
+    """An event of the access ledger."""
+
+    __slots__ = ()
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Leave the scope: no rollout has this event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserEvent(LedgerEvent):
+class UserEvent(AccessEvent):
     """An event about one account, by name.
 
     Attributes:
@@ -143,35 +159,32 @@ class OneTimeLinkCreated(UserEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointKeyUsed(LedgerEvent):
+class CheckpointKeyUsed(AccessEvent):
     """A service began to sign heads of ledgers; `public_key` is in hex."""
 
     public_key: str
 
 
-ACCESS_KINDS: dict[str, type[LedgerEvent]] = {
-    kind.__name__: kind
-    for kind in (
-        UserAdded,
-        UserDisabled,
-        UserErased,
-        UserEnabled,
-        PasswordSet,
-        PasswordRehashed,
-        SecondFactorAdded,
-        SecondFactorRemoved,
-        RecoveryCodeUsed,
-        CredentialsReset,
-        EmailSet,
-        IdentityLinked,
-        RoleGranted,
-        RoleRevoked,
-        KeyCreated,
-        KeyRevoked,
-        OneTimeLinkCreated,
-        CheckpointKeyUsed,
-    )
-}
+ACCESS_KINDS: dict[str, type[AccessEvent]] = build_registry(
+    UserAdded,
+    UserDisabled,
+    UserErased,
+    UserEnabled,
+    PasswordSet,
+    PasswordRehashed,
+    SecondFactorAdded,
+    SecondFactorRemoved,
+    RecoveryCodeUsed,
+    CredentialsReset,
+    EmailSet,
+    IdentityLinked,
+    RoleGranted,
+    RoleRevoked,
+    KeyCreated,
+    KeyRevoked,
+    OneTimeLinkCreated,
+    CheckpointKeyUsed,
+)
 
 
 PARTS = ("people", "machines", "disabled", "rights", "keys", "factors", "resets")

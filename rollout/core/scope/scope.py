@@ -284,6 +284,10 @@ class CellState:
         """Return where detectors start that no alarm has kept."""
         return DetectorStart(self.changed_at, self.attempt_since)
 
+    def restart_attempt(self, at: datetime) -> "CellState":
+        """Return a state whose next attempt gets its number and share when it begins."""
+        return replace(self, attempt=self.attempt + 1, attempt_since=at, number=0)
+
     def find_detector_start(self, guard: str) -> DetectorStart:
         """Return where the detectors of a guard by slice or of drift start."""
         return self.detectors.by_guard.get(guard, self.current_start)

@@ -130,3 +130,8 @@ def copy_mapping(mapping: Mapping[KeyT, ValueT]) -> dict[KeyT, ValueT]:
     if isinstance(mapping, dict | MappingProxyType):
         return mapping.copy()
     return dict(mapping)
+
+
+def add_entry(mapping: Mapping[KeyT, ValueT], key: KeyT, value: ValueT) -> Mapping[KeyT, ValueT]:
+    """Return a frozen copy of a mapping with one more entry."""
+    return MappingProxyType({**mapping, key: value})

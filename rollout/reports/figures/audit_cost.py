@@ -14,9 +14,9 @@ import scipy
 from numpy.typing import NDArray
 
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import Narrowed
 from rollout.core.scope.floor_steps import find_acting_index
+from rollout.core.scope.projection import list_effective_times
 from rollout.kernel.measures import Watch
 from rollout.kernel.units import MISSING
 from rollout.reports.figures.model_cost import ModelCost, compute_model_cost

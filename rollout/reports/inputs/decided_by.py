@@ -18,8 +18,8 @@ from rollout.core.policy.familiarity import (
     decode_unit_values,
     format_value,
 )
-from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import FamiliarityChanged, TakenOver, Widened
+from rollout.core.scope.projection import list_effective_times
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.frames import VALUE_PREFIX
 from rollout.tally.slots import find_slot_after

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rollout.core.scope.attempts import foresee_attempt
-from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import (
     AttemptsBegan,
     CellEvent,
@@ -14,7 +13,7 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
     VersionRetired,
 )
-from rollout.core.scope.projection import apply_event
+from rollout.core.scope.projection import apply_event, list_effective_times
 from rollout.core.scope.scope import CellState, Scope, compute_held_level
 from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import compute_definition, is_redefined
-from rollout.core.scope.effective_time import compute_effective_time
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
@@ -109,7 +108,7 @@ class RolloutHistory:
     def add_events(self, events: Iterable[LedgerEvent], policy_of: Callable[[str], Policy]) -> None:
         """Add the next events; `policy_of` returns the policy of a hash."""
         for event in events:
-            at = self._effective_at = compute_effective_time(event, self._effective_at)
+            at = self._effective_at = event.compute_effective_time(self._effective_at)
             if isinstance(event, PolicyApplied):
                 self._begin_policy_period(policy_of(event.policy_hash), event, at)
             if isinstance(event, VersionFirstUsed):

@@ -4,9 +4,8 @@ from datetime import timedelta
 from random import Random
 
 from rollout.core.scope.commands import Tick
-from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import ClockCorrected, Renewed, Suspended, TakenOver, Widened
-from rollout.core.scope.projection import apply_event
+from rollout.core.scope.projection import apply_event, list_effective_times
 from rollout.core.scope.scope import compute_stage_level
 from tests.factories import (
     BO,

@@ -24,6 +24,7 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
     VersionRetired,
     Widened,
+    build_registry,
 )
 from rollout.core.scope.projection import apply_event, apply_events
 from rollout.core.scope.scope import Scope, compute_stage_level
@@ -356,3 +357,11 @@ def test_of_no_events_comes_the_very_same_scope():
         [VersionFirstUsed(at=datetime(2027, 6, 1, tzinfo=UTC), by="policy", version="v1")]
     )
     assert apply_events((), scope) is scope
+
+
+def test_kind_without_apply_stops_the_import():
+    class WeatherNoted(LedgerEvent):
+        __slots__ = ()
+
+    with pytest.raises(TypeError, match="WeatherNoted lacks apply"):
+        build_registry(Widened, WeatherNoted)

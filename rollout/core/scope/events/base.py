@@ -1,10 +1,12 @@
 """The base of all events, and the marks of their fields."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.scope.scope_builder import ScopeBuilder
 
 ENGINE: Final = "policy"
 """Name of the engine as an actor in the ledger."""
@@ -20,12 +22,29 @@ ACCOUNT: Final = "account"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEvent:
-    """An event; `slot` is the slot of a tick's evidence."""
+class LedgerEvent(ABC):
+    """An event; `slot` is the slot of a tick's evidence.
+
+    What a reader asks of an event, a method or flag here answers for all kinds.
+    """
 
     at: datetime
     by: str
     slot: datetime | None = None
+
+    @abstractmethod
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Change the scope as the event says; never refuse it."""
+
+    def compute_effective_time(self, previous: datetime | None) -> datetime:
+        """Return from when it holds for units; `previous` is that of the event before.
+
+        A tick writes later than its slot began, but its evidence ends there: units of the slot
+        belong to what it decided. Where a user acted in between, it holds from that action on. An
+        event that a clock behind wrote holds no earlier than the one before.
+        """
+        since = self.slot or self.at
+        return since if previous is None else max(previous, since)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,3 +53,18 @@ class CellEvent(LedgerEvent):
 
     cell: Cell
     version: str
+
+
+EventT = TypeVar("EventT", bound=LedgerEvent)
+
+
+def build_registry(*kinds: type[EventT]) -> dict[str, type[EventT]]:
+    """Return kinds of events by name.
+
+    Raises:
+        TypeError: a kind lacks a method that each needs.
+    """
+    for kind in kinds:
+        if missing := kind.__abstractmethods__:
+            raise TypeError(f"{kind.__name__} lacks {', '.join(sorted(missing))}")
+    return {kind.__name__: kind for kind in kinds}

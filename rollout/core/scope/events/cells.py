@@ -1,15 +1,24 @@
 """Events of versions in cells: grants, suspensions, attempts and attribute values."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 
-from rollout.core.calendar.sites import Cell
+from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.events.base import (
     FREE_TEXT,
     OMITTED_WHEN_EMPTY,
     CellEvent,
     LedgerEvent,
 )
+from rollout.core.scope.floor_grants import add_grant, raise_floors
+from rollout.core.scope.scope import (
+    NO_STARTS,
+    NO_VALUES,
+    AttemptYear,
+    Grant,
+)
+from rollout.core.scope.scope_builder import ScopeBuilder, add_entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +33,15 @@ class Widened(CellEvent):
     proposal: str
     confidence_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Add the grant, which ends the proposal."""
+        builder.close_proposal(self.proposal)
+        state = builder.get_cell_state(self.cell, self.version)
+        at, since = self.at, builder.get_effective_time()
+        floors = self.confidence_floors
+        grant = Grant(self.to_stage, at, self.until, self.proposal, at, since, since, floors)
+        _set_grants(builder, self, add_grant(state.grants, grant))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewed(CellEvent):
@@ -32,6 +50,19 @@ class Renewed(CellEvent):
     stage: str
     until: datetime
     proposal: str
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Extend the grant, which ends the proposal."""
+        builder.close_proposal(self.proposal)
+        state = builder.get_cell_state(self.cell, self.version)
+        at, until, since = self.at, self.until, builder.get_effective_time()
+        grants = tuple(
+            replace(g, since=at, until=until, proposal=self.proposal, counts_since=since)
+            if g.stage == self.stage
+            else g
+            for g in state.grants
+        )
+        builder.set_cell_state(self.cell, self.version, replace(state, grants=grants))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +78,22 @@ class TakenOver(CellEvent):
     grant_ends: tuple[datetime, ...]
     proposal: str
     confidence_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Give the grants to the challenger, which ends the proposal."""
+        replaced = builder.get_cell_state(self.cell, self.replaced_version).grants
+        held_times = {
+            grant.stage: (grant.held_since, grant.held_evidence_start) for grant in replaced
+        }
+        at, since = self.at, builder.get_effective_time()
+        builder.close_proposal(self.proposal)
+        builder.cut_grants(self.cell, self.replaced_version, 0, since)
+        grants = []
+        for stage, until in zip(self.stages, self.grant_ends, strict=True):
+            held_at, counts_held = held_times.get(stage, (at, since))
+            parts = (stage, at, until, self.proposal, held_at, since, counts_held)
+            grants.append(Grant(*parts, self.confidence_floors))
+        _set_grants(builder, self, tuple(grants))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +115,25 @@ class Narrowed(CellEvent):
         """Return whether evidence alone starts anew: the stage stays."""
         return self.restart and self.from_stage == self.to_stage and not self.confidence_floor
 
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Cut the grants, or raise their confidence floors."""
+        state = builder.get_cell_state(self.cell, self.version)
+        kept_count = (
+            0
+            if self.to_stage == SHADOW
+            else 1 + [g.stage for g in state.grants].index(self.to_stage)
+        )
+        since = builder.get_effective_time()
+        builder.cut_grants(self.cell, self.version, kept_count, since)
+        state = builder.get_cell_state(self.cell, self.version)
+        if self.confidence_floor:
+            state = replace(state, grants=raise_floors(state.grants, self.confidence_floor))
+        if self.guard:
+            state = replace(state, last_alarms=add_entry(state.last_alarms, self.guard, since))
+        if self.restart:
+            state = state.restart_attempt(since)
+        builder.set_cell_state(self.cell, self.version, state)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspended(CellEvent):
@@ -76,12 +142,36 @@ class Suspended(CellEvent):
     guard: str
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Withhold the grants."""
+        state, since = builder.get_cell_state(self.cell, self.version), builder.get_effective_time()
+        state = replace(
+            state,
+            suspended_by=state.suspended_by | {self.guard},
+            suspensions=(*state.suspensions[-9:], (self.guard, self.at)),
+            detectors=state.detectors.add_alarm(self.guard, state.changed_at, since),
+        )
+        builder.set_cell_state(self.cell, self.version, state)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuspensionCleared(CellEvent):
     """The guard's measure was good for its whole span."""
 
     guard: str
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Give back what the guard alone withheld."""
+        state = builder.get_cell_state(self.cell, self.version)
+        if self.guard in state.suspended_by:
+            builder.record_returns((self.cell,), self.at)
+        state = replace(
+            state,
+            suspended_by=state.suspended_by - {self.guard},
+            cleared_at=add_entry(state.cleared_at, self.guard, self.at),
+            reported_guards=state.reported_guards - {self.guard},
+        )
+        builder.set_cell_state(self.cell, self.version, state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +180,12 @@ class GrantExpired(CellEvent):
 
     stage: str
     until: datetime
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Cut the grant and those above it."""
+        stages = [g.stage for g in builder.get_cell_state(self.cell, self.version).grants]
+        if self.stage in stages:
+            builder.cut_grants(self.cell, self.version, stages.index(self.stage), self.until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +208,20 @@ class AttemptsBegan(LedgerEvent):
     releases: tuple[int, ...]
     shares: tuple[str, ...]
 
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Give each attempt its number and its share of the risk."""
+        for cell, version, year, number, releases, share in zip(
+            self.cells,
+            self.versions,
+            self.years,
+            self.numbers,
+            self.releases,
+            self.shares,
+            strict=True,
+        ):
+            builder.attempt_years[cell] = AttemptYear(year, number, releases)
+            builder.begin_attempt(cell, version, number, float(share))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamiliarityChanged(LedgerEvent):
@@ -133,3 +243,26 @@ class FamiliarityChanged(LedgerEvent):
     statuses: tuple[str, ...]
     judged: tuple[int, ...]
     agreed: tuple[int, ...]
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Replace the statuses of the values."""
+        rows = zip(
+            self.cells, self.versions, self.attributes, self.values, self.statuses, strict=True
+        )
+        statuses: dict[tuple[Cell, str], dict[tuple[str, str], str]] = {}
+        for cell, version, attribute, value, status in rows:
+            key = (cell, version)
+            if key not in statuses:
+                statuses[key] = dict(builder.cell_values.get(key, NO_VALUES).statuses)
+            statuses[key][attribute, value] = status
+        for key, key_statuses in statuses.items():
+            previous = builder.cell_values.get(key, NO_VALUES)
+            builder.cell_values[key] = replace(previous, statuses=MappingProxyType(key_statuses))
+
+
+def _set_grants(builder: ScopeBuilder, event: CellEvent, grants: tuple[Grant, ...]) -> None:
+    state = builder.get_cell_state(event.cell, event.version)
+    since = builder.get_effective_time()
+    state = replace(state, grants=grants, changed_at=since, detectors=NO_STARTS)
+    builder.set_cell_state(event.cell, event.version, state)
+    builder.widened_at[event.cell] = event.at

@@ -1,6 +1,6 @@
 """Events of proposals, from the tick or command that raises one to its end."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
@@ -9,6 +9,12 @@ from rollout.core.scope.events.base import (
     OMITTED_WHEN_EMPTY,
     LedgerEvent,
 )
+from rollout.core.scope.scope import (
+    NOTHING_AGAINST,
+    GivenApproval,
+    ProposalState,
+)
+from rollout.core.scope.scope_builder import ScopeBuilder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +67,29 @@ class ProposalRaised(LedgerEvent):
     @property
     def floors(self) -> tuple[str, ...]:
         """Return the confidence floors that it opens, ascending; () without several."""
-        return (self.confidence_floor, *self.stricter_floors) if self.confidence_floor else ()
+        return tuple(filter(None, (self.confidence_floor, *self.stricter_floors)))
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Open the proposal."""
+        builder.proposals[self.proposal] = ProposalState(
+            id=self.proposal,
+            kind=self.kind,
+            raised_at=self.at,
+            raised_by=self.by,
+            expires_at=self.expires_at,
+            evidence_hash=self.evidence_hash,
+            needs=self.needs,
+            cell=self.cell,
+            version=self.version,
+            to=self.to_stage,
+            gate=self.gate_hash,
+            about=self.about,
+            floors=self.floors,
+        )
+        builder.proposal_count += 1
+        if self.cell is not None:
+            state = replace(builder.get_cell_state(self.cell, self.version), proposal=self.proposal)
+            builder.set_cell_state(self.cell, self.version, state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +100,14 @@ class Approved(LedgerEvent):
     groups: tuple[str, ...]
     evidence_hash: str
     reason: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True, FREE_TEXT: True})
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Add the approval."""
+        previous = builder.proposals[self.proposal]
+        approval = GivenApproval(by=self.by, groups=self.groups, at=self.at)
+        builder.proposals[self.proposal] = replace(
+            previous, approvals=(*previous.approvals, approval)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +122,13 @@ class FactsConfirmed(LedgerEvent):
     evidence_hash: str
     incidents: tuple[str, ...]
     reason: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True, FREE_TEXT: True})
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Confirm what held the proposal."""
+        previous = builder.proposals[self.proposal]
+        builder.proposals[self.proposal] = replace(
+            previous, unconfirmed=(), confirmed_by=(*previous.confirmed_by, self.by)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +149,11 @@ class ProposalHeld(LedgerEvent):
     agreed: tuple[int, ...]
     units: tuple[int, ...]
 
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Mark the proposal as held."""
+        previous = builder.proposals[self.proposal]
+        builder.proposals[self.proposal] = replace(previous, is_held=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalRejected(LedgerEvent):
@@ -114,6 +162,15 @@ class ProposalRejected(LedgerEvent):
     proposal: str
     quiet_until: datetime
     reason: str = field(default="", metadata={FREE_TEXT: True})
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Close the proposal; its cell is quiet for a time."""
+        proposal = builder.proposals[self.proposal]
+        builder.close_proposal(self.proposal)
+        if proposal.cell is not None:
+            state = builder.get_cell_state(proposal.cell, proposal.version)
+            quiet_state = replace(state, quiet_until=self.quiet_until)
+            builder.set_cell_state(proposal.cell, proposal.version, quiet_state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +184,24 @@ class ProposalVoided(LedgerEvent):
     reason: str = field(metadata={FREE_TEXT: True})
     incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Close the proposal; its cell awaits the acknowledgements."""
+        proposal = builder.proposals.get(self.proposal)
+        builder.close_proposal(self.proposal)
+        if self.incidents and proposal is not None and proposal.cell is not None:
+            state = builder.get_cell_state(proposal.cell, proposal.version)
+            state = replace(state, awaits=self.incidents)
+            builder.set_cell_state(proposal.cell, proposal.version, state)
+            spoken = builder.spoken_against.get(proposal.version, NOTHING_AGAINST)
+            builder.spoken_against[proposal.version] = replace(spoken, voided_at=self.at)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalExpired(LedgerEvent):
     """A proposal was not applied in time: it had too few approvals, or was held."""
 
     proposal: str
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Close the proposal."""
+        builder.close_proposal(self.proposal)

@@ -5,10 +5,20 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events.base import FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
+from rollout.core.scope.scope_builder import ScopeBuilder
+
+
+class RecordEvent(LedgerEvent):
+    """An event that never changes the scope."""
+
+    __slots__ = ()
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Leave the scope."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsPurged(LedgerEvent):
+class RecordsPurged(RecordEvent):
     """Records before an instant were deleted: `counts` rows of `tables`.
 
     `digest` covers the hashes of the deleted records, which the database keeps.
@@ -21,7 +31,7 @@ class RecordsPurged(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CasesErased(LedgerEvent):
+class CasesErased(RecordEvent):
     """The contents of cases were erased on request; their counts stay.
 
     Attributes:
@@ -42,7 +52,7 @@ class CasesErased(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NameErased(LedgerEvent):
+class NameErased(RecordEvent):
     """A pseudonym replaced the name of a user or reviewer in this rollout.
 
     Attributes:
@@ -61,7 +71,7 @@ class NameErased(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsImported(LedgerEvent):
+class RecordsImported(RecordEvent):
     """`by` imported recorded files and vouches for the times of receipt in them.
 
     `at` is the time of the ledger entry before, so that the imported records, which are older than
@@ -89,7 +99,7 @@ class RecordsImported(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CasesPlanted(LedgerEvent):
+class CasesPlanted(RecordEvent):
     """A user declared cases as planted, before any record of them.
 
     Attributes:
@@ -105,7 +115,7 @@ class CasesPlanted(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingCutoffSet(LedgerEvent):
+class TrainingCutoffSet(RecordEvent):
     """The training cases of `version` reach up to an instant: gates don't count those cases.
 
     Guards do. Units that were counted before stay counted. Of an import, `at` is the time of the
@@ -117,7 +127,7 @@ class TrainingCutoffSet(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CalendarDataSet(LedgerEvent):
+class CalendarDataSet(RecordEvent):
     """A service counts with other data than before: from here on days may lie in other windows.
 
     Attributes:
@@ -134,7 +144,7 @@ class CalendarDataSet(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportSealed(LedgerEvent):
+class ReportSealed(RecordEvent):
     """A version of a report on the cases in [since, until) was stored.
 
     `number` counts the versions of the same span. `sha256` is its seal; `state` is `provisional`
@@ -150,7 +160,7 @@ class ReportSealed(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsCounted(LedgerEvent):
+class RecordsCounted(RecordEvent):
     """A tick counted units: `digest` covers them and the hashes of the `records` behind them.
 
     It covers every unit, action and outcome that was counted after the event of this kind before

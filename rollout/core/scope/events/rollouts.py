@@ -1,7 +1,8 @@
 """Events of a rollout as a whole: policies, versions, stops, incidents and its clock."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
@@ -11,6 +12,17 @@ from rollout.core.scope.events.base import (
     OMITTED_WHEN_EMPTY,
     LedgerEvent,
 )
+from rollout.core.scope.scope import (
+    NO_VALUES,
+    NOTHING_AGAINST,
+    SPOKEN_KEPT,
+    CellState,
+    Grant,
+    Incident,
+    Stop,
+    Version,
+)
+from rollout.core.scope.scope_builder import ScopeBuilder, add_entry
 
 LEDGER_ROLLED_BACK: Final = "ledger_rolled_back"
 """Incident kind: a client has seen a head that this ledger lacks."""
@@ -42,6 +54,9 @@ class RolloutCreated(LedgerEvent):
     salt_hash: str
     service_salt_hash: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Leave the scope empty."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyApplied(LedgerEvent):
@@ -64,6 +79,23 @@ class PolicyApplied(LedgerEvent):
     former: tuple[Cell, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     confidence_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Put the policy in force; attempts end, and grants of cleared cells."""
+        builder.policy_number, builder.policy_hash = self.number, self.policy_hash
+        builder.close_proposal(self.proposal)
+        for cell, former in zip(self.renamed, self.former, strict=True):
+            _rename_cell(builder, cell, former)
+        cleared, since = set(self.cleared), builder.get_effective_time()
+        for cell in dict.fromkeys((*self.cleared, *self.restarted)):
+            for version in builder.versions:
+                state = builder.get_cell_state(cell, version)
+                if cell not in cleared and not state.has_begun:
+                    continue
+                state = state.restart_attempt(since)
+                if cell in cleared:
+                    state = _drop_grants(state, since)
+                builder.set_cell_state(cell, version, state)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionFirstUsed(LedgerEvent):
@@ -74,6 +106,12 @@ class VersionFirstUsed(LedgerEvent):
 
     version: str
     content: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Add the version."""
+        if self.version not in builder.versions:
+            version = Version(id=self.version, first_seen=self.at, content=self.content)
+            builder.versions[self.version] = version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +126,10 @@ class VersionRenamed(LedgerEvent):
     continues: str
     content: str
 
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Add the name."""
+        builder.aliases[self.version] = self.continues
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionRetired(LedgerEvent):
@@ -95,6 +137,13 @@ class VersionRetired(LedgerEvent):
 
     version: str
     reason: str = field(default="", metadata={FREE_TEXT: True})
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Mark the version as retired, without grants."""
+        version = builder.versions[self.version]
+        builder.versions[self.version] = replace(version, retired_at=builder.get_effective_time())
+        for cell in [cell for cell, version in builder.cells if version == self.version]:
+            builder.cut_grants(cell, self.version, 0, builder.get_effective_time())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +155,11 @@ class Stopped(LedgerEvent):
     reason: str = field(default="", metadata={FREE_TEXT: True})
     drill: bool = False
 
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Add the stop."""
+        cells = frozenset(self.cells)
+        builder.stops[self.stop] = Stop(self.stop, cells, self.by, self.at, drill=self.drill)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed(LedgerEvent):
@@ -113,6 +167,12 @@ class Resumed(LedgerEvent):
 
     stop: str
     proposal: str
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Remove the stop, which ends the proposal."""
+        builder.close_proposal(self.proposal)
+        if stop := builder.stops.pop(self.stop, None):
+            builder.record_returns(stop.cells, self.at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +204,37 @@ class IncidentOpened(LedgerEvent):
     fact: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     holds: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Open the incident, also against its version."""
+        builder.incident_count += 1
+        builder.open_incidents[self.incident] = Incident(
+            id=self.incident,
+            kind=self.kind,
+            reason=self.reason,
+            at=self.at,
+            cell=self.cell,
+            version=self.version,
+            about=self.about,
+            fact=self.fact,
+            holds=self.holds,
+        )
+        if self.fact:
+            _speak_against(builder, self)
+        if self.kind == UNFAMILIAR and self.cell is not None:
+            key = (self.cell, self.version)
+            previous = builder.cell_values.get(key, NO_VALUES)
+            builder.cell_values[key] = replace(previous, reported=previous.reported | {self.about})
+        if self.effect == "reported" and self.cell is not None:
+            state = builder.get_cell_state(self.cell, self.version)
+            since = builder.get_effective_time()
+            state = replace(
+                state,
+                reported_guards=state.reported_guards | {self.guard},
+                detectors=state.detectors.add_alarm(self.guard, state.changed_at, since),
+                last_alarms=add_entry(state.last_alarms, self.guard, since),
+            )
+            builder.set_cell_state(self.cell, self.version, state)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentAcknowledged(LedgerEvent):
@@ -151,6 +242,12 @@ class IncidentAcknowledged(LedgerEvent):
 
     incident: str
     note: str = field(default="", metadata={FREE_TEXT: True})
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Close the incident."""
+        incident = builder.open_incidents.pop(self.incident, None)
+        if incident is not None and incident.kind == CLOCK_INCIDENT and incident.about:
+            builder.confirmed_ahead = datetime.fromisoformat(incident.about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +260,25 @@ class ClockCorrected(LedgerEvent):
 
     previous_time: datetime
 
+    def compute_effective_time(self, previous: datetime | None) -> datetime:
+        """Return the corrected time."""
+        return self.at
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Move all times back; grants that ended stay ended."""
+        to, previous_at = self.at, self.previous_time
+        builder.confirmed_ahead = None
+        for (cell, version), state in list(builder.cells.items()):
+            builder.cut_grants(
+                cell, version, _count_surviving_grants(state.grants, to, previous_at), to
+            )
+            builder.set_cell_state(
+                cell,
+                version,
+                _move_back_in_time(builder.get_cell_state(cell, version), to, previous_at),
+            )
+        builder.move_back_in_time(to)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EraBegan(LedgerEvent):
@@ -171,9 +287,78 @@ class EraBegan(LedgerEvent):
     era: int
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Begin the era."""
+        builder.era = max(builder.era, self.era)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DamageCleared(LedgerEvent):
     """An admin checked rows that could not be read; the model may decide again."""
 
     reason: str = field(default="", metadata={FREE_TEXT: True})
+
+    def apply(self, builder: ScopeBuilder) -> None:
+        """Leave the scope: damage is no part of it."""
+
+
+def _rename_cell(builder: ScopeBuilder, cell: Cell, former: Cell) -> None:
+    """Continue a cell's year and stops; of two years in one, the one with less risk left."""
+    years = [builder.attempt_years[c] for c in (former, cell) if c in builder.attempt_years]
+    if years:
+        builder.attempt_years[cell] = max(years, key=lambda year: (year.year, -year.unspent_share))
+    for name, stop in builder.stops.items():
+        if former in stop.cells:
+            builder.stops[name] = replace(stop, cells=stop.cells | {cell})
+
+
+def _drop_grants(state: CellState, at: datetime) -> CellState:
+    no_guards: frozenset[str] = frozenset()
+    return replace(
+        state, grants=(), changed_at=at, suspended_by=no_guards, reported_guards=no_guards
+    )
+
+
+def _speak_against(builder: ScopeBuilder, event: IncidentOpened) -> None:
+    """Note an incident against its version, and with each of its open proposals."""
+    spoken = builder.spoken_against.get(event.version, NOTHING_AGAINST)
+    recent = [item for item in spoken.incidents if event.at - item[1] <= SPOKEN_KEPT]
+    incidents = (*recent, (event.incident, event.at))
+    builder.spoken_against[event.version] = replace(spoken, incidents=incidents)
+    for proposal in list(builder.proposals.values()):
+        if proposal.cell is not None and proposal.version == event.version:
+            builder.proposals[proposal.id] = proposal.add_incident(event.incident)
+
+
+def _count_surviving_grants(
+    grants: tuple[Grant, ...], corrected_at: datetime, previous_at: datetime
+) -> int:
+    """Return how many grants, lowest first, span the clock correction.
+
+    A grant from the skipped time would otherwise begin once that time comes.
+    """
+    survives = [grant.since <= corrected_at and previous_at < grant.until for grant in grants]
+    return survives.index(False) if False in survives else len(survives)
+
+
+def _move_back_in_time(
+    state: CellState, corrected_at: datetime, previous_at: datetime
+) -> CellState:
+    """Move a state's times back; the rest of a quiet time remains."""
+    quiet_until = state.quiet_until
+    return replace(
+        state,
+        attempt_since=min(state.attempt_since, corrected_at),
+        changed_at=min(state.changed_at, corrected_at),
+        detectors=state.detectors.move_back(corrected_at),
+        last_alarms=MappingProxyType(
+            {guard: min(at, corrected_at) for guard, at in state.last_alarms.items()}
+        ),
+        suspensions=tuple((guard, min(at, corrected_at)) for guard, at in state.suspensions),
+        cleared_at=MappingProxyType(
+            {guard: min(at, corrected_at) for guard, at in state.cleared_at.items()}
+        ),
+        quiet_until=corrected_at + (quiet_until - previous_at)
+        if quiet_until is not None and quiet_until > previous_at
+        else quiet_until,
+    )
