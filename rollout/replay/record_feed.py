@@ -7,10 +7,10 @@ import polars as pl
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.kernel.measures import Watch
+from rollout.kernel.outcomes import OutcomeRule
 from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.case_placement import PICK, PlacedHistory
 from rollout.tally.episode_series import EMPTY_VOTES, SiteVotes

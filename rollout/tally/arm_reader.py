@@ -6,8 +6,8 @@ A gain weighs each unit by the probability of the model's arm that it had.
 from dataclasses import dataclass
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.statistics.gain import ArmUnits
+from rollout.kernel.outcomes import OutcomeRule
 from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.outcome_units import (
     SOURCE_FAULTS,

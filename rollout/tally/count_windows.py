@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey, SliceCounts, ValueCounts
 from rollout.core.policy.gates import RECENT_DAYS
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition, select_natural, select_planted
 from rollout.core.policy.policy import Minimum
 from rollout.core.policy.slice_conditions import MAX_SLICE_VALUES, SliceCondition
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.kernel.measures import Condition
+from rollout.kernel.outcomes import GainCondition
 from rollout.tally.unit_arrays import (
     BoolArray,
     IntArray,

@@ -15,12 +15,12 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import MeasureKey, VersionEvidence
 from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.familiarity import find_line
-from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
 from rollout.kernel.measures import Condition
+from rollout.kernel.outcomes import GainCondition, OutcomeRule
 from rollout.tally.arm_reader import ArmReader
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units

@@ -14,10 +14,10 @@ from rollout.core.policy.fresh_evidence import (
     FreshEvidence,
     UnplacedDecisions,
 )
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.kernel.measures import Statistic
+from rollout.kernel.outcomes import GainCondition
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.guard_series import compute_detector_series, count_slots
 from rollout.tally.slots import LAST_SLOT

@@ -10,13 +10,13 @@ import numpy as np
 
 from rollout.core.policy.confidence_floors import list_floors
 from rollout.core.policy.gain_readings import is_gain_met
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
     get_gate_threshold,
 )
 from rollout.kernel.measures import Statistic
+from rollout.kernel.outcomes import GainCondition
 from rollout.tally.unit_arrays import IntArray
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, assert_never
 
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.slice_conditions import SliceCondition, names_slices
 from rollout.kernel.measures import Watch
+from rollout.kernel.outcomes import GainCondition
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.guard_series import (
     compute_detector_series,

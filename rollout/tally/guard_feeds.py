@@ -3,8 +3,8 @@
 from typing import Protocol
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard
+from rollout.kernel.outcomes import OutcomeRule
 from rollout.tally.episode_series import SiteVotes
 from rollout.tally.outcome_units import OutcomeUnits
 from rollout.tally.silence_series import SiteSigns

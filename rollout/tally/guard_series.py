@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.detector import (
     bound_agreement_path,
@@ -26,6 +25,7 @@ from rollout.core.statistics.detector import (
 )
 from rollout.core.statistics.gain import ArmUnits, compute_gain_alarm_path
 from rollout.kernel.measures import Statistic, Watch
+from rollout.kernel.outcomes import GainCondition
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_arrays import (
     BoolArray,

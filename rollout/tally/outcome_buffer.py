@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.outcomes import OutcomeRule
+from rollout.kernel.outcomes import OutcomeRule
 from rollout.tally.outcome_units import (
     ANY_SHARE,
     DRAWN_MODEL,

@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 
 from rollout.core.calendar.instants import count_micros
-from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.assignment import MAX_CLOCK_SKEW
+from rollout.kernel.outcomes import OutcomeRule
 from rollout.tally.case_placement import PlacedHistory
 from rollout.tally.frames import (
     OUTCOME_FAULT,

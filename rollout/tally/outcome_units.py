@@ -10,8 +10,8 @@ from rollout.core.policy.evidence_sources import (
     OWN_EPISODE_PREDICTION,
     OWN_PREDICTION,
 )
-from rollout.core.policy.outcomes import DECIDES
 from rollout.core.statistics.gain import ArmUnits
+from rollout.kernel.outcomes import DECIDES
 from rollout.tally.stage_history import StageShares
 from rollout.tally.unit_arrays import BoolArray, IntArray
 

@@ -8,8 +8,8 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.evidence_sources import OWN_PREDICTION
-from rollout.core.policy.outcomes import DECIDES, PROPOSES
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.outcomes import DECIDES, PROPOSES
 from rollout.tally.outcome_buffer import CountedOutcome, OutcomeBuffer
 from rollout.tally.outcome_resolution import to_outcome_units
 from rollout.tally.outcome_units import DRAWN_MODEL, DRAWN_PEOPLE, NOT_ASKED, UNRECORDED, build_arms

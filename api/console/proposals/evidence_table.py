@@ -11,11 +11,11 @@ from rollout.core.calendar.opening_hours import list_open_spans
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.gain_readings import round_down
 from rollout.core.policy.gates import RECENT_DAYS
-from rollout.core.policy.outcomes import PROPOSES, GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.kernel.measures import Condition, Statistic
+from rollout.kernel.outcomes import PROPOSES, GainCondition
 from rollout.reports.text.formatting import (
     capitalize_first,
     format_count,

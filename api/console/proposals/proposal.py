@@ -42,8 +42,8 @@ from api.priority_threads import prioritize
 from api.problems import STATUS_BY_CODE
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import EvidenceChangedError, RefusalError
-from rollout.core.policy.outcomes import describe_objective
 from rollout.core.scope.permissions import Permission
+from rollout.kernel.outcomes import describe_objective
 from rollout.reports.pages.timeline_page import TimelineView
 from rollout.reports.text.fact_text import (
     describe_fresh_counts,

@@ -6,10 +6,10 @@ from typing import Final
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import describe_with_subject
 from rollout.kernel.measures import Watch
+from rollout.kernel.outcomes import GainCondition
 
 ALSO_IN_ALARM: Final = "; also in alarm: "
 

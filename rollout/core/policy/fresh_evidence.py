@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey
 from rollout.core.policy.gates import get_condition_counts, read_condition
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import expand_conditions
 from rollout.kernel.measures import Condition
+from rollout.kernel.outcomes import GainCondition
 
 NEWEST_SIZES: Final = (20, 50, 100)
 NEWEST_LEVEL: Final = 0.05

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rollout.core.policy.outcomes import GainCondition
+    from rollout.kernel.outcomes import GainCondition
 else:
     np = LateModule("numpy")
 

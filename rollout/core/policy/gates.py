@@ -8,7 +8,6 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.gain_readings import GainReading
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.slice_conditions import (
     SliceCondition,
@@ -22,6 +21,7 @@ from rollout.core.statistics.evidence import (
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.kernel.measures import Condition, Statistic
+from rollout.kernel.outcomes import GainCondition
 
 RECENT_DAYS = 7
 """The last days with units in which few units may be missing, as in the whole attempt."""

@@ -26,10 +26,10 @@ from rollout.core.policy.evidence_sources import (
 from rollout.core.policy.familiarity import FamiliarityRule
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import Lever, build_even_levels
-from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_rules import VersionRule
 from rollout.kernel.measures import Condition
+from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.units import WHOLE_UNIT
 
 DAY = timedelta(days=1)

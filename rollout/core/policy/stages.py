@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from rollout.core.policy.outcomes import DECIDES, PROPOSES
+from rollout.kernel.outcomes import DECIDES, PROPOSES
 
 LOWEST_SHARE, HIGHEST_SHARE = 0.02, 0.98  # of the model's arm; beyond, one arm says too little
 

@@ -10,9 +10,9 @@ from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.confidence_floors import format_floor, list_floors
 from rollout.core.policy.familiarity import FamiliarityRule, find_line
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.outcomes import OutcomeRule, find_outcome
 from rollout.core.policy.policy import EvidenceRules, Freeze, Policy, Waves
 from rollout.core.policy.stages import Stage
+from rollout.kernel.outcomes import OutcomeRule, find_outcome
 
 
 def compare_familiarity(old: Policy, new: Policy) -> Iterator[str]:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import (
     TIME_BETWEEN_FALSE_ALARMS,
@@ -19,6 +18,7 @@ from rollout.core.policy.policy import (
     Where,
 )
 from rollout.kernel.measures import UNAUDITED, Condition
+from rollout.kernel.outcomes import GainCondition
 
 ERROR_FACTOR = 1.4  # times the error that the gate permits
 

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from rollout.core.policy.outcomes import (
-    GainCondition,
-    OutcomeRule,
-    find_outcome,
-)
 from rollout.core.policy.planted_conditions import PLANTED, PlantedCondition
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.formats.policy import scalars
 from rollout.formats.policy.model import ConditionShape
 from rollout.kernel.measures import MEASURES, Condition, Measure, Subject, ThresholdUnit
+from rollout.kernel.outcomes import (
+    GainCondition,
+    OutcomeRule,
+    find_outcome,
+)
 
 
 def parse_threshold(measure: Measure, text: str) -> float:

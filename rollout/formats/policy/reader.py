@@ -9,7 +9,6 @@ from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.evidence_sources import AccountSource, EvidenceSources
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import CostRule, Lever, Number
-from rollout.core.policy.outcomes import DECIDES, PROPOSES, OutcomeRule
 from rollout.core.policy.policy import (
     DEFAULT_QUIET_DAYS,
     TIME_BETWEEN_FALSE_ALARMS,
@@ -45,6 +44,7 @@ from rollout.formats.policy.sections import (
 from rollout.formats.policy.yaml_reader import Document, DocumentFault, format_path, read_document
 from rollout.kernel.label_sets import FULL_OVERLAP
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.outcomes import DECIDES, PROPOSES, OutcomeRule
 
 DEFAULT_RISK, DEFAULT_MODEL_RISK = 0.05, 0.01
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from rollout.core.policy.outcomes import describe_unknown_outcome
 from rollout.formats.records.column_map import ColumnError
+from rollout.kernel.outcomes import describe_unknown_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rollout.core.policy.outcomes import DECIDES, PROPOSES, OutcomeRule
 from rollout.core.statistics.gain import ArmUnits, compute_gain_interval, estimate_gain
+from rollout.kernel.outcomes import DECIDES, PROPOSES, OutcomeRule
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import FIRST_SLOT

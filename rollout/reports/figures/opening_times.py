@@ -8,7 +8,6 @@ from math import ceil, inf, log
 from typing import TYPE_CHECKING
 
 from rollout.core.late_modules import LateModule
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.gate_thresholds import (
@@ -22,6 +21,7 @@ from rollout.core.statistics.opening_simulation import (
     simulate_openings,
 )
 from rollout.kernel.measures import Statistic
+from rollout.kernel.outcomes import GainCondition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

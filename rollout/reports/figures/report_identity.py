@@ -9,7 +9,6 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Window
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
-from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.policy import Gate, Guard, Policy
 from rollout.core.policy.stages import describe_share
 from rollout.core.scope.events import (
@@ -18,6 +17,7 @@ from rollout.core.scope.events import (
     VersionRenamed,
 )
 from rollout.kernel.measures import ThresholdUnit, Watch
+from rollout.kernel.outcomes import GainCondition, describe_objective
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.text.familiar_text import describe_familiar_cases
 from rollout.reports.text.formatting import (

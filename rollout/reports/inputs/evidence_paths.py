@@ -10,10 +10,10 @@ import numpy as np
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.gain_readings import GainReading
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.kernel.measures import Condition
+from rollout.kernel.outcomes import GainCondition
 from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.statistics.bounds import (

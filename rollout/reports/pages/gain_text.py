@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from rollout.core.policy.outcomes import PROPOSES
+from rollout.kernel.outcomes import PROPOSES
 from rollout.reports.figures.audit_cost import VisibleAgreement
 from rollout.reports.figures.gains import GainFacts
 from rollout.reports.text.formatting import (

@@ -12,10 +12,10 @@ import polars as pl
 
 from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.share_detector import measure_sign_interval
 from rollout.kernel.measures import Watch
+from rollout.kernel.outcomes import OutcomeRule
 from rollout.replay.record_feed import GuardAnswers, HistoryFeeds
 from rollout.services.engine.guard_memory import (
     GuardMemory,

@@ -15,11 +15,11 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.fresh_evidence import FreshEvidence
-from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard
 from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.events import LedgerEvent, PolicyApplied
 from rollout.core.scope.scope import CellState
+from rollout.kernel.outcomes import OutcomeRule
 from rollout.services.engine.evidence_snapshots import restore_evidence
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory

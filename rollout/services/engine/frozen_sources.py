@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.evidence_sources import FrozenOutcomeSource
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.scope.events import LedgerEvent, ProposalRaised
+from rollout.kernel.outcomes import GainCondition
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.counted_decisions import load_outcome_source_counts, load_source_counts
 from rollout.store.counting.vouched_units import load_registering_counts, load_vouched_counts

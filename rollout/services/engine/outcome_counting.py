@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.kernel.outcomes import OutcomeRule
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import (
     add_unit_cases,

@@ -16,7 +16,6 @@ from rollout.core.policy.alarm_text import describe_alarm
 from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading, VersionEvidence
 from rollout.core.policy.confidence_floors import find_floor_index
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.scope.events import (
     IncidentOpened,
@@ -30,6 +29,7 @@ from rollout.core.scope.floor_steps import WideningStep, find_acting_index, list
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.proposals import format_readings
 from rollout.core.scope.scope import Scope
+from rollout.kernel.outcomes import GainCondition
 from rollout.services.engine.evidence_reader import GateFeeds
 from rollout.services.engine.evidence_seals import load_policies
 from rollout.services.engine.rollout_state import RolloutState

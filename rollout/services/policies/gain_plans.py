@@ -11,10 +11,10 @@ from math import ceil
 import scipy
 
 from rollout.core.calendar.instants import format_duration
-from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
 from rollout.core.policy.stages import Stage
+from rollout.kernel.outcomes import GainCondition, OutcomeRule
 
 PLANNED_GAINS = (0.05, 0.1, 0.2)  # shares of the outcome's range
 PLANNED_SPREAD = 0.2  # standard deviation, as a share of the range

@@ -10,12 +10,12 @@ from math import inf
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import compute_gate_risk
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.kernel.measures import Condition, Statistic
+from rollout.kernel.outcomes import GainCondition
 from rollout.services.policies.gain_plans import describe_gain_need
 from rollout.services.policies.gate_forecast import (
     EvidenceNeed,

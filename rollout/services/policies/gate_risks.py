@@ -6,10 +6,10 @@ from typing import Final
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.confidence_floors import compute_gate_risk, list_floors
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import DAY, Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
+from rollout.kernel.outcomes import GainCondition
 from rollout.reports.text.formatting import join_words
 from rollout.reports.text.renewal_text import describe_renewal_errors, select_renewal_condition
 from rollout.services.policies.gate_forecast import (

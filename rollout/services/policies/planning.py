@@ -12,7 +12,6 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.opening_hours import is_always_open
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
@@ -20,6 +19,7 @@ from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.approvals import GroupMembership
 from rollout.core.scope.guards import is_quality_guard
 from rollout.kernel.label_sets import FULL_OVERLAP
+from rollout.kernel.outcomes import GainCondition, describe_objective
 from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.familiar_plan import format_familiarity

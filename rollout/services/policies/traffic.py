@@ -12,11 +12,11 @@ import numpy as np
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import list_floors
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.kernel.measures import AGREEMENT, COST, Condition, Statistic, Subject
+from rollout.kernel.outcomes import GainCondition
 from rollout.kernel.units import MISSING
 from rollout.services.policies.familiar_plan import FamiliarForecast, forecast_familiarity
 from rollout.tally.case_draws import drop_undrawn

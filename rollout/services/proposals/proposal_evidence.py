@@ -19,12 +19,12 @@ from rollout.core.policy.gates import (
     read_gate,
     read_renewal,
 )
-from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Gate, Minimum, Policy
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.renewal_chances import LAST_FIFTH
 from rollout.kernel.measures import Condition
+from rollout.kernel.outcomes import GainCondition
 from rollout.reports.figures.report_identity import describe_promises
 from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.reports.text.renewal_text import describe_renewal_errors, select_renewal_condition

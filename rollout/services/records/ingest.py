@@ -11,7 +11,6 @@ from functools import cache, cached_property, partial
 
 from msgspec import structs
 
-from rollout.core.policy.outcomes import describe_unknown_outcome
 from rollout.core.records.records import (
     Case,
     Decision,
@@ -42,6 +41,7 @@ from rollout.formats.records.parse import (
     RejectedItem,
     SentItem,
 )
+from rollout.kernel.outcomes import describe_unknown_outcome
 from rollout.reports.text.source_text import describe_late_cases
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.permit_signing import PermitSigner

@@ -11,8 +11,8 @@ from api.console.proposals.evidence_table import build_condition_rows
 from api.console.rollouts.cell_gates import _describe_condition
 from api.console.rollouts.cell_table import build_measure_readings
 from rollout.core.policy.evidence_sources import OWN_PREDICTION
-from rollout.core.policy.outcomes import DECIDES, PROPOSES
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.outcomes import DECIDES, PROPOSES
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.services.cells.cell_table import PassedThreshold
 from rollout.services.engine.cell_gains import Gain, GainArm

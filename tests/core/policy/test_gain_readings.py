@@ -9,9 +9,9 @@ import pytest
 
 from rollout.core.policy.gain_readings import GainReading, is_gain_met, parse_gain_figures
 from rollout.core.policy.gates import read_gain
-from rollout.core.policy.outcomes import DECIDES, GainCondition, OutcomeRule
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.kernel.measures import MEASURES
+from rollout.kernel.outcomes import DECIDES, GainCondition, OutcomeRule
 
 PROFIT = OutcomeRule("profit", -20, 60, "EUR", True, timedelta(days=2), 0.05)
 CONDITION = GainCondition(MEASURES["gain"], 0.0, outcome=PROFIT, arm=DECIDES)

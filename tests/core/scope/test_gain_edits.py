@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.policy.outcomes import DECIDES, GainCondition, OutcomeRule
 from rollout.core.scope.events import PolicyApplied
 from rollout.kernel.measures import MEASURES
+from rollout.kernel.outcomes import DECIDES, GainCondition, OutcomeRule
 from tests.factories import AGREEMENT, BO, CREEK, CY, DAN, RolloutDriver, gates, policy
 
 SITES = policy().sites

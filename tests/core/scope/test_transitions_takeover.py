@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.errors import NotEligibleError, UnknownVersionError, UserRequiredError
-from rollout.core.policy.outcomes import PROPOSES, GainCondition, OutcomeRule
 from rollout.core.policy.policy import Minimum, Waves
 from rollout.core.scope.commands import AddVersion, ProposeTakeover, RejectProposal
 from rollout.core.scope.events import TakenOver
 from rollout.kernel.measures import MEASURES
+from rollout.kernel.outcomes import PROPOSES, GainCondition, OutcomeRule
 from tests.factories import (
     BETWEEN,
     BO,

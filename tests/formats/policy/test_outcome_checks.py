@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.policy.outcomes import DECIDES, GainCondition
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
 from rollout.kernel.measures import MEASURES
+from rollout.kernel.outcomes import DECIDES, GainCondition
 from tests.replay.pricing import POLICY
 
 PROFIT = "{id: profit, from: -20, to: 60, in: EUR, better: more, closes: 2d, missing_at_most: 5%}"
