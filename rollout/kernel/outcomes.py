@@ -5,14 +5,11 @@ brings beyond people is the gain, in the outcome's unit.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-
-from rollout.kernel.measures import Condition
 
 DECIDES, PROPOSES = "decides", "proposes"
 """What the model does in its arm: other questions, so their evidence is kept apart."""
-"""Cells whose units count together, the fewest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,43 +47,6 @@ class OutcomeRule:
         """Return a value or gain with its unit: `+0.84 EUR`, `+1,230 EUR`."""
         digits = f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.3g}"
         return f"{digits} {self.unit}".rstrip()
-
-
-@dataclass(frozen=True, slots=True)
-class GainCondition(Condition):
-    """A threshold for what the model's arm brings beyond the people's arm.
-
-    It is in the outcome's unit. `arm` is what the model does there; a guard has none, because
-    it watches the stage that the cell is at.
-    """
-
-    outcome: OutcomeRule = field(kw_only=True)
-    arm: str = ""
-
-    @property
-    def key(self) -> tuple[str, str | None, str | None]:
-        """Return what is measured, without the threshold."""
-        return (self.measure.name, self.outcome.id, self.arm or None)
-
-    @property
-    def question(self) -> tuple[str | None, ...]:
-        """Return what is asked, with what an outcome's values mean."""
-        return (*self.key, self.outcome.definition)
-
-    @property
-    def scaled_threshold(self) -> float:
-        """Return the threshold as a share of the outcome's range."""
-        return self.threshold / self.outcome.span
-
-    def __str__(self) -> str:
-        """Return the condition as text: `gain of profit at least 0 EUR`."""
-        where = " by proposals" if self.arm == PROPOSES else ""
-        return f"{self.measure} of {self.outcome.id}{where} at least {self.threshold_text}"
-
-    @property
-    def threshold_text(self) -> str:
-        """Return the threshold with its unit."""
-        return f"{self.measure.unit.format(self.threshold)} {self.outcome.unit}".rstrip()
 
 
 def describe_objective(objective: str, outcomes: Iterable[OutcomeRule]) -> str:

@@ -6,15 +6,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey, SliceCounts, ValueCounts
+from rollout.core.policy.cell_evidence import EvidenceCounts, SliceCounts, ValueCounts
 from rollout.core.policy.gates import RECENT_DAYS
-from rollout.core.policy.planted_conditions import PlantedCondition, select_natural, select_planted
 from rollout.core.policy.policy import Minimum
-from rollout.core.policy.slice_conditions import MAX_SLICE_VALUES, SliceCondition
+from rollout.core.policy.slice_conditions import MAX_SLICE_VALUES
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
-from rollout.kernel.measures import Condition
-from rollout.kernel.outcomes import GainCondition
+from rollout.kernel.measures import Condition, MeasureKey
 from rollout.tally.unit_arrays import (
     BoolArray,
     IntArray,
@@ -35,11 +33,9 @@ class SliceRows:
     `positions` are their row numbers; `columns` the successes, failures and missing decisions.
     """
 
-    def __init__(
-        self, rows: UnitArrays, unit_classes: UnitClasses, condition: SliceCondition
-    ) -> None:
+    def __init__(self, rows: UnitArrays, unit_classes: UnitClasses, condition: Condition) -> None:
         counts = unit_classes.take_counts(condition, rows)
-        codes, self.values = unit_classes.get_slice_codes(condition.slice)
+        codes, self.values = unit_classes.get_slice_codes(condition.population.attribute)
         counted = np.flatnonzero(counts.any(axis=1))
         order = np.argsort(codes[rows.unit_class[counted]], kind="stable")
         self.positions: IntArray = counted[order]
@@ -59,9 +55,7 @@ class SliceRows:
             for code in np.unique(codes).tolist()
         }
 
-    def find_passing(
-        self, condition: SliceCondition, risk: float, *, has_minimum: bool
-    ) -> BoolArray:
+    def find_passing(self, condition: Condition, risk: float, *, has_minimum: bool) -> BoolArray:
         """Return whether every value seen passes after each number of rows; none seen fails.
 
         The shape is (rows + 1,).
@@ -69,7 +63,7 @@ class SliceRows:
         agreed, disagreed, missing = self._cumulate_by_value().T
         is_passing = get_gate_threshold(condition.share, risk).are_met(agreed, disagreed)
         if has_minimum:
-            is_passing &= agreed + disagreed - missing >= condition.minimum
+            is_passing &= agreed + disagreed - missing >= condition.population.minimum
         fails = (~is_passing).astype(np.int64)
         failed_before = np.where(self.is_first, 0, np.roll(fails, 1))
         failing = self._sum_over_rows(fails - failed_before)
@@ -113,9 +107,8 @@ class CountWindow:
         self._rows = rows
         self._unit_classes = unit_classes
         self._arms = arms or {}
-        natural = select_natural(conditions)
-        self._conditions = {c.key: c for c in natural if not isinstance(c, GainCondition)}
-        self._planted_conditions = select_planted(conditions)
+        self._conditions = {c.key: c for c in conditions if c.population.sums_units}
+        self._planted_conditions = [c for c in conditions if c.population.is_planted]
         has_rows = planted is not None and bool(self._planted_conditions)
         self._planted = planted if planted is not None and has_rows else build_empty_arrays()
 
@@ -134,7 +127,7 @@ class CountWindow:
         """Return the slot of each row of the cases that occur, ascending."""
         return self._rows.slot
 
-    def get_arms(self, condition: GainCondition) -> ArmUnits:
+    def get_arms(self, condition: Condition) -> ArmUnits:
         """Return the units of both arms."""
         units = self._arms.get(condition.key)
         return build_empty_arms() if units is None else units
@@ -163,13 +156,13 @@ class CountWindow:
 
     def _get_rows(self, condition: Condition) -> UnitArrays:
         """Return the rows of the population that the condition is about."""
-        return self._planted if isinstance(condition, PlantedCondition) else self._rows
+        return self._planted if condition.population.is_planted else self._rows
 
     @cached_property
     def _counts_cache(self) -> dict[tuple[str, str | None, str | None], CountArray]:
         return {}
 
-    def get_slice_rows(self, condition: SliceCondition) -> SliceRows:
+    def get_slice_rows(self, condition: Condition) -> SliceRows:
         """Return the condition's rows by value."""
         rows = self._slice_cache.get(condition.key)
         if rows is None:
@@ -301,7 +294,7 @@ class CountWindow:
             slices={
                 key: self.get_slice_rows(condition).count_before(position)
                 for key, condition in self._conditions.items()
-                if isinstance(condition, SliceCondition)
+                if condition.population.attribute
             },
         )
 

@@ -12,15 +12,15 @@ from functools import cached_property, partial
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import MeasureKey, VersionEvidence
+from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.familiarity import find_line
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
-from rollout.kernel.measures import Condition
-from rollout.kernel.outcomes import GainCondition, OutcomeRule
+from rollout.kernel.measures import Condition, MeasureKey
+from rollout.kernel.outcomes import OutcomeRule
 from rollout.tally.arm_reader import ArmReader
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
@@ -291,8 +291,11 @@ class EvidenceView:
     def _build_arms_since(self, first_slot: int) -> dict[MeasureKey, ArmUnits]:
         """Return the arms of each gain, from a slot of occurrence on."""
         first_slot = self._limit_to_attempt(first_slot)
-        gains = (c for c in self.conditions if isinstance(c, GainCondition))
-        return {gain.key: self.build_arms(gain.outcome, gain.arm, first_slot) for gain in gains}
+        gains = (c for c in self.conditions if c.population.has_gain)
+        return {
+            gain.key: self.build_arms(gain.population.outcome, gain.population.arm, first_slot)
+            for gain in gains
+        }
 
     def build_arms(self, outcome: OutcomeRule, arm: str, first_slot: int) -> ArmUnits:
         """Return the units of both arms as evidence, by slots of occurrence."""

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey, SliceCounts
+from rollout.core.policy.cell_evidence import EvidenceCounts, SliceCounts
 from rollout.core.policy.fresh_evidence import (
     NEWEST_SIZES,
     NO_UNPLACED,
     FreshEvidence,
     UnplacedDecisions,
 )
-from rollout.core.policy.planted_conditions import PlantedCondition
-from rollout.core.policy.slice_conditions import SliceCondition
-from rollout.kernel.measures import Statistic
-from rollout.kernel.outcomes import GainCondition
+from rollout.kernel.measures import MeasureKey, Statistic
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.guard_series import compute_detector_series, count_slots
 from rollout.tally.slots import LAST_SLOT
@@ -159,8 +156,7 @@ def _count_newest(
 
 def _is_share(condition: Condition) -> bool:
     """Return whether a condition counts agreements of the cases that occur."""
-    is_other = isinstance(condition, GainCondition | PlantedCondition)
-    return not is_other and condition.measure.statistic is Statistic.SHARE
+    return condition.population.sums_units and condition.measure.statistic is Statistic.SHARE
 
 
 def _list_agreements(condition: Condition, rows: UnitArrays, unit_classes: UnitClasses) -> IntArray:
@@ -176,7 +172,7 @@ def _find_alarms(view: EvidenceView, slot: int) -> Iterator[str]:
     rows = rows.select(slice(0, int(np.searchsorted(rows.slot, slot, side="right"))))
     for guard in view.policy.list_guards(view.cell):
         condition = guard.condition
-        if not condition.measure.for_gate or isinstance(condition, SliceCondition | GainCondition):
+        if not condition.measure.for_gate or condition.population.has_own_series:
             continue
         series = compute_detector_series(guard, rows, view.unit_classes, view.policy)
         if len(series.slots) and series.is_alarm[-1]:

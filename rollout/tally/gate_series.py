@@ -10,13 +10,11 @@ import numpy as np
 
 from rollout.core.policy.confidence_floors import list_floors
 from rollout.core.policy.gain_readings import is_gain_met
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
     get_gate_threshold,
 )
 from rollout.kernel.measures import Statistic
-from rollout.kernel.outcomes import GainCondition
 from rollout.tally.unit_arrays import IntArray
 
 if TYPE_CHECKING:
@@ -165,7 +163,7 @@ def choose_first_part(conditions: Iterable[Condition], slots: IntArray) -> int:
 
     All of them where a condition has one path or sum over all its rows.
     """
-    has_path = any(isinstance(c, GainCondition | SliceCondition) for c in conditions)
+    has_path = any(c.population.has_own_series for c in conditions)
     return len(slots) if has_path else SLOTS_AT_ONCE
 
 
@@ -209,13 +207,13 @@ def are_all_met(
     for condition in conditions:
         if not result.any():
             break
-        if isinstance(condition, SliceCondition):
+        if condition.population.attribute:
             rows = window.get_slice_rows(condition)
             is_passing = rows.find_passing(condition, risk, has_minimum=not is_renewal)
             result &= is_passing[window.count_rows_by(slots)]
             continue
         chosen = slots[result]
-        if isinstance(condition, GainCondition):
+        if condition.population.has_gain:
             is_met = is_gain_met(condition, window.get_arms(condition), chosen, risk)
         else:
             counts = window.get_counts_at(condition, chosen)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, assert_never
 
-from rollout.core.policy.slice_conditions import SliceCondition, names_slices
-from rollout.kernel.measures import Watch
-from rollout.kernel.outcomes import GainCondition
+from rollout.core.policy.slice_conditions import names_slices
+from rollout.kernel.measures import Condition, Watch
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.guard_series import (
     compute_detector_series,
@@ -72,7 +71,7 @@ class GuardEvidence:
         Drift reads decided units too: closed ones would be known only after the grace.
         """
         rows, condition = self._select_detector_rows(guard), guard.condition
-        if condition.measure.watch is Watch.UNITS and isinstance(condition, SliceCondition):
+        if condition.measure.watch is Watch.UNITS and condition.population.attribute:
             return compute_slice_series(guard, condition, rows, self._unit_classes)
         start = self._state.find_detector_start(guard.id)
         before = self._visible_rows
@@ -83,7 +82,7 @@ class GuardEvidence:
         return compute_drift_series(guard, rows, before.select(is_reference), self._unit_classes)
 
     def _compute_quality_series(self, guard: Guard) -> GuardSeries:
-        if isinstance(guard.condition, GainCondition):
+        if guard.condition.population.has_gain:
             return compute_gain_series(guard, self._select_watched_arms(guard, guard.condition))
         rows = self._select_detector_rows(guard)
         return compute_detector_series(guard, rows, self._unit_classes, self._policy)
@@ -147,13 +146,15 @@ class GuardEvidence:
             )
         )
 
-    def _select_watched_arms(self, guard: Guard, condition: GainCondition) -> ArmUnits:
+    def _select_watched_arms(self, guard: Guard, condition: Condition) -> ArmUnits:
         """Return both arms since the stage's change and the guard's last alarm."""
         first_slot = self._view.find_first_slot(self._state.changed_at)
         last_alarm, after_slot = self._state.last_alarms.get(guard.id), FIRST_SLOT
         if last_alarm is not None:
             after_slot = find_slot_before(last_alarm, self._policy.tick)
-        return self._view.arm_reader.read_watched(condition.outcome, first_slot, after_slot)
+        return self._view.arm_reader.read_watched(
+            condition.population.outcome, first_slot, after_slot
+        )
 
     def _select_detector_rows(self, guard: Guard) -> UnitArrays:
         """Return a guard's rows since the stage's change and its last alarm."""

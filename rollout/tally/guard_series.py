@@ -25,7 +25,6 @@ from rollout.core.statistics.detector import (
 )
 from rollout.core.statistics.gain import ArmUnits, compute_gain_alarm_path
 from rollout.kernel.measures import Statistic, Watch
-from rollout.kernel.outcomes import GainCondition
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_arrays import (
     BoolArray,
@@ -160,7 +159,7 @@ def compute_gain_series(guard: Guard, units: ArmUnits) -> GuardSeries:
     `bad_counts` is the gain so far in millionths of the outcome's range.
     """
     condition = guard.condition
-    assert isinstance(condition, GainCondition)  # noqa: S101 - the caller asks for gains alone
+    assert condition.population.has_gain  # noqa: S101 - the caller asks for gains alone
     counted_units = units.select(units.is_known)
     ends = counted_units.last_positions
     path = compute_gain_alarm_path(units, at_least=condition.scaled_threshold)

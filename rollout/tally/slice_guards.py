@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from rollout.core.policy.policy import Guard
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.stream_alarms import (
     StreamAlarm,
     UnitStream,
@@ -26,7 +25,7 @@ NEW_VALUE = "a value that the reference lacks"
 
 
 def compute_slice_series(
-    guard: Guard, condition: SliceCondition, rows: UnitArrays, unit_classes: UnitClasses
+    guard: Guard, condition: Condition, rows: UnitArrays, unit_classes: UnitClasses
 ) -> GuardSeries:
     """Return the readings of a guard on the agreement of each value.
 
@@ -39,14 +38,14 @@ def compute_slice_series(
     counts = unit_classes.take_counts(condition, rows)
     is_counted: BoolArray = np.asarray(counts.any(axis=1), dtype=bool)
     rows, counts = rows.select(is_counted), counts[is_counted]
-    codes, values = unit_classes.get_slice_codes(condition.slice)
+    codes, values = unit_classes.get_slice_codes(condition.population.attribute)
     row_codes = codes[rows.unit_class]
     present = np.unique(row_codes).tolist()
     streams = [
         _build_stream(rows.slot[mask], counts[mask, 1] > 0, 1 - condition.share)
         for mask in (row_codes == code for code in present)
     ]
-    subjects = [f"{condition.slice}={values[code]}" for code in present]
+    subjects = [f"{condition.population.attribute}={values[code]}" for code in present]
     return _build_series(guard, rows.slot, counts[:, 1] > 0, streams, subjects, overlap=1)
 
 
@@ -81,9 +80,10 @@ def _list_codes(
     condition: Condition, unit_classes: UnitClasses
 ) -> tuple[str, IntArray, tuple[str, ...]]:
     """Return what is watched, the value's number of each class (-1: none), and the values."""
-    if isinstance(condition, SliceCondition):
-        codes, values = unit_classes.get_slice_codes(condition.slice)
-        return condition.slice, np.where(unit_classes.is_whole_unit, codes, -1), values
+    attribute = condition.population.attribute
+    if attribute:
+        codes, values = unit_classes.get_slice_codes(attribute)
+        return attribute, np.where(unit_classes.is_whole_unit, codes, -1), values
     codes, values = unit_classes.get_decision_codes(condition.lever)
     return "decision", codes, values
 

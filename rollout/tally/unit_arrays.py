@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.policy.familiarity import AttributeValue, decode_unit_values
-from rollout.core.policy.planted_conditions import is_missed
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import read_slice_value
 from rollout.kernel.measures import Condition
@@ -231,12 +230,7 @@ class UnitClasses:
 
     def _build_class_counts(self, condition: Condition, unit_class: UnitClass) -> list[int]:
         row = [0] * self.get_count_width(condition)
-        column = self._find_count_column(condition, unit_class)
+        column = condition.find_column(unit_class, self.policy)
         if column is not None:
             row[column] = 1
         return row
-
-    def _find_count_column(self, condition: Condition, unit_class: UnitClass) -> int | None:
-        if is_missed(condition, unit_class, self.policy.levers_by_id.get(unit_class.lever)):
-            return 1
-        return condition.measure.find_column(condition, unit_class, self.policy)

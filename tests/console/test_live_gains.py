@@ -43,7 +43,7 @@ SHARES = ((datetime(2027, 3, 1, 8, tzinfo=UTC), 0.3),)
 def play(database, folder):
     """Play a stream up to the first proposal of `half`; return it with both ledgers."""
     policy, history = read_stream(
-        folder, POLICY, gain=20, differs=0.2, days=5, a_day=60, shares=SHARES, has_arms=True
+        folder, POLICY, gain=20, differs=0.2, days=5, a_day=60, shares=SHARES, has_gain=True
     )
     slots, expected = replayed(history, policy, APPROVED_AFTER)
     raised = next(e for e in expected if isinstance(e, ProposalRaised) and e.to_stage == "half")

@@ -44,12 +44,12 @@ def write_stream(
     shares=(),
     missing=0.01,
     seed=16,
-    has_arms=False,
+    has_gain=False,
 ):
     """Write the stream's files and policy; return the paths.
 
     `gain` is what a price of the model brings in EUR; `differs` the share of prices beyond the
-    tolerance. `shares` are pairs of a start and the model's share from then on. With `has_arms`
+    tolerance. `shares` are pairs of a start and the model's share from then on. With `has_gain`
     predictions have their arm, blank where no share holds.
     """
     rng = random.Random(seed)  # noqa: S311 - a seeded stream, no secret
@@ -61,7 +61,7 @@ def write_stream(
         share = max((share for start, share in shares if start <= at), default=0.0)
         is_model = compute_sampling_value(SALT, "stage", key) >= 1 - share
         profit = rng.gauss(18 + price / 20, 4) + (gain if is_model else 0.0)
-        arm = ("model" if is_model else "human") if share and has_arms else ""
+        arm = ("model" if is_model else "human") if share and has_gain else ""
         predictions.append((key, "shop", at.isoformat(), "v1", f"{answer:.2f}", arm))
         decided_at = (at + timedelta(minutes=5)).isoformat()
         decisions.append((key, "ana", f"{price:.2f}", "blind", decided_at))

@@ -186,9 +186,9 @@ def test_each_unit_is_in_the_arm_of_its_sampling_value(earning):
     ((cell, version),) = earning.result.views
     view = earning.result.views[cell, version]
     condition = earning.policy.gates[1].require[0]
-    arms = view.build_arms(condition.outcome, "decides", -(2**62))
+    arms = view.build_arms(condition.population.outcome, "decides", -(2**62))
     units = resolve_outcome_units(
-        earning.records, earning.history, earning.policy, condition.outcome
+        earning.records, earning.history, earning.policy, condition.population.outcome
     )
     values = compute_sampling_values(SALT, "stage", units["unit"])
     levels = view.stage_history.find_own_levels(version, units["occurred"].to_numpy())
@@ -196,7 +196,7 @@ def test_each_unit_is_in_the_arm_of_its_sampling_value(earning):
     acting = levels > 0
     assert arms.is_model.tolist() == (values >= blind)[acting].tolist()
     assert arms.shares == pytest.approx(1 - blind[acting])
-    assert not len(view.build_arms(condition.outcome, "proposes", -(2**62)))
+    assert not len(view.build_arms(condition.population.outcome, "proposes", -(2**62)))
 
 
 def test_an_unknown_outcome_is_refused_with_the_known_ones(tmp_path):

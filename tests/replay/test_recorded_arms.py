@@ -14,8 +14,8 @@ ARMS_REFUSED = r"units were in another arm.*Pass the --salt.*another system's ex
 SHARES = ((START + timedelta(hours=12), 0.1),)
 
 
-def replay(folder, *, salt=SALT, policy=QUICK, has_arms=True):
-    paths = write_stream(folder, gain=0, differs=0.1, days=5, shares=SHARES, has_arms=has_arms)
+def replay(folder, *, salt=SALT, policy=QUICK, has_gain=True):
+    paths = write_stream(folder, gain=0, differs=0.1, days=5, shares=SHARES, has_gain=has_gain)
     (folder / "policy.yaml").write_text(policy)
     return replay_files(ReplayRequest(folder / "policy.yaml", paths, options=ReplayOptions(salt)))
 
@@ -39,7 +39,7 @@ def test_another_salt_or_share_is_refused(tmp_path, change):
 
 
 def test_records_without_arms_are_not_compared(tmp_path):
-    assert replay(tmp_path, salt=bytes([7]) * 32, has_arms=False).result.scope.cells
+    assert replay(tmp_path, salt=bytes([7]) * 32, has_gain=False).result.scope.cells
 
 
 def test_units_outside_all_windows_have_no_arms(tmp_path):

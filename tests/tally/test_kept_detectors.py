@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from rollout.core.policy.policy import Guard
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.events import (
     ClockCorrected,
     GrantExpired,
@@ -19,7 +18,8 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.projection import apply_events
-from rollout.kernel.measures import MEASURES
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.populations import EachValue
 from rollout.kernel.units import UnitClass
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_before
@@ -28,10 +28,14 @@ from rollout.tally.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
 from tests.tally.histories import HOUR, START, a_policy, hour
 
 BY_GROUP = Guard(
-    SliceCondition(MEASURES["agreement"], 0.9, slice="group"), "suspend", false_alarm_every=100
+    Condition(MEASURES["agreement"], 0.9, population=EachValue("group")),
+    "suspend",
+    false_alarm_every=100,
 )
 DRIFT = Guard(
-    SliceCondition(MEASURES["drift"], 0.1, slice="group"), "suspend", false_alarm_every=100
+    Condition(MEASURES["drift"], 0.1, population=EachValue("group")),
+    "suspend",
+    false_alarm_every=100,
 )
 GUARDS = (BY_GROUP, DRIFT)
 POLICY = a_policy(guards=GUARDS)

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import EvidenceRules, Guard, Minimum
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.formats.records.files import RecordPaths
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.populations import PlantedUnits
 from rollout.kernel.units import FAILED, MISSING, UnitClass
 from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.evidence_facts import compute_planted_recall
@@ -41,7 +41,7 @@ from tests.tally.histories import (
     records,
 )
 
-RECALL = PlantedCondition(MEASURES["recall"], 0.6, label="bear")
+RECALL = Condition(MEASURES["recall"], 0.6, label="bear", population=PlantedUnits())
 HERE = Path(__file__)
 LABELS = ("bear", "fox", "none")
 WATCHFUL = (
@@ -111,7 +111,9 @@ ONE = Lever("alarm", LABELS)
 def test_a_missing_decision_on_a_planted_case_never_helps(measure, lever):
     answers = ("a", "b", "a;b") if lever.many else LABELS
     label = lever.labels[0] if measure == "recall" else None
-    condition = PlantedCondition(MEASURES[measure], 0.9, label=label, lever=lever.id)
+    condition = Condition(
+        MEASURES[measure], 0.9, label=label, lever=lever.id, population=PlantedUnits()
+    )
     classes = [
         UnitClass(lever.id, predicted, decided)
         for predicted in (*answers, FAILED)

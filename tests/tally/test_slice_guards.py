@@ -6,8 +6,8 @@ import numpy as np
 
 from rollout.core.policy.alarm_text import describe_alarm
 from rollout.core.policy.policy import Guard
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.populations import EachValue
 from rollout.kernel.units import MISSING, UnitClass
 from rollout.reports.text.guard_text import format_guard_reason
 from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
@@ -16,9 +16,9 @@ from tests.tally.histories import a_policy
 
 TICK = timedelta(hours=1)
 POLICY = a_policy()
-BY_GROUP = SliceCondition(MEASURES["agreement"], 0.9, slice="group")
+BY_GROUP = Condition(MEASURES["agreement"], 0.9, population=EachValue("group"))
 GUARD = Guard(BY_GROUP, "suspend", false_alarm_every=1000)
-MIX = SliceCondition(MEASURES["drift"], 0.1, slice="group")
+MIX = Condition(MEASURES["drift"], 0.1, population=EachValue("group"))
 CLASSES = UnitClasses(
     tuple(
         UnitClass("alarm", "bear", decided, slices=f'{{"group":"{group}"}}')

@@ -7,19 +7,20 @@ from hypothesis import strategies as st
 
 from rollout.core.policy.gates import is_gate_open, read_gate, read_renewal
 from rollout.core.policy.policy import Minimum
-from rollout.core.policy.slice_conditions import MAX_SLICE_VALUES, SliceCondition
-from rollout.kernel.measures import MEASURES
+from rollout.core.policy.slice_conditions import MAX_SLICE_VALUES
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.populations import EachValue
 from rollout.kernel.units import MISSING, UnitClass
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from tests.tally.histories import a_gate, a_policy
 
 
-class SmallSlices(SliceCondition):
+class EachOfFew(EachValue):
     minimum = 3
 
 
-BY_GROUP = SmallSlices(MEASURES["agreement"], 0.5, slice="group")
+BY_GROUP = Condition(MEASURES["agreement"], 0.5, population=EachOfFew("group"))
 POLICY = a_policy(gates=(a_gate("supervised", BY_GROUP, minimum=Minimum(0, 0, 0)),))
 (CELL,) = POLICY.cells
 UNIT = st.tuples(

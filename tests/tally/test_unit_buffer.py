@@ -8,8 +8,8 @@ import pytest
 
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Guard
-from rollout.core.policy.slice_conditions import SliceCondition
-from rollout.kernel.measures import MEASURES
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.populations import EachValue
 from rollout.tally.tallied_units import build_units
 from rollout.tally.unit_buffer import UnitBuffer, find_cost_level
 from tests.tally.histories import a_policy
@@ -98,7 +98,7 @@ LEVER_ROWS = [
 
 @pytest.mark.parametrize("cut", [0, 60, 180])
 def test_units_of_several_levers_keep_their_values_and_order(cut):
-    by_lens = SliceCondition(MEASURES["agreement"], 0.9, slice="lens")
+    by_lens = Condition(MEASURES["agreement"], 0.9, population=EachValue("lens"))
     parts, policy = (
         (LEVER_ROWS[:cut], LEVER_ROWS[cut:]),
         a_policy(guards=(Guard(by_lens, "report"),)),

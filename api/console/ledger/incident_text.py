@@ -9,10 +9,9 @@ from api.console.page.page_context import Visitor
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import RefusalError
-from rollout.core.policy.cell_evidence import MeasureKey
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.scope.permissions import Permission
-from rollout.kernel.measures import Watch
+from rollout.kernel.measures import MeasureKey, Watch
 from rollout.reports.statistics.intervals import compute_share
 from rollout.reports.text.formatting import (
     add_separators,

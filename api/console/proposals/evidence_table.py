@@ -11,11 +11,8 @@ from rollout.core.calendar.opening_hours import list_open_spans
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.gain_readings import round_down
 from rollout.core.policy.gates import RECENT_DAYS
-from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.kernel.measures import Condition, Statistic
-from rollout.kernel.outcomes import PROPOSES, GainCondition
 from rollout.reports.text.formatting import (
     capitalize_first,
     format_count,
@@ -172,9 +169,8 @@ def _build_row(
 
 def _format_row_name(condition: Condition, policy: Policy) -> str:
     """Return the measure, for costs with its unit: `Cost, mean days late per unit`."""
-    if isinstance(condition, GainCondition):
-        arm = " by proposals" if condition.arm == PROPOSES else ""
-        return f"Gain of {condition.outcome.id}{arm}, per unit"
+    if condition.population.has_gain:
+        return f"{format_condition_name(condition)}, per unit"
     name = format_condition_name(condition)
     return f"{name}, mean {policy.charter.cost_in} per unit" if name == "Cost" else name
 
@@ -196,19 +192,13 @@ def format_condition_name(condition: Condition) -> str:
     """Return the measure of a condition, without its threshold.
 
     >>> from rollout.kernel.measures import MEASURES
+    >>> format_condition_name(Condition(MEASURES["override"], 0.2, lever="alarm"))
+    'Override (alarm)'
     >>> format_condition_name(Condition(MEASURES["recall"], 0.8, label="bear"))
     'Recall of bear'
-    >>> format_condition_name(PlantedCondition(MEASURES["recall"], 0.8, label="bear"))
-    'Recall of bear of planted cases'
     """
-    label = condition.label or condition.action
-    if isinstance(condition, SliceCondition):
-        label = condition.subject
-    lever_text = f" ({condition.lever})" if condition.lever else ""
-    if isinstance(condition, PlantedCondition):
-        lever_text += " of planted cases"
-    name = condition.measure.name.replace("_", " ") + (f" of {label}" if label else "") + lever_text
-    return capitalize_first(name)
+    measure = condition.measure.name
+    return capitalize_first(measure.replace("_", " ") + condition.name.removeprefix(measure))
 
 
 def format_condition_threshold(condition: Condition) -> str:
@@ -238,8 +228,8 @@ def format_evidence_estimate(evidence: ConditionEvidence) -> str:
     """Format the observed share or mean cost."""
     if evidence.estimate is None:
         return NO_VALUE
-    if isinstance(evidence.condition, GainCondition):
-        return evidence.condition.outcome.format_amount(evidence.estimate)
+    if evidence.condition.population.has_gain:
+        return evidence.condition.population.outcome.format_amount(evidence.estimate)
     return format_estimate(evidence.condition.measure.name, evidence.estimate)
 
 
@@ -248,8 +238,8 @@ def format_evidence_bound(evidence: ConditionEvidence) -> str:
     if evidence.bound is None:
         return NO_VALUE
     condition = evidence.condition
-    if isinstance(condition, GainCondition):
-        return condition.outcome.format_amount(round_down(evidence.bound))
+    if condition.population.has_gain:
+        return condition.population.outcome.format_amount(round_down(evidence.bound))
     return format_bound_value(
         condition.measure.name, evidence.bound, condition.threshold, at_least=condition.at_least
     )

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Request, Response
 from api.console.page.form import Form, SignedForm, find_reason_fault
 from api.console.page.page import render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
-from rollout.core.policy.planted_conditions import PLANTED_TERMS, select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Permission, require_permission
+from rollout.kernel.populations import PLANTED_TERMS
 from rollout.reports.text.formatting import capitalize_first
 from rollout.services.records.planted_cases import (
     MAX_CASES,
@@ -102,6 +102,7 @@ def list_planted_conditions(policy: Policy) -> list[str]:
     texts = (
         f"{gate.to}: {condition}"
         for gate in policy.gates
-        for condition in select_planted(gate.require)
+        for condition in gate.require
+        if condition.population.is_planted
     )
     return list(dict.fromkeys(texts))

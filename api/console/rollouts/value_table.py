@@ -10,7 +10,6 @@ from api.console.page.text import add_full_stop
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.reports.figures.number_agreement import NumberAgreement
 from rollout.reports.pages.number_charts import choose_differences
 from rollout.reports.statistics.number_agreement import NumberEstimate
@@ -228,7 +227,7 @@ class ValueTable:
 def list_gate_slices(policy: Policy, cell: Cell) -> tuple[str, ...]:
     """Return the attributes of which a gate of the cell tests each value."""
     conditions = policy.list_conditions(len(policy.stages), cell)
-    return tuple(c.slice for c in conditions if isinstance(c, SliceCondition))
+    return tuple(c.population.attribute for c in conditions if c.population.attribute)
 
 
 def build_value_tables(

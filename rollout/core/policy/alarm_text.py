@@ -7,9 +7,7 @@ from typing import Final
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.policy import Guard
-from rollout.core.policy.slice_conditions import describe_with_subject
 from rollout.kernel.measures import Watch
-from rollout.kernel.outcomes import GainCondition
 
 ALSO_IN_ALARM: Final = "; also in alarm: "
 
@@ -35,11 +33,11 @@ def describe_alarm(guard: Guard, reading: GuardReading, tick: timedelta) -> str:
         return f"{guard.condition}: no heartbeat for {silence} in opening hours"
     if guard.condition.measure.watch is Watch.SIGNS:
         return f"{guard.condition}: no heartbeat for {format_duration(int(reading.value) * tick)}"
-    if isinstance(guard.condition, GainCondition):
-        outcome = guard.condition.outcome
+    if guard.condition.population.has_gain:
+        outcome = guard.condition.population.outcome
         amount = outcome.format_amount(int(reading.value) * 1e-6 * outcome.span)
         return f"{guard.condition}: {amount} a unit so far, over {reading.records} units"
-    condition = describe_with_subject(guard.condition, reading.subject)
+    condition = guard.condition.describe(reading.subject or guard.condition.subject)
     counted = guard.condition.measure.describe_stored(guard.condition.threshold_text)
     return f"{condition}: {reading.value} of {reading.records} {counted}"
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from rollout.core.policy.familiarity import AttributeValue, ValueReading
 from rollout.core.statistics.gain import ArmUnits
-
-MeasureKey = tuple[str, str | None, str | None]  # measure, label or action, lever
+from rollout.kernel.measures import MeasureKey
 
 
 class SliceCounts(NamedTuple):

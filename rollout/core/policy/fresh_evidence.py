@@ -12,13 +12,11 @@ from math import comb
 from typing import Final, NamedTuple
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey
+from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import get_condition_counts, read_condition
-from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import expand_conditions
-from rollout.kernel.measures import Condition
-from rollout.kernel.outcomes import GainCondition
+from rollout.kernel.measures import Condition, MeasureKey
 
 NEWEST_SIZES: Final = (20, 50, 100)
 NEWEST_LEVEL: Final = 0.05
@@ -92,7 +90,7 @@ def _find_fresh_facts(
     policy: Policy, cell: Cell, stage_level: int, evidence: FreshEvidence
 ) -> Iterator[FreshFact]:
     for condition in policy.list_conditions(stage_level, cell):
-        if not isinstance(condition, GainCondition | PlantedCondition):
+        if condition.population.sums_units:
             yield from _find_turned(policy, condition, evidence.attempt)
             yield from _find_rare(condition, evidence.newest.get(condition.key, ()))
     yield from (FreshFact(ALARM, condition) for condition in evidence.alarms)

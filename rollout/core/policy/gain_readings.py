@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rollout.kernel.outcomes import GainCondition
+    from rollout.kernel.measures import Condition
+
 else:
     np = LateModule("numpy")
 
@@ -63,7 +64,7 @@ class GainReading:
     Amounts are in the outcome's unit.
     """
 
-    condition: GainCondition
+    condition: Condition
     units: ArmUnits = field(repr=False)
     risk: float
 
@@ -109,13 +110,13 @@ class GainReading:
     def lacks_outcomes(self) -> bool:
         """Return whether more outcomes are missing than the policy allows."""
         missing = float((1 - self.units.known_shares).sum())
-        return missing > self.condition.outcome.missing_at_most * len(self.units)
+        return missing > self.condition.population.outcome.missing_at_most * len(self.units)
 
     @cached_property
     def estimate(self) -> float | None:
         """Return the gain so far, over known outcomes; None without both arms."""
         gain = estimate_gain(self.units)
-        return None if gain is None else gain * self.condition.outcome.span
+        return None if gain is None else gain * self.condition.population.outcome.span
 
     @cached_property
     def bound(self) -> float | None:
@@ -123,12 +124,12 @@ class GainReading:
         if not len(self.units) or self.risk >= 1:
             return None
         bound = compute_gain_lower_bound(self.units, alpha=self.risk)
-        return None if bound <= -1 else bound * self.condition.outcome.span
+        return None if bound <= -1 else bound * self.condition.population.outcome.span
 
     @cached_property
     def interval(self) -> tuple[float, float]:
         """Return the bounds of the gain that hold at every look in 95 % of all histories."""
-        span = self.condition.outcome.span
+        span = self.condition.population.outcome.span
         lower, upper = compute_gain_interval(self.units, alpha=INTERVAL_RISK)
         return lower * span, upper * span
 
@@ -143,7 +144,7 @@ class GainReading:
         return f"{self._format_amounts()}; {counts}" if self.estimate is not None else counts
 
     def _format_amounts(self) -> str:
-        outcome, bound = self.condition.outcome, self.bound
+        outcome, bound = self.condition.population.outcome, self.bound
         estimate_text = f"{outcome.format_amount(self.estimate or 0.0)} a unit so far"
         if bound is None:
             return estimate_text
@@ -194,7 +195,7 @@ def round_down(value: float) -> float:
 
 
 def is_gain_met(
-    condition: GainCondition, units: ArmUnits, slots: NDArray[np.int64], risk: float
+    condition: Condition, units: ArmUnits, slots: NDArray[np.int64], risk: float
 ) -> BoolArray:
     """Return whether a condition is met at each of some slots, as `GainReading.is_met` has it."""
     ends = units.last_positions
@@ -204,7 +205,7 @@ def is_gain_met(
         is_met &= np.cumsum(units.is_known & is_arm)[ends] > 0
     is_met &= units.are_arms_as_drawn[ends]
     missing = np.cumsum(1 - units.known_shares)[ends]
-    is_met &= missing <= condition.outcome.missing_at_most * (ends + 1)
+    is_met &= missing <= condition.population.outcome.missing_at_most * (ends + 1)
     positions = np.searchsorted(units.slots[ends], slots, side="right")
     result: BoolArray = np.concatenate([[False], is_met])[positions]
     return result

@@ -10,7 +10,6 @@ from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.slice_conditions import (
-    SliceCondition,
     expand_conditions,
     list_unmet_slices,
 )
@@ -21,7 +20,6 @@ from rollout.core.statistics.evidence import (
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.kernel.measures import Condition, Statistic
-from rollout.kernel.outcomes import GainCondition
 
 RECENT_DAYS = 7
 """The last days with units in which few units may be missing, as in the whole attempt."""
@@ -176,14 +174,14 @@ def _is_condition_met(
 def _read_evidence(
     condition: Condition, counts: EvidenceCounts, risk: float, policy: Policy
 ) -> ConditionReading:
-    if isinstance(condition, GainCondition):
+    if condition.population.has_gain:
         units = counts.arms.get(condition.key)
         return read_gain(condition, build_empty_arms() if units is None else units, risk)
     condition_counts = get_condition_counts(condition, counts, policy)
     return read_condition(condition, condition_counts, risk, policy)
 
 
-def read_gain(condition: GainCondition, units: ArmUnits, risk: float) -> ConditionReading:
+def read_gain(condition: Condition, units: ArmUnits, risk: float) -> ConditionReading:
     """Evaluate a condition on gain."""
     gain = GainReading(condition, units, risk)
     return ConditionReading(condition, gain.counts, risk, gain.is_met, gain.has_turned, gain)
@@ -236,8 +234,8 @@ def get_condition_counts(
     condition: Condition, counts: EvidenceCounts, policy: Policy
 ) -> tuple[int, ...]:
     """Return the condition's counts, zeros without records."""
-    if isinstance(condition, SliceCondition) and condition.value is not None:
-        return counts.slices[condition.key][condition.value][:2]
+    if condition.population.attribute and condition.population.value is not None:
+        return counts.slices[condition.key][condition.population.value][:2]
     values = counts.counts.get(condition.key)
     if values is not None:
         return values

@@ -11,7 +11,6 @@ from datetime import timedelta
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.calendar.windows import list_hours_warnings
-from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Gate, Guard, Policy
 from rollout.core.policy.stages import describe_sample_share
 from rollout.kernel.measures import Condition, Statistic, Watch
@@ -128,7 +127,7 @@ def _list_gate_conditions(policy: Policy, gate: Gate) -> tuple[Condition, ...]:
         None,
     )
     conditions = gate.require if cell is None else policy.list_conditions(stage_level, cell)
-    return select_natural(conditions)
+    return tuple(c for c in conditions if not c.population.is_planted)
 
 
 def _check_guards_below_gates(policy: Policy) -> Warnings:

@@ -7,7 +7,6 @@ because its faults would only follow from the fault that is already reported.
 from collections.abc import Iterator
 
 from rollout.core.calendar.instants import format_duration
-from rollout.core.policy.planted_conditions import PLANTED
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
@@ -19,6 +18,7 @@ from rollout.formats.policy.reachability import REACH_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 from rollout.kernel.label_sets import EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
 from rollout.kernel.measures import MEASURES
+from rollout.kernel.populations import PLANTED
 
 FLOORS_PATH: DocumentPath = ("evidence", "confidence_floors")
 WRITE_ONE = "write one floor"

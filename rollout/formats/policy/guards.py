@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import (
     TIME_BETWEEN_FALSE_ALARMS,
     Gate,
@@ -17,12 +16,10 @@ from rollout.core.policy.policy import (
     Policy,
     Where,
 )
-from rollout.kernel.measures import UNAUDITED, Condition
-from rollout.kernel.outcomes import GainCondition
+from rollout.kernel.measures import UNAUDITED, Condition, MeasureKey
+from rollout.kernel.populations import BothArms
 
 ERROR_FACTOR = 1.4  # times the error that the gate permits
-
-MeasureKey = tuple[str, str | None, str | None]
 
 
 def add_missing_guards(policy: Policy) -> Policy:
@@ -41,7 +38,9 @@ def add_missing_guards(policy: Policy) -> Policy:
 def _collect_required(policy: Policy) -> dict[MeasureKey, list[tuple[Gate, Condition]]]:
     required: dict[MeasureKey, list[tuple[Gate, Condition]]] = {}
     for gate in policy.gates:
-        for condition in select_natural(gate.require):
+        for condition in gate.require:
+            if condition.population.is_planted:
+                continue
             watched = _build_watched_condition(condition)
             required.setdefault(watched.key, []).append((gate, watched))
     return required
@@ -49,8 +48,8 @@ def _collect_required(policy: Policy) -> dict[MeasureKey, list[tuple[Gate, Condi
 
 def _build_watched_condition(condition: Condition) -> Condition:
     """Return what a guard watches: of a gain, whichever arm its stage has."""
-    if isinstance(condition, GainCondition):
-        return replace(condition, arm="")
+    if condition.population.has_gain:
+        return replace(condition, population=BothArms(condition.population.outcome))
     return condition
 
 

@@ -3,16 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from rollout.core.policy.planted_conditions import PLANTED, PlantedCondition
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.formats.policy import scalars
 from rollout.formats.policy.model import ConditionShape
 from rollout.kernel.measures import MEASURES, Condition, Measure, Subject, ThresholdUnit
 from rollout.kernel.outcomes import (
-    GainCondition,
     OutcomeRule,
     find_outcome,
 )
+from rollout.kernel.populations import ALL_UNITS, PLANTED, BothArms, EachValue, PlantedUnits
 
 
 def parse_threshold(measure: Measure, text: str) -> float:
@@ -101,15 +99,15 @@ def read_condition(
         return _build_gain_condition(threshold, shape, outcomes, arm)
     lever = shape.lever if levers > 1 else None
     if shape.slice is not None:
-        return SliceCondition(measure, threshold, lever=lever, slice=shape.slice)
-    build = PlantedCondition if shape.of == PLANTED else Condition
-    return build(measure, threshold, shape.label, lever, shape.action)
+        return Condition(measure, threshold, lever=lever, population=EachValue(shape.slice))
+    population = PlantedUnits() if shape.of == PLANTED else ALL_UNITS
+    return Condition(measure, threshold, shape.label, lever, shape.action, population)
 
 
 def _build_gain_condition(
     threshold: float, shape: ConditionShape, outcomes: Iterable[OutcomeRule], arm: str
-) -> GainCondition | None:
+) -> Condition | None:
     outcome = find_outcome(outcomes, shape.of or "")
     if outcome is None or outcome.span <= 0:
         return None
-    return GainCondition(MEASURES[shape.measure], threshold, outcome=outcome, arm=arm)
+    return Condition(MEASURES[shape.measure], threshold, population=BothArms(outcome, arm))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from rollout.core.policy.planted_conditions import PLANTED
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import HIGHEST_SHARE, LOWEST_SHARE, Stage
 from rollout.formats.policy.measures import is_of_outcome, parse_threshold
@@ -11,6 +10,7 @@ from rollout.formats.policy.names import RESERVED, Faults, PolicyCheck, describe
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.outcomes import DECIDES
+from rollout.kernel.populations import PLANTED
 
 RECORD_COLUMNS = frozenset({"case_key", "harm", "outcome_at", "label", "values"})
 

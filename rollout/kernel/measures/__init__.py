@@ -8,6 +8,7 @@ from rollout.kernel.measures.amounts import ActionChange, Cost, GainMeasure
 from rollout.kernel.measures.base import (
     Condition,
     Measure,
+    MeasureKey,
     Statistic,
     Subject,
     ThresholdUnit,
@@ -33,6 +34,7 @@ __all__ = [
     "UNAUDITED",
     "Condition",
     "Measure",
+    "MeasureKey",
     "Statistic",
     "Subject",
     "ThresholdUnit",

@@ -8,7 +8,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from rollout.kernel.populations import ALL_UNITS, Population
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     Shares = TypeVar("Shares", float, NDArray[np.float64])
 else:
     Shares = TypeVar("Shares")
+
+MeasureKey: TypeAlias = tuple[str, str | None, str | None]
+"""Measure and population, label, action or outcome, and lever or arm."""
 
 
 class Statistic(Enum):
@@ -278,13 +283,17 @@ class Measure(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A measure with its threshold, in the measure's unit: a share, a cost, a count or seconds."""
+    """A measure of a population with its threshold, in the measure's unit.
+
+    The unit is a share, a cost, a count, seconds, or that of the population's outcome.
+    """
 
     measure: Measure
     threshold: float
     label: str | None = None
     lever: str | None = None
     action: str | None = None
+    population: Population = ALL_UNITS
 
     @property
     def at_least(self) -> bool:
@@ -297,12 +306,18 @@ class Condition:
         return self.measure.to_share(self.threshold)
 
     @property
-    def key(self) -> tuple[str, str | None, str | None]:
-        """Return what is measured, without the threshold.
+    def key(self) -> MeasureKey:
+        """Return what is measured, without the threshold and the value of an attribute.
 
-        Label and action share a place: no measure has both.
+        Label, action and outcome share a place, and so do lever and arm: no measure has both.
         """
-        return (self.measure.name, self.label or self.action, self.lever)
+        population = self.population
+        subject = population.outcome.id if population.has_gain else self.label or self.action
+        return (
+            f"{self.measure.name}{population.suffix}",
+            subject,
+            self.lever or population.arm or None,
+        )
 
     @property
     def is_whole_agreement(self) -> bool:
@@ -312,19 +327,51 @@ class Condition:
     @property
     def question(self) -> tuple[str | None, ...]:
         """Return what is asked: another one starts evidence anew, another threshold doesn't."""
-        return self.key
+        return (*self.key, *self.population.definition)
+
+    @property
+    def subject(self) -> str:
+        """Return what it is of: a label, each value of an attribute, an outcome; may be ""."""
+        return self.population.subject or self.label or self.action or self.measure.unnamed_subject
+
+    def find_column(self, unit: UnitClass, policy: CountedLevers) -> int | None:
+        """Return the column that counts a unit; None if it isn't counted."""
+        if self.population.is_miss(self.label, unit, policy.levers_by_id.get(unit.lever)):
+            return 1  # of failures: only shares are asked of cases that users plant
+        return self.measure.find_column(self, unit, policy)
 
     def __str__(self) -> str:
         """Return the condition as text: `recall of bear at least 80 %`."""
-        subject = self.label or self.action or self.measure.unnamed_subject
-        lever = f" ({self.lever})" if self.lever else ""
+        return self.describe(self.subject)
+
+    @property
+    def name(self) -> str:
+        """Return it without its threshold: `recall of bear`."""
+        return self._describe_measured(self.subject)
+
+    def describe(self, subject: str) -> str:
+        """Return the condition as text, about a part of what it is of.
+
+        >>> from rollout.kernel.measures import MEASURES
+        >>> Condition(MEASURES["drift"], 0.1).describe("more decision=bear")
+        'drift of more decision=bear at most 10 %'
+        """
         bound = "at least" if self.at_least else "at most"
-        return (
-            f"{self.measure.name}{f' of {subject}' if subject else ''}{lever} {bound}"
-            f" {self.threshold_text}"
-        )
+        return f"{self._describe_measured(subject)} {bound} {self.threshold_text}"
+
+    def _describe_measured(self, subject: str) -> str:
+        of_subject = f" of {subject}" if subject else ""
+        lever = f" ({self.lever})" if self.lever else ""
+        return f"{self.measure.name}{of_subject}{lever}{self.population.remark}"
+
+    @property
+    def scaled_threshold(self) -> float:
+        """Return the threshold as a share of the range of the population's outcome."""
+        return self.threshold / self.population.outcome.span
 
     @property
     def threshold_text(self) -> str:
         """Return the threshold with its unit."""
-        return self.measure.unit.format(self.threshold)
+        text = self.measure.unit.format(self.threshold)
+        unit = self.population.outcome.unit if self.population.has_gain else ""
+        return f"{text} {unit}".rstrip()

@@ -11,7 +11,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Policy
 from rollout.kernel.units import FAILED
 from rollout.reports.inputs.pairs import Pairs, compare_pairs
@@ -213,8 +212,10 @@ def find_risk_threshold(policy: Policy, lever: Lever) -> float | None:
     thresholds = [
         condition.threshold
         for gate in policy.gates
-        for condition in select_natural(gate.require)
-        if condition.measure.covers_all_labels and condition.lever in (None, lever.id)
+        for condition in gate.require
+        if condition.population.sums_units
+        and condition.measure.covers_all_labels
+        and condition.lever in (None, lever.id)
     ]
     return 1 - max(thresholds) if thresholds else None
 

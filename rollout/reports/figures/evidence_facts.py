@@ -14,7 +14,6 @@ from rollout.core.policy.gates import (
     ConditionReading,
     read_gate,
 )
-from rollout.core.policy.planted_conditions import PlantedCondition, select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.attempts import describe_cell_attempt
 from rollout.core.scope.floor_grants import get_acting_floor
@@ -23,6 +22,7 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, compute_stage_level
 from rollout.core.statistics.forecast import forecast_gate
 from rollout.kernel.measures import RECALL, Condition, Statistic
+from rollout.kernel.populations import ALL_UNITS, PlantedUnits
 from rollout.reports.figures.floor_evidence import (
     FloorEvidence,
     compute_floor_evidence,
@@ -77,7 +77,7 @@ def compute_planted_recall(view: EvidenceView, slot: int) -> tuple[PlantedRecall
     planted, natural = (
         rows.select(rows.slot <= slot) for rows in (view.planted_rows, view.gate_rows)
     )
-    required = {c.label for c in select_planted(view.conditions)}
+    required = {c.label for c in view.conditions if c.population.is_planted}
     return tuple(
         recall
         for lever, label in _list_labels(view)
@@ -95,10 +95,10 @@ def _compare_recall(
     view: EvidenceView, planted: UnitArrays, natural: UnitArrays, lever: str, label: str
 ) -> PlantedRecall:
     planted_counts, natural_counts = (
-        view.unit_classes.get_class_counts(kind(RECALL, 0.5, label=label, lever=lever))[
+        view.unit_classes.get_class_counts(Condition(RECALL, 0.5, label, lever, population=of))[
             rows.unit_class
         ]
-        for kind, rows in ((PlantedCondition, planted), (Condition, natural))
+        for of, rows in ((PlantedUnits(), planted), (ALL_UNITS, natural))
     )
     missing = planted_counts[view.unit_classes.is_missing[planted.unit_class]]
     return PlantedRecall(
@@ -346,7 +346,7 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
         probability_below=None if outlook is None else outlook.probability_below,
         records_needed_p50=None if opening is None else opening.median,
         records_needed_p90=None if opening is None else opening.ninety,
-        is_planted=isinstance(condition, PlantedCondition),
+        is_planted=condition.population.is_planted,
     )
 
 

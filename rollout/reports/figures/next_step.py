@@ -7,12 +7,12 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.policy.planted_conditions import PLANTED_TERMS
 from rollout.core.policy.policy import DAY, Policy
 from rollout.core.scope.proposals import is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope
 from rollout.core.scope.waves import find_wave_hold
 from rollout.kernel.measures import MEASURES, Statistic
+from rollout.kernel.populations import PLANTED_TERMS
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.gate_progress import StatePeriod

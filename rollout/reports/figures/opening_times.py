@@ -8,8 +8,6 @@ from math import ceil, inf, log
 from typing import TYPE_CHECKING
 
 from rollout.core.late_modules import LateModule
-from rollout.core.policy.planted_conditions import PlantedCondition
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
     get_gate_threshold,
@@ -21,7 +19,6 @@ from rollout.core.statistics.opening_simulation import (
     simulate_openings,
 )
 from rollout.kernel.measures import Statistic
-from rollout.kernel.outcomes import GainCondition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,16 +81,16 @@ def simulate_gate(
     units, ever_chance, deciding = np.zeros(RUNS), 1.0, ""
     for reading in readings:
         condition = reading.condition
-        if isinstance(condition, PlantedCondition) or condition == skipped:
+        if condition.population.is_planted or condition == skipped:
             continue
-        if isinstance(condition, GainCondition):
+        if condition.population.has_gain:
             raise NoOpeningTimesError(f"{condition} has no forecast")
         records = sum(reading.counts)
         if not records:
             raise NoOpeningTimesError(f"no record of {condition}")
         times, chance = _simulate_condition(condition, reading.counts, reading.risk, policy)
-        if isinstance(condition, SliceCondition):
-            times = np.maximum(times, condition.minimum - records)
+        if condition.population.attribute:
+            times = np.maximum(times, condition.population.minimum - records)
         needed = np.sort(draw_units(times, records, max(records, attempt.closed)))
         if not reading.is_met and (not deciding or _rank(needed) > _rank(units)):
             deciding = str(condition)

@@ -17,7 +17,7 @@ from rollout.core.scope.events import (
     VersionRenamed,
 )
 from rollout.kernel.measures import ThresholdUnit, Watch
-from rollout.kernel.outcomes import GainCondition, describe_objective
+from rollout.kernel.outcomes import describe_objective
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.text.familiar_text import describe_familiar_cases
 from rollout.reports.text.formatting import (
@@ -331,13 +331,13 @@ def _describe_promise(gate: Gate, policy: Policy) -> str:
 
 def _describe_gain_terms(gate: Gate) -> str:
     """Return how a gate on gain compares the arms; "" without one."""
-    gains = [condition for condition in gate.require if isinstance(condition, GainCondition)]
+    gains = [condition for condition in gate.require if condition.population.has_gain]
     if not gains:
         return ""
     closed = join_words(
         [
-            f"{g.outcome.id} after {format_duration(g.outcome.closes)}"
-            f"{'' if g.outcome.more_is_better else ', less is better'}"
+            f"{g.population.outcome.id} after {format_duration(g.population.outcome.closes)}"
+            f"{'' if g.population.outcome.more_is_better else ', less is better'}"
             for g in gains
         ]
     )

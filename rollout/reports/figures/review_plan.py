@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, Literal
 from rollout.core.late_modules import LateModule
 from rollout.core.policy.confidence_floors import describe_floor_cases, format_floor, list_floors
 from rollout.core.policy.gates import ConditionReading, GateReading, read_gate
-from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.scope.floor_steps import (
     WideningStep,
     find_acting_index,
@@ -338,7 +337,7 @@ def _add_figures(
     effort, per_opening = find_cheapest_effort(decisions)
     median = _find_quantile(decisions, EVEN_CHANCE)
     ever_chance = opening.ever_chance if isfinite(pace.required) else 0.0
-    planted = (r for r in reading.readings if isinstance(r.condition, PlantedCondition))
+    planted = (r for r in reading.readings if r.condition.population.is_planted)
     waits = [str(r.condition) for r in planted if not r.is_met]
     deciding = [opening.deciding] if opening.deciding else []
     return replace(

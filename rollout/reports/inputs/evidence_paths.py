@@ -11,9 +11,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.kernel.measures import Condition
-from rollout.kernel.outcomes import GainCondition
 from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.statistics.bounds import (
@@ -153,14 +151,14 @@ def _build_period_paths(
     point_limit = max(2, MAX_POINTS * len(slots) // max(looks, 1))
     risk = compute_gate_risk(policy, gate, period.state.risk_share)
     for condition in policy.list_conditions(stage_level, view.cell):
-        if isinstance(condition, GainCondition):
+        if condition.population.has_gain:
             path = _build_gain_path(
                 condition, gate.to, period.state.attempt, risk, slots, span, policy
             )
             if path.at:
                 yield path
             continue
-        if isinstance(condition, SliceCondition):
+        if condition.population.attribute:
             continue  # one line over all values would hide the worst; the gate lists each value
         counts = span.get_counts_at(condition, slots)
         selected = _select_looks(compute_estimates(condition, counts, policy), point_limit)
@@ -200,7 +198,7 @@ def _build_path(
 
 
 def _build_gain_path(
-    condition: GainCondition,
+    condition: Condition,
     to: str,
     attempt: int,
     risk: float,
@@ -209,7 +207,7 @@ def _build_gain_path(
     policy: Policy,
 ) -> EvidenceSeries:
     """Return the gain at some slots with units in both arms; no looks without them."""
-    units, lowest = span.get_arms(condition), -condition.outcome.span
+    units, lowest = span.get_arms(condition), -condition.population.outcome.span
     affordable = max(MIN_GAIN_POINTS, MAX_GAIN_READINGS // max(len(units), 1))
     count = min(MAX_GAIN_POINTS, affordable)
     looks = slots[np.unique(np.linspace(0, len(slots) - 1, count).astype(int))]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.planted_conditions import PLANTED_TRACK
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.core.records.reviews import (
@@ -39,6 +38,7 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
 from rollout.store.records.planted_cases import PlantedCases
 from rollout.store.reviews.reviews import ReviewTaskStore
+from rollout.tally.populations import PLANTED_TRACK
 from rollout.tally.slots import to_instant
 
 __all__ = ["CaseDetails", "CaseFilter", "CasePage", "ListedCase", "find_cases", "load_case_details"]

@@ -5,7 +5,6 @@ from dataclasses import replace
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.evidence_sources import FrozenOutcomeSource
 from rollout.core.scope.events import LedgerEvent, ProposalRaised
-from rollout.kernel.outcomes import GainCondition
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.counted_decisions import load_outcome_source_counts, load_source_counts
 from rollout.store.counting.vouched_units import load_registering_counts, load_vouched_counts
@@ -66,7 +65,7 @@ def _load_outcome_counts(
     if not policy.outcomes or stage not in policy.stage_ids or cell not in policy.cell_set:
         return ()
     conditions = policy.list_conditions(policy.stage_ids.index(stage), cell)
-    outcomes = {c.outcome.id for c in conditions if isinstance(c, GainCondition)}
+    outcomes = {c.population.outcome.id for c in conditions if c.population.has_gain}
     if not outcomes:
         return ()
     first_slot, until = slots

@@ -29,7 +29,6 @@ from rollout.core.scope.floor_steps import WideningStep, find_acting_index, list
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.proposals import format_readings
 from rollout.core.scope.scope import Scope
-from rollout.kernel.outcomes import GainCondition
 from rollout.services.engine.evidence_reader import GateFeeds
 from rollout.services.engine.evidence_seals import load_policies
 from rollout.services.engine.rollout_state import RolloutState
@@ -264,7 +263,7 @@ def _describe_counts(guard: Guard, reading: GuardReading, policy: Policy) -> str
     """
     if not reading.is_alarm:
         return ""
-    if isinstance(guard.condition, GainCondition):
+    if guard.condition.population.has_gain:
         return describe_alarm(guard, reading, policy.tick).removeprefix(f"{guard.condition}: ")
     return f": {reading.value} of {reading.records} "
 

@@ -14,7 +14,8 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
 from rollout.core.policy.stages import Stage
-from rollout.kernel.outcomes import GainCondition, OutcomeRule
+from rollout.kernel.measures import Condition
+from rollout.kernel.outcomes import OutcomeRule
 
 PLANNED_GAINS = (0.05, 0.1, 0.2)  # shares of the outcome's range
 PLANNED_SPREAD = 0.2  # standard deviation, as a share of the range
@@ -48,33 +49,31 @@ def count_needed_units(gain: float, share: float, risk: float, spread: float) ->
     return ceil(PRICE_OF_LOOKING * once)
 
 
-def find_measuring_stage(
-    policy: Policy, condition: GainCondition, stage_level: int
-) -> Stage | None:
+def find_measuring_stage(policy: Policy, condition: Condition, stage_level: int) -> Stage | None:
     """Return the highest stage below a gate whose arms its gain is measured with."""
     lower_stages = policy.stages[: stage_level - 1]
-    measuring = [s for s in lower_stages if s.model_share and s.arm == condition.arm]
+    measuring = [s for s in lower_stages if s.model_share and s.arm == condition.population.arm]
     return measuring[-1] if measuring else None
 
 
-def list_gain_needs(stage: Stage, condition: GainCondition, risk: float) -> tuple[GainNeed, ...]:
+def list_gain_needs(stage: Stage, condition: Condition, risk: float) -> tuple[GainNeed, ...]:
     """Return the units for each planned gain."""
     share = stage.model_share or 0.5
     return tuple(
         GainNeed(
-            condition.threshold + gain * condition.outcome.span,
+            condition.threshold + gain * condition.population.outcome.span,
             count_needed_units(gain, share, risk, PLANNED_SPREAD),
         )
         for gain in PLANNED_GAINS
     )
 
 
-def describe_gain_need(policy: Policy, condition: GainCondition, to: str, risk: float) -> str:
+def describe_gain_need(policy: Policy, condition: Condition, to: str, risk: float) -> str:
     """Return the units that a condition needs, as text."""
     stage = find_measuring_stage(policy, condition, policy.stage_ids.index(to))
     if stage is None:
         return "no stage below measures it"
-    outcome, share = condition.outcome, (stage.model_share or 0.0) * 100
+    outcome, share = condition.population.outcome, (stage.model_share or 0.0) * 100
     needs = ", ".join(
         f"{need.units:,} for {outcome.format_amount(need.gain)}"
         for need in list_gain_needs(stage, condition, risk)
@@ -102,7 +101,7 @@ def _list_takeover_warnings(policy: Policy) -> Iterator[PolicyWarning]:
         policy.stage_ids.index(gate.to)
         for gate in policy.gates
         for condition in gate.require
-        if isinstance(condition, GainCondition) and gate.to in policy.stage_ids
+        if condition.population.has_gain and gate.to in policy.stage_ids
     }
     if not levels:
         return
@@ -123,7 +122,7 @@ def list_gain_warnings(policy: Policy) -> Iterator[PolicyWarning]:
         *(condition for gate in policy.gates for condition in gate.require),
         *(guard.condition for guard in policy.guards),
     ]
-    if not any(isinstance(condition, GainCondition) for condition in conditions):
+    if not any(condition.population.has_gain for condition in conditions):
         return
     for index, stage in enumerate(policy.stages):
         share = stage.model_share

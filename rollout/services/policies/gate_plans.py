@@ -10,12 +10,9 @@ from math import inf
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import compute_gate_risk
-from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.kernel.measures import Condition, Statistic
-from rollout.kernel.outcomes import GainCondition
 from rollout.services.policies.gain_plans import describe_gain_need
 from rollout.services.policies.gate_forecast import (
     EvidenceNeed,
@@ -173,8 +170,8 @@ def _plan_conditions(
     first_risk = compute_first_risk(gate, policy)
     for condition in policy.list_conditions(stage_level, cell):
         evidence_need = compute_evidence_need(condition, first_risk, cell_traffic, policy)
-        if isinstance(condition, SliceCondition):
-            evidence_need = evidence_need.raise_to(condition.minimum)
+        if condition.population.attribute:
+            evidence_need = evidence_need.raise_to(condition.population.minimum)
         per_day = _compute_records_per_day(policy, cell_traffic, condition, stage_level)
         yield GateConditionPlan(condition, evidence_need, cell_traffic.get_rate(condition), per_day)
 
@@ -184,7 +181,7 @@ def compute_first_risk(gate: Gate, policy: Policy) -> float:
     return compute_gate_risk(policy, gate, compute_yearly_share(1, policy.evidence.releases))
 
 
-def describe_gate_gain(gate_plan: GatePlan, condition: GainCondition, policy: Policy) -> str:
+def describe_gate_gain(gate_plan: GatePlan, condition: Condition, policy: Policy) -> str:
     """Return the units that a gate's condition on gain needs in a first attempt."""
     risk = compute_first_risk(gate_plan.gate, policy)
     return describe_gain_need(policy, condition, gate_plan.gate.to, risk)
@@ -211,9 +208,9 @@ def _compute_days(
             condition_plan.per_day,
         )
         for condition_plan in condition_plans
-        if not isinstance(condition_plan.condition, PlantedCondition)  # they come as users plant
+        if not condition_plan.condition.population.is_planted  # they come as users plant
     ]
-    if any(isinstance(plan.condition, GainCondition) for plan in condition_plans):
+    if any(plan.condition.population.has_gain for plan in condition_plans):
         return None
     if any(condition_plan.evidence_need.is_unreachable for condition_plan in condition_plans):
         return inf

@@ -6,10 +6,8 @@ from typing import Final
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.confidence_floors import compute_gate_risk, list_floors
-from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import DAY, Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.kernel.outcomes import GainCondition
 from rollout.reports.text.formatting import join_words
 from rollout.reports.text.renewal_text import describe_renewal_errors, select_renewal_condition
 from rollout.services.policies.gate_forecast import (
@@ -105,7 +103,7 @@ def format_total_risk(gate_plans: Iterable[GatePlan]) -> Iterator[str]:
 def format_releases(gate_plan: GatePlan, policy: Policy, traffic: RolloutTraffic) -> Iterator[str]:
     """Yield what the first and a later release of a year need; nothing if that is unknown."""
     condition_plan = _find_main_condition(gate_plan)
-    if isinstance(condition_plan.condition, GainCondition):
+    if condition_plan.condition.population.has_gain:
         return
     releases = policy.evidence.releases or MONTHLY
     later = releases + 1 if policy.evidence.releases else releases
@@ -149,9 +147,7 @@ def format_floors(policy: Policy) -> Iterator[str]:
 def _find_main_condition(gate_plan: GatePlan) -> GateConditionPlan:
     """Return the condition that needs most, of those with an expected number."""
     natural_plans = (
-        plan
-        for plan in gate_plan.condition_plans
-        if not isinstance(plan.condition, PlantedCondition)
+        plan for plan in gate_plan.condition_plans if not plan.condition.population.is_planted
     )
     return max(
         natural_plans,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.stages import Stage
 from rollout.core.statistics.forecast import estimate_harm
 from rollout.kernel.measures import Statistic, Watch
@@ -104,8 +103,7 @@ def _compute_max_observed_rate(
         return None
     rates = [
         None  # every unit counts, not those of the rarest value alone
-        if isinstance(guard.condition, SliceCondition)
-        or guard.condition.measure.watch is not Watch.UNITS
+        if guard.condition.population.attribute or guard.condition.measure.watch is not Watch.UNITS
         else _compute_observed_rate(guard, policy.get_stage(level), cell_traffic)
         for level in range(1, stage_level + 1)
     ]
@@ -146,11 +144,15 @@ def describe_false_alarms(guard: Guard) -> str:
 def describe_slices(guard: Guard, traffic: RolloutTraffic) -> str:
     """Return how many slices a guard looks at; "" without any, or without records."""
     condition = guard.condition
-    if not isinstance(condition, SliceCondition):
+    if not condition.population.attribute:
         return ""
     rates = (cell_traffic.get_rate(condition) for cell_traffic in traffic.cells.values())
     slices = max((rate.slices for rate in rates), default=0)
-    return f"looks at {slices} slices by {condition.slice}, and names one" if slices > 1 else ""
+    return (
+        f"looks at {slices} slices by {condition.population.attribute}, and names one"
+        if slices > 1
+        else ""
+    )
 
 
 def compute_false_alarms(guard_plans: tuple[GuardPlan, ...]) -> float | None:

@@ -9,11 +9,11 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.policy import DAY, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
 from rollout.core.statistics.forecast import estimate_fresh_records
-from rollout.kernel.measures import MEANS
+from rollout.kernel.measures import MEANS, MeasureKey
 from rollout.reports.text.renewal_text import select_renewal_condition
 from rollout.services.policies.gate_forecast import format_cells, format_days
 from rollout.services.policies.gate_plans import GatePlan, compute_first_risk, plan_gate
-from rollout.services.policies.traffic import CellTraffic, MeasureKey, MeasureRate, RolloutTraffic
+from rollout.services.policies.traffic import CellTraffic, MeasureRate, RolloutTraffic
 
 LOST_SHARE: Final = 0.01
 """Share of units that is missing in the first example, unless fewer may be."""

@@ -12,14 +12,12 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.opening_hours import is_always_open
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.approvals import GroupMembership
 from rollout.core.scope.guards import is_quality_guard
 from rollout.kernel.label_sets import FULL_OVERLAP
-from rollout.kernel.outcomes import GainCondition, describe_objective
+from rollout.kernel.outcomes import describe_objective
 from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.familiar_plan import format_familiarity
@@ -280,14 +278,14 @@ def _name_unknown_figure(gate_plan: GatePlan) -> str:
     """Name the figure without which a gate has no date."""
     plans = gate_plan.condition_plans
     conditions = [plan.condition for plan in plans]
-    if any(isinstance(condition, GainCondition) for condition in conditions):
+    if any(condition.population.has_gain for condition in conditions):
         return "what the model brings"
     undated = [
         plan.condition
         for plan in plans
-        if plan.per_day is None and not isinstance(plan.condition, PlantedCondition)
+        if plan.per_day is None and not plan.condition.population.is_planted
     ]
-    names = [f"each {item.slice}" for item in undated if isinstance(item, SliceCondition)]
+    names = [f"each {item.population.attribute}" for item in undated if item.population.attribute]
     names += [item.label for item in undated if item.label]
     if names and len(names) == len(undated) < len(plans):
         return f"the share of {join_words(list(dict.fromkeys(names)))}"
@@ -297,11 +295,11 @@ def _name_unknown_figure(gate_plan: GatePlan) -> str:
 def _format_condition(
     condition_plan: GateConditionPlan, gate_plan: GatePlan, policy: Policy
 ) -> str:
-    if isinstance(condition_plan.condition, GainCondition):
+    if condition_plan.condition.population.has_gain:
         need = describe_gate_gain(gate_plan, condition_plan.condition, policy)
         return f"{condition_plan.condition}: {need}"
     minimum_text = f"{condition_plan.evidence_need.min_records:,}"
-    if isinstance(condition_plan.condition, PlantedCondition):
+    if condition_plan.condition.population.is_planted:
         label = condition_plan.condition.label
         subject = f" that reviewers call {label}" if label else ""
         return (
@@ -334,8 +332,8 @@ def _format_condition(
 
 def _format_units(condition_plan: GateConditionPlan) -> str:
     """Describe which units a decision covers, and how many units contain one."""
-    if isinstance(condition_plan.condition, SliceCondition):
-        return f" of each {condition_plan.condition.slice}"
+    if condition_plan.condition.population.attribute:
+        return f" of each {condition_plan.condition.population.attribute}"
     if condition_plan.condition.label is None:
         return ""
     unit_text = (

@@ -12,11 +12,8 @@ import numpy as np
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import list_floors
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.slice_conditions import SliceCondition
-from rollout.kernel.measures import AGREEMENT, COST, Condition, Statistic, Subject
-from rollout.kernel.outcomes import GainCondition
+from rollout.kernel.measures import AGREEMENT, COST, Condition, MeasureKey, Statistic, Subject
 from rollout.kernel.units import MISSING
 from rollout.services.policies.familiar_plan import FamiliarForecast, forecast_familiarity
 from rollout.tally.case_draws import drop_undrawn
@@ -26,7 +23,6 @@ from rollout.tally.populations import resolve_natural_units
 from rollout.tally.tallied_units import TalliedUnits, build_units
 from rollout.tally.unit_arrays import UnitClasses
 
-MeasureKey = tuple[str, str | None, str | None]
 Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 _ZERO_SALT = bytes(32)
 
@@ -126,9 +122,9 @@ def list_conditions(policy: Policy) -> tuple[Condition, ...]:
 
     Gains have none, nor has what users plant.
     """
-    gates = (condition for gate in policy.gates for condition in gate.require)
-    conditions = (*select_natural(gates), *(guard.condition for guard in policy.guards))
-    return tuple({c.key: c for c in conditions if not isinstance(c, GainCondition)}.values())
+    conditions = [condition for gate in policy.gates for condition in gate.require]
+    conditions += [guard.condition for guard in policy.guards]
+    return tuple({c.key: c for c in conditions if c.population.sums_units}.values())
 
 
 def build_expected_traffic(policy: Policy) -> RolloutTraffic:
@@ -158,8 +154,10 @@ def _build_expected_rate(condition: Condition, policy: Policy) -> MeasureRate:
     share, rate = measure.expect(agreement, label_share)
     if measure.subject is Subject.LABEL:
         assumption = f"{measure} is as high as agreement"
-    if isinstance(condition, SliceCondition):
-        assumption = f"each {condition.slice} agrees as all cases do; its share is unknown"
+    if condition.population.attribute:
+        assumption = (
+            f"each {condition.population.attribute} agrees as all cases do; its share is unknown"
+        )
         share = None
     return MeasureRate(share, rate, assumption)
 
@@ -305,7 +303,7 @@ def _compute_cell_traffic(counts: Ints, unit_classes: UnitClasses, days: float) 
         return CellTraffic(units / days, {}, {}, compute_wrong_cost(unit_classes.policy))
     rates = {
         condition.key: _compute_rarest_rate(condition, counts, unit_classes, units)
-        if isinstance(condition, SliceCondition)
+        if condition.population.attribute
         else _compute_rate(
             condition, counts @ unit_classes.get_class_counts(condition), units, policy
         )
@@ -337,10 +335,10 @@ def _compute_rate(
 
 
 def _compute_rarest_rate(
-    condition: SliceCondition, counts: Ints, unit_classes: UnitClasses, units: int
+    condition: Condition, counts: Ints, unit_classes: UnitClasses, units: int
 ) -> MeasureRate:
     """Return the rate of the rarest value, for which the gate waits longest."""
-    codes, values = unit_classes.get_slice_codes(condition.slice)
+    codes, values = unit_classes.get_slice_codes(condition.population.attribute)
     slices = len(np.unique(codes[(counts > 0) & unit_classes.is_whole_unit]))
     class_counts = unit_classes.get_class_counts(condition) * counts[:, None]
     by_value = [class_counts[codes == code].sum(axis=0) for code in range(len(values))]
@@ -350,7 +348,8 @@ def _compute_rarest_rate(
         return MeasureRate(0.0 if units else None, None, slices=slices)
     total, value, agreed = min(counted_values)
     share = total / units
-    text = f"{condition.slice}={value} is the rarest value, {share * 100:.3g} % of units"
+    name = f"{condition.population.attribute}={value}"
+    text = f"{name} is the rarest value, {share * 100:.3g} % of units"
     return MeasureRate(share, agreed / total, text, slices)
 
 

@@ -24,7 +24,6 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.renewal_chances import LAST_FIFTH
 from rollout.kernel.measures import Condition
-from rollout.kernel.outcomes import GainCondition
 from rollout.reports.figures.report_identity import describe_promises
 from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.reports.text.renewal_text import describe_renewal_errors, select_renewal_condition
@@ -286,7 +285,7 @@ def _parse_frozen_reading(
     figures: str, condition: Condition, policy: Policy
 ) -> ConditionEvidence | None:
     """Parse a frozen reading; None if its counts don't fit the condition."""
-    if isinstance(condition, GainCondition):
+    if condition.population.has_gain:
         gain_figures = parse_gain_figures(figures)
         return None if gain_figures is None else _build_gain_evidence(condition, gain_figures)
     match = FROZEN_FIGURES_PATTERN.fullmatch(figures)

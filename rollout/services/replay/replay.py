@@ -10,7 +10,6 @@ import polars as pl
 from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
-from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_rules import find_content_fault
 from rollout.core.records.row_remarks import UNREADABLE_REASONS, RemarkReason
@@ -233,7 +232,7 @@ def _build_unit_arrays(
     planted = replace(planted, uses=planted.uses.extend(numbered.frame))
     planted_units = encode_repeated_texts(resolve_planted_units(planted, policy))
     arrays = build_units(pl.concat([numbered.list_units(), planted_units]), policy)
-    if any(select_planted(gate.require) for gate in policy.gates):
+    if any(c.population.is_planted for gate in policy.gates for c in gate.require):
         return arrays
     return replace(arrays, first_slot=span.first_slot, last_slot=span.last_slot)
 

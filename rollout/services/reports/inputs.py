@@ -16,7 +16,6 @@ import polars as pl
 from rollout.core.calendar.instants import from_micros
 from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
 from rollout.core.policy.evidence_sources import FrozenRegistering
-from rollout.core.policy.planted_conditions import PLANTED_TRACK
 from rollout.core.policy.policy import Policy
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.records.records import BaselineCount
@@ -61,6 +60,7 @@ from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.first_values import FirstValues
 from rollout.tally.frames import RecordFrames
 from rollout.tally.outcome_buffer import OutcomeBuffer
+from rollout.tally.populations import PLANTED_TRACK
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 from rollout.tally.stage_history import StageHistory
 from rollout.tally.stored_units import StoredUnits, UnitSeries

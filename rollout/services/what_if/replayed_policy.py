@@ -17,7 +17,6 @@ import polars as pl
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
-from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.formats.records.files import RecordPaths
 from rollout.kernel.measures import Condition, Statistic
@@ -242,7 +241,9 @@ def _list_doubtful_cells(policy: Policy, unknown_cells: set[Cell]) -> set[Cell]:
     conditions = [c for gate in policy.gates for c in gate.require]
     conditions += [guard.condition for guard in policy.guards]
     if (
-        select_planted(conditions)  # one that nobody answered counts as a miss
+        any(
+            c.population.is_planted for c in conditions
+        )  # one that nobody answered counts as a miss
         or any(_reads_assisted_or_actions(condition) for condition in conditions)
     ):
         return set(policy.cells)

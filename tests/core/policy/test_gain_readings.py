@@ -10,11 +10,12 @@ import pytest
 from rollout.core.policy.gain_readings import GainReading, is_gain_met, parse_gain_figures
 from rollout.core.policy.gates import read_gain
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
-from rollout.kernel.measures import MEASURES
-from rollout.kernel.outcomes import DECIDES, GainCondition, OutcomeRule
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.outcomes import DECIDES, OutcomeRule
+from rollout.kernel.populations import BothArms
 
 PROFIT = OutcomeRule("profit", -20, 60, "EUR", True, timedelta(days=2), 0.05)
-CONDITION = GainCondition(MEASURES["gain"], 0.0, outcome=PROFIT, arm=DECIDES)
+CONDITION = Condition(MEASURES["gain"], 0.0, population=BothArms(PROFIT, DECIDES))
 PAIRS = 60
 
 
@@ -66,7 +67,7 @@ def test_an_arm_that_lost_its_units_opens_nothing():
     units = build_units()
     is_left = units.is_model | (np.arange(len(units)) < 4)
     few = units.select(is_left)
-    below = GainCondition(MEASURES["gain"], -4.0, outcome=PROFIT, arm=DECIDES)
+    below = Condition(MEASURES["gain"], -4.0, population=BothArms(PROFIT, DECIDES))
     reading = GainReading(below, few, 0.05)
     assert reading.log_e > 3, "the model's units alone would do"
     assert (reading.is_met, reading.has_turned) == (False, True)
@@ -87,7 +88,7 @@ def test_an_arm_that_lost_its_units_opens_nothing():
 @pytest.mark.parametrize(("count", "risk"), [(0, 0.05), (1, 0.05), (120, 0.05), (120, 1.0)])
 def test_a_stored_reading_gives_its_figures_back(count, risk, low, unit):
     outcome = OutcomeRule("profit", low, -2 * low, unit, True, timedelta(days=2), 0.05)
-    condition = GainCondition(MEASURES["gain"], 0.0, outcome=outcome, arm=DECIDES)
+    condition = Condition(MEASURES["gain"], 0.0, population=BothArms(outcome, DECIDES))
     units = build_units(missing=3)
     gain = GainReading(condition, units.select(np.arange(len(units)) < count), risk)
     stored = read_gain(condition, gain.units, risk).format(None)
@@ -101,7 +102,7 @@ def test_a_stored_reading_gives_its_figures_back(count, risk, low, unit):
 def test_a_stored_reading_of_lost_arms_or_of_another_measure_is_not_met():
     units = build_units()
     few = units.select(units.is_model | (np.arange(len(units)) < 4))
-    below = GainCondition(MEASURES["gain"], -4.0, outcome=PROFIT, arm=DECIDES)
+    below = Condition(MEASURES["gain"], -4.0, population=BothArms(PROFIT, DECIDES))
     stored = read_gain(below, few, 0.05).format(None)
     assert not parse_gain_figures(stored.removeprefix(str(below))).is_met
     assert parse_gain_figures(": 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)") is None

@@ -5,15 +5,15 @@ from dataclasses import replace
 from rollout.core.policy.cell_evidence import SliceCounts
 from rollout.core.policy.gates import read_gate
 from rollout.core.policy.slice_conditions import (
-    SliceCondition,
     list_recorded_attributes,
     list_slice_attributes,
 )
 from rollout.core.scope.policy_diff import list_looser_rules
-from rollout.kernel.measures import MEASURES
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.populations import EachValue
 from tests.factories import CREEK, counted, gates, policy
 
-BY_GROUP = SliceCondition(MEASURES["agreement"], 0.9, slice="group")
+BY_GROUP = Condition(MEASURES["agreement"], 0.9, population=EachValue("group"))
 POLICY = policy(gates=gates(supervised={"require": (BY_GROUP,)}), slices=("site_kind",))
 
 

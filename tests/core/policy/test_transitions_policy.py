@@ -15,16 +15,15 @@ from rollout.core.errors import (
     UserRequiredError,
 )
 from rollout.core.policy.levers import CostRule, Lever
-from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
 from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope import policy_changes
 from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.commands import Actor, BeginNextAttempt, RejectProposal, Tick
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.populations import EachValue, PlantedUnits
 from tests.factories import (
     AGREEMENT,
     ANA,
@@ -330,8 +329,16 @@ OF_DEER = replace(RECALL, label="deer")
         ((RECALL,), (OF_DEER,), True),
         ((AGREEMENT,), (AGREEMENT, RECALL), True),
         ((AGREEMENT, RECALL), (AGREEMENT,), True),
-        ((AGREEMENT,), (SliceCondition(MEASURES["agreement"], 0.95, slice="light"),), True),
-        ((RECALL,), (PlantedCondition(MEASURES["recall"], 0.9, label="bear"),), True),
+        (
+            (AGREEMENT,),
+            (Condition(MEASURES["agreement"], 0.95, population=EachValue("light")),),
+            True,
+        ),
+        (
+            (RECALL,),
+            (Condition(MEASURES["recall"], 0.9, label="bear", population=PlantedUnits()),),
+            True,
+        ),
         ((AGREEMENT,), (replace(AGREEMENT, threshold=0.9),), False),
         ((RECALL, AGREEMENT), (AGREEMENT, RECALL), False),
     ],

@@ -6,19 +6,20 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.scope.events import PolicyApplied
-from rollout.kernel.measures import MEASURES
-from rollout.kernel.outcomes import DECIDES, GainCondition, OutcomeRule
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.outcomes import DECIDES, OutcomeRule
+from rollout.kernel.populations import BothArms
 from tests.factories import AGREEMENT, BO, CREEK, CY, DAN, RolloutDriver, gates, policy
 
 SITES = policy().sites
 PROFIT = OutcomeRule("profit", -20, 60, "EUR", True, timedelta(days=2), 0.05)
-GAINS = GainCondition(MEASURES["gain"], 0.0, outcome=PROFIT, arm=DECIDES)
+GAINS = Condition(MEASURES["gain"], 0.0, population=BothArms(PROFIT, DECIDES))
 LATER = replace(PROFIT, closes=timedelta(days=3))
 COSTS = replace(PROFIT, id="costs")
 
 
 def asking(*gains):
-    outcomes = tuple(dict.fromkeys(gain.outcome for gain in gains))
+    outcomes = tuple(dict.fromkeys(gain.population.outcome for gain in gains))
     return policy(outcomes=outcomes, gates=gates(require=(AGREEMENT, *gains)))
 
 
@@ -38,11 +39,14 @@ def apply_edit(rollout, new):
 @pytest.mark.parametrize(
     ("new", "restarts"),
     [
-        ([replace(GAINS, outcome=LATER)], True),
-        ([replace(GAINS, outcome=COSTS)], True),
+        ([replace(GAINS, population=BothArms(LATER, DECIDES))], True),
+        ([replace(GAINS, population=BothArms(COSTS, DECIDES))], True),
         ([replace(GAINS, threshold=-1.0)], False),
-        ([replace(GAINS, outcome=replace(PROFIT, missing_at_most=0.1))], False),
-        ([GAINS, replace(GAINS, outcome=COSTS)], True),
+        (
+            [replace(GAINS, population=BothArms(replace(PROFIT, missing_at_most=0.1), DECIDES))],
+            False,
+        ),
+        ([GAINS, replace(GAINS, population=BothArms(COSTS, DECIDES))], True),
         ([], True),
     ],
 )

@@ -15,7 +15,6 @@ from rollout.core.errors import (
 )
 from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.policy import Freeze, Gate, Guard, Policy
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.commands import AcknowledgeIncident, Actor, Tick
 from rollout.core.scope.events import (
     GrantExpired,
@@ -26,6 +25,7 @@ from rollout.core.scope.events import (
 )
 from rollout.core.scope.scope import compute_stage_level
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.populations import EachValue
 from rollout.reports.text.guard_text import format_guard_reason
 from tests.factories import (
     AGREEMENT,
@@ -132,7 +132,7 @@ def test_an_alarm_says_what_it_saw():
 
 @pytest.mark.parametrize("then", ["report", "suspend"])
 def test_the_incident_of_a_narrowing_tells_which_slices_were_in_alarm(then):
-    by_form = SliceCondition(MEASURES["agreement"], 0.8, slice="form")
+    by_form = Condition(MEASURES["agreement"], 0.8, population=EachValue("form"))
     slices = Guard(by_form, then, false_alarm_every=100)
     rollout = supervised(policy(guards=(QUALITY, slices, LATENCY)))
     reading = GuardReading(is_alarm=True, value="31", records=60, subject="form=new")

@@ -8,8 +8,9 @@ from rollout.core.errors import NotEligibleError, UnknownVersionError, UserRequi
 from rollout.core.policy.policy import Minimum, Waves
 from rollout.core.scope.commands import AddVersion, ProposeTakeover, RejectProposal
 from rollout.core.scope.events import TakenOver
-from rollout.kernel.measures import MEASURES
-from rollout.kernel.outcomes import PROPOSES, GainCondition, OutcomeRule
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.outcomes import PROPOSES, OutcomeRule
+from rollout.kernel.populations import BothArms
 from tests.factories import (
     BETWEEN,
     BO,
@@ -241,7 +242,7 @@ def test_a_takeover_that_is_asked_for_needs_its_evidence():
 def test_a_takeover_that_asks_for_a_gain_says_that_a_challenger_has_none():
     rollout = pair()
     profit = OutcomeRule("profit", -20, 60, "EUR", True, 2 * DAY, 0.05)
-    gain = GainCondition(MEASURES["gain"], 0.0, outcome=profit, arm=PROPOSES)
+    gain = Condition(MEASURES["gain"], 0.0, population=BothArms(profit, PROPOSES))
     of_gain = [replace(gate, require=(*gate.require, gain)) for gate in rollout.policy.gates]
     rollout.policy = replace(rollout.policy, gates=tuple(of_gain))
     with pytest.raises(NotEligibleError, match=r"only where it acts, once.*propose a lower stage"):

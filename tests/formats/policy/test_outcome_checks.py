@@ -7,8 +7,9 @@ import pytest
 
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
-from rollout.kernel.measures import MEASURES
-from rollout.kernel.outcomes import DECIDES, GainCondition
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.outcomes import DECIDES
+from rollout.kernel.populations import BothArms
 from tests.replay.pricing import POLICY
 
 PROFIT = "{id: profit, from: -20, to: 60, in: EUR, better: more, closes: 2d, missing_at_most: 5%}"
@@ -49,10 +50,10 @@ def test_a_gate_on_gain_has_its_outcome_and_a_guard_watches_it():
     (profit,) = policy.outcomes
     assert (profit.span, profit.closes, profit.unit) == (80, timedelta(days=2), "EUR")
     assert policy.gates[1].require == (
-        GainCondition(MEASURES["gain"], 0.0, outcome=profit, arm=DECIDES),
+        Condition(MEASURES["gain"], 0.0, population=BothArms(profit, DECIDES)),
     )
     added = [guard.condition for guard in policy.guards if guard.added]
-    assert GainCondition(MEASURES["gain"], 0.0, outcome=profit) in added
+    assert Condition(MEASURES["gain"], 0.0, population=BothArms(profit)) in added
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 
 import pytest
 
-from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
-from rollout.kernel.measures import MEASURES
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.populations import PlantedUnits
 from rollout.services.policies.planning import build_policy_plan, format_plan
 
 NATURAL = "{measure: agreement, at_least: 90%}"
@@ -33,7 +33,7 @@ def find_faults(old, new):
 
 def test_a_gate_may_ask_for_planted_cases_and_no_guard_follows():
     policy = parse_policy(POLICY)
-    condition = PlantedCondition(MEASURES["recall"], 0.95, label="bear")
+    condition = Condition(MEASURES["recall"], 0.95, label="bear", population=PlantedUnits())
     assert policy.gates[0].require[1] == condition
     assert str(condition) == "recall of bear of planted cases at least 95 %"
     assert [guard.condition.measure.name for guard in policy.guards if guard.added][:-1] == [

@@ -73,7 +73,7 @@ STREAMS = {
 )
 def test_live_and_replay_read_the_same_gains(database, tmp_path, stream):
     text, numbers, stages, narrowed = STREAMS[stream]
-    policy, history = read_stream(tmp_path, text, **numbers, a_day=60, shares=TRIAL, has_arms=True)
+    policy, history = read_stream(tmp_path, text, **numbers, a_day=60, shares=TRIAL, has_gain=True)
     slots, expected = replayed(history, policy, APPROVED_AFTER)
 
     def before_slot(slot, at):

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.populations import EachValue
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history
 from tests.services.engine.test_live import all_at_first, find_evidence_faults, live, replayed
@@ -58,7 +58,7 @@ guards:
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch):
     """Let a slice pass on few units, as a short story has no more."""
-    monkeypatch.setattr(SliceCondition, "minimum", 3)
+    monkeypatch.setattr(EachValue, "minimum", 3)
 
 
 def sliced_history(policy, story=STORY):

@@ -8,9 +8,9 @@ import pytest
 
 from rollout.core.calendar.sites import Cell, Window
 from rollout.core.policy.policy import Guard, Where
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.populations import EachValue
 from rollout.services.policies.gate_forecast import (
     compute_evidence_need,
     compute_records_to_alarm,
@@ -304,7 +304,7 @@ def test_records_replace_what_was_expected():
 
 
 def test_the_rarest_value_of_an_attribute_has_a_plain_share():
-    condition = SliceCondition(MEASURES["agreement"], 0.9, slice="form")
+    condition = Condition(MEASURES["agreement"], 0.9, population=EachValue("form"))
     policy = histories.a_policy(gates=(histories.a_gate("supervised", condition),))
     text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
     assert "assumed: form=(none) is the rarest value, 100 % of units" in text
@@ -326,15 +326,15 @@ def test_a_windows_attribute_without_a_column_is_missing():
 
 
 def test_a_slice_needs_its_minimum_however_well_it_agrees(monkeypatch):
-    condition = SliceCondition(MEASURES["agreement"], 0.5, slice="form")
-    monkeypatch.setattr(SliceCondition, "minimum", 400)
+    condition = Condition(MEASURES["agreement"], 0.5, population=EachValue("form"))
+    monkeypatch.setattr(EachValue, "minimum", 400)
     policy = histories.a_policy(gates=(histories.a_gate("supervised", condition),))
     text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
     assert "(400 decisions if all agree)" in text
 
 
 def test_a_guard_by_slice_says_at_how_many_slices_it_looks():
-    condition = SliceCondition(MEASURES["agreement"], 0.8, slice="form")
+    condition = Condition(MEASURES["agreement"], 0.8, population=EachValue("form"))
     guard = Guard(condition, "suspend")
     rates = {condition.key: MeasureRate(0.1, 0.9, slices=4)}
     traffic = RolloutTraffic("", {CELL: CellTraffic(90.0, rates, {}, 1.0)})
