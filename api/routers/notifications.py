@@ -1,7 +1,7 @@
 """The current user's notification settings: channels, kinds and quiet hours."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency
 from rollout.services.engine.service import Service
 from rollout.services.notifications import settings
-from rollout.services.notifications.kinds import CHOICES
+from rollout.services.notifications.kinds import KINDS
 from rollout.services.notifications.settings import NotificationChannelStatus, NotificationSettings
 from rollout.store.access.notification_channels import NotificationTimes
 
@@ -27,15 +27,7 @@ TIMES: dict[str, Any] = {
     "quiet_from": "22:00",
     "quiet_until": "07:00",
 }
-NotificationKind = Literal[
-    "proposals",
-    "reminders",
-    "incidents",
-    "new-values",
-    "reviews",
-    "daily-digest",
-    "weekly-digest",
-]
+KindName = Annotated[str, Field(json_schema_extra={"enum": [*KINDS]})]
 
 
 class NotificationTimesRequest(BaseModel):
@@ -61,7 +53,7 @@ class NotificationChannelRequest(BaseModel):
     )
 
     address: str = Field(max_length=200)
-    kinds: list[NotificationKind] = Field(max_length=20)
+    kinds: list[KindName] = Field(max_length=20)
 
 
 class ConfirmationCode(BaseModel):
@@ -83,7 +75,7 @@ class NotificationChannelState(BaseModel):
 
     channel: str
     address: str
-    kinds: list[NotificationKind]
+    kinds: list[KindName]
     confirmed_at: datetime | None
     configured: bool
     last_state: str
@@ -97,7 +89,7 @@ class NotificationChannelState(BaseModel):
             {
                 "channel": channel.channel,
                 "address": channel.address,
-                "kinds": [kind for kind in CHOICES if kind in channel.kinds],
+                "kinds": [kind for kind in KINDS if kind in channel.kinds],
                 "confirmed_at": channel.confirmed_at,
                 "configured": status.is_configured,
                 "last_state": "" if last is None else last.state,

@@ -30,7 +30,7 @@ from rollout.services.engine.clock_check import CheckedClock, ClockCheck, report
 from rollout.services.engine.retention import delete_expired
 from rollout.services.engine.service import Service
 from rollout.services.ledger.checkpoints import CheckpointPublisher
-from rollout.services.notifications.kinds import URGENT_KINDS
+from rollout.services.notifications.kinds import URGENT_NOTICES
 from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
 from rollout.services.reports.report_work import ReportWork
 from rollout.services.reports.schedule import ON_INCIDENT, ReportScheduler
@@ -101,7 +101,7 @@ class NotificationJob:
             self._send,
             has_time_left,
             self._failed_channels,
-            kinds=URGENT_KINDS if is_clock_apart else None,
+            kinds=URGENT_NOTICES if is_clock_apart else None,
         )
         self._failed_channels = result.failed_channels
         for line in result.failures:

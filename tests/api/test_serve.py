@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 from api.serve import check_database_safety, open_service
 from rollout import faults
 from rollout.cli.main import app
-from rollout.services.notifications.kinds import PROPOSALS
 from rollout.services.support.clock import ManualClock
 from rollout.settings import read_settings
 from rollout.store.database.errors import UnsafeDatabaseError
@@ -142,7 +141,7 @@ def test_messages_have_addresses_at_the_configured_public_url(tmp_path):
         with open_service(read_settings(settings)) as opened:
             service, mailroom = replace(opened, clock=ManualClock(NOON), entropy=bytes), Mailroom()
             add_users(service.database)
-            choose(service, "olga", [PROPOSALS])
+            choose(service, "olga", ["proposals"])
             tick(service.database, NOON, cells=(CREEK,))
             run_pass(service, mailroom)
     address = "https://gate.example/console/rollouts/bears/proposals/P-1"

@@ -17,8 +17,7 @@ from rollout.reports.figures.report_identity import summarize_policy
 from rollout.reports.figures.timeline_parts import TimelineStage
 from rollout.reports.pages.timeline_chart import draw_small_timeline, list_key_items
 from rollout.services.cells.cells import build_cell_status
-from rollout.services.notifications.kinds import PROPOSAL
-from rollout.services.notifications.messages import describe_proposal
+from rollout.services.notifications.proposal_kinds import APPROVE, describe_proposal
 from rollout.services.proposals.proposal_details import Proposal, describe_effect
 from tests.cli.test_status_text import CELL, STATUS
 from tests.factories import AUTONOMOUS, CREEK, NOON, SUPERVISED, autonomous, policy
@@ -48,7 +47,7 @@ def describe_rollout():
 
 
 def describe_notice():
-    return describe_proposal("bears", DETAILS, PROPOSAL, "UTC", is_blind=True).evidence
+    return describe_proposal("bears", DETAILS, APPROVE, "UTC", is_blind=True).evidence
 
 
 def describe_timeline(describe):

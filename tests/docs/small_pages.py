@@ -11,6 +11,7 @@ from api.metrics import ProcessMetrics, RequestCounts
 from api.problems import STATUS_BY_CODE
 from api.routers import metrics
 from rollout.services.engine.metrics import RolloutMetrics
+from rollout.services.notifications.kinds import KINDS
 from rollout.settings import PREFIX, Settings
 from rollout.store.database.session import Database
 from tests.docs.pages import ROOT
@@ -105,3 +106,13 @@ def write_errors():
 
 def _status_of(code, text):
     return text.get("status", STATUS_BY_CODE.get(code, DEFAULT_STATUS))
+
+
+def write_notifications():
+    """Return the guide to notifications, its table made from their kinds."""
+    page = (ROOT / "docs/how-to/notifications.md").read_text(encoding="utf-8")
+    head = "| choice | message |\n|---|---|\n"
+    before, after = page.split(head)
+    rest = after.partition("\n\n")[2]
+    rows = "".join(f"| `{kind.name}` | {kind.description} |\n" for kind in KINDS.values())
+    return f"{before}{head}{rows}\n{rest}"

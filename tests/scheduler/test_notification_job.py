@@ -8,7 +8,6 @@ from rollout.core.scope.commands import OpenIncident
 from rollout.scheduler.jobs import JobScheduler
 from rollout.services.engine import clock_check
 from rollout.services.engine.command_handler import execute_command
-from rollout.services.notifications.kinds import INCIDENTS, PROPOSALS, REMINDERS
 from rollout.services.notifications.sending import NotificationPlanner
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
@@ -91,8 +90,8 @@ def test_messages_leave_with_the_clock_by_a_real_mail_server_and_a_real_webhook(
             "hook": f"json://127.0.0.1:{hook_port}/{{address}}",
         }
         service = build_notified_service(database, door, clock, urls)
-        choose(service, "olga", [REMINDERS])
-        choose(service, "vic", [INCIDENTS], channel="hook")
+        choose(service, "olga", ["reminders"])
+        choose(service, "vic", ["incidents"], channel="hook")
         tick(database, NOON, cells=(CREEK,))
         jobs = start(service)
         try:
@@ -122,7 +121,7 @@ def test_a_mail_server_that_takes_long_holds_up_no_tick_and_a_stop_waits_for_it(
         left.append(message)
         return ""
 
-    choose(service, "vic", [INCIDENTS])
+    choose(service, "vic", ["incidents"])
     open_incident(database)
     jobs = start(service, send_message=send)
     assert sending.wait(20)
@@ -140,7 +139,7 @@ def test_a_mail_server_that_takes_long_holds_up_no_tick_and_a_stop_waits_for_it(
 def test_while_clocks_disagree_incidents_are_told_and_nothing_else(
     still, service, mailroom, database, clock, jump
 ):
-    choose(service, "olga", [INCIDENTS, PROPOSALS, REMINDERS, "daily-digest"])
+    choose(service, "olga", ["incidents", "proposals", "reminders", "daily-digest"])
     still._notification_job.run()
     tick(database, NOON, cells=(CREEK,))
     NotificationPlanner(service).queue_notifications(NOON)
@@ -168,7 +167,7 @@ def test_while_clocks_disagree_incidents_are_told_and_nothing_else(
 def test_a_message_that_failed_while_clocks_disagreed_is_tried_again(
     still, service, mailroom, database, clock
 ):
-    choose(service, "olga", [INCIDENTS])
+    choose(service, "olga", ["incidents"])
     still._notification_job.run()
     clock.at += 900 * DAY
     open_incident(database)

@@ -13,7 +13,7 @@ from api.console.page.page_context import CurrentVisitor, Visitor
 from rollout.core.errors import RefusalError
 from rollout.reports.text.formatting import capitalize_first
 from rollout.services.notifications import settings
-from rollout.services.notifications.kinds import CHOICES
+from rollout.services.notifications.kinds import KINDS
 
 router = APIRouter()
 PATH: Final = "/settings/notifications"
@@ -134,7 +134,7 @@ def _render_notifications(
         "notifications",
         422 if errors else 200,
         channels=forms,
-        choices=CHOICES,
+        choices={name: kind.description for name, kind in KINDS.items()},
         errors=errors or {},
         typed={**times, **addresses, **(typed or {})},
     )

@@ -1,39 +1,380 @@
-"""Kinds of notifications: what a user chooses, and what a message is about."""
+"""The kinds of notifications, which API, console, documentation and deliveries offer.
 
-from typing import Final
+Those of proposals and incidents have modules of their own.
+"""
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from threading import Lock
+from types import MappingProxyType
+from typing import ClassVar, Final
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
+
+from rollout.core.calendar.instants import MICROSECOND
+from rollout.core.calendar.notification_times import find_digest_time
+from rollout.core.ledger.ledger import parse_event
+from rollout.core.policy.familiarity import FEW, UNITS_BEFORE_NOTICE, format_value
+from rollout.core.scope.events import FamiliarityChanged
+from rollout.core.scope.new_values import NewAttributeValue, list_new_values
+from rollout.core.scope.permissions import Permission
+from rollout.core.scope.scope import Scope
+from rollout.reports.text.formatting import format_day, format_quantity, format_zoned_time
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.service import Service
+from rollout.services.notifications.incident_kind import Incidents, list_readable_incidents
+from rollout.services.notifications.kind import (
+    NotificationKind,
+    NotificationUser,
+    RolloutNews,
+)
+from rollout.services.notifications.messages import (
+    MessageText,
+    build_path,
+    format_name,
+    join_first,
+    remove_markup,
+)
+from rollout.services.notifications.proposal_kinds import Proposals, Reminders
+from rollout.services.proposals.eligible_approvers import list_pending_approvals
+from rollout.services.reviews.review_queue import (
+    ALL_REVIEW_KINDS,
+    count_pending_reviews,
+    find_permitted_sites,
+)
 from rollout.store.access.notification_channels import CONFIRMATION
-from rollout.store.access.notification_outbox import INCIDENT
+from rollout.store.access.notification_outbox import Notice
+from rollout.store.database.session import Database
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.reviews.reviews import ReviewTaskStore, StoredReviewTask
 
-__all__ = ["CONFIRMATION", "INCIDENT"]
+MAX_VALUE_AGE: Final = timedelta(days=7)
+"""Older ones are not sent, as after a long outage."""
 
-PROPOSALS, REMINDERS, INCIDENTS, REVIEWS = "proposals", "reminders", "incidents", "reviews"
-NEW_VALUES = "new-values"
-DAILY_DIGEST, WEEKLY_DIGEST = "daily-digest", "weekly-digest"
-CHOICES: Final = {
-    PROPOSALS: "Proposals that you can approve",
-    REMINDERS: "Reminders of them, at half time and a day before they expire",
-    INCIDENTS: "Incidents at your sites, also in quiet hours",
-    NEW_VALUES: "Attribute values that are new to an acting version at your sites",
-    REVIEWS: "Reviews that are about to be missed",
-    DAILY_DIGEST: "A digest of what waits for you, daily at 08:00",
-    WEEKLY_DIGEST: "A digest of what waits for you, Mondays at 08:00",
-}
-"""What users choose, with its description."""
 
-PROPOSAL, HALF_TIME, LAST_DAY = "proposal", "half-time", "last-day"
-NEW_VALUE, REVIEW_DEADLINE = "new-value", "review-deadline"
-CHOICE_OF_KIND: Final = {
-    PROPOSAL: PROPOSALS,
-    HALF_TIME: REMINDERS,
-    LAST_DAY: REMINDERS,
-    INCIDENT: INCIDENTS,
-    NEW_VALUE: NEW_VALUES,
-    REVIEW_DEADLINE: REVIEWS,
-    DAILY_DIGEST: DAILY_DIGEST,
-    WEEKLY_DIGEST: WEEKLY_DIGEST,
-}
-"""By kind of notification what has to be chosen for it."""
+def is_still_new(value: NewAttributeValue, scope: Scope) -> bool:
+    """Return whether the version still acts there and is not familiar with the value."""
+    statuses = scope.get_cell_values(value.cell, value.version).statuses
+    return statuses.get(value.value) == FEW and scope.get_holder(value.cell) == value.version
 
-URGENT_KINDS: Final = frozenset({INCIDENT, CONFIRMATION})
-"""Kinds that quiet hours don't hold back; a user waits for a code."""
+
+@dataclass(frozen=True, slots=True)
+class _ReadValues:
+    """What was read of a rollout's ledger up to a revision of an era."""
+
+    era: int
+    revision: int
+    values: tuple[NewAttributeValue, ...]
+
+
+_cache: WeakKeyDictionary[Database, dict[str, _ReadValues]] = WeakKeyDictionary()
+_lock = Lock()
+
+
+def load_new_values(
+    database: Database, state: RolloutState, at: datetime
+) -> tuple[NewAttributeValue, ...]:
+    """Return the values of the last days that are still new; () without the policy's rule.
+
+    Later calls read only what is new in the ledger.
+    """
+    if state.policy.evidence.familiar is None:
+        return ()
+    name, scope = state.rollout.name, state.scope
+    with _lock:
+        cached = _cache.setdefault(database, {}).get(name)
+    if cached is None or cached.era != scope.era or cached.revision > scope.revision:
+        cached = None
+    with database.begin_read() as transaction:
+        ledger = Ledger(transaction, state.rollout)
+        after = ledger.find_revision_at(at - MAX_VALUE_AGE) if cached is None else cached.revision
+        kinds = (FamiliarityChanged.__name__,)
+        rows = list(ledger.list_rows(after=after, until=scope.revision, kinds=kinds))
+    values = (*(() if cached is None else cached.values), *list_new_values(map(parse_event, rows)))
+    recent = tuple(value for value in values if value.at > at - MAX_VALUE_AGE)
+    with _lock:
+        _cache[database][name] = _ReadValues(scope.era, scope.revision, recent)
+    return tuple(value for value in recent if is_still_new(value, scope))
+
+
+class NewValues(NotificationKind):
+    """Attribute values at a site that a user may read, new to the acting version."""
+
+    name = "new-values"
+    description = "Attribute values that are new to an acting version at your sites"
+    notices = ("new-value",)
+
+    def load_items(
+        self, service: Service, state: RolloutState, at: datetime
+    ) -> Sequence[NewAttributeValue]:
+        """Return the values of the last days that are still new."""
+        return load_new_values(service.database, state, at)
+
+    def find_notices(
+        self,
+        user: NotificationUser,
+        since: datetime,
+        news: Sequence[RolloutNews],
+        at: datetime,
+    ) -> Iterator[Notice]:
+        """Yield one notice for each tick and site with new values."""
+        for item in news:
+            name = item.state.rollout.name
+            keys = {
+                value.notice_key
+                for value in item.items[self.name]
+                if value.at >= since
+                and user.caller.has_permission(Permission.READ, name, value.cell.site)
+            }
+            for key in sorted(keys):
+                yield Notice(name, *self.notices, key)
+
+    def build_text(
+        self,
+        service: Service,
+        user: NotificationUser,
+        notices: Sequence[Notice],
+        news: Sequence[RolloutNews],
+        at: datetime,
+    ) -> MessageText:
+        """Return whether such cases are to be expected, without figures."""
+        (notice,), values = notices, news[0].items[self.name]
+        return describe_new_values(
+            notice.rollout, [value for value in values if value.notice_key == notice.about]
+        )
+
+
+def describe_new_values(rollout_name: str, values: Sequence[NewAttributeValue]) -> MessageText:
+    """Return the message about values at one site that are new to acting versions."""
+    names = sorted(
+        {
+            f"{format_name(format_value(v.value))} in {format_name(v.cell.window)}"
+            f" for {format_name(v.version)}"
+            for v in values
+        }
+    )
+    first = values[0]
+    count = format_quantity(len(names), "value")
+    return MessageText(
+        subject=f"{remove_markup(rollout_name)}: {count} new to the model at"
+        f" {remove_markup(first.cell.site)}",
+        question=f"Do you expect cases with {'it' if len(names) == 1 else 'them'} at"
+        f" {format_name(first.cell.site)}?",
+        evidence=f"Met {UNITS_BEFORE_NOTICE} times or more, not yet familiar:"
+        f" {join_first(names, 'value')}. Humans decide such cases.",
+        path=build_path("rollouts", rollout_name, "cells", first.cell.site, first.cell.window),
+    )
+
+
+REVIEW_WARNING: Final = timedelta(hours=1)
+"""How long before its end a review task is urgent; at most half of the task's time."""
+MAX_URGENT_TASKS: Final = 1_000  # looked at in each rollout
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutBacklog:
+    """What waits for a user in a rollout."""
+
+    rollout: str
+    proposals: int
+    incidents: int
+    reviews: int
+
+
+class Reviews(NotificationKind):
+    """Free review tasks at a user's sites that are about to be missed."""
+
+    name = "reviews"
+    description = "Reviews that are about to be missed"
+    notices = ("review-deadline",)
+
+    def load_items(
+        self, service: Service, state: RolloutState, at: datetime
+    ) -> Sequence[StoredReviewTask]:
+        """Return the tasks that end within the hour."""
+        with service.database.begin_read() as transaction:
+            return ReviewTaskStore(transaction, state.rollout).list_overdue(
+                since=at,
+                until=at + REVIEW_WARNING + MICROSECOND,
+                sites=None,
+                limit=MAX_URGENT_TASKS,
+            )
+
+    def find_notices(
+        self,
+        user: NotificationUser,
+        since: datetime,
+        news: Sequence[RolloutNews],
+        at: datetime,
+    ) -> Iterator[Notice]:
+        """Yield one notice for each hour in which tasks end that are about to be missed."""
+        for item in news:
+            name = item.state.rollout.name
+            hours = {
+                task.due_at.replace(minute=0, second=0, microsecond=0).isoformat()
+                for task in item.items[self.name]
+                if is_urgent(task, at)
+                and user.caller.has_permission(Permission.REVIEW, name, task.site)
+            }
+            for hour in sorted(hours):
+                yield Notice(name, *self.notices, hour)
+
+    def build_text(
+        self,
+        service: Service,
+        user: NotificationUser,
+        notices: Sequence[Notice],
+        news: Sequence[RolloutNews],
+        at: datetime,
+    ) -> MessageText | None:
+        """Return the text about reviews that this user could still do, or None.
+
+        It is sent once for the hour that it is about, so it counts all of that hour.
+        """
+        (notice,), state = notices, news[0].state
+        until = max(at, datetime.fromisoformat(notice.about)) + REVIEW_WARNING
+        with service.database.begin_read() as transaction:
+            count = ReviewTaskStore(transaction, state.rollout).count_available(
+                user.caller.name,
+                at,
+                ALL_REVIEW_KINDS,
+                find_permitted_sites(user.caller, Permission.REVIEW, state),
+                due_until=until - MICROSECOND,
+            )
+        if not count:
+            return None
+        return describe_reviews(notice.rollout, count, until, user.timezone)
+
+
+class DailyDigest(NotificationKind):
+    """What waits for a user in all rollouts, each morning."""
+
+    name = "daily-digest"
+    description = "A digest of what waits for you, daily at 08:00"
+    notices = (name,)
+    is_weekly: ClassVar[bool] = False
+
+    def find_notices(
+        self,
+        user: NotificationUser,
+        since: datetime,
+        news: Sequence[RolloutNews],
+        at: datetime,
+    ) -> Iterator[Notice]:
+        """Yield the newest digest of a user with a role."""
+        digest_at = find_digest_time(user.timezone, at, weekly=self.is_weekly)
+        if user.caller.role_assignments and digest_at >= since:
+            yield Notice("", self.name, digest_at.date().isoformat())
+
+    def build_text(
+        self,
+        service: Service,
+        user: NotificationUser,
+        notices: Sequence[Notice],
+        news: Sequence[RolloutNews],
+        at: datetime,
+    ) -> MessageText:
+        """Return how much waits in each rollout that the user sees."""
+        caller, reviews = user.caller, count_pending_reviews(service, user.caller, at)
+        works = [
+            RolloutBacklog(
+                item.state.rollout.name,
+                len(list_pending_approvals(item.state, caller, at=at)),
+                len(list_readable_incidents(item.state, caller)),
+                reviews.get(item.state.rollout.name, 0),
+            )
+            for item in news
+            if caller.can_see(item.state.rollout.name)
+        ]
+        return describe_digest(
+            self.name.replace("-", " ").capitalize(), format_day(at, user.timezone), works
+        )
+
+
+class WeeklyDigest(DailyDigest):
+    """The same, each Monday."""
+
+    name = "weekly-digest"
+    description = "A digest of what waits for you, Mondays at 08:00"
+    notices = (name,)
+    is_weekly = True
+
+
+def is_urgent(task: StoredReviewTask, at: datetime) -> bool:
+    """Return whether a task is free, and about to be missed."""
+    if task.due_at is None or not task.is_free(at, at):
+        return False
+    return task.due_at - at <= min(REVIEW_WARNING, (task.due_at - task.opened_at) / 2)
+
+
+def describe_reviews(rollout_name: str, count: int, until: datetime, timezone: str) -> MessageText:
+    """Return the message about reviews that are about to be missed."""
+    cases = format_quantity(count, "case")
+    return MessageText(
+        subject=f"{remove_markup(rollout_name)}: Reviews about to be missed",
+        question=f"Can you review {cases} due before {format_zoned_time(until, timezone)}?",
+        evidence=f"Nobody has claimed {'it' if count == 1 else 'them'}, and later reviews don't"
+        " count. Cases that open after this message stand on the page only.",
+        path=f"/review?rollout={quote(rollout_name, safe='')}",
+    )
+
+
+def describe_digest(title: str, day: str, rollouts: Sequence[RolloutBacklog]) -> MessageText:
+    """Return the digest of what waits for a user, without figures of agreement."""
+    lines = [
+        f"- {format_name(work.rollout)}: {format_quantity(work.proposals, 'proposal')} to approve,"
+        f" {format_quantity(work.incidents, 'open incident')},"
+        f" {format_quantity(work.reviews, 'review')} to do"
+        for work in rollouts
+        if work.proposals or work.incidents or work.reviews
+    ]
+    return MessageText(
+        subject=f"rollout: {title}, {day}",
+        question="What waits for you?",
+        evidence="\n".join(lines) or "Nothing needs your attention.",
+        path="/",
+    )
+
+
+KINDS: Final[Mapping[str, NotificationKind]] = MappingProxyType(
+    {
+        kind.name: kind
+        for kind in (
+            Proposals(),
+            Reminders(),
+            Incidents(),
+            NewValues(),
+            Reviews(),
+            DailyDigest(),
+            WeeklyDigest(),
+        )
+    }
+)
+"""By name, in the order in which they are offered."""
+KIND_OF_NOTICE: Final = {notice: kind for kind in KINDS.values() for notice in kind.notices}
+GROUPED_NOTICES: Final = frozenset(n for n, kind in KIND_OF_NOTICE.items() if kind.is_grouped)
+URGENT_NOTICES: Final = frozenset(
+    {CONFIRMATION, *(n for n, kind in KIND_OF_NOTICE.items() if kind.is_urgent)}
+)
+"""What quiet hours don't hold back; a user waits for a code."""
+
+
+def select_notices(
+    user: NotificationUser,
+    chosen_kinds: Mapping[str, datetime],
+    rollouts: Iterable[RolloutNews],
+    at: datetime,
+) -> tuple[Notice, ...]:
+    """Return what a user is to be notified of on a channel at a time, sent or not.
+
+    It decides when a notification is queued and again before each try to send it, so that nothing
+    is sent that no longer applies: to a proposal that was decided, or to a user who lost a role.
+    """
+    news = [item for item in rollouts if user.caller.can_see(item.state.rollout.name)]
+    return tuple(
+        notice
+        for name, since in chosen_kinds.items()
+        if name in KINDS
+        for notice in KINDS[name].find_notices(user, since, news, at)
+    )

@@ -1,7 +1,8 @@
 """Queue the notifications that users chose, each once, and send them."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -9,6 +10,8 @@ from typing import Final
 
 from rollout import faults
 from rollout.core.errors import RefusalError
+from rollout.services.access.access_state import build_caller
+from rollout.services.access.credential_resets import NO_LIMITS, load_approval_limits
 from rollout.services.delivery.claims import claim_due
 from rollout.services.delivery.delivery import (
     MAX_ATTEMPTS,
@@ -17,18 +20,23 @@ from rollout.services.delivery.delivery import (
     compute_retry_delay,
 )
 from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.notifications.incident_groups import find_incident_time, select_incident_group
-from rollout.services.notifications.kinds import CONFIRMATION, INCIDENT, URGENT_KINDS
-from rollout.services.notifications.message_facts import build_text
-from rollout.services.notifications.messages import MessageText, describe_code
-from rollout.services.notifications.recipients import (
-    NotificationUser,
-    load_news,
-    load_notification_users,
+from rollout.services.notifications.kind import NotificationUser, RolloutNews
+from rollout.services.notifications.kinds import (
+    GROUPED_NOTICES,
+    KIND_OF_NOTICE,
+    KINDS,
+    URGENT_NOTICES,
+    select_notices,
 )
-from rollout.services.notifications.selection import RolloutNews, select_notices
-from rollout.store.access.notification_channels import NotificationChannel, NotificationChannels
+from rollout.services.notifications.messages import MessageText, describe_code
+from rollout.services.notifications.settings import DEFAULT_TIMES, build_quiet_hours
+from rollout.store.access.notification_channels import (
+    CONFIRMATION,
+    NotificationChannel,
+    NotificationChannels,
+)
 from rollout.store.access.notification_outbox import (
     DROPPED,
     FAILED,
@@ -37,6 +45,10 @@ from rollout.store.access.notification_outbox import (
     Notification,
     NotificationOutbox,
 )
+from rollout.store.access.users import StoredUser, Users
+from rollout.store.database.errors import UnreadableRowsError
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +76,12 @@ class NotificationPlanner:
         writes only what it has not queued in the pass before.
 
         Args:
-            urgent_only: for clocks that disagree: incidents alone, and none waits for others.
+            urgent_only: for clocks that disagree: urgent ones alone, and none waits for others.
         """
         notifications = {
             key: replace(notification, send_at=at) if urgent_only else notification
             for key, notification in self._find_notifications(at).items()
-            if not urgent_only or key.notice.kind in URGENT_KINDS
+            if not urgent_only or key.notice.kind in URGENT_NOTICES
         }
         new_notifications = [
             notification
@@ -95,11 +107,13 @@ class NotificationPlanner:
                     channel.user_id,
                     channel.channel,
                     notice,
-                    _find_send_time(users[channel.user_id], notice, news_by_rollout, at),
+                    KIND_OF_NOTICE[notice.kind].find_send_time(
+                        users[channel.user_id], notice, news_by_rollout, at
+                    ),
                 )
             )
             for channel in enabled_channels
-            for notice in select_notices(users[channel.user_id].build_recipient(channel), news, at)
+            for notice in select_notices(users[channel.user_id], channel.kinds, news, at)
         }
 
     def _store(self, notifications: list[NewNotification], at: datetime) -> int:
@@ -110,13 +124,58 @@ class NotificationPlanner:
         return count
 
 
-def _find_send_time(
-    user: NotificationUser, notice: Notice, news: Mapping[str, RolloutNews], at: datetime
-) -> datetime:
-    """Return when a user gets a notice: after quiet hours; incidents at a site together."""
-    if notice.kind != INCIDENT:
-        return user.find_send_time(notice.kind, at)
-    return find_incident_time(notice.about, news[notice.rollout].state.scope.open_incidents, at)
+def load_notification_users(transaction: Transaction) -> dict[int, NotificationUser]:
+    """Return the enabled users by number; service accounts are never notified."""
+    users, limits = Users(transaction), load_approval_limits(transaction)
+    roles_by_user = users.list_all_role_assignments()
+    times_by_user = NotificationChannels(transaction).list_times()
+
+    def build_user(user: StoredUser) -> NotificationUser:
+        caller = build_caller(user, tuple(roles_by_user.get(user.number, ())), None)
+        times = times_by_user.get(user.number, DEFAULT_TIMES)
+        return NotificationUser(
+            limits.get(user.number, NO_LIMITS).apply(caller),
+            times.timezone,
+            build_quiet_hours(times),
+        )
+
+    return {
+        user.number: build_user(user)
+        for user in users.list_all()
+        if not user.is_service_account and user.disabled_at is None
+    }
+
+
+def load_news(
+    service: Service,
+    at: datetime,
+    channels: Iterable[NotificationChannel],
+    rollout_name: str | None = None,
+) -> tuple[RolloutNews, ...]:
+    """Return what there may be to notify of, in all rollouts or one.
+
+    Only what the kinds of the channels need is read.
+    """
+    names = {name for channel in channels for name in channel.kinds} & KINDS.keys()
+    return tuple(
+        RolloutNews(state, {name: KINDS[name].load_items(service, state, at) for name in names})
+        for state in _load_states(service, rollout_name)
+    )
+
+
+def _load_states(service: Service, rollout_name: str | None) -> list[RolloutState]:
+    """Return the states of all rollouts or one, without those whose rows can't be read.
+
+    Damage of one rollout, which the tick reports, must not silence incidents of the others.
+    """
+    with service.database.begin_read() as transaction:
+        names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+    states = []
+    for name in names:
+        if rollout_name in {None, name}:
+            with suppress(UnreadableRowsError):
+                states.append(service.state_cache.reload_rollout(name).state)
+    return states
 
 
 NO_LONGER_DUE: Final = "it no longer applied"
@@ -149,7 +208,7 @@ def send_due_notifications(
         previously_failed: channels that failed in the previous pass; they come last.
         kinds: of the notifications to send; None for all.
     """
-    open_outbox = partial(NotificationOutbox, kinds=kinds)
+    open_outbox = partial(NotificationOutbox, kinds=kinds, grouped_kinds=GROUPED_NOTICES)
     sent_count, failures, failed_channels = 0, list[str](), set[str]()
     while should_continue():
         notification = claim_due(service, open_outbox, failed_channels, previously_failed)
@@ -187,7 +246,8 @@ def _send_to_user(
     send_message: MessageSender,
 ) -> _Outcome:
     at = service.clock.now()
-    send_at = user.find_send_time(notification.notice.kind, at)
+    is_urgent = notification.notice.kind in URGENT_NOTICES
+    send_at = at if is_urgent else user.find_send_time(at)
     if send_at > at:
         return _Outcome(postponed_to=send_at)
     try:
@@ -220,16 +280,14 @@ def _find_text(
     if channel.confirmed_at is None:
         return None, ()
     news = load_news(service, at, [channel], notice.rollout or None)
-    due_notices = select_notices(user.build_recipient(channel), news, at)
+    due_notices = select_notices(user, channel.kinds, news, at)
     if notice not in due_notices:
         return None, ()
-    others: tuple[Notification, ...] = ()
-    if notice.kind == INCIDENT:
-        open_incidents = news[0].state.scope.open_incidents
-        others = select_incident_group(notification, due_notices, open_incidents)
+    kind = KIND_OF_NOTICE[notice.kind]
+    others = kind.select_group(notification, due_notices, news)
     try:
         notices = [item.notice for item in (notification, *others)]
-        return build_text(service, user, notices, news, at), others
+        return kind.build_text(service, user, notices, news, at), others
     except RefusalError:  # it was decided, or erased, since the state was read
         return None, ()
 

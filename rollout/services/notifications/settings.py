@@ -11,10 +11,11 @@ from hmac import compare_digest
 from typing import Final
 from zoneinfo import available_timezones
 
+from rollout.core.calendar.notification_times import QuietHours
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Caller
 from rollout.services.engine.service import Service
-from rollout.services.notifications.kinds import CHOICES
+from rollout.services.notifications.kinds import KINDS
 from rollout.store.access.notification_channels import (
     CONFIRMATION,
     NotificationChannel,
@@ -113,6 +114,12 @@ def save_notification_times(service: Service, caller: Caller, times: Notificatio
         )
 
 
+def build_quiet_hours(times: NotificationTimes) -> QuietHours | None:
+    """Return a user's quiet hours, or None without them."""
+    start, end = map(parse_quiet_time, (times.quiet_from, times.quiet_until))
+    return None if start is None or end is None else QuietHours(times.timezone, start, end)
+
+
 def _format_time(local_time: time | None) -> str:
     return "" if local_time is None else f"{local_time:%H:%M}"
 
@@ -203,10 +210,10 @@ def _check_choice(service: Service, name: str, address: str, kinds: Collection[s
             f" {', '.join(available) or 'none'}. An administrator of the service can add one to"
             " ROLLOUT_CHANNELS_FILE"
         )
-    if unknown_kinds := sorted(set(kinds) - CHOICES.keys()):
+    if unknown_kinds := sorted(set(kinds) - KINDS.keys()):
         raise NotificationSettingsError(
             f"there are no notifications of {unknown_kinds[0][:100]}; choose from"
-            f" {', '.join(CHOICES)}"
+            f" {', '.join(KINDS)}"
         )
     if fault := service.channels.find_address_fault(name, address):
         raise NotificationSettingsError(fault)
@@ -216,7 +223,7 @@ def _date_kinds(
     kinds: Collection[str], previous_kinds: Mapping[str, datetime], at: datetime
 ) -> dict[str, datetime]:
     """Return since when each kind is chosen, in the order of the catalogue."""
-    return {kind: previous_kinds.get(kind, at) for kind in CHOICES if kind in kinds}
+    return {kind: previous_kinds.get(kind, at) for kind in KINDS if kind in kinds}
 
 
 def _send_code(

@@ -16,8 +16,6 @@ from rollout.store.database.due_rows import WAITING, has_due_row, take_due_row
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import notifications
 
-INCIDENT: Final = "incident"
-"""The kind of which several may be one message."""
 MAX_OTHERS: Final = 200
 SENT, FAILED, DROPPED = "sent", "failed", "dropped"
 KEY_COLUMNS = ("user_id", "channel", "rollout", "kind", "about")
@@ -73,10 +71,18 @@ class Notification:
 
 
 class NotificationOutbox:
-    """The notifications of all users; with `kinds`, only these are due."""
+    """The notifications of all users; with `kinds`, only these are due.
 
-    def __init__(self, transaction: Transaction, kinds: Collection[str] | None = None) -> None:
-        self._transaction = transaction
+    `grouped_kinds` are those of which several may be one message.
+    """
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        kinds: Collection[str] | None = None,
+        grouped_kinds: Collection[str] = (),
+    ) -> None:
+        self._transaction, self._grouped_kinds = transaction, grouped_kinds
         self._conditions = () if kinds is None else (notifications.c.kind.in_(kinds),)
 
     def add(self, notification: NewNotification, *, at: datetime) -> bool:
@@ -130,8 +136,8 @@ class NotificationOutbox:
     ) -> Notification | None:
         """Return a due notification and count an attempt, or None.
 
-        It becomes due again after `lease`, unless its result is recorded. An incident brings the
-        other unsent ones, taken at the same time: two processes don't split a message.
+        It becomes due again after `lease`, unless its result is recorded. One of a grouped kind
+        brings the other unsent ones, taken at the same time: two processes don't split a message.
         """
         number = take_due_row(
             self._transaction,
@@ -145,7 +151,7 @@ class NotificationOutbox:
             return None
         same_row = notifications.c.id == number
         row = self._transaction.execute(select(notifications).where(same_row)).one()
-        others = self._take_others(row, at, lease) if row.kind == INCIDENT else ()
+        others = self._take_others(row, at, lease) if row.kind in self._grouped_kinds else ()
         return replace(_build_notification(row), others=tuple(others))
 
     def _take_others(self, row: Row[Any], at: datetime, lease: timedelta) -> list["Notification"]:

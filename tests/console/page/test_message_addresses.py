@@ -20,7 +20,7 @@ from rollout.services.delivery.delivery import ReportPublisher, deliver_due_repo
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service
-from rollout.services.notifications.kinds import CHOICES
+from rollout.services.notifications.kinds import KINDS
 from rollout.services.reports.schedule import ReportOrder
 from rollout.services.support.channels import Channels
 from rollout.services.support.clock import ManualClock
@@ -88,7 +88,7 @@ def messages(service, clock):
     widened(database, NOON, CREEK)
     policy = POLICY.replace("evidence: {", "evidence: {familiar: {attributes: [form]}, ")
     apply_policy(database, policy, Actor("zoe"), NOON + MINUTE)
-    choose(service, NAME, list(CHOICES))
+    choose(service, NAME, list(KINDS))
 
     def send(at):
         clock.at = at

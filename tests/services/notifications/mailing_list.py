@@ -4,7 +4,7 @@ from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access import users
 from rollout.services.engine.service import build_service
 from rollout.services.notifications import settings
-from rollout.services.notifications.kinds import CHOICES
+from rollout.services.notifications.kinds import KINDS
 from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
 from rollout.services.support.channels import Channels
 from rollout.store.access.notification_channels import NotificationTimes
@@ -64,7 +64,7 @@ def build_user(name):
     return Caller(name, role_assignments=ROLES.get(name, ()))
 
 
-def choose(service, name, kinds=tuple(CHOICES), channel="mail", quiet=None):
+def choose(service, name, kinds=tuple(KINDS), channel="mail", quiet=None):
     """Have a user choose a channel, and confirm it as if the code had arrived."""
     caller = build_user(name)
     address = f"{name}@example.org" if channel == "mail" else name

@@ -5,21 +5,19 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.scope.scope import Incident
+from rollout.services.notifications.incident_kind import describe_incidents
 from rollout.services.notifications.kinds import (
-    DAILY_DIGEST,
-    HALF_TIME,
-    LAST_DAY,
-    PROPOSAL,
-    WEEKLY_DIGEST,
-)
-from rollout.services.notifications.messages import (
-    QUESTIONS,
     RolloutBacklog,
-    describe_code,
     describe_digest,
-    describe_incidents,
-    describe_proposal,
     describe_reviews,
+)
+from rollout.services.notifications.messages import describe_code
+from rollout.services.notifications.proposal_kinds import (
+    APPROVE,
+    QUESTIONS,
+    Proposals,
+    Reminders,
+    describe_proposal,
 )
 from rollout.services.proposals.proposal_details import Proposal
 from tests.api.bears import CREEK
@@ -27,6 +25,7 @@ from tests.factories import DAY, NOON
 
 URL = "https://rollout.example"
 ZONE = "Europe/Vienna"
+LABELS = Proposals.labels | Reminders.labels
 READINGS = (
     "agreement at least 95 %: 97.1 % so far (303 of 312), bound 95.1 %",
     "cost at most 0.2: mean 0.031 days late over 312 units, bound 0.142",
@@ -46,18 +45,18 @@ def read(text):
     return f"{text.subject}\n---\n{text.format_body(URL)}"
 
 
-@pytest.mark.parametrize("kind", [PROPOSAL, HALF_TIME, LAST_DAY])
+@pytest.mark.parametrize("kind", LABELS)
 @pytest.mark.parametrize("is_blind", [False, True])
 def test_proposals(kind, is_blind, snapshot):
     text = describe_proposal(
-        "bears", build_proposal(), kind, ZONE, is_blind=is_blind, readings=READINGS
+        "bears", build_proposal(), LABELS[kind], ZONE, is_blind=is_blind, readings=READINGS
     )
     assert read(text) == snapshot
 
 
 @pytest.mark.parametrize("kind", [*QUESTIONS, "other"])
 def test_questions(kind, snapshot):
-    text = describe_proposal("bears", build_proposal(kind), PROPOSAL, ZONE, is_blind=False)
+    text = describe_proposal("bears", build_proposal(kind), APPROVE, ZONE, is_blind=False)
     assert text.question.count("?") == 1
     assert text.question.endswith("?")
     assert text.question == snapshot
@@ -97,8 +96,8 @@ def test_reviews_digests_and_codes(snapshot):
     texts = [
         describe_reviews("bears", 1, NOON + timedelta(hours=1), ZONE),
         describe_reviews("bears", 3, NOON + timedelta(hours=1), ZONE),
-        describe_digest(DAILY_DIGEST, "1 Jun 2027", backlogs),
-        describe_digest(WEEKLY_DIGEST, "1 Jun 2027", []),
+        describe_digest("Daily digest", "1 Jun 2027", backlogs),
+        describe_digest("Weekly digest", "1 Jun 2027", []),
         describe_code("01234567"),
     ]
     assert "\n=====\n".join(map(read, texts)) == snapshot
@@ -107,7 +106,7 @@ def test_reviews_digests_and_codes(snapshot):
 def test_what_speaks_against_a_version_comes_before_its_evidence():
     against = [f"v1 was narrowed for quality in creek, on day {day} (I-{day})" for day in range(5)]
     text = describe_proposal(
-        "bears", build_proposal("widening"), PROPOSAL, ZONE, is_blind=True, against=against
+        "bears", build_proposal("widening"), APPROVE, ZONE, is_blind=True, against=against
     )
     assert text.evidence.startswith("Against it: v1 was narrowed for quality in creek, on day 0")
     assert "2 more facts on the page. Evidence:" in text.evidence
@@ -118,7 +117,7 @@ def test_a_name_or_reason_is_no_markup():
     proposal, readings = build_proposal(version=evil), ("`x`\n# [a](b)",)
     incident = Incident("I-4", "alarm", evil, NOON, None)
     for text in (
-        describe_proposal("bears", proposal, PROPOSAL, ZONE, is_blind=False, readings=readings),
+        describe_proposal("bears", proposal, APPROVE, ZONE, is_blind=False, readings=readings),
         describe_incidents("bears", [incident], ZONE, is_blind=False),
     ):
         body = text.format_body(URL)

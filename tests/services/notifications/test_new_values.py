@@ -9,9 +9,8 @@ from rollout.core.scope.commands import Actor
 from rollout.services.cells import cell_values
 from rollout.services.cells.cell_values import CellValuesSummary
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.notifications import message_facts
-from rollout.services.notifications.kinds import INCIDENTS, NEW_VALUES, PROPOSALS
-from rollout.services.notifications.selection import MAX_VALUE_AGE
+from rollout.services.notifications import proposal_kinds
+from rollout.services.notifications.kinds import MAX_VALUE_AGE
 from rollout.tally.value_series import UnfamiliarUnits
 from tests.api.bears import CREEK, LAKE, POLICY, tick, widened
 from tests.factories import HOUR, MET, MINUTE, NOON
@@ -49,8 +48,8 @@ def test_readers_of_the_site_hear_once_of_a_new_value_and_of_no_figure(
     database, run, service, mailroom
 ):
     for name in ("olga", "lars", "vic", "nora"):
-        choose(service, name, [NEW_VALUES])
-    choose(service, "ada", [INCIDENTS])
+        choose(service, name, ["new-values"])
+    choose(service, "ada", ["incidents"])
     assert run(NOON + HOUR) == []
     read(database, NOON + HOUR, new=FEW)
     assert run(NOON + HOUR) == [("olga", TITLE), ("vic", TITLE)]
@@ -71,13 +70,13 @@ def test_the_message_about_a_proposal_says_what_its_gate_does_not_speak_of(
     summary = CellValuesSummary("v1", UnfamiliarUnits(3176, 88, ("form", "new"), 78), ())
     monkeypatch.setattr(cell_values, "load_cell_values", lambda *_: {"v1": summary})
     for name in ("lars", "rita"):
-        choose(service, name, [PROPOSALS])
+        choose(service, name, ["proposals"])
     tick(database, NOON + HOUR, cells=(LAKE,))
     assert len(run(NOON + HOUR)) == 1
     assert ". In the last 30 days 88 of 3,176 units here" in mailroom.messages[-1].body
-    monkeypatch.setattr(message_facts, "may_be_asked_blind", lambda *_: True)
-    choose(service, "olga", [PROPOSALS], channel="hook")
-    choose(service, "lars", [PROPOSALS], channel="hook")
+    monkeypatch.setattr(proposal_kinds, "may_be_asked_blind", lambda *_: True)
+    choose(service, "olga", ["proposals"], channel="hook")
+    choose(service, "lars", ["proposals"], channel="hook")
     assert len(run(NOON + HOUR + MINUTE)) == 1
     assert "3,176" not in mailroom.messages[-1].body
 
@@ -86,7 +85,7 @@ def test_the_message_about_a_proposal_says_what_its_gate_does_not_speak_of(
 def test_it_waits_for_the_end_of_quiet_hours_and_is_dropped_when_the_value_is_familiar(
     database, run, service
 ):
-    choose(service, "olga", [NEW_VALUES], quiet=("12:30", "14:00"))
+    choose(service, "olga", ["new-values"], quiet=("12:30", "14:00"))
     read(database, NOON + HOUR, new=FEW, torn=FEW)
     assert run(NOON + HOUR) == []
     read(database, NOON + HOUR + MINUTE, new=FAMILIAR, judged=20)
@@ -103,8 +102,8 @@ def test_old_ones_those_in_shadow_and_those_of_before_the_choice_are_not_sent(
     read(database, NOON + HOUR, new=FEW)
     read(database, NOON + HOUR, cells=(LAKE,), new=FEW)
     run(NOON + HOUR + MINUTE)
-    choose(service, "olga", [NEW_VALUES])
-    choose(service, "lars", [NEW_VALUES])
+    choose(service, "olga", ["new-values"])
+    choose(service, "lars", ["new-values"])
     assert run(NOON + 2 * HOUR) == []
     read(database, NOON + 3 * HOUR, torn=FEW)
     assert run(NOON + 3 * HOUR + MAX_VALUE_AGE) == []

@@ -5,7 +5,6 @@ import pytest
 from rollout.core.scope.commands import OpenIncident
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.notifications import settings
-from rollout.services.notifications.kinds import INCIDENTS, PROPOSALS
 from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
 from tests.api.bears import CREEK, tick
 from tests.factories import MINUTE, NOON
@@ -33,7 +32,7 @@ def test_a_mail_asks_the_question_with_the_evidence_and_a_plain_address(
         rest = "?from=rollout@example.org&to={address}&mode=insecure"
         url = build_server_url("mailto", server, rest)
         service = build_notified_service(database, door, clock, {"mail": url})
-        choose(service, "olga", [PROPOSALS])
+        choose(service, "olga", ["proposals"])
         tick(database, NOON, cells=(CREEK,))
         NotificationPlanner(service).queue_notifications(NOON)
         assert send_due_notifications(service).sent_count == 1
@@ -54,7 +53,7 @@ def test_a_webhook_gets_the_user_in_its_path_and_is_retried_with_the_same_key(
     with webhook() as server:
         url = build_server_url("json", server, f"/{TOKEN}/{{address}}")
         service = build_notified_service(database, door, clock, {"hook": url})
-        choose(service, "olga", [INCIDENTS], channel="hook")
+        choose(service, "olga", ["incidents"], channel="hook")
         command = OpenIncident(at=NOON, kind="unauthorized", reason="case c-1", cell=CREEK)
         execute_command(database, "bears", lambda _: command)
         NotificationPlanner(service).queue_notifications(NOON)

@@ -3,7 +3,6 @@
 import pytest
 
 from rollout.core.records.records import Case, Decision
-from rollout.services.notifications.kinds import REVIEWS
 from rollout.services.reviews.review_queue import count_pending_reviews
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.external_keys import ExternalKeys
@@ -48,7 +47,7 @@ def test_a_reviewer_of_the_site_is_told_once_an_hour_before_the_end(
     service, database, run, mailroom
 ):
     for name in ("nora", "rita", "olga"):
-        choose(service, name, [REVIEWS])
+        choose(service, name, ["reviews"])
     for key in ("c-1", "c-2"):
         open_task(database, key, DUE)
     open_task(database, "c-3", DUE, site="lake")
@@ -62,7 +61,7 @@ def test_a_reviewer_of_the_site_is_told_once_an_hour_before_the_end(
 
 
 def test_the_message_of_an_hour_counts_every_task_that_ends_in_it(service, database, run, mailroom):
-    choose(service, "nora", [REVIEWS])
+    choose(service, "nora", ["reviews"])
     open_task(database, "c-1", DUE + 5 * MINUTE)
     open_task(database, "c-2", DUE + 50 * MINUTE)
     open_task(database, "c-3", DUE + HOUR)
@@ -74,7 +73,7 @@ def test_the_message_of_an_hour_counts_every_task_that_ends_in_it(service, datab
 def test_a_task_that_opens_after_the_message_of_its_hour_is_on_the_page_as_the_message_says(
     service, database, run, mailroom
 ):
-    choose(service, "nora", [REVIEWS])
+    choose(service, "nora", ["reviews"])
     open_task(database, "c-1", DUE + 5 * MINUTE)
     assert run(DUE - 55 * MINUTE) == [("nora", TITLE)]
     body = mailroom.messages[-1].body
@@ -86,7 +85,7 @@ def test_a_task_that_opens_after_the_message_of_its_hour_is_on_the_page_as_the_m
 
 
 def test_a_task_that_just_opened_is_not_urgent(service, database, run):
-    choose(service, "nora", [REVIEWS])
+    choose(service, "nora", ["reviews"])
     open_task(database, "c-1", NOON + 40 * MINUTE)
     assert run(NOON + 19 * MINUTE) == []
     assert run(NOON + 20 * MINUTE) == [("nora", TITLE)]
@@ -94,7 +93,7 @@ def test_a_task_that_just_opened_is_not_urgent(service, database, run):
 
 def test_who_decided_the_case_is_not_told(service, database, run):
     for name in ("nora", "rita"):
-        choose(service, name, [REVIEWS])
+        choose(service, name, ["reviews"])
     open_task(database, "c-1", DUE)
     with database.begin_write() as transaction:
         decision = Decision(

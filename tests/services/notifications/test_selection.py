@@ -19,20 +19,13 @@ from rollout.core.scope.permissions import (
 from rollout.core.scope.scope import GivenApproval, Incident, ProposalState, Scope
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.notifications.kinds import (
-    CHOICE_OF_KIND,
-    CHOICES,
+from rollout.services.notifications.kind import NotificationUser, RolloutNews
+from rollout.services.notifications.kinds import KIND_OF_NOTICE, KINDS, select_notices
+from rollout.services.notifications.proposal_kinds import (
     HALF_TIME,
-    INCIDENT,
     LAST_DAY,
     PROPOSAL,
-    REVIEW_DEADLINE,
-)
-from rollout.services.notifications.selection import (
-    NotificationRecipient,
-    RolloutNews,
     list_reminders,
-    select_notices,
 )
 from rollout.store.database.rollouts import Rollout
 from rollout.store.reviews.reviews import OPEN, StoredReviewTask
@@ -60,6 +53,11 @@ APPROVALS = st.lists(
     max_size=2,
     unique_by=lambda approval: approval.by,
 )
+
+
+def build_items(tasks):
+    """Return what each kind loads of a rollout: review tasks alone."""
+    return dict.fromkeys(KINDS, ()) | {"reviews": tuple(tasks)}
 
 
 @st.composite
@@ -115,22 +113,21 @@ def draw_news(draw):
         for number in range(draw(st.integers(0, 3)))
     ]
     scope = Scope(policy_number=1, proposals=draw(draw_proposals()), open_incidents=incidents)
-    return RolloutNews(RolloutState(Rollout(1, "bears"), scope, BEARS, {}, {}), tuple(tasks))
+    return RolloutNews(RolloutState(Rollout(1, "bears"), scope, BEARS, {}, {}), build_items(tasks))
 
 
-EVERYTHING = dict.fromkeys(CHOICES, NOON)
-KINDS = st.dictionaries(st.sampled_from(sorted(CHOICES)), HOURS) | HOURS.map(
-    lambda since: dict.fromkeys(CHOICES, since)
+EVERYTHING = dict.fromkeys(KINDS, NOON)
+CHOICES = st.dictionaries(st.sampled_from(sorted(KINDS)), HOURS) | HOURS.map(
+    lambda since: dict.fromkeys(KINDS, since)
 )
 
 
 @pytest.mark.slow
-@examples(given(CALLERS, KINDS, draw_news(), HOURS), fast=150, whole=2_000)
+@examples(given(CALLERS, CHOICES, draw_news(), HOURS), fast=150, whole=2_000)
 def test_nobody_is_notified_of_what_they_may_not_see_or_did_not_choose(caller, kinds, news, at):
-    recipient = NotificationRecipient(caller, kinds, "UTC")
     scope = news.state.scope
-    for notice in select_notices(recipient, [news], at):
-        assert CHOICE_OF_KIND[notice.kind] in kinds
+    for notice in select_notices(NotificationUser(caller, "UTC"), kinds, [news], at):
+        assert KIND_OF_NOTICE[notice.kind].name in kinds
         if notice.kind in {PROPOSAL, HALF_TIME, LAST_DAY}:
             proposal = scope.proposals[notice.about]
             assert caller.has_permission(Permission.APPROVE, "bears", proposal.cell.site)
@@ -140,14 +137,14 @@ def test_nobody_is_notified_of_what_they_may_not_see_or_did_not_choose(caller, k
         if notice.kind in {HALF_TIME, LAST_DAY}:
             reminder_at = dict(list_reminders(proposal))[notice.kind]
             assert max(proposal.raised_at, kinds["reminders"]) <= reminder_at <= at
-        if notice.kind == INCIDENT:
+        if notice.kind == "incident":
             incident = scope.open_incidents[notice.about]
             assert incident.at >= kinds["incidents"]
             if incident.cell is not None:
                 assert caller.has_permission(Permission.READ, "bears", incident.cell.site)
-        if notice.kind == REVIEW_DEADLINE:
+        if notice.kind == "review-deadline":
             hour = datetime.fromisoformat(notice.about)
-            sites = {t.site for t in news.review_tasks if hour <= t.due_at < hour + HOUR}
+            sites = {t.site for t in news.items["reviews"] if hour <= t.due_at < hour + HOUR}
             assert any(caller.has_permission(Permission.REVIEW, "bears", site) for site in sites)
 
 
@@ -158,27 +155,26 @@ def test_a_role_at_one_site_hears_of_incidents_and_reviews_there_alone(role, sit
     incidents = {key: Incident(key, "alarm", "r", NOON, cell) for key, cell in cells.items()}
     tasks = [build_task(n, name, NOON + (n + 5) * HOUR) for n, name in enumerate(SITES)]
     state = RolloutState(Rollout(1, "bears"), Scope(open_incidents=incidents), BEARS, {}, {})
-    recipient = NotificationRecipient(
-        Caller("ana", role_assignments=(AssignedRole(role, "bears", site),)), EVERYTHING, "UTC"
+    user = NotificationUser(
+        Caller("ana", role_assignments=(AssignedRole(role, "bears", site),)), "UTC"
     )
     expected = set()
     for number, name in enumerate(SITES):
         at = NOON + (number + 4) * HOUR
-        notices = select_notices(recipient, [RolloutNews(state, tasks)], at)
+        notices = select_notices(user, EVERYTHING, [RolloutNews(state, build_items(tasks))], at)
         expected |= {(notice.kind, notice.about) for notice in notices}
         is_here = site in {"", name}
         reads, reviews = role in READ_ROLES and is_here, role == "reviewer" and is_here
-        assert ((INCIDENT, f"I-{name}") in expected) == reads
+        assert (("incident", f"I-{name}") in expected) == reads
         hour = (NOON + (number + 5) * HOUR).isoformat()
-        assert ((REVIEW_DEADLINE, hour) in expected) == reviews
-    assert ((INCIDENT, "I-0") in expected) == (role in READ_ROLES)
+        assert (("review-deadline", hour) in expected) == reviews
+    assert (("incident", "I-0") in expected) == (role in READ_ROLES)
 
 
 @pytest.mark.slow
 @examples(given(CALLERS, draw_news(), HOURS), fast=100, whole=1_000)
 def test_who_can_approve_and_has_not_is_notified(caller, news, at):
-    recipient = NotificationRecipient(caller, EVERYTHING, "UTC")
-    notices = select_notices(recipient, [news], at)
+    notices = select_notices(NotificationUser(caller, "UTC"), EVERYTHING, [news], at)
     assert len(notices) == len(set(notices))
     for proposal in news.state.scope.proposals.values():
         is_waiting = (

@@ -13,7 +13,6 @@ from rollout.services.delivery.delivery import DELIVERY_LEASE, MAX_ATTEMPTS, MAX
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.incidents.incidents import record_acknowledgement
 from rollout.services.notifications import settings
-from rollout.services.notifications.kinds import INCIDENTS, PROPOSALS, REMINDERS
 from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
 from rollout.services.support.channels import Channels
 from rollout.store.database.rollouts import Rollouts
@@ -59,7 +58,7 @@ def approve(database, name="zed", at=NOON):
 @pytest.mark.slow
 def test_an_approver_at_the_site_is_asked_once(service, run, database, mailroom):
     for name in ("olga", "lars", "rita", "vic", "nora"):
-        choose(service, name, [PROPOSALS])
+        choose(service, name, ["proposals"])
     tick(database, NOON, cells=(CREEK,))
     assert run() == [ASK, ("rita", "bears: Approve P-1?")]
     assert run(NOON + HOUR) == []
@@ -76,7 +75,7 @@ def test_an_approver_at_the_site_is_asked_once(service, run, database, mailroom)
 
 def test_who_is_sent_figures_has_an_exposure(service, run, database):
     for name in ("olga", "rita"):
-        choose(service, name, [PROPOSALS])
+        choose(service, name, ["proposals"])
     tick(database, NOON, cells=(CREEK,))
     run()
     with database.begin_read() as transaction:
@@ -88,7 +87,7 @@ def test_who_is_sent_figures_has_an_exposure(service, run, database):
 def test_reminders_come_at_half_time_and_on_the_last_day_and_never_after_the_decision(
     service, run, database
 ):
-    choose(service, "olga", [REMINDERS])
+    choose(service, "olga", ["reminders"])
     tick(database, NOON, cells=(CREEK,))
     assert run() == []
     assert run(NOON + 7 * DAY - MINUTE) == []
@@ -99,7 +98,7 @@ def test_reminders_come_at_half_time_and_on_the_last_day_and_never_after_the_dec
 
 def test_nobody_is_reminded_of_what_they_approved_or_others_decided(service, run, database):
     for name in ("olga", "rita"):
-        choose(service, name, [REMINDERS])
+        choose(service, name, ["reminders"])
     tick(database, NOON, cells=(CREEK,))
     approve(database, "olga")
     assert run(NOON + 7 * DAY) == [("rita", "bears: Reminder P-1")]
@@ -108,7 +107,7 @@ def test_nobody_is_reminded_of_what_they_approved_or_others_decided(service, run
 
 
 def test_a_decision_before_the_message_is_sent_stops_it(service, run, database, mailroom, clock):
-    choose(service, "olga", [PROPOSALS])
+    choose(service, "olga", ["proposals"])
     tick(database, NOON, cells=(CREEK,))
     mailroom.faults["olga"] = "no answer"
     assert run() == []
@@ -124,7 +123,7 @@ def test_a_role_that_comes_back_and_a_new_address_bring_what_still_waits(
     service, run, database, mailroom
 ):
     for name in ("olga", "rita"):
-        choose(service, name, [PROPOSALS])
+        choose(service, name, ["proposals"])
     tick(database, NOON, cells=(CREEK,))
     mailroom.faults["example.org"] = "no such user"
     run()
@@ -136,7 +135,7 @@ def test_a_role_that_comes_back_and_a_new_address_bring_what_still_waits(
     update = users.AccountUpdate(roles_to_grant=(AT_CREEK,))
     users.update_account(database, ADMIN, "olga", update, at=NOON)
     settings.save_notification_channel(
-        service, build_user("rita"), "mail", "margarita@example.org", [PROPOSALS]
+        service, build_user("rita"), "mail", "margarita@example.org", ["proposals"]
     )
     settings.confirm_notification_channel(service, build_user("rita"), "mail", "00000000")
     assert run(NOON + HOUR) == [ASK, ("margarita", "bears: Approve P-1?")]
@@ -145,7 +144,7 @@ def test_a_role_that_comes_back_and_a_new_address_bring_what_still_waits(
 
 def test_a_lost_role_and_a_disabled_account_stop_messages(service, run, database, mailroom):
     for name in ("olga", "rita"):
-        choose(service, name, [PROPOSALS])
+        choose(service, name, ["proposals"])
     tick(database, NOON, cells=(CREEK,))
     mailroom.faults["example.org"] = "no answer"
     run()
@@ -158,7 +157,7 @@ def test_a_lost_role_and_a_disabled_account_stop_messages(service, run, database
 
 def test_incidents_come_to_readers_of_the_site_also_in_quiet_hours(service, run, database):
     for name in ("olga", "lars", "vic", "nora"):
-        choose(service, name, [INCIDENTS, PROPOSALS], quiet=("11:00", "13:00"))
+        choose(service, name, ["incidents", "proposals"], quiet=("11:00", "13:00"))
     open_incident(database)
     tick(database, NOON, cells=(CREEK,))
     titles = "bears: Incident I-1, unauthorized"
@@ -170,7 +169,7 @@ def test_a_reviewer_of_the_site_gets_no_figures_of_an_incident_and_others_are_no
     service, run, database, mailroom
 ):
     for name in ("rita", "olga"):
-        choose(service, name, [INCIDENTS])
+        choose(service, name, ["incidents"])
     open_incident(database)
     run()
     incidents = [message for message in mailroom.messages if "Incident" in message.title]
@@ -186,7 +185,7 @@ def test_a_reviewer_of_the_site_gets_no_figures_of_an_incident_and_others_are_no
 def test_incidents_that_follow_the_first_at_a_site_come_in_one_message(
     service, run, database, mailroom
 ):
-    choose(service, "ada", [INCIDENTS], quiet=("11:00", "13:00"))
+    choose(service, "ada", ["incidents"], quiet=("11:00", "13:00"))
     for case, cell in (("c-1", CREEK), ("c-2", CREEK), ("c-3", LAKE)):
         open_incident(database, cell, case=case)
     assert run() == [
@@ -208,7 +207,7 @@ def test_two_replicas_send_one_message_about_incidents_at_a_site(
     service, run, other, door, clock, database
 ):
     second = build_notified_service(other, door, clock)
-    choose(service, "ada", [INCIDENTS])
+    choose(service, "ada", ["incidents"])
     run()
     for case, cell in (("c-1", CREEK), ("c-2", CREEK), ("c-3", LAKE), ("c-4", CREEK)):
         open_incident(database, cell, case=case)
@@ -225,7 +224,7 @@ def test_two_replicas_send_one_message_about_incidents_at_a_site(
 
 
 def test_an_incident_that_ends_meanwhile_is_not_in_the_message(service, run, database, door):
-    choose(service, "ada", [INCIDENTS])
+    choose(service, "ada", ["incidents"])
     open_incident(database)
     run()
     for minutes in (1, 2):
@@ -239,7 +238,7 @@ def test_an_incident_that_ends_meanwhile_is_not_in_the_message(service, run, dat
 def test_an_incident_of_before_or_acknowledged_is_not_sent(service, run, database, door):
     open_incident(database, LAKE)
     assert run(NOON + HOUR) == []
-    choose(service, "ada", [INCIDENTS])
+    choose(service, "ada", ["incidents"])
     assert run(NOON + HOUR) == []
     open_incident(database, at=NOON + HOUR)
     record_acknowledgement(database, door.callers["operator"], "bears", "I-2", at=NOON + HOUR)
@@ -264,7 +263,7 @@ def test_a_digest_says_what_waits_and_has_no_figures(service, run, database, mai
 
 
 def test_a_message_that_fails_is_retried(service, run, database, mailroom):
-    choose(service, "olga", [PROPOSALS])
+    choose(service, "olga", ["proposals"])
     run()
     tick(database, NOON, cells=(CREEK,))
     mailroom.faults["olga"] = "no answer"
@@ -279,7 +278,7 @@ def test_a_message_that_fails_is_retried(service, run, database, mailroom):
 def test_a_retry_in_quiet_hours_waits_for_their_end_and_counts_no_attempt(
     service, run, database, mailroom
 ):
-    choose(service, "olga", [PROPOSALS, INCIDENTS], quiet=("12:30", "14:00"))
+    choose(service, "olga", ["proposals", "incidents"], quiet=("12:30", "14:00"))
     run()
     tick(database, NOON, cells=(CREEK,))
     mailroom.faults["olga"] = "no answer"
@@ -295,7 +294,7 @@ def test_a_retry_in_quiet_hours_waits_for_their_end_and_counts_no_attempt(
 
 @pytest.mark.slow
 def test_after_twelve_tries_it_is_given_up(service, run, database, mailroom):
-    choose(service, "olga", [INCIDENTS])
+    choose(service, "olga", ["incidents"])
     run()
     open_incident(database)
     mailroom.faults["olga"] = "refused"
@@ -308,7 +307,7 @@ def test_after_twelve_tries_it_is_given_up(service, run, database, mailroom):
 
 def test_two_replicas_queue_and_send_each_message_once(service, run, other, door, clock, database):
     second = build_notified_service(other, door, clock)
-    choose(service, "olga", [PROPOSALS])
+    choose(service, "olga", ["proposals"])
     run()
     tick(database, NOON, cells=(CREEK,))
     planners = [NotificationPlanner(replica) for replica in (service, second)]
@@ -336,7 +335,7 @@ def kill_at(name, job):
 
 
 def test_a_crash_before_the_queue_is_stored_loses_nothing(service, run, database):
-    choose(service, "olga", [PROPOSALS])
+    choose(service, "olga", ["proposals"])
     run()
     tick(database, NOON, cells=(CREEK,))
     kill_at("notification.queued", run)
@@ -345,7 +344,7 @@ def test_a_crash_before_the_queue_is_stored_loses_nothing(service, run, database
 
 
 def test_a_crash_after_sending_repeats_the_message_with_its_key(service, run, database, mailroom):
-    choose(service, "olga", [PROPOSALS])
+    choose(service, "olga", ["proposals"])
     run()
     tick(database, NOON, cells=(CREEK,))
     kill_at("notification.sent", run)
@@ -357,7 +356,7 @@ def test_a_crash_after_sending_repeats_the_message_with_its_key(service, run, da
 
 
 def test_a_channel_that_is_no_longer_configured_waits(service, run, database):
-    choose(service, "olga", [INCIDENTS])
+    choose(service, "olga", ["incidents"])
     run()
     open_incident(database)
     assert run(by=replace(service, channels=Channels({}))) == []

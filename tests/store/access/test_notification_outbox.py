@@ -8,7 +8,6 @@ import pytest
 from rollout.store.access.notification_outbox import (
     DROPPED,
     FAILED,
-    INCIDENT,
     NewNotification,
     Notice,
     NotificationOutbox,
@@ -36,7 +35,7 @@ def queue(database, user_id, notice=NOTICE, send_at=NOON):
 
 def take(database, at=NOON, excluded=()):
     with database.begin_write() as transaction:
-        return NotificationOutbox(transaction).take_next(
+        return NotificationOutbox(transaction, grouped_kinds={"incident"}).take_next(
             at=at, lease=LEASE, excluded_channels=excluded
         )
 
@@ -76,8 +75,8 @@ def test_an_incident_brings_the_others_unless_another_process_may_send_them(data
     queue(database, user_id)
     for n in range(5):
         late = NOON + DAY if n == 3 else NOON
-        queue(database, user_id, Notice("bears", INCIDENT, f"I-{n}"), late)
-    queue(database, user_id, Notice("wolves", INCIDENT, "I-0"))
+        queue(database, user_id, Notice("bears", "incident", f"I-{n}"), late)
+    queue(database, user_id, Notice("wolves", "incident", "I-0"))
     assert take(database).others == (), "a proposal"
     first = take(database)
     assert (first.notice.about, first.attempts) == ("I-0", 1)
