@@ -13,8 +13,8 @@ from rollout.core.calendar.timezones import (
 )
 from rollout.core.policy.confidence_floors import find_floor_index
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import UNFAMILIAR
 from rollout.core.scope.floor_steps import find_acting_index, list_widening_steps
+from rollout.core.scope.incident_kinds import UNFAMILIAR
 from rollout.core.scope.incidents import has_room
 from rollout.core.scope.proposals import compute_renewal_start, is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope, compute_held_level
@@ -78,7 +78,7 @@ def _find_familiarity_slot(view: EvidenceView, scope: Scope, slot: int) -> int |
         values.statuses,
         values.reported,
         is_acting=is_acting,
-        has_room=has_room(scope, UNFAMILIAR, view.cell),
+        has_room=has_room(scope, UNFAMILIAR.name, view.cell),
     )
 
 

@@ -10,7 +10,8 @@ from api.app import create_app
 from rollout import faults
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.events import VersionFirstUsed
-from rollout.core.scope.incidents import CLOCK_INCIDENT, MAX_OPEN_INCIDENTS, WRITES_INCIDENT
+from rollout.core.scope.incident_kinds import CLOCK_BEHIND, WRITES_FAILED
+from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
 from rollout.services.access import users
 from rollout.services.engine.autonomy import (
     APPEND_FAILED,
@@ -190,7 +191,7 @@ def test_the_volume_needs_its_reserve(replica):
 def test_a_failed_append_takes_autonomy_and_only_an_append_gives_it_back(replica, database):
     replica.beat()
     assert replica.decider() == "model"
-    told = OpenIncident(at=NOON, kind=CLOCK_INCIDENT, reason="late")
+    told = OpenIncident(at=NOON, kind=CLOCK_BEHIND.name, reason="late")
     with failing(LEDGER):
         with pytest.raises(StoreError):
             execute_command(database, "bears", lambda _: told)
@@ -212,7 +213,7 @@ def test_a_failed_append_takes_autonomy_and_only_an_append_gives_it_back(replica
 @on_sqlite
 def test_a_failure_beyond_the_open_incidents_is_counted_once(replica, database):
     for n in range(50):
-        told = OpenIncident(at=NOON, kind=WRITES_INCIDENT, reason=f"{n}")
+        told = OpenIncident(at=NOON, kind=WRITES_FAILED.name, reason=f"{n}")
         execute_command(database, "bears", lambda _, told=told: told)
     for _ in range(2):
         database.append_failures.record_failure("bears", APPEND, "disk full")
@@ -349,7 +350,7 @@ def test_a_lost_connection_shows_nothing_about_large_appends(recorded, database)
 @on_sqlite
 def test_an_incident_that_is_not_opened_gives_nothing_back(recorded, database):
     for number in range(MAX_OPEN_INCIDENTS):
-        told = OpenIncident(at=NOON, kind=WRITES_INCIDENT, reason=f"full {number}")
+        told = OpenIncident(at=NOON, kind=WRITES_FAILED.name, reason=f"full {number}")
         execute_command(database, "bears", lambda _, told=told: told)
     with failing(LEDGER):
         assert send_unauthorized(recorded, "p", 1).status_code == 503

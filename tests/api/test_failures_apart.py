@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from api import auth
 from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.incidents import CLOCK_INCIDENT
+from rollout.core.scope.incident_kinds import CLOCK_BEHIND
 from rollout.services.engine.command_handler import execute_command
 from rollout.store.database.errors import StoreError
 from tests.api.test_autonomy import CREEK, V1, bears, events, failing, replica
@@ -70,7 +70,7 @@ def test_an_unreadable_rollout_holds_up_no_stop_of_another(
 
 @on_sqlite
 def test_an_unreadable_rollout_keeps_no_autonomy_of_another(two_rollouts, database):
-    incident = OpenIncident(at=NOON, kind=CLOCK_INCIDENT, reason="late")
+    incident = OpenIncident(at=NOON, kind=CLOCK_BEHIND.name, reason="late")
     with failing("append.locked"):
         for rollout in ("caves", "bears"):
             with pytest.raises(StoreError):

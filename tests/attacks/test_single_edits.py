@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from rollout.core.calendar.instants import to_micros
 from rollout.core.scope.commands import Actor, OpenIncident
-from rollout.core.scope.events import EVIDENCE_CHANGED
+from rollout.core.scope.incident_kinds import EVIDENCE_CHANGED
 from rollout.services.engine import ticks
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
@@ -100,7 +100,7 @@ def fill_town(database):
         give_credentials(database, Path(folder))
     for policy in (POLICY, LOOSER):
         apply_policy(database, policy, Actor("ada"), NOON, salt=bytes(32))
-    incident = OpenIncident(at=END, kind=EVIDENCE_CHANGED, reason="a test")
+    incident = OpenIncident(at=END, kind=EVIDENCE_CHANGED.name, reason="a test")
     execute_command(database, "story", lambda _: incident)
     create_report(database, "story", "week", ReportOptions(), END)
     with database.begin_write() as transaction:

@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 from api.answer_deadline import NO_ANSWER_TEXT
 from api.app import create_app
 from rollout.cli.main import app
-from rollout.core.scope.incidents import EFFECTS
-from rollout.reports.text.state_text import INCIDENT_KINDS
+from rollout.core.scope.incident_kinds import INCIDENT_KINDS
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine import autonomy, clock_check
 from rollout.services.engine.service import build_service
@@ -79,7 +78,7 @@ def test_each_reason_of_readiness_has_one_row(reason):
 def test_each_alert_and_kind_of_incident_has_one_row():
     (group,) = yaml.safe_load(read_text("alerts.yaml"))["groups"]
     expected = [f"`{rule['alert']}`" for rule in group["rules"]]
-    expected += [f"incident `{kind}`" for kind in ("alarm", *{*EFFECTS, *INCIDENT_KINDS})]
+    expected += [f"incident `{kind}`" for kind in INCIDENT_KINDS]
     expected.append("`stored: false`, 503")
     rows = list_rows()
     assert [name for name in expected if sum(name in row for row in rows) != 1] == []

@@ -17,6 +17,7 @@ from api.console.page.stop_target import format_cell_value
 from api.console.page.text import encode_segment
 from api.console.page.timeline_view import load_timeline_view
 from rollout.core.calendar.sites import SHADOW, Cell
+from rollout.core.scope.incident_kinds import get_incident_kind
 from rollout.core.scope.permissions import Permission
 from rollout.reports.figures.first_values import build_value_mark
 from rollout.reports.figures.timeline_parts import TimelineMark
@@ -89,6 +90,7 @@ def _render_incident(
         impact=impact,
         incident=incident_details,
         zone=impact.policy.get_timezone(incident_details.site),
+        kind=get_incident_kind(incident_details.kind),
         tag=get_incident_text(incident_details.kind, incident_details.effect),
         heading=words.format_page_heading(impact),
         tripped=words.describe_trigger(impact),

@@ -1,7 +1,7 @@
 """Text of incidents: what tripped, its effect, how to recover."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +10,7 @@ from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Guard, Policy
+from rollout.core.scope.incident_kinds import ALARM, get_incident_kind
 from rollout.core.scope.permissions import Permission
 from rollout.kernel.measures import MeasureKey, Watch
 from rollout.reports.statistics.intervals import compute_share
@@ -66,113 +67,33 @@ def _find_own_cell(impact: IncidentImpact) -> AffectedCell | None:
 def describe_trigger(impact: IncidentImpact) -> tuple[str, ...]:
     """Describe the reading that tripped and the meaning of such an alarm."""
     incident = impact.incident
-    if incident.kind != "alarm":
-        return (format_guard_reason(incident.reason), *_describe_unopened(incident))
-    return (format_guard_reason(incident.reason), *_describe_guard(impact.guard))
-
-
-def _describe_unopened(incident: IncidentStatus) -> tuple[str, ...]:
-    """Return a sentence on the incidents that were counted instead of opened, if any."""
-    if not incident.unopened:
-        return ()
     cell = (incident.site, incident.window)
-    return (describe_unopened_incidents(incident.kind, *cell, incident.unopened),)
+    return (
+        format_guard_reason(incident.reason),
+        *(_describe_guard(impact.guard) if incident.kind == ALARM.name else ()),
+        *(
+            (describe_unopened_incidents(incident.kind, *cell, incident.unopened),)
+            if incident.unopened
+            else ()
+        ),
+    )
 
 
 def describe_incident_effect(impact: IncidentImpact) -> str:
     """Describe the effect of an incident in one sentence."""
-    incident = impact.incident
-    match incident.effect:
-        case "narrowed":
-            other_count = len(impact.cells) - 1
-            others_text = (
-                f" {other_count} other cells went down with it." if other_count > 1 else ""
-            )
-            others_text = " One other cell went down with it." if other_count == 1 else others_text
-            return f"Narrowing took effect at once, without an approval.{others_text}"
-        case "suspended":
-            return "Grants are withheld, not ended: humans decide until the measure recovers."
-        case "reported":
-            return "Nothing was narrowed: this guard only reports."
-        case "every cell is stopped":
-            return (
-                "The ledger was set back: entries that a client or a replica has read are gone. "
-                "Every cell is stopped, open proposals have ended, and an era has begun: earlier "
-                "permits and snapshots are invalid."
-            )
-    texts = {
-        "unauthorized": (
-            "The action is recorded as unauthorized and is never evidence. No grant "
-            "was ended for it."
-        ),
-        "ledger_rolled_back": (
-            "This client gets `human` for every case. It sent a head that is not in the ledger, "
-            "and no code proves that this service gave it out. Other clients are not affected."
-        ),
-        "evidence_changed": (
-            "Records or counted units were changed in the database. Grants and proposals stay as "
-            "they are; judge them before you approve anything."
-        ),
-        "unfamiliar": (
-            "Humans decide the cases with this value, unseen. The version goes on with the others; "
-            "no grant was ended."
-        ),
-        "sender_clock": (
-            "The actions are stored with the time that they state, and judged by the time at which "
-            "they were received. No grant was ended."
-        ),
-        "clock": (
-            "Nothing is raised or applied while clocks disagree or are behind the last entry or "
-            "tick. Narrowing and stopping still work."
-        ),
-        "writes": (
-            "The replica answered `human` for every case of the rollout until it could append "
-            "this incident."
-        ),
-    }
-    return texts.get(incident.kind, incident.effect)
-
-
-RECOVERY_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "writes": ("The replica can write again. Repeat what was refused with an error meanwhile.",),
-    "evidence_changed": (
-        "`rollout doctor --rebuild` names the changed records.",
-        "Stop what rests on them, or restore a backup from before the change.",
-    ),
-    "unfamiliar": (
-        "The version decides such cases again when enough of the newest judged ones agree.",
-        "A version that was trained on them may become familiar with the value.",
-    ),
-    "unauthorized": ("Nothing was ended, so nothing has to be restored.",),
-    "clock": (
-        "Correct the machine's clock; every tick checks it.",
-        "If it is right and entries or ticks are ahead of it, acknowledge this.",
-    ),
-    "sender_clock": ("Set the clock of the sender, or let it date actions by the service's time.",),
-}
-"""How the effects of incidents end, by kind, where that is the same for all."""
+    incident, other_count = impact.incident, len(impact.cells) - 1
+    outcome = get_incident_kind(incident.kind).find_effect(incident.effect).outcome
+    if incident.effect != "narrowed" or other_count < 1:
+        return outcome
+    others_text = "One other cell" if other_count == 1 else f"{other_count} other cells"
+    return f"{outcome} {others_text} went down with it."
 
 
 def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) -> tuple[str, ...]:
     """Describe how the incident's effect ends."""
     incident = impact.incident
-    if incident.kind == "ledger_rolled_back":
-        return _describe_rollback_recovery(incident.effect)
-    if incident.kind in RECOVERY_TEXTS:
-        return RECOVERY_TEXTS[incident.kind]
-    return tuple(_describe_cell_recovery(impact, visitor, rollout))
-
-
-def _describe_rollback_recovery(effect: str) -> tuple[str, ...]:
-    if effect == "every cell is stopped":
-        return (
-            "Compare the ledger with an export. Repeat lost stops and removals of users and keys.",
-            "Then propose a resume. It needs the approvals of the highest gate that comes back.",
-        )
-    return (
-        "Find out where the client got this head: from another service, or from before a restore.",
-        "If it is wrong, delete the head that the client stored. It continues at once.",
-    )
+    recovery = get_incident_kind(incident.kind).find_effect(incident.effect).recovery
+    return recovery or tuple(_describe_cell_recovery(impact, visitor, rollout))
 
 
 def _describe_cell_recovery(
@@ -292,7 +213,7 @@ def describe_counts(impact: IncidentImpact) -> str:
     elif not counts[-1]:
         note += f" None since then: {closing}"
     match = DETECTOR_COUNTS_PATTERN.search(impact.incident.reason)
-    if impact.incident.kind != "alarm" or match is None:
+    if impact.incident.kind != ALARM.name or match is None:
         return note
     counts_text = add_separators(match[1])
     counted_text = name_counted_records(impact.incident.reason)

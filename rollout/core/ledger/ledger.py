@@ -237,7 +237,7 @@ def build_row(
     texts = {
         name: LedgerText(salts(revision, name), text)
         for name, only in TEXT_FIELDS[kind].items()
-        if only in (True, body.get("kind")) and (text := body.pop(name, ""))
+        if (only is True or body.get("kind") in only) and (text := body.pop(name, ""))
     }
     body |= {f"{name}_hash": text.hash for name, text in texts.items()}
     for name in _list_account_fields(kind, body):

@@ -18,18 +18,15 @@ from rollout.core.scope.commands import (
 )
 from rollout.core.scope.events import (
     ENGINE,
-    LEDGER_ROLLED_BACK,
     AttemptsBegan,
     EraBegan,
     IncidentOpened,
     Stopped,
 )
+from rollout.core.scope.incident_kinds import LEDGER_ROLLED_BACK
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import AttemptYear, CellState, Scope
 from rollout.core.scope.stop_targets import list_unstopped_cells
-
-EVERYTHING_STOPPED = "every cell is stopped"
-"""Effect of the incident about a ledger that was set back."""
 
 
 def stop_after_rollback(command: StopAfterRollback, pending: PendingEvents) -> None:
@@ -41,8 +38,8 @@ def stop_after_rollback(command: StopAfterRollback, pending: PendingEvents) -> N
             at=pending.at,
             by=ENGINE,
             incident=pending.next_incident_id,
-            kind=LEDGER_ROLLED_BACK,
-            effect=EVERYTHING_STOPPED,
+            kind=LEDGER_ROLLED_BACK.name,
+            effect=LEDGER_ROLLED_BACK.effects[1].name,
             reason=command.reason,
             about=command.about,
         )

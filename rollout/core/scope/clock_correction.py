@@ -8,7 +8,8 @@ ticks dated ahead hold nothing, and grants that ended in the skipped time stay e
 from datetime import UTC, datetime, timedelta
 
 from rollout.core.scope.commands import CheckClock, OpenIncident
-from rollout.core.scope.events import CLOCK_INCIDENT, ENGINE, ClockCorrected
+from rollout.core.scope.events import ENGINE, ClockCorrected
+from rollout.core.scope.incident_kinds import CLOCK_BEHIND
 from rollout.core.scope.incidents import open_incident
 from rollout.core.scope.pending_events import PendingEvents
 
@@ -39,7 +40,7 @@ def open_clock_incident(pending: PendingEvents, clock: datetime, latest: datetim
         " this, else set it right first"
     )
     open_incident(
-        OpenIncident(at=clock, kind=CLOCK_INCIDENT, reason=reason, about=latest.isoformat()),
+        OpenIncident(at=clock, kind=CLOCK_BEHIND.name, reason=reason, about=latest.isoformat()),
         pending,
     )
 

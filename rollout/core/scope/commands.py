@@ -191,7 +191,7 @@ class AcknowledgeIncident(ActorCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenIncident(Command):
-    """Open an incident of a kind of `EFFECTS`.
+    """Open an incident of a kind that commands open.
 
     Nothing is opened while an equal incident is open. Equal are incidents of the same kind about
     the same case or account, or with the same reason, cell and version; without any all `clock`

@@ -21,6 +21,7 @@ from rollout.core.scope.events import (
     SuspensionCleared,
 )
 from rollout.core.scope.floor_grants import get_acting_floor
+from rollout.core.scope.incident_kinds import ALARM
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import CellState
 from rollout.kernel.measures import Watch
@@ -220,7 +221,7 @@ def _open_alarm_incident(pending: PendingEvents, alarm: _GuardAlarm, effect: str
             at=pending.at,
             by=ENGINE,
             incident=pending.next_incident_id,
-            kind="alarm",
+            kind=ALARM.name,
             effect=effect,
             reason=alarm.reason,
             guard=alarm.guard.id,

@@ -1,45 +1,20 @@
 """Incidents: opened once, until a user acknowledges them."""
 
-from types import MappingProxyType
-
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownIncidentError
 from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, StopChangedCells
-from rollout.core.scope.events import (
-    CLOCK_INCIDENT,
-    ENGINE,
+from rollout.core.scope.events import ENGINE, IncidentAcknowledged, IncidentOpened, Stopped
+from rollout.core.scope.incident_kinds import (
     EVIDENCE_CHANGED,
-    LEDGER_ROLLED_BACK,
-    SENDER_CLOCK,
-    UNAUTHORIZED,
-    IncidentAcknowledged,
-    IncidentOpened,
-    Stopped,
+    INCIDENT_KINDS,
+    get_incident_kind,
 )
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import Incident, Scope
 from rollout.core.scope.stop_targets import list_unstopped_cells
 
-WRITES_INCIDENT = "writes"
 MAX_OPEN_INCIDENTS = 50
 """Open incidents of one kind in one cell; acknowledging allows new ones."""
-EFFECTS = MappingProxyType(
-    {
-        UNAUTHORIZED: "recorded as unauthorized",
-        LEDGER_ROLLED_BACK: "a human decides for the client that sent the head",
-        SENDER_CLOCK: "judged by the time of receipt",
-        CLOCK_INCIDENT: "nothing raised or applied",
-        WRITES_INCIDENT: "a replica let humans decide until it could write again",
-        EVIDENCE_CHANGED: "reported; grants and proposals stay",
-    }
-)
-"""Effect of each incident opened by command; a guard's alarm has its own."""
-
-
-CELLS_STOPPED = "its cells are stopped"
-"""Effect of an incident about held evidence that differs from what was counted."""
-SINGLE_INCIDENTS = frozenset({EVIDENCE_CHANGED})
-"""Kinds of which one open incident is enough, whatever its reason says."""
 
 
 def open_incident(command: OpenIncident, pending: PendingEvents) -> None:
@@ -49,10 +24,9 @@ def open_incident(command: OpenIncident, pending: PendingEvents) -> None:
     action is recorded anyway, users are alerted already, and the caller counts the others
     (`is_over_limit`).
     """
-    if command.kind not in EFFECTS:
-        raise ValueError(
-            f"{command.kind!r} is not an incident kind; use one of {', '.join(EFFECTS)}"
-        )
+    names = [name for name, kind in INCIDENT_KINDS.items() if kind.has_command]
+    if command.kind not in names:
+        raise ValueError(f"{command.kind!r} is not an incident kind; use one of {', '.join(names)}")
     if _is_open(command, pending.scope) or is_over_limit(command, pending.scope):
         return
     pending.emit(
@@ -61,7 +35,7 @@ def open_incident(command: OpenIncident, pending: PendingEvents) -> None:
             by=ENGINE,
             incident=pending.next_incident_id,
             kind=command.kind,
-            effect=EFFECTS[command.kind],
+            effect=INCIDENT_KINDS[command.kind].effects[0].name,
             reason=command.reason,
             cell=command.cell,
             version=command.version,
@@ -93,29 +67,26 @@ def _is_same_incident(command: OpenIncident, incident: Incident) -> bool:
     Clocks that disagree are one incident, and so is a clock behind the same entry or tick, though
     the times that they show change; so are all changes of evidence.
     """
-    if command.kind != incident.kind:
-        return False
-    if command.kind in SINGLE_INCIDENTS:
-        return True
-    if command.about == incident.about and (command.about or command.kind == CLOCK_INCIDENT):
-        return True
-    incident_key = (incident.reason, incident.cell, incident.version)
-    return incident_key == (command.reason, command.cell, command.version)
+    return command.kind == incident.kind and (
+        get_incident_kind(command.kind).is_same_about(command.about, incident.about)
+        or (incident.reason, incident.cell, incident.version)
+        == (command.reason, command.cell, command.version)
+    )
 
 
 def stop_changed_cells(command: StopChangedCells, pending: PendingEvents) -> None:
     """Open an incident, end the cells' proposals and stop the cells; a repeat has no effect."""
     cells = list_unstopped_cells(pending.scope, command.cells)
     incidents = pending.scope.open_incidents.values()
-    is_told = any((i.kind, i.cell) == (EVIDENCE_CHANGED, command.cell) for i in incidents)
+    is_told = any((i.kind, i.cell) == (EVIDENCE_CHANGED.name, command.cell) for i in incidents)
     if cells or not is_told:
         pending.emit(
             IncidentOpened(
                 at=pending.at,
                 by=ENGINE,
                 incident=pending.next_incident_id,
-                kind=EVIDENCE_CHANGED,
-                effect=CELLS_STOPPED,
+                kind=EVIDENCE_CHANGED.name,
+                effect=EVIDENCE_CHANGED.effects[1].name,
                 reason=command.reason,
                 cell=command.cell,
             )

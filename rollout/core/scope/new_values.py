@@ -20,11 +20,11 @@ from rollout.core.policy.familiarity import (
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.events import (
     ENGINE,
-    UNFAMILIAR,
     FamiliarityChanged,
     IncidentOpened,
     LedgerEvent,
 )
+from rollout.core.scope.incident_kinds import UNFAMILIAR
 from rollout.core.scope.incidents import has_room
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import Scope
@@ -50,7 +50,7 @@ def record_unfamiliar_values(pending: PendingEvents, tick: Tick) -> None:
             reported = pending.scope.get_cell_values(cell, version).reported
             is_acting = pending.scope.get_holder(cell) == version
             if needs_incident(value, reading, reported, is_acting=is_acting) and has_room(
-                pending.scope, UNFAMILIAR, cell
+                pending.scope, UNFAMILIAR.name, cell
             ):
                 _open_incident(pending, _ValueChange(cell, version, value, reading))
 
@@ -117,8 +117,8 @@ def _open_incident(pending: PendingEvents, change: _ValueChange) -> None:
             at=pending.at,
             by=ENGINE,
             incident=pending.next_incident_id,
-            kind=UNFAMILIAR,
-            effect="a human decides its cases",
+            kind=UNFAMILIAR.name,
+            effect=UNFAMILIAR.effects[0].name,
             reason=(
                 f"unfamiliar: {text}, {reading.today} {units} judged today,"
                 f" {reading.agreed} of {reading.judged} agree"

@@ -14,12 +14,12 @@ from rollout.core.policy.familiarity import MISTAKEN
 from rollout.core.scope.events import (
     HARM_FACT,
     QUALITY_FACT,
-    UNAUTHORIZED,
     IncidentAcknowledged,
     IncidentOpened,
     LedgerEvent,
     Suspended,
 )
+from rollout.core.scope.incident_kinds import UNAUTHORIZED, get_incident_kind
 
 SUSPENSION_FACT: Final = "suspended"
 AGAINST: Final = (HARM_FACT, QUALITY_FACT)
@@ -102,7 +102,7 @@ def build_track_record(
 
 
 def _is_of_site(fact: TrackFact, site: str) -> bool:
-    return fact.kind != UNAUTHORIZED or (fact.cell is not None and fact.cell.site == site)
+    return fact.kind != UNAUTHORIZED.fact or (fact.cell is not None and fact.cell.site == site)
 
 
 def _read_facts(events: Iterable[LedgerEvent]) -> Iterator[TrackFact]:
@@ -116,7 +116,7 @@ def _read_facts(events: Iterable[LedgerEvent]) -> Iterator[TrackFact]:
 
 def read_incident_fact(event: IncidentOpened) -> Iterator[TrackFact]:
     """Yield what an incident says about a version, if anything."""
-    kind = event.fact or (UNAUTHORIZED if event.kind == UNAUTHORIZED else "")
+    kind = event.fact or get_incident_kind(event.kind).fact
     if kind and event.version:
         parts = (kind, event.version, event.at, event.cell)
         yield TrackFact(*parts, incident=event.incident, guard=event.guard)

@@ -6,7 +6,8 @@ from datetime import datetime
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.fresh_evidence import ALARM, NEWEST, UNPLACED, FreshFact
-from rollout.core.scope.events import HARM_FACT, UNAUTHORIZED
+from rollout.core.scope.events import HARM_FACT
+from rollout.core.scope.incident_kinds import UNAUTHORIZED
 from rollout.core.scope.track_record import SUSPENSION_FACT, TrackFact, TrackRecord
 from rollout.kernel.units import LATE_CASE, SILENT_REASONS
 from rollout.reports.text.formatting import format_count, format_quantity
@@ -44,7 +45,7 @@ def describe_track_fact(
 
 def describe_track_counts(record: TrackRecord) -> str:
     """Say what else a version's record holds, "" if it holds nothing else."""
-    unauthorized, suspended = map(len, map(record.list_facts, (UNAUTHORIZED, SUSPENSION_FACT)))
+    unauthorized, suspended = map(len, map(record.list_facts, (UNAUTHORIZED.fact, SUSPENSION_FACT)))
     parts = [
         format_quantity(unauthorized, "action") + " without authorization at this site",
         format_quantity(suspended, "suspension"),

@@ -7,13 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from rollout.core.records.row_remarks import RemarkReason
-from rollout.core.scope.events import (
-    EVIDENCE_CHANGED,
-    LEDGER_ROLLED_BACK,
-    SENDER_CLOCK,
-    UNAUTHORIZED,
-    UNFAMILIAR,
-)
+from rollout.core.scope.incident_kinds import ALARM, get_incident_kind
 from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
 from rollout.core.scope.proposal_holds import ProposalHold
 from rollout.core.scope.schedule import DUE_DRILL, FIRST_DRILL, OVERDUE_DRILL, ScheduleEntry
@@ -229,27 +223,6 @@ INCIDENT_EFFECTS: Final[Mapping[str, StateText]] = MappingProxyType(
     }
 )
 """What an alarm caused."""
-INCIDENT_KINDS: Final[Mapping[str, StateText]] = MappingProxyType(
-    {
-        UNAUTHORIZED: StateText("bad", "Unauthorized action", "the model acted without a permit"),
-        LEDGER_ROLLED_BACK: StateText(
-            "bad", "Ledger rolled back", "a client knows a later ledger head"
-        ),
-        EVIDENCE_CHANGED: StateText(
-            "bad", "Evidence changed", "evidence is not what was counted, or records were changed"
-        ),
-        UNFAMILIAR: StateText(
-            "warn", "Unfamiliar cases", "differs from humans too often on an attribute value"
-        ),
-        SENDER_CLOCK: StateText(
-            "warn", "Sender's clock ahead", "an account dates actions ahead of their receipt"
-        ),
-        "clock": StateText("warn", "Clock behind", "the clock is behind the last entry or tick"),
-        "writes": StateText("warn", "Append failed", "a replica could not write to the ledger"),
-    }
-)
-"""Incidents other than alarms."""
-UNKNOWN_INCIDENT: Final = StateText("note", "Incident", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +278,10 @@ def get_incident_text(kind: str, effect: str) -> StateText:
     >>> get_incident_text("alarm", "suspended").tag, get_incident_text("clock", "").tag
     ('Suspended', 'Clock behind')
     """
-    return INCIDENT_EFFECTS.get(effect) or INCIDENT_KINDS.get(kind, UNKNOWN_INCIDENT)
+    incident_kind = get_incident_kind(kind)
+    return INCIDENT_EFFECTS.get(effect) or StateText(
+        incident_kind.tone, incident_kind.tag, incident_kind.meaning
+    )
 
 
 def format_incident_heading(
@@ -321,11 +297,11 @@ def format_incident_heading(
     'Incident I-3, creek · day: a replica could not write to the ledger'
     """
     cell = format_cell_name(site, window)
-    if kind == "alarm":
+    if kind == ALARM.name:
         effect_text = INCIDENT_EFFECTS.get(effect)
         meaning = effect_text.meaning if effect_text else f"was {effect}"
         return f"Incident {incident_id}: {cell or 'a cell'} {meaning}"
-    meaning = INCIDENT_KINDS[kind].meaning if kind in INCIDENT_KINDS else kind
+    meaning = get_incident_kind(kind).meaning
     return f"Incident {incident_id}{f', {cell}' if cell else ''}: {meaning}"
 
 

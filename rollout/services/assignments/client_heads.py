@@ -14,8 +14,8 @@ from typing import Final
 
 from rollout.core.errors import RefusalError
 from rollout.core.scope.commands import OpenIncident, StopAfterRollback
-from rollout.core.scope.events import LEDGER_ROLLED_BACK
 from rollout.core.scope.head_codes import IssuedHead, sign_head
+from rollout.core.scope.incident_kinds import LEDGER_ROLLED_BACK
 from rollout.core.scope.permissions import Caller, Permission
 from rollout.core.scope.scope import FIRST_ERA, format_revision
 from rollout.services.engine.command_handler import execute_command
@@ -123,7 +123,7 @@ def find_head_doubt(
 def _build_incident(at: datetime, caller: Caller, client_head: ClientHead) -> OpenIncident:
     return OpenIncident(
         at=at,
-        kind=LEDGER_ROLLED_BACK,
+        kind=LEDGER_ROLLED_BACK.name,
         about=caller.name,
         reason=(
             f"{caller.name} has sent revision {client_head.revision} with a hash that is not "

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS, WRITES_INCIDENT
+from rollout.core.scope.incident_kinds import WRITES_FAILED
+from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
 from rollout.services.engine.stop_latches import StopLatches
 from rollout.services.support.clock import Clock
 from rollout.store.database.append_failures import (
@@ -58,7 +59,7 @@ REPEATED_KINDS: Final = MappingProxyType(
         TICK: f"a tick: this replica repeats it; {IF_IT_STAYS}",
         APPEND: (
             f"a write of at most {SMALL_APPEND} rows: this replica tries one, as an incident"
-            f" `{WRITES_INCIDENT}`; if {MAX_OPEN_INCIDENTS} are open, acknowledge one"
+            f" `{WRITES_FAILED.name}`; if {MAX_OPEN_INCIDENTS} are open, acknowledge one"
         ),
     }
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.events import CLOCK_INCIDENT
+from rollout.core.scope.incident_kinds import CLOCK_BEHIND
 from rollout.services.engine.autonomy import Autonomy
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.support.clock import Clock
@@ -90,7 +90,7 @@ def report_clock_skew(database: Database, checked_time: CheckedTime) -> None:
     with database.begin_read() as transaction:
         rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
     open_incident = OpenIncident(
-        at=checked_time.at, kind=CLOCK_INCIDENT, reason=checked_time.skew_text
+        at=checked_time.at, kind=CLOCK_BEHIND.name, reason=checked_time.skew_text
     )
     for rollout_name in rollout_names:
         execute_command(database, rollout_name, lambda _: open_incident)

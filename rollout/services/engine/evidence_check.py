@@ -18,12 +18,12 @@ from polars.exceptions import PolarsError
 
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.events import (
-    EVIDENCE_CHANGED,
     CasesErased,
     LedgerEvent,
     NameErased,
     RecordsPurged,
 )
+from rollout.core.scope.incident_kinds import EVIDENCE_CHANGED
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.counted_checks import (
     CountedOutcomeCheck,
@@ -356,5 +356,5 @@ def sample_evidence(database: Database, at: datetime) -> dict[str, EvidenceRepor
 
 
 def _open_incident(database: Database, rollout_name: str, reason: str, at: datetime) -> None:
-    command = OpenIncident(at=at, kind=EVIDENCE_CHANGED, reason=reason)
+    command = OpenIncident(at=at, kind=EVIDENCE_CHANGED.name, reason=reason)
     execute_command(database, rollout_name, lambda _: command)

@@ -10,7 +10,8 @@ from rollout.core.errors import UnknownIncidentError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import AcknowledgeIncident
-from rollout.core.scope.events import UNFAMILIAR, IncidentAcknowledged, IncidentOpened
+from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
+from rollout.core.scope.incident_kinds import get_incident_kind
 from rollout.core.scope.new_values import count_unopened_values
 from rollout.core.scope.permissions import (
     ROLES_BY_PERMISSION,
@@ -56,7 +57,13 @@ def load_unopened_numbers(
 ) -> tuple[UnopenedNumber, ...]:
     """Return the numbers of the kinds and cells of incidents, each once, those above 0."""
     keys = {
-        (row.rollout, row.kind, row.site, row.window, row.version if row.kind == UNFAMILIAR else "")
+        (
+            row.rollout,
+            row.kind,
+            row.site,
+            row.window,
+            row.version if get_incident_kind(row.kind).about == "value" else "",
+        )
         for row in rows
     }
     numbers: list[UnopenedNumber] = []
@@ -81,7 +88,7 @@ def count_unopened(
     version: str,
 ) -> int:
     """Return the number of a kind and cell; unfamiliar values are counted in the scope."""
-    if kind == UNFAMILIAR:
+    if get_incident_kind(kind).about == "value":
         return count_unopened_values(scope, Cell(site, window), version)
     return stored.get((kind, site, window), 0)
 

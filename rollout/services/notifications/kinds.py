@@ -172,16 +172,6 @@ REVIEW_WARNING: Final = timedelta(hours=1)
 MAX_URGENT_TASKS: Final = 1_000  # looked at in each rollout
 
 
-@dataclass(frozen=True, slots=True)
-class RolloutBacklog:
-    """What waits for a user in a rollout."""
-
-    rollout: str
-    proposals: int
-    incidents: int
-    reviews: int
-
-
 class Reviews(NotificationKind):
     """Free review tasks at a user's sites that are about to be missed."""
 
@@ -277,16 +267,15 @@ class DailyDigest(NotificationKind):
     ) -> MessageText:
         """Return how much waits in each rollout that the user sees."""
         caller, reviews = user.caller, count_pending_reviews(service, user.caller, at)
-        works = [
-            RolloutBacklog(
-                item.state.rollout.name,
+        works = {
+            item.state.rollout.name: (
                 len(list_pending_approvals(item.state, caller, at=at)),
                 len(list_readable_incidents(item.state, caller)),
                 reviews.get(item.state.rollout.name, 0),
             )
             for item in news
             if caller.can_see(item.state.rollout.name)
-        ]
+        }
         return describe_digest(
             self.name.replace("-", " ").capitalize(), format_day(at, user.timezone), works
         )
@@ -320,14 +309,20 @@ def describe_reviews(rollout_name: str, count: int, until: datetime, timezone: s
     )
 
 
-def describe_digest(title: str, day: str, rollouts: Sequence[RolloutBacklog]) -> MessageText:
-    """Return the digest of what waits for a user, without figures of agreement."""
+def describe_digest(
+    title: str, day: str, backlogs: Mapping[str, tuple[int, int, int]]
+) -> MessageText:
+    """Return the digest of what waits for a user, without figures of agreement.
+
+    Args:
+        backlogs: by rollout the proposals, incidents and reviews.
+    """
     lines = [
-        f"- {format_name(work.rollout)}: {format_quantity(work.proposals, 'proposal')} to approve,"
-        f" {format_quantity(work.incidents, 'open incident')},"
-        f" {format_quantity(work.reviews, 'review')} to do"
-        for work in rollouts
-        if work.proposals or work.incidents or work.reviews
+        f"- {format_name(rollout)}: {format_quantity(proposals, 'proposal')} to approve,"
+        f" {format_quantity(incidents, 'open incident')},"
+        f" {format_quantity(reviews, 'review')} to do"
+        for rollout, (proposals, incidents, reviews) in backlogs.items()
+        if proposals or incidents or reviews
     ]
     return MessageText(
         subject=f"rollout: {title}, {day}",

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from rollout.core.errors import RefusalError
 from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.incidents import WRITES_INCIDENT
+from rollout.core.scope.incident_kinds import WRITES_FAILED
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.latch_files import PendingNarrowing
 from rollout.services.engine.service import Service
@@ -163,7 +163,7 @@ class ReplicaSafety:
         ledger = " to the access ledger" if rollout_name == ACCESS_CHAIN.name else ""
         time_text = now.isoformat(timespec="seconds")
         reason = f"a write{size}{ledger} failed, last seen at {time_text}: {failure.reason}"
-        open_incident = OpenIncident(at=now, kind=WRITES_INCIDENT, reason=reason)
+        open_incident = OpenIncident(at=now, kind=WRITES_FAILED.name, reason=reason)
         if ledger:
             self._append_everywhere(open_incident)
         else:

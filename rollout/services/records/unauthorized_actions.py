@@ -22,7 +22,8 @@ from rollout.core.ledger.ledger import parse_event
 from rollout.core.records.policy_actions import OTHER_ACTION, OTHER_ANSWER, TOO_UNSURE
 from rollout.core.records.records import Action, Case, Prediction
 from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.events import SENDER_CLOCK, UNAUTHORIZED, IncidentOpened, LedgerEvent
+from rollout.core.scope.events import IncidentOpened, LedgerEvent
+from rollout.core.scope.incident_kinds import SENDER_CLOCK, UNAUTHORIZED
 from rollout.core.scope.incidents import is_over_limit
 from rollout.core.scope.permits import BOUND, CLOCK_TOLERANCE
 from rollout.core.scope.projection import apply_events
@@ -122,7 +123,7 @@ def report_clock_ahead(
         return
     incident = OpenIncident(
         at=at,
-        kind=SENDER_CLOCK,
+        kind=SENDER_CLOCK.name,
         about=sender_name,
         reason=(
             f"{sender_name} dated an action {latest.isoformat()} and sent it by {at.isoformat()}:"
@@ -301,7 +302,7 @@ def _load_reported_cases(
         event.about: event.at
         for event in map(parse_event, rows)
         if isinstance(event, IncidentOpened)
-        and event.kind == UNAUTHORIZED
+        and event.kind == UNAUTHORIZED.name
         and event.reason.endswith(LATER_REASONS)
     }
 
@@ -329,7 +330,7 @@ def _open_incidents(
             current_state = replace(current_state, scope=scope)
         elif is_over_limit(incident, current_state.scope):
             unopened[incident.cell] += 1
-    UnopenedIncidents(transaction, state.rollout).add(UNAUTHORIZED, unopened)
+    UnopenedIncidents(transaction, state.rollout).add(UNAUTHORIZED.name, unopened)
     Ledger(transaction, current_state.rollout).append(events, after=last_revision)
 
 
@@ -341,7 +342,7 @@ def _build_incident(
     cell = None if case is None else Cell(case.site, case.window)
     return OpenIncident(
         at=at,
-        kind=UNAUTHORIZED,
+        kind=UNAUTHORIZED.name,
         reason=f"{action.version} acted on {action.key}: {authorization.reason}",
         cell=cell if cell in state.policy.cell_set else None,
         version=action.version or "",

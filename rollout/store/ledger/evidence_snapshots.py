@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 from sqlalchemy import Table, and_, delete, or_, select
 
 from rollout.core.scope.events import (
-    EVIDENCE_CHANGED,
     CasesErased,
     ClockCorrected,
     IncidentOpened,
@@ -22,6 +21,7 @@ from rollout.core.scope.events import (
     NameErased,
     PolicyApplied,
 )
+from rollout.core.scope.incident_kinds import INCIDENT_KINDS, get_incident_kind
 from rollout.store.database.bulk import build_insert
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -34,7 +34,9 @@ from rollout.store.tables.tables import (
 
 ENDING_EVENTS: Final = (PolicyApplied, CasesErased, NameErased, ClockCorrected)
 ENDING_KINDS: Final = frozenset(kind.__name__ for kind in ENDING_EVENTS)
-CHANGED_BODY: Final = f'"kind":"{EVIDENCE_CHANGED}"'
+CHANGED_BODIES: Final = tuple(
+    f'"kind":"{kind.name}"' for kind in INCIDENT_KINDS.values() if kind.discards_evidence
+)
 """Only such an incident's body has it: within a text of a body quotes are escaped."""
 
 
@@ -115,7 +117,8 @@ class EvidenceSnapshots:
             or_(
                 ledger.c.kind.in_(ENDING_KINDS),
                 and_(
-                    ledger.c.kind == IncidentOpened.__name__, ledger.c.body.contains(CHANGED_BODY)
+                    ledger.c.kind == IncidentOpened.__name__,
+                    or_(*map(ledger.c.body.contains, CHANGED_BODIES)),
                 ),
             ),
         )
@@ -136,7 +139,7 @@ class EvidenceSnapshots:
 def discards_evidence(event: LedgerEvent) -> bool:
     """Return whether processes forget what they hold: renamed, changed or taken back."""
     if isinstance(event, IncidentOpened):
-        return event.kind == EVIDENCE_CHANGED
+        return get_incident_kind(event.kind).discards_evidence
     return isinstance(event, CasesErased | NameErased | ClockCorrected)
 
 

@@ -1,5 +1,6 @@
 """Incidents as pages: what tripped, what it did, how it comes back, that somebody has seen it."""
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -13,11 +14,20 @@ import pytest
 from api.console.ledger.incident_text import build_count_rows
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading
-from rollout.core.scope.commands import Actor, AddVersion, OpenIncident, StopAfterRollback
+from rollout.core.scope import incident_kinds, incidents
+from rollout.core.scope.commands import (
+    Actor,
+    AddVersion,
+    OpenIncident,
+    StopAfterRollback,
+    StopChangedCells,
+)
+from rollout.core.scope.incident_kinds import INCIDENT_KINDS, IncidentEffect, IncidentKind
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.scope import build_initial_state
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.pages.detector_chart import format_evidence
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.incidents.detector_courses import load_detector_course
@@ -207,6 +217,47 @@ def test_a_ledger_that_was_set_back_says_what_is_stopped_and_how_it_resumes(
     text = browser.as_("cleo").page("/rollouts/bears/incidents/I-3")
     assert "Every cell is stopped" in text
     assert "approvals of the highest gate" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in INCIDENT_KINDS.values() if kind.has_command])
+def test_each_kind_has_a_page_from_its_declaration(browser, service, kind):
+    command = OpenIncident(at=NOON, kind=kind.name, reason="a reason")
+    execute_command(service.database, "bears", lambda _: command)
+    text = html.unescape(browser.as_("ana").page(PATH))
+    assert f">{kind.tag}</span>" in text
+    assert f"Incident I-1: {kind.meaning}" in text
+    assert capitalize_first(kind.effects[0].outcome) in text
+    for sentence in kind.effects[0].recovery:
+        assert capitalize_first(sentence) in text
+    assert ("Verify the ledger" in text) == kind.leads_to_ledger
+
+
+def test_a_kind_that_is_declared_is_opened_and_has_a_page(browser, service, monkeypatch):
+    effect = IncidentEffect("noted", "Somebody has to look at the lens.", ("Clean it.",))
+    lens = IncidentKind("lens", "warn", "Lens", "snow lies on the lens", (effect,), is_single=True)
+    for module in (incident_kinds, incidents):
+        monkeypatch.setattr(
+            module, "INCIDENT_KINDS", incident_kinds.INCIDENT_KINDS | {"lens": lens}
+        )
+    for reason in ("much", "more"):
+        command = OpenIncident(at=NOON, kind="lens", reason=reason)
+        execute_command(service.database, "bears", lambda _, command=command: command)
+    page = browser.as_("ana").page(PATH)
+    assert "Incident I-1: snow lies on the lens" in page
+    assert re.search("Somebody has to look at the lens.*Clean it.", page, re.DOTALL)
+    assert "I-2" not in browser.page("/incidents")
+
+
+def test_evidence_that_stopped_cells_says_so_and_how_they_resume(browser, service):
+    """Seen: grants and proposals stay, though the cell was stopped."""
+    widened(service.database, NOON, CREEK)
+    command = StopChangedCells(at=NOON + TICK, cells=(CREEK,), cell=CREEK, reason="31 of 32")
+    execute_command(service.database, "bears", lambda _: command)
+    page = browser.as_("ana").page(PATH)
+    assert "The cells in which it counts are stopped" in page
+    assert "Then propose a resume." in page
+    assert "Grants and proposals stay" not in page
 
 
 def test_the_open_ones_are_read_in_pages(browser, service, alarmed, monkeypatch):

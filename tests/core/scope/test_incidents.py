@@ -83,7 +83,9 @@ def test_what_was_acknowledged_may_happen_again():
 
 
 def test_only_known_kinds_are_opened_by_command():
-    with pytest.raises(ValueError, match="one of unauthorized, ledger_rolled_back, sender_clock"):
+    with pytest.raises(
+        ValueError, match="one of unauthorized, ledger_rolled_back, evidence_changed"
+    ):
         tell(RolloutDriver(), "alarm")
 
 

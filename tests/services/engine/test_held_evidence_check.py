@@ -9,7 +9,8 @@ from sqlalchemy import insert
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor, ApproveProposal, ProposeResume
-from rollout.core.scope.events import EVIDENCE_CHANGED, IncidentOpened, Stopped
+from rollout.core.scope.events import IncidentOpened, Stopped
+from rollout.core.scope.incident_kinds import EVIDENCE_CHANGED
 from rollout.services.engine import held_evidence_check, live_evidence
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.consistency_check import rebuild_derived_tables
@@ -93,7 +94,9 @@ def run_passes(database, scheduler, slot, passes):
 
 def find_told(events):
     """Return the incidents about evidence, and the stops."""
-    incidents = [e for e in events if isinstance(e, IncidentOpened) and e.kind == EVIDENCE_CHANGED]
+    incidents = [
+        e for e in events if isinstance(e, IncidentOpened) and e.kind == EVIDENCE_CHANGED.name
+    ]
     return incidents, [e for e in events if isinstance(e, Stopped)]
 
 

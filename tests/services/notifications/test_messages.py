@@ -7,7 +7,6 @@ import pytest
 from rollout.core.scope.scope import Incident
 from rollout.services.notifications.incident_kind import describe_incidents
 from rollout.services.notifications.kinds import (
-    RolloutBacklog,
     describe_digest,
     describe_reviews,
 )
@@ -92,12 +91,12 @@ def test_incidents_in_one_message(is_blind, cell, snapshot):
 
 
 def test_reviews_digests_and_codes(snapshot):
-    backlogs = [RolloutBacklog("bears", 2, 1, 30), RolloutBacklog("ramps", 0, 0, 0)]
+    backlogs = {"bears": (2, 1, 30), "ramps": (0, 0, 0)}
     texts = [
         describe_reviews("bears", 1, NOON + timedelta(hours=1), ZONE),
         describe_reviews("bears", 3, NOON + timedelta(hours=1), ZONE),
         describe_digest("Daily digest", "1 Jun 2027", backlogs),
-        describe_digest("Weekly digest", "1 Jun 2027", []),
+        describe_digest("Weekly digest", "1 Jun 2027", {}),
         describe_code("01234567"),
     ]
     assert "\n=====\n".join(map(read, texts)) == snapshot

@@ -12,6 +12,7 @@ from rollout.core.scope.events.base import (
     OMITTED_WHEN_EMPTY,
     LedgerEvent,
 )
+from rollout.core.scope.incident_kinds import get_incident_kind, list_kinds_about
 from rollout.core.scope.scope import (
     NO_VALUES,
     NOTHING_AGAINST,
@@ -24,18 +25,6 @@ from rollout.core.scope.scope import (
 )
 from rollout.core.scope.scope_builder import ScopeBuilder, add_entry
 
-LEDGER_ROLLED_BACK: Final = "ledger_rolled_back"
-"""Incident kind: a client has seen a head that this ledger lacks."""
-CLOCK_INCIDENT: Final = "clock"
-"""Incident kind: clocks disagree, or the clock is behind the last entry or tick."""
-EVIDENCE_CHANGED: Final = "evidence_changed"
-"""Incident kind: evidence is not what was counted, or records not what the ledger says."""
-UNAUTHORIZED: Final = "unauthorized"
-"""Incident kind: the model acted without an authorization."""
-SENDER_CLOCK: Final = "sender_clock"
-"""Incident kind: an account dates actions ahead of their receipt."""
-UNFAMILIAR: Final = "unfamiliar"
-"""Incident kind: a version is wrong too often about cases with an attribute value."""
 QUALITY_FACT: Final = "quality"
 """Fact of an incident: a guard on quality narrowed the version."""
 HARM_FACT: Final = "harm"
@@ -199,7 +188,10 @@ class IncidentOpened(LedgerEvent):
     version: str = ""
     about: str = field(
         default="",
-        metadata={ACCOUNT: (LEDGER_ROLLED_BACK, SENDER_CLOCK), FREE_TEXT: UNAUTHORIZED},
+        metadata={
+            ACCOUNT: list_kinds_about("account"),
+            FREE_TEXT: list_kinds_about("text"),
+        },
     )
     fact: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     holds: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
@@ -220,7 +212,7 @@ class IncidentOpened(LedgerEvent):
         )
         if self.fact:
             _speak_against(builder, self)
-        if self.kind == UNFAMILIAR and self.cell is not None:
+        if get_incident_kind(self.kind).about == "value" and self.cell is not None:
             key = (self.cell, self.version)
             previous = builder.cell_values.get(key, NO_VALUES)
             builder.cell_values[key] = replace(previous, reported=previous.reported | {self.about})
@@ -246,7 +238,7 @@ class IncidentAcknowledged(LedgerEvent):
     def apply(self, builder: ScopeBuilder) -> None:
         """Close the incident."""
         incident = builder.open_incidents.pop(self.incident, None)
-        if incident is not None and incident.kind == CLOCK_INCIDENT and incident.about:
+        if incident and incident.about and get_incident_kind(incident.kind).about == "instant":
             builder.confirmed_ahead = datetime.fromisoformat(incident.about)
 
 
