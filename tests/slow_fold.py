@@ -4,6 +4,7 @@ It is slow and plain on purpose. What it says of a stage is an upper bound: limi
 (`ends`), freezes and waves only ever narrow, and are left to the engine.
 """
 
+import json
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from itertools import permutations
@@ -220,10 +221,13 @@ class SlowFold:
 def _list_evidence_lines(body):
     """Return the lines that a person was shown, of which the evidence is the hash."""
     if body["kind"] not in APPLIES.values():
-        return [*body["readings"]]
+        cells = [f"{cell['site']} · {cell['window']}" for cell in body.get("cells", [])]
+        return [f"{body['kind']} {body['about']}", *body.get("loosens", []), *cells]
     cell = f"{body['site']} · {body['window']}"
     what = f"{body['kind']} {cell} {body['version']} {body['to_stage']}"
-    return [what, *body["readings"]]
+    form = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
+    floor = [body["confidence_floor"]] if "confidence_floor" in body else []
+    return [what, *floor, *(json.dumps(reading, **form) for reading in body["readings"])]
 
 
 def _key(body):

@@ -37,7 +37,18 @@ PROPOSAL: dict[str, Any] = {
     "about": "",
     "allows": "v7 is widened to supervised at creek in night until Mon 30 Aug 2027 06:00: "
     "a human confirms or overrides the model's answer; humans decide 50 % blind",
-    "readings": ["agreement at least 95 %: 418 of 426, log E 4.271300 of 2.995732 (risk 0.05)"],
+    "readings": [
+        {
+            "condition": {"measure": "agreement", "threshold": "0.95"},
+            "counts": [418, 8],
+            "log_e": "4.271300",
+            "risk": "0.05",
+            "estimate": "",
+            "bound": "",
+            "draw_log_e": "",
+        }
+    ],
+    "texts": ["agreement at least 95 %: 418 of 426, log E 4.271300 of 2.995732 (risk 0.05)"],
     "evidence_hash": EVIDENCE,
     "required_approvals": ["operator", "operator"],
     "approvals": [{"by": "ana", "groups": ["operator"], "at": NOON, "reason": "two cubs"}],

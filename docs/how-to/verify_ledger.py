@@ -183,8 +183,13 @@ class RaisedProposal:
     def evidence_hash(self) -> str:
         """Return the hash of what users were shown."""
         body = self.row.body
-        first = [self.subject] * (body["kind"] in CELL_KINDS.values())
-        lines = [*first, *body["readings"], *body.get("incidents", [])]
+        cells = ["{site} · {window}".format_map(cell) for cell in body.get("cells", [])]
+        lines = [
+            self.subject,
+            *([body["confidence_floor"]] if body.get("confidence_floor") else []),
+        ]
+        lines += map(format_canonical, body["readings"])
+        lines += [*body.get("loosens", []), *cells, *body.get("incidents", [])]
         return sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -1,11 +1,12 @@
 """Format what commands read for a terminal: status, proposals, incidents."""
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rollout.cli.output import JsonObject
 from rollout.core.policy.stages import describe_share
+from rollout.kernel.readings import StoredReading
+from rollout.kernel.words import say_rounded
 from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.source_text import (
     CountedOutcomeSource,
@@ -19,10 +20,6 @@ from rollout.reports.text.source_text import (
 )
 from rollout.reports.text.state_text import describe_unopened_incidents
 
-FROZEN_LOG_E_PATTERN = re.compile(
-    r"log E (?P<log_e>-?[\d.]+) of (?P<needed>[\d.]+)"
-    r" \(risk (?P<risk>[\d.e+-]+)\)$"
-)
 UNOPENED_FIELDS = ("kind", "site", "window", "unopened")
 
 
@@ -111,7 +108,9 @@ def _format_proposal(proposal: JsonObject) -> Iterator[str]:
 def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> str:
     """Return a proposal with its frozen evidence, and why a known caller can't approve."""
     lines = list(_format_proposal(proposal))
-    lines += [f"      {_format_reading(reading)}" for reading in proposal["readings"]]
+    readings = [StoredReading(**reading) for reading in proposal["readings"]]
+    texts = (*map(say_rounded, readings), *proposal["texts"][len(readings) :])
+    lines += [f"      {text}" for text in texts]
     if proposal.get("attempt"):
         lines.append(f"      {proposal['attempt']}")
     if sources := [CountedSource(**source) for source in proposal.get("sources", ())]:
@@ -129,17 +128,6 @@ def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> s
     if is_caller_known and proposal["state"] == "open" and not proposal["can_approve"]:
         lines.append(f"      you can't approve it: {proposal['cannot_approve_reason']}")
     return "\n".join(lines)
-
-
-def _format_reading(reading: str) -> str:
-    """Return a frozen reading with rounded figures; the ledger keeps all digits."""
-    return FROZEN_LOG_E_PATTERN.sub(
-        lambda match: (
-            f"log E {float(match['log_e']):.2f}, needed {float(match['needed']):.2f}"
-            f" (risk {float(match['risk']) * 100:.3g} %)"
-        ),
-        reading,
-    )
 
 
 def _format_import(evidence_import: JsonObject) -> str:

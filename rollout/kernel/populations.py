@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from rollout.kernel.label_sets import split_label_set
@@ -14,6 +15,8 @@ from rollout.kernel.outcomes import PROPOSES, OutcomeRule
 from rollout.kernel.units import MISSING, UnitClass
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rollout.kernel.measures.base import AnsweringLever
 
 PLANTED: Final = "planted"
@@ -27,6 +30,7 @@ class Population(ABC):
     """The units that a condition is about.
 
     Attributes:
+        kind: its name in facts.
         is_planted: whether users plant its cases; how many is their choice, so no figure about the
             cases that occur counts them.
         has_gain: whether both arms of a stage are compared, by an `outcome`.
@@ -39,6 +43,7 @@ class Population(ABC):
     """
 
     __slots__ = ()
+    kind: ClassVar[str]
     is_planted: ClassVar[bool] = False
     has_gain: ClassVar[bool] = False
     sums_units: ClassVar[bool] = True
@@ -92,6 +97,8 @@ class Population(ABC):
 class AllUnits(Population):
     """The units that occur, together."""
 
+    kind: ClassVar[str] = "all"
+
     @property
     def suffix(self) -> str:
         """Return nothing."""
@@ -108,6 +115,7 @@ class EachValue(Population):
     correction.
     """
 
+    kind: ClassVar[str] = "each"
     has_own_series: ClassVar[bool] = True
     minimum: ClassVar[int] = 30
     attribute: str = field()
@@ -131,6 +139,7 @@ class PlantedUnits(Population):
     A user plants a case to see what a model does with it: a scenario, or a rare event.
     """
 
+    kind: ClassVar[str] = PLANTED
     is_planted: ClassVar[bool] = True
     sums_units: ClassVar[bool] = False
 
@@ -159,6 +168,7 @@ class PlantedUnits(Population):
 class BothArms(Population):
     """The units that a stage divides at random between an arm of the model and one of people."""
 
+    kind: ClassVar[str] = "arms"
     has_gain: ClassVar[bool] = True
     sums_units: ClassVar[bool] = False
     has_own_series: ClassVar[bool] = True
@@ -187,3 +197,7 @@ class BothArms(Population):
 
 
 ALL_UNITS: Final = AllUnits()
+POPULATIONS: Final[Mapping[str, type[Population]]] = MappingProxyType(
+    {kind.kind: kind for kind in (AllUnits, EachValue, PlantedUnits, BothArms)}
+)
+"""All populations by their name in facts."""

@@ -191,10 +191,10 @@ def test_a_model_that_earns_more_is_widened_though_it_differs(client, database, 
     assert means[0] - means[1] == pytest.approx(12, abs=2)
     proposals = {p["to"]: p for p in shop.get("proposals?state=applied")["items"]}
     assert proposals["half"]["gains"] == [gain]
-    assert proposals["half"]["readings"][0].startswith("gain of profit at least 0 EUR: +")
+    assert proposals["half"]["texts"][0].startswith("gain of profit at least 0 EUR: +")
     details = load_proposal(service, VIEWER, "pricing", proposals["half"]["id"], at=clock.now())
     evidence = load_proposal_evidence(service, VIEWER, "pricing", details)
-    assert [reading.text for reading in evidence.readings] == [*details.readings]
+    assert [reading.text for reading in evidence.readings] == [*details.texts]
     page = load_single_cell_page(service, VIEWER, "pricing", CELL, at=clock.now())
     (row,) = page.rows
     passed = {item.condition.measure.name: item for item in row.passed_thresholds}

@@ -135,7 +135,7 @@ def test_a_gate_that_goes_and_comes_back_begins_the_next_attempt(rollout):
     before = rollout.scope.get_cell_state(CREEK, "v3")
     rollout.act("no gate", CREEK, 0)
     (proposal,) = rollout.edit(policy())
-    assert "a gate to supervised, where none was" in str(proposal.readings)
+    assert "a gate to supervised, where none was" in str(proposal.loosens)
     rollout.approve_all([proposal])
     rollout.tick()
     after = rollout.scope.get_cell_state(CREEK, "v3")

@@ -8,16 +8,18 @@ from hashlib import sha256
 
 import pytest
 
-from rollout.core.policy.gates import format_counts
+from rollout.core.policy.gates import read_condition
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
 )
 from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.kernel.facts import to_facts
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.store.tables.tables import rollouts
 from tests.docs.pages import text_of
+from tests.factories import policy
 
 PAGE = text_of("docs/how-to/audit.md")
 EVIDENCE, DRAW = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
@@ -39,54 +41,59 @@ def run_words(program, *words):
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
 
-def reading(counts, log_e, condition="agreement at least 95 %"):
-    text = f"{condition}: {counts}, log E {log_e} of 2.995732 (risk 0.05)"
-    return [json.dumps({"kind": "ProposalRaised", "revision": 4, "body": {"readings": [text]}})]
+def reading(counts, log_e, measure="agreement", threshold="0.95"):
+    condition = {"measure": measure, "threshold": threshold}
+    facts = {"condition": condition, "counts": counts, "log_e": log_e, "risk": "0.05"}
+    return [json.dumps({"kind": "ProposalRaised", "revision": 4, "body": {"readings": [facts]}})]
 
 
 def test_a_stranger_recomputes_the_evidence(tmp_path):
     log_e = f"{compute_log_e(245, 3, at_least=0.95):.6f}"
     again = "1 readings recomputed; 0 of other kinds"
-    assert run(EVIDENCE, reading("245 of 248", log_e), tmp_path) == again
-    assert "log E is" in run(EVIDENCE, reading("246 of 248", log_e), tmp_path)
+    assert run(EVIDENCE, reading([245, 3], log_e), tmp_path) == again
+    assert "log E is" in run(EVIDENCE, reading([246, 2], log_e), tmp_path)
 
 
-COST = ("180 6 3 1", "cost at most 1")
+COST = ([180, 6, 3, 1], "cost", "1")
 
 
 def test_the_reading_of_the_page_is_recomputed_and_its_risk_explained(tmp_path):
     """Seen: a line that no ledger has since attempts share a year's risk."""
-    text = re.search(r"^(agreement .* \(risk (.+)\))$", PAGE, flags=re.MULTILINE)
-    line = json.dumps({"kind": "ProposalRaised", "revision": 12, "body": {"readings": [text[1]]}})
+    facts = json.loads(re.search(r"^```json\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)[1])
+    line = json.dumps({"kind": "ProposalRaised", "revision": 12, "body": {"readings": [facts]}})
     assert run(EVIDENCE, [line], tmp_path) == "1 readings recomputed; 0 of other kinds"
     words = " ".join(PAGE.split())
     gate, weight = re.search(r"the gate's, ([\d.]+),.* ([\d.]+)\. The gate", words).groups()
     assert float(weight) == pytest.approx(compute_yearly_share(1), abs=1e-6)
-    assert float(text[2]) == pytest.approx(float(gate) * compute_yearly_share(1), rel=1e-5)
+    assert float(facts["risk"]) == pytest.approx(float(gate) * compute_yearly_share(1), rel=1e-5)
 
 
 def test_a_stranger_recomputes_a_cost_from_the_counts_at_each_level(tmp_path):
     """Seen: neither the formula nor the levels were on any page."""
     log_e = f"{compute_cost_log_e([0, 0.1, 0.3, 1], [180, 6, 3, 1], at_most=0.05):.6f}"
-    lines = reading(COST[0], log_e, COST[1])
+    lines = reading(COST[0], log_e, *COST[1:])
     again = "1 readings recomputed; 0 of other kinds"
     assert run(EVIDENCE, lines, tmp_path, "0", "2", "6", "20") == again
     assert "log E is" in run(EVIDENCE, lines, tmp_path, "0", "2", "7", "20")
     assert run(EVIDENCE, lines, tmp_path) == "name 4 cost levels after the ledger"
     two = f"{compute_cost_log_e([0, 1], [98, 2], at_most=0.05):.6f}"
-    lines = reading("98 of 100", two, "cost at most 0.05")
+    lines = reading([98, 2], two, "cost", "0.05")
     assert run(EVIDENCE, lines, tmp_path, "0", "1") == again
 
 
-def test_the_program_reads_what_the_engine_writes():
+def test_the_program_reads_what_the_engine_writes(tmp_path):
     """Each form of a reading that a gate can store; else it would count as another kind."""
-    pattern = re.compile(re.search(r"READING = re.compile\(\s*r\"(.*)\"", EVIDENCE)[1])
+    bears = policy()
     for condition, counts in (
-        (Condition(MEASURES["cost"], 0.2), (1194, 18, 4, 31)),
+        (Condition(MEASURES["cost"], 0.2), (1194, 18)),
         (Condition(MEASURES["recall"], 0.8, label="bear"), (9, 1)),
     ):
-        text = f"{condition}: {format_counts(counts)}, log E 1.000000 of 2.995732 (risk 0.05)"
-        assert pattern.search(text)[1] == condition.measure.name
+        facts = to_facts(read_condition(condition, counts, 0.05, bears).store(bears))
+        body = {"readings": [facts]}
+        line = json.dumps({"kind": "ProposalRaised", "revision": 4, "body": body})
+        levels = map(str, bears.cost_levels)
+        again = "1 readings recomputed; 0 of other kinds"
+        assert run(EVIDENCE, [line], tmp_path, *levels) == again
 
 
 def test_a_stranger_recomputes_a_sampling_value():

@@ -7,7 +7,8 @@ import pytest
 
 from api.problems import STATUS_BY_CODE
 from rollout.core.errors import RefusalError
-from rollout.core.scope import projection
+from rollout.core.scope.events import EVENT_TYPES
+from rollout.core.scope.events.records import RecordEvent
 from rollout.formats.policy.json_schema import list_paths
 from rollout.kernel.measures import MEASURES
 from tests.docs import api_page, events_page, policy_page, small_pages
@@ -24,8 +25,11 @@ def test_a_page_is_what_the_code_says(name):
 
 
 def test_the_page_of_events_says_how_each_kind_changes_the_state():
-    handled = {kind.__name__ for kind in projection._apply_to_builder.registry}
-    assert set(events_page.EFFECTS) == handled - {"object", "LedgerEvent"}
+    is_left = {name: kind.apply is RecordEvent.apply for name, kind in EVENT_TYPES.items()}
+    assert set(events_page.EFFECTS) == {name for name, leaves in is_left.items() if not leaves} - {
+        "RolloutCreated",
+        "DamageCleared",
+    }
 
 
 def test_every_operation_is_on_the_page():

@@ -44,7 +44,10 @@ def find_overlaps(human, model):
 def test_a_model_whose_sets_overlap_widens(replayed):
     assert [stage for stage, _ in list_widenings(replayed)] == ["supervised"]
     raised = next(e for e in replayed.result.events if type(e).__name__ == "ProposalRaised")
-    assert any(reading.startswith("recall of logo-j at least 80 %") for reading in raised.readings)
+    assert any(
+        r.condition == {"measure": "recall", "threshold": "0.8", "label": "logo-j"}
+        for r in raised.readings
+    )
 
 
 def test_every_unit_agrees_as_its_overlap_says(replayed):

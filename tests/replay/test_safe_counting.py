@@ -167,8 +167,8 @@ def test_after_an_alarm_evidence_starts_from_zero_at_a_smaller_risk():
     gate = FALLING.gates[0]
     for attempt, (since, proposal) in enumerate(zip(alarms, raised, strict=False), start=1):
         (reading,) = proposal.readings
-        agreed, n = (int(word) for word in reading.split(": ")[1].split(",")[0].split(" of "))
-        assert reading.endswith(f"(risk {gate.risk * compute_yearly_share(attempt):g})")
+        agreed, n = reading.counts[0], sum(reading.counts)
+        assert float(reading.risk) == gate.risk * compute_yearly_share(attempt)
         assert n <= (proposal.at - since) / HOUR
         assert compute_log_e(agreed, n - agreed, at_least=0.8) >= -np.log(
             gate.risk * compute_yearly_share(attempt)

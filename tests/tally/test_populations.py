@@ -17,6 +17,7 @@ from rollout.formats.records.files import RecordPaths
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import PlantedUnits
 from rollout.kernel.units import FAILED, MISSING, UnitClass
+from rollout.kernel.words import say_reading
 from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.evidence_facts import compute_planted_recall
 from rollout.reports.figures.facts import compute_report_facts
@@ -98,7 +99,9 @@ def test_a_gate_waits_for_planted_cases_and_says_so():
     assert not any(isinstance(event, ProposalRaised) for event in unanswered)
     events = replay(policy, *NATURAL, *planted).result.events
     raised = next(event for event in events if isinstance(event, ProposalRaised))
-    assert raised.readings[1].startswith("recall of bear of planted cases at least 60 %: ")
+    assert say_reading(raised.readings[1]).startswith(
+        "recall of bear of planted cases at least 60 %: "
+    )
     assert any(isinstance(event, Widened) for event in events)
 
 

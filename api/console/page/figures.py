@@ -1,8 +1,13 @@
 """Figures beside their thresholds."""
 
+from collections.abc import Sequence
+
 from markupsafe import Markup
 
 from rollout.core.policy.policy import Policy
+from rollout.kernel.measures import Statistic
+from rollout.kernel.readings import StoredReading
+from rollout.kernel.words import say_figures
 from rollout.reports.pages.svg import format_pixels
 from rollout.reports.text.formatting import (
     add_separators,
@@ -11,11 +16,12 @@ from rollout.reports.text.formatting import (
 from rollout.reports.text.value_text import (
     format_bound_value,
     format_estimate,
+    format_reading,
     format_threshold,
     is_amount,
     is_difference,
 )
-from rollout.services.proposals.proposal_evidence import FROZEN_FIGURES_PATTERN
+from rollout.services.proposals.proposal_details import Proposal
 
 
 def format_bound(measure: str, bound: float, threshold: float, *, at_least: bool) -> str:
@@ -78,29 +84,28 @@ def name_measure(condition: str, measure: str, cost_in: str = "") -> str:
     return f"{subject} in {unit} per unit" if unit else subject
 
 
-def format_brief(readings: tuple[str, ...], policy: Policy, *, limit: int = 3) -> str:
-    """Format frozen readings briefly: shares as counts, costs as means."""
-    texts = [_format_brief_reading(reading, policy) for reading in readings]
+def format_brief(details: Proposal, policy: Policy, *, limit: int = 3) -> str:
+    """Format what a proposal rests on briefly: shares as counts, costs as means."""
+    texts = list_brief_grounds(details.readings, details.texts, policy)
     more_text = [f"{len(texts) - limit} more"] if len(texts) > limit else []
     return "; ".join([*texts[:limit], *more_text])
 
 
-def _format_brief_reading(reading: str, policy: Policy) -> str:
-    match = FROZEN_FIGURES_PATTERN.search(reading)
-    if match is None:
-        return reading.split(", log E", maxsplit=1)[0]
-    condition, counts = reading[: match.start()], match["counts"]
-    first_count, _, total = counts.partition(" of ")
-    units = [int(count) for count in first_count.split()]
-    units += [int(total) - units[0]] if total else []
-    if condition.startswith("cost ") and len(units) == len(policy.cost_levels):
-        costs = zip(units, policy.cost_levels, strict=True)
-        mean = sum(count * cost for count, cost in costs) / max(sum(units), 1)
-        unit = policy.charter.cost_in
-        return f"{condition}: mean {mean:.3f} {unit} over {format_count(sum(units))} units"
-    return f"{condition}: " + (
-        add_separators(counts) if total else f"{format_count(sum(units))} units"
-    )
+def list_brief_grounds(
+    readings: Sequence[StoredReading], texts: Sequence[str], policy: Policy
+) -> list[str]:
+    """Return briefly what a proposal rests on, a line for each of its texts."""
+    brief = [_format_brief_reading(reading, policy) for reading in readings]
+    return [*brief, *texts[len(brief) :]]
+
+
+def _format_brief_reading(reading: StoredReading, policy: Policy) -> str:
+    condition = reading.parse_condition()
+    if condition.measure.statistic is not Statistic.MEAN:
+        return f"{condition}: {add_separators(say_figures(reading, condition))}"
+    if len(reading.counts) != len(policy.cost_levels):
+        return f"{condition}: {format_count(sum(reading.counts))} units"
+    return format_reading(reading, policy)
 
 
 LEFT, WIDTH = 6, 228

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from api.console.page.figures import format_brief
+from api.console.page.figures import list_brief_grounds
 from api.console.page.page_context import Visitor
 from api.console.page.text import encode_segment
 from rollout.core.errors import RefusalError
@@ -102,7 +102,11 @@ def _build_approval_task(
     if not details.can_approve:
         return None
     approved_count = len(details.required_approvals) - details.approvals_missing
-    evidence = [format_brief(details.readings[:1], summary.state.policy)] if details.site else []
+    evidence = (
+        list_brief_grounds(details.readings, details.texts, summary.state.policy)[:1]
+        if details.site
+        else []
+    )
     version = f"{summary.name} {details.version}".strip()
     stopped_cells = {cell for stop in summary.state.scope.stops.values() for cell in stop.cells}
     stopped = ["stopped now"] if proposal.cell in stopped_cells else []

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api.console.page.figures import format_brief
+from api.console.page.figures import list_brief_grounds
 from api.console.page.form import Form, SignedForm, find_reason_fault
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
@@ -77,10 +77,10 @@ from rollout.services.proposals.approval_permissions import (
 )
 from rollout.services.proposals.counter_evidence import list_facts_against, load_counter_evidence
 from rollout.services.proposals.eligible_approvers import find_proposal_sites, format_needs
-from rollout.services.proposals.proposal_details import Proposal, load_proposal
+from rollout.services.proposals.proposal_details import Proposal, list_grounds, load_proposal
 from rollout.services.proposals.proposal_evidence import (
     ProposalEvidence,
-    find_readings_by_evidence,
+    find_proposal_by_evidence,
     load_proposal_evidence,
 )
 from rollout.services.stops.stop_options import CellGrant, list_cell_grants
@@ -163,11 +163,15 @@ def _render_refusal(
     """Show the current proposal with the typed reason and the changed evidence."""
     earlier_readings: tuple[str, ...] | None = None
     if isinstance(error, EvidenceChangedError):
-        readings = find_readings_by_evidence(
+        raised = find_proposal_by_evidence(
             visitor.service, visitor.caller, rollout, form.get_text("evidence")
         )
         policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
-        earlier_readings = tuple(format_brief((reading,), policy) for reading in readings)
+        earlier_readings = (
+            ()
+            if raised is None
+            else tuple(list_brief_grounds(raised.readings, list_grounds(raised, policy), policy))
+        )
     status = STATUS_BY_CODE.get(error.code, UNPROCESSABLE)
     errors = {"": format_refusal(str(error), visitor.name)}
     return _render_proposal_again(
@@ -214,7 +218,7 @@ def _render_proposal(
     evidence = load_proposal_evidence(visitor.service, visitor.caller, rollout, details)
     base_context: dict[str, Any] = {
         "earlier_readings": None,
-        "rests_on": [format_brief((reading,), state.policy) for reading in details.readings],
+        "rests_on": list_brief_grounds(details.readings, details.texts, state.policy),
         "rollout": rollout,
         "live": live_region,
         "p": details,
@@ -240,7 +244,7 @@ def _render_proposal(
         "cards": () if costliest is None else build_cards(rollout, costliest.items),
         "stop": _find_stop(visitor, rollout, details),
         "timeline": _load_timeline(visitor, state, details),
-        "stored_readings": details.readings,
+        "stored_readings": details.texts,
         "restart_title": RESTART_TITLE,
         "restarts": load_restart_prices(
             visitor.service, visitor.caller, rollout, details.id, visitor.at

@@ -159,14 +159,14 @@ def _describe_cell_question(
 def _describe_general_question(state: RolloutState, details: Proposal) -> tuple[str, str]:
     match details.kind:
         case "resume":
-            cells = format_quantity(max(len(details.readings) - 1, 0), "cell")
+            cells = format_quantity(len(details.texts), "cell")
             effect_text = f"Approving restores what stop {details.about} withholds in {cells}"
             return (
                 f"Resume after stop {details.about}?",
                 f"{effect_text}, without what lapsed meanwhile",
             )
         case "policy":
-            count_text = format_quantity(max(len(details.readings) - 1, 0), "setting")
+            count_text = format_quantity(len(details.texts), "setting")
             number = state.scope.policy_number
             approval_text = f"Approving replaces policy {number} and loosens {count_text}"
             return "Apply a looser policy?", approval_text

@@ -247,7 +247,7 @@ def _build_lines(
             value=value,
             ticked=value in ticked,
             why_not=format_refusal(details.cannot_approve_reason, visitor.name),
-            brief=format_brief(details.readings, state.policy),
+            brief=format_brief(details, state.policy),
         )
         for details, question, value in zip(items, questions, values, strict=True)
     ]

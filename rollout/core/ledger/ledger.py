@@ -30,6 +30,8 @@ from rollout.core.scope.events import (
     OMITTED_WHEN_EMPTY,
     LedgerEvent,
 )
+from rollout.kernel.facts import to_facts
+from rollout.kernel.readings import StoredReading
 
 DOMAIN: Final = b"rollout-ledger-1\n"
 MAX_WHOLE_NUMBER = 2**53
@@ -280,6 +282,8 @@ def _to_plain(value: Any) -> Any:
             return {"site": value.site, "window": value.window}
         case tuple():
             return [_to_plain(item) for item in value]
+        case StoredReading():
+            return to_facts(value)
         case _:
             return value
 
@@ -308,7 +312,13 @@ def _build_parser(hint: Any) -> Callable[[Any], Any]:
         return lambda value: tuple(map(parse_item, value))
     if hint is datetime:
         return from_micros
+    if hint is StoredReading:
+        return _parse_reading
     return _parse_cell if hint is Cell else _intern_text
+
+
+def _parse_reading(value: Mapping[str, Any]) -> StoredReading:
+    return StoredReading(**{**value, "counts": tuple(value["counts"])})
 
 
 def _parse_cell(value: Mapping[str, str]) -> Cell:

@@ -6,6 +6,7 @@ Hashes don't show a wrong shape: the author of a file can hash anything.
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from datetime import datetime
+from math import isfinite
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin
 
@@ -18,6 +19,8 @@ from rollout.core.ledger.ledger import (
     CanonicalRow,
     read_body,
 )
+from rollout.kernel.facts import to_facts
+from rollout.kernel.readings import StoredReading
 
 COLUMN_HINTS: Final[Mapping[str, Any]] = {
     "rollout": str,
@@ -63,6 +66,22 @@ def _list_required_fields(kind: str) -> frozenset[str]:
     )
 
 
+def _is_reading(value: Any) -> bool:
+    """Return whether a value has all that a reading has, so that its words can be said."""
+    try:
+        reading = StoredReading(**value)
+        condition, numbers = reading.parse_condition(), (reading.log_e, reading.risk)
+        extras = filter(None, (reading.estimate, reading.bound, reading.draw_log_e))
+        return (
+            to_facts(condition) == value["condition"]
+            and _has_type(value["counts"], tuple[int, ...])
+            and all(isfinite(float(number)) for number in (*numbers, *extras))
+            and float(reading.risk) > 0
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+
+
 def _has_type(value: Any, hint: Any) -> bool:
     """Return whether a value of a body can be read as the type of its field."""
     arguments = get_args(hint)
@@ -76,5 +95,7 @@ def _has_type(value: Any, hint: Any) -> bool:
             and all(isinstance(value.get(key), str) for key in CELL_KEYS)
             and len(value) == len(CELL_KEYS)
         )
+    if hint is StoredReading:
+        return _is_reading(value)
     # not isinstance: a boolean is no number here
     return type(value) is (int if hint is datetime else hint)

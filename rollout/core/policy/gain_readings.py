@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import exp, floor, log, log10
-from typing import TYPE_CHECKING, Final, TypeAlias
+from math import floor, log, log10
+from typing import TYPE_CHECKING, TypeAlias
 
 from rollout.core.late_modules import LateModule
 from rollout.core.statistics.gain import (
@@ -28,33 +27,6 @@ else:
 
 BoolArray: TypeAlias = "NDArray[np.bool_]"
 INTERVAL_RISK = 0.05
-MAX_EXPONENT: Final = 700.0
-LOST_ARMS: Final = ", not the arms that were sampled"
-_AMOUNT: Final = r"[+-][\d,]+(?:\.\d+)?(?:e[+-]?\d+)?"
-_NUMBER: Final = r"-?(?:inf|\d+(?:\.\d+)?)"
-GAIN_PATTERN: Final = re.compile(
-    rf": (?:(?P<gain>{_AMOUNT})(?: .*?)? a unit so far"
-    rf"(?:, at least (?P<bound>{_AMOUNT})(?: .*?)? at every look)?; )?"
-    r"(?P<model>\d+) by the model, (?P<people>\d+) by people, (?P<missing>\d+) without outcome"
-    rf"(?P<lost>{re.escape(LOST_ARMS)} \(E [\d.,e+]+\))?"
-    rf", log E (?P<log_e>{_NUMBER}) of (?P<needed>{_NUMBER}) \(risk [0-9.e+-]+\)",
-    re.ASCII,
-)
-"""A stored reading of a gain after its condition, as `ConditionReading.format` writes it."""
-
-
-def find_reading_amounts(reading: str) -> str:
-    """Return the gain and its bound in a stored reading; "" without any.
-
-    >>> counts = "31 by the model, 30 by people, 0 without outcome"
-    >>> ending = f"; {counts}, log E 3.1 of 3.0 (risk 0.05)"
-    >>> find_reading_amounts(f"gain of margin at least 0 EUR: +5.1 EUR a unit so far{ending}")
-    '+5.1 EUR a unit so far'
-    """
-    match = GAIN_PATTERN.search(reading)
-    if match is None or match["gain"] is None:
-        return ""
-    return match[0].removeprefix(": ").partition("; ")[0]
 
 
 @dataclass(frozen=True)
@@ -133,53 +105,16 @@ class GainReading:
         lower, upper = compute_gain_interval(self.units, alpha=INTERVAL_RISK)
         return lower * span, upper * span
 
-    def format(self) -> str:
-        """Return the gain, its bound and the counts as the ledger stores them.
-
-        `+5.1 EUR a unit so far, at least +1.2 EUR at every look; 31 by the model, …`
-        """
-        model, people, missing = self.counts
-        lost = f"{LOST_ARMS} (E {exp(min(self.arm_log_e, MAX_EXPONENT)):.3g})" * self.lacks_units
-        counts = f"{model} by the model, {people} by people, {missing} without outcome{lost}"
-        return f"{self._format_amounts()}; {counts}" if self.estimate is not None else counts
-
-    def _format_amounts(self) -> str:
-        outcome, bound = self.condition.population.outcome, self.bound
-        estimate_text = f"{outcome.format_amount(self.estimate or 0.0)} a unit so far"
-        if bound is None:
-            return estimate_text
-        lowest = outcome.format_amount(round_down(bound))
-        return f"{estimate_text}, at least {lowest} at every look"
-
-
-@dataclass(frozen=True, slots=True)
-class GainFigures:
-    """The figures of a stored reading of a gain, rounded as there.
-
-    `counts` are as in `GainReading`.
-    """
-
-    estimate: float | None
-    bound: float | None
-    counts: tuple[int, int, int]
-    is_met: bool
-
-
-def parse_gain_figures(text: str) -> GainFigures | None:
-    """Return the figures of a stored reading after its condition; None if it has none."""
-    match = GAIN_PATTERN.fullmatch(text)
-    if match is None:
-        return None
-    return GainFigures(
-        estimate=_read_amount(match["gain"]),
-        bound=_read_amount(match["bound"]),
-        counts=(int(match["model"]), int(match["people"]), int(match["missing"])),
-        is_met=not match["lost"] and float(match["log_e"]) >= float(match["needed"]),
-    )
-
-
-def _read_amount(text: str | None) -> float | None:
-    return None if text is None else float(text.replace(",", ""))
+    def list_amounts(self) -> dict[str, str]:
+        """Return what a stored reading of a gain has beyond others."""
+        amounts = {}
+        if self.estimate is not None:
+            amounts["estimate"] = f"{self.estimate:.6g}"
+            if self.bound is not None:
+                amounts["bound"] = f"{round_down(self.bound):.6g}"
+        if self.lacks_units:
+            amounts["draw_log_e"] = f"{self.arm_log_e:.6f}"
+        return amounts
 
 
 def round_down(value: float) -> float:

@@ -19,7 +19,9 @@ from rollout.core.statistics.evidence import (
 )
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
+from rollout.kernel.facts import to_facts
 from rollout.kernel.measures import Condition, Statistic
+from rollout.kernel.readings import StoredReading
 
 RECENT_DAYS = 7
 """The last days with units in which few units may be missing, as in the whole attempt."""
@@ -42,21 +44,15 @@ class ConditionReading:
             return self.gain.log_e
         return compute_condition_log_e(self.condition, self.counts, policy)
 
-    def format(self, policy: Policy) -> str:
-        """Return the reading as the line that the ledger stores.
-
-        `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`.
-        """
-        e_value_text = f"{self.compute_log_e(policy):.6f} of {log(1 / self.risk):.6f}"
-        counts_text = format_counts(self.counts) if self.gain is None else self.gain.format()
-        return f"{self.condition}: {counts_text}, log E {e_value_text} (risk {self.risk:g})"
-
-
-def format_counts(counts: tuple[int, ...]) -> str:
-    """Return shares as `successes of records`, other counts as a list."""
-    if len(counts) == 2:
-        return f"{counts[0]} of {sum(counts)}"
-    return " ".join(str(count) for count in counts)
+    def store(self, policy: Policy) -> StoredReading:
+        """Return the reading as a proposal freezes it."""
+        return StoredReading(
+            condition=to_facts(self.condition),
+            counts=self.counts,
+            log_e=f"{self.compute_log_e(policy):.6f}",
+            risk=repr(self.risk),
+            **({} if self.gain is None else self.gain.list_amounts()),
+        )
 
 
 @dataclass(frozen=True, slots=True)

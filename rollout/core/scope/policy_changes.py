@@ -1,6 +1,7 @@
 """Policy edits: stricter ones apply at once, looser ones need approvals."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -61,13 +62,12 @@ def _check_tick(old: Policy, new: Policy) -> None:
 def _propose_policy(
     command: ApplyPolicy, pending: PendingEvents, looser_rules: tuple[str, ...]
 ) -> None:
-    readings = (f"policy {command.policy.hash}", *looser_rules)
+    lines = (f"policy {command.policy.hash}", *looser_rules)
     needs = find_highest_approvals(pending.policy)
-    pending.emit(
-        build_proposal(
-            pending, "policy", command.by.name, needs, readings, about=command.policy.hash
-        )
+    raised = build_proposal(
+        pending, "policy", command.by.name, needs, lines, about=command.policy.hash
     )
+    pending.emit(replace(raised, loosens=looser_rules))
 
 
 def find_highest_approvals(policy: Policy) -> tuple[str, ...]:

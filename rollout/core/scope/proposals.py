@@ -1,5 +1,6 @@
 """Proposals as they are raised: of a tick whose gates are met, and of users."""
 
+import json
 from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
@@ -8,7 +9,7 @@ from typing import Any
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownVersionError
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
-from rollout.core.policy.confidence_floors import describe_floor, find_floor_index
+from rollout.core.policy.confidence_floors import find_floor_index
 from rollout.core.policy.gates import GateReading, is_gate_open, read_gate, read_renewal
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.scope.commands import EvidenceByCell, Tick
@@ -34,18 +35,20 @@ from rollout.core.scope.scope import (
     compute_held_level,
 )
 from rollout.core.scope.waves import find_wave_hold
+from rollout.kernel.facts import to_facts
+from rollout.kernel.readings import StoredReading
 
 RENEWAL_SHARE = 5  # a renewal is due in the last fifth of a grant
 
 
 def compute_gate_hash(policy: Policy, stage_level: int, cell: Cell) -> str:
     """Return the hash of the gate to `stage_level`; a changed gate voids proposals."""
-    rule: tuple[object, ...] = (
+    rule = (
         policy.find_gate(stage_level, cell),
         policy.list_conditions(stage_level, cell),
         policy.evidence.missing_at_most,
     )
-    return sha256(repr(rule).encode()).hexdigest()[:16]
+    return sha256(json.dumps(to_facts(rule), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def raise_due_proposals(pending: PendingEvents, tick: Tick) -> None:
@@ -248,19 +251,21 @@ def raise_proposal(
     gate = policy.find_gate(stage_level, cell)
     assert isinstance(gate, Gate)  # noqa: S101 - a reading was made of it
     stage = policy.stage_ids[stage_level]
-    readings = format_readings(policy, reading)
+    readings = store_readings(policy, reading)
     incidents = _list_incidents_against(pending, cell, version)
-    lines = (f"{kind} {cell} {version} {stage}", *readings, *incidents)
+    floor = next(iter(reading.floors), "")
+    subject = (f"{kind} {cell} {version} {stage}", *([floor] if floor else ()))
+    lines = (*subject, *map(_encode_reading, readings), *incidents)
     pending.emit(
         replace(
-            build_proposal(pending, kind, by, gate.approvals, readings),
-            evidence_hash=compute_evidence_hash(lines),
+            build_proposal(pending, kind, by, gate.approvals, lines),
+            readings=readings,
             incidents=incidents,
             cell=cell,
             version=version,
             to_stage=stage,
             gate_hash=compute_gate_hash(policy, stage_level, cell),
-            confidence_floor=next(iter(reading.floors), ""),
+            confidence_floor=floor,
             stricter_floors=reading.floors[1:],
             **_list_attempt_fields(pending.scope.get_cell_state(cell, version)),
         )
@@ -275,12 +280,14 @@ def _list_incidents_against(pending: PendingEvents, cell: Cell, version: str) ->
     return tuple(incident for item in spoken for incident in item.list_since(since))
 
 
-def format_readings(policy: Policy, reading: GateReading) -> tuple[str, ...]:
-    """Return a gate's readings as a proposal lists them, confidence floor last."""
-    readings = [item.format(policy) for item in reading.readings]
-    if reading.floors:
-        readings.append(describe_floor(policy.evidence, reading.floors[0]))
-    return tuple(readings)
+def store_readings(policy: Policy, reading: GateReading) -> tuple[StoredReading, ...]:
+    """Return a gate's readings as a proposal freezes them."""
+    return tuple(item.store(policy) for item in reading.readings)
+
+
+def _encode_reading(reading: StoredReading) -> str:
+    """Return a reading as its line of the evidence hash: canonical JSON."""
+    return json.dumps(to_facts(reading), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _list_attempt_fields(state: CellState) -> dict[str, Any]:
@@ -293,10 +300,10 @@ def build_proposal(
     kind: str,
     by: str,
     needs: tuple[str, ...],
-    readings: tuple[str, ...],
+    lines: tuple[str, ...],
     about: str = "",
 ) -> ProposalRaised:
-    """Return a proposal without a cell, with its readings under one hash."""
+    """Return a proposal without a cell; its evidence hash covers the lines."""
     return ProposalRaised(
         at=pending.at,
         by=by,
@@ -304,12 +311,6 @@ def build_proposal(
         kind=kind,
         expires_at=pending.at + pending.policy.open_for,
         needs=needs,
-        evidence_hash=compute_evidence_hash(readings),
+        evidence_hash=sha256("\n".join(lines).encode()).hexdigest(),
         about=about,
-        readings=readings,
     )
-
-
-def compute_evidence_hash(lines: tuple[str, ...]) -> str:
-    """Return the SHA-256 of a proposal's subject and readings, one per line."""
-    return sha256("\n".join(lines).encode()).hexdigest()

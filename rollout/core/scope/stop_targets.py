@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
@@ -68,9 +68,11 @@ def propose_resume(command: ProposeResume, stop: Stop, pending: PendingEvents) -
     """Propose to end `stop`, unless that is proposed already."""
     if has_open_resume(pending.scope, stop):
         return
-    readings = (f"resume of {stop.id}", *(str(cell) for cell in sorted(stop.cells)))
+    cells = tuple(sorted(stop.cells))
+    lines = (f"resume {stop.id}", *map(str, cells))
     needs = find_resume_needs(pending.scope, pending.policy, stop, pending.at)
-    pending.emit(build_proposal(pending, "resume", command.by.name, needs, readings, stop.id))
+    raised = build_proposal(pending, "resume", command.by.name, needs, lines, stop.id)
+    pending.emit(replace(raised, cells=cells))
 
 
 def find_resume_needs(scope: Scope, policy: Policy, stop: Stop, at: datetime) -> tuple[str, ...]:

@@ -213,7 +213,7 @@ class Measure(ABC):
         """Return its name."""
         return self.name
 
-    __repr__ = __str__  # hashes of gates are made of what conditions look like
+    __repr__ = __str__
 
     @property
     def counts_units(self) -> bool:

@@ -1,14 +1,13 @@
 """Formats what events refer to: proposals, approvers, cells, local times."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import singledispatch
 from typing import Final, Self
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.confidence_floors import describe_floor_cases
-from rollout.core.policy.gain_readings import find_reading_amounts
+from rollout.core.policy.confidence_floors import describe_floor, describe_floor_cases
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
     Approved,
@@ -30,7 +29,9 @@ from rollout.core.scope.events import (
     VersionRetired,
     Widened,
 )
+from rollout.kernel.words import say_counts, say_gain
 from rollout.reports.text.formatting import (
+    add_separators,
     format_cell_name,
     format_local_time,
     format_quantity,
@@ -253,19 +254,29 @@ class EventDescriber:
     def format_readings(self, proposal: str) -> str:
         """Return the readings of a proposal, without their logarithms."""
         event = self.cited.proposals.get(proposal)
-        readings = event.readings if event else ()
-        return "; ".join(format_reading(reading, self.policy) for reading in readings)
+        return "" if event is None else "; ".join(self._list_grounds(event))
+
+    def _list_grounds(self, event: ProposalRaised) -> Iterator[str]:
+        """Yield in words what a proposal rests on."""
+        yield from (format_reading(reading, self.policy) for reading in event.readings)
+        if event.confidence_floor:
+            yield describe_floor(self.policy.evidence, event.confidence_floor)
+        if event.cell is None:
+            yield f"{event.kind} {event.about}"
+        yield from event.loosens
+        yield from map(str, event.cells)
 
     def format_main_reading(self, proposal: str) -> str:
         """Return the gain of a proposal, else its agreement, else its first reading."""
         event = self.cited.proposals.get(proposal)
-        for reading in event.readings if event else ():
-            if amounts := find_reading_amounts(reading):
-                return f"gain {amounts}"
-        lines = self.format_readings(proposal).split("; ")
-        agreement_lines = (line for line in lines if line.startswith("agreement at least"))
-        counts = next((line.rpartition(": ")[2] for line in agreement_lines), "")
-        return f"{counts} agree" if counts else lines[0]
+        readings = [(r, r.parse_condition()) for r in event.readings] if event else []
+        for reading, condition in readings:
+            if reading.estimate:
+                return f"gain {say_gain(reading, condition)}"
+        for reading, condition in readings:
+            if condition.is_whole_agreement:
+                return f"{add_separators(say_counts(reading.counts))} agree"
+        return next(self._list_grounds(event), "") if event else ""
 
 
 class ZonedEventDescriber(EventDescriber):

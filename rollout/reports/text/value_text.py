@@ -4,7 +4,9 @@ from math import ceil, floor
 from typing import TYPE_CHECKING, Final
 
 from rollout.core.policy.policy import Policy
-from rollout.kernel.measures import MEANS, MEASURES, Statistic
+from rollout.kernel.measures import MEASURES, Statistic
+from rollout.kernel.readings import StoredReading
+from rollout.kernel.words import say_figures
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     NO_DATA,
@@ -54,27 +56,18 @@ def _format_digits(value: float, *, signed: bool) -> str:
     return sign + digits
 
 
-def format_reading(reading: str, policy: Policy) -> str:
-    """Return a stored reading with its mean cost, without logarithms.
+def format_reading(reading: StoredReading, policy: Policy) -> str:
+    """Return a frozen reading without its evidence, costs as their mean.
 
-    A cost reading of a policy with other costs keeps its counts.
+    A reading of a policy with other cost levels keeps its counts.
     """
-    return _format_counts(reading, policy)
-
-
-def _format_counts(reading: str, policy: Policy) -> str:
-    condition, colon, counts = reading.split(", log E", maxsplit=1)[0].rpartition(": ")
-    if not colon:  # a reading of a policy, resume or clock has no counts
-        return counts
-    units = _parse_cost_counts(counts) if condition.split(" ")[0] in MEANS else []
-    if len(units) != len(policy.cost_levels):
-        return f"{condition}: {_separate_counts(counts)}"
-    total = sum(
-        unit_count * cost for unit_count, cost in zip(units, policy.cost_levels, strict=True)
-    )
-    mean_cost = total / max(sum(units), 1)
-    mean_text = f"mean {mean_cost:.3f} {policy.charter.cost_in}"
-    return f"{condition}: {mean_text} over {format_quantity(sum(units), 'unit')}"
+    condition, counts = reading.parse_condition(), reading.counts
+    is_mean = condition.measure.statistic is Statistic.MEAN
+    if not is_mean or len(counts) != len(policy.cost_levels):
+        return f"{condition}: {_separate_counts(say_figures(reading, condition))}"
+    total = sum(count * cost for count, cost in zip(counts, policy.cost_levels, strict=True))
+    mean_text = f"mean {total / max(sum(counts), 1):.3f} {policy.charter.cost_in}"
+    return f"{condition}: {mean_text} over {format_quantity(sum(counts), 'unit')}"
 
 
 def _separate_counts(counts: str) -> str:
@@ -83,13 +76,6 @@ def _separate_counts(counts: str) -> str:
     if any(not word.isdecimal() and word != "of" for word in words):
         return add_separators(counts)
     return " ".join(format_count(int(word)) if word.isdecimal() else word for word in words)
-
-
-def _parse_cost_counts(counts: str) -> list[int]:
-    """Return the units by cost level; `9 of 10` is 9 without cost and 1 with."""
-    free, _, all_units = counts.partition(" of ")
-    units = [int(count) for count in free.split()]
-    return [*units, int(all_units) - units[0]] if all_units else units
 
 
 OPENING_NOTE: Final = (

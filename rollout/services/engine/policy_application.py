@@ -43,7 +43,7 @@ class PolicyApplication:
         for event in self.events:
             if isinstance(event, ProposalRaised):
                 return (
-                    f"looser ({'; '.join(event.readings[1:])}): proposed as {event.proposal}, "
+                    f"looser ({'; '.join(event.loosens)}): proposed as {event.proposal}, "
                     f"needs {', '.join(event.needs)}; --evidence-hash {event.evidence_hash}"
                 )
             if isinstance(event, PolicyApplied):

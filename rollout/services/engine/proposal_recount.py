@@ -27,8 +27,9 @@ from rollout.core.scope.events import (
 )
 from rollout.core.scope.floor_steps import WideningStep, find_acting_index, list_met_floors
 from rollout.core.scope.projection import apply_events
-from rollout.core.scope.proposals import format_readings
+from rollout.core.scope.proposals import store_readings
 from rollout.core.scope.scope import Scope
+from rollout.kernel.words import say_reading
 from rollout.services.engine.evidence_reader import GateFeeds
 from rollout.services.engine.evidence_seals import load_policies
 from rollout.services.engine.rollout_state import RolloutState
@@ -166,11 +167,12 @@ class _ReadingRecount:
             if isinstance(event, ProposalRaised) and event.cell is not None:
                 scope = apply_events(events[:position], self._scope)
                 reading = self._read_gate(event, event.cell, scope, slot)
-                expected = format_readings(self._policy, reading)
+                expected = store_readings(self._policy, reading)
                 if expected != event.readings:
                     yield (
                         f"proposal {event.proposal} of {event.cell}: its readings are "
-                        f"{'; '.join(event.readings)}; the counted units give {'; '.join(expected)}"
+                        f"{'; '.join(map(say_reading, event.readings))}; the counted units give "
+                        f"{'; '.join(map(say_reading, expected))}"
                     )
                 elif event.floors != reading.floors:
                     floors = ", ".join(reading.floors)

@@ -152,16 +152,18 @@ def format_frozen_readings(evidence: "ProposalEvidence", policy: Policy) -> tupl
 
 
 def _format_line(reading: "ReadingComparison", policy: Policy) -> str:
-    frozen = reading.frozen
+    frozen, stored = reading.frozen, reading.stored
+    if stored is None:
+        return reading.text
     if (
         frozen is None
         or frozen.estimate is None
         or frozen.condition.measure.statistic is Statistic.DIFFERENCE
     ):
-        return format_reading(reading.text, policy)
+        return format_reading(stored, policy)
     condition, measure = frozen.condition, frozen.condition.measure
     if measure.statistic is Statistic.MEAN or len(frozen.counts) != 2:
-        line = format_reading(reading.text, policy)
+        line = format_reading(stored, policy)
     else:
         line = (
             f"{condition}: {format_estimate(measure.name, frozen.estimate)} so far"

@@ -381,7 +381,7 @@ def _build_effect(events: tuple[LedgerEvent, ...], restarts: tuple[Restart, ...]
     outcome = "apply" if policy_applied else "propose" if proposal_raised else "unchanged"
     return PolicyChanges(
         outcome=outcome,
-        loosens=() if proposal_raised is None else proposal_raised.readings[1:],
+        loosens=() if proposal_raised is None else proposal_raised.loosens,
         required_approvals=() if proposal_raised is None else proposal_raised.needs,
         narrowed=tuple(str(event.cell) for event in events if isinstance(event, Narrowed)),
         restarted=tuple(map(_describe_restart, restarts)) if events else (),

@@ -8,7 +8,7 @@ from typing import Final
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.policy.confidence_floors import describe_floor_cases
+from rollout.core.policy.confidence_floors import describe_floor, describe_floor_cases
 from rollout.core.policy.evidence_sources import (
     FrozenOutcomeSource,
     FrozenRegistering,
@@ -30,6 +30,8 @@ from rollout.core.scope.events import (
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import GivenApproval as CountedApproval
 from rollout.core.scope.scope import Scope, count_filled_needs
+from rollout.kernel.readings import StoredReading
+from rollout.kernel.words import say_reading
 from rollout.reports.text.formatting import format_zoned_time
 from rollout.reports.text.source_text import (
     CountedOutcomeSource,
@@ -78,7 +80,9 @@ class Proposal:
         state: open; approved until it is applied; applied, rejected, void or expired.
         site, window, version, to: the permitted change; "" if the kind concerns no cell.
         about: stop of a resume, or hash of a policy.
-        readings: one frozen reading per line; for a policy, what it loosens.
+        readings: the gate's conditions with their frozen figures; numbers are decimal text.
+        texts: what it rests on in words: a line for each reading and the confidence floor; what a
+            policy loosens; the cells to which a resume gives grants back.
         evidence_hash: hash that an approval cites.
         required_approvals: one group per approval; each needs a different user.
         groups_missing: groups of which one more approval would count.
@@ -109,7 +113,8 @@ class Proposal:
     to: str
     about: str
     allows: str
-    readings: tuple[str, ...]
+    readings: tuple[StoredReading, ...]
+    texts: tuple[str, ...]
     evidence_hash: str
     required_approvals: tuple[str, ...]
     approvals: tuple[Approval, ...]
@@ -224,6 +229,17 @@ def _add_gains(
     )
 
 
+def list_grounds(proposal_raised: ProposalRaised, policy: Policy) -> tuple[str, ...]:
+    """Return in words what a proposal rests on."""
+    floor = proposal_raised.confidence_floor
+    return (
+        *map(say_reading, proposal_raised.readings),
+        *([describe_floor(policy.evidence, floor)] if floor else ()),
+        *proposal_raised.loosens,
+        *map(str, proposal_raised.cells),
+    )
+
+
 def _build_proposal_details(
     transaction: Transaction,
     state: RolloutState,
@@ -254,6 +270,7 @@ def _build_proposal_details(
             state, proposal_raised, at if row.closed_at is None else row.closed_at
         ),
         readings=proposal_raised.readings,
+        texts=list_grounds(proposal_raised, state.policy),
         evidence_hash=evidence_hash,
         required_approvals=proposal_raised.needs,
         approvals=tuple(
@@ -462,11 +479,11 @@ def _describe_decider(stage: Stage, version: str) -> str:
 def _describe_rollout_effect(state: RolloutState, proposal_raised: ProposalRaised) -> str:
     match proposal_raised.kind:
         case "resume":
-            cells = ", ".join(proposal_raised.readings[1:])
+            cells = ", ".join(map(str, proposal_raised.cells))
             stop = proposal_raised.about
             return f"stop {stop} ends; grants that have not expired apply again: {cells}"
         case "policy":
-            number, loosens = state.scope.policy_number, "; ".join(proposal_raised.readings[1:])
+            number, loosens = state.scope.policy_number, "; ".join(proposal_raised.loosens)
             return f"another policy takes the place of policy {number}; it loosens: {loosens}"
     return f"{proposal_raised.version} at {proposal_raised.to_stage} in {proposal_raised.cell}"
 

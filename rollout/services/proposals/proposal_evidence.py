@@ -1,17 +1,15 @@
 """Figures of a proposal's evidence: frozen when raised, and current."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
-from typing import Final
 
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
-from rollout.core.policy.gain_readings import GainFigures, GainReading, parse_gain_figures
 from rollout.core.policy.gates import (
     ConditionReading,
     GateReading,
@@ -20,10 +18,13 @@ from rollout.core.policy.gates import (
     read_renewal,
 )
 from rollout.core.policy.policy import Gate, Minimum, Policy
+from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.renewal_chances import LAST_FIFTH
 from rollout.kernel.measures import Condition
+from rollout.kernel.readings import StoredReading
+from rollout.kernel.words import say_reading
 from rollout.reports.figures.report_identity import describe_promises
 from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.reports.text.renewal_text import describe_renewal_errors, select_renewal_condition
@@ -32,13 +33,6 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.proposals.proposal_details import Proposal
 from rollout.store.ledger.ledger import Ledger
-
-FROZEN_FIGURES_PATTERN: Final = re.compile(
-    r": (?P<counts>\d+ of \d+|\d+(?: \d+)*), log E [^()]*?"
-    r" \(risk (?P<risk>[0-9.e+-]+)\)$",
-    re.ASCII,
-)
-"""A frozen reading after its condition, as `ConditionReading.format` writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +61,13 @@ class ConditionEvidence:
 
 @dataclass(frozen=True, slots=True)
 class ReadingComparison:
-    """A frozen and a current reading of a condition; None if unreadable."""
+    """A frozen and a current reading of a condition.
+
+    `stored` is None for what is no condition; the evidence where the policy has no such condition.
+    """
 
     text: str
+    stored: StoredReading | None
     frozen: ConditionEvidence | None
     current: ConditionEvidence | None
 
@@ -95,7 +93,7 @@ class ProposalEvidence:
     """The evidence of a proposal.
 
     Attributes:
-        readings: one per frozen reading, in the same order.
+        readings: one per text of the proposal, in the same order.
         minimum_progress: current values; None if the policy no longer has the gate, or if the
             proposal concerns no cell.
         unmet_requirements: descriptions of what the gate lacks now.
@@ -135,16 +133,16 @@ def load_proposal_evidence(
     )
     if gate is None:
         return ProposalEvidence(
-            tuple(ReadingComparison(text, None, None) for text in proposal.readings)
+            tuple(ReadingComparison(text, None, None, None) for text in proposal.texts)
         )
     cell_evidence = load_cell_evidence(service.database, state, cell, proposal.version)
     return _build_proposal_evidence(state, proposal, cell, stage_level, gate, cell_evidence)
 
 
-def find_readings_by_evidence(
+def find_proposal_by_evidence(
     service: Service, caller: Caller, rollout_name: str, evidence_hash: str
-) -> tuple[str, ...]:
-    """Return the readings frozen under a hash, () if there are none.
+) -> ProposalRaised | None:
+    """Return the proposal with an evidence hash, None if there is none.
 
     Raises:
         NotAllowedError: the caller may not read the rollout.
@@ -153,13 +151,14 @@ def find_readings_by_evidence(
     state = service.state_cache.reload_rollout(rollout_name).state
     with service.database.begin_read() as transaction:
         for row in Ledger(transaction, state.rollout).list_rows(kinds=("ProposalRaised",)):
-            raised = row.fields
-            site = str(raised.get("site", ""))
-            if raised["evidence_hash"] == evidence_hash and caller.has_permission(
+            raised = parse_event(row)
+            assert isinstance(raised, ProposalRaised)  # noqa: S101 - the rows of one kind
+            site = "" if raised.cell is None else raised.cell.site
+            if raised.evidence_hash == evidence_hash and caller.has_permission(
                 Permission.READ, rollout_name, site
             ):
-                return tuple(map(str, raised["readings"]))
-    return ()
+                return raised
+    return None
 
 
 def _find_stage_level(policy: Policy, proposal: Proposal) -> int:
@@ -180,13 +179,16 @@ def _build_proposal_evidence(
         policy, proposal, cell, stage_level, cell_state.risk_share, cell_evidence
     )
     current_readings = {
-        str(condition_reading.condition): condition_reading
-        for condition_reading in reading.readings
+        condition_reading.condition: condition_reading for condition_reading in reading.readings
     }
     unit_counts = evidence_counts if proposal.kind == "renewal" else cell_evidence.attempt
     return ProposalEvidence(
-        readings=tuple(
-            _compare_reading(text, current_readings, policy) for text in proposal.readings
+        readings=(
+            *(_compare_reading(stored, current_readings, policy) for stored in proposal.readings),
+            *(
+                ReadingComparison(text, None, None, None)
+                for text in proposal.texts[len(proposal.readings) :]
+            ),
         ),
         minimum_progress=GateMinimumProgress(
             units=evidence_counts.decided,
@@ -254,57 +256,43 @@ def _read_gate(
 
 
 def _compare_reading(
-    text: str, current_readings: dict[str, ConditionReading], policy: Policy
+    stored: StoredReading, current_readings: Mapping[Condition, ConditionReading], policy: Policy
 ) -> ReadingComparison:
-    reading = next(
-        (
-            condition_reading
-            for condition_text, condition_reading in current_readings.items()
-            if text.startswith(f"{condition_text}: ")
-        ),
-        None,
-    )
+    condition = stored.parse_condition()
+    reading = current_readings.get(condition)
     if reading is None:
-        return ReadingComparison(text, None, None)
-    frozen = _parse_frozen_reading(text[len(str(reading.condition)) :], reading.condition, policy)
+        return ReadingComparison(say_reading(stored), stored, None, None)
+    frozen = _build_frozen_evidence(stored, condition, policy)
     current = (
         _build_condition_evidence(reading, policy)
         if reading.gain is None
-        else _build_gain_evidence(reading.condition, reading.gain)
+        else ConditionEvidence(
+            condition,
+            reading.gain.counts,
+            reading.gain.estimate,
+            reading.gain.bound,
+            reading.gain.is_met,
+        )
     )
-    return ReadingComparison(text, frozen, current)
+    return ReadingComparison(say_reading(stored), stored, frozen, current)
 
 
-def _build_gain_evidence(
-    condition: Condition, gain: GainReading | GainFigures
-) -> ConditionEvidence:
-    return ConditionEvidence(condition, gain.counts, gain.estimate, gain.bound, gain.is_met)
-
-
-def _parse_frozen_reading(
-    figures: str, condition: Condition, policy: Policy
+def _build_frozen_evidence(
+    stored: StoredReading, condition: Condition, policy: Policy
 ) -> ConditionEvidence | None:
-    """Parse a frozen reading; None if its counts don't fit the condition."""
+    """Return what a proposal froze; None if its counts don't fit the policy's cost levels."""
     if condition.population.has_gain:
-        gain_figures = parse_gain_figures(figures)
-        return None if gain_figures is None else _build_gain_evidence(condition, gain_figures)
-    match = FROZEN_FIGURES_PATTERN.fullmatch(figures)
-    if match is None:
+        return ConditionEvidence(
+            condition,
+            stored.counts,
+            float(stored.estimate) if stored.estimate else None,
+            float(stored.bound) if stored.bound else None,
+            stored.is_enough,
+        )
+    if len(stored.counts) != condition.measure.get_width(len(policy.cost_levels)):
         return None
-    counts = tuple(_parse_counts(match["counts"]))
-    if len(counts) != condition.measure.get_width(len(policy.cost_levels)):
-        return None
-    reading = read_condition(condition, counts, float(match["risk"]), policy)
+    reading = read_condition(condition, stored.counts, float(stored.risk), policy)
     return _build_condition_evidence(reading, policy)
-
-
-def _parse_counts(text: str) -> Iterator[int]:
-    """Yield the counts of `418 of 426`, or of numbers separated by spaces."""
-    if " of " in text:
-        agreements, _, total = text.partition(" of ")
-        yield from (int(agreements), int(total) - int(agreements))
-        return
-    yield from map(int, text.split())
 
 
 def _build_condition_evidence(reading: ConditionReading, policy: Policy) -> ConditionEvidence:

@@ -8,29 +8,28 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.console.page.figures import format_brief
+from api.console.page.figures import list_brief_grounds
 from api.console.proposals.path_chart import build_path_charts
+from rollout.kernel.readings import StoredReading
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
 from rollout.reports.text.guard_text import format_guard_reason
 from tests.factories import NOON, policy
-
-LOG_E = ", log E 12.3 of 4.6 (risk 0.01)"
 
 
 def test_a_cost_is_a_mean_with_its_unit_and_a_share_is_a_count():
     bears = policy()
     counts = [1043, *range(5, 5 * len(bears.cost_levels), 5)]
     mean = sum(n * c for n, c in zip(counts, bears.cost_levels, strict=True)) / sum(counts)
-    cost = f"cost at most 2: {' '.join(map(str, counts))}{LOG_E}"
-    share = f"agreement at least 92 %: 1041 of 1092{LOG_E}"
-    assert format_brief((cost, share), bears) == (
-        f"cost at most 2: mean {mean:.3f} points over {sum(counts):,} units; "
-        "agreement at least 92 %: 1,041 of 1,092"
-    )
-
-
-def test_a_reading_without_figures_stays_as_it_is():
-    assert format_brief(("stop S-1 of 3 cells",), policy()) == "stop S-1 of 3 cells"
+    facts = [{"measure": "cost", "threshold": "2.0"}, {"measure": "agreement", "threshold": "0.92"}]
+    readings = [
+        StoredReading(condition, units, "12.3", "0.01")
+        for condition, units in zip(facts, (tuple(counts), (1041, 51)), strict=True)
+    ]
+    assert list_brief_grounds(readings, ["", "", "of 3 cells"], bears) == [
+        f"cost at most 2: mean {mean:.3f} points over {sum(counts):,} units",
+        "agreement at least 92 %: 1,041 of 1,092",
+        "of 3 cells",
+    ]
 
 
 def test_the_reason_of_an_alarm_names_what_failed():

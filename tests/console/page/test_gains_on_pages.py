@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from api.console.page.figures import format_brief
+from api.console.page.figures import list_brief_grounds
 from api.console.page.page import create_environment
 from api.console.proposals.evidence_table import build_condition_rows
 from api.console.rollouts.cell_gates import _describe_condition
 from api.console.rollouts.cell_table import build_measure_readings
 from rollout.core.policy.evidence_sources import OWN_PREDICTION
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.facts import to_facts
 from rollout.kernel.outcomes import DECIDES, PROPOSES
+from rollout.kernel.readings import StoredReading
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.services.cells.cell_table import PassedThreshold
 from rollout.services.engine.cell_gains import Gain, GainArm
@@ -21,10 +23,6 @@ from tests.replay.pricing import POLICY
 
 PRICING = parse_policy(POLICY)
 CONDITION = PRICING.gates[1].require[0]
-READING = (
-    "gain of profit at least 0 EUR: +5.02 EUR a unit so far, at least +1.21 EUR at every look; 131"
-    " by the model, 1180 by people, 12 without outcome, log E 5.1 of 4.6 (risk 0.01)"
-)
 GAIN = Gain(
     *("shop", "always", "v1", "profit", "EUR", DECIDES, 5.0212, 1.214, 8.5, True),
     model=GainArm(131, 0, 25.5123),
@@ -43,7 +41,7 @@ def render(*gains):
 def test_a_proposals_row_has_the_bound_both_arms_and_the_gain():
     frozen = ConditionEvidence(CONDITION, (131, 1180, 12), 5.02, 1.21, is_met=True)
     now = replace(frozen, counts=(140, 1260, 14), bound=1.4499)
-    (row,) = build_condition_rows((ReadingComparison(READING, frozen, now),), PRICING)
+    (row,) = build_condition_rows((ReadingComparison("", None, frozen, now),), PRICING)
     assert (row.name, row.bound, row.share) == (
         "Gain of profit, per unit",
         "+1.21 EUR",
@@ -52,15 +50,21 @@ def test_a_proposals_row_has_the_bound_both_arms_and_the_gain():
     assert row.counted == "131 by the model, 1,180 by humans, 12 unknown"
     assert (row.threshold, row.met) == ("0 EUR", True)
     assert row.now == "140 by the model, 1,260 by humans, 14 unknown, at least +1.44 EUR: met"
-    by_proposals = replace(CONDITION, arm=PROPOSES)
+    by_proposals = replace(CONDITION, population=replace(CONDITION.population, arm=PROPOSES))
     frozen = replace(frozen, condition=by_proposals, bound=None)
-    (row,) = build_condition_rows((ReadingComparison(READING, frozen, None),), PRICING)
+    (row,) = build_condition_rows((ReadingComparison("", None, frozen, None),), PRICING)
     assert row.name == "Gain of profit by proposals, per unit"
     assert row.bound == "–"
 
 
 def test_in_brief_a_gain_has_no_logarithm():
-    assert format_brief((READING,), PRICING) == READING.partition(", log E")[0]
+    stored = StoredReading(to_facts(CONDITION), (131, 1180, 12), "5.1", "0.01", "5.02", "1.21")
+    assert list_brief_grounds([stored], [""], PRICING) == [
+        (
+            "gain of profit at least 0 EUR: +5.02 EUR a unit so far, at least +1.21 EUR at every"
+            " look; 131 by the model, 1180 by people, 12 without outcome"
+        )
+    ]
 
 
 def test_a_cells_reading_has_the_gains_unit_and_no_share_of_100():

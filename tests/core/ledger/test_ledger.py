@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from types import UnionType
 from typing import get_args, get_origin, get_type_hints
@@ -27,6 +27,11 @@ from rollout.core.ledger.ledger import (
 )
 from rollout.core.scope.events import EVENT_TYPES, LedgerEvent, PolicyApplied, VersionFirstUsed
 from rollout.core.scope.projection import apply_events
+from rollout.kernel.facts import parse_condition, to_facts
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.outcomes import OutcomeRule
+from rollout.kernel.populations import ALL_UNITS, BothArms, EachValue, PlantedUnits
+from rollout.kernel.readings import StoredReading
 from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.factories import NOON, SALTS, eventful
 
@@ -40,6 +45,36 @@ instants = st.datetimes(
     timezones=st.sampled_from([UTC, ZoneInfo("America/Denver")]),
 ).map(lambda at: at.astimezone(UTC))  # the hour that a clock shows twice has one instant
 cells = st.builds(Cell, names, names)
+numbers = st.floats(-1e6, 1e6)
+labels = st.none() | st.text(min_size=1, max_size=8)
+outcomes = st.builds(
+    OutcomeRule,
+    names,
+    numbers,
+    numbers,
+    names,
+    st.booleans(),
+    st.timedeltas(timedelta(0), timedelta(days=99)),
+    numbers,
+)
+populations = st.one_of(
+    st.just(ALL_UNITS),
+    st.builds(EachValue, names, labels),
+    st.just(PlantedUnits()),
+    st.builds(BothArms, outcomes, names),
+)
+conditions = st.builds(
+    Condition, st.sampled_from([*MEASURES.values()]), numbers, labels, labels, labels, populations
+)
+decimals = st.floats(0.001, 1).map(repr)
+readings = st.builds(
+    StoredReading,
+    conditions.map(to_facts),
+    st.lists(st.integers(0, 10**6), min_size=2, max_size=3).map(tuple),
+    decimals,
+    decimals,
+    st.just("") | decimals,
+)
 
 
 def of_hint(hint: object) -> st.SearchStrategy:
@@ -49,12 +84,18 @@ def of_hint(hint: object) -> st.SearchStrategy:
     if get_origin(hint) is UnionType:
         return st.none() | of_hint(get_args(hint)[0])
     simple = {str: names, int: st.integers(0, 2**53 - 1), bool: st.booleans()}
-    return {datetime: instants, Cell: cells, **simple}[hint]
+    return {datetime: instants, Cell: cells, StoredReading: readings, **simple}[hint]
 
 
 def of_kind(kind: type[LedgerEvent]) -> st.SearchStrategy[LedgerEvent]:
     hints = get_type_hints(kind)
     return st.builds(kind, **{f.name: of_hint(hints[f.name]) for f in fields(kind)})
+
+
+@given(conditions)
+def test_a_condition_is_read_back_from_its_facts(condition):
+    facts = json.loads(to_canonical_json(to_facts(condition)))
+    assert parse_condition(facts) == condition
 
 
 events = st.one_of([of_kind(kind) for kind in EVENT_TYPES.values()])
@@ -289,7 +330,7 @@ def test_rows_are_read_one_by_one():
 @pytest.mark.parametrize(
     ("lines", "head"),
     [
-        (ROLLOUT, "902c3bceec62e0bf02c3270e0971f0faca02a85508617e14b6d5eae19a6de6c4"),
+        (ROLLOUT, "82d4eca929c73f7a11f7f18847d4ebe182cd4c1f6bd2e6e1777d0ca2c32d233c"),
         (ACCESS, "3ae9e2d206fbb17e64fa2a7c9768b26506dbd632591ca548550daf5338329e96"),
     ],
 )

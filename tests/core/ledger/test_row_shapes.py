@@ -10,7 +10,7 @@ from rollout.core.access.access_events import ACCESS_KINDS
 from rollout.core.ledger.ledger import BrokenLedgerError, build_row, verify_lines
 from rollout.core.ledger.ledger_texts import LedgerText
 from rollout.core.ledger.row_shapes import find_shape_fault
-from rollout.core.scope.events import CasesErased, Stopped
+from rollout.core.scope.events import CasesErased, ProposalRaised, Stopped
 from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.core.ledger.test_ledger import events, of_kind
 from tests.factories import CREEK, NOON, SALTS
@@ -26,6 +26,14 @@ ERASED = build_row(
 STOPPED = build_row(
     "bears", 1, Stopped(at=NOON, by="ada", stop="S-1", cells=(CREEK,)), "", salts=SALTS
 )
+
+
+READING = {
+    "condition": {"measure": "agreement", "threshold": "0.9"},
+    "counts": [2, 0],
+    "log_e": "0.1",
+    "risk": "0.05",
+}
 
 
 @given(events | access_events)
@@ -56,6 +64,29 @@ def test_a_field_of_a_wrong_type_is_named(body, fault):
 def test_a_wrong_cell_is_named(cell):
     row = replace(STOPPED, body=STOPPED.body | {"cells": [cell]})
     assert find_shape_fault(row) == "its `cells` has a wrong type"
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        "agreement at least 95 %: 2 of 2",
+        {},
+        READING | {"condition": {"measure": "luck", "threshold": "0.9"}},
+        READING | {"condition": {"measure": "agreement", "threshold": "0.90"}},
+        READING | {"counts": ["2"]},
+        READING | {"counts": 2},
+        READING | {"risk": "0"},
+        READING | {"log_e": "nan"},
+        READING | {"note": "all good"},
+    ],
+)
+def test_a_reading_that_cannot_be_said_is_named(reading):
+    fields = {"cell": CREEK, "proposal": "P-1", "kind": "widening", "evidence_hash": "0f"}
+    raised = ProposalRaised(at=NOON, by="policy", expires_at=NOON, needs=(), **fields)
+    row = build_row("bears", 1, raised, "", salts=SALTS)
+    assert find_shape_fault(replace(row, body=row.body | {"readings": [READING]})) == ""
+    faulty = replace(row, body=row.body | {"readings": [reading]})
+    assert find_shape_fault(faulty) == "its `readings` has a wrong type"
 
 
 @pytest.mark.parametrize("name", ["keys", "tables", "counts"])

@@ -7,12 +7,13 @@ from math import log
 import numpy as np
 import pytest
 
-from rollout.core.policy.gain_readings import GainReading, is_gain_met, parse_gain_figures
+from rollout.core.policy.gain_readings import GainReading, is_gain_met
 from rollout.core.policy.gates import read_gain
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.outcomes import DECIDES, OutcomeRule
 from rollout.kernel.populations import BothArms
+from rollout.kernel.words import say_figures, say_reading
 
 PROFIT = OutcomeRule("profit", -20, 60, "EUR", True, timedelta(days=2), 0.05)
 CONDITION = Condition(MEASURES["gain"], 0.0, population=BothArms(PROFIT, DECIDES))
@@ -72,7 +73,8 @@ def test_an_arm_that_lost_its_units_opens_nothing():
     assert reading.log_e > 3, "the model's units alone would do"
     assert (reading.is_met, reading.has_turned) == (False, True)
     assert re.search(
-        r"without outcome, not the arms that were sampled \(E [\d.e+]+\)$", reading.format()
+        r"without outcome, not the arms that were sampled \(E [\d.e+]+\), log E",
+        say_reading(read_gain(below, few, 0.05).store(None)),
     )
     assert reading.arm_log_e > log(1000)
     slots = np.arange(45)
@@ -91,35 +93,42 @@ def test_a_stored_reading_gives_its_figures_back(count, risk, low, unit):
     condition = Condition(MEASURES["gain"], 0.0, population=BothArms(outcome, DECIDES))
     units = build_units(missing=3)
     gain = GainReading(condition, units.select(np.arange(len(units)) < count), risk)
-    stored = read_gain(condition, gain.units, risk).format(None)
-    figures = parse_gain_figures(stored.removeprefix(str(condition)))
-    assert (figures.counts, figures.is_met) == (gain.counts, gain.is_met)
-    assert figures.estimate == (gain.estimate and pytest.approx(gain.estimate, rel=0.01))
+    stored = read_gain(condition, gain.units, risk).store(None)
+    assert stored.parse_condition() == condition
+    assert (stored.counts, stored.is_enough) == (gain.counts, gain.is_met)
+    if gain.estimate is None:
+        assert stored.estimate == ""
+    else:
+        assert float(stored.estimate) == pytest.approx(gain.estimate, rel=1e-5)
     has_bound = gain.estimate is not None and gain.bound is not None
-    assert figures.bound == (pytest.approx(gain.bound, rel=0.01) if has_bound else None)
+    assert bool(stored.bound) == has_bound
+    if has_bound:
+        assert float(stored.bound) == pytest.approx(gain.bound, rel=0.01)
 
 
-def test_a_stored_reading_of_lost_arms_or_of_another_measure_is_not_met():
+def test_a_stored_reading_of_lost_arms_is_not_met():
     units = build_units()
     few = units.select(units.is_model | (np.arange(len(units)) < 4))
     below = Condition(MEASURES["gain"], -4.0, population=BothArms(PROFIT, DECIDES))
-    stored = read_gain(below, few, 0.05).format(None)
-    assert not parse_gain_figures(stored.removeprefix(str(below))).is_met
-    assert parse_gain_figures(": 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)") is None
+    assert not read_gain(below, few, 0.05).store(None).is_enough
+
+
+def say(units, risk):
+    """Return the figures of a reading in words."""
+    return say_figures(read_gain(CONDITION, units, risk).store(None), CONDITION)
 
 
 def test_amounts_are_in_the_unit_of_the_outcome():
     reading = GainReading(CONDITION, build_units(), 0.05)
     assert reading.estimate == pytest.approx(0.4 * 80)
     assert 0 < reading.bound < reading.estimate
-    text = reading.format()
+    text = say(build_units(), 0.05)
     assert text.endswith("; 60 by the model, 60 by people, 0 without outcome")
     assert text.startswith("+32 EUR a unit so far, at least +")
     bound = float(text.split("at least +")[1].split(" EUR")[0])
     assert 0 <= reading.bound - bound < 0.1, "rounded down"
-    nothing = GainReading(CONDITION, build_empty_arms(), 0.05)
-    assert nothing.format() == "0 by the model, 0 by people, 0 without outcome"
-    renewal = GainReading(CONDITION, build_units(), 1.0)
-    assert renewal.format().startswith("+32 EUR a unit so far; 60 by"), "no risk, so no bound"
+    assert say(build_empty_arms(), 0.05) == "0 by the model, 0 by people, 0 without outcome"
+    renewal = say(build_units(), 1.0)
+    assert renewal.startswith("+32 EUR a unit so far; 60 by"), "no risk, so no bound"
     assert str(CONDITION) == "gain of profit at least 0 EUR"
     assert PROFIT.format_amount(1234.5) == "+1,234 EUR"

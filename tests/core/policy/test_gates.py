@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import (
     compute_condition_log_e,
-    format_counts,
     get_condition_counts,
     is_gate_open,
     list_unmet_requirements,
@@ -22,6 +21,7 @@ from rollout.core.policy.levers import CostRule, Lever
 from rollout.core.policy.policy import Gate, Minimum
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.words import say_reading
 from tests.factories import (
     AGREEMENT,
     CREEK,
@@ -200,11 +200,10 @@ def test_a_quick_answer_weighs_costs_too():
 def test_a_reading_says_itself_in_one_line():
     reading = read_condition(AGREEMENT, (245, 3), 0.05, POLICY)
     assert (
-        reading.format(POLICY)
+        say_reading(reading.store(POLICY))
         == f"agreement at least 95 %: 245 of 248, log E {reading.compute_log_e(POLICY):.6f} of"
         " 2.995732 (risk 0.05)"
     )
-    assert format_counts((7, 1, 0)) == "7 1 0"
 
 
 def test_nothing_is_renewed_on_no_data_even_where_no_minimum_is_asked_for():

@@ -11,6 +11,7 @@ from rollout.core.policy.slice_conditions import (
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import EachValue
+from rollout.kernel.words import say_reading
 from tests.factories import CREEK, counted, gates, policy
 
 BY_GROUP = Condition(MEASURES["agreement"], 0.9, population=EachValue("group"))
@@ -24,7 +25,7 @@ def read(**values):
 
 def test_every_value_passes_by_itself_at_the_gates_whole_risk():
     reading = read(new=SliceCounts(120, 2), old=SliceCounts(300, 5))
-    lines = [item.format(POLICY) for item in reading.readings]
+    lines = [say_reading(item.store(POLICY)) for item in reading.readings]
     assert reading.is_met
     assert lines[0].startswith("agreement of group=new at least 90 %: 120 of 122, log E ")
     assert {item.risk for item in reading.readings} == {0.05}

@@ -19,6 +19,7 @@ from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.policy import Freeze, Limit, Minimum, Waves, Where
 from rollout.core.scope.commands import Actor, ApproveProposal, RejectProposal
 from rollout.core.scope.events import ProposalVoided, Renewed, Widened
+from rollout.kernel.words import say_reading
 from tests.factories import (
     ANA,
     BETWEEN,
@@ -72,7 +73,9 @@ def test_what_a_proposal_rests_on_is_frozen_under_its_hash():
     (same,) = RolloutDriver().tick({CREEK: MET})
     (other,) = RolloutDriver().tick({CREEK: build_evidence(counted(2001))})
     assert first.evidence_hash == same.evidence_hash != other.evidence_hash
-    assert first.readings[0].startswith("agreement at least 95 %: 2000 of 2000, log E 100.")
+    assert say_reading(first.readings[0]).startswith(
+        "agreement at least 95 %: 2000 of 2000, log E 100."
+    )
 
 
 @pytest.mark.parametrize("evidence", [BETWEEN, TURNED, NOTHING])
@@ -106,7 +109,7 @@ def test_a_higher_gate_asks_for_what_the_gates_below_ask_for():
     lower = gates(supervised={"minimum": Minimum(units=1)}, require=(QUALITY.condition,))
     rollout = supervised(policy(gates=lower))
     (raised,) = rollout.tick({CREEK: MET})
-    assert [line.split(":")[0] for line in raised.readings] == [
+    assert [str(r.parse_condition()) for r in raised.readings] == [
         "agreement at least 93 %",
         "agreement at least 95 %",
     ]

@@ -248,8 +248,7 @@ def test_at_a_true_agreement_of_98_percent_replays_open_after_the_expected_decis
 
 def _count_units(raised):
     """Return the decided units that a proposal's evidence counts."""
-    counts = raised.readings[0].split(": ")[1].split(",")[0]
-    return int(counts.split(" of ")[1])
+    return sum(raised.readings[0].counts)
 
 
 # Cost of a plan

@@ -5,15 +5,19 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.facts import to_facts
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.outcomes import OutcomeRule
+from rollout.kernel.populations import BothArms
+from rollout.kernel.readings import StoredReading
 from rollout.reports.text.event_text import describe_events
 from tests.factories import DAY, NOON
 from tests.services.bear_field import POLICY
 
-AGREED = "agreement at least 95 %: 412 of 415, log E 5.1 of 3.0 (risk 0.05)"
-GAINED = (
-    "gain of margin at least 0 EUR: +5.1 EUR a unit so far, at least +1.2 EUR at every look;"
-    " 310 by the model, 300 by people, 2 without outcome, log E 3.1 of 3.0 (risk 0.05)"
-)
+MARGIN = OutcomeRule("margin", -20, 60, "EUR", True, DAY, 0.05)
+GAIN = Condition(MEASURES["gain"], 0.0, population=BothArms(MARGIN))
+AGREED = StoredReading(to_facts(Condition(MEASURES["agreement"], 0.95)), (412, 3), "5.1", "0.05")
+GAINED = StoredReading(to_facts(GAIN), (310, 300, 2), "3.1", "0.05", "5.1", "1.2")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from rollout.core.scope.events import CasesPlanted, ProposalRaised
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.files import RecordPaths
+from rollout.kernel.words import say_reading
 from rollout.replay.options import ReplayOptions
 from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.services.replay.replay import replay_records
@@ -65,6 +66,8 @@ def test_live_and_replay_tell_the_same_planted_cases_apart(database, text):
     found = live(database, text, slots, after, before_slot=before_slot)
     found = [event for event in found if not isinstance(event, CasesPlanted)]
     assert list_unsealed_events(found) == list_unsealed_events(expected)
-    readings = [r for e in expected if isinstance(e, ProposalRaised) for r in e.readings]
+    readings = [
+        say_reading(r) for e in expected if isinstance(e, ProposalRaised) for r in e.readings
+    ]
     assert any("recall of bear of planted cases" in reading for reading in readings)
     assert find_evidence_faults(database) == []

@@ -8,6 +8,7 @@ import pytest
 
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.words import say_reading
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history
 from tests.services.engine.test_live import all_at_first, find_evidence_faults, live, replayed
@@ -59,6 +60,6 @@ def test_live_and_replay_decide_alike_on_sets(database):
     found = live(database, TEXT, slots, after, before_slot=before_slot)
     assert list_unsealed_events(found) == list_unsealed_events(expected)
     assert any(isinstance(event, Widened) for event in expected)
-    lines = [line for e in expected if isinstance(e, ProposalRaised) for line in e.readings]
+    lines = [say_reading(r) for e in expected if isinstance(e, ProposalRaised) for r in e.readings]
     assert any(line.startswith("recall of bear at least 50 %") for line in lines)
     assert find_evidence_faults(database) == []

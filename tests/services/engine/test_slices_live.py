@@ -13,6 +13,7 @@ from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope
 from rollout.formats.policy.reader import parse_policy
 from rollout.kernel.populations import EachValue
+from rollout.kernel.words import say_reading
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history
 from tests.services.engine.test_live import all_at_first, find_evidence_faults, live, replayed
@@ -86,7 +87,7 @@ def test_live_and_replay_read_the_same_slices(database, unit, alarms):
     found = live(database, text, slots, after, before_slot=before_slot)
     assert list_unsealed_events(found) == list_unsealed_events(expected)
     assert any(isinstance(event, Widened) for event in expected)
-    lines = [line for e in expected if isinstance(e, ProposalRaised) for line in e.readings]
+    lines = [say_reading(r) for e in expected if isinstance(e, ProposalRaised) for r in e.readings]
     assert {line.split(" at least")[0] for line in lines} == {
         f"agreement of group={value}" for value in ("(none)", "a", "b")
     }

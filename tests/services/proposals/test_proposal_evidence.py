@@ -6,11 +6,12 @@ import pytest
 
 from rollout.core.errors import NotAllowedError
 from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.kernel.words import say_reading
 from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
 from rollout.services.proposals.proposal_details import load_proposal
 from rollout.services.proposals.proposal_evidence import (
-    find_readings_by_evidence,
+    find_proposal_by_evidence,
     load_proposal_evidence,
 )
 from rollout.services.support.clock import ManualClock
@@ -85,15 +86,16 @@ def test_costs_are_read_by_their_levels(database, monkeypatch):
 def test_lines_that_the_policy_asks_for_no_more_stand_as_text(service):
     tick(service.database, NOON)
     shown = load_proposal(service, VIC, "bears", "P-1", at=NOON)
-    odd = ("recall of fox at least 90 %: 3 of 4, log E 1.000000 of 2.000000 (risk 0.05)", "rest")
-    lines = load_proposal_evidence(service, VIC, "bears", replace(shown, readings=odd)).readings
+    (reading,) = shown.readings
+    fox = replace(reading, condition={"measure": "recall", "threshold": "0.9", "label": "fox"})
+    odd = replace(shown, readings=(fox,), texts=(say_reading(fox), "rest"))
+    lines = load_proposal_evidence(service, VIC, "bears", odd).readings
     assert [(one.text, one.frozen, one.current) for one in lines] == [
-        (text, None, None) for text in odd
+        (text, None, None) for text in odd.texts
     ]
-    broken = ("agreement at least 95 %: 3 of 4 of 5, log E 1.0 of 2.0 (risk 0.05)",)
-    (line,) = load_proposal_evidence(
-        service, VIC, "bears", replace(shown, readings=broken)
-    ).readings
+    levels = replace(reading, counts=(3, 1, 1))
+    broken = replace(shown, readings=(levels,), texts=("as counted",))
+    (line,) = load_proposal_evidence(service, VIC, "bears", broken).readings
     assert line.frozen is None
     gone = replace(shown, to="elsewhere")
     assert load_proposal_evidence(service, VIC, "bears", gone).minimum_progress is None
@@ -103,12 +105,10 @@ def test_the_readings_under_a_hash_are_found_by_who_may_read_them(service):
     tick(service.database, NOON, cells=(CREEK, LAKE))
     proposals = scope_of(service.database).proposals
     evidence = proposals["P-2"].evidence_hash
-    assert find_readings_by_evidence(service, VIC, "bears", evidence)[0].startswith(
-        "agreement at least 95 %"
-    )
-    assert find_readings_by_evidence(service, VIC, "bears", "0" * 64) == ()
+    assert find_proposal_by_evidence(service, VIC, "bears", evidence).proposal == "P-2"
+    assert find_proposal_by_evidence(service, VIC, "bears", "0" * 64) is None
     cleo = Caller("cleo", role_assignments=(AssignedRole("operator", "bears", "creek"),))
-    assert find_readings_by_evidence(service, cleo, "bears", evidence) == ()
+    assert find_proposal_by_evidence(service, cleo, "bears", evidence) is None
     shown = load_proposal(service, VIC, "bears", "P-2", at=NOON)
     with pytest.raises(NotAllowedError):
         load_proposal_evidence(service, cleo, "bears", shown)

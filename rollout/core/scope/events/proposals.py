@@ -15,18 +15,21 @@ from rollout.core.scope.scope import (
     ProposalState,
 )
 from rollout.core.scope.scope_builder import ScopeBuilder
+from rollout.kernel.readings import StoredReading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalRaised(LedgerEvent):
-    """A proposal was raised; `evidence_hash` covers `readings`, one per line.
+    """A proposal was raised; `evidence_hash` covers what it rests on, one fact per line.
 
     Attributes:
         kind: what is proposed: `widening`, `renewal`, `takeover`, `resume` or `policy`.
         needs: the groups whose approvals are needed, one for each entry.
         gate_hash: SHA-256 of the gate as the policy had it; another one makes the proposal void.
         about: hash of the policy, or id of the stop, that the proposal is about; "" otherwise.
-        readings: the gate's conditions with their figures, as approvers read them.
+        readings: the gate's conditions with their figures.
+        loosens: what a policy loosens.
+        cells: where a resume gives grants back.
         records_digest: digest of the version's evidence in the cells that its gate counts, with
             the hashes of its records, up to the last `RecordsCounted` before.
         attempt: the attempt's number in the cell's year, from 1.
@@ -39,7 +42,7 @@ class ProposalRaised(LedgerEvent):
         vouched: units that count because their sender is vouched for, by account.
         registered: units that count by who registered their cases; and how many it predicted, too.
         incidents: those that speak against the version, and the one that it replaces, in the 30
-            days before: `evidence_hash` covers their ids after the readings.
+            days before.
     """
 
     proposal: str
@@ -52,7 +55,9 @@ class ProposalRaised(LedgerEvent):
     to_stage: str = ""
     gate_hash: str = ""
     about: str = ""
-    readings: tuple[str, ...] = ()
+    readings: tuple[StoredReading, ...] = ()
+    loosens: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    cells: tuple[Cell, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     records_digest: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     attempt: int = field(default=0, metadata={OMITTED_WHEN_EMPTY: True})
     risk_weight: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})

@@ -1,0 +1,69 @@
+"""Facts in words."""
+
+from math import exp
+from typing import Final
+
+from rollout.kernel.measures import Condition
+from rollout.kernel.readings import StoredReading
+
+MAX_EXPONENT: Final = 700.0
+
+
+def say_counts(counts: tuple[int, ...]) -> str:
+    """Return shares as `successes of records`, other counts as a list.
+
+    >>> say_counts((418, 8)), say_counts((60, 3, 1))
+    ('418 of 426', '60 3 1')
+    """
+    if len(counts) == 2:
+        return f"{counts[0]} of {sum(counts)}"
+    return " ".join(str(count) for count in counts)
+
+
+def say_figures(reading: StoredReading, condition: Condition) -> str:
+    """Return what was counted, without its evidence."""
+    if not condition.population.has_gain:
+        return say_counts(reading.counts)
+    model, people, missing = reading.counts
+    counts = f"{model} by the model, {people} by people, {missing} without outcome"
+    if reading.draw_log_e:
+        e_value = exp(min(float(reading.draw_log_e), MAX_EXPONENT))
+        counts += f", not the arms that were sampled (E {e_value:.3g})"
+    return f"{say_gain(reading, condition)}; {counts}" if reading.estimate else counts
+
+
+def say_gain(reading: StoredReading, condition: Condition) -> str:
+    """Return a gain and its bound: `+5.1 EUR a unit so far, at least +1.2 EUR at every look`."""
+    outcome = condition.population.outcome
+    text = f"{outcome.format_amount(float(reading.estimate))} a unit so far"
+    if not reading.bound:
+        return text
+    return f"{text}, at least {outcome.format_amount(float(reading.bound))} at every look"
+
+
+def say_reading(reading: StoredReading) -> str:
+    """Return a reading as auditors read it.
+
+    >>> facts = {"measure": "agreement", "threshold": "0.95"}
+    >>> say_reading(StoredReading(facts, (245, 3), "4.271300", "0.05"))
+    'agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)'
+    """
+    return f"{say_measured(reading)}, log E {reading.log_e} of {_say_needed(reading)}"
+
+
+def say_measured(reading: StoredReading) -> str:
+    """Return a reading without its evidence: `agreement at least 95 %: 245 of 248`."""
+    condition = reading.parse_condition()
+    return f"{condition}: {say_figures(reading, condition)}"
+
+
+def say_rounded(reading: StoredReading) -> str:
+    """Return a reading with rounded figures; the ledger has all digits."""
+    return (
+        f"{say_measured(reading)}, log E {float(reading.log_e):.2f}, needed"
+        f" {reading.needed_log_e:.2f} (risk {float(reading.risk) * 100:.3g} %)"
+    )
+
+
+def _say_needed(reading: StoredReading) -> str:
+    return f"{reading.needed_log_e:.6f} (risk {float(reading.risk):g})"
