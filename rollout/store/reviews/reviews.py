@@ -26,6 +26,7 @@ QUEUE_ORDER: Final = (
     reviews.c.sampling_value,
     reviews.c.task_number,
 )
+"""The order in which tasks are claimed and shown, after those whose answer can affect an action."""
 MAX_COUNTED: Final = 1_000
 """Maximum of counted cases: a page shows the number, and requests it often."""
 
@@ -245,7 +246,7 @@ class ReviewTaskStore:
             reviews.c.due_at < until,
             *match_sites(sites),
         )
-        return self._load_all(query.order_by(*QUEUE_ORDER).limit(limit))
+        return self._load_all(query.order_by(reviews.c.due_at, reviews.c.id).limit(limit))
 
     def _select_tasks(self, *conditions: ColumnElement[bool]) -> Select[Any]:
         return select_tasks(self._rollout, *conditions)

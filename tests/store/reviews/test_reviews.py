@@ -13,6 +13,7 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.records import RecordStore
 from rollout.store.reviews.reviews import DONE, NewReviewTask, ReviewTaskStore
+from rollout.store.tables.tables import reviews
 from tests.factories import DAY, HOUR, MINUTE, NOON
 
 NAMES = (f"queue-{number}" for number in count(1))
@@ -162,6 +163,20 @@ def test_those_that_are_due_first_come_first_and_the_draw_breaks_ties(queue):
     queue.open("a", due_at=NOON + 3 * HOUR).open("b", due_at=NOON + 2 * HOUR)
     queue.open("c", sampling_value=0.2).open("d", sampling_value=0.1)
     assert queue.everybody("ana") == "badc"
+
+
+def test_another_order_of_the_queue_is_one_line(queue, monkeypatch):
+    """Those that run out are listed by due time in any order: a limit cuts the last ones."""
+    by_site = (reviews.c.site, reviews.c.due_at.desc())
+    monkeypatch.setattr("rollout.store.reviews.reviews.QUEUE_ORDER", by_site)
+    queue.open("a", site="lake", due_at=NOON + HOUR).open("b", site="lake")
+    queue.open("c", due_at=NOON + 2 * HOUR).open("d", due_at=NOON + 3 * HOUR)
+    assert queue.everybody("ana") == "dcba"
+    claimed = queue.store(lambda store: store.list_claimed("ana", NOON, BLIND, None))
+    assert "".join(queue.key(review)[0] for review in claimed) == "dcba"
+    span = {"since": NOON, "until": NOON + 2 * DAY, "limit": 2}
+    listed = queue.store(lambda store: store.list_overdue(**span, sites=None))
+    assert "".join(queue.key(review)[0] for review in listed) == "ac"
 
 
 def test_answers_that_are_still_of_use_come_before_those_that_are_not(queue):
