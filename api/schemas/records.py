@@ -1,12 +1,20 @@
 """Schemas of records, explained cases and rejected records."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from api.paging import Page
+from rollout.core.records.records import (
+    RECORD_FIELDS,
+    Action,
+    Decision,
+    Outcome,
+    Prediction,
+    Record,
+)
 
 CASE = {
     "kind": "case",
@@ -101,62 +109,51 @@ class CaseSummary(BaseModel):
     )
 
 
+FormT = TypeVar("FormT", bound=BaseModel)
+
+
+def _add_fields(kind: type[Record]) -> Callable[[type[FormT]], type[FormT]]:
+    """Return what adds to a form the fields of a record that are shown."""
+
+    def add(form: type[FormT]) -> type[FormT]:
+        fields: dict[str, Any] = {}
+        for field in RECORD_FIELDS[kind]:
+            if field.rule.is_shown:
+                plain = dict[get_args(field.plain)] if field.kind is Mapping else field.plain  # type: ignore[misc]
+                alias = field.name if field.name != field.shown_name else None
+                hint = plain | None if field.is_optional else plain
+                fields[field.shown_name] = (hint, Field(validation_alias=alias))
+        return create_model(form.__name__, __base__=form, __doc__=form.__doc__, **fields)
+
+    return add
+
+
+@_add_fields(Prediction)
 class CasePrediction(BaseModel):
     """A version's prediction, and the assignment it was made under."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    version: str
-    answers: dict[str, str | None]
-    confidence: float | None
-    latency_ms: float | None
-    error: str | None
-    at: datetime | None
-    scope_revision: int | None
-    decider: str | None
-    exposure: str | None
-    share: float | None
 
-
+@_add_fields(Decision)
 class CaseDecision(BaseModel):
     """A human decision, and the reviewer's exposure to the model's answer."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    reviewer: str
-    answers: dict[str, str | None]
-    unsure: bool
-    claimed_exposure: str = Field(validation_alias="claims")
-    exposure: str
-    task_number: int | None = Field(validation_alias="seat")
-    submitted_at: datetime | None
-    note: str | None
 
-
+@_add_fields(Action)
 class CaseAction(BaseModel):
     """An action, and whether it was authorized."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    lever: str
-    action: str
-    by: str
-    version: str | None
-    at: datetime
-    scope_revision: int | None
-    authorization: str = Field(validation_alias="permission")
 
-
+@_add_fields(Outcome)
 class CaseOutcome(BaseModel):
     """What turned out to be true."""
 
     model_config = ConfigDict(from_attributes=True)
-
-    at: datetime
-    answers: dict[str, str | None]
-    values: dict[str, float]
-    harm: str | None
-    source: str
 
 
 class CountedUnit(BaseModel):

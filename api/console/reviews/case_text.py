@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import quote
 
 from api.console.page.text import encode_segment
-from rollout.core.records.records import Action, Decision, Outcome, Prediction
+from rollout.core.records.records import RECORD_FIELDS, Action, Decision, Outcome, Prediction
 from rollout.reports.text import formatting
 from rollout.services.divergences.case_explanation import CaseAssignment, ExplainedCase
 
@@ -54,6 +54,10 @@ CHOICE_TEXTS: Final = {
 }
 
 
+PLACED_FIELDS: Final = frozenset(
+    {"reviewer", "answers", "unsure", "claims", "exposure", "seat", "submitted_at", "note"}
+)
+"""The fields of a decision that a case's page shows at a place of their own, or not at all."""
 PLANTED_TEXT = "A user planted this case: no figure about the cases that occur counts it. "
 
 
@@ -174,6 +178,17 @@ def describe_answers(answers: Mapping[str, str | None]) -> str:
 def describe_human_decision(decision: Decision) -> str:
     """Format the answers of a human decision."""
     return "unsure" if decision.unsure else describe_answers(decision.answers)
+
+
+def list_further_fields(decision: Decision) -> list[str]:
+    """Return what is shown of a decision beside what the page has a place for."""
+    return [
+        f"{field.shown_name}: {value}"
+        for field in RECORD_FIELDS[Decision]
+        if field.rule.is_shown
+        and field.name not in PLACED_FIELDS
+        and (value := getattr(decision, field.name)) != field.default
+    ]
 
 
 def describe_error(prediction: Prediction) -> str:

@@ -5,13 +5,26 @@ counts. Fields that the service fills in don't count when a repeat is compared w
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from msgspec import Struct, field
-from msgspec.structs import replace
+from msgspec import Meta, Struct, field, structs
+
+from rollout.core.records.record_fields import (
+    Answers,
+    FieldRule,
+    LongText,
+    Name,
+    Number,
+    Personal,
+    RecordField,
+    Revision,
+    Share,
+    ShortText,
+    read_fields,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +68,45 @@ UNKNOWN_PLACE: Final = "its site is none of the policy's"
 """What the reason begins with for a decision that names such a site."""
 
 
-class Record(Struct, frozen=True, kw_only=True, gc=False):
-    """What a client sent about the case `key`."""
+NOT_PERSONAL: Final = FieldRule(personal=Personal.NO)
+FILLED: Final = FieldRule(
+    personal=Personal.NO, is_sent=False, is_content=False, is_exported=False, is_shown=False
+)
+FILLED_AND_SHOWN: Final = replace(FILLED, is_shown=True)
+CLAIMED_EXPOSURE: Final = replace(
+    NOT_PERSONAL, is_exported=False, column="claimed_exposure", sent_as="exposure"
+)
+PROBABILITIES: Final = replace(NOT_PERSONAL, is_shown=False)
+VALUES: Final = replace(
+    NOT_PERSONAL, is_null_if_empty=True, column="outcome_values", shown_as="values"
+)
+ROW_KEY: Final = FieldRule(personal=Personal.NO, is_key=True, is_content=False)
+REVISION: Final = replace(ROW_KEY, is_shown=False)
 
-    key: str
-    revision: int = 1
+
+class Record(Struct, frozen=True, gc=False):
+    """What a client sent about the case `key`.
+
+    Everything that lists the fields of a record derives from its declaration: see `FieldRule`. What
+    is sent comes first.
+    """
+
+    key: Annotated[Name, replace(REVISION, is_numbered=True, is_exported=False)]
 
 
-class Case(Record, frozen=True, kw_only=True):
+class Case(Record, frozen=True):
     """One thing to decide. The service computes `window` from time and policy."""
 
-    site: str
-    occurred_at: datetime
-    window: str
-    episode: str | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    media: Mapping[str, str] = field(default_factory=dict)
+    site: Annotated[Name, NOT_PERSONAL]
+    occurred_at: Annotated[datetime, FieldRule()]
+    episode: Annotated[Name | None, replace(NOT_PERSONAL, is_numbered=True)] = None
+    attributes: Annotated[Mapping[str, str], NOT_PERSONAL] = field(default_factory=dict)
+    media: Annotated[Mapping[str, str], NOT_PERSONAL] = field(default_factory=dict)
+    revision: Annotated[Revision, REVISION] = 1
+    window: Annotated[Name, FILLED] = ""
 
 
-class Prediction(Record, frozen=True, kw_only=True):
+class Prediction(Record, frozen=True):
     """A version's answers to a case; a missing lever is a failure.
 
     `at` None is the case's time. The service fills in `scope_revision` and the fields after it from
@@ -81,20 +114,21 @@ class Prediction(Record, frozen=True, kw_only=True):
     knows `decider` and `exposure` alone.
     """
 
-    version: str
-    answers: Mapping[str, str | None]
-    confidence: float | None = None
-    probabilities: Mapping[str, float] | None = None
-    latency_ms: float | None = None
-    error: str | None = None
-    at: datetime | None = None
-    scope_revision: int | None = None
-    decider: str | None = None
-    exposure: str | None = None
-    share: float | None = None
+    version: Annotated[Name, ROW_KEY]
+    answers: Annotated[Answers, NOT_PERSONAL]
+    confidence: Annotated[Share | None, FieldRule()] = None
+    probabilities: Annotated[Mapping[str, float] | None, PROBABILITIES] = None
+    latency_ms: Annotated[Annotated[float, Meta(ge=0)] | None, FieldRule()] = None
+    error: Annotated[ShortText | None, NOT_PERSONAL] = None
+    at: Annotated[datetime | None, FieldRule()] = None
+    revision: Annotated[Revision, REVISION] = 1
+    scope_revision: Annotated[int | None, FILLED_AND_SHOWN] = None
+    decider: Annotated[str | None, FILLED_AND_SHOWN] = None
+    exposure: Annotated[str | None, FILLED_AND_SHOWN] = None
+    share: Annotated[float | None, FILLED_AND_SHOWN] = None
 
 
-class Decision(Record, frozen=True, kw_only=True):
+class Decision(Record, frozen=True):
     """A human decision; a missing or None lever is "unsure".
 
     `claims` is the exposure that the client claims, `exposure` the one that counts. The service
@@ -103,49 +137,57 @@ class Decision(Record, frozen=True, kw_only=True):
     `rollout.core.policy.evidence_sources`, None for a record without one.
     """
 
-    reviewer: str
-    answers: Mapping[str, str | None]
-    exposure: str
-    claims: str = "unknown"
-    unsure: bool = False
-    started_at: datetime | None = None
-    submitted_at: datetime | None = None
-    note: str | None = None
-    seat: int | None = None
-    review: int | None = None
-    basis: Mapping[str, Any] | None = None
-    source: str | None = None
+    reviewer: Annotated[Name, replace(ROW_KEY, personal=Personal.NAME, is_exported=False)]
+    answers: Annotated[Answers, NOT_PERSONAL] = field(default_factory=dict)
+    unsure: Annotated[bool, FieldRule()] = False
+    claims: Annotated[str, CLAIMED_EXPOSURE] = "unknown"
+    started_at: Annotated[datetime | None, FieldRule(is_shown=False)] = None
+    submitted_at: Annotated[datetime | None, FieldRule()] = None
+    note: Annotated[LongText | None, FieldRule(personal=Personal.TEXT)] = None
+    revision: Annotated[Revision, REVISION] = 1
+    exposure: Annotated[str, replace(FILLED_AND_SHOWN, is_exported=True)] = "unknown"
+    seat: Annotated[int | None, replace(FILLED_AND_SHOWN, column="task_number")] = None
+    review: Annotated[Number | None, FILLED] = None
+    basis: Annotated[Mapping[str, Any] | None, FILLED] = None
+    source: Annotated[str | None, FILLED] = None
 
 
-class Action(Record, frozen=True, kw_only=True):
+class Action(Record, frozen=True):
     """An action taken by `person` or `model`.
 
     The service fills in `permission`, and `permit_kind` if a permit of ours came with it.
     """
 
-    lever: str
-    action: str
-    by: str
-    at: datetime
-    permission: str
-    version: str | None = None
-    scope_revision: int | None = None
-    permit_kind: str | None = None
+    lever: Annotated[Name, ROW_KEY]
+    action: Annotated[str, NOT_PERSONAL]
+    by: Annotated[str, NOT_PERSONAL]
+    at: Annotated[datetime, FieldRule()]
+    version: Annotated[Name | None, NOT_PERSONAL] = None
+    revision: Annotated[Revision, REVISION] = 1
+    scope_revision: Annotated[int | None, FILLED_AND_SHOWN] = None
+    permission: Annotated[str, replace(FILLED_AND_SHOWN, column="authorization")] = ""
+    permit_kind: Annotated[str | None, FILLED] = None
 
 
-class Outcome(Record, frozen=True, kw_only=True):
+class Outcome(Record, frozen=True):
     """The later known truth of a case: answers, values, a harm, or several of them.
 
     `values` are by id of an outcome of the policy, as sent: also beyond its range. The service
     fills in `source_kind`, which is to an outcome what `source` is to a decision.
     """
 
-    at: datetime
-    answers: Mapping[str, str | None] = field(default_factory=dict)
-    values: Mapping[str, float] = field(default_factory=dict)
-    harm: str | None = None
-    source: str = ""
-    source_kind: str | None = None
+    at: Annotated[datetime, FieldRule()]
+    answers: Annotated[Answers, NOT_PERSONAL] = field(default_factory=dict)
+    values: Annotated[Mapping[str, float], VALUES] = field(default_factory=dict)
+    harm: Annotated[Name | None, NOT_PERSONAL] = None
+    source: Annotated[ShortText, NOT_PERSONAL] = ""
+    revision: Annotated[Revision, REVISION] = 1
+    source_kind: Annotated[str | None, FILLED] = None
+
+
+RECORD_FIELDS: Final[Mapping[type[Record], tuple[RecordField, ...]]] = MappingProxyType(
+    {kind: read_fields(kind) for kind in (Case, Prediction, Decision, Action, Outcome)}
+)
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True):
@@ -170,7 +212,7 @@ def mark_unregistered(case: Case) -> Case:
     """
     if not 0 < case.revision < -UNREGISTERED:
         return case
-    return replace(case, revision=case.revision + UNREGISTERED)
+    return structs.replace(case, revision=case.revision + UNREGISTERED)
 
 
 def pick_first_draws(case_rows: Collection[Any]) -> dict[int, str]:

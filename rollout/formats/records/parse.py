@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, TypeVar
 
 from msgspec import MsgspecError
 from pydantic import ValidationError
@@ -35,6 +36,7 @@ from rollout.formats.records.schema import (
     MAX_ITEMS,
     STRUCTS,
     WRAPPED_ITEMS_DECODER,
+    list_sent_fields,
 )
 from rollout.kernel.label_sets import join_labels, read_label_set
 
@@ -107,6 +109,7 @@ class RejectedItem:
 SentItem = (
     Record | Heartbeat | ActionWithPermit | DeclaringPrediction | PlacedDecision | RejectedItem
 )
+RecordT = TypeVar("RecordT", bound=Record)
 WindowFinder = Callable[[str, datetime, Mapping[str, str]], str]
 
 
@@ -238,32 +241,41 @@ class ItemReader:
         return None if text is None else self.parse_instant(text)
 
 
+def _make_builder(kind: type[RecordT], *parsed: str) -> Callable[..., RecordT]:
+    """Return what makes a record of an item, all of which is stored as it was sent but for times.
+
+    It changes the item. `parsed` are its times that the caller has replaced already; what only
+    items have is left out, what only the record has is passed by name.
+    """
+    fields = list_sent_fields(kind)
+    times = [f.sent_name for f in fields if f.plain is datetime and f.name not in parsed]
+    get_values = attrgetter(*(field.sent_name for field in fields))
+
+    def build(reader: ItemReader, item: Any, **filled: Any) -> RecordT:
+        for name in times:
+            if (text := getattr(item, name)) is not None:
+                setattr(item, name, reader.parse_instant(text))
+        return kind(*get_values(item), **filled)
+
+    return build
+
+
+CASES: Final = _make_builder(Case, "occurred_at")
+PREDICTIONS: Final = _make_builder(Prediction)
+DECISIONS: Final = _make_builder(Decision)
+ACTIONS: Final = _make_builder(Action, "at")
+OUTCOMES: Final = _make_builder(Outcome)
+
+
 def _build_case(reader: ItemReader, item: Any) -> Case:
-    at = reader.parse_instant(item.occurred_at)
-    return Case(
-        key=item.key,
-        site=item.site,
-        occurred_at=at,
-        window=reader.find_window(item.site, at, item.attributes),
-        episode=item.episode,
-        attributes=item.attributes,
-        media=item.media,
-        revision=item.revision,
-    )
+    item.occurred_at = reader.parse_instant(item.occurred_at)
+    window = reader.find_window(item.site, item.occurred_at, item.attributes)
+    return CASES(reader, item, window=window)
 
 
 def _build_prediction(reader: ItemReader, item: Any) -> Prediction | DeclaringPrediction:
-    prediction = Prediction(
-        key=item.key,
-        version=item.version,
-        answers=reader.read_answers(item.answers, is_prediction=True),
-        confidence=item.confidence,
-        probabilities=item.probabilities,
-        latency_ms=item.latency_ms,
-        error=item.error,
-        at=reader.parse_optional_instant(item.at),
-        revision=item.revision,
-    )
+    item.answers = reader.read_answers(item.answers, is_prediction=True)
+    prediction = PREDICTIONS(reader, item)
     claim = _build_claim(item)
     if item.content is None and claim is None:
         return prediction
@@ -282,56 +294,29 @@ def _build_claim(item: Any) -> AssignmentClaim | None:
 
 
 def _build_decision(reader: ItemReader, item: Any) -> Decision | PlacedDecision:
-    answers, unsure = reader.read_answers(item.answers), item.unsure
-    if not unsure and not answers:
+    item.answers = reader.read_answers(item.answers)
+    if not item.unsure and not item.answers:
         raise ValueError("a decision has `answers`, or says `unsure: true`")
     occurred_at = reader.parse_optional_instant(item.occurred_at)
     if occurred_at is not None and item.site is None:
         raise ValueError("a decision that says when its case occurred names its `site`, too")
-    decision = Decision(
-        key=item.key,
-        reviewer=item.reviewer,
-        answers=answers,
-        exposure=item.exposure,
-        claims=item.exposure,
-        unsure=unsure,
-        started_at=reader.parse_optional_instant(item.started_at),
-        submitted_at=reader.parse_optional_instant(item.submitted_at),
-        note=item.note,
-        revision=item.revision,
-    )
+    decision = DECISIONS(reader, item, exposure=item.exposure)
     return decision if item.site is None else PlacedDecision(decision, item.site, occurred_at)
 
 
 def _build_action(reader: ItemReader, item: Any) -> ActionWithPermit:
     if item.by == "model" and item.version is None:
         raise ValueError("an action by the model names its `version`")
-    action = Action(
-        key=item.key,
-        lever=item.lever,
-        action=reader.read_answer(item.lever, item.action, is_kept=isinstance(item.action, str)),
-        by=item.by,
-        at=reader.parse_instant(item.at, may_be_ahead=True),  # what was done is never refused
-        permission="",
-        version=item.version,
-        revision=item.revision,
-    )
-    return ActionWithPermit(action, item.permit or "")
+    item.action = reader.read_answer(item.lever, item.action, is_kept=isinstance(item.action, str))
+    item.at = reader.parse_instant(item.at, may_be_ahead=True)  # what was done is never refused
+    return ActionWithPermit(ACTIONS(reader, item), item.permit or "")
 
 
 def _build_outcome(reader: ItemReader, item: Any) -> Outcome:
-    answers = reader.read_answers(item.answers)
-    if not answers and not item.values and item.harm is None:
+    item.answers = reader.read_answers(item.answers)
+    if not item.answers and not item.values and item.harm is None:
         raise ValueError("an outcome has `answers`, `values`, a `harm`, or several of them")
-    return Outcome(
-        key=item.key,
-        at=reader.parse_instant(item.at),
-        answers=answers,
-        values=item.values,
-        harm=item.harm,
-        source=item.source,
-        revision=item.revision,
-    )
+    return OUTCOMES(reader, item)
 
 
 def _build_heartbeat(reader: ItemReader, item: Any) -> Heartbeat:

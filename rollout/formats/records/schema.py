@@ -1,15 +1,17 @@
 """Strict forms of sent items, and structs generated from them for fast parsing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import reduce
 from operator import or_
-from types import MappingProxyType, NoneType, UnionType
+from types import MappingProxyType, UnionType
 from typing import (
     Annotated,
     Any,
     Final,
     Literal,
     NotRequired,
+    TypeVar,
     Union,
     get_args,
     get_origin,
@@ -22,7 +24,21 @@ from pydantic import ConfigDict, Discriminator, Field, TypeAdapter
 from pydantic import with_config as of_form
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
+from rollout.core.records.record_fields import Answers as StoredAnswers
+from rollout.core.records.record_fields import RecordField
+from rollout.core.records.records import (
+    RECORD_FIELDS,
+    Action,
+    Case,
+    Decision,
+    Outcome,
+    Prediction,
+    Record,
+)
+
 MAX_ITEMS: Final = 10_000
+KIND: Final = "kind"
+FormT = TypeVar("FormT")
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 ShortText = Annotated[str, Field(max_length=2_000)]
@@ -33,29 +49,64 @@ Answers = Annotated[
     dict[Name, ShortText | WholeNumber | float | LabelList | None], Field(max_length=100)
 ]
 Share = Annotated[float, Field(ge=0, le=1)]
-PositiveInteger = Annotated[int, Field(ge=1, lt=2**31)]
 TimeText = Annotated[
     str,
     Field(max_length=40, description="ISO 8601 with its offset", examples=["2027-06-01T12:00Z"]),
 ]
+LIMIT_NAMES: Final = ("ge", "le", "lt", "min_length", "max_length")
 STRICT: Final = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-@of_form(STRICT)
+SENT_TYPES: Final[Mapping[Any, Any]] = {
+    StoredAnswers: Answers,
+    Mapping[str, str]: TextMap,
+    datetime: TimeText,
+    (Prediction, "probabilities"): Annotated[dict[Name, Share], Field(max_length=1_000)],
+    (Decision, "claims"): Literal["blind", "assisted", "revealed", "unknown"],
+    (Action, "action"): Annotated[str, Field(min_length=1, max_length=500)] | LabelList,
+    (Action, "by"): Literal["person", "model"],
+    (Outcome, "values"): Annotated[dict[Name, float], Field(max_length=100)],
+}
+"""The types of what is sent in another form than it is stored, by type or by record and field."""
+
+
+def _find_sent_type(kind: type[Record], field: RecordField) -> Any:
+    hint = SENT_TYPES.get((kind, field.name), SENT_TYPES.get(field.plain, field.plain))
+    if field.limits is not None:
+        limits = {name: getattr(field.limits, name) for name in LIMIT_NAMES}
+        hint = Annotated[hint, Field(**limits)]
+    if field.is_optional:
+        hint |= None
+    return hint if field.default is NODEFAULT else NotRequired[hint]
+
+
+def list_sent_fields(kind: type[Record]) -> list[RecordField]:
+    """Return the fields of a record that clients send, which are its first."""
+    return [field for field in RECORD_FIELDS[kind] if field.rule.is_sent]
+
+
+def _add_fields(kind: type[Record]) -> Callable[[type[FormT]], type[FormT]]:
+    """Return what adds the fields of a record to a form, which has what only a sent one has."""
+
+    def add(form: type[FormT]) -> type[FormT]:
+        fields = {f.sent_name: _find_sent_type(kind, f) for f in list_sent_fields(kind)}
+        own = get_type_hints(form, include_extras=True)
+        make: Any = TypedDict
+        whole: type[FormT] = make(form.__name__, {KIND: own.pop(KIND), **fields, **own})
+        whole.__doc__ = form.__doc__
+        return of_form(STRICT)(whole)
+
+    return add
+
+
+@_add_fields(Case)
 class CaseItem(TypedDict):
     """A case to decide. `key` is chosen by the client and identifies the case for ever."""
 
     kind: Literal["case"]
-    key: Name
-    site: Name
-    occurred_at: TimeText
-    episode: NotRequired[Name | None]
-    attributes: NotRequired[TextMap]
-    media: NotRequired[TextMap]
-    revision: NotRequired[PositiveInteger]
 
 
-@of_form(STRICT)
+@_add_fields(Prediction)
 class PredictionItem(TypedDict):
     """A version's answer to the case `key`; a lever without an answer has failed.
 
@@ -69,23 +120,14 @@ class PredictionItem(TypedDict):
     """
 
     kind: Literal["prediction"]
-    key: Name
-    version: Name
-    answers: Answers
-    confidence: NotRequired[Share | None]
-    probabilities: NotRequired[Annotated[dict[Name, Share], Field(max_length=1_000)] | None]
-    latency_ms: NotRequired[Annotated[float, Field(ge=0)] | None]
-    error: NotRequired[ShortText | None]
     content: NotRequired[ShortText | None]
     decider: NotRequired[Literal["human", "model"] | None]
     exposure: NotRequired[Literal["blind", "assisted"] | None]
     share: NotRequired[Share | None]
     scope_revision: NotRequired[Annotated[int, Field(ge=0, lt=2**31)] | None]
-    at: NotRequired[TimeText | None]
-    revision: NotRequired[PositiveInteger]
 
 
-@of_form(STRICT)
+@_add_fields(Decision)
 class DecisionItem(TypedDict):
     """A human decision on the case `key`, made outside this service.
 
@@ -97,35 +139,19 @@ class DecisionItem(TypedDict):
     """
 
     kind: Literal["decision"]
-    key: Name
-    reviewer: Name
-    answers: NotRequired[Answers]
-    unsure: NotRequired[bool]
-    exposure: NotRequired[Literal["blind", "assisted", "revealed", "unknown"]]
-    started_at: NotRequired[TimeText | None]
-    submitted_at: NotRequired[TimeText | None]
     site: NotRequired[Name | None]
     occurred_at: NotRequired[TimeText | None]
-    note: NotRequired[Annotated[str, Field(max_length=10_000)] | None]
-    revision: NotRequired[PositiveInteger]
 
 
-@of_form(STRICT)
+@_add_fields(Action)
 class ActionItem(TypedDict):
     """An action on a lever, by a human or the model; the model's has a permit."""
 
     kind: Literal["action"]
-    key: Name
-    lever: Name
-    action: Annotated[str, Field(min_length=1, max_length=500)] | LabelList
-    by: Literal["person", "model"]
-    at: TimeText
-    version: NotRequired[Name | None]
     permit: NotRequired[ShortText | None]
-    revision: NotRequired[PositiveInteger]
 
 
-@of_form(STRICT)
+@_add_fields(Outcome)
 class OutcomeItem(TypedDict):
     """The later known truth about a case: answers, values, a harm, or several of them.
 
@@ -134,13 +160,6 @@ class OutcomeItem(TypedDict):
     """
 
     kind: Literal["outcome"]
-    key: Name
-    at: TimeText
-    answers: NotRequired[Answers]
-    values: NotRequired[Annotated[dict[Name, float], Field(max_length=100)]]
-    harm: NotRequired[Name | None]
-    source: NotRequired[ShortText]
-    revision: NotRequired[PositiveInteger]
 
 
 @of_form(STRICT)
@@ -152,7 +171,7 @@ class HeartbeatItem(TypedDict):
     at: TimeText
 
 
-ITEM_FORMS: Final = {
+ITEM_FORMS: Final[Mapping[str, Any]] = {
     "case": CaseItem,
     "prediction": PredictionItem,
     "decision": DecisionItem,
@@ -170,40 +189,29 @@ Item = Annotated[
 ITEM_ADAPTER: Final[TypeAdapter[Any]] = TypeAdapter(Item)
 
 
-KIND: Final = "kind"
-DEFAULTS: Final[Mapping[str, Any]] = {
-    "answers": {},
-    "attributes": {},
-    "media": {},
-    "exposure": "unknown",
-    "revision": 1,
-    "source": "",
-    "unsure": False,
-    "values": {},
-}
-"""Value of an absent name; None for all others, and where null is allowed."""
+RECORD_KINDS: Final = {kind.__name__.lower(): kind for kind in RECORD_FIELDS}
 
 
-def _build_struct(form: type) -> type[Struct]:
+def find_default(kind: str, name: str) -> Any:
+    """Return the value of an absent name in an item of a kind, `NODEFAULT` for a required one."""
+    if name not in ITEM_FORMS[kind].__optional_keys__:
+        return NODEFAULT
+    fields = list_sent_fields(RECORD_KINDS[kind]) if kind in RECORD_KINDS else ()
+    return next((field.default for field in fields if field.sent_name == name), None)
+
+
+def _build_struct(kind: str, form: type) -> type[Struct]:
     hints = get_type_hints(form, include_extras=True)
-    (kind,) = get_args(hints.pop(KIND))
+    del hints[KIND]
     return defstruct(
         form.__name__,
-        [(name, convert_type(hint), find_default(name, hint)) for name, hint in hints.items()],
+        [(name, convert_type(hint), find_default(kind, name)) for name, hint in hints.items()],
         tag_field=KIND,
         tag=kind,
         forbid_unknown_fields=True,
         kw_only=True,
         gc=False,  # items have no reference cycles
     )
-
-
-def find_default(name: str, hint: Any) -> Any:
-    """Return the value of an absent name, `NODEFAULT` for one that is required."""
-    if get_origin(hint) is not NotRequired:
-        return NODEFAULT
-    (base,) = get_args(hint)
-    return None if NoneType in get_args(base) else DEFAULTS.get(name)
 
 
 def convert_type(hint: Any) -> Any:
@@ -229,7 +237,9 @@ def _collect_limits(fields: list[Any]) -> Mapping[str, Any]:
     return {name: getattr(rule, name) for rule in rules for name in rule.__slots__}
 
 
-STRUCTS: Final = MappingProxyType({kind: _build_struct(form) for kind, form in ITEM_FORMS.items()})
+STRUCTS: Final = MappingProxyType(
+    {kind: _build_struct(kind, form) for kind, form in ITEM_FORMS.items()}
+)
 """The struct for items of each kind."""
 
 ItemStruct: Any = reduce(or_, STRUCTS.values())

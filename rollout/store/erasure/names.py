@@ -7,6 +7,8 @@ from typing import Any, Final
 from sqlalchemy import Column, Select, Table, delete, select, update
 from sqlalchemy.engine import RowMapping
 
+from rollout.core.records.record_fields import Personal
+from rollout.core.records.records import Decision
 from rollout.store.counting.purge import open_purge
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -17,15 +19,15 @@ from rollout.store.erasure.texts import (
     delete_rejected,
     delete_responses,
     delete_texts_by,
-    find_notes,
+    find_rows,
     list_name_spellings,
 )
 from rollout.store.records.record_hashes import ErasedHashes
+from rollout.store.records.record_rows import RECORD_SCHEMAS, RecordSchema
 from rollout.store.tables.tables import (
     baselines,
     cleanings,
     counted_units,
-    decisions,
     exposures,
     idempotency_keys,
     incidents,
@@ -35,8 +37,13 @@ from rollout.store.tables.tables import (
     reviews,
 )
 
+SCHEMAS: Final = {schema.table: schema for schema in RECORD_SCHEMAS.values()}
 BATCHED_COLUMNS: Final[tuple[Column[str], ...]] = (
-    decisions.c.reviewer,
+    *(
+        table.c[name]
+        for table, schema in SCHEMAS.items()
+        for name in schema.list_personal(Personal.NAME)
+    ),
     counted_units.c.reviewer,
     exposures.c.reviewer,
     reviews.c.reviewer,
@@ -50,6 +57,8 @@ SMALL_COLUMNS: Final[tuple[Column[str], ...]] = (
     incidents.c.acknowledged_by,
 )
 OPEN_TASK: Final = "open"
+GOLD_TEXTS: Final = RECORD_SCHEMAS[Decision].list_personal(Personal.TEXT)
+RecordHash = tuple[int, bytes]
 
 
 class RolloutNames:
@@ -102,9 +111,13 @@ class RolloutNames:
             for column in SMALL_COLUMNS:
                 counts[column.table.name] += self._replace_all(column, name, pseudonym)
             counts["rejected_records"] += delete_rejected(self._transaction, self._rollout, words)
-        notes = find_notes(self._transaction, self._rollout, words)
-        digest = self._clear_decisions(notes, {}, revision)
-        counts["decisions"] += len(notes)
+        hashes: list[RecordHash] = []
+        for table, schema in SCHEMAS.items():
+            columns = [table.c[name] for name in schema.list_personal(Personal.TEXT)]
+            rows = find_rows(self._transaction, self._rollout, table, columns, words)
+            hashes += self._clear_records(schema, rows, {})
+            counts[table.name] += len(rows)
+        digest = ErasedHashes(self._transaction, self._rollout).store(hashes, revision=revision)
         counts["ledger_texts"] += delete_texts_by(self._transaction, self._rollout, pseudonym)
         counts["ledger_texts"] += delete_ledger_texts(self._transaction, self._rollout, words)
         counts["deliveries"] += clear_deliveries(self._transaction, self._rollout, words)
@@ -133,25 +146,26 @@ class RolloutNames:
         self, column: Column[str], rows: Sequence[RowMapping], pseudonym: str, revision: int
     ) -> str:
         """Replace the name in rows, and return the digest of changed records."""
-        if column.table is decisions:
-            return self._clear_decisions(rows, {"reviewer": pseudonym}, revision)
+        if schema := SCHEMAS.get(column.table):
+            hashes = self._clear_records(schema, rows, {column.name: pseudonym})
+            return ErasedHashes(self._transaction, self._rollout).store(hashes, revision=revision)
         with open_purge(self._transaction):
             for row in rows:
                 values: dict[str, Any] = {column.name: pseudonym}
                 if row.get("gold_decision") is not None:
-                    values["gold_decision"] = {**row["gold_decision"], "note": None}
+                    values["gold_decision"] = {**row["gold_decision"], **GOLD_TEXTS}
                 self._update_row(column.table, row, values)
         return ""
 
-    def _clear_decisions(
-        self, rows: Sequence[RowMapping], values: Mapping[str, str], revision: int
-    ) -> str:
-        """Clear the notes of decisions and the random bytes of their hashes."""
-        hashes = [(int(row["case_id"]), row["record_hash"]) for row in rows]
+    def _clear_records(
+        self, schema: RecordSchema, rows: Sequence[RowMapping], values: Mapping[str, str]
+    ) -> list[RecordHash]:
+        """Clear personal texts of records and the random bytes of their hashes; return these."""
+        cleared = {**schema.list_personal(Personal.TEXT), **values, "salt": None}
         with open_purge(self._transaction):
             for row in rows:
-                self._update_row(decisions, row, {**values, "note": None, "salt": None})
-        return ErasedHashes(self._transaction, self._rollout).store(hashes, revision=revision)
+                self._update_row(schema.table, row, cleared)
+        return [(int(row["case_id"]), row["record_hash"]) for row in rows]
 
     def _update_row(self, table: Table, row: RowMapping, values: Mapping[str, Any]) -> None:
         same_row = (column == row[column.name] for column in table.primary_key)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from sqlalchemy import Column, ColumnElement, Table, delete, false, or_, select, tuple_, update
@@ -12,7 +12,6 @@ from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.scopes import StoredScopes
 from rollout.store.tables.tables import (
-    decisions,
     deliveries,
     idempotency_keys,
     ledger,
@@ -62,7 +61,7 @@ def list_spellings(word: str) -> tuple[str, ...]:
 def delete_ledger_texts(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
     """Delete the ledger's free texts that have one of the words; their hashes stay."""
     count = 0
-    rows = _find_rows(transaction, rollout, ledger_texts, ledger_texts.c.text, words)
+    rows = find_rows(transaction, rollout, ledger_texts, [ledger_texts.c.text], words)
     key_columns = tuple_(ledger_texts.c.revision, ledger_texts.c.field)
     for row in rows:
         key = (row["revision"], row["field"])
@@ -90,7 +89,7 @@ def delete_texts_by(transaction: Transaction, rollout: Rollout, account: str) ->
 
 def delete_rejected(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
     """Delete the rejected records that have one of the words."""
-    rows = _find_rows(transaction, rollout, rejected_records, rejected_records.c.body, words)
+    rows = find_rows(transaction, rollout, rejected_records, [rejected_records.c.body], words)
     ids = {row["id"] for row in rows}
     spellings = [spelling for word in words for spelling in list_spellings(word)]
     query = select(rejected_records.c.id).where(
@@ -102,20 +101,10 @@ def delete_rejected(transaction: Transaction, rollout: Rollout, words: Collectio
     return len(ids)
 
 
-def find_notes(
-    transaction: Transaction, rollout: Rollout, words: Collection[str]
-) -> list[RowMapping]:
-    """Return the decisions whose note has one of the words."""
-    return _find_rows(transaction, rollout, decisions, decisions.c.note, words)
-
-
 def clear_deliveries(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
     """Replace the introductions of deliveries that have one of the words."""
-    ids = {
-        row["id"]
-        for column in (deliveries.c.intro, deliveries.c.subject)
-        for row in _find_rows(transaction, rollout, deliveries, column, words)
-    }
+    columns = (deliveries.c.intro, deliveries.c.subject)
+    ids = {row["id"] for row in find_rows(transaction, rollout, deliveries, columns, words)}
     for number in ids:
         statement = update(deliveries).where(deliveries.c.id == number)
         transaction.execute(statement.values(intro=ERASED_INTRO, subject=ERASED_INTRO))
@@ -131,20 +120,27 @@ def delete_responses(transaction: Transaction, words: Collection[str]) -> None:
         transaction.execute(delete(idempotency_keys).where(*same_row))
 
 
-def _find_rows(
+def find_rows(
     transaction: Transaction,
     rollout: Rollout,
     table: Table,
-    column: Column[str],
+    columns: Sequence[Column[str]],
     words: Collection[str],
 ) -> list[RowMapping]:
     """Return the rows that have one of the words, each once; the table is read once."""
+    if not columns:
+        return []
     spellings = [spelling for word in words for spelling in list_spellings(word)]
-    query = select(table).where(table.c.rollout == rollout.number, _match_any(column, words))
+    is_near = or_(*(_match_any(column, words) for column in columns))
+    query = select(table).where(table.c.rollout == rollout.number, is_near)
     return [
         row
         for row in transaction.execute(query).mappings().all()
-        if any(contains_word(row[column.name], spelling) for spelling in spellings)
+        if any(
+            contains_word(row[column.name] or "", spelling)
+            for column in columns
+            for spelling in spellings
+        )
     ]
 
 

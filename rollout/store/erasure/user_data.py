@@ -9,18 +9,19 @@ from sqlalchemy.engine import RowMapping
 
 from rollout.core.access.accounts import is_account_id
 from rollout.core.ledger.ledger import TEXT_FIELDS, read_body
+from rollout.core.records.record_fields import Personal, RecordField
+from rollout.core.records.records import Decision
 from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.record_rows import RECORD_SCHEMAS, TABLES, RecordSchema
 from rollout.store.tables.tables import (
     ACCESS_LEDGER,
     account_names,
-    actions,
     api_keys,
     baselines,
-    cases,
     cleanings,
     credential_resets,
     decisions,
@@ -34,10 +35,8 @@ from rollout.store.tables.tables import (
     notification_settings,
     notifications,
     one_time_links,
-    outcomes,
     pending_stops,
     policies,
-    predictions,
     proposals,
     recovery_codes,
     report_requests,
@@ -109,11 +108,18 @@ def _has_text(value: Any, text: str) -> bool:
 
 
 DataRow = Mapping[str, Any]
+
+
+def _list_exported(schema: RecordSchema) -> list[RecordField]:
+    return [field for field in schema.fields if field.rule.is_exported]
+
+
 NAMED_COLUMNS: Final[Mapping[Table, tuple[str, tuple[str, ...]]]] = {
-    decisions: (
-        "reviewer",
-        ("revision", "answers", "unsure", "exposure", "started_at", "submitted_at", "note"),
-    ),
+    **{
+        schema.table: (name, tuple(field.column for field in _list_exported(schema)))
+        for schema in RECORD_SCHEMAS.values()
+        for name in schema.list_personal(Personal.NAME)
+    },
     exposures: ("reviewer", ("at", "content", "page")),
     reviews: ("reviewer", ("site", "opened_at", "state", "closed_at")),
     cleanings: ("by", ("lever", "choice", "label", "reason", "at")),
@@ -127,7 +133,9 @@ NAMED_COLUMNS: Final[Mapping[Table, tuple[str, tuple[str, ...]]]] = {
 What would reveal a gold case is left out: the kind of a review task and its known answers, and
 which decisions were counted.
 """
-GOLD_FIELDS: Final = ("revision", "answers", "unsure", "started_at", "submitted_at", "note")
+GOLD_FIELDS: Final = tuple(
+    field.name for field in _list_exported(RECORD_SCHEMAS[Decision]) if field.rule.is_sent
+)
 ACCOUNT_COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     identities: ("issuer", "subject", "linked_at"),
     sessions: ("created_at", "expires_at", "ended_at", "last_used_at"),
@@ -146,7 +154,6 @@ MADE_BY_COLUMNS: Final[Mapping[Table, tuple[str, tuple[str, ...]]]] = {
 }
 """By table of what one user makes for another, the column of who made it and those to return."""
 RESPONSE_COLUMNS: Final = ("key", "response_status", "expires_at")
-SENT_TABLES: Final = (cases, predictions, decisions, actions, outcomes)
 
 
 class UserData:
@@ -227,7 +234,7 @@ class UserData:
         """Yield the records that the user sent, without those of their own decisions."""
         if not self._mentions.account:
             return
-        for table in SENT_TABLES:
+        for table in TABLES.values():
             query = select(table.c.case_id, table.c.revision, table.c.received_at).where(
                 table.c.rollout == rollout.number, table.c.sender == self._mentions.account
             )

@@ -40,9 +40,7 @@ class ActionStore:
             .where(actions.c.authorization.in_(authorizations))
             .order_by(actions.c.case_id, actions.c.lever, actions.c.revision)
         )
-        stored_actions = []
-        for row in self._transaction.execute(query):
-            action = parse_record(Action, row, key=row.key)
-            assert isinstance(action, Action)  # noqa: S101 - for the type checker
-            stored_actions.append(StoredAction(row.case_id, action, row.received_at))
-        return stored_actions
+        return [
+            StoredAction(row.case_id, parse_record(Action, row, key=row.key), row.received_at)
+            for row in self._transaction.execute(query)
+        ]

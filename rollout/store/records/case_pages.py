@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Exists, Row, Select, Table, and_, exists, select
 
 from rollout.core.policy.evidence_sources import name_sender
-from rollout.core.records.records import Action, Outcome, Record
+from rollout.core.records.records import Action, Outcome
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.records.record_rows import parse_record
+from rollout.store.records.record_rows import RecordT, parse_record
 from rollout.store.tables.tables import (
     actions,
     cases,
@@ -128,16 +128,14 @@ class CasePages:
     def list_actions(self, case_id: int, key: str) -> Sequence[Action]:
         """Return the newest revision of a case's action on each lever."""
         records = self._load_records(Action, actions, case_id, key)
-        newest = {record.lever: record for record in records if isinstance(record, Action)}
-        return list(newest.values())
+        return list({record.lever: record for record in records}.values())
 
     def list_outcomes(self, case_id: int, key: str) -> Sequence[Outcome]:
         """Return the newest revision of a case's outcome, or nothing.
 
         Values that it does not name are those of earlier revisions.
         """
-        records = self._load_records(Outcome, outcomes, case_id, key)
-        revisions = [record for record in records if isinstance(record, Outcome)]
+        revisions = self._load_records(Outcome, outcomes, case_id, key)
         values = {name: value for each in revisions for name, value in each.values.items()}
         return [replace(newest, values=values) for newest in revisions[-1:]]
 
@@ -207,8 +205,8 @@ class CasePages:
         return exists().where(*same_case, *conditions)
 
     def _load_records(
-        self, kind: type[Record], table: Table, case_id: int, key: str
-    ) -> Sequence[Record]:
+        self, kind: type[RecordT], table: Table, case_id: int, key: str
+    ) -> Sequence[RecordT]:
         conditions = (table.c.rollout == self._rollout.number, table.c.case_id == case_id)
         query = select(table).where(*conditions).order_by(table.c.revision)
         return [parse_record(kind, row, key=key) for row in self._transaction.execute(query)]

@@ -29,12 +29,10 @@ class NewestRecords:
         keys = self._load_keys(rows)
         episode_ids = {row.episode for row in rows.values() if row.episode is not None}
         episodes = ExternalKeys(self._transaction, self._rollout, EPISODE).find_keys(episode_ids)
-        cases_by_id = {}
-        for number, row in rows.items():
-            case = parse_record(Case, row, key=keys[number], episode=episodes.get(row.episode))
-            assert isinstance(case, Case)  # noqa: S101 - for the type checker
-            cases_by_id[number] = case
-        return cases_by_id
+        return {
+            number: parse_record(Case, row, key=keys[number], episode=episodes.get(row.episode))
+            for number, row in rows.items()
+        }
 
     def load_received_times(self, case_ids: Collection[int]) -> Mapping[int, datetime]:
         """Return when the newest revision of each case was received."""
@@ -57,7 +55,6 @@ class NewestRecords:
         revisions: dict[str, dict[str, list[Prediction]]] = {}
         for row in rows:
             record = parse_record(Prediction, row, key=keys[row.case_id])
-            assert isinstance(record, Prediction)  # noqa: S101 - for the type checker
             revisions.setdefault(record.key, {}).setdefault(record.version, []).append(record)
         return revisions
 
@@ -82,7 +79,6 @@ class NewestRecords:
         records: dict[int, dict[str, RecordT]] = {}
         for row in rows:  # ordered by revision: the newest stays
             record = parse_record(kind, row, key=keys[row.case_id])
-            assert isinstance(record, kind)  # noqa: S101 - for the type checker
             previous = records.setdefault(row.case_id, {}).get(getattr(row, column))
             if not _is_from_review(previous) or _is_from_review(record):
                 records[row.case_id][getattr(row, column)] = record

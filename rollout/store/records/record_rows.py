@@ -4,20 +4,23 @@ import json
 import json.encoder
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from itertools import repeat
 from math import isfinite
 from operator import is_
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar, get_args
 
-from msgspec import NODEFAULT
-from msgspec.structs import astuple, fields
+from msgspec import Meta
+from msgspec.structs import astuple
 from sqlalchemy import Row, Table
 
 from rollout.core.calendar.instants import EPOCH, MICROSECOND
+from rollout.core.records.record_fields import Answers, Name, Personal, RecordField
 from rollout.core.records.records import (
+    RECORD_FIELDS,
     UNREGISTERED,
     Action,
     Case,
@@ -29,13 +32,16 @@ from rollout.core.records.records import (
 from rollout.store.tables.columns import encode_instant, encode_json
 from rollout.store.tables.tables import actions, cases, decisions, outcomes, predictions
 
+NAME_LIMITS: Final[Meta] = get_args(Name)[1]
 MAX_KEY_LENGTH: Final = 200  # letters of a caller's key
 MAX_REVISION: Final = 2**31
 BELOW_ALL: Final = range(UNREGISTERED, 0)
 """Revisions of cases that nobody has registered."""
 MAX_CACHED_ANSWERS: Final = 4
 """Maximum of answers in a record whose JSON is cached, to limit memory."""
+RecordT = TypeVar("RecordT", bound=Record)
 ColumnValues = Sequence[Any]
+Convert = Callable[[ColumnValues], ColumnValues]
 ColumnsByName = Mapping[str, ColumnValues]
 """Records of one kind as columns in the same order.
 
@@ -50,15 +56,20 @@ class RecordSchema:
     Attributes:
         name: the kind in the API and in `rejected_records`.
         key: the columns of its key after the case.
+        fields: of the record, as declared.
         converters: functions from a field's values to stored values.
-        content_columns: the caller's content; records of a key with equal content are one.
     """
 
     name: str
     table: Table
     key: tuple[str, ...]
-    converters: Mapping[str, Callable[[ColumnValues], ColumnValues]]
-    content_columns: tuple[str, ...]
+    fields: tuple[RecordField, ...]
+    converters: Mapping[str, Convert]
+
+    def list_personal(self, personal: Personal) -> dict[str, Any]:
+        """Return the defaults of the columns that an erasure of a name treats in one way."""
+        fields = (field for field in self.fields if field.rule.personal is personal)
+        return {field.column: field.default for field in fields}
 
     def build_columns(self, records: Sequence[Record]) -> dict[str, ColumnValues]:
         """Return the fields of records of this kind as columns.
@@ -73,17 +84,19 @@ class RecordSchema:
         columns: dict[str, ColumnValues] = dict(
             zip(records[0].__struct_fields__, rows, strict=True)
         )
-        for name, convert in {**COMMON_CONVERTERS, **self.converters}.items():
+        for name, convert in self.converters.items():
             columns[name] = convert(columns[name])
         return columns
 
     def compute_hashes(self, columns: ColumnsByName) -> list[bytes]:
-        """Return the SHA-256 of each record's content.
+        """Return the SHA-256 of each record's content: those of a key that are equal are one.
 
         Raises:
             ValueError: a number is infinite or NaN, or a text can't be stored.
         """
-        contents = {COLUMN_OF.get(name, name): columns[name] for name in self.content_columns}
+        contents = {
+            field.column: columns[field.name] for field in self.fields if field.rule.is_content
+        }
         texts = format_rows(contents)
         joined = "".join(texts)
         joined.encode()  # raises for half a character
@@ -235,9 +248,7 @@ def _encode_values(values: ColumnValues) -> ColumnValues:
     ]
 
 
-def _make_optional(
-    convert: Callable[[ColumnValues], ColumnValues],
-) -> Callable[[ColumnValues], ColumnValues]:
+def _make_optional(convert: Convert) -> Convert:
     """Return the converter for columns that may contain None."""
 
     def convert_optional(values: ColumnValues) -> ColumnValues:
@@ -284,91 +295,68 @@ def _build_encoder() -> Callable[[Any], str]:
 
 _encode = _build_encoder()
 
-FLOAT_COLUMNS: Final = frozenset({"confidence", "latency_ms", "share"})
+TABLES: Final[Mapping[type[Record], Table]] = {
+    Case: cases,
+    Prediction: predictions,
+    Decision: decisions,
+    Action: actions,
+    Outcome: outcomes,
+}
+ALL_FIELDS: Final = [field for kind in TABLES for field in RECORD_FIELDS[kind]]
+COLUMN_OF: Final = {field.name: field.column for field in ALL_FIELDS if field.rule.column}
+"""The columns whose names differ from the fields of records."""
+FLOAT_COLUMNS: Final = frozenset(field.column for field in ALL_FIELDS if field.kind is float)
 JSON_COLUMNS: Final = frozenset(
-    {"answers", "attributes", "basis", "draws", "media", "outcome_values", "probabilities"}
+    {"draws", *(field.column for field in ALL_FIELDS if field.kind is Mapping)}
 )
 """The columns that hold JSON as text."""
-COMMON_CONVERTERS: Final = {"key": _check_keys, "revision": _check_revisions}
+
+
+def _find_converter(kind: type[Record], field: RecordField) -> Convert | None:
+    """Return what makes stored values of a field's, None where they are the same."""
+    if field.name == "key":
+        return _check_keys
+    if field.name == "revision":
+        return _check_case_revisions if kind is Case else _check_revisions
+    if field.rule.is_null_if_empty:
+        return _encode_values
+    convert: Convert
+    if field.kind is Mapping:
+        convert = _encode_answers if field.plain == Answers else _encode_json_column
+    elif field.kind is datetime:
+        convert = _encode_instants
+    elif field.limits == NAME_LIMITS:
+        convert = _check_names
+    else:
+        return None
+    return _make_optional(convert) if field.is_optional else convert
+
+
+def _build_schema(kind: type[Record], table: Table) -> RecordSchema:
+    fields = RECORD_FIELDS[kind]
+    converters = {field.name: _find_converter(kind, field) for field in fields}
+    return RecordSchema(
+        name=kind.__name__.lower(),
+        table=table,
+        key=tuple(field.name for field in fields if field.rule.is_key and field.name != "key"),
+        fields=fields,
+        converters={name: convert for name, convert in converters.items() if convert},
+    )
+
 
 RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
-    {
-        Case: RecordSchema(
-            name="case",
-            table=cases,
-            key=("revision",),
-            converters={
-                "occurred_at": _encode_instants,
-                "attributes": _encode_json_column,
-                "media": _encode_json_column,
-                "window": _check_names,
-                "episode": _make_optional(_check_names),
-                "revision": _check_case_revisions,
-            },
-            content_columns=("site", "occurred_at", "episode", "attributes", "media"),
-        ),
-        Prediction: RecordSchema(
-            name="prediction",
-            table=predictions,
-            key=("version", "revision"),
-            converters={
-                "version": _check_names,
-                "answers": _encode_answers,
-                "probabilities": _make_optional(_encode_json_column),
-                "at": _make_optional(_encode_instants),
-            },
-            content_columns=("answers", "confidence", "probabilities", "latency_ms", "error", "at"),
-        ),
-        Decision: RecordSchema(
-            name="decision",
-            table=decisions,
-            key=("reviewer", "revision"),
-            converters={
-                "reviewer": _check_names,
-                "answers": _encode_answers,
-                "started_at": _make_optional(_encode_instants),
-                "submitted_at": _make_optional(_encode_instants),
-                "basis": _make_optional(_encode_json_column),
-            },
-            content_columns=("answers", "unsure", "claims", "started_at", "submitted_at", "note"),
-        ),
-        Action: RecordSchema(
-            name="action",
-            table=actions,
-            key=("lever", "revision"),
-            converters={"lever": _check_names, "at": _encode_instants},
-            content_columns=("action", "by", "version", "at"),
-        ),
-        Outcome: RecordSchema(
-            name="outcome",
-            table=outcomes,
-            key=("revision",),
-            converters={
-                "answers": _encode_answers,
-                "values": _encode_values,
-                "at": _encode_instants,
-            },
-            content_columns=("answers", "values", "harm", "at", "source"),
-        ),
-    }
+    {kind: _build_schema(kind, table) for kind, table in TABLES.items()}
 )
-COLUMN_OF: Final[Mapping[str, str]] = {
-    "claims": "claimed_exposure",
-    "permission": "authorization",
-    "seat": "task_number",
-    "values": "outcome_values",
-}
-"""The columns whose names differ from the fields of records."""
 
 
-def parse_record(kind: type[Record], row: Row[Any], **external_keys: str | None) -> Record:
+def parse_record(kind: type[RecordT], row: Row[Any], **external_keys: str | None) -> RecordT:
     """Return the record of a row.
 
     `external_keys` are the keys of its case and, if it has one, of its episode.
     """
     values: dict[str, Any] = dict(external_keys)
-    for record_field in fields(kind):
-        value = getattr(row, COLUMN_OF.get(record_field.name, record_field.name), None)
-        if value is not None or record_field.default_factory is NODEFAULT:
-            values.setdefault(record_field.name, value)
+    for field in RECORD_FIELDS[kind]:
+        value = getattr(row, field.column, None)
+        if value is not None or not field.rule.is_null_if_empty:
+            values.setdefault(field.name, value)
     return kind(**values)

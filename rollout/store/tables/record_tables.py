@@ -1,8 +1,36 @@
-"""The tables of records. All are append-only; a correction is another revision."""
+"""The tables of records. All are append-only; a correction is another revision.
 
-from sqlalchemy import BigInteger, Boolean, Double, Index, Integer, LargeBinary, Table, Text, text
+The columns of a record's fields derive from its declaration.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy import UniqueConstraint as Unique
 
+from rollout.core.records.record_fields import RecordField
+from rollout.core.records.records import (
+    RECORD_FIELDS,
+    Action,
+    Case,
+    Decision,
+    Outcome,
+    Prediction,
+    Record,
+)
 from rollout.store.tables.columns import (
     InstantType,
     JsonType,
@@ -48,120 +76,61 @@ external_keys = (
 
 HAS_EPISODE = text("episode is not null")  # most cases have none
 
-cases = Table(
+COLUMN_TYPES: Final[Mapping[Any, Any]] = {
+    str: Text,
+    bool: Boolean,
+    float: Double,
+    datetime: InstantType,
+    Mapping: JsonType,
+}
+
+
+def _build_column(field: RecordField) -> Column[Any]:
+    """Return the column of a field; of `key` it is the case's number."""
+    is_large = field.rule.is_numbered or (field.limits is not None and field.limits.lt == 2**63)
+    kind = BigInteger if is_large else COLUMN_TYPES.get(field.kind, Integer)
+    if field.rule.is_key:
+        return key_column("case_id" if field.name == "key" else field.column, kind)
+    is_null = field.is_optional or field.rule.is_null_if_empty
+    return (optional_column if is_null else required_column)(field.column, kind)
+
+
+def _build_table(name: str, kind: type[Record], *others: Any) -> Table:
+    """Return the table of one kind of record, with columns that only the store fills in."""
+    fields = RECORD_FIELDS[kind]
+    return Table(
+        name,
+        metadata,
+        rollout_column(),
+        *(_build_column(field) for field in fields if field.rule.is_key),
+        *(_build_column(field) for field in fields if not field.rule.is_key),
+        required_column("received_at", InstantType),
+        optional_column("sender"),  # account id or file; null if none is known
+        required_column("hash", LargeBinary),
+        *build_record_hash_columns(),
+        *others,
+        sqlite_with_rowid=False,
+    )
+
+
+cases = _build_table(
     "cases",
-    metadata,
-    rollout_column(),
-    key_column("case_id"),
-    key_column("revision", Integer),
-    required_column("site"),
-    required_column("window"),
-    required_column("occurred_at", InstantType),
-    required_column("received_at", InstantType),
-    optional_column("episode", BigInteger),
-    required_column("attributes", JsonType),
-    required_column("media", JsonType),
-    optional_column("sender"),  # account id or file; null if none is known
-    required_column("hash", LargeBinary),
-    *build_record_hash_columns(),
+    Case,
     optional_column("planted", Boolean),  # null: the case occurred by itself
     optional_column("vouched", BigInteger),  # microseconds; null: its sender is not vouched for
     optional_column("draws", JsonType),  # by version with a sample whether it runs on the case
     Index(None, "rollout", "site", "occurred_at"),
     Index(None, "rollout", "received_at"),  # finds what a purge deletes
     build_partial_index(None, "rollout", "episode", where=HAS_EPISODE),
-    sqlite_with_rowid=False,
 )
-
-predictions = Table(
+predictions = _build_table(
     "predictions",
-    metadata,
-    rollout_column(),
-    key_column("case_id"),
-    key_column("version", Text),
-    key_column("revision", Integer),
-    required_column("answers", JsonType),
-    optional_column("confidence", Double),
-    optional_column("probabilities", JsonType),
-    optional_column("latency_ms", Double),
-    optional_column("error"),
-    optional_column("at", InstantType),
-    required_column("received_at", InstantType),
-    optional_column("scope_revision", Integer),
-    optional_column("decider"),
-    optional_column("exposure"),
-    optional_column("share", Double),
-    optional_column("sender"),  # account id or file; null if none is known
-    required_column("hash", LargeBinary),
-    *build_record_hash_columns(),
+    Prediction,
     optional_column("vouched", BigInteger),  # microseconds; null: its sender is not vouched for
-    sqlite_with_rowid=False,
 )
-
-decisions = Table(
-    "decisions",
-    metadata,
-    rollout_column(),
-    key_column("case_id"),
-    key_column("reviewer", Text),
-    key_column("revision", Integer),
-    required_column("answers", JsonType),
-    required_column("unsure", Boolean),
-    required_column("claimed_exposure"),
-    required_column("exposure"),
-    optional_column("task_number", Integer),
-    optional_column("started_at", InstantType),
-    optional_column("submitted_at", InstantType),
-    required_column("received_at", InstantType),
-    optional_column("note"),
-    optional_column("review", BigInteger),
-    optional_column("basis", JsonType),  # what `exposure` follows from; null outside reviews
-    optional_column("source"),  # kind of source; null without one
-    optional_column("sender"),  # account id or file; null if none is known
-    required_column("hash", LargeBinary),
-    *build_record_hash_columns(),
-    sqlite_with_rowid=False,
-)
-
-actions = Table(
-    "actions",
-    metadata,
-    rollout_column(),
-    key_column("case_id"),
-    key_column("lever", Text),
-    key_column("revision", Integer),
-    required_column("action"),
-    required_column("by"),
-    optional_column("version"),
-    required_column("at", InstantType),
-    required_column("received_at", InstantType),
-    optional_column("scope_revision", Integer),
-    required_column("authorization"),
-    optional_column("sender"),  # account id or file; null if none is known
-    required_column("hash", LargeBinary),
-    *build_record_hash_columns(),
-    optional_column("permit_kind"),  # bound or unbound; null without a permit of ours
-    sqlite_with_rowid=False,
-)
-
-outcomes = Table(
-    "outcomes",
-    metadata,
-    rollout_column(),
-    key_column("case_id"),
-    key_column("revision", Integer),
-    required_column("answers", JsonType),
-    optional_column("harm"),
-    required_column("at", InstantType),
-    required_column("source"),
-    required_column("received_at", InstantType),
-    optional_column("sender"),  # account id or file; null if none is known
-    required_column("hash", LargeBinary),
-    *build_record_hash_columns(),
-    optional_column("outcome_values", JsonType),  # by outcome; null without any
-    optional_column("source_kind"),  # kind of source; null without one
-    sqlite_with_rowid=False,
-)
+decisions = _build_table("decisions", Decision)
+actions = _build_table("actions", Action)
+outcomes = _build_table("outcomes", Outcome)
 
 heartbeats = Table(
     "heartbeats",

@@ -33,10 +33,10 @@ from rollout.store.erasure.user_data import (
     ACCOUNT_COLUMNS,
     MADE_BY_COLUMNS,
     NAMED_COLUMNS,
-    SENT_TABLES,
 )
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.pending_stops import PendingStop, store_pending_stop
+from rollout.store.records.record_rows import TABLES
 from rollout.store.records.records import RecordStore
 from rollout.store.tables.tables import ledger, ledger_texts, metadata
 from tests.factories import DAY, NOON
@@ -236,7 +236,7 @@ def test_every_column_for_names_of_users_is_in_the_export_or_left_out_for_a_reas
     exported = {
         *(
             table.name
-            for table in (*NAMED_COLUMNS, *ACCOUNT_COLUMNS, *MADE_BY_COLUMNS, *SENT_TABLES)
+            for table in (*NAMED_COLUMNS, *ACCOUNT_COLUMNS, *MADE_BY_COLUMNS, *TABLES.values())
         ),
         *("account_names", "idempotency_keys", "ledger", "pending_stops", "report_requests"),
         "role_assignments",

@@ -1,0 +1,75 @@
+"""A field of a record is declared once; all that lists fields has it then."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+DEVICE = "    device: Annotated[ShortText | None, FieldRule(personal=Personal.TEXT)] = None\n"
+BEFORE = "    note: Annotated[LongText | None"
+
+
+def add_field(folder, line):
+    """Make a copy of the program, whose decisions have one field more; return its folder."""
+    for name in ("rollout", "api", "migrations"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    records = folder / "rollout/core/records/records.py"
+    text = records.read_text("utf-8")
+    assert text.count(BEFORE) == 1
+    records.write_text(text.replace(BEFORE, line + BEFORE), encoding="utf-8")
+    return folder
+
+
+def run(folder, *words):
+    paths = f"{folder}{os.pathsep}{ROOT}"
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_field_more_is_one_line(tmp_path):
+    ran = run(add_field(tmp_path, DEVICE), HERE / "device_story.py")
+    assert ran.returncode == 0, ran.stderr
+    story = json.loads(ran.stdout)
+    assert [status for status, _ in story["sent"]] == ["accepted"] * 3
+    # another device is other content, and its limits are those of the declaration
+    statuses = [status for status, _ in story["again"]]
+    assert statuses == ["duplicate", "conflict", "rejected"]
+    assert "device" in story["again"][2][1]
+    assert story["shown"] == {"ana": "tablet 7", "bo": "Ana's old phone"}
+    assert story["page"] == ["device: tablet 7"]
+    assert story["exported"] == ["tablet 7"]
+    assert len(story["edits"]) == 2
+    assert all("is not what its hash says" in fault for fault in story["edits"])
+    assert "device" in story["schema"]["properties"]
+    assert story["erased"] == ["None", "None"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        DEVICE.replace("FieldRule(personal=Personal.TEXT)", "FieldRule()"),
+        "    device: ShortText | None = None\n",
+        "    device: Annotated[int | None, None] = None\n",
+    ],
+)
+def test_a_field_that_is_half_declared_stops_the_start(tmp_path, line):
+    ran = run(add_field(tmp_path, line), "-c", "import rollout.core.records.records")
+    assert ran.returncode == 1
+    assert "Decision.device: say in its `FieldRule` whether it is personal" in ran.stderr
+
+
+def test_what_is_sent_comes_first(tmp_path):
+    line = DEVICE.replace("FieldRule(personal=Personal.TEXT)", "FILLED")
+    ran = run(add_field(tmp_path, line), "-c", "import rollout.core.records.records")
+    assert ran.returncode == 1
+    assert "Decision: declare what is sent before what the service fills in" in ran.stderr
