@@ -9,8 +9,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, Page, cut_page, decode_cursor, decode_number, encode_number
+from api.schemas.derived import add_fields_of
 from api.schemas.examples import build_responses
-from rollout.core.records.label_cleaning import HUMANS_DISAGREE, MAX_LISTED
+from rollout.core.records.label_cleaning import HUMANS_DISAGREE, MAX_LISTED, CleaningChoice
+from rollout.services.training.cleaning import CleaningChoiceResult
 
 if TYPE_CHECKING:
     from rollout.reports.figures.label_issues import LabelIssue
@@ -64,20 +66,11 @@ CHOICE_RESULT: dict[str, Any] = {
 }
 
 
+@add_fields_of(CleaningChoice)
 class TrainingChoice(BaseModel):
     """A user's choice about a label for training. It is never evidence."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CHOICE})
-
-    key: str
-    lever: str
-    choice: str
-    label: str | None
-    reason: str
-    by: str
-    at: datetime
-    version: str
-    report: str
 
 
 class CleaningItem(BaseModel):
@@ -152,15 +145,11 @@ class ChoiceRequest(BaseModel):
     items: list[ChoiceEntry] = Field(max_length=1_000)
 
 
+@add_fields_of(CleaningChoiceResult)
 class ChoiceResult(BaseModel):
     """The result of one choice: `saved`, `unchanged`, or `rejected` with a reason."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CHOICE_RESULT})
-
-    key: str
-    lever: str
-    status: str
-    reason: str
 
 
 class ChoiceResultList(BaseModel):

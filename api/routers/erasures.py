@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
+from api.schemas.derived import add_fields_of
 from rollout.services.erasure.erasure import MAX_REASON_LENGTH, ErasureRequest, ErasureResult
 from rollout.services.erasure.user_export import iterate_user_data
 
@@ -45,6 +46,7 @@ class UserErasureRequest(BaseModel):
     reason: Reason
 
 
+@add_fields_of(ErasureResult)
 class ErasureSummary(BaseModel):
     """What was erased; all numbers are 0 if it was erased before.
 
@@ -64,13 +66,6 @@ class ErasureSummary(BaseModel):
             }
         },
     )
-
-    subject: str
-    cases: int
-    rows: int
-    reports: int
-    pseudonym: str
-    warnings: list[str]
 
 
 @router.post(

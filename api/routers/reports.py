@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
+from api.schemas.derived import add_fields_of
 from api.schemas.examples import build_responses
 from rollout.services.reports.archive import (
     format_report,
@@ -22,7 +23,7 @@ from rollout.services.reports.archive import (
 from rollout.services.reports.builder import ReportCallbacks, ReportOptions
 from rollout.services.reports.report_work import ReportWork
 from rollout.services.reports.schedule import ON_DEMAND
-from rollout.store.reports.reports import MAX_NAME_LENGTH
+from rollout.store.reports.reports import MAX_NAME_LENGTH, ReportSummary
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reports", tags=["reports"])
 
@@ -80,6 +81,7 @@ async def _get_report_work(request: Request) -> ReportWork:
 WorkDependency = Annotated[ReportWork, Depends(_get_report_work)]
 
 
+@add_fields_of(ReportSummary)
 class ReportMetadata(BaseModel):
     """A report without its content.
 
@@ -88,17 +90,6 @@ class ReportMetadata(BaseModel):
     """
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": REPORT})
-
-    id: int
-    name: str
-    view: str
-    since: AwareDatetime
-    until: AwareDatetime
-    version: int
-    state: str
-    due: AwareDatetime | None
-    hash: str
-    made_at: AwareDatetime
 
 
 class ReportList(BaseModel):

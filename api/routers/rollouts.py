@@ -1,13 +1,13 @@
 """Rollouts: list them and get their current state."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency
-from rollout.services.cells.overview import load_rollout_overview, load_rollouts
+from api.schemas.derived import add_fields_of
+from rollout.services.cells.overview import RolloutOverview, load_rollout_overview, load_rollouts
 
 router = APIRouter(prefix="/v1/rollouts", tags=["rollouts"])
 EXAMPLE: dict[str, Any] = {
@@ -24,21 +24,11 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
+@add_fields_of(RolloutOverview)
 class RolloutStatus(BaseModel):
     """A rollout: the head of its ledger and the number of open items."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": EXAMPLE})
-
-    name: str
-    revision: int
-    hash: str
-    policy: int
-    at: datetime | None
-    ticked_at: datetime | None
-    pending: int
-    open_proposals: int
-    stops: int
-    undelivered: int
 
 
 class RolloutList(BaseModel):

@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from api.schemas.derived import add_fields_of
 from api.schemas.examples import NOON
+from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
+from rollout.reports.figures.timeline_parts import (
+    CellTimeline,
+    TimelineBucket,
+    TimelineMark,
+    TimelinePoint,
+    TimelineStage,
+    TimelineVersion,
+)
+from rollout.reports.inputs.evidence_paths import EvidenceSeries
 from rollout.services.cells.cells import CellStatus, GuardStatus
 from rollout.services.engine.cell_gains import Gain
 
@@ -23,53 +34,46 @@ class TimelineSpan(BaseModel):
     version: str = Field("", max_length=200, description="Only this version's points.")
 
 
+@add_fields_of(TimelineBucket)
 class TimelineBucketItem(BaseModel):
     """Closed units of a bucket by who decided them under the stage; it ends with the next."""
 
     model_config = FROM_ATTRIBUTES
 
-    since: datetime
-    human: int
     confirmed: int = Field(description="Humans decided with the model's answer before them.")
-    model: int
 
 
+@add_fields_of(TimelineStage)
 class TimelineStageItem(BaseModel):
     """A time on one stage: the acting version, empty in shadow, and who decided."""
 
     model_config = FROM_ATTRIBUTES
 
-    stage: str
-    version: str
     decider: Decider
-    since: datetime
-    until: datetime
     model_share: float | None = Field(
         description="Share of cases drawn for the model; null where humans decided."
     )
 
 
+@add_fields_of(TimelinePoint)
 class TimelinePointItem(BaseModel):
     """A version in a bucket: blind decisions, their share or mean cost, and the gate's bound."""
 
     model_config = FROM_ATTRIBUTES
 
     bucket: int = Field(description="Index in `buckets`.")
-    judged: int
-    value: float | None
     bound: float | None = Field(
         description="Of the attempt up to the bucket's end; null without a gate on the measure, "
         "and for a caller who may be asked for blind reviews."
     )
 
 
+@add_fields_of(TimelineVersion)
 class TimelineVersionItem(BaseModel):
     """A version's points, one for each bucket with figures."""
 
     model_config = FROM_ATTRIBUTES
 
-    version: str
-    acting: bool
     points: list[TimelinePointItem]
 
 
@@ -83,16 +87,11 @@ class TimelineThresholdItem(BaseModel):
     value: float
 
 
+@add_fields_of(TimelineMark)
 class TimelineMarkItem(BaseModel):
     """An event; `revision` is its ledger entry, 0 for the first units with a new value."""
 
     model_config = FROM_ATTRIBUTES
-
-    at: datetime
-    revision: int
-    kind: str
-    text: str
-    tone: str
 
 
 class TimelineGapItem(BaseModel):
@@ -105,6 +104,7 @@ class TimelineGapItem(BaseModel):
     until: datetime
 
 
+@add_fields_of(CellTimeline)
 class Timeline(BaseModel):
     """What the console draws of a cell: at most 400 buckets of closed units.
 
@@ -159,16 +159,7 @@ class Timeline(BaseModel):
         },
     )
 
-    site: str
-    window: str
-    timezone: str
-    since: datetime
-    until: datetime
-    counted_until: datetime | None
     bucket: str = Field(description="`hour`, `day`, `week`, `4 weeks` or `52 weeks`.")
-    measure: str
-    at_least: bool
-    batch: int | None
     buckets: list[TimelineBucketItem]
     stages: list[TimelineStageItem]
     versions: list[TimelineVersionItem]
@@ -268,57 +259,34 @@ def _drop_non_finite(value: Any) -> Any:
 Number = Annotated[float | None, BeforeValidator(_drop_non_finite)]
 
 
+@add_fields_of(ConditionFacts, "is_planted")
 class GateCondition(BaseModel):
     """A condition of a gate with its current evidence; see `docs/how-to/api.md`."""
 
     model_config = FROM_ATTRIBUTES
 
-    condition: str
-    measure: str
-    label: str | None
-    lever: str | None
-    threshold: float
-    at_least: bool
-    n: int
-    counts: list[int]
     estimate: Number
     bound: Number
     log_e: Number
     log_e_needed: Number
-    met: bool
-    records_needed_min: int | None
     probability_below: Number
-    records_needed_p50: int | None
-    records_needed_p90: int | None
 
 
+@add_fields_of(GateFacts, "cases")
 class GateProgress(BaseModel):
     """The next gate: its conditions, and in `missing` its other unmet requirements."""
 
     model_config = FROM_ATTRIBUTES
 
-    to: str
-    risk: float
-    met: bool
-    missing: list[str]
-    required_approvals: list[str]
     conditions: list[GateCondition]
 
 
+@add_fields_of(EvidenceSeries)
 class EvidencePath(BaseModel):
     """The course of a condition's evidence. The lists are parallel, with at most 400 items."""
 
     model_config = FROM_ATTRIBUTES
 
-    condition: str
-    measure: str
-    at_least: bool
-    threshold: float
-    to: str
-    attempt: int
-    risk: float
-    at: list[datetime]
-    n: list[int]
     estimate: list[Number]
     bound: list[Number]
 

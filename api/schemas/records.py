@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.paging import Page
+from api.schemas.derived import FormT, add_fields, add_fields_of, convert_type
 from rollout.core.records.records import (
     RECORD_FIELDS,
     Action,
@@ -15,6 +16,8 @@ from rollout.core.records.records import (
     Prediction,
     Record,
 )
+from rollout.services.divergences.cases import CaseCount
+from rollout.services.divergences.rejected_records import RejectedRecordView
 
 CASE = {
     "kind": "case",
@@ -109,70 +112,51 @@ class CaseSummary(BaseModel):
     )
 
 
-FormT = TypeVar("FormT", bound=BaseModel)
-
-
-def _add_fields(kind: type[Record]) -> Callable[[type[FormT]], type[FormT]]:
+def _add_shown(kind: type[Record]) -> Callable[[type[FormT]], type[FormT]]:
     """Return what adds to a form the fields of a record that are shown."""
-
-    def add(form: type[FormT]) -> type[FormT]:
-        fields: dict[str, Any] = {}
-        for field in RECORD_FIELDS[kind]:
-            if field.rule.is_shown:
-                plain = dict[get_args(field.plain)] if field.kind is Mapping else field.plain  # type: ignore[misc]
-                alias = field.name if field.name != field.shown_name else None
-                hint = plain | None if field.is_optional else plain
-                fields[field.shown_name] = (hint, Field(validation_alias=alias))
-        return create_model(form.__name__, __base__=form, __doc__=form.__doc__, **fields)
-
-    return add
+    fields = {}
+    for field in RECORD_FIELDS[kind]:
+        if field.rule.is_shown:
+            plain = convert_type(field.plain)
+            alias = field.name if field.name != field.shown_name else None
+            hint = plain | None if field.is_optional else plain
+            fields[field.shown_name] = (hint, Field(validation_alias=alias))
+    return add_fields(fields)
 
 
-@_add_fields(Prediction)
+@_add_shown(Prediction)
 class CasePrediction(BaseModel):
     """A version's prediction, and the assignment it was made under."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
-@_add_fields(Decision)
+@_add_shown(Decision)
 class CaseDecision(BaseModel):
     """A human decision, and the reviewer's exposure to the model's answer."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
-@_add_fields(Action)
+@_add_shown(Action)
 class CaseAction(BaseModel):
     """An action, and whether it was authorized."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
-@_add_fields(Outcome)
+@_add_shown(Outcome)
 class CaseOutcome(BaseModel):
     """What turned out to be true."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
+@add_fields_of(CaseCount)
 class CountedUnit(BaseModel):
     """An entry of the case in the evidence: track, slot, attempt and values."""
 
     model_config = ConfigDict(from_attributes=True)
-
-    version: str
-    track: str
-    slot: datetime
-    site: str
-    window: str
-    attempt: int
-    definition: str
-    lever: str
-    predicted: str
-    decided: str
-    reviewer: str | None
-    excluded: str | None
 
 
 class CaseExplanation(BaseModel):
@@ -235,17 +219,13 @@ REJECTED_RECORD: dict[str, Any] = {
 }
 
 
+@add_fields_of(RejectedRecordView)
 class RejectedRecord(BaseModel):
     """An item that could not be used, as it was sent, with the reason."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": REJECTED_RECORD})
 
     number: int
-    received_at: datetime
-    kind: str
-    key: str
-    body: str
-    reason: str
 
 
 class RejectedRecordList(Page[RejectedRecord]):

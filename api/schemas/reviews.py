@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from api.schemas.derived import add_fields_of
 from rollout.core.policy.levers import Lever
 from rollout.kernel.label_sets import SEPARATOR, join_labels
 from rollout.services.reviews.review_queue import ClaimedTask, ModelAnswer, ReviewerTasks
@@ -257,18 +258,11 @@ class DecisionRequest(BaseModel):
         )
 
 
+@add_fields_of(StoredDecision)
 class ReviewDecision(BaseModel):
     """A stored decision."""
 
     model_config = _build_config(DECISION)
-
-    review: int
-    case: str
-    answers: dict[str, str | None]
-    unsure: bool
-    note: str | None
-    revision: int
-    at: datetime
 
     @classmethod
     def of(cls, stored: StoredDecision) -> "ReviewDecision":
@@ -316,16 +310,13 @@ class ReassignmentResult(BaseModel):
     released: int
 
 
+@add_fields_of(OverdueTask)
 class OverdueReview(BaseModel):
     """An undecided review task that is close to or past its deadline."""
 
     model_config = _build_config(OVERDUE_REVIEW)
 
-    review: int
-    case: str
-    site: str
     kind: Kind
-    due_at: datetime
     reviewer: str | None = Field(description="the reviewer who holds the task")
 
 

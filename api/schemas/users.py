@@ -6,11 +6,13 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.paging import Page
+from api.schemas.derived import add_fields_of
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access.keys import CreatedKey
 from rollout.services.access.sign_in import StartedSession
 from rollout.services.access.users import AccountUpdate, UserAccount
 from rollout.services.policies.account_changes import ChangedAccount
+from rollout.store.access.api_keys import ApiKey
 
 ROLE_ASSIGNMENT: dict[str, Any] = {
     "role": "operator",
@@ -240,17 +242,13 @@ class CreatedApiKey(BaseModel):
         )
 
 
+@add_fields_of(ApiKey)
 class ApiKeyMetadata(BaseModel):
     """An API key without its secret."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": KEY})
 
-    holder: str
     prefix: str
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None
 
 
 class SignInRequest(BaseModel):

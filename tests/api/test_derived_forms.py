@@ -1,0 +1,46 @@
+"""A form of an answer has the fields of what it is made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from api.schemas.derived import add_fields_of
+
+
+@dataclass(frozen=True)
+class Weather:
+    place: str
+    rain: float | None
+    days: tuple[str, ...] = ()
+    winds: Mapping[str, int] | None = None
+    secret: str = ""
+
+
+@add_fields_of(Weather, "secret")
+class WeatherForm(BaseModel):
+    """What the weather is."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    rain: float | None = Field(description="millimetres")
+
+
+def test_a_form_has_the_fields_that_it_does_not_leave_out():
+    form = WeatherForm.model_validate(Weather("creek", 1.5, ("mon",), {"north": 2}, "x"))
+    assert form.model_dump() == {
+        "place": "creek", "rain": 1.5, "days": ["mon"], "winds": {"north": 2},
+    }  # fmt: skip
+
+
+def test_a_form_keeps_its_own_field_its_name_and_its_text():
+    schema = WeatherForm.model_json_schema()
+    assert (schema["title"], schema["description"]) == ("WeatherForm", "What the weather is.")
+    assert schema["properties"]["rain"]["description"] == "millimetres"
+    assert sorted(schema["required"]) == ["days", "place", "rain", "winds"]
+
+
+def test_an_answer_without_one_of_the_fields_is_none():
+    with pytest.raises(ValidationError, match="place"):
+        WeatherForm.model_validate({"rain": None, "days": [], "winds": None})
