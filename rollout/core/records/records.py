@@ -190,6 +190,16 @@ RECORD_FIELDS: Final[Mapping[type[Record], tuple[RecordField, ...]]] = MappingPr
 )
 
 
+@dataclass(frozen=True, slots=True)
+class RejectedItem:
+    """An item that can't be used: kind, key, its text as sent, and the reason."""
+
+    kind: str
+    key: str
+    body: str
+    reason: str
+
+
 class Heartbeat(Struct, frozen=True, kw_only=True):
     """A sign of life of a site."""
 

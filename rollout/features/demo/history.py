@@ -19,7 +19,15 @@ from msgspec.structs import replace
 
 from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.policy.policy import Policy
-from rollout.core.records.records import Case, Decision, Heartbeat, Outcome, Prediction, Record
+from rollout.core.records.records import (
+    Case,
+    Decision,
+    Heartbeat,
+    Outcome,
+    Prediction,
+    Record,
+    RejectedItem,
+)
 from rollout.core.scope.assignment import Assignment, CaseQuestion, compute_unit_key
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.events import (
@@ -47,7 +55,6 @@ from rollout.formats.records.parse import (
     DeclaringPrediction,
     ItemReader,
     PlacedDecision,
-    RejectedItem,
     SentItem,
 )
 from rollout.services.access.users import load_local_caller

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from rollout.core.policy.file_readings import FileReading
+from rollout.core.records.records import RejectedItem
 from rollout.formats.records.files import read_text_rows
-from rollout.formats.records.parse import ItemReader, RejectedItem, SentItem
+from rollout.formats.records.parse import ItemReader, SentItem
 from rollout.formats.records.rejected_rows import RecordError
 
 REQUIRED_COLUMNS: Final = ("case_key", "lever", "action", "by", "at")

@@ -26,6 +26,7 @@ from rollout.core.records.records import (
     Outcome,
     Prediction,
     Record,
+    RejectedItem,
 )
 from rollout.core.scope.assignment import AssignmentClaim
 from rollout.formats.records.label_set_texts import keep_wrong_set
@@ -94,16 +95,6 @@ class PlacedDecision:
     decision: Decision
     site: str
     occurred_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedItem:
-    """An unreadable item: kind, key, its text as sent, and the reason."""
-
-    kind: str
-    key: str
-    body: str
-    reason: str
 
 
 SentItem = (

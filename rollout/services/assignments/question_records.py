@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from rollout import faults
 from rollout.core.policy.version_rules import find_content_fault, parse_content
-from rollout.core.records.records import Case, Prediction, mark_unregistered
+from rollout.core.records.records import Case, Prediction, RejectedItem, mark_unregistered
 from rollout.core.scope.assignment import Assignment
 from rollout.core.scope.permits import compute_answer_digest
-from rollout.formats.records.parse import ItemReader, RejectedItem, SentItem
+from rollout.formats.records.parse import ItemReader, SentItem
 from rollout.services.engine.assignment_cache import ClientQuestion
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rollout.core.errors import NotAllowedError
+from rollout.core.records.records import RejectedItem
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.rollout_state import (
     load_rollout_state,
 )
 from rollout.services.reviews.exposure import find_hidden_cases, record_shown_cases
 from rollout.store.database.session import Database
-from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
+from rollout.store.records.rejected_records import RejectedRecords
 
 REJECTED_EXPOSURE_PAGE = "rejected-records"
 WITHHELD = "you may still review this case, so its details are withheld"
@@ -83,6 +84,6 @@ def load_rejected_records(
     ]
 
 
-def _is_withheld(item: NewRejectedRecord, hidden_keys: Collection[str]) -> bool:
+def _is_withheld(item: RejectedItem, hidden_keys: Collection[str]) -> bool:
     """Return whether an item may quote a hidden case."""
     return item.kind not in NON_SECRET_KINDS and item.key in hidden_keys

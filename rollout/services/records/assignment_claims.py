@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from rollout.core.records.records import Case, Prediction, Record
+from rollout.core.records.records import Case, Prediction, Record, RejectedItem
 from rollout.core.scope.assignment import (
     MAX_CLOCK_SKEW,
     Assignment,
@@ -31,7 +31,7 @@ from rollout.services.records.action_authorization import (
 from rollout.services.records.record_notes import add_note
 from rollout.store.database.session import Transaction
 from rollout.store.records.records import RecordReceipt, RecordStatus, select_storable
-from rollout.store.records.rejected_records import NewRejectedRecord, escape_key
+from rollout.store.records.rejected_records import escape_key
 
 ASSIGNMENT: Final = "assignment"
 NO_CASE: Final = "its case is not known; send the case before the prediction, or with it"
@@ -108,7 +108,7 @@ class ClaimBatch:
 
     def note_faults(
         self, records: Iterable[tuple[int, Record]], receipts: dict[int, RecordReceipt]
-    ) -> list[NewRejectedRecord]:
+    ) -> list[RejectedItem]:
         """Add to receipts why a claim was not stored; return such claims as rejected records."""
         rejected = []
         for position, record in records if any(self._faults.values()) else ():
@@ -117,7 +117,7 @@ class ClaimBatch:
                 receipts[position] = add_note(receipt, f"its answer is not stored: {fault}")
                 body = json.dumps(asdict(self._claims[position]))
                 key = escape_key(record.key)
-                rejected.append(NewRejectedRecord(ASSIGNMENT, key, body, fault))
+                rejected.append(RejectedItem(ASSIGNMENT, key, body, fault))
         return rejected
 
 

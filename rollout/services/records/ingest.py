@@ -18,6 +18,7 @@ from rollout.core.records.records import (
     Outcome,
     Prediction,
     Record,
+    RejectedItem,
     is_registered,
     mark_unregistered,
 )
@@ -38,7 +39,6 @@ from rollout.formats.records.parse import (
     DeclaringPrediction,
     ItemReader,
     PlacedDecision,
-    RejectedItem,
     SentItem,
 )
 from rollout.kernel.outcomes import describe_unknown_outcome
@@ -85,7 +85,7 @@ from rollout.store.records.records import (
     StoredBatch,
     build_rejected_record,
 )
-from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
+from rollout.store.records.rejected_records import RejectedRecords
 
 ITEMS_PER_TRANSACTION = 3_000  # which may delay a stop
 SILENT_SCHEMAS = frozenset({RECORD_SCHEMAS[Case], RECORD_SCHEMAS[Prediction]})
@@ -203,7 +203,7 @@ class _Batch:
         self._transaction, self._state, self._at = transaction, state, at
         self._item_count = len(items)
         self._receipts: dict[int, RecordReceipt] = {}
-        self._rejected: list[NewRejectedRecord] = []
+        self._rejected: list[RejectedItem] = []
         self._records: list[tuple[int, Record]] = [
             (position, item) for position, item in enumerate(items) if isinstance(item, Record)
         ]
@@ -234,14 +234,13 @@ class _Batch:
                 case Heartbeat():
                     self._heartbeats.append((position, item))
                 case RejectedItem():
-                    rejected = NewRejectedRecord(item.kind, item.key, item.body, item.reason)
-                    self._reject(position, rejected)
+                    self._reject(position, item)
 
     def list_receipts(self) -> list[RecordReceipt]:
         """Return the receipts of all items, in their order."""
         return [self._receipts[position] for position in range(self._item_count)]
 
-    def _reject(self, position: int, item: NewRejectedRecord) -> None:
+    def _reject(self, position: int, item: RejectedItem) -> None:
         self._receipts[position] = RecordReceipt(RecordStatus.REJECTED, item.reason)
         self._rejected.append(item)
 
@@ -275,7 +274,7 @@ class _Batch:
                 self._reject(position, build_rejected_record(record, fault))
         for position, heartbeat in self._heartbeats:
             if fault := find_fault(Permission.SEND_CASES, {heartbeat.site}):
-                rejected = NewRejectedRecord("heartbeat", heartbeat.site, str(heartbeat), fault)
+                rejected = RejectedItem("heartbeat", heartbeat.site, str(heartbeat), fault)
                 self._reject(position, rejected)
         self._drop_rejected()
 

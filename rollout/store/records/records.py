@@ -15,7 +15,7 @@ from sqlalchemy import Column, Table
 
 from rollout import faults
 from rollout.core.calendar.instants import count_micros
-from rollout.core.records.records import Action, Case, Heartbeat, Outcome, Record
+from rollout.core.records.records import Action, Case, Heartbeat, Outcome, Record, RejectedItem
 from rollout.store.database.append_failures import RECORDS
 from rollout.store.database.bulk import Repeated, RowValues, insert_once, insert_tables
 from rollout.store.database.case_rows import fetch_case_rows
@@ -27,11 +27,7 @@ from rollout.store.records.incoming_cases import IncomingCases
 from rollout.store.records.planted_cases import PlantedCases
 from rollout.store.records.record_hashes import PLANTED, build_hash_columns
 from rollout.store.records.record_rows import COLUMN_OF, RECORD_SCHEMAS, ColumnsByName, RecordSchema
-from rollout.store.records.rejected_records import (
-    NewRejectedRecord,
-    RejectedRecords,
-    escape_key,
-)
+from rollout.store.records.rejected_records import RejectedRecords, escape_key
 from rollout.store.tables.columns import decode_instant, encode_instant, encode_json
 from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.store.tables.tables import cases, heartbeats
@@ -371,7 +367,7 @@ class RecordStore:
         times: Sequence[datetime],
     ) -> None:
         """Store rejected items, except those whose content must not be stored again."""
-        rejected = defaultdict[datetime, list[NewRejectedRecord]](list)
+        rejected = defaultdict[datetime, list[RejectedItem]](list)
         for position, (item, result) in enumerate(zip(items, results, strict=True)):
             if (
                 result.status in REJECTED_STATUSES
@@ -465,8 +461,8 @@ def select_storable(sent_cases: Sequence[Case]) -> list[Case]:
     return [] if group is None else [sent_cases[position] for position in group.positions]
 
 
-def build_rejected_record(record: Record, reason: str) -> NewRejectedRecord:
+def build_rejected_record(record: Record, reason: str) -> RejectedItem:
     """Return a record as rejected, escaped to ASCII for every database."""
     body = json.dumps(structs.asdict(record), default=str, sort_keys=True)
     kind = RECORD_SCHEMAS[type(record)].name
-    return NewRejectedRecord(kind, escape_key(record.key), body, reason)
+    return RejectedItem(kind, escape_key(record.key), body, reason)

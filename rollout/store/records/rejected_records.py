@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import func, or_, select
 
 from rollout.core.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
-from rollout.core.records.records import NO_PLACE, UNKNOWN_PLACE
+from rollout.core.records.records import NO_PLACE, UNKNOWN_PLACE, RejectedItem
 from rollout.store.database.bulk import encode_values, insert_new_rows, select_texts
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -24,22 +24,12 @@ UNPLACED_SPAN: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class NewRejectedRecord:
-    """A rejected record: its kind, key, text and reason."""
-
-    kind: str
-    key: str
-    body: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class StoredRejectedRecord:
     """A stored rejected record; `number` rises with time."""
 
     number: int
     received_at: datetime
-    item: NewRejectedRecord
+    item: RejectedItem
 
 
 class RejectedRecords:
@@ -49,7 +39,7 @@ class RejectedRecords:
         self._transaction = transaction
         self._rollout = rollout
 
-    def add(self, items: Iterable[NewRejectedRecord], *, received_at: datetime) -> None:
+    def add(self, items: Iterable[RejectedItem], *, received_at: datetime) -> None:
         """Store records; existing ones stay, and those of erased cases are left out."""
         new_records = list(items)
         spellings = {item.key: {item.key, _read_key(item.key)} for item in new_records}
@@ -75,7 +65,7 @@ class RejectedRecords:
         )
         return [
             StoredRejectedRecord(
-                row.id, row.received_at, NewRejectedRecord(row.kind, row.key, row.body, row.reason)
+                row.id, row.received_at, RejectedItem(row.kind, row.key, row.body, row.reason)
             )
             for row in self._transaction.execute(query)
         ]
@@ -135,7 +125,7 @@ class RejectedRecords:
         decided = self._transaction.execute(placed_query).scalar_one()
         return UnplacedDecisions(unplaced, unplaced + decided)
 
-    def _build_row(self, item: NewRejectedRecord, received_at: datetime) -> dict[str, object]:
+    def _build_row(self, item: RejectedItem, received_at: datetime) -> dict[str, object]:
         content = f"{item.kind}\n{item.key}\n{item.body}"
         return {
             "rollout": self._rollout.number,

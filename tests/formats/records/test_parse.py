@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollout.core.records.records import RejectedItem
 from rollout.formats.records.parse import (
     BUILDERS,
     MAX_LINE_BYTES,
     ItemReader,
-    RejectedItem,
     TooManyItemsError,
     UnreadableBodyError,
     split_lines,

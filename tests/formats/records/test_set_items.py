@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
+from rollout.core.records.records import RejectedItem
 from rollout.formats.records.column_map import ColumnError
 from rollout.formats.records.label_set_texts import parse_set
 from rollout.formats.records.outcome_values import expand_values
-from rollout.formats.records.parse import ActionWithPermit, ItemReader, RejectedItem
+from rollout.formats.records.parse import ActionWithPermit, ItemReader
 from rollout.formats.records.text_formats import find_several_labels
 from rollout.kernel.label_sets import is_label_set
 

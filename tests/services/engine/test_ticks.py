@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from rollout import faults
-from rollout.core.records.records import NO_PLACE, Heartbeat
+from rollout.core.records.records import NO_PLACE, Heartbeat, RejectedItem
 from rollout.core.scope.commands import Actor, ApproveProposal, OpenIncident, StopCells
 from rollout.core.scope.events import (
     AttemptsBegan,
@@ -44,7 +44,7 @@ from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots
 from rollout.store.records.records import RecordStore
-from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
+from rollout.store.records.rejected_records import RejectedRecords
 from rollout.store.tables.tables import counts, tick_slots
 from rollout.tally.slots import find_slot_before, to_instant
 from rollout.tally.unit_buffer import UnitBuffer
@@ -508,7 +508,7 @@ def test_where_clocks_disagree_what_is_approved_is_not_applied(database):
 def test_decisions_without_a_place_hold_what_is_approved_for_a_week(database):
     ticker = begun_here(database)
     at = approved(database, ticker, LAST)
-    rejected = [NewRejectedRecord("decision", f"lost{n}", str(n), NO_PLACE) for n in range(10_000)]
+    rejected = [RejectedItem("decision", f"lost{n}", str(n), NO_PLACE) for n in range(10_000)]
     with database.begin_write() as transaction:
         rollout = Rollouts(transaction).find("story")
         RejectedRecords(transaction, rollout).add(rejected, received_at=LAST)

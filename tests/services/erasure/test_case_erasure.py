@@ -25,7 +25,7 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.record_hashes import ErasedHashes
 from rollout.store.records.records import RecordStatus, RecordStore
-from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
+from rollout.store.records.rejected_records import RejectedRecords
 from rollout.store.tables.tables import deliveries, erased_hashes
 from tests.factories import HOUR, NOON
 from tests.services.erasure.traces import find_traces
@@ -147,10 +147,9 @@ def test_an_invalid_item_of_an_erased_case_is_not_set_aside(database, key):
     erase_case(database, REQUEST, key)
     item = {"kind": "prediction", "key": key, "version": 1}
     (rejected,) = ItemReader(lambda *_: "always", NOON).read_body(json.dumps([item]).encode())
-    new = NewRejectedRecord(rejected.kind, rejected.key, rejected.body, rejected.reason)
     with database.begin_write() as transaction:
         records = RejectedRecords(transaction, Rollouts(transaction).find("ramps"))
-        records.add([new], received_at=NOON)
+        records.add([rejected], received_at=NOON)
         assert records.list_after() == []
 
 

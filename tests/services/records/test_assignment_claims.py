@@ -7,10 +7,10 @@ import pytest
 from msgspec import structs
 from sqlalchemy import select
 
-from rollout.core.records.records import Case, Prediction
+from rollout.core.records.records import Case, Prediction, RejectedItem
 from rollout.core.scope.assignment import AssignmentClaim
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.records.parse import DeclaringPrediction, ItemReader, RejectedItem
+from rollout.formats.records.parse import DeclaringPrediction, ItemReader
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.records.action_authorization import StoredCase

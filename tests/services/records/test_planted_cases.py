@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, update
 
 from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import NotAllowedError
-from rollout.core.records.records import Prediction
+from rollout.core.records.records import Prediction, RejectedItem
 from rollout.core.scope.events import CasesPlanted
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.divergences.cases import CaseFilter, find_cases, load_case_details
@@ -33,7 +33,7 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import StoredHistory
 from rollout.store.records.planted_cases import PlantedCases
 from rollout.store.records.records import build_rejected_record
-from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
+from rollout.store.records.rejected_records import RejectedRecords
 from rollout.store.records.site_signs import SiteSignStore
 from rollout.store.tables.tables import cases, planted_cases
 from tests.services.engine.test_evidence_check import attacking
@@ -120,7 +120,7 @@ def test_what_is_known_already_is_refused_with_all_beside_it(room, known):
 
 
 def test_a_rejected_record_is_known_too(room):
-    rejected = NewRejectedRecord("prediction", "n1", '{"answers": {"alarm": "bear"}}', "no version")
+    rejected = RejectedItem("prediction", "n1", '{"answers": {"alarm": "bear"}}', "no version")
     with room.database.begin_write() as transaction:
         RejectedRecords(transaction, room.stood.rollout).add([rejected], received_at=room.at)
     with pytest.raises(PlantingRefusedError, match="records of n1 came before, so answers"):
