@@ -4,11 +4,11 @@ Records arrive in any order and name their case by the client's key. The highest
 counts. Fields that the service fills in don't count when a repeat is compared with a conflict.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
 
 from msgspec import Meta, Struct, field, structs
 
@@ -25,6 +25,7 @@ from rollout.core.records.record_fields import (
     ShortText,
     read_fields,
 )
+from rollout.core.scope.permissions import Permission
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,25 @@ class Record(Struct, frozen=True, gc=False):
     is sent comes first.
     """
 
+    needs: ClassVar[Permission] = Permission.SEND_CASES
+    """The permission to send such a record."""
+
     key: Annotated[Name, replace(REVISION, is_numbered=True, is_exported=False)]
+
+    def with_source(self, _kind: str | None) -> Self:
+        """Return the record with the kind of its source, if records of its kind have one."""
+        return self
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+def select_kind(records: Iterable[Record], kind: type[RecordT]) -> list[RecordT]:
+    """Return the records of one kind, in their order.
+
+    A kind has no subclasses, and `isinstance` takes six times as long for a `Struct` of another.
+    """
+    return [record for record in records if type(record) is kind]
 
 
 class Case(Record, frozen=True):
@@ -113,6 +132,8 @@ class Prediction(Record, frozen=True):
     the assignment that was returned with the prediction, or that an offline client made. An import
     knows `decider` and `exposure` alone.
     """
+
+    needs: ClassVar[Permission] = Permission.SEND_PREDICTIONS
 
     version: Annotated[Name, ROW_KEY]
     answers: Annotated[Answers, NOT_PERSONAL]
@@ -137,6 +158,8 @@ class Decision(Record, frozen=True):
     `rollout.core.policy.evidence_sources`, None for a record without one.
     """
 
+    needs: ClassVar[Permission] = Permission.SEND_DECISIONS
+
     reviewer: Annotated[Name, replace(ROW_KEY, personal=Personal.NAME, is_exported=False)]
     answers: Annotated[Answers, NOT_PERSONAL] = field(default_factory=dict)
     unsure: Annotated[bool, FieldRule()] = False
@@ -150,6 +173,10 @@ class Decision(Record, frozen=True):
     review: Annotated[Number | None, FILLED] = None
     basis: Annotated[Mapping[str, Any] | None, FILLED] = None
     source: Annotated[str | None, FILLED] = None
+
+    def with_source(self, kind: str | None) -> Self:
+        """Return the record with the kind of its source."""
+        return structs.replace(self, source=kind)
 
 
 class Action(Record, frozen=True):
@@ -176,6 +203,8 @@ class Outcome(Record, frozen=True):
     fills in `source_kind`, which is to an outcome what `source` is to a decision.
     """
 
+    needs: ClassVar[Permission] = Permission.SEND_OUTCOMES
+
     at: Annotated[datetime, FieldRule()]
     answers: Annotated[Answers, NOT_PERSONAL] = field(default_factory=dict)
     values: Annotated[Mapping[str, float], VALUES] = field(default_factory=dict)
@@ -183,6 +212,10 @@ class Outcome(Record, frozen=True):
     source: Annotated[ShortText, NOT_PERSONAL] = ""
     revision: Annotated[Revision, REVISION] = 1
     source_kind: Annotated[str | None, FILLED] = None
+
+    def with_source(self, kind: str | None) -> Self:
+        """Return the record with the kind of its source."""
+        return structs.replace(self, source_kind=kind)
 
 
 RECORD_FIELDS: Final[Mapping[type[Record], tuple[RecordField, ...]]] = MappingProxyType(

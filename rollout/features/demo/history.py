@@ -21,9 +21,7 @@ from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import (
     Case,
-    Decision,
     Heartbeat,
-    Outcome,
     Prediction,
     Record,
     RejectedItem,
@@ -391,9 +389,7 @@ def _authorize(item: SentItem, revision: int) -> Record:
     if not isinstance(item, ActionWithPermit):
         others = RejectedItem | Heartbeat | DeclaringPrediction | PlacedDecision
         assert not isinstance(item, others), item  # noqa: S101 - own items
-        if isinstance(item, Outcome):
-            return replace(item, source_kind=ACCOUNT)
-        return replace(item, source=ACCOUNT) if isinstance(item, Decision) else item
+        return item.with_source(ACCOUNT)
     if item.action.by == MODEL:
         return replace(
             item.action, permission=AUTHORIZED, scope_revision=revision, permit_kind=BOUND

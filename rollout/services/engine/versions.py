@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, StaleRevisionError
 from rollout.core.policy.version_rules import find_content_fault
-from rollout.core.records.records import Case, Prediction, Record
+from rollout.core.records.records import Case, Prediction, Record, select_kind
 from rollout.core.records.reviewer_names import find_version_fault
 from rollout.core.scope.commands import RetireVersion
 from rollout.core.scope.decider import MAX_OPEN_VERSIONS
@@ -310,7 +310,7 @@ def record_new_versions(
     A version is refused if too many are open, or if a reviewer has its name. `contents` are the
     declared contents by version.
     """
-    predicted_versions = {record.version for record in records if isinstance(record, Prediction)}
+    predicted_versions = {prediction.version for prediction in select_kind(records, Prediction)}
     predicted_versions = set(filter(is_storable_name, predicted_versions))
     versions_by_rollout = _known_versions.setdefault(database, {})
     if predicted_versions <= state.versions.keys() or predicted_versions <= versions_by_rollout.get(
@@ -341,12 +341,12 @@ def _find_first_use(
     records: Sequence[Record], versions: Collection[str], at: datetime
 ) -> Mapping[str, datetime]:
     """Return when each version was first used, as a replay returns it."""
-    occurred = {r.key: r.occurred_at for r in records if isinstance(r, Case)}
+    occurred = {case.key: case.occurred_at for case in select_kind(records, Case)}
     first_use = dict.fromkeys(versions, at)
-    for record in records:
-        if isinstance(record, Prediction) and record.version in first_use:
-            used_at = record.at or occurred.get(record.key, at)
-            first_use[record.version] = min(first_use[record.version], used_at)
+    for prediction in select_kind(records, Prediction):
+        if prediction.version in first_use:
+            used_at = prediction.at or occurred.get(prediction.key, at)
+            first_use[prediction.version] = min(first_use[prediction.version], used_at)
     return first_use
 
 

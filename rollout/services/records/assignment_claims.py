@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from rollout.core.records.records import Case, Prediction, Record, RejectedItem
+from rollout.core.records.records import Case, Prediction, Record, RejectedItem, select_kind
 from rollout.core.scope.assignment import (
     MAX_CLOCK_SKEW,
     Assignment,
@@ -82,9 +82,8 @@ class ClaimBatch:
             stored_ids,
             has_samples=bool(state.policy.samples_by_version),
         )
-        sent_cases = _group_sent_cases(
-            [r for _, r in records if isinstance(r, Case) and r.key in keys]
-        )
+        cases = select_kind((record for _, record in records), Case)
+        sent_cases = _group_sent_cases([case for case in cases if case.key in keys])
         current_state = load_current_state(transaction, state)
         checker, names = ClaimChecker(transaction, current_state), current_state.first_names
         first_revisions = _find_first_revisions((record for _, record in records), names)
@@ -134,10 +133,9 @@ def _find_first_revisions(
 ) -> Mapping[tuple[str, str], int]:
     """Return the first revision of each prediction in a batch, by case and version's first name."""
     revisions: dict[tuple[str, str], int] = {}
-    for record in records:
-        if isinstance(record, Prediction):
-            name = record.key, names.get(record.version, record.version)
-            revisions[name] = min(record.revision, revisions.get(name, record.revision))
+    for prediction in select_kind(records, Prediction):
+        name = prediction.key, names.get(prediction.version, prediction.version)
+        revisions[name] = min(prediction.revision, revisions.get(name, prediction.revision))
     return revisions
 
 

@@ -4,23 +4,27 @@ A batch is one transaction: records, count queue, review tasks, rejected records
 stored together or not at all. Sending again is safe, because clients choose the keys.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache, cached_property, partial
+from typing import cast
 
 from msgspec import structs
 
 from rollout.core.records.records import (
+    RECORD_FIELDS,
     Case,
     Decision,
     Heartbeat,
     Outcome,
     Prediction,
     Record,
+    RecordT,
     RejectedItem,
     is_registered,
     mark_unregistered,
+    select_kind,
 )
 from rollout.core.records.reviews import (
     ASSISTED,
@@ -205,7 +209,9 @@ class _Batch:
         self._receipts: dict[int, RecordReceipt] = {}
         self._rejected: list[RejectedItem] = []
         self._records: list[tuple[int, Record]] = [
-            (position, item) for position, item in enumerate(items) if isinstance(item, Record)
+            (position, cast("Record", item))
+            for position, item in enumerate(items)
+            if type(item) in RECORD_FIELDS
         ]
         self._actions: list[tuple[int, ActionWithPermit]] = []
         self._heartbeats: list[tuple[int, Heartbeat]] = []
@@ -270,7 +276,7 @@ class _Batch:
         sites = self._find_sites([record for _, record in records])
         find_fault = partial(_find_permission_fault, caller, rollout_name)
         for position, record in records:
-            if fault := find_fault(_find_needed_permission(record), sites[record.key]):
+            if fault := find_fault(record.needs, sites[record.key]):
                 self._reject(position, build_rejected_record(record, fault))
         for position, heartbeat in self._heartbeats:
             if fault := find_fault(Permission.SEND_CASES, {heartbeat.site}):
@@ -281,7 +287,7 @@ class _Batch:
     def _has_all_permissions(self, caller: Caller, records: Sequence[Record]) -> bool:
         """Return whether the caller may send all kinds of the batch at all sites."""
         first_of_kind = {type(record): record for record in records}
-        needed = {_find_needed_permission(record) for record in first_of_kind.values()}
+        needed = {record.needs for record in first_of_kind.values()}
         needed |= {Permission.SEND_CASES} if self._heartbeats else set()
         rollout_name = self._state.rollout.name
         return all(caller.has_permission(permission, rollout_name) for permission in needed)
@@ -289,9 +295,8 @@ class _Batch:
     def _find_sites(self, records: Sequence[Record]) -> Mapping[str, set[str]]:
         """Return the sites of each case, in any revision stored or sent."""
         sites_by_key: dict[str, set[str]] = {record.key: set() for record in records}
-        for record in records:
-            if isinstance(record, Case):
-                sites_by_key[record.key].add(record.site)
+        for case in select_kind(records, Case):
+            sites_by_key[case.key].add(case.site)
         for key, placed in self._placed.items():
             sites_by_key[key].add(placed.site)
         case_ids = self._stored_case_ids
@@ -308,15 +313,12 @@ class _Batch:
         """Mark cases as unregistered, if the policy in force says so of their sender."""
         if self._state.policy.evidence.sources.registers(sender_name):
             return
-        for index, (position, record) in enumerate(self._records):
-            if isinstance(record, Case):
-                self._records[index] = (position, mark_unregistered(record))
+        self._change(Case, mark_unregistered)
 
     def place_decisions(self) -> None:
         """Reject decisions whose case and site nobody knows; keep the places that others name."""
         decided = self._list_decided_keys()
-        cases = [record for _, record in self._records if isinstance(record, Case)]
-        sent = [case for case in cases if is_registered(case.revision)]
+        sent = [case for _, case in self._list(Case) if is_registered(case.revision)]
         unsent = decided.difference([case.key for case in sent])
         if not unsent and not self._placed:
             return
@@ -328,13 +330,22 @@ class _Batch:
         faults |= dict.fromkeys(unsent - stored.keys() - faults.keys(), missing)
         placed_decisions = [placed for key, placed in self._placed.items() if not faults[key]]
         self._placed_cases = placing.list_cases(placed_decisions, stored)
-        for position, record in self._records:
-            if isinstance(record, Decision) and (fault := faults.get(record.key)):
-                self._reject(position, build_rejected_record(record, fault))
+        for position, decision in self._list(Decision):
+            if fault := faults.get(decision.key):
+                self._reject(position, build_rejected_record(decision, fault))
         self._drop_rejected()
 
     def _list_decided_keys(self) -> set[str]:
-        return {record.key for _, record in self._records if isinstance(record, Decision)}
+        return {decision.key for _, decision in self._list(Decision)}
+
+    def _list(self, kind: type[RecordT]) -> list[tuple[int, RecordT]]:
+        """Return the records of one kind with their positions."""
+        return [(n, record) for n, record in self._records if type(record) is kind]
+
+    def _change(self, kind: type[RecordT], change: Callable[[RecordT], Record]) -> None:
+        self._records = [
+            (item[0], change(item[1])) if type(item[1]) is kind else item for item in self._records
+        ]
 
     def record_versions(self, database: Database) -> None:
         """Record new versions; reject predictions beyond the limit of open versions."""
@@ -350,10 +361,9 @@ class _Batch:
         )
         if not refused_versions:
             return
-        for position, record in self._records:
-            if isinstance(record, Prediction) and record.version in refused_versions:
-                fault = refused_versions[record.version]
-                self._reject(position, build_rejected_record(record, fault))
+        for position, prediction in self._list(Prediction):
+            if fault := refused_versions.get(prediction.version):
+                self._reject(position, build_rejected_record(prediction, fault))
         self._drop_rejected()
 
     def check_contents(self) -> None:
@@ -369,24 +379,24 @@ class _Batch:
     def reject_unknown_values(self) -> None:
         """Reject outcomes with a value that the policy has no outcome for."""
         known_ids = [outcome.id for outcome in self._state.policy.outcomes]
-        for position, record in self._records:
-            if isinstance(record, Outcome) and record.values.keys() - set(known_ids):
-                (first_id, *_) = sorted(record.values.keys() - set(known_ids))
-                fault = describe_unknown_outcome(first_id, known_ids)
-                self._reject(position, build_rejected_record(record, fault))
+        for position, outcome in self._list(Outcome):
+            if unknown_ids := outcome.values.keys() - set(known_ids):
+                fault = describe_unknown_outcome(min(unknown_ids), known_ids)
+                self._reject(position, build_rejected_record(outcome, fault))
         self._drop_rejected()
 
     def reject_model_reviewers(self, caller: Caller, version_count: int) -> None:
         """Reject decisions in the name of a version or of an account that sends predictions."""
-        decisions = [record for _, record in self._records if isinstance(record, Decision)]
+        decisions = self._list(Decision)
         if not decisions:
             return
-        versions = {record.version for _, record in self._records if isinstance(record, Prediction)}
+        versions = {prediction.version for _, prediction in self._list(Prediction)}
         check = ReviewerCheck(self._transaction, self._state)
-        faults = check.find_faults(decisions, versions, caller, version_count)
-        for position, record in self._records if faults else ():
-            if isinstance(record, Decision) and record.reviewer in faults:
-                self._reject(position, build_rejected_record(record, faults[record.reviewer]))
+        judged = [decision for _, decision in decisions]
+        faults = check.find_faults(judged, versions, caller, version_count)
+        for position, decision in decisions if faults else ():
+            if fault := faults.get(decision.reviewer):
+                self._reject(position, build_rejected_record(decision, fault))
         self._drop_rejected()
 
     def _list_predictions(self) -> list[tuple[int, Prediction, str]]:
@@ -394,9 +404,8 @@ class _Batch:
         if not self._contents and not self._state.policy.contents_by_version:
             return []
         return [
-            (position, record, self._contents.get(position, ""))
-            for position, record in self._records
-            if isinstance(record, Prediction)
+            (position, prediction, self._contents.get(position, ""))
+            for position, prediction in self._list(Prediction)
         ]
 
     def set_assignments(self) -> None:
@@ -423,7 +432,9 @@ class _Batch:
         )
 
         def _set_exposure(decision: Decision) -> Decision:
-            case_id = case_ids[decision.key]
+            case_id = case_ids.get(decision.key)
+            if case_id is None:
+                return decision
             own_entries = entries.get((case_id, decision.reviewer), set())
             exposure = compute_exposure(ASSISTED, list_pages(own_entries), decision.claims)
             sender_entries = entries.get((case_id, sender_name), set())
@@ -432,9 +443,7 @@ class _Batch:
             basis = build_basis(own_entries | sender_entries)
             return structs.replace(decision, exposure=exposure, basis=basis)
 
-        for index, (position, record) in enumerate(self._records):
-            if isinstance(record, Decision) and record.key in case_ids:
-                self._records[index] = (position, _set_exposure(record))
+        self._change(Decision, _set_exposure)
 
     def set_sources(self, sender_name: str) -> None:
         """Set what the policy in force says of the sender.
@@ -447,13 +456,8 @@ class _Batch:
         self._vouched = evidence.sources.vouched.get(sender_name)
         find_kind = cache(partial(evidence.find_account_kind, sender_name))
         outcome_kind = evidence.sources.find_outcome_kind(sender_name)
-        for index, (position, record) in enumerate(self._records):
-            if isinstance(record, Decision):
-                source = find_kind(record.reviewer)
-                self._records[index] = (position, structs.replace(record, source=source))
-            elif isinstance(record, Outcome):
-                sourced_outcome = structs.replace(record, source_kind=outcome_kind)
-                self._records[index] = (position, sourced_outcome)
+        self._change(Decision, lambda each: each.with_source(find_kind(each.reviewer)))
+        self._change(Outcome, lambda each: each.with_source(outcome_kind))
 
     # Writes
 
@@ -552,15 +556,6 @@ class _Batch:
         )
         actions = [result.action for _, result in accepted]
         report_clock_ahead(self._transaction, self._state, self._sender_name, actions, self._at)
-
-
-def _find_needed_permission(record: Record) -> Permission:
-    """Return the permission to send a record of this kind."""
-    if isinstance(record, Prediction):
-        return Permission.SEND_PREDICTIONS
-    if isinstance(record, Decision):
-        return Permission.SEND_DECISIONS
-    return Permission.SEND_OUTCOMES if isinstance(record, Outcome) else Permission.SEND_CASES
 
 
 def _find_permission_fault(

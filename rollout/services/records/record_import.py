@@ -9,12 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import polars as pl
-from msgspec import structs
 
 from rollout.core.errors import RefusalError
 from rollout.core.policy.evidence_sources import IMPORTS
 from rollout.core.policy.version_rules import find_content_fault
-from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
+from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record, select_kind
 from rollout.core.records.reviews import BLIND
 from rollout.core.scope.permissions import Caller
 from rollout.services.engine.command_handler import retry_on_stale_revision
@@ -216,9 +215,10 @@ def _store_batch(
     case_ids: set[int] = set()
     in_order = sorted(batch, key=lambda item: (item[0] is None, item[0] or at))
     check = ReviewerCheck(transaction, state)
-    decisions = [record for _, record in in_order if isinstance(record, Decision)]
+    records = [record for _, record in in_order]
+    decisions = select_kind(records, Decision)
     faults = check.find_faults(decisions)
-    sent = {record.key for _, record in in_order if isinstance(record, Case)}
+    sent = {case.key for case in select_kind(records, Case)}
     placed = DecisionPlaces(transaction, state, at).list_placed({d.key for d in decisions} - sent)
     unplaced = {d.key for d in decisions} - sent - placed
     missing = describe_missing_case(state.policy.evidence.sources)
@@ -233,7 +233,7 @@ def _store_batch(
     RejectedRecords(transaction, state.rollout).add(refused, received_at=at)
     if refused:
         counts["decision"][RecordStatus.REJECTED] += len(refused)
-    items = [_set_source(record, source) for _, record in in_order]
+    items = [record.with_source(source) for _, record in in_order]
     times = [received_at or at for received_at, _ in in_order]
     stored_batch = store.store(
         items,
@@ -246,13 +246,6 @@ def _store_batch(
         if record_result.status == RecordStatus.ACCEPTED:
             case_ids.add(stored_batch.case_ids[record.key])
     return case_ids
-
-
-def _set_source(record: Record, kind: str | None) -> Record:
-    """Return a decision or outcome with the kind of its source; other records have none."""
-    if isinstance(record, Decision):
-        return structs.replace(record, source=kind)
-    return structs.replace(record, source_kind=kind) if isinstance(record, Outcome) else record
 
 
 def _group_by_case(
