@@ -274,7 +274,7 @@ class GateCondition(BaseModel):
 
 @add_fields_of(GateFacts, "cases")
 class GateProgress(BaseModel):
-    """The next gate: its conditions, and in `missing` its other unmet requirements."""
+    """The next gate: its conditions, its other `unmet` requirements, and these in words."""
 
     model_config = FROM_ATTRIBUTES
 

@@ -1,12 +1,21 @@
-"""Readings of a gate's conditions as a proposal freezes them."""
+"""What a gate reads: its conditions as a proposal freezes them, and what it lacks beside them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
-from typing import Any
+from typing import Any, Final
 
 from rollout.kernel.facts import parse_condition
 from rollout.kernel.measures import Condition
+
+UNITS, REVIEWERS, DAYS = "units", "reviewers", "days"
+"""Minimums of a gate: `actual` is below `needed`."""
+MISSING, RECENT_MISSING = "missing", "recent-missing"
+"""Of `needed` units `actual` are missing: in the attempt, and in its last days."""
+NO_UNIT, MANY_VALUES, FEW_OF_VALUE = "no-unit", "many-values", "few-of-value"
+"""Of each value of an attribute: none has a unit; more than `needed` values; too few units."""
+RECENT_DAYS: Final = 7
+"""The last days with units in which few units may be missing, as in the whole attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +53,26 @@ class StoredReading:
     def is_enough(self) -> bool:
         """Return whether the evidence suffices, of a gain with arms as they were drawn."""
         return not self.draw_log_e and float(self.log_e) >= self.needed_log_e
+
+
+@dataclass(frozen=True, slots=True)
+class UnmetRequirement:
+    """A requirement of a gate that is not met.
+
+    Attributes:
+        kind: one of those above.
+        actual, needed: counts, as the kind says.
+        subject: of values the condition, the attribute or `attribute=value`.
+        share_at_most: of missing units, the share that may be.
+    """
+
+    kind: str
+    actual: int = 0
+    needed: int = 0
+    subject: str = ""
+    share_at_most: float = 0.0
+
+    @property
+    def is_minimum(self) -> bool:
+        """Return whether it is a minimum of the gate, to which later units add."""
+        return self.kind in {UNITS, REVIEWERS, DAYS}

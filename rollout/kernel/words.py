@@ -1,10 +1,24 @@
 """Facts in words."""
 
+from collections.abc import Mapping
 from math import exp
+from types import MappingProxyType
 from typing import Final
 
 from rollout.kernel.measures import Condition
-from rollout.kernel.readings import StoredReading
+from rollout.kernel.readings import (
+    DAYS,
+    FEW_OF_VALUE,
+    MANY_VALUES,
+    MISSING,
+    NO_UNIT,
+    RECENT_DAYS,
+    RECENT_MISSING,
+    REVIEWERS,
+    UNITS,
+    StoredReading,
+    UnmetRequirement,
+)
 
 MAX_EXPONENT: Final = 700.0
 
@@ -62,6 +76,38 @@ def say_rounded(reading: StoredReading) -> str:
     return (
         f"{say_measured(reading)}, log E {float(reading.log_e):.2f}, needed"
         f" {reading.needed_log_e:.2f} (risk {float(reading.risk) * 100:.3g} %)"
+    )
+
+
+REQUIREMENTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        UNITS: "{actual} of {needed} decided units",
+        REVIEWERS: "{actual} of {needed} reviewers",
+        DAYS: "{actual} of {needed} days",
+        MISSING: "{actual} of {needed} units are missing, allowed are {share:g} %",
+        RECENT_MISSING: "{actual} of {needed} units of the last {days} days are missing, allowed"
+        " are {share:g} %",
+        NO_UNIT: "no unit for {subject}",
+        MANY_VALUES: "{subject} has {actual} values, and at most {needed} can be slices; slice by"
+        " an attribute with fewer values",
+        FEW_OF_VALUE: "{actual} of {needed} decided units with {subject}; wait for more, or leave"
+        " this value to humans with `when` in the window",
+    }
+)
+
+
+def say_requirement(requirement: UnmetRequirement) -> str:
+    """Return what a gate lacks.
+
+    >>> say_requirement(UnmetRequirement(MISSING, 3, 40, share_at_most=0.05))
+    '3 of 40 units are missing, allowed are 5 %'
+    """
+    return REQUIREMENTS[requirement.kind].format(
+        actual=requirement.actual,
+        needed=requirement.needed,
+        subject=requirement.subject,
+        share=requirement.share_at_most * 100,
+        days=RECENT_DAYS,
     )
 
 

@@ -125,6 +125,7 @@ def _classes():
 
 
 SERVICES = (
+    "rollout.kernel.readings",
     "rollout.reports.inputs.divergence_columns",
     "rollout.core.calendar.sites",
     "rollout.core.scope.scope_table",

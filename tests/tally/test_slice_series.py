@@ -11,6 +11,7 @@ from rollout.core.policy.slice_conditions import MAX_SLICE_VALUES
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import EachValue
 from rollout.kernel.units import MISSING, UnitClass
+from rollout.kernel.words import say_requirement
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from tests.tally.histories import a_gate, a_policy
@@ -81,7 +82,9 @@ def test_more_values_than_the_limit_hold_the_gate_and_are_refused_by_name():
     assert not passing[-1]
     counts = window.count_at(len(units))
     reading = read_gate(POLICY, CELL, 1, 1.0, counts, counts)
-    assert "group has 101 values, and at most 100 can be slices" in reading.unmet_requirements[0]
+    assert "group has 101 values, and at most 100 can be slices" in say_requirement(
+        reading.unmet_requirements[0]
+    )
     assert len(reading.readings) == 1
 
 

@@ -10,9 +10,9 @@ from api.console.page.figures import format_arm_counts
 from rollout.core.calendar.opening_hours import list_open_spans
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.gain_readings import round_down
-from rollout.core.policy.gates import RECENT_DAYS
 from rollout.core.policy.policy import Policy
 from rollout.kernel.measures import Condition, Statistic
+from rollout.kernel.readings import RECENT_DAYS
 from rollout.reports.text.formatting import (
     capitalize_first,
     format_count,

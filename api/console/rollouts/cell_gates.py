@@ -1,6 +1,5 @@
 """Sentences about a cell's open proposals, next gate, ceiling and missing data."""
 
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
@@ -25,6 +24,7 @@ from rollout.core.scope.events import ENGINE
 from rollout.core.scope.proposal_holds import ProposalHold, list_proposal_holds
 from rollout.core.scope.scope import ProposalState
 from rollout.core.scope.waves import find_wave_hold, find_wave_opening
+from rollout.kernel.readings import DAYS, REVIEWERS, UnmetRequirement
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.text.formatting import (
@@ -176,7 +176,6 @@ def _describe_settling(context: CellContext) -> Markup:
 
 MAX_SILENCE: Final = timedelta(days=1)  # a case of a day ago has closed, whatever its grace period
 OFF_COURSE_CHANCE: Final = 0.5
-MISSING_REQUIREMENT: Final = re.compile(r"(\d+) of (\d+) (decided units|reviewers|days)")
 
 
 def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:
@@ -191,8 +190,8 @@ def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:
     gate, policy = evidence.gate, context.policy
     yield from (
         _describe_shortage(requirement, evidence)
-        for requirement in gate.missing
-        if MISSING_REQUIREMENT.fullmatch(requirement)
+        for requirement in gate.unmet
+        if requirement.is_minimum
     )
     for condition in gate.conditions:
         if not condition.met:
@@ -211,17 +210,15 @@ def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:
         yield CellSentence("wave", describe_wave(context))
 
 
-def _describe_shortage(requirement: str, evidence: EvidenceFacts) -> CellSentence:
-    match = MISSING_REQUIREMENT.fullmatch(requirement)
-    assert match is not None  # noqa: S101 - asked before
-    count, needed, unit = int(match[1]), int(match[2]), match[3]
+def _describe_shortage(requirement: UnmetRequirement, evidence: EvidenceFacts) -> CellSentence:
+    count, needed = requirement.actual, requirement.needed
     missing_count = needed - count
-    if unit == "days":
+    if requirement.kind == DAYS:
         text = (
             f"Needs {format_quantity(missing_count, 'more day', 'more days')} at this stage"
             f" ({count} of {needed})."
         )
-    elif unit == "reviewers":
+    elif requirement.kind == REVIEWERS:
         reviewer_text = format_quantity(missing_count, "more reviewer")
         text = f"Needs decisions of {reviewer_text} ({count} of {needed})."
     else:

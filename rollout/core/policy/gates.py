@@ -21,10 +21,15 @@ from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.kernel.facts import to_facts
 from rollout.kernel.measures import Condition, Statistic
-from rollout.kernel.readings import StoredReading
-
-RECENT_DAYS = 7
-"""The last days with units in which few units may be missing, as in the whole attempt."""
+from rollout.kernel.readings import (
+    DAYS,
+    MISSING,
+    RECENT_MISSING,
+    REVIEWERS,
+    UNITS,
+    StoredReading,
+    UnmetRequirement,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,12 @@ class GateReading:
     """A gate evaluated for one cell and version.
 
     `is_met` opens the gate. `has_turned` voids its proposal: some E is below 1, or a minimum or the
-    missing rule fails. `unmet_requirements` lists those as text. Of `floors`, the confidence floors
+    missing rule fails. `unmet_requirements` lists those. Of `floors`, the confidence floors
     that are met, the first is the one that was evaluated.
     """
 
     readings: tuple[ConditionReading, ...]
-    unmet_requirements: tuple[str, ...]
+    unmet_requirements: tuple[UnmetRequirement, ...]
     is_met: bool
     has_turned: bool
     floors: tuple[str, ...] = ()
@@ -195,10 +200,10 @@ def read_renewal(
     gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - a grant needs a gate
     unmet_requirements = tuple(
-        s for s in _list_unmet_minimums(gate, counts) if not s.endswith("days")
+        lack for lack in _list_unmet_minimums(gate, counts) if lack.kind != DAYS
     )
     if not (unmet_requirements or counts.decided):
-        unmet_requirements = ("0 of 1 decided units",)
+        unmet_requirements = (UnmetRequirement(UNITS, 0, 1),)
     unmet_slices = list_unmet_slices(
         policy.list_conditions(stage_level, cell), counts.slices, has_minimum=False
     )
@@ -212,7 +217,7 @@ def _read_conditions(
     cell: Cell,
     risk: float,
     counts: EvidenceCounts,
-    unmet_requirements: tuple[str, ...],
+    unmet_requirements: tuple[UnmetRequirement, ...],
 ) -> GateReading:
     readings = tuple(
         _read_evidence(condition, counts, risk, policy)
@@ -240,31 +245,33 @@ def get_condition_counts(
 
 def list_unmet_requirements(
     gate: Gate, counts: EvidenceCounts, counts_since_entry: EvidenceCounts, missing_at_most: float
-) -> tuple[str, ...]:
-    """Return the unmet minimums and missing rule as text.
+) -> tuple[UnmetRequirement, ...]:
+    """Return the unmet minimums and missing rule.
 
     Few may be missing in the attempt, and in its last days: who falls silent late is held.
     """
     unmet_requirements = _list_unmet_minimums(gate, counts_since_entry)
     spans = (
-        (counts.missing, counts.closed, "units"),
-        (counts.recent_missing, counts.recent_closed, f"units of the last {RECENT_DAYS} days"),
+        (MISSING, counts.missing, counts.closed),
+        (RECENT_MISSING, counts.recent_missing, counts.recent_closed),
     )
     unmet_shares = (
-        f"{missing} of {closed} {name} are missing, allowed are {missing_at_most * 100:g} %"
-        for missing, closed, name in spans
+        UnmetRequirement(kind, missing, closed, share_at_most=missing_at_most)
+        for kind, missing, closed in spans
         if missing > missing_at_most * closed
     )
     return (*unmet_requirements, *unmet_shares)
 
 
-def _list_unmet_minimums(gate: Gate, counts_since_entry: EvidenceCounts) -> tuple[str, ...]:
+def _list_unmet_minimums(
+    gate: Gate, counts_since_entry: EvidenceCounts
+) -> tuple[UnmetRequirement, ...]:
     least = gate.minimum
     rows = (
-        (counts_since_entry.decided, least.units, "decided units"),
-        (counts_since_entry.reviewers, least.reviewers, "reviewers"),
-        (counts_since_entry.days, least.days, "days"),
+        (UNITS, counts_since_entry.decided, least.units),
+        (REVIEWERS, counts_since_entry.reviewers, least.reviewers),
+        (DAYS, counts_since_entry.days, least.days),
     )
     return tuple(
-        f"{actual} of {required} {label}" for actual, required, label in rows if actual < required
+        UnmetRequirement(kind, actual, needed) for kind, actual, needed in rows if actual < needed
     )

@@ -9,6 +9,7 @@ from rollout.core.policy.cell_evidence import ValueCounts
 from rollout.core.policy.policy import Policy
 from rollout.kernel.measures import Condition, MeasureKey, Watch
 from rollout.kernel.populations import EachValue
+from rollout.kernel.readings import FEW_OF_VALUE, MANY_VALUES, NO_UNIT, UnmetRequirement
 
 ABSENT_VALUE, UNRECORDED_VALUE = "(none)", "(not recorded)"
 MAX_SLICE_VALUES = 100  # with more values an attribute is a key of cases, and no group
@@ -75,7 +76,7 @@ def expand_conditions(
 
 def list_unmet_slices(
     conditions: Iterable[Condition], slices: Mapping[MeasureKey, ValueCounts], *, has_minimum: bool
-) -> Iterator[str]:
+) -> Iterator[UnmetRequirement]:
     """Yield why slices hold a gate, whatever their agreement: values, units."""
     for condition in conditions:
         attribute = condition.population.attribute
@@ -83,21 +84,15 @@ def list_unmet_slices(
             continue
         values = slices.get(condition.key, {})
         if not values:
-            yield f"no unit for {condition}"
+            yield UnmetRequirement(NO_UNIT, subject=str(condition))
         elif len(values) > MAX_SLICE_VALUES:
-            yield (
-                f"{attribute} has {len(values)} values, and at most {MAX_SLICE_VALUES} can be"
-                " slices; slice by an attribute with fewer values"
-            )
+            yield UnmetRequirement(MANY_VALUES, len(values), MAX_SLICE_VALUES, attribute)
         elif has_minimum:
             yield from _list_small_values(condition, values)
 
 
-def _list_small_values(condition: Condition, values: ValueCounts) -> Iterator[str]:
+def _list_small_values(condition: Condition, values: ValueCounts) -> Iterator[UnmetRequirement]:
     attribute, minimum = condition.population.attribute, condition.population.minimum
     for value, counts in sorted(values.items()):
         if counts.decided < minimum:
-            yield (
-                f"{counts.decided} of {minimum} decided units with {attribute}={value}; wait for"
-                " more, or leave this value to humans with `when` in the window"
-            )
+            yield UnmetRequirement(FEW_OF_VALUE, counts.decided, minimum, f"{attribute}={value}")

@@ -22,6 +22,7 @@ from rollout.core.scope.proposals import (
     raise_proposal,
 )
 from rollout.core.scope.scope import compute_held_level
+from rollout.kernel.words import say_requirement
 
 
 def begin_next_attempt(command: BeginNextAttempt, pending: PendingEvents) -> None:
@@ -175,6 +176,6 @@ def _describe_unmet(reading: GateReading) -> str:
         if item.gain is not None and not len(item.gain.units)
     ]
     return (
-        "; ".join((*reading.unmet_requirements, *empty_gains))
+        "; ".join((*map(say_requirement, reading.unmet_requirements), *empty_gains))
         or "its evidence does not reach the gate's thresholds"
     )

@@ -100,9 +100,9 @@ def _find_cell_holds(
     if proposal.kind == "renewal" or proposal.to not in policy.stage_ids:
         return
     stage_level = policy.stage_ids.index(proposal.to)
-    wave_reason = find_wave_hold(scope, policy, cell, stage_level, at)
-    if proposal.kind == "widening" and wave_reason is not None:
-        yield ProposalHold("wave", wave_reason, find_wave_opening(scope, policy, cell, at)[1])
+    wave_hold = find_wave_hold(scope, policy, cell, stage_level, at)
+    if proposal.kind == "widening" and wave_hold is not None:
+        yield ProposalHold("wave", str(wave_hold), find_wave_opening(scope, policy, cell, at)[1])
     settled_at = find_settled_at(scope, policy, at)
     if settled_at is not None:
         yield ProposalHold("settling", "recently widened cells settle", settled_at)

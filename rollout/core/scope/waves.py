@@ -1,10 +1,25 @@
 """Waves of sites, and the limit of cells widened at once."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy, Waves
 from rollout.core.scope.scope import Grant, Scope, find_acting_version
+
+
+@dataclass(frozen=True, slots=True)
+class WaveHold:
+    """A wave that comes first: `ready` of its `cells` in a window have held `stage` long enough."""
+
+    wave: int
+    ready: int
+    cells: int
+    stage: str
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"wave {self.wave}: {self.ready} of {self.cells} cells hold {self.stage} long enough"
 
 
 def get_wave(policy: Policy, cell: Cell) -> int:
@@ -14,8 +29,8 @@ def get_wave(policy: Policy, cell: Cell) -> int:
 
 def find_wave_hold(
     scope: Scope, policy: Policy, cell: Cell, stage_level: int, at: datetime
-) -> str | None:
-    """Return why the previous wave blocks `cell`, or None.
+) -> WaveHold | None:
+    """Return how the previous wave blocks `cell`, or None.
 
     Waves order cells up to their stage, window by window; above it each cell widens by itself.
     """
@@ -33,9 +48,7 @@ def find_wave_hold(
     ):  # multiplied, 11 of 20 would miss 55 % by rounding
         return None
     wave = get_wave(policy, earlier_cells[0])
-    return (
-        f"wave {wave}: {ready_count} of {len(earlier_cells)} cells hold {waves.stage} long enough"
-    )
+    return WaveHold(wave, ready_count, len(earlier_cells), waves.stage)
 
 
 def find_wave_opening(

@@ -23,6 +23,7 @@ from rollout.core.scope.scope import Scope, compute_stage_level
 from rollout.core.statistics.forecast import forecast_gate
 from rollout.kernel.measures import RECALL, Condition, Statistic
 from rollout.kernel.populations import ALL_UNITS, PlantedUnits
+from rollout.kernel.words import say_requirement
 from rollout.reports.figures.floor_evidence import (
     FloorEvidence,
     compute_floor_evidence,
@@ -283,7 +284,8 @@ def _build_gate_facts(
         to=gate.to,
         risk=compute_gate_risk(policy, gate, period.state.risk_share),
         met=reading.is_met,
-        missing=reading.unmet_requirements,
+        missing=tuple(map(say_requirement, reading.unmet_requirements)),
+        unmet=reading.unmet_requirements,
         required_approvals=gate.approvals,
         conditions=tuple(
             _build_condition_facts(condition_reading, policy)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from rollout.kernel.readings import UnmetRequirement
+
 
 @dataclass(frozen=True, slots=True)
 class ConditionFacts:
@@ -59,7 +61,7 @@ class ConditionFacts:
 
 @dataclass(frozen=True, slots=True)
 class GateFacts:
-    """The state of a gate: its conditions, and other unmet requirements as text.
+    """The state of a gate: its conditions, and its other `unmet` requirements, in words `missing`.
 
     `cases` says which cases count, at a confidence floor above the lowest; else it is "".
     """
@@ -68,6 +70,7 @@ class GateFacts:
     risk: float
     met: bool
     missing: tuple[str, ...]
+    unmet: tuple[UnmetRequirement, ...]
     required_approvals: tuple[str, ...]
     conditions: tuple[ConditionFacts, ...]
     cases: str = ""

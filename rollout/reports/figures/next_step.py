@@ -1,6 +1,5 @@
 """The next step of a version in a cell, in words."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,9 +9,19 @@ from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.policy import DAY, Policy
 from rollout.core.scope.proposals import is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope
-from rollout.core.scope.waves import find_wave_hold
+from rollout.core.scope.waves import WaveHold, find_wave_hold
 from rollout.kernel.measures import MEASURES, Statistic
 from rollout.kernel.populations import PLANTED_TERMS
+from rollout.kernel.readings import (
+    DAYS,
+    MISSING,
+    RECENT_DAYS,
+    RECENT_MISSING,
+    REVIEWERS,
+    UNITS,
+    UnmetRequirement,
+)
+from rollout.kernel.words import say_requirement
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.gate_progress import StatePeriod
@@ -31,9 +40,6 @@ from rollout.reports.text.value_text import format_bound_value
 OFF_COURSE_CHANCE = 0.5  # above this chance to be below the threshold, no forecast is given
 NOTED_MISSING_SHARE = 0.05  # from here on the text says how missing decisions count
 NO_COUNTED_DECISION = "no decision counts as evidence yet"
-MISSING = re.compile(r"(units (?:of the last \d+ days )?are missing), allowed are (.+)")
-WAVE = re.compile(r"wave (\d+): (\d+ of \d+) cells hold (\S+) long enough")
-MINIMUM = re.compile(r"(\d+) of (\d+) (decided units|reviewers|days)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +168,7 @@ def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
         yield describe_uncounted(reasons or {"missing units": counts.missing})
         return
     yield from _describe_minimums(gate, progress)
-    yield from (describe_requirement(s) for s in gate.missing if not MINIMUM.fullmatch(s))
+    yield from (describe_requirement(unmet) for unmet in gate.unmet if not unmet.is_minimum)
     is_noted = counts.missing > NOTED_MISSING_SHARE * counts.closed
     if is_noted and reasons:
         yield describe_uncounted(reasons)
@@ -172,55 +178,59 @@ def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
         yield "missing units count as disagreements"
 
 
-def describe_requirement(stored_text: str) -> str:
-    """Describe an unmet requirement of a gate, stored as text.
+def describe_requirement(unmet: UnmetRequirement) -> str:
+    """Describe an unmet requirement of a gate on a page.
 
-    >>> describe_requirement("0 of 1 reviewers"), describe_requirement("120 of 3000 decided units")
-    ('0 of 1 reviewer', '120 of 3,000 decided units')
-    >>> describe_requirement("533 of 925 units are missing, allowed are 5 %")
+    >>> describe_requirement(UnmetRequirement(REVIEWERS, 0, 1))
+    '0 of 1 reviewer'
+    >>> describe_requirement(UnmetRequirement(MISSING, 533, 925, share_at_most=0.05))
     '533 of 925 units are missing (at most 5 % allowed)'
     """
-    text = add_separators(MISSING.sub(r"\1 (at most \2 allowed)", stored_text))
-    return text.removesuffix("s") if " of 1 " in text else text
+    if unmet.kind in {MISSING, RECENT_MISSING}:
+        units = "units" if unmet.kind == MISSING else f"units of the last {RECENT_DAYS} days"
+        return (
+            f"{format_count(unmet.actual)} of {format_count(unmet.needed)} {units} are missing"
+            f" (at most {unmet.share_at_most * 100:g} % allowed)"
+        )
+    text = add_separators(say_requirement(unmet))
+    return text.removesuffix("s") if unmet.is_minimum and unmet.needed == 1 else text
 
 
 def _describe_minimums(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
     """Describe the unmet minimums, for units with the days to go."""
-    minimums = [match for text in gate.missing if (match := MINIMUM.fullmatch(text))]
+    minimums = [unmet for unmet in gate.unmet if unmet.is_minimum]
     if not minimums:
         return
     if progress.is_minimum_newer:
         # the conditions beside it count the whole attempt, so the other span is named
         yield from (_describe_stage_minimum(minimum, progress.per_day) for minimum in minimums)
         return
-    yield ", ".join(_describe_minimum(minimum, progress.per_day) for minimum in minimums)
+    yield ", ".join(
+        f"{describe_requirement(minimum)}{_format_rate(minimum, progress.per_day)}"
+        for minimum in minimums
+    )
 
 
-def _describe_stage_minimum(minimum: re.Match[str], per_day: float | None) -> str:
+def _describe_stage_minimum(minimum: UnmetRequirement, per_day: float | None) -> str:
     """Describe a minimum that counts from the stage's start: needed, and so far."""
-    needed = format_quantity(int(minimum[2]), minimum[3].removesuffix("s"))
-    so_far = format_count(int(minimum[1]))
+    noun = {UNITS: "decided unit", REVIEWERS: "reviewer", DAYS: "day"}[minimum.kind]
+    needed, so_far = format_quantity(minimum.needed, noun), format_count(minimum.actual)
     return f"needs {needed} at this stage, {so_far} so far{_format_rate(minimum, per_day)}"
 
 
-def _describe_minimum(minimum: re.Match[str], per_day: float | None) -> str:
-    return f"{describe_requirement(minimum[0])}{_format_rate(minimum, per_day)}"
-
-
-def _format_rate(minimum: re.Match[str], per_day: float | None) -> str:
-    if minimum[3] != "decided units" or not per_day:
+def _format_rate(minimum: UnmetRequirement, per_day: float | None) -> str:
+    if minimum.kind != UNITS or not per_day:
         return ""
-    units = int(minimum[2]) - int(minimum[1])
-    return f" ({_format_days(units / per_day)} at the present rate)"
+    days = _format_days((minimum.needed - minimum.actual) / per_day)
+    return f" ({days} at the present rate)"
 
 
-def _describe_wave(wave_hold: str | None) -> Iterator[str]:
-    """Describe which wave must come first; voided proposals store the other words."""
-    if wave_hold:
-        yield WAVE.sub(
-            r"wave \1 comes first;"
-            r" in this window \2 of its cells have been \3 for the required time",
-            wave_hold,
+def _describe_wave(hold: WaveHold | None) -> Iterator[str]:
+    """Describe which wave must come first."""
+    if hold is not None:
+        yield (
+            f"wave {hold.wave} comes first; in this window {hold.ready} of {hold.cells} of its"
+            f" cells have been {hold.stage} for the required time"
         )
 
 

@@ -23,6 +23,7 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.statistics.evidence import Floats, count_further_agreements
 from rollout.core.statistics.opening_simulation import find_cheapest_effort
 from rollout.kernel.measures import Condition, Subject
+from rollout.kernel.words import say_requirement
 from rollout.reports.figures.opening_times import (
     NoOpeningTimesError,
     OpeningTimes,
@@ -343,7 +344,7 @@ def _add_figures(
     return replace(
         row,
         outlook=_find_outlook(median, ever_chance, is_met=reading.is_met),
-        reason="; ".join([*deciding, *reading.unmet_requirements, *waits]),
+        reason="; ".join([*deciding, *map(say_requirement, reading.unmet_requirements), *waits]),
         decisions_p50=median,
         decisions_p90=_find_quantile(decisions, 0.9),
         days=pace.compute_days(median),

@@ -212,7 +212,7 @@ def _describe_shortfall(evidence: EvidenceFacts) -> str:
     measured = _format_measured(worst.measure, worst.estimate, worst.counts)
     text = f"{evidence.version}: {measured}; {worst.describe_need()}."
     if gate.missing:
-        lacking = "; ".join(describe_requirement(text) for text in gate.missing)
+        lacking = "; ".join(describe_requirement(unmet) for unmet in gate.unmet)
         text += f" Also missing: {lacking}."
     return text
 

@@ -24,7 +24,7 @@ from rollout.core.scope.scope import CellState
 from rollout.core.statistics.renewal_chances import LAST_FIFTH
 from rollout.kernel.measures import Condition
 from rollout.kernel.readings import StoredReading
-from rollout.kernel.words import say_reading
+from rollout.kernel.words import say_reading, say_requirement
 from rollout.reports.figures.report_identity import describe_promises
 from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.reports.text.renewal_text import describe_renewal_errors, select_renewal_condition
@@ -202,7 +202,7 @@ def _build_proposal_evidence(
             minimum=gate.minimum,
             missing_at_most=policy.evidence.missing_at_most,
         ),
-        unmet_requirements=reading.unmet_requirements,
+        unmet_requirements=tuple(map(say_requirement, reading.unmet_requirements)),
         has_turned=reading.has_turned,
         risk=reading.readings[0].risk if reading.readings else None,
         since=cell_state.attempt_since,

@@ -11,6 +11,8 @@ from api.console.page.figures import format_bound
 from api.console.rollouts.cell_text import describe_cell
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Waves, Where
+from rollout.kernel.readings import DAYS, UNITS, UnmetRequirement
+from rollout.kernel.words import say_requirement
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.text.value_text import format_share_bound
@@ -56,7 +58,10 @@ def share(agreed, n, bound, **more):
 
 def evidence(version="v1", cell=CREEK, *, conditions=(), lacks=(), to="supervised", **more):
     """Return evidence whose gate asks for some conditions."""
-    gate = GateFacts(to, 0.05, not conditions, tuple(lacks), ("operator",), tuple(conditions))
+    texts = tuple(map(say_requirement, lacks))
+    gate = GateFacts(
+        to, 0.05, not conditions, texts, tuple(lacks), ("operator",), tuple(conditions)
+    )
     given = {"closed_units": 120, "decided_units": 118, "undecided_units": 2}
     given |= {"decided_units_per_day": 14.0}
     of = {"site": cell.site, "window": cell.window, "version": version, "stage": "shadow"}
@@ -181,7 +186,10 @@ def test_a_wave_says_from_when_it_opens_once_the_one_before_holds_its_stage():
 
 
 def test_too_few_says_how_many_more_and_how_long_that_takes():
-    tag, lines = says(RolloutDriver(), evidence(lacks=["159 of 200 decided units", "2 of 7 days"]))
+    tag, lines = says(
+        RolloutDriver(),
+        evidence(lacks=[UnmetRequirement(UNITS, 159, 200), UnmetRequirement(DAYS, 2, 7)]),
+    )
     assert tag == "Held: too few"
     assert lines == [
         "Needs 41 more blind decisions (159 of 200), about 3 days at 14 a day.",
@@ -190,7 +198,7 @@ def test_too_few_says_how_many_more_and_how_long_that_takes():
 
 
 def test_without_a_pace_no_date_is_made_up():
-    lacking = evidence(lacks=["159 of 200 decided units"], decided_units_per_day=None)
+    lacking = evidence(lacks=[UnmetRequirement(UNITS, 159, 200)], decided_units_per_day=None)
     _, (line,) = says(RolloutDriver(), lacking)
     assert line == "Needs 41 more blind decisions (159 of 200)."
 
@@ -367,7 +375,7 @@ def test_the_tag_is_the_worst_and_every_sentence_stays():
     rollout = autonomous()
     rollout.tick({CREEK: alarm(QUALITY)})
     rollout.stop()
-    tag, lines = says(rollout, evidence(lacks=["1 of 7 days"]))
+    tag, lines = says(rollout, evidence(lacks=[UnmetRequirement(DAYS, 1, 7)]))
     assert tag == "Stopped"
     starts = [line.split()[0] for line in lines]
     assert starts == ["Stopped", "Narrowed", "Needs"]

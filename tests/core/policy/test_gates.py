@@ -21,7 +21,7 @@ from rollout.core.policy.levers import CostRule, Lever
 from rollout.core.policy.policy import Gate, Minimum
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.words import say_reading
+from rollout.kernel.words import say_reading, say_requirement
 from tests.factories import (
     AGREEMENT,
     CREEK,
@@ -113,7 +113,7 @@ def test_no_gate_opens_nothing():
 )
 def test_a_gate_says_in_words_what_it_lacks(since, lack):
     reading = read(counted(2000), since)
-    assert reading.unmet_requirements == (lack,)
+    assert [say_requirement(unmet) for unmet in reading.unmet_requirements] == [lack]
     assert (reading.is_met, reading.has_turned) == (False, True)
 
 
@@ -123,12 +123,12 @@ def test_more_than_the_permitted_share_of_missing_verdicts_holds_the_gate(missin
     least = replace(TO_SUPERVISED, minimum=Minimum(units=1))
     found = list_unmet_requirements(least, seen, seen, 0.05)
     assert len(found) == lacks
-    assert all("of 100 units are missing, allowed are 5 %" in text for text in found)
+    assert all((unmet.needed, unmet.share_at_most) == (100, 0.05) for unmet in found)
 
 
 def test_without_any_unit_nothing_is_missing_and_nothing_is_met():
     reading = read(EvidenceCounts())
-    assert [text.split(" of ")[0] for text in reading.unmet_requirements] == ["0", "0", "0"]
+    assert [unmet.actual for unmet in reading.unmet_requirements] == [0, 0, 0]
     assert not reading.is_met
 
 
@@ -210,7 +210,9 @@ def test_nothing_is_renewed_on_no_data_even_where_no_minimum_is_asked_for():
     lenient = policy(gates=(replace(TO_SUPERVISED, minimum=Minimum(units=0, reviewers=0)),))
     reading = read_renewal(lenient, CREEK, 1, EvidenceCounts())
     assert not reading.is_met
-    assert reading.unmet_requirements == ("0 of 1 decided units",)
+    assert [say_requirement(lack) for lack in reading.unmet_requirements] == [
+        "0 of 1 decided units"
+    ]
 
 
 def test_the_largest_cost_is_the_highest_level_though_sums_are_not_exact():
@@ -228,6 +230,6 @@ def test_version_silent_in_its_last_days_holds_the_gate_though_few_are_missing_i
     seen = EvidenceCounts(
         closed=1000, missing=20, days=9, reviewers=1, recent_closed=140, recent_missing=20
     )
-    assert list_unmet_requirements(least, seen, seen, 0.05) == (
-        "20 of 140 units of the last 7 days are missing, allowed are 5 %",
-    )
+    assert [say_requirement(u) for u in list_unmet_requirements(least, seen, seen, 0.05)] == [
+        "20 of 140 units of the last 7 days are missing, allowed are 5 %"
+    ]

@@ -11,7 +11,7 @@ from rollout.core.policy.slice_conditions import (
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import EachValue
-from rollout.kernel.words import say_reading
+from rollout.kernel.words import say_reading, say_requirement
 from tests.factories import CREEK, counted, gates, policy
 
 BY_GROUP = Condition(MEASURES["agreement"], 0.9, population=EachValue("group"))
@@ -39,19 +39,23 @@ def test_one_bad_value_holds_what_the_average_would_open():
 
 def test_a_value_seen_once_holds_the_gate_with_its_name_and_a_remedy():
     reading = read(new=SliceCounts(1, 0), old=SliceCounts(3000, 5))
-    (text,) = reading.unmet_requirements
+    (text,) = map(say_requirement, reading.unmet_requirements)
     assert text.startswith("1 of 30 decided units with group=new; wait for more, or leave")
     assert not reading.is_met
 
 
 def test_undecided_units_are_no_part_of_a_values_minimum():
     reading = read(new=SliceCounts(200, 5, missing=5), old=SliceCounts(29, 1, missing=1))
-    assert reading.unmet_requirements[0].startswith("29 of 30 decided units with group=old")
+    assert say_requirement(reading.unmet_requirements[0]).startswith(
+        "29 of 30 decided units with group=old"
+    )
 
 
 def test_without_a_unit_the_gate_is_closed():
     reading = read()
-    assert reading.unmet_requirements == ("no unit for agreement of each group at least 90 %",)
+    assert [say_requirement(lack) for lack in reading.unmet_requirements] == [
+        "no unit for agreement of each group at least 90 %"
+    ]
     assert not reading.is_met
 
 

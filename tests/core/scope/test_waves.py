@@ -42,7 +42,8 @@ def waved(waves: Waves | None = None, **changes) -> Policy:
 
 
 def held(rollout: RolloutDriver, cell: Cell, rung: int = 1) -> str | None:
-    return find_wave_hold(rollout.scope, rollout.policy, cell, rung, rollout.at)
+    hold = find_wave_hold(rollout.scope, rollout.policy, cell, rung, rollout.at)
+    return None if hold is None else str(hold)
 
 
 def first_wave(*args) -> RolloutDriver:

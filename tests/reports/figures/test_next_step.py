@@ -8,6 +8,8 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.scope.scope import CellState, Grant, ProposalState, Scope
+from rollout.kernel.readings import DAYS, MISSING, RECENT_MISSING, UNITS, UnmetRequirement
+from rollout.kernel.words import say_requirement
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.figures.next_step import GateOutlook, describe_next_step, describe_requirement
 from rollout.reports.inputs.gate_progress import StatePeriod
@@ -91,13 +93,17 @@ def share(measure="agreement", agreed=0, n=0, **more):
 
 
 def progress(*conditions, closed, missing=0, lacks=(), **more):
-    gate = GateFacts("supervised", 0.05, not conditions, lacks, ("operator",), conditions)
+    texts = tuple(map(say_requirement, lacks))
+    gate = GateFacts("supervised", 0.05, not conditions, texts, lacks, ("operator",), conditions)
     return GateOutlook(gate, EvidenceCounts(closed=closed, missing=missing), **more)
 
 
 def test_cells_without_a_counted_decision_show_reasons_and_never_a_share(says):
     reasons = {"reviewer unsure": 3, "exposure unknown": 9617}
-    lacks = ("0 of 100 decided units", "9620 of 9620 units are missing, allowed are 5 %")
+    lacks = (
+        UnmetRequirement(UNITS, 0, 100),
+        UnmetRequirement(MISSING, 9620, 9620, share_at_most=0.05),
+    )
     text = says(
         BEGUN,
         progress=progress(
@@ -141,7 +147,11 @@ def test_without_a_rate_no_date_is_given(says):
 
 
 def test_minimums_of_a_later_span_than_the_shares_say_so(says):
-    lacks = ("0 of 1000 decided units", "0 of 7 days", "70 of 1000 units are missing, x")
+    lacks = (
+        UnmetRequirement(UNITS, 0, 1000),
+        UnmetRequirement(DAYS, 0, 7),
+        UnmetRequirement(MISSING, 70, 1000, share_at_most=0.05),
+    )
     condition = share(agreed=10, n=1000, probability_below=0.9)
     text = says(
         BEGUN,
@@ -151,7 +161,8 @@ def test_minimums_of_a_later_span_than_the_shares_say_so(says):
     )
     assert text == (
         "supervised: needs 1,000 decided units at this stage, 0 so far (100 days at the present"
-        " rate); needs 7 days at this stage, 0 so far; 70 of 1,000 units are missing, x;"
+        " rate); needs 7 days at this stage, 0 so far; 70 of 1,000 units are missing"
+        " (at most 5 % allowed);"
         " agreement at least 80 %: 10 of 1,000 (1.0\xa0%), below the threshold; missing"
         " units count as disagreements"
     )
@@ -159,12 +170,12 @@ def test_minimums_of_a_later_span_than_the_shares_say_so(says):
 
 def test_a_met_gate_is_told_as_met(says, bears):
     gate = bears.find_gate(1, CREEK)
-    met = GateFacts(gate.to, gate.risk, True, (), ("operator",), (share(met=True),))
+    met = GateFacts(gate.to, gate.risk, True, (), (), ("operator",), (share(met=True),))
     assert says(BEGUN, progress=GateOutlook(met)) == f"the gate to {gate.to} is met"
 
 
 def test_missing_units_of_the_last_days_are_described():
-    text = "20 of 140 units of the last 7 days are missing, allowed are 5 %"
-    assert describe_requirement(text) == (
+    unmet = UnmetRequirement(RECENT_MISSING, 20, 140, share_at_most=0.05)
+    assert describe_requirement(unmet) == (
         "20 of 140 units of the last 7 days are missing (at most 5 % allowed)"
     )
