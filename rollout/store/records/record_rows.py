@@ -58,6 +58,7 @@ class RecordSchema:
         key: the columns of its key after the case.
         fields: of the record, as declared.
         converters: functions from a field's values to stored values.
+        content_columns: the fields of the caller's content, with their columns.
     """
 
     name: str
@@ -65,6 +66,7 @@ class RecordSchema:
     key: tuple[str, ...]
     fields: tuple[RecordField, ...]
     converters: Mapping[str, Convert]
+    content_columns: tuple[tuple[str, str], ...]
 
     def list_personal(self, personal: Personal) -> dict[str, Any]:
         """Return the defaults of the columns that an erasure of a name treats in one way."""
@@ -94,9 +96,7 @@ class RecordSchema:
         Raises:
             ValueError: a number is infinite or NaN, or a text can't be stored.
         """
-        contents = {
-            field.column: columns[field.name] for field in self.fields if field.rule.is_content
-        }
+        contents = {column: columns[name] for name, column in self.content_columns}
         texts = format_rows(contents)
         joined = "".join(texts)
         joined.encode()  # raises for half a character
@@ -341,6 +341,7 @@ def _build_schema(kind: type[Record], table: Table) -> RecordSchema:
         key=tuple(field.name for field in fields if field.rule.is_key and field.name != "key"),
         fields=fields,
         converters={name: convert for name, convert in converters.items() if convert},
+        content_columns=tuple((f.name, f.column) for f in fields if f.rule.is_content),
     )
 
 
@@ -356,7 +357,7 @@ def parse_record(kind: type[RecordT], row: Row[Any], **external_keys: str | None
     """
     values: dict[str, Any] = dict(external_keys)
     for field in RECORD_FIELDS[kind]:
-        value = getattr(row, field.column, None)
+        value = getattr(row, COLUMN_OF.get(field.name, field.name), None)
         if value is not None or not field.rule.is_null_if_empty:
             values.setdefault(field.name, value)
     return kind(**values)

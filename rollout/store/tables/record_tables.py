@@ -97,13 +97,11 @@ def _build_column(field: RecordField) -> Column[Any]:
 
 def _build_table(name: str, kind: type[Record], *others: Any) -> Table:
     """Return the table of one kind of record, with columns that only the store fills in."""
-    fields = RECORD_FIELDS[kind]
     return Table(
         name,
         metadata,
         rollout_column(),
-        *(_build_column(field) for field in fields if field.rule.is_key),
-        *(_build_column(field) for field in fields if not field.rule.is_key),
+        *map(_build_column, sorted(RECORD_FIELDS[kind], key=lambda field: not field.rule.is_key)),
         required_column("received_at", InstantType),
         optional_column("sender"),  # account id or file; null if none is known
         required_column("hash", LargeBinary),
