@@ -12,6 +12,7 @@ what a posted case, a widening tick and an approval do (tests/tools/measured_wor
 | template_lines | lines of templates with more than 160 characters |
 | function_p99 | statements of a function that 99 % of all functions don't exceed |
 | measure_tests | comparisons and matches of a measure outside `rollout/kernel/measures` |
+| kind_tests | questions after a subclass of `KINDS` outside its modules: isinstance, match, type |
 | policy_keys, commands | as the policy's schema and the command line list them |
 | options.NAME | modules in which a condition names the option, by its words in identifiers |
 """
@@ -30,6 +31,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 LIMITS = Path(__file__).with_name("ratchets.toml")
 MEASURES = ROOT / "rollout/kernel/measures"
+KINDS = {"LedgerEvent": ("rollout/core/scope/events/", "rollout/core/access/access_events.py")}
+"""Bases whose subclasses nobody asks for but the modules named here."""
 LONG_LINE = 160
 FEW_FIELDS = 4
 ALIKE = 0.7
@@ -137,6 +140,7 @@ def count_tree(root: Path, words_by_option: dict[str, list[str]]) -> dict[str, i
             for module in modules
             if MEASURES not in module.path.parents
         ),
+        "kind_tests": sum(count_kind_tests(modules, root, *each) for each in KINDS.items()),
         "migrations": len(list((root / "migrations/versions").glob("*.py"))),
         "policy_keys": count_policy_keys(root / "config/policy.schema.json"),
         "commands": (root / "docs/reference/cli.md").read_text("utf-8").count("\n## rollout "),
@@ -169,6 +173,62 @@ def names_measure(node: ast.AST) -> bool:
         is_name = node.attr == "name" and names_measure(node.value)
         return is_name or node.attr == "measure"
     return isinstance(node, ast.Name) and node.id == "measure"
+
+
+def count_kind_tests(
+    modules: list[CodeModule], root: Path, base: str, places: tuple[str, ...]
+) -> int:
+    """Return how often modules elsewhere ask whether something is of a subclass of a base."""
+    bases_by_class = {
+        node.name: set(map(get_last_name, node.bases))
+        for module in modules
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    kinds = {base}
+    while more := {name for name, bases in bases_by_class.items() if bases & kinds} - kinds:
+        kinds |= more
+    return sum(
+        sum(asks_kind(node, kinds | list_constants(module.tree, kinds)) for node in nodes)
+        for module in modules
+        if not module.path.relative_to(root).as_posix().startswith(places)
+        for nodes in [list(ast.walk(module.tree))]
+    )
+
+
+def asks_kind(node: ast.AST, kinds: set[str]) -> bool:
+    """Return whether a node asks for one of some classes: by call, pattern or `type(...)`."""
+    if isinstance(node, ast.MatchClass):
+        return get_last_name(node.cls) in kinds
+    if isinstance(node, ast.Call) and get_last_name(node.func) in {"isinstance", "issubclass"}:
+        return any(get_last_name(each) in kinds for each in ast.walk(node.args[1]))
+    return (
+        isinstance(node, ast.Compare)
+        and any(
+            isinstance(each, ast.Call) and get_last_name(each.func) == "type"
+            for each in [node.left, *node.comparators]
+        )
+        and any(get_last_name(each) in kinds for each in ast.walk(node))
+    )
+
+
+def get_last_name(node: ast.AST) -> str:
+    """Return the last part of a name, without its parameters; "" of other expressions."""
+    if isinstance(node, ast.Subscript):
+        return get_last_name(node.value)
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def list_constants(tree: ast.Module, kinds: set[str]) -> set[str]:
+    """Return the names of a module's constants that list some of the classes."""
+    return {
+        get_last_name(target)
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and node.value is not None
+        and any(get_last_name(each) in kinds for each in ast.walk(node.value))
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    }
 
 
 def is_docstring(node: ast.AST) -> bool:

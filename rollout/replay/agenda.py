@@ -6,27 +6,14 @@ from collections.abc import Set as AbstractSet
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
-    Approved,
-    AttemptsBegan,
-    CellEvent,
-    FactsConfirmed,
-    FamiliarityChanged,
     LedgerEvent,
-    PolicyApplied,
-    ProposalExpired,
-    ProposalRaised,
-    ProposalRejected,
-    ProposalVoided,
-    Resumed,
-    Stopped,
-    VersionRetired,
+    Reach,
 )
 from rollout.core.scope.scope import Scope
 from rollout.replay.fast_forward import SlotInterest, list_limit_slots, list_timed_slots
 
 CellVersion = tuple[Cell, str]
 NEVER_SLOT = 2**62
-EVENTS_ON_ALL_CELLS = (Stopped, Resumed, VersionRetired, PolicyApplied)
 
 
 class Agenda:
@@ -44,7 +31,7 @@ class Agenda:
         self._time_slots: dict[CellVersion, int] = {}
         self._held_keys: set[CellVersion] = set()
         self._keys_by_cell: dict[Cell, list[CellVersion]] = {}
-        self._cell_by_proposal: dict[str, Cell] = {}
+        self._cells_by_proposal: dict[str, tuple[Cell, ...]] = {}
 
     def add_keys(self, keys: Iterable[CellVersion]) -> None:
         """Add cells and versions; known ones stay unchanged."""
@@ -58,7 +45,7 @@ class Agenda:
         """Reset the cells that the events changed, and return them."""
         event_list = tuple(events)
         cells = {cell for event in event_list for cell in self._find_cells(event)}
-        if any(isinstance(event, EVENTS_ON_ALL_CELLS) for event in event_list):
+        if any(event.agenda_reach is Reach.ALL for event in event_list):
             cells |= set(self._keys_by_cell)
         for cell in cells:
             self.forget_cell(cell)
@@ -83,19 +70,12 @@ class Agenda:
 
     def _find_cells(self, event: LedgerEvent) -> tuple[Cell, ...]:
         """Return the cells of an event, also by its proposal."""
-        if isinstance(event, CellEvent):
-            return (event.cell,)
-        if isinstance(event, AttemptsBegan | FamiliarityChanged):
-            return event.cells
-        if isinstance(event, ProposalRaised) and event.cell is not None:
-            self._cell_by_proposal[event.proposal] = event.cell
-            return (event.cell,)
-        if isinstance(
-            event, Approved | FactsConfirmed | ProposalExpired | ProposalVoided | ProposalRejected
-        ):
-            cell = self._cell_by_proposal.get(event.proposal)
-            return () if cell is None else (cell,)
-        return ()
+        if event.agenda_reach is not Reach.OWN:
+            return ()
+        cells = event.list_cells()
+        if event.raises_proposal:
+            self._cells_by_proposal[event.about_proposal] = cells
+        return cells or self._cells_by_proposal.get(event.about_proposal, ())
 
     def _forget_key(self, key: CellVersion) -> None:
         self._evidence_slots[key] = self._time_slots[key] = -NEVER_SLOT
@@ -136,7 +116,7 @@ class Agenda:
         """
         event_list = tuple(events)
         cells = {cell for event in event_list for cell in self._find_cells(event)}
-        if any(isinstance(event, Resumed) for event in event_list):
+        if any(event.ends_stop for event in event_list):
             cells |= set(self._keys_by_cell)  # stopped cells may continue in the same slot
         released_keys = (
             key for key in self._held_keys if self._find_next_slot(key, scope, slot).slot == slot

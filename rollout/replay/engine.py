@@ -30,13 +30,9 @@ from rollout.core.scope.commands import (
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import (
     ENGINE,
-    FamiliarityChanged,
-    IncidentOpened,
     LedgerEvent,
     PolicyApplied,
-    ProposalRaised,
     RolloutCreated,
-    VersionFirstUsed,
 )
 from rollout.core.scope.floor_grants import format_decided_floor
 from rollout.core.scope.permissions import OPERATOR
@@ -307,15 +303,14 @@ class Replay:
         self._scope, previous = apply_events(events, self._scope), self._scope.effective_at
         for event in events:
             previous = event.compute_effective_time(previous)
-            if isinstance(event, FamiliarityChanged):
-                slot = find_slot_after(previous, self._policy.tick)
-                self._familiar_histories.add_event(event, slot)
-            if isinstance(event, ProposalRaised):
-                self._queue_approvals(event.proposal, event.at)
-            if isinstance(event, IncidentOpened) and event.fact:
-                self._queue_acknowledgement(event)
-            if isinstance(event, VersionFirstUsed):
-                self._agenda.add_keys(key for key in self._keys if key[1] == event.version)
+            slot = find_slot_after(previous, self._policy.tick)
+            self._familiar_histories.add_event(event, slot)
+            if event.raises_proposal:
+                self._queue_approvals(event.about_proposal, event.at)
+            if event.speaks_against:
+                self._queue_acknowledgement(event.speaks_against, event.at)
+            if event.first_version:
+                self._agenda.add_keys(key for key in self._keys if key[1] == event.first_version)
         return self._agenda.apply_events(events)
 
     def _queue_approvals(self, proposal_id: str, since: datetime) -> None:
@@ -332,15 +327,15 @@ class Replay:
                 )
             )
 
-    def _queue_acknowledgement(self, event: IncidentOpened) -> None:
+    def _queue_acknowledgement(self, incident: str, opened_at: datetime) -> None:
         """Queue the acknowledgement of an incident, and new approvals of what it holds."""
         if self._options.approval_delay is None:
             return
-        at, actor = event.at + self._options.approval_delay, Actor(f"{SIMULATED}1", (OPERATOR,))
-        self._queue_command(AcknowledgeIncident(at=at, by=actor, incident=event.incident))
+        at, actor = opened_at + self._options.approval_delay, Actor(f"{SIMULATED}1", (OPERATOR,))
+        self._queue_command(AcknowledgeIncident(at=at, by=actor, incident=incident))
         for proposal in self._scope.proposals.values():
-            if event.incident in proposal.unconfirmed:
-                self._queue_approvals(proposal.id, event.at)
+            if incident in proposal.unconfirmed:
+                self._queue_approvals(proposal.id, opened_at)
 
     def _list_known_keys(self, cells: Iterable[Cell]) -> list[CellVersion]:
         """Return the cells and known versions, in order; most slots need a few of all cells."""

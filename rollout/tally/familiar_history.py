@@ -7,7 +7,7 @@ import numpy as np
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import FAMILIAR, AttributeValue
-from rollout.core.scope.events import FamiliarityChanged
+from rollout.core.scope.events import LedgerEvent
 from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
 
 CellVersion = tuple[Cell, str]
@@ -54,18 +54,11 @@ class FamiliarHistories(dict[CellVersion, FamiliarHistory]):
         """Return the empty history."""
         return NO_HISTORY
 
-    def add_event(self, event: FamiliarityChanged, slot: int) -> None:
-        """Add the next change of the ledger, which holds from a slot on."""
+    def add_event(self, event: LedgerEvent, slot: int) -> None:
+        """Add the next event of the ledger, which holds from a slot on."""
         statuses: dict[CellVersion, dict[AttributeValue, str]] = {}
-        for cell, version, attribute, value, status in zip(
-            event.cells,
-            event.versions,
-            event.attributes,
-            event.values,
-            event.statuses,
-            strict=True,
-        ):
-            statuses.setdefault((cell, version), {})[attribute, value] = status
+        for key, value, status, _ in event.list_statuses():
+            statuses.setdefault(key, {})[value] = status
         for key, cell_statuses in statuses.items():
             self[key] = self[key].extend(slot, cell_statuses)
 

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 import pytest
 
 from rollout.features.demo.catalog import build_replay_request, list_examples
-from rollout.features.demo.history import SAME_SCOPE
 from rollout.features.demo.recorded_cases import select_records_until
 from rollout.formats.policy.reader import read_policy
 from rollout.services.replay.replay import replay_records
@@ -27,7 +26,7 @@ def find_event_slots(example):
     events = replay_records(request, policy, records).result.events
     slots, turning_slots = (
         {event.at + (EPOCH - event.at) % policy.tick for event in chosen}
-        for chosen in (events, [event for event in events if not isinstance(event, SAME_SCOPE)])
+        for chosen in (events, [event for event in events if not event.keeps_scope])
     )
     return tuple(
         sorted(slot for slot in found if slot < example.serve_at)

@@ -92,3 +92,25 @@ def test_keys_of_a_policy_are_counted_at_each_place():
     of = {"properties": {"a": {}, "b": {"anyOf": [{"type": "null"}, {"properties": {"c": {}}}]}}}
     schema = {"properties": {"rows": {"items": row}}, "$defs": {"Of": of}}
     assert list(ratchets.list_keys(schema, schema)) == ["rows", "id", "of", "a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("isinstance(x, Narrowed)", 1),
+        ("isinstance(x, events.Narrowed | int)", 1),
+        ("BOTH = (Narrowed, int)\nisinstance(x, BOTH)", 1),
+        ("match x:\n    case Narrowed(): pass\n    case CellEvent(): pass", 2),
+        ("type(x) is Narrowed", 1),
+        ("isinstance(x, int)", 0),
+        ("ledger.list_of(Narrowed)", 0),
+    ],
+)
+def test_a_question_after_a_kind_counts_outside_its_modules(line, count):
+    kinds = "class CellEvent(LedgerEvent): pass\nclass Narrowed(CellEvent): pass"
+    modules = [
+        ratchets.CodeModule(ROOT / name, ast.parse(text))
+        for name, text in [("rollout/a/kinds.py", kinds + "\n" + line), ("api/b.py", line)]
+    ]
+    counted = ratchets.count_kind_tests(modules, ROOT, "LedgerEvent", ("rollout/a/",))
+    assert counted == count

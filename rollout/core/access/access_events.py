@@ -5,7 +5,7 @@ rollout cites the revision whose roles were checked. Rows hold no secret, passwo
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from rollout.core.scope.events import (
@@ -24,8 +24,17 @@ class AccessEvent(LedgerEvent):
 
     __slots__ = ()
 
+    @property
+    def account(self) -> str | None:
+        """Return the name of the account that it is about, or None."""
+        return None
+
     def apply(self, builder: ScopeBuilder) -> None:
         """Leave the scope: no rollout has this event."""
+
+    def add_credentials(self, digest: str) -> "AccessEvent":
+        """Return the event, one about an account with the digest of its credentials."""
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +48,15 @@ class UserEvent(AccessEvent):
 
     user: str = field(metadata={ACCOUNT: True})
     credentials: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+
+    @property
+    def account(self) -> str:
+        """Return its user."""
+        return self.user
+
+    def add_credentials(self, digest: str) -> "UserEvent":
+        """Return the event with the digest."""
+        return replace(self, credentials=digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from rollout.core.scope.events import (
     EVENT_TYPES,
     FREE_TEXT,
     OMITTED_WHEN_EMPTY,
+    EventT,
     LedgerEvent,
 )
 from rollout.kernel.facts import to_facts
@@ -290,8 +291,12 @@ def _to_plain(value: Any) -> Any:
 
 def parse_event(row: CanonicalRow) -> LedgerEvent:
     """Return the event of a row, with names and texts."""
-    kind = ALL_EVENT_TYPES[row.kind]
-    hints = EVENT_HINTS[row.kind]
+    return parse_as(row, ALL_EVENT_TYPES[row.kind])
+
+
+def parse_as(row: CanonicalRow, kind: type[EventT]) -> EventT:
+    """Return the event of a row that is of a kind."""
+    hints = EVENT_HINTS[kind.__name__]
     body = row.fields
     if "cell" in hints:
         body["cell"] = {k: body.pop(k) for k in ("site", "window") if k in body} or None

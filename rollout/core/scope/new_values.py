@@ -148,16 +148,6 @@ class NewAttributeValue:
 def list_new_values(events: Iterable[LedgerEvent]) -> Iterator[NewAttributeValue]:
     """Yield the new values that events recorded."""
     for event in events:
-        if not isinstance(event, FamiliarityChanged):
-            continue
-        for cell, version, attribute, text, status, judged in zip(
-            event.cells,
-            event.versions,
-            event.attributes,
-            event.values,
-            event.statuses,
-            event.judged,
-            strict=True,
-        ):
+        for key, value, status, judged in event.list_statuses():
             if status == FEW and judged >= UNITS_BEFORE_NOTICE:
-                yield NewAttributeValue(event.at, cell, version, (attribute, text))
+                yield NewAttributeValue(event.at, *key, value)

@@ -88,7 +88,7 @@ class PendingEvents:
 
     def has_narrowed(self, cell: Cell) -> bool:
         """Return whether the events removed a grant in the cell."""
-        return any(isinstance(event, Narrowed) and event.cell == cell for event in self.events)
+        return any(event.narrows and cell in event.list_cells() for event in self.events)
 
 
 def _get_evidence_basis(scope: Scope, cell: Cell, version: str) -> tuple[object, ...]:

@@ -4,51 +4,18 @@ Alarms about quality and harms of its own speak against it everywhere: they ente
 proposals' evidence, and void or hold those that are open. All else is shown beside them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
 
-from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import MISTAKEN
 from rollout.core.scope.events import (
-    HARM_FACT,
-    QUALITY_FACT,
     IncidentAcknowledged,
-    IncidentOpened,
     LedgerEvent,
-    Suspended,
+    TrackFact,
+    select_events,
 )
-from rollout.core.scope.incident_kinds import UNAUTHORIZED, get_incident_kind
-
-SUSPENSION_FACT: Final = "suspended"
-AGAINST: Final = (HARM_FACT, QUALITY_FACT)
-"""Facts that enter the hash of a proposal's evidence, in the order in which they are shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrackFact:
-    """What happened to a version in a cell.
-
-    Attributes:
-        kind: `quality` (narrowed for quality), `harm`, `unauthorized` or `suspended`.
-        incident: its id; "" for a suspension.
-        guard: the guard in alarm, "" for an action without an authorization.
-        acknowledged_at: when a user acknowledged the incident, None before.
-    """
-
-    kind: str
-    version: str
-    at: datetime
-    cell: Cell | None
-    incident: str = ""
-    guard: str = ""
-    acknowledged_at: datetime | None = None
-
-    @property
-    def speaks_against(self) -> bool:
-        """Return whether it voids or holds the version's open proposals."""
-        return self.kind in AGAINST
+from rollout.core.scope.incident_kinds import UNAUTHORIZED
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +57,11 @@ def build_track_record(
         site: the only one whose actions without an authorization count.
     """
     in_span = [event for event in events if since <= event.at <= until]
-    acknowledged = {e.incident: e.at for e in in_span if isinstance(e, IncidentAcknowledged)}
+    acknowledged = {e.incident: e.at for e in select_events(in_span, IncidentAcknowledged)}
     facts = [
         replace(fact, acknowledged_at=acknowledged.get(fact.incident))
-        for fact in _read_facts(in_span)
+        for event in in_span
+        for fact in event.list_track_facts()
         if fact.version == version and _is_of_site(fact, site)
     ]
     answers = list(statuses)
@@ -103,20 +71,3 @@ def build_track_record(
 
 def _is_of_site(fact: TrackFact, site: str) -> bool:
     return fact.kind != UNAUTHORIZED.fact or (fact.cell is not None and fact.cell.site == site)
-
-
-def _read_facts(events: Iterable[LedgerEvent]) -> Iterator[TrackFact]:
-    for event in events:
-        if isinstance(event, IncidentOpened):
-            yield from read_incident_fact(event)
-        elif isinstance(event, Suspended):
-            parts = (SUSPENSION_FACT, event.version, event.at, event.cell)
-            yield TrackFact(*parts, guard=event.guard)
-
-
-def read_incident_fact(event: IncidentOpened) -> Iterator[TrackFact]:
-    """Yield what an incident says about a version, if anything."""
-    kind = event.fact or get_incident_kind(event.kind).fact
-    if kind and event.version:
-        parts = (kind, event.version, event.at, event.cell)
-        yield TrackFact(*parts, incident=event.incident, guard=event.guard)

@@ -29,13 +29,9 @@ from rollout.core.records.records import (
 from rollout.core.scope.assignment import Assignment, CaseQuestion, compute_unit_key
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.events import (
-    Approved,
-    AttemptsBegan,
-    IncidentOpened,
     LedgerEvent,
-    ProposalHeld,
     ProposalRaised,
-    RecordsCounted,
+    select_events,
 )
 from rollout.core.scope.permits import BOUND
 from rollout.features.demo.accounts import (
@@ -79,15 +75,6 @@ OPEN_PROPOSAL_AGE: Final = timedelta(days=3)
 APPROVAL_REASON: Final = "Read the evidence and the costliest divergences."
 PLANTING_REASON: Final = "The example's planted cases."
 TICKER_NAME: Final = "history"
-SAME_SCOPE: Final = (
-    AttemptsBegan,
-    ProposalRaised,
-    ProposalHeld,
-    Approved,
-    IncidentOpened,
-    RecordsCounted,
-)
-"""Events after which the same ones decide, and the same units count."""
 PAGE_SIZE: Final = PageSize(20_000, 20_000, 20_000)  # nobody can stop a history
 
 
@@ -138,7 +125,7 @@ class HistoryWriter:
             for slot in slots:
                 self._approve_until(slot)
                 events = ticker.tick(slot, count_until=slots[-1]) or ()
-                if slot < slots[-1] and not all(isinstance(e, SAME_SCOPE) for e in events):
+                if slot < slots[-1] and not all(event.keeps_scope for event in events):
                     raise RuntimeError(f"turning_slots of {self.example.name} lack {slot}")
                 self._plan_approvals(events)
         self._open_review_tasks()
@@ -257,9 +244,7 @@ class HistoryWriter:
 
         The first recent one gets one approval, so that a single user can complete it.
         """
-        for event in events:
-            if not isinstance(event, ProposalRaised):
-                continue
+        for event in select_events(events, ProposalRaised):
             names = self.approvers
             if event.at > self.ends_at - OPEN_PROPOSAL_AGE:
                 names = self.approvers[: 0 if self._has_open_proposal else 1]

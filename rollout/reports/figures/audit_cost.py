@@ -14,7 +14,7 @@ import scipy
 from numpy.typing import NDArray
 
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.scope.events import Narrowed
+from rollout.core.scope.events import Narrowed, select_events
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.projection import list_effective_times
 from rollout.kernel.measures import Watch
@@ -103,15 +103,14 @@ def compute_hindsights(
 def _find_narrowings(
     inputs: ReportInputs, state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]]
 ) -> Iterator[tuple[Narrowed, Guard, StatePeriod]]:
-    for event, at in list_effective_times(inputs.events):
-        if not isinstance(event, Narrowed) or not event.guard or event.confidence_floor:
-            continue
-        guards = {guard.id: guard for guard in inputs.policy.list_guards(event.cell)}
-        guard = guards.get(event.guard)
-        periods = state_periods.get((event.cell, event.version), ())
-        earlier = [period for period in periods if period.since < at <= period.until]
-        if guard is not None and earlier and _is_quality_guard(guard):
-            yield event, guard, earlier[-1]
+    for each, at in list_effective_times(inputs.events):
+        for event in select_events((each,), Narrowed):
+            guards = {guard.id: guard for guard in inputs.policy.list_guards(event.cell)}
+            guard = None if event.confidence_floor else guards.get(event.guard)
+            periods = state_periods.get((event.cell, event.version), ())
+            earlier = [period for period in periods if period.since < at <= period.until]
+            if guard is not None and earlier and _is_quality_guard(guard):
+                yield event, guard, earlier[-1]
 
 
 def _is_quality_guard(guard: Guard) -> bool:

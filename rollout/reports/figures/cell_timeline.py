@@ -16,7 +16,7 @@ import numpy as np
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import RecordsPurged
+from rollout.core.scope.events import RecordsPurged, select_events
 from rollout.kernel.measures import AGREEMENT, Condition
 from rollout.kernel.units import FAILED, LATE, OUTSIDE
 from rollout.reports.figures.first_values import list_first_values
@@ -402,7 +402,7 @@ def _build_timeline(
         shown=tuple(views),
         marks=marks,
         purged_before=max(
-            (event.before for event in inputs.events if isinstance(event, RecordsPurged)),
+            (event.before for event in select_events(inputs.events, RecordsPurged)),
             default=None,
         ),
         last_slot=last_slot,

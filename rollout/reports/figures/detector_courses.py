@@ -10,11 +10,11 @@ import numpy as np
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import names_slices
 from rollout.core.scope.events import (
+    VOID_STATE,
     IncidentOpened,
     LedgerEvent,
-    Narrowed,
-    ProposalVoided,
-    Suspended,
+    Reach,
+    select_events,
 )
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.projection import apply_events
@@ -149,9 +149,9 @@ def _list_alarms(inputs: ReportInputs) -> Iterator[tuple[IncidentOpened, Scope]]
     """Yield the alarms of versions in the policy's cells, with the scope before each."""
     starts = {
         index: (event, _find_first_effect(inputs.events, index, event.guard))
-        for index, event in enumerate(inputs.events)
-        if isinstance(event, IncidentOpened)
-        and event.guard
+        for index, each in enumerate(inputs.events)
+        for event in select_events((each,), IncidentOpened)
+        if event.guard
         and event.at >= inputs.first
         and (event.cell, event.version) in inputs.evidence_views
     }
@@ -167,8 +167,8 @@ def _find_first_effect(events: Sequence[LedgerEvent], index: int, guard: str) ->
     A tick writes an alarm's effects and then the incident.
     """
     while index and (
-        isinstance(events[index - 1], ProposalVoided)
-        or (isinstance(event := events[index - 1], Narrowed | Suspended) and event.guard == guard)
+        (event := events[index - 1]).closing_state == VOID_STATE
+        or (event.stage_reach is Reach.OWN and event.alarm and event.alarm.guard == guard)
     ):
         index -= 1
     return index

@@ -15,7 +15,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.core.scope.events import TakenOver, Widened
 from rollout.reports.figures.drift_features import (
     MISSING_VALUE,
     DriftFeature,
@@ -301,8 +300,8 @@ def find_shadow_exits(inputs: ReportInputs) -> dict[str, datetime]:
     """Return when each site first left shadow in any window; others are absent."""
     exits: dict[str, datetime] = {}
     for event in inputs.events:
-        if isinstance(event, Widened | TakenOver):
-            site = event.cell.site
+        if event.opened_key:
+            site = event.opened_key[0].site
             exits[site] = min(exits.get(site, event.at), event.at)
     return exits
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from rollout.core.calendar.instants import from_micros, to_micros
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import TakenOver, Widened
 from rollout.reports.figures.model_cost import add_costs
 from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.inputs import ReportInputs
@@ -128,11 +127,7 @@ def _find_threshold(cell: Cell, inputs: ReportInputs) -> float | None:
 
 def _find_engine_opening(key: CellVersion, inputs: ReportInputs) -> datetime | None:
     return next(
-        (
-            event.at
-            for event in inputs.events
-            if isinstance(event, Widened | TakenOver) and (event.cell, event.version) == key
-        ),
+        (event.at for event in inputs.events if event.opened_key == key),
         None,
     )
 

@@ -11,6 +11,7 @@ from rollout.core.scope.events import (
     IncidentOpened,
     Resumed,
     Stopped,
+    select_events,
 )
 from rollout.reports.inputs.inputs import ReportInputs
 
@@ -120,27 +121,25 @@ def compute_oversight(inputs: ReportInputs) -> Oversight:
 
 
 def _list_stops(inputs: ReportInputs) -> Iterator[StopFacts]:
-    resumed_at = {event.stop: event.at for event in inputs.events if isinstance(event, Resumed)}
-    for event in inputs.events:
-        if isinstance(event, Stopped):
-            yield StopFacts(
-                stop=event.stop,
-                at=event.at,
-                by=event.by,
-                cells=len(event.cells),
-                reason=event.reason,
-                drill=event.drill,
-                resumed_at=resumed_at.get(event.stop),
-            )
+    resumed_at = {event.stop: event.at for event in select_events(inputs.events, Resumed)}
+    for event in select_events(inputs.events, Stopped):
+        yield StopFacts(
+            stop=event.stop,
+            at=event.at,
+            by=event.by,
+            cells=len(event.cells),
+            reason=event.reason,
+            drill=event.drill,
+            resumed_at=resumed_at.get(event.stop),
+        )
 
 
 def _list_incidents(inputs: ReportInputs) -> Iterator[IncidentFacts]:
     acknowledgements = {
-        event.incident: event for event in inputs.events if isinstance(event, IncidentAcknowledged)
+        event.incident: event for event in select_events(inputs.events, IncidentAcknowledged)
     }
-    for event in inputs.events:
-        if isinstance(event, IncidentOpened):
-            yield _build_incident(event, acknowledgements.get(event.incident))
+    for event in select_events(inputs.events, IncidentOpened):
+        yield _build_incident(event, acknowledgements.get(event.incident))
 
 
 def _build_incident(

@@ -15,6 +15,7 @@ from rollout.core.scope.events import (
     PolicyApplied,
     VersionFirstUsed,
     VersionRenamed,
+    select_events,
 )
 from rollout.kernel.measures import ThresholdUnit, Watch
 from rollout.kernel.outcomes import describe_objective
@@ -143,14 +144,12 @@ def build_identity(inputs: ReportInputs) -> ReportIdentity:
 
 
 def _find_policy_number(inputs: ReportInputs) -> int:
-    return max(
-        (event.number for event in inputs.events if isinstance(event, PolicyApplied)), default=0
-    )
+    return max((event.number for event in select_events(inputs.events, PolicyApplied)), default=0)
 
 
 def _summarize_versions(inputs: ReportInputs) -> tuple[VersionSummary, ...]:
     counts = dict(inputs.records.predictions.group_by("version").agg(pl.len()).iter_rows())
-    renames = [event for event in inputs.events if isinstance(event, VersionRenamed)]
+    renames = list(select_events(inputs.events, VersionRenamed))
     return tuple(
         VersionSummary(
             event.version,
@@ -158,8 +157,7 @@ def _summarize_versions(inputs: ReportInputs) -> tuple[VersionSummary, ...]:
             counts.get(event.version, 0),
             tuple(rename.version for rename in renames if rename.continues == event.version),
         )
-        for event in inputs.events
-        if isinstance(event, VersionFirstUsed)
+        for event in select_events(inputs.events, VersionFirstUsed)
     )
 
 

@@ -7,13 +7,7 @@ from datetime import datetime
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import format_value
 from rollout.core.scope.events import (
-    Approved,
-    CellEvent,
-    IncidentOpened,
     LedgerEvent,
-    ProposalRaised,
-    Resumed,
-    Stopped,
 )
 from rollout.core.scope.new_values import list_new_values
 from rollout.reports.text.event_describer import describe_mark
@@ -162,24 +156,9 @@ def sort_marks(marks: Iterable[TimelineMark]) -> tuple[TimelineMark, ...]:
 
 def _list_events(events: Sequence[LedgerEvent], cell: Cell) -> Iterator[TimelineMark]:
     """Yield what happened in a cell, or in the whole rollout, in order."""
-    proposals = {
-        event.proposal
-        for event in events
-        if isinstance(event, ProposalRaised) and event.cell == cell
-    }
-    stops = {event.stop for event in events if isinstance(event, Stopped) and cell in event.cells}
+    own_events = [event for event in events if cell in event.list_cells()]
+    opened = {name for event in own_events for name in (event.about_proposal, event.about_stop)}
     for revision, event in enumerate(events, start=1):
-        if _is_about_cell(event, cell, proposals, stops) and (text := describe_mark(event)):
+        if event.concerns(cell, opened) and (text := describe_mark(event)):
             kind = type(event).__name__
             yield TimelineMark(event.at, revision, kind, text, find_tone(kind))
-
-
-def _is_about_cell(event: LedgerEvent, cell: Cell, proposals: set[str], stops: set[str]) -> bool:
-    match event:
-        case CellEvent() | ProposalRaised() | IncidentOpened():
-            return event.cell == cell
-        case Approved():
-            return event.proposal in proposals
-        case Stopped() | Resumed():
-            return event.stop in stops
-    return True

@@ -18,7 +18,6 @@ from rollout.core.policy.familiarity import (
     decode_unit_values,
     format_value,
 )
-from rollout.core.scope.events import FamiliarityChanged, TakenOver, Widened
 from rollout.core.scope.projection import list_effective_times
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.frames import VALUE_PREFIX
@@ -116,10 +115,11 @@ def find_acting_versions(inputs: ReportInputs) -> Mapping[Cell, list[tuple[datet
     """Return the acting versions of each cell, and from when they hold for units."""
     acting_versions: dict[Cell, list[tuple[datetime, str]]] = {}
     for event, at in list_effective_times(inputs.events):
-        if isinstance(event, Widened | TakenOver):
-            changes = acting_versions.setdefault(event.cell, [])
-            if not changes or changes[-1][1] != event.version:
-                changes.append((at, event.version))
+        if event.opened_key:
+            cell, version = event.opened_key
+            changes = acting_versions.setdefault(cell, [])
+            if not changes or changes[-1][1] != version:
+                changes.append((at, version))
     return acting_versions
 
 
@@ -127,8 +127,7 @@ def build_familiar_histories(inputs: ReportInputs) -> FamiliarHistories:
     """Return which attribute values were familiar when, by cell and version."""
     histories = FamiliarHistories()
     for event, at in list_effective_times(inputs.events):
-        if isinstance(event, FamiliarityChanged):
-            histories.add_event(event, find_slot_after(at, inputs.policy.tick))
+        histories.add_event(event, find_slot_after(at, inputs.policy.tick))
     return histories
 
 

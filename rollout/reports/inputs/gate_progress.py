@@ -6,12 +6,8 @@ from datetime import datetime
 
 from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.events import (
-    AttemptsBegan,
-    CellEvent,
     LedgerEvent,
-    PolicyApplied,
-    VersionFirstUsed,
-    VersionRetired,
+    Reach,
 )
 from rollout.core.scope.projection import apply_event, list_effective_times
 from rollout.core.scope.scope import CellState, Scope, compute_held_level
@@ -54,13 +50,9 @@ def build_state_periods(inputs: EvidenceInputs) -> Mapping[CellVersion, tuple[St
 
 def _find_affected_keys(event: LedgerEvent, keys: Iterable[CellVersion]) -> list[CellVersion]:
     """Return the keys whose grants, attempt or acting version the event can change."""
-    if isinstance(event, CellEvent):
-        return [key for key in keys if key[0] == event.cell]
-    if isinstance(event, AttemptsBegan):
-        return [key for key in zip(event.cells, event.versions, strict=True) if key in set(keys)]
-    return (
-        list(keys) if isinstance(event, PolicyApplied | VersionFirstUsed | VersionRetired) else []
-    )
+    if event.state_reach is Reach.OWN:
+        return [key for key in keys if event.can_change(*key)]
+    return list(keys) if event.state_reach is Reach.ALL else []
 
 
 def _record_event(

@@ -28,6 +28,7 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
     VersionRetired,
     Widened,
+    select_events,
 )
 from rollout.kernel.words import say_counts, say_gain
 from rollout.reports.text.formatting import (
@@ -41,17 +42,20 @@ from rollout.reports.text.formatting import (
 from rollout.reports.text.value_text import format_reading
 
 
+@singledispatch
 def describe_mark(event: LedgerEvent) -> str:
     """Return an event's phrase, of a narrowing also who or what narrowed; "" without a phrase."""
-    phrase = phrase_event(event)
-    match event:
-        case Narrowed(guard=""):
-            return f"{phrase} ({event.by})"
-        case Narrowed() | Suspended():
-            return f"{phrase} (guard {event.guard})"
-        case Stopped():
-            return f"{phrase} by {event.by}"
-    return phrase
+    return phrase_event(event)
+
+
+@describe_mark.register
+def _(event: Narrowed | Suspended) -> str:
+    return f"{phrase_event(event)} ({f'guard {event.guard}' if event.guard else event.by})"
+
+
+@describe_mark.register
+def _(event: Stopped) -> str:
+    return f"{phrase_event(event)} by {event.by}"
 
 
 @singledispatch
@@ -164,8 +168,7 @@ def phrase_narrowing(event: Narrowed, origin: str) -> str:
 
 def name_floor(event: Widened | TakenOver | Narrowed) -> str:
     """Return for which cases a stage is open, "" without several confidence floors."""
-    floors = (event.confidence_floor,) if isinstance(event, Narrowed) else event.confidence_floors
-    return f" for {describe_floor_cases(floors[0])}" if floors and floors[0] else ""
+    return f" for {describe_floor_cases(event.acting_floor)}" if event.acting_floor else ""
 
 
 MAX_NAMED_CELLS: Final = 3  # of a stop
@@ -192,10 +195,9 @@ class CitedProposals:
 
     def add_event(self, event: LedgerEvent) -> None:
         """Add an event, if it raised or approved a proposal."""
-        if isinstance(event, ProposalRaised):
-            self.proposals[event.proposal] = event
-        elif isinstance(event, Approved):
-            self.approvers.setdefault(event.proposal, []).append(event.by)
+        self.proposals.update((e.proposal, e) for e in select_events((event,), ProposalRaised))
+        if event.is_approved and event.given_groups:
+            self.approvers.setdefault(event.about_proposal, []).append(event.by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,10 +119,6 @@ def describe_events(
     )
 
 
-def _stays_at_stage(event: LedgerEvent) -> bool:
-    return isinstance(event, Narrowed) and event.begins_attempt
-
-
 def describe_event(
     revision: int, event: LedgerEvent, describer: EventDescriber
 ) -> EventDescription:
@@ -136,12 +132,11 @@ def describe_event(
         site=cell.site if cell else None,
         window=cell.window if cell else None,
         version=describer.find_version(event),
-        to=None if _stays_at_stage(event) else getattr(event, "to_stage", None) or None,
+        to=None if event.begins_attempt else getattr(event, "to_stage", None) or None,
         by=event.by,
         text=_describe(event, describer),
         short_text=_describe_briefly(event, describer),
-        simulated=describer.is_simulated
-        and isinstance(event, Approved | Widened | TakenOver | Renewed),
+        simulated=describer.is_simulated and event.is_approved,
     )
 
 
@@ -412,16 +407,26 @@ def _(event: DamageCleared, _describer: EventDescriber) -> str:
     return f"{event.by} checked damaged rows and let the model decide again: {event.reason}"
 
 
+@singledispatch
 def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
     """Return a short description, or the full one if there is none."""
-    match event:
-        case Widened():
-            return f"{phrase_event(event)}, {describer.format_main_reading(event.proposal)}"
-        case Narrowed():
-            cause = format_guard_reason(event.reason).rpartition(": ")[2]
-            cause_text = f"guard: {cause}" if event.guard else f"by {event.by}"
-            return f"{phrase_event(event)}, {cause_text}"
-        case TakenOver() | Renewed() | GrantExpired():
-            return phrase_event(event)
-        case _:
-            return _describe(event, describer)
+    return _describe(event, describer)
+
+
+@_describe_briefly.register
+def _(event: Widened, describer: EventDescriber) -> str:
+    return f"{phrase_event(event)}, {describer.format_main_reading(event.proposal)}"
+
+
+@_describe_briefly.register
+def _(event: Narrowed, _describer: EventDescriber) -> str:
+    cause = format_guard_reason(event.reason).rpartition(": ")[2]
+    cause_text = f"guard: {cause}" if event.guard else f"by {event.by}"
+    return f"{phrase_event(event)}, {cause_text}"
+
+
+@_describe_briefly.register(TakenOver)
+@_describe_briefly.register(Renewed)
+@_describe_briefly.register(GrantExpired)
+def _(event: LedgerEvent, _describer: EventDescriber) -> str:
+    return phrase_event(event)

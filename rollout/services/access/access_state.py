@@ -1,12 +1,11 @@
 """Changes of users, roles and keys, each recorded in the access ledger."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rollout.core.access.access_events import AccessState, UserAdded, build_access_state
 from rollout.core.errors import NotAllowedError, UnknownUserError
-from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.permissions import AssignedRole, Caller, Permission, require_permission
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys
@@ -109,15 +108,15 @@ def find_access_ledger_faults(database: Database) -> tuple[str, ...]:
         differences = build_access_state(events).describe_differences(
             _load_access_state(transaction)
         )
-        return (*_find_exchanged_names(transaction, events), *differences)
+        return (*_find_exchanged_names(transaction, ledger), *differences)
 
 
-def _find_exchanged_names(transaction: Transaction, events: Iterable[LedgerEvent]) -> Iterator[str]:
+def _find_exchanged_names(transaction: Transaction, ledger: Ledger) -> Iterator[str]:
     """Yield a sentence for each account whose name is that of another one.
 
     The ledger has ids alone. Users are numbered in the order in which it added them.
     """
-    added_names = dict.fromkeys(event.user for event in events if isinstance(event, UserAdded))
+    added_names = dict.fromkeys(event.user for event in ledger.list_of(UserAdded))
     stored_names = [user.name for user in Users(transaction).list_all()]
     if len(added_names) != len(stored_names):
         return  # whose place is whose isn't known

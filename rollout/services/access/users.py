@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rollout.core.access.access_events import (
+    AccessEvent,
     EmailSet,
     OneTimeLinkCreated,
     RoleGranted,
@@ -25,7 +26,7 @@ from rollout.core.errors import (
     NotAllowedError,
     UnknownUserError,
 )
-from rollout.core.scope.events import ENGINE, LedgerEvent
+from rollout.core.scope.events import ENGINE
 from rollout.core.scope.permissions import (
     ADMIN,
     APPROVER,
@@ -191,7 +192,7 @@ def create_first_admin(database: Database, user_name: str, *, at: datetime) -> U
 
 def initialize_access(
     transaction: Transaction, user_name: str, at: datetime
-) -> tuple[LedgerEvent, ...]:
+) -> tuple[AccessEvent, ...]:
     """Add the first admin; return the events for the access ledger."""
     users = Users(transaction)
     if users.has_any():
@@ -299,7 +300,7 @@ def _select_roles_in_groups(
 
 def _add_user(
     users: Users, user_name: str, *, by: str, at: datetime, is_service_account: bool
-) -> tuple[StoredUser, tuple[LedgerEvent, ...]]:
+) -> tuple[StoredUser, tuple[AccessEvent, ...]]:
     if not NAME_PATTERN.fullmatch(user_name) or not is_account_name(user_name.lower()):
         raise InvalidAccountError(
             f"{user_name!r} can't be a name: 1 to 64 letters, digits and . _ @ -, the first one a "
@@ -318,9 +319,9 @@ def _add_user(
 
 def update_account_rows(
     change: AccessChange, user: StoredUser, update: AccountUpdate, at: datetime
-) -> tuple[LedgerEvent, ...]:
+) -> tuple[AccessEvent, ...]:
     """Change the tables, and return the events."""
-    events: list[LedgerEvent] = []
+    events: list[AccessEvent] = []
     by, users = change.caller.name, change.users
     if update.is_disabled is not None and update.is_disabled != (user.disabled_at is not None):
         event_class = UserDisabled if update.is_disabled else UserEnabled

@@ -1,9 +1,9 @@
 """Pages of cells with their evidence, now or at an earlier time."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -12,13 +12,13 @@ from rollout.core.policy.gates import ConditionReading, read_gate
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
     Approved,
+    CellEvent,
     GrantExpired,
     LedgerEvent,
     Narrowed,
     Stopped,
     Suspended,
-    TakenOver,
-    Widened,
+    select_events,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import Scope, compute_held_level
@@ -72,6 +72,9 @@ class CellSummary:
     evidence: tuple[EvidenceFacts, ...]
     passed_thresholds: tuple[PassedThreshold, ...] = ()
     last_case: datetime | None = None
+
+
+CellEventT = TypeVar("CellEventT", bound=CellEvent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,28 +318,30 @@ def _find_last_case(
 
 def find_recent_changes(events: Sequence[LedgerEvent], scope: Scope, at: datetime) -> RecentChanges:
     """Return the changes of cells within seven days before `at`."""
-    narrowed_cells: dict[Cell, Narrowed] = {}
-    expired_cells: dict[Cell, GrantExpired] = {}
-    suspended_cells: dict[Cell, Suspended] = {}
+    opened = {e.opened_key[0]: place for place, e in enumerate(events) if e.opened_key}
     approvers: dict[str, tuple[str, ...]] = {}
-    for event in events:
-        match event:
-            case Approved():
-                approvers[event.proposal] = (*approvers.get(event.proposal, ()), event.by)
-            case Widened() | TakenOver():
-                narrowed_cells.pop(event.cell, None)
-                expired_cells.pop(event.cell, None)
-            case Narrowed() if not event.begins_attempt:
-                narrowed_cells[event.cell] = event
-            case GrantExpired():
-                expired_cells[event.cell] = event
-            case Suspended():
-                suspended_cells[event.cell] = event
+    for approval in select_events(events, Approved):
+        approvers[approval.proposal] = (*approvers.get(approval.proposal, ()), approval.by)
+    later_events = [
+        event
+        for place, event in enumerate(events)
+        if all(place > opened.get(cell, -1) for cell in event.list_cells())
+    ]
+    narrowings = select_events(later_events, Narrowed)
+    expiries = select_events(later_events, GrantExpired)
     since = at - RECENT_PERIOD
     return RecentChanges(
-        {cell: e for cell, e in narrowed_cells.items() if e.at > since},
-        {cell: e for cell, e in expired_cells.items() if e.until > since},
-        suspended_cells,
-        {e.stop: e.reason for e in events if isinstance(e, Stopped) and e.stop in scope.stops},
+        _select_newest((e for e in narrowings if not e.begins_attempt), lambda e: e.at > since),
+        _select_newest(expiries, lambda e: e.until > since),
+        {e.cell: e for e in select_events(events, Suspended)},
+        {e.stop: e.reason for e in select_events(events, Stopped) if e.stop in scope.stops},
         approvers,
     )
+
+
+def _select_newest(
+    events: Iterable[CellEventT], is_recent: Callable[[CellEventT], bool]
+) -> dict[Cell, CellEventT]:
+    """Return the newest event of each cell, if it is recent."""
+    newest = {event.cell: event for event in events}
+    return {cell: event for cell, event in newest.items() if is_recent(event)}

@@ -10,7 +10,7 @@ from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import UnknownCellError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.attempts import foresee_attempt
-from rollout.core.scope.events import LedgerEvent, Resumed, Stopped
+from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.floor_grants import find_decided_floor
 from rollout.core.scope.permissions import (
     Caller,
@@ -258,9 +258,9 @@ def _find_lateness(
 
 def _find_stop_events(events: Sequence[LedgerEvent], cell: Cell) -> list[LedgerEvent]:
     """Return the stops of a cell and their ends; they have no single cell."""
-    stops = [event for event in events if isinstance(event, Stopped) and cell in event.cells]
-    stop_ids = {stop.stop for stop in stops}
-    ends = [event for event in events if isinstance(event, Resumed) and event.stop in stop_ids]
+    stops = [event for event in events if event.about_stop and cell in event.list_cells()]
+    stop_ids = {stop.about_stop for stop in stops}
+    ends = [event for event in events if event.ends_stop and event.about_stop in stop_ids]
     return [*stops, *ends]
 
 

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Final
 
 from rollout.core.errors import RefusalError
-from rollout.core.ledger.ledger import parse_event
 from rollout.core.scope.events import Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.schedule import ScheduleEntry, limit_to_sites, list_schedule
@@ -19,13 +18,10 @@ from rollout.store.ledger.ledger import Ledger
 
 def load_last_drills(transaction: Transaction, state: RolloutState) -> dict[str, datetime]:
     """Return the time of the last stop drill by site, also if of one window."""
-    rows = Ledger(transaction, state.rollout).list_rows(
-        until=state.scope.revision, kinds=(Stopped.__name__,)
-    )
+    ledger = Ledger(transaction, state.rollout)
     last_drills: dict[str, datetime] = {}
-    for row in rows:
-        event = parse_event(row)
-        if isinstance(event, Stopped) and event.drill:
+    for event in ledger.list_of(Stopped, until=state.scope.revision):
+        if event.drill:
             last_drills.update(dict.fromkeys((cell.site for cell in event.cells), event.at))
     return last_drills
 

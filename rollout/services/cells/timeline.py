@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownCellError, UnknownVersionError
-from rollout.core.scope.events import LedgerEvent, RecordsPurged
+from rollout.core.scope.events import LedgerEvent, RecordsPurged, select_events
 from rollout.core.scope.permissions import (
     Caller,
     Permission,
@@ -160,7 +160,7 @@ def _build_source(
         shown=(request.version,) if request.version else tuple(state.scope.versions),
         marks=list_cell_marks(events, cell),
         purged_before=max(
-            (event.before for event in events if isinstance(event, RecordsPurged)), default=None
+            (event.before for event in select_events(events, RecordsPurged)), default=None
         ),
         last_slot=counted.last_slot,
     )

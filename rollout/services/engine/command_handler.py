@@ -15,7 +15,7 @@ from rollout.core.errors import StaleRevisionError
 from rollout.core.ledger.ledger import CanonicalRow, list_fields
 from rollout.core.scope.commands import Command
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import LedgerEvent, ProposalRaised
+from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
@@ -183,7 +183,7 @@ def _try_execute(
         return Appended(
             rollout_name, state.scope
         )  # nothing to write, so don't wait for the write lock
-    if any(isinstance(event, ProposalRaised) for event in events):
+    if any(event.raises_proposal for event in events):
         events = _seal_proposals(database, state, events)
     with database.begin_write(is_urgent=True) as transaction:
         rows = Ledger(transaction, state.rollout).append(

@@ -18,10 +18,7 @@ from polars.exceptions import PolarsError
 
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.events import (
-    CasesErased,
-    LedgerEvent,
-    NameErased,
-    RecordsPurged,
+    EVENT_TYPES,
 )
 from rollout.core.scope.incident_kinds import EVIDENCE_CHANGED
 from rollout.services.engine.command_handler import execute_command
@@ -61,7 +58,7 @@ MAX_SAMPLED_LINES: Final = 5_000
 UNREADABLE: Final = (*UNREADABLE_ERRORS, PolarsError)
 """Also what a frame of records refuses: an edited text of another type, for example."""
 LINES_PER_RUN: Final = 2_000
-ERASING_EVENTS: Final = (RecordsPurged, CasesErased, NameErased)
+ERASING_KINDS: Final = frozenset(n for n, kind in EVENT_TYPES.items() if kind.removes_records)
 LineRuns = tuple[range, ...]
 """Positions among the units, the records and the outcomes of a span."""
 LineT = TypeVar("LineT", UnitLine, RecordLine, CountedOutcome)
@@ -181,11 +178,12 @@ class EvidenceCheck:
         with self._database.begin_read() as transaction:
             erased_hashes = ErasedHashes(transaction, self._state.rollout)
             ledger = Ledger(transaction, self._state.rollout)
-            rows = ledger.list_rows(kinds={kind.__name__ for kind in ERASING_EVENTS})
+            rows = ledger.list_rows(kinds=ERASING_KINDS)
             revisions = {*erased_hashes.list_revisions(), *(row.revision for row in rows)}
             for revision in sorted(revisions):
                 event = next(ledger.list_events(after=revision - 1, until=revision), None)
-                if _get_digest(event) != erased_hashes.compute_digest(revision):
+                digest = "" if event is None else event.removed_digest
+                if digest != erased_hashes.compute_digest(revision):
                     self._report.add_faults(
                         [f"the hashes that event {revision} erased are not those of its digest"]
                     )
@@ -254,7 +252,7 @@ class EvidenceCheck:
             yield line
 
     def _compare_digest(self, span: SealedSpan, digest: str) -> None:
-        if span.event is not None and span.event.digest != digest:
+        if span.event is not None and span.event.sealed_digest != digest:
             slots = f"slots {span.after + 1} to {span.until}"
             self._report.add_faults(
                 [f"the units, actions and outcomes of {slots} are not those of the tick's digest"]
@@ -267,13 +265,6 @@ class EvidenceCheck:
             if event.records_digest != self._cell_digests.get_digest(event.cell, event.version):
                 name = f"proposal {event.proposal} of {event.cell}"
                 self._report.add_faults([f"{name}: the evidence is not that of its digest"])
-
-
-def _get_digest(event: LedgerEvent | None) -> str:
-    """Return the digest of the hashes that an event took; "" for other events."""
-    if isinstance(event, RecordsPurged):
-        return event.digest
-    return event.records_digest if isinstance(event, CasesErased | NameErased) else ""
 
 
 def _draw_run(size: int, random: Random) -> range:

@@ -17,7 +17,7 @@ from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.fresh_evidence import FreshEvidence
 from rollout.core.policy.policy import Guard
 from rollout.core.scope.attempts import foresee_attempt
-from rollout.core.scope.events import LedgerEvent, PolicyApplied
+from rollout.core.scope.events import LedgerEvent, find_applied_policies
 from rollout.core.scope.scope import CellState
 from rollout.kernel.outcomes import OutcomeRule
 from rollout.services.engine.evidence_snapshots import restore_evidence
@@ -27,7 +27,6 @@ from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.evidence import EvidenceStore
-from rollout.store.ledger.evidence_snapshots import discards_evidence
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.episode_series import EMPTY_VOTES, SiteVotes
@@ -169,11 +168,11 @@ class EvidenceReader:
                 self._reset()  # a backup was restored
         rows = list(ledger.list_rows(after=self._revision, until=state.scope.revision))
         events = [parse_event(row) for row in rows]
-        if self._revision and any(map(discards_evidence, events)):
+        if self._revision and any(event.discards_evidence for event in events):
             self._reset()
             self._load_new_events(transaction, state)
             return
-        applied_hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
+        applied_hashes = find_applied_policies(events)
         texts = PolicyTexts(transaction, state.rollout).load_texts(applied_hashes)
         policies = {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}
         self._history.add_events(events, policies.__getitem__)

@@ -6,7 +6,7 @@ the counted units alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -15,13 +15,13 @@ from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
     ENGINE,
-    CasesErased,
     ClockCorrected,
     LedgerEvent,
-    NameErased,
     PolicyApplied,
     ProposalRaised,
     RecordsCounted,
+    find_applied_policies,
+    select_events,
 )
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.store.counting.counted_outcomes import CountedOutcomes
@@ -53,9 +53,9 @@ class SealedSlots:
 
     def add_event(self, event: LedgerEvent, policy: Policy) -> None:
         """Add the ledger's next event."""
-        if isinstance(event, RecordsCounted):
+        if event.seals_units:
             self._slots.append(find_sealed_slot(event, policy))
-        elif isinstance(event, ClockCorrected):
+        elif event.takes_back:
             first = find_slot_before(event.at, policy.tick)
             self._slots = [slot for slot in self._slots if slot < first]
 
@@ -72,7 +72,7 @@ class EvidenceSeals:
         """Add the ledger's next events."""
         for event in events:
             self._sealed.add_event(event, policy)
-            if isinstance(event, RecordsCounted | CasesErased | NameErased):
+            if event.seals_units or event.erases:
                 self._summaries.clear()  # another span, or lines that an erasure changed
 
     def seal_events(
@@ -86,10 +86,10 @@ class EvidenceSeals:
         """Return the events of a slot, decided at `at`, with the seals of its evidence."""
         summary = self._summarize_slots(transaction, state.rollout, slot)
         sealed_slot = slot if summary else self._sealed.last
-        if any(_is_cell_proposal(event) for event in events):
+        if any(event.gated_key for event in events):
             self._cell_digests.advance(transaction, state.rollout, sealed_slot)
             digests = self._cell_digests
-            events = tuple(add_digest(event, digests) for event in events)
+            events = tuple(event.add_digest(digests.get_digest) for event in events)
         if summary is None:
             return events
         counted = RecordsCounted(
@@ -125,11 +125,7 @@ def seal_proposals(
     transaction: Transaction, state: RolloutState, events: tuple[LedgerEvent, ...]
 ) -> tuple[LedgerEvent, ...]:
     """Return a command's events; proposals get the digest of their evidence."""
-    keys = {
-        (event.cell, event.version)
-        for event in events
-        if isinstance(event, ProposalRaised) and event.cell is not None
-    }
+    keys = {key for event in events if (key := event.gated_key)}
     if not keys:
         return events
     sealed_slot = find_last_sealed(transaction, state)
@@ -137,7 +133,7 @@ def seal_proposals(
         return events
     cell_digests = CellDigests(keys)
     cell_digests.advance(transaction, state.rollout, sealed_slot)
-    return tuple(add_digest(event, cell_digests) for event in events)
+    return tuple(event.add_digest(cell_digests.get_digest) for event in events)
 
 
 def find_last_sealed(transaction: Transaction, state: RolloutState) -> int:
@@ -155,21 +151,10 @@ def find_last_sealed(transaction: Transaction, state: RolloutState) -> int:
     return sealed.last
 
 
-def find_sealed_slot(event: RecordsCounted, policy: Policy) -> int:
+def find_sealed_slot(event: LedgerEvent, policy: Policy) -> int:
     """Return the last slot whose units an event covers."""
     assert event.slot is not None  # noqa: S101 - only ticks write it
     return find_slot_before(event.slot, policy.tick)
-
-
-def _is_cell_proposal(event: LedgerEvent) -> bool:
-    return isinstance(event, ProposalRaised) and event.cell is not None
-
-
-def add_digest(event: LedgerEvent, cell_digests: CellDigests) -> LedgerEvent:
-    """Return the event, a proposal of a cell with the digest of its evidence."""
-    if not isinstance(event, ProposalRaised) or event.cell is None:
-        return event
-    return replace(event, records_digest=cell_digests.get_digest(event.cell, event.version))
 
 
 SPANS_PER_PART: Final = 200
@@ -189,7 +174,7 @@ class SealedSpan:
 
     after: int
     until: int
-    event: RecordsCounted | None
+    event: LedgerEvent | None
     revision: int
     policies: tuple[Policy, ...]
     proposals: list[ProposalRaised] = field(default_factory=list)
@@ -220,9 +205,13 @@ class SealedSpans:
         span, last_slot = None, -1
         corrections = self._list_corrections()
         for revision, event in self._iterate_events():
-            if isinstance(event, RecordsCounted) and any(
-                revision < corrected and event.slot is not None and event.slot >= first
-                for corrected, first in corrections
+            if (
+                not isinstance(event, Policy)
+                and event.seals_units
+                and any(
+                    revision < corrected and event.slot is not None and event.slot >= first
+                    for corrected, first in corrections
+                )
             ):
                 if span is not None:
                     yield span
@@ -230,14 +219,14 @@ class SealedSpans:
                 continue
             if isinstance(event, Policy):
                 in_force = (event, *(other for other in in_force if other.hash != event.hash))
-            elif isinstance(event, RecordsCounted):
+            elif event.seals_units:
                 if span is not None:
                     yield span
                 slot = find_sealed_slot(event, in_force[0])
                 span = SealedSpan(last_slot, slot, event, revision, in_force)
                 in_force, last_slot = in_force[:1], slot
-            elif isinstance(event, ProposalRaised) and span is not None:
-                span.proposals.append(event)
+            elif span is not None:
+                span.proposals.extend(select_events((event,), ProposalRaised))
         if span is not None:
             yield span
         yield SealedSpan(last_slot, LAST_SLOT, None, 0, in_force)
@@ -267,10 +256,7 @@ class SealedSpans:
                 events = [(row.revision, parse_event(row)) for row in islice(rows, ROWS_PER_READ)]
                 policies = load_policies(transaction, self._state, (event for _, event in events))
             for row_revision, event in events:
-                if isinstance(event, PolicyApplied):
-                    yield row_revision, policies[event.policy_hash]
-                else:
-                    yield row_revision, event
+                yield row_revision, policies.get(event.applied_policy, event)
             revision = events[-1][0] if events else revision
             if len(events) < ROWS_PER_READ:
                 return
@@ -280,6 +266,6 @@ def load_policies(
     transaction: Transaction, state: RolloutState, events: Iterable[LedgerEvent]
 ) -> Mapping[str, Policy]:
     """Return the policies that some events applied, by hash."""
-    hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
+    hashes = find_applied_policies(events)
     texts = PolicyTexts(transaction, state.rollout).load_texts(hashes) if hashes else {}
     return {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}

@@ -3,7 +3,6 @@
 import zlib
 from itertools import islice
 
-from rollout.core.ledger.ledger import parse_event
 from rollout.core.scope.events import PolicyApplied
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory
@@ -81,9 +80,8 @@ def is_snapshot_wrong(transaction: Transaction, state: RolloutState) -> bool:
 
 def _build_history(transaction: Transaction, state: RolloutState) -> RolloutHistory:
     """Return the policies that were in force."""
-    kinds = (PolicyApplied.__name__,)
-    rows = Ledger(transaction, state.rollout).list_rows(until=state.scope.revision, kinds=kinds)
-    events = [event for event in map(parse_event, rows) if isinstance(event, PolicyApplied)]
+    ledger = Ledger(transaction, state.rollout)
+    events = list(ledger.list_of(PolicyApplied, until=state.scope.revision))
     texts = PolicyTexts(transaction, state.rollout).load_texts({e.policy_hash for e in events})
     policies = {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}
     history = RolloutHistory()

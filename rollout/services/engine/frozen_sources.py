@@ -1,10 +1,11 @@
 """New proposals state from which sources their evidence came."""
 
-from dataclasses import replace
+from datetime import datetime
+from functools import partial
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.evidence_sources import FrozenOutcomeSource
-from rollout.core.scope.events import LedgerEvent, ProposalRaised
+from rollout.core.scope.events import NO_SOURCES, LedgerEvent, ProposalSources
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.counted_decisions import load_outcome_source_counts, load_source_counts
 from rollout.store.counting.vouched_units import load_registering_counts, load_vouched_counts
@@ -17,35 +18,37 @@ def freeze_sources(
 ) -> tuple[LedgerEvent, ...]:
     """Return the events, each new proposal of a cell with its sources."""
     return tuple(
-        _add_sources(transaction, state, event)
-        if isinstance(event, ProposalRaised) and event.cell is not None
-        else event
+        event.add_sources(partial(_load_sources, transaction, state, event.slot))
         for event in events
     )
 
 
-def _add_sources(
-    transaction: Transaction, state: RolloutState, event: ProposalRaised
-) -> ProposalRaised:
-    if event.cell is None or event.version not in state.scope.versions:
-        return event
-    cell_state = state.scope.get_cell_state(event.cell, event.version)
+def _load_sources(
+    transaction: Transaction,
+    state: RolloutState,
+    slot: datetime | None,
+    cell: Cell,
+    version: str,
+    stage: str,
+) -> ProposalSources:
+    if version not in state.scope.versions:
+        return NO_SOURCES
+    cell_state = state.scope.get_cell_state(cell, version)
     is_later = cell_state.attempt > 1  # a first attempt counts all units
     first_slot = find_slot_after(cell_state.attempt_since, state.policy.tick) if is_later else 0
     # units of later slots may be counted already
-    until = LAST_SLOT if event.slot is None else find_slot_before(event.slot, state.policy.tick)
+    until = LAST_SLOT if slot is None else find_slot_before(slot, state.policy.tick)
     slots = (first_slot, until)
-    units = (transaction, state.rollout, event.cell, event.version)
+    units = (transaction, state.rollout, cell, version)
     counts = load_source_counts(*units, first_slot=first_slot, until=until)
-    later_names = (later for later, first in state.first_names.items() if first == event.version)
-    names = [event.version, *later_names]
+    later_names = (later for later, first in state.first_names.items() if first == version)
+    names = [version, *later_names]
     vouched_counts, registering_counts = (
         load(*units, names, first_slot=first_slot, until=until)
         for load in (load_vouched_counts, load_registering_counts)
     )
-    outcome_counts = _load_outcome_counts(transaction, state, event, event.cell, slots)
-    return replace(
-        event,
+    outcome_counts = _load_outcome_counts(transaction, state, (cell, version, stage), slots)
+    return ProposalSources(
         sources=tuple(count.format() for count in counts),
         outcome_sources=tuple(count.format() for count in outcome_counts),
         vouched=tuple(count.format() for count in vouched_counts),
@@ -56,12 +59,11 @@ def _add_sources(
 def _load_outcome_counts(
     transaction: Transaction,
     state: RolloutState,
-    event: ProposalRaised,
-    cell: Cell,
+    place: tuple[Cell, str, str],
     slots: tuple[int, int],
 ) -> tuple[FrozenOutcomeSource, ...]:
     """Return the sources of the outcomes that the proposal's gate asks for; () if for none."""
-    policy, stage = state.policy, event.to_stage
+    policy, (cell, version, stage) = state.policy, place
     if not policy.outcomes or stage not in policy.stage_ids or cell not in policy.cell_set:
         return ()
     conditions = policy.list_conditions(policy.stage_ids.index(stage), cell)
@@ -73,7 +75,7 @@ def _load_outcome_counts(
         transaction,
         state.rollout,
         cell,
-        event.version,
+        version,
         outcomes,
         first_slot=first_slot,
         until=until,

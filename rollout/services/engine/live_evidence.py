@@ -11,11 +11,10 @@ from functools import partial
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import VersionEvidence
-from rollout.core.policy.familiarity import FAMILIAR
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import FamiliarityChanged, LedgerEvent, SuspensionCleared
+from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.kernel.measures import Watch
@@ -276,13 +275,7 @@ def _decide_narrowing(tick: Tick, scope: Scope, policy: Policy) -> tuple[LedgerE
     """
     pessimistic = _PessimisticEvidence(tick.evidence)
     events = decide(replace(tick, evidence=pessimistic, narrow_only=True), scope, policy)
-    return tuple(event for event in events if not _is_widening(event))
-
-
-def _is_widening(event: LedgerEvent) -> bool:
-    if isinstance(event, FamiliarityChanged):
-        return FAMILIAR in event.statuses  # unfamiliar values have an event of their own
-    return isinstance(event, SuspensionCleared)
+    return tuple(event for event in events if not event.widens)
 
 
 class _PessimisticEvidence(Mapping[CellVersion, VersionEvidence]):

@@ -16,6 +16,7 @@ from rollout.core.scope.events import (
     PolicyApplied,
     ProposalRaised,
     RolloutCreated,
+    select_events,
 )
 from rollout.core.scope.projection import apply_events
 from rollout.formats.policy.reader import parse_policy
@@ -40,14 +41,13 @@ class PolicyApplication:
         """Return the result as a sentence."""
         if self.is_created:
             return f"{self.rollout} is created with policy 1; every cell is in shadow"
-        for event in self.events:
-            if isinstance(event, ProposalRaised):
-                return (
-                    f"looser ({'; '.join(event.loosens)}): proposed as {event.proposal}, "
-                    f"needs {', '.join(event.needs)}; --evidence-hash {event.evidence_hash}"
-                )
-            if isinstance(event, PolicyApplied):
-                return f"policy {event.number} of {self.rollout} is in force"
+        for raised in select_events(self.events, ProposalRaised):
+            return (
+                f"looser ({'; '.join(raised.loosens)}): proposed as {raised.proposal}, "
+                f"needs {', '.join(raised.needs)}; --evidence-hash {raised.evidence_hash}"
+            )
+        for applied in select_events(self.events, PolicyApplied):
+            return f"policy {applied.number} of {self.rollout} is in force"
         return "nothing changed: the policy is in force or proposed already"
 
 

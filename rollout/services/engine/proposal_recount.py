@@ -18,12 +18,13 @@ from rollout.core.policy.confidence_floors import find_floor_index
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.scope.events import (
+    Alarm,
     IncidentOpened,
     LedgerEvent,
-    Narrowed,
-    PolicyApplied,
     ProposalRaised,
     Suspended,
+    find_applied_policies,
+    select_events,
 )
 from rollout.core.scope.floor_steps import WideningStep, find_acting_index, list_met_floors
 from rollout.core.scope.projection import apply_events
@@ -152,7 +153,7 @@ class _ReadingRecount:
         self._policies |= load_policies(self._transaction, self._state, events)
         self._scope = apply_events(events, self._scope)
         self._history.add_events(events, self._policies.__getitem__)
-        if any(isinstance(event, PolicyApplied) for event in events):
+        if find_applied_policies(events):
             self._policies = {self._scope.policy_hash: self._policy}
             self._evidence = None  # units are compared under the policy in force
 
@@ -163,9 +164,9 @@ class _ReadingRecount:
     # Proposals
 
     def _check_proposals(self, events: TickEvents, slot: int) -> Iterator[str]:
-        for position, event in enumerate(events):
-            if isinstance(event, ProposalRaised) and event.cell is not None:
-                scope = apply_events(events[:position], self._scope)
+        for event in select_events(events, ProposalRaised):
+            if event.cell is not None:
+                scope = apply_events(events[: events.index(event)], self._scope)
                 reading = self._read_gate(event, event.cell, scope, slot)
                 expected = store_readings(self._policy, reading)
                 if expected != event.readings:
@@ -209,19 +210,19 @@ class _ReadingRecount:
     def _check_alarms(self, events: TickEvents, slot: int) -> Iterator[str]:
         expected_by_guard: dict[str, set[str]] = defaultdict(set)
         for event in events:
-            if not isinstance(event, IncidentOpened | Suspended) or event.cell is None:
-                continue
-            guard = self._find_counting_guard(event.cell, event.guard)
-            if guard is not None:
-                view = self._build_view(event.cell, event.version, slot)
+            alarm = None if event.narrows else event.alarm
+            guard = alarm and self._find_counting_guard(alarm.key[0], alarm.guard)
+            if alarm is not None and guard is not None:
+                view = self._build_view(*alarm.key, slot)
                 view = view.get_floor_view(find_acting_index(self._policy, view.state))
                 reading = GuardEvidence(view).compute_series(guard).read_at(slot, self._policy.tick)
                 expected = _describe_counts(guard, reading, self._policy)
                 expected_by_guard[guard.id].add(expected)
-                yield from _compare_reason(event, {expected})
+                yield from _compare_reason(alarm, {expected})
         for event in events:  # a guard's narrowings come before its incident, also of other cells
-            if isinstance(event, Narrowed) and event.guard in expected_by_guard:
-                yield from _compare_reason(event, expected_by_guard[event.guard])
+            alarm = event.alarm if event.narrows else None
+            if alarm is not None and alarm.guard in expected_by_guard:
+                yield from _compare_reason(alarm, expected_by_guard[alarm.guard])
 
     def _find_counting_guard(self, cell: Cell, guard_id: str) -> Guard | None:
         """Return a guard of a cell, if it reads counted units and outcomes alone."""
@@ -270,14 +271,12 @@ def _describe_counts(guard: Guard, reading: GuardReading, policy: Policy) -> str
     return f": {reading.value} of {reading.records} "
 
 
-def _compare_reason(
-    event: IncidentOpened | Narrowed | Suspended, expected: Collection[str]
-) -> Iterator[str]:
+def _compare_reason(alarm: Alarm, expected: Collection[str]) -> Iterator[str]:
     """Yield a sentence if an alarm's reason has none of the expected counts; "" was erased."""
     counts = sorted(filter(None, expected))
-    if not counts or (event.reason and not any(part in event.reason for part in counts)):
+    if not counts or (alarm.reason and not any(part in alarm.reason for part in counts)):
         text = " or ".join(part.strip(": ") for part in counts) or "no alarm"
         yield (
-            f"alarm of {event.guard} in {event.cell}: its reason is {event.reason}; the counted "
+            f"alarm of {alarm.guard} in {alarm.key[0]}: its reason is {alarm.reason}; the counted "
             f"units give {text}"
         )

@@ -12,7 +12,7 @@ from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import CasesErased, LedgerEvent, NameErased
+from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.renames import merge_training_cutoffs
 from rollout.core.scope.scope import Scope
@@ -230,7 +230,7 @@ def extend_rollout_state(
     After an erasure all entries are read again, so that memory forgets what was erased.
     """
     ledger = Ledger(transaction, known_state.rollout)
-    is_erased = any(isinstance(event, CasesErased | NameErased) for event in events)
+    is_erased = any(event.erases for event in events)
     scope = ledger.load_scope() if is_erased else apply_events(events, known_state.scope)
     policies = {**known_state.pending, known_state.scope.policy_hash: known_state.policy}
     return _build_state(transaction, known_state.rollout, scope, policies)

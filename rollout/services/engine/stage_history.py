@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from itertools import product, takewhile
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,26 +20,8 @@ from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import compute_definition, is_redefined
 from rollout.core.scope.events import (
-    Approved,
-    AttemptsBegan,
-    CellEvent,
-    FactsConfirmed,
-    FamiliarityChanged,
-    IncidentAcknowledged,
-    IncidentOpened,
     LedgerEvent,
-    Narrowed,
-    PolicyApplied,
-    ProposalExpired,
-    ProposalHeld,
-    ProposalRaised,
-    ProposalRejected,
-    ProposalVoided,
-    RecordsCounted,
-    ReportSealed,
-    Stopped,
-    VersionFirstUsed,
-    VersionRenamed,
+    Reach,
 )
 from rollout.core.scope.floor_grants import format_decided_floor
 from rollout.core.scope.projection import apply_events
@@ -50,23 +32,6 @@ from rollout.tally.slots import find_slot_after, to_instant
 from rollout.tally.stage_history import StageHistory, StageShares, build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import IntArray
 
-EVENTS_WITHOUT_STAGE = (
-    VersionFirstUsed,
-    VersionRenamed,
-    AttemptsBegan,
-    FamiliarityChanged,
-    ProposalRaised,
-    Approved,
-    FactsConfirmed,
-    ProposalHeld,
-    ProposalRejected,
-    ProposalVoided,
-    ProposalExpired,
-    IncidentOpened,
-    IncidentAcknowledged,
-    RecordsCounted,
-    ReportSealed,
-)
 FULL_SHARE_BOUND = 2**31  # above every bucket: in shadow humans decide all cases
 CostLevels = tuple[float, ...]
 
@@ -109,24 +74,21 @@ class RolloutHistory:
         """Add the next events; `policy_of` returns the policy of a hash."""
         for event in events:
             at = self._effective_at = event.compute_effective_time(self._effective_at)
-            if isinstance(event, PolicyApplied):
-                self._begin_policy_period(policy_of(event.policy_hash), event, at)
-            if isinstance(event, VersionFirstUsed):
-                self._versions.append(event.version)
-            if isinstance(event, Narrowed) and event.restart:
-                self._record_restart(at, {(event.cell, event.version)})
-            if isinstance(event, AttemptsBegan):
-                self._begun.update(zip(event.cells, event.versions, strict=True))
+            if event.applied_policy:
+                self._begin_policy_period(policy_of(event.applied_policy), at)
+            if event.first_version:
+                self._versions.append(event.first_version)
+            self._record_restart(at, set(event.list_restarted(self._versions, self._begun)))
+            self._begun.update(event.list_begun())
             slot = 0 if not self._policy_periods else find_slot_after(at, self._policy.tick)
-            if isinstance(event, FamiliarityChanged):
-                self.familiar_histories.add_event(event, slot)
+            self.familiar_histories.add_event(event, slot)
             self._pending_events.append((slot, event))
 
     @property
     def _policy(self) -> Policy:
         return self._policy_periods[-1].policy
 
-    def _begin_policy_period(self, policy: Policy, event: PolicyApplied, at: datetime) -> None:
+    def _begin_policy_period(self, policy: Policy, at: datetime) -> None:
         same_period = next(
             (
                 period
@@ -143,8 +105,6 @@ class RolloutHistory:
             ]
         )
         self._policy_periods.append(LivePolicyPeriod(policy, since, row))
-        restarted = [key for key in self._begun if key[0] in event.restarted]
-        self._record_restart(at, {*product(event.cleared, self._versions), *restarted})
         self._limit_slots = sorted({*self._limit_slots, *list_limit_slots(policy)})
         self._equivalent_definitions, self._definitions, self._shares = {}, {}, None
 
@@ -331,11 +291,9 @@ class RolloutHistory:
         return {cell for event in events for cell in self._list_cells(event)}
 
     def _list_cells(self, event: LedgerEvent) -> set[Cell]:
-        if isinstance(event, EVENTS_WITHOUT_STAGE):
-            return set()
-        if isinstance(event, CellEvent):
-            return {event.cell}
-        return set(event.cells) if isinstance(event, Stopped) else self._list_tracked_cells()
+        if event.stage_reach is Reach.ALL:
+            return self._list_tracked_cells()
+        return set(event.list_cells()) if event.stage_reach is Reach.OWN else set()
 
     def _list_tracked_cells(self) -> set[Cell]:
         granted_cells = {

@@ -16,7 +16,7 @@ from rollout.core.errors import StaleRevisionError
 from rollout.core.scope.clock_correction import is_clock_behind
 from rollout.core.scope.commands import CheckClock
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import ClockCorrected, LedgerEvent, PolicyApplied, RecordsCounted
+from rollout.core.scope.events import LedgerEvent, find_applied_policies
 from rollout.services.engine.due_counting import PAGE_SIZE, DueCounter, PageSize
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
 from rollout.services.engine.evidence_seals import EvidenceSeals
@@ -39,7 +39,7 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.commit_times import CommitTimes
 from rollout.store.ledger.evidence import EvidenceStore
-from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots, discards_evidence
+from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.scopes import REVISIONS_BETWEEN, StoredScopes
@@ -248,7 +248,7 @@ class Ticker:
                 ledger = Ledger(transaction, self._state.rollout)
                 later_events = ledger.list_events(after=self._state.scope.revision)
                 events = () if head == self._head else tuple(later_events)
-                if any(isinstance(event, ClockCorrected) for event in events):
+                if any(event.takes_back for event in events):
                     self._reset()  # its memory is of slots that were taken back
                     return self._update_state(lambda: nullcontext(transaction))
                 state = extend_rollout_state(transaction, self._state, events)
@@ -276,7 +276,7 @@ class Ticker:
     def _apply_events(
         self, transaction: Transaction, state: RolloutState, events: tuple[LedgerEvent, ...]
     ) -> None:
-        applied_hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
+        applied_hashes = find_applied_policies(events)
         texts = PolicyTexts(transaction, state.rollout).load_texts(
             applied_hashes - {state.policy.hash}
         )
@@ -284,16 +284,16 @@ class Ticker:
             policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()
         } | {state.policy.hash: state.policy}
         for event in events:
-            if isinstance(event, ClockCorrected):
+            if event.takes_back:
                 self._last_event_slot = BEFORE_ALL
             elif event.slot is not None:
                 self._last_event_slot = max(event.slot, self._last_event_slot)
         self._history.add_events(events, policies.__getitem__)
         self._seals.add_events(events, state.policy)
-        is_discarded = any(map(discards_evidence, events))
+        is_discarded = any(event.discards_evidence for event in events)
         if applied_hashes or is_discarded or self._evidence is None:
             self._evidence = LiveEvidence(state.policy, state.scope, self._history)
-        elif scope_events := [e for e in events if not isinstance(e, RecordsCounted)]:
+        elif scope_events := [e for e in events if not e.seals_units]:
             self._evidence.apply_events(scope_events, state.scope)
 
     def _claim_slot(self, state: RolloutState, slot: int, at: datetime) -> bool:
@@ -376,7 +376,7 @@ class Ticker:
             Ledger(transaction, self._loaded_state.rollout).lock_head()
             state, events = self._decide(decide_events, lambda: nullcontext(reading))
             Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
-            if events and isinstance(events[-1], ClockCorrected):
+            if events and events[-1].takes_back:
                 tick = state.policy.tick
                 slot = find_slot_before(events[-1].at, tick)
                 take_back_slots(transaction, state.rollout, first=slot, at=to_instant(slot, tick))

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from rollout.core.ledger.ledger import parse_event
 from rollout.core.scope.events import ENGINE, TrainingCutoffSet
 from rollout.core.scope.permissions import Caller
 from rollout.services.engine.evidence_report import EvidenceReport
@@ -79,11 +78,8 @@ def _describe_difference(version: str, stored: Ends, expected: Ends) -> str:
 
 
 def _load_ledger_ends(transaction: Transaction, rollout: Rollout) -> dict[str, list[datetime]]:
-    rows = Ledger(transaction, rollout).list_rows(kinds={TrainingCutoffSet.__name__})
     ends_by_version: dict[str, list[datetime]] = defaultdict(list)
-    for row in rows:
-        event = parse_event(row)
-        assert isinstance(event, TrainingCutoffSet)  # noqa: S101 - the rows are of this kind
+    for event in Ledger(transaction, rollout).list_of(TrainingCutoffSet):
         ends_by_version[event.version].append(event.trained_until)
     return dict(ends_by_version)
 

@@ -7,7 +7,6 @@ from itertools import islice
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownIncidentError
-from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import AcknowledgeIncident
 from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
@@ -196,8 +195,7 @@ def _format_subject(incidents: Sequence[ListedIncident]) -> str:
 
 
 def _format_incident(ledger: Ledger, row: ListedIncident) -> str:
-    (event,) = ledger.list_events(after=row.opened_in - 1, until=row.opened_in)
-    assert isinstance(event, IncidentOpened)  # noqa: S101 - the table says so
+    (event,) = ledger.list_of(IncidentOpened, after=row.opened_in - 1, until=row.opened_in)
     place_text = remove_markup(f"{row.site} · {row.window} {row.version}".rstrip())
     location = f" at `{place_text}`" if row.site else ""
     reason = remove_markup(event.reason)
@@ -338,8 +336,7 @@ def _build_incident(
     unopened: Mapping[tuple[str, str, str], int],
 ) -> IncidentStatus:
     ledger = Ledger(transaction, state.rollout)
-    (event,) = ledger.list_events(after=row.opened_in - 1, until=row.opened_in)
-    assert isinstance(event, IncidentOpened)  # noqa: S101 - the table says so
+    (event,) = ledger.list_of(IncidentOpened, after=row.opened_in - 1, until=row.opened_in)
     return IncidentStatus(
         id=row.id,
         kind=row.kind,
@@ -363,12 +360,5 @@ def _find_acknowledgement_note(ledger: Ledger, row: ListedIncident) -> str:
     """Return the note of the acknowledgement, or ""."""
     if row.acknowledged_at is None:
         return ""
-    for ledger_row in ledger.list_rows(after=row.opened_in):
-        if (
-            ledger_row.kind == IncidentAcknowledged.__name__
-            and ledger_row.fields["incident"] == row.id
-        ):
-            event = parse_event(ledger_row)
-            assert isinstance(event, IncidentAcknowledged)  # noqa: S101 - its row says so
-            return event.note
-    return ""
+    notes = ledger.list_of(IncidentAcknowledged, after=row.opened_in)
+    return next((event.note for event in notes if event.incident == row.id), "")

@@ -6,25 +6,10 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
-    AttemptsBegan,
-    CellEvent,
-    IncidentAcknowledged,
-    IncidentOpened,
     LedgerEvent,
-    PolicyApplied,
-    ProposalRaised,
-    RecordsCounted,
-    ReportSealed,
-    RolloutCreated,
-    Stopped,
-    TrainingCutoffSet,
-    VersionFirstUsed,
-    VersionRenamed,
-    VersionRetired,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.reports.text.event_describer import (
@@ -42,16 +27,7 @@ from rollout.services.ledger.ledger_reader import load_cited_proposals
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger_pages import LedgerFilter, LedgerPages
 
-UNLISTED_EVENTS: Final = (AttemptsBegan, IncidentAcknowledged, RecordsCounted, ReportSealed)
 MAX_ROLLOUTS: Final = 10  # to read, those changed last
-ROLLOUT_EVENTS: Final = (
-    RolloutCreated,
-    PolicyApplied,
-    VersionFirstUsed,
-    VersionRenamed,
-    VersionRetired,
-    TrainingCutoffSet,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,23 +115,13 @@ def build_describer(policy: Policy, events: Sequence[LedgerEvent]) -> EventDescr
     )
 
 
-def _list_cells(event: LedgerEvent) -> tuple[Cell, ...]:
-    if isinstance(event, CellEvent):
-        return (event.cell,)
-    if isinstance(event, ProposalRaised) and event.cell is not None:
-        return (event.cell,)
-    return event.cells if isinstance(event, Stopped) else ()
-
-
 def _is_visible(
     caller: Caller, rollout_name: str, event: LedgerEvent, describer: EventDescriber
 ) -> bool:
     """Return whether a caller sees an event."""
-    if isinstance(event, UNLISTED_EVENTS) or (
-        isinstance(event, IncidentOpened) and _is_already_described(event)
-    ):
+    if event.is_hidden or event.repeats_effect:
         return False
-    if isinstance(event, ROLLOUT_EVENTS) or caller.has_permission(Permission.READ, rollout_name):
+    if event.is_for_all or caller.has_permission(Permission.READ, rollout_name):
         return True
     return any(
         caller.has_permission(Permission.READ, rollout_name, site)
@@ -168,13 +134,9 @@ def _find_readable(caller: Caller, rollout_name: str) -> Callable[[str], bool]:
     return partial(caller.has_permission, Permission.READ, rollout_name)
 
 
-def _is_already_described(event: IncidentOpened) -> bool:
-    """Return whether the entry before it describes the same effect."""
-    return event.effect in {"narrowed", "suspended"}
-
-
 def _list_sites(event: LedgerEvent, describer: EventDescriber) -> Iterator[str]:
-    yield from (cell.site for cell in _list_cells(event))
+    if event.about_stop:
+        yield from (cell.site for cell in event.list_cells())
     described_cell = describer.find_cell(event)
     if described_cell is not None:
         yield described_cell.site
@@ -282,7 +244,7 @@ def _is_row_visible(
     if event_description.site is not None:
         return caller.has_permission(Permission.READ, rollout_name, event_description.site)
     event = parse_event(row)
-    if isinstance(event, ROLLOUT_EVENTS) or caller.has_permission(Permission.READ, rollout_name):
+    if event.is_for_all or caller.has_permission(Permission.READ, rollout_name):
         return True
-    cells = event.cells if isinstance(event, Stopped) else ()
+    cells = event.list_cells() if event.about_stop else ()
     return any(caller.has_permission(Permission.READ, rollout_name, cell.site) for cell in cells)

@@ -6,7 +6,6 @@ from datetime import datetime
 from functools import partial
 
 from rollout.core.errors import NotAllowedError, RefusalError, UnknownProposalError
-from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
 from rollout.core.policy.risk_shares import compute_yearly_share, describe_restart
@@ -19,6 +18,7 @@ from rollout.core.scope.events import (
     PolicyApplied,
     ProposalRaised,
     ProposalVoided,
+    select_events,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.policy_changes import Restart, foresee_restarts
@@ -97,18 +97,14 @@ def load_policy_by_number(
 
 
 def _load_policy_records(service: Service, state: RolloutState) -> tuple[PolicyRecord, ...]:
-    kinds = (PolicyApplied.__name__,)
     with service.database.begin_read() as transaction:
         ledger = Ledger(transaction, state.rollout)
-        events = [
-            parse_event(row) for row in ledger.list_rows(until=state.scope.revision, kinds=kinds)
-        ]
+        events = list(ledger.list_of(PolicyApplied, until=state.scope.revision))
     return tuple(
         PolicyRecord(
             event.number, event.policy_hash, event.at, event.by, event.loosens, event.proposal
         )
         for event in reversed(events)
-        if isinstance(event, PolicyApplied)
     )
 
 
@@ -376,17 +372,17 @@ def _compute_effect(
 
 
 def _build_effect(events: tuple[LedgerEvent, ...], restarts: tuple[Restart, ...]) -> PolicyChanges:
-    policy_applied = next((event for event in events if isinstance(event, PolicyApplied)), None)
-    proposal_raised = next((event for event in events if isinstance(event, ProposalRaised)), None)
+    policy_applied = next(select_events(events, PolicyApplied), None)
+    proposal_raised = next(select_events(events, ProposalRaised), None)
     outcome = "apply" if policy_applied else "propose" if proposal_raised else "unchanged"
     return PolicyChanges(
         outcome=outcome,
         loosens=() if proposal_raised is None else proposal_raised.loosens,
         required_approvals=() if proposal_raised is None else proposal_raised.needs,
-        narrowed=tuple(str(event.cell) for event in events if isinstance(event, Narrowed)),
+        narrowed=tuple(str(event.cell) for event in select_events(events, Narrowed)),
         restarted=tuple(map(_describe_restart, restarts)) if events else (),
         cleared=() if policy_applied is None else tuple(map(str, policy_applied.cleared)),
-        voided=tuple(event.proposal for event in events if isinstance(event, ProposalVoided)),
+        voided=tuple(event.proposal for event in select_events(events, ProposalVoided)),
     )
 
 
@@ -438,12 +434,8 @@ def put_policy(
     with database.begin_read() as transaction:
         site_approvers = _load_approvers(transaction, policy, rollout_name, at)
         senders = load_record_senders(transaction, rollout_name)
-    proposal_raised = next(
-        (event for event in application.events if isinstance(event, ProposalRaised)), None
-    )
-    policy_applied = next(
-        (event for event in application.events if isinstance(event, PolicyApplied)), None
-    )
+    proposal_raised = next(select_events(application.events, ProposalRaised), None)
+    policy_applied = next(select_events(application.events, PolicyApplied), None)
     outcome = "proposed" if proposal_raised else "applied" if policy_applied else "unchanged"
     return PolicyResult(
         rollout=rollout_name,
@@ -494,10 +486,8 @@ def _find_policy_applied(
     service: Service, state: RolloutState, at: datetime | None
 ) -> PolicyApplied | None:
     with service.database.begin_read() as transaction:
-        events = Ledger(transaction, state.rollout).list_events(until=state.scope.revision)
-        applied_events = [
-            event
-            for event in events
-            if isinstance(event, PolicyApplied) and (at is None or event.at <= at)
-        ]
+        events = Ledger(transaction, state.rollout).list_of(
+            PolicyApplied, until=state.scope.revision
+        )
+        applied_events = [event for event in events if at is None or event.at <= at]
     return applied_events[-1] if applied_events else None

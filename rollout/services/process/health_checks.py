@@ -213,10 +213,10 @@ def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:
     with database.begin_read() as transaction:
         ledger = Ledger(transaction, rollout)
         yield from _run_verification(ledger.verify)
-        created = next(ledger.list_events(), None)
+        created = next(ledger.list_of(RolloutCreated), None)
     salts = rollout.salt, rollout.service_salt
     hashes = tuple(sha256(salt).hexdigest() for salt in salts)
-    if isinstance(created, RolloutCreated) and hashes != (
+    if created is not None and hashes != (
         created.salt_hash,
         created.service_salt_hash,
     ):

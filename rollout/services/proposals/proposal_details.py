@@ -21,11 +21,11 @@ from rollout.core.policy.stages import Stage, describe_share
 from rollout.core.scope.commands import ApproveProposal
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import (
+    OPEN_STATE,
     Approved,
     LedgerEvent,
     ProposalRaised,
-    ProposalRejected,
-    ProposalVoided,
+    select_events,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import GivenApproval as CountedApproval
@@ -56,7 +56,7 @@ from rollout.services.proposals.vouchers import load_vouchers
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.projections import OPEN_STATE, ListedProposal, ProposalStore
+from rollout.store.ledger.projections import ListedProposal, ProposalStore
 
 PROPOSAL_STATES: Final = ("open", "approved", *CLOSED_PROPOSALS)
 
@@ -251,7 +251,6 @@ def _build_proposal_details(
     proposal_raised, approval_events, closing_event = _load_history(transaction, state, row)
     cell = proposal_raised.cell
     approvals = tuple(CountedApproval(e.by, e.groups, e.at) for e in approval_events)
-    is_rejected_by_user = closing_event is not None and isinstance(closing_event, ProposalRejected)
     counted_approvals = count_filled_needs(proposal_raised.needs, approvals)
     evidence_hash = _find_cited_hash(state, proposal_raised)
     refusal_text = _find_obstacle(state, caller, row, evidence_hash, at)
@@ -289,8 +288,8 @@ def _build_proposal_details(
         raised_by=proposal_raised.by,
         expires_at=proposal_raised.expires_at,
         closed_at=row.closed_at,
-        closed_by=closing_event.by if closing_event is not None and is_rejected_by_user else "",
-        closed_reason=_find_closing_reason(closing_event),
+        closed_by=closing_event.by if closing_event is not None and row.state == "rejected" else "",
+        closed_reason="" if closing_event is None else closing_event.closing_reason,
         can_approve=not refusal_text,
         cannot_approve_reason=refusal_text,
         imports=select_imports(imports, cell, row.raised_in),
@@ -379,16 +378,16 @@ def _load_history(
 ) -> tuple[ProposalRaised, tuple[Approved, ...], LedgerEvent | None]:
     """Return how a proposal was raised, approved and closed."""
     ledger = Ledger(transaction, state.rollout)
-    (first_row,) = ledger.list_rows(after=row.raised_in - 1, until=row.raised_in)
-    proposal_raised = parse_event(first_row)
-    assert isinstance(proposal_raised, ProposalRaised)  # noqa: S101 - the table says so
+    (proposal_raised,) = ledger.list_of(
+        ProposalRaised, after=row.raised_in - 1, until=row.raised_in
+    )
     open_proposal = state.scope.proposals.get(row.id)
     if row.closed_in is None and open_proposal is not None and not open_proposal.approvals:
         return proposal_raised, (), None  # avoids reading the rest of the ledger
     kinds = ("Approved",) if row.closed_in is None else ()
     rows = ledger.list_rows(after=row.raised_in, until=row.closed_in, kinds=kinds)
     later_events = [parse_event(r) for r in rows if r.fields.get("proposal") == row.id]
-    approval_events = tuple(event for event in later_events if isinstance(event, Approved))
+    approval_events = tuple(select_events(later_events, Approved))
     return proposal_raised, approval_events, later_events[-1] if row.closed_in is not None else None
 
 
@@ -400,15 +399,6 @@ def _would_count(
     return count_filled_needs(required_groups, more_approvals) > count_filled_needs(
         required_groups, approvals
     )
-
-
-def _find_closing_reason(closing_event: LedgerEvent | None) -> str:
-    match closing_event:
-        case ProposalRejected():
-            return closing_event.reason
-        case ProposalVoided():
-            return closing_event.reason
-    return ""
 
 
 def _find_obstacle(

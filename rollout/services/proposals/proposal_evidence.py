@@ -8,7 +8,6 @@ from math import ceil
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.gates import (
     ConditionReading,
@@ -150,9 +149,7 @@ def find_proposal_by_evidence(
     require_permission(caller, Permission.READ, rollout_name)
     state = service.state_cache.reload_rollout(rollout_name).state
     with service.database.begin_read() as transaction:
-        for row in Ledger(transaction, state.rollout).list_rows(kinds=("ProposalRaised",)):
-            raised = parse_event(row)
-            assert isinstance(raised, ProposalRaised)  # noqa: S101 - the rows of one kind
+        for raised in Ledger(transaction, state.rollout).list_of(ProposalRaised):
             site = "" if raised.cell is None else raised.cell.site
             if raised.evidence_hash == evidence_hash and caller.has_permission(
                 Permission.READ, rollout_name, site

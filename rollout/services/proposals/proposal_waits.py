@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.ledger.ledger import parse_event
+from rollout.core.ledger.ledger import parse_as
 from rollout.core.scope.events import RecordsImported
 from rollout.core.scope.proposal_holds import ProposalHold, list_proposal_holds
 from rollout.core.scope.scope import ProposalState
@@ -43,8 +43,7 @@ ImportsByRevision = dict[int, RecordsImported]
 def load_imports(transaction: Transaction, rollout: Rollout) -> ImportsByRevision:
     """Return all imports of a rollout by ledger revision."""
     rows = Ledger(transaction, rollout).list_rows(kinds={RecordsImported.__name__})
-    events = ((row.revision, parse_event(row)) for row in rows)
-    return {revision: event for revision, event in events if isinstance(event, RecordsImported)}
+    return {row.revision: parse_as(row, RecordsImported) for row in rows}
 
 
 def select_imports(

@@ -14,7 +14,7 @@ from rollout.core.scope.commands import (
     ProposeTakeover,
     RejectProposal,
 )
-from rollout.core.scope.events import Approved, FactsConfirmed, ProposalRaised, Stopped
+from rollout.core.scope.events import LedgerEvent, ProposalRaised, Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import GivenApproval, ProposalState, count_filled_needs
 from rollout.services.engine.command_handler import (
@@ -45,18 +45,13 @@ def load_closed_proposal_sites(
         if row.site:
             return (row.site,)
         ledger = Ledger(transaction, state.rollout)
-        (raised_row,) = ledger.list_rows(after=row.raised_in - 1, until=row.raised_in)
-        raised_event = parse_event(raised_row)
-        stop_sites: set[str] = set()
-        if isinstance(raised_event, ProposalRaised) and row.kind == "resume":
-            stop_rows = ledger.list_rows(until=row.raised_in, kinds=(Stopped.__name__,))
-            stops = [event for event in map(parse_event, stop_rows) if isinstance(event, Stopped)]
-            stop_sites = {
-                cell.site
-                for stop in stops
-                if stop.stop == raised_event.about
-                for cell in stop.cells
-            }
+        (raised,) = ledger.list_of(ProposalRaised, after=row.raised_in - 1, until=row.raised_in)
+        stop_sites = {
+            cell.site
+            for stop in ledger.list_of(Stopped, until=row.raised_in)
+            if row.kind == "resume" and stop.stop == raised.about
+            for cell in stop.cells
+        }
     return tuple(sorted(stop_sites)) or tuple(state.policy.sites_by_id)
 
 
@@ -332,14 +327,14 @@ def _build_receipt(appended: Appended, proposal_id: str) -> ApprovalReceipt | No
     """Return the receipt of the approval that was just appended, or None."""
     proposal = appended.scope.proposals.get(proposal_id)
     for row, event in zip(reversed(appended.rows), reversed(appended.events), strict=True):
-        if proposal is not None and isinstance(event, Approved | FactsConfirmed):
+        if proposal is not None and event.cited_hash:
             return _describe_approval(row, event, proposal.needs, proposal.approvals, proposal.kind)
     return None
 
 
 def _describe_approval(
     row: CanonicalRow,
-    event: Approved | FactsConfirmed,
+    event: LedgerEvent,
     required_groups: tuple[str, ...],
     approvals: tuple[GivenApproval, ...],
     kind: str,
@@ -349,10 +344,10 @@ def _describe_approval(
         rollout=row.rollout,
         revision=row.revision,
         hash=row.hash,
-        proposal=event.proposal,
-        evidence_hash=event.evidence_hash,
+        proposal=event.about_proposal,
+        evidence_hash=event.cited_hash,
         by=event.by,
-        groups=event.groups,
+        groups=event.given_groups,
         at=event.at,
         approvals_missing=missing_approvals,
         text=_describe_missing(missing_approvals, required_groups, kind),
@@ -383,14 +378,13 @@ def _find_counted_approval(
         required_groups: tuple[str, ...] = ()
         receipt: ApprovalReceipt | None = None
         for row in ledger.list_rows(after=proposal_row.raised_in - 1, until=proposal_row.closed_in):
-            event = parse_event(row) if row.fields.get("proposal") == proposal_id else None
-            if isinstance(event, ProposalRaised):
-                required_groups = event.needs
-            if isinstance(event, Approved):
-                approvals.append(GivenApproval(event.by, event.groups, event.at))
-            if not isinstance(event, Approved | FactsConfirmed):
+            if row.fields.get("proposal") != proposal_id:
                 continue
-            if (event.by, event.evidence_hash) == (caller.name, evidence_hash):
+            event = parse_event(row)
+            required_groups = event.needed_groups or required_groups
+            if event.is_approved and event.given_groups:
+                approvals.append(GivenApproval(event.by, event.given_groups, event.at))
+            if (event.by, event.cited_hash) == (caller.name, evidence_hash):
                 receipt = _describe_approval(
                     row, event, required_groups, tuple(approvals), proposal_row.kind
                 )

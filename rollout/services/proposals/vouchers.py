@@ -2,7 +2,7 @@
 
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.evidence_sources import DEFAULT_SOURCES
-from rollout.core.scope.events import Approved, PolicyApplied
+from rollout.core.scope.events import Approved, PolicyApplied, find_applied_policies
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -18,17 +18,16 @@ def load_vouchers(
     kinds = (PolicyApplied.__name__, Approved.__name__)
     rows = Ledger(transaction, rollout).list_rows(until=until, kinds=kinds)
     events = [parse_event(row) for row in rows]
-    policies = [event for event in events if isinstance(event, PolicyApplied)]
-    texts = PolicyTexts(transaction, rollout).load_texts({event.policy_hash for event in policies})
+    texts = PolicyTexts(transaction, rollout).load_texts(find_applied_policies(events))
     approvers: dict[str, list[str]] = {}
     vouchers: dict[str, tuple[str, ...]] = {}
     before = DEFAULT_SOURCES.vouched
     for event in events:
-        if isinstance(event, Approved):
-            approvers.setdefault(event.proposal, []).append(event.by)
-        elif isinstance(event, PolicyApplied):
-            vouched = parse_policy(texts[event.policy_hash]).evidence.sources.vouched
-            names = tuple(approvers.get(event.proposal, ())) or (event.by,)
+        if event.is_approved:
+            approvers.setdefault(event.about_proposal, []).append(event.by)
+        else:
+            vouched = parse_policy(texts[event.applied_policy]).evidence.sources.vouched
+            names = tuple(approvers.get(event.about_proposal, ())) or (event.by,)
             changed = (account for account in vouched if vouched[account] != before.get(account))
             vouchers |= dict.fromkeys(changed, names)
             before = vouched

@@ -18,7 +18,6 @@ from typing import Final
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.sites import Cell
-from rollout.core.ledger.ledger import parse_event
 from rollout.core.records.policy_actions import OTHER_ACTION, OTHER_ANSWER, TOO_UNSURE
 from rollout.core.records.records import Action, Case, Prediction
 from rollout.core.scope.commands import OpenIncident
@@ -295,15 +294,11 @@ def _load_reported_cases(
 ) -> dict[str, datetime]:
     """Return the last incident of this module by case."""
     ledger = Ledger(transaction, state.rollout)
-    rows = ledger.list_rows(
-        after=ledger.find_revision_at(since - MICROSECOND), kinds={IncidentOpened.__name__}
-    )
+    after = ledger.find_revision_at(since - MICROSECOND)
     return {
         event.about: event.at
-        for event in map(parse_event, rows)
-        if isinstance(event, IncidentOpened)
-        and event.kind == UNAUTHORIZED.name
-        and event.reason.endswith(LATER_REASONS)
+        for event in ledger.list_of(IncidentOpened, after=after)
+        if event.kind == UNAUTHORIZED.name and event.reason.endswith(LATER_REASONS)
     }
 
 

@@ -19,7 +19,7 @@ from rollout.core.policy.evidence_sources import FrozenRegistering
 from rollout.core.policy.policy import Policy
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.records.records import BaselineCount
-from rollout.core.scope.events import LedgerEvent, PolicyApplied, ReportSealed
+from rollout.core.scope.events import LedgerEvent, ReportSealed, find_applied_policies
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.kernel.units import MISSING
@@ -214,7 +214,8 @@ def _load_ledger_inputs(
     while rows and rows[-1].kind == ReportSealed.__name__:
         rows.pop()  # the entry of a report must not change the next report
     events = tuple(map(parse_event, rows))
-    if not any(isinstance(event, PolicyApplied) for event in events):
+    applied_hashes = find_applied_policies(events)
+    if not applied_hashes:
         started_at = next(ledger.list_events(until=1)).at.isoformat()
         raise NothingToReportError(
             f"{state.rollout.name} began at {started_at}; let the span end after it"
@@ -223,7 +224,6 @@ def _load_ledger_inputs(
         raise NothingToReportError(
             f"{period.since.isoformat()} is not before {period.until.isoformat()}"
         )
-    applied_hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
     texts = PolicyTexts(transaction, state.rollout).load_texts(applied_hashes)
     policies = {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}
     history, scope = RolloutHistory(), apply_events(events)

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Final
 
 from rollout.core.errors import RefusalError
-from rollout.core.ledger.ledger import parse_event
 from rollout.core.scope.commands import StopCells
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import Stopped
@@ -242,11 +241,10 @@ def _is_in_ledger(transaction: Transaction, stop: PendingStop) -> bool:
     It may have ended since, so that appending it again would stop what was resumed.
     """
     state = load_rollout_state(transaction, stop.rollout)
-    rows = Ledger(transaction, state.rollout).list_rows(kinds=(Stopped.__name__,))
     stopped_cells = {
         cell
-        for event in map(parse_event, rows)
-        if isinstance(event, Stopped) and event.at >= stop.at and event.by == stop.by.name
+        for event in Ledger(transaction, state.rollout).list_of(Stopped)
+        if event.at >= stop.at and event.by == stop.by.name
         for cell in event.cells
     }
     return stopped_cells.issuperset(stop.cells)

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import UnknownCellError
-from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import Narrowed
 from rollout.core.scope.permissions import Caller, Permission, require_permission
@@ -182,11 +181,8 @@ def load_own_narrowings(
         )
     after = max(0, until - count - MAX_OTHER_ROWS)
     with service.database.begin_read() as transaction:
-        rows = Ledger(transaction, state.rollout).list_rows(
-            after=after, until=until, kinds=(Narrowed.__name__,)
-        )
-        events = [parse_event(row) for row in rows if row.by == caller.name]
-    own_narrowings = [event for event in events if isinstance(event, Narrowed)]
+        events = Ledger(transaction, state.rollout).list_of(Narrowed, after=after, until=until)
+        own_narrowings = [event for event in events if event.by == caller.name]
     return tuple(own_narrowings[max(0, len(own_narrowings) - count) :])
 
 

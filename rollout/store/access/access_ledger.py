@@ -1,12 +1,11 @@
 """The access ledger: one writer at a time changes users, permissions and keys."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from rollout.core.access.access_events import UserEvent
-from rollout.core.scope.events import LedgerEvent
+from rollout.core.access.access_events import AccessEvent
 from rollout.store.database.append_failures import ACCESS
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Transaction
@@ -35,7 +34,7 @@ class AccessLedger:
         self.revision: int = transaction.execute(lock_query.with_for_update()).scalar_one()
         transaction.tally.announce(ACCESS_CHAIN.name, ACCESS)  # accounts are changed before it
 
-    def append(self, events: Iterable[LedgerEvent]) -> int:
+    def append(self, events: Iterable[AccessEvent]) -> int:
         """Append the transaction's events and return the new revision.
 
         The last event about an account gets the digest of its credentials as they are now.
@@ -44,20 +43,17 @@ class AccessLedger:
         self.revision += len(rows)
         return self.revision
 
-    def _add_digests(self, events: Iterable[LedgerEvent]) -> list[LedgerEvent]:
+    def _add_digests(self, events: Iterable[AccessEvent]) -> list[AccessEvent]:
         from rollout.store.access.credential_digests import (  # noqa: PLC0415 - reading needs none
             compute_digest,
         )
 
         all_events = list(events)
-        last_events = {
-            event.user: (place, event)
-            for place, event in enumerate(all_events)
-            if isinstance(event, UserEvent)
-        }
-        for user_name, (place, event) in last_events.items():
-            digest = compute_digest(self._transaction, user_name)
-            all_events[place] = replace(event, credentials=digest)
+        last_places = {event.account: place for place, event in enumerate(all_events)}
+        for account, place in last_places.items():
+            if account is not None:
+                digest = compute_digest(self._transaction, account)
+                all_events[place] = all_events[place].add_credentials(digest)
         return all_events
 
 

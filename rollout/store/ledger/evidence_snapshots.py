@@ -13,15 +13,8 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Table, and_, delete, or_, select
 
-from rollout.core.scope.events import (
-    CasesErased,
-    ClockCorrected,
-    IncidentOpened,
-    LedgerEvent,
-    NameErased,
-    PolicyApplied,
-)
-from rollout.core.scope.incident_kinds import INCIDENT_KINDS, get_incident_kind
+from rollout.core.scope.events import EVENT_TYPES, IncidentOpened, LedgerEvent
+from rollout.core.scope.incident_kinds import INCIDENT_KINDS
 from rollout.store.database.bulk import build_insert
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -32,8 +25,7 @@ from rollout.store.tables.tables import (
     ledger_heads,
 )
 
-ENDING_EVENTS: Final = (PolicyApplied, CasesErased, NameErased, ClockCorrected)
-ENDING_KINDS: Final = frozenset(kind.__name__ for kind in ENDING_EVENTS)
+ENDING_KINDS: Final = frozenset(n for n, kind in EVENT_TYPES.items() if kind.ends_snapshots)
 CHANGED_BODIES: Final = tuple(
     f'"kind":"{kind.name}"' for kind in INCIDENT_KINDS.values() if kind.discards_evidence
 )
@@ -136,17 +128,10 @@ class EvidenceSnapshots:
         return sha256(head.encode() + snapshot.body).digest()
 
 
-def discards_evidence(event: LedgerEvent) -> bool:
-    """Return whether processes forget what they hold: renamed, changed or taken back."""
-    if isinstance(event, IncidentOpened):
-        return get_incident_kind(event.kind).discards_evidence
-    return isinstance(event, CasesErased | NameErased | ClockCorrected)
-
-
 def delete_ended_snapshots(
     transaction: Transaction, rollout: Rollout, events: Iterable[LedgerEvent]
 ) -> None:
     """Delete the snapshots if one of these new events ends them; the ledger is locked."""
-    if any(isinstance(event, ENDING_EVENTS) or discards_evidence(event) for event in events):
+    if any(event.ends_snapshots or event.discards_evidence for event in events):
         for table in (evidence_snapshots, guard_snapshots):
             EvidenceSnapshots(transaction, rollout, table).delete()

@@ -23,13 +23,14 @@ from rollout.core.ledger.ledger import (
     accounts_in,
     accounts_of,
     build_row,
+    parse_as,
     parse_event,
     texts_of,
     to_canonical_json,
     verify_lines,
 )
 from rollout.core.ledger.ledger_texts import SALT_BYTES, LedgerText
-from rollout.core.scope.events import NEWER_KINDS, LedgerEvent
+from rollout.core.scope.events import NEWER_KINDS, EventT, LedgerEvent
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.store.database.compatibility import require_finished
@@ -207,6 +208,13 @@ class Ledger:
     def list_events(self, *, after: int = 0, until: int | None = None) -> Iterator[LedgerEvent]:
         """Yield the events of revisions (`after`, `until`]; by default all."""
         return map(parse_event, self.list_rows(after=after, until=until))
+
+    def list_of(
+        self, kind: type[EventT], *, after: int = 0, until: int | None = None
+    ) -> Iterator[EventT]:
+        """Yield the events of a kind in revisions (`after`, `until`]; by default all."""
+        rows = self.list_rows(after=after, until=until, kinds=(kind.__name__,))
+        return (parse_as(row, kind) for row in rows)
 
     def find_last_event(self, kind: str) -> LedgerEvent | None:
         """Return the newest event of a kind, or None."""

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from sqlalchemy import Row, Table, func, select
 
+from rollout.core.scope.events import ListChange
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.projections import RowChange, find_row_change, get_name_column
+from rollout.store.ledger.projections import get_name_column
 from rollout.store.tables.tables import incidents, proposals
 
 ROWS_PER_COMPARISON: Final = 500
@@ -27,17 +28,17 @@ RowPair = tuple[RowValues | None, RowValues | None]
 def find_differences(transaction: Transaction, rollout: Rollout) -> dict[RowKey, RowPair]:
     """Return rows that differ from the ledger: stored and expected, by key."""
     check = _ProjectionCheck(transaction, rollout)
-    for row_change in _list_changes(transaction, rollout):
-        check.add_change(row_change)
+    for change in _list_changes(transaction, rollout):
+        check.add_change(change)
     differences = check.finish()
     return {key: differences[key] for key in sorted(differences)}
 
 
-def _list_changes(transaction: Transaction, rollout: Rollout) -> Iterator[RowChange]:
+def _list_changes(transaction: Transaction, rollout: Rollout) -> Iterator[ListChange]:
     events = Ledger(transaction, rollout).list_events()
     for revision, event in enumerate(events, start=1):
-        if row_change := find_row_change(revision, event):
-            yield row_change
+        if change := event.change_list(revision):
+            yield change
 
 
 class _ProjectionCheck:
@@ -50,14 +51,14 @@ class _ProjectionCheck:
         self._differences: dict[RowKey, RowPair] = {}
         self._found_count = 0  # rows of the ledger that are stored
 
-    def add_change(self, row_change: RowChange) -> None:
+    def add_change(self, change: ListChange) -> None:
         """Add the next change of a row."""
-        key = (row_change.table.name, row_change.name)
-        if row_change.is_new:
+        key = (change.list_name, change.id)
+        if change.is_new:
             self._new_keys.add(key)
         elif key not in self._rows:
             self._rows[key] = self._load_expected(key)
-        self._rows[key] = {**self._rows.get(key, {}), **row_change.values}
+        self._rows[key] = {**self._rows.get(key, {}), **change.values}
         if len(self._rows) >= ROWS_PER_COMPARISON:
             self._compare_rows()
 
@@ -92,9 +93,9 @@ class _ProjectionCheck:
             for name, table in CHECKED_TABLES.items()
             for row_name in self._list_names(table)
         }
-        for row_change in _list_changes(self._transaction, self._rollout):
-            if row_change.is_new:
-                keys.discard((row_change.table.name, row_change.name))
+        for change in _list_changes(self._transaction, self._rollout):
+            if change.is_new:
+                keys.discard((change.list_name, change.id))
         stored = self._load_stored(keys)
         self._differences |= {key: (row, None) for key, row in stored.items()}
 

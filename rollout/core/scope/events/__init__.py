@@ -9,13 +9,25 @@ from typing import Final
 
 from rollout.core.scope.events.base import (
     ACCOUNT,
+    AGAINST,
     ENGINE,
     FREE_TEXT,
+    HARM_FACT,
+    NO_SOURCES,
     OMITTED_WHEN_EMPTY,
+    QUALITY_FACT,
+    SUSPENSION_FACT,
+    Alarm,
     CellEvent,
     EventT,
     LedgerEvent,
+    ListChange,
+    ProposalSources,
+    Reach,
+    TrackFact,
     build_registry,
+    find_applied_policies,
+    select_events,
 )
 from rollout.core.scope.events.cells import (
     AttemptsBegan,
@@ -29,6 +41,8 @@ from rollout.core.scope.events.cells import (
     Widened,
 )
 from rollout.core.scope.events.proposals import (
+    OPEN_STATE,
+    VOID_STATE,
     Approved,
     FactsConfirmed,
     ProposalExpired,
@@ -49,8 +63,6 @@ from rollout.core.scope.events.records import (
     TrainingCutoffSet,
 )
 from rollout.core.scope.events.rollouts import (
-    HARM_FACT,
-    QUALITY_FACT,
     ClockCorrected,
     DamageCleared,
     EraBegan,
@@ -67,13 +79,19 @@ from rollout.core.scope.events.rollouts import (
 
 __all__ = [
     "ACCOUNT",
+    "AGAINST",
     "ENGINE",
     "EVENT_TYPES",
     "FREE_TEXT",
     "HARM_FACT",
     "NEWER_KINDS",
+    "NO_SOURCES",
     "OMITTED_WHEN_EMPTY",
+    "OPEN_STATE",
     "QUALITY_FACT",
+    "SUSPENSION_FACT",
+    "VOID_STATE",
+    "Alarm",
     "Approved",
     "AttemptsBegan",
     "CalendarDataSet",
@@ -90,6 +108,7 @@ __all__ = [
     "IncidentAcknowledged",
     "IncidentOpened",
     "LedgerEvent",
+    "ListChange",
     "NameErased",
     "Narrowed",
     "PolicyApplied",
@@ -97,7 +116,9 @@ __all__ = [
     "ProposalHeld",
     "ProposalRaised",
     "ProposalRejected",
+    "ProposalSources",
     "ProposalVoided",
+    "Reach",
     "RecordsCounted",
     "RecordsImported",
     "RecordsPurged",
@@ -109,12 +130,15 @@ __all__ = [
     "Suspended",
     "SuspensionCleared",
     "TakenOver",
+    "TrackFact",
     "TrainingCutoffSet",
     "VersionFirstUsed",
     "VersionRenamed",
     "VersionRetired",
     "Widened",
     "build_registry",
+    "find_applied_policies",
+    "select_events",
 ]
 
 NEWER_KINDS: Final[frozenset[str]] = frozenset()

@@ -1,15 +1,21 @@
 """Events of versions in cells: grants, suspensions, attempts and attribute values."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 
 from rollout.core.calendar.sites import SHADOW, Cell
+from rollout.core.policy.familiarity import FAMILIAR
+from rollout.core.scope.events import SUSPENSION_FACT, Alarm, TrackFact
 from rollout.core.scope.events.base import (
     FREE_TEXT,
     OMITTED_WHEN_EMPTY,
     CellEvent,
     LedgerEvent,
+    OfProposal,
+    Reach,
 )
 from rollout.core.scope.floor_grants import add_grant, raise_floors
 from rollout.core.scope.scope import (
@@ -21,8 +27,27 @@ from rollout.core.scope.scope import (
 from rollout.core.scope.scope_builder import ScopeBuilder, add_entry
 
 
+class OpeningEvent(OfProposal, CellEvent):
+    """An event after which a version acts in a cell, or in more of its cases."""
+
+    __slots__ = ()
+    closing_state = "applied"
+    is_approved = True
+    confidence_floors: tuple[str, ...]
+
+    @property
+    def opened_key(self) -> tuple[Cell, str]:
+        """Return its cell and version."""
+        return self.cell, self.version
+
+    @property
+    def acting_floor(self) -> str:
+        """Return the lowest confidence of cases that it opens; "" without several floors."""
+        return self.confidence_floors[0] if self.confidence_floors else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Widened(CellEvent):
+class Widened(OpeningEvent):
     """A cell rose one stage, or opened a lower confidence floor, until the grant ends.
 
     Of `confidence_floors` the first acts; an alarm may raise it to one of the others.
@@ -44,8 +69,11 @@ class Widened(CellEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Renewed(CellEvent):
+class Renewed(OfProposal, CellEvent):
     """A grant was extended."""
+
+    closing_state = "applied"
+    is_approved = True
 
     stage: str
     until: datetime
@@ -66,7 +94,7 @@ class Renewed(CellEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakenOver(CellEvent):
+class TakenOver(OpeningEvent):
     """A challenger replaced the acting version.
 
     `grant_ends` has the end of each of `stages`, lowest first; `confidence_floors` as in `Widened`.
@@ -103,6 +131,8 @@ class Narrowed(CellEvent):
     With `confidence_floor` the stage stays, for cases of at least that confidence.
     """
 
+    narrows = True
+
     from_stage: str
     to_stage: str
     guard: str = ""
@@ -111,9 +141,25 @@ class Narrowed(CellEvent):
     confidence_floor: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
     @property
+    def acting_floor(self) -> str:
+        """Return the lowest confidence of cases that stay; "" without several floors."""
+        return self.confidence_floor
+
+    @property
     def begins_attempt(self) -> bool:
         """Return whether evidence alone starts anew: the stage stays."""
         return self.restart and self.from_stage == self.to_stage and not self.confidence_floor
+
+    def list_restarted(
+        self, versions: Sequence[str], begun: AbstractSet[tuple[Cell, str]]
+    ) -> Iterable[tuple[Cell, str]]:
+        """Return its cell and version, if evidence starts anew."""
+        return [(self.cell, self.version)] if self.restart else ()
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """Return the alarm that narrowed; None for a user's command."""
+        return Alarm((self.cell, self.version), self.guard, self.reason) if self.guard else None
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Cut the grants, or raise their confidence floors."""
@@ -142,6 +188,16 @@ class Suspended(CellEvent):
     guard: str
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
+    @property
+    def alarm(self) -> Alarm:
+        """Return the alarm."""
+        return Alarm((self.cell, self.version), self.guard, self.reason)
+
+    def list_track_facts(self) -> Iterator[TrackFact]:
+        """Yield the suspension."""
+        parts = (SUSPENSION_FACT, self.version, self.at, self.cell)
+        yield TrackFact(*parts, guard=self.guard)
+
     def apply(self, builder: ScopeBuilder) -> None:
         """Withhold the grants."""
         state, since = builder.get_cell_state(self.cell, self.version), builder.get_effective_time()
@@ -159,6 +215,11 @@ class SuspensionCleared(CellEvent):
     """The guard's measure was good for its whole span."""
 
     guard: str
+
+    @property
+    def widens(self) -> bool:
+        """Return that grants hold again."""
+        return True
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Give back what the guard alone withheld."""
@@ -201,12 +262,28 @@ class AttemptsBegan(LedgerEvent):
         shares: share of each gate's risk that the attempt may use, as decimal text.
     """
 
+    stage_reach = Reach.NONE
+    state_reach = agenda_reach = Reach.OWN
+    keeps_scope = is_hidden = True
+
     cells: tuple[Cell, ...]
     versions: tuple[str, ...]
     years: tuple[int, ...]
     numbers: tuple[int, ...]
     releases: tuple[int, ...]
     shares: tuple[str, ...]
+
+    def list_begun(self) -> Iterable[tuple[Cell, str]]:
+        """Return its attempts."""
+        return zip(self.cells, self.versions, strict=True)
+
+    def can_change(self, cell: Cell, version: str) -> bool:
+        """Return whether one of the attempts is of them."""
+        return (cell, version) in self.list_begun()
+
+    def list_cells(self) -> tuple[Cell, ...]:
+        """Return its cells."""
+        return self.cells
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Give each attempt its number and its share of the risk."""
@@ -236,6 +313,9 @@ class FamiliarityChanged(LedgerEvent):
             newest ones, at most twice as many as the policy asks for.
     """
 
+    stage_reach = Reach.NONE
+    agenda_reach = Reach.OWN
+
     cells: tuple[Cell, ...]
     versions: tuple[str, ...]
     attributes: tuple[str, ...]
@@ -243,6 +323,21 @@ class FamiliarityChanged(LedgerEvent):
     statuses: tuple[str, ...]
     judged: tuple[int, ...]
     agreed: tuple[int, ...]
+
+    def list_statuses(self) -> Iterator[tuple[tuple[Cell, str], tuple[str, str], str, int]]:
+        """Yield its values."""
+        keys = zip(self.cells, self.versions, strict=True)
+        values = zip(self.attributes, self.values, strict=True)
+        yield from zip(keys, values, self.statuses, self.judged, strict=True)
+
+    @property
+    def widens(self) -> bool:
+        """Return whether a value became familiar; unfamiliar ones have an event of their own."""
+        return FAMILIAR in self.statuses
+
+    def list_cells(self) -> tuple[Cell, ...]:
+        """Return its cells."""
+        return self.cells
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Replace the statuses of the values."""

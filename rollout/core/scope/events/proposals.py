@@ -1,13 +1,20 @@
 """Events of proposals, from the tick or command that raises one to its end."""
 
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.scope.events import ProposalSources
 from rollout.core.scope.events.base import (
     FREE_TEXT,
     OMITTED_WHEN_EMPTY,
     LedgerEvent,
+    ListChange,
+    OfProposal,
+    Reach,
 )
 from rollout.core.scope.scope import (
     NOTHING_AGAINST,
@@ -17,9 +24,22 @@ from rollout.core.scope.scope import (
 from rollout.core.scope.scope_builder import ScopeBuilder
 from rollout.kernel.readings import StoredReading
 
+VOID_STATE: Final = "void"
+"""State of a proposal that became invalid."""
+OPEN_STATE: Final = "open"
+"""State of a proposal in the list until it ends."""
+
+
+class ProposalEvent(OfProposal, LedgerEvent):
+    """An event of a proposal before, or without, its effect."""
+
+    __slots__ = ()
+    stage_reach = Reach.NONE
+    agenda_reach = Reach.OWN
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalRaised(LedgerEvent):
+class ProposalRaised(ProposalEvent):
     """A proposal was raised; `evidence_hash` covers what it rests on, one fact per line.
 
     Attributes:
@@ -44,6 +64,8 @@ class ProposalRaised(LedgerEvent):
         incidents: those that speak against the version, and the one that it replaces, in the 30
             days before.
     """
+
+    keeps_scope = raises_proposal = True
 
     proposal: str
     kind: str
@@ -70,9 +92,61 @@ class ProposalRaised(LedgerEvent):
     incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
     @property
+    def gated_key(self) -> tuple[Cell, str] | None:
+        """Return its cell and version; None without a cell."""
+        return None if self.cell is None else (self.cell, self.version)
+
+    def add_digest(self, find_digest: Callable[[Cell, str], str]) -> "ProposalRaised":
+        """Return the proposal with the digest of its evidence, if of a cell."""
+        if self.cell is None:
+            return self
+        return replace(self, records_digest=find_digest(self.cell, self.version))
+
+    def list_cells(self) -> tuple[Cell, ...]:
+        """Return its cell; () without one."""
+        return () if self.cell is None else (self.cell,)
+
+    def concerns(self, cell: Cell, opened: AbstractSet[str]) -> bool:
+        """Return whether it is its cell."""
+        return cell == self.cell
+
+    def change_list(self, revision: int) -> ListChange:
+        """Add the proposal."""
+        values = {
+            "kind": self.kind,
+            "state": OPEN_STATE,
+            "raised_at": self.at,
+            "raised_by": self.by,
+            "expires_at": self.expires_at,
+            "closed_at": None,
+            "evidence_hash": self.evidence_hash,
+            "site": None if self.cell is None else self.cell.site,
+            "window": None if self.cell is None else self.cell.window,
+            "version": self.version,
+            "to_stage": self.to_stage,
+            "raised_revision": revision,
+            "closed_revision": None,
+        }
+        return ListChange("proposals", self.proposal, values, is_new=True)
+
+    @property
     def floors(self) -> tuple[str, ...]:
         """Return the confidence floors that it opens, ascending; () without several."""
         return tuple(filter(None, (self.confidence_floor, *self.stricter_floors)))
+
+    @property
+    def needed_groups(self) -> tuple[str, ...]:
+        """Return its groups."""
+        return self.needs
+
+    def add_sources(
+        self, load_sources: Callable[[Cell, str, str], ProposalSources]
+    ) -> "ProposalRaised":
+        """Return the proposal with its sources, if of a cell."""
+        if self.cell is None:
+            return self
+        sources = load_sources(self.cell, self.version, self.to_stage)
+        return replace(self, **sources._asdict())
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Open the proposal."""
@@ -97,14 +171,38 @@ class ProposalRaised(LedgerEvent):
             builder.set_cell_state(self.cell, self.version, state)
 
 
+class UserApproval(ProposalEvent):
+    """An event by which a user says yes to evidence."""
+
+    __slots__ = ()
+    groups: tuple[str, ...]
+    evidence_hash: str
+
+    @property
+    def given_groups(self) -> tuple[str, ...]:
+        """Return its groups."""
+        return self.groups
+
+    @property
+    def cited_hash(self) -> str:
+        """Return its hash."""
+        return self.evidence_hash
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Approved(LedgerEvent):
+class Approved(UserApproval):
     """A user approved a proposal."""
+
+    keeps_scope = is_approved = True
 
     proposal: str
     groups: tuple[str, ...]
     evidence_hash: str
     reason: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True, FREE_TEXT: True})
+
+    def concerns(self, cell: Cell, opened: AbstractSet[str]) -> bool:
+        """Return whether its proposal is of the cell."""
+        return self.proposal in opened
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Add the approval."""
@@ -116,7 +214,7 @@ class Approved(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FactsConfirmed(LedgerEvent):
+class FactsConfirmed(UserApproval):
     """An approver wants a proposal in spite of incidents that came after it was raised.
 
     `evidence_hash` covers them; without this entry they hold the proposal.
@@ -137,7 +235,7 @@ class FactsConfirmed(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalHeld(LedgerEvent):
+class ProposalHeld(ProposalEvent):
     """A tick would have applied a proposal, and answers that don't count yet speak against it.
 
     The first tick says so; the proposal waits until they don't, or expires.
@@ -147,6 +245,9 @@ class ProposalHeld(LedgerEvent):
             `newest` (the newest answers agree too seldom) or `alarm` (the guard would trip).
         agreed, units: counts of the condition, or of the newest answers; 0 of an alarm.
     """
+
+    agenda_reach = Reach.NONE
+    keeps_scope = True
 
     proposal: str
     kinds: tuple[str, ...]
@@ -161,12 +262,19 @@ class ProposalHeld(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalRejected(LedgerEvent):
+class ProposalRejected(ProposalEvent):
     """A user rejected a proposal."""
+
+    closing_state = "rejected"
 
     proposal: str
     quiet_until: datetime
     reason: str = field(default="", metadata={FREE_TEXT: True})
+
+    @property
+    def closing_reason(self) -> str:
+        """Return its reason."""
+        return self.reason
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Close the proposal; its cell is quiet for a time."""
@@ -179,15 +287,22 @@ class ProposalRejected(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalVoided(LedgerEvent):
+class ProposalVoided(ProposalEvent):
     """A proposal became invalid before it was applied.
 
     `incidents` spoke against its version; it is raised again once they are acknowledged.
     """
 
+    closing_state = VOID_STATE
+
     proposal: str
     reason: str = field(metadata={FREE_TEXT: True})
     incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+
+    @property
+    def closing_reason(self) -> str:
+        """Return its reason."""
+        return self.reason
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Close the proposal; its cell awaits the acknowledgements."""
@@ -202,8 +317,10 @@ class ProposalVoided(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalExpired(LedgerEvent):
+class ProposalExpired(ProposalEvent):
     """A proposal was not applied in time: it had too few approvals, or was held."""
+
+    closing_state = "expired"
 
     proposal: str
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events.base import FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
+from rollout.core.scope.events.base import FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent, Reach
 from rollout.core.scope.scope_builder import ScopeBuilder
 
 
@@ -12,6 +12,7 @@ class RecordEvent(LedgerEvent):
     """An event that never changes the scope."""
 
     __slots__ = ()
+    stage_reach = Reach.NONE
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Leave the scope."""
@@ -24,10 +25,17 @@ class RecordsPurged(RecordEvent):
     `digest` covers the hashes of the deleted records, which the database keeps.
     """
 
+    removes_records = True
+
     before: datetime
     tables: tuple[str, ...]
     counts: tuple[int, ...]
     digest: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+
+    @property
+    def removed_digest(self) -> str:
+        """Return the digest of the deleted records."""
+        return self.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +50,8 @@ class CasesErased(RecordEvent):
         reports: numbers of the sealed reports from which rows were erased.
     """
 
+    erases = removes_records = discards_evidence = ends_snapshots = True
+
     keys: tuple[str, ...]
     tables: tuple[str, ...]
     counts: tuple[int, ...]
@@ -49,6 +59,11 @@ class CasesErased(RecordEvent):
     reports: tuple[int, ...] = ()
     episode: str = ""
     reason: str = field(default="", metadata={FREE_TEXT: True})
+
+    @property
+    def removed_digest(self) -> str:
+        """Return the digest of the changed records."""
+        return self.records_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +77,19 @@ class NameErased(RecordEvent):
         records_digest: digest of the hashes of the changed decisions; the database keeps these.
     """
 
+    erases = removes_records = discards_evidence = ends_snapshots = True
+
     pseudonym: str
     name_hash: str
     tables: tuple[str, ...]
     counts: tuple[int, ...]
     records_digest: str = ""
     reason: str = field(default="", metadata={FREE_TEXT: True})
+
+    @property
+    def removed_digest(self) -> str:
+        """Return the digest of the changed records."""
+        return self.records_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +144,8 @@ class TrainingCutoffSet(RecordEvent):
     ledger entry before, as in `RecordsImported`.
     """
 
+    is_for_all = True
+
     version: str
     trained_until: datetime
 
@@ -151,6 +175,8 @@ class ReportSealed(RecordEvent):
     while decisions are due, then `final`.
     """
 
+    is_hidden = True
+
     report: str
     since: datetime
     until: datetime
@@ -167,5 +193,12 @@ class RecordsCounted(RecordEvent):
     it.
     """
 
+    keeps_scope = seals_units = is_hidden = True
+
     records: int
     digest: str
+
+    @property
+    def sealed_digest(self) -> str:
+        """Return its digest."""
+        return self.digest

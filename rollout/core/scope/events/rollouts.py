@@ -1,16 +1,22 @@
 """Events of a rollout as a whole: policies, versions, stops, incidents and its clock."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import product
 from types import MappingProxyType
-from typing import Final
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.scope.events import Alarm, TrackFact
 from rollout.core.scope.events.base import (
     ACCOUNT,
     FREE_TEXT,
     OMITTED_WHEN_EMPTY,
     LedgerEvent,
+    ListChange,
+    OfProposal,
+    Reach,
 )
 from rollout.core.scope.incident_kinds import get_incident_kind, list_kinds_about
 from rollout.core.scope.scope import (
@@ -25,11 +31,6 @@ from rollout.core.scope.scope import (
 )
 from rollout.core.scope.scope_builder import ScopeBuilder, add_entry
 
-QUALITY_FACT: Final = "quality"
-"""Fact of an incident: a guard on quality narrowed the version."""
-HARM_FACT: Final = "harm"
-"""Fact of an incident: a harm was reported while the version acted."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutCreated(LedgerEvent):
@@ -40,6 +41,8 @@ class RolloutCreated(LedgerEvent):
         service_salt_hash: that of the salt which never leaves the service; a replay has none.
     """
 
+    is_for_all = True
+
     salt_hash: str
     service_salt_hash: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
@@ -48,7 +51,7 @@ class RolloutCreated(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyApplied(LedgerEvent):
+class PolicyApplied(OfProposal, LedgerEvent):
     """A policy is in force.
 
     In cells of `restarted` attempts that have begun end, and the next ones begin; in cells of
@@ -57,6 +60,10 @@ class PolicyApplied(LedgerEvent):
     with several: a program that knows no floors of cells can't read the entry, so humans decide
     there.
     """
+
+    state_reach = agenda_reach = Reach.ALL
+    closing_state = "applied"
+    ends_snapshots = is_for_all = True
 
     number: int
     policy_hash: str
@@ -67,6 +74,18 @@ class PolicyApplied(LedgerEvent):
     renamed: tuple[Cell, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     former: tuple[Cell, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     confidence_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+
+    @property
+    def applied_policy(self) -> str:
+        """Return the policy's hash."""
+        return self.policy_hash
+
+    def list_restarted(
+        self, versions: Sequence[str], begun: AbstractSet[tuple[Cell, str]]
+    ) -> Iterable[tuple[Cell, str]]:
+        """Return what began in cells of `restarted`, and all versions in those of `cleared`."""
+        restarted = [key for key in begun if key[0] in self.restarted]
+        return {*product(self.cleared, versions), *restarted}
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Put the policy in force; attempts end, and grants of cleared cells."""
@@ -93,8 +112,17 @@ class VersionFirstUsed(LedgerEvent):
     `content` is the SHA-256 of its weights and pre-processing, if it was declared by then.
     """
 
+    stage_reach = Reach.NONE
+    state_reach = Reach.ALL
+    is_for_all = True
+
     version: str
     content: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+
+    @property
+    def first_version(self) -> str:
+        """Return the version."""
+        return self.version
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Add the version."""
@@ -111,6 +139,9 @@ class VersionRenamed(LedgerEvent):
     attempts, grants and detectors under both names.
     """
 
+    stage_reach = Reach.NONE
+    is_for_all = True
+
     version: str
     continues: str
     content: str
@@ -124,6 +155,9 @@ class VersionRenamed(LedgerEvent):
 class VersionRetired(LedgerEvent):
     """A version is no longer served and lost its grants."""
 
+    state_reach = agenda_reach = Reach.ALL
+    is_for_all = True
+
     version: str
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
@@ -135,14 +169,37 @@ class VersionRetired(LedgerEvent):
             builder.cut_grants(cell, self.version, 0, builder.get_effective_time())
 
 
+class StopEvent(LedgerEvent):
+    """An event of a stop."""
+
+    __slots__ = ()
+    agenda_reach = Reach.ALL
+    stop: str
+
+    @property
+    def about_stop(self) -> str:
+        """Return the stop's id."""
+        return self.stop
+
+    def concerns(self, cell: Cell, opened: AbstractSet[str]) -> bool:
+        """Return whether the stop is of the cell."""
+        return self.stop in opened
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped(LedgerEvent):
+class Stopped(StopEvent):
     """A user withholds the grants of `cells`."""
+
+    stage_reach = Reach.OWN
 
     stop: str
     cells: tuple[Cell, ...]
     reason: str = field(default="", metadata={FREE_TEXT: True})
     drill: bool = False
+
+    def list_cells(self) -> tuple[Cell, ...]:
+        """Return its cells."""
+        return self.cells
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Add the stop."""
@@ -151,8 +208,11 @@ class Stopped(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resumed(LedgerEvent):
+class Resumed(OfProposal, StopEvent):
     """An approved proposal ended a stop."""
+
+    closing_state = "applied"
+    ends_stop = True
 
     stop: str
     proposal: str
@@ -179,6 +239,9 @@ class IncidentOpened(LedgerEvent):
     if `holds` is `site`, those of `version` and at the site.
     """
 
+    stage_reach = Reach.NONE
+    keeps_scope = True
+
     incident: str
     kind: str
     effect: str
@@ -195,6 +258,58 @@ class IncidentOpened(LedgerEvent):
     )
     fact: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     holds: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+
+    @property
+    def discards_evidence(self) -> bool:
+        """Return whether evidence is not what was counted."""
+        return get_incident_kind(self.kind).discards_evidence
+
+    @property
+    def speaks_against(self) -> str:
+        """Return its id, if it has a fact."""
+        return self.incident if self.fact else ""
+
+    @property
+    def repeats_effect(self) -> bool:
+        """Return whether the guard's effect has an entry."""
+        return self.effect in {"narrowed", "suspended"}
+
+    def list_cells(self) -> tuple[Cell, ...]:
+        """Return its cell; () without one."""
+        return () if self.cell is None else (self.cell,)
+
+    def concerns(self, cell: Cell, opened: AbstractSet[str]) -> bool:
+        """Return whether it is its cell."""
+        return cell == self.cell
+
+    def change_list(self, revision: int) -> ListChange:
+        """Add the incident."""
+        values = {
+            "kind": self.kind,
+            "guard": self.guard,
+            "site": None if self.cell is None else self.cell.site,
+            "window": None if self.cell is None else self.cell.window,
+            "version": self.version,
+            "opened_at": self.at,
+            "acknowledged_at": None,
+            "acknowledged_by": None,
+            "opened_revision": revision,
+        }
+        return ListChange("incidents", self.incident, values, is_new=True)
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """Return the alarm of an incident in a cell."""
+        if self.cell is None:
+            return None
+        return Alarm((self.cell, self.version), self.guard, self.reason)
+
+    def list_track_facts(self) -> Iterator[TrackFact]:
+        """Yield the fact, or the action without an authorization."""
+        kind = self.fact or get_incident_kind(self.kind).fact
+        if kind and self.version:
+            parts = (kind, self.version, self.at, self.cell)
+            yield TrackFact(*parts, incident=self.incident, guard=self.guard)
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Open the incident, also against its version."""
@@ -232,8 +347,16 @@ class IncidentOpened(LedgerEvent):
 class IncidentAcknowledged(LedgerEvent):
     """A user acknowledged an incident."""
 
+    stage_reach = Reach.NONE
+    is_hidden = True
+
     incident: str
     note: str = field(default="", metadata={FREE_TEXT: True})
+
+    def change_list(self, revision: int) -> ListChange:
+        """Mark the incident as acknowledged."""
+        values = {"acknowledged_at": self.at, "acknowledged_by": self.by}
+        return ListChange("incidents", self.incident, values)
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Close the incident."""
@@ -249,6 +372,8 @@ class ClockCorrected(LedgerEvent):
     What was counted for slots from that of `at` on was taken back, to be counted when it is due. A
     `RecordsCounted` before that has such a slot covers nothing any longer.
     """
+
+    takes_back = discards_evidence = ends_snapshots = True
 
     previous_time: datetime
 
