@@ -11,8 +11,12 @@ from api.deps import Caller, CurrentTime, Permission, RequirePermission, Service
 from api.paging import After, Limit, Page, cut_page, decode_cursor, decode_number, encode_number
 from api.schemas.derived import add_fields_of
 from api.schemas.examples import build_responses
-from rollout.core.records.label_cleaning import HUMANS_DISAGREE, MAX_LISTED, CleaningChoice
-from rollout.services.training.cleaning import CleaningChoiceResult
+from rollout.core.records.label_cleaning import (
+    HUMANS_DISAGREE,
+    MAX_LISTED,
+    CleaningChoice,
+    CleaningChoiceResult,
+)
 
 if TYPE_CHECKING:
     from rollout.reports.figures.label_issues import LabelIssue

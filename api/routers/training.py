@@ -7,8 +7,6 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.schemas.derived import add_fields_of
-from rollout.reports.figures.training import ExportManifest
 
 if TYPE_CHECKING:
     from rollout.reports.figures.training import TrainingExport
@@ -74,14 +72,25 @@ class TrainingSource(BaseModel):
     weight: float
 
 
-@add_fields_of(ExportManifest, "schema")
 class TrainingManifest(BaseModel):
     """A description of an export. `sha256` is the hash of its rows as JSON Lines."""
 
     model_config = ConfigDict(json_schema_extra={"example": MANIFEST}, protected_namespaces=())
 
     form: str = Field(alias="schema")
+    rollout: str
+    policy: str
+    versions: list[str]
     sources: list[TrainingSource]
+    first: AwareDatetime | None
+    last: AwareDatetime | None
+    rows: int
+    cases: int
+    weight: float
+    excluded: dict[str, int]
+    cleaned: dict[str, int]
+    columns: list[str]
+    sha256: str
 
 
 Reader = Annotated[Caller, RequirePermission(Permission.READ)]

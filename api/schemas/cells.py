@@ -17,7 +17,6 @@ from rollout.reports.figures.timeline_parts import (
     TimelineStage,
     TimelineVersion,
 )
-from rollout.reports.inputs.evidence_paths import EvidenceSeries
 from rollout.services.cells.cells import CellStatus, GuardStatus
 from rollout.services.engine.cell_gains import Gain
 
@@ -281,12 +280,20 @@ class GateProgress(BaseModel):
     conditions: list[GateCondition]
 
 
-@add_fields_of(EvidenceSeries)
 class EvidencePath(BaseModel):
     """The course of a condition's evidence. The lists are parallel, with at most 400 items."""
 
     model_config = FROM_ATTRIBUTES
 
+    condition: str
+    measure: str
+    at_least: bool
+    threshold: float
+    to: str
+    attempt: int
+    risk: float
+    at: list[datetime]
+    n: list[int]
     estimate: list[Number]
     bound: list[Number]
 

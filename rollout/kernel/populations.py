@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rollout.kernel.measures.base import AnsweringLever
 
 PLANTED: Final = "planted"
+PLANTED_TRACK: Final = PLANTED  # of counted units
 PLANTED_TERMS: Final = (
     "Of planted cases means: not of those that occur, and missing decisions count against it."
 )

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from rollout.core.late_modules import LateModule
+from rollout.kernel.populations import PLANTED_TRACK
 from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.frames import RecordFrames, share_constants
 from rollout.tally.unit_values import add_unit_values
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 else:
     nw = LateModule("narwhals")
 
-PLANTED_TRACK: Final = "planted"
-"""Of the units of planted cases, which are resolved as these:"""
 PLANTED_TRACKS: Final = ("gate",)
 CASES_AT_ONCE = 125_000
 """Cases whose units are resolved together; more would need more memory, and save no time."""

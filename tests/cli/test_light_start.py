@@ -32,7 +32,7 @@ except SystemExit as exit:
             peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
     print(json.dumps([exit.code, peak, *sys.modules]), file=sys.stderr)
 """
-MOST_MEMORY = 45 * 1024  # kB
+MOST_MEMORY = 47 * 1024  # kB, one of them for msgspec, in which records are declared
 
 
 def started(*words, **environment):
@@ -108,32 +108,32 @@ PACKAGES = {
     "scipy",
     "zxcvbn",
 }
-PACKAGES |= {"argon2", "msgspec", "sqlalchemy.dialects.postgresql", "yaml"}
+PACKAGES |= {"argon2", "sqlalchemy.dialects.postgresql", "yaml"}
 FRAMES = {"narwhals", "numpy", "polars", "scipy"}
 NEEDS = {  # packages that may be imported, and the most modules of ours; a command a module
-    "db current": (set(), 31),
+    "db current": (set(), 37),
     "db upgrade": (set(), 85),
-    "report": (set(), 102),
-    "baseline": (set(), 150),
-    "approve": (set(), 150),
-    "import": (set(), 147),
-    "plant": (set(), 155),
-    "what-if": ({"yaml"}, 165),
+    "report": (set(), 109),
+    "baseline": (set(), 154),
+    "approve": (set(), 156),
+    "import": (set(), 154),
+    "plant": (set(), 160),
+    "what-if": ({"yaml"}, 169),
     "users list": (set(), 175),
     "stop": (set(), 195),
     "acknowledge": (set(), 195),
     "deliveries": (set(), 195),
     "ledger export": (set(), 195),
-    "erase case": (set(), 195),
+    "erase case": (set(), 201),
     "incidents": (set(), 200),
-    "doctor": (set(), 205),
+    "doctor": (set(), 208),
     "proposals": (set(), 205),
     "db backup": (set(), 215),
     "status": (set(), 215),
-    "apply": ({"yaml"}, 216),
-    "tick": (FRAMES, 239),
-    "clean list": (FRAMES | {"yaml"}, 441),
-    "training export": (FRAMES | {"yaml"}, 441),
+    "apply": ({"yaml"}, 223),
+    "tick": (FRAMES, 246),
+    "clean list": (FRAMES | {"yaml"}, 448),
+    "training export": (FRAMES | {"yaml"}, 448),
 }
 
 
@@ -263,7 +263,7 @@ def test_commands_on_few_records_import_no_engine_of_a_replay(tmp_path):
     files = ["--predictions", paths["p.csv"], "--decisions", paths["d.csv"], "--by", "ana"]
     code, imported = started("import", "light", *files, **database)
     assert code == 0
-    assert {"msgspec", "scipy", "rollout.replay.engine"} & set(imported) == set()
+    assert {"scipy", "rollout.replay.engine"} & set(imported) == set()
     assert started("tick", "light", **database)[0] == 0
     code, imported = started("status", "light", **database)
     assert code == 0

@@ -7,12 +7,11 @@ from typing import Final
 from api.console.page.form import Form
 from api.paging import decode_cursor, encode_cursor
 from rollout.core.errors import RefusalError
-from rollout.core.records.label_cleaning import RELABEL
+from rollout.core.records.label_cleaning import RELABEL, CleaningChoiceResult
 from rollout.services.training.cleaning import (
     REJECTED,
     SAVED,
     CleaningChoiceRequest,
-    CleaningChoiceResult,
 )
 
 MAX_ROWS: Final = 200  # maximum rows of one form

@@ -21,8 +21,6 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from opening_hours import OpeningHours, State
-
 from rollout.core.calendar.instants import from_micros
 from rollout.core.calendar.sites import Site  # noqa: TC001 - examples name it
 from rollout.core.calendar.sun import compute_sun_year, follows_sun, replace_sun_events
@@ -45,10 +43,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import numpy as np
+    import opening_hours
     from numpy.typing import NDArray
 
 else:
     np = LateModule("numpy")
+    opening_hours = LateModule("opening_hours")
 
 _HORIZON_YEARS: Final = 10  # of the search for a change
 _PUBLIC_HOLIDAY: Final = re.compile(r"\bPH\b")
@@ -72,13 +72,17 @@ def is_always_open(hours: str | None) -> bool:
 
 
 @lru_cache(maxsize=512)
-def _parse_hours(hours: str, country: str | None) -> OpeningHours:
-    return OpeningHours(hours.strip(), country=country)
+def _parse_hours(hours: str, country: str | None) -> opening_hours.OpeningHours:
+    return opening_hours.OpeningHours(hours.strip(), country=country)
 
 
 def _list_open_spans(hours: str, country: str | None, start: datetime, end: datetime) -> TimeSpans:
     intervals = _parse_hours(hours, country).intervals(start, end)
-    return [(opens, closes) for opens, closes, state, _ in intervals if state == State.OPEN]
+    return [
+        (opens, closes)
+        for opens, closes, state, _ in intervals
+        if state == opening_hours.State.OPEN
+    ]
 
 
 def _merge_edges(edges: Int64Array) -> Int64Array:
@@ -234,7 +238,7 @@ def find_next_change(hours: str | None, site: Site, at: datetime) -> datetime | 
 def find_unreadable_part(hours: str) -> str | None:
     """Return the hours from the first syntax error on, or None."""
     try:
-        OpeningHours(hours.strip())
+        opening_hours.OpeningHours(hours.strip())
     except Exception as error:  # noqa: BLE001  the library's stub leaves out its ParserError
         position = re.search(r"--> 1:(\d+)", str(error))
         return hours.strip()[int(position[1]) - 1 :] if position else hours
@@ -243,7 +247,7 @@ def find_unreadable_part(hours: str) -> str | None:
 
 def normalize_hours(hours: str) -> str:
     """Return hours in the library's spelling, `Dec 24-26` as `Dec 24-Dec 26`."""
-    return str(OpeningHours(hours.strip()))
+    return str(opening_hours.OpeningHours(hours.strip()))
 
 
 def has_holidays(country: str) -> bool:
@@ -253,7 +257,7 @@ def has_holidays(country: str) -> bool:
     (measured); other years have none.
     """
     try:
-        OpeningHours("PH", country=country)
+        opening_hours.OpeningHours("PH", country=country)
     except Exception:  # noqa: BLE001  the library's stub leaves out its UnknownCountryError
         return False
     return True

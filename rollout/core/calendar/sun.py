@@ -17,8 +17,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-from opening_hours import OpeningHours, State
-
 from rollout.core.calendar.timezones import (
     DAY,
     HOUR,
@@ -34,11 +32,13 @@ from rollout.core.late_modules import LateModule
 
 if TYPE_CHECKING:
     import numpy as np
+    import opening_hours
     from numpy.typing import NDArray
 
     from rollout.core.calendar.sites import Site
 else:
     np = LateModule("numpy")
+    opening_hours = LateModule("opening_hours")
 
 SUN_EVENTS: Final = ("dawn", "sunrise", "sunset", "dusk")
 
@@ -85,7 +85,7 @@ def replace_sun_events(hours: str, minutes: dict[str, int]) -> str:
 def _compute_utc_minutes(event: str, coordinates: tuple[float, float], days: range) -> Int64Array:
     """Return the event's minute of each UTC day, −1 without event."""
     utc_zone = ZoneInfo("UTC")
-    probe = OpeningHours(
+    probe = opening_hours.OpeningHours(
         f"{event}-({event}+00:01)", timezone=utc_zone, coords=coordinates, auto_country=False
     )
     minutes = np.full(len(days), -1, dtype=np.int64)
@@ -93,7 +93,7 @@ def _compute_utc_minutes(event: str, coordinates: tuple[float, float], days: ran
         for opens, closes, state, _ in probe.intervals(
             compute_midnight(day), compute_midnight(day + 1)
         ):
-            if state == State.OPEN and closes - opens == timedelta(minutes=1):
+            if state == opening_hours.State.OPEN and closes - opens == timedelta(minutes=1):
                 minutes[index] = opens.hour * 60 + opens.minute
     return minutes
 

@@ -51,6 +51,16 @@ class CleaningChoice:
     report: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class CleaningChoiceResult:
+    """Status of a choice: `saved`, `unchanged`, or `rejected` with a reason."""
+
+    key: str
+    lever: str
+    status: str
+    reason: str = ""
+
+
 def find_final_choices(choices: Iterable[CleaningChoice]) -> Mapping[LabelKey, CleaningChoice]:
     """Return the last choice for each case and lever, in the order given."""
     return {(choice.key, choice.lever): choice for choice in choices}

@@ -21,6 +21,7 @@ from rollout.core.records.reviews import (
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.kernel.label_sets import do_sets_agree
+from rollout.kernel.populations import PLANTED_TRACK
 from rollout.services.engine.rollout_state import (
     RolloutState,
     load_rollout_state,
@@ -38,7 +39,6 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
 from rollout.store.records.planted_cases import PlantedCases
 from rollout.store.reviews.reviews import ReviewTaskStore
-from rollout.tally.populations import PLANTED_TRACK
 from rollout.tally.slots import to_instant
 
 __all__ = ["CaseDetails", "CaseFilter", "CasePage", "ListedCase", "find_cases", "load_case_details"]

@@ -22,6 +22,7 @@ from rollout.core.records.records import BaselineCount
 from rollout.core.scope.events import LedgerEvent, ReportSealed, find_applied_policies
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
+from rollout.kernel.populations import PLANTED_TRACK
 from rollout.kernel.units import MISSING
 from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.inputs import (
@@ -60,7 +61,6 @@ from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.first_values import FirstValues
 from rollout.tally.frames import RecordFrames
 from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.populations import PLANTED_TRACK
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 from rollout.tally.stage_history import StageHistory
 from rollout.tally.stored_units import StoredUnits, UnitSeries

@@ -13,6 +13,7 @@ from rollout import faults
 from rollout.core.errors import RefusalError
 from rollout.core.records.label_cleaning import (
     CleaningChoice,
+    CleaningChoiceResult,
     LabelKey,
     check_choice,
     find_final_choices,
@@ -47,16 +48,6 @@ class CleaningChoiceRequest:
     reason: str = ""
     version: str = ""
     report: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CleaningChoiceResult:
-    """Status of a choice: `saved`, `unchanged`, or `rejected` with a reason."""
-
-    key: str
-    lever: str
-    status: str
-    reason: str = ""
 
 
 def load_label_issues(
