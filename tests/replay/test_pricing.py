@@ -13,6 +13,7 @@ from rollout.core.policy.gates import read_gate
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.column_map import ColumnError
+from rollout.kernel.words import say_reading
 from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.report_identity import describe_promises
 from rollout.reports.inputs import evidence_paths
@@ -56,10 +57,11 @@ def test_a_model_that_earns_more_widens_although_it_differs(earning):
         reading
         for event in earning.result.events
         for reading in getattr(event, "readings", ())
-        if reading.startswith("gain")
+        if reading.condition["measure"] == "gain"
     )
-    assert " by the model, " in reading
-    assert "without outcome, log E 5." in reading
+    text = say_reading(reading)
+    assert " by the model, " in text
+    assert "without outcome, log E 5." in text
 
 
 def test_its_interval_holds_what_it_truly_brings(earning):
