@@ -92,10 +92,12 @@ def _find_proposal_slot(view: EvidenceView, proposal: ProposalState, slot: int) 
     stage_level = view.policy.stage_ids.index(proposal.to)
     floor = next(iter(proposal.floors), "")
     view = view.get_floor_view(find_floor_index(view.policy.evidence, floor))
-    if proposal.kind == "renewal":
+    if proposal.rules.extends_grant:
         series = view.get_renewal_series(stage_level)
     else:
-        minimum_window = view.attempt_window if proposal.kind == "takeover" else view.entered_window
+        minimum_window = (
+            view.attempt_window if proposal.rules.replaces_version else view.entered_window
+        )
         series = view.get_gate_series(stage_level, minimum_window)
     # a slot of the cell's times in any case; what comes after it is never asked for
     expiry_slot = find_slot_after(proposal.expires_at, view.policy.tick)

@@ -23,7 +23,6 @@ from rollout.services.proposals.proposal_details import Proposal, load_proposal
 
 MAX_TASKS: Final = 25
 """Maximum number of listed tasks; further ones are counted."""
-RESUME: Final = "resume"
 REQUEST_TEXT: Final = "Request resume"
 READ_TEXT: Final = "Read and decide"
 
@@ -59,7 +58,7 @@ def list_pending_tasks(
     """Return at most `MAX_TASKS` pending tasks, and their total number."""
     approvals = sorted(
         _list_approvable_proposals(summaries, visitor),
-        key=lambda pair: (pair[1].kind != RESUME, pair[1].expires_at),
+        key=lambda pair: (not pair[1].rules.ends_stop, pair[1].expires_at),
     )
     details = [
         _build_approval_task(summary, proposal, visitor)

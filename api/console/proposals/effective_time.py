@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from api.console.page.time_format import format_time_span
-from api.console.proposals.proposal_text import APPROVED, OPEN, RENEWAL
+from api.console.proposals.proposal_text import APPROVED, OPEN
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.proposal_holds import list_proposal_holds
 from rollout.reports.text.formatting import format_quantity, format_zoned_time
@@ -52,7 +52,7 @@ def describe_proposal_hold(state: RolloutState, details: Proposal, at: datetime)
 
 def find_grant_end(state: RolloutState, details: Proposal) -> datetime | None:
     """Return when a pending renewal's grant ends, if that is before the proposal closes."""
-    if details.kind != RENEWAL or details.state not in {OPEN, APPROVED}:
+    if not details.rules.extends_grant or details.state not in {OPEN, APPROVED}:
         return None
     cell_state = state.scope.get_cell_state(Cell(details.site, details.window), details.version)
     ends = [grant.until for grant in cell_state.grants if grant.stage == details.to]

@@ -249,7 +249,7 @@ def _render_proposal(
         "restarts": load_restart_prices(
             visitor.service, visitor.caller, rollout, details.id, visitor.at
         )
-        if details.kind == "policy" and details.state in {OPEN, APPROVED}
+        if details.rules.changes_policy and details.state in {OPEN, APPROVED}
         else (),
         **_build_evidence_context(state, details, evidence),
         **_build_counter_context(visitor, rollout, state, details),
@@ -399,7 +399,7 @@ def _list_resumed_grants(
 ) -> tuple[CellGrant, ...]:
     """Return the grants that a resume restores, in the cells that the visitor may read."""
     stop = state.scope.stops.get(details.about)
-    if details.kind != "resume" or stop is None:
+    if not details.rules.ends_stop or stop is None:
         return ()
     rollout = state.policy.rollout
     readable_cells = [
@@ -412,7 +412,7 @@ def _list_resumed_grants(
 
 def _find_stop(visitor: Visitor, rollout: str, details: Proposal) -> ActiveStop | None:
     """Return the active stop that a resume is about."""
-    if details.kind != "resume":
+    if not details.rules.ends_stop:
         return None
     stops = load_stops(visitor.service, visitor.caller, rollout, at=visitor.at)
     return next((stop for stop in stops.items if stop.id == details.about), None)

@@ -24,7 +24,6 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.proposals.proposal_details import Proposal
 
 OPEN, APPROVED = "open", "approved"
-RENEWAL = "renewal"
 COMMON_STAGES: Final = frozenset({"supervised", "autonomous"})
 """Stages whose effect the sentences name without the stage."""
 

@@ -43,7 +43,7 @@ def describe_open_proposals(context: CellContext) -> Iterator[CellSentence]:
     for proposal in list_open_proposals(context):
         if proposal.is_approved:
             yield from _describe_approved(context, proposal)
-        elif proposal.kind != "renewal":
+        elif not proposal.rules.extends_grant:
             text = format_sentence(
                 "{}. Needs {} until {}.",
                 _describe_proposed_gate(context, proposal),
@@ -81,7 +81,7 @@ def _list_unmet_subjects(context: CellContext, proposal: ProposalState) -> list[
 
 
 def _describe_met_gate(context: CellContext, proposal: ProposalState, *, is_met: bool) -> str:
-    if proposal.kind == "takeover":
+    if proposal.rules.replaces_version:
         acting_version = context.scope.get_holder(context.cell)
         replaced_text = f" in place of {acting_version}" if acting_version else ""
         verb = "meets" if is_met else "met"

@@ -97,7 +97,7 @@ def _describe_stops(context: CellContext) -> Iterator[CellSentence]:
 def _describe_resume(context: CellContext, stop_id: str) -> str:
     """Describe the progress of a requested resume, or ""."""
     for proposal in context.scope.proposals.values():
-        if proposal.kind == "resume" and proposal.about == stop_id:
+        if proposal.rules.ends_stop and proposal.about == stop_id:
             if proposal.is_approved:
                 return f"Its resume, {proposal.id}, is approved."
             return f"Its resume, {proposal.id}, needs {describe_missing_approvals(proposal)}."
@@ -205,7 +205,7 @@ def _describe_renewal(
 ) -> Markup:
     stage = context.policy.stage_ids[stage_level]
     for proposal in list_open_proposals(context):
-        if proposal.kind == "renewal" and proposal.to == stage:
+        if proposal.rules.extends_grant and proposal.to == stage:
             if proposal.is_approved:
                 return Markup("The renewal is approved.")
             return format_sentence("The renewal needs {}.", describe_missing_approvals(proposal))

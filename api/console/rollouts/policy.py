@@ -280,7 +280,7 @@ def _render_policy(
     )
     state = service.state_cache.reload_rollout(rollout).state
     open_proposals = [
-        proposal for proposal in state.scope.proposals.values() if proposal.kind == "policy"
+        proposal for proposal in state.scope.proposals.values() if proposal.rules.changes_policy
     ]
     channel_names = list_incident_channels(state.policy)
     response = render_page(

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from api.console.page.cell_view import TimeFormatter, describe_missing_approvals, format_sentence
 from api.console.page.text import encode_segment
 from api.console.page.time_format import format_time_span
-from api.console.page.waiting import READ_TEXT, REQUEST_TEXT, RESUME
+from api.console.page.waiting import READ_TEXT, REQUEST_TEXT
 from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.opening_hours import find_next_change, is_open
 from rollout.core.calendar.sites import Cell, Site
@@ -256,7 +256,7 @@ def lead_with_stops(
     if not stopped_cells:
         return decision
     sites = list(dict.fromkeys(cell.site for cell in stopped_cells))
-    resumes = [proposal for proposal in own_proposals if proposal.kind == RESUME]
+    resumes = [proposal for proposal in own_proposals if proposal.rules.ends_stop]
     if resumes:
         path, link_text = _build_path(resumes[0]), READ_TEXT
     else:

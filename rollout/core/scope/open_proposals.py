@@ -28,8 +28,6 @@ from rollout.core.scope.floor_steps import (
 )
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposal_holds import (
-    APPLIED_KINDS,
-    FRESH_KINDS,
     list_proposal_facts,
     list_proposal_holds,
 )
@@ -103,10 +101,10 @@ def _find_grant_mismatch(
     assert proposal.cell is not None  # noqa: S101 - asked of cell proposals alone
     floor_index = find_floor_index(pending.policy.evidence, next(iter(proposal.floors), ""))
     step = WideningStep(stage_level, floor_index)
-    if proposal.kind == "takeover":
+    if proposal.rules.replaces_version:
         return _find_holder_mismatch(pending, proposal.cell, proposal.version, step)
     state = pending.scope.get_cell_state(proposal.cell, proposal.version)
-    if proposal.kind == "renewal":
+    if proposal.rules.extends_grant:
         fits = compute_held_level(pending.policy, state, pending.at) >= stage_level
         return None if fits else "the cell no longer holds the stage"
     if pending.scope.get_holder(proposal.cell) not in (None, proposal.version):
@@ -143,10 +141,10 @@ def _read_proposal_gate(
     evidence = evidence.get_floor(
         find_floor_index(policy.evidence, next(iter(proposal.floors), ""))
     )
-    if proposal.kind == "renewal":
+    if proposal.rules.extends_grant:
         counts = evidence.spans.get(proposal.to, EvidenceCounts())
         return read_renewal(policy, cell, stage_level, counts)
-    counts_since_entry = evidence.attempt if proposal.kind == "takeover" else evidence.entered
+    counts_since_entry = evidence.attempt if proposal.rules.replaces_version else evidence.entered
     return read_gate(
         policy, cell, stage_level, state.risk_share, evidence.attempt, counts_since_entry
     )
@@ -161,7 +159,7 @@ def apply_approved_proposals(pending: PendingEvents, tick: Tick) -> None:
     approved_proposals = [
         candidate
         for candidate in pending.scope.proposals.values()
-        if candidate.is_approved and candidate.kind in APPLIED_KINDS
+        if candidate.is_approved and not candidate.rules.changes_policy
     ]
     ordered_proposals = sorted(
         approved_proposals, key=lambda candidate: _get_wave(pending.policy, candidate)
@@ -183,7 +181,7 @@ def _is_held_back(pending: PendingEvents, tick: Tick, proposal: ProposalState) -
         return True
     if list_proposal_holds(pending.scope, pending.policy, proposal, pending.at):
         return True
-    if proposal.cell is None or proposal.kind not in FRESH_KINDS:
+    if proposal.cell is None or not proposal.rules.gives_more:
         return False
     fresh = tick.fresh.get((proposal.cell, proposal.version))
     facts = () if fresh is None else list_proposal_facts(pending.policy, proposal, fresh)
@@ -211,11 +209,11 @@ def _build_applied_event(pending: PendingEvents, proposal: ProposalState) -> Led
     build_event = partial(
         _build_cell_event, at=at, by=ENGINE, proposal=proposal.id, cell=cell, version=version
     )
-    if proposal.kind == "widening":
+    if proposal.rules.extends_grant:
+        return build_event(Renewed, stage=proposal.to, until=until)
+    if not proposal.rules.replaces_version:
         floors = proposal.floors
         return build_event(Widened, to_stage=proposal.to, until=until, confidence_floors=floors)
-    if proposal.kind == "renewal":
-        return build_event(Renewed, stage=proposal.to, until=until)
     stages = pending.policy.stages[:stage_level]
     replaced = pending.scope.get_holder(cell)
     assert replaced is not None  # noqa: S101 - a takeover without a holder was voided before
@@ -235,7 +233,7 @@ def _build_cell_event(kind: type[CellEvent], **fields: Any) -> LedgerEvent:
 
 def _void_rival_proposals(pending: PendingEvents, applied_proposal: ProposalState) -> None:
     """Void other versions' proposals for the cell."""
-    if applied_proposal.kind not in {"widening", "takeover"}:
+    if not applied_proposal.rules.gives_more:
         return
     for rival in list(pending.scope.proposals.values()):
         if rival.cell == applied_proposal.cell and rival.version != applied_proposal.version:

@@ -92,7 +92,7 @@ def apply_approved_policies(pending: PendingEvents, tick: Tick) -> bool:
     approved_proposals = [
         candidate
         for candidate in pending.scope.proposals.values()
-        if candidate.kind == "policy"
+        if candidate.rules.changes_policy
         and candidate.is_approved
         and candidate.about in tick.pending_policies
     ]
@@ -226,7 +226,7 @@ def _is_voided_by_edit(
     open only if the new policy needs the same approvals.
     """
     cell = proposal.cell
-    if proposal.kind == "policy" or looser_rules:
+    if proposal.rules.changes_policy or looser_rules:
         return True
     if cell is None:
         stop = pending.scope.stops[proposal.about]

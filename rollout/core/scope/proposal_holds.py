@@ -14,8 +14,6 @@ from rollout.core.scope.scope import ProposalState, Scope
 from rollout.core.scope.waves import find_settled_at, find_wave_hold, find_wave_opening
 
 # policies and clock corrections are applied before
-APPLIED_KINDS: Final = frozenset({"widening", "renewal", "takeover", "resume"})
-FRESH_KINDS: Final = frozenset({"widening", "takeover"})
 """Kinds that answers which don't count yet may hold."""
 MAX_ADJACENT_FREEZES: Final = 100
 
@@ -36,7 +34,7 @@ def list_proposal_holds(
     scope: Scope, policy: Policy, proposal: ProposalState, at: datetime
 ) -> tuple[ProposalHold, ...]:
     """Return all that holds a proposal back at `at`; () if the next tick applies it."""
-    if proposal.kind not in APPLIED_KINDS:
+    if proposal.rules.changes_policy:
         return ()
     return tuple(_find_holds(scope, policy, proposal, at))
 
@@ -46,7 +44,7 @@ def list_proposal_facts(
 ) -> tuple[FreshFact, ...]:
     """Return what holds a proposal for a cell by answers that don't count yet."""
     cell = proposal.cell
-    if cell is None or proposal.kind not in FRESH_KINDS:
+    if cell is None or not proposal.rules.gives_more:
         return ()
     if cell not in policy.cell_set or policy.find_gate_to(proposal.to, cell) is None:
         return ()
@@ -97,11 +95,11 @@ def _find_cell_holds(
     yield from _find_freeze_hold(policy, (cell,), at)
     if has_alarm(scope, cell, proposal.version):
         yield ProposalHold("alarm", "a guard is in alarm there")
-    if proposal.kind == "renewal" or proposal.to not in policy.stage_ids:
+    if proposal.rules.extends_grant or proposal.to not in policy.stage_ids:
         return
     stage_level = policy.stage_ids.index(proposal.to)
     wave_hold = find_wave_hold(scope, policy, cell, stage_level, at)
-    if proposal.kind == "widening" and wave_hold is not None:
+    if proposal.rules.waits_for_wave and wave_hold is not None:
         yield ProposalHold("wave", str(wave_hold), find_wave_opening(scope, policy, cell, at)[1])
     settled_at = find_settled_at(scope, policy, at)
     if settled_at is not None:
@@ -142,7 +140,7 @@ def find_freeze_end(policy: Policy, cell: Cell, at: datetime) -> datetime | None
 
 def _resumes_nothing(scope: Scope, proposal: ProposalState) -> bool:
     """Return whether a proposal resumes a stop in whose cells nothing is granted."""
-    stop = scope.stops.get(proposal.about) if proposal.kind == "resume" else None
+    stop = scope.stops.get(proposal.about) if proposal.rules.ends_stop else None
     return stop is not None and all(scope.get_holder(cell) is None for cell in stop.cells)
 
 

@@ -181,7 +181,7 @@ def _find_tick(policy: Policy, at: datetime) -> datetime:
 def _find_place(scope: Scope, proposal: ProposalState) -> tuple[tuple[str, ...], str]:
     if proposal.cell is not None:
         return (proposal.cell.site,), proposal.cell.window
-    stop = scope.stops.get(proposal.about) if proposal.kind == "resume" else None
+    stop = scope.stops.get(proposal.about) if proposal.rules.ends_stop else None
     return (() if stop is None else tuple(sorted({cell.site for cell in stop.cells}))), ""
 
 

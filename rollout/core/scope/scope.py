@@ -15,6 +15,7 @@ from rollout.core.policy.familiarity import FAMILIAR, AttributeValue
 from rollout.core.policy.policy import DAY, Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.detector_starts import DetectorStart, DetectorStarts
+from rollout.core.scope.proposal_kinds import OfKind
 
 FIRST_ERA = 1
 FIRST_SHARE: Final = compute_yearly_share(1)
@@ -66,7 +67,7 @@ class GivenApproval:
 
 
 @dataclass(frozen=True, slots=True)
-class ProposalState:
+class ProposalState(OfKind):
     """An open proposal, bound to an evidence hash.
 
     `kind` is widening, renewal, takeover, resume or policy. `about` is the stop's id of a

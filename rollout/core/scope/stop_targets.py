@@ -61,7 +61,7 @@ def _is_already_stopped(scope: Scope, cell: Cell, is_drill: bool) -> bool:
 
 def has_open_resume(scope: Scope, stop: Stop) -> bool:
     """Return whether a resume of `stop` is open."""
-    return any(p.kind == "resume" and p.about == stop.id for p in scope.proposals.values())
+    return any(p.rules.ends_stop and p.about == stop.id for p in scope.proposals.values())
 
 
 def propose_resume(command: ProposeResume, stop: Stop, pending: PendingEvents) -> None:

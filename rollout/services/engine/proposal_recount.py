@@ -194,13 +194,15 @@ class _ReadingRecount:
             view.get_floor_view(step.floor_index),
             scope.get_cell_state(cell, event.version),
         )
-        if event.kind == "renewal":
+        if event.rules.extends_grant:
             window = at_floor.grant_windows.get(event.to_stage)
             counts = EvidenceCounts() if window is None else window.count_at(slot)
             floors = state.grants[stage_level - 1].floors
             return replace(read_renewal(policy, cell, stage_level, counts), floors=floors)
         attempt = at_floor.attempt_window.count_at(slot)
-        entered = attempt if event.kind == "takeover" else at_floor.entered_window.count_at(slot)
+        entered = (
+            attempt if event.rules.replaces_version else at_floor.entered_window.count_at(slot)
+        )
         reading = read_gate(policy, cell, stage_level, state.risk_share, attempt, entered)
         floors = list_met_floors(policy, cell, step, state.risk_share, _count_floors(view, slot))
         return replace(reading, floors=floors)

@@ -243,7 +243,7 @@ def _build_state(
     known_policies: Mapping[str, Policy] = MappingProxyType({}),
 ) -> RolloutState:
     pending_hashes = {
-        proposal.about for proposal in scope.proposals.values() if proposal.kind == "policy"
+        proposal.about for proposal in scope.proposals.values() if proposal.rules.changes_policy
     }
     unread_hashes = {scope.policy_hash, *pending_hashes} - known_policies.keys()
     texts = PolicyTexts(transaction, rollout).load_texts(unread_hashes) if unread_hashes else {}

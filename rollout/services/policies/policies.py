@@ -108,9 +108,6 @@ def _load_policy_records(service: Service, state: RolloutState) -> tuple[PolicyR
     )
 
 
-POLICY_KIND = "policy"
-
-
 @dataclass(frozen=True, slots=True)
 class ProposedPolicy:
     """Original texts of a proposed policy and of the current one."""
@@ -135,7 +132,7 @@ def load_proposed_policy(
     state = service.state_cache.reload_rollout(rollout_name).state
     with service.database.begin_read() as transaction:
         row = ProposalStore(transaction, state.rollout).find(proposal_id)
-        if row is None or row.kind != POLICY_KIND:
+        if row is None or not row.rules.changes_policy:
             raise UnknownProposalError(f"no proposal {proposal_id} is about a policy")
         ledger = Ledger(transaction, state.rollout)
         (raised_row,) = ledger.list_rows(after=row.raised_in - 1, until=row.raised_in)

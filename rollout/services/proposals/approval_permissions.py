@@ -105,7 +105,7 @@ def describe_remaining_approvers(
     groups_by_user = dict(find_groups(approvers, state.rollout.name, sites))
     for approval in proposal.approvals:  # it counts whatever permissions the approver has now
         groups_by_user[approval.by] = (*groups_by_user.get(approval.by, ()), *approval.groups)
-    alternative = f"reject {proposal.id} and let" if proposal.kind == "resume" else ""
+    alternative = f"reject {proposal.id} and let" if proposal.rules.ends_stop else ""
     return _describe_shortage(
         proposal.needs, groups_by_user, proposal.raised_by, alternative, sites
     )

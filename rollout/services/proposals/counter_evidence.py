@@ -7,7 +7,7 @@ from datetime import datetime
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.fresh_evidence import FreshEvidence, FreshFact
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.proposal_holds import FRESH_KINDS, list_proposal_facts
+from rollout.core.scope.proposal_holds import list_proposal_facts
 from rollout.core.scope.scope import RECORD_SPAN
 from rollout.core.scope.track_record import TrackRecord, build_track_record
 from rollout.reports.text.fact_text import describe_track_fact
@@ -48,7 +48,7 @@ def load_counter_evidence(
     records = load_track_records(service, state, proposal, at)
     open_proposal = state.scope.proposals.get(proposal.id)
     cell = Cell(proposal.site, proposal.window)
-    is_for_cell = proposal.kind in FRESH_KINDS and cell in state.policy.cell_set
+    is_for_cell = proposal.rules.gives_more and cell in state.policy.cell_set
     if open_proposal is None or not is_for_cell:
         return CounterEvidence(records)
     fresh = load_fresh_evidence(service.database, state, cell, proposal.version, at)

@@ -29,7 +29,7 @@ def find_proposal_sites(state: RolloutState, proposal_id: str) -> tuple[str, ...
     if proposal.cell is not None:
         return (proposal.cell.site,)
     stop = state.scope.stops.get(proposal.about)
-    if proposal.kind == "resume" and stop is not None:
+    if proposal.rules.ends_stop and stop is not None:
         return tuple(sorted({cell.site for cell in stop.cells}))
     new_policy = state.pending.get(proposal.about)
     return tuple(

@@ -28,6 +28,7 @@ from rollout.core.scope.events import (
     select_events,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.proposal_kinds import OfKind
 from rollout.core.scope.scope import GivenApproval as CountedApproval
 from rollout.core.scope.scope import Scope, count_filled_needs
 from rollout.kernel.readings import StoredReading
@@ -72,7 +73,7 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(OfKind):
     """A proposal as its approvers see it.
 
     Attributes:
@@ -317,7 +318,7 @@ def _find_cited_hash(state: RolloutState, proposal_raised: ProposalRaised) -> st
 
 def _describe_attempt(proposal_raised: ProposalRaised) -> str:
     """Describe the attempt of a gate's evidence; a renewal has evidence of its own grant."""
-    if not proposal_raised.attempt or proposal_raised.kind == "renewal":
+    if not proposal_raised.attempt or proposal_raised.rules.extends_grant:
         return ""
     return describe_attempt(proposal_raised.attempt, float(proposal_raised.risk_weight))
 
@@ -467,14 +468,13 @@ def _describe_decider(stage: Stage, version: str) -> str:
 
 
 def _describe_rollout_effect(state: RolloutState, proposal_raised: ProposalRaised) -> str:
-    match proposal_raised.kind:
-        case "resume":
-            cells = ", ".join(map(str, proposal_raised.cells))
-            stop = proposal_raised.about
-            return f"stop {stop} ends; grants that have not expired apply again: {cells}"
-        case "policy":
-            number, loosens = state.scope.policy_number, "; ".join(proposal_raised.loosens)
-            return f"another policy takes the place of policy {number}; it loosens: {loosens}"
+    if proposal_raised.rules.ends_stop:
+        cells = ", ".join(map(str, proposal_raised.cells))
+        stop = proposal_raised.about
+        return f"stop {stop} ends; grants that have not expired apply again: {cells}"
+    if proposal_raised.rules.changes_policy:
+        number, loosens = state.scope.policy_number, "; ".join(proposal_raised.loosens)
+        return f"another policy takes the place of policy {number}; it loosens: {loosens}"
     return f"{proposal_raised.version} at {proposal_raised.to_stage} in {proposal_raised.cell}"
 
 

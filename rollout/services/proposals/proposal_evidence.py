@@ -19,6 +19,7 @@ from rollout.core.policy.gates import (
 from rollout.core.policy.policy import Gate, Minimum, Policy
 from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.proposal_kinds import ProposalKind
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.renewal_chances import LAST_FIFTH
 from rollout.kernel.measures import Condition
@@ -178,7 +179,7 @@ def _build_proposal_evidence(
     current_readings = {
         condition_reading.condition: condition_reading for condition_reading in reading.readings
     }
-    unit_counts = evidence_counts if proposal.kind == "renewal" else cell_evidence.attempt
+    unit_counts = evidence_counts if proposal.rules.extends_grant else cell_evidence.attempt
     return ProposalEvidence(
         readings=(
             *(_compare_reading(stored, current_readings, policy) for stored in proposal.readings),
@@ -203,15 +204,15 @@ def _build_proposal_evidence(
         has_turned=reading.has_turned,
         risk=reading.readings[0].risk if reading.readings else None,
         since=cell_state.attempt_since,
-        promise=_describe_promise(policy, gate, cell_state, proposal.kind)
-        + _describe_renewal(gate, reading, proposal.kind),
+        promise=_describe_promise(policy, gate, cell_state, proposal.rules)
+        + _describe_renewal(gate, reading, proposal.rules),
     )
 
 
-def _describe_promise(policy: Policy, gate: Gate, cell_state: CellState, kind: str) -> str:
+def _describe_promise(policy: Policy, gate: Gate, cell_state: CellState, kind: ProposalKind) -> str:
     """Return what the gate guarantees and, of a numbered attempt, its part of the risk."""
     promise = describe_promises(policy)[policy.gates.index(gate)]
-    if not cell_state.number or kind == "renewal":
+    if not cell_state.number or kind.extends_grant:
         return promise
     risk = gate.risk * cell_state.risk_share * 100
     return (
@@ -220,13 +221,13 @@ def _describe_promise(policy: Policy, gate: Gate, cell_state: CellState, kind: s
     )
 
 
-def _describe_renewal(gate: Gate, reading: GateReading, kind: str) -> str:
+def _describe_renewal(gate: Gate, reading: GateReading, kind: ProposalKind) -> str:
     """Return both errors of a renewal with its grant's audits, after the promise; "" of others.
 
     It is raised when the last fifth begins, so a quarter more audits are to come.
     """
     condition = select_renewal_condition(gate.require)
-    if kind != "renewal" or condition is None:
+    if not kind.extends_grant or condition is None:
         return ""
     counts = next((sum(r.counts) for r in reading.readings if r.condition == condition), 0)
     return (
@@ -245,10 +246,10 @@ def _read_gate(
     cell_evidence: VersionEvidence,
 ) -> tuple[GateReading, EvidenceCounts]:
     """Return the gate's reading for a tick now, with the counts for its minimum."""
-    if proposal.kind == "renewal":
+    if proposal.rules.extends_grant:
         renewal_counts = cell_evidence.spans.get(proposal.to, EvidenceCounts())
         return read_renewal(policy, cell, stage_level, renewal_counts), renewal_counts
-    counts = cell_evidence.attempt if proposal.kind == "takeover" else cell_evidence.entered
+    counts = cell_evidence.attempt if proposal.rules.replaces_version else cell_evidence.entered
     return read_gate(policy, cell, stage_level, risk_share, cell_evidence.attempt, counts), counts
 
 

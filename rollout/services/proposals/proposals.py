@@ -16,6 +16,7 @@ from rollout.core.scope.commands import (
 )
 from rollout.core.scope.events import LedgerEvent, ProposalRaised, Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.proposal_kinds import PROPOSAL_KINDS
 from rollout.core.scope.scope import GivenApproval, ProposalState, count_filled_needs
 from rollout.services.engine.command_handler import (
     Appended,
@@ -49,14 +50,13 @@ def load_closed_proposal_sites(
         stop_sites = {
             cell.site
             for stop in ledger.list_of(Stopped, until=row.raised_in)
-            if row.kind == "resume" and stop.stop == raised.about
+            if row.rules.ends_stop and stop.stop == raised.about
             for cell in stop.cells
         }
     return tuple(sorted(stop_sites)) or tuple(state.policy.sites_by_id)
 
 
 TAKEOVER, RENEWAL = "takeover", "renewal"
-WITHOUT_EVIDENCE = frozenset({"policy", "resume"})
 MAX_APPROVALS_PER_CALL = 100
 
 
@@ -395,6 +395,6 @@ def _describe_missing(missing_approvals: int, required_groups: tuple[str, ...], 
     count = len(required_groups)
     if missing_approvals:
         return f"{count - missing_approvals} of {count} approvals; needs {missing_approvals} more"
-    if kind in WITHOUT_EVIDENCE:
+    if not PROPOSAL_KINDS[kind].reads_gate:
         return "the last approval: the next tick applies it"
     return "the last approval: the next tick applies it unless the evidence has turned by then"

@@ -282,7 +282,7 @@ def _find_resume_proposal(state: RolloutState, stop_id: str) -> ProposalState | 
         (
             proposal
             for proposal in proposals
-            if proposal.kind == "resume" and proposal.about == stop_id
+            if proposal.rules.ends_stop and proposal.about == stop_id
         ),
         None,
     )

@@ -13,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Row, Table, insert, select, update
 
 from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.proposal_kinds import OfKind
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import incidents, proposals
@@ -43,7 +44,7 @@ def get_name_column(table: Table) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ListedProposal:
+class ListedProposal(OfKind):
     """A proposal of one rollout; `raised_in` and `closed_in` are revisions."""
 
     id: str

@@ -16,6 +16,7 @@ from rollout.core.scope.events.base import (
     OfProposal,
     Reach,
 )
+from rollout.core.scope.proposal_kinds import OfKind
 from rollout.core.scope.scope import (
     NOTHING_AGAINST,
     GivenApproval,
@@ -39,7 +40,7 @@ class ProposalEvent(OfProposal, LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalRaised(ProposalEvent):
+class ProposalRaised(OfKind, ProposalEvent):
     """A proposal was raised; `evidence_hash` covers what it rests on, one fact per line.
 
     Attributes:
