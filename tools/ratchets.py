@@ -31,7 +31,10 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 LIMITS = Path(__file__).with_name("ratchets.toml")
 MEASURES = ROOT / "rollout/kernel/measures"
-KINDS = {"LedgerEvent": ("rollout/core/scope/events/", "rollout/core/access/access_events.py")}
+KINDS = {
+    "LedgerEvent": ("rollout/core/scope/events/", "rollout/core/access/access_events.py"),
+    "Population": ("rollout/kernel/populations.py", "rollout/kernel/facts.py"),
+}
 """Bases whose subclasses nobody asks for but the modules named here."""
 LONG_LINE = 160
 FEW_FIELDS = 4

@@ -49,8 +49,8 @@ MENDS = (
     Mend(
         2,
         "rollout/services/engine/autonomy.py",
-        "is_failing = any(",
-        "is_failing = not any(",
+        "any(name in {rollout_name, ACCESS_CHAIN.name}",
+        "not any(name in {rollout_name, ACCESS_CHAIN.name}",
         "tests/api/test_autonomy.py",
     ),
     Mend(

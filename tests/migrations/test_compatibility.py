@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from rollout.core.ledger.ledger import ACCOUNT_FIELDS, ALL_EVENT_TYPES, TEXT_FIELDS
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.events.records import RecordEvent
 from rollout.services.engine.autonomy import Autonomy
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.state_cache import StateCache
@@ -44,7 +44,7 @@ REPLACE = "replace this program by the newer one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeatherNoted(LedgerEvent):
+class WeatherNoted(RecordEvent):
     weather: str
 
 
