@@ -38,7 +38,7 @@ def test_one_declaration_adds_a_column_to_api_page_file_and_report(tmp_path):
     done = subprocess.run(
         words,
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "ROLLOUT_TEST_SAMPLE": ""},
         capture_output=True,
         text=True,
         check=False,

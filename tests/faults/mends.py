@@ -148,7 +148,7 @@ def find_failures(mend):
         done = subprocess.run(
             words,
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": name},
+            env=os.environ | {"PYTHONPATH": name, "ROLLOUT_TEST_SAMPLE": ""},
             capture_output=True,
             text=True,
             check=False,
