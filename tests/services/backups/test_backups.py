@@ -77,8 +77,12 @@ def database(url):
 
 
 @pytest.fixture
-def rollout(url, monkeypatch):
-    """Run a command on the database, with the tools of the wheel that runs PostgreSQL."""
+def rollout(url, tmp_path, monkeypatch):
+    """Run a command on the database, with the tools of the wheel that runs PostgreSQL.
+
+    Commands run in a folder of their own: `doctor` reads signed heads that lie in theirs.
+    """
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROLLOUT_DATABASE_URL", url)
     monkeypatch.setattr(
         "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
