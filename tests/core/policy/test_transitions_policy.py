@@ -114,11 +114,18 @@ def test_a_lower_ceiling_cuts_at_once_and_the_grants_stay(limit):
     assert len(rollout.scope.get_cell_state(CREEK, "v1").grants) == 2
 
 
-def test_a_stricter_line_voids_what_no_longer_meets_the_gate():
+@pytest.mark.parametrize(
+    "stricter",
+    [
+        policy(gates=gates(supervised={"require": (replace(AGREEMENT, threshold=0.96),)})),
+        policy(evidence=EvidenceRules(missing_at_most=0.02)),
+    ],
+    ids=["line", "missing"],
+)
+def test_a_stricter_edit_voids_what_was_proposed_under_the_former_gate(stricter):
     rollout = RolloutDriver()
     rollout.approved()
-    stricter = gates(supervised={"require": (replace(AGREEMENT, threshold=0.96),)})
-    assert kinds(rollout.edit(policy(gates=stricter))) == ["ProposalVoided", "PolicyApplied"]
+    assert kinds(rollout.edit(stricter)) == ["ProposalVoided", "PolicyApplied"]
 
 
 # Looser
