@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.paging import After, Limit, decode_number, encode_number
+from api.paging import After, Limit, decode_number
 from api.schemas.cells import CellDetails, CellList, Timeline, TimelineSpan
 from rollout.core.calendar.sites import Cell
 from rollout.reports.figures.timeline_parts import TimelineRequest
@@ -31,14 +31,7 @@ def list_cells(
     """
     start = decode_number(after) or 0
     page = load_cells(service, caller, rollout, at=now, after=start, limit=limit)
-    return CellList(
-        rollout=page.rollout,
-        revision=page.revision,
-        hash=page.hash,
-        policy=page.policy,
-        items=list(page.items),
-        next=encode_number(page.after),
-    )
+    return CellList.model_validate(page)
 
 
 @router.get("/{site}/{window}", operation_id="getCell", summary="Get a cell")

@@ -60,7 +60,7 @@ def create_key(
         at=now,
         expires_at=body.expires_at,
     )
-    return CreatedApiKey.of(created_key)
+    return CreatedApiKey.model_validate(created_key)
 
 
 @router.delete(

@@ -10,7 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency
 from api.paging import Limit
+from api.schemas.derived import add_fields_of
 from api.schemas.examples import CELL, build_responses
+from rollout.core.ledger.checkpoints import Checkpoint
+from rollout.core.ledger.ledger import CanonicalRow
 from rollout.services.ledger.checkpoints import sign_head
 from rollout.services.ledger.ledger_reader import (
     LedgerVerification,
@@ -54,6 +57,7 @@ CHECKPOINT: dict[str, Any] = {
 }
 
 
+@add_fields_of(Checkpoint)
 class LedgerCheckpoint(BaseModel):
     """A signed head of a ledger. `at` is in microseconds since 1970 (UTC).
 
@@ -61,12 +65,7 @@ class LedgerCheckpoint(BaseModel):
     `ledger` and `revision`. `key` and `signature` are in hex.
     """
 
-    ledger: str
-    revision: int
-    hash: str
     at: int
-    key: str
-    signature: str
 
 
 class LedgerRowText(BaseModel):
@@ -76,19 +75,11 @@ class LedgerRowText(BaseModel):
     text: str
 
 
+@add_fields_of(CanonicalRow, "names")
 class LedgerRow(BaseModel):
     """A row as stored. `at` is in microseconds since 1970 (UTC); see `docs/reference/ledger.md`."""
 
-    rollout: str
-    revision: int
-    at: int
-    kind: str
-    actor: str
-    body: dict[str, Any]
-    previous: str
     hash: str
-    access_head: int | None
-    slot: int | None
     texts: dict[str, LedgerRowText] = Field(default_factory=dict)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from api.paging import encode_number
 from api.schemas.derived import add_fields_of
 from api.schemas.examples import NOON
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
@@ -17,8 +18,8 @@ from rollout.reports.figures.timeline_parts import (
     TimelineStage,
     TimelineVersion,
 )
-from rollout.services.cells.cells import CellStatus, GuardStatus
-from rollout.services.engine.cell_gains import Gain
+from rollout.reports.text.event_text import EventDescription
+from rollout.services.cells.cells import CellDetail, CellPage
 
 FROM_ATTRIBUTES = ConfigDict(from_attributes=True)
 DAY = "2027-06-01T06:00:00Z"
@@ -72,8 +73,6 @@ class TimelineVersionItem(BaseModel):
     """A version's points, one for each bucket with figures."""
 
     model_config = FROM_ATTRIBUTES
-
-    points: list[TimelinePointItem]
 
 
 class TimelineThresholdItem(BaseModel):
@@ -159,11 +158,7 @@ class Timeline(BaseModel):
     )
 
     bucket: str = Field(description="`hour`, `day`, `week`, `4 weeks` or `52 weeks`.")
-    buckets: list[TimelineBucketItem]
-    stages: list[TimelineStageItem]
-    versions: list[TimelineVersionItem]
     thresholds: list[TimelineThresholdItem]
-    marks: list[TimelineMarkItem]
     gaps: list[TimelineGapItem]
 
 
@@ -277,8 +272,6 @@ class GateProgress(BaseModel):
 
     model_config = FROM_ATTRIBUTES
 
-    conditions: list[GateCondition]
-
 
 class EvidencePath(BaseModel):
     """The course of a condition's evidence. The lists are parallel, with at most 400 items."""
@@ -322,21 +315,14 @@ class CellEvidence(BaseModel):
     path: list[EvidencePath]
 
 
+@add_fields_of(EventDescription, "site", "window", "short_text", "simulated")
 class CellActivity(BaseModel):
     """A ledger event about the cell, as text."""
 
     model_config = FROM_ATTRIBUTES
 
-    revision: int
-    at: datetime
-    local: str
-    kind: str
-    version: str | None
-    to: str | None
-    by: str
-    text: str
 
-
+@add_fields_of(CellDetail, "lateness")
 class CellDetails(BaseModel):
     """A cell with its state, evidence, guards, history, and what versions brought."""
 
@@ -362,17 +348,16 @@ class CellDetails(BaseModel):
         },
     )
 
-    status: CellStatus
     evidence: list[CellEvidence]
-    guards: list[GuardStatus]
     history: list[CellActivity]
-    gains: list[Gain]
 
 
+@add_fields_of(CellPage)
 class CellList(BaseModel):
     """A page of cells in the policy's order. `next` is null on the last page."""
 
     model_config = ConfigDict(
+        from_attributes=True,
         json_schema_extra={
             "example": {
                 "rollout": "bear-alarm",
@@ -382,12 +367,7 @@ class CellList(BaseModel):
                 "items": [CELL_STATUS],
                 "next": None,
             }
-        }
+        },
     )
 
-    rollout: str
-    revision: int
-    hash: str
-    policy: int
-    items: list[CellStatus]
-    next: str | None
+    next: Annotated[str | None, BeforeValidator(encode_number)]

@@ -1,13 +1,12 @@
 """Schemas of records, explained cases and rejected records."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.paging import Page
-from api.schemas.derived import FormT, add_fields, add_fields_of, convert_type
+from api.schemas.derived import FormT, add_fields, add_fields_of
 from rollout.core.records.records import (
     RECORD_FIELDS,
     Action,
@@ -16,7 +15,7 @@ from rollout.core.records.records import (
     Prediction,
     Record,
 )
-from rollout.services.divergences.cases import CaseCount
+from rollout.services.divergences.cases import CaseCount, CaseDetails, ListedCase
 from rollout.services.divergences.rejected_records import RejectedRecordView
 
 CASE = {
@@ -90,18 +89,12 @@ CASE_EXAMPLE: dict[str, Any] = {
 }
 
 
+@add_fields_of(ListedCase, "number", "is_compared", "media", "closes_at")
 class CaseSummary(BaseModel):
     """A case in a list."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CASE_EXAMPLE})
 
-    key: str
-    site: str
-    window: str
-    occurred_at: datetime
-    received_at: datetime
-    episode: str | None = None
-    attributes: dict[str, str]
     versions: list[str] = Field(description="versions with a prediction; empty if hidden")
     differs: bool | None = Field(
         description="whether a prediction and a human decision differ; null if hidden"
@@ -117,11 +110,10 @@ def _add_shown(kind: type[Record]) -> Callable[[type[FormT]], type[FormT]]:
     fields = {}
     for field in RECORD_FIELDS[kind]:
         if field.rule.is_shown:
-            plain = convert_type(field.plain)
             alias = field.name if field.name != field.shown_name else None
-            hint = plain | None if field.is_optional else plain
+            hint = field.plain | None if field.is_optional else field.plain
             fields[field.shown_name] = (hint, Field(validation_alias=alias))
-    return add_fields(fields)
+    return add_fields(kind, fields)
 
 
 @_add_shown(Prediction)
@@ -159,6 +151,7 @@ class CountedUnit(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
+@add_fields_of(CaseDetails)
 class CaseExplanation(BaseModel):
     """A case with its predictions, decisions, actions, outcomes and evidence.
 
@@ -186,8 +179,6 @@ class CaseExplanation(BaseModel):
         },
     )
 
-    case: CaseSummary
-    hidden: bool
     registered_by: str | None = Field(
         description="account that registered the case, or `imports`; null if hidden or unknown"
     )
@@ -199,14 +190,7 @@ class CaseExplanation(BaseModel):
         description="whether a blind decision is asked for, as of an audited case; null if hidden,"
         " and until the case closes for who may send predictions"
     )
-    pending: str = Field(
-        validation_alias="waits", description="what is missing before the case is complete"
-    )
-    predictions: list[CasePrediction]
-    decisions: list[CaseDecision]
-    actions: list[CaseAction]
-    outcomes: list[CaseOutcome]
-    counted_units: list[CountedUnit] = Field(validation_alias="counted")
+    pending: str = Field(description="what is missing before the case is complete")
 
 
 REJECTED_RECORD: dict[str, Any] = {

@@ -211,6 +211,7 @@ class ApiKeyRequest(BaseModel):
     )
 
 
+@add_fields_of(CreatedKey, "text")
 class CreatedApiKey(BaseModel):
     """A new API key with its secret, which is shown only once."""
 
@@ -226,20 +227,7 @@ class CreatedApiKey(BaseModel):
         },
     )
 
-    holder: str
-    prefix: str
-    expires_at: datetime
-    key: str
-
-    @classmethod
-    def of(cls, created_key: CreatedKey) -> "CreatedApiKey":
-        """Return the schema of a new key."""
-        return cls(
-            holder=created_key.holder,
-            prefix=created_key.prefix,
-            expires_at=created_key.expires_at,
-            key=created_key.text,
-        )
+    key: str = Field(validation_alias="text")
 
 
 @add_fields_of(ApiKey)

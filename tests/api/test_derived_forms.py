@@ -44,3 +44,26 @@ def test_a_form_keeps_its_own_field_its_name_and_its_text():
 def test_an_answer_without_one_of_the_fields_is_none():
     with pytest.raises(ValidationError, match="place"):
         WeatherForm.model_validate({"rain": None, "days": [], "winds": None})
+
+
+@dataclass(frozen=True)
+class Forecast:
+    days: tuple[Weather, ...]
+    warning: Weather | None
+    map: "Map"  # noqa: F821 - a class that is read where it is needed
+
+
+@add_fields_of(Forecast)
+class ForecastForm(BaseModel):
+    """What the weather will be."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    map: str
+
+
+def test_a_value_in_a_value_has_its_form_in_the_form():
+    wet = Weather("creek", 1.5, secret="x")
+    form = ForecastForm.model_validate(Forecast((wet,), wet, "m"))
+    rain = {"place": "creek", "rain": 1.5, "days": [], "winds": None}
+    assert form.model_dump() == {"days": [rain], "warning": rain, "map": "m"}

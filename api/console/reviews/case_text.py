@@ -254,7 +254,7 @@ def _list_events(story: ExplainedCase) -> Iterator[CaseEvent]:
         yield CaseEvent(action.at, f"{describe_actions([action])}.")
     for outcome in details.outcomes:
         yield CaseEvent(outcome.at, f"The outcome is known: {describe_outcome(outcome)}.")
-    for count in details.counted:
+    for count in details.counted_units:
         track = TRACK_TEXTS.get(count.track, count.track)
         yield CaseEvent(
             count.slot, f"The case was counted {track}: {describe_evidence_use(count.excluded)}."

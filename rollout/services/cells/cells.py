@@ -114,14 +114,14 @@ class CellDetail:
 
 @dataclass(frozen=True, slots=True)
 class CellPage:
-    """A page of cells in policy order; `after` is its cursor, None at the end."""
+    """A page of cells in policy order; `next` is where the next begins, None at the end."""
 
     rollout: str
     revision: int
     hash: str
     policy: int
     items: tuple[CellStatus, ...]
-    after: int | None
+    next: int | None
 
 
 def load_cells(

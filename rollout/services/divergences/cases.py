@@ -115,12 +115,12 @@ class CaseDetails:
     registered_by: str | None
     planted: bool | None
     asked: bool | None
-    waits: str
+    pending: str
     predictions: Sequence[Prediction]
     decisions: Sequence[Decision]
     actions: Sequence[Action]
     outcomes: Sequence[Outcome]
-    counted: Sequence[CaseCount]
+    counted_units: Sequence[CaseCount]
 
 
 def find_cases(
@@ -276,7 +276,7 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
         registered_by=None if is_hidden or registrar is None else names.find_name(registrar),
         planted=bool(planted.find([key])) if may_tell else None,
         asked=_find_asked(case_reader, case_id, case, is_unseen=is_unseen),
-        waits=_describe_pending(case_reader.state.policy, case, counts, is_hidden=is_hidden),
+        pending=_describe_pending(case_reader.state.policy, case, counts, is_hidden=is_hidden),
         predictions=[
             prediction
             for prediction in predictions
@@ -289,7 +289,7 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
         ],
         actions=() if is_hidden else store.list_actions(case_id, key),
         outcomes=() if is_unseen else store.list_outcomes(case_id, key),
-        counted=()
+        counted_units=()
         if is_hidden
         else [_build_case_count(case_reader.state.policy, count) for count in counts],
     )
