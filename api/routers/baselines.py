@@ -3,9 +3,10 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.schemas.derived import add_input_of
 from rollout.core.records.records import BaselineCount
 from rollout.services.records.baselines import load_baselines, store_baselines
 
@@ -22,6 +23,7 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
+@add_input_of(BaselineCount, "imported_by", text=Name)
 class BaselineEntry(BaseModel):
     """A count of one action by humans in a cell, from `since` to `until` (exclusive).
 
@@ -30,13 +32,8 @@ class BaselineEntry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})
 
-    site: Name
-    window: Name
-    lever: Name
     action: Annotated[str, Field(min_length=1, max_length=500, pattern="^[^\\x00]*$")]
     n: int = Field(ge=0, lt=2**31, strict=True)
-    since: AwareDatetime
-    until: AwareDatetime
 
 
 class BaselineImportRequest(BaseModel):

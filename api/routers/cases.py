@@ -21,14 +21,19 @@ Name = Annotated[str | None, Field(min_length=1, max_length=200, pattern=NO_NUL)
 Instant = Annotated[AwareDatetime | None, Field(examples=["2027-06-01T00:00:00Z"])]
 
 
-class CaseQuery(BaseModel):
-    """Filter of cases. `since` and `until` (exclusive) refer to the time of the case."""
+class CaseSelection(BaseModel):
+    """Cases of a cell and a time."""
 
     site: Name = None
     window: Name = None
     version: Name = None
     since: Instant = None
     until: Instant = None
+
+
+class CaseQuery(CaseSelection):
+    """Filter of cases. `since` and `until` (exclusive) refer to the time of the case."""
+
     differs: bool = Field(
         default=False, description="only cases where a prediction and a human decision differ"
     )

@@ -9,12 +9,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, Page, cut_page, decode_cursor, decode_number, encode_number
-from api.schemas.derived import add_fields_of
+from api.schemas.derived import add_fields_of, add_input_of
 from api.schemas.examples import build_responses
 from rollout.core.records.label_cleaning import (
     HUMANS_DISAGREE,
     MAX_LISTED,
     CleaningChoice,
+    CleaningChoiceRequest,
     CleaningChoiceResult,
 )
 
@@ -122,6 +123,7 @@ class TopLossList(BaseModel):
     items: list[CleaningItem]
 
 
+@add_input_of(CleaningChoiceRequest, text=Name)
 class ChoiceEntry(BaseModel):
     """A choice: `relabel` (with `label`), `drop` or `keep`.
 
@@ -131,12 +133,7 @@ class ChoiceEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": CHOICE_REQUEST})
 
     key: Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
-    choice: Name
-    lever: Name = ""
-    label: Name | None = None
     reason: Annotated[str, Field(max_length=1_000, pattern=NO_NUL)] = ""
-    version: Name = ""
-    report: Name = ""
 
 
 class ChoiceRequest(BaseModel):
@@ -289,7 +286,7 @@ def record_training_choices(
     Records and evidence do not change. It is safe to retry: a choice that already applies returns
     `unchanged`. Requires the operator role.
     """
-    from rollout.services.training.cleaning import CleaningChoiceRequest, store_choices
+    from rollout.services.training.cleaning import store_choices
 
     requests = [CleaningChoiceRequest(**choice.model_dump()) for choice in body.items]
     results = store_choices(service.database, caller, rollout, requests, now)

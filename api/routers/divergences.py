@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import MAX_ITEMS, Page, decode_cursor, encode_cursor
-from api.routers.cases import Instant, Name
+from api.routers.cases import CaseSelection, Instant, Name
 from api.routers.causes import parse_attributes
 from api.schemas.examples import LATER, NOON
 from rollout.reports.inputs.divergence_columns import COLUMNS, EXAMPLE, Divergence
@@ -64,20 +64,17 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class DivergenceSelection(BaseModel):
+class DivergenceSelection(CaseSelection):
     """Which divergences to list, in which form; by default those of the last 30 days."""
 
     version: Name = Field(None, description="default: the one that acts in most cells, or newest")
     lever: Name = Field(None, description="default: the first of the policy")
-    site: Name = None
-    window: Name = None
     human: Name = Field(None, description="the human answer")
     model: Name = Field(None, description="the version's answer")
     min_cost: float | None = Field(None, ge=0)
     attribute: list[str] = Field(
         [], max_length=20, description="attributes of the cases", examples=[["weather=dry"]]
     )
-    since: Instant = None
     until: Instant = Field(None, description="exclusive")
     has_choice: bool | None = Field(
         None, description="only cases with (or without) a training choice"

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
-from api.schemas.users import CurrentAccount, PasswordRequest, RoleAssignment
+from api.schemas.users import CurrentAccount, PasswordRequest
 
 router = APIRouter(prefix="/v1/me", tags=["users"])
 Anyone = Annotated[Caller, RequirePermission(Permission.IDENTIFY)]
@@ -17,13 +17,7 @@ def get_current_account(caller: Anyone) -> CurrentAccount:
 
     `access_head` is the revision of the access ledger that they come from.
     """
-    roles = [RoleAssignment.model_validate(right) for right in caller.role_assignments]
-    return CurrentAccount(
-        name=caller.name,
-        service_account=caller.is_service_account,
-        roles=roles,
-        access_head=caller.access_head,
-    )
+    return CurrentAccount.model_validate(caller)
 
 
 @router.put(

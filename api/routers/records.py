@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -15,7 +15,7 @@ from api.deps import Caller, Permission, RequirePermission, ServiceDependency
 from api.metrics import RequestCounts
 from api.problems import build_problem
 from api.schemas.examples import inline_schema
-from api.schemas.records import ITEMS, RECORD_RESULT, RecordResultList
+from api.schemas.records import ITEMS, RECORD_RESULT, RecordResult, RecordResultList
 from rollout import faults
 from rollout.core.records.records import Heartbeat, Record
 from rollout.core.scope.permissions import require_permission
@@ -72,14 +72,17 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class RecordResultStruct(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The result of one item: a `RecordResult` that is fast to encode."""
-
-    index: int
-    key: str
-    status: str
-    reason: str
-    drawn: tuple[str, ...] | None = None
+RecordResultStruct: Final = msgspec.defstruct(
+    "RecordResultStruct",
+    [
+        (name, Any) if field.is_required() else (name, Any, field.default)
+        for name, field in RecordResult.model_fields.items()
+    ],
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+)
+"""A `RecordResult` that is fast to encode."""
 
 
 @router.post(
@@ -187,7 +190,7 @@ def _encode_failures(numbers: Iterable[int], status: str, reason: str) -> bytes:
 
 def _build_results(
     numbers: Iterable[int], items: Sequence[SentItem], results: Sequence[RecordReceipt]
-) -> list[RecordResultStruct]:
+) -> list[msgspec.Struct]:
     return [
         RecordResultStruct(
             number,

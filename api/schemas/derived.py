@@ -1,49 +1,72 @@
-"""Forms of answers that have the fields of what they are made from."""
+"""Forms that have the fields of what answers are made from, or what requests become."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
+from datetime import datetime
 from functools import reduce
 from operator import or_
 from types import UnionType
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, create_model
+from pydantic import AwareDatetime, BaseModel, create_model
 
 FormT = TypeVar("FormT", bound=BaseModel)
-FORMS: Final[dict[Any, type[BaseModel]]] = {}
+FORMS: Final[dict[Any, Any]] = {}
 """The form of each value that has one, in answers that contain it."""
 
 
-def add_fields_of(source: type, *left_out: str) -> Callable[[type[FormT]], type[FormT]]:
+def add_fields_of(value: type, *left_out: str) -> Callable[[type[FormT]], type[FormT]]:
     """Return what adds to a form the fields of a dataclass; those that it declares stay its own.
 
     All are required: an answer has each of its fields. Forms declared later contain the form where
     their values contain the dataclass.
     """
-    added = {each.name: each.type for each in fields(source) if each.name not in left_out}
-    return add_fields(source, {name: (hint, ...) for name, hint in added.items()})
+    hints = {each.name: each.type for each in _list_fields(value, left_out)}
+    return add_fields({name: (convert_type(hints[name]), ...) for name in hints}, value)
 
 
-def add_fields(source: type, added: Mapping[str, Any]) -> Callable[[type[FormT]], type[FormT]]:
-    """Return what adds fields to a form of `source`: types with what `create_model` takes."""
+def add_input_of(value: type, *left_out: str, text: Any) -> Callable[[type[FormT]], type[FormT]]:
+    """Return what adds to the form of a request the fields of a dataclass, but its own.
+
+    Texts are of the type `text`, times have an offset; what has a default may be left out.
+    """
+    types = {str: text, datetime: AwareDatetime}
+    return add_fields(
+        {
+            each.name: (
+                convert_type(each.type, types),
+                ... if each.default is MISSING else each.default,
+            )
+            for each in _list_fields(value, left_out)
+        }
+    )
+
+
+def _list_fields(value: Any, left_out: Sequence[str]) -> list[Field[Any]]:
+    return [each for each in fields(value) if each.name not in left_out]
+
+
+def add_fields(
+    added: Mapping[str, Any], value: type | None = None
+) -> Callable[[type[FormT]], type[FormT]]:
+    """Return what adds fields, given as to `create_model`, to a form; of answers with `value`."""
 
     def add(form: type[FormT]) -> type[FormT]:
         missing: dict[str, Any] = {
-            name: (convert_type(hint), default)
-            for name, (hint, default) in added.items()
-            if name not in form.model_fields
+            name: field for name, field in added.items() if name not in form.model_fields
         }
         texts: Any = {"__doc__": form.__doc__, "__module__": form.__module__}
         complete = create_model(form.__name__, __base__=form, **texts, **missing)
-        FORMS[source] = complete
+        if value is not None:
+            FORMS[value] = complete
         return complete
 
     return add
 
 
-def convert_type(hint: Any) -> Any:
-    """Return the type of a JSON answer: lists of tuples, dictionaries of mappings, forms."""
-    parts = tuple(map(convert_type, get_args(hint)))
+def convert_type(hint: Any, types: Mapping[Any, Any] = FORMS) -> Any:
+    """Return the type of a JSON value: lists of tuples, dictionaries of mappings, others' forms."""
+    parts = tuple(convert_type(part, types) for part in get_args(hint))
     match get_origin(hint):
         case origin if origin is tuple or origin is Sequence:
             return list[parts[0]]  # type: ignore[valid-type]
@@ -51,4 +74,4 @@ def convert_type(hint: Any) -> Any:
             return dict[parts[0], parts[1]]  # type: ignore[valid-type]
         case origin if origin is UnionType or origin is Union:
             return reduce(or_, parts)
-    return FORMS.get(hint, hint)
+    return types.get(hint, hint)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.paging import Page
-from api.schemas.derived import FormT, add_fields, add_fields_of
+from api.schemas.derived import FormT, add_fields, add_fields_of, convert_type
 from rollout.core.records.records import (
     RECORD_FIELDS,
     Action,
@@ -111,9 +111,10 @@ def _add_shown(kind: type[Record]) -> Callable[[type[FormT]], type[FormT]]:
     for field in RECORD_FIELDS[kind]:
         if field.rule.is_shown:
             alias = field.name if field.name != field.shown_name else None
-            hint = field.plain | None if field.is_optional else field.plain
+            plain = convert_type(field.plain)
+            hint = plain | None if field.is_optional else plain
             fields[field.shown_name] = (hint, Field(validation_alias=alias))
-    return add_fields(kind, fields)
+    return add_fields(fields, kind)
 
 
 @_add_shown(Prediction)

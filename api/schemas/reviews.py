@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from api.schemas.derived import add_fields_of
+from api.schemas.derived import add_fields_of, add_input_of
 from rollout.core.policy.levers import Lever
 from rollout.kernel.label_sets import SEPARATOR, join_labels
 from rollout.services.reviews.review_queue import ClaimedTask, ModelAnswer, ReviewerTasks
@@ -221,6 +221,7 @@ SentAnswer = (
 """An answer as sent: text, or the labels of a set."""
 
 
+@add_input_of(DecisionDraft, "claimed_exposure", text=Name)
 class DecisionRequest(BaseModel):
     """A decision: an answer by lever, or `unsure`.
 
@@ -232,9 +233,7 @@ class DecisionRequest(BaseModel):
     )
 
     answers: dict[Name, SentAnswer | None] = Field(default_factory=dict, max_length=50)
-    unsure: bool = False
     note: str | None = Field(default=None, max_length=2_000)
-    started_at: AwareDatetime | None = None
     exposure: Literal["blind", "assisted", "revealed"] = Field(
         default="blind",
         description="what the reviewer had seen; it can only make the stored exposure less blind",
@@ -250,11 +249,8 @@ class DecisionRequest(BaseModel):
                 lever: None if answer is None else join_labels(answer)
                 for lever, answer in self.answers.items()
             },
-            unsure=self.unsure,
-            note=self.note,
-            started_at=self.started_at,
             claimed_exposure=self.exposure,
-            supersedes=self.supersedes,
+            **self.model_dump(exclude={"answers", "exposure"}),
         )
 
 

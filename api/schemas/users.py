@@ -1,12 +1,12 @@
 """Schemas of accounts, roles, API keys and sessions."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.paging import Page
-from api.schemas.derived import add_fields_of
+from api.schemas.derived import add_fields_of, add_input_of
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access.keys import CreatedKey
 from rollout.services.access.sign_in import StartedSession
@@ -45,6 +45,7 @@ KEY: dict[str, Any] = {
 SESSION: dict[str, Any] = {"name": "bo", "csrf": "q83v…", "expires_at": "2027-06-02T00:00:00Z"}
 
 
+@add_input_of(AssignedRole, text=Annotated[str, Field(max_length=200)])
 class RoleAssignment(BaseModel):
     """A role, limited to a rollout and a site; `""` means all of them.
 
@@ -66,14 +67,12 @@ class RoleAssignment(BaseModel):
         "ingest-outcomes",
         "admin",
     ]
-    rollout: str = Field(default="", max_length=200)
-    site: str = Field(default="", max_length=200)
     group: str = Field(default="", max_length=64)
 
     @property
     def assigned_role(self) -> AssignedRole:
         """Return the role as the core defines it."""
-        return AssignedRole(self.role, self.rollout, self.site, self.group)
+        return AssignedRole(**self.model_dump())
 
 
 class UserRequest(BaseModel):
@@ -168,6 +167,7 @@ class CurrentAccount(BaseModel):
     """Your account and its roles, at a revision of the access ledger."""
 
     model_config = ConfigDict(
+        from_attributes=True,
         json_schema_extra={
             "example": {
                 "name": "bo",
@@ -175,12 +175,12 @@ class CurrentAccount(BaseModel):
                 "roles": [ROLE_ASSIGNMENT],
                 "access_head": 12,
             }
-        }
+        },
     )
 
     name: str
-    service_account: bool
-    roles: list[RoleAssignment]
+    service_account: bool = Field(validation_alias="is_service_account")
+    roles: list[RoleAssignment] = Field(validation_alias="role_assignments")
     access_head: int | None
 
 

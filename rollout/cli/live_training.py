@@ -16,10 +16,10 @@ from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, RolloutName, parse_instant
 from rollout.cli.runner import LOCAL_READER, CommandRequest, LocalContext, build_runner
 from rollout.cli.training import SourceNames, TrainingFile, find_format, format_export, write_export
+from rollout.core.records.label_cleaning import CleaningChoiceRequest
 from rollout.reports.figures.label_sources import HUMAN_SOURCES
 from rollout.services.divergences.top_losses import load_costliest_counted_pairs
 from rollout.services.training.cleaning import (
-    CleaningChoiceRequest,
     load_label_issues,
     store_choices,
 )

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api.schemas.derived import add_fields_of
+from api.schemas.derived import add_fields_of, add_input_of
+
+NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,41 @@ class ForecastForm(BaseModel):
 
 
 def test_a_value_in_a_value_has_its_form_in_the_form():
-    wet = Weather("creek", 1.5, secret="x")
+    wet = Weather("creek", 1.5)
     form = ForecastForm.model_validate(Forecast((wet,), wet, "m"))
     rain = {"place": "creek", "rain": 1.5, "days": [], "winds": None}
     assert form.model_dump() == {"days": [rain], "warning": rain, "map": "m"}
+
+
+@dataclass(frozen=True)
+class Report:
+    place: str
+    at: datetime
+    note: str | None = None
+    by: str = ""
+
+
+@add_input_of(Report, "by", text=Annotated[str, Field(max_length=5)])
+class ReportForm(BaseModel):
+    """What somebody reports."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def test_a_request_has_the_limits_of_its_texts_and_may_leave_out_what_has_a_default():
+    form = ReportForm.model_validate({"place": "creek", "at": NOON})
+    assert form.model_dump() == {"place": "creek", "at": NOON, "note": None}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"place": "meadow"}, "place"),
+        ({"note": "meadow"}, "note"),
+        ({"at": NOON.replace(tzinfo=None)}, "at"),
+        ({"by": "ana"}, "by"),
+    ],
+)
+def test_a_request_beyond_the_limits_is_refused(wrong, field):
+    with pytest.raises(ValidationError, match=field):
+        ReportForm.model_validate({"place": "creek", "at": NOON} | wrong)

@@ -1,10 +1,11 @@
 """Reports and choices change nothing that anything is decided by."""
 
+from rollout.core.records.label_cleaning import CleaningChoiceRequest
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.reports.archive import load_report, request_report
 from rollout.services.reports.builder import ReportOptions
-from rollout.services.training.cleaning import CleaningChoiceRequest, store_choices
+from rollout.services.training.cleaning import store_choices
 from rollout.store.ledger.ledger import Ledger
 from tests.factories import DAY, NOON
 from tests.services.reports.test_builder import bears, tick

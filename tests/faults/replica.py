@@ -17,6 +17,7 @@ from sqlalchemy import event
 
 from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import list_fields
+from rollout.core.records.label_cleaning import CleaningChoiceRequest
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.stop_targets import StopTarget
@@ -313,7 +314,7 @@ class Replica:
 
     def choose(self, who, key, choice, at):
         """Choose what becomes of a case in training."""
-        wish = cleaning.CleaningChoiceRequest(key=key, choice=choice, reason="fog")
+        wish = CleaningChoiceRequest(key=key, choice=choice, reason="fog")
         (chosen,) = cleaning.store_choices(self.database, CALLERS[who], NAME, [wish], at)
         if chosen.status == cleaning.REJECTED:
             raise RefusalError(chosen.reason)

@@ -7,11 +7,10 @@ from typing import Final
 from api.console.page.form import Form
 from api.paging import decode_cursor, encode_cursor
 from rollout.core.errors import RefusalError
-from rollout.core.records.label_cleaning import RELABEL, CleaningChoiceResult
+from rollout.core.records.label_cleaning import RELABEL, CleaningChoiceRequest, CleaningChoiceResult
 from rollout.services.training.cleaning import (
     REJECTED,
     SAVED,
-    CleaningChoiceRequest,
 )
 
 MAX_ROWS: Final = 200  # maximum rows of one form

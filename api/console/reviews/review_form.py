@@ -149,12 +149,14 @@ def parse_decision(form: Form, levers: Sequence[Lever], at: datetime) -> Said:
     if not is_unsure and not answers:
         raise InvalidReviewFormError({FIRST_ANSWER: NO_ANSWER_TEXT})
     try:
-        return DecisionRequest(
-            answers=dict(answers),
-            unsure=is_unsure,
-            note=typed.note.strip() or None,
-            started_at=_parse_begun(typed.begun_at, at),
-            supersedes=int(typed.supersedes) if typed.supersedes.isdigit() else None,
+        return DecisionRequest.model_validate(
+            {
+                "answers": dict(answers),
+                "unsure": is_unsure,
+                "note": typed.note.strip() or None,
+                "started_at": _parse_begun(typed.begun_at, at),
+                "supersedes": int(typed.supersedes) if typed.supersedes.isdigit() else None,
+            }
         ).to_draft()
     except ValidationError as error:
         fields = {str(fault["loc"][0]) for fault in error.errors()}

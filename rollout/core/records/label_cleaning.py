@@ -30,25 +30,32 @@ class InvalidChoiceError(RefusalError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CleaningChoice:
-    """A user's choice for one lever of one case.
+class CleaningChoiceRequest:
+    """A choice about a case as sent.
 
     Attributes:
         choice: `relabel` (to `label`), `drop` (leave out of training) or `keep` (it is right).
+        lever: "" means the only lever.
         label: the new label, only with `relabel`.
         version: the version whose loss listed the case, "" if unknown.
         report: the report it was read from, "" if unknown.
     """
 
     key: str
-    lever: str
     choice: str
-    by: str
-    at: datetime
+    lever: str = ""
     label: str | None = None
     reason: str = ""
     version: str = ""
     report: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleaningChoice(CleaningChoiceRequest):
+    """A user's choice for one lever of one case, which it names."""
+
+    by: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ recorded. A choice changes no record and is never evidence.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -13,6 +13,7 @@ from rollout import faults
 from rollout.core.errors import RefusalError
 from rollout.core.records.label_cleaning import (
     CleaningChoice,
+    CleaningChoiceRequest,
     CleaningChoiceResult,
     LabelKey,
     check_choice,
@@ -35,19 +36,6 @@ from rollout.store.reviews.cleanings import CleaningStore
 CLEANING_PAGE = "cleaning"
 DEFAULT_PERIOD = timedelta(days=30)
 SAVED, UNCHANGED, REJECTED = "saved", "unchanged", "rejected"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CleaningChoiceRequest:
-    """A user's choice about a case; `lever` "" means the only lever."""
-
-    key: str
-    choice: str
-    lever: str = ""
-    label: str | None = None
-    reason: str = ""
-    version: str = ""
-    report: str = ""
 
 
 def load_label_issues(
@@ -238,26 +226,15 @@ class _ChoiceBatch:
                 UNCHANGED,
                 f"{current_choice.by} chose so at {current_choice.at}",
             )
-        self._current_choices[choice_key] = self._build_choice(request, lever)
+        self._current_choices[choice_key] = CleaningChoice(
+            **asdict(request) | {"lever": lever}, by=self._caller.name, at=self._at
+        )
         self.new_choices.append((self._case_ids[request.key], self._current_choices[choice_key]))
         return CleaningChoiceResult(request.key, lever, SAVED)
 
     def _default_lever(self) -> str:
         levers = self._state.policy.levers
         return levers[0].id if len(levers) == 1 else ""
-
-    def _build_choice(self, request: CleaningChoiceRequest, lever: str) -> CleaningChoice:
-        return CleaningChoice(
-            key=request.key,
-            lever=lever,
-            choice=request.choice,
-            by=self._caller.name,
-            at=self._at,
-            label=request.label,
-            reason=request.reason,
-            version=request.version,
-            report=request.report,
-        )
 
     def _check_request(self, request: CleaningChoiceRequest, lever: str) -> None:
         case = self._cases.get(self._case_ids.get(request.key, -1))

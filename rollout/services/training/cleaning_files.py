@@ -15,7 +15,12 @@ import polars as pl
 
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
-from rollout.core.records.label_cleaning import CleaningChoice, check_choice, find_final_choices
+from rollout.core.records.label_cleaning import (
+    CleaningChoice,
+    CleaningChoiceRequest,
+    check_choice,
+    find_final_choices,
+)
 from rollout.formats.policy.reader import read_policy
 from rollout.reports.figures.label_issues import (
     LabelIssue,
@@ -28,7 +33,6 @@ from rollout.reports.inputs.csv_cells import escape_cell, unescape_cell
 from rollout.reports.pages.section_summaries import format_loss_kind
 from rollout.reports.text.formatting import format_count, format_quantity
 from rollout.services.replay.requests import Progress, ReplayRequest, read_request_records
-from rollout.services.training.cleaning import CleaningChoiceRequest
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import RecordFrames
 

@@ -10,13 +10,14 @@ from msgspec.structs import replace
 
 from api.console.reviews import case_text
 from api.console.reviews.case_text import build_case_path, explain_uncounted
+from rollout.core.records.label_cleaning import CleaningChoiceRequest
 from rollout.core.records.records import Action, Decision, Outcome, Prediction
 from rollout.services.access.users import load_local_caller
 from rollout.services.divergences.case_explanation import load_case_explanation
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.reviews.reviews import open_reviews
-from rollout.services.training.cleaning import CleaningChoiceRequest, store_choices
+from rollout.services.training.cleaning import store_choices
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
 from tests.api import bears
@@ -147,7 +148,7 @@ def test_a_case_that_somebody_may_judge_shows_them_nothing_of_what_was_said(brow
     story = load_case_explanation(
         database, load_local_caller(database, "mia"), "bears", "open", NOON
     )
-    assert (story.assignment, story.choices, story.case_details.counted) == (None, (), ())
+    assert (story.assignment, story.choices, story.case_details.counted_units) == (None, (), ())
     assert "v1" in plain(browser.as_("vic").page(f"{CASES}/open"))
 
 

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from msgspec.structs import replace
 
+from rollout.core.records.label_cleaning import CleaningChoiceRequest
 from rollout.core.records.records import Case, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Permission
@@ -25,7 +26,7 @@ from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.records.review_tasks import seed_gold_case
 from rollout.services.reports.inputs import NothingToReportError
-from rollout.services.training.cleaning import CleaningChoiceRequest, store_choices
+from rollout.services.training.cleaning import store_choices
 from rollout.services.training.training import TrainingOptions, load_closed_inputs
 from rollout.store.counting.purge import list_old_cases, purge_records
 from rollout.store.records.history import StoredHistory
