@@ -15,8 +15,9 @@ from rollout.core.records.records import (
     Prediction,
     Record,
 )
-from rollout.services.divergences.cases import CaseCount, CaseDetails, ListedCase
+from rollout.services.divergences.cases import CaseDetails, ListedCase
 from rollout.services.divergences.rejected_records import RejectedRecordView
+from rollout.store.records.case_pages import CaseCount
 
 CASE = {
     "kind": "case",

@@ -117,7 +117,7 @@ class User(BaseModel):
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": USER})
 
     name: str
-    service_account: bool = Field(validation_alias="machine")
+    service_account: bool = Field(validation_alias="is_service_account")
     added_at: datetime
     disabled_at: datetime | None
     email: str

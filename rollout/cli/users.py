@@ -354,13 +354,13 @@ def _print_account(account: UserAccount, *, as_json: bool) -> None:
 def _build_user_json(member: UserAccount) -> dict[str, Any]:
     """Return a user with the JSON keys of the API."""
     plain = _to_plain(asdict(member))
-    names = {"machine": "service_account", "rights": "roles"}
-    renamed = {names.get(key, key): value for key, value in plain.items()}
+    names = {"is_service_account": "service_account", "rights": "roles"}
+    renamed = {names.get(key, key): plain[key] for key in plain if key != "number"}
     return {**renamed, "broad": member.is_broad}
 
 
 def _format_account(account: UserAccount) -> str:
-    kind_text = " (service account)" if account.machine else ""
+    kind_text = " (service account)" if account.is_service_account else ""
     if account.disabled_at is not None:
         return f"{account.name}{kind_text}: disabled since {account.disabled_at:%Y-%m-%d}"
     broad_text = " (broad: may send predictions and what judges them)" if account.is_broad else ""

@@ -193,7 +193,7 @@ def test_a_failed_stop_of_all_needs_no_policy_from_the_database(replica, databas
 
 @on_sqlite
 def test_a_stop_left_in_the_table_is_appended_by_another_replica(second, database):
-    left = PendingStop("x", "bears", (Cell("creek", "day"),), Actor("bo"), "fog", False, NOON)
+    left = PendingStop("x", "bears", (Cell("creek", "day"),), Actor("bo"), "fog", NOON, drill=False)
     with database.begin_write() as transaction:
         store_pending_stop(transaction, left)
     second.beat()
@@ -209,7 +209,7 @@ def test_a_stop_left_in_the_table_is_appended_by_another_replica(second, databas
 def test_a_stop_whose_answer_was_lost_is_not_appended_after_its_resume(second, database):
     field.stop(database, ("creek", "day"))
     field.append(database, field_resumed())
-    left = PendingStop("x", "bears", (Cell("creek", "day"),), Actor("bo"), "", False, NOON)
+    left = PendingStop("x", "bears", (Cell("creek", "day"),), Actor("bo"), "", NOON, drill=False)
     with database.begin_write() as transaction:
         store_pending_stop(transaction, left)
     second.pass_time(3)

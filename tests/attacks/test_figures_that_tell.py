@@ -56,7 +56,7 @@ def read_rollout_page(service, caller, cell, at):
 def read_action_changes(service, caller, cell, _at):
     changes = load_action_changes(service, caller, "story", (VERSION,), cell)
     judged = max((change.change.n for change in changes), default=0)
-    return judged, tuple((c.action, c.by_humans, c.by_model) for c in changes)
+    return judged, tuple((c.action, c.by_human, c.by_model) for c in changes)
 
 
 def read_matrix(service, caller, _cell, _at):

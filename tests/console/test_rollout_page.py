@@ -399,9 +399,9 @@ def test_actions_add_up_to_the_cases_that_both_decided(story):
     found = load_action_changes(story, load_local_caller(story.database, "vic"), "story", ("v1",))
     assert found
     n = found[0].change.n
-    assert sum(one.by_humans for one in found) == n
+    assert sum(one.by_human for one in found) == n
     assert n * 0.9 < sum(one.by_model for one in found) <= n  # no answer is no action
     for one in found:
-        gap = one.by_model - one.by_humans
+        gap = one.by_model - one.by_human
         assert one.change.first_only - one.change.second_only == gap
         assert one.change.low <= one.change.per_100 <= one.change.high

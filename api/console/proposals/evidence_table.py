@@ -13,6 +13,7 @@ from rollout.core.policy.gain_readings import round_down
 from rollout.core.policy.policy import Policy
 from rollout.kernel.measures import Condition, Statistic
 from rollout.kernel.readings import RECENT_DAYS
+from rollout.reports.statistics.bounds import ConditionEvidence
 from rollout.reports.text.formatting import (
     capitalize_first,
     format_count,
@@ -21,7 +22,6 @@ from rollout.reports.text.formatting import (
 )
 from rollout.reports.text.value_text import format_bound_value, format_estimate
 from rollout.services.proposals.proposal_evidence import (
-    ConditionEvidence,
     GateMinimumProgress,
     ProposalEvidence,
     ReadingComparison,

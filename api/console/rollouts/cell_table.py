@@ -24,8 +24,9 @@ from rollout.core.scope.scope import Scope
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.pages.stage_markers import StageMarker
+from rollout.reports.statistics.bounds import ConditionEvidence
 from rollout.reports.text.value_text import format_estimate, format_threshold
-from rollout.services.cells.cell_table import CellListPage, CellSummary, PassedThreshold
+from rollout.services.cells.cell_table import CellListPage, CellSummary
 from rollout.services.engine.rollout_state import RolloutState
 
 AGREEMENT: Final = "agreement"
@@ -169,7 +170,7 @@ def build_cell_row(
 
 
 def build_measure_readings(
-    evidence: EvidenceFacts | None, passed_thresholds: Sequence[PassedThreshold], cost_in: str
+    evidence: EvidenceFacts | None, passed_thresholds: Sequence[ConditionEvidence], cost_in: str
 ) -> tuple[MeasureReading, ...]:
     """Return evidence against the next gate's thresholds, or the passed gate's at the top.
 
@@ -215,7 +216,7 @@ def _build_gate_reading(condition: ConditionFacts, cost_in: str) -> MeasureReadi
     )
 
 
-def _build_passed_reading(passed: PassedThreshold, cost_in: str) -> MeasureReading:
+def _build_passed_reading(passed: ConditionEvidence, cost_in: str) -> MeasureReading:
     condition = passed.condition
     threshold = MeasureThreshold(condition.measure.name, condition.threshold, condition.at_least)
     is_met = (

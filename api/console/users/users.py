@@ -276,8 +276,8 @@ def _render_users(
         visitor,
         "users",
         422 if error else 200,
-        users=[user for user in accounts if not user.machine],
-        machines=[user for user in accounts if user.machine],
+        users=[user for user in accounts if not user.is_service_account],
+        machines=[user for user in accounts if user.is_service_account],
         missing_approvers=_list_missing_approvers(visitor),
         errors=_list_errors(error),
         typed=_get_typed_fields(form),
@@ -317,7 +317,7 @@ def _render_user(
         factor=service.sign_in.codes.load_summary(name),
         errors=errors or _list_errors(error),
         typed={"email": user.email, **_get_typed_fields(form)},
-        **_build_choices(visitor, is_service_account=user.machine),
+        **_build_choices(visitor, is_service_account=user.is_service_account),
     )
 
 

@@ -20,11 +20,10 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class ActionFrequencyChange:
+class CountedActionChange:
     """How often model and humans take one action, on the cases that both decided.
 
-    `change` is model minus humans, per 100 cases. `log_e` is the evidence of a difference, valid
-    at every look, over one case of each unit.
+    `change` is model minus humans, per 100 cases.
     """
 
     version: str
@@ -33,6 +32,12 @@ class ActionFrequencyChange:
     by_human: int
     by_model: int
     change: PairedChange
+
+
+@dataclass(frozen=True, slots=True)
+class ActionFrequencyChange(CountedActionChange):
+    """The same with the evidence of a difference, valid at every look, over a case of each unit."""
+
     log_e: float
 
 

@@ -32,23 +32,13 @@ LN_10: Final = log(10)
 
 
 @dataclass(frozen=True, slots=True)
-class DetectorRow:
-    """A point of the course in the table."""
-
-    at: datetime
-    records: str
-    against: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
 class DetectorView:
-    """A detector's course as a page shows it: two drawings, their text, and a table."""
+    """A detector's course as a page shows it: two drawings, their text, and a table of cells."""
 
     wide: Markup
     narrow: Markup
     text: str
-    rows: tuple[DetectorRow, ...]
+    rows: tuple[tuple[datetime, str, str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +112,8 @@ def format_evidence(log_value: float) -> str:
     return f"{digits}{NO_BREAK_SPACE}×{NO_BREAK_SPACE}10^{power}"
 
 
-def _build_row(point: CoursePoint) -> DetectorRow:
-    return DetectorRow(
+def _build_row(point: CoursePoint) -> tuple[datetime, str, str, str]:
+    return (
         point.at,
         format_count(point.records),
         format_count(point.against),

@@ -1,6 +1,7 @@
 """Bounds valid at every look: shares from below, mean costs from above."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,30 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 BISECTION_STEPS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionEvidence:
+    """One condition evaluated on counts.
+
+    Attributes:
+        counts: agreeing and disagreeing; one per cost level; or of a gain
+            the units by the model, by people and without outcome.
+        estimate: plain share or mean cost, None without records.
+        bound: bound valid at every look; None for renewals and without records.
+        is_met: whether the condition is met at its risk.
+    """
+
+    condition: Condition
+    counts: tuple[int, ...]
+    estimate: float | None
+    bound: float | None
+    is_met: bool
+
+    @property
+    def count(self) -> int:
+        """Return the number of records."""
+        return sum(self.counts)
 
 
 def compute_bounds(condition: Condition, counts: Ints, risk: float, policy: Policy) -> Floats:
@@ -40,6 +65,21 @@ def compute_reading_bound(reading: ConditionReading, policy: Policy) -> float | 
         return None
     counts = np.array([reading.counts], dtype=np.int64)
     return float(compute_bounds(reading.condition, counts, reading.risk, policy)[0])
+
+
+def build_condition_evidence(reading: ConditionReading, policy: Policy) -> ConditionEvidence:
+    """Return a condition with what its counts say."""
+    condition, counts = reading.condition, reading.counts
+    if (gain := reading.gain) is not None:
+        return ConditionEvidence(condition, gain.counts, gain.estimate, gain.bound, gain.is_met)
+    rows = np.array([counts], dtype=np.int64)
+    return ConditionEvidence(
+        condition=condition,
+        counts=counts,
+        estimate=float(compute_estimates(condition, rows, policy)[0]) if sum(counts) else None,
+        bound=compute_reading_bound(reading, policy),
+        is_met=reading.is_met,
+    )
 
 
 def compute_estimates(condition: Condition, counts: Ints, policy: Policy) -> Floats:

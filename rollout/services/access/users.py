@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -65,21 +65,15 @@ GLOBAL_ADMIN = AssignedRole(ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
-class UserAccount:
+class UserAccount(StoredUser):
     """A user or service account, as an admin sees it."""
 
-    name: str
-    machine: bool
-    added_at: datetime
-    disabled_at: datetime | None
-    email: str
-    has_password: bool
-    rights: tuple[AssignedRole, ...]
+    rights: tuple[AssignedRole, ...] = ()
 
     @property
     def is_broad(self) -> bool:
         """Return whether a service account may send predictions and what judges them."""
-        return self.machine and is_broad(self.rights)
+        return self.is_service_account and is_broad(self.rights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,12 +423,4 @@ def _load_account(users: Users, user_name: str) -> UserAccount:
 
 
 def _build_account(user: StoredUser, role_assignments: Sequence[AssignedRole]) -> UserAccount:
-    return UserAccount(
-        name=user.name,
-        machine=user.is_service_account,
-        added_at=user.added_at,
-        disabled_at=user.disabled_at,
-        email=user.email,
-        has_password=user.has_password,
-        rights=tuple(role_assignments),
-    )
+    return UserAccount(**asdict(user), rights=tuple(role_assignments))

@@ -42,16 +42,13 @@ class ClientHead:
 
 
 @dataclass(frozen=True, slots=True)
-class CodedHead:
-    """A ledger head with its era, and its code for the client to return."""
+class CodedHead(IssuedHead):
+    """A ledger head with its code for the client to return."""
 
-    era: int
-    revision: int
-    hash: str
     code: str
 
 
-NO_HEAD: Final = CodedHead(FIRST_ERA, 0, "", "")
+NO_HEAD: Final = CodedHead("", FIRST_ERA, 0, "", "")
 """The head of an answer without a confirmed ledger."""
 
 
@@ -67,7 +64,7 @@ def _build_head(
     rollout_name: str, era: int, revision: int, row_hash: str, secret: bytes, key_number: int
 ) -> CodedHead:
     code = sign_head(IssuedHead(rollout_name, era, revision, row_hash), secret, key_number)
-    return CodedHead(era, revision, row_hash, code)
+    return CodedHead(rollout_name, era, revision, row_hash, code)
 
 
 def has_client_head(cached_rollout: CachedRollout, client_head: ClientHead | None) -> bool:

@@ -5,10 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
-import numpy as np
-
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.gates import ConditionReading, read_gate
+from rollout.core.policy.gates import read_gate
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
     Approved,
@@ -22,9 +20,8 @@ from rollout.core.scope.events import (
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import Scope, compute_held_level
-from rollout.kernel.measures import Condition
 from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
+from rollout.reports.statistics.bounds import ConditionEvidence, build_condition_evidence
 from rollout.services.cells.cells import (
     CellStatus,
     batch_evidence,
@@ -44,20 +41,6 @@ RECENT_PERIOD: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class PassedThreshold:
-    """A passed gate condition, on all evidence of the attempt.
-
-    `bound` is valid at every look; None for measures without a bound.
-    """
-
-    condition: Condition
-    count: int
-    counts: tuple[int, ...]
-    estimate: float | None
-    bound: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class CellSummary:
     """A cell in a list.
 
@@ -70,7 +53,7 @@ class CellSummary:
     cell: Cell
     status: CellStatus
     evidence: tuple[EvidenceFacts, ...]
-    passed_thresholds: tuple[PassedThreshold, ...] = ()
+    passed_thresholds: tuple[ConditionEvidence, ...] = ()
     last_case: datetime | None = None
 
 
@@ -270,7 +253,7 @@ def _find_passed_thresholds(
     cell: Cell,
     evidence: Sequence[EvidenceFacts],
     at: datetime,
-) -> tuple[PassedThreshold, ...]:
+) -> tuple[ConditionEvidence, ...]:
     """Return the passed thresholds if the acting version has no further gate."""
     acting_version, policy = state.scope.get_holder(cell), state.policy
     if acting_version is None or any(
@@ -286,22 +269,7 @@ def _find_passed_thresholds(
     slot = find_slot_before(at, policy.tick)
     attempt = evidence_view.attempt_window.count_at(slot)
     reading = read_gate(policy, cell, stage_level, evidence_view.state.risk_share, attempt, attempt)
-    return tuple(
-        _build_passed_threshold(r, policy)
-        if r.gain is None
-        else PassedThreshold(
-            r.condition, sum(r.gain.counts), r.counts, r.gain.estimate, r.gain.bound
-        )
-        for r in reading.readings
-    )
-
-
-def _build_passed_threshold(reading: ConditionReading, policy: Policy) -> PassedThreshold:
-    condition, counts, count = reading.condition, reading.counts, sum(reading.counts)
-    row = np.array([counts], dtype=np.int64)
-    estimate = float(compute_estimates(condition, row, policy)[0]) if count else None
-    bound = compute_reading_bound(reading, policy)
-    return PassedThreshold(condition, count, counts, estimate, bound)
+    return tuple(build_condition_evidence(each, policy) for each in reading.readings)
 
 
 def _find_last_case(

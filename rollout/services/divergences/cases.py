@@ -34,12 +34,11 @@ from rollout.services.reviews.exposure import (
 )
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
-from rollout.store.records.case_pages import CaseFilter, CasePages, CountedLever
+from rollout.store.records.case_pages import CaseCount, CaseFilter, CasePages
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
 from rollout.store.records.planted_cases import PlantedCases
 from rollout.store.reviews.reviews import ReviewTaskStore
-from rollout.tally.slots import to_instant
 
 __all__ = ["CaseDetails", "CaseFilter", "CasePage", "ListedCase", "find_cases", "load_case_details"]
 
@@ -80,24 +79,6 @@ class CasePage:
 
     items: Sequence[ListedCase]
     next: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseCount:
-    """Where a case was counted; `slot` is the time of the counting tick."""
-
-    version: str
-    track: str
-    slot: datetime
-    site: str
-    window: str
-    attempt: int
-    definition: str
-    lever: str
-    predicted: str
-    decided: str
-    reviewer: str | None
-    excluded: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +246,7 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
     newest = NewestRecords(case_reader.transaction, case_reader.state.rollout)
     predictions = newest.load_predictions([case_id]).get(case_id, {}).values()
     decisions = newest.load_decisions([case_id]).get(case_id, {}).values()
-    counts = store.list_counted(case_id)
+    counts = store.list_counted(case_id, case_reader.state.policy.tick)
     planted = PlantedCases(case_reader.transaction, case_reader.state.rollout)
     registrar = store.find_registrar(case_id)
     names = Accounts(case_reader.transaction).find_names([registrar or ""])
@@ -289,9 +270,7 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
         ],
         actions=() if is_hidden else store.list_actions(case_id, key),
         outcomes=() if is_unseen else store.list_outcomes(case_id, key),
-        counted_units=()
-        if is_hidden
-        else [_build_case_count(case_reader.state.policy, count) for count in counts],
+        counted_units=() if is_hidden else counts,
     )
 
 
@@ -314,7 +293,7 @@ def _find_asked(
 
 
 def _describe_pending(
-    policy: Policy, case: ListedCase, counts: Sequence[CountedLever], *, is_hidden: bool
+    policy: Policy, case: ListedCase, counts: Sequence[CaseCount], *, is_hidden: bool
 ) -> str:
     """Describe what the case still needs; "" if it is complete."""
     if case.site not in policy.sites_by_id:
@@ -325,23 +304,6 @@ def _describe_pending(
         f"closes {compute_due_time(policy, case.occurred_at, case.received_at).isoformat()}"
     )
     return closing_text if is_hidden or case.versions else f"no prediction yet; {closing_text}"
-
-
-def _build_case_count(policy: Policy, count: CountedLever) -> CaseCount:
-    return CaseCount(
-        version=count.version,
-        track=count.track,
-        slot=to_instant(count.slot, policy.tick),
-        site=count.site,
-        window=count.window,
-        attempt=count.attempt,
-        definition=count.definition,
-        lever=count.lever,
-        predicted=count.predicted,
-        decided=count.decided,
-        reviewer=count.reviewer,
-        excluded=count.excluded,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.reports.figures.comparison import Comparison, compute_comparisons
-from rollout.reports.statistics.intervals import PairedChange, compute_paired_change
+from rollout.reports.inputs.actions import CountedActionChange
+from rollout.reports.statistics.intervals import compute_paired_change
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 
@@ -83,18 +84,6 @@ def _load_batched_frame(
             counts[version, unit_class.lever, cell.site, cell.window, *labels] += 1
     rows = [(*key, n) for key, n in counts.items()]
     return pl.DataFrame(rows, schema=_build_frame_schema(), orient="row")
-
-
-@dataclass(frozen=True, slots=True)
-class CountedActionChange:
-    """Counts of one action of a version; `change` is model minus human."""
-
-    version: str
-    lever: str
-    action: str
-    by_humans: int
-    by_model: int
-    change: PairedChange
 
 
 def load_action_changes(

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.stop_targets import StopOrder, StopTarget
 from rollout.services.support.atomic_files import write_files_atomically
 from rollout.store.ledger.pending_stops import (
     Damage,
     PendingStop,
+    UnwrittenOrder,
     format_actor,
     format_cells,
     parse_actor,
@@ -26,19 +26,11 @@ from rollout.store.ledger.pending_stops import (
 log = logging.getLogger("rollout.stops")
 
 
-@dataclass(frozen=True, slots=True)
-class PendingNarrowing:
-    """A narrowing on its way to the ledger; `cells` and `order` are as in `PendingStop`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingNarrowing(UnwrittenOrder):
+    """A narrowing on its way to the ledger."""
 
-    id: str
-    rollout: str
-    cells: tuple[Cell, ...]
     to: str
-    by: Actor
-    reason: str
-    at: datetime
-    access_head: int | None = None
-    order: StopOrder | None = None
 
 
 KeptRow = PendingStop | PendingNarrowing | Damage

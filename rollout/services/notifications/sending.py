@@ -50,15 +50,8 @@ from rollout.store.database.errors import UnreadableRowsError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Transaction
 
-
-@dataclass(frozen=True, slots=True)
-class _QueueKey:
-    """What was queued: an address confirmed anew gets what is still due."""
-
-    user_id: int
-    channel: str
-    confirmed_at: datetime | None
-    notice: Notice
+_QueueKey = tuple[datetime | None, int, str, Notice]
+"""When the address was confirmed, and what was queued: one confirmed anew gets what is due."""
 
 
 class NotificationPlanner:
@@ -81,7 +74,7 @@ class NotificationPlanner:
         notifications = {
             key: replace(notification, send_at=at) if urgent_only else notification
             for key, notification in self._find_notifications(at).items()
-            if not urgent_only or key.notice.kind in URGENT_NOTICES
+            if not urgent_only or notification.notice.kind in URGENT_NOTICES
         }
         new_notifications = [
             notification
@@ -92,7 +85,7 @@ class NotificationPlanner:
         self._queued_keys = frozenset(notifications)
         return count
 
-    def _find_notifications(self, at: datetime) -> dict["_QueueKey", NewNotification]:
+    def _find_notifications(self, at: datetime) -> dict[_QueueKey, NewNotification]:
         with self._service.database.begin_read() as transaction:
             channels = NotificationChannels(transaction).list_confirmed()
             users = load_notification_users(transaction) if channels else {}
@@ -102,7 +95,7 @@ class NotificationPlanner:
         news = load_news(self._service, at, enabled_channels)
         news_by_rollout = {item.state.rollout.name: item for item in news}
         return {
-            _QueueKey(channel.user_id, channel.channel, channel.confirmed_at, notice): (
+            (channel.confirmed_at, channel.user_id, channel.channel, notice): (
                 NewNotification(
                     channel.user_id,
                     channel.channel,

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
 
-import numpy as np
-
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.gates import (
@@ -26,37 +24,13 @@ from rollout.kernel.measures import Condition
 from rollout.kernel.readings import StoredReading
 from rollout.kernel.words import say_reading, say_requirement
 from rollout.reports.figures.report_identity import describe_promises
-from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
+from rollout.reports.statistics.bounds import ConditionEvidence, build_condition_evidence
 from rollout.reports.text.renewal_text import describe_renewal_errors, select_renewal_condition
 from rollout.services.engine.evidence_reader import load_cell_evidence
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.proposals.proposal_details import Proposal
 from rollout.store.ledger.ledger import Ledger
-
-
-@dataclass(frozen=True, slots=True)
-class ConditionEvidence:
-    """One condition evaluated on counts.
-
-    Attributes:
-        counts: agreeing and disagreeing; one per cost level; or of a gain
-            the units by the model, by people and without outcome.
-        estimate: plain share or mean cost, None without records.
-        bound: bound valid at every look; None for renewals and without records.
-        is_met: whether the condition is met at its risk.
-    """
-
-    condition: Condition
-    counts: tuple[int, ...]
-    estimate: float | None
-    bound: float | None
-    is_met: bool
-
-    @property
-    def count(self) -> int:
-        """Return the number of records."""
-        return sum(self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,17 +235,7 @@ def _compare_reading(
     if reading is None:
         return ReadingComparison(say_reading(stored), stored, None, None)
     frozen = _build_frozen_evidence(stored, condition, policy)
-    current = (
-        _build_condition_evidence(reading, policy)
-        if reading.gain is None
-        else ConditionEvidence(
-            condition,
-            reading.gain.counts,
-            reading.gain.estimate,
-            reading.gain.bound,
-            reading.gain.is_met,
-        )
-    )
+    current = build_condition_evidence(reading, policy)
     return ReadingComparison(say_reading(stored), stored, frozen, current)
 
 
@@ -290,22 +254,4 @@ def _build_frozen_evidence(
     if len(stored.counts) != condition.measure.get_width(len(policy.cost_levels)):
         return None
     reading = read_condition(condition, stored.counts, float(stored.risk), policy)
-    return _build_condition_evidence(reading, policy)
-
-
-def _build_condition_evidence(reading: ConditionReading, policy: Policy) -> ConditionEvidence:
-    condition, counts = reading.condition, reading.counts
-    return ConditionEvidence(
-        condition=condition,
-        counts=counts,
-        estimate=_compute_estimate(reading, policy),
-        bound=compute_reading_bound(reading, policy),
-        is_met=reading.is_met,
-    )
-
-
-def _compute_estimate(reading: ConditionReading, policy: Policy) -> float | None:
-    if not sum(reading.counts):
-        return None
-    rows = np.array([reading.counts], dtype=np.int64)
-    return float(compute_estimates(reading.condition, rows, policy)[0])
+    return build_condition_evidence(reading, policy)

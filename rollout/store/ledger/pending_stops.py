@@ -18,8 +18,8 @@ ALL_ROLLOUTS = ""
 
 
 @dataclass(frozen=True, slots=True)
-class PendingStop:
-    """A stop on its way to the ledger.
+class UnwrittenOrder:
+    """A stop or narrowing on its way to the ledger.
 
     Attributes:
         cells: (), which holds all, until `order` can be resolved.
@@ -31,10 +31,16 @@ class PendingStop:
     cells: tuple[Cell, ...]
     by: Actor
     reason: str
-    drill: bool
     at: datetime
     access_head: int | None = None
     order: StopOrder | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingStop(UnwrittenOrder):
+    """A stop on its way to the ledger."""
+
+    drill: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +84,9 @@ def load_safety_rows(transaction: Transaction) -> SafetyRows:
                 parse_cells(row.cells),
                 parse_actor(row.actor),
                 row.reason,
-                bool(row.drill),
                 row.at,
                 row.access_head,
+                drill=bool(row.drill),
             )
             for row in stop_rows
         ),

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
@@ -24,6 +24,7 @@ from rollout.store.tables.tables import (
     outcomes,
     predictions,
 )
+from rollout.tally.slots import to_instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +39,13 @@ class CaseFilter:
     differs: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CountedLever:
-    """A count of a case's unit on one lever."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseCount:
+    """Where a case's unit was counted on one lever; `slot` is the time of the counting tick."""
 
     version: str
     track: str
-    slot: int
+    slot: datetime
     site: str
     window: str
     attempt: int
@@ -139,8 +140,8 @@ class CasePages:
         values = {name: value for each in revisions for name, value in each.values.items()}
         return [replace(newest, values=values) for newest in revisions[-1:]]
 
-    def list_counted(self, case_id: int) -> Sequence[CountedLever]:
-        """Return the counts of a case's unit, which may be its episode."""
+    def list_counted(self, case_id: int, tick: timedelta) -> Sequence[CaseCount]:
+        """Return the counts of a case's unit, which may be its episode, by ticks `tick` apart."""
         query = (
             select(counted_units, *(count_series.c[name] for name in ("site", "window", "attempt")))
             .add_columns(count_series.c.definition)
@@ -153,9 +154,7 @@ class CasePages:
         rows = self._transaction.execute(query).all()
         classes = self._load_classes({class_id for row in rows for class_id in row.class_ids})
         return [
-            _build_counted_lever(row, classes[class_id])
-            for row in rows
-            for class_id in row.class_ids
+            _build_count(row, classes[class_id], tick) for row in rows for class_id in row.class_ids
         ]
 
     def _load_classes(self, numbers: Collection[int]) -> Mapping[int, Row[Any]]:
@@ -222,11 +221,11 @@ def has_later_revision() -> Exists:
     )
 
 
-def _build_counted_lever(row: Row[Any], class_row: Row[Any]) -> CountedLever:
-    return CountedLever(
+def _build_count(row: Row[Any], class_row: Row[Any], tick: timedelta) -> CaseCount:
+    return CaseCount(
         version=row.version,
         track=row.track,
-        slot=row.slot,
+        slot=to_instant(row.slot, tick),
         site=row.site,
         window=row.window,
         attempt=row.attempt,

@@ -16,9 +16,9 @@ from rollout.kernel.facts import to_facts
 from rollout.kernel.outcomes import DECIDES, PROPOSES
 from rollout.kernel.readings import StoredReading
 from rollout.reports.figures.gate_facts import ConditionFacts
-from rollout.services.cells.cell_table import PassedThreshold
+from rollout.reports.statistics.bounds import ConditionEvidence
 from rollout.services.engine.cell_gains import Gain, GainArm
-from rollout.services.proposals.proposal_evidence import ConditionEvidence, ReadingComparison
+from rollout.services.proposals.proposal_evidence import ReadingComparison
 from tests.replay.pricing import POLICY
 
 PRICING = parse_policy(POLICY)
@@ -68,7 +68,7 @@ def test_in_brief_a_gain_has_no_logarithm():
 
 
 def test_a_cells_reading_has_the_gains_unit_and_no_share_of_100():
-    passed = PassedThreshold(CONDITION, 1323, (131, 1180, 12), 5.0212, 1.214)
+    passed = ConditionEvidence(CONDITION, (131, 1180, 12), 5.0212, 1.214, is_met=True)
     (reading,) = build_measure_readings(None, (passed,), "points")
     assert (reading.name, reading.estimate) == ("gain of profit in EUR per unit", "+5.02")
     assert (reading.bound, reading.threshold, reading.met) == ("at least +1.21", "0", True)

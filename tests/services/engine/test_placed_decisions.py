@@ -112,7 +112,7 @@ class Mole:
             return sorted(
                 (keys[case_id], lever.site, lever.window, lever.predicted)
                 for case_id in case_ids
-                for lever in pages.list_counted(case_id)
+                for lever in pages.list_counted(case_id, timedelta(minutes=1))
                 if lever.track == track and not keys[case_id].startswith("first")
             )
 

@@ -14,7 +14,7 @@ from rollout.store.ledger.pending_stops import Damage, PendingStop
 from tests.factories import NOON
 
 DAMAGE = Damage("bears", "malformed", NOON)
-STOP = PendingStop("x", "bears", (Cell("creek", "day"),), Actor("bo"), "fog", False, NOON)
+STOP = PendingStop("x", "bears", (Cell("creek", "day"),), Actor("bo"), "fog", NOON, drill=False)
 SECONDS = 20
 
 

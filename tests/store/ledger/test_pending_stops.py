@@ -18,8 +18,8 @@ from tests.factories import HOUR, NOON
 
 CELLS = (Cell("creek", "day"), Cell("lake", "night"))
 BO = Actor("bo", ("operator", "safety"), is_service_account=True)
-STOP = PendingStop("a1", "bears", CELLS, BO, 'smoke "here"', True, NOON, 7)
-OTHER = PendingStop("b2", "caves", CELLS[:1], Actor("ana"), "", False, NOON + HOUR)
+STOP = PendingStop("a1", "bears", CELLS, BO, 'smoke "here"', NOON, 7, drill=True)
+OTHER = PendingStop("b2", "caves", CELLS[:1], Actor("ana"), "", NOON + HOUR, drill=False)
 EVERYWHERE = Damage(ALL_ROLLOUTS, "malformed", NOON)
 BEARS = Damage("bears", "row 3", NOON)
 
