@@ -50,7 +50,12 @@ def read_rows(
     transaction: Transaction, rollout: Rollout, stored_rows: Sequence[Row[Any]]
 ) -> Iterator[CanonicalRow]:
     """Yield canonical rows; `stored_rows` has the table's columns and `micros`."""
-    texts = _read_texts(transaction, rollout, stored_rows)
+    with_text = [
+        row.revision
+        for row in stored_rows
+        if any(f'"{name}_hash"' in row.body for name in TEXT_FIELDS.get(row.kind, ()))
+    ]
+    texts = _read_texts(transaction, rollout, with_text)
     bodies = [json.loads(row.body) for row in stored_rows]
     names = _read_names(transaction, stored_rows, bodies)
     for row, body in zip(stored_rows, bodies, strict=True):
@@ -73,7 +78,9 @@ def read_lines(
     transaction: Transaction, rollout: Rollout, stored_rows: Sequence[Row[Any]]
 ) -> Iterator[str]:
     """Yield rows as lines, with body and hash as stored for verification."""
-    texts = _read_texts(transaction, rollout, stored_rows)
+    # also those whose hash no body has
+    with_text = [row.revision for row in stored_rows if TEXT_FIELDS.get(row.kind)]
+    texts = _read_texts(transaction, rollout, with_text)
     for row in stored_rows:
         yield _format_line(rollout.name, row, texts.get(row.revision, NO_TEXTS))
 
@@ -85,16 +92,12 @@ def find_stored_actor(transaction: Transaction, name: str) -> str:
 
 def load_actor_names(transaction: Transaction, stored_actors: Iterable[str]) -> list[str]:
     """Return the names of actors, sorted; an id whose name is erased stays."""
-    actors = set(stored_actors)
-    names = Accounts(transaction).find_names(actors)
-    return sorted({names.find_name(actor) for actor in actors})
+    actors = frozenset(stored_actors)
+    return sorted(set(map(Accounts(transaction).find_names(actors).find_name, actors)))
 
 
-def _read_texts(
-    transaction: Transaction, rollout: Rollout, stored_rows: Sequence[Row[Any]]
-) -> Texts:
+def _read_texts(transaction: Transaction, rollout: Rollout, revisions: Sequence[int]) -> Texts:
     texts: dict[int, dict[str, LedgerText]] = defaultdict(dict)
-    revisions = [row.revision for row in stored_rows if TEXT_FIELDS.get(row.kind)]
     if not revisions:
         return texts
     query = select(ledger_texts).where(

@@ -260,6 +260,12 @@ def tamper(database, *statements):
             transaction.execute(text(statement))
 
 
+ADDED_REASON = (  # to an approval that gave none
+    "insert into ledger_texts select rollout, 6, field, salt, text from ledger_texts"
+    " where revision = 14"
+)
+
+
 @pytest.mark.parametrize(
     ("statement", "line"),
     [
@@ -270,6 +276,7 @@ def tamper(database, *statements):
         ("delete from ledger where revision = 3", 3),
         ("delete from ledger where revision > 10", 11),
         ("update ledger_heads set hash = 'x'", len(EVENTS) + 1),
+        (ADDED_REASON, 6),
     ],
 )
 def test_whoever_changes_rows_is_found_at_the_row(database, rollout, statement, line):
