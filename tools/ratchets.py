@@ -192,10 +192,10 @@ def count_kind_tests(
     while more := {name for name, bases in bases_by_class.items() if bases & kinds} - kinds:
         kinds |= more
     return sum(
-        sum(asks_kind(node, kinds | list_constants(module.tree, kinds)) for node in nodes)
+        sum(asks_kind(node, names) for node in ast.walk(module.tree))
         for module in modules
         if not module.path.relative_to(root).as_posix().startswith(places)
-        for nodes in [list(ast.walk(module.tree))]
+        for names in [kinds | list_constants(module.tree, kinds)]
     )
 
 
