@@ -291,6 +291,7 @@ def test_sets_are_printed_with_labels_and_without_a_matrix(sets):
     assert "no set of the labels: 1 answer of the model; only" not in text
 
 
+@pytest.mark.slow
 def test_a_process_that_counts_with_duckdb_ends_without_a_word_on_stderr(pairs):
     command = [sys.executable, "-m", "rollout", "compare", str(pairs)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -104,6 +104,7 @@ def test_what_can_not_be_is_refused_with_what_would_be_right(database, words, sa
     assert says in done.output
 
 
+@pytest.mark.slow
 def test_a_service_gives_the_same(database, tmp_path, monkeypatch):
     door = Doorkeeper()
     door.callers["vi"] = Caller("vi", role_assignments=(AssignedRole("viewer", "bears"),))

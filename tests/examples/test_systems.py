@@ -41,6 +41,7 @@ def test_a_story_keeps_the_tolerances_of_its_seeds(story):
     assert build_result(story, story.example.seed).list_faults() == []
 
 
+@pytest.mark.slow
 def test_the_table_of_seeds_still_holds_for_the_shipped_one(story):
     name, seed = story.example.name, story.example.seed
     recorded = [row for row in load_results()[0] if (row.example, row.seed) == (name, seed)]

@@ -100,6 +100,7 @@ def beside(report):
     return {row["version"]: row for row in report["reviewer_agreement"]["ceilings"]}
 
 
+@pytest.mark.slow
 def test_people_agree_with_each_other_as_was_counted(beside):
     (among,) = {json.dumps(row["reviewers"]) for row in beside.values()}
     found = json.loads(among)

@@ -62,6 +62,7 @@ def test_abilities_of_a_measure_fit_together(measure):
         assert measure.from_share(measure.to_share(share)) == pytest.approx(share)
 
 
+@pytest.mark.slow
 def test_another_measure_is_one_class_and_one_entry(tmp_path):
     copy = tmp_path / "rollout"
     shutil.copytree(ROOT / "rollout", copy, ignore=shutil.ignore_patterns("__pycache__"))

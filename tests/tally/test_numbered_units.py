@@ -60,7 +60,7 @@ def in_order(units):
 
 @pytest.mark.parametrize("verdicts", [1, 2])
 @pytest.mark.parametrize("unplaced", [False, True])
-@examples(given(drawn=CASES), fast=15, whole=100)
+@examples(given(drawn=CASES), fast=6, whole=100)
 def test_units_by_number_are_those_by_key(drawn, verdicts, unplaced):
     policy = evidence(a_policy(), verdicts=verdicts)
     history = place_cases(build_history(drawn, unplaced=unplaced), policy, SALT)
@@ -74,7 +74,7 @@ def test_units_by_number_are_those_by_key(drawn, verdicts, unplaced):
     assert numbered.list_gate_units().equals(gate_units, null_equal=True)
 
 
-@examples(given(drawn=CASES), fast=15, whole=100)
+@examples(given(drawn=CASES), fast=6, whole=100)
 def test_arrays_of_units_by_number_are_those_by_key(drawn):
     policy = a_policy(gates=(a_gate("supervised", minimum=Minimum(1, 1, 1)),))
     history = place_cases(build_history(drawn), policy, SALT)

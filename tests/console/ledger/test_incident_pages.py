@@ -522,6 +522,7 @@ def test_the_course_of_the_detector_is_drawn_and_told_in_a_table(browser, servic
         assert np.corrcoef([x for x, _ in pairs], range(len(pairs)))[0, 1] > 0.9999
 
 
+@pytest.mark.slow
 def test_who_may_be_asked_blind_reads_no_course(browser, service, narrowed):
     roles = (AssignedRole("viewer"), AssignedRole("reviewer", "bears", "creek"))
     newcomer(service, "nan", *roles)

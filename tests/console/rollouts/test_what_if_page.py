@@ -105,6 +105,7 @@ def test_the_result_shows_each_cell_and_what_is_unknown(browser, made_runs, resu
     assert format_figure("model", known[0].current) in page
 
 
+@pytest.mark.slow
 def test_a_result_made_before_a_user_could_be_asked_is_shown_no_more(
     browser, made_runs, result, service
 ):

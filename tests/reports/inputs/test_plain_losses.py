@@ -91,6 +91,7 @@ def build_records(cases, order):
     return RecordFrames(*frames, nothing, nothing, {}, probabilities=probabilities)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", POLICIES)
 @given(data=st.data(), seed=st.none() | st.integers(0, 99))
 def test_losses_are_those_of_the_referee(form, data, seed):

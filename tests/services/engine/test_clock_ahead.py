@@ -30,6 +30,7 @@ from tests.services.engine.test_live import ANA, BO, begun, count_waiting, scope
 from tests.services.engine.test_ticks import HISTORY, SLOTS, TICK, kinds
 from tests.store.databases import ENGINES, fresh
 
+pytestmark = pytest.mark.slow  # half a story, twice
 YEAR = timedelta(days=365)
 HALF, LAST = to_instant(SLOTS[len(SLOTS) // 2], TICK), to_instant(SLOTS[-1], TICK)
 COUNTED = (
