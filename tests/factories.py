@@ -137,7 +137,7 @@ NOTHING = VersionEvidence()
 def alarm(*guards: Guard, of: VersionEvidence = MET) -> VersionEvidence:
     """Return the evidence `of` a cell with these guards in alarm."""
     return replace(
-        of, guards={g.id: GuardReading(is_alarm=True, value="9", records=9) for g in guards}
+        of, guards={g.id: GuardReading(is_alarm=True, value=9, records=9) for g in guards}
     )
 
 

@@ -91,9 +91,16 @@ INCIDENT: dict[str, Any] = {
     "opened_at": NOON,
     **CELL,
     "version": "v7",
-    "guard": "agreement at least 93 %",
+    "guard": "agreement>=0.93",
     "effect": "narrowed",
-    "reason": "agreement at least 93 %: 12 of 40 records against it",
+    "reason": "agreement at least 93 %: 12 of 40 blind decisions disagree",
+    "alarms": [
+        {
+            "condition": {"measure": "agreement", "threshold": "0.93"},
+            "against": 12,
+            "records": 40,
+        }
+    ],
     "about": "",
     "acknowledged_at": None,
     "acknowledged_by": "",

@@ -7,7 +7,6 @@ from rollout.cli.output import JsonObject
 from rollout.core.policy.stages import describe_share
 from rollout.kernel.readings import StoredReading
 from rollout.kernel.words import say_rounded
-from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.source_text import (
     CountedOutcomeSource,
     CountedSource,
@@ -69,9 +68,7 @@ def _format_cell_name(cell: JsonObject) -> str:
 
 def _format_cell_state(cell: JsonObject) -> str:
     version_text = f" by {cell['version']}" if cell["version"] else ""
-    withholding_texts = (
-        [f"suspended by {', '.join(cell['suspended_by'])}"] if cell["suspended_by"] else []
-    )
+    withholding_texts = ["suspended"] if cell["suspended_by"] else []
     withholding_texts += ["stopped"] if cell["stops"] else []
     withholding_texts += [f"until {cell['until']}"] if cell["until"] else []
     floor, share = cell["confidence_floor"], cell["model_share"]
@@ -157,12 +154,11 @@ def _format_incident(incident: JsonObject) -> str:
         if incident["site"]
         else ""
     )
-    reason = format_guard_reason(incident["reason"])
     acknowledgement = f"; acknowledged by {incident['acknowledged_by']}: {incident['note']}".rstrip(
         ": "
     )
     summary = (
         f"{incident['id']} {incident['opened_at']} {incident['kind']}{location}:"
-        f" {incident['effect']}: {reason}"
+        f" {incident['effect']}: {incident['reason']}"
     )
     return f"{summary}{acknowledgement}" if incident["acknowledged_by"] else summary

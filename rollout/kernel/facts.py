@@ -9,12 +9,13 @@ from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from functools import cache
 from types import MappingProxyType, UnionType
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 from rollout.kernel.measures import MEASURES, Condition, Measure
 from rollout.kernel.populations import POPULATIONS, Population
 
 KIND: Final = "kind"
+Value = TypeVar("Value")
 
 
 def to_facts(value: Any) -> Any:
@@ -51,8 +52,17 @@ def parse_condition(facts: Mapping[str, Any]) -> Condition:
     >>> str(parse_condition({"measure": "recall", "threshold": "0.8", "label": "bear"}))
     'recall of bear at least 80 %'
     """
-    condition: Condition = _parse(Condition, facts)
-    return condition
+    return parse_facts(Condition, facts)
+
+
+def parse_facts(kind: type[Value], facts: Mapping[str, Any]) -> Value:
+    """Return the value of a class with such facts.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are not those of one.
+    """
+    value: Value = _build(kind, facts)
+    return value
 
 
 def _parse(hint: Any, value: Any) -> Any:
@@ -62,7 +72,7 @@ def _parse(hint: Any, value: Any) -> Any:
         return _PARSERS[hint](value)
     if is_dataclass(hint):
         return _build(hint, value)
-    if not isinstance(value, hint):
+    if type(value) is not hint:  # a boolean is no number
         raise TypeError(f"{value!r} is no {hint.__name__}")
     return value
 

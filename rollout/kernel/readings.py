@@ -1,7 +1,8 @@
-"""What a gate reads: its conditions as a proposal freezes them, and what it lacks beside them."""
+"""What gates and guards read, as the ledger holds it, and what a gate lacks beside it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from math import log
 from typing import Any, Final
 
@@ -53,6 +54,45 @@ class StoredReading:
     def is_enough(self) -> bool:
         """Return whether the evidence suffices, of a gain with arms as they were drawn."""
         return not self.draw_log_e and float(self.log_e) >= self.needed_log_e
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmSubject:
+    """The value that an alarm is about, of a guard that reads several.
+
+    Attributes:
+        attribute: whose value it is, or `decision`.
+        value: "" of drift, if the values before lacked it.
+        moved: of drift `more` or `fewer`; else "".
+        share: of drift, that of the value before; None without one.
+    """
+
+    attribute: str
+    value: str = ""
+    moved: str = ""
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAlarm:
+    """A guard and what it read when it was in alarm; counts are 0 where its alarm ended.
+
+    Attributes:
+        condition, over: of the guard.
+        against: units or records that speak against the condition; of `heartbeat` the minutes of
+            opening hours without a sign; of `gain` the difference so far, in millionths of the
+            outcome's range.
+        records: all of them.
+        subject: the value; None of a guard without several.
+        suspensions: how often it suspended, if that many take a stage; else 0.
+    """
+
+    condition: Condition
+    over: timedelta | None = None
+    against: int = 0
+    records: int = 0
+    subject: AlarmSubject | None = None
+    suspensions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """Facts in words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import exp
 from types import MappingProxyType
 from typing import Final
 
-from rollout.kernel.measures import Condition
+from rollout.kernel.measures import Condition, Watch
 from rollout.kernel.readings import (
     DAYS,
     FEW_OF_VALUE,
@@ -16,6 +16,8 @@ from rollout.kernel.readings import (
     RECENT_MISSING,
     REVIEWERS,
     UNITS,
+    AlarmSubject,
+    StoredAlarm,
     StoredReading,
     UnmetRequirement,
 )
@@ -77,6 +79,68 @@ def say_rounded(reading: StoredReading) -> str:
         f"{say_measured(reading)}, log E {float(reading.log_e):.2f}, needed"
         f" {reading.needed_log_e:.2f} (risk {float(reading.risk) * 100:.3g} %)"
     )
+
+
+ALSO_IN_ALARM: Final = "; also in alarm: "
+REPEATED_SUSPENSION: Final = "third suspension in 24 h"
+
+
+def say_alarms(alarms: Iterable[StoredAlarm], reason: str = "") -> str:
+    """Return the alarms of a cell, the first as the cause; a typed reason if there are none."""
+    return ALSO_IN_ALARM.join(map(say_alarm, alarms)) or reason
+
+
+def say_alarm(alarm: StoredAlarm) -> str:
+    """Return a guard's condition and what it counted.
+
+    >>> from rollout.kernel.measures import MEASURES
+    >>> say_alarm(StoredAlarm(Condition(MEASURES["agreement"], 0.9), against=15, records=1820))
+    'agreement at least 90 %: 15 of 1,820 blind decisions disagree'
+    """
+    if alarm.suspensions:
+        return REPEATED_SUSPENSION
+    subject, share = alarm.subject, "" if alarm.subject is None else _say_share(alarm.subject)
+    name = alarm.condition.subject if subject is None else _say_value(subject)
+    return f"{alarm.condition.describe(name + share)}: {say_against(alarm)}"
+
+
+def say_against(alarm: StoredAlarm) -> str:
+    """Return what an alarm's guard counted: `15 of 1,820 blind decisions disagree`."""
+    condition, against = alarm.condition, alarm.against
+    if alarm.suspensions:
+        return REPEATED_SUSPENSION
+    if condition.measure.watch is Watch.SIGNS:
+        return f"no heartbeat for {_say_silence(against)} in opening hours"
+    if condition.population.has_gain:
+        outcome = condition.population.outcome
+        amount = outcome.format_amount(against * 1e-6 * outcome.span)
+        return f"{amount} a unit so far, over {alarm.records:,} units"
+    subject = condition.subject if alarm.subject is None else _say_value(alarm.subject)
+    counted = condition.measure.describe_counted(subject, condition.threshold_text)
+    return f"{against:,} of {alarm.records:,} {counted}"
+
+
+def _say_value(subject: AlarmSubject) -> str:
+    if not subject.value:
+        return f"{subject.attribute} with a value that the reference lacks"
+    return f"{subject.moved} {subject.attribute}={subject.value}".lstrip()
+
+
+def _say_share(subject: AlarmSubject) -> str:
+    return "" if subject.share is None else f" (was {subject.share * 100:.3g} %)"
+
+
+def _say_silence(minutes: int) -> str:
+    """Return minutes in at most two units.
+
+    >>> _say_silence(31), _say_silence(51 * 60 + 5)
+    ('31 min', '2 d 3 h')
+    """
+    days, hours = divmod(minutes // 60, 24)
+    amounts = ((days, "d"), (hours, "h"), (minutes % 60, "min"))
+    first = next((i for i, (amount, _) in enumerate(amounts) if amount), len(amounts) - 1)
+    parts = [f"{amount} {unit}" for amount, unit in amounts[first : first + 2] if amount]
+    return " ".join(parts) or "0 min"
 
 
 REQUIREMENTS: Final[Mapping[str, str]] = MappingProxyType(

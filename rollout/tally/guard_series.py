@@ -25,6 +25,7 @@ from rollout.core.statistics.detector import (
 )
 from rollout.core.statistics.gain import ArmUnits, compute_gain_alarm_path
 from rollout.kernel.measures import Statistic, Watch
+from rollout.kernel.readings import AlarmSubject
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_arrays import (
     BoolArray,
@@ -61,7 +62,7 @@ class GuardSeries:
     bad_counts: IntArray
     record_counts: IntArray
     has_recovered: BoolArray | None = None
-    subjects: tuple[str, ...] = ()
+    subjects: tuple[AlarmSubject | None, ...] = ()
     is_calm: BoolArray | None = None
     compute_path: Callable[[], NDArray[np.float64]] | None = None
 
@@ -78,13 +79,13 @@ class GuardSeries:
         is_alarm = bool(self.is_alarm[position])
         return GuardReading(
             is_alarm=is_alarm,
-            value=str(int(self.bad_counts[position])),
+            value=int(self.bad_counts[position]),
             records=int(self.record_counts[position]),
             good_since=None if is_alarm else to_instant(self._find_good_since(position), tick),
             has_recovered=(
                 None if self.has_recovered is None else bool(self.has_recovered[position])
             ),
-            subject=self.subjects[position] if self.subjects else "",
+            subject=self.subjects[position] if self.subjects else None,
             is_calm=self.is_calm is not None and bool(self.is_calm[position]),
         )
 

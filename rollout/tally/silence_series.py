@@ -5,7 +5,7 @@ for the guard's limit, and either several intervals between signs of life passed
 much of the usual traffic is missing that chance explains it once a year.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from functools import cached_property, lru_cache
 
@@ -16,7 +16,6 @@ from rollout.core.calendar.cell_clocks import CellClock, build_cell_clock
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Site
 from rollout.core.calendar.timezones import DAY, HOUR, MINUTE, to_wall_times
-from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.policy import TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
 from rollout.core.statistics.share_detector import (
     SIGNS_MISSED,
@@ -209,17 +208,6 @@ READ_BACK = timedelta(days=TRAFFIC_DAYS + 2)  # of a site's cases, before its la
 
 
 @dataclass(frozen=True)
-class SilenceSeries(GuardSeries):
-    """Readings whose `bad_counts` are open minutes of silence."""
-
-    def read_at(self, slot: int, tick: timedelta) -> GuardReading:
-        """Return the reading at a slot, with the silence that raised its alarm."""
-        reading = super().read_at(slot, tick)
-        silence = timedelta(minutes=int(reading.value)) if reading.is_alarm else None
-        return replace(reading, silence=silence)
-
-
-@dataclass(frozen=True)
 class CellSilences:
     """The silences of a site, by the clock of one of its cells.
 
@@ -233,7 +221,7 @@ class CellSilences:
     timezone: str
     end: int
 
-    def compute_series(self, tick: timedelta) -> SilenceSeries:
+    def compute_series(self, tick: timedelta) -> GuardSeries:
         """Return the readings by slot."""
         slot_length, instants = count_micros(tick), self.signs.instants
         silent_minutes: dict[int, int] = {}
@@ -247,7 +235,7 @@ class CellSilences:
         slots = changes[changes * slot_length <= self.end]
         counts = np.array([silent_minutes.get(slot, 0) for slot in slots.tolist()], dtype=np.int64)
         is_alarm = np.isin(slots, list(silent_minutes))
-        return SilenceSeries(slots, is_alarm, counts, np.ones_like(slots))
+        return GuardSeries(slots, is_alarm, counts, np.ones_like(slots))
 
     def _list_alarms(self) -> list[tuple[int, int, int]]:
         """Return start, end and first instant of alarm of each silence that has one."""
@@ -301,7 +289,7 @@ class CellSilences:
 
 def compute_cell_silences(
     guard: Guard, signs: SiteSigns, site: Site, policy: Policy, window: str, last_slot: int
-) -> SilenceSeries:
+) -> GuardSeries:
     """Return the readings of a heartbeat guard in a cell.
 
     Args:

@@ -17,11 +17,11 @@ from rollout.core.statistics.stream_alarms import (
     list_alarm_episodes,
 )
 from rollout.kernel.measures import Condition
+from rollout.kernel.readings import AlarmSubject
 from rollout.tally.guard_series import GuardSeries
 from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
 
 MIN_REFERENCE_UNITS = 100  # with fewer, nothing drifts
-NEW_VALUE = "a value that the reference lacks"
 
 
 def compute_slice_series(
@@ -45,7 +45,8 @@ def compute_slice_series(
         _build_stream(rows.slot[mask], counts[mask, 1] > 0, 1 - condition.share)
         for mask in (row_codes == code for code in present)
     ]
-    subjects = [f"{condition.population.attribute}={values[code]}" for code in present]
+    attribute = condition.population.attribute
+    subjects = [AlarmSubject(attribute, values[code]) for code in present]
     return _build_series(guard, rows.slot, counts[:, 1] > 0, streams, subjects, overlap=1)
 
 
@@ -64,7 +65,7 @@ def compute_drift_series(
     rows, reference = (part.select(codes[part.unit_class] >= 0) for part in (rows, reference))
     row_codes = codes[rows.unit_class]
     streams: list[UnitStream] = []
-    subjects: list[str] = []
+    subjects: list[AlarmSubject] = []
     if len(reference) >= MIN_REFERENCE_UNITS:
         shares = np.bincount(codes[reference.unit_class], minlength=len(values)) / len(reference)
         for subject, is_bad, limit in _list_shifts(
@@ -94,16 +95,17 @@ def _list_shifts(
     values: Sequence[str],
     tolerance: float,
     name: str,
-) -> Iterator[tuple[str, BoolArray, float]]:
-    """Yield each shift with its name, the units that speak for it, and their largest share."""
+) -> Iterator[tuple[AlarmSubject, BoolArray, float]]:
+    """Yield each shift with its subject, the units that speak for it, and their largest share."""
     for code in np.flatnonzero(shares).tolist():
         share, has_value = float(shares[code]), row_codes == code
-        subject = f"{name}={values[code]} (was {share * 100:.3g} %)"
         if share + tolerance < 1:
-            yield f"more {subject}", has_value, share + tolerance
+            more = AlarmSubject(name, values[code], "more", share)
+            yield more, has_value, share + tolerance
         if share - tolerance > 0:
-            yield f"fewer {subject}", ~has_value, 1 - share + tolerance
-    yield f"{name} with {NEW_VALUE}", shares[row_codes] == 0, tolerance
+            fewer = AlarmSubject(name, values[code], "fewer", share)
+            yield fewer, ~has_value, 1 - share + tolerance
+    yield AlarmSubject(name), shares[row_codes] == 0, tolerance
 
 
 def _build_stream(slots: IntArray, is_bad: BoolArray, limit: float) -> UnitStream:
@@ -120,7 +122,7 @@ def _build_series(
     slots: IntArray,
     is_bad: BoolArray,
     streams: Sequence[UnitStream],
-    subjects: Sequence[str],
+    subjects: Sequence[AlarmSubject],
     *,
     overlap: int,
 ) -> GuardSeries:
@@ -130,7 +132,7 @@ def _build_series(
     bad_counts = np.concatenate([[0], np.cumsum(is_bad)])[record_counts]
     is_alarm = np.zeros(len(series_slots), dtype=bool)
     has_recovered = np.zeros(len(series_slots), dtype=bool)
-    names = [""] * len(series_slots)
+    names: list[AlarmSubject | None] = [None] * len(series_slots)
     proven = find_first_proof(streams)
     if proven is not None:
         has_recovered |= series_slots >= proven

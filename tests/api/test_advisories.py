@@ -139,8 +139,8 @@ def test_a_huge_body_is_refused_raw_and_packed_and_the_service_goes_on(asking, m
 
 # Over-full answers
 
-FREE = {"body", "value", "metadata", "context", "condition"}
-"""Fields of any form by intent: an event's body, OFREP's values, what a population has."""
+FREE = {"body", "value", "metadata", "context", "condition", "alarms"}
+"""Fields of any form by intent: an event's body, OFREP's values, facts as the ledger has them."""
 
 
 ELSEWHERE = {"get /v1/rollouts/{rollout}/reports/{report} 200 "}

@@ -26,7 +26,7 @@ def alarmed(database):
     widened(database, NOON, CREEK, LAKE)
     guards = parse_policy(POLICY).list_guards(CREEK)
     (guard,) = (guard for guard in guards if guard.condition.measure.name == "agreement")
-    loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
+    loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value=12, records=40)})
     tick(database, NOON + TICK, cells=(CREEK,), of=loud)
     tick(database, NOON + 2 * TICK, cells=(LAKE,), of=loud)
 
@@ -36,7 +36,10 @@ def test_an_alarm_says_what_tripped_and_what_it_did(client, alarmed):
     assert [one["id"] for one in found] == ["I-2", "I-1"]
     one = client.get(f"{V1}/incidents/I-1").json()
     assert (one["kind"], one["effect"], one["site"]) == ("alarm", "narrowed", "creek")
-    assert "12 of 40 records against it" in one["reason"]
+    assert one["reason"] == "agreement at least 93 %: 12 of 40 blind decisions disagree"
+    assert one["guard"] == "agreement>=0.93"
+    facts = {"condition": {"measure": "agreement", "threshold": "0.93"}}
+    assert one["alarms"] == [facts | {"against": 12, "records": 40}]
     assert one["acknowledged_at"] is None
 
 
@@ -135,8 +138,8 @@ def test_its_detector_ends_at_the_alarm(client, clock, door, database):
     course, last = answer["course"], answer["course"]["points"][-1]
     assert (answer["hidden"], course["threshold"]) == (None, 10_000)
     assert last["value_log10"] >= 4 > course["points"][-2]["value_log10"]
-    reason = client.get(f"{V1}/incidents/I-1").json()["reason"]
-    assert reason.endswith(f": {last['against']} of {last['records']} records against it")
+    (alarm,) = client.get(f"{V1}/incidents/I-1").json()["alarms"]
+    assert (alarm["against"], alarm["records"]) == (last["against"], last["records"])
     door.let_in("eve", AssignedRole("operator", "bears"), AssignedRole("reviewer", "bears"))
     hidden = client.by("eve").get(f"{V1}/incidents/I-1/detector").json()
     assert hidden == {"incident": "I-1", "course": None, "hidden": "asked"}

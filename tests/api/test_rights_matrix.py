@@ -171,7 +171,7 @@ def settle(database):
     founded(database, NOON, "v1", "v2")
     widened(database, NOON)
     guards = parse_policy(POLICY).list_guards(CREEK)
-    loud = {g.id: GuardReading(is_alarm=True, value="12", records=40) for g in guards}
+    loud = {g.id: GuardReading(is_alarm=True, value=12, records=40) for g in guards}
     tick(database, NOON + TICK, of=replace(MET, guards=loud))
     tick(database, NOON + 2 * TICK)
 

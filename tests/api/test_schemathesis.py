@@ -81,7 +81,7 @@ def settle(database):
     founded(database, NOON - DAY, "v1", "v2")
     widened(database, NOON - DAY)
     guards = parse_policy(POLICY).list_guards(CREEK)
-    loud = {g.id: GuardReading(is_alarm=True, value="12", records=40) for g in guards}
+    loud = {g.id: GuardReading(is_alarm=True, value=12, records=40) for g in guards}
     tick(database, NOON - DAY + TICK, of=replace(MET, guards=loud))
     tick(database, NOON - DAY + 2 * TICK, cells=(CREEK, LAKE))
 

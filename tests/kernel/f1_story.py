@@ -47,7 +47,7 @@ def main():
             "bound": condition.bound,
             "met": condition.met,
             "next": evidence.next_step,
-            "guards": [guard.id for guard in policy.guards],
+            "guards": [str(guard.condition) for guard in policy.guards],
             "rate": [rate.share, rate.value],
             "plan": format_plan(build_policy_plan(policy, traffic)),
             "schema": "f1" in json.dumps(build_policy_schema()),

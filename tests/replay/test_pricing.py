@@ -13,7 +13,7 @@ from rollout.core.policy.gates import read_gate
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.column_map import ColumnError
-from rollout.kernel.words import say_reading
+from rollout.kernel.words import say_alarms, say_reading
 from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.report_identity import describe_promises
 from rollout.reports.inputs import evidence_paths
@@ -147,8 +147,9 @@ def test_a_model_that_loses_is_narrowed_by_its_guard(tmp_path):
     replayed = replay_pricing(tmp_path, **stream, shares=((trial_at, 0.1),))
     narrowed = [e for e in replayed.result.events if type(e).__name__ == "Narrowed"]
     assert [event.to_stage for event in narrowed] == ["shadow"]
-    assert narrowed[0].reason.startswith("gain of profit at least -1 EUR: -")
-    assert "EUR a unit so far, over " in narrowed[0].reason
+    text = say_alarms(narrowed[0].alarms)
+    assert text.startswith("gain of profit at least -1 EUR: -")
+    assert "EUR a unit so far, over " in text
 
 
 def test_a_replay_that_skips_idle_slots_has_the_same_ledger(tmp_path):

@@ -20,6 +20,7 @@ from rollout.core.scope.events import (
 from rollout.core.scope.projection import apply_events
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import EachValue
+from rollout.kernel.readings import AlarmSubject
 from rollout.kernel.units import UnitClass
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_before
@@ -126,7 +127,7 @@ def test_good_units_of_another_value_do_not_end_an_alarm(events):
     assert len(state.grants) == 1
     reading = read_guard(BY_GROUP, state, [GOOD_A] * 200)
     assert (reading.is_alarm, reading.has_recovered) == (True, False)
-    assert reading.subject == "group=b"
+    assert reading.subject == AlarmSubject("group", "b")
     recovered = read_guard(BY_GROUP, state, [GOOD_A] * 20 + [GOOD_B] * 150)
     assert (recovered.is_alarm, recovered.has_recovered) == (False, True)
 
@@ -136,7 +137,9 @@ def test_drift_keeps_what_it_compares_with_although_the_attempt_restarts():
     assert state.attempt == 2
     reading = read_guard(DRIFT, state, [GOOD_B] * 10)
     assert reading.is_alarm
-    assert reading.subject == "fewer group=a (was 74.5 %)"
+    assert reading.subject is not None
+    assert (reading.subject.moved, reading.subject.value) == ("fewer", "a")
+    assert round(reading.subject.share, 3) == 0.745
     assert read_guard(DRIFT, state, REFERENCE * 3).has_recovered
 
 

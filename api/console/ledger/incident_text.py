@@ -1,6 +1,5 @@
 """Text of incidents: what tripped, its effect, how to recover."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -9,10 +8,11 @@ from api.console.page.page_context import Visitor
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import RefusalError
-from rollout.core.policy.policy import Guard, Policy
+from rollout.core.policy.policy import Guard, Policy, describe_guard
 from rollout.core.scope.incident_kinds import ALARM, get_incident_kind
 from rollout.core.scope.permissions import Permission
 from rollout.kernel.measures import MeasureKey, Watch
+from rollout.kernel.words import say_against
 from rollout.reports.statistics.intervals import compute_share
 from rollout.reports.text.formatting import (
     add_separators,
@@ -21,7 +21,6 @@ from rollout.reports.text.formatting import (
     format_percent,
     format_ratio,
 )
-from rollout.reports.text.guard_text import format_guard_reason, name_counted_records
 from rollout.reports.text.state_text import (
     describe_unopened_incidents,
     format_incident_heading,
@@ -30,8 +29,7 @@ from rollout.services.cells.cells import load_cell
 from rollout.services.incidents.incident_impact import AffectedCell, EvidencePeriod, IncidentImpact
 from rollout.services.incidents.incidents import IncidentStatus
 
-DETECTOR_COUNTS_PATTERN: Final = re.compile(r": (\d+ of \d+) records against it$", re.ASCII)
-"""What a detector counted at the end of an alarm's stored reason."""
+COUNTS_OPEN_UNITS: Final = {Watch.UNITS, Watch.LABELS, Watch.HARMS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ def describe_trigger(impact: IncidentImpact) -> tuple[str, ...]:
     incident = impact.incident
     cell = (incident.site, incident.window)
     return (
-        format_guard_reason(incident.reason),
+        incident.reason,
         *(_describe_guard(impact.guard) if incident.kind == ALARM.name else ()),
         *(
             (describe_unopened_incidents(incident.kind, *cell, incident.unopened),)
@@ -162,8 +160,8 @@ def _describe_guard(guard: Guard | None) -> Iterator[str]:
     if guard is None:
         yield "The policy no longer has this guard."
         return
-    if guard.id != str(guard.condition):
-        yield f"The guard's threshold: {guard.id}."
+    if guard.over:
+        yield f"The guard's threshold: {describe_guard(guard)}."
     if guard.condition.measure.watch is Watch.UNITS:
         interval_text = f"{guard.false_alarm_every:,.0f}"
         yield (
@@ -212,12 +210,10 @@ def describe_counts(impact: IncidentImpact) -> str:
         note = f"No unit began and closed in this time: {closing}" if counts else "No data."
     elif not counts[-1]:
         note += f" None since then: {closing}"
-    match = DETECTOR_COUNTS_PATTERN.search(impact.incident.reason)
-    if impact.incident.kind != ALARM.name or match is None:
+    alarms = impact.incident.readings
+    if not alarms or alarms[0].condition.measure.watch not in COUNTS_OPEN_UNITS:
         return note
-    counts_text = add_separators(match[1])
-    counted_text = name_counted_records(impact.incident.reason)
-    return f"{note} The guard also counted open units: {counts_text} {counted_text}."
+    return f"{note} The guard also counted open units: {say_against(alarms[0])}."
 
 
 def _format_key(key: MeasureKey) -> str:

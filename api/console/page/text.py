@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 from rollout.reports.text.event_kinds import find_tone
 from rollout.reports.text.formatting import capitalize_first
-from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
 
 _TAG_OR_PERCENT: Final = re.compile(
@@ -57,7 +56,6 @@ def join_percent_signs(html: str) -> str:
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "alarm": format_guard_reason,
     "segment": encode_segment,
     "grouped": group_hash,
     "full_stop": add_full_stop,

@@ -13,8 +13,8 @@ from rollout.core.scope.permissions import Permission
 from rollout.core.scope.scope import Incident, Stop
 from rollout.core.scope.scope import ProposalState as ScopeProposal
 from rollout.core.scope.stop_targets import has_open_resume
+from rollout.kernel.words import say_alarms
 from rollout.reports.text.formatting import format_cell_name, format_quantity, join_words
-from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 from rollout.services.cells.overview import RolloutSummary
 from rollout.services.engine.rollout_state import RolloutState
@@ -183,7 +183,10 @@ def _build_incident_task(summary: RolloutSummary, incident: Incident) -> Pending
         title=f"Acknowledge incident {incident.id}: {incident.kind}"
         + (f" at {location}" if location else ""),
         rollout=summary.name,
-        detail=(f"{summary.name} {incident.version}".strip(), format_guard_reason(incident.reason)),
+        detail=(
+            f"{summary.name} {incident.version}".strip(),
+            say_alarms(incident.alarms, incident.reason),
+        ),
         closes=None,
         since=incident.at,
         zone=summary.state.policy.get_timezone(_get_site(incident)),

@@ -26,15 +26,15 @@ from api.console.rollouts.cell_gates import (
     describe_silence,
 )
 from rollout.core.policy.confidence_floors import describe_floor_cases, format_floor
-from rollout.core.policy.policy import Policy
+from rollout.core.policy.policy import Policy, describe_guard
 from rollout.core.policy.stages import describe_sample_share
 from rollout.core.scope.proposal_holds import has_alarm
 from rollout.core.scope.proposals import compute_renewal_start
 from rollout.core.scope.scope import CellState, Scope
 from rollout.core.scope.stop_targets import find_resume_needs
 from rollout.kernel.measures import Watch
+from rollout.kernel.words import say_alarms
 from rollout.reports.text.formatting import format_quantity
-from rollout.reports.text.guard_text import format_guard_reason
 from rollout.services.cells.cell_table import CellSummary, RecentChanges
 
 __all__ = [
@@ -116,8 +116,8 @@ def _describe_suspension(context: CellContext) -> Iterator[CellSentence]:
     guards = [
         g for g in context.policy.list_guards(context.cell) if g.id in cell_state.suspended_by
     ]
-    reasons = [format_guard_reason(event.reason)] if event is not None and event.reason else []
-    reasons = reasons or sorted(cell_state.suspended_by)
+    reason = "" if event is None else say_alarms(event.alarms)
+    reason = reason or context.policy.describe_guards(cell_state.suspended_by)
     durations = [g.over or context.policy.tick for g in guards]
     return_text = (
         f" Returns automatically after {format_time_span(max(durations))} within the threshold."
@@ -130,7 +130,7 @@ def _describe_suspension(context: CellContext) -> Iterator[CellSentence]:
     since_text = (
         Markup("") if since is None else format_sentence(" since {}", context.format_time(since))
     )
-    text = format_sentence("Humans decide{}: {}.{}", since_text, "; ".join(reasons), return_text)
+    text = format_sentence("Humans decide{}: {}.{}", since_text, reason, return_text)
     yield CellSentence("suspended", text)
 
 
@@ -138,11 +138,7 @@ def _describe_narrowing(context: CellContext) -> Iterator[CellSentence]:
     event = context.recent_changes.narrowed_cells.get(context.cell)
     if event is None:
         return
-    reason = (
-        format_guard_reason(event.reason)
-        if event.guard
-        else f"by {event.by}: {_quote_reason(event.reason)}"
-    )
+    reason = say_alarms(event.alarms) or f"by {event.by}: {_quote_reason(event.reason)}"
     local_time = event.at.astimezone(context.timezone)
     if event.confidence_floor:
         cases = describe_floor_cases(event.confidence_floor)
@@ -254,7 +250,7 @@ def _describe_alarms(context: CellContext) -> Iterator[CellSentence]:
         state = "unaudited" if measure.reads_audits else "reported"
         state = "stale" if measure.watch is Watch.SIGNS else state
         text = format_sentence(
-            "In alarm: {}. The guard only reports; nothing is narrowed.", guard.id
+            "In alarm: {}. The guard only reports; nothing is narrowed.", describe_guard(guard)
         )
         yield CellSentence(state, text)
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from sys import intern
 from types import MappingProxyType, UnionType
@@ -31,8 +31,8 @@ from rollout.core.scope.events import (
     EventT,
     LedgerEvent,
 )
-from rollout.kernel.facts import to_facts
-from rollout.kernel.readings import StoredReading
+from rollout.kernel.facts import parse_facts, to_facts
+from rollout.kernel.readings import StoredAlarm, StoredReading
 
 DOMAIN: Final = b"rollout-ledger-1\n"
 MAX_WHOLE_NUMBER = 2**53
@@ -283,7 +283,7 @@ def _to_plain(value: Any) -> Any:
             return {"site": value.site, "window": value.window}
         case tuple():
             return [_to_plain(item) for item in value]
-        case StoredReading():
+        case StoredReading() | StoredAlarm():
             return to_facts(value)
         case _:
             return value
@@ -319,6 +319,8 @@ def _build_parser(hint: Any) -> Callable[[Any], Any]:
         return from_micros
     if hint is StoredReading:
         return _parse_reading
+    if hint is StoredAlarm:
+        return partial(parse_facts, StoredAlarm)
     return _parse_cell if hint is Cell else _intern_text
 
 

@@ -19,8 +19,8 @@ from rollout.core.ledger.ledger import (
     CanonicalRow,
     read_body,
 )
-from rollout.kernel.facts import to_facts
-from rollout.kernel.readings import StoredReading
+from rollout.kernel.facts import parse_facts, to_facts
+from rollout.kernel.readings import StoredAlarm, StoredReading
 
 COLUMN_HINTS: Final[Mapping[str, Any]] = {
     "rollout": str,
@@ -82,6 +82,14 @@ def _is_reading(value: Any) -> bool:
         return False
 
 
+def _is_alarm(value: Any) -> bool:
+    """Return whether a value has all that an alarm has, and each as it is written."""
+    try:
+        return bool(to_facts(parse_facts(StoredAlarm, value)) == value)
+    except (KeyError, TypeError, ValueError, AttributeError, LookupError):
+        return False
+
+
 def _has_type(value: Any, hint: Any) -> bool:
     """Return whether a value of a body can be read as the type of its field."""
     arguments = get_args(hint)
@@ -97,5 +105,7 @@ def _has_type(value: Any, hint: Any) -> bool:
         )
     if hint is StoredReading:
         return _is_reading(value)
+    if hint is StoredAlarm:
+        return _is_alarm(value)
     # not isinstance: a boolean is no number here
     return type(value) is (int if hint is datetime else hint)

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from rollout.core.policy.familiarity import AttributeValue, ValueReading
 from rollout.core.statistics.gain import ArmUnits
 from rollout.kernel.measures import MeasureKey
+from rollout.kernel.readings import AlarmSubject
 
 
 class SliceCounts(NamedTuple):
@@ -71,22 +72,20 @@ class EvidenceCounts:
 
 @dataclass(frozen=True, slots=True)
 class GuardReading:
-    """State of a guard: alarm, value and number of records.
+    """State of a guard: alarm, records against its condition, and all of them.
 
     `good_since` is when an operational guard's measure last turned good, None while it is bad.
     `has_recovered` is what a test of the records after an alarm says instead, None without one.
-    `subject` names the slice that an alarm is about.
-    `silence` is the open time without a sign that raised an alarm.
+    `subject` is the slice that an alarm is about.
     `is_calm` says that a detector is far below its alarm; only asked for at confidence floors.
     """
 
     is_alarm: bool
-    value: str = ""
+    value: int = 0
     records: int = 0
     good_since: datetime | None = None
     has_recovered: bool | None = None
-    subject: str = ""
-    silence: timedelta | None = None
+    subject: AlarmSubject | None = None
     is_calm: bool = False
 
 

@@ -5,7 +5,7 @@ and names exist. Stage level 0 is shadow; level n > 0 is `stages[n - 1]`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -30,6 +30,7 @@ from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_rules import VersionRule
 from rollout.kernel.measures import Condition
 from rollout.kernel.outcomes import OutcomeRule
+from rollout.kernel.readings import StoredAlarm
 from rollout.kernel.units import WHOLE_UNIT
 
 DAY = timedelta(days=1)
@@ -141,14 +142,23 @@ class Guard:
 
     @property
     def id(self) -> str:
-        """Return condition and period, under which alarms are stored: `missing <= 5% over 4h`."""
-        period_text = f" over {format_duration(self.over)}" if self.over else ""
-        return f"{self.condition}{period_text}"
+        """Return the key under which states and ledgers have it: `missing<=0.05/14400s`."""
+        return (
+            f"{self.condition.id}/{self.over.total_seconds():g}s"
+            if self.over
+            else self.condition.id
+        )
 
     @property
     def narrows(self) -> bool:
         """Return whether an alarm takes a stage away."""
         return self.then in {"one-stage", "shadow"}
+
+
+def describe_guard(guard: Guard | StoredAlarm) -> str:
+    """Return a guard's condition and its period: `missing at most 5 % over 4h`."""
+    period_text = f" over {format_duration(guard.over)}" if guard.over else ""
+    return f"{guard.condition}{period_text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +329,11 @@ class Policy:
     def list_guards(self, cell: Cell) -> tuple[Guard, ...]:
         """Return all guards of `cell`."""
         return self._guards_by_cell[cell]
+
+    def describe_guards(self, ids: Iterable[str]) -> str:
+        """Return the guards with some ids; the id of one that the policy no longer has."""
+        texts = {guard.id: describe_guard(guard) for guard in self.guards}
+        return ", ".join(sorted(texts.get(guard, guard) for guard in ids))
 
     @cached_property
     def _guards_by_cell(self) -> dict[Cell, tuple[Guard, ...]]:

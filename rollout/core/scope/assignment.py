@@ -182,7 +182,7 @@ def assign_in_shadow(
     scope: Scope, policy: Policy, lease: timedelta, cell: Cell | None, reason: str = ""
 ) -> Assignment:
     """Return the assignment where the version does not act; `reason` is why no cell fits."""
-    return assign_human(scope, policy, lease, reason or _explain_shadow(scope, cell))
+    return assign_human(scope, policy, lease, reason or _explain_shadow(scope, policy, cell))
 
 
 def describe_unfamiliar_case(
@@ -197,7 +197,7 @@ def describe_unfamiliar_case(
     return f"unfamiliar: {', '.join(map(format_value, values))}" if values else ""
 
 
-def _explain_shadow(scope: Scope, cell: Cell | None) -> str:
+def _explain_shadow(scope: Scope, policy: Policy, cell: Cell | None) -> str:
     """Return why no version acts in a cell: its stops, the guards that suspended it, or shadow."""
     stops = sorted(stop.id for stop in scope.stops.values() if cell in stop.cells)
     if stops:
@@ -205,8 +205,8 @@ def _explain_shadow(scope: Scope, cell: Cell | None) -> str:
     holder = None if cell is None else scope.get_holder(cell)
     if cell is None or holder is None:
         return "shadow: a human decides"
-    guards = sorted(scope.get_cell_state(cell, holder).suspended_by)
-    return f"suspended: {', '.join(guards)}" if guards else "shadow: a human decides"
+    guards = scope.get_cell_state(cell, holder).suspended_by
+    return f"suspended: {policy.describe_guards(guards)}" if guards else "shadow: a human decides"
 
 
 def find_unfamiliar_values(

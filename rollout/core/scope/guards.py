@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.policy.alarm_text import describe_alarm, join_alarms
 from rollout.core.policy.cell_evidence import GuardReading, VersionEvidence
 from rollout.core.policy.confidence_floors import format_floor, list_floors
 from rollout.core.policy.policy import Guard, Policy
@@ -25,6 +24,7 @@ from rollout.core.scope.incident_kinds import ALARM
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import CellState
 from rollout.kernel.measures import Watch
+from rollout.kernel.readings import StoredAlarm
 
 THIRD_SUSPENSION_WITHIN = timedelta(hours=24)
 EPISODE_PAUSE = timedelta(hours=24)  # a suspension so soon after the last is the same incident
@@ -35,7 +35,7 @@ class _GuardAlarm:
     cell: Cell
     version: str
     guard: Guard
-    reason: str
+    readings: tuple[StoredAlarm, ...]
     calm_floors: frozenset[str]
 
 
@@ -53,7 +53,7 @@ def apply_alarms(pending: PendingEvents, tick: Tick) -> None:
         a.cell for a in alarms if is_quality_guard(a.guard) and a.guard.narrows
     )
     for alarm in alarms:
-        _apply_alarm(pending, alarm, failed_cells, _list_slice_alarms(alarm, alarms))
+        _apply_alarm(pending, alarm, failed_cells, tuple(_list_slice_alarms(alarm, alarms)))
 
 
 def _list_alarms(pending: PendingEvents, tick: Tick) -> Iterator[_GuardAlarm]:
@@ -63,9 +63,15 @@ def _list_alarms(pending: PendingEvents, tick: Tick) -> Iterator[_GuardAlarm]:
             for guard in pending.policy.list_guards(cell):
                 reading = evidence.guards.get(guard.id)
                 if reading is not None and reading.is_alarm:
-                    reason = describe_alarm(guard, reading, pending.policy.tick)
+                    alarms = (store_alarm(guard, reading),)
                     calm_floors = _list_calm_floors(pending.policy, evidence, guard)
-                    yield _GuardAlarm(cell, version, guard, reason, calm_floors)
+                    yield _GuardAlarm(cell, version, guard, alarms, calm_floors)
+
+
+def store_alarm(guard: Guard, reading: GuardReading) -> StoredAlarm:
+    """Return what a guard in alarm read, as the ledger holds it."""
+    counts = reading.value, reading.records
+    return StoredAlarm(guard.condition, guard.over, *counts, reading.subject)
 
 
 def _list_calm_floors(policy: Policy, evidence: VersionEvidence, guard: Guard) -> frozenset[str]:
@@ -76,23 +82,24 @@ def _list_calm_floors(policy: Policy, evidence: VersionEvidence, guard: Guard) -
     )
 
 
-def _list_slice_alarms(alarm: _GuardAlarm, alarms: Sequence[_GuardAlarm]) -> list[str]:
-    """Return what the other guards in alarm in the cell say of slices; narrowing may end them."""
-    others = (other for other in alarms if other.cell == alarm.cell and other is not alarm)
-    return [other.reason for other in others if names_slices(other.guard.condition)]
+def _list_slice_alarms(alarm: _GuardAlarm, alarms: Sequence[_GuardAlarm]) -> Iterator[StoredAlarm]:
+    """Yield what the other guards in alarm in the cell read of slices; narrowing may end them."""
+    for other in alarms:
+        if other.cell == alarm.cell and other is not alarm and names_slices(other.guard.condition):
+            yield from other.readings
 
 
 def _apply_alarm(
     pending: PendingEvents,
     alarm: _GuardAlarm,
     failed_cells: frozenset[Cell],
-    slice_reasons: Sequence[str],
+    slice_readings: tuple[StoredAlarm, ...],
 ) -> None:
     state, guard = pending.scope.get_cell_state(alarm.cell, alarm.version), alarm.guard
     if guard.narrows:
         _narrow_reached_cells(pending, alarm, failed_cells)
-        reason = join_alarms([alarm.reason, *slice_reasons])
-        _open_alarm_incident(pending, replace(alarm, reason=reason), "narrowed")
+        readings = alarm.readings + slice_readings
+        _open_alarm_incident(pending, replace(alarm, readings=readings), "narrowed")
     elif guard.then == "report" and state.grants and guard.id not in state.reported_guards:
         _open_alarm_incident(pending, alarm, "reported")
     elif guard.then == "suspend" and state.grants and guard.id not in state.suspended_by:
@@ -108,7 +115,7 @@ def _suspend_cell(pending: PendingEvents, alarm: _GuardAlarm) -> None:
             cell=alarm.cell,
             version=alarm.version,
             guard=alarm.guard.id,
-            reason=alarm.reason,
+            alarms=alarm.readings,
         )
     )
     if not continues_episode:
@@ -158,7 +165,7 @@ def _narrow_reached_cells(
                     continue  # another guard's alarm raised the floor, and here it is calm
                 floor = _find_calm_floor(state, alarm.calm_floors)
             narrow_by_guard(
-                pending, cell, holder, alarm.guard, alarm.reason, restart=restarts, floor=floor
+                pending, cell, holder, alarm.guard, alarm.readings, restart=restarts, floor=floor
             )
 
 
@@ -189,14 +196,14 @@ def narrow_by_guard(
     cell: Cell,
     version: str,
     guard: Guard,
-    reason: str,
+    alarms: tuple[StoredAlarm, ...],
     *,
     restart: bool,
     floor: str = "",
 ) -> None:
     """Raise the floor, or remove one grant or all; void the proposal that depends on them."""
     state = pending.scope.get_cell_state(cell, version)
-    pending.void_proposal(state.proposal, f"{cell} is narrowed: {reason}")
+    pending.void_proposal(state.proposal, alarms=alarms)
     stages = [SHADOW, *(grant.stage for grant in state.grants)]
     to = SHADOW if guard.then == "shadow" else stages[-1 if floor else -2]
     pending.emit(
@@ -209,7 +216,7 @@ def narrow_by_guard(
             to_stage=to,
             guard=guard.id,
             restart=restart,
-            reason=reason,
+            alarms=alarms,
             confidence_floor=floor,
         )
     )
@@ -223,7 +230,7 @@ def _open_alarm_incident(pending: PendingEvents, alarm: _GuardAlarm, effect: str
             incident=pending.next_incident_id,
             kind=ALARM.name,
             effect=effect,
-            reason=alarm.reason,
+            alarms=alarm.readings,
             guard=alarm.guard.id,
             cell=alarm.cell,
             version=alarm.version,
@@ -256,7 +263,7 @@ def apply_clears(pending: PendingEvents, tick: Tick) -> None:
                 pending, tick, evidence, [g for g in guards if g.then == "suspend"]
             ):
                 for removed_guard in sorted(active_guards - {guard.id for guard in guards}):
-                    _emit_cleared(pending, cell, version, removed_guard)
+                    _emit_cleared(pending, cell, version, removed_guard, ())
 
 
 def _list_active_guards(state: CellState) -> frozenset[str]:
@@ -272,19 +279,22 @@ def _clear_guard(
     evidence: VersionEvidence,
 ) -> None:
     state = pending.scope.get_cell_state(cell, version)
+    cleared = (StoredAlarm(guard.condition, guard.over),)
     if guard.id in state.suspended_by and _are_guards_good(pending, tick, evidence, [guard]):
-        if _is_third_suspension(state, guard):
-            narrow_by_guard(
-                pending, cell, version, guard, "third suspension in 24 h", restart=False
-            )
-        _emit_cleared(pending, cell, version, guard.id)
+        if count := _count_repeated_suspensions(state, guard):
+            alarms = (StoredAlarm(guard.condition, guard.over, suspensions=count),)
+            narrow_by_guard(pending, cell, version, guard, alarms, restart=False)
+        _emit_cleared(pending, cell, version, guard.id, cleared)
     elif guard.id in state.reported_guards and not _get_guard_reading(evidence, guard).is_alarm:
-        _emit_cleared(pending, cell, version, guard.id)
+        _emit_cleared(pending, cell, version, guard.id, cleared)
 
 
-def _emit_cleared(pending: PendingEvents, cell: Cell, version: str, guard: str) -> None:
+def _emit_cleared(
+    pending: PendingEvents, cell: Cell, version: str, guard: str, alarms: tuple[StoredAlarm, ...]
+) -> None:
+    at = pending.at
     pending.emit(
-        SuspensionCleared(at=pending.at, by=ENGINE, cell=cell, version=version, guard=guard)
+        SuspensionCleared(at=at, by=ENGINE, cell=cell, version=version, guard=guard, alarms=alarms)
     )
 
 
@@ -313,9 +323,8 @@ def _is_reading_good(reading: GuardReading, tick: Tick, span: timedelta) -> bool
     return (tick.slot or tick.at) - reading.good_since >= span
 
 
-def _is_third_suspension(state: CellState, guard: Guard) -> bool:
-    """Return whether the guard suspended three times within 24 h."""
+def _count_repeated_suspensions(state: CellState, guard: Guard) -> int:
+    """Return how often the guard suspended within 24 h; 0 below three times."""
     times = [at for name, at in state.suspensions if name == guard.id]
-    return len([at for at in times if times[-1] - at <= THIRD_SUSPENSION_WITHIN]) >= 3 and bool(
-        state.grants
-    )
+    count = len([at for at in times if times[-1] - at <= THIRD_SUSPENSION_WITHIN])
+    return count if count >= 3 and state.grants else 0

@@ -9,6 +9,7 @@ from rollout.core.scope.commands import BeginNextAttempt, NarrowCells
 from rollout.core.scope.events import ENGINE, LedgerEvent, Narrowed, ProposalVoided
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope
+from rollout.kernel.readings import StoredAlarm
 
 
 class PendingEvents:
@@ -34,13 +35,22 @@ class PendingEvents:
         self.scope = apply_event(self.scope, event)
 
     def void_proposal(
-        self, proposal: str | None, reason: str, incidents: tuple[str, ...] = ()
+        self,
+        proposal: str | None,
+        reason: str = "",
+        incidents: tuple[str, ...] = (),
+        alarms: tuple[StoredAlarm, ...] = (),
     ) -> None:
-        """Void an open proposal, for incidents if any are named; None has no effect."""
+        """Void an open proposal, for incidents or alarms if any are named; None has no effect."""
         if proposal is not None:
             self.emit(
                 ProposalVoided(
-                    at=self.at, by=ENGINE, proposal=proposal, reason=reason, incidents=incidents
+                    at=self.at,
+                    by=ENGINE,
+                    proposal=proposal,
+                    reason=reason,
+                    incidents=incidents,
+                    alarms=alarms,
                 )
             )
 

@@ -16,6 +16,7 @@ from rollout.core.policy.policy import DAY, Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.detector_starts import DetectorStart, DetectorStarts
 from rollout.core.scope.proposal_kinds import OfKind
+from rollout.kernel.readings import StoredAlarm
 
 FIRST_ERA = 1
 FIRST_SHARE: Final = compute_yearly_share(1)
@@ -184,7 +185,8 @@ class Incident:
     """An incident that no user has acknowledged.
 
     `kind` is `alarm` of a guard or that of `OpenIncident`. `about` names a
-    case or client if the service gave one. `fact` and `holds` are those of `IncidentOpened`.
+    case or client if the service gave one. `fact`, `holds` and `alarms` are those of
+    `IncidentOpened`.
     """
 
     id: str
@@ -196,6 +198,7 @@ class Incident:
     about: str = ""
     fact: str = ""
     holds: str = ""
+    alarms: tuple[StoredAlarm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

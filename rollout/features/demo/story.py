@@ -28,7 +28,6 @@ from rollout.reports.text.formatting import (
     format_ratio,
     wrap_text,
 )
-from rollout.reports.text.guard_text import name_counted_records
 from rollout.reports.text.value_text import is_amount, is_difference
 from rollout.services.replay.replay import ReplayedFiles, replay_files
 from rollout.services.replay.replay_output import (
@@ -222,10 +221,8 @@ class ExampleStory:
         at = format_local_time(hindsight.narrowed_at, timezone)
         step_text = f"{hindsight.version} {hindsight.from_stage}{ARROW}{hindsight.to_stage}"
         yield f"  {hindsight.site} {hindsight.window}, {at}: {step_text}"
-        counted_text = name_counted_records(hindsight.guard)
-        guard_text = (
-            f"guard {hindsight.guard}: {format_ratio(hindsight.sampled_bad_records)} {counted_text}"
-        )
+        counted_text = f"{format_ratio(hindsight.sampled_bad_records)} {hindsight.counted}"
+        guard_text = f"guard {hindsight.guard}: {counted_text}"
         yield from wrap_text(guard_text, "    ")
         if hindsight.cost.cases:
             yield from wrap_text(self._describe_delay(hindsight, timezone), "    ")

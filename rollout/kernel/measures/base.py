@@ -276,9 +276,9 @@ class Measure(ABC):
         """Return the share of bad records that a guard's test permits."""
         return threshold
 
-    def describe_stored(self, threshold_text: str) -> str:
-        """Return what an alarm in the ledger says was counted."""
-        return "records against it"
+    def describe_counted(self, subject: str, threshold_text: str) -> str:
+        """Return what an alarm counted against it, to follow `15 of 182`."""
+        return self.describe_against(subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +318,17 @@ class Condition:
             subject,
             self.lever or population.arm or None,
         )
+
+    @property
+    def id(self) -> str:
+        """Return the key under which guards are stored; nothing reads it back.
+
+        >>> from rollout.kernel.measures import MEASURES
+        >>> Condition(MEASURES["recall"], 0.8, label="bear").id
+        'recall:bear>=0.8'
+        """
+        sign = ">=" if self.at_least else "<="
+        return f"{':'.join(filter(None, self.key))}{sign}{self.threshold + 0.0!r}"
 
     @property
     def is_whole_agreement(self) -> bool:

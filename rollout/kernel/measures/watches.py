@@ -71,10 +71,6 @@ class RecordMeasure(Measure):
         """Return which records are bad."""
         return self.bad_records
 
-    def describe_stored(self, threshold_text: str) -> str:
-        """Return which records are bad."""
-        return self.bad_records
-
 
 class Missing(RecordMeasure):
     """The share of closed units without a decision."""
@@ -125,8 +121,8 @@ class LatencyMeasure(RecordMeasure):
         """Return the share that may be slower, whatever the threshold."""
         return LATE_SHARE
 
-    def describe_stored(self, threshold_text: str) -> str:
-        """Return which records are bad."""
+    def describe_counted(self, subject: str, threshold_text: str) -> str:
+        """Return which answers are slow."""
         return f"answers slower than {threshold_text}"
 
 

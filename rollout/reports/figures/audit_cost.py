@@ -41,6 +41,7 @@ class Hindsight:
 
     Attributes:
         site, window, version, guard: the narrowed cell and version, and the guard.
+        counted: which records speak against the guard's condition, to follow `15 of 182`.
         from_stage, to_stage: the stages.
         changed_at: start of the guard's counts.
         began_at: best estimate, from all decisions, of when the measure fell.
@@ -57,6 +58,7 @@ class Hindsight:
     window: str
     version: str
     guard: str
+    counted: str
     from_stage: str
     to_stage: str
     changed_at: datetime
@@ -145,6 +147,7 @@ def _compute_hindsight(
         window=event.cell.window,
         version=event.version,
         guard=str(guard.condition),
+        counted=guard.condition.measure.describe_against(guard.condition.subject),
         from_stage=event.from_stage,
         to_stage=event.to_stage,
         changed_at=changed_at,

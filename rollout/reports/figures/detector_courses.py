@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from rollout.core.policy.policy import Guard
+from rollout.core.policy.policy import Guard, describe_guard
 from rollout.core.policy.slice_conditions import names_slices
 from rollout.core.scope.events import (
     VOID_STATE,
@@ -20,6 +20,7 @@ from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import CellState, Scope
 from rollout.kernel.measures import Watch
+from rollout.kernel.readings import StoredAlarm
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.guard_evidence import GuardEvidence
@@ -43,11 +44,14 @@ class DetectorCourse:
     """A detector from its start to its alarm.
 
     Attributes:
+        guard: its condition and period.
+        counted: which records speak against the condition, to follow `15 of 182`.
         threshold: the value that raises the alarm.
         points: in order; of more slots than the most points, each n-th and the last one.
     """
 
     guard: str
+    counted: str
     threshold: float
     points: tuple[CoursePoint, ...]
 
@@ -62,7 +66,7 @@ def build_detector_course(
     guard: Guard,
     state: CellState,
     opened_at: datetime,
-    reason: str,
+    alarms: tuple[StoredAlarm, ...],
     *,
     max_points: int | None = None,
 ) -> DetectorCourse | None:
@@ -71,7 +75,7 @@ def build_detector_course(
     Args:
         view: the evidence of the incident's version in its cell.
         state: the version's state before the incident, at which its detectors start.
-        reason: of the incident. If the records of today are not those that it counted, as after a
+        alarms: of the incident. If the records of today are not those that it counted, as after a
             change of the policy, there is no course.
         max_points: most points, by default `MAX_COURSE_POINTS`.
     """
@@ -85,12 +89,13 @@ def build_detector_course(
     )
     if series.log_path is None or not number:
         return None
-    counts = f": {series.bad_counts[number - 1]} of {series.record_counts[number - 1]} records"
-    if counts not in reason:
+    counts = series.bad_counts[number - 1], series.record_counts[number - 1]
+    if counts not in {(alarm.against, alarm.records) for alarm in alarms[:1]}:
         return None
     step = -(-number // (max_points or MAX_COURSE_POINTS))
     return DetectorCourse(
-        guard.id,
+        describe_guard(guard),
+        guard.condition.measure.describe_against(guard.condition.subject),
         guard.false_alarm_every,
         tuple(
             CoursePoint(
@@ -186,7 +191,7 @@ def _build_course(
         guard,
         scope.get_cell_state(cell, version),
         incident.at,
-        incident.reason,
+        incident.alarms,
         max_points=MAX_REPORT_POINTS,
     )
     if course is None:

@@ -73,7 +73,7 @@ def describe_next_step(
     """Describe what the next step of one version in one cell depends on."""
     cell, version = key
     zone, state = policy.sites_by_id[cell.site].timezone, scope.get_cell_state(cell, version)
-    hold = _describe_hold(state, cell, scope, zone, at)
+    hold = _describe_hold(state, cell, scope, policy, at)
     if hold:
         return hold
     if state.proposal is not None:
@@ -106,13 +106,14 @@ def describe_uncounted(reasons: Mapping[str, int]) -> str:
     return f"not counted: {', '.join(f'{reason} ({format_count(n)})' for reason, n in rows)}"
 
 
-def _describe_hold(state: CellState, cell: Cell, scope: Scope, zone: str, at: datetime) -> str:
+def _describe_hold(state: CellState, cell: Cell, scope: Scope, policy: Policy, at: datetime) -> str:
     if scope.is_stopped(cell):
         return "stopped until a resume is approved"
     if state.suspended_by:
-        guards = ", ".join(sorted(state.suspended_by))
+        guards = policy.describe_guards(state.suspended_by)
         return f"suspended until the guard is within its threshold again: {guards}"
     if state.quiet_until is not None and at < state.quiet_until:
+        zone = policy.sites_by_id[cell.site].timezone
         quiet_until = format_zoned_time(state.quiet_until, zone, at)
         return (
             f"a proposal was rejected; the next one is raised after {quiet_until} at the earliest"

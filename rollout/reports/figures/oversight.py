@@ -1,8 +1,9 @@
 """Human oversight: stops, drills, incidents, silence of sites, and the model's permits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -13,6 +14,8 @@ from rollout.core.scope.events import (
     Stopped,
     select_events,
 )
+from rollout.kernel.facts import to_facts
+from rollout.kernel.words import say_alarms
 from rollout.reports.inputs.inputs import ReportInputs
 
 NO_PERMIT = "none"
@@ -61,7 +64,10 @@ class StopFacts:
 
 @dataclass(frozen=True, slots=True)
 class IncidentFacts:
-    """One incident: its cause and effect, and who acknowledged it, if anyone."""
+    """One incident: its cause and effect, and who acknowledged it, if anyone.
+
+    `alarms` is what guards read, of which `reason` is the text.
+    """
 
     incident: str
     at: datetime
@@ -72,6 +78,7 @@ class IncidentFacts:
     version: str
     effect: str
     reason: str
+    alarms: tuple[Mapping[str, Any], ...]
     acknowledged_at: datetime | None
     acknowledged_by: str | None
     note: str
@@ -154,7 +161,8 @@ def _build_incident(
         window=event.cell.window if event.cell else None,
         version=event.version,
         effect=event.effect,
-        reason=event.reason,
+        reason=say_alarms(event.alarms, event.reason),
+        alarms=tuple(map(to_facts, event.alarms)),
         acknowledged_at=acknowledgement.at if acknowledgement else None,
         acknowledged_by=acknowledgement.by if acknowledgement else None,
         note=acknowledgement.note if acknowledgement else "",

@@ -9,7 +9,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Window
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
-from rollout.core.policy.policy import Gate, Guard, Policy
+from rollout.core.policy.policy import Gate, Guard, Policy, describe_guard
 from rollout.core.policy.stages import describe_share
 from rollout.core.scope.events import (
     PolicyApplied,
@@ -266,7 +266,7 @@ def _describe_guard(guard: Guard) -> str:
     }[guard.then]
     suffix = ", added by default" if guard.added else ""
     selector_text = _describe_where(guard.where.sites, guard.where.windows)
-    threshold_text = guard.id
+    threshold_text = describe_guard(guard)
     if guard.condition.measure.watch is Watch.SIGNS:  # its threshold is in seconds
         longest = timedelta(seconds=guard.condition.threshold)
         threshold_text = f"heartbeat at most {format_duration(longest)}"

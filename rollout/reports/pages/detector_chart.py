@@ -19,7 +19,6 @@ from rollout.reports.text.formatting import (
     format_count,
     format_quantity,
 )
-from rollout.reports.text.guard_text import name_counted_records
 
 WIDE: Final = (810, 250, 70)  # width, height, left edge of the plot
 NARROW: Final = (326, 230, 70)
@@ -92,7 +91,7 @@ def _describe_course(course: DetectorCourse) -> str:
         f"The detector of “{course.guard}” compares how likely the records are after a change with"
         f" how likely they are without one. Value at the alarm: {format_evidence(last.log_value)};"
         f" threshold: {format_count(round(course.threshold))}. By then {counts}"
-        f" {name_counted_records(course.guard)}. Ticks at the bottom: records against the"
+        f" {course.counted}. Ticks at the bottom: records against the"
         " threshold."
     )
 

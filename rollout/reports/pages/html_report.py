@@ -38,7 +38,6 @@ from rollout.reports.pages.summary import format_headline
 from rollout.reports.pages.timeline_page import build_timeline_view
 from rollout.reports.text import formatting
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
-from rollout.reports.text.guard_text import format_guard_reason, name_counted_records
 from rollout.reports.text.state_text import describe_remark
 from rollout.reports.text.truth_text import choose_words
 from rollout.reports.text.value_text import (
@@ -214,8 +213,6 @@ def _load_template() -> Template:
         between=formatting.format_interval,
         change_between=formatting.format_change_interval,
         counts=formatting.format_ratio,
-        alarm_reason=format_guard_reason,
-        counted_records=name_counted_records,
         local=formatting.format_local_time,
         titled_columns=select_titled_columns,
         took=formatting.describe_duration,

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import describe_floor, describe_floor_cases
-from rollout.core.policy.policy import Policy
+from rollout.core.policy.policy import Policy, describe_guard
 from rollout.core.scope.events import (
     Approved,
     CasesErased,
@@ -50,7 +50,8 @@ def describe_mark(event: LedgerEvent) -> str:
 
 @describe_mark.register
 def _(event: Narrowed | Suspended) -> str:
-    return f"{phrase_event(event)} ({f'guard {event.guard}' if event.guard else event.by})"
+    cause = f"guard {describe_guard(event.alarms[0])}" if event.alarms else event.by
+    return f"{phrase_event(event)} ({cause})"
 
 
 @describe_mark.register

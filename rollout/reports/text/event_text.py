@@ -7,7 +7,7 @@ from functools import singledispatch
 
 from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
 from rollout.core.policy.fresh_evidence import FreshFact
-from rollout.core.policy.policy import Policy
+from rollout.core.policy.policy import Policy, describe_guard
 from rollout.core.policy.version_rules import shorten_content
 from rollout.core.scope.events import (
     Approved,
@@ -49,6 +49,7 @@ from rollout.core.scope.events import (
     VersionRetired,
     Widened,
 )
+from rollout.kernel.words import say_against, say_alarms
 from rollout.reports.text.event_describer import (
     CitedProposals,
     EventDescriber,
@@ -62,7 +63,6 @@ from rollout.reports.text.formatting import (
     format_quantity,
     join_words,
 )
-from rollout.reports.text.guard_text import format_guard_reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +204,8 @@ def _(event: ProposalRejected, _describer: EventDescriber) -> str:
 
 
 @_describe.register
-def _(event: ProposalVoided, _describer: EventDescriber) -> str:
-    return f"{event.proposal} became void: {event.reason}"
+def _(event: ProposalVoided, describer: EventDescriber) -> str:
+    return f"{event.proposal} became void: {event.describe_closing(describer.find_cell(event))}"
 
 
 @_describe.register
@@ -241,23 +241,23 @@ def _(event: TakenOver, describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: Narrowed, _describer: EventDescriber) -> str:
-    cause = (
-        f"guard {format_guard_reason(event.reason)}"
-        if event.guard
-        else f"{event.by}: {event.reason or 'no reason given'}"
-    )
+    cause = f"guard {say_alarms(event.alarms)}"
+    if not event.alarms:
+        cause = f"{event.by}: {event.reason or 'no reason given'}"
     suffix = ", evidence restarts from zero" if event.restart and not event.begins_attempt else ""
     return f"{phrase_narrowing(event, f' from {event.from_stage}')}; {cause}{suffix}"
 
 
 @_describe.register
 def _(event: Suspended, _describer: EventDescriber) -> str:
-    return f"{phrase_event(event)}; guard {format_guard_reason(event.reason)}"
+    return f"{phrase_event(event)}; guard {say_alarms(event.alarms)}"
 
 
 @_describe.register
 def _(event: SuspensionCleared, _describer: EventDescriber) -> str:
-    return f"{phrase_event(event)}; guard {event.guard} is met again"
+    if not event.alarms:
+        return f"{phrase_event(event)}; the policy no longer has its guard"
+    return f"{phrase_event(event)}; guard {describe_guard(event.alarms[0])} is met again"
 
 
 @_describe.register
@@ -280,7 +280,7 @@ def _(event: Resumed, describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: IncidentOpened, _describer: EventDescriber) -> str:
-    return f"{phrase_event(event)}: {format_guard_reason(event.reason)}"
+    return f"{phrase_event(event)}: {say_alarms(event.alarms, event.reason)}"
 
 
 @_describe.register
@@ -420,8 +420,7 @@ def _(event: Widened, describer: EventDescriber) -> str:
 
 @_describe_briefly.register
 def _(event: Narrowed, _describer: EventDescriber) -> str:
-    cause = format_guard_reason(event.reason).rpartition(": ")[2]
-    cause_text = f"guard: {cause}" if event.guard else f"by {event.by}"
+    cause_text = f"guard: {say_against(event.alarms[0])}" if event.alarms else f"by {event.by}"
     return f"{phrase_event(event)}, {cause_text}"
 
 

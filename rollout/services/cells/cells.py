@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import UnknownCellError
-from rollout.core.policy.policy import Policy
+from rollout.core.policy.policy import Policy, describe_guard
 from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.floor_grants import find_decided_floor
@@ -422,7 +422,7 @@ def _list_guards(state: RolloutState, cell: Cell) -> tuple[GuardStatus, ...]:
     return tuple(
         GuardStatus(
             guard=guard.id,
-            text=guard.id,
+            text=describe_guard(guard),
             action=guard.then,
             suspends=grant_state is not None and guard.id in grant_state.suspended_by,
             reported=grant_state is not None and guard.id in grant_state.reported_guards,

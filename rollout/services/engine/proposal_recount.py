@@ -1,19 +1,18 @@
 """Read the evidence of each proposal and alarm anew, from the counted units and the ledger.
 
-The readings of a proposal hold its counts and e-values, the reason of an alarm the counts at which
-its guard's e-process crossed. Both follow from the units counted by their slot, the scope before
-their tick and the stages of the cell.
+The readings of a proposal hold its counts and e-values, an alarm the counts at which its guard's
+e-process crossed. Both follow from the units counted by their slot, the scope before their tick and
+the stages of the cell.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.alarm_text import describe_alarm
-from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading, VersionEvidence
+from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.confidence_floors import find_floor_index
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
 from rollout.core.policy.policy import Guard, Policy
@@ -27,10 +26,12 @@ from rollout.core.scope.events import (
     select_events,
 )
 from rollout.core.scope.floor_steps import WideningStep, find_acting_index, list_met_floors
+from rollout.core.scope.guards import store_alarm
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.proposals import store_readings
 from rollout.core.scope.scope import Scope
-from rollout.kernel.words import say_reading
+from rollout.kernel.readings import StoredAlarm
+from rollout.kernel.words import say_against, say_alarms, say_reading
 from rollout.services.engine.evidence_reader import GateFeeds
 from rollout.services.engine.evidence_seals import load_policies
 from rollout.services.engine.rollout_state import RolloutState
@@ -210,7 +211,7 @@ class _ReadingRecount:
     # Alarms
 
     def _check_alarms(self, events: TickEvents, slot: int) -> Iterator[str]:
-        expected_by_guard: dict[str, set[str]] = defaultdict(set)
+        expected_by_guard: dict[str, list[StoredAlarm | None]] = defaultdict(list)
         for event in events:
             alarm = None if event.narrows else event.alarm
             guard = alarm and self._find_counting_guard(alarm.key[0], alarm.guard)
@@ -218,13 +219,13 @@ class _ReadingRecount:
                 view = self._build_view(*alarm.key, slot)
                 view = view.get_floor_view(find_acting_index(self._policy, view.state))
                 reading = GuardEvidence(view).compute_series(guard).read_at(slot, self._policy.tick)
-                expected = _describe_counts(guard, reading, self._policy)
-                expected_by_guard[guard.id].add(expected)
-                yield from _compare_reason(alarm, {expected})
+                expected = store_alarm(guard, reading) if reading.is_alarm else None
+                expected_by_guard[guard.id].append(expected)
+                yield from _compare_alarm(alarm, [expected])
         for event in events:  # a guard's narrowings come before its incident, also of other cells
             alarm = event.alarm if event.narrows else None
             if alarm is not None and alarm.guard in expected_by_guard:
-                yield from _compare_reason(alarm, expected_by_guard[alarm.guard])
+                yield from _compare_alarm(alarm, expected_by_guard[alarm.guard])
 
     def _find_counting_guard(self, cell: Cell, guard_id: str) -> Guard | None:
         """Return a guard of a cell, if it reads counted units and outcomes alone."""
@@ -261,24 +262,18 @@ def _count_floors(view: EvidenceView, slot: int) -> VersionEvidence:
     return VersionEvidence(floors=tuple(floors))
 
 
-def _describe_counts(guard: Guard, reading: GuardReading, policy: Policy) -> str:
-    """Return the part of an alarm's reason that has its counts; "" without an alarm.
+def _compare_alarm(alarm: Alarm, expected: Sequence[StoredAlarm | None]) -> Iterator[str]:
+    """Yield a sentence if an alarm has none of the expected counts.
 
     Names of slices are not compared: an erasure replaces them.
     """
-    if not reading.is_alarm:
-        return ""
-    if guard.condition.population.has_gain:
-        return describe_alarm(guard, reading, policy.tick).removeprefix(f"{guard.condition}: ")
-    return f": {reading.value} of {reading.records} "
-
-
-def _compare_reason(alarm: Alarm, expected: Collection[str]) -> Iterator[str]:
-    """Yield a sentence if an alarm's reason has none of the expected counts; "" was erased."""
-    counts = sorted(filter(None, expected))
-    if not counts or (alarm.reason and not any(part in alarm.reason for part in counts)):
-        text = " or ".join(part.strip(": ") for part in counts) or "no alarm"
-        yield (
-            f"alarm of {alarm.guard} in {alarm.key[0]}: its reason is {alarm.reason}; the counted "
-            f"units give {text}"
-        )
+    counts = [part and replace(part, subject=None) for part in expected]
+    if any(
+        part.suspensions or replace(part, subject=None) in counts for part in alarm.readings[:1]
+    ):
+        return
+    texts = sorted("no alarm" if part is None else say_against(part) for part in expected)
+    yield (
+        f"alarm of {alarm.guard} in {alarm.key[0]}: it says {say_alarms(alarm.readings)}; the"
+        f" counted units give {' or '.join(texts)}"
+    )

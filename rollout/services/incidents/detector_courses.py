@@ -72,5 +72,5 @@ def load_detector_course(
         if counted_cases & PeriodRecords(transaction, state.rollout).list_blind_cases(at):
             return LoadedCourse(None, OPEN)
     view = load_evidence_views(service.database, state, (cell,))[cell, incident.version]
-    course = build_detector_course(view, guard, state_before, incident.opened_at, incident.reason)
+    course = build_detector_course(view, guard, state_before, incident.opened_at, incident.readings)
     return LoadedCourse(course, RECOUNTED if course is None else "")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from typing import Any
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownIncidentError
@@ -19,6 +20,9 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.core.scope.scope import Scope
+from rollout.kernel.facts import parse_facts, to_facts
+from rollout.kernel.readings import StoredAlarm
+from rollout.kernel.words import say_alarms
 from rollout.services.engine.command_handler import CommandResult, run_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
@@ -198,7 +202,7 @@ def _format_incident(ledger: Ledger, row: ListedIncident) -> str:
     (event,) = ledger.list_of(IncidentOpened, after=row.opened_in - 1, until=row.opened_in)
     place_text = remove_markup(f"{row.site} · {row.window} {row.version}".rstrip())
     location = f" at `{place_text}`" if row.site else ""
-    reason = remove_markup(event.reason)
+    reason = remove_markup(say_alarms(event.alarms, event.reason))
     return f"- {row.id} {row.kind}{location}, {event.effect}: `{reason}`"
 
 
@@ -215,6 +219,7 @@ def remove_markup(text: str) -> str:
 class IncidentStatus:
     """An incident with its effect and its acknowledgement.
 
+    `alarms` is what guards read, the cause first, of which `reason` is the text.
     `about` names the case or client, if the service names one; `note` is from the user who
     acknowledged it. Site, window, version and guard may be "". `unopened` counts the incidents of
     this kind and cell that were not opened, because too many others were open.
@@ -229,12 +234,18 @@ class IncidentStatus:
     guard: str
     effect: str
     reason: str
+    alarms: tuple[Mapping[str, Any], ...]
     about: str
     acknowledged_at: datetime | None
     acknowledged_by: str
     note: str
     revision: int
     unopened: int
+
+    @property
+    def readings(self) -> tuple[StoredAlarm, ...]:
+        """Return what guards read."""
+        return tuple(parse_facts(StoredAlarm, alarm) for alarm in self.alarms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +357,8 @@ def _build_incident(
         version=row.version,
         guard=row.guard,
         effect=event.effect,
-        reason=event.reason,
+        reason=say_alarms(event.alarms, event.reason),
+        alarms=tuple(map(to_facts, event.alarms)),
         about=event.about,
         acknowledged_at=row.acknowledged_at,
         acknowledged_by=row.acknowledged_by,

@@ -11,8 +11,8 @@ from typing import Final
 
 from rollout.core.scope.permissions import Caller, Permission, may_be_asked_blind
 from rollout.core.scope.scope import Incident
+from rollout.kernel.words import say_alarms
 from rollout.reports.text.formatting import format_quantity, format_zoned_time, join_words
-from rollout.reports.text.guard_text import format_guard_reason
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.notifications.kind import (
@@ -172,7 +172,7 @@ def _join_incidents(incidents: Sequence[Incident], *, is_blind: bool) -> str:
     texts = [
         f"{incident.id}"
         f"{'' if incident.cell is None else f' in {format_name(incident.cell.window)}'}"
-        f": {remove_markup(format_guard_reason(incident.reason))}"
+        f": {remove_markup(say_alarms(incident.alarms, incident.reason))}"
         for incident in incidents
     ]
     if not is_blind:
@@ -185,7 +185,9 @@ def _describe_incident(
 ) -> MessageText:
     cell = incident.cell
     location = "" if cell is None else f" at {format_name(cell.site)} in {format_name(cell.window)}"
-    reason = HIDDEN_EVIDENCE if is_blind else remove_markup(format_guard_reason(incident.reason))
+    reason = (
+        HIDDEN_EVIDENCE if is_blind else remove_markup(say_alarms(incident.alarms, incident.reason))
+    )
     opened_at = format_zoned_time(incident.at, timezone)
     return MessageText(
         subject=f"{remove_markup(rollout_name)}: Incident {incident.id}, {incident.kind}",

@@ -290,7 +290,9 @@ def _build_proposal_details(
         expires_at=proposal_raised.expires_at,
         closed_at=row.closed_at,
         closed_by=closing_event.by if closing_event is not None and row.state == "rejected" else "",
-        closed_reason="" if closing_event is None else closing_event.closing_reason,
+        closed_reason=(
+            "" if closing_event is None else closing_event.describe_closing(proposal_raised.cell)
+        ),
         can_approve=not refusal_text,
         cannot_approve_reason=refusal_text,
         imports=select_imports(imports, cell, row.raised_in),

@@ -11,6 +11,9 @@ from sqlalchemy import ColumnElement, Row, Select, and_, false, or_, select, tru
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import read_body
 from rollout.core.ledger.ledger_texts import LedgerText
+from rollout.kernel.facts import parse_facts
+from rollout.kernel.readings import StoredAlarm
+from rollout.kernel.words import say_alarms
 from rollout.store.database.bulk import upsert_sums
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -166,6 +169,7 @@ def _is_after(cursor: IncidentCursor) -> ColumnElement[bool]:
 def _build_row(row: Row[Any]) -> IncidentRow:
     texts = {} if row.text is None else {"reason": LedgerText(row.salt, row.text)}
     body = read_body(row.row_kind, json.loads(row.body), texts)
+    alarms = (parse_facts(StoredAlarm, alarm) for alarm in body.get("alarms", ()))
     return IncidentRow(
         rollout=row.name,
         id=row.incident,
@@ -174,7 +178,7 @@ def _build_row(row: Row[Any]) -> IncidentRow:
         window=row.window or "",
         version=row.version,
         did=body["effect"],
-        reason=body["reason"],
+        reason=say_alarms(alarms, body["reason"]),
         opened_at=row.opened_at,
         acknowledged_at=row.acknowledged_at,
         acknowledged_by=row.acknowledged_by or "",

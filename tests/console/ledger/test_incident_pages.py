@@ -61,7 +61,7 @@ def alarmed(service, clock):
     widened(database, NOON, CREEK, LAKE)
     guards = parse_policy(POLICY).list_guards(CREEK)
     (guard,) = (guard for guard in guards if guard.condition.measure.name == "agreement")
-    loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
+    loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value=12, records=40)})
     tick(database, NOON + TICK, cells=(CREEK,), of=loud)
     tick(database, NOON + 2 * TICK, cells=(LAKE,), of=loud)
     clock.advance(HOUR)
@@ -81,7 +81,7 @@ def test_two_incidents_of_one_cell_have_headings_of_their_own(browser, service, 
     widened(database, NOON + HOUR, CREEK)
     guards = parse_policy(POLICY).list_guards(CREEK)
     (guard,) = (guard for guard in guards if guard.condition.measure.name == "agreement")
-    loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
+    loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value=12, records=40)})
     tick(database, NOON + HOUR + TICK, cells=(CREEK,), of=loud)
     clock.advance(HOUR)
     text = browser.as_("ana").page("/incidents")
@@ -131,7 +131,7 @@ def test_a_restarted_version_has_the_ledgers_number_of_its_attempt(
     widened(database, NOON + HOUR, CREEK)
     guards = parse_policy(POLICY).list_guards(CREEK)
     (guard,) = (guard for guard in guards if guard.condition.measure.name == "agreement")
-    loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
+    loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value=12, records=40)})
     tick(database, NOON + HOUR + TICK, cells=(CREEK,), of=loud)
     clock.advance(HOUR)
     text = browser.as_("vic").page(PATH)
@@ -310,7 +310,7 @@ def guarded(service, clock):
 
     def trip(measure, at, *, alarm=True):
         since = None if alarm else NOON
-        reading = GuardReading(is_alarm=alarm, value="12", records=40, good_since=since)
+        reading = GuardReading(is_alarm=alarm, value=12, records=40, good_since=since)
         of = replace(MET, guards={guards[measure].id: reading})
         tick(service.database, at, cells=(CREEK,), of=of)
         clock.advance(at - clock.now())

@@ -12,7 +12,6 @@ from api.console.page.figures import list_brief_grounds
 from api.console.proposals.path_chart import build_path_charts
 from rollout.kernel.readings import StoredReading
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
-from rollout.reports.text.guard_text import format_guard_reason
 from tests.factories import NOON, policy
 
 
@@ -30,13 +29,6 @@ def test_a_cost_is_a_mean_with_its_unit_and_a_share_is_a_count():
         "agreement at least 92 %: 1,041 of 1,092",
         "of 3 cells",
     ]
-
-
-def test_the_reason_of_an_alarm_names_what_failed():
-    reason = "agreement at least 90 %: 15 of 1820 records against it"
-    assert format_guard_reason(reason) == (
-        "agreement at least 90 %: 15 of 1,820 blind decisions disagree"
-    )
 
 
 @pytest.mark.parametrize(

@@ -403,7 +403,7 @@ def test_narrowing_elsewhere_voids_it_and_stands_first_when_it_is_raised_again(b
     browser.as_("ana")
     page = browser.page(f"{LIST}/{lake.id}")
     assert "No guard on quality narrowed v1 in any cell, and no harm" in page
-    alarmed = (GuardReading(is_alarm=True, value="9", records=9),)
+    alarmed = (GuardReading(is_alarm=True, value=9, records=9),)
     guard = load_policy(database).list_guards(CREEK)[0]
     of = replace(MET, guards=dict(zip((guard.id,), alarmed, strict=True)))
     tick(database, NOON + DAY + TICK, of=of, others={(LAKE, "v1"): MET})

@@ -31,7 +31,7 @@ from rollout.kernel.facts import parse_condition, to_facts
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.populations import ALL_UNITS, BothArms, EachValue, PlantedUnits
-from rollout.kernel.readings import StoredReading
+from rollout.kernel.readings import AlarmSubject, StoredAlarm, StoredReading
 from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.factories import NOON, SALTS, eventful
 
@@ -75,6 +75,15 @@ readings = st.builds(
     decimals,
     st.just("") | decimals,
 )
+alarms = st.builds(
+    StoredAlarm,
+    conditions,
+    st.none() | st.timedeltas(timedelta(0), timedelta(days=99)),
+    st.integers(-(10**6), 10**6),
+    st.integers(0, 10**6),
+    st.none() | st.builds(AlarmSubject, names, names, names, st.none() | st.floats(0, 1)),
+    st.integers(0, 9),
+)
 
 
 def of_hint(hint: object) -> st.SearchStrategy:
@@ -84,7 +93,13 @@ def of_hint(hint: object) -> st.SearchStrategy:
     if get_origin(hint) is UnionType:
         return st.none() | of_hint(get_args(hint)[0])
     simple = {str: names, int: st.integers(0, 2**53 - 1), bool: st.booleans()}
-    return {datetime: instants, Cell: cells, StoredReading: readings, **simple}[hint]
+    return {
+        datetime: instants,
+        Cell: cells,
+        StoredAlarm: alarms,
+        StoredReading: readings,
+        **simple,
+    }[hint]
 
 
 def of_kind(kind: type[LedgerEvent]) -> st.SearchStrategy[LedgerEvent]:
@@ -330,7 +345,7 @@ def test_rows_are_read_one_by_one():
 @pytest.mark.parametrize(
     ("lines", "head"),
     [
-        (ROLLOUT, "82d4eca929c73f7a11f7f18847d4ebe182cd4c1f6bd2e6e1777d0ca2c32d233c"),
+        (ROLLOUT, "090b7691cad96385d0b4b38fe3d5993e01fc7a1340994aea8c11363fecd88eab"),
         (ACCESS, "3ae9e2d206fbb17e64fa2a7c9768b26506dbd632591ca548550daf5338329e96"),
     ],
 )

@@ -10,7 +10,7 @@ from rollout.core.access.access_events import ACCESS_KINDS
 from rollout.core.ledger.ledger import BrokenLedgerError, build_row, verify_lines
 from rollout.core.ledger.ledger_texts import LedgerText
 from rollout.core.ledger.row_shapes import find_shape_fault
-from rollout.core.scope.events import CasesErased, ProposalRaised, Stopped
+from rollout.core.scope.events import CasesErased, ProposalRaised, Stopped, Suspended
 from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.core.ledger.test_ledger import events, of_kind
 from tests.factories import CREEK, NOON, SALTS
@@ -64,6 +64,31 @@ def test_a_field_of_a_wrong_type_is_named(body, fault):
 def test_a_wrong_cell_is_named(cell):
     row = replace(STOPPED, body=STOPPED.body | {"cells": [cell]})
     assert find_shape_fault(row) == "its `cells` has a wrong type"
+
+
+ALARM = {"condition": {"measure": "agreement", "threshold": "0.9"}, "against": 2, "records": 9}
+
+
+@pytest.mark.parametrize(
+    "alarm",
+    [
+        "agreement at least 90 %: 2 of 9 blind decisions disagree",
+        {},
+        ALARM | {"condition": {"measure": "luck", "threshold": "0.9"}},
+        ALARM | {"against": "2"},
+        ALARM | {"against": True},
+        ALARM | {"records": 0},  # left out where it is the default
+        ALARM | {"over": "a week"},
+        ALARM | {"subject": {"value": "b"}},
+        ALARM | {"note": "all good"},
+    ],
+)
+def test_a_wrong_alarm_is_named(alarm):
+    event = Suspended(at=NOON, by="policy", cell=CREEK, version="v1", guard="agreement>=0.9")
+    row = build_row("bears", 1, event, "", salts=SALTS)
+    assert find_shape_fault(replace(row, body=row.body | {"alarms": [ALARM]})) == ""
+    wrong = replace(row, body=row.body | {"alarms": [alarm]})
+    assert find_shape_fault(wrong) == "its `alarms` has a wrong type"
 
 
 @pytest.mark.parametrize(

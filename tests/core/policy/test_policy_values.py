@@ -266,9 +266,9 @@ def test_a_span_is_said_in_its_largest_whole_unit(span, text):
     assert format_duration(span) == text
 
 
-def test_a_guard_is_known_by_what_it_says_and_its_span():
-    assert QUALITY.id == "agreement at least 93 %"
-    assert HARM.id == "harm at most 0 over 7d"
+def test_a_guard_has_an_id_of_its_condition_and_its_span():
+    assert QUALITY.id == "agreement>=0.93"
+    assert HARM.id == "harm<=0.0/604800s"
 
 
 def test_a_policys_hash_is_no_part_of_what_it_says():

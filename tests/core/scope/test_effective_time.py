@@ -127,7 +127,7 @@ def test_an_event_that_a_clock_behind_wrote_takes_no_users_action_back():
 
 
 def _suspend(at, slot):
-    return Suspended(at=at, by="policy", slot=slot, cell=CREEK, version="v1", guard="g", reason="r")
+    return Suspended(at=at, by="policy", slot=slot, cell=CREEK, version="v1", guard="g")
 
 
 def test_a_corrected_clock_counts_from_the_corrected_time():

@@ -26,7 +26,7 @@ from rollout.core.scope.events import (
 from rollout.core.scope.scope import compute_stage_level
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import EachValue
-from rollout.reports.text.guard_text import format_guard_reason
+from rollout.kernel.readings import AlarmSubject, StoredAlarm
 from tests.factories import (
     AGREEMENT,
     AUTONOMOUS,
@@ -125,9 +125,7 @@ def test_then_report_tells_once_and_narrows_nothing():
 def test_an_alarm_says_what_it_saw():
     rollout = supervised()
     narrowed, incident = rollout.tick({CREEK: alarm(QUALITY)})
-    assert (
-        incident.reason == narrowed.reason == ("agreement at least 93 %: 9 of 9 records against it")
-    )
+    assert incident.alarms == narrowed.alarms == (StoredAlarm(QUALITY.condition, None, 9, 9),)
 
 
 @pytest.mark.parametrize("then", ["report", "suspend"])
@@ -135,16 +133,13 @@ def test_the_incident_of_a_narrowing_tells_which_slices_were_in_alarm(then):
     by_form = Condition(MEASURES["agreement"], 0.8, population=EachValue("form"))
     slices = Guard(by_form, then, false_alarm_every=100)
     rollout = supervised(policy(guards=(QUALITY, slices, LATENCY)))
-    reading = GuardReading(is_alarm=True, value="31", records=60, subject="form=new")
+    reading = GuardReading(is_alarm=True, value=31, records=60, subject=AlarmSubject("form", "new"))
     both = alarm(QUALITY, LATENCY)
     events = rollout.tick({CREEK: replace(both, guards={**both.guards, slices.id: reading})})
-    (told,) = [e.reason for e in events if getattr(e, "effect", "") == "narrowed"]
-    assert told == (
-        "agreement at least 93 %: 9 of 9 records against it; also in alarm:"
-        " agreement of form=new at least 80 %: 31 of 60 records against it"
-    )
-    assert format_guard_reason(told).endswith(
-        "agreement of form=new at least 80 %: 31 of 60 blind decisions disagree"
+    (alarms,) = [e.alarms for e in events if getattr(e, "effect", "") == "narrowed"]
+    assert alarms == (
+        StoredAlarm(QUALITY.condition, None, 9, 9),
+        StoredAlarm(by_form, None, 31, 60, AlarmSubject("form", "new")),
     )
 
 

@@ -18,7 +18,8 @@ def test_each_alarm_has_the_course_that_its_reason_counts(told):
     assert [item.incident for item in facts.detector_courses] == [a.incident for a in alarms]
     for item, alarm in zip(facts.detector_courses, alarms, strict=True):
         last = item.course.points[-1]
-        assert f": {last.against} of {last.records} records" in alarm.reason
+        (counts,) = ((each.against, each.records) for each in alarm.alarms)
+        assert counts == (last.against, last.records)
         assert (item.site, item.window) == (alarm.cell.site, alarm.cell.window)
     # the second begins where the first narrowed the cell: seven units that all differ
     second = facts.detector_courses[1].course

@@ -20,7 +20,7 @@ def test_the_last_day_is_named_and_no_name_lies_over_another(days):
         for day in range(days)
         for n in range(20)
     )
-    course = DetectorCourse("agreement at least 90 %", 10_000.0, points)
+    course = DetectorCourse("agreement at least 90 %", "disagree", 10_000.0, points)
     view = build_detector_view(course, "UTC", "det")
     for svg, width in ((view.wide, 810), (view.narrow, 326)):
         found = re.findall(r'x="([\d.]+)"[^>]*>(\d+ [A-Z][a-z]+)</text>', svg)
@@ -35,7 +35,9 @@ def test_the_last_day_is_named_and_no_name_lies_over_another(days):
 def test_the_day_of_the_alarm_is_named_before_crowded_days():
     ends = [*range(5, 66, 3), 90]  # records at the end of each day; the last day has room
     points = tuple(CoursePoint(NOON + day * DAY, 0.2, 0, end) for day, end in enumerate(ends))
-    view = build_detector_view(DetectorCourse("agreement", 10_000.0, points), "UTC", "det")
+    view = build_detector_view(
+        DetectorCourse("agreement", "disagree", 10_000.0, points), "UTC", "det"
+    )
     last = points[-1].at
     for svg in (view.wide, view.narrow):
         assert f">{last.day} {last:%b}</text>" in svg

@@ -10,6 +10,7 @@ import pytest
 
 from rollout.core.scope.events import IncidentOpened
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.readings import StoredAlarm
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.report_version import FigureChange
 from rollout.reports.pages.html_report import render_html_report
@@ -202,7 +203,7 @@ def test_a_report_of_a_service_says_whether_it_may_still_change_and_what_did(fac
     assert "PROVISIONAL" not in render_html_report(facts)
 
 
-def test_a_guard_that_looks_back_says_so_in_words(replay_of, case, bears):
+def test_an_alarm_stands_in_words(replay_of, case, bears):
     over = replace(bears.guards[0], over=timedelta(hours=4))
     said = IncidentOpened(
         at=case("x").at,
@@ -212,12 +213,12 @@ def test_a_guard_that_looks_back_says_so_in_words(replay_of, case, bears):
         guard=over.id,
         cell=bears.cells[0],
         version="v1",
-        reason=f"{over.id}: 9 of 40 records against it",
+        alarms=(StoredAlarm(over.condition, over.over, 9, 40),),
         effect="reported",
     )
     inputs = replay_of([case("a", human="bear", model={"v1": "bear"})])
     text = render_html_report(compute_report_facts(replace(inputs, events=(*inputs.events, said))))
-    assert "over 4h: 9 of 40" in text
+    assert ": 9 of 40 blind decisions disagree" in text
 
 
 def test_terms_of_planted_cases_stand_once_in_the_table_of_evidence(facts):

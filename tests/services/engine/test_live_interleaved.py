@@ -12,6 +12,7 @@ from rollout.core.calendar.instants import to_micros
 from rollout.core.records.records import Heartbeat
 from rollout.core.scope.events import Suspended
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.words import say_alarms
 from rollout.replay.options import ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.services.engine import live_evidence
@@ -147,5 +148,5 @@ def test_silence_is_noticed_live_as_in_a_replay(database):
     silences = [event for event in suspensions if event.guard.startswith("heartbeat")]
     by_pings, by_traffic = silences
     assert by_pings.at == to_instant(find_slot_after(pings[-1] + 3 * HOUR, HOUR), HOUR)
-    assert by_pings.reason.endswith("no heartbeat for 3 h in opening hours")
+    assert say_alarms(by_pings.alarms).endswith("no heartbeat for 3 h in opening hours")
     assert by_traffic.at > pings[-1] + DAY

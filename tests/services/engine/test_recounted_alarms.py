@@ -1,5 +1,6 @@
 """Alarms are counted again; an edit of one is found."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,11 +8,13 @@ import polars as pl
 import pytest
 from sqlalchemy import update
 
+from rollout.core.ledger.ledger import list_fields
 from rollout.core.scope.events import IncidentOpened, Narrowed
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.facts import to_facts
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.store.tables.append_only import APPEND_ONLY
-from rollout.store.tables.tables import ledger_texts
+from rollout.store.tables.tables import ledger
 from tests.replay.stories import a_history
 from tests.services.engine.test_evidence_check import attacking
 from tests.services.engine.test_live import all_at_first, live, replayed, written
@@ -54,17 +57,20 @@ def test_alarms_are_counted_again(database):
 
 
 def check_edited_alarm(database):
-    """Edit the counts in an alarm's reason; find it, and put the reason back."""
+    """Edit the counts of an alarm; find it, and put them back."""
     alarms = [
         (revision, event)
         for revision, event in enumerate(written(database), 1)
         if isinstance(event, IncidentOpened) and event.guard.startswith("agreement")
     ]
     (revision, alarm), *_ = alarms
-    for text in (alarm.reason.replace(" of ", "0 of "), alarm.reason):
-        with attacking(database, *({"ledger_texts"} & APPEND_ONLY.keys())) as transaction:
-            condition = (ledger_texts.c.revision == revision, ledger_texts.c.field == "reason")
-            transaction.execute(update(ledger_texts).where(*condition).values(text=text))
+    (reading,) = alarm.alarms
+    body = list_fields(alarm)
+    edited = body | {"alarms": [to_facts(replace(reading, against=reading.against + 1))]}
+    for stored in (edited, body):
+        with attacking(database, *({"ledger"} & APPEND_ONLY.keys())) as transaction:
+            is_row = ledger.c.revision == revision
+            transaction.execute(update(ledger).where(is_row).values(body=json.dumps(stored)))
         faults = check(database).faults
-        assert (text == alarm.reason) == (faults == [])
+        assert (stored == body) == (faults == [])
         assert all(f.startswith("alarm of ") and "; the counted units give " in f for f in faults)

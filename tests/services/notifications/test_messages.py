@@ -5,6 +5,8 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.scope.scope import Incident
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.readings import StoredAlarm
 from rollout.services.notifications.incident_kind import describe_incidents
 from rollout.services.notifications.kinds import (
     describe_digest,
@@ -53,6 +55,9 @@ def test_proposals(kind, is_blind, snapshot):
     assert read(text) == snapshot
 
 
+OVERRIDE = Condition(MEASURES["override"], 0.05)
+
+
 @pytest.mark.parametrize("kind", [*QUESTIONS, "other"])
 def test_questions(kind, snapshot):
     text = describe_proposal("bears", build_proposal(kind), APPROVE, ZONE, is_blind=False)
@@ -64,8 +69,8 @@ def test_questions(kind, snapshot):
 @pytest.mark.parametrize("is_blind", [False, True])
 @pytest.mark.parametrize("cell", [CREEK, None])
 def test_incidents(is_blind, cell, snapshot):
-    reason = "override at most 5 %: 14 of 117 records against it"
-    incident = Incident("I-4", "alarm", reason, NOON, cell)
+    alarms = (StoredAlarm(OVERRIDE, against=14, records=117),)
+    incident = Incident("I-4", "alarm", "", NOON, cell, alarms=alarms)
     text = read(describe_incidents("bears", [incident], ZONE, is_blind=is_blind))
     assert ("14 of 117" in text) != is_blind
     assert text == snapshot
@@ -78,9 +83,10 @@ def test_incidents_in_one_message(is_blind, cell, snapshot):
         Incident(
             f"I-{n}",
             kind,
-            f"override at most 5 %: {n} of 40 records against it",
+            "",
             NOON + n * timedelta(seconds=60),
             cell,
+            alarms=(StoredAlarm(OVERRIDE, against=n, records=40),),
         )
         for n, kind in enumerate(["alarm", "unauthorized", "alarm", "alarm", "unfamiliar"])
     ]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.scope_builder import ScopeBuilder
+from rollout.kernel.readings import StoredAlarm
 
 ENGINE: Final = "policy"
 """Name of the engine as an actor in the ledger."""
@@ -67,11 +68,11 @@ class Reach(Enum):
 
 
 class Alarm(NamedTuple):
-    """A guard's alarm about a version in a cell, as an event gives its reason."""
+    """A guard's alarm about a version in a cell, and what an event says that it read."""
 
     key: tuple[Cell, str]
     guard: str
-    reason: str
+    readings: tuple[StoredAlarm, ...]
 
 
 class ProposalSources(NamedTuple):
@@ -183,9 +184,8 @@ class LedgerEvent(ABC):
         """Return the hash of the evidence on which a user approved, or confirmed facts."""
         return ""
 
-    @property
-    def closing_reason(self) -> str:
-        """Return why a proposal ended, or ""."""
+    def describe_closing(self, cell: Cell | None) -> str:
+        """Return why a proposal ended, by its cell, or ""."""
         return ""
 
     @property

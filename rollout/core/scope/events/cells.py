@@ -25,6 +25,7 @@ from rollout.core.scope.scope import (
     Grant,
 )
 from rollout.core.scope.scope_builder import ScopeBuilder, add_entry
+from rollout.kernel.readings import StoredAlarm
 
 
 class OpeningEvent(OfProposal, CellEvent):
@@ -128,7 +129,8 @@ class TakenOver(OpeningEvent):
 class Narrowed(CellEvent):
     """Grants above `to_stage` were removed; `guard` is "" for a user's command.
 
-    With `confidence_floor` the stage stays, for cases of at least that confidence.
+    `alarms` is what the guard read, instead of a user's reason. With `confidence_floor` the stage
+    stays, for cases of at least that confidence.
     """
 
     narrows = True
@@ -139,6 +141,7 @@ class Narrowed(CellEvent):
     restart: bool = False
     reason: str = field(default="", metadata={FREE_TEXT: True})
     confidence_floor: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+    alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
     @property
     def acting_floor(self) -> str:
@@ -159,7 +162,7 @@ class Narrowed(CellEvent):
     @property
     def alarm(self) -> Alarm | None:
         """Return the alarm that narrowed; None for a user's command."""
-        return Alarm((self.cell, self.version), self.guard, self.reason) if self.guard else None
+        return Alarm((self.cell, self.version), self.guard, self.alarms) if self.guard else None
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Cut the grants, or raise their confidence floors."""
@@ -183,15 +186,18 @@ class Narrowed(CellEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspended(CellEvent):
-    """An operational guard withholds the grants until its measure is good again."""
+    """An operational guard withholds the grants until its measure is good again.
+
+    `alarms` is what the guard read.
+    """
 
     guard: str
-    reason: str = field(default="", metadata={FREE_TEXT: True})
+    alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
     @property
     def alarm(self) -> Alarm:
         """Return the alarm."""
-        return Alarm((self.cell, self.version), self.guard, self.reason)
+        return Alarm((self.cell, self.version), self.guard, self.alarms)
 
     def list_track_facts(self) -> Iterator[TrackFact]:
         """Yield the suspension."""
@@ -212,9 +218,13 @@ class Suspended(CellEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuspensionCleared(CellEvent):
-    """The guard's measure was good for its whole span."""
+    """The guard's measure was good for its whole span.
+
+    `alarms` is the guard, without counts; nothing of a guard that the policy no longer has.
+    """
 
     guard: str
+    alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
     @property
     def widens(self) -> bool:

@@ -23,7 +23,8 @@ from rollout.core.scope.scope import (
     ProposalState,
 )
 from rollout.core.scope.scope_builder import ScopeBuilder
-from rollout.kernel.readings import StoredReading
+from rollout.kernel.readings import StoredAlarm, StoredReading
+from rollout.kernel.words import say_alarms
 
 VOID_STATE: Final = "void"
 """State of a proposal that became invalid."""
@@ -272,8 +273,7 @@ class ProposalRejected(ProposalEvent):
     quiet_until: datetime
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
-    @property
-    def closing_reason(self) -> str:
+    def describe_closing(self, cell: Cell | None) -> str:
         """Return its reason."""
         return self.reason
 
@@ -291,19 +291,20 @@ class ProposalRejected(ProposalEvent):
 class ProposalVoided(ProposalEvent):
     """A proposal became invalid before it was applied.
 
-    `incidents` spoke against its version; it is raised again once they are acknowledged.
+    `incidents` spoke against its version; it is raised again once they are acknowledged. `alarms`
+    is what the guard read that narrowed its cell, instead of a reason.
     """
 
     closing_state = VOID_STATE
 
     proposal: str
-    reason: str = field(metadata={FREE_TEXT: True})
+    reason: str = field(default="", metadata={FREE_TEXT: True})
     incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
-    @property
-    def closing_reason(self) -> str:
-        """Return its reason."""
-        return self.reason
+    def describe_closing(self, cell: Cell | None) -> str:
+        """Return its reason, or what narrowed its cell."""
+        return f"{cell} is narrowed: {say_alarms(self.alarms)}" if self.alarms else self.reason
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Close the proposal; its cell awaits the acknowledgements."""

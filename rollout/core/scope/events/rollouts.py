@@ -30,6 +30,7 @@ from rollout.core.scope.scope import (
     Version,
 )
 from rollout.core.scope.scope_builder import ScopeBuilder, add_entry
+from rollout.kernel.readings import StoredAlarm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +237,8 @@ class IncidentOpened(LedgerEvent):
     about cases with the attribute value `about`), `clock` (behind the last entry or tick, which is
     of `about`) or `writes` (an append failed, so a replica let humans decide). `fact` says that it
     speaks against `version` in all cells: `quality` or `harm`. A harm holds widenings everywhere;
-    if `holds` is `site`, those of `version` and at the site.
+    if `holds` is `site`, those of `version` and at the site. `alarms` is what the guard read, then
+    what others did whose slices were in alarm in the cell.
     """
 
     stage_reach = Reach.NONE
@@ -245,7 +247,7 @@ class IncidentOpened(LedgerEvent):
     incident: str
     kind: str
     effect: str
-    reason: str = field(metadata={FREE_TEXT: True})
+    reason: str = field(default="", metadata={FREE_TEXT: True})
     guard: str = ""
     cell: Cell | None = None
     version: str = ""
@@ -258,6 +260,7 @@ class IncidentOpened(LedgerEvent):
     )
     fact: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     holds: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+    alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
     @property
     def discards_evidence(self) -> bool:
@@ -302,7 +305,7 @@ class IncidentOpened(LedgerEvent):
         """Return the alarm of an incident in a cell."""
         if self.cell is None:
             return None
-        return Alarm((self.cell, self.version), self.guard, self.reason)
+        return Alarm((self.cell, self.version), self.guard, self.alarms)
 
     def list_track_facts(self) -> Iterator[TrackFact]:
         """Yield the fact, or the action without an authorization."""
@@ -318,6 +321,7 @@ class IncidentOpened(LedgerEvent):
             id=self.incident,
             kind=self.kind,
             reason=self.reason,
+            alarms=self.alarms,
             at=self.at,
             cell=self.cell,
             version=self.version,
