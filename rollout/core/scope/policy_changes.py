@@ -1,6 +1,6 @@
 """Policy edits: stricter ones apply at once, looser ones need approvals."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import takewhile
 from typing import NamedTuple
@@ -10,7 +10,6 @@ from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.confidence_floors import list_floor_texts
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.questions import list_new_questions
 from rollout.core.policy.record_definition import is_redefined
 from rollout.core.scope.attempts import begin_answered_attempts, foresee_year
 from rollout.core.scope.commands import ApplyPolicy, Tick
@@ -259,7 +258,7 @@ def foresee_restarts(command: ApplyPolicy, scope: Scope, policy: Policy) -> tupl
     return tuple(
         Restart(
             cell,
-            list_new_questions(policy, new, cell),
+            _list_new_questions(policy, new, cell),
             foresee_year(pending.scope, new, cell, command.at),
         )
         for cell in cells
@@ -277,7 +276,7 @@ def find_restarting_cells(old: Policy, new: Policy) -> tuple[Cell, ...]:
         cell
         for cell in old.cells
         if cell in new.cell_set
-        and (_has_higher_risk(old, new, cell) or list_new_questions(old, new, cell))
+        and (_has_higher_risk(old, new, cell) or _list_new_questions(old, new, cell))
     )
 
 
@@ -287,3 +286,24 @@ def _has_higher_risk(old: Policy, new: Policy, cell: Cell) -> bool:
         if old_gate is not None and new_gate is not None and new_gate.risk > old_gate.risk:
             return True
     return False
+
+
+def _list_new_questions(old: Policy, new: Policy, cell: Cell) -> tuple[Condition, ...]:
+    """Return the conditions of a cell that start anew by an edit; both policies have the cell.
+
+    These are all of a gate that asks something new, or no longer asks something: whoever has seen
+    the answers could drop the question that they speak against, or choose the one that they favour.
+    """
+    return tuple(dict.fromkeys(_find_new_questions(old, new, cell)))
+
+
+def _find_new_questions(old: Policy, new: Policy, cell: Cell) -> Iterator[Condition]:
+    for level, stage in enumerate(new.stage_ids[1:], start=1):
+        if new.find_gate(level, cell) is None:
+            continue
+        conditions, before = new.list_conditions(level, cell), set[tuple[object, ...]]()
+        if old.find_gate_to(stage, cell) is not None:
+            old_level = old.stage_ids.index(stage)
+            before = {c.question for c in old.list_conditions(old_level, cell)}
+        if {condition.question for condition in conditions} != before:
+            yield from conditions
