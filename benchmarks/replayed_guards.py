@@ -61,7 +61,7 @@ def draw_cases(policy: Policy, kind: str, seed: int) -> pl.DataFrame:
     generator, lever = np.random.default_rng(seed), policy.levers[0]
     rows = [(site.id, at) for site in policy.sites for at in draw_times(policy, site, generator)]
     count, labels = len(rows), np.array(lever.labels)
-    rare = dict(policy.expect.labels)
+    rare = policy.expect.labels
     rest = (1 - sum(rare.values())) / (len(labels) - len(rare))
     truth = generator.choice(
         len(labels), count, p=[rare.get(label, rest) for label in lever.labels]

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=10_000, help="cells of the rollout")
     cells = parser.parse_args().cells
     print(f"one tick over {cells:,} cells with 4 measures each: {tick_over(cells)()}")
-    floors = EvidenceRules(higher_floors=(0.6, 0.8, 0.9, 0.97))
+    floors = EvidenceRules(confidence_floors=(0.0, 0.6, 0.8, 0.9, 0.97))
     print(f"the same with five confidence floors: {tick_over(cells, rules=floors)()}")
     with tempfile.TemporaryDirectory() as folder:
         print(f"live ticks over {cells:,} cells on SQLite: {live_ticks(Path(folder), cells)()}")

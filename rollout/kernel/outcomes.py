@@ -7,6 +7,9 @@ brings beyond people is the gain, in the outcome's unit.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Annotated
+
+from rollout.kernel.policy_keys import Key
 
 DECIDES, PROPOSES = "decides", "proposes"
 """What the model does in its arm: other questions, so their evidence is kept apart."""
@@ -14,23 +17,44 @@ DECIDES, PROPOSES = "decides", "proposes"
 
 @dataclass(frozen=True, slots=True)
 class OutcomeRule:
-    """An outcome with a value: its range, its better direction and its deadline.
+    """A value that becomes known after a case, such as its profit."""
 
-    Attributes:
-        low, high: the range; values outside count as its ends.
-        unit: unit of the value, such as EUR; may be empty.
-        more_is_better: whether a higher value is better.
-        closes: how long after a case its value may arrive.
-        missing_at_most: share of units without a value above which gates are held.
-    """
+    id: Annotated[str, Key("Name", "Name, as records write it.", "profit")]
+    low: Annotated[
+        float, Key("Number", "Lower end; a lower value counts as this.", "-20", name="from")
+    ]
+    high: Annotated[
+        float, Key("Number", "Upper end; a higher value counts as this.", "60", name="to")
+    ]
+    closes: Annotated[
+        timedelta,
+        Key(
+            "PositiveDuration",
+            "How long after a case its value may arrive; then it is missing.",
+            "14d",
+        ),
+    ]
+    unit: Annotated[str, Key("NonEmptyText", "Unit of the value, such as EUR.", name="in")] = ""
+    better: Annotated[
+        str,
+        Key(
+            "",
+            "Whether more or less is better. With `less` a decrease is a gain.",
+            choices=("more", "less"),
+        ),
+    ] = "more"
+    missing_at_most: Annotated[
+        float,
+        Key(
+            "Share",
+            "A larger share of units without a value holds gates on its gain.",
+        ),
+    ] = 0.02
 
-    id: str
-    low: float
-    high: float
-    unit: str
-    more_is_better: bool
-    closes: timedelta
-    missing_at_most: float
+    @property
+    def more_is_better(self) -> bool:
+        """Return whether a higher value is better."""
+        return self.better == "more"
 
     @property
     def span(self) -> float:
@@ -40,8 +64,7 @@ class OutcomeRule:
     @property
     def definition(self) -> str:
         """Return what decides a unit's score: range, direction and deadline."""
-        better = "more" if self.more_is_better else "less"
-        return f"{self.low!r} {self.high!r} {better} {self.closes.total_seconds():.0f} s"
+        return f"{self.low!r} {self.high!r} {self.better} {self.closes.total_seconds():.0f} s"
 
     def format_amount(self, value: float) -> str:
         """Return a value or gain with its unit: `+0.84 EUR`, `+1,230 EUR`."""
@@ -52,8 +75,7 @@ class OutcomeRule:
 def describe_objective(objective: str, outcomes: Iterable[OutcomeRule]) -> str:
     """Return an objective with the outcomes that measure it; "" if none is stated."""
     measures = [
-        f"{outcome.id} ({outcome.unit + ', ' if outcome.unit else ''}"
-        f"{'more' if outcome.more_is_better else 'less'} is better)"
+        f"{outcome.id} ({outcome.unit + ', ' if outcome.unit else ''}{outcome.better} is better)"
         for outcome in outcomes
     ]
     if not (objective and measures):

@@ -86,7 +86,7 @@ def _list_usable_predictions(
     So too sampled_arm, if the predictions have it.
     """
     is_usable = [pl.col(VALUE_PREFIX + lever.id).is_not_null() for lever in policy.levers]
-    floor = policy.evidence.confidence_floor
+    floor = policy.evidence.lowest_floor
     if floor is not None:
         is_usable.append((pl.col("confidence") >= floor).fill_null(value=False))
     arms = [SAMPLED_ARM] if SAMPLED_ARM in records.predictions.columns else []

@@ -290,7 +290,7 @@ def _build_exclusion(policy: Policy, is_closed: nw.Expr) -> nw.Expr:
     A version's silence is none of the reasons: it could be silent where it would be wrong.
     """
     none = nw.lit(None, nw.String)
-    floor = policy.evidence.confidence_floor
+    floor = policy.evidence.lowest_floor
     reason = nw.when(is_closed).then(nw.lit(AFTER_CLOSING)).otherwise(none)
     if floor is not None:
         confidence = nw.col("confidence")

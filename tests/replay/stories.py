@@ -120,7 +120,7 @@ def _evidence(pick, tick):
         grace=pick(0.5, 0.5, 1, 1, 3, 0) * tick,
         missing_at_most=pick(0.2, 0.5, 1.0, 1.0),
         second_verdict=0.3,
-        outside_blind=True,
+        outside="blind",
     )
 
 

@@ -54,7 +54,7 @@ def told(seed):
     story, course = a_story(pick, seed), a_course(pick, policy)
     if len(policy.levers) > 1 or policy.evidence.unit == "episode" or policy.observe:
         return None
-    evidence = replace(policy.evidence, higher_floors=FLOORS)
+    evidence = replace(policy.evidence, confidence_floors=(0.0, *FLOORS))
     return replace(policy, evidence=evidence, waves=None), story, course
 
 

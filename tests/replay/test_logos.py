@@ -111,7 +111,7 @@ def test_init_recognizes_sets_and_its_policy_reads_them(tmp_path):
     policy = parse_policy(done.stdout)
     (lever,) = policy.levers
     assert (lever.many, lever.overlap, set(lever.labels)) == (True, 1.0, set(LOGOS))
-    shares = dict(policy.expect.labels)
+    shares = policy.expect.labels
     assert shares["logo-j"] > 0.3
     (tmp_path / "policy.yaml").write_text(done.stdout)
     replayed = replay_files(ReplayRequest(tmp_path / "policy.yaml", paths))

@@ -41,7 +41,7 @@ def build_policy(years):
     return a_policy(
         sites=tuple(Site(f"year{number}", "UTC") for number in range(years)),
         gates=(replace(a_gate("supervised"), require=(condition,), risk=RISK, minimum=minimum),),
-        evidence=EvidenceRules(grace=TICK / 2, outside_blind=True),
+        evidence=EvidenceRules(grace=TICK / 2, outside="blind"),
         tick=TICK,
     )
 

@@ -45,7 +45,7 @@ def a_policy(**changes):
         "sites": (Site("creek", "UTC"),),
         "windows": (Window("always"),),
         "stages": (Stage("supervised", blind=0.5), Stage("autonomous", audit=0.4)),
-        "evidence": EvidenceRules(grace=2 * HOUR, outside_blind=True),
+        "evidence": EvidenceRules(grace=2 * HOUR, outside="blind"),
         "gates": (
             a_gate("supervised"),
             a_gate("autonomous"),

@@ -82,7 +82,7 @@ def build_policy(unit="case", *require):
     return a_policy(
         gates=(gate,),
         guards=WATCHFUL,
-        evidence=EvidenceRules(grace=2 * HOUR, outside_blind=True, unit=unit),
+        evidence=EvidenceRules(grace=2 * HOUR, outside="blind", unit=unit),
     )
 
 

@@ -24,7 +24,7 @@ from tests.tally.histories import (
     records,
 )
 
-SEATED = evidence(a_policy(), outside_blind=False)
+SEATED = evidence(a_policy(), outside="unknown")
 OUTSIDE = a_policy()
 THREE, FIVE = (evidence(SEATED, verdicts=n) for n in (3, 5))
 PRICE = Lever("price", number=Number("EUR", 0, 100, Margin(0.1, relative=True)))
@@ -199,7 +199,7 @@ def test_the_order_of_the_records_and_what_a_model_says_change_no_check(data):
 @given(data=st.data())
 def test_what_comes_in_later_changes_no_check_that_was_made(data):
     draw = data.draw
-    policy = draw(st.sampled_from([SEATED, OUTSIDE, evidence(THREE, outside_blind=True)]))
+    policy = draw(st.sampled_from([SEATED, OUTSIDE, evidence(THREE, outside="blind")]))
     people = st.permutations(["ana", "bo", "cy", "di"])
     said, seat = st.sampled_from(["bear", "fox", None]), st.sampled_from([None, 1, 2, 3])
     rows = [

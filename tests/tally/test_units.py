@@ -362,7 +362,7 @@ def test_assisted_verdicts_stand_on_a_track_of_their_own():
 
 @pytest.mark.parametrize(("said", "decided"), [(True, "bear"), (False, MISSING)])
 def test_unknown_exposure_is_evidence_only_where_the_policy_says_so(said, decided):
-    policy = evidence(POLICY, outside_blind=said)
+    policy = evidence(POLICY, outside="blind" if said else "unknown")
     assert only(resolve_case(policy=policy, decision={"exposure": "unknown"}))["decided"] == decided
 
 

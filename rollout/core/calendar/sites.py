@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Annotated, Final
+
+from rollout.kernel.policy_keys import Key
 
 OTHER_WINDOW: Final = "other"
 """Id of the hours outside every window; always shadow."""
@@ -17,37 +19,60 @@ SHADOW: Final = "shadow"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A site with its clock.
+    """A site with its time zone; a name alone is enough.
 
-    `timezone` is an IANA name, `country` an ISO code (for public holidays), `coordinates` latitude
-    and longitude in degrees, north and east positive (for the sun). `lease` is how long an
-    assignment may be used here, and so the time within which a stop holds. `was` is its former id.
-    `open` are the hours in which silence counts, None for always.
+    `coordinates` are in degrees, north and east positive. Zone and country are those of the rollout
+    where the file names none.
     """
 
-    id: str
-    timezone: str
-    country: str | None = None
-    coordinates: tuple[float, float] | None = None
-    wave: int = 1
-    lease: timedelta | None = None
-    was: str = ""
-    open: str | None = None
+    id: Annotated[
+        str,
+        Key("Name", "Name of the site, as records write it.", "creek", is_enough=True),
+    ]
+    timezone: Annotated[str, Key("Zone", "Default: the rollout's timezone.")] = ""
+    country: Annotated[str | None, Key("Country", "Default: the rollout's country.")] = None
+    coordinates: Annotated[
+        tuple[float, float] | None,
+        Key("Position", "Latitude and longitude, for the sun.", name="place"),
+    ] = None
+    wave: Annotated[int, Key("Ordinal", "Which wave the site belongs to.")] = 1
+    lease: Annotated[
+        timedelta | None,
+        Key(
+            "PositiveDuration",
+            "How soon a stop takes effect there. Default: the rollout's lease.",
+        ),
+    ] = None
+    was: Annotated[str, Key("Name", "Former id of a renamed site.")] = ""
+    open: Annotated[
+        str | None,
+        Key(
+            "NonEmptyText",
+            "Hours in which silence counts, as in windows. Default: always.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A recurring span of local hours, limited to cases with some attributes.
+    """A recurring time; the first window that fits takes a case.
 
-    `hours` is OpenStreetMap opening_hours, None for always. `when` lists the matching values of
-    each attribute; hours and all attributes must match. `when` is copied and not hashed. `was` is
-    the window's former id.
+    Hours, None for always, and all attributes must match. `when` is copied and not hashed.
     """
 
-    id: str
-    hours: str | None = None
-    when: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
-    was: str = ""
+    id: Annotated[str, Key("Name", "Name of the window.", "night")]
+    hours: Annotated[
+        str | None, Key("NonEmptyText", "Opening hours in OpenStreetMap's syntax.")
+    ] = "24/7"
+    when: Annotated[
+        Mapping[str, tuple[str, ...]],
+        Key(
+            "NonEmptyText",
+            "Attributes that the case must have, with their values.",
+            is_filled=True,
+        ),
+    ] = field(default_factory=dict, hash=False)
+    was: Annotated[str, Key("Name", "Former id of a renamed window.")] = ""
 
     def __post_init__(self) -> None:
         when = {attribute: tuple(values) for attribute, values in self.when.items()}

@@ -12,7 +12,7 @@ MAX_FLOORS = 8
 
 def list_floors(rules: EvidenceRules) -> tuple[float, ...]:
     """Return the confidence floors, lowest first; 0 asks for no confidence."""
-    return (rules.confidence_floor or 0.0, *rules.higher_floors)
+    return (rules.lowest_floor or 0.0, *rules.higher_floors)
 
 
 def reaches_floor(confidence: float | None, floor: float | None) -> bool:
@@ -44,7 +44,7 @@ def format_floor(floor: float) -> str:
 def list_floor_texts(rules: EvidenceRules) -> tuple[str, ...]:
     """Return several confidence floors as the ledger stores them; () for a single one.
 
-    >>> list_floor_texts(EvidenceRules(higher_floors=(0.6, 0.8)))
+    >>> list_floor_texts(EvidenceRules(confidence_floors=(0.0, 0.6, 0.8)))
     ('0', '0.6', '0.8')
     """
     return tuple(map(format_floor, list_floors(rules))) if rules.higher_floors else ()
@@ -62,7 +62,7 @@ def find_floor_index(rules: EvidenceRules, floor: str) -> int:
 def describe_floor(rules: EvidenceRules, floor: str) -> str:
     """Describe the cases that a reading speaks of.
 
-    >>> describe_floor(EvidenceRules(higher_floors=(0.6, 0.8)), "0.8")
+    >>> describe_floor(EvidenceRules(confidence_floors=(0.0, 0.6, 0.8)), "0.8")
     'cases of confidence 0.8 or more; each of the 3 confidence floors has 1/3 of the risk'
     """
     count = len(list_floors(rules))

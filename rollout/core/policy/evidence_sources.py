@@ -5,9 +5,11 @@ stored with it. So an edit of the sources changes neither what was counted nor w
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Annotated, Final
+
+from rollout.kernel.policy_keys import Key
 
 REVIEWS, IMPORTS, ACCOUNT, UNNAMED = "reviews", "imports", "account", "unnamed"
 """Kinds: reviews made here, imports, an account that the policy names, and none of these."""
@@ -22,28 +24,80 @@ FILE_PREFIX: Final = "file:"
 
 @dataclass(frozen=True, slots=True)
 class AccountSource:
-    """A service account whose decisions count, for reviewers of these patterns."""
+    """A service account whose decisions are evidence, for some reviewers."""
 
-    account: str
-    reviewers: tuple[str, ...]
+    account: Annotated[str, Key("NonEmptyText", "Name of the service account.", "people-system")]
+    reviewers: Annotated[
+        tuple[str, ...],
+        Key(
+            "Pattern",
+            "Reviewers for whom it may speak: names, or patterns with *.",
+            "[ana, bo]",
+            is_filled=True,
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class VouchedSender:
+    """A service account that sends late, and for which somebody vouches that it sees no answers."""
+
+    account: Annotated[str, Key("NonEmptyText", "Name of the service account.", "box-7")]
+    within: Annotated[
+        timedelta,
+        Key(
+            "PositiveDuration",
+            "Its cases and predictions count as made before the decision if they come at"
+            " most this long after the case occurred. At most `grace`.",
+            "50h",
+        ),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSources:
-    """The sources that a policy names, besides reviews made here and imports.
+    """From where records are evidence, besides reviews made here and imports.
 
-    Attributes:
-        accounts: that send decisions.
-        outcomes: the accounts whose outcomes count; None for all that may send them.
-        vouched: by account that sends late how long after a case what it sends counts as made
-            before the decision. Somebody vouches that it doesn't see the answers.
-        cases: the accounts that register cases; None for all that may send them. Imports register.
+    Others are stored and reported only.
     """
 
-    accounts: tuple[AccountSource, ...] = ()
-    outcomes: tuple[str, ...] | None = None
-    vouched: Mapping[str, timedelta] = field(default_factory=dict)
-    cases: tuple[str, ...] | None = None
+    accounts: Annotated[
+        tuple[AccountSource, ...],
+        Key("", "Service accounts that send decisions made elsewhere."),
+    ] = ()
+    vouched_senders: Annotated[
+        tuple[VouchedSender, ...],
+        Key(
+            "",
+            "Service accounts that may send cases and predictions after humans decided:"
+            " devices that send at night, batches, services that race each other, desks whose"
+            " clocks differ.",
+            name="vouched",
+        ),
+    ] = ()
+    outcomes: Annotated[
+        tuple[str, ...] | None,
+        Key(
+            "NonEmptyText",
+            "Service accounts whose outcomes count; default: all that may send them. None"
+            " counts to widen for a case that it predicted.",
+            "[till]",
+        ),
+    ] = None
+    cases: Annotated[
+        tuple[str, ...] | None,
+        Key(
+            "NonEmptyText",
+            "Service accounts whose cases count for gates; default: all that may send them."
+            " Other accounts' cases are as if not stored, except for guards. Imports always count.",
+            "[camera-1]",
+        ),
+    ] = None
+
+    @property
+    def vouched(self) -> Mapping[str, timedelta]:
+        """Return how long after a case an account may send, by account."""
+        return {sender.account: sender.within for sender in self.vouched_senders}
 
     def registers(self, account: str) -> bool:
         """Return whether a case counts for gates because this account sent it."""

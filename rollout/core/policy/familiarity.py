@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
-from typing import Final
+from typing import Annotated, Final
 
 from rollout.kernel.measures import Condition
+from rollout.kernel.policy_keys import Key
 
 AttributeValue = tuple[str, str]
 """The id of an attribute or combination, and its value."""
@@ -64,11 +65,27 @@ class FamiliarAttribute:
 
 @dataclass(frozen=True, slots=True)
 class FamiliarityRule:
-    """The key `evidence.familiar` of a policy; `line` is None for the cell's guard threshold."""
+    """Attributes whose values a version must have met in a cell, and handled well."""
 
-    attributes: tuple[FamiliarAttribute, ...]
-    at_least: int = 20
-    line: float | None = None
+    attributes: Annotated[
+        tuple[FamiliarAttribute, ...],
+        Key(
+            "FamiliarAttributes",
+            "Attributes, lists of attributes for combinations, and numbers with cuts: "
+            "`{of: brightness, cuts: [0, 20, 50]}`. Name none with personal data: their values "
+            "stand in the ledger.",
+            "[form]",
+        ),
+    ]
+    at_least: Annotated[int, Key("Ordinal", "Judged units with the value, in the cell.")] = 20
+    line: Annotated[
+        float | None,
+        Key(
+            "Share",
+            "Share of the newest judged units, twice at_least, that must agree. "
+            "Default: the threshold of the cell's loosest agreement guard.",
+        ),
+    ] = None
 
     @property
     def attribute_names(self) -> frozenset[str]:

@@ -1,7 +1,9 @@
 """Levers: the decision variable, each answer's action, and the costs of errors."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Annotated
 
 from rollout.kernel.label_sets import (
     FULL_OVERLAP,
@@ -10,6 +12,7 @@ from rollout.kernel.label_sets import (
     split_label_set,
     split_pair,
 )
+from rollout.kernel.policy_keys import Key
 
 SLACK = 1e-9  # relative: decimal fractions are not exact in binary
 
@@ -31,45 +34,110 @@ class Margin:
 
 @dataclass(frozen=True, slots=True)
 class CostRule:
-    """One row of a lever's costs.
+    """One row of a lever's costs; the first that fits counts.
 
     `did` and `right` are actions; None is any.
     """
 
-    cost: float
-    did: str | None = None
-    right: str | None = None
-    under: Margin | None = None
-    over: Margin | None = None
-    off: Margin | None = None
+    cost: Annotated[float, Key("CostValue", "Cost, in the charter's cost_in.", "1")]
+    did: Annotated[str | None, Key("NonEmptyText", "Action of the model. Default: any.")] = None
+    right: Annotated[str | None, Key("NonEmptyText", "Action that was right. Default: any.")] = None
+    under: Annotated[Margin | None, Key("Distance", "The model is lower by more than this.")] = None
+    over: Annotated[Margin | None, Key("Distance", "The model is higher by more than this.")] = None
+    off: Annotated[Margin | None, Key("Distance", "The model differs by more than this.")] = None
+
+    @property
+    def is_of_any(self) -> bool:
+        """Return whether it is the cost of each wrong answer."""
+        return self == CostRule(self.cost)
+
+
+DEFAULT_COSTS = (CostRule(1.0),)
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """Unit, range and tolerance of a numeric lever."""
+    """The range of a lever that is a number."""
 
-    unit: str
-    low: float
-    high: float
-    tolerance: Margin
+    unit: Annotated[str, Key("NonEmptyText", "Unit of the number.", "EUR", name="in")]
+    low: Annotated[float, Key("Number", "Smallest number acted on.", "1", name="from")]
+    high: Annotated[
+        float,
+        Key("Number", "Largest number acted on; a larger one disagrees.", "500", name="to"),
+    ]
+    tolerance: Annotated[
+        Margin,
+        Key(
+            "Distance",
+            "Model and human agree within it: 5% of the human's number, or plain.",
+            "5%",
+        ),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """A decision variable: labels with their actions, sets of labels, or a number.
+    """One thing that is decided for each case.
 
-    Sets agree if their Jaccard index is at least `overlap`; a set is its own action.
+    A decision variable: labels with their actions, sets of labels, or a number. Sets agree if their
+    Jaccard index is at least `overlap`; a set is its own action. `actions` are in the labels'
+    order; without `named_actions` each label is its own.
     """
 
-    id: str
-    labels: tuple[str, ...] = ()
-    actions: tuple[str, ...] = ()  # in the labels' order
-    number: Number | None = None
-    costs: tuple[CostRule, ...] = (CostRule(cost=1.0),)
-    answer_within: timedelta | None = None
-    unanswered: str | None = None
-    many: bool = False
-    overlap: float = FULL_OVERLAP
+    id: Annotated[str, Key("Name", "Name of the lever.", "alarm")]
+    labels: Annotated[
+        tuple[str, ...],
+        Key(
+            "Label",
+            "The possible answers, in a fixed order; append new ones.",
+            is_filled=True,
+        ),
+    ] = ()
+    actions: tuple[str, ...] = ()
+    number: Annotated[Number | None, Key("", "Instead of labels: a number's range.")] = None
+    costs: Annotated[
+        tuple[CostRule, ...],
+        Key(
+            "",
+            "Cost of a wrong action; the first row that fits. Default: 1 for any.",
+            is_filled=True,
+        ),
+    ] = DEFAULT_COSTS
+    answer_within: Annotated[
+        timedelta | None,
+        Key(
+            "PositiveDuration",
+            "How long an answer is of use; later ones disagree. Default: no limit.",
+        ),
+    ] = None
+    unanswered: Annotated[
+        str | None,
+        Key(
+            "NonEmptyText",
+            "Action if no human answers in that time. Both keys or neither.",
+        ),
+    ] = None
+    many: Annotated[bool, Key("Flag", "Whether an answer is a set of the labels.")] = False
+    overlap: Annotated[
+        float,
+        Key(
+            "Overlap",
+            "With many: sets agree if they have this share of all their labels in common.",
+        ),
+    ] = FULL_OVERLAP
+    named_actions: Annotated[
+        Mapping[str, str],
+        Key(
+            "NonEmptyText",
+            "The action that each label leads to. Default: the label itself.",
+            name="actions",
+        ),
+    ] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.actions:
+            actions = tuple(self.named_actions.get(label, label) for label in self.labels)
+            object.__setattr__(self, "actions", actions)
 
     @property
     def has_single_labels(self) -> bool:

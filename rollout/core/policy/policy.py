@@ -6,10 +6,10 @@ and names exist. Stage level 0 is shadow; level n > 0 is `stages[n - 1]`.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.opening_hours import is_open
@@ -30,6 +30,7 @@ from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_rules import VersionRule
 from rollout.kernel.measures import Condition
 from rollout.kernel.outcomes import OutcomeRule
+from rollout.kernel.policy_keys import Key, Spread
 from rollout.kernel.readings import StoredAlarm
 from rollout.kernel.units import WHOLE_UNIT
 
@@ -43,12 +44,22 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 class Where:
     """Sites and windows of a row; () means all, `*` any text."""
 
-    sites: tuple[str, ...] = ()
-    windows: tuple[str, ...] = ()
+    sites: Annotated[
+        tuple[str, ...],
+        Key("Pattern", "Sites meant: names, or patterns with *. Default: all."),
+    ] = ()
+    windows: Annotated[
+        tuple[str, ...],
+        Key("Pattern", "Windows meant: names, or patterns with *. Default: all."),
+    ] = ()
 
     def fits(self, cell: Cell) -> bool:
         """Return whether the row applies to `cell`."""
         return _matches_any(self.sites, cell.site) and _matches_any(self.windows, cell.window)
+
+
+AtCells = Annotated[Where, Spread(("sites", "windows"))]
+AtSites = Annotated[Where, Spread(("sites",))]
 
 
 def _matches_any(patterns: tuple[str, ...], name: str) -> bool:
@@ -66,32 +77,120 @@ def matches_pattern(pattern: str, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Charter:
-    """Purpose of the rollout, affected groups and costs; shown with every proposal."""
+    """Why the rollout exists and whom it affects; shown with every proposal."""
 
-    objective: str = ""
-    affected: tuple[str, ...] = ()
-    if_it_works_very_well: str = ""
-    worst_case: str = ""
-    feedback: str = ""
-    cost_in: str = "points"
+    objective: Annotated[str, Key("NonEmptyText", "What the model is to achieve.")] = ""
+    affected: Annotated[
+        tuple[str, ...], Key("NonEmptyText", "Who is affected by its decisions.")
+    ] = ()
+    if_it_works_very_well: Annotated[
+        str, Key("NonEmptyText", "What then happens to the jobs and skills around it.")
+    ] = ""
+    worst_case: Annotated[str, Key("NonEmptyText", "The worst that it could do.")] = ""
+    feedback: Annotated[
+        str,
+        Key(
+            "NonEmptyText",
+            "How actions shape later cases. With it every stage where the model decides "
+            "keeps a blind share.",
+        ),
+    ] = ""
+    cost_in: Annotated[str, Key("NonEmptyText", "The unit of all costs.")] = "points"
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceRules:
-    """Rules of evidence: unit, grace time, number of decisions."""
+    """What counts as one unit, and how long to wait for decisions."""
 
-    unit: str = "case"  # or "episode"
-    episode_span: timedelta | None = None
-    grace: timedelta = DAY
-    missing_at_most: float = 0.05
-    releases: int = 0  # planned attempts of a cell in a year; 0: no plan
-    verdicts: int = 1
-    second_verdict: float = 0.0
-    confidence_floor: float | None = None  # the lowest one; below it no case is evidence
-    higher_floors: tuple[float, ...] = ()  # ascending; each is asked for itself
-    outside_blind: bool = False
-    sources: EvidenceSources = DEFAULT_SOURCES
-    familiar: FamiliarityRule | None = None
+    unit: Annotated[
+        str,
+        Key(
+            "",
+            "What is counted once: episode where cases come in bursts (video).",
+            "case",
+            choices=("case", "episode"),
+            is_required=True,
+        ),
+    ] = "case"
+    episode_span: Annotated[
+        timedelta | None,
+        Key(
+            "PositiveDuration",
+            "Without named episodes: cases of a site in one interval this long are one.",
+        ),
+    ] = None
+    grace: Annotated[
+        timedelta,
+        Key(
+            "Duration",
+            "Wait for a human decision; without one the unit disagrees.",
+            written="24h",
+        ),
+    ] = DAY
+    missing_at_most: Annotated[
+        float,
+        Key(
+            "Share",
+            "A larger share of missing units holds gates: undecided, received late, or not"
+            " predicted before the decision.",
+        ),
+    ] = 0.05
+    releases: Annotated[
+        int,
+        Key(
+            "Ordinal",
+            "Planned attempts of a cell in a year: they share 80 % of each risk equally.",
+        ),
+    ] = 0
+    verdicts: Annotated[int, Key("ReviewerCount", "Blind decisions per unit: 1, 3 or 5.")] = 1
+    second_verdict: Annotated[
+        float, Key("Share", "Share of units that get a second blind decision.")
+    ] = 0.0
+    confidence_floor: Annotated[
+        float | None,
+        Key(
+            "Share",
+            "Humans decide cases of lower confidence, at every stage. Default: none.",
+        ),
+    ] = None
+    confidence_floors: Annotated[
+        tuple[float, ...],
+        Key("ConfidenceFloors", "Floors that open one by one, such as [0%, 80%, 97%]."),
+    ] = ()
+    outside: Annotated[
+        str,
+        Key(
+            "",
+            "Exposure of decisions made elsewhere that name none; only blind is evidence.",
+            choices=("unknown", "blind"),
+        ),
+    ] = "unknown"
+    sources: Annotated[
+        EvidenceSources,
+        Key(
+            "",
+            "From where decisions are evidence. Default: reviews made here and imports.",
+        ),
+    ] = DEFAULT_SOURCES
+    familiar: Annotated[
+        FamiliarityRule | None,
+        Key("", "Humans decide cases with unfamiliar attribute values. Default: off."),
+    ] = None
+
+    @property
+    def lowest_floor(self) -> float | None:
+        """Return the confidence below which no case is evidence, or None."""
+        return self.confidence_floors[0] if self.confidence_floors else self.confidence_floor
+
+    @property
+    def higher_floors(self) -> tuple[float, ...]:
+        """Return the floors above the lowest, ascending; evidence is asked for each by itself."""
+        return self.confidence_floors[1:]
+
+    @property
+    def outside_blind(self) -> bool:
+        """Return whether decisions made elsewhere are blind where they don't say."""
+        return self.outside == "blind"
 
     def find_account_kind(self, account: str, reviewer: str) -> str:
         """Return the kind of an account's decision for a reviewer."""
@@ -101,27 +200,69 @@ class EvidenceRules:
 
 @dataclass(frozen=True, slots=True)
 class Minimum:
-    """Minimum counts of a gate since the cell entered the stage below."""
+    """What a gate asks for beside evidence, since the cell entered the stage below."""
 
-    units: int = 100
-    days: int = 7
-    reviewers: int = 1
+    units: Annotated[int, Key("Count", "Units with a human decision.")] = 100
+    days: Annotated[int, Key("Count", "Local days with a unit.")] = 7
+    reviewers: Annotated[int, Key("Count", "Different reviewers.")] = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class GateBase:
+    """What a gate and its row in the file have in common."""
+
+    to: Annotated[str, Key("Name", "Stage that the gate leads to.", "supervised")]
+    _: KW_ONLY
+    minimum: Annotated[Minimum, Key("", "What it needs besides evidence.")] = Minimum()
+    approvals: Annotated[
+        tuple[str, ...],
+        Key(
+            "Groups",
+            "Number of operators who approve, or a list with a group for each approver.",
+            written="2",
+        ),
+    ] = ("operator", "operator")
+    where: AtCells = Where()
+
+
+@dataclass(frozen=True, slots=True)
+class Gate(GateBase):
     """Conditions and approvals to widen by one stage."""
 
-    to: str
     require: tuple[Condition, ...]
     risk: float
-    minimum: Minimum = Minimum()
-    approvals: tuple[str, ...] = ("operator", "operator")
-    where: Where = Where()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardBase:
+    """What a guard and its row in the file have in common."""
+
+    over: Annotated[
+        timedelta | None,
+        Key(
+            "PositiveDuration",
+            "Span of harm and of figures shown; a suspension lasts no less. "
+            "Default: the measure's own.",
+        ),
+    ] = None
+    reach: Annotated[
+        str,
+        Key("", "Which cells an alarm narrows.", choices=("cell", "site", "rollout")),
+    ] = "cell"
+    holds: Annotated[
+        str,
+        Key(
+            "",
+            "For harm: where nothing widens until an operator has acknowledged it. The "
+            "version in alarm widens nowhere.",
+            choices=("site", "rollout"),
+        ),
+    ] = "rollout"
+    where: AtSites = Where()
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(GuardBase):
     """A condition that narrows, suspends or opens an incident when it trips.
 
     `false_alarm_span` is the time between false alarms, and takes precedence over their units.
@@ -131,14 +272,10 @@ class Guard:
 
     condition: Condition
     then: str  # one-stage, shadow, suspend, report
-    over: timedelta | None = None
     false_alarm_every: float = UNITS_BETWEEN_FALSE_ALARMS
     false_alarm_span: timedelta | None = None
-    reach: str = "cell"
-    where: Where = Where()
     added: bool = False
     quiet_days: float = DEFAULT_QUIET_DAYS
-    holds: str = "rollout"
 
     @property
     def id(self) -> str:
@@ -163,59 +300,175 @@ def describe_guard(guard: Guard | StoredAlarm) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The highest stage allowed somewhere, or the last local day above shadow there."""
+    """The highest stage allowed somewhere, or the last day above shadow there."""
 
-    never_above: str | None = None
-    ends: date | None = None
-    where: Where = Where()
+    never_above: Annotated[str | None, Key("Name", "A stage, or shadow.")] = None
+    ends: Annotated[date | None, Key("Day", "Last local day above shadow.")] = None
+    where: AtCells = Where()
 
 
 @dataclass(frozen=True, slots=True)
 class Waves:
-    """Rules of waves: wave n + 1 opens when the `share` of wave n has held `stage` for `hold`."""
+    """Which sites go next, and after what.
 
-    stage: str
-    hold: timedelta = 7 * DAY
-    share: float = 1.0
-    at_once: int | None = None
-    settle: timedelta = 3 * DAY
+    Wave n + 1 opens when the `share` of wave n has held `stage` for `hold`.
+    """
+
+    stage: Annotated[str, Key("Name", "Stage that a wave must hold.", "supervised")]
+    hold: Annotated[
+        timedelta,
+        Key("Duration", "For how long it must hold it without a stop or suspension."),
+    ] = 7 * DAY
+    share: Annotated[
+        float, Key("Share", "Share of the wave's cells in the same window that must.")
+    ] = 1.0
+    at_once: Annotated[
+        int | None,
+        Key("Ordinal", "At most so many cells within settle of a widening. Default: all."),
+    ] = None
+    settle: Annotated[timedelta, Key("Duration", "How long a widened cell counts as settling.")] = (
+        3 * DAY
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """Hours in the site's timezone in which nothing widens."""
+    """Hours in which nothing widens, in the site's zone."""
 
-    hours: str
-    reason: str
-    where: Where = Where()
+    hours: Annotated[
+        str, Key("NonEmptyText", "Opening hours in OpenStreetMap's syntax.", "Dec 24-26")
+    ]
+    reason: Annotated[str, Key("NonEmptyText", "Why, for display.")] = "a freeze"
+    where: AtSites = Where()
 
 
 @dataclass(frozen=True, slots=True)
 class ReportPlan:
     """A report made on schedule."""
 
-    name: str
-    every: str
-    at: str
-    view: str
-    to: tuple[str, ...] = ()
+    name: Annotated[str, Key("Name", "Name of the report.", "morning")]
+    every: Annotated[str, Key("", "How often.", choices=("day", "week", "month"))] = "day"
+    at: Annotated[str, Key("Clock", "Time of day, in the rollout's timezone.")] = "07:00"
+    view: Annotated[
+        str, Key("", "For whom it is written.", choices=("operator", "engineer", "auditor"))
+    ] = "operator"
+    to: Annotated[tuple[str, ...], Key("NonEmptyText", "Channels that it goes to.")] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficExpectation:
-    """The author's estimate of traffic, used by `rollout plan` only.
+    """The author's guess of the traffic of one cell, for `rollout plan` alone."""
 
-    Labels are named `label` or `lever/label`.
-    """
-
-    units_per_day: float | None = None
-    labels: tuple[tuple[str, float], ...] = ()
-    agreement: float | None = None
-    cost: float | None = None
+    units_per_day: Annotated[
+        float | None, Key("CostValue", "Units of one cell in a day on which it is open.")
+    ] = None
+    labels: Annotated[
+        Mapping[str, float],
+        Key("Share", "Share of units per label, or per lever/label."),
+    ] = field(default_factory=dict, hash=False)
+    agreement: Annotated[float | None, Key("Share", "Agreement, as gates would count it.")] = None
+    cost: Annotated[float | None, Key("CostValue", "Mean cost of a unit, in cost_in.")] = None
 
 
 @dataclass(frozen=True)
-class Policy:
+class Retention:
+    """How long case records are kept; None: for ever."""
+
+    cases: Annotated[
+        timedelta | None,
+        Key("RetentionAge", "Age at which case records are purged, or kept.", written="kept"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyBase:
+    """What a policy and its file have in common."""
+
+    rollout: Annotated[str, Key("Identifier", "Name of the rollout.", "parcel-damage")]
+    timezone: Annotated[
+        str,
+        Key("Zone", "Zone of rollout-wide times, and of sites that name none.", "Europe/Vienna"),
+    ]
+    country: Annotated[
+        str | None, Key("Country", "Two letters, for public holidays (PH). Default: none.")
+    ] = None
+    charter: Annotated[Charter, Key("", "Why the rollout exists, and whom it affects.")] = Charter()
+    levers: Annotated[
+        tuple[Lever, ...],
+        Key(
+            "",
+            "What is decided for each case.",
+            "[{id: parcel, labels: [damaged, sound]}]",
+            is_filled=True,
+        ),
+    ]
+    sites: Annotated[
+        tuple[Site, ...],
+        Key(
+            "",
+            "Where. Records of other sites are reported, never evidence.",
+            "[ramp-a, ramp-b]",
+            is_filled=True,
+        ),
+    ]
+    windows: Annotated[
+        tuple[Window, ...],
+        Key("", "When. Default: one window, always.", is_filled=True),
+    ] = ()
+    stages: Annotated[
+        tuple[Stage, ...],
+        Key(
+            "",
+            "The ladder above shadow; a list given replaces the default.",
+            is_filled=True,
+            written=[{"id": "supervised", "blind": "50%"}, {"id": "autonomous", "audit": "10%"}],
+        ),
+    ] = (Stage("supervised", blind=0.5), Stage("autonomous", audit=0.1))
+    evidence: Annotated[EvidenceRules, Key("", "What counts as one record.", "{unit: case}")]
+    limits: Annotated[tuple[Limit, ...], Key("", "How high and how long; all that fit apply.")] = ()
+    versions: Annotated[
+        tuple[VersionRule, ...], Key("", "Model versions with rules of their own.")
+    ] = ()
+    waves: Annotated[Waves | None, Key("", "Which sites go next. Default: all at once.")] = None
+    freezes: Annotated[tuple[Freeze, ...], Key("", "When nothing widens; all that fit apply.")] = ()
+    takeover: Annotated[
+        str,
+        Key("Name", "Lowest stage of a takeover: same-stage, a stage, or shadow."),
+    ] = "same-stage"
+    outcomes: Annotated[
+        tuple[OutcomeRule, ...], Key("", "What becomes of cases, as a value: for gain.")
+    ] = ()
+    reports: Annotated[tuple[ReportPlan, ...], Key("", "Reports on schedule.")] = ()
+    slices: Annotated[
+        tuple[str, ...],
+        Key(
+            "NonEmptyText",
+            "Attributes that reports slice by, and whose new values timelines mark.",
+        ),
+    ] = ()
+    retention: Annotated[Retention, Key("", "How long case records are kept.")] = Retention()
+    lease: Annotated[
+        timedelta,
+        Key(
+            "PositiveDuration",
+            "How long an assignment is valid; a stop takes effect within it.",
+        ),
+    ] = timedelta(minutes=1)
+    tick: Annotated[
+        timedelta,
+        Key("Tick", "Time between two evaluations; divides a day. No edit changes it."),
+    ] = timedelta(minutes=15)
+    observe: Annotated[
+        bool,
+        Key("Flag", "true raises proposals and applies none: a dress rehearsal."),
+    ] = False
+    expect: Annotated[TrafficExpectation, Key("", "Expected traffic, for plan.")] = (
+        TrafficExpectation()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy(PolicyBase):
     """A whole policy; `hash` is the SHA-256 of the file's text.
 
     Attributes:
@@ -223,30 +476,8 @@ class Policy:
         after_rejection: time after a rejection until a similar proposal can be raised.
     """
 
-    rollout: str
-    timezone: str
-    levers: tuple[Lever, ...]
-    sites: tuple[Site, ...]
-    windows: tuple[Window, ...]
-    stages: tuple[Stage, ...]
-    evidence: EvidenceRules
     gates: tuple[Gate, ...]
     guards: tuple[Guard, ...] = ()
-    limits: tuple[Limit, ...] = ()
-    waves: Waves | None = None
-    versions: tuple[VersionRule, ...] = ()
-    freezes: tuple[Freeze, ...] = ()
-    charter: Charter = Charter()
-    country: str | None = None
-    takeover: str = "same-stage"
-    reports: tuple[ReportPlan, ...] = ()
-    slices: tuple[str, ...] = ()
-    retention: timedelta | None = None
-    lease: timedelta = timedelta(minutes=1)
-    tick: timedelta = timedelta(minutes=15)
-    observe: bool = False
-    expect: TrafficExpectation = TrafficExpectation()
-    outcomes: tuple[OutcomeRule, ...] = ()
     file_readings: Mapping[str, FileReading] = field(default_factory=dict)
     hash: str = field(default="", compare=False)
     open_for: ClassVar[timedelta] = 14 * DAY

@@ -42,7 +42,7 @@ def list_policy_warnings(
         labels: recorded share of units per label (`lever/label` with several levers); None uses
             the shares that the policy expects.
     """
-    shares = dict(policy.expect.labels) if labels is None else labels
+    shares = policy.expect.labels if labels is None else labels
     rules = (
         _check_charter,
         _check_single_approvals,
@@ -247,6 +247,8 @@ def _check_ineffective_settings(policy: Policy) -> Warnings:
 
 
 def _check_retention(policy: Policy) -> Warnings:
-    if policy.retention is not None and policy.retention < MIN_RETENTION:
-        text = f"records go after {format_duration(policy.retention)}; keep them 183d at least"
+    if policy.retention.cases is not None and policy.retention.cases < MIN_RETENTION:
+        text = (
+            f"records go after {format_duration(policy.retention.cases)}; keep them 183d at least"
+        )
         yield PolicyWarning("retention", text)

@@ -104,7 +104,7 @@ def _evidence_to_json(rules: EvidenceRules) -> dict[str, Any]:
         "grace": _to_seconds(rules.grace),
         "verdicts": rules.verdicts,
         "outside_blind": rules.outside_blind,
-        "confidence_floor": rules.confidence_floor,
+        "confidence_floor": rules.lowest_floor,
         **({"higher_floors": list(rules.higher_floors)} if rules.higher_floors else {}),
     }
 

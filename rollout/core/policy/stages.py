@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Annotated
 
 from rollout.kernel.outcomes import DECIDES, PROPOSES
+from rollout.kernel.policy_keys import Key
 
 LOWEST_SHARE, HIGHEST_SHARE = 0.02, 0.98  # of the model's arm; beyond, one arm says too little
 
@@ -12,15 +14,37 @@ LOWEST_SHARE, HIGHEST_SHARE = 0.02, 0.98  # of the model's arm; beyond, one arm 
 class Stage:
     """A stage above shadow.
 
-    With `audit` the model decides, without it a human confirms. A stage with `share` is one with
-    the rest as its blind share: people decide it, and see nothing of the model.
+    With `audit` the model decides, without it a human confirms. At a stage with `share` it
+    decides too, and the rest is the blind share: people decide it, and see nothing of the model.
     """
 
-    id: str
-    blind: float = 0.0
-    audit: float | None = None
-    lasts: timedelta = timedelta(days=90)
-    share: float | None = None
+    id: Annotated[str, Key("Name", "Name of the stage.", "supervised")]
+    blind: Annotated[float, Key("Share", "Share of units that humans decide blind.")] = 0.0
+    audit: Annotated[
+        float | None,
+        Key(
+            "Share",
+            "The model decides, and humans decide this share blind afterwards. "
+            "Without it a human confirms each case.",
+        ),
+    ] = None
+    lasts: Annotated[
+        timedelta,
+        Key("PositiveDuration", "Length of a grant until it is renewed on fresh evidence."),
+    ] = timedelta(days=90)
+    share: Annotated[
+        float | None,
+        Key(
+            "Share",
+            "The model decides this share of units, sampled at random; humans decide the "
+            "rest and see nothing of it. Instead of blind; audit is then of the model's part.",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.share is not None:
+            object.__setattr__(self, "audit", self.audit or 0.0)
+            object.__setattr__(self, "blind", self.blind or round(1 - self.share, 12))
 
     @property
     def model_decides(self) -> bool:
@@ -79,8 +103,3 @@ def describe_sample_share(version: str, share: float) -> str:
     'v1 runs on 10 % of the cases'
     """
     return f"{version} runs on {share * 100:g} % of the cases"
-
-
-def build_shared_stage(stage_id: str, share: float, audit: float | None, lasts: timedelta) -> Stage:
-    """Return a stage at which the model decides a share of units, drawn at random."""
-    return Stage(stage_id, round(1 - share, 12), audit or 0.0, lasts, share)

@@ -2,6 +2,9 @@
 
 import re
 from dataclasses import dataclass
+from typing import Annotated
+
+from rollout.kernel.policy_keys import Key
 
 _SHA_256 = re.compile("[0-9a-f]{64}")
 
@@ -56,13 +59,22 @@ def find_content_fault(version: str, *, declared: str, content: str, by_policy: 
 
 @dataclass(frozen=True, slots=True)
 class VersionRule:
-    """A version's row in the policy.
+    """What holds for one model version."""
 
-    Attributes:
-        content: SHA-256 of its weights and pre-processing; "" if the policy says none.
-        sample: share of the cases on which it runs, drawn by the service.
-    """
-
-    id: str
-    content: str = ""
-    sample: float = 1.0
+    id: Annotated[str, Key("Name", "Name of the version, as records write it.", "v7")]
+    content: Annotated[
+        str,
+        Key(
+            "ContentHash",
+            "SHA-256 of weights and pre-processing: predictions that declare another are rejected.",
+        ),
+    ] = ""
+    sample: Annotated[
+        float,
+        Key(
+            "SampleShare",
+            "Share of cases on which it runs: the service samples and names them, the "
+            "others are no units.",
+            "10%",
+        ),
+    ] = 1.0

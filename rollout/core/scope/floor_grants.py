@@ -20,7 +20,7 @@ def find_decided_floor(policy: Policy, state: CellState, stage_level: int) -> fl
     their floor once they end, also before a tick has written it. None asks for no confidence; where
     a grant has no floor under a policy with several, no confidence is enough.
     """
-    lowest = policy.evidence.confidence_floor
+    lowest = policy.evidence.lowest_floor
     if policy.evidence.higher_floors and not all(grant.floors for grant in state.grants):
         return inf
     grants = state.grants[max(stage_level - 1, 0) :]

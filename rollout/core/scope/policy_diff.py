@@ -183,7 +183,7 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
     yield from _compare_sources(old_rules.sources, new_rules.sources)
     yield from _compare_versions(old, new)
     yield from compare_familiarity(old, new)
-    if _is_lower(old_rules.confidence_floor, new_rules.confidence_floor):
+    if _is_lower(old_rules.lowest_floor, new_rules.lowest_floor):
         yield "the model decides less sure cases: the confidence floor is lower or gone"
     yield from compare_floors(old_rules, new_rules)
 

@@ -130,7 +130,7 @@ def compute_label_shares(policy: Policy, lever: Lever) -> list[float]:
 
     The labels of a set have shares of their own, which need not add up to 1.
     """
-    expected = dict(policy.expect.labels)
+    expected = policy.expect.labels
     stated = [expected.get(f"{lever.id}/{label}", expected.get(label)) for label in lever.labels]
     if lever.many:
         return [1 / len(stated) if share is None else share for share in stated]

@@ -7,16 +7,17 @@ because its faults would only follow from the fault that is already reported.
 from collections.abc import Iterator
 
 from rollout.core.calendar.instants import format_duration
+from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
 from rollout.formats.policy.measures import is_of_outcome
-from rollout.formats.policy.model import ConditionShape, LeverShape, PolicyShape
+from rollout.formats.policy.model import WrittenCondition, WrittenPolicy
 from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
 from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
-from rollout.kernel.label_sets import EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
+from rollout.kernel.label_sets import EMPTY_SET, FULL_OVERLAP, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.populations import PLANTED
 
@@ -24,13 +25,13 @@ FLOORS_PATH: DocumentPath = ("evidence", "confidence_floors")
 WRITE_ONE = "write one floor"
 
 
-def _check_one_key(shape: PolicyShape, _: Policy) -> Faults:
-    if shape.evidence.confidence_floor is not None and shape.evidence.confidence_floors is not None:
+def _check_one_key(written: WrittenPolicy, _: Policy) -> Faults:
+    if written.evidence.confidence_floor is not None and written.evidence.confidence_floors:
         text = "and confidence_floor are both written; write one of them"
         yield DocumentFault(FLOORS_PATH, text)
 
 
-def _check_several_floors(_: PolicyShape, policy: Policy) -> Faults:
+def _check_several_floors(_: WrittenPolicy, policy: Policy) -> Faults:
     """Check what a whole policy may have beside several floors."""
     if policy.evidence.higher_floors:
         for problem in _list_problems(policy):
@@ -55,21 +56,21 @@ def _list_problems(policy: Policy) -> Iterator[str]:
         yield f"waves don't ask which floor a cell holds yet; {WRITE_ONE}, or remove waves"
 
 
-def _check_conditions(shape: PolicyShape, policy: Policy) -> Faults:
+def _check_conditions(written: WrittenPolicy, policy: Policy) -> Faults:
     """Check that conditions count decided cases, which have a confidence each."""
     if not policy.evidence.higher_floors:
         return
-    for path, row in _list_rows(shape):
+    for path, row in _list_rows(written):
         if not MEASURES[row.measure].has_floors or row.slice is not None or row.of is not None:
             text = f"can't be read at several confidence floors yet; remove it, or {WRITE_ONE}"
             yield DocumentFault(path, text)
 
 
-def _list_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, ConditionShape]]:
-    for i, gate in enumerate(shape.gates):
+def _list_rows(written: WrittenPolicy) -> Iterator[tuple[DocumentPath, WrittenCondition]]:
+    for i, gate in enumerate(written.gates):
         for j, condition in enumerate(gate.require):
             yield ("gates", i, "require", j), condition
-    for i, guard in enumerate(shape.guards):
+    for i, guard in enumerate(written.guards):
         yield ("guards", i), guard
 
 
@@ -80,24 +81,24 @@ FLOOR_CHECKS: tuple[PolicyCheck, ...] = (
 )
 
 
-def _list_planted_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, ConditionShape]]:
+def _list_planted_rows(written: WrittenPolicy) -> Iterator[tuple[DocumentPath, WrittenCondition]]:
     """Yield the conditions with `of` that are about no outcome."""
-    for i, gate in enumerate(shape.gates):
+    for i, gate in enumerate(written.gates):
         for j, row in enumerate(gate.require):
             if row.of is not None and not is_of_outcome(row):
                 yield ("gates", i, "require", j), row
-    for i, guard in enumerate(shape.guards):
+    for i, guard in enumerate(written.guards):
         if guard.of is not None and not is_of_outcome(guard):
             yield ("guards", i), guard
 
 
-def _check_population(shape: PolicyShape, _: Policy) -> Faults:
-    for path, row in _list_planted_rows(shape):
+def _check_population(written: WrittenPolicy, _: Policy) -> Faults:
+    for path, row in _list_planted_rows(written):
         if fault := _find_fault(row, is_guard=path[0] == "guards"):
             yield DocumentFault((*path, "of"), fault)
 
 
-def _find_fault(row: ConditionShape, *, is_guard: bool) -> str:
+def _find_fault(row: WrittenCondition, *, is_guard: bool) -> str:
     """Return what is wrong with `of`, or ""."""
     measures = " and ".join(name for name, measure in MEASURES.items() if measure.has_planted)
     if not MEASURES[row.measure].has_planted:
@@ -112,9 +113,9 @@ def _find_fault(row: ConditionShape, *, is_guard: bool) -> str:
     return ""
 
 
-def _check_natural_condition(shape: PolicyShape, _: Policy) -> Faults:
+def _check_natural_condition(written: WrittenPolicy, _: Policy) -> Faults:
     """Check that no gate opens on planted cases alone."""
-    for i, gate in enumerate(shape.gates):
+    for i, gate in enumerate(written.gates):
         if all(row.of == PLANTED and MEASURES[row.measure].has_planted for row in gate.require):
             text = (
                 "requires planted cases alone, which prove nothing about the cases that occur; add"
@@ -129,29 +130,24 @@ PLANTED_CHECKS: tuple[PolicyCheck, ...] = (
 )
 
 
-def _check_set_keys(shape: PolicyShape, _: Policy) -> Faults:
-    for i, lever in enumerate(shape.levers):
+def _check_set_keys(written: WrittenPolicy, _: Policy) -> Faults:
+    for i, lever in enumerate(written.levers):
         path: DocumentPath = ("levers", i)
-        if lever.many and lever.labels is None:
+        if lever.many and not lever.labels:
             yield DocumentFault((*path, "many"), "is for labels; leave it out, or write labels:")
-        if not lever.many and "overlap" in lever.model_fields_set:
+        if not lever.many and lever.overlap != FULL_OVERLAP:
             text = "is of sets of labels; write many: true, or leave it out"
             yield DocumentFault((*path, "overlap"), text)
-        if lever.many and lever.actions is not None:
+        if lever.many and lever.named_actions:
             yield DocumentFault((*path, "actions"), "a set is its own action; leave actions out")
-        if lever.many and _has_cost_pairs(lever):
+        if lever.many and not (len(lever.costs) == 1 and lever.costs[0].is_of_any):
             text = "sets that differ cost the same, however they differ; write one row, {cost: 1}"
             yield DocumentFault((*path, "costs"), text)
 
 
-def _has_cost_pairs(lever: LeverShape) -> bool:
-    rows = lever.costs or []
-    return len(rows) > 1 or any(row.model_fields_set != {"cost"} for row in rows)
-
-
-def _check_set_labels(shape: PolicyShape, _: Policy) -> Faults:
-    for i, lever in enumerate(shape.levers):
-        labels = (lever.labels or []) if lever.many else []
+def _check_set_labels(written: WrittenPolicy, _: Policy) -> Faults:
+    for i, lever in enumerate(written.levers):
+        labels = lever.labels if lever.many else ()
         for j, label in enumerate(labels):
             signs = [sign for sign in (SEPARATOR, PAIR_SIGN.strip()) if sign in label]
             if signs or label == EMPTY_SET:
@@ -166,8 +162,8 @@ def _check_set_labels(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault(("levers", i, "labels"), text)
 
 
-def _check_set_measures(shape: PolicyShape, policy: Policy) -> Faults:
-    for path, row in _list_set_rows(shape):
+def _check_set_measures(written: WrittenPolicy, policy: Policy) -> Faults:
+    for path, row in _list_set_rows(written):
         if MEASURES[row.measure].has_sets or row.slice is not None:
             continue
         levers = policy.levers if row.lever is None else [policy.levers_by_id.get(row.lever)]
@@ -180,11 +176,11 @@ def _check_set_measures(shape: PolicyShape, policy: Policy) -> Faults:
             yield DocumentFault((*path, "measure"), text)
 
 
-def _list_set_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, ConditionShape]]:
-    for i, gate in enumerate(shape.gates):
+def _list_set_rows(written: WrittenPolicy) -> Iterator[tuple[DocumentPath, WrittenCondition]]:
+    for i, gate in enumerate(written.gates):
         for j, condition in enumerate(gate.require):
             yield ("gates", i, "require", j), condition
-    for i, guard in enumerate(shape.guards):
+    for i, guard in enumerate(written.guards):
         yield ("guards", i), guard
 
 
@@ -198,17 +194,17 @@ SET_CHECKS: tuple[PolicyCheck, ...] = (
 def find_policy_faults(parsed: ParsedPolicy, policy: Policy) -> tuple[DocumentFault, ...]:
     """Return the faults of all checks whose fields are readable, with document paths."""
     checks = [check for needs, check in CHECKS if parsed.has_paths(*needs)]
-    faults = [fault for check in checks for fault in check(parsed.shape, policy)]
+    faults = [fault for check in checks for fault in check(parsed.written, policy)]
     located = [DocumentFault(parsed.find_origin(fault.path), fault.text) for fault in faults]
     return tuple(fault for fault in located if not parsed.is_unreadable(fault.path))
 
 
-def _check_lever_answers(shape: PolicyShape, _: Policy) -> Faults:
-    for i, lever in enumerate(shape.levers):
-        if (lever.labels is None) == (lever.number is None):
+def _check_lever_answers(written: WrittenPolicy, _: Policy) -> Faults:
+    for i, lever in enumerate(written.levers):
+        if bool(lever.labels) == (lever.number is not None):
             problem = "both labels and a number" if lever.labels else "neither labels nor a number"
             yield DocumentFault(("levers", i), f"has {problem}; write one of labels: and number:")
-        if lever.number is not None and lever.actions is not None:
+        if lever.number is not None and lever.named_actions:
             text = "a number is its own action; leave actions out"
             yield DocumentFault(("levers", i, "actions"), text)
         if lever.number is not None and lever.number.low >= lever.number.high:
@@ -216,9 +212,9 @@ def _check_lever_answers(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault(("levers", i, "number", "from"), text)
 
 
-def _check_cost_rows(shape: PolicyShape, _: Policy) -> Faults:
-    for i, lever in enumerate(shape.levers):
-        for j, row in enumerate(lever.costs or ()):
+def _check_cost_rows(written: WrittenPolicy, _: Policy) -> Faults:
+    for i, lever in enumerate(written.levers):
+        for j, row in enumerate(lever.costs):
             path = ("levers", i, "costs", j)
             distances = [k for k in ("under", "over", "off") if getattr(row, k) is not None]
             actions = [k for k in ("did", "right") if getattr(row, k) is not None]
@@ -229,14 +225,14 @@ def _check_cost_rows(shape: PolicyShape, _: Policy) -> Faults:
                 yield DocumentFault(path, text)
 
 
-def _describe_cost_mismatch(lever: LeverShape) -> str:
+def _describe_cost_mismatch(lever: Lever) -> str:
     if lever.number is not None:
         return f"is for labels, and lever {lever.id} is a number; write under, over or off"
     return f"is for numbers, and lever {lever.id} has labels; write did and right"
 
 
-def _check_answer_deadline(shape: PolicyShape, _: Policy) -> Faults:
-    for i, lever in enumerate(shape.levers):
+def _check_answer_deadline(written: WrittenPolicy, _: Policy) -> Faults:
+    for i, lever in enumerate(written.levers):
         if (lever.answer_within is None) != (lever.unanswered is None):
             present, absent = ("answer_within", "unanswered")
             if lever.answer_within is None:
@@ -245,10 +241,10 @@ def _check_answer_deadline(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault(("levers", i, present), text)
 
 
-def _check_vouched(shape: PolicyShape, policy: Policy) -> Faults:
+def _check_vouched(written: WrittenPolicy, policy: Policy) -> Faults:
     """Yield vouched senders that are named twice, or that may be later than the units close."""
     grace, accounts = policy.evidence.grace, set[str]()
-    for number, row in enumerate(shape.evidence.sources.vouched):
+    for number, row in enumerate(written.evidence.sources.vouched_senders):
         path = ("evidence", "sources", "vouched", number)
         if row.account in accounts:
             yield DocumentFault((*path, "account"), f"{row.account} is vouched for twice")
@@ -261,8 +257,8 @@ def _check_vouched(shape: PolicyShape, policy: Policy) -> Faults:
         accounts.add(row.account)
 
 
-def _check_grace(shape: PolicyShape, policy: Policy) -> Faults:
-    limits = [lever.answer_within for lever in shape.levers if lever.answer_within is not None]
+def _check_grace(written: WrittenPolicy, policy: Policy) -> Faults:
+    limits = [lever.answer_within for lever in written.levers if lever.answer_within is not None]
     grace = policy.evidence.grace
     if limits and grace < max(limits):
         minimum = format_duration(max(limits))
@@ -273,7 +269,7 @@ def _check_grace(shape: PolicyShape, policy: Policy) -> Faults:
         yield DocumentFault(("evidence", "grace"), text)
 
 
-def _check_blind_share(_: PolicyShape, policy: Policy) -> Faults:
+def _check_blind_share(_: WrittenPolicy, policy: Policy) -> Faults:
     for i, stage in enumerate(policy.stages):
         if stage.reviewed_share <= 0:
             text = f"no unit in {stage.id} is decided blind; write blind: 50%, or audit: 10%"
@@ -283,7 +279,7 @@ def _check_blind_share(_: PolicyShape, policy: Policy) -> Faults:
             yield DocumentFault(("stages", i, "blind"), text)
 
 
-def _check_familiar(_: PolicyShape, policy: Policy) -> Faults:
+def _check_familiar(_: WrittenPolicy, policy: Policy) -> Faults:
     rule = policy.evidence.familiar
     if rule is None or rule.line is not None:
         return
@@ -295,15 +291,15 @@ def _check_familiar(_: PolicyShape, policy: Policy) -> Faults:
             return
 
 
-def _check_limits(shape: PolicyShape, _: Policy) -> Faults:
-    for i, limit in enumerate(shape.limits):
+def _check_limits(written: WrittenPolicy, _: Policy) -> Faults:
+    for i, limit in enumerate(written.limits):
         if limit.never_above is None and limit.ends is None:
             text = "limits nothing; write never_above: or ends:"
             yield DocumentFault(("limits", i), text)
 
 
-def _check_waves(shape: PolicyShape, _: Policy) -> Faults:
-    if shape.waves is not None and shape.waves.share <= 0:
+def _check_waves(written: WrittenPolicy, _: Policy) -> Faults:
+    if written.waves is not None and written.waves.share <= 0:
         yield DocumentFault(
             ("waves", "share"), "0% would open every wave at once; write more, or no waves"
         )

@@ -8,24 +8,24 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Guard, Policy
 from rollout.formats.policy import scalars
 from rollout.formats.policy.measures import parse_threshold, read_condition
-from rollout.formats.policy.model import ConditionShape, GuardShape, PolicyShape
+from rollout.formats.policy.model import WrittenCondition, WrittenGuard, WrittenPolicy
 from rollout.formats.policy.names import Faults, PolicyCheck, describe_unknown_name
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 from rollout.kernel.measures import MEASURES, Measure, Subject, ThresholdUnit, Watch
 
-ConditionRow = tuple[DocumentPath, ConditionShape]
+ConditionRow = tuple[DocumentPath, WrittenCondition]
 
 
-def _list_rows(shape: PolicyShape) -> Iterator[ConditionRow]:
-    for i, gate in enumerate(shape.gates):
+def _list_rows(written: WrittenPolicy) -> Iterator[ConditionRow]:
+    for i, gate in enumerate(written.gates):
         for j, condition in enumerate(gate.require):
             yield ("gates", i, "require", j), condition
-    for i, guard in enumerate(shape.guards):
+    for i, guard in enumerate(written.guards):
         yield ("guards", i), guard
 
 
-def _check_measure_place(shape: PolicyShape, _: Policy) -> Faults:
-    for path, row in _list_rows(shape):
+def _check_measure_place(written: WrittenPolicy, _: Policy) -> Faults:
+    for path, row in _list_rows(written):
         measure = MEASURES[row.measure]
         if path[0] == "gates" and not measure.for_gate:
             gate_measures = ", ".join(name for name, other in MEASURES.items() if other.for_gate)
@@ -38,8 +38,8 @@ def _check_measure_place(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault((*path, "measure"), text)
 
 
-def _check_threshold(shape: PolicyShape, _: Policy) -> Faults:
-    for path, row in _list_rows(shape):
+def _check_threshold(written: WrittenPolicy, _: Policy) -> Faults:
+    for path, row in _list_rows(written):
         measure = MEASURES[row.measure]
         is_minimum = measure.at_least
         key, wrong_key = ("at_least", "at_most") if is_minimum else ("at_most", "at_least")
@@ -88,9 +88,9 @@ def _find_read_error(measure: Measure, text: str) -> str:
     return ""
 
 
-def _check_subject(shape: PolicyShape, policy: Policy) -> Faults:
+def _check_subject(written: WrittenPolicy, policy: Policy) -> Faults:
     """Check that label, action and lever are present exactly where the measure needs them."""
-    for path, row in _list_rows(shape):
+    for path, row in _list_rows(written):
         measure = MEASURES[row.measure]
         for key, value, subject, allowed_subjects in (
             ("label", row.label, Subject.LABEL, {Subject.LABEL, Subject.HARM}),
@@ -109,17 +109,17 @@ def _check_subject(shape: PolicyShape, policy: Policy) -> Faults:
             yield DocumentFault((*path, "lever"), text)
 
 
-def _check_slice(shape: PolicyShape, _: Policy) -> Faults:
+def _check_slice(written: WrittenPolicy, _: Policy) -> Faults:
     """Check that a slice is of agreement or drift."""
-    for path, row in _list_rows(shape):
+    for path, row in _list_rows(written):
         if row.slice is not None and not MEASURES[row.measure].has_slices:
             text = f"does not apply to {row.measure}; leave it out, or write measure: agreement"
             yield DocumentFault((*path, "slice"), text)
 
 
-def _check_drift(shape: PolicyShape, policy: Policy) -> Faults:
+def _check_drift(written: WrittenPolicy, policy: Policy) -> Faults:
     """Check that drift watches labels, of one lever or by slice."""
-    for i, row in enumerate(shape.guards):
+    for i, row in enumerate(written.guards):
         if MEASURES[row.measure].watch is not Watch.LABELS:
             continue
         if row.slice is not None and row.lever is not None:
@@ -137,8 +137,8 @@ def _list_values(lever: Lever, key: str) -> tuple[str, ...]:
     return lever.labels if key == "label" else tuple(dict.fromkeys(lever.actions))
 
 
-def _check_lever(shape: PolicyShape, policy: Policy) -> Faults:
-    for path, row in _list_rows(shape):
+def _check_lever(written: WrittenPolicy, policy: Policy) -> Faults:
+    for path, row in _list_rows(written):
         if row.lever is not None and row.lever not in policy.levers_by_id:
             yield DocumentFault(
                 (*path, "lever"), describe_unknown_name(row.lever, policy.levers_by_id, "lever")
@@ -147,7 +147,7 @@ def _check_lever(shape: PolicyShape, policy: Policy) -> Faults:
             yield from _check_lever_value(path, row, policy)
 
 
-def _check_lever_value(path: DocumentPath, row: ConditionShape, policy: Policy) -> Faults:
+def _check_lever_value(path: DocumentPath, row: WrittenCondition, policy: Policy) -> Faults:
     is_label = MEASURES[row.measure].subject is Subject.LABEL
     key, value = ("label", row.label) if is_label else ("action", row.action)
     if row.lever is None and len(policy.levers) > 1:
@@ -164,8 +164,8 @@ def _check_lever_value(path: DocumentPath, row: ConditionShape, policy: Policy) 
         yield DocumentFault((*path, key), describe_unknown_name(value, values, key))
 
 
-def _check_cost_threshold(shape: PolicyShape, policy: Policy) -> Faults:
-    for path, row in _list_rows(shape):
+def _check_cost_threshold(written: WrittenPolicy, policy: Policy) -> Faults:
+    for path, row in _list_rows(written):
         condition = read_condition(row, levers=len(policy.levers))
         if (
             MEASURES[row.measure].unit is ThresholdUnit.COST
@@ -179,8 +179,8 @@ def _check_cost_threshold(shape: PolicyShape, policy: Policy) -> Faults:
             yield DocumentFault((*path, "at_most"), text)
 
 
-def _check_suspending_measure(shape: PolicyShape, _: Policy) -> Faults:
-    for i, row in enumerate(shape.guards):
+def _check_suspending_measure(written: WrittenPolicy, _: Policy) -> Faults:
+    for i, row in enumerate(written.guards):
         if row.then != "suspend" or row.slice is not None:
             continue
         measure = MEASURES[row.measure]
@@ -190,37 +190,37 @@ def _check_suspending_measure(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault(("guards", i, "then"), text)
 
 
-def _check_alarm_interval(shape: PolicyShape, _: Policy) -> Faults:
+def _check_alarm_interval(written: WrittenPolicy, _: Policy) -> Faults:
     """Check that quality guards count units; their records are too uneven for a time."""
-    for i, row in enumerate(shape.guards):
+    for i, row in enumerate(written.guards):
         if isinstance(row.false_alarm_every, timedelta) and not MEASURES[row.measure].is_timed:
             names = ", ".join(sorted(n for n, m in MEASURES.items() if m.is_timed))
             text = f"a time is for {names}; write units for {row.measure}, such as 10000"
             yield DocumentFault(("guards", i, "false_alarm_every"), text)
 
 
-def _check_quiet_days(shape: PolicyShape, _: Policy) -> Faults:
-    for i, row in enumerate(shape.guards):
+def _check_quiet_days(written: WrittenPolicy, _: Policy) -> Faults:
+    for i, row in enumerate(written.guards):
         if row.quiet_days is not None and MEASURES[row.measure].watch is not Watch.SIGNS:
             text = f"is about silence; {row.measure} has none: leave it out, or watch heartbeat"
             yield DocumentFault(("guards", i, "quiet_days"), text)
 
 
-def _check_holds(shape: PolicyShape, _: Policy) -> Faults:
-    for i, row in enumerate(shape.guards):
+def _check_holds(written: WrittenPolicy, _: Policy) -> Faults:
+    for i, row in enumerate(written.guards):
         if row.holds != "rollout" and MEASURES[row.measure].watch is not Watch.HARMS:
             text = f"is about harm; an alarm of {row.measure} holds nothing elsewhere: leave it out"
             yield DocumentFault(("guards", i, "holds"), text)
 
 
-def _check_guard_span(shape: PolicyShape, policy: Policy) -> Faults:
-    for i, row in enumerate(shape.guards):
+def _check_guard_span(written: WrittenPolicy, policy: Policy) -> Faults:
+    for i, row in enumerate(written.guards):
         span = row.over or MEASURES[row.measure].guard_span
         if span is not None and span < policy.tick:
             yield DocumentFault(("guards", i, "over"), _describe_short_span(row, span, policy.tick))
 
 
-def _describe_short_span(row: GuardShape, span: timedelta, tick: timedelta) -> str:
+def _describe_short_span(row: WrittenGuard, span: timedelta, tick: timedelta) -> str:
     default_text = "" if row.over else " by default"
     minimum = format_duration(tick)
     return (
@@ -229,11 +229,11 @@ def _describe_short_span(row: GuardShape, span: timedelta, tick: timedelta) -> s
     )
 
 
-def _check_distinct_guards(shape: PolicyShape, policy: Policy) -> Faults:
+def _check_distinct_guards(written: WrittenPolicy, policy: Policy) -> Faults:
     levers = len(policy.levers)
     readable_rows = [
         i
-        for i, g in enumerate(shape.guards)
+        for i, g in enumerate(written.guards)
         if read_condition(g, levers=levers, outcomes=policy.outcomes) is not None
     ]
     # Added guards follow the written ones, so `zip` drops them.
@@ -253,13 +253,13 @@ def _is_same_guard(first: Guard, second: Guard, policy: Policy) -> bool:
 
 
 def _build_section_checks(
-    check: Callable[[PolicyShape, Policy], Faults], keys: tuple[str, ...], *needs: str
+    check: Callable[[WrittenPolicy, Policy], Faults], keys: tuple[str, ...], *needs: str
 ) -> Iterator[PolicyCheck]:
     """Yield a check for gates and one for guards, each skipped on its own."""
     for section, row in (("gates", "gates.*.require.*"), ("guards", "guards.*")):
 
-        def check_section(shape: PolicyShape, policy: Policy, section: str = section) -> Faults:
-            return (fault for fault in check(shape, policy) if fault.path[0] == section)
+        def check_section(written: WrittenPolicy, policy: Policy, section: str = section) -> Faults:
+            return (fault for fault in check(written, policy) if fault.path[0] == section)
 
         yield (*needs, *(f"{row}.{key}" for key in keys)), check_section
 

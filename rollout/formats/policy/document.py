@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from rollout.formats.policy.json_schema import find_example, find_key_paths, list_keys
-from rollout.formats.policy.model import PolicyShape
+from rollout.formats.policy.model import WrittenPolicy
+from rollout.formats.policy.sections import read_section
 from rollout.formats.policy.yaml_reader import Document, DocumentFault, DocumentPath, DocumentValue
 
 MAX_FAULTS = 100
@@ -39,11 +40,11 @@ class ParsedPolicy:
     """A validated document with its unreadable paths and a fault for each.
 
     Attributes:
-        shape: the model, without the unreadable values.
+        written: the model, without the unreadable values.
         value: the document as read.
     """
 
-    shape: PolicyShape
+    written: WrittenPolicy
     unreadable: frozenset[DocumentPath]
     faults: tuple[DocumentFault, ...]
     value: DocumentValue
@@ -87,8 +88,8 @@ def parse_document(document: Document) -> ParsedPolicy:
         unreadable.update((key,) for key in _STAND_INS)
     while True:
         try:
-            shape = PolicyShape.model_validate(_drop_unreadable(value, unreadable))
-            return ParsedPolicy(shape, frozenset(unreadable), tuple(faults), value)
+            written = read_section(WrittenPolicy, _drop_unreadable(value, unreadable))
+            return ParsedPolicy(written, frozenset(unreadable), tuple(faults), value)
         except ValidationError as error:
             unreadable_count, errors = len(unreadable), error.errors(include_url=False)
             faults.extend(_collect_faults(errors[:MAX_FAULTS], value, unreadable))
@@ -207,7 +208,7 @@ def _describe_wrong_form(kind: str, value: Any, path: DocumentPath) -> str:
     if value == "":
         return "is empty; write it, or leave the key out"
     example = find_example(path)
-    if "list" in kind:
+    if "tuple" in kind:
         expected = "a list: [a, b]"
     elif example.startswith("{"):
         expected = f"{path[-1]}: {example}"
@@ -276,10 +277,10 @@ def _check_length(value: DocumentValue, path: DocumentPath) -> Iterator[Document
         yield DocumentFault(path, f"has {len(value)} characters; write at most {MAX_TEXT_LENGTH}")
 
 
-def find_size_faults(shape: PolicyShape) -> tuple[DocumentFault, ...]:
+def find_size_faults(written: WrittenPolicy) -> tuple[DocumentFault, ...]:
     """Return a fault if the policy has too many cells or rows."""
-    cells = len(shape.sites) * len(shape.windows or (1,))
-    rows = cells * (len(shape.gates) + len(shape.guards))
+    cells = len(written.sites) * len(written.windows or (1,))
+    rows = cells * (len(written.gates) + len(written.guards))
     if cells > MAX_CELLS:
         text = f"makes {cells} cells with its windows; at most {MAX_CELLS}: make several rollouts"
         return (DocumentFault(("sites",), text),)

@@ -6,11 +6,12 @@ slightly wider than its reader: where an editor sees a number, the file has digi
 
 from collections.abc import Callable
 from datetime import date, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BeforeValidator, WithJsonSchema
 
 from rollout.core.policy.confidence_floors import MAX_FLOORS
+from rollout.core.policy.familiarity import FamiliarAttribute
 from rollout.core.policy.levers import Margin
 from rollout.core.policy.version_rules import parse_content
 from rollout.formats.policy import scalars
@@ -235,6 +236,82 @@ Groups = Annotated[
                 {"type": "string", "pattern": _WHOLE},
                 {"type": "array", "items": {"type": "string"}, "minItems": 1},
             ]
+        }
+    ),
+]
+
+MAX_ATTRIBUTES: Final = 8
+"""Attributes and combinations of a policy; snapshots list the familiar values of each."""
+FORMS: Final = "an attribute, a list of attributes, or {of: NUMBER, cuts: [0, 20, 50]}"
+
+
+def read_attributes(value: Any) -> tuple[FamiliarAttribute, ...]:
+    """Read attributes: names, combinations, and numbers with their cuts.
+
+    Raises:
+        ValueError: an entry has none of these forms, or two are equal.
+    """
+    if not isinstance(value, list) or not value:
+        raise ValueError("names no attribute; write a list such as [form]")
+    if len(value) > MAX_ATTRIBUTES:
+        raise ValueError(f"has {len(value)} attributes; write at most {MAX_ATTRIBUTES}")
+    attributes = tuple(_read_attribute(entry) for entry in value)
+    ids = [attribute.id for attribute in attributes]
+    for i, name in enumerate(ids):
+        if name in ids[:i]:
+            raise ValueError(f"names {name} twice; remove one")
+    return attributes
+
+
+def _read_attribute(entry: Any) -> FamiliarAttribute:
+    match entry:
+        case str() if entry.strip():
+            return FamiliarAttribute((scalars.read_text(entry),))
+        case [str(), str(), *others] if all(isinstance(name, str) for name in others):
+            names = tuple(scalars.read_text(name) for name in entry)
+            if len(set(names)) == len(names):
+                return FamiliarAttribute(names)
+        case {"of": str() as name, "cuts": [str(), str(), *_] as cuts} if len(entry) == 2:
+            return FamiliarAttribute((scalars.read_text(name),), _read_cuts(cuts))
+    raise ValueError(f"holds {entry!r}; write {FORMS}")
+
+
+def _read_cuts(texts: list[Any]) -> tuple[float, ...]:
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"holds {texts!r}; write cuts as numbers, such as [0, 20, 50]")
+    cuts = tuple(scalars.read_number(text) for text in texts)
+    if sorted(set(cuts)) != list(cuts):
+        raise ValueError(f"has cuts {', '.join(texts)}; write them in ascending order")
+    return cuts
+
+
+FamiliarAttributes = Annotated[
+    tuple[FamiliarAttribute, ...],
+    BeforeValidator(read_attributes),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_ATTRIBUTES,
+            "items": {
+                "anyOf": [
+                    {"type": "string"},
+                    {"type": "array", "items": {"type": "string"}, "minItems": 2},
+                    {
+                        "type": "object",
+                        "properties": {
+                            "of": {"type": "string"},
+                            "cuts": {
+                                "type": "array",
+                                "items": {"type": ["number", "string"]},
+                                "minItems": 2,
+                            },
+                        },
+                        "required": ["of", "cuts"],
+                        "additionalProperties": False,
+                    },
+                ]
+            },
         }
     ),
 ]

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from rollout.formats.policy.model import PolicyShape
+from rollout.formats.policy.model import WrittenPolicy
+from rollout.formats.policy.sections import build_model
 from rollout.formats.policy.yaml_reader import DocumentPath
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -18,28 +19,20 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 @cache
 def build_policy_schema() -> Mapping[str, Any]:
-    """Return the JSON Schema of `PolicyShape`."""
-    schema = _clean_schema(PolicyShape.model_json_schema(mode="validation"))
+    """Return the JSON Schema of `WrittenPolicy`."""
+    schema = _clean_schema(build_model(WrittenPolicy).model_json_schema(mode="validation"))
     return {"$schema": DIALECT, "title": "rollout policy", **schema}
 
 
 def _clean_schema(node: Any) -> Any:
-    """Return a schema without titles, null choices and the suffix of class names."""
+    """Return a schema without titles and null choices."""
     if isinstance(node, list):
         return [_clean_schema(item) for item in node if item != {"type": "null"}]
     if not isinstance(node, dict):
-        return node.replace("Shape", "") if isinstance(node, str) and "$defs/" in node else node
+        return node
     return _unwrap_choice(
-        {
-            _clean_name(key): _clean_schema(value)
-            for key, value in node.items()
-            if _should_keep(key, value)
-        }
+        {key: _clean_schema(value) for key, value in node.items() if _should_keep(key, value)}
     )
-
-
-def _clean_name(key: str) -> str:
-    return key.removesuffix("Shape")
 
 
 def _should_keep(key: str, value: Any) -> bool:

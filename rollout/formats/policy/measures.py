@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from rollout.formats.policy import scalars
-from rollout.formats.policy.model import ConditionShape
+from rollout.formats.policy.model import WrittenCondition
 from rollout.kernel.measures import MEASURES, Condition, Measure, Subject, ThresholdUnit
 from rollout.kernel.outcomes import (
     OutcomeRule,
@@ -74,40 +74,40 @@ _PARSERS: Mapping[ThresholdUnit, Callable[[str], float]] = MappingProxyType(
 )
 
 
-def is_of_outcome(row: ConditionShape) -> bool:
+def is_of_outcome(row: WrittenCondition) -> bool:
     """Return whether a row is about an outcome, which its `of` names."""
     return MEASURES[row.measure].subject is Subject.OUTCOME
 
 
 def read_condition(
-    shape: ConditionShape, *, levers: int, outcomes: Iterable[OutcomeRule] = (), arm: str = ""
+    row: WrittenCondition, *, levers: int, outcomes: Iterable[OutcomeRule] = (), arm: str = ""
 ) -> Condition | None:
     """Return the condition of a row, or None if its threshold is missing or unreadable.
 
     With a single lever `lever:` is dropped, so that equal conditions compare equal. A gain needs
     its outcome; `arm` is what the model does at the gate's stage.
     """
-    measure = MEASURES[shape.measure]
-    text = shape.at_least if measure.at_least else shape.at_most
+    measure = MEASURES[row.measure]
+    text = row.at_least if measure.at_least else row.at_most
     try:
         threshold = None if text is None else parse_threshold(measure, text)
     except ValueError:
         threshold = None
     if threshold is None:
         return None
-    if is_of_outcome(shape):
-        return _build_gain_condition(threshold, shape, outcomes, arm)
-    lever = shape.lever if levers > 1 else None
-    if shape.slice is not None:
-        return Condition(measure, threshold, lever=lever, population=EachValue(shape.slice))
-    population = PlantedUnits() if shape.of == PLANTED else ALL_UNITS
-    return Condition(measure, threshold, shape.label, lever, shape.action, population)
+    if is_of_outcome(row):
+        return _build_gain_condition(threshold, row, outcomes, arm)
+    lever = row.lever if levers > 1 else None
+    if row.slice is not None:
+        return Condition(measure, threshold, lever=lever, population=EachValue(row.slice))
+    population = PlantedUnits() if row.of == PLANTED else ALL_UNITS
+    return Condition(measure, threshold, row.label, lever, row.action, population)
 
 
 def _build_gain_condition(
-    threshold: float, shape: ConditionShape, outcomes: Iterable[OutcomeRule], arm: str
+    threshold: float, row: WrittenCondition, outcomes: Iterable[OutcomeRule], arm: str
 ) -> Condition | None:
-    outcome = find_outcome(outcomes, shape.of or "")
+    outcome = find_outcome(outcomes, row.of or "")
     if outcome is None or outcome.span <= 0:
         return None
-    return Condition(MEASURES[shape.measure], threshold, population=BothArms(outcome, arm))
+    return Condition(MEASURES[row.measure], threshold, population=BothArms(outcome, arm))

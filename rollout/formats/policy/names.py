@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
-from typing import TypeVar
 
 from rollout.core.calendar.sites import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW
-from rollout.core.policy.policy import Policy, matches_pattern
-from rollout.formats.policy.model import CellSelection, PolicyShape, SiteSelection
+from rollout.core.policy.policy import Freeze, GateBase, GuardBase, Limit, Policy, matches_pattern
+from rollout.formats.policy.model import WrittenPolicy
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 
 RESERVED = frozenset({SHADOW, OTHER_WINDOW, ALWAYS_WINDOW})
@@ -14,8 +13,9 @@ SAME_STAGE = "same-stage"
 SIMILARITY = 0.7  # "bear" is no misspelt "clear" (0.67)
 
 Faults = Iterator[DocumentFault]
-PolicyCheck = tuple[tuple[str, ...], Callable[[PolicyShape, Policy], Faults]]
-Row = TypeVar("Row", bound=SiteSelection)
+PolicyCheck = tuple[tuple[str, ...], Callable[[WrittenPolicy, Policy], Faults]]
+Selection = GateBase | GuardBase | Limit | Freeze
+Sections = Iterable[tuple[str, Iterable[Selection]]]
 
 
 def describe_unknown_name(name: str, valid_names: Iterable[str], kind: str) -> str:
@@ -31,14 +31,14 @@ def describe_unknown_name(name: str, valid_names: Iterable[str], kind: str) -> s
     return f"{name!r} fits no {kind}; {hint if unique_names else 'there are none'}"
 
 
-def _check_unique_ids(shape: PolicyShape, _: Policy) -> Faults:
-    yield from _check_unique("sites", [site.id for site in shape.sites], "id")
-    yield from _check_unique("windows", [window.id for window in shape.windows or ()], "id")
-    yield from _check_unique("stages", [stage.id for stage in shape.stages], "id")
-    yield from _check_unique("levers", [lever.id for lever in shape.levers], "id")
-    yield from _check_unique("versions", [version.id for version in shape.versions], "id")
-    yield from _check_unique("reports", [report.name for report in shape.reports], "name")
-    yield from _check_unique("import", [row.records for row in shape.imports], "records")
+def _check_unique_ids(written: WrittenPolicy, _: Policy) -> Faults:
+    yield from _check_unique("sites", [site.id for site in written.sites], "id")
+    yield from _check_unique("windows", [window.id for window in written.windows], "id")
+    yield from _check_unique("stages", [stage.id for stage in written.stages], "id")
+    yield from _check_unique("levers", [lever.id for lever in written.levers], "id")
+    yield from _check_unique("versions", [version.id for version in written.versions], "id")
+    yield from _check_unique("reports", [report.name for report in written.reports], "name")
+    yield from _check_unique("import", [row.records for row in written.imports], "records")
 
 
 def _check_unique(section: str, ids: list[str], key: str) -> Faults:
@@ -55,20 +55,20 @@ def _check_unique(section: str, ids: list[str], key: str) -> Faults:
             )
 
 
-def _check_former_ids(shape: PolicyShape, _: Policy) -> Faults:
-    for section, rows in (("sites", shape.sites), ("windows", shape.windows or ())):
+def _check_former_ids(written: WrittenPolicy, _: Policy) -> Faults:
+    for section, rows in (("sites", written.sites), ("windows", written.windows)):
         ids, former_ids = [row.id for row in rows], [row.was for row in rows]
         for i, was in enumerate(former_ids):
             path: DocumentPath = (section, i, "was")
             if was in ids:
                 yield DocumentFault(path, f"{was!r} is still one of the {section}; leave was out")
-            elif was is not None and was in former_ids[:i]:
+            elif was and was in former_ids[:i]:
                 yield DocumentFault(path, f"{was!r} is repeated; only one of the {section} was it")
 
 
-def _check_unique_labels(shape: PolicyShape, _: Policy) -> Faults:
-    for i, lever in enumerate(shape.levers):
-        labels = lever.labels or []
+def _check_unique_labels(written: WrittenPolicy, _: Policy) -> Faults:
+    for i, lever in enumerate(written.levers):
+        labels = lever.labels
         for j, label in enumerate(labels):
             if label in labels[:j]:
                 yield DocumentFault(
@@ -76,81 +76,81 @@ def _check_unique_labels(shape: PolicyShape, _: Policy) -> Faults:
                 )
 
 
-def _check_site_names(shape: PolicyShape, policy: Policy) -> Faults:
+def _check_site_names(written: WrittenPolicy, policy: Policy) -> Faults:
     site_ids = [site.id for site in policy.sites]
-    sections: tuple[tuple[str, Iterable[SiteSelection]], ...] = (
-        ("gates", shape.gates),
-        ("guards", shape.guards),
-        ("limits", shape.limits),
-        ("freezes", shape.freezes),
+    sections: Sections = (
+        ("gates", written.gates),
+        ("guards", written.guards),
+        ("limits", written.limits),
+        ("freezes", written.freezes),
     )
     for path, row in _list_rows(sections):
-        for j, pattern in enumerate(row.sites or ()):
+        for j, pattern in enumerate(row.where.sites):
             if not any(matches_pattern(pattern, name) for name in site_ids):
                 yield DocumentFault(
                     (*path, "sites", j), describe_unknown_name(pattern, site_ids, "site")
                 )
 
 
-def _check_window_names(shape: PolicyShape, policy: Policy) -> Faults:
+def _check_window_names(written: WrittenPolicy, policy: Policy) -> Faults:
     window_ids = [window.id for window in policy.windows]
-    sections: tuple[tuple[str, Iterable[CellSelection]], ...] = (
-        ("gates", shape.gates),
-        ("limits", shape.limits),
+    sections: Sections = (
+        ("gates", written.gates),
+        ("limits", written.limits),
     )
     for path, row in _list_rows(sections):
-        for j, pattern in enumerate(row.windows or ()):
+        for j, pattern in enumerate(row.where.windows):
             if not any(matches_pattern(pattern, name) for name in window_ids):
                 yield DocumentFault(
                     (*path, "windows", j), describe_unknown_name(pattern, window_ids, "window")
                 )
 
 
-def _list_rows(
-    sections: Iterable[tuple[str, Iterable[Row]]],
-) -> Iterator[tuple[DocumentPath, Row]]:
+def _list_rows(sections: Sections) -> Iterator[tuple[DocumentPath, Selection]]:
     for name, rows in sections:
         for i, row in enumerate(rows):
             yield (name, i), row
 
 
-def _check_stage_names(shape: PolicyShape, _: Policy) -> Faults:
-    stages = [stage.id for stage in shape.stages]
-    for path, name, special_names in _list_named_stages(shape):
+def _check_stage_names(written: WrittenPolicy, _: Policy) -> Faults:
+    stages = [stage.id for stage in written.stages]
+    for path, name, special_names in _list_named_stages(written):
         if name not in (*stages, *special_names):
             yield DocumentFault(
                 path, describe_unknown_name(name, (*stages, *special_names), "stage")
             )
 
 
-def _list_named_stages(shape: PolicyShape) -> Iterator[tuple[DocumentPath, str, tuple[str, ...]]]:
+def _list_named_stages(
+    written: WrittenPolicy,
+) -> Iterator[tuple[DocumentPath, str, tuple[str, ...]]]:
     """Yield path, stage name and other allowed names of each reference to a stage."""
-    for i, gate in enumerate(shape.gates):
+    for i, gate in enumerate(written.gates):
         yield ("gates", i, "to"), gate.to, ()
-    for i, limit in enumerate(shape.limits):
+    for i, limit in enumerate(written.limits):
         if limit.never_above is not None:
             yield ("limits", i, "never_above"), limit.never_above, (SHADOW,)
-    if shape.waves is not None:
-        yield ("waves", "stage"), shape.waves.stage, ()
-    yield ("takeover",), shape.takeover, (SAME_STAGE, SHADOW)
+    if written.waves is not None:
+        yield ("waves", "stage"), written.waves.stage, ()
+    yield ("takeover",), written.takeover, (SAME_STAGE, SHADOW)
 
 
-def _check_action_names(shape: PolicyShape, policy: Policy) -> Faults:
-    for i, (row, lever) in enumerate(zip(shape.levers, policy.levers, strict=True)):
-        for label in row.actions or {}:
+def _check_action_names(_: WrittenPolicy, policy: Policy) -> Faults:
+    for i, lever in enumerate(policy.levers):
+        for label in lever.named_actions:
             if lever.labels and label not in lever.labels:
                 text = describe_unknown_name(label, lever.labels, "label")
                 yield DocumentFault(("levers", i, "actions", label), text)
-        for j, cost in enumerate(row.costs or ()):
+        for j, cost in enumerate(lever.costs):
             for key, action in (("did", cost.did), ("right", cost.right)):
                 if lever.labels and action is not None and action not in lever.actions:
                     text = describe_unknown_name(action, lever.actions, "action")
                     yield DocumentFault(("levers", i, "costs", j, key), text)
 
 
-def _check_expected_labels(shape: PolicyShape, policy: Policy) -> Faults:
+def _check_expected_labels(written: WrittenPolicy, policy: Policy) -> Faults:
     valid_labels = list_expected_labels(policy)
-    for name in shape.expect.labels or {}:
+    for name in written.expect.labels:
         if name not in valid_labels:
             yield DocumentFault(
                 ("expect", "labels", name), describe_unknown_name(name, valid_labels, "label")

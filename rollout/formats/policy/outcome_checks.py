@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import HIGHEST_SHARE, LOWEST_SHARE, Stage
 from rollout.formats.policy.measures import is_of_outcome, parse_threshold
-from rollout.formats.policy.model import ConditionShape, GateShape, PolicyShape
+from rollout.formats.policy.model import WrittenCondition, WrittenGate, WrittenPolicy
 from rollout.formats.policy.names import RESERVED, Faults, PolicyCheck, describe_unknown_name
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 from rollout.kernel.measures import MEASURES
@@ -15,9 +15,9 @@ from rollout.kernel.populations import PLANTED
 RECORD_COLUMNS = frozenset({"case_key", "harm", "outcome_at", "label", "values"})
 
 
-def _check_outcome_rows(shape: PolicyShape, policy: Policy) -> Faults:
-    ids = [row.id for row in shape.outcomes]
-    for i, row in enumerate(shape.outcomes):
+def _check_outcome_rows(written: WrittenPolicy, policy: Policy) -> Faults:
+    ids = [row.id for row in written.outcomes]
+    for i, row in enumerate(written.outcomes):
         path: DocumentPath = ("outcomes", i)
         if row.low >= row.high:
             text = f"{row.low:g} is not below to: {row.high:g}; swap them"
@@ -33,19 +33,19 @@ def _check_outcome_rows(shape: PolicyShape, policy: Policy) -> Faults:
             yield DocumentFault((*path, "id"), text)
 
 
-def _list_gain_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, ConditionShape]]:
-    for i, gate in enumerate(shape.gates):
+def _list_gain_rows(written: WrittenPolicy) -> Iterator[tuple[DocumentPath, WrittenCondition]]:
+    for i, gate in enumerate(written.gates):
         for j, condition in enumerate(gate.require):
             if is_of_outcome(condition):
                 yield ("gates", i, "require", j), condition
-    for i, guard in enumerate(shape.guards):
+    for i, guard in enumerate(written.guards):
         if is_of_outcome(guard):
             yield ("guards", i), guard
 
 
-def _check_gain_outcome(shape: PolicyShape, _: Policy) -> Faults:
-    ids = [row.id for row in shape.outcomes]
-    for path, row in _list_gain_rows(shape):
+def _check_gain_outcome(written: WrittenPolicy, _: Policy) -> Faults:
+    ids = [row.id for row in written.outcomes]
+    for path, row in _list_gain_rows(written):
         if row.of is None:
             example = f", such as of: {ids[0]}" if ids else "; there are no outcomes yet"
             yield DocumentFault(path, f"gain is of one outcome; name it{example}")
@@ -55,9 +55,9 @@ def _check_gain_outcome(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault((*path, "of"), text + hint)
 
 
-def _check_gain_threshold(shape: PolicyShape, _: Policy) -> Faults:
-    spans = {row.id: row.high - row.low for row in shape.outcomes}
-    for path, row in _list_gain_rows(shape):
+def _check_gain_threshold(written: WrittenPolicy, _: Policy) -> Faults:
+    spans = {row.id: row.high - row.low for row in written.outcomes}
+    for path, row in _list_gain_rows(written):
         span = spans.get(row.of or "", 0.0)
         if row.at_least is None or span <= 0:
             continue
@@ -73,11 +73,11 @@ def _check_gain_threshold(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault((*path, "at_least"), text)
 
 
-def _check_shared_stages(shape: PolicyShape, _: Policy) -> Faults:
-    for i, row in enumerate(shape.stages):
+def _check_shared_stages(written: WrittenPolicy, _: Policy) -> Faults:
+    for i, row in enumerate(written.stages):
         if row.share is None:
             continue
-        if row.blind > 0:
+        if row.blind != round(1 - row.share, 12):  # what is left, if the file says nothing
             text = (
                 f"share and blind exclude each other: humans decide {(1 - row.share) * 100:g}%"
                 " already, blind; leave blind out"
@@ -88,24 +88,24 @@ def _check_shared_stages(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault(("stages", i, "share"), text)
 
 
-def _check_gates_to_shares(shape: PolicyShape, _: Policy) -> Faults:
+def _check_gates_to_shares(written: WrittenPolicy, _: Policy) -> Faults:
     # As written: a condition with a fault of its own is none of the policy's.
-    for i, stage in enumerate(shape.stages):
+    for i, stage in enumerate(written.stages):
         if stage.share is None:
             continue
-        gates = [gate for gate in shape.gates if gate.to == stage.id]
+        gates = [gate for gate in written.gates if gate.to == stage.id]
         text = (
             f"{stage.id} needs a gate of its own on agreement or cost, so that no case is sampled"
             f" for a model that nobody compared; add {{to: {stage.id}, require: [{{measure:"
             " agreement, at_least: 80%}]}"
         )
-        if not gates or not all(_has_start_measure(gate, shape, i) for gate in gates):
+        if not gates or not all(_has_start_measure(gate, written, i) for gate in gates):
             yield DocumentFault(("stages", i, "share"), text)
 
 
-def _has_start_measure(gate: GateShape, shape: PolicyShape, position: int) -> bool:
+def _has_start_measure(gate: WrittenGate, written: WrittenPolicy, position: int) -> bool:
     """Return whether a gate asks for agreement or cost, or for gain at a share below."""
-    has_lower_share = any(stage.share is not None for stage in shape.stages[:position])
+    has_lower_share = any(stage.share is not None for stage in written.stages[:position])
     return any(
         (MEASURES[row.measure].starts_shares and row.of != PLANTED)
         or (has_lower_share and is_of_outcome(row))
@@ -113,14 +113,14 @@ def _has_start_measure(gate: GateShape, shape: PolicyShape, position: int) -> bo
     )
 
 
-def _check_gain_arms(shape: PolicyShape, policy: Policy) -> Faults:
-    for path, _ in _list_gain_rows(shape):
+def _check_gain_arms(written: WrittenPolicy, policy: Policy) -> Faults:
+    for path, _ in _list_gain_rows(written):
         if path[0] == "guards":
             if not any(stage.model_share for stage in policy.stages):
                 text = f"no stage has two arms to compare; {_describe_arms(DECIDES)}"
                 yield DocumentFault((*path, "measure"), text)
             continue
-        gate = shape.gates[int(path[1])]
+        gate = written.gates[int(path[1])]
         if gate.to in policy.stage_ids:
             yield from _check_gate_arms(path, policy, policy.stage_ids.index(gate.to))
 
@@ -148,8 +148,8 @@ def _describe_second_arm(stage: Stage) -> str:
     return f"share: 90%, or blind: 10%, at {stage.id}"
 
 
-def _check_familiar_gains(shape: PolicyShape, _: Policy) -> Faults:
-    if shape.evidence.familiar is not None and next(_list_gain_rows(shape), None) is not None:
+def _check_familiar_gains(written: WrittenPolicy, _: Policy) -> Faults:
+    if written.evidence.familiar is not None and next(_list_gain_rows(written), None) is not None:
         text = (
             "units sent to humans as unfamiliar are in no arm, which conditions on gain can't tell"
             " yet; leave out familiar, or the conditions on gain"

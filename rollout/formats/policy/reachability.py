@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from rollout.core.calendar.sites import Cell, Site, Window
 from rollout.core.calendar.sun import follows_sun
 from rollout.core.calendar.windows import REFERENCE_YEAR, compute_year_shares, find_hours_errors
-from rollout.core.policy.levers import CostRule, Lever, Margin
+from rollout.core.policy.levers import DEFAULT_COSTS, CostRule, Lever, Margin
 from rollout.core.policy.policy import Gate, Policy
-from rollout.formats.policy.model import PolicyShape
+from rollout.formats.policy.model import WrittenPolicy
 from rollout.formats.policy.names import Faults, PolicyCheck
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 
@@ -15,9 +15,10 @@ ActionPair = tuple[str, str]
 CHECKED_YEARS = range(REFERENCE_YEAR, REFERENCE_YEAR + 5)
 
 
-def _check_cost_pairs(shape: PolicyShape, policy: Policy) -> Faults:
-    for i, (row, lever) in enumerate(zip(shape.levers, policy.levers, strict=True)):
-        if row.costs is None or not lever.labels or lever.many or not _has_valid_actions(lever):
+def _check_cost_pairs(_: WrittenPolicy, policy: Policy) -> Faults:
+    for i, lever in enumerate(policy.levers):
+        is_checked = lever.labels and not lever.many and lever.costs != DEFAULT_COSTS
+        if not is_checked or not _has_valid_actions(lever):
             continue
         remaining = _list_pairs(lever)
         for j, cost in enumerate(lever.costs):
@@ -65,9 +66,9 @@ def _describe_missing_row(pairs: list[ActionPair]) -> str:
     )
 
 
-def _check_cost_distances(shape: PolicyShape, policy: Policy) -> Faults:
-    for i, (row, lever) in enumerate(zip(shape.levers, policy.levers, strict=True)):
-        if row.costs is None or lever.number is None:
+def _check_cost_distances(_: WrittenPolicy, policy: Policy) -> Faults:
+    for i, lever in enumerate(policy.levers):
+        if lever.number is None:
             continue
         for j, cost in enumerate(lever.costs):
             if any(_covers_distance(earlier, cost) for earlier in lever.costs[:j]):
@@ -96,7 +97,7 @@ def _is_nearer(limit: Margin | None, distance: Margin | None) -> bool:
     return limit.amount <= distance.amount
 
 
-def _check_reachable_gates(_: PolicyShape, policy: Policy) -> Faults:
+def _check_reachable_gates(_: WrittenPolicy, policy: Policy) -> Faults:
     for i, gate in enumerate(policy.gates):
         cells = {cell for cell in policy.cells if gate.where.fits(cell)}
         earlier = [g for g in policy.gates[:i] if g.to == gate.to]
@@ -104,7 +105,7 @@ def _check_reachable_gates(_: PolicyShape, policy: Policy) -> Faults:
             yield DocumentFault(("gates", i), _describe_unreached("gate"))
 
 
-def _check_gate_ladder(_: PolicyShape, policy: Policy) -> Faults:
+def _check_gate_ladder(_: WrittenPolicy, policy: Policy) -> Faults:
     if any(
         gate.to not in policy.stage_ids or not _fits_any_cell(gate, policy) for gate in policy.gates
     ):
@@ -147,18 +148,18 @@ def _format_cells(cells: list[Cell]) -> str:
     return f" in {cell_names}" + (f" and {len(cells) - 3} more cells" if len(cells) > 3 else "")
 
 
-def _check_hours(shape: PolicyShape, _: Policy) -> Faults:
-    for path, hours in _list_hours(shape):
+def _check_hours(written: WrittenPolicy, _: Policy) -> Faults:
+    for path, hours in _list_hours(written):
         for text in _find_hours_faults(hours):
             yield DocumentFault(path, text)
 
 
-def _list_hours(shape: PolicyShape) -> Iterator[tuple[DocumentPath, str]]:
-    for i, window in enumerate(shape.windows or ()):
-        yield ("windows", i, "hours"), window.hours
-    for i, freeze in enumerate(shape.freezes):
+def _list_hours(written: WrittenPolicy) -> Iterator[tuple[DocumentPath, str]]:
+    for i, window in enumerate(written.windows):
+        yield ("windows", i, "hours"), window.hours or "24/7"
+    for i, freeze in enumerate(written.freezes):
         yield ("freezes", i, "hours"), freeze.hours
-    for i, site in enumerate(shape.sites):
+    for i, site in enumerate(written.sites):
         if site.open is not None:
             yield ("sites", i, "open"), site.open
 
@@ -168,8 +169,8 @@ def _find_hours_faults(hours: str) -> list[str]:
     return find_hours_errors(hours, has_coordinates=True, has_country=True)
 
 
-def _check_hours_at_sites(shape: PolicyShape, policy: Policy) -> Faults:
-    for path, hours in _list_hours(shape):
+def _check_hours_at_sites(written: WrittenPolicy, policy: Policy) -> Faults:
+    for path, hours in _list_hours(written):
         if not _find_hours_faults(hours):
             for text in _find_site_hours_faults(hours, _find_sites(path, policy)):
                 yield DocumentFault(path, text)
@@ -209,7 +210,7 @@ def _select_distinct_sites(sites: Iterable[Site], hours: Iterable[str]) -> list[
     return list(distinct_sites.values())
 
 
-def _check_reachable_windows(_: PolicyShape, policy: Policy) -> Faults:
+def _check_reachable_windows(_: WrittenPolicy, policy: Policy) -> Faults:
     readable_indices = [
         i for i, window in enumerate(policy.windows) if _is_readable(window, policy)
     ]

@@ -240,7 +240,7 @@ def find_usable_answers(inputs: ReportInputs) -> pl.DataFrame:
 
     With several confidence floors that is the one in force when the case occurred.
     """
-    levers, confidence_floor = inputs.policy.levers, inputs.policy.evidence.confidence_floor
+    levers, confidence_floor = inputs.policy.levers, inputs.policy.evidence.lowest_floor
     is_usable = pl.all_horizontal(pl.col(VALUE_PREFIX + lever.id).is_not_null() for lever in levers)
     if confidence_floor is not None:
         is_usable &= (pl.col("confidence") >= confidence_floor).fill_null(value=False)

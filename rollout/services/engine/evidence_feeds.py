@@ -225,10 +225,10 @@ class LiveGuardFeeds:
 
     def _find_kept_since(self, state: RolloutState) -> int | None:
         """Return before which microsecond records may have been deleted; None without retention."""
-        if state.policy.retention is None or self.read_at is None:
+        if state.policy.retention.cases is None or self.read_at is None:
             return None
         # no snapshot is used for as long as a day of ticks
-        return to_micros(self.read_at - state.policy.retention + ARRIVAL_RETENTION)
+        return to_micros(self.read_at - state.policy.retention.cases + ARRIVAL_RETENTION)
 
     def _select_used(
         self, state: RolloutState, moved_cases: IntArray, kept_since: int | None = None

@@ -73,7 +73,7 @@ def can_be_stored(state: RolloutState, read_back: timedelta) -> bool:
 
     A retention shorter than what guards read takes cases from the records alone.
     """
-    retention = state.policy.retention
+    retention = state.policy.retention.cases
     return retention is None or retention > read_back
 
 

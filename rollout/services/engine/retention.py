@@ -61,7 +61,7 @@ def _find_old_cases(
 ) -> list[int]:
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
-        age = state.policy.retention
+        age = state.policy.retention.cases
         if age is None:
             return []
         return list_old_cases(
@@ -78,7 +78,7 @@ def _purge_batch(
 ) -> int:
     with database.begin_write() as transaction:
         state = load_rollout_state(transaction, rollout_name)
-        age = state.policy.retention
+        age = state.policy.retention.cases
         if age is None:
             return 0
         transaction.tally.announce(rollout_name, RecordsPurged.__name__)

@@ -148,9 +148,7 @@ def _build_expected_rate(condition: Condition, policy: Policy) -> MeasureRate:
     if measure.statistic is Statistic.MEAN:
         return _build_expected_cost_rate(policy)
     agreement, assumption = _find_expected_agreement(condition, policy)
-    label_share = dict(policy.expect.labels).get(
-        _format_label(condition.lever, condition.label or "")
-    )
+    label_share = policy.expect.labels.get(_format_label(condition.lever, condition.label or ""))
     share, rate = measure.expect(agreement, label_share)
     if measure.subject is Subject.LABEL:
         assumption = f"{measure} is as high as agreement"

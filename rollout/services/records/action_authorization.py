@@ -221,7 +221,7 @@ class ScopeAuthorizer:
         """
         policy = self._load_policy(scope)
         if case is None or not policy.evidence.higher_floors:
-            return policy.evidence.confidence_floor
+            return policy.evidence.lowest_floor
         cell, version = self._find_cell(scope, case), scope.get_first_name(action.version or "")
         acting_grant = find_acting_version(scope, policy, cell, at)
         if acting_grant is None or acting_grant[0] != version:
@@ -382,7 +382,7 @@ class ActionAuthorizer(ScopeAuthorizer):
             return SCOPE_FORBADE  # only the service knows what is drawn
         revisions = stored_case.predictions.get(action.version or "", ())
         prediction = find_judged_prediction(permit, revisions)
-        has_floor = policy.evidence.confidence_floor is not None
+        has_floor = policy.evidence.lowest_floor is not None
         if prediction is None and is_local and has_floor:
             return NO_PREDICTION  # the client compared it with the floor, not the service
         floor = self._find_floor(scope, at, action, case)

@@ -178,7 +178,7 @@ def _find_later_predictions(
             changes[name] = PREDICTION_CORRECTED_LATER
         elif name[0] not in stored_batch.new_cases:
             changes.setdefault(name, PREDICTION_CAME_LATER)  # a correction may stand before it
-    if not changes or state.policy.evidence.confidence_floor is not None:
+    if not changes or state.policy.evidence.lowest_floor is not None:
         return changes
     if load_current_state(transaction, state).first_names:
         return changes

@@ -181,7 +181,7 @@ def add_whole_cell_replay(
     policy = replayed_files.policy
     if not policy.evidence.higher_floors:
         return inputs
-    evidence = replace(policy.evidence, confidence_floor=None, higher_floors=())
+    evidence = replace(policy.evidence, confidence_floor=None, confidence_floors=())
     policy = replace(policy, evidence=evidence)
     whole_cells = replay_records(replayed_files.request, policy, replayed_files.records, progress)
     return replace(inputs, whole_cells=build_record_inputs(whole_cells))

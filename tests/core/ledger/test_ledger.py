@@ -52,9 +52,9 @@ outcomes = st.builds(
     names,
     numbers,
     numbers,
-    names,
-    st.booleans(),
     st.timedeltas(timedelta(0), timedelta(days=99)),
+    names,
+    st.sampled_from(["more", "less"]),
     numbers,
 )
 populations = st.one_of(

@@ -15,7 +15,7 @@ from rollout.kernel.outcomes import DECIDES, OutcomeRule
 from rollout.kernel.populations import BothArms
 from rollout.kernel.words import say_figures, say_reading
 
-PROFIT = OutcomeRule("profit", -20, 60, "EUR", True, timedelta(days=2), 0.05)
+PROFIT = OutcomeRule("profit", -20, 60, timedelta(days=2), "EUR", missing_at_most=0.05)
 CONDITION = Condition(MEASURES["gain"], 0.0, population=BothArms(PROFIT, DECIDES))
 PAIRS = 60
 
@@ -89,7 +89,7 @@ def test_an_arm_that_lost_its_units_opens_nothing():
 @pytest.mark.parametrize("low", [-20, -20_000])
 @pytest.mark.parametrize(("count", "risk"), [(0, 0.05), (1, 0.05), (120, 0.05), (120, 1.0)])
 def test_a_stored_reading_gives_its_figures_back(count, risk, low, unit):
-    outcome = OutcomeRule("profit", low, -2 * low, unit, True, timedelta(days=2), 0.05)
+    outcome = OutcomeRule("profit", low, -2 * low, timedelta(days=2), unit, missing_at_most=0.05)
     condition = Condition(MEASURES["gain"], 0.0, population=BothArms(outcome, DECIDES))
     units = build_units(missing=3)
     gain = GainReading(condition, units.select(np.arange(len(units)) < count), risk)

@@ -13,7 +13,6 @@ from rollout.core.calendar.sites import Site, Window
 from rollout.core.calendar.windows import find_window
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import NEVER, EvidenceRules, Limit, Policy, Stage
-from rollout.core.policy.stages import build_shared_stage
 from rollout.core.scope.assignment import (
     CaseQuestion,
     FallbackAction,
@@ -107,7 +106,7 @@ def test_a_blind_share_of_an_autonomous_stage_is_decided_by_humans():
 
 
 def test_a_shared_stage_gives_the_model_its_share_and_shows_people_nothing():
-    shared = build_shared_stage("autonomous", 0.1, 0.2, timedelta(days=90))
+    shared = Stage("autonomous", audit=0.2, share=0.1)
     rollout = autonomous(policy(stages=(policy().stages[0], shared)))
     answers = [ask(rollout, str(number)) for number in range(400)]
     by_people = [answer for answer in answers if answer.decider == "human"]

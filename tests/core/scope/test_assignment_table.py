@@ -66,7 +66,7 @@ evidence = st.builds(
     unit=st.sampled_from(["case", "episode"]),
     episode_span=st.sampled_from([None, HOUR]),
     confidence_floor=st.sampled_from([None, None, 0.8]),
-    higher_floors=st.sampled_from([(), (), (0.9, 0.95)]),
+    confidence_floors=st.sampled_from([(), (), (0.0, 0.9, 0.95), (0.8, 0.9, 0.95)]),
     familiar=st.sampled_from([None, None, FamiliarityRule((FamiliarAttribute(("w",)),))]),
 )
 days = st.sampled_from([None, *(start.date() + n * DAY for start in STARTS for n in (0, 1))])

@@ -39,11 +39,15 @@ COST = Guard(Condition(MEASURES["cost"], 0.5), "one-stage")
 
 def ladder(line=0.9, guards=(GUARD, COST), floors=FLOORS):
     gate = Gate(
-        "supervised", (replace(AGREEMENT, threshold=line),), 0.05, Minimum(10, 0, 1), ("a",)
+        "supervised",
+        (replace(AGREEMENT, threshold=line),),
+        0.05,
+        minimum=Minimum(10, 0, 1),
+        approvals=("a",),
     )
     return policy(
         stages=(Stage("supervised", blind=0.3), Stage("autonomous", audit=0.3)),
-        evidence=EvidenceRules(higher_floors=floors),
+        evidence=EvidenceRules(confidence_floors=(0.0, *floors) if floors else ()),
         gates=(gate, replace(gate, to="autonomous")),
         guards=guards,
     )

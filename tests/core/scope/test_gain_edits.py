@@ -12,7 +12,7 @@ from rollout.kernel.populations import BothArms
 from tests.factories import AGREEMENT, BO, CREEK, CY, DAN, RolloutDriver, gates, policy
 
 SITES = policy().sites
-PROFIT = OutcomeRule("profit", -20, 60, "EUR", True, timedelta(days=2), 0.05)
+PROFIT = OutcomeRule("profit", -20, 60, timedelta(days=2), "EUR", missing_at_most=0.05)
 GAINS = Condition(MEASURES["gain"], 0.0, population=BothArms(PROFIT, DECIDES))
 LATER = replace(PROFIT, closes=timedelta(days=3))
 COSTS = replace(PROFIT, id="costs")

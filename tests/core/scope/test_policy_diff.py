@@ -203,7 +203,7 @@ LOOSER = {
     "takeover": ({}, {"takeover": "supervised"}, "a challenger may take over at a lower stage"),
     "missing": (evidence(), evidence(missing_at_most=0.2), "more units may lack a decision: 20 %"),
     "verdicts": (evidence(verdicts=3), evidence(), "fewer reviewers judge a unit: 1 instead"),
-    "outside": (evidence(), evidence(outside_blind=True), "decisions made elsewhere count"),
+    "outside": (evidence(), evidence(outside="blind"), "decisions made elsewhere count"),
     "floor": (evidence(confidence_floor=0.8), evidence(), "the model decides less sure cases"),
     "familiar": (evidence(familiar=FORMS), evidence(), "cases with unfamiliar attribute values"),
     "familiar attributes": (
@@ -373,7 +373,7 @@ REDEFINED = {
     "unit": evidence(unit="episode"),
     "grace": evidence(grace=2 * HOUR),
     "verdicts": evidence(verdicts=3),
-    "outside": evidence(outside_blind=True),
+    "outside": evidence(outside="blind"),
     "floor": evidence(confidence_floor=0.8),
     "zone": {"sites": (Site("creek", "Europe/Vienna"), Site("lake", "UTC", wave=2))},
     "place": {

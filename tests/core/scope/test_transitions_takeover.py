@@ -241,7 +241,7 @@ def test_a_takeover_that_is_asked_for_needs_its_evidence():
 
 def test_a_takeover_that_asks_for_a_gain_says_that_a_challenger_has_none():
     rollout = pair()
-    profit = OutcomeRule("profit", -20, 60, "EUR", True, 2 * DAY, 0.05)
+    profit = OutcomeRule("profit", -20, 60, 2 * DAY, "EUR", missing_at_most=0.05)
     gain = Condition(MEASURES["gain"], 0.0, population=BothArms(profit, PROPOSES))
     of_gain = [replace(gate, require=(*gate.require, gain)) for gate in rollout.policy.gates]
     rollout.policy = replace(rollout.policy, gates=tuple(of_gain))

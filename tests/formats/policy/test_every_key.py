@@ -9,16 +9,18 @@ import re
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from rollout.core.policy.record_definition import is_redefined
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.formats.policy.json_schema import list_paths
-from rollout.formats.policy.model import PolicyShape
+from rollout.formats.policy.model import WrittenPolicy
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
-from rollout.formats.policy.sections import PolicySection
+from rollout.formats.policy.sections import PolicySection, build_model
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from tests.formats.policy import key_edits as edits
 
@@ -71,9 +73,21 @@ def test_each_key_has_one_row_and_each_row_a_key():
 
 def test_the_schema_has_each_key_of_each_section():
     keys = {path.replace("[]", "").rsplit(".", 1)[-1] for path in list_paths()}
-    sections = [PolicyShape, *list_sections()]
+    sections = [build_model(WrittenPolicy), *list_sections()]
     names = {f.alias or name for s in sections for name, f in s.model_fields.items()}
     assert names <= keys
+
+
+def test_a_default_is_what_the_file_would_say():
+    assert list_paths()  # builds the models of all sections
+    sections = [build_model(WrittenPolicy), *list_sections()]
+    keys = [each for section in sections for each in section.model_fields.values()]
+    written = [each for each in keys if (each.json_schema_extra or {}).get("default")]
+    assert len(written) > 20
+    for each in written:
+        kind = TypeAdapter(Annotated[each.annotation, each])
+        default = each.get_default(call_default_factory=True)
+        assert kind.validate_python(each.json_schema_extra["default"]) == default
 
 
 @pytest.mark.exhaustive

@@ -34,7 +34,8 @@ def test_one_floor_is_the_single_key():
         parse_policy(with_floors(text))
         for text in ("confidence_floors: [60%]", "confidence_floor: 60%")
     )
-    assert listed.evidence == single.evidence
+    assert listed.evidence.lowest_floor == single.evidence.lowest_floor == 0.6
+    assert listed.evidence.higher_floors == ()
     assert not any(is_redefined(listed, single, cell) for cell in listed.cells)
 
 

@@ -65,7 +65,7 @@ def test_twelve_lines_are_a_policy_with_every_default():
     assert policy.gates[0].minimum == Minimum()
     assert policy.gates[0].approvals == ("operator", "operator")
     assert (policy.lease, policy.tick, policy.observe) == (HOUR / 60, HOUR / 4, False)
-    assert (policy.takeover, policy.retention) == ("same-stage", None)
+    assert (policy.takeover, policy.retention.cases) == ("same-stage", None)
     assert policy.levers_by_id["parcel"].compute_cost("damaged", "sound") == 1
 
 
@@ -113,7 +113,7 @@ def test_shares_read_the_same_with_and_without_a_per_cent_sign():
 def test_spans_are_read_in_each_unit():
     policy = load("lease: 300ms\ntick: 20m\nretention: {cases: 200d}\n")
     assert (policy.lease, policy.tick) == (timedelta(milliseconds=300), timedelta(minutes=20))
-    assert policy.retention == 200 * DAY
+    assert policy.retention.cases == 200 * DAY
 
 
 def test_lines_are_kept_in_the_unit_of_their_measure():

@@ -62,7 +62,7 @@ def test_each_label_says_where_it_comes_from(bears):
 
 
 def test_what_was_judged_elsewhere_is_blind_where_the_policy_says_so(bears):
-    policy = replace(bears, evidence=replace(bears.evidence, outside_blind=True))
+    policy = replace(bears, evidence=replace(bears.evidence, outside="blind"))
     found = rows(policy, Case("elsewhere", human="bear", exposure="unknown"))
     assert found["elsewhere"]["source"] == "blind"
 

@@ -138,7 +138,7 @@ def test_a_plain_threshold_takes_the_newest_versions_sure_answers(floor_facts, f
 
 
 def test_a_policy_without_several_floors_is_compared_with_nothing(files):
-    evidence = replace(files.policy.evidence, higher_floors=())
+    evidence = replace(files.policy.evidence, confidence_floors=())
     single = replay_records(files.request, replace(files.policy, evidence=evidence), files.records)
     inputs = build_replay_inputs(single)
     assert add_whole_cell_replay(inputs, single) is inputs

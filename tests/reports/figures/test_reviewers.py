@@ -33,7 +33,7 @@ from tests.tally.histories import (
     records,
 )
 
-POLICY = evidence(a_policy(), outside_blind=False)
+POLICY = evidence(a_policy(), outside="unknown")
 SECOND = timedelta(seconds=1)
 NOBODY = pl.DataFrame(schema={"case_key": pl.String, "version": pl.String})
 

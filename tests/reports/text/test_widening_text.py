@@ -14,7 +14,7 @@ from rollout.reports.text.event_text import describe_events
 from tests.factories import DAY, NOON
 from tests.services.bear_field import POLICY
 
-MARGIN = OutcomeRule("margin", -20, 60, "EUR", True, DAY, 0.05)
+MARGIN = OutcomeRule("margin", -20, 60, DAY, "EUR", missing_at_most=0.05)
 GAIN = Condition(MEASURES["gain"], 0.0, population=BothArms(MARGIN))
 AGREED = StoredReading(to_facts(Condition(MEASURES["agreement"], 0.95)), (412, 3), "5.1", "0.05")
 GAINED = StoredReading(to_facts(GAIN), (310, 300, 2), "3.1", "0.05", "5.1", "1.2")

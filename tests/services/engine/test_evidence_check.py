@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from sqlalchemy import Text, func, select, text, type_coerce, update
 
+from rollout.core.policy.policy import Retention
 from rollout.core.records.records import Decision
 from rollout.core.scope.events import IncidentOpened, ProposalRaised, RecordsCounted
 from rollout.core.scope.permissions import AssignedRole, Caller
@@ -249,7 +250,7 @@ def keep_for_a_day(monkeypatch):
 
     def load(transaction, name):
         state = load_rollout_state(transaction, name)
-        return replace(state, policy=replace(state.policy, retention=timedelta(days=1)))
+        return replace(state, policy=replace(state.policy, retention=Retention(timedelta(days=1))))
 
     monkeypatch.setattr(retention, "load_rollout_state", load)
 
