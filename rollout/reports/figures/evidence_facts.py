@@ -32,7 +32,9 @@ from rollout.reports.figures.floor_evidence import (
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.figures.next_step import (
     GateOutlook,
+    OpenProposal,
     describe_next_step,
+    find_open_proposal,
     find_successor,
 )
 from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
@@ -142,6 +144,9 @@ class EvidenceFacts:
         planted: by label what the version did with planted cases, beside those that occurred.
         floors: at each confidence floor; () without several. The other fields but `gate` are of the
             lowest.
+        successor: the newer version that acts in the cell; None without one.
+        withheld: `stopped` or `suspended`; "" if the version's grants are in use.
+        proposal: the one that needs approvals, if the cell isn't withheld.
     """
 
     site: str
@@ -167,6 +172,9 @@ class EvidenceFacts:
     attempt_text: str = ""
     planted: tuple[PlantedRecall, ...] = ()
     floors: tuple[FloorEvidence, ...] = ()
+    successor: str | None = None
+    withheld: str = ""
+    proposal: OpenProposal | None = None
 
     @property
     def losses_text(self) -> str:
@@ -262,6 +270,9 @@ def _build_evidence_facts(
         attempt_text=describe_cell_attempt(scope, policy, cell, version, inputs.last),
         planted=compute_planted_recall(view, slot),
         floors=floors,
+        successor=find_successor(scope, cell, version),
+        withheld=scope.find_withholding(cell, version),
+        proposal=find_open_proposal(key, scope, policy, inputs.last),
     )
 
 

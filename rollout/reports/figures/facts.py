@@ -47,6 +47,7 @@ from rollout.reports.figures.model_cost import (
     compute_model_cost,
 )
 from rollout.reports.figures.naive_baselines import NaiveOpening, find_naive_openings
+from rollout.reports.figures.next_step import OpenProposal
 from rollout.reports.figures.number_agreement import NumberAgreement, compute_number_agreements
 from rollout.reports.figures.outcomes import Correctness, compute_correctness
 from rollout.reports.figures.oversight import (
@@ -183,6 +184,11 @@ class ReportFacts:
     cell_timelines: tuple[CellTimeline, ...]
     methods: tuple[MethodOutcome, ...]
     detector_courses: tuple[IncidentCourse, ...]
+
+    @property
+    def open_proposals(self) -> tuple[OpenProposal, ...]:
+        """Return the proposals that need approvals, in the order of the cells."""
+        return tuple(item.proposal for item in self.evidence if item.proposal is not None)
 
 
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:

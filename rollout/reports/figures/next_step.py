@@ -62,6 +62,35 @@ class GateOutlook:
     missing_reasons: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenProposal:
+    """A proposal that needs `needed` more approvals until `until`, a formatted time."""
+
+    site: str
+    window: str
+    version: str
+    kind: str
+    stage: str
+    proposal: str
+    needed: int
+    until: str
+
+
+def find_open_proposal(
+    key: CellVersion, scope: Scope, policy: Policy, at: datetime
+) -> OpenProposal | None:
+    """Return the proposal that needs approvals, None if a stop or guard withholds the cell."""
+    (cell, version), state = key, scope.get_cell_state(*key)
+    proposal = scope.proposals.get(state.proposal or "")
+    if proposal is None or proposal.is_approved or scope.find_withholding(cell, version):
+        return None
+    return OpenProposal(
+        *(cell.site, cell.window, version, proposal.kind, proposal.to, proposal.id),
+        needed=len(proposal.needs) - len(proposal.approvals),
+        until=format_zoned_time(proposal.expires_at, policy.get_timezone(cell.site), at),
+    )
+
+
 def describe_next_step(
     key: CellVersion,
     period: StatePeriod,
@@ -72,12 +101,13 @@ def describe_next_step(
 ) -> str:
     """Describe what the next step of one version in one cell depends on."""
     cell, version = key
-    zone, state = policy.sites_by_id[cell.site].timezone, scope.get_cell_state(cell, version)
+    state = scope.get_cell_state(cell, version)
     hold = _describe_hold(state, cell, scope, policy, at)
     if hold:
         return hold
     if state.proposal is not None:
-        return _describe_proposal(scope.proposals[state.proposal], zone, at)
+        pending = find_open_proposal(key, scope, policy, at)
+        return _describe_proposal(scope.proposals[state.proposal], pending)
     successor = find_successor(scope, cell, version)
     if successor is not None:
         return f"the newer {successor} acts here; only an operator can restore {version}"
@@ -121,15 +151,12 @@ def _describe_hold(state: CellState, cell: Cell, scope: Scope, policy: Policy, a
     return ""
 
 
-def _describe_proposal(proposal: ProposalState, zone: str, at: datetime) -> str:
+def _describe_proposal(proposal: ProposalState, pending: OpenProposal | None) -> str:
     subject = f"{proposal.kind} to {proposal.to} ({proposal.id})"
-    if proposal.is_approved:
+    if pending is None:
         return f"{subject} is approved; the engine applies it once nothing holds it"
-    missing_count = len(proposal.needs) - len(proposal.approvals)
-    return (
-        f"{subject} needs {format_quantity(missing_count, 'more approval')}; open until"
-        f" {format_zoned_time(proposal.expires_at, zone, at)}"
-    )
+    needs = format_quantity(pending.needed, "more approval")
+    return f"{subject} needs {needs}; open until {pending.until}"
 
 
 def _describe_expiry(

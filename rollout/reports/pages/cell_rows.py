@@ -17,8 +17,6 @@ from rollout.reports.text.value_text import (
     format_threshold,
 )
 
-SUPERSEDED = "acts here"  # part of the next step of a version that was taken over
-
 
 @dataclass(frozen=True, slots=True)
 class CellSummaryRow:
@@ -78,7 +76,7 @@ def list_other_versions(
     evidence: list[EvidenceFacts], leading: EvidenceFacts | None
 ) -> list[EvidenceFacts]:
     """Return a cell's evidence of versions that a newer one has not replaced."""
-    return [item for item in evidence if item is not leading and SUPERSEDED not in item.next_step]
+    return [item for item in evidence if item is not leading and item.successor is None]
 
 
 def _describe_narrowings(cell: CellStages, stages: tuple[str, ...]) -> Iterator[str]:

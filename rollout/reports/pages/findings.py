@@ -5,11 +5,12 @@ from itertools import groupby
 from typing import Final
 
 from rollout.core.calendar.sites import SHADOW
+from rollout.core.scope.scope import STOPPED, SUSPENDED
 from rollout.reports.figures.audit_cost import Hindsight
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
-from rollout.reports.figures.next_step import describe_requirement
+from rollout.reports.figures.next_step import OpenProposal, describe_requirement
 from rollout.reports.pages.data_findings import (
     AUDITOR,
     BAD,
@@ -22,7 +23,6 @@ from rollout.reports.pages.data_findings import (
     list_data_findings,
     list_gain_findings,
 )
-from rollout.reports.pages.open_proposals import OpenProposal, find_open_proposals
 from rollout.reports.pages.summary import list_other_narrowings
 from rollout.reports.text.formatting import (
     describe_duration,
@@ -39,7 +39,6 @@ from rollout.reports.text.value_text import is_amount
 
 MAX_FINDINGS: Final = 5
 MAX_NAMED = 3  # cells listed by name
-SUSPENDED_START, STOPPED_START = "suspended until", "stopped"  # starts of next steps
 
 
 def rank_findings(facts: ReportFacts, reader: str) -> tuple[Finding, ...]:
@@ -62,11 +61,11 @@ def _list_findings(facts: ReportFacts) -> Iterator[Finding]:
 
 def _find_withheld_cells(facts: ReportFacts) -> Iterator[Finding]:
     """Yield suspended and stopped cells."""
-    for start, tag in ((STOPPED_START, "Stopped"), (SUSPENDED_START, "Suspended")):
+    for withheld, tag in ((STOPPED, "Stopped"), (SUSPENDED, "Suspended")):
         holds = {
             format_cell_name(item.site, item.window): item.next_step
             for item in sorted(facts.evidence, key=lambda item: item.acting)
-            if item.next_step.startswith(start)
+            if item.withheld == withheld
         }
         if holds:
             text = "; ".join(f"{cell}: {hold}" for cell, hold in list(holds.items())[:MAX_NAMED])
@@ -136,7 +135,7 @@ def _find_other_narrowings(facts: ReportFacts) -> Iterator[Finding]:
 
 
 def _find_open_proposals(facts: ReportFacts) -> Iterator[Finding]:
-    proposals = find_open_proposals(facts)
+    proposals = facts.open_proposals
     for proposal in proposals[: MAX_NAMED - 1]:
         yield _build_proposal_finding(proposal, facts)
     if len(proposals) >= MAX_NAMED:
@@ -173,7 +172,7 @@ def _build_proposal_finding(proposal: OpenProposal, facts: ReportFacts) -> Findi
 def _find_shadow_cells(facts: ReportFacts) -> Iterator[Finding]:
     """Yield cells that never left shadow although they have evidence."""
     shadow_cells = {(item.site, item.window) for item in facts.stages if not item.was_above_shadow}
-    shadow_cells -= {(item.site, item.window) for item in find_open_proposals(facts)}  # are due
+    shadow_cells -= {(item.site, item.window) for item in facts.open_proposals}  # are due
     rows: dict[tuple[str, str], EvidenceFacts] = {}
     for item in sorted(facts.evidence, key=lambda item: -item.closed_units):
         cell = (item.site, item.window)

@@ -26,7 +26,6 @@ from rollout.reports.pages.floor_text import describe_held_floors, name_method
 from rollout.reports.pages.gain_text import summarize_gains
 from rollout.reports.pages.matrix_shades import choose_shades
 from rollout.reports.pages.number_charts import describe_points
-from rollout.reports.pages.open_proposals import find_open_proposals
 from rollout.reports.pages.page_templates import load_templates
 from rollout.reports.pages.report_tiles import build_tiles
 from rollout.reports.pages.section_summaries import (
@@ -176,7 +175,7 @@ def render_html_report(
         summaries=summarize_sections(facts),
         tiles={reader: build_tiles(facts, reader) for reader in readers},
         findings={reader: rank_findings(facts, reader) for reader in readers},
-        proposals=find_open_proposals(facts),
+        proposals=facts.open_proposals,
         markers=build_report_markers(facts),
         charts=draw_charts(facts),
         figures=draw_figure_charts(facts),
@@ -255,7 +254,7 @@ def _format_condition_bound(condition: Any) -> str:
 
 def _describe_next(facts: ReportFacts) -> str:
     """Describe in one sentence what needs an approval."""
-    proposals = find_open_proposals(facts)
+    proposals = facts.open_proposals
     if not proposals:
         return "No proposal needs an approval."
     if len(proposals) > 1:

@@ -9,6 +9,7 @@ from rollout.kernel.units import WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.calibration import HUMANS, OUTCOMES
 from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.next_step import OpenProposal
 from rollout.reports.pages.floor_text import count_events
 from rollout.reports.pages.gain_text import (
     describe_arms,
@@ -16,7 +17,6 @@ from rollout.reports.pages.gain_text import (
     format_amount,
     format_gain_interval,
 )
-from rollout.reports.pages.open_proposals import OpenProposal, find_open_proposals
 from rollout.reports.statistics.intervals import Share
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
@@ -134,7 +134,7 @@ def _build_alert_tile(facts: ReportFacts) -> ReportTile:
 
 
 def _build_approval_tile(facts: ReportFacts) -> ReportTile:
-    proposals = find_open_proposals(facts)
+    proposals = facts.open_proposals
     text = f"{_describe_proposal(proposals[0])}." if proposals else "No proposal needs an approval."
     if len(proposals) > 1:
         text += f" {format_count(len(proposals) - 1)} more in the table of cells."

@@ -1,6 +1,5 @@
 """The report in a few sentences."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final
@@ -68,9 +67,6 @@ def list_other_narrowings(facts: ReportFacts) -> list[EventDescription]:
 
 MAX_DAYS_UNSAID = 30  # from the last case to the instant of the headline
 MAX_NAMED = 3  # cells and narrowings listed one by one
-# starts and parts of next steps
-HOLD_PREFIXES = ("suspended until", "stopped until")
-WAITING_PHRASE = re.compile(r"\bneeds [\d,]+ more approvals?\b")
 HIGH_MISSING_SHARE = 0.05  # share of missing decisions that is worth reporting
 REMEDIES = {  # what to do if most decisions are not evidence for a reason
     EXPOSURE_UNKNOWN: "If the reviewers had not seen the model's answer, write `outside: blind`"
@@ -240,7 +236,7 @@ def _describe_suspended(facts: ReportFacts) -> Iterator[str]:
     holds = {  # the acting version of a cell wins, because it is last
         format_cell_name(item.site, item.window): item.next_step
         for item in sorted(facts.evidence, key=lambda item: item.acting)
-        if item.next_step.startswith(HOLD_PREFIXES)
+        if item.withheld
     }
     yield from (f"{cell} is {hold}." for cell, hold in list(holds.items())[:MAX_NAMED])
     if len(holds) > MAX_NAMED:
@@ -250,7 +246,7 @@ def _describe_suspended(facts: ReportFacts) -> Iterator[str]:
 
 def _describe_waiting(facts: ReportFacts) -> Iterator[str]:
     """Describe proposals that need approvals."""
-    pending = [item for item in facts.evidence if WAITING_PHRASE.search(item.next_step)]
+    pending = [item for item in facts.evidence if item.proposal]
     for item in pending[:MAX_NAMED]:
         yield f"{format_cell_name(item.site, item.window)}: {item.version}: {item.next_step}."
     if len(pending) > MAX_NAMED:

@@ -10,6 +10,7 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.reports.figures.calibration import HUMANS, OUTCOMES, CoveragePoint
 from rollout.reports.figures.drift import NewValue
 from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.next_step import OpenProposal
 from rollout.reports.pages.cell_rows import build_cell_rows
 from rollout.reports.pages.data_findings import SEVERITIES
 from rollout.reports.pages.findings import rank_findings
@@ -19,7 +20,6 @@ from rollout.reports.pages.html_report import (
     list_sections,
     render_html_report,
 )
-from rollout.reports.pages.open_proposals import find_open_proposals
 from rollout.reports.pages.report_tiles import build_tiles, describe_stage_changes
 from rollout.reports.pages.section_summaries import SUMMARIES, summarize_sections
 from rollout.reports.pages.summary import describe_results
@@ -28,7 +28,12 @@ from rollout.reports.text.value_text import format_share_bound
 from tests.reports.conftest import NOON
 
 READERS = ("operator", "engineer", "auditor")
-OPEN = "widening to supervised (P-3) needs 2 more approvals; open until Mon 9 Mar"
+OPEN = {
+    "next_step": "widening to supervised (P-3) needs 2 more approvals; open until Mon 9 Mar",
+    "proposal": OpenProposal(
+        "creek", "day", "v1", "widening", "supervised", "P-3", needed=2, until="Mon 9 Mar"
+    ),
+}
 PRIVATE_WORDS = re.compile(
     r"\b(verdicts?|people|persons?|set aside|somebody|anybody|nobody|whoever|dearest|taken back"
     r"|unseen|in sight)\b",
@@ -36,10 +41,10 @@ PRIVATE_WORDS = re.compile(
 )
 
 
-def pending(facts, text):
+def pending(facts, proposal):
     """Return the facts with an open proposal in the first cell."""
     first, *rest = facts.evidence
-    return replace(facts, evidence=(replace(first, next_step=text), *rest))
+    return replace(facts, evidence=(replace(first, **proposal), *rest))
 
 
 def texts(html):
@@ -178,7 +183,7 @@ def test_the_operators_table_says_once_which_gate_its_bounds_are_of(facts):
 
 def test_an_open_proposal_is_in_the_tile_the_findings_and_the_operations(facts):
     waiting = pending(facts, OPEN)
-    (proposal,) = find_open_proposals(waiting)
+    (proposal,) = waiting.open_proposals
     assert (proposal.proposal, proposal.needed, proposal.until) == ("P-3", 2, "Mon 9 Mar")
     tile = build_tiles(waiting, "operator")[2]
     assert (tile.title, tile.value, tile.unit) == ("Waiting approvals", "1", "proposal")
@@ -186,6 +191,17 @@ def test_an_open_proposal_is_in_the_tile_the_findings_and_the_operations(facts):
     assert "1 proposal needs approvals: P-3" in page
     assert "Widening of creek · day to supervised needs 2 more approvals" in page
     assert not re.search(r"nothing waits|No proposal needs an approval", page)
+
+
+def test_other_words_of_the_next_step_change_no_finding(facts):
+    stopped = {"withheld": "stopped", "next_step": "stopped until a resume is approved"}
+    for state in (OPEN, stopped):
+        renamed = pending(facts, state | {"next_step": state["next_step"].upper()})
+        for reader in READERS:
+            findings = [rank_findings(each, reader) for each in (pending(facts, state), renamed)]
+            first, second = ([(item.tag, item.title) for item in items] for items in findings)
+            assert first == second
+        assert {"Due", "Stopped"} & {item.tag for item in rank_findings(renamed, "operator")}
 
 
 def test_without_a_proposal_the_page_says_so_everywhere(facts):
@@ -252,7 +268,7 @@ def test_pages_use_the_words_of_the_field(facts, reader):
     first, *rest = facts.evidence
     # the words of funnels and events have tests of their own
     own = replace(facts, funnels=(), events=())
-    named = replace(own, evidence=(replace(first, next_step=OPEN), *rest))
+    named = replace(own, evidence=(replace(first, **OPEN), *rest))
     assert PRIVATE_WORDS.findall(texts(render_html_report(named, reader))) == []
 
 
@@ -285,7 +301,10 @@ def test_a_cell_with_an_open_proposal_is_due_and_not_held(facts):
     held = [
         item for item in facts.evidence if (item.site, item.window) in shadow and item.closed_units
     ]
-    proposed = tuple(replace(item, next_step=OPEN) for item in held[:1])
+    proposed = tuple(
+        replace(item, proposal=replace(OPEN["proposal"], site=item.site, window=item.window))
+        for item in held[:1]
+    )
     for evidence, tag in ((held, "Held"), (proposed, "Due")):
         found = rank_findings(replace(facts, evidence=tuple(evidence)), "operator")
         tags = {item.tag for item in found} & {"Held", "Due"}

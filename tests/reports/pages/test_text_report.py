@@ -94,7 +94,7 @@ def test_each_version_that_waits_in_a_cell_has_its_next_step(facts):
     held = replace(facts, evidence=(*facts.evidence, replace(row, version="v2")))
     assert "; also held: v2." in " ".join(render_text_report(held).split())
     assert "also held" not in render_text_report(facts)
-    replaced = replace(other, next_step="the newer v1 acts here; more of v2")
+    replaced = replace(other, next_step="the newer v1 acts here; more of v2", successor="v1")
     text = render_text_report(replace(facts, evidence=(*facts.evidence, replaced)))
     assert "v2" not in text
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.reports.figures.drift import NewValue
+from rollout.reports.figures.next_step import OpenProposal
 from rollout.reports.figures.slices import DivergentSlice
 from rollout.reports.pages.cell_rows import build_cell_rows
 from rollout.reports.pages.html_report import (
@@ -18,6 +19,9 @@ from rollout.reports.pages.summary import describe_results
 from tests.reports.conftest import NOON
 
 WAITS = "widening to supervised (P-3) needs 1 more approval; open until Mon 9 Mar 12:00 CET"
+PROPOSAL = OpenProposal(
+    "creek", "day", "v1", "widening", "supervised", "P-3", needed=1, until="Mon 9 Mar 12:00 CET"
+)
 
 
 def found(name, kind, follows="cases"):
@@ -56,14 +60,14 @@ def test_labels_and_what_comes_after_the_first_three_stay_in_their_table(facts):
 
 def test_a_proposal_that_waits_for_people_comes_first(facts):
     first, *rest = facts.evidence
-    waiting = replace(first, next_step=WAITS)
+    waiting = replace(first, next_step=WAITS, proposal=PROPOSAL)
     lines = describe_results(replace(facts, evidence=(waiting, *rest)))
     assert lines[0] == f"{first.site} · {first.window}: v1: {WAITS}."
     assert not any("more approval" in line for line in describe_results(facts))
 
 
 def test_proposals_beyond_three_are_counted(facts):
-    waiting = replace(facts.evidence[0], next_step=WAITS)
+    waiting = replace(facts.evidence[0], next_step=WAITS, proposal=PROPOSAL)
     lines = describe_results(replace(facts, evidence=(waiting,) * 5))
     assert lines[3] == "2 more proposals in the table below."
 
@@ -100,10 +104,11 @@ def test_what_is_taken_for_what_is_told_in_words(facts):
 def test_cells_that_are_held_back_are_told_before_all_else_and_once_each(facts):
     held = "suspended until the guard is within its threshold again: latency at most 1 s"
     first, *rest = (
-        replace(e, next_step=held) if e is facts.evidence[0] else e for e in facts.evidence
+        replace(e, next_step=held, withheld="suspended") if e is facts.evidence[0] else e
+        for e in facts.evidence
     )
     other = replace(first, version="v0", acting=not first.acting)
-    waiting = replace(first, window="night", next_step=WAITS)
+    waiting = replace(first, window="night", next_step=WAITS, proposal=PROPOSAL)
     lines = describe_results(replace(facts, evidence=(first, other, waiting, *rest)))
     assert lines[0] == f"{first.site} · {first.window} is {held}."
     assert WAITS in lines[1]
