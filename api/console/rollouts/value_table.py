@@ -12,7 +12,7 @@ from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_valu
 from rollout.core.policy.policy import Policy
 from rollout.reports.figures.number_agreement import NumberAgreement
 from rollout.reports.pages.number_charts import choose_differences
-from rollout.reports.statistics.number_agreement import NumberEstimate
+from rollout.reports.statistics.intervals import Estimate
 from rollout.reports.text.event_kinds import SCOPE_KINDS, find_tone
 from rollout.reports.text.event_text import EventDescription
 from rollout.reports.text.familiar_text import describe_unfamiliar_share
@@ -183,7 +183,7 @@ def _build_rows(agreement: NumberAgreement) -> Iterator[NumberRow]:
     )
 
 
-def _format_ends(figure: NumberEstimate) -> str:
+def _format_ends(figure: Estimate) -> str:
     if figure.low is None:
         return figure.method
     return f"{format_decimal(figure.low)} to {format_decimal(figure.high)}"

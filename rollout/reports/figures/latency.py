@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from rollout.core.calendar.instants import count_micros, format_duration
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
-from rollout.reports.statistics.intervals import CONFIDENCE_LEVEL, Share, compute_unit_share
+from rollout.reports.statistics.intervals import (
+    CONFIDENCE_LEVEL,
+    Estimate,
+    Share,
+    compute_unit_share,
+)
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 Floats = NDArray[np.float64]
@@ -24,17 +29,13 @@ NO_ERROR_TEXT = "no answer, and no word why"
 
 
 @dataclass(frozen=True, slots=True)
-class LatencyQuantile:
+class LatencyQuantile(Estimate):
     """The time within which `percent` of the answers came, in milliseconds.
 
     `low` and `high` are order statistics; an end is None with too few answers to bound it.
     """
 
     percent: int
-    value: float
-    low: float | None
-    high: float | None
-    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,9 @@ def compute_quantile(values: Floats, percent: int) -> LatencyQuantile | None:
         values: shape (answers,), in any order.
         percent: in 1 … 99.
 
-    >>> compute_quantile(np.arange(1.0, 101.0), 50)
-    LatencyQuantile(percent=50, value=50.0, low=40.0, high=61.0, method='order statistics, 95 %')
+    >>> quantile = compute_quantile(np.arange(1.0, 101.0), 50)
+    >>> quantile.value, quantile.low, quantile.high, quantile.method
+    (50.0, 40.0, 61.0, 'order statistics, 95 %')
 
     Source: David and Nagaraja, Order Statistics, 3rd ed. (2003), section 7.1.
     """
@@ -127,6 +129,7 @@ def compute_quantile(values: Floats, percent: int) -> LatencyQuantile | None:
     below = bisect_left(counts, tail, key=lambda k: float(scipy.special.bdtr(k, n, q)))
     above = bisect_left(counts, -tail, key=lambda k: -float(scipy.special.bdtrc(k, n, q))) + 1
     return LatencyQuantile(
+        n=n,
         percent=percent,
         value=float(ranked[index - 1]),
         low=float(ranked[below - 1]) if below >= 1 else None,

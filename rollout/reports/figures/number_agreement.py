@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from rollout.core.policy.levers import CostRule, Lever, Margin
 from rollout.core.policy.policy import Policy
 from rollout.reports.inputs.pairs import Pairs
-from rollout.reports.statistics.intervals import Share, compute_clustered_share
+from rollout.reports.statistics.intervals import Estimate, Share, compute_clustered_share
 from rollout.reports.statistics.number_agreement import (
-    NumberEstimate,
     compute_concordance,
     compute_limits,
     compute_mean_estimate,
@@ -43,9 +42,9 @@ class NumberDifferences:
     """
 
     unit: str
-    bias: NumberEstimate
-    lower: NumberEstimate
-    upper: NumberEstimate
+    bias: Estimate
+    lower: Estimate
+    upper: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +98,8 @@ class NumberAgreement:
     outside: int
     differences: NumberDifferences
     relative: NumberDifferences
-    concordance: NumberEstimate
-    cost: NumberEstimate
+    concordance: Estimate
+    cost: Estimate
     bands: tuple[CostBand, ...]
     points: tuple[NumberPair, ...]
 

@@ -19,7 +19,6 @@ from rollout.reports.figures.answer_patterns import (
     NO_RUN,
     NO_TIMES,
     AnswerRun,
-    DecisionTime,
     build_decision_times,
     compute_median_times,
     find_longest_runs,
@@ -29,6 +28,7 @@ from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.pairs import ADJUDICATED, ASSISTED
 from rollout.reports.statistics.intervals import (
     CONFIDENCE_LEVEL,
+    Estimate,
     Share,
     compute_share,
 )
@@ -81,7 +81,7 @@ class ReviewerHabits:
     reviewer: str
     blind: int
     assisted: int
-    decision_time: DecisionTime
+    decision_time: Estimate
     hasty: Share
     answer_run: AnswerRun
     gold_cases: Share
@@ -147,7 +147,7 @@ def compute_review_quality(inputs: ReportInputs, cases: pl.DataFrame) -> ReviewQ
 class _ReviewerFigures:
     """Figures by reviewer."""
 
-    decision_times: Mapping[str, DecisionTime]
+    decision_times: Mapping[str, Estimate]
     hasty: Mapping[str, Share]
     runs: Mapping[str, AnswerRun]
     gold_cases: Mapping[str, Share]

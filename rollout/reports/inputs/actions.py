@@ -36,7 +36,10 @@ class CountedActionChange:
 
 @dataclass(frozen=True, slots=True)
 class ActionFrequencyChange(CountedActionChange):
-    """The same with the evidence of a difference, valid at every look, over a case of each unit."""
+    """How often model and humans take one action, and the evidence of a difference.
+
+    `log_e` is valid at every look, over one case of each unit.
+    """
 
     log_e: float
 

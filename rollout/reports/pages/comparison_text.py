@@ -8,7 +8,7 @@ from rollout.reports.figures.confusion import ConfusionMatrix, LabelFigures
 from rollout.reports.figures.number_agreement import NumberAgreement
 from rollout.reports.figures.set_agreement import SetAgreement
 from rollout.reports.statistics.chance_agreement import AgreementCoefficient
-from rollout.reports.statistics.number_agreement import NumberEstimate
+from rollout.reports.statistics.intervals import Estimate
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_count,
@@ -141,7 +141,7 @@ def _render_numbers(numbers: NumberAgreement) -> Iterator[str]:
     yield from render_table([header, *bands], left_aligned=1)
 
 
-def _format_ends(figure: NumberEstimate) -> str:
+def _format_ends(figure: Estimate) -> str:
     if figure.low is None:
         return figure.method
     return f"{format_decimal(figure.low)} to {format_decimal(figure.high)}"

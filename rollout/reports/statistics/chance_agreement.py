@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, TypeAlias
 
 from rollout.core.late_modules import LateModule
+from rollout.reports.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,7 @@ POSTERIOR_CLUSTERED = f"{POSTERIOR}, at the effective number of cases"
 
 
 @dataclass(frozen=True, slots=True)
-class AgreementCoefficient:
+class AgreementCoefficient(Estimate):
     """A coefficient with its interval; None if undefined, or if its labels are too rare.
 
     `method` then says which. A coefficient without an interval can also have too few units.
@@ -45,11 +46,6 @@ class AgreementCoefficient:
     interval, and for a bootstrap.
     """
 
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    method: str
     effective: float | None = None
 
 

@@ -222,14 +222,14 @@ def compute_daily_share(counts: ArrayLike, sizes: ArrayLike) -> Share:
     count = int(np.sum(counts))
     rate = count / side.cases
     if side.refusal:
-        return Share(count, side.cases, rate, None, None, None, side.refusal)
+        return Share(side.cases, rate, None, None, None, side.refusal, count)
     student = float(scipy.special.stdtrit(side.degrees_of_freedom, UPPER_QUANTILE))
     effective = side.n * (NORMAL_QUANTILE / student) ** 2
     low, high = clopper_pearson(rate * effective, effective)
-    return Share(count, side.cases, rate, low, high, effective, DAILY_SHARE_METHOD)
+    return Share(side.cases, rate, low, high, effective, DAILY_SHARE_METHOD, count)
 
 
-def build_side(share: Share | WeightedShare) -> ComparedSide:
+def build_side(share: WeightedShare) -> ComparedSide:
     """Return a share as a side at its effective number of cases."""
     if share.rate is None:
         return ComparedSide(0.0, 0.0, share.n)

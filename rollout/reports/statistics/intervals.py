@@ -49,27 +49,17 @@ NO_DATA = "no data"
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """A count of n as a share with its interval; without cases all three are None.
+class Estimate:
+    """A figure of n values with its interval, which is None with too few of them.
 
-    `effective` is the number of independent cases that the n are worth: less than n where cases
-    come in bursts. With too few units it is None like the interval, and `method` says so.
+    `value` is None without values, or if undefined; `method` says why.
     """
 
-    count: int
-    n: int
-    rate: float | None
+    value: float | None
     low: float | None
     high: float | None
-    effective: float | None
+    n: int
     method: str
-
-    @property
-    def effective_number(self) -> EffectiveNumber:
-        """Return what the n cases are worth, for other figures of the same cases."""
-        if self.rate is None or self.effective is not None:
-            return EffectiveNumber(self.n, self.effective or 0.0)
-        return EffectiveNumber(self.n, None, self.method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +72,24 @@ class WeightedShare:
     high: float | None
     effective: float | None
     method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share(WeightedShare):
+    """A count of n as a share with its interval; without cases all three are None.
+
+    `effective` is the number of independent cases that the n are worth: less than n where cases
+    come in bursts. With too few units it is None like the interval, and `method` says so.
+    """
+
+    count: int
+
+    @property
+    def effective_number(self) -> EffectiveNumber:
+        """Return what the n cases are worth, for other figures of the same cases."""
+        if self.rate is None or self.effective is not None:
+            return EffectiveNumber(self.n, self.effective or 0.0)
+        return EffectiveNumber(self.n, None, self.method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +144,9 @@ def compute_share(count: int, n: int) -> Share:
     True
     """
     if n == 0:
-        return Share(count, n, None, None, None, None, NO_DATA)
+        return Share(n, None, None, None, None, NO_DATA, count)
     low, high = clopper_pearson(count, n)
-    return Share(count, n, count / n, low, high, float(n), EXACT_METHOD)
+    return Share(n, count / n, low, high, float(n), EXACT_METHOD, count)
 
 
 def compute_clustered_share(counts: ArrayLike, sizes: ArrayLike) -> Share:
@@ -159,9 +167,9 @@ def compute_clustered_share(counts: ArrayLike, sizes: ArrayLike) -> Share:
     rate = total / n
     number = _compute_share_number(sums, unit_sizes)
     if number.value is None:
-        return Share(int(total), int(n), rate, None, None, None, number.refusal)
+        return Share(int(n), rate, None, None, None, number.refusal, int(total))
     low, high = clopper_pearson(rate * number.value, number.value)
-    return Share(int(total), int(n), rate, low, high, number.value, CLUSTERED_METHOD)
+    return Share(int(n), rate, low, high, number.value, CLUSTERED_METHOD, int(total))
 
 
 def _compute_share_number(sums: Floats, unit_sizes: Floats) -> EffectiveNumber:

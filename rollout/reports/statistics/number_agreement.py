@@ -17,6 +17,7 @@ from rollout.reports.statistics.effective_number import (
     NORMAL_QUANTILE,
     UPPER_QUANTILE,
 )
+from rollout.reports.statistics.intervals import Estimate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,21 +36,7 @@ ONE_NUMBER = "no data: all numbers are equal"
 CONSTANT_SIDE = "no interval: one side always gives the same number"
 
 
-@dataclass(frozen=True, slots=True)
-class NumberEstimate:
-    """A figure of n pairs of numbers with its 95 % interval.
-
-    `value` is None without pairs, or if undefined; the interval is None with too few units.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    method: str
-
-
-def compute_mean_estimate(values: Floats, units: Ints) -> NumberEstimate:
+def compute_mean_estimate(values: Floats, units: Ints) -> Estimate:
     """Return the mean of the values; with one case a unit the usual t interval.
 
     Args:
@@ -57,13 +44,13 @@ def compute_mean_estimate(values: Floats, units: Ints) -> NumberEstimate:
         units: number of each case's unit, from 0, shape (cases,).
     """
     if not len(values):
-        return NumberEstimate(None, None, None, 0, NO_PAIRS)
+        return Estimate(None, None, None, 0, NO_PAIRS)
     mean = float(values.mean())
     error = _compute_error(values - mean, units, min_units=0)
     return _build_estimate(mean, error, len(values), MEAN_METHOD)
 
 
-def compute_limits(differences: Floats, units: Ints) -> tuple[NumberEstimate, NumberEstimate]:
+def compute_limits(differences: Floats, units: Ints) -> tuple[Estimate, Estimate]:
     """Return the lower and upper limit of agreement: 95 % of normal differences lie between.
 
     Arguments as for `compute_mean_estimate`.
@@ -72,7 +59,7 @@ def compute_limits(differences: Floats, units: Ints) -> tuple[NumberEstimate, Nu
     """
     n = len(differences)
     if n < 2:
-        nothing = NumberEstimate(None, None, None, n, NO_PAIRS)
+        nothing = Estimate(None, None, None, n, NO_PAIRS)
         return nothing, nothing
     gaps = differences - differences.mean()
     deviation = sqrt(float(np.sum(gaps**2)) / (n - 1))
@@ -83,18 +70,16 @@ def compute_limits(differences: Floats, units: Ints) -> tuple[NumberEstimate, Nu
     return lower, upper
 
 
-def _compute_limit(
-    mean: float, gaps: Floats, signed_deviation: float, units: Ints
-) -> NumberEstimate:
+def _compute_limit(mean: float, gaps: Floats, signed_deviation: float, units: Ints) -> Estimate:
     limit = mean + NORMAL_QUANTILE * signed_deviation
     if abs(signed_deviation) <= ROUNDING * abs(mean):
-        return NumberEstimate(mean, None, None, len(gaps), SAME_GAP)
+        return Estimate(mean, None, None, len(gaps), SAME_GAP)
     spread = (gaps**2 - signed_deviation**2) / (2 * signed_deviation)
     error = _compute_error(gaps + NORMAL_QUANTILE * spread, units, min_units=MIN_UNITS)
     return _build_estimate(limit, error, len(gaps), LIMIT_METHOD + error.caution)
 
 
-def compute_concordance(human: Floats, model: Floats, units: Ints) -> NumberEstimate:
+def compute_concordance(human: Floats, model: Floats, units: Ints) -> Estimate:
     """Return Lin's concordance: 1 if all pairs are equal, 0 if unrelated.
 
     Unlike a correlation it falls with a bias, and with another scale.
@@ -104,7 +89,7 @@ def compute_concordance(human: Floats, model: Floats, units: Ints) -> NumberEsti
     """
     n = len(human)
     if not n:
-        return NumberEstimate(None, None, None, 0, NO_PAIRS)
+        return Estimate(None, None, None, 0, NO_PAIRS)
     centre = float(human.mean())
     x, y = human - centre, model - centre
     bias = float(y.mean())
@@ -112,20 +97,20 @@ def compute_concordance(human: Floats, model: Floats, units: Ints) -> NumberEsti
     covariance = float(np.mean(x * y_gaps))
     total = float(np.mean(x**2) + np.mean(y_gaps**2)) + bias**2
     if total <= (ROUNDING * centre) ** 2:
-        return NumberEstimate(None, None, None, n, ONE_NUMBER)
+        return Estimate(None, None, None, n, ONE_NUMBER)
     value = 2 * covariance / total
     if not x.any() or not y_gaps.any():
-        return NumberEstimate(value, None, None, n, CONSTANT_SIDE)
+        return Estimate(value, None, None, n, CONSTANT_SIDE)
     if 1 - abs(value) <= ROUNDING:
-        return NumberEstimate(value, None, None, n, SAME_GAP)
+        return Estimate(value, None, None, n, SAME_GAP)
     total_influence = x**2 + y_gaps**2 + bias**2 + 2 * bias * (y_gaps - x) - total
     influence = (2 * (x * y_gaps - covariance) - value * total_influence) / total
     error = _compute_error(influence, units, min_units=MIN_UNITS)
     if error.half_width is None:
-        return NumberEstimate(value, None, None, n, error.refusal)
+        return Estimate(value, None, None, n, error.refusal)
     half_width = error.half_width / (1 - value**2)
     ends = tanh(atanh(value) - half_width), tanh(atanh(value) + half_width)
-    return NumberEstimate(value, *ends, n, CONCORDANCE_METHOD + error.caution)
+    return Estimate(value, *ends, n, CONCORDANCE_METHOD + error.caution)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +140,7 @@ def _compute_error(influence: Floats, units: Ints, *, min_units: int) -> _Sampli
     return _SamplingError(half_width, caution=FEW_UNITS if count < MANY_UNITS else "")
 
 
-def _build_estimate(value: float, error: _SamplingError, n: int, method: str) -> NumberEstimate:
+def _build_estimate(value: float, error: _SamplingError, n: int, method: str) -> Estimate:
     if error.half_width is None:
-        return NumberEstimate(value, None, None, n, error.refusal)
-    return NumberEstimate(value, value - error.half_width, value + error.half_width, n, method)
+        return Estimate(value, None, None, n, error.refusal)
+    return Estimate(value, value - error.half_width, value + error.half_width, n, method)

@@ -112,7 +112,7 @@ def format_chance(p: float) -> str:
     )
 
 
-def format_interval(share: Share | WeightedShare) -> str:
+def format_interval(share: WeightedShare) -> str:
     r"""Format a share's interval, or why it has none.
 
     >>> from rollout.reports.statistics.intervals import compute_share

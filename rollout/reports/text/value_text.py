@@ -19,7 +19,7 @@ from rollout.reports.text.formatting import (
 )
 
 if TYPE_CHECKING:
-    from rollout.reports.statistics.number_agreement import NumberEstimate
+    from rollout.reports.statistics.intervals import Estimate
 
 SIGNIFICANT = 3
 
@@ -39,7 +39,7 @@ def format_number_value(value: float | None, unit: str, *, signed: bool = True) 
     return f"{_format_digits(value, signed=signed)}{NO_BREAK_SPACE}{unit}".rstrip()
 
 
-def format_number_interval(estimate: "NumberEstimate", *, signed: bool = True) -> str:
+def format_number_interval(estimate: "Estimate", *, signed: bool = True) -> str:
     """Format the ends of an interval, or the reason why there is none."""
     if estimate.low is None or estimate.high is None:
         return estimate.method

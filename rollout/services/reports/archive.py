@@ -37,7 +37,7 @@ from rollout.store.database.errors import StoreError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.records.exposures import ExposureStore as Told
-from rollout.store.reports.deliveries import list_deliveries_of_report
+from rollout.store.reports.deliveries import Delivery, list_deliveries_of_report
 from rollout.store.reports.reports import (
     AccountRequest,
     ReportRequests,
@@ -422,20 +422,6 @@ class ReportListPage:
     withheld_rollouts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ReportDelivery:
-    """A report on its way to a channel; `error` is of the last try."""
-
-    channel: str
-    state: str
-    reason: str
-    attempts: int
-    queued_at: datetime
-    next_at: datetime | None
-    sent_at: datetime | None
-    error: str
-
-
 def load_report_page(
     database: Database, caller: Caller, *, before: int | None = None, limit: int = 25
 ) -> ReportListPage:
@@ -487,7 +473,7 @@ def load_listed_report(
 
 def load_report_deliveries(
     database: Database, caller: Caller, rollout_name: str, number: int
-) -> tuple[ReportDelivery, ...]:
+) -> tuple[Delivery, ...]:
     """Return the deliveries of a report, in queue order.
 
     Raises the errors of `load_listed_report`.
@@ -495,20 +481,7 @@ def load_report_deliveries(
     load_listed_report(database, caller, rollout_name, number)
     with database.begin_read() as transaction:
         rollout = load_rollout_state(transaction, rollout_name).rollout
-        deliveries = list_deliveries_of_report(transaction, rollout, number)
-    return tuple(
-        ReportDelivery(
-            channel=delivery.request.channel,
-            state=delivery.state,
-            reason=delivery.request.reason,
-            attempts=delivery.attempts,
-            queued_at=delivery.queued_at,
-            next_at=delivery.next_at,
-            sent_at=delivery.sent_at,
-            error=delivery.error,
-        )
-        for delivery in deliveries
-    )
+        return tuple(list_deliveries_of_report(transaction, rollout, number))
 
 
 def _load_timezone(database: Database, rollout_name: str) -> str:

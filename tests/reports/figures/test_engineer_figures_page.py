@@ -99,7 +99,7 @@ def test_what_changed_stands_open_and_the_rest_is_folded(bare):
 
 
 def test_an_interval_without_an_end_says_unknown(bare):
-    slow = LatencyQuantile(50, 7.0, 7.0, None, "too few answers for an interval")
+    slow = LatencyQuantile(7.0, 7.0, None, 1, "too few answers for an interval", 50)
     (first, *_) = bare.latencies
     timed = replace(first, timed=1, quantiles=(slow, slow, slow))
     text = section(replace(bare, latencies=(timed,)), "Latency</h3>")

@@ -82,9 +82,9 @@ def test_the_interval_of_a_median_covers_it_in_at_least_95_of_100(n):
 
 def test_five_times_are_too_few_for_an_interval_and_none_is_no_data():
     five = compute_median_time([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert (five.seconds, five.low, five.method) == (3.0, None, FEW_METHOD)
+    assert (five.value, five.low, five.method) == (3.0, None, FEW_METHOD)
     nobody = person(health(judged(("ana", "bear"))), "ana").decision_time
-    assert (nobody.n, nobody.seconds, nobody.method) == (0, None, "no data")
+    assert (nobody.n, nobody.value, nobody.method) == (0, None, "no data")
 
 
 def test_who_hurries_far_more_often_than_the_others_stands_out():
@@ -202,7 +202,7 @@ def test_known_cases_are_counted_by_who_got_them_right():
         10,
         ("known cases",),
     )
-    assert person(found, "bo").decision_time.seconds == 9.0
+    assert person(found, "bo").decision_time.value == 9.0
     assert "cy" not in {one.reviewer for one in found.reviewers}
 
 
