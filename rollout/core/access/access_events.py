@@ -131,23 +131,28 @@ class IdentityLinked(UserEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoleGranted(UserEvent):
-    """A role was granted; "" for rollout or site means all."""
+class RoleEvent(UserEvent):
+    """An event about one role; "" for rollout or site means all."""
 
     role: str
     rollout: str = ""
     site: str = ""
     group: str = ""
+
+    @property
+    def assigned_role(self) -> AssignedRole:
+        """Return the role."""
+        return AssignedRole(self.role, self.rollout, self.site, self.group)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoleRevoked(UserEvent):
-    """A role was revoked; the fields are those of `RoleGranted`."""
+class RoleGranted(RoleEvent):
+    """A role was granted."""
 
-    role: str
-    rollout: str = ""
-    site: str = ""
-    group: str = ""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleRevoked(RoleEvent):
+    """A role was revoked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,9 +279,9 @@ def build_access_state(events: Iterable[LedgerEvent]) -> AccessState:
             case UserEnabled(user=name):
                 disabled.discard(name)
             case RoleGranted(user=name):
-                roles.add((name, _parse_role(event)))
+                roles.add((name, event.assigned_role))
             case RoleRevoked(user=name):
-                roles.discard((name, _parse_role(event)))
+                roles.discard((name, event.assigned_role))
             case KeyCreated(user=name, prefix=prefix):
                 keys.add((name, prefix))
             case KeyRevoked(user=name, prefix=prefix):
@@ -334,10 +339,6 @@ def _list_factors(events: Iterable[LedgerEvent]) -> frozenset[str]:
             ):
                 factors.discard(name)
     return frozenset(factors)
-
-
-def _parse_role(event: RoleGranted | RoleRevoked) -> AssignedRole:
-    return AssignedRole(event.role, event.rollout, event.site, event.group)
 
 
 def _format_entry(entry: object) -> str:

@@ -111,8 +111,8 @@ class RetireVersion(ActorCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposeTakeover(ActorCommand):
-    """Propose that `version` replaces the acting version at stage `to`."""
+class ProposeByHand(ActorCommand):
+    """Propose a stage for a version, on evidence of now."""
 
     cell: Cell
     version: str
@@ -121,13 +121,13 @@ class ProposeTakeover(ActorCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposeRenewal(ActorCommand):
-    """Propose to renew the grant of stage `to`, in its last fifth."""
+class ProposeTakeover(ProposeByHand):
+    """Propose that `version` replaces the acting version at stage `to`."""
 
-    cell: Cell
-    version: str
-    to: str
-    evidence: EvidenceByCell
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposeRenewal(ProposeByHand):
+    """Propose to renew the grant of stage `to`, in its last fifth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

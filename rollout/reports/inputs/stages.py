@@ -26,13 +26,10 @@ class StageInterval:
 
 
 @dataclass(frozen=True, slots=True)
-class GrantFacts:
+class GrantFacts(StageInterval):
     """A grant that is valid at the end, and its proposal."""
 
-    stage: str
     version: str
-    since: datetime
-    until: datetime
     proposal: str
 
 

@@ -23,7 +23,6 @@ from rollout.core.access.access_events import (
     UserErased,
 )
 from rollout.core.scope.events import LedgerEvent
-from rollout.core.scope.permissions import AssignedRole
 from rollout.reports.text.formatting import format_day
 
 
@@ -99,12 +98,12 @@ def _(event: IdentityLinked) -> str:
 
 @describe_access_event.register
 def _(event: RoleGranted) -> str:
-    return f"{event.user} is {_format_role_assignment(event)}"
+    return f"{event.user} is {event.assigned_role}"
 
 
 @describe_access_event.register
 def _(event: RoleRevoked) -> str:
-    return f"{event.user} is no longer {_format_role_assignment(event)}"
+    return f"{event.user} is no longer {event.assigned_role}"
 
 
 @describe_access_event.register
@@ -125,7 +124,3 @@ def _(event: OneTimeLinkCreated) -> str:
 @describe_access_event.register
 def _(event: CheckpointKeyUsed) -> str:
     return f"heads of ledgers are signed with the public key {event.public_key}"
-
-
-def _format_role_assignment(event: RoleGranted | RoleRevoked) -> str:
-    return str(AssignedRole(event.role, event.rollout, event.site, event.group))
