@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import log
 from typing import Any, Final
 
@@ -116,3 +116,34 @@ class UnmetRequirement:
     def is_minimum(self) -> bool:
         """Return whether it is a minimum of the gate, to which later units add."""
         return self.kind in {UNITS, REVIEWERS, DAYS}
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSeries:
+    """One condition of a gate over the time in which the gate was next.
+
+    The lists are parallel, one entry per look: at most 400, including first, last and extremes.
+
+    Attributes:
+        condition, measure, at_least, threshold: the condition; `threshold` is its threshold.
+        to: the stage that the gate leads to.
+        attempt, risk: the version's own number, 1 plus how often the evidence had restarted, and
+            the attempt's risk. The ledger's number is `attempt_number` of the evidence.
+        at: instants of the looks.
+        n: records counted by then; for gain units of both arms with a value.
+        estimate: the plain share, mean cost or gain.
+        bound: the deciding bound, valid at every look. For gain the lowest
+            possible one while the evidence gives none.
+    """
+
+    condition: str
+    measure: str
+    at_least: bool
+    threshold: float
+    to: str
+    attempt: int
+    risk: float
+    at: tuple[datetime, ...]
+    n: tuple[int, ...]
+    estimate: tuple[float, ...]
+    bound: tuple[float, ...]

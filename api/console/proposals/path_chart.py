@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from api.console.page.figures import format_bound, name_measure
+from rollout.kernel.readings import EvidenceSeries
 from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.inputs.evidence_paths import EvidenceSeries
 from rollout.reports.pages.svg import format_pixels, list_ticks
 from rollout.reports.text.formatting import NO_BREAK_SPACE, capitalize_first, format_signed
 from rollout.reports.text.value_text import (

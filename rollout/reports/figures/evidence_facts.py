@@ -23,6 +23,7 @@ from rollout.core.scope.scope import Scope, compute_stage_level
 from rollout.core.statistics.forecast import forecast_gate
 from rollout.kernel.measures import RECALL, Condition, Statistic
 from rollout.kernel.populations import ALL_UNITS, PlantedUnits
+from rollout.kernel.readings import EvidenceSeries
 from rollout.kernel.words import say_requirement
 from rollout.reports.figures.floor_evidence import (
     FloorEvidence,
@@ -38,7 +39,7 @@ from rollout.reports.figures.next_step import (
     find_successor,
 )
 from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
-from rollout.reports.inputs.evidence_paths import EvidenceSeries, find_open_stage_level
+from rollout.reports.inputs.evidence_paths import find_open_stage_level
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.reports.statistics.intervals import Share, compute_share

@@ -21,8 +21,9 @@ from rollout.core.records.label_cleaning import (
     LabelKey,
     find_final_choices,
 )
+from rollout.reports.inputs.divergence_columns import Loss
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.inputs.losses import Loss, build_losses, rank_losses
+from rollout.reports.inputs.losses import build_losses, rank_losses
 from rollout.reports.inputs.pairs import Pairs, compare_answers
 from rollout.reports.statistics.intervals import Share, compute_unit_share
 from rollout.tally.frames import RecordFrames

@@ -74,6 +74,43 @@ class Divergence:
     """A link, or a small picture as `data:` URL."""
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One case to look at again.
+
+    Attributes:
+        case_key, version, lever: the case, and whose answer.
+        site, window, occurred_at: None if the case has no usable time.
+        human: the most frequent human answer that differs from the model; if all agree with the
+            model and the outcome differs, their answer.
+        model, confidence: the model's answer, and its confidence if known.
+        loss: surprise in nats, −ln of the model's probability of the human answer (several: mean
+            over the answers; if they are the model's: of the outcome). None without confidence.
+        cost: of the wrong answer: the model's, or for `suspected human error` the human one, in
+            the policy's unit.
+        kind: one of `KINDS` of `loss_kinds`.
+        outcome: None if unknown.
+        votes: all unassisted answers, the most frequent first.
+        attributes: the case's attributes.
+    """
+
+    case_key: str
+    version: str
+    lever: str
+    site: str | None
+    window: str | None
+    occurred_at: datetime | None
+    human: str
+    model: str
+    confidence: float | None
+    loss: float | None
+    cost: float
+    kind: str
+    outcome: str | None
+    votes: tuple[tuple[str, int], ...]
+    attributes: tuple[tuple[str, str], ...]
+
+
 def _read_columns() -> dict[str, DivergenceColumn]:
     hints = get_type_hints(Divergence, include_extras=True)
     return {

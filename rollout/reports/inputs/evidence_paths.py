@@ -1,8 +1,7 @@
 """Evidence of each cell and version over time, against the threshold of its gate."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +11,7 @@ from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.policy import Policy
 from rollout.kernel.measures import Condition
+from rollout.kernel.readings import EvidenceSeries
 from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.statistics.bounds import (
@@ -26,37 +26,6 @@ from rollout.tally.slots import find_slot_after, to_instant
 MAX_POINTS = 400
 MIN_GAIN_POINTS, MAX_GAIN_POINTS = 6, 24
 MAX_GAIN_READINGS = 480_000  # units over all looks: each bound reads those up to its look 15 times
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceSeries:
-    """One condition of a gate over the time in which the gate was next.
-
-    The lists are parallel, one entry per look: at most 400, including first, last and extremes.
-
-    Attributes:
-        condition, measure, at_least, threshold: the condition; `threshold` is its threshold.
-        to: the stage that the gate leads to.
-        attempt, risk: the version's own number, 1 plus how often the evidence had restarted, and
-            the attempt's risk. The ledger's number is `attempt_number` of the evidence.
-        at: instants of the looks.
-        n: records counted by then; for gain units of both arms with a value.
-        estimate: the plain share, mean cost or gain.
-        bound: the deciding bound, valid at every look. For gain the lowest
-            possible one while the evidence gives none.
-    """
-
-    condition: str
-    measure: str
-    at_least: bool
-    threshold: float
-    to: str
-    attempt: int
-    risk: float
-    at: tuple[datetime, ...]
-    n: tuple[int, ...]
-    estimate: tuple[float, ...]
-    bound: tuple[float, ...]
 
 
 def build_evidence_paths(

@@ -6,7 +6,6 @@ about their cases: of a million cases a list may have a hundred thousand, a page
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from math import log
 
 import polars as pl
@@ -15,6 +14,7 @@ from rollout.core.calendar.instants import from_micros
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.core.records.label_cleaning import MAX_LISTED
+from rollout.reports.inputs.divergence_columns import Loss
 from rollout.reports.inputs.loss_kinds import (
     CONFIDENT_KINDS,
     KINDS,
@@ -29,43 +29,6 @@ from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 
 NO_CONFIDENCES = "no confidences were sent"
 WEIGHT = pl.col("cost") * pl.col("loss")
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """One case to look at again.
-
-    Attributes:
-        case_key, version, lever: the case, and whose answer.
-        site, window, occurred_at: None if the case has no usable time.
-        human: the most frequent human answer that differs from the model; if all agree with the
-            model and the outcome differs, their answer.
-        model, confidence: the model's answer, and its confidence if known.
-        loss: surprise in nats, −ln of the model's probability of the human answer (several: mean
-            over the answers; if they are the model's: of the outcome). None without confidence.
-        cost: of the wrong answer: the model's, or for `suspected human error` the human one, in
-            the policy's unit.
-        kind: one of `KINDS`.
-        outcome: None if unknown.
-        votes: all unassisted answers, the most frequent first.
-        attributes: the case's attributes.
-    """
-
-    case_key: str
-    version: str
-    lever: str
-    site: str | None
-    window: str | None
-    occurred_at: datetime | None
-    human: str
-    model: str
-    confidence: float | None
-    loss: float | None
-    cost: float
-    kind: str
-    outcome: str | None
-    votes: tuple[tuple[str, int], ...]
-    attributes: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)

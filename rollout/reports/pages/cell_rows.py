@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rollout.kernel.measures import MEASURES
+from rollout.kernel.readings import EvidenceSeries
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.inputs.evidence_paths import EvidenceSeries
 from rollout.reports.inputs.stages import CellStages
 from rollout.reports.text import formatting
 from rollout.reports.text.value_text import (

@@ -7,11 +7,11 @@ from math import inf
 from typing import Any
 
 from rollout.core.calendar.sites import SHADOW
+from rollout.kernel.readings import EvidenceSeries
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.stage_map import CalendarBlock, SiteCalendar
 from rollout.reports.inputs.actions import ActionFrequencyChange
-from rollout.reports.inputs.evidence_paths import EvidenceSeries
 from rollout.reports.pages.stage_markers import EMPTY, StageMarker, build_markers
 from rollout.reports.pages.svg import (
     ACCENT,

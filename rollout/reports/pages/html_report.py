@@ -14,8 +14,7 @@ from rollout.reports.figures.detector_courses import MAX_COURSES
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.next_step import explain_conditions
 from rollout.reports.inputs.actions import ActionFrequencyChange
-from rollout.reports.inputs.divergence_columns import select_titled_columns
-from rollout.reports.inputs.losses import Loss
+from rollout.reports.inputs.divergence_columns import Loss, select_titled_columns
 from rollout.reports.inputs.pictures import is_embedded, is_link
 from rollout.reports.pages.cell_rows import build_cell_rows
 from rollout.reports.pages.charts import build_report_markers, draw_charts

@@ -26,9 +26,9 @@ from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
 
 if TYPE_CHECKING:
+    from rollout.kernel.readings import EvidenceSeries
     from rollout.reports.figures.evidence_facts import EvidenceFacts
     from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
-    from rollout.reports.inputs.evidence_paths import EvidenceSeries
     from rollout.reports.inputs.gate_progress import StatePeriod
     from rollout.reports.text.event_text import EventDescription
     from rollout.tally.evidence_view import EvidenceView

@@ -29,11 +29,8 @@ from rollout.core.records.reviews import compute_due_time
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.renames import find_by_any_name
 from rollout.reports.figures.label_issues import LabelIssue
-from rollout.reports.inputs.losses import (
-    Loss,
-    build_losses,
-    compute_surprise,
-)
+from rollout.reports.inputs.divergence_columns import Loss
+from rollout.reports.inputs.losses import build_losses, compute_surprise
 from rollout.reports.inputs.pairs import compare_answers
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service

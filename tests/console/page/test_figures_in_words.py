@@ -10,8 +10,7 @@ import pytest
 
 from api.console.page.figures import list_brief_grounds
 from api.console.proposals.path_chart import build_path_charts
-from rollout.kernel.readings import StoredReading
-from rollout.reports.inputs.evidence_paths import EvidenceSeries
+from rollout.kernel.readings import EvidenceSeries, StoredReading
 from tests.factories import NOON, policy
 
 
