@@ -1,7 +1,6 @@
 """Label cleaning: cases whose labels need a check, and choices for training."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -18,6 +17,7 @@ from rollout.core.records.label_cleaning import (
     CleaningChoiceRequest,
     CleaningChoiceResult,
 )
+from rollout.reports.inputs.divergence_columns import Loss
 
 if TYPE_CHECKING:
     from rollout.reports.figures.label_issues import LabelIssue
@@ -78,24 +78,12 @@ class TrainingChoice(BaseModel):
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CHOICE})
 
 
+@add_fields_of(Loss, "attributes")
 class CleaningItem(BaseModel):
     """A case whose label needs a check. `choice` is the current choice, or null."""
 
     model_config = ConfigDict(json_schema_extra={"example": WORK_ITEM})
 
-    case_key: str
-    version: str
-    lever: str
-    site: str | None
-    window: str | None
-    occurred_at: datetime | None
-    human: str
-    model: str
-    confidence: float | None
-    loss: float | None
-    cost: float
-    kind: str
-    outcome: str | None
     votes: Sequence[tuple[str, int]]
     choice: TrainingChoice | None
 

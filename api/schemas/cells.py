@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from api.paging import encode_number
 from api.schemas.derived import add_fields_of
 from api.schemas.examples import NOON
+from rollout.kernel.readings import EvidenceSeries
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.figures.timeline_parts import (
     CellTimeline,
@@ -273,20 +274,12 @@ class GateProgress(BaseModel):
     model_config = FROM_ATTRIBUTES
 
 
+@add_fields_of(EvidenceSeries)
 class EvidencePath(BaseModel):
     """The course of a condition's evidence. The lists are parallel, with at most 400 items."""
 
     model_config = FROM_ATTRIBUTES
 
-    condition: str
-    measure: str
-    at_least: bool
-    threshold: float
-    to: str
-    attempt: int
-    risk: float
-    at: list[datetime]
-    n: list[int]
     estimate: list[Number]
     bound: list[Number]
 
