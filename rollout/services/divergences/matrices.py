@@ -17,13 +17,14 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.reports.figures.comparison import Comparison, compute_comparisons
-from rollout.reports.inputs.actions import CountedActionChange
 from rollout.reports.statistics.intervals import compute_paired_change
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from rollout.reports.inputs.actions import CountedActionChange
 
 
 GATE_TRACK = "gate"
@@ -92,7 +93,7 @@ def load_action_changes(
     rollout_name: str,
     versions: tuple[str, ...],
     cell: Cell | None = None,
-) -> tuple[CountedActionChange, ...]:
+) -> "tuple[CountedActionChange, ...]":
     """Return the change of every action at the sites the caller may read.
 
     Levers with numbers are excluded: they have no list of actions.
@@ -129,9 +130,10 @@ def _build_cell_filter(sites: list[str], cell: Cell | None) -> "pl.Expr":
 
 def _compute_lever_changes(
     frame: "pl.DataFrame", version: str, lever: Lever
-) -> Iterator[CountedActionChange]:
+) -> "Iterator[CountedActionChange]":
     import polars as pl
 
+    from rollout.reports.inputs.actions import CountedActionChange
     from rollout.reports.inputs.pairs import OTHER_ACTION
 
     rows = frame.filter((pl.col("lever") == lever.id) & (pl.col("human") != ""))
