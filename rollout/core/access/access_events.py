@@ -132,7 +132,7 @@ class IdentityLinked(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleEvent(UserEvent):
-    """An event about one role; "" for rollout or site means all."""
+    """An event about one role."""
 
     role: str
     rollout: str = ""
@@ -147,12 +147,12 @@ class RoleEvent(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleGranted(RoleEvent):
-    """A role was granted."""
+    """A role was granted; "" for rollout or site means all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleRevoked(RoleEvent):
-    """A role was revoked."""
+    """A role was revoked; "" for rollout or site means all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
