@@ -178,11 +178,16 @@ class Rules:
         middle = (Stage("assisted", blind=0.3, lasts=11 * DAY),) if self.middle else ()
         stages = (SHORT, *middle, replace(AUTONOMOUS, lasts=12 * DAY))
         lower = [
-            Gate(s.id, (AGREEMENT,), self.risk, least, ("operator",) * self.operators)
+            Gate(
+                *(s.id, (AGREEMENT,), self.risk),
+                minimum=least,
+                approvals=("operator",) * self.operators,
+            )
             for s in stages[:-1]
         ]
         people = ("safety", "operator")[: self.operators]
-        upper = Gate("autonomous", (replace(AGREEMENT, threshold=0.97),), 0.01, least, people)
+        stricter = (replace(AGREEMENT, threshold=0.97),)
+        upper = Gate("autonomous", stricter, 0.01, minimum=least, approvals=people)
         return policy(
             sites=(Site("creek", "UTC"), Site("lake", "UTC", wave=2)),
             windows=(Window("day"),),
