@@ -140,16 +140,20 @@ class TickWorker:
     def stop(self) -> None:
         """Begin no pass any more; the running one is given `STOP_SECONDS`."""
         self._is_stopping = True
-        if self._process is not None:
-            timer = Timer(STOP_SECONDS, self._process.kill)
-            timer.daemon = True
-            timer.start()
+        timer = Timer(STOP_SECONDS, self._kill)
+        timer.daemon = True
+        timer.start()
 
     def close(self) -> None:
         """End the process, if there is one."""
         if self._process is not None:
             self._process.close()
             self._process = None
+
+    def _kill(self) -> None:
+        process = self._process  # read once: the pass may end meanwhile
+        if process is not None:
+            process.kill()
 
     def _list_due(self, at: datetime) -> list[str]:
         with self._database.begin_read() as transaction:

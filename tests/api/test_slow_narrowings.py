@@ -41,7 +41,7 @@ def narrow_slowly(database, clock, monkeypatch, meanwhile):
         at = clock.now()
         clock.advance(5 * SECOND)
         meanwhile()
-        return (Suspended(at=at, by="policy", cell=CELL, version="v1", guard="g", reason="slow"),)
+        return (Suspended(at=at, by="policy", cell=CELL, version="v1", guard="g", alarms=()),)
 
     monkeypatch.setattr(Ticker, "_decide_slot", decide_slowly)
     assert Ticker(database, "bears", "one").tick(clock.now(), get_time=clock.now)

@@ -14,7 +14,7 @@ from rollout.kernel.readings import AlarmSubject, StoredAlarm
 from rollout.kernel.words import say_against, say_alarm, say_alarms
 from tests.factories import policy
 
-REVENUE = OutcomeRule("revenue", 0.0, 100.0, "EUR", True, timedelta(days=1), 0.0)
+REVENUE = OutcomeRule("revenue", 0.0, 100.0, timedelta(days=1), "EUR")
 BY_GROUP = Condition(MEASURES["agreement"], 0.9, population=EachValue("group"))
 MIX = Condition(MEASURES["drift"], 0.1)
 
@@ -129,7 +129,9 @@ def test_an_alarm_is_its_facts():
 
 
 def test_a_guard_has_an_id_of_its_facts_and_a_text_of_its_own():
-    guard = Guard(of("recall", 0.8, label="bear", lever="picture"), "report", timedelta(hours=4))
+    guard = Guard(
+        of("recall", 0.8, label="bear", lever="picture"), "report", over=timedelta(hours=4)
+    )
     assert guard.id == "recall:bear:picture>=0.8/14400s"
     assert describe_guard(guard) == "recall of bear (picture) at least 80 % over 4h"
     assert Guard(BY_GROUP, "report").id == "agreement by group>=0.9"

@@ -4,7 +4,6 @@ A reading transaction sees one instant of the database and can't write. A writin
 the only writer on SQLite from its start; on PostgreSQL writers wait for each other row by row.
 """
 
-import fcntl
 import os
 import time
 from collections import deque
@@ -150,14 +149,18 @@ class UrgencySign:
     def raise_sign(self) -> Iterator[None]:
         """Hold others back until the end of the block; where that can't be, they go on."""
         with ExitStack() as stack:
-            with suppress(OSError):
+            with suppress(OSError, ImportError):
+                import fcntl  # noqa: PLC0415 - not on Windows
+
                 fcntl.flock(stack.enter_context(self._open()), fcntl.LOCK_SH)
             yield
 
     def wait_for_none(self, seconds: float) -> None:
         """Wait until no urgent writer is there, at most for so long."""
         ends_at = time.monotonic() + seconds
-        with suppress(OSError), self._open() as folder:
+        with suppress(OSError, ImportError), self._open() as folder:
+            import fcntl  # noqa: PLC0415
+
             while time.monotonic() < ends_at:
                 try:
                     fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ types of its fields.
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from types import MappingProxyType, UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
@@ -18,6 +18,8 @@ from sqlalchemy import Select, delete, func, select
 
 from rollout.core.calendar.instants import to_micros
 from rollout.core.scope.scope import Scope
+from rollout.kernel.facts import parse_facts, to_facts
+from rollout.kernel.readings import StoredAlarm
 from rollout.store.database.bulk import build_insert
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -115,8 +117,6 @@ def decode_scope(body: list[Any], row_hash: str | None) -> Scope | None:
 
 def to_plain(value: Any) -> Any:
     """Return a scope, or a part of one, as JSON values."""
-    if is_dataclass(value):
-        return [to_plain(getattr(value, field.name)) for field in fields(value)]
     match value:
         case datetime():
             return to_micros(value)
@@ -126,7 +126,9 @@ def to_plain(value: Any) -> Any:
             return sorted(to_plain(item) for item in value)
         case tuple():
             return [to_plain(item) for item in value]
-    return value
+    if is_dataclass(value) and not isinstance(value, StoredAlarm):
+        return [to_plain(getattr(value, field.name)) for field in fields(value)]
+    return to_facts(value) if isinstance(value, StoredAlarm) else value
 
 
 def from_plain(kind: Any, value: Any) -> Any:
@@ -140,6 +142,8 @@ def _build_reader(kind: Any) -> Callable[[Any], Any]:
     if get_origin(kind) is UnionType:
         read_part = _build_reader(get_args(kind)[0])
         return lambda value: None if value is None else read_part(value)
+    if kind is StoredAlarm:
+        return partial(parse_facts, StoredAlarm)
     if is_dataclass(kind):
         return _build_record_reader(kind)
     if get_args(kind):

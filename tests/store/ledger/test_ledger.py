@@ -262,7 +262,7 @@ def tamper(database, *statements):
 
 ADDED_REASON = (  # to an approval that gave none
     "insert into ledger_texts select rollout, 6, field, salt, text from ledger_texts"
-    " where revision = 14"
+    " where field = 'reason' order by revision limit 1"
 )
 
 
