@@ -221,6 +221,8 @@ def find_next_change(hours: str | None, site: Site, at: datetime) -> datetime | 
 
     None without one within ten years. Raises as `is_open`.
     """
+    if is_always_open(hours):
+        return None
     is_open_now, start = is_open(hours, site, at), to_instant_micros(at)
     horizon = min(start + _HORIZON_YEARS * 366 * DAY, compute_year_start(LAST_YEAR + 1))
     while start < horizon:

@@ -399,7 +399,7 @@ def _compute_turns(hours: str | None, clock: Site, day: int) -> HourTurns:
 def _list_changes(hours: str | None, clock: Site, start: datetime) -> Iterator[datetime]:
     at, end = start, start + DAY
     while at < end:
-        change = None if hours is None else find_next_change(hours, clock, at)
+        change = find_next_change(hours, clock, at)
         at = NEVER if change is None else change
         yield at
 
