@@ -86,7 +86,7 @@ def _is_alarm(value: Any) -> bool:
     """Return whether a value has all that an alarm has, and each as it is written."""
     try:
         return bool(to_facts(parse_facts(StoredAlarm, value)) == value)
-    except (KeyError, TypeError, ValueError, AttributeError, LookupError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         return False
 
 
