@@ -12,7 +12,6 @@ from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_valu
 from rollout.core.policy.policy import Policy
 from rollout.reports.figures.number_agreement import NumberAgreement
 from rollout.reports.pages.number_charts import choose_differences
-from rollout.reports.statistics.intervals import Estimate
 from rollout.reports.text.event_kinds import SCOPE_KINDS, find_tone
 from rollout.reports.text.event_text import EventDescription
 from rollout.reports.text.familiar_text import describe_unfamiliar_share
@@ -24,7 +23,11 @@ from rollout.reports.text.formatting import (
     format_percent,
     format_quantity,
 )
-from rollout.reports.text.value_text import format_number_interval, format_number_value
+from rollout.reports.text.value_text import (
+    format_decimal_interval,
+    format_number_interval,
+    format_number_value,
+)
 from rollout.services.cells.cell_values import RECENT_DAYS, CellValuesSummary
 from rollout.tally.value_series import ValueCounts
 
@@ -178,15 +181,9 @@ def _build_rows(agreement: NumberAgreement) -> Iterator[NumberRow]:
     yield NumberRow(
         "Lin's concordance",
         format_decimal(concordance.value),
-        _format_ends(concordance),
+        format_decimal_interval(concordance),
         format_count(concordance.n),
     )
-
-
-def _format_ends(figure: Estimate) -> str:
-    if figure.low is None:
-        return figure.method
-    return f"{format_decimal(figure.low)} to {format_decimal(figure.high)}"
 
 
 MAX_VALUE_ROWS: Final = 20

@@ -8,7 +8,6 @@ from rollout.reports.figures.confusion import ConfusionMatrix, LabelFigures
 from rollout.reports.figures.number_agreement import NumberAgreement
 from rollout.reports.figures.set_agreement import SetAgreement
 from rollout.reports.statistics.chance_agreement import AgreementCoefficient
-from rollout.reports.statistics.intervals import Estimate
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_count,
@@ -18,7 +17,11 @@ from rollout.reports.text.formatting import (
     format_quantity,
     format_ratio,
 )
-from rollout.reports.text.value_text import format_number_interval, format_number_value
+from rollout.reports.text.value_text import (
+    format_decimal_interval,
+    format_number_interval,
+    format_number_value,
+)
 
 MAX_ROWS = 20  # labels and cells that are listed; JSON has all
 TextRow = Sequence[str]
@@ -124,7 +127,7 @@ def _render_numbers(numbers: NumberAgreement) -> Iterator[str]:
         ("Lin's concordance", numbers.concordance),
         ("mean cost a case", numbers.cost),
     ):
-        rows.append([name, format_decimal(figure.value), _format_ends(figure)])
+        rows.append([name, format_decimal(figure.value), format_decimal_interval(figure)])
     yield from ("", f"Numbers, tolerance {numbers.tolerance}")
     yield from render_table([["", "value", "95 %"], *rows], left_aligned=1)
     bands = [
@@ -139,12 +142,6 @@ def _render_numbers(numbers: NumberAgreement) -> Iterator[str]:
     header = ["error of the model", "cost", "pairs", "share"]
     yield ""
     yield from render_table([header, *bands], left_aligned=1)
-
-
-def _format_ends(figure: Estimate) -> str:
-    if figure.low is None:
-        return figure.method
-    return f"{format_decimal(figure.low)} to {format_decimal(figure.high)}"
 
 
 def _render_confusion(matrix: ConfusionMatrix) -> Iterator[str]:

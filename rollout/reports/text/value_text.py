@@ -47,6 +47,13 @@ def format_number_interval(estimate: "Estimate", *, signed: bool = True) -> str:
     return " to ".join(ends)
 
 
+def format_decimal_interval(estimate: "Estimate") -> str:
+    """Format the ends of an interval of a plain number, or the reason why there is none."""
+    if estimate.low is None:
+        return estimate.method
+    return f"{format_decimal(estimate.low)} to {format_decimal(estimate.high)}"
+
+
 def _format_digits(value: float, *, signed: bool) -> str:
     size = abs(value)
     digits = f"{size:,.0f}" if size >= 100 else f"{size:#.{SIGNIFICANT}g}".rstrip(".")
