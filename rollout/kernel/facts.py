@@ -79,8 +79,7 @@ def _parse(hint: Any, value: Any) -> Any:
 
 def _build(kind: Any, facts: Mapping[str, Any]) -> Any:
     hints = _list_hints(kind)
-    parts = {name: _parse(hints[name], value) for name, value in facts.items() if name != KIND}
-    return kind(**parts)
+    return kind(**{name: _parse(hints[name], value) for name, value in facts.items()})
 
 
 @cache
@@ -91,7 +90,9 @@ def _list_hints(kind: Any) -> Mapping[str, Any]:
 _PARSERS: Final[Mapping[Any, Callable[[Any], Any]]] = MappingProxyType(
     {
         Measure: MEASURES.__getitem__,
-        Population: lambda facts: _build(POPULATIONS[facts[KIND]], facts),
+        Population: lambda facts: _build(
+            POPULATIONS[facts[KIND]], {name: facts[name] for name in facts if name != KIND}
+        ),
         float: float,
         timedelta: lambda text: timedelta(seconds=float(text)),
     }

@@ -15,6 +15,9 @@ MISSING, RECENT_MISSING = "missing", "recent-missing"
 """Of `needed` units `actual` are missing: in the attempt, and in its last days."""
 NO_UNIT, MANY_VALUES, FEW_OF_VALUE = "no-unit", "many-values", "few-of-value"
 """Of each value of an attribute: none has a unit; more than `needed` values; too few units."""
+TURNED, NEWEST, ALARM, UNPLACED = "turned", "newest", "alarm", "unplaced"
+"""What holds a widening: E is below 1 with the fresh answers; the newest answers agree too seldom;
+a guard would trip; more decisions have neither a case nor a site than may be missing."""
 RECENT_DAYS: Final = 7
 """The last days with units in which few units may be missing, as in the whole attempt."""
 
@@ -96,6 +99,23 @@ class StoredAlarm:
 
 
 @dataclass(frozen=True, slots=True)
+class FreshFact:
+    """What holds a widening: answers that are stored and don't count yet.
+
+    Attributes:
+        kind: one of those above.
+        condition: of the gate or the guard; None of `unplaced`.
+        agreed, units: counts of the condition, or of the newest answers; 0 of an alarm. Of
+            `unplaced` such decisions, and all.
+    """
+
+    kind: str
+    condition: Condition | None = None
+    agreed: int = 0
+    units: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class UnmetRequirement:
     """A requirement of a gate that is not met.
 
@@ -126,6 +146,7 @@ class EvidenceSeries:
 
     Attributes:
         condition, measure, at_least, threshold: the condition; `threshold` is its threshold.
+        name, unit: the condition without its threshold; of amounts their unit, "" of shares.
         to: the stage that the gate leads to.
         attempt, risk: the version's own number, 1 plus how often the evidence had restarted, and
             the attempt's risk. The ledger's number is `attempt_number` of the evidence.
@@ -137,6 +158,8 @@ class EvidenceSeries:
     """
 
     condition: str
+    name: str
+    unit: str
     measure: str
     at_least: bool
     threshold: float

@@ -14,7 +14,7 @@ from rollout.core.policy.fresh_evidence import (
     FreshEvidence,
     UnplacedDecisions,
 )
-from rollout.kernel.measures import MeasureKey, Statistic
+from rollout.kernel.measures import Condition, MeasureKey, Statistic
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.guard_series import compute_detector_series, count_slots
 from rollout.tally.slots import LAST_SLOT
@@ -166,7 +166,7 @@ def _list_agreements(condition: Condition, rows: UnitArrays, unit_classes: UnitC
     return agreed
 
 
-def _find_alarms(view: EvidenceView, slot: int) -> Iterator[str]:
+def _find_alarms(view: EvidenceView, slot: int) -> Iterator[Condition]:
     """Yield the guards on quality that are in alarm if they are run over the attempt."""
     rows = view.attempt_guard_rows
     rows = rows.select(slice(0, int(np.searchsorted(rows.slot, slot, side="right"))))
@@ -176,4 +176,4 @@ def _find_alarms(view: EvidenceView, slot: int) -> Iterator[str]:
             continue
         series = compute_detector_series(guard, rows, view.unit_classes, view.policy)
         if len(series.slots) and series.is_alarm[-1]:
-            yield str(condition)
+            yield condition

@@ -9,13 +9,14 @@ import pytest
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.fresh_evidence import (
     FreshEvidence,
-    FreshFact,
     UnplacedDecisions,
     list_fresh_facts,
 )
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.events import ProposalExpired, ProposalHeld, ProposalRaised, Widened
 from rollout.formats.records.files import RecordPaths
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.readings import FreshFact
 from rollout.replay.options import ReplayOptions
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
 from rollout.reports.text.event_text import describe_event
@@ -37,6 +38,7 @@ from tests.factories import (
 
 UNHEARD = Path(__file__).parents[3] / "shared/data/field-cases/18-fresh-answers-unheard"
 GOOD = FreshEvidence(counted(20), counted(2020), {AGREEMENT_KEY: ((20, 20), (50, 50))})
+AGREEMENT, GUARD_CONDITION = (Condition(MEASURES["agreement"], line) for line in (0.95, 0.93))
 NONE_AGREES = replace(GOOD, newest={AGREEMENT_KEY: ((0, 20),)})
 TURNED = replace(GOOD, attempt=counted(2000, 400))
 
@@ -51,15 +53,15 @@ def tick(rollout, fresh):
 @pytest.mark.parametrize(
     ("fresh", "fact"),
     [
-        (NONE_AGREES, FreshFact("newest", "agreement at least 95 %", 0, 20)),
-        (TURNED, FreshFact("turned", "agreement at least 95 %", 2000, 2400)),
+        (NONE_AGREES, FreshFact("newest", AGREEMENT, 0, 20)),
+        (TURNED, FreshFact("turned", AGREEMENT, 2000, 2400)),
         (
-            replace(GOOD, alarms=("agreement at least 93 %",)),
-            FreshFact("alarm", "agreement at least 93 %"),
+            replace(GOOD, alarms=(GUARD_CONDITION,)),
+            FreshFact("alarm", GUARD_CONDITION),
         ),
         (
             replace(GOOD, unplaced=UnplacedDecisions(51, 1000)),
-            FreshFact("unplaced", "", 51, 1000),
+            FreshFact("unplaced", None, 51, 1000),
         ),
     ],
     ids=["newest answers", "e-value", "guard", "decisions without a place"],
@@ -123,8 +125,7 @@ def test_version_that_turned_bad_before_the_approval_is_not_widened():
     (held,) = (event for event in events if isinstance(event, ProposalHeld))
     assert raised.at == datetime(2026, 3, 8, 6, tzinfo=UTC)
     assert held.at == datetime(2026, 3, 8, 10, tzinfo=UTC)
-    facts = map(FreshFact, held.kinds, held.subjects, held.agreed, held.units)
-    texts = [describe_fresh_fact(fact) for fact in facts]
+    texts = [describe_fresh_fact(fact) for fact in held.fresh_facts]
     assert "of the newest 100 answers 71 agree, for agreement at least 90 %" in texts
     assert "the guard on agreement at least 85 % would trip now" in texts
     (widened,) = (event for event in events if isinstance(event, Widened))
@@ -195,7 +196,7 @@ def test_version_that_waits_for_answers_after_the_raising_is_not_widened(tmp_pat
     assert raised.at == RAISED
     (held,) = (event for event in events if isinstance(event, ProposalHeld))
     assert held.at == RAISED + timedelta(hours=5)
-    assert "newest" in held.kinds
+    assert "newest" in {fact.kind for fact in held.fresh_facts}
     assert "Widened" not in kinds(events)
 
 
@@ -203,9 +204,5 @@ def test_version_that_waits_for_answers_after_the_raising_is_not_widened(tmp_pat
 def test_files_with_too_many_decisions_without_a_case_widen_nothing(tmp_path, unplaced, is_held):
     events = replay_cell(tmp_path, unplaced=unplaced)
     assert ("Widened" in kinds(events)) != is_held
-    held = [
-        (event.kinds, event.agreed, event.units)
-        for event in events
-        if isinstance(event, ProposalHeld)
-    ]
-    assert held == [(("unplaced",), (43,), (843,))] * is_held
+    facts = [event.fresh_facts for event in events if isinstance(event, ProposalHeld)]
+    assert facts == [(FreshFact("unplaced", None, 43, 843),)] * is_held

@@ -58,30 +58,13 @@ def format_arm_counts(counts: tuple[int, ...]) -> str:
     return f"{model} by the model, {people} by humans, {missing} unknown"
 
 
-def get_condition_subject(condition: str) -> str:
-    """Return the measure and label of a condition.
+def name_measure(name: str, unit: str) -> str:
+    """Return what a condition measures, an amount with its unit.
 
-    >>> get_condition_subject("recall of bear at least 80 %")
-    'recall of bear'
-    """
-    for separator in (" at least ", " at most "):
-        head, match, _ = condition.rpartition(separator)
-        if match:
-            return head
-    return condition
-
-
-def name_measure(condition: str, measure: str, cost_in: str = "") -> str:
-    """Return measure and label of a condition; a cost or gain with its unit.
-
-    >>> name_measure("gain of profit at least 0 EUR", "gain")
+    >>> name_measure("gain of profit", "EUR")
     'gain of profit in EUR per unit'
     """
-    subject = get_condition_subject(condition)
-    unit = cost_in if is_amount(measure) else ""
-    if is_difference(measure):
-        unit = condition.rpartition(" at least ")[2].partition(" ")[2]  # `0 EUR`
-    return f"{subject} in {unit} per unit" if unit else subject
+    return f"{name} in {unit} per unit" if unit else name
 
 
 def format_brief(details: Proposal, policy: Policy, *, limit: int = 3) -> str:

@@ -169,10 +169,10 @@ def _build_row(
 
 def _format_row_name(condition: Condition, policy: Policy) -> str:
     """Return the measure, for costs with its unit: `Cost, mean days late per unit`."""
+    name, unit = capitalize_first(condition.name), condition.find_unit(policy.charter.cost_in)
     if condition.population.has_gain:
-        return f"{format_condition_name(condition)}, per unit"
-    name = format_condition_name(condition)
-    return f"{name}, mean {policy.charter.cost_in} per unit" if name == "Cost" else name
+        return f"{name}, per unit"
+    return f"{name}, mean {unit} per unit" if unit else name
 
 
 def _describe_change(
@@ -186,19 +186,6 @@ def _describe_change(
     side = "at least" if current.condition.at_least else "at most"
     least = "" if bound == NO_VALUE else f", {side} {bound}"
     return f"{format_evidence_counts(current, policy)}{least}: {MET if current.is_met else NOT_MET}"
-
-
-def format_condition_name(condition: Condition) -> str:
-    """Return the measure of a condition, without its threshold.
-
-    >>> from rollout.kernel.measures import MEASURES
-    >>> format_condition_name(Condition(MEASURES["override"], 0.2, lever="alarm"))
-    'Override (alarm)'
-    >>> format_condition_name(Condition(MEASURES["recall"], 0.8, label="bear"))
-    'Recall of bear'
-    """
-    measure = condition.measure.name
-    return capitalize_first(measure.replace("_", " ") + condition.name.removeprefix(measure))
 
 
 def format_condition_threshold(condition: Condition) -> str:

@@ -15,7 +15,6 @@ from api.console.page.cell_view import (
 )
 from api.console.page.figures import (
     format_bound,
-    get_condition_subject,
 )
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import SHADOW
@@ -70,7 +69,7 @@ def _describe_proposed_gate(context: CellContext, proposal: ProposalState) -> Ma
 def _list_unmet_subjects(context: CellContext, proposal: ProposalState) -> list[str]:
     """Return the measures of the proposal's gate that don't meet their threshold now."""
     return [
-        get_condition_subject(condition.condition)
+        condition.name
         for facts in context.summary.evidence
         if facts.version == proposal.version
         and facts.gate is not None
@@ -241,7 +240,7 @@ def _describe_daily_rate(missing_count: int, per_day: float | None) -> str:
 
 
 def _describe_condition(condition: ConditionFacts) -> CellSentence:
-    facts, subject_text = condition, get_condition_subject(condition.condition)
+    facts, subject_text = condition, condition.name
     threshold = format_threshold(facts.measure, facts.threshold)
     if facts.n == 0:
         text = format_sentence("No data yet on: {}.", facts.condition)

@@ -178,7 +178,7 @@ def build_measure_readings(
     """
     if evidence is not None and evidence.gate is not None:
         readings = [
-            (condition.threshold, condition.at_least, _build_gate_reading(condition, cost_in))
+            (condition.threshold, condition.at_least, _build_gate_reading(condition))
             for condition in evidence.gate.conditions
         ]
     else:
@@ -204,10 +204,10 @@ def _get_reading_order(reading: MeasureReading) -> bool:
     return reading.name != AGREEMENT
 
 
-def _build_gate_reading(condition: ConditionFacts, cost_in: str) -> MeasureReading:
+def _build_gate_reading(condition: ConditionFacts) -> MeasureReading:
     threshold = MeasureThreshold(condition.measure, condition.threshold, condition.at_least)
     return _build_reading(
-        name_measure(condition.condition, condition.measure, cost_in),
+        name_measure(condition.name, condition.unit),
         threshold,
         condition.counts,
         condition.estimate,
@@ -223,7 +223,7 @@ def _build_passed_reading(passed: ConditionEvidence, cost_in: str) -> MeasureRea
         passed.bound is not None and (passed.bound >= condition.threshold) == condition.at_least
     )
     return _build_reading(
-        name_measure(str(condition), condition.measure.name, cost_in),
+        name_measure(condition.name, condition.find_unit(cost_in)),
         threshold,
         passed.counts,
         passed.estimate,

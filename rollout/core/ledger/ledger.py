@@ -10,7 +10,7 @@ Account names and free text are stored beside the hashed row.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from datetime import datetime
 from functools import cache, partial
 from hashlib import sha256
@@ -32,7 +32,7 @@ from rollout.core.scope.events import (
     LedgerEvent,
 )
 from rollout.kernel.facts import parse_facts, to_facts
-from rollout.kernel.readings import StoredAlarm, StoredReading
+from rollout.kernel.readings import StoredReading
 
 DOMAIN: Final = b"rollout-ledger-1\n"
 MAX_WHOLE_NUMBER = 2**53
@@ -283,10 +283,8 @@ def _to_plain(value: Any) -> Any:
             return {"site": value.site, "window": value.window}
         case tuple():
             return [_to_plain(item) for item in value]
-        case StoredReading() | StoredAlarm():
-            return to_facts(value)
         case _:
-            return value
+            return to_facts(value) if is_dataclass(value) else value
 
 
 def parse_event(row: CanonicalRow) -> LedgerEvent:
@@ -319,9 +317,10 @@ def _build_parser(hint: Any) -> Callable[[Any], Any]:
         return from_micros
     if hint is StoredReading:
         return _parse_reading
-    if hint is StoredAlarm:
-        return partial(parse_facts, StoredAlarm)
-    return _parse_cell if hint is Cell else _intern_text
+    if hint is Cell:
+        return _parse_cell
+    is_value = isinstance(hint, type) and is_dataclass(hint)
+    return partial(parse_facts, hint) if is_value else _intern_text
 
 
 def _parse_reading(value: Mapping[str, Any]) -> StoredReading:

@@ -4,7 +4,7 @@ Hashes don't show a wrong shape: the author of a file can hash anything.
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
 from math import isfinite
 from types import UnionType
@@ -20,7 +20,7 @@ from rollout.core.ledger.ledger import (
     read_body,
 )
 from rollout.kernel.facts import parse_facts, to_facts
-from rollout.kernel.readings import StoredAlarm, StoredReading
+from rollout.kernel.readings import StoredReading
 
 COLUMN_HINTS: Final[Mapping[str, Any]] = {
     "rollout": str,
@@ -82,10 +82,10 @@ def _is_reading(value: Any) -> bool:
         return False
 
 
-def _is_alarm(value: Any) -> bool:
-    """Return whether a value has all that an alarm has, and each as it is written."""
+def _is_value(value: Any, hint: Any) -> bool:
+    """Return whether a value has all that its class has, and each as it is written."""
     try:
-        return bool(to_facts(parse_facts(StoredAlarm, value)) == value)
+        return bool(to_facts(parse_facts(hint, value)) == value)
     except (LookupError, TypeError, ValueError, AttributeError):
         return False
 
@@ -105,7 +105,7 @@ def _has_type(value: Any, hint: Any) -> bool:
         )
     if hint is StoredReading:
         return _is_reading(value)
-    if hint is StoredAlarm:
-        return _is_alarm(value)
+    if is_dataclass(hint):
+        return _is_value(value, hint)
     # not isinstance: a boolean is no number here
     return type(value) is (int if hint is datetime else hint)

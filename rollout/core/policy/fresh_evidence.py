@@ -17,11 +17,11 @@ from rollout.core.policy.gates import get_condition_counts, read_condition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import expand_conditions
 from rollout.kernel.measures import Condition, MeasureKey
+from rollout.kernel.readings import ALARM, NEWEST, TURNED, UNPLACED, FreshFact
 
 NEWEST_SIZES: Final = (20, 50, 100)
 NEWEST_LEVEL: Final = 0.05
 """A cell at the gate's line has so few agreements among its newest answers less often than this."""
-TURNED, NEWEST, ALARM, UNPLACED = "turned", "newest", "alarm", "unplaced"
 
 
 class UnplacedDecisions(NamedTuple):
@@ -32,25 +32,6 @@ class UnplacedDecisions(NamedTuple):
 
 
 NO_UNPLACED: Final = UnplacedDecisions()
-
-
-@dataclass(frozen=True, slots=True)
-class FreshFact:
-    """What holds a widening now.
-
-    Attributes:
-        kind: `turned` (E is below 1 with the fresh answers), `newest` (the newest answers agree too
-            seldom), `alarm` (a guard would trip) or `unplaced` (more decisions have neither a case
-            nor a site than may be missing).
-        subject: the condition, of the gate or the guard; "" of `unplaced`.
-        agreed, units: counts of the condition, or of the newest answers; 0 of an alarm. Of
-            `unplaced` such decisions, and all.
-    """
-
-    kind: str
-    subject: str
-    agreed: int = 0
-    units: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +51,7 @@ class FreshEvidence:
     fresh: EvidenceCounts
     attempt: EvidenceCounts
     newest: Mapping[MeasureKey, tuple[tuple[int, int], ...]] = field(default_factory=dict)
-    alarms: tuple[str, ...] = ()
+    alarms: tuple[Condition, ...] = ()
     unplaced: UnplacedDecisions = NO_UNPLACED
     floors: tuple["FreshEvidence", ...] = ()
 
@@ -96,7 +77,7 @@ def _find_fresh_facts(
     yield from (FreshFact(ALARM, condition) for condition in evidence.alarms)
     unplaced, decided = evidence.unplaced
     if unplaced > policy.evidence.missing_at_most * decided:
-        yield FreshFact(UNPLACED, "", unplaced, decided)
+        yield FreshFact(UNPLACED, None, unplaced, decided)
 
 
 def _find_turned(
@@ -105,14 +86,14 @@ def _find_turned(
     for part in expand_conditions((condition,), counts.slices):
         values = get_condition_counts(part, counts, policy)
         if read_condition(part, values, 1.0, policy).has_turned:
-            yield FreshFact(TURNED, str(part), values[0], sum(values))
+            yield FreshFact(TURNED, part, values[0], sum(values))
 
 
 def _find_rare(condition: Condition, newest: tuple[tuple[int, int], ...]) -> Iterator[FreshFact]:
     """Yield the largest number of newest answers that agree too seldom."""
     for agreed, size in reversed(newest):
         if agreed < find_least_agreements(size, condition.share):
-            yield FreshFact(NEWEST, str(condition), agreed, size)
+            yield FreshFact(NEWEST, condition, agreed, size)
             return
 
 

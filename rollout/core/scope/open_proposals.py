@@ -191,10 +191,7 @@ def _is_held_back(pending: PendingEvents, tick: Tick, proposal: ProposalState) -
                 at=pending.at,
                 by=ENGINE,
                 proposal=proposal.id,
-                kinds=tuple(fact.kind for fact in facts),
-                subjects=tuple(fact.subject for fact in facts),
-                agreed=tuple(fact.agreed for fact in facts),
-                units=tuple(fact.units for fact in facts),
+                fresh_facts=facts,
             )
         )
     return bool(facts)

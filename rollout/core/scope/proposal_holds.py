@@ -7,11 +7,12 @@ from typing import Final, NamedTuple
 from rollout.core.calendar.opening_hours import find_next_change
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import find_floor_index
-from rollout.core.policy.fresh_evidence import FreshEvidence, FreshFact, list_fresh_facts
+from rollout.core.policy.fresh_evidence import FreshEvidence, list_fresh_facts
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import HARM_FACT
 from rollout.core.scope.scope import ProposalState, Scope
 from rollout.core.scope.waves import find_settled_at, find_wave_hold, find_wave_opening
+from rollout.kernel.readings import FreshFact
 
 # policies and clock corrections are applied before
 """Kinds that answers which don't count yet may hold."""

@@ -360,6 +360,12 @@ class Condition:
         """Return it without its threshold: `recall of bear`."""
         return self._describe_measured(self.subject)
 
+    def find_unit(self, cost_in: str) -> str:
+        """Return the unit of its amounts, of costs `cost_in`; "" of shares."""
+        if self.population.has_gain:
+            return self.population.outcome.unit
+        return cost_in if self.measure.statistic is Statistic.MEAN else ""
+
     def describe(self, subject: str) -> str:
         """Return the condition as text, about a part of what it is of.
 

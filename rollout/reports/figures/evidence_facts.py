@@ -309,6 +309,8 @@ def _build_gate_facts(
 def _build_gain_condition_facts(reading: ConditionReading, gain: GainReading) -> ConditionFacts:
     return ConditionFacts(
         condition=str(reading.condition),
+        name=reading.condition.name,
+        unit=reading.condition.find_unit(""),
         measure=reading.condition.measure.name,
         label=None,
         lever=None,
@@ -344,6 +346,8 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
     opening = None if outlook is None else outlook.opening
     return ConditionFacts(
         condition=str(condition),
+        name=condition.name,
+        unit=condition.find_unit(policy.charter.cost_in),
         measure=condition.measure.name,
         label=condition.label,
         lever=condition.lever,

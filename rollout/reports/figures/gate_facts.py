@@ -11,6 +11,7 @@ class ConditionFacts:
 
     Attributes:
         condition, measure, label, lever: what is measured.
+        name, unit: the condition without its threshold; of amounts their unit, "" of shares.
         threshold, at_least: the threshold in the measure's unit, and its direction.
         n, counts: records, and their classes (agreeing and not; per cost level; of
             a gain units of the model's arm, of people's, and without outcome).
@@ -27,6 +28,8 @@ class ConditionFacts:
     """
 
     condition: str
+    name: str
+    unit: str
     measure: str
     label: str | None
     lever: str | None

@@ -153,6 +153,8 @@ def _build_path(
     bound = compute_bounds(condition, counts, risk, policy)
     return EvidenceSeries(
         condition=str(condition),
+        name=condition.name,
+        unit=condition.find_unit(policy.charter.cost_in),
         measure=condition.measure.name,
         at_least=condition.at_least,
         threshold=condition.threshold,
@@ -187,6 +189,8 @@ def _build_gain_path(
     readings = [item for item in readings if item[1].estimate is not None]
     return EvidenceSeries(
         condition=str(condition),
+        name=condition.name,
+        unit=condition.find_unit(policy.charter.cost_in),
         measure=condition.measure.name,
         at_least=condition.at_least,
         threshold=condition.threshold,

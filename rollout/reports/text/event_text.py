@@ -6,7 +6,6 @@ from datetime import datetime
 from functools import singledispatch
 
 from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
-from rollout.core.policy.fresh_evidence import FreshFact
 from rollout.core.policy.policy import Policy, describe_guard
 from rollout.core.policy.version_rules import shorten_content
 from rollout.core.scope.events import (
@@ -193,8 +192,7 @@ def _(event: FactsConfirmed, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: ProposalHeld, _describer: EventDescriber) -> str:
-    rows = zip(event.kinds, event.subjects, event.agreed, event.units, strict=True)
-    facts = "; ".join(describe_fresh_fact(FreshFact(*row)) for row in rows)
+    facts = "; ".join(map(describe_fresh_fact, event.fresh_facts))
     return f"{event.proposal} is approved and held: {facts}"
 
 

@@ -5,10 +5,10 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.policy.fresh_evidence import ALARM, NEWEST, UNPLACED, FreshFact
 from rollout.core.scope.events import HARM_FACT, SUSPENSION_FACT, TrackFact
 from rollout.core.scope.incident_kinds import UNAUTHORIZED
 from rollout.core.scope.track_record import TrackRecord
+from rollout.kernel.readings import ALARM, NEWEST, UNPLACED, FreshFact
 from rollout.kernel.units import LATE_CASE, SILENT_REASONS
 from rollout.reports.text.formatting import format_count, format_quantity
 
@@ -18,18 +18,19 @@ SHORT_REASONS = {SILENT_REASONS[LATE_CASE]: "late"}
 def describe_fresh_fact(fact: FreshFact) -> str:
     """Say what answers that don't count yet hold against a widening.
 
-    >>> describe_fresh_fact(FreshFact("newest", "agreement at least 90 %", 3, 20))
+    >>> from rollout.kernel.measures import MEASURES, Condition
+    >>> describe_fresh_fact(FreshFact("newest", Condition(MEASURES["agreement"], 0.9), 3, 20))
     'of the newest 20 answers 3 agree, for agreement at least 90 %'
     """
     if fact.kind == ALARM:
-        return f"the guard on {fact.subject} would trip now"
+        return f"the guard on {fact.condition} would trip now"
     if fact.kind == NEWEST:
-        return f"of the newest {fact.units} answers {fact.agreed} agree, for {fact.subject}"
+        return f"of the newest {fact.units} answers {fact.agreed} agree, for {fact.condition}"
     if fact.kind == UNPLACED:
         decided = format_quantity(fact.units, "decision")
         return f"{fact.agreed} of {decided} have neither a case nor a site, so no cell counts them"
     counts = f"{fact.agreed} of {fact.units}" if fact.units else "the costs"
-    return f"with answers that don't count yet, {counts} speak against {fact.subject}"
+    return f"with answers that don't count yet, {counts} speak against {fact.condition}"
 
 
 def describe_track_fact(

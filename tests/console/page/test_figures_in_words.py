@@ -35,9 +35,9 @@ def test_a_cost_is_a_mean_with_its_unit_and_a_share_is_a_count():
 )
 def test_a_chart_of_an_earlier_attempt_names_it(now, ending):
     path = EvidenceSeries(
-        condition="agreement at least 92 %", measure="agreement", at_least=True, threshold=0.92,
-        to="supervised", attempt=1, risk=0.05, at=(NOON, NOON + timedelta(hours=1)), n=(10, 20),
-        estimate=(1.0, 1.0), bound=(0.5, 0.7),
+        condition="agreement at least 92 %", name="agreement", unit="", measure="agreement",
+        at_least=True, threshold=0.92, to="supervised", attempt=1, risk=0.05,
+        at=(NOON, NOON + timedelta(hours=1)), n=(10, 20), estimate=(1.0, 1.0), bound=(0.5, 0.7),
     )  # fmt: skip
     facts = SimpleNamespace(version="v1", attempt=now, path=(path,))
     (chart,) = build_path_charts([facts], "UTC")
@@ -48,10 +48,10 @@ def test_a_chart_of_an_earlier_attempt_names_it(now, ending):
 def test_the_name_of_a_threshold_lies_over_no_line(bound):
     hours = range(200)
     path = EvidenceSeries(
-        condition="agreement at least 92 %", measure="agreement", at_least=True, threshold=0.92,
-        to="supervised", attempt=1, risk=0.05, at=tuple(NOON + timedelta(hours=n) for n in hours),
-        n=tuple(range(1, 201)), estimate=(0.96,) * 200,
-        bound=tuple(bound + 0.004 * math.sin(n / 9) for n in hours),
+        condition="agreement at least 92 %", name="agreement", unit="", measure="agreement",
+        at_least=True, threshold=0.92, to="supervised", attempt=1, risk=0.05,
+        at=tuple(NOON + timedelta(hours=n) for n in hours), n=tuple(range(1, 201)),
+        estimate=(0.96,) * 200, bound=tuple(bound + 0.004 * math.sin(n / 9) for n in hours),
     )  # fmt: skip
     (chart,) = build_path_charts([SimpleNamespace(version="v1", attempt=1, path=(path,))], "UTC")
     for svg in (chart.wide, chart.narrow):
@@ -78,9 +78,9 @@ def list_points(steps):
 
 def test_a_chart_cuts_off_what_lies_outside_and_says_so():
     path = EvidenceSeries(
-        condition="agreement at least 92 %", measure="agreement", at_least=True, threshold=0.92,
-        to="supervised", attempt=1, risk=0.05, at=(NOON, NOON + timedelta(hours=1)), n=(10, 20),
-        estimate=(1.0, 1.0), bound=(0.0, 0.93),
+        condition="agreement at least 92 %", name="agreement", unit="", measure="agreement",
+        at_least=True, threshold=0.92, to="supervised", attempt=1, risk=0.05,
+        at=(NOON, NOON + timedelta(hours=1)), n=(10, 20), estimate=(1.0, 1.0), bound=(0.0, 0.93),
     )  # fmt: skip
     (chart,) = build_path_charts([SimpleNamespace(version="v1", attempt=1, path=(path,))], "UTC")
     bound = re.search(r'class="g-low" d="M([0-9.]+) ([0-9.]+)', chart.wide)

@@ -82,10 +82,10 @@ def test_a_cells_reading_has_the_gains_unit_and_no_share_of_100():
 )
 def test_a_gain_below_its_threshold_is_no_forecast(bound, text):
     facts = ConditionFacts(
-        condition=str(CONDITION), measure="gain", label=None, lever=None, threshold=0.0,
-        at_least=True, n=400, counts=(40, 360, 0), estimate=-1.0, bound=bound, log_e=0.5,
-        log_e_needed=3.0, met=False, records_needed_min=None, probability_below=None,
-        records_needed_p50=None, records_needed_p90=None,
+        condition=str(CONDITION), name=CONDITION.name, unit="EUR", measure="gain", label=None,
+        lever=None, threshold=0.0, at_least=True, n=400, counts=(40, 360, 0), estimate=-1.0,
+        bound=bound, log_e=0.5, log_e_needed=3.0, met=False, records_needed_min=None,
+        probability_below=None, records_needed_p50=None, records_needed_p90=None,
     )  # fmt: skip
     assert text in _describe_condition(facts).text
 

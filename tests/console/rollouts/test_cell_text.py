@@ -44,7 +44,8 @@ from tests.factories import (
     supervised,
 )
 
-SHARE = {"condition": "agreement at least 95 %", "measure": "agreement", "label": None,
+SHARE = {"condition": "agreement at least 95 %", "name": "agreement", "unit": "",
+         "measure": "agreement", "label": None,
          "lever": None, "threshold": 0.95, "at_least": True, "log_e": 0.0, "log_e_needed": 3.0,
          "met": False, "probability_below": 0.1}  # fmt: skip
 
@@ -226,7 +227,7 @@ def test_not_on_course_gives_no_number_of_cases_that_would_do():
 
 
 def test_what_more_cases_can_mend_stands_before_what_they_cannot():
-    never = share(838, 939, 0.856, probability_below=0.99, condition="recall of bear at least 95 %")
+    never = share(838, 939, 0.856, probability_below=0.99, name="recall of bear")
     facts = evidence(conditions=[never, share(300, 310, 0.94, records_needed_min=41)])
     tag, lines = says(RolloutDriver(), facts)
     assert tag == "Held: below threshold"

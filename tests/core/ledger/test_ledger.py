@@ -31,7 +31,7 @@ from rollout.kernel.facts import parse_condition, to_facts
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.populations import ALL_UNITS, BothArms, EachValue, PlantedUnits
-from rollout.kernel.readings import AlarmSubject, StoredAlarm, StoredReading
+from rollout.kernel.readings import AlarmSubject, FreshFact, StoredAlarm, StoredReading
 from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.factories import NOON, SALTS, eventful
 
@@ -84,6 +84,9 @@ alarms = st.builds(
     st.none() | st.builds(AlarmSubject, names, names, names, st.none() | st.floats(0, 1)),
     st.integers(0, 9),
 )
+fresh_facts = st.builds(
+    FreshFact, names, st.none() | conditions, st.integers(0, 10**6), st.integers(0, 10**6)
+)
 
 
 def of_hint(hint: object) -> st.SearchStrategy:
@@ -96,6 +99,7 @@ def of_hint(hint: object) -> st.SearchStrategy:
     return {
         datetime: instants,
         Cell: cells,
+        FreshFact: fresh_facts,
         StoredAlarm: alarms,
         StoredReading: readings,
         **simple,

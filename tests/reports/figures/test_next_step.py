@@ -88,7 +88,8 @@ def share(measure="agreement", agreed=0, n=0, **more):
     outlook |= {"records_needed_p50": None, "records_needed_p90": None}
     counts = {"n": n, "counts": (agreed, n - agreed), "estimate": agreed / n if n else None}
     name = measure.split(" ")[0]
-    of = {"condition": f"{measure} at least 80 %", "measure": name, "threshold": 0.8}
+    of = {"condition": f"{measure} at least 80 %", "name": measure, "unit": ""}
+    of |= {"measure": name, "threshold": 0.8}
     return ConditionFacts(**{**rest, **outlook, **counts, **of, "at_least": True, **more})
 
 

@@ -514,8 +514,8 @@ def test_decisions_without_a_place_hold_what_is_approved_for_a_week(database):
         rollout = Rollouts(transaction).find("story")
         RejectedRecords(transaction, rollout).add(rejected, received_at=LAST)
     events = ticker.tick(at)
-    (held,) = {event.kinds for event in events if isinstance(event, ProposalHeld)}
-    assert held == ("unplaced",)
+    (facts,) = {event.fresh_facts for event in events if isinstance(event, ProposalHeld)}
+    assert [fact.kind for fact in facts] == ["unplaced"]
     assert Widened not in kinds(events)
     assert Widened in kinds(ticker.tick(LAST + timedelta(days=7) + TICK))
 

@@ -23,7 +23,7 @@ from rollout.core.scope.scope import (
     ProposalState,
 )
 from rollout.core.scope.scope_builder import ScopeBuilder
-from rollout.kernel.readings import StoredAlarm, StoredReading
+from rollout.kernel.readings import FreshFact, StoredAlarm, StoredReading
 from rollout.kernel.words import say_alarms
 
 VOID_STATE: Final = "void"
@@ -243,19 +243,16 @@ class ProposalHeld(ProposalEvent):
     The first tick says so; the proposal waits until they don't, or expires.
 
     Attributes:
-        kinds, subjects: what holds it: `turned` (E of the condition is below 1 with these answers),
-            `newest` (the newest answers agree too seldom) or `alarm` (the guard would trip).
-        agreed, units: counts of the condition, or of the newest answers; 0 of an alarm.
+        fresh_facts: what holds it, with its `kind`: `turned` (E of the condition is below 1 with
+            these answers), `newest` (the newest answers agree too seldom), `alarm` (the guard would
+            trip) or `unplaced` (too many decisions have neither a case nor a site).
     """
 
     agenda_reach = Reach.NONE
     keeps_scope = True
 
     proposal: str
-    kinds: tuple[str, ...]
-    subjects: tuple[str, ...]
-    agreed: tuple[int, ...]
-    units: tuple[int, ...]
+    fresh_facts: tuple[FreshFact, ...]
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Mark the proposal as held."""
