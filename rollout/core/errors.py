@@ -5,9 +5,16 @@ The text of an error says what happened and what to do next. `api/problems.py` m
 
 
 class RefusalError(Exception):
-    """A request that is refused. `str()` gives the reason and the next step."""
+    """A request that is refused. `str()` gives the reason and the next step.
+
+    `field` names the part that is wrong: `note`, `answers.alarm`; "" of none.
+    """
 
     code = "refused"
+
+    def __init__(self, *texts: object, field: str = "") -> None:
+        super().__init__(*texts)
+        self.field = field
 
 
 class UnknownProposalError(RefusalError):

@@ -199,7 +199,7 @@ def _parse_request(
 def _get_error_field(error: RefusalError) -> str:
     """Return the field that a refusal is about; "" for limits, of which no field is wrong."""
     if isinstance(error, NothingToReportError):
-        return "name" if str(error).startswith("name it") else "since"
+        return error.field or "since"
     return "rollout" if isinstance(error, NotAllowedError | UnknownRolloutError) else ""
 
 

@@ -165,18 +165,17 @@ def parse_decision(form: Form, levers: Sequence[Lever], at: datetime) -> Said:
         ) from error
 
 
-def describe_errors(error: Exception, answer_form: AnswerForm) -> Mapping[str, str]:
+def describe_errors(error: InvalidDecisionError, answer_form: AnswerForm) -> Mapping[str, str]:
     """Return the service's error by field id."""
-    text = str(error)
     for question in answer_form.questions:
-        if text.startswith(f"{question.lever}: "):
+        if error.field == f"answers.{question.lever}":
             expected = question.range or "one of these"
             if question.many:
                 expected = "some of these, or only None of them"
             return {
                 f"answer-{question.position}": f"Give {capitalize_first(question.lever)} {expected}"
             }
-    return {NOTE if text.startswith("the note") else FIRST_ANSWER: capitalize_first(text)}
+    return {NOTE if error.field == NOTE else FIRST_ANSWER: capitalize_first(str(error))}
 
 
 def _read_answers(answer_form: AnswerForm, typed: TypedDecision) -> Mapping[str, str]:

@@ -96,9 +96,7 @@ def render_created_key(
 
 def describe_key_errors(error: RefusalError) -> dict[str, str]:
     """Return the errors of a key form by field."""
-    text = str(error)
-    field = "ends" if text == INVALID_DAY_TEXT or text.startswith("a key ends") else ""
-    return {field: capitalize_first(text)}
+    return {"ends" if error.field else "": capitalize_first(str(error))}
 
 
 def _render_own_keys(
@@ -128,4 +126,4 @@ def _parse_expiry(typed: str, timezone: str) -> datetime | None:
         day = datetime.strptime(typed, "%Y-%m-%d").replace(tzinfo=ZoneInfo(timezone))
         return day + ONE_DAY
     except (ValueError, OverflowError):
-        raise InvalidAccountError(INVALID_DAY_TEXT) from None
+        raise InvalidAccountError(INVALID_DAY_TEXT, field="expires_at") from None

@@ -249,14 +249,15 @@ def compute_year_shares(
     return {name: float(lengths[window_ids == name].sum() / (end - start)) for name in names}
 
 
-def list_hours_warnings(site: Site, windows: Sequence[Window]) -> list[str]:
-    """Return warnings on a site's valid windows."""
+def list_hours_warnings(site: Site, windows: Sequence[Window]) -> list[tuple[str, str]]:
+    """Return warnings on a site's valid windows: the window, or "" of the site, and the text."""
     nights = [
-        f"window {window.id}: a night from sunset to sunrise; write `24/7` last, it leaves no gap"
+        (window.id, "a night from sunset to sunrise; write `24/7` last, it leaves no gap")
         for window in windows
         if window.hours and _SUNSET_TO_SUNRISE.search(strip_comments(window.hours))
     ]
-    return nights + _list_location_warnings(site) + _list_gap_warnings(site, windows)
+    of_site = _list_location_warnings(site) + _list_gap_warnings(site, windows)
+    return nights + [("", text) for text in of_site]
 
 
 def _list_location_warnings(site: Site) -> list[str]:
@@ -264,9 +265,7 @@ def _list_location_warnings(site: Site) -> list[str]:
     if offset_hours is None or abs(offset_hours) <= 3:
         return []
     side = "ahead of" if offset_hours > 0 else "behind"
-    text = (
-        f"site {site.id}: {site.timezone} is {abs(offset_hours):.1f} h {side} the sun at its place"
-    )
+    text = f"{site.timezone} is {abs(offset_hours):.1f} h {side} the sun at its place"
     return [f"{text}; write `place: [latitude, longitude]`, south and west negative"]
 
 
@@ -274,7 +273,5 @@ def _list_gap_warnings(site: Site, windows: Sequence[Window]) -> list[str]:
     gap = compute_year_shares(site, windows)[OTHER_WINDOW]
     if not 0 < gap < 0.01:
         return []
-    text = (
-        f"site {site.id}: {gap * 366 * 24:.1f} hours of a year are in no window (`other`, shadow)"
-    )
+    text = f"{gap * 366 * 24:.1f} hours of a year are in no window (`other`, shadow)"
     return [f"{text}; close the gap, or write `24/7` as the last window"]

@@ -207,16 +207,13 @@ def _check_windows(policy: Policy) -> Warnings:
     sites_by_clock: dict[object, list[Site]] = {}
     for site in policy.sites:
         sites_by_clock.setdefault((site.timezone, site.country, site.coordinates), []).append(site)
-    texts: dict[str, None] = {}
+    warnings: dict[PolicyWarning, None] = {}
     for first_site, *other_sites in sites_by_clock.values():
         more_text = f" and {len(other_sites)} more" if other_sites else ""
-        for text in list_hours_warnings(first_site, policy.windows):
-            texts[
-                text.replace(f"site {first_site.id}:", f"site {first_site.id}{more_text}:", 1)
-            ] = None
-    for text in texts:
-        location, _, warning_text = text.partition(": ")
-        yield PolicyWarning(location, warning_text)
+        for window, text in list_hours_warnings(first_site, policy.windows):
+            location = f"window {window}" if window else f"site {first_site.id}{more_text}"
+            warnings[PolicyWarning(location, text)] = None
+    yield from warnings
 
 
 def _check_waves(policy: Policy) -> Warnings:

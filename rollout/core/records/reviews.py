@@ -238,7 +238,7 @@ def check_decision(
     """
     given_answers = {lever: answer for lever, answer in answers.items() if answer is not None}
     if note is not None and "\0" in note:
-        raise InvalidDecisionError("the note has a NUL character; leave it out")
+        raise InvalidDecisionError("the note has a NUL character; leave it out", field="note")
     if unsure and given_answers:
         raise InvalidDecisionError("unsure and an answer at once; send one of them")
     if not unsure and not given_answers:
@@ -250,7 +250,7 @@ def check_decision(
             raise InvalidDecisionError(f"no lever {name}; there is {_list_levers(policy)}")
         problem = _find_answer_error(policy.levers_by_id[name], answer)
         if problem:
-            raise InvalidDecisionError(problem)
+            raise InvalidDecisionError(problem, field=f"answers.{name}")
 
 
 def check_started_at(started_at: datetime | None, at: datetime) -> None:

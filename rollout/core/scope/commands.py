@@ -203,6 +203,7 @@ class OpenIncident(Command):
     cell: Cell | None = None
     version: str = ""
     about: str = ""
+    by_later_records: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ def open_incident(command: OpenIncident, pending: PendingEvents) -> None:
             cell=command.cell,
             version=command.version,
             about=command.about,
+            by_later_records=command.by_later_records,
         )
     )
 

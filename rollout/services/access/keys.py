@@ -217,6 +217,7 @@ def _compute_expiry(
     if not at < requested_end <= at + MAX_KEY_LIFETIME:
         raise InvalidAccountError(
             f"a key expires in the future and within {MAX_KEY_LIFETIME.days} days: name a time up"
-            f" to {at + MAX_KEY_LIFETIME:%Y-%m-%d}"
+            f" to {at + MAX_KEY_LIFETIME:%Y-%m-%d}",
+            field="expires_at",
         )
     return requested_end

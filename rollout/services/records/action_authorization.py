@@ -66,10 +66,11 @@ LOCAL_DECIDER: Final = "local"  # in a snapshot's permit: its client decides by 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationResult:
-    """An action with its authorization, and the reason of a fault."""
+    """An action with its authorization, the reason of a fault; whether later records show it."""
 
     action: Action
     reason: str = ""
+    by_later_records: bool = False
 
 
 @dataclass(frozen=True, slots=True)

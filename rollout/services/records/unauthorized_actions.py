@@ -18,7 +18,7 @@ from typing import Final
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.sites import Cell
-from rollout.core.records.policy_actions import OTHER_ACTION, OTHER_ANSWER, TOO_UNSURE
+from rollout.core.records.policy_actions import OTHER_ANSWER
 from rollout.core.records.records import Action, Case, Prediction
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.events import IncidentOpened, LedgerEvent
@@ -52,14 +52,6 @@ CASE_CAME_LATER: Final = f"its case came later: {SCOPE_FORBADE}"
 CASE_CORRECTED_LATER: Final = f"its case was corrected later: {SCOPE_FORBADE}"
 PREDICTION_CAME_LATER: Final = "its prediction came later: "
 PREDICTION_CORRECTED_LATER: Final = "its prediction was corrected later: "
-LATER_REASONS: Final = tuple(
-    [CASE_CAME_LATER, CASE_CORRECTED_LATER]
-    + [
-        f"{change}{fault}"
-        for change in (PREDICTION_CAME_LATER, PREDICTION_CORRECTED_LATER)
-        for fault in (TOO_UNSURE, OTHER_ACTION, OTHER_ANSWER)
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +274,7 @@ def _select_unreported(
         transaction, state, min(stored_action.received_at for stored_action, _ in unauthorized)
     )
     return [
-        AuthorizationResult(stored_action.action, reason)
+        AuthorizationResult(stored_action.action, reason, by_later_records=True)
         for stored_action, reason in unauthorized
         if stored_action.action.key not in reported_at
         or reported_at[stored_action.action.key] < stored_action.received_at
@@ -298,7 +290,7 @@ def _load_reported_cases(
     return {
         event.about: event.at
         for event in ledger.list_of(IncidentOpened, after=after)
-        if event.kind == UNAUTHORIZED.name and event.reason.endswith(LATER_REASONS)
+        if event.by_later_records
     }
 
 
@@ -342,6 +334,7 @@ def _build_incident(
         cell=cell if cell in state.policy.cell_set else None,
         version=action.version or "",
         about=action.key,
+        by_later_records=authorization.by_later_records,
     )
 
 

@@ -211,7 +211,9 @@ def _check_options(report_name: str, options: ReportOptions) -> None:
         and report_name.isprintable()
         and report_name == report_name.strip()
     ):
-        raise NothingToReportError(f"name it in 1 to {MAX_NAME_LENGTH} printable letters")
+        raise NothingToReportError(
+            f"name it in 1 to {MAX_NAME_LENGTH} printable letters", field="name"
+        )
     if options.view not in VIEWS:
         raise NothingToReportError(f"no view {options.view}; there is {', '.join(VIEWS)}")
     for time in (options.since, options.until):

@@ -102,22 +102,23 @@ def test_the_five_years_can_be_moved():
 
 def test_a_night_from_sunset_to_sunrise_is_warned_of():
     windows = [Window("day", "sunrise-sunset"), Window("night", "Mo-Su sunset - (sunrise-00:30)")]
-    (warning,) = list_hours_warnings(CREEK, [windows[0], windows[1], Window("rest")])
-    assert "window night" in warning
+    ((window, warning),) = list_hours_warnings(CREEK, [windows[0], windows[1], Window("rest")])
+    assert window == "night"
     assert "`24/7` last" in warning
 
 
 def test_a_place_far_from_the_sun_of_its_zone_is_warned_of():
     swapped_sign = Site("creek", "America/Denver", "US", (40.34, 105.57))
-    (warning,) = list_hours_warnings(swapped_sign, [Window("always")])
-    assert warning.startswith("site creek: America/Denver is 10.0 h ahead of the sun")
+    ((window, warning),) = list_hours_warnings(swapped_sign, [Window("always")])
+    assert warning.startswith("America/Denver is 10.0 h ahead of the sun")
     assert "place: [latitude, longitude]" in warning
+    assert not window
 
 
 def test_a_small_gap_is_warned_of_and_a_large_one_is_meant():
     gap = [Window("day", "06:00-18:00"), Window("night", "18:00-05:55")]
-    (warning,) = list_hours_warnings(CREEK, gap)
-    assert warning.startswith("site creek: 30.5 hours of a year are in no window")
+    ((_, warning),) = list_hours_warnings(CREEK, gap)
+    assert warning.startswith("30.5 hours of a year are in no window")
     assert list_hours_warnings(CREEK, [Window("day", "Mo-Sa 06:00-18:00")]) == []
     assert list_hours_warnings(CREEK, [*gap, Window("rest", "24/7")]) == []
 

@@ -238,7 +238,8 @@ class IncidentOpened(LedgerEvent):
     of `about`) or `writes` (an append failed, so a replica let humans decide). `fact` says that it
     speaks against `version` in all cells: `quality` or `harm`. A harm holds widenings everywhere;
     if `holds` is `site`, those of `version` and at the site. `alarms` is what the guard read, then
-    what others did whose slices were in alarm in the cell.
+    what others did whose slices were in alarm in the cell. `by_later_records`: the case or
+    prediction that shows an unauthorized action came, or was corrected, after it.
     """
 
     stage_reach = Reach.NONE
@@ -260,6 +261,7 @@ class IncidentOpened(LedgerEvent):
     )
     fact: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     holds: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+    by_later_records: bool = field(default=False, metadata={OMITTED_WHEN_EMPTY: True})
     alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
     @property
