@@ -44,6 +44,7 @@ from rollout.store.database.append_only_checks import find_missing_triggers, fin
 from rollout.store.database.errors import StoreError, UnsafeDatabaseError
 from rollout.store.database.migrations import check_schema_current
 from rollout.store.database.session import Database
+from rollout.worker.tick_worker import TickWorker
 
 SHUTDOWN_SECONDS = 60  # for open requests on shutdown; the largest body of records takes about 30
 TRANSACTION_SECONDS = 5  # for transactions of requests that were cut off then
@@ -165,11 +166,13 @@ def run_server(service: Service, settings: Settings, host: str, port: int) -> No
     """Run the server until SIGINT or SIGTERM."""
     signal.signal(signal.SIGTERM, _exit_normally)
     app = create_app(service, build_provider(settings), request_rate=settings.request_rate)
+    owner = f"{os.getpid()}-{secrets.token_hex(4)}"
     scheduler = JobScheduler(
         service,
-        owner=f"{os.getpid()}-{secrets.token_hex(4)}",
+        owner,
         interval=settings.poll_interval,
         observe_tick=app.state.process_metrics.observe_tick,
+        tick_worker=TickWorker(service.database, owner),
     )
     config = build_server_config(app, settings, host, port)
     announce_key(service)

@@ -1,10 +1,10 @@
 """How long stops take while a tick counts 100,000 due cases, on SQLite and PostgreSQL.
 
-The tick counts two versions of each case: on SQLite in a thread of the same process, as one replica
-does, on PostgreSQL in another process. Meanwhile a user stops one site after the other, each stop
-in a transaction of its own: the time is that of the stored stop, with all waiting for the tick's
-writes. A stop over HTTP holds even before, by its latch. With 100,000 cases each engine takes a few
-minutes, of which the tick is a half: the rest fills the database.
+The tick counts two versions of each case in a process of its own, as a replica does. Meanwhile a
+user stops one site after the other, each stop in a transaction of its own: the time is that of the
+stored stop, with all waiting for the tick's writes. A stop over HTTP holds even before, by its
+latch. With 100,000 cases each engine takes a few minutes, of which the tick is a half: the rest
+fills the database.
 
 Example:
     PYTHONPATH=. python benchmarks/stops_while_counting.py --cases 100000 --engines SQLite
@@ -49,7 +49,7 @@ def measure(url: str, cases: int) -> tuple[list[float], float]:
     import_records(database, "bench", build_history(cases, 0), START)
     _stop(database, "site-0")
     started = time.perf_counter()
-    tick = _start_thread(database) if url.startswith("sqlite") else _start_process(url)
+    tick = _start_process(url)
     spent: list[float] = []  # the first stop of a process loads more
     while not tick.done() and len(spent) + 1 < SITES:
         spent.append(_stop(database, f"site-{len(spent) + 1}"))
@@ -58,10 +58,6 @@ def measure(url: str, cases: int) -> tuple[list[float], float]:
     seconds = time.perf_counter() - started
     database.close()
     return spent, seconds
-
-
-def _start_thread(database: Any) -> Future[None]:
-    return ThreadPoolExecutor(1).submit(tick_once, database)
 
 
 def _start_process(url: str) -> Future[None]:
@@ -123,7 +119,7 @@ def main() -> None:
     if options.tick:
         from rollout.store.database.session import Database
 
-        tick_once(Database(options.tick))
+        tick_once(Database(options.tick, gives_way=True))
         return
     for line in format_figures(options.cases, options.engines):
         print(line, flush=True)

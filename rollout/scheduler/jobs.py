@@ -35,6 +35,7 @@ from rollout.services.notifications.sending import NotificationPlanner, send_due
 from rollout.services.reports.report_work import ReportWork
 from rollout.services.reports.schedule import ON_INCIDENT, ReportScheduler
 from rollout.store.database.errors import DatabaseUnavailableError
+from rollout.worker.tick_worker import TickWorker
 
 if TYPE_CHECKING:
     from rollout.services.engine.tick_passes import TickScheduler
@@ -205,13 +206,15 @@ class JobScheduler:
         *,
         pass_interval: float = PASS_INTERVAL,
         send_message: MessageSender = send_in_process,
+        tick_worker: TickWorker | None = None,
     ) -> None:
         """Build the scheduler without starting it.
 
         `owner` is the name in the claims of slots and reports. `observe_tick` gets the rollout and
-        the seconds of each tick, for metrics.
+        the seconds of each tick, for metrics. Without `tick_worker` this process counts units.
         """
         self._service, self._observe_tick, self._owner = service, observe_tick, owner
+        self._tick_worker = tick_worker
         self._clock_check = ClockCheck(service.database, service.clock)
         self._heartbeat_worker = HeartbeatWorker(service, owner)
         self._report_job = DueReportJob(service, owner)
@@ -248,13 +251,19 @@ class JobScheduler:
         self._notification_job.stop()
         self._delivery_job.stop()
         self._job_watch.stop()
+        if self._tick_worker is not None:
+            self._tick_worker.stop()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)
+        if self._tick_worker is not None:
+            self._tick_worker.close()
         self._heartbeat_worker.stop()
 
     @cached_property
-    def _tick_runner(self) -> "TickScheduler":
-        """The process's tickers; the first tick loads what they count with."""
+    def _tick_runner(self) -> "TickScheduler | TickWorker":
+        """Whoever runs ticks; the first tick of this process loads what it counts with."""
+        if self._tick_worker is not None:
+            return self._tick_worker
         from rollout.services.engine.tick_passes import TickScheduler  # noqa: PLC0415 - see above
 
         gc.freeze()  # as at the start: what was imported is not scanned for garbage

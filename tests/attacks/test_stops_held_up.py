@@ -145,8 +145,8 @@ def test_threads_are_kept_for_what_narrows():
     assert PRIORITY_THREADS.total_tokens > 0
 
 
-def test_who_narrows_is_let_in_before_those_who_record():
-    turns, came = WriteLock(5), []
+def test_who_narrows_is_let_in_before_those_who_record(tmp_path):
+    turns, came = WriteLock(5, tmp_path), []
 
     def take(name, *, first):
         with turns.hold(is_urgent=first):

@@ -17,13 +17,13 @@ from tests.faults.kills.kill_campaign import KillResult, plan_shots, share_kills
 from tests.faults.kills.kill_field import prepare_field
 from tests.faults.kills.kill_oracle import KillOracle, OracleCounts
 from tests.faults.kills.kill_outcome import build_outcome
-from tests.faults.kills.process_marks import ACTIONS, MarkBoard
+from tests.faults.kills.process_marks import ACTIONS, MarkBoard, open_region
 from tests.faults.kills.replica_clients import ScopeAnswer
 from tests.faults.outcomes import OUTCOMES
 from tests.store.databases import ENGINES, close_server, fresh, server
 
 ROOT = Path(__file__).parents[2]
-SHORT = {"sqlite": 12, "postgresql": 6}
+SHORT = {"sqlite": 8, "postgresql": 6}
 WAIT = 200  # seconds, on a busy machine
 
 
@@ -101,7 +101,8 @@ def test_a_seed_gives_the_same_shots_and_each_action_its_share():
 
 
 def test_marks_tell_after_a_kill_what_the_process_was_inside_of():
-    marks = MarkBoard(2).region(1)
+    board = MarkBoard(2)
+    marks = board.region(1)
     pid = os.fork()
     if pid == 0:
         with marks.inside("stop"):
@@ -114,8 +115,9 @@ def test_marks_tell_after_a_kill_what_the_process_was_inside_of():
     assert [action for action in ACTIONS if marks.is_inside(action)] == ["ingest"]
     assert marks.read_point() == "append.locked"
     assert marks.read("stop")[:2] == (1, 1)
-    marks.clear()
+    open_region(board.path, 1).clear()
     assert not marks.is_inside("ingest")
+    board.close()
 
 
 @pytest.mark.faults

@@ -2,14 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from zlib import crc32
 
-from rollout.core.scope.events import LedgerEvent
 from rollout.services.engine.held_evidence_check import CHECK_INTERVAL
+from rollout.services.engine.tick_results import STORAGE_RETRY_DELAY, TickPass
 from rollout.services.engine.ticks import Ticker
 from rollout.store.database.append_failures import TICK, is_storage_failure
 from rollout.store.database.errors import DatabaseUnavailableError
@@ -17,29 +16,28 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 
 RETRY_DELAY = timedelta(minutes=1)  # after a failed tick
-STORAGE_RETRY_DELAY = timedelta(seconds=5)
-"""After a tick that the database or its disk failed: until one succeeds humans decide."""
 TURN_SECONDS = 1.0
 """After so long a rollout that is counting lets the others tick; a page is counted to its end."""
 log = logging.getLogger("rollout.scheduler")
 
 
-@dataclass(frozen=True, slots=True)
-class TickPass:
-    """The events of ticks run here, their durations and the errors, by rollout."""
-
-    events_by_rollout: Mapping[str, tuple[LedgerEvent, ...]] = field(default_factory=dict)
-    errors: Mapping[str, Exception] = field(default_factory=dict)
-    seconds_by_rollout: Mapping[str, float] = field(default_factory=dict)
-
-
 class TickScheduler:
-    """One process's tickers of all rollouts; `owner` differs for each process."""
+    """One process's tickers of all rollouts.
 
-    def __init__(self, database: Database, owner: str) -> None:
-        self._database, self._owner = database, owner
+    Attributes:
+        next_due: when each rollout's next tick is due; one that is missing is due.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        owner: str,
+        announce: Callable[[str], object] = lambda _rollout_name: None,
+    ) -> None:
+        """Build it; `owner` differs for each process, `announce` gets what it begins with."""
+        self._database, self._owner, self._announce = database, owner, announce
         self._tickers: dict[str, Ticker] = {}
-        self._next_due: dict[str, datetime] = {}
+        self.next_due: dict[str, datetime] = {}
         self._next_check: dict[str, datetime] = {}
 
     def run_due_ticks(
@@ -64,11 +62,12 @@ class TickScheduler:
         events_by_rollout, errors, seconds_by_rollout = {}, {}, {}
         for rollout_name in self._iterate_turns():
             at = at if get_time is None else max(at, get_time())
-            if at < self._next_due.get(rollout_name, at):
+            if at < self.next_due.get(rollout_name, at):
                 continue
             ticker = self._tickers.setdefault(
                 rollout_name, Ticker(self._database, rollout_name, self._owner)
             )
+            self._announce(rollout_name)
             started_at = time.monotonic()
             try:
                 with self._database.append_failures.watch(rollout_name, TICK) as attempt:
@@ -85,11 +84,11 @@ class TickScheduler:
             except Exception as error:  # noqa: BLE001 - returned to the caller, which logs it
                 errors[rollout_name] = error
                 is_passing = is_storage_failure(error)
-                self._next_due[rollout_name] = at + (
+                self.next_due[rollout_name] = at + (
                     STORAGE_RETRY_DELAY if is_passing else RETRY_DELAY
                 )
             else:
-                self._next_due[rollout_name] = (
+                self.next_due[rollout_name] = (
                     at if ticker.is_counting else ticker.get_next_slot_time(at)
                 )
                 if events is not None:
@@ -104,6 +103,7 @@ class TickScheduler:
             if at < self._next_check.get(rollout_name, at):
                 continue
             self._next_check[rollout_name] = at + CHECK_INTERVAL
+            self._announce(rollout_name)
             try:
                 differences = ticker.check_evidence(at)
             except DatabaseUnavailableError:

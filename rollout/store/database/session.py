@@ -4,10 +4,11 @@ A reading transaction sees one instant of the database and can't write. A writin
 the only writer on SQLite from its start; on PostgreSQL writers wait for each other row by row.
 """
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,6 +42,7 @@ WRITE_LOCK_TIMEOUT: Final = 5.0
 """Seconds that a writer waits for others of its process; `busy_timeout` is for other processes."""
 MIN_LOCK_SECONDS: Final = 0.05
 _lock_deadline: ContextVar[float] = ContextVar("lock_deadline", default=inf)
+SIGN_SECONDS: Final = 0.002
 POLL_SECONDS: Final = 0.05
 POOL_TIMEOUT: Final = 5.0
 """Seconds that a transaction waits for a free connection of its process."""
@@ -134,6 +136,48 @@ def _count_lock_seconds() -> float:
     return inf if deadline == inf else max(MIN_LOCK_SECONDS, deadline - time.monotonic())
 
 
+class UrgencySign:
+    """Tells the processes that share a folder that an urgent writer waits or writes.
+
+    It is a lock of the folder itself: urgent writers share it, others see whether it is free.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def raise_sign(self) -> Iterator[None]:
+        """Hold others back until the end of the block; where that can't be, they go on."""
+        with ExitStack() as stack:
+            with suppress(OSError, ImportError):
+                import fcntl  # noqa: PLC0415 - not on Windows
+
+                fcntl.flock(stack.enter_context(self._open()), fcntl.LOCK_SH)
+            yield
+
+    def wait_for_none(self, seconds: float) -> None:
+        """Wait until no urgent writer is there, at most for so long."""
+        ends_at = time.monotonic() + seconds
+        with suppress(OSError, ImportError), self._open() as folder:
+            import fcntl  # noqa: PLC0415
+
+            while time.monotonic() < ends_at:
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    time.sleep(SIGN_SECONDS)
+                else:
+                    return
+
+    @contextmanager
+    def _open(self) -> Iterator[int]:
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
 class WriteLock:
     """A lock of one process, granted in order of arrival, to urgent writers first.
 
@@ -142,9 +186,15 @@ class WriteLock:
     Users' commands are short and therefore go first. PostgreSQL queues writers itself, row by row.
     """
 
-    def __init__(self, timeout: float) -> None:
-        """Create a free lock; `timeout` is in seconds."""
-        self._timeout = timeout
+    def __init__(self, timeout: float, folder: Path, *, gives_way: bool = False) -> None:
+        """Create a free lock.
+
+        Args:
+            timeout: in seconds.
+            folder: that of the database.
+            gives_way: to urgent writers of other processes, too; for one that writes in one thread.
+        """
+        self._timeout, self._sign, self._gives_way = timeout, UrgencySign(folder), gives_way
         self._mutex = Lock()
         self._urgent_queue: deque[Event] = deque()
         self._normal_queue: deque[Event] = deque()
@@ -157,11 +207,14 @@ class WriteLock:
         Raises:
             DatabaseBusyError: the lock was not free in time; nothing was done.
         """
-        self._acquire(self._urgent_queue if is_urgent else self._normal_queue)
-        try:
-            yield
-        finally:
-            self._release()
+        if self._gives_way and not is_urgent:
+            self._sign.wait_for_none(self._timeout)
+        with self._sign.raise_sign() if is_urgent else nullcontext():
+            self._acquire(self._urgent_queue if is_urgent else self._normal_queue)
+            try:
+                yield
+            finally:
+                self._release()
 
     def _acquire(self, queue: deque[Event]) -> None:
         with self._mutex:
@@ -192,10 +245,13 @@ class WriteLock:
 class Database:
     """A database by its URL: an SQLite file, or PostgreSQL."""
 
-    def __init__(self, url: str, *, is_draft: bool = False) -> None:
+    def __init__(self, url: str, *, is_draft: bool = False, gives_way: bool = False) -> None:
         """Prepare a pool; the first transaction connects.
 
-        With `is_draft` SQLite doesn't wait for the disk: whoever finishes the file flushes it.
+        Args:
+            url: of the database.
+            is_draft: SQLite doesn't wait for the disk; whoever finishes the file flushes it.
+            gives_way: on SQLite urgent writers of other processes go first, too.
 
         Raises:
             UnsafeDatabaseError: the engine is unknown, or SQLite in memory.
@@ -206,7 +262,11 @@ class Database:
         engine_name = self.engine.dialect.name
         self._read_engine = self.engine.execution_options(**READ_OPTIONS[engine_name])
         self._write_engine = self.engine.execution_options(**WRITE_OPTIONS[engine_name])
-        self._write_lock = WriteLock(WRITE_LOCK_TIMEOUT) if engine_name == "sqlite" else None
+        self._write_lock = (
+            None
+            if self.file is None
+            else WriteLock(WRITE_LOCK_TIMEOUT, self.file.absolute().parent, gives_way=gives_way)
+        )
 
     @contextmanager
     def begin_read(self) -> Iterator[Transaction]:

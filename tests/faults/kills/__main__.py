@@ -19,7 +19,7 @@ from tests.faults.kills.fork_server import ForkServer
 from tests.faults.kills.kill_campaign import KillCampaign, KillLimits
 from tests.faults.kills.kill_outcome import build_outcome, describe_result
 from tests.faults.kills.process_marks import MarkBoard
-from tests.faults.kills.replica_processes import COMMAND
+from tests.faults.kills.replica_processes import REGIONS
 from tests.faults.kills.service_process import build_runner, warm_up
 from tests.faults.outcomes import OUTCOMES, record_outcome
 from tests.store.databases import close_server, close_templates
@@ -89,7 +89,7 @@ def main(words=None):
     parser.add_argument("--mutants", action="store_true", help="what the oracle sees of mutants")
     options = parser.parse_args(words)
     logging.disable()
-    board = MarkBoard(COMMAND + 1)
+    board = MarkBoard(REGIONS)
     server = ForkServer(warm_up, build_runner(board))
     runner = KillRunner(server, board, options, _catch_interruption())
     try:
@@ -100,6 +100,7 @@ def main(words=None):
         return max(codes)
     finally:
         server.close()
+        board.close()
         close_server()
         close_templates()
 

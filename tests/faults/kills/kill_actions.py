@@ -21,7 +21,7 @@ from tests.faults.kills.replica_clients import ACCOUNTS, build_cases, is_acknowl
 from tests.faults.kills.replica_processes import (
     COMMAND,
     PATIENCE,
-    REPLICAS,
+    TICKS,
     find_program_path,
 )
 from tests.migrations.further import FURTHER, HEAD
@@ -56,7 +56,8 @@ class KillActions:
         Args:
             action: its name.
             victim: the replica that is asked; for ticks and commands nobody is.
-            kill: called with the number of the process that began the action, or None. It kills.
+            kill: called with the number of the process that began the action, or None, and whether
+            its process of ticks is meant. It kills.
         """
         self._number += 1
         return getattr(self, f"_run_{action}")(victim, kill)
@@ -154,9 +155,10 @@ class KillActions:
     # What no client asks for
 
     def _run_tick(self, victim, kill):
-        begun = {number: self._processes.count_begun(number, "tick") for number in REPLICAS}
+        begun = {number: self._processes.count_begun(number, "tick") for number in TICKS}
         number = self._processes.await_begin(begun, "tick", BEGIN_PATIENCE)
-        return kill(victim if number is None else number)
+        replica = victim if number is None else TICKS.index(number)
+        return kill(replica, is_tick_process=bool(victim))  # else the one that answers
 
     def _run_migrate(self, _victim, kill):
         death = self._kill_command(("db", "upgrade"), "migrate", kill)

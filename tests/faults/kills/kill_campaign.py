@@ -203,15 +203,16 @@ class KillCampaign:
     def _shoot(self, shot):
         delay = shot.fraction * self._scales[shot.action] * self._seconds[shot.action]
 
-        def kill(number, pid=None):
+        def kill(number, pid=None, *, is_tick_process=False):
             time.sleep(delay)
-            death = (
-                self._processes.kill_command(pid)
-                if pid is not None
-                else self._processes.kill(number)
-            )
-            if number != COMMAND:
-                self._recovery = self._processes.start(number)
+            if pid is not None:
+                return self._processes.kill_command(pid)
+            if is_tick_process:
+                death = self._processes.kill_ticks(number)
+                self._recovery = self._processes.start_ticks(number)
+                return death
+            death = self._processes.kill(number)
+            self._recovery = self._processes.start(number)
             return death
 
         self._recovery = None

@@ -5,9 +5,12 @@ that the one who kills it can prove afterwards that it died inside an action.
 """
 
 import mmap
+import os
 import struct
+import tempfile
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 
 ACTIONS = ("ingest", "tick", "approve", "stop", "resume", "report", "migrate", "backup")
@@ -20,12 +23,25 @@ class MarkBoard:
     """Shared memory with a region for each process that may be killed."""
 
     def __init__(self, processes):
-        """Allocate it; forks that come later share it."""
-        self._memory = mmap.mmap(-1, processes * REGION)
+        """Allocate it; forks that come later share it, other processes by its path."""
+        file, self.path = tempfile.mkstemp(prefix="rollout-marks-")
+        os.truncate(file, processes * REGION)
+        self._memory = mmap.mmap(file, 0)
+        os.close(file)
 
     def region(self, number):
         """Return the marks of one process."""
         return ProcessMarks(self._memory, number * REGION)
+
+    def close(self):
+        """Delete its file."""
+        Path(self.path).unlink()
+
+
+def open_region(path, number):
+    """Return the marks of one process on a board that another one allocated."""
+    with Path(path).open("r+b") as file:
+        return ProcessMarks(mmap.mmap(file.fileno(), 0), number * REGION)
 
 
 class ProcessMarks:

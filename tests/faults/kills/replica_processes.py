@@ -9,17 +9,23 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
+
 from tests.faults.kills.process_marks import ACTIONS
 from tests.faults.kills.service_process import ProcessOrder
 
 REPLICAS = (0, 1)
 COMMAND = 2
 """The number of the region that commands mark."""
+TICKS = (3, 4)
+"""The regions of the replicas' processes of ticks."""
+REGIONS = 5
 PATIENCE = 60
 """Seconds for a replica to be ready, or a command to end, on a busy machine."""
 LOOK_PAUSE = 0.0005
 READY_PAUSE = 0.01
 SIGKILLED = -9
+TICK_MODULE = "tests.faults.kills.tick_marks"
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,16 @@ class ReplicaProcesses:
         }
         self._url, self._service_url = urls
         self.ports = [_find_free_port() for _ in REPLICAS]
-        self._pids = {}
+        self._pids, self._orphans = {}, ()
         self._pool = ThreadPoolExecutor(len(REPLICAS), thread_name_prefix="ready")
 
     def start(self, replica):
-        """Start a replica; return what waits until it is ready and says when it was."""
-        marks = self._board.region(replica)
-        marks.clear()
+        """Start a replica; return what waits until it is ready and says when it was.
+
+        It also waits for the end of the process of ticks that a killed one left behind.
+        """
+        for number in (replica, TICKS[replica]):
+            self._board.region(number).clear()
         own = {
             "ROLLOUT_DATABASE_URL": self._service_url,
             "ROLLOUT_LATCH_FOLDER": str(self._folder / f"latches-{replica}"),
@@ -70,14 +79,32 @@ class ReplicaProcesses:
                 self._environment | own,
                 str(self._folder),
                 port=self.ports[replica],
+                tick_marks=TICKS[replica],
                 mutant=self._mutants[replica],
             )
         )
-        return self._pool.submit(_await_ready, self.ports[replica])
+        return self._pool.submit(self._await_replica, replica, self._orphans)
 
     def kill(self, replica):
-        """Kill a replica by SIGKILL; return how it died."""
-        return self._kill(self._pids.pop(replica), replica)
+        """Kill a replica by SIGKILL; return how it died. Its process of ticks ends by itself."""
+        pid = self._pids.pop(replica)
+        self._orphans = self._list_tick_processes(pid)
+        at = time.monotonic()
+        code = self._server.kill(pid)
+        return self._tell_death((replica, TICKS[replica]), at, code == SIGKILLED)
+
+    def kill_ticks(self, replica):
+        """Kill a replica's process of ticks, and not the replica; return how it died."""
+        ticking = self._list_tick_processes(self._pids[replica])
+        at = time.monotonic()
+        for process in ticking:
+            process.kill()
+        return self._tell_death((TICKS[replica],), at, bool(ticking))
+
+    def start_ticks(self, replica):
+        """Return what waits until a tick has ended after one was killed, at any replica."""
+        self._board.region(TICKS[replica]).clear()
+        return self._pool.submit(self._await_tick, self._count_ended())
 
     def run_command(self, *words):
         """Run a command to its end; return its exit code."""
@@ -96,7 +123,8 @@ class ReplicaProcesses:
 
     def kill_command(self, pid):
         """Kill a command by SIGKILL; return how it died."""
-        return self._kill(pid, COMMAND)
+        at = time.monotonic()
+        return self._tell_death((COMMAND,), at, self._server.kill(pid) == SIGKILLED)
 
     def close(self):
         """End the replicas."""
@@ -127,7 +155,7 @@ class ReplicaProcesses:
     def measure_action(self, action):
         """Return the mean seconds of an action in the processes that run now, or 0."""
         ended = seconds = 0
-        for number in (*REPLICAS, COMMAND):
+        for number in range(REGIONS):
             _, number_ended, number_seconds = self._board.region(number).read(action)
             ended, seconds = ended + number_ended, seconds + number_seconds
         return seconds / ended if ended else 0.0
@@ -137,12 +165,36 @@ class ReplicaProcesses:
         path = self._folder / f"log-{number}"
         return path.read_text(encoding="utf-8", errors="replace")[-3000:] if path.exists() else ""
 
-    def _kill(self, pid, number):
-        at = time.monotonic()
-        code = self._server.kill(pid)
-        marks = self._board.region(number)
-        inside = frozenset(action for action in ACTIONS if marks.is_inside(action))
-        return ProcessDeath(inside, marks.read_point(), at, code == SIGKILLED)
+    def _list_tick_processes(self, pid):
+        children = psutil.Process(pid).children()
+        return [child for child in children if TICK_MODULE in child.cmdline()]
+
+    def _tell_death(self, numbers, at, is_killed):
+        """Return how processes died; the point is the first's that was inside of an action."""
+        regions = [self._board.region(number) for number in numbers]
+        inside = {
+            action: marks for action in ACTIONS for marks in regions if marks.is_inside(action)
+        }
+        (marks, *_) = (*inside.values(), *regions)
+        return ProcessDeath(frozenset(inside), marks.read_point(), at, is_killed)
+
+    def _await_replica(self, replica, orphans):
+        ready_at = _await_ready(self.ports[replica])
+        _, alive = psutil.wait_procs(orphans, timeout=PATIENCE)
+        if alive:
+            raise TimeoutError(f"processes of ticks outlive their replica: {alive}")
+        return ready_at
+
+    def _await_tick(self, ended_before):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if self._count_ended() > ended_before:
+                return time.monotonic()
+            time.sleep(READY_PAUSE)
+        raise TimeoutError(f"no tick has ended within {PATIENCE} s")
+
+    def _count_ended(self):
+        return sum(self._board.region(number).read("tick")[1] for number in TICKS)
 
 
 def find_program_path():

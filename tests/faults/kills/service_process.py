@@ -7,8 +7,9 @@ import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
+from pathlib import Path
 from time import monotonic
 
 import api.app
@@ -16,12 +17,13 @@ import api.serve
 from rollout import faults
 from rollout.cli import backups, table_upgrade
 from rollout.cli.main import COMMANDS, app
-from rollout.services.engine.ticks import Ticker
 from rollout.services.reports import archive
+from rollout.worker.tick_worker import TickWorker
 from tests.faults.kills.broken_services import MUTANTS
 from tests.faults.migrations import further_in, whole_schema
 from tests.migrations.further import go_back
 
+ROOT = Path(__file__).parents[3]
 ACTION_HEADER = b"x-kill-action"
 """Names the action of a request that may be killed."""
 LATE_MODULES = (
@@ -42,6 +44,7 @@ class ProcessOrder:
 
     Attributes:
         marks: the number of its region on the board.
+        tick_marks: that of its process of ticks, for a replica.
         environment: settings of the program.
         folder: its working directory.
         port: where to serve; None for a command.
@@ -53,6 +56,7 @@ class ProcessOrder:
     environment: dict[str, str]
     folder: str
     port: int | None = None
+    tick_marks: int | None = None
     words: tuple[str, ...] = ()
     mutant: str = ""
 
@@ -82,6 +86,7 @@ def build_runner(board):
             if order.port is None:
                 _run_command(order, marks, stack)
             else:
+                _mark_ticks(board.path, order.tick_marks)
                 _run_service(order, marks, stack)
 
     return run
@@ -101,29 +106,14 @@ def _run_service(order, marks, stack):
         return made
 
     api.serve.create_app = build_marked
-    _mark_ticks(marks)
     api.serve.serve("127.0.0.1", order.port)
 
 
-def _mark_ticks(marks):
-    claim, tick = Ticker._claim_slot, Ticker.tick
-
-    def claim_marked(self, *arguments):
-        is_claimed = claim(self, *arguments)
-        if is_claimed:
-            marks.begin("tick")
-            self.marked_at = monotonic()
-        return is_claimed
-
-    def tick_marked(self, *arguments, **options):
-        self.marked_at = None
-        try:
-            return tick(self, *arguments, **options)
-        finally:
-            if self.marked_at is not None:
-                marks.end("tick", monotonic() - self.marked_at)
-
-    Ticker._claim_slot, Ticker.tick = claim_marked, tick_marked
+def _mark_ticks(path, number):
+    """Let the service start its process of ticks with marks of its own."""
+    command = (sys.executable, "-m", "tests.faults.kills.tick_marks", path, str(number))
+    os.environ["PYTHONPATH"] = str(ROOT)
+    api.serve.TickWorker = partial(TickWorker, command=command)
 
 
 def _run_command(order, marks, stack):

@@ -18,8 +18,8 @@ def started(work, *more):
     return thread
 
 
-def test_turns_are_given_in_the_order_of_asking():
-    turns, came = WriteLock(5), []
+def test_turns_are_given_in_the_order_of_asking(tmp_path):
+    turns, came = WriteLock(5, tmp_path), []
 
     def take(name):
         with turns.hold():
@@ -32,8 +32,8 @@ def test_turns_are_given_in_the_order_of_asking():
     assert came == [0, 1, 2, 3, 4]
 
 
-def test_who_waits_too_long_is_told_and_holds_up_nobody():
-    turns, came = WriteLock(0.05), []
+def test_who_waits_too_long_is_told_and_holds_up_nobody(tmp_path):
+    turns, came = WriteLock(0.05, tmp_path), []
 
     def give_up():
         with suppress(DatabaseBusyError), turns.hold():
@@ -46,11 +46,42 @@ def test_who_waits_too_long_is_told_and_holds_up_nobody():
     assert came == ["next"]
 
 
-def test_an_error_gives_the_turn_back():
-    turns = WriteLock(0.05)
+def test_an_error_gives_the_turn_back(tmp_path):
+    turns = WriteLock(0.05, tmp_path)
     with pytest.raises(OSError, match="disk"), turns.hold():
         raise OSError("disk")
     with turns.hold():
+        pass
+
+
+def test_writer_that_gives_way_waits_for_urgent_ones_elsewhere(tmp_path):
+    here, elsewhere, came = WriteLock(5, tmp_path), WriteLock(5, tmp_path, gives_way=True), []
+
+    def take(name, *, is_urgent):
+        with elsewhere.hold(is_urgent=is_urgent):
+            came.append(name)
+
+    with here.hold(is_urgent=True):
+        count = threading.Thread(target=take, args=("count",), kwargs={"is_urgent": False})
+        count.start()
+        time.sleep(0.05)
+        take("order", is_urgent=True)
+        came.append("stop")
+    count.join()
+    assert came == ["order", "stop", "count"]
+    with here.hold():
+        take("count", is_urgent=False)
+    assert came[3:] == ["count"]  # only urgent ones hold it back
+
+
+def test_writer_that_gives_way_goes_on_in_the_end(tmp_path):
+    here, elsewhere = WriteLock(5, tmp_path), WriteLock(0.05, tmp_path, gives_way=True)
+    with here.hold(is_urgent=True), elsewhere.hold():
+        pass
+
+
+def test_urgent_writers_need_no_sign(tmp_path):
+    with WriteLock(5, tmp_path / "gone").hold(is_urgent=True):
         pass
 
 
