@@ -19,6 +19,8 @@ from uuid import uuid4
 from msgspec.json import encode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rollout.services.support.process_work import ProcessFailedError
+
 REQUEST_ID_HEADER: Final = b"x-request-id"
 VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 ROUTE_KEY: Final = "route"
@@ -165,6 +167,8 @@ def _format_message(record: logging.LogRecord) -> str:
 
 
 def _describe_exception(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, ProcessFailedError) and error.kind:
+        return {"exception": error.kind, "stack": [*error.stack]}
     frames = extract_tb(error.__traceback__)[-MAX_FRAMES:]
     stack = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
     return {"exception": type(error).__name__, "stack": stack}

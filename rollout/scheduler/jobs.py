@@ -234,7 +234,7 @@ class JobScheduler:
                 PlannedJob("uses", MINUTE, self._record_key_uses),
                 PlannedJob("callers", MINUTE, service.authenticator.refresh),
                 PlannedJob("tidy", HOUR, self._run_retention),
-                PlannedJob("evidence", HOUR, self._check_evidence),
+                PlannedJob("evidence", HOUR, self._check_evidence, LONG),
                 PlannedJob("checkpoints", HOUR, self._publish_checkpoints, runs_at_start=True),
             )
         )
@@ -296,14 +296,11 @@ class JobScheduler:
             self._calendar_entries.write(clock.at)
 
     def _check_evidence(self) -> None:
-        from rollout.services.engine.evidence_check import sample_evidence  # noqa: PLC0415
-
-        reports = sample_evidence(self._service.database, self._service.clock.now())
-        for name, report in reports.items():
+        for name, text in self._tick_runner.sample_evidence(self._service.clock.now()).items():
             log.error(
                 "evidence of %s changed, see its incident; run `rollout doctor --rebuild`;"
                 " this sample: %s",
-                *(name, report.summarize()),
+                *(name, text),
             )
 
     def _publish_checkpoints(self) -> None:

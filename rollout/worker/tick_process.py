@@ -1,8 +1,9 @@
 """The process of ticks: it runs the passes that its parent requests, and ends with it.
 
 `tick_worker` is the other side. The first line of the input has the database and the name in
-claims, each later one a pass. Each line of the output is a message: what the parent has to know at
-once of failed writes and damage, its log, and at the end of a pass what came of it.
+claims, each later one a pass, or the instant of a check of evidence. Each line of the output is a
+message: what the parent has to know at once of failed writes and damage, its log, and at the end of
+a pass what came of it.
 """
 
 import gc
@@ -28,8 +29,11 @@ from rollout.store.database.session import Database
 
 OOM_SCORE: Final = "500"
 """Where memory runs out, this process ends before the one that answers."""
+NICENESS: Final = 10
+"""Of a check; a tick has the usual priority."""
 OUTAGE_LOG: Final = "rollout.database"
 """The parent meets each outage itself and logs it once."""
+MAX_FRAMES: Final = 20
 Message = dict[str, Any]
 
 
@@ -85,9 +89,15 @@ class SentLog(logging.Handler):
         self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record with its traceback."""
-        if record.name != OUTAGE_LOG:
-            self._writer.send(log=[record.name, record.levelno, self.format(record)])
+        """Send a record; texts of exceptions, which may hold names, only with its traceback."""
+        if record.name == OUTAGE_LOG:
+            return
+        if isinstance(record.args, tuple):
+            values = (type(a).__name__ if isinstance(a, Exception) else a for a in record.args)
+            record.args = tuple(values)
+        error = record.exc_info[1] if record.exc_info else None
+        failure = _describe_error(error) if error is not None else None
+        self._writer.send(log=[record.name, record.levelno, record.getMessage(), failure])
 
 
 def main() -> None:
@@ -104,7 +114,7 @@ def main() -> None:
     )
     gc.freeze()  # what was imported is not scanned for garbage
     for request in read_requests():
-        writer.send(**run_pass(scheduler, request))
+        writer.send(**answer_request(scheduler, request))
 
 
 def read_requests() -> Iterator[Message]:
@@ -121,9 +131,12 @@ def read_requests() -> Iterator[Message]:
         yield requests.get()
 
 
-def run_pass(scheduler: TickScheduler, request: Message) -> Message:
-    """Run the due ticks; return the message that ends the pass."""
+def answer_request(scheduler: TickScheduler, request: Message) -> Message:
+    """Run the due ticks or a check; return the message that ends it."""
     try:
+        if "check" in request:
+            os.nice(NICENESS)  # it is all that this process does
+            return {"differing": scheduler.sample_evidence(from_micros(request["check"]))}
         result = scheduler.run_due_ticks(
             from_micros(request["at"]),
             narrow_only=request["narrow_only"],
@@ -134,14 +147,18 @@ def run_pass(scheduler: TickScheduler, request: Message) -> Message:
     return {
         "done": {
             "seconds": dict(result.seconds_by_rollout),
-            "errors": {name: _format_error(error) for name, error in result.errors.items()},
+            "errors": {name: _describe_error(error) for name, error in result.errors.items()},
             "next": _to_micros(scheduler.next_due),
         }
     }
 
 
-def _format_error(error: Exception) -> str:
-    return "".join(traceback.format_exception(error))
+def _describe_error(error: BaseException) -> Message:
+    """Return what `ProcessFailedError` is built of, and its traceback."""
+    frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
+    stack = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    text = "".join(traceback.format_exception(error))
+    return {"kind": type(error).__name__, "stack": stack, "trace": text}
 
 
 def _to_micros(times: dict[str, datetime]) -> dict[str, int]:

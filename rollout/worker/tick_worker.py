@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from queue import Empty, SimpleQueue
-from threading import Thread, Timer
+from threading import Event, Thread, Timer
 from typing import Any, Final
 
 from rollout.core.calendar.instants import from_micros, to_micros
@@ -29,6 +29,7 @@ from rollout.store.database.session import Database
 COMMAND: Final = (sys.executable, "-m", "rollout.worker.tick_process")
 IDLE_SECONDS: Final = 60.0
 """Without a pass; slots that follow each other sooner keep the process."""
+CHECK_SECONDS: Final = 1_800.0
 SILENT_SECONDS: Final = 120.0
 """A process that says nothing for so long within a pass is ended; pages are counted in seconds."""
 STOP_SECONDS: Final = 10.0
@@ -54,10 +55,10 @@ class TickProcess:
             self._input.write(json.dumps(message) + "\n")
             self._input.flush()
 
-    def wait_for_message(self) -> Message | None:
-        """Return the next message, None once it has ended; one that is silent is ended."""
+    def wait_for_message(self, longest_seconds: float) -> Message | None:
+        """Return the next message, None once it has ended or was silent for so long."""
         try:
-            return self._messages.get(timeout=SILENT_SECONDS)
+            return self._messages.get(timeout=longest_seconds)
         except Empty:
             return None
 
@@ -96,9 +97,10 @@ class TickWorker:
         url = database.engine.url.render_as_string(hide_password=False)
         self._settings = {"database": url, "owner": owner}
         self._process: TickProcess | None = None
+        self._check_process: TickProcess | None = None
         self._next_due: dict[str, datetime] = {}
         self._last_pass = 0.0
-        self._is_stopping = False
+        self._stopping = Event()
 
     def run_due_ticks(
         self,
@@ -115,7 +117,7 @@ class TickWorker:
             DatabaseUnavailableError: the database does not respond; the pass ends.
         """
         due = self._list_due(at if get_time is None else max(at, get_time()))
-        if self._is_stopping:
+        if self._stopping.is_set():
             return TickPass()
         if not due:
             self._end_if_idle()
@@ -126,7 +128,7 @@ class TickWorker:
             self._process = TickProcess(self._command, self._settings)
         values = {"at": to_micros(at), "narrow_only": narrow_only}
         self._process.send({**values, "reads_clock": get_time is not None})
-        answer, ticking = self._follow_pass(self._process)
+        answer, ticking = self._follow(self._process, SILENT_SECONDS)
         self._last_pass = time.monotonic()
         if answer is None:
             return self._note_end(at, ticking or due)
@@ -134,12 +136,38 @@ class TickWorker:
             raise DatabaseUnavailableError(text)
         done = answer["done"]
         self._next_due = {name: from_micros(micros) for name, micros in done["next"].items()}
-        errors = {name: _build_error(text) for name, text in done["errors"].items()}
+        errors = {name: _build_error(facts) for name, facts in done["errors"].items()}
         return TickPass(errors=errors, seconds_by_rollout=done["seconds"])
 
+    def sample_evidence(self, at: datetime) -> dict[str, str]:
+        """Check a sample of each rollout's evidence, in a process of its own that ends.
+
+        Ticks don't wait for it. Returns by rollout what differs.
+
+        Raises:
+            DatabaseUnavailableError: the database does not respond.
+            ProcessFailedError: the process failed, or took too long.
+        """
+        if self._stopping.is_set():
+            return {}
+        self._check_process = process = TickProcess(self._command, self._settings)
+        process.send({"check": to_micros(at)})
+        answer, _ = self._follow(process, CHECK_SECONDS)
+        process.kill()
+        exit_code, self._check_process = process.close(), None
+        if answer is None:
+            if self._stopping.is_set():
+                return {}
+            raise ProcessFailedError(f"the process that checks evidence ended within ({exit_code})")
+        if text := answer.get("unavailable"):
+            raise DatabaseUnavailableError(text)
+        return dict(answer["differing"])
+
     def stop(self) -> None:
-        """Begin no pass any more; the running one is given `STOP_SECONDS`."""
-        self._is_stopping = True
+        """Begin no pass any more; the running one is given `STOP_SECONDS`, a check none."""
+        self._stopping.set()
+        if (checking := self._check_process) is not None:
+            checking.kill()
         timer = Timer(STOP_SECONDS, self._kill)
         timer.daemon = True
         timer.start()
@@ -164,10 +192,12 @@ class TickWorker:
         if time.monotonic() - self._last_pass > IDLE_SECONDS:
             self.close()
 
-    def _follow_pass(self, process: TickProcess) -> tuple[Message | None, list[str]]:
+    def _follow(
+        self, process: TickProcess, silent_seconds: float
+    ) -> tuple[Message | None, list[str]]:
         """Return the message that ends a pass, None if the process ended, and what it did last."""
         ticking: list[str] = []
-        while (message := process.wait_for_message()) is not None:
+        while (message := process.wait_for_message(silent_seconds)) is not None:
             if "begun" in message:
                 ticking = [message["begun"]]
             elif "failed" in message:
@@ -177,8 +207,9 @@ class TickWorker:
             elif "damaged" in message:
                 self._database.damage_signs.text = message["damaged"]
             elif "log" in message:
-                name, level, text = message["log"]
-                logging.getLogger(name).log(level, "%s", text)
+                name, level, text, facts = message["log"]
+                error = _build_error(facts) if facts else None
+                logging.getLogger(name).log(level, "%s", text, exc_info=error)
             else:
                 return message, ticking
         return None, ticking
@@ -189,7 +220,7 @@ class TickWorker:
         self._process.kill()  # one that is silent
         exit_code = self._process.close()
         self._process = None
-        if self._is_stopping:
+        if self._stopping.is_set():
             return TickPass()
         error = ProcessFailedError(f"the process of ticks ended within one ({exit_code})")
         for name in rollout_names:
@@ -198,8 +229,9 @@ class TickWorker:
         return TickPass(errors=dict.fromkeys(rollout_names, error))
 
 
-def _build_error(text: str) -> ProcessFailedError:
+def _build_error(facts: Message) -> ProcessFailedError:
     """Return an error with the traceback of the process as its note."""
-    error = ProcessFailedError(text.splitlines()[-1] if text else "")
-    error.add_note(text)
+    trace = facts["trace"]
+    error = ProcessFailedError(trace.splitlines()[-1], facts["kind"], facts["stack"])
+    error.add_note(trace)
     return error

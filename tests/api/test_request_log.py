@@ -14,8 +14,9 @@ from api.deps import Caller, Permission, RequirePermission
 from api.request_log import JsonFormatter, TextFormatter, build_log_config, request_id
 from rollout.scheduler import jobs
 from rollout.services.access.hashing_process import HashingProcess
-from rollout.services.engine import evidence_check
+from rollout.services.engine import tick_passes
 from rollout.services.engine.evidence_report import EvidenceReport
+from rollout.services.engine.tick_passes import TickScheduler
 from rollout.settings import LOG_FORMATS as FORMS
 from rollout.settings import Settings, read_settings
 from tests.api.conftest import Asking
@@ -91,12 +92,13 @@ def test_no_line_of_a_job_has_the_text_of_an_exception(service, lines, monkeypat
     error = ValueError("the decision of case secret-case by ana")
     scheduler = jobs.JobScheduler(service, "here")
     ticks = SimpleNamespace(seconds_by_rollout={}, errors={"bears": error})
-    scheduler._tick_runner = SimpleNamespace(run_due_ticks=lambda *_, **__: ticks)
+    scheduler._tick_runner = TickScheduler(service.database, "here")
+    monkeypatch.setattr(scheduler._tick_runner, "run_due_ticks", lambda *_, **__: ticks)
     reports = SimpleNamespace(run_report_jobs=lambda _at, **_: {"bears": error})
     scheduler._report_job._report_rounds = reports
     scheduler._heartbeat_worker._safety = SimpleNamespace(run_pass=lambda: (error,))
     report = EvidenceReport(faults=[str(error)], fault_count=1)
-    monkeypatch.setattr(evidence_check, "sample_evidence", lambda *_: {"bears": report})
+    monkeypatch.setattr(tick_passes, "sample_evidence", lambda *_: {"bears": report})
     monkeypatch.setattr(HashingProcess, "_exchange", _raise(error))
     scheduler._run_tick()
     scheduler._report_job.run()

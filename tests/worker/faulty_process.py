@@ -1,10 +1,12 @@
-"""A process of ticks in which each tick does what its argument says, until a file is deleted."""
+"""A process in which ticks and checks do what its argument says, until a file is deleted."""
 
+import logging
 import os
 import sys
 import time
 from pathlib import Path
 
+from rollout.services.engine.tick_passes import TickScheduler
 from rollout.services.engine.ticks import Ticker
 from rollout.store.database.errors import DatabaseBusyError
 from rollout.worker import tick_process
@@ -26,7 +28,15 @@ def wait(_ticker):
     time.sleep(60)
 
 
-FAULTS = {"fail": raise_busy, "damage": find_damage, "die": die, "wait": wait}
+def log_error(_ticker):
+    try:
+        raise ValueError("the decision of case secret-case by ana")  # noqa: TRY301
+    except ValueError as error:
+        logging.getLogger("rollout.scheduler").exception("it failed: %s", error)  # noqa: TRY401
+        raise
+
+
+FAULTS = {"fail": raise_busy, "damage": find_damage, "die": die, "wait": wait, "log": log_error}
 
 
 def main(fault: str, mark: str) -> None:
@@ -37,7 +47,14 @@ def main(fault: str, mark: str) -> None:
             FAULTS[fault](self)
         return tick(self, at, **more)
 
-    Ticker.tick = tick_faultily
+    check = TickScheduler.sample_evidence
+
+    def check_faultily(self, at):
+        if Path(mark).exists():
+            FAULTS[fault](self)
+        return check(self, at)
+
+    Ticker.tick, TickScheduler.sample_evidence = tick_faultily, check_faultily
     tick_process.main()
 
 

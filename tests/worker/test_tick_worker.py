@@ -1,5 +1,6 @@
 """Ticks in a process of their own: what it does, and what the process that answers makes of it."""
 
+import json
 import logging
 import sys
 import time
@@ -8,11 +9,16 @@ from threading import Thread
 
 import pytest
 
+from api.request_log import JsonFormatter
+from rollout.core.scope.events import IncidentOpened
+from rollout.core.scope.incident_kinds import EVIDENCE_CHANGED
 from rollout.services.engine.ticks import Ticker
+from rollout.services.support.process_work import ProcessFailedError
 from rollout.store.database.append_failures import TICK
 from rollout.tally.slots import to_instant
 from rollout.worker import tick_worker
 from rollout.worker.tick_worker import TickWorker
+from tests.services.engine.test_evidence_check import change_decision
 from tests.services.engine.test_live import begun, count_waiting, written
 from tests.services.engine.test_ticks import HISTORY, SLOTS
 from tests.services.engine.test_ticks import TICK as SLOT
@@ -122,6 +128,21 @@ def test_process_that_dies_within_tick_is_failed_tick_until_one_succeeds(databas
 
 
 @on_sqlite
+def test_no_line_of_log_has_text_of_exception_there(start, mark, caplog):
+    error = start("log", mark).run_due_ticks(LAST).errors["story"]
+    caplog.records.append(
+        logging.LogRecord("rollout", logging.ERROR, "", 1, "tick", (), (type(error), error, None))
+    )
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    assert [line["message"] for line in lines] == ["it failed: ValueError", "tick"]
+    for line in lines:
+        assert line["exception"] == "ValueError"
+        assert line["stack"][-1].endswith(" log_error")
+    assert "secret-case" not in json.dumps(lines)
+    assert "secret-case" in error.__notes__[0]  # as text it is for who debugs
+
+
+@on_sqlite
 def test_process_that_died_while_idle_is_replaced_and_nothing_failed(database, start):
     worker = start()
     worker.run_due_ticks(LAST)
@@ -163,6 +184,36 @@ def test_stop_gives_running_tick_its_seconds_and_counts_no_failure(
     assert [result.errors for result in passes] == [{}]
     assert list_failures(database) == {}
     assert worker.run_due_ticks(LAST).seconds_by_rollout == {}
+
+
+@on_both
+def test_evidence_is_checked_beside_ticks_in_process_that_ends(database, start):
+    worker = start()
+    worker.run_due_ticks(LAST)
+    assert worker.sample_evidence(LAST) == {}
+    assert worker._check_process is None
+    change_decision(database, exposure="revealed")
+    assert worker.sample_evidence(LAST).keys() == {"story"}
+    opened = [event.kind for event in written(database) if isinstance(event, IncidentOpened)]
+    assert opened == [EVIDENCE_CHANGED.name]
+
+
+@on_sqlite
+def test_stop_ends_check_at_once(database, start, mark):
+    worker, checked = start("wait", mark), []
+    thread = Thread(target=lambda: checked.append(worker.sample_evidence(LAST)))
+    thread.start()
+    while worker._check_process is None:
+        time.sleep(0.01)
+    worker.stop()
+    thread.join(20)
+    assert checked == [{}]
+
+
+@on_sqlite
+def test_check_that_dies_says_so(start, mark):
+    with pytest.raises(ProcessFailedError, match=r"checks evidence ended within \(9\)"):
+        start("die", mark).sample_evidence(LAST)
 
 
 @on_sqlite

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from zlib import crc32
 
+from rollout.services.engine.evidence_check import sample_evidence
 from rollout.services.engine.held_evidence_check import CHECK_INTERVAL
 from rollout.services.engine.tick_results import STORAGE_RETRY_DELAY, TickPass
 from rollout.services.engine.ticks import Ticker
@@ -96,6 +97,11 @@ class TickScheduler:
                     seconds_by_rollout[rollout_name] = time.monotonic() - started_at
         self._check_evidence(at)
         return TickPass(events_by_rollout, errors, seconds_by_rollout)
+
+    def sample_evidence(self, at: datetime) -> dict[str, str]:
+        """Check a sample of each rollout's evidence; say by rollout what differs."""
+        reports = sample_evidence(self._database, at)
+        return {name: report.summarize() for name, report in reports.items()}
 
     def _check_evidence(self, at: datetime) -> None:
         """Compare some evidence of each rollout with the counted units, when it is time."""

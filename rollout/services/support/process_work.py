@@ -25,7 +25,15 @@ class WorkBusyError(RefusalError):
 
 
 class ProcessFailedError(Exception):
-    """A process that failed, or ended without an answer; a note has its traceback."""
+    """A process that failed, or ended without an answer; a note has its traceback.
+
+    Attributes:
+        kind, stack: the type and the lines of code of what it raised, "" and none if unknown.
+    """
+
+    def __init__(self, text: str, kind: str = "", stack: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.kind, self.stack = kind, tuple(stack)
 
 
 class ProcessWork:
