@@ -308,7 +308,7 @@ class CellEvidence(BaseModel):
     path: list[EvidencePath]
 
 
-@add_fields_of(EventDescription, "site", "window", "short_text", "simulated")
+@add_fields_of(EventDescription, "site", "window", "short_text", "simulated", "effect")
 class CellActivity(BaseModel):
     """A ledger event about the cell, as text."""
 

@@ -2,12 +2,13 @@
 
 import json
 import re
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 
 from api.console.ledger.ledger_text import find_typed_reason
 from rollout.core.scope.commands import Actor, AddVersion, RetireVersion
+from rollout.core.scope.events import Stopped, VersionFirstUsed
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from tests.api.bears import CREEK, POLICY, approved, scope_of, widened
@@ -60,12 +61,18 @@ def test_rows_have_reasons_days_and_a_choice_of_actors(browser, lived):
 
 
 def test_only_a_reason_that_somebody_typed_and_the_text_lacks_is_added():
-    by_guard = SimpleNamespace(by="policy", reason="agreement fell")
-    by_ana = SimpleNamespace(by="ana", reason="smoke")
-    assert find_typed_reason(by_guard, "narrowed; guard: agreement is low") == ""
-    assert find_typed_reason(by_ana, "ana stopped creek: smoke") == ""
-    assert find_typed_reason(by_ana, "P-1 rejected by ana") == "smoke"
-    assert find_typed_reason(SimpleNamespace(by="ana"), "ana added v2") == ""
+    stop = Stopped(at=NOON, by="ana", stop="S-1", cells=(), reason="smoke")
+
+    def has_reason(event):
+        return f"{event.by} stopped creek: {event.reason}"
+
+    def lacks_reason(event):
+        return f"P-1 rejected by {event.by}"
+
+    assert find_typed_reason(stop, has_reason) == ""
+    assert find_typed_reason(stop, lacks_reason) == "smoke"
+    assert find_typed_reason(replace(stop, by="policy"), lacks_reason) == ""
+    assert find_typed_reason(VersionFirstUsed(at=NOON, by="ana", version="v2"), lacks_reason) == ""
 
 
 def test_days_begin_at_midnight_of_the_rollout(browser, lived):

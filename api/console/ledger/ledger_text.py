@@ -1,15 +1,15 @@
 """Ledger entries in words."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from api.console.page.time_format import format_day
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.scope.events import ENGINE, LedgerEvent
+from rollout.core.scope.events import ENGINE
 from rollout.reports.text.access_event_text import describe_access_event
 from rollout.reports.text.event_describer import ZonedEventDescriber
 from rollout.reports.text.event_kinds import find_tone
@@ -81,9 +81,15 @@ def parse_actor(typed: str) -> str:
 
 
 def _describe_entry(entry: LedgerEntry, describer: ZonedEventDescriber) -> LedgerLine:
-    event = parse_event(entry.row)
+    def describe(event: Any) -> str:
+        return describe_event(entry.row.revision, event, describer).text
+
+    event: Any = parse_event(entry.row)
     description = describe_event(entry.row.revision, event, describer)
-    cell = describer.find_cell(event)
+    cell, tone = describer.find_cell(event), find_tone(description.kind)
+    text = description.text
+    if cell is not None and tone and description.version:  # the location names it
+        text = describe(replace(event, version="")).lstrip(": ")
     parts = (description.site, description.window, description.version)
     return LedgerLine(
         revision=description.revision,
@@ -91,21 +97,22 @@ def _describe_entry(entry: LedgerEntry, describer: ZonedEventDescriber) -> Ledge
         kind=description.kind,
         hash=entry.hash,
         zone=describer.find_zone(cell),
-        text=_drop_version(description.text, description.version, has_cell=cell is not None),
-        reason=find_typed_reason(event, description.text),
+        text=text,
+        reason=find_typed_reason(event, describe),
         location=" · ".join(part for part in parts if part) if cell is not None else "",
         by=format_actor(description.by),
         proposal=str(entry.row.fields.get("proposal") or ""),
         incident=str(entry.row.fields.get("incident") or ""),
-        tone=find_tone(description.kind),
+        tone=tone,
     )
 
 
-def find_typed_reason(event: LedgerEvent, text: str) -> str:
-    """Return the reason that a user typed, or "" if there is none or the text has it."""
+def find_typed_reason(event: Any, describe: Callable[[Any], str]) -> str:
+    """Return the reason that a user typed, or "" if there is none or the event's text has it."""
     reason = getattr(event, "reason", "")
-    is_shown = event.by == ENGINE or not isinstance(reason, str) or f": {reason}" in text
-    return "" if is_shown else reason
+    if event.by == ENGINE or not isinstance(reason, str) or not reason:
+        return ""
+    return reason if describe(replace(event, reason="")) == describe(event) else ""
 
 
 def group_by_day(
@@ -117,11 +124,6 @@ def group_by_day(
     return tuple((format_day(day, now.astimezone(zone).date()), tuple(each)) for day, each in days)
 
 
-def _drop_version(text: str, version: str | None, *, has_cell: bool) -> str:
-    """Return the text without the version, which the location already names."""
-    return text.removeprefix(f"{version} ").removeprefix(f"{version}: ") if has_cell else text
-
-
 def _describe_access_entry(entry: LedgerEntry) -> LedgerLine:
     event = parse_event(entry.row)
     return LedgerLine(
@@ -131,7 +133,7 @@ def _describe_access_entry(entry: LedgerEntry) -> LedgerLine:
         hash=entry.hash,
         zone="",
         text=describe_access_event(event),
-        reason=find_typed_reason(event, describe_access_event(event)),
+        reason=find_typed_reason(event, describe_access_event),
         location="",
         by=format_actor(event.by),
         proposal="",

@@ -97,5 +97,5 @@ def find_tone(kind: str) -> str:
 def is_in_timeline(event: EventDescription) -> bool:
     """Return whether the timeline shows an event; incidents only without another effect."""
     if event.kind == "IncidentOpened":
-        return ", reported:" in event.text
+        return event.effect == "reported"
     return event.kind in TIMELINE_KINDS

@@ -78,6 +78,7 @@ class EventDescription:
         text: description without time and cell.
         short_text: short description.
         simulated: whether its approvals were simulated.
+        effect: what an incident caused; "" of other events.
     """
 
     revision: int
@@ -92,6 +93,7 @@ class EventDescription:
     text: str
     short_text: str
     simulated: bool
+    effect: str = ""
 
 
 def describe_events(
@@ -136,6 +138,7 @@ def describe_event(
         text=_describe(event, describer),
         short_text=_describe_briefly(event, describer),
         simulated=describer.is_simulated and event.is_approved,
+        effect=getattr(event, "effect", ""),
     )
 
 
