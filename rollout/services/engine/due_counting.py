@@ -34,6 +34,7 @@ from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.store.counting.counted_records import CountedRecords
 from rollout.store.counting.counted_units import CountedUnitRow
+from rollout.store.counting.just_counted import JustCounted
 from rollout.store.counting.top_losses import LossRow, StoredLosses
 from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.counting.version_uses import StoredUses
@@ -89,6 +90,7 @@ class ResolvedPage:
         later_entries: units that a later tick counts.
         row_counts: by case the number of records that were read.
         first_uses: the versions that these units bring into use, each with its case.
+        unit_keys: the keys of the units by number.
     """
 
     state: RolloutState
@@ -101,6 +103,7 @@ class ResolvedPage:
     later_entries: Sequence[DueCase] = ()
     row_counts: Mapping[int, int] = field(default_factory=dict)
     first_uses: Sequence[tuple[UseKey, Use, int]] = ()
+    unit_keys: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,10 @@ class DueCounter:
         state: RolloutState,
         history: RolloutHistory,
         page_size: PageSize = PAGE_SIZE,
+        counted: JustCounted | None = None,
     ) -> None:
-        """Count by a state and its history."""
+        """Count by a state and its history; add the units that were stored to `counted`."""
+        self._counted = JustCounted() if counted is None else counted
         self._database, self._state, self._history = database, state, history
         self._page_size = page_size
 
@@ -190,9 +195,11 @@ class DueCounter:
         ripe_units = units.filter(is_ripe & is_real)
         rows: Sequence[CountedUnitRow] = ()
         first_uses: Sequence[tuple[UseKey, Use, int]] = ()
+        unit_keys: Mapping[int, str] = {}
         if ripe_units.height:
             ripe_units = self._add_unit_columns(ripe_units, state)
             numbers = self._find_numbers(transaction, ripe_units, unit_records.case_numbers)
+            unit_keys = {number: key for key, number in numbers.units.items()}
             rows = counter.build_counted_units(ripe_units, numbers, unit_records)
             first_uses = list_first_uses(
                 ripe_units, unit_records.uses.begun, unit_records.case_numbers
@@ -212,6 +219,7 @@ class DueCounter:
             later_entries=later_entries,
             row_counts=unit_records.row_counts,
             first_uses=first_uses,
+            unit_keys=unit_keys,
         )
 
     def _find_losses(self, rows: Sequence[CountedUnitRow]) -> list[LossRow]:
@@ -238,6 +246,7 @@ class DueCounter:
 
     def _store_part(self, page: ResolvedPage, part: _PagePart) -> tuple[int, bool]:
         """Store what is unmoved; return the entries done, and whether that was all not held."""
+        counted_units: Sequence[CountedUnitRow] = ()
         with self._database.begin_write() as transaction:
             queue = CountQueue(transaction, page.state.rollout)
             entries = queue.lock(part.entries)
@@ -253,13 +262,14 @@ class DueCounter:
                 entries = {entry for entry in entries if entry.case_id in cases}
                 queue.add(page.later_entries)
                 # from here on evidence can't advance
-                counter.store_units(transaction, page.state.rollout, units, losses)
+                counted_units = counter.store_units(transaction, page.state.rollout, units, losses)
                 latest_first = sorted(page.first_uses, key=itemgetter(1), reverse=True)
                 first_uses = {key: use for key, use, case_id in latest_first if case_id in cases}
                 StoredUses(transaction, page.state.rollout).store(first_uses)
                 queue.delete(entries)
                 queue.add(_list_silent_entries(transaction, page.state, first_uses))
-            return (len(entries) if cases else 0), free_cases.issubset(cases)
+        self._counted.add(counted_units, page.unit_keys)
+        return (len(entries) if cases else 0), free_cases.issubset(cases)
 
     def _select_unmoved(
         self,

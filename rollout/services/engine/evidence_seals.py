@@ -26,10 +26,10 @@ from rollout.core.scope.events import (
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import CountedRecords
+from rollout.store.counting.just_counted import JustCounted
 from rollout.store.counting.unit_digests import (
     CellDigests,
     CountedSummary,
-    read_joined_lines,
     summarize_counted,
 )
 from rollout.store.database.rollouts import Rollout
@@ -61,9 +61,10 @@ class SealedSlots:
 
 
 class EvidenceSeals:
-    """The seals that one ticker has read or made."""
+    """The seals that one ticker has read or made; it adds the units that it stores to `counted`."""
 
-    def __init__(self) -> None:
+    def __init__(self, counted: JustCounted) -> None:
+        self._counted = counted
         self._sealed = SealedSlots()
         self._cell_digests = CellDigests()
         self._summaries: dict[int, CountedSummary] = {}  # by slot, since the last seal
@@ -113,7 +114,7 @@ class EvidenceSeals:
         after, others = self._sealed.last, CountedRecords(transaction, rollout)
         if not others.has_any_line(after=after, until=until):
             return None  # most ticks of a quiet rollout, which this costs one query
-        units = read_joined_lines(transaction, rollout, after=after, until=until)
+        units = self._counted.read_lines(transaction, rollout, after=after, until=until)
         outcomes = CountedOutcomes(transaction, rollout).read_lines(after=after, until=until)
         summary = summarize_counted(units, others.read_lines(after=after, until=until), outcomes)
         if summary is not None:

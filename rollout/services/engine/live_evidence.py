@@ -28,7 +28,7 @@ from rollout.services.engine.fresh_units import BeginRead, FreshUnitReader
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.counted_outcomes import CountedOutcomes
-from rollout.store.counting.counted_units import CountedUnits
+from rollout.store.counting.just_counted import JustCounted
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot
 from rollout.tally.buffer_snapshots import encode_buffers
@@ -43,10 +43,12 @@ SNAPSHOTS_PER_DOUBLING = 50  # at most about so many are written until the rows 
 
 
 class LiveEvidence:
-    """Evidence under one policy; `history` is shared with the ticker."""
+    """Evidence under one policy; `history` and `counted` are shared with the ticker."""
 
-    def __init__(self, policy: Policy, scope: Scope, history: RolloutHistory) -> None:
-        self._policy, self._history = policy, history
+    def __init__(
+        self, policy: Policy, scope: Scope, history: RolloutHistory, counted: JustCounted
+    ) -> None:
+        self._policy, self._history, self._counted = policy, history, counted
         self._units = UnitBuffer(policy, history.find_equivalent_definitions)
         self._outcomes = OutcomeBuffer()
         self._feeds = LiveGuardFeeds(self._outcomes)
@@ -75,7 +77,7 @@ class LiveEvidence:
             self._restore_snapshot(transaction, state, slot)
         if self._last_slot < slot:
             self._load_outcomes(CountedOutcomes(transaction, state.rollout), state, slot)
-            self._load_counted_units(CountedUnits(transaction, state.rollout), state.scope, slot)
+            self._load_counted_units(transaction, state, slot)
         self._invalidate_cells(self._history.advance_to(slot - 1, state.scope))
         at = to_instant(slot, self._policy.tick)
         if self._feeds.is_stale(at):
@@ -119,10 +121,12 @@ class LiveEvidence:
             self._track_keys(changed_keys, state.scope)
             self._invalidate_cells(cell for cell, _ in changed_keys)
 
-    def _load_counted_units(self, unit_store: CountedUnits, scope: Scope, slot: int) -> None:
-        for units in unit_store.load_units(after=self._last_slot, until=slot):
+    def _load_counted_units(self, transaction: Transaction, state: RolloutState, slot: int) -> None:
+        for units in self._counted.load_units(
+            transaction, state.rollout, after=self._last_slot, until=slot
+        ):
             changed_keys = self._units.add(units)
-            self._track_keys(changed_keys, scope)
+            self._track_keys(changed_keys, state.scope)
             self._invalidate_cells(cell for cell, _ in changed_keys)
         self._last_slot = slot
 

@@ -33,6 +33,7 @@ from rollout.services.engine.rollout_state import (
 )
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.arrivals import StoredArrivals
+from rollout.store.counting.just_counted import JustCounted
 from rollout.store.counting.uncounting import take_back_slots
 from rollout.store.database.append_failures import TICK
 from rollout.store.database.rollouts import Rollouts
@@ -85,7 +86,8 @@ class Ticker:
         self._head = StoredLedgerHead(0, "", None)
         self._history = RolloutHistory()
         self._evidence: LiveEvidence | None = None
-        self._seals = EvidenceSeals()
+        self._counted = JustCounted()
+        self._seals = EvidenceSeals(self._counted)
         self._stored_revision = 0
         self._is_overtaken = False
         self._last_event_slot = BEFORE_ALL
@@ -152,7 +154,7 @@ class Ticker:
             return (*clock_events, *self._check_clock(read_time)) if is_ahead else None
         faults.reach_point("tick.claimed")
         last_slot = max(slot, find_slot_before(count_until, state.policy.tick))
-        counter = DueCounter(self._database, state, self._history, self._page_size)
+        counter = DueCounter(self._database, state, self._history, self._page_size, self._counted)
         if not counter.count_until(last_slot, has_time):
             self.is_counting = True
             return clock_events or None
@@ -170,6 +172,7 @@ class Ticker:
             ),
             read_time,
         )
+        self._counted.forget_until(slot)
         faults.reach_point("tick.not-done")
         with self._database.begin_write() as transaction:
             TickSlots(transaction, state.rollout).complete(slot, at=at)
@@ -291,8 +294,10 @@ class Ticker:
         self._history.add_events(events, policies.__getitem__)
         self._seals.add_events(events, state.policy)
         is_discarded = any(event.discards_evidence for event in events)
+        if is_discarded:
+            self._counted.clear()
         if applied_hashes or is_discarded or self._evidence is None:
-            self._evidence = LiveEvidence(state.policy, state.scope, self._history)
+            self._evidence = LiveEvidence(state.policy, state.scope, self._history, self._counted)
         elif scope_events := [e for e in events if not e.seals_units]:
             self._evidence.apply_events(scope_events, state.scope)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Text, func, select, type_coerce
 
 from rollout.core.calendar.sites import Cell
+from rollout.store.counting.counted_records import select_lines
 from rollout.store.counting.counts import (
     SlotPosition,
     find_position,
@@ -157,10 +159,22 @@ class CountedUnits:
         for row in self._transaction.execute(query.execution_options(yield_per=ROWS_PER_FETCH)):
             yield CountedUnitRow(**{**row._asdict(), "class_ids": tuple(row.class_ids)})
 
-    def has_evidence(self, *, after: int, until: int) -> bool:
-        """Return whether slots (`after`, `until`] contain evidence."""
-        query = select(counted_units.c.slot).where(*self._build_conditions(after, until)).limit(1)
-        return self._transaction.execute(query).first() is not None
+    def count(self, *, after: int, until: int) -> int:
+        """Return the number of units of slots (`after`, `until`], evidence or not."""
+        lines = select_lines(counted_units, self._rollout, after, until)
+        return int(self._transaction.execute(select(func.count()).select_from(lines)).scalar_one())
+
+    def convert_units(self, keys: Sequence[str], units: Sequence[CountedUnitRow]) -> StoredUnits:
+        """Return units, of which there are some, with their keys as `load_units` does."""
+        values: dict[str, Sequence[Any]] = {
+            **dict(zip(CountedUnitRow._fields, zip(*units, strict=True), strict=True)),
+            "unit": keys,
+            "is_erased": (False,) * len(units),
+        }
+        lookup = NumberLookup(self._transaction, self._rollout)
+        lookup.load_series(values["series_id"])
+        lookup.load_classes({n for class_ids in {*values["class_ids"]} for n in class_ids})
+        return StoredUnits(lookup.series, lookup.classes, *(values[name] for name in COLUMNS))
 
     def load_units(
         self, *, after: int, until: int, key: tuple[Cell, str] | None = None
@@ -230,11 +244,14 @@ class NumberLookup:
         """Return the class numbers in stored texts; read the classes of new numbers."""
         new_texts = {*texts} - self._class_ids.keys()
         self._class_ids |= {text: tuple(json.loads(text)) for text in new_texts}
-        new_numbers = {n for text in new_texts for n in self._class_ids[text]} - self.classes.keys()
-        if new_numbers:
+        self.load_classes({n for text in new_texts for n in self._class_ids[text]})
+        return list(map(self._class_ids.__getitem__, texts))
+
+    def load_classes(self, numbers: AbstractSet[int]) -> None:
+        """Read the classes of new numbers."""
+        if new_numbers := numbers - self.classes.keys():
             classes = load_classes(self._transaction, self._rollout, new_numbers)
             self.classes |= {number: LeverClass(*values) for number, values in classes.items()}
-        return list(map(self._class_ids.__getitem__, texts))
 
 
 def _match_series(key: tuple[Cell, str] | None) -> tuple[ColumnElement[bool], ...]:

@@ -81,7 +81,7 @@ def count_units(
     counted_units = build_counted_units(units, numbers, records)
     first_names = NO_ALIASES if records is None else records.first_names
     losses = StoredLosses(transaction, rollout, first_names).find_losses(counted_units)
-    return store_units(transaction, rollout, counted_units, losses)
+    return len(store_units(transaction, rollout, counted_units, losses))
 
 
 def store_units(
@@ -89,8 +89,8 @@ def store_units(
     rollout: Rollout,
     counted_units: Sequence[CountedUnitRow],
     losses: Sequence[LossRow],
-) -> int:
-    """Store the units that were not counted before, and their sums; return their number.
+) -> Sequence[CountedUnitRow]:
+    """Store the units that were not counted before, and their sums; return them.
 
     `losses` are those of the units. Evidence can't advance until the transaction ends.
     """
@@ -107,7 +107,7 @@ def store_units(
             [loss for loss in losses if (loss.case_id, loss.version) in new_pairs]
         )
     faults.reach_point("tick.tallied")
-    return len(new_units)
+    return new_units
 
 
 def sum_by_key(units: Iterable[CountedUnitRow]) -> Mapping[CountKey, int]:

@@ -6,7 +6,7 @@ the line, so that an erasure can replace it; the hash of the decision covers it,
 compares it, as it does the columns of the series.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
@@ -176,15 +176,19 @@ def read_joined_lines(
     query = select(*_select_covered(lines), *(lines.c[name] for name in VALUE_FIELDS))
     query = query.order_by(*(lines.c[name] for name in ORDER))
     result = transaction.execute(query.execution_options(yield_per=UNITS_PER_READ))
-    for part in result.partitions():
-        rows: list[tuple[Any, ...]] = [row[:COVERED_FIELDS] for row in part]
-        joined_hashes = frozenset(row[-1] for row in rows)
-        if any(row[COVERED_FIELDS:] != NO_VALUES for row in part):
-            rows = [
-                _add_values(row, *stored[COVERED_FIELDS:])
-                for row, stored in zip(rows, part, strict=True)
-            ]
-        yield UnitLines("\n".join([*map(ascii, rows), ""]).encode(), joined_hashes)
+    yield from map(join_lines, result.partitions())
+
+
+def join_lines(part: Sequence[Sequence[Any]]) -> UnitLines:
+    """Return the lines of units in order, each with its `COVERED_FIELDS` and `VALUE_FIELDS`."""
+    rows = [tuple(row[:COVERED_FIELDS]) for row in part]
+    joined_hashes = frozenset(row[-1] for row in rows)
+    if any(row[COVERED_FIELDS:] != NO_VALUES for row in part):
+        rows = [
+            _add_values(row, *stored[COVERED_FIELDS:])
+            for row, stored in zip(rows, part, strict=True)
+        ]
+    return UnitLines("\n".join([*map(ascii, rows), ""]).encode(), joined_hashes)
 
 
 def summarize_counted(
