@@ -13,7 +13,7 @@ from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope
 from rollout.formats.policy.reader import parse_policy
 from rollout.kernel.populations import EachValue
-from rollout.kernel.words import say_reading
+from rollout.kernel.words import say_alarms, say_reading
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history
 from tests.services.engine.test_live import all_at_first, find_evidence_faults, live, replayed
@@ -91,8 +91,8 @@ def test_live_and_replay_read_the_same_slices(database, unit, alarms):
     assert {line.split(" at least")[0] for line in lines} == {
         f"agreement of group={value}" for value in ("(none)", "a", "b")
     }
-    reasons = " ".join(getattr(event, "reason", "") for event in expected)
-    assert all(alarm in reasons for alarm in alarms)
+    said = " ".join(say_alarms(getattr(event, "alarms", ())) for event in expected)
+    assert all(alarm in said for alarm in alarms), said
     assert find_evidence_faults(database) == []
 
 
