@@ -21,7 +21,12 @@ from rollout.core.policy.policy import (
     PolicyBase,
 )
 from rollout.formats.policy.checks import find_policy_faults
-from rollout.formats.policy.document import find_length_faults, find_size_faults, parse_document
+from rollout.formats.policy.document import (
+    ParsedPolicy,
+    find_length_faults,
+    find_size_faults,
+    parse_document,
+)
 from rollout.formats.policy.guards import add_missing_guards
 from rollout.formats.policy.measures import read_condition
 from rollout.formats.policy.model import WrittenGate, WrittenGuard, WrittenPolicy, WrittenReading
@@ -169,6 +174,28 @@ def parse_policy(text: str, *, name: str = "policy.yaml") -> Policy:
     Traceback (most recent call last):
     rollout.formats.policy.reader.InvalidPolicyError: policy.yaml:1: rollout: 'a b' is no id; ...
     """
+    document, parsed, policy = _read_policy(text, name)
+    faults = (*document.faults, *parsed.faults, *find_policy_faults(parsed, policy))
+    if faults:
+        raise InvalidPolicyError(_format_faults(document, faults, name))
+    return policy
+
+
+def parse_checked_policy(text: str) -> Policy:
+    """Parse a text that `parse_policy` has accepted before: what it means is not checked again.
+
+    Whether hours ever open takes arrays of five years of each window.
+
+    Raises:
+        InvalidPolicyError: as `parse_policy`, of what can't be read.
+    """
+    document, parsed, policy = _read_policy(text, "policy.yaml")
+    if faults := (*document.faults, *parsed.faults):
+        raise InvalidPolicyError(_format_faults(document, faults, "policy.yaml"))
+    return policy
+
+
+def _read_policy(text: str, name: str) -> tuple[Document, ParsedPolicy, Policy]:
     document = read_document(text)
     if document.value is None:
         raise InvalidPolicyError(_format_faults(document, document.faults, name))
@@ -179,11 +206,7 @@ def parse_policy(text: str, *, name: str = "policy.yaml") -> Policy:
         raise InvalidPolicyError(
             _format_faults(document, (*document.faults, *parsed.faults, *large), name)
         )
-    policy = build_policy(parsed.written, text)
-    faults = (*document.faults, *parsed.faults, *find_policy_faults(parsed, policy))
-    if faults:
-        raise InvalidPolicyError(_format_faults(document, faults, name))
-    return policy
+    return document, parsed, build_policy(parsed.written, text)
 
 
 def _format_faults(

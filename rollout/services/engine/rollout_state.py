@@ -266,6 +266,6 @@ def _build_state(
 def parse_stored_policy(text: str) -> Policy:
     """Parse a stored policy, which was valid when it was stored."""
     # imported here: Pydantic takes a tenth of a second, and not every command reads a policy
-    from rollout.formats.policy.reader import parse_policy
+    from rollout.formats.policy.reader import parse_checked_policy
 
-    return parse_policy(text)
+    return parse_checked_policy(text)

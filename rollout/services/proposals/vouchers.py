@@ -13,7 +13,7 @@ def load_vouchers(
     transaction: Transaction, rollout: Rollout, *, until: int
 ) -> dict[str, tuple[str, ...]]:
     """Return by account who approved its newest line of the policy, or applied it alone."""
-    from rollout.formats.policy.reader import parse_policy  # slow to import
+    from rollout.formats.policy.reader import parse_checked_policy  # slow to import
 
     kinds = (PolicyApplied.__name__, Approved.__name__)
     rows = Ledger(transaction, rollout).list_rows(until=until, kinds=kinds)
@@ -26,7 +26,7 @@ def load_vouchers(
         if event.is_approved:
             approvers.setdefault(event.about_proposal, []).append(event.by)
         else:
-            vouched = parse_policy(texts[event.applied_policy]).evidence.sources.vouched
+            vouched = parse_checked_policy(texts[event.applied_policy]).evidence.sources.vouched
             names = tuple(approvers.get(event.about_proposal, ())) or (event.by,)
             changed = (account for account in vouched if vouched[account] != before.get(account))
             vouchers |= dict.fromkeys(changed, names)

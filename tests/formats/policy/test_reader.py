@@ -1,5 +1,7 @@
 import hashlib
 import json
+import subprocess
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -8,7 +10,12 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.levers import Margin
 from rollout.core.policy.policy import EvidenceRules, Minimum, Policy, Stage, Waves
-from rollout.formats.policy.reader import InvalidPolicyError, parse_policy, read_policy
+from rollout.formats.policy.reader import (
+    InvalidPolicyError,
+    parse_checked_policy,
+    parse_policy,
+    read_policy,
+)
 from tests.shipped_policies import SHIPPED_POLICIES
 
 ROOT = Path(__file__).parents[3]
@@ -275,3 +282,29 @@ def test_an_empty_file_is_refused_once_and_not_key_by_key(tmp_path, text):
     assert str(refused.value) == (
         "p.yaml:1: (file): is empty; write a policy, or draft one by `rollout init`"
     )
+
+
+HOURS = "windows: [{id: day, hours: 08:00-20:00}, {id: night, hours: 20:00-08:00}]\n"
+
+
+def test_policy_that_was_checked_is_not_checked_again_nor_takes_arrays():
+    text = f"{SMALL}{HOURS}"
+    script = (
+        "import sys; from rollout.formats.policy.reader import parse_checked_policy as parse;"
+        "policy = parse(sys.stdin.read());"
+        "print(policy.hash, 'numpy' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], input=text, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == [parse_policy(text).hash, "False"]
+    assert parse_checked_policy(text) == parse_policy(text)
+    never = text.replace("08:00-20:00", "Feb 30")
+    with pytest.raises(InvalidPolicyError, match="Feb has no day 30"):
+        parse_policy(never)
+    assert parse_checked_policy(never).windows[0].hours == "Feb 30"
+
+
+def test_checked_policy_that_can_not_be_read_is_refused():
+    with pytest.raises(InvalidPolicyError, match=r"policy\.yaml:2: rollout: 'a b' is no id"):
+        parse_checked_policy(SMALL.replace("parcel-damage", "a b"))
