@@ -21,10 +21,10 @@ GOAL = 300.0  # milliseconds
 
 def measure() -> list[float]:
     """Return the milliseconds of each key but the first ones."""
+    from tests.browser.chromium import chromium
     from tests.browser.console_pages import windows
     from tests.browser.test_review_in_a_browser import (
         SEEN,
-        chromium,
         fill,
         leading_on,
         served_hall,

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from rollout.reports.statistics.intervals import Estimate
 from rollout.reports.statistics.number_agreement import (
-    NumberEstimate,
     compute_concordance,
     compute_limits,
     compute_mean_estimate,
@@ -47,7 +47,7 @@ def main() -> None:
             print(draw.__name__, units, *(f"{100 * share:.1f}" for share in covered / repeats))
 
 
-def estimate_all(pairs: Pairs) -> tuple[NumberEstimate, ...]:
+def estimate_all(pairs: Pairs) -> tuple[Estimate, ...]:
     """Return bias, both limits and concordance."""
     human, model, units = pairs
     gaps = model - human

@@ -206,7 +206,7 @@ def test_all_jobs_share_one_rule_of_waking_and_wait_for_no_other(service):
     rules = {(job.coalesce, job.max_instances, job.misfire_grace_time) for job in planned}
     assert rules <= {(True, 1, None)}
     long_jobs = {job.id for job in planned if job.executor == LONG}
-    assert long_jobs == {"reports", "deliveries", "notifications"}
+    assert long_jobs == {"reports", "deliveries", "notifications", "evidence"}
 
 
 @pytest.mark.slow
