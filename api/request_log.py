@@ -12,14 +12,13 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from traceback import extract_tb
 from typing import Any, Final
 from uuid import uuid4
 
 from msgspec.json import encode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rollout.services.support.process_work import ProcessFailedError
+from rollout.services.support.process_work import ProcessFailedError, list_frames
 
 REQUEST_ID_HEADER: Final = b"x-request-id"
 VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -109,9 +108,6 @@ def _build_record(fields: dict[str, Any]) -> logging.LogRecord:
     return record
 
 
-MAX_FRAMES = 20
-
-
 class TextFormatter(logging.Formatter):
     """Formats a record as text in which only its first line begins without spaces.
 
@@ -169,9 +165,7 @@ def _format_message(record: logging.LogRecord) -> str:
 def _describe_exception(error: BaseException) -> dict[str, Any]:
     if isinstance(error, ProcessFailedError) and error.kind:
         return {"exception": error.kind, "stack": [*error.stack]}
-    frames = extract_tb(error.__traceback__)[-MAX_FRAMES:]
-    stack = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-    return {"exception": type(error).__name__, "stack": stack}
+    return {"exception": type(error).__name__, "stack": list_frames(error)}
 
 
 def build_log_config(log_format: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from typing import Any, Final
 from rollout.core.calendar.instants import from_micros, to_micros
 from rollout.services.engine.tick_passes import TickScheduler
 from rollout.services.support.clock import SystemClock
+from rollout.services.support.process_work import list_frames
 from rollout.store.database.append_failures import AppendFailures, DamageSigns
 from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.session import Database
@@ -33,7 +34,6 @@ NICENESS: Final = 10
 """Of a check; a tick has the usual priority."""
 OUTAGE_LOG: Final = "rollout.database"
 """The parent meets each outage itself and logs it once."""
-MAX_FRAMES: Final = 20
 Message = dict[str, Any]
 
 
@@ -155,10 +155,8 @@ def answer_request(scheduler: TickScheduler, request: Message) -> Message:
 
 def _describe_error(error: BaseException) -> Message:
     """Return what `ProcessFailedError` is built of, and its traceback."""
-    frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
-    stack = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
     text = "".join(traceback.format_exception(error))
-    return {"kind": type(error).__name__, "stack": stack, "trace": text}
+    return {"kind": type(error).__name__, "stack": list_frames(error), "trace": text}
 
 
 def _to_micros(times: dict[str, datetime]) -> dict[str, int]:

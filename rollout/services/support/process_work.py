@@ -6,6 +6,7 @@ Errors of the process are raised as if the work had been done in this one.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import BoundedSemaphore
+from traceback import extract_tb
 from typing import Any, Final
 
 from rollout.core.errors import RefusalError
@@ -14,6 +15,7 @@ from rollout.services.support.user_runs import MAX_WORKING, StepCallback
 from rollout.store.database.errors import StoreError
 
 LONGEST_WORK: Final = 3_600.0  # seconds
+MAX_FRAMES: Final = 20
 MAX_WAITING: Final = 8
 """Callers that wait for a place. Each holds a thread of the replica, which has 40 for requests."""
 
@@ -34,6 +36,12 @@ class ProcessFailedError(Exception):
     def __init__(self, text: str, kind: str = "", stack: Sequence[str] = ()) -> None:
         super().__init__(text)
         self.kind, self.stack = kind, tuple(stack)
+
+
+def list_frames(error: BaseException) -> list[str]:
+    """Return the last lines of code of a traceback, without the error's text, for a log."""
+    frames = extract_tb(error.__traceback__)[-MAX_FRAMES:]
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 class ProcessWork:
