@@ -28,7 +28,8 @@ JUDGING = ["ingest", "ingest-decisions", "ingest-outcomes"]
 
 @pytest.fixture(autouse=True)
 def _ramps(database, door):
-    apply_policy(database, POLICY, Actor("zoe"), NOON - DAY)
+    vouched = "sources: {vouched: [{account: box-7, within: 2h}], "
+    apply_policy(database, POLICY.replace("sources: {", vouched), Actor("zoe"), NOON - DAY)
     for role in ("ingest-decisions", "ingest-outcomes", "ingest-predictions"):
         door.let_in(role, AssignedRole(role, "ramps", "ramp-a"), machine=True)
 
@@ -183,3 +184,18 @@ def test_who_predicts_and_is_told_that_humans_decide_reads_what_they_decided(cli
     assert [row["answers"] for row in shown["decisions"]] == [{"parcel": "sound"}]
     assert shown["predictions"]
     assert not shown["hidden"]
+
+
+def test_who_is_vouched_for_reads_no_decision_before_the_case_closes(client, door, clock):
+    """Its prediction counts though the decision came first."""
+    door.let_in("box-7", AssignedRole("ingest-predictions", "ramps", "ramp-a"), machine=True)
+    outcome = {"kind": "outcome", "key": "c1", "answers": {"parcel": "sound"}}
+    sent_apart(client, case(), decision(), outcome | {"at": "2027-06-01T11:59:00Z"})
+    clock.advance(DAY - timedelta(seconds=1))
+    shown = read(client, "box-7")
+    assert (shown["hidden"], shown["decisions"], shown["outcomes"]) == (True, [], [])
+    assert read(client, "ingest-predictions")["decisions"]
+    clock.advance(timedelta(seconds=1))
+    shown = read(client, "box-7")
+    assert [row["answers"] for row in shown["decisions"]] == [{"parcel": "sound"}]
+    assert shown["outcomes"]

@@ -17,12 +17,14 @@ from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
 from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
-from rollout.kernel.label_sets import EMPTY_SET, FULL_OVERLAP, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
+from rollout.kernel.label_sets import EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.populations import PLANTED
 
 FLOORS_PATH: DocumentPath = ("evidence", "confidence_floors")
 WRITE_ONE = "write one floor"
+OVERLAP_TEXT = "is of sets of labels; write many: true, or leave it out"
+BLIND_TEXT = "share and blind exclude each other: humans decide the rest blind; leave it out"
 
 
 def _check_one_key(written: WrittenPolicy, _: Policy) -> Faults:
@@ -135,9 +137,6 @@ def _check_set_keys(written: WrittenPolicy, _: Policy) -> Faults:
         path: DocumentPath = ("levers", i)
         if lever.many and not lever.labels:
             yield DocumentFault((*path, "many"), "is for labels; leave it out, or write labels:")
-        if not lever.many and lever.overlap != FULL_OVERLAP:
-            text = "is of sets of labels; write many: true, or leave it out"
-            yield DocumentFault((*path, "overlap"), text)
         if lever.many and lever.named_actions:
             yield DocumentFault((*path, "actions"), "a set is its own action; leave actions out")
         if lever.many and not (len(lever.costs) == 1 and lever.costs[0].is_of_any):
@@ -191,11 +190,22 @@ SET_CHECKS: tuple[PolicyCheck, ...] = (
 )
 
 
+def _find_needless_keys(parsed: ParsedPolicy) -> Faults:
+    """Yield a fault for each key beside which another says nothing, also at its default."""
+    for i, row in parsed.list_rows("levers"):
+        if "overlap" in row and row.get("many", "false") == "false":
+            yield DocumentFault(("levers", i, "overlap"), OVERLAP_TEXT)
+    for i, row in parsed.list_rows("stages"):
+        if "share" in row and "blind" in row:
+            yield DocumentFault(("stages", i, "blind"), BLIND_TEXT)
+
+
 def find_policy_faults(parsed: ParsedPolicy, policy: Policy) -> tuple[DocumentFault, ...]:
     """Return the faults of all checks whose fields are readable, with document paths."""
     checks = [check for needs, check in CHECKS if parsed.has_paths(*needs)]
     faults = [fault for check in checks for fault in check(parsed.written, policy)]
     located = [DocumentFault(parsed.find_origin(fault.path), fault.text) for fault in faults]
+    located += _find_needless_keys(parsed)
     return tuple(fault for fault in located if not parsed.is_unreadable(fault.path))
 
 

@@ -59,6 +59,12 @@ class ParsedPolicy:
             path[: len(unreadable_path)] == unreadable_path for unreadable_path in self.unreadable
         )
 
+    def list_rows(self, section: str) -> Iterator[tuple[int, dict[str, DocumentValue]]]:
+        """Return the rows of a section that are keys and values, as written, with their places."""
+        rows = _find_value(self.value, (section,))
+        places = enumerate(rows if isinstance(rows, list) else ())
+        return ((place, row) for place, row in places if isinstance(row, dict))
+
     def has_paths(self, *paths: str) -> bool:
         """Return whether all values at the paths, such as `sites.*.id`, are readable."""
         path_parts = [tuple(parts.split(".")) for parts in paths]

@@ -75,15 +75,7 @@ def _check_gain_threshold(written: WrittenPolicy, _: Policy) -> Faults:
 
 def _check_shared_stages(written: WrittenPolicy, _: Policy) -> Faults:
     for i, row in enumerate(written.stages):
-        if row.share is None:
-            continue
-        if row.blind != round(1 - row.share, 12):  # what is left, if the file says nothing
-            text = (
-                f"share and blind exclude each other: humans decide {(1 - row.share) * 100:g}%"
-                " already, blind; leave blind out"
-            )
-            yield DocumentFault(("stages", i, "share"), text)
-        elif not LOWEST_SHARE <= row.share <= HIGHEST_SHARE:
+        if row.share is not None and not LOWEST_SHARE <= row.share <= HIGHEST_SHARE:
             text = "leaves one arm without units to compare; write from 2% to 98%"
             yield DocumentFault(("stages", i, "share"), text)
 

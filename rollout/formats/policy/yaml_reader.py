@@ -66,13 +66,16 @@ def read_document(text: str) -> Document:
         return Document(None, {}, (DocumentFault((), "is nested too deeply; close the brackets"),))
     if root is None:
         return Document({}, {})
-    return _NodeReader().read(root)
+    return _NodeReader(has_nulls=_is_json(text)).read(root)
+
+
+def _is_json(text: str) -> bool:
+    return text.lstrip("\ufeff \t\r\n").startswith("{")
 
 
 def _prepare_json(text: str) -> str:
     """Return JSON without tabs, which PyYAML rejects as white space."""
-    is_flow = text.lstrip("\ufeff \t\r\n").startswith("{")
-    return text.removeprefix("\ufeff").replace("\t", " ") if is_flow else text
+    return text.removeprefix("\ufeff").replace("\t", " ") if _is_json(text) else text
 
 
 def _describe_yaml_error(error: yaml.MarkedYAMLError) -> Document:
@@ -98,6 +101,8 @@ _IMPLICIT = frozenset(
     ["str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq"]
 )
 
+NULL_TAG = "tag:yaml.org,2002:null"
+
 _DEFAULT_HINT = "see the lines above for an open bracket or quote"
 _HINTS = {
     "mapping values are not allowed here": "begin each key in the column of its neighbours, and "
@@ -114,9 +119,13 @@ _OPENED_HINTS = {  # by PyYAML's context: the problem where that context began
 
 
 class _NodeReader:
-    """Converts composed YAML nodes to values and collects lines and faults."""
+    """Converts composed YAML nodes to values and collects lines and faults.
 
-    def __init__(self) -> None:
+    If `has_nulls`, a bare null is no value, as in JSON; else it is text, such as a label.
+    """
+
+    def __init__(self, *, has_nulls: bool) -> None:
+        self._has_nulls = has_nulls
         self._lines: dict[DocumentPath, int] = {}
         self._faults: list[DocumentFault] = []
         self._visited: set[int] = set()
@@ -137,6 +146,8 @@ class _NodeReader:
             return dict(self._read_entries(node, path))
         if isinstance(node, yaml.SequenceNode):
             return [self._read_value(item, (*path, index)) for index, item in enumerate(node.value)]
+        if self._has_nulls and node.tag == NULL_TAG:
+            return ""
         return _join_surrogates(node.value.strip())
 
     def _read_entries(

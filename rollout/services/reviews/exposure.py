@@ -26,6 +26,7 @@ from rollout.store.reviews.reviews import DONE, ReviewTaskStore, StoredReviewTas
 
 JUDGING: Final = (Permission.SEND_DECISIONS, Permission.SEND_OUTCOMES)
 """Permissions of who sends what judges predictions."""
+SENDING: Final = (Permission.SEND_PREDICTIONS,)
 CASES_PER_TRANSACTION = 3_000  # keeps write transactions short, so that none delays a stop
 
 
@@ -44,7 +45,7 @@ def find_hidden_cases(
     unseen_keys = find_unseen_cases(transaction, state, caller, keys, at)
     if not _may_judge(caller, state):
         return unseen_keys
-    return unseen_keys | _find_open_cases(transaction, state, caller, keys, at)
+    return unseen_keys | _find_open_cases(transaction, state, caller, keys, at, JUDGING)
 
 
 def find_unseen_cases(
@@ -57,13 +58,16 @@ def find_unseen_cases(
     """Return the cases about which the caller may still be asked blind.
 
     Decisions of others and outcomes of these cases must be hidden too. Cases that are not stored
-    are hidden from all reviewers.
+    are hidden from all reviewers. A vouched sender's are those that have not closed: its prediction
+    counts though decisions came first, so it must not read them.
 
     Args:
         caller: sees everything that the roles permit if without permission to review at the site
             and without a claim on the case.
         at: now; without it, an expired review task counts as open.
     """
+    if caller.name in state.policy.evidence.sources.vouched:
+        return _find_open_cases(transaction, state, caller, keys, at, SENDING)
     if not caller.has_permission_somewhere(Permission.REVIEW, state.rollout.name):
         return frozenset()
     case_ids = ExternalKeys(transaction, state.rollout).find_ids(set(keys))
@@ -92,8 +96,9 @@ def _find_open_cases(
     caller: Caller,
     keys: Collection[str],
     at: datetime | None,
+    permissions: Collection[Permission],
 ) -> frozenset[str]:
-    """Return the cases that the caller can judge and that haven't closed.
+    """Return the cases of sites where the caller has a permission that haven't closed.
 
     Those that are not stored are among them, and all without `at`.
     """
@@ -105,7 +110,7 @@ def _find_open_cases(
         for case_id, case in newest.load_cases(case_ids.values()).items()
         if not any(
             caller.has_permission(permission, state.rollout.name, case.site)
-            for permission in JUDGING
+            for permission in permissions
         )
         or (
             at is not None

@@ -111,6 +111,18 @@ def test_scalars_are_what_they_look_like():
     assert policy.windows[0].when == {"dry": ("yes", "010")}
 
 
+@pytest.mark.parametrize(
+    ("key", "says"), [("rollout", "'' is no id"), ("charter", "is empty; write it, or leave")]
+)
+def test_null_in_json_is_no_value(key, says):
+    objective = {"objective": None} if key == "charter" else {}
+    document = {"rollout": "r", "charter": objective} | ({} if objective else {key: None})
+    with pytest.raises(InvalidPolicyError) as refusal:
+        parse_policy(json.dumps(document))
+    path = ".".join((key, *objective))
+    assert any(fault.startswith(f"policy.yaml:1: {path}: {says}") for fault in refusal.value.faults)
+
+
 def test_shares_read_the_same_with_and_without_a_per_cent_sign():
     assert load(**{"95%": "0.95"}) == load()
 

@@ -40,6 +40,7 @@ def test_a_lever_has_sets_that_agree_by_their_overlap():
     ("edits", "fault"),
     [
         ({"many: true": "many: false"}, "levers[0].overlap: is of sets of labels; write many"),
+        ({"many: true, overlap: 80%": "overlap: 100%"}, "levers[0].overlap: is of sets of labels"),
         ({"80%": "0%"}, "levers[0].overlap: 0% would let any two sets agree"),
         ({"80%": "80%, actions: {nike: alarm}"}, "levers[0].actions: a set is its own action"),
         ({"80%": "80%, costs: [{did: nike, cost: 2}, {cost: 1}]"}, "levers[0].costs: sets that"),
