@@ -33,7 +33,9 @@ from rollout.tally.outcome_units import (
     UNRECORDED,
     OutcomeUnits,
 )
+from rollout.tally.slots import FIRST_SLOT
 from rollout.tally.unit_arrays import IntArray
+from rollout.tally.version_uses import PAIR, list_silent_pairs
 
 
 def resolve_outcome_units(
@@ -46,25 +48,28 @@ def resolve_outcome_units(
     sampled_arm if the predictions have it.
     Ordered by slot and unit. A unit whose first case has no usable prediction in time to act on is
     left out: the sampling value did not decide it. Later predictions could be picked by what became
-    of the case.
+    of the case. Of a version in use a unit without any prediction in time is there: who knows the
+    arm could else be silent where the outcome will be bad.
     """
     closes, tick = count_micros(outcome.closes), count_micros(policy.tick)
-    latest_answer = pl.col("occurred_us") + count_micros(MAX_CLOCK_SKEW)
     cases = history.cases.filter("is_registered").select(
         "case_key", "site", "window", "unit", "occurred_us", "received"
     )
     first_cases = cases.sort("occurred_us", "case_key").unique("unit", keep="first")
     firsts = first_cases.join(_list_usable_predictions(records, history, policy), on="case_key")
+    firsts = firsts.filter(_is_in_time()).with_columns(used=pl.lit(FIRST_SLOT, pl.Int64))
+    if (silent := _list_silent_units(records, history, tick)) is not None:
+        firsts = pl.concat([firsts, first_cases.join(silent, on="case_key")], how="diagonal")
     deadline = pl.col("occurred_us") + closes
     firsts = firsts.with_columns(
         deadline=deadline,
         predicted_us=pl.coalesce("predicted_us", "occurred_us"),
         occurred=pl.col("occurred_us") // tick,
-    ).filter(pl.col("predicted_us") <= pl.min_horizontal("deadline", latest_answer))
+    ).filter(pl.col("predicted_us") <= pl.col("deadline"))
     counted = pl.max_horizontal("deadline", "received", "predicted_us")
     firsts = firsts.with_columns(
         counted=counted, slot=pl.max_horizontal(-((-counted) // tick), pl.col("occurred") + 1)
-    )
+    ).filter(pl.col("used") < pl.col("slot"))
     units = firsts.select(
         *("unit", "version", "case_key", "site", "window"),
         *("slot", "occurred", "deadline", "counted"),
@@ -76,6 +81,22 @@ def resolve_outcome_units(
         .drop("deadline", "counted")
         .sort("slot", "unit", "version")
     )
+
+
+def _is_in_time() -> pl.Expr:
+    """Return whether a prediction came soon enough after its case to act on."""
+    delay = pl.col("predicted_us") - pl.col("occurred_us")
+    return (delay <= count_micros(MAX_CLOCK_SKEW)).fill_null(value=True)
+
+
+def _list_silent_units(
+    records: RecordFrames, history: PlacedHistory, tick: int
+) -> pl.DataFrame | None:
+    """Return case_key, version and used of cases that versions in use did not predict in time."""
+    predictions = records.predictions.select(*PAIR, predicted_us=pl.col("at").dt.epoch("us"))
+    occurred = history.cases.select("case_key", "occurred_us")
+    in_time = predictions.join(occurred, on="case_key").filter(_is_in_time())
+    return list_silent_pairs(history, in_time.lazy(), history.uses, tick)
 
 
 def _list_usable_predictions(

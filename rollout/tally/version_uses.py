@@ -115,7 +115,7 @@ def add_silent_predictions(
     None if each version predicted all it should.
     """
     predictions: pl.LazyFrame = history.placed.predictions.to_native()
-    pairs = _list_silent_pairs(history, predictions, uses, count_micros(policy.tick))
+    pairs = list_silent_pairs(history, predictions, uses, count_micros(policy.tick))
     if pairs is None or pairs.is_empty():
         return None
     columns = predictions.collect_schema()
@@ -136,7 +136,7 @@ def add_silent_predictions(
     return replace(history, placed=placed)
 
 
-def _list_silent_pairs(
+def list_silent_pairs(
     history: PlacedHistory, predictions: pl.LazyFrame, uses: VersionUses, tick: int
 ) -> pl.DataFrame | None:
     """Return the cases that versions in use did not predict: case_key, version and used."""

@@ -147,10 +147,10 @@ START = datetime(2026, 3, 2, 6, tzinfo=UTC)
 RAISED = START + 6 * DAY
 
 
-def replay_cell(folder, predicts_at_once=lambda _: True, unplaced=0):
+def replay_cell(folder, predicts_at_once=lambda _: True, unplaced=0, is_drawn=lambda _: True):
     """Replay a case every 20 minutes, decided after 5, of which not all are predicted before.
 
-    Of `unplaced` other decisions no file has the case.
+    Of `unplaced` other decisions no file has the case. The version runs on cases of `is_drawn`.
     """
     predictions = ["case_key,site,occurred_at,model_version,label,received_at"]
     decisions = ["case_key,reviewer,label,decided_at"]
@@ -166,13 +166,12 @@ def replay_cell(folder, predicts_at_once=lambda _: True, unplaced=0):
     for name, lines in (("predictions", predictions), ("decisions", decisions)):
         (folder / f"{name}.csv").write_text("\n".join(lines), encoding="utf-8")
     (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
-    (folder / "cases.csv").write_text(
-        "\n".join(
-            ["case_key,site,occurred_at"]
-            + [f"c{n},north,{(START + n * timedelta(minutes=20)).isoformat()}" for n in range(800)]
-        ),
-        encoding="utf-8",
-    )
+    cases = ["case_key,site,occurred_at,draws"]
+    for number in range(800):
+        at = START + number * timedelta(minutes=20)
+        draws = '"{""v1"": true}"' if is_drawn(at) else '"{""v1"": false}"'
+        cases.append(f"c{number},north,{at.isoformat()},{draws}")
+    (folder / "cases.csv").write_text("\n".join(cases), encoding="utf-8")
     request = ReplayRequest(
         policy=folder / "policy.yaml",
         sources=RecordPaths(
@@ -198,6 +197,22 @@ def test_version_that_waits_for_answers_after_the_raising_is_not_widened(tmp_pat
     assert held.at == RAISED + timedelta(hours=5)
     assert "newest" in {fact.kind for fact in held.fresh_facts}
     assert "Widened" not in kinds(events)
+
+
+@pytest.mark.parametrize("is_drawn", [True, False])
+def test_fresh_answers_are_those_of_cases_on_which_the_version_runs(tmp_path, is_drawn):
+    """After its proposal it waits for the answers of every second case, drawn or not."""
+
+    def is_second(at):
+        return at >= RAISED and (at - START) // timedelta(minutes=20) % 2 == 1
+
+    events = replay_cell(
+        tmp_path, lambda at: not is_second(at), is_drawn=lambda at: is_drawn or not is_second(at)
+    )
+    (raised,) = (event for event in events if isinstance(event, ProposalRaised))
+    assert raised.at == RAISED
+    widened = [event.at for event in events if isinstance(event, Widened)]
+    assert widened == ([] if is_drawn else [RAISED + timedelta(hours=5)])
 
 
 @pytest.mark.parametrize(("unplaced", "is_held"), [(42, False), (43, True)])

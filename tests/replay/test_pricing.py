@@ -28,8 +28,11 @@ from rollout.reports.pages.text_report import render_text_report
 from rollout.reports.text.formatting import format_local_time
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.requests import ReplayRequest
+from rollout.tally.case_draws import drop_undrawn
+from rollout.tally.case_placement import place_cases
 from rollout.tally.outcome_resolution import resolve_outcome_units
 from rollout.tally.slots import find_slot_before
+from rollout.tally.version_uses import NO_USES
 from tests.replay.facts import compute_replay_facts
 from tests.replay.pricing import POLICY, SALT, list_widenings, replay_pricing, write_stream
 
@@ -173,6 +176,7 @@ def test_units_count_when_their_deadline_passes_however_early_the_outcome(earnin
 
 def test_a_prediction_that_came_too_late_to_act_on_brings_no_unit(earning):
     policy, records = earning.policy, earning.records
+    unused = replace(earning.history, uses=NO_USES)
     counts = []
     for minutes in (0, 5, 6, 26 * 60):  # after a day, outcomes are known
         cases = records.cases.select("case_key", "occurred_at")
@@ -180,9 +184,39 @@ def test_a_prediction_that_came_too_late_to_act_on_brings_no_unit(earning):
             at=pl.col("occurred_at") + pl.duration(minutes=minutes)
         )
         changed = replace(records, predictions=late.drop("occurred_at"))
-        units = resolve_outcome_units(changed, earning.history, policy, policy.outcomes[0])
+        units = resolve_outcome_units(changed, unused, policy, policy.outcomes[0])
         counts.append(len(units))
     assert counts == [24 * 40, 24 * 40, 0, 0]
+
+
+def test_units_of_a_gain_are_the_cases_that_a_versions_sample_has(earning):
+    policy, outcome = earning.policy, earning.policy.outcomes[0]
+    is_drawn = pl.col("case_key").hash(seed=2) % 2 == 0
+    draws = pl.when(is_drawn).then(pl.lit('{"v1":true}')).otherwise(pl.lit('{"v1":false}'))
+    cases = earning.records.cases.with_columns(draws=draws)
+    predictions = earning.records.predictions.filter(pl.col("case_key").hash(seed=1) % 3 != 0)
+    records = drop_undrawn(replace(earning.records, cases=cases, predictions=predictions))
+    history = replace(place_cases(records, policy, SALT), uses=earning.history.uses)
+    units = resolve_outcome_units(records, history, policy, outcome)
+    whole = resolve_outcome_units(earning.records, earning.history, policy, outcome)
+    assert units.equals(whole.filter(is_drawn))
+    assert 0.4 < len(units) / len(whole) < 0.6
+
+
+@pytest.mark.parametrize("minutes", [None, 6], ids=["silent", "late"])
+def test_silence_of_a_version_in_use_hides_no_unit_from_a_gain(earning, minutes):
+    """Who knows the arm and what a case will bring could leave out the bad ones of one arm."""
+    policy, records, outcome = earning.policy, earning.records, earning.policy.outcomes[0]
+    whole = resolve_outcome_units(records, earning.history, policy, outcome)
+    hidden = records.predictions["case_key"].hash(seed=1) % 3 == 0
+    predictions = records.predictions.filter(~hidden)
+    if minutes is not None:
+        late = records.predictions.filter(hidden).join(records.cases, on="case_key")
+        late = late.with_columns(at=pl.col("occurred_at") + pl.duration(minutes=minutes))
+        predictions = pl.concat([predictions, late.select(predictions.columns)])
+    changed = replace(records, predictions=predictions)
+    units = resolve_outcome_units(changed, earning.history, policy, outcome)
+    assert units.equals(whole)
 
 
 def test_each_unit_is_in_the_arm_of_its_sampling_value(earning):

@@ -5,6 +5,7 @@ of due cases by the rule that replay uses, and stores each once.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import (
     add_unit_cases,
     find_cases_beside,
+    load_uses,
     open_stored_history,
 )
 from rollout.store.counting.count_queue import CountQueue, DueCase
@@ -77,6 +79,7 @@ def resolve_outcome_lines(
     all_case_ids = add_unit_cases(history, policy, case_ids)
     frames = history.load_records(all_case_ids)
     placement = place_cases(frames, policy, state.rollout.salt, state.trained_until)
+    placement = replace(placement, uses=load_uses(transaction, state))
     if policy.evidence.unit != "case":
         records.cases_beside = find_cases_beside(transaction, state, [placement.cases])
     drawn = load_drawn(transaction, state.rollout, all_case_ids, records)

@@ -183,6 +183,8 @@ def replay_records(
         request, policy, records, contents
     )
     numbered = number_units(history, policy)
+    if policy.outcomes:  # of versions in use silent cases have outcomes, too
+        history = replace(history, uses=history.uses.extend(numbered.frame))
     unit_arrays = _build_unit_arrays(numbered, planted, policy)
     unit_arrays = replace(unit_arrays, unplaced=_count_unplaced(records))
     if not numbered.frame.select(pl.col("excluded").null_count()).item():
