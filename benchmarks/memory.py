@@ -254,6 +254,7 @@ def run_replica(poll_seconds: float) -> Iterator[MeasuredReplica]:
                 "ROLLOUT_DATABASE_URL": f"sqlite:///{database}",
                 "ROLLOUT_POLL_INTERVAL": str(poll_seconds),
                 "ROLLOUT_LATCH_FOLDER": str(Path(folder) / "stops"),
+                "ROLLOUT_SECRET_KEY_FILE": str(Path(folder) / "secret.key"),
             },
             stderr=subprocess.DEVNULL,
         )

@@ -132,9 +132,12 @@ def serve(url: str) -> Iterator[str]:
         port = str(free.getsockname()[1])
     settings = {"ROLLOUT_DATABASE_URL": url, "ROLLOUT_TRUSTED_PROXIES": "127.0.0.1"}
     words = [sys.executable, "-c", SCRIPT, "serve", "--port", port]
-    with subprocess.Popen(  # noqa: S603 - this very program
-        words, env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        tempfile.TemporaryDirectory() as folder,  # for what it makes where it is started
+        subprocess.Popen(  # noqa: S603 - this very program
+            words, env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True, cwd=folder
+        ) as process,
+    ):
         try:
             assert process.stderr is not None  # noqa: S101 - it was asked for
             while "is serving on" not in process.stderr.readline():

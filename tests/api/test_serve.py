@@ -129,7 +129,8 @@ def test_a_transaction_that_was_cut_off_ends_before_the_database_is_closed(tmp_p
     thread.join()
 
 
-def test_messages_have_addresses_at_the_configured_public_url(tmp_path):
+def test_messages_have_addresses_at_the_configured_public_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the service makes its key there
     channels = tmp_path / "channels.yaml"
     channels.write_text("mail: 'mailto://mail.example.org?to={address}'\n")
     with fresh("sqlite", tmp_path) as url:

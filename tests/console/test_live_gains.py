@@ -100,7 +100,7 @@ def test_a_gain_is_the_same_live_and_approvers_see_what_the_model_brought(
     assert "More profit per sale; measured by profit (EUR, more is better)." in page
     assert "against blind decisions, and its arm against the humans' arm, when" in page
     assert "What the model brought" in page
-    assert "Readings as stored in the ledger" in page
+    assert "Readings of the ledger entry, in words" in page
     cell = raised.cell
     own_page = browser.page(f"/rollouts/pricing/cells/{cell.site}/{cell.window}")
     assert "gain of profit in EUR per unit, threshold -15" in own_page

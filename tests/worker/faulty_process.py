@@ -6,9 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+from rollout.core.ledger.ledger import ALL_EVENT_TYPES
 from rollout.services.engine.tick_passes import TickScheduler
 from rollout.services.engine.ticks import Ticker
 from rollout.store.database.errors import DatabaseBusyError
+from rollout.store.ledger import ledger as ledgers
 from rollout.worker import tick_process
 
 
@@ -36,7 +38,18 @@ def log_error(_ticker):
         raise
 
 
-FAULTS = {"fail": raise_busy, "damage": find_damage, "die": die, "wait": wait, "log": log_error}
+def write_newer_kinds(_ticker):
+    ledgers.NEWER_KINDS = frozenset(ALL_EVENT_TYPES)
+
+
+FAULTS = {
+    "fail": raise_busy,
+    "damage": find_damage,
+    "die": die,
+    "wait": wait,
+    "log": log_error,
+    "newer": write_newer_kinds,
+}
 
 
 def main(fault: str, mark: str) -> None:

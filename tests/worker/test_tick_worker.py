@@ -12,12 +12,15 @@ import pytest
 from api.request_log import JsonFormatter
 from rollout.core.scope.events import IncidentOpened
 from rollout.core.scope.incident_kinds import EVIDENCE_CHANGED
+from rollout.services.engine.tick_passes import RETRY_DELAY
 from rollout.services.engine.ticks import Ticker
 from rollout.services.support.process_work import ProcessFailedError
 from rollout.store.database.append_failures import TICK
+from rollout.store.database.compatibility import add_revision, finish_upgrade
 from rollout.tally.slots import to_instant
 from rollout.worker import tick_worker
 from rollout.worker.tick_worker import TickWorker
+from tests.migrations.further import FURTHER, HEAD
 from tests.services.engine.test_evidence_check import change_decision
 from tests.services.engine.test_live import begun, count_waiting, written
 from tests.services.engine.test_ticks import HISTORY, SLOTS
@@ -114,6 +117,22 @@ def test_write_that_fails_there_ends_autonomy_here_until_tick_succeeds(database,
 def test_damage_met_there_is_known_here(database, start, mark):
     start("damage", mark).run_due_ticks(LAST)
     assert database.damage_signs.text == "page 3 is broken"
+
+
+@on_sqlite
+def test_newer_kind_waits_there_until_upgrade_is_finished(database, start, mark):
+    """A tick of the next program writes nothing that the program before can't read."""
+    worker = start("newer", mark)
+    with database.begin_write() as transaction:
+        add_revision(transaction.connection, FURTHER, HEAD)
+    before = written(database)
+    errors = worker.run_due_ticks(LAST).errors
+    assert "can't be read by the program before" in str(errors["story"])
+    assert written(database) == before
+    with database.begin_write() as transaction:
+        finish_upgrade(transaction)
+    assert not worker.run_due_ticks(LAST + RETRY_DELAY).errors
+    assert len(written(database)) > len(before)
 
 
 @on_sqlite

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from markupsafe import Markup, escape
+
 from rollout.reports.text.event_kinds import find_tone
 from rollout.reports.text.formatting import capitalize_first
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
@@ -46,6 +48,18 @@ def add_full_stop(text: str) -> str:
     return text if text.endswith((".", "…", "!", "?")) else f"{text}."
 
 
+def mark_code(text: str) -> Markup:
+    """Return an escaped text in which what backticks enclose is code.
+
+    >>> mark_code("Run `rollout doctor` on <v1>.")
+    Markup('Run <code>rollout doctor</code> on &lt;v1&gt;.')
+    """
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(text.split("`"))
+    )
+
+
 def join_percent_signs(html: str) -> str:
     r"""Join numbers and percent signs with no-break spaces, outside form fields.
 
@@ -59,6 +73,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "segment": encode_segment,
     "grouped": group_hash,
     "full_stop": add_full_stop,
+    "code": mark_code,
     "first_large": capitalize_first,
     "event_tone": find_tone,
     "closed_state": CLOSED_PROPOSALS.__getitem__,

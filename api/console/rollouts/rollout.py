@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from api.console.page.cell_view import parse_cell_address
 from api.console.page.page import render_page
@@ -14,7 +14,7 @@ from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.stages import build_grant_rows, build_stage_markers, build_withheld_marker
 from api.console.page.stop_target import describe_stop_latency, format_cell_value
-from api.console.page.text import add_full_stop
+from api.console.page.text import add_full_stop, mark_code
 from api.console.page.time_format import format_site_time
 from api.console.page.timeline_view import load_timeline_view
 from api.console.page.waiting import list_requestable_stops
@@ -198,11 +198,11 @@ def show_cell(
 def _describe_lateness(
     lateness: LateSenders | tuple[SilentSpell, ...], timezone: str
 ) -> tuple[str, ...]:
-    if isinstance(lateness, LateSenders):
-        parts = map(escape, describe_late_cases(lateness).split("`"))  # every second one is code
-        lines = (Markup("<code>{}</code>").format(p) if n % 2 else p for n, p in enumerate(parts))
-        return (Markup("").join(lines),)
-    return tuple(to_sentence(describe_spell(spell, timezone)) for spell in lateness)
+    return (
+        (mark_code(describe_late_cases(lateness)),)
+        if isinstance(lateness, LateSenders)
+        else tuple(to_sentence(describe_spell(spell, timezone)) for spell in lateness)
+    )
 
 
 def _build_number_tables(
