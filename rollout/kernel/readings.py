@@ -18,6 +18,14 @@ NO_UNIT, MANY_VALUES, FEW_OF_VALUE = "no-unit", "many-values", "few-of-value"
 TURNED, NEWEST, ALARM, UNPLACED = "turned", "newest", "alarm", "unplaced"
 """What holds a widening: E is below 1 with the fresh answers; the newest answers agree too seldom;
 a guard would trip; more decisions have neither a case nor a site than may be missing."""
+LOST_GATE, EDITED_GATE, LOW_CEILING, RETIRED = "no-gate", "gate", "ceiling", "retired"
+OTHER_VERSION, OTHER_FLOOR, OTHER_STEP, LOST_STAGE = "other-version", "floor", "step", "stage"
+NO_HOLDER, OWN_HOLDER, RAISED_FLOOR = "no-holder", "own-holder", "raised-floor"
+OTHER_HOLDER_STAGE, REPLACED, ENDED_GRANT = "holder-stage", "replaced", "grant"
+EDITED_POLICY, EDITED_LADDER, OTHER_TICK, NEW_ERA = "policy", "ladder", "tick", "era"
+CHANGED_EVIDENCE, SPOKEN_AGAINST, CORRECTED_CLOCK = "evidence", "incidents", "clock"
+USER_NARROWED, NEXT_ATTEMPT, IN_ALARM = "narrowed", "attempt", "alarm"
+"""Why a proposal is void, also `TURNED`; its words say what each is about."""
 RECENT_DAYS: Final = 7
 """The last days with units in which few units may be missing, as in the whole attempt."""
 

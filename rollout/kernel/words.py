@@ -7,15 +7,40 @@ from typing import Final
 
 from rollout.kernel.measures import Condition, Watch
 from rollout.kernel.readings import (
+    CHANGED_EVIDENCE,
+    CORRECTED_CLOCK,
     DAYS,
+    EDITED_GATE,
+    EDITED_LADDER,
+    EDITED_POLICY,
+    ENDED_GRANT,
     FEW_OF_VALUE,
+    IN_ALARM,
+    LOST_GATE,
+    LOST_STAGE,
+    LOW_CEILING,
     MANY_VALUES,
     MISSING,
+    NEW_ERA,
+    NEXT_ATTEMPT,
+    NO_HOLDER,
     NO_UNIT,
+    OTHER_FLOOR,
+    OTHER_HOLDER_STAGE,
+    OTHER_STEP,
+    OTHER_TICK,
+    OTHER_VERSION,
+    OWN_HOLDER,
+    RAISED_FLOOR,
     RECENT_DAYS,
     RECENT_MISSING,
+    REPLACED,
+    RETIRED,
     REVIEWERS,
+    SPOKEN_AGAINST,
+    TURNED,
     UNITS,
+    USER_NARROWED,
     AlarmSubject,
     StoredAlarm,
     StoredReading,
@@ -172,6 +197,60 @@ def say_requirement(requirement: UnmetRequirement) -> str:
         subject=requirement.subject,
         share=requirement.share_at_most * 100,
         days=RECENT_DAYS,
+    )
+
+
+VOID_CAUSES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        TURNED: "the evidence has turned",
+        LOST_GATE: "the policy has no gate for it any more",
+        EDITED_GATE: "the policy's gate was edited",
+        LOW_CEILING: "it lies above the cell's ceiling now",
+        RETIRED: "the version is retired",
+        LOST_STAGE: "the cell no longer holds the stage",
+        OTHER_VERSION: "another version acts in the cell now",
+        OTHER_FLOOR: "the cell's confidence floor has changed",
+        OTHER_STEP: "the cell's stage is no longer the one below",
+        NO_HOLDER: "no version acts in the cell any more",
+        OWN_HOLDER: "the version acts in the cell already",
+        RAISED_FLOOR: "an alarm raised the confidence floor of the acting version",
+        OTHER_HOLDER_STAGE: "the acting version's stage has changed",
+        REPLACED: "{about} took effect in the cell",
+        EDITED_POLICY: "the policy was edited",
+        EDITED_LADDER: "the policy's ladder was edited",
+        OTHER_TICK: "tick: {about} stays as it is, since evidence is counted by its slots; write"
+        " tick: {about}, or start a rollout of another name",
+        CHANGED_EVIDENCE: "its evidence was not what was counted",
+        ENDED_GRANT: "{cell}: the grant of {about} has ended",
+        SPOKEN_AGAINST: "{incidents} spoke against {about} after it was raised",
+        USER_NARROWED: "{by} narrowed {cell}",
+        NEXT_ATTEMPT: "{by} began the next attempt",
+        NEW_ERA: "era {about} began",
+        CORRECTED_CLOCK: "the rollout's time went back to the clock's",
+        IN_ALARM: "{cell} is narrowed: {alarms}",
+    }
+)
+
+
+def say_void(
+    cause: str,
+    about: str = "",
+    by: str = "",
+    cell: object = None,
+    incidents: Iterable[str] = (),
+    alarms: Iterable[StoredAlarm] = (),
+) -> str:
+    """Return why a proposal is void.
+
+    >>> say_void(ENDED_GRANT, "supervised", cell="creek · day")
+    'creek · day: the grant of supervised has ended'
+    """
+    return VOID_CAUSES.get(cause, cause).format(
+        about=about,
+        by=by,
+        cell=cell,
+        incidents=" and ".join(incidents),
+        alarms=say_alarms(alarms),
     )
 
 

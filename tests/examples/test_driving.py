@@ -81,7 +81,7 @@ def test_brake_on_one_route_voids_proposal_for_the_other_until_it_is_acknowledge
     events = replay_files(replace(request, options=options)).result.events
     (voided,) = (event for event in events if isinstance(event, ProposalVoided))
     assert (voided.proposal, voided.at, voided.incidents) == ("P-6", TICK, ("I-1",))
-    assert voided.reason == "I-1 spoke against v1 after it was raised"
+    assert voided.describe_closing(None) == "I-1 spoke against v1 after it was raised"
     raised = {e.proposal: e for e in events if isinstance(e, ProposalRaised)}
     assert raised["P-6"].cell == raised["P-7"].cell == Cell("station-line", "quiet-dry")
     assert raised["P-7"].incidents == ("I-1",)

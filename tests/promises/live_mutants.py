@@ -110,7 +110,7 @@ MUTANTS = (
     Mutant(
         "applied on evidence that turned",
         open_proposals,
-        "_find_void_reason",
+        "_find_void_cause",
         _always(None),
         SCENES.turned,
     ),

@@ -27,6 +27,7 @@ from rollout.core.scope.incident_kinds import LEDGER_ROLLED_BACK
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import AttemptYear, CellState, Scope
 from rollout.core.scope.stop_targets import list_unstopped_cells
+from rollout.kernel.readings import NEW_ERA
 
 
 def stop_after_rollback(command: StopAfterRollback, pending: PendingEvents) -> None:
@@ -59,7 +60,7 @@ def _begin_era(pending: PendingEvents, by: str, reason: str, known_era: int) -> 
     """
     era = max(pending.scope.era, known_era) + 1
     for proposal in tuple(pending.scope.proposals):
-        pending.void_proposal(proposal, f"era {era} began: {reason}")
+        pending.void_proposal(proposal, NEW_ERA, str(era))
     pending.emit(EraBegan(at=pending.at, by=by, era=era, reason=reason))
     cells = list_unstopped_cells(pending.scope, pending.policy.cells)
     if cells:

@@ -12,6 +12,7 @@ from rollout.core.scope.events import ENGINE, ClockCorrected
 from rollout.core.scope.incident_kinds import CLOCK_BEHIND
 from rollout.core.scope.incidents import open_incident
 from rollout.core.scope.pending_events import PendingEvents
+from rollout.kernel.readings import CORRECTED_CLOCK
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 
@@ -48,5 +49,5 @@ def open_clock_incident(pending: PendingEvents, clock: datetime, latest: datetim
 def _correct_clock(pending: PendingEvents, clock: datetime, latest: datetime) -> None:
     """Set the time to the clock's and void all open proposals."""
     for proposal in list(pending.scope.proposals.values()):
-        pending.void_proposal(proposal.id, "the rollout's time went back to the clock's")
+        pending.void_proposal(proposal.id, CORRECTED_CLOCK)
     pending.emit(ClockCorrected(at=clock, by=ENGINE, previous_time=latest))

@@ -76,6 +76,7 @@ from rollout.core.scope.proposals import (
 from rollout.core.scope.renames import find_continued_version, use_first_name
 from rollout.core.scope.scope import CellState, Grant, Scope
 from rollout.core.scope.stop_targets import apply_stop, propose_resume
+from rollout.kernel.readings import ENDED_GRANT, RETIRED, USER_NARROWED
 
 MAX_OPEN_VERSIONS = 20
 
@@ -152,9 +153,7 @@ def _expire_grants(pending: PendingEvents) -> None:
                 expired_grants.setdefault(key, (state, grant))
     for (cell, version), (state, expired_grant) in expired_grants.items():
         if _depends_on_grant(pending, state, expired_grant):
-            pending.void_proposal(
-                state.proposal, f"{cell}: the grant of {expired_grant.stage} has ended"
-            )
+            pending.void_proposal(state.proposal, ENDED_GRANT, expired_grant.stage)
         pending.emit(
             GrantExpired(
                 at=pending.at,
@@ -209,7 +208,7 @@ def _(command: RetireVersion, pending: PendingEvents) -> None:
         return
     for (_cell, name), state in list(pending.scope.cells.items()):
         if name == command.version:
-            pending.void_proposal(state.proposal, f"{name} is retired")
+            pending.void_proposal(state.proposal, RETIRED)
     name = command.by.name
     pending.emit(
         VersionRetired(at=pending.at, by=name, version=command.version, reason=command.reason)
@@ -247,7 +246,7 @@ def _narrow_cell(command: NarrowCells, pending: PendingEvents, cell: Cell) -> No
     for version in pending.scope.versions:
         state = pending.scope.cells.get((cell, version))
         if state is not None:
-            pending.void_proposal(state.proposal, f"{command.by.name} narrowed {cell}")
+            pending.void_proposal(state.proposal, USER_NARROWED, by=command.by.name)
             if state.grants and _count_grants(pending, cell) > stage_level:
                 pending.narrow(command, cell, version, state.grants[-1].stage, command.to)
 

@@ -24,7 +24,7 @@ from rollout.core.scope.incident_kinds import ALARM
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import CellState
 from rollout.kernel.measures import Watch
-from rollout.kernel.readings import StoredAlarm
+from rollout.kernel.readings import IN_ALARM, StoredAlarm
 
 THIRD_SUSPENSION_WITHIN = timedelta(hours=24)
 EPISODE_PAUSE = timedelta(hours=24)  # a suspension so soon after the last is the same incident
@@ -203,7 +203,7 @@ def narrow_by_guard(
 ) -> None:
     """Raise the floor, or remove one grant or all; void the proposal that depends on them."""
     state = pending.scope.get_cell_state(cell, version)
-    pending.void_proposal(state.proposal, alarms=alarms)
+    pending.void_proposal(state.proposal, IN_ALARM, alarms=alarms)
     stages = [SHADOW, *(grant.stage for grant in state.grants)]
     to = SHADOW if guard.then == "shadow" else stages[-1 if floor else -2]
     pending.emit(

@@ -12,6 +12,7 @@ from rollout.core.scope.incident_kinds import (
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import Incident, Scope
 from rollout.core.scope.stop_targets import list_unstopped_cells
+from rollout.kernel.readings import CHANGED_EVIDENCE
 
 MAX_OPEN_INCIDENTS = 50
 """Open incidents of one kind in one cell; acknowledging allows new ones."""
@@ -94,7 +95,7 @@ def stop_changed_cells(command: StopChangedCells, pending: PendingEvents) -> Non
         )
     for (cell, _), state in list(pending.scope.cells.items()):
         if cell in command.cells:
-            pending.void_proposal(state.proposal, "its evidence was not what was counted")
+            pending.void_proposal(state.proposal, CHANGED_EVIDENCE)
     if cells:
         stop = f"S-{pending.scope.revision + 1}"
         pending.emit(

@@ -34,6 +34,23 @@ from rollout.core.scope.proposal_holds import (
 from rollout.core.scope.proposals import compute_gate_hash, list_takeover_levels
 from rollout.core.scope.scope import NOTHING_AGAINST, ProposalState, compute_held_level
 from rollout.core.scope.waves import get_wave
+from rollout.kernel.readings import (
+    EDITED_GATE,
+    LOST_GATE,
+    LOST_STAGE,
+    LOW_CEILING,
+    NO_HOLDER,
+    OTHER_FLOOR,
+    OTHER_HOLDER_STAGE,
+    OTHER_STEP,
+    OTHER_VERSION,
+    OWN_HOLDER,
+    RAISED_FLOOR,
+    REPLACED,
+    RETIRED,
+    SPOKEN_AGAINST,
+    TURNED,
+)
 
 
 def update_open_proposals(pending: PendingEvents, tick: Tick) -> None:
@@ -41,12 +58,12 @@ def update_open_proposals(pending: PendingEvents, tick: Tick) -> None:
     for proposal in list(pending.scope.proposals.values()):
         if pending.at >= proposal.expires_at:
             pending.emit(ProposalExpired(at=pending.at, by=ENGINE, proposal=proposal.id))
-        elif (reason := _find_void_reason(pending, tick, proposal)) is not None:
-            pending.void_proposal(proposal.id, reason)
+        elif (cause := _find_void_cause(pending, tick, proposal)) is not None:
+            pending.void_proposal(proposal.id, cause)
         elif incidents := _find_voiding_incidents(pending, proposal):
-            names = " and ".join(incidents)
-            reason = f"{names} spoke against {proposal.version} after it was raised"
-            pending.void_proposal(proposal.id, reason, incidents)
+            pending.void_proposal(
+                proposal.id, SPOKEN_AGAINST, proposal.version, incidents=incidents
+            )
 
 
 def _find_voiding_incidents(pending: PendingEvents, proposal: ProposalState) -> tuple[str, ...]:
@@ -59,22 +76,20 @@ def _find_voiding_incidents(pending: PendingEvents, proposal: ProposalState) -> 
     return replace(spoken, voided_at=earlier.voided_at).list_voiding(proposal.unconfirmed)
 
 
-def _find_void_reason(pending: PendingEvents, tick: Tick, proposal: ProposalState) -> str | None:
+def _find_void_cause(pending: PendingEvents, tick: Tick, proposal: ProposalState) -> str | None:
     """Return why a cell's proposal is void, or None."""
     if proposal.cell is None:
         return None
-    broken_rule = _find_broken_rule(pending, proposal, proposal.cell)
-    if broken_rule is not None:
-        return broken_rule
+    if cause := _find_broken_rule(pending, proposal, proposal.cell):
+        return cause
     stage_level = pending.policy.stage_ids.index(proposal.to)
-    mismatch = _find_grant_mismatch(pending, proposal, stage_level)
-    if mismatch is not None:
-        return mismatch
+    if cause := _find_grant_mismatch(pending, proposal, stage_level):
+        return cause
     evidence = tick.evidence.get((proposal.cell, proposal.version))
     reading = (
         None if evidence is None else _read_proposal_gate(pending, proposal, stage_level, evidence)
     )
-    return None if reading is None or not reading.has_turned else "the evidence has turned"
+    return None if reading is None or not reading.has_turned else TURNED
 
 
 def _find_broken_rule(pending: PendingEvents, proposal: ProposalState, cell: Cell) -> str | None:
@@ -86,12 +101,12 @@ def _find_broken_rule(pending: PendingEvents, proposal: ProposalState, cell: Cel
         or stage_level == 0
         or policy.find_gate(stage_level, cell) is None
     ):
-        return "the policy has no gate for it any more"
+        return LOST_GATE
     if compute_gate_hash(policy, stage_level, cell) != proposal.gate:
-        return "the policy's gate was edited"
+        return EDITED_GATE
     if policy.compute_ceiling(cell, pending.at) < stage_level:
-        return "it lies above the cell's ceiling now"
-    return "the version is retired" if pending.scope.versions[proposal.version].retired else None
+        return LOW_CEILING
+    return RETIRED if pending.scope.versions[proposal.version].retired else None
 
 
 def _find_grant_mismatch(
@@ -106,13 +121,13 @@ def _find_grant_mismatch(
     state = pending.scope.get_cell_state(proposal.cell, proposal.version)
     if proposal.rules.extends_grant:
         fits = compute_held_level(pending.policy, state, pending.at) >= stage_level
-        return None if fits else "the cell no longer holds the stage"
+        return None if fits else LOST_STAGE
     if pending.scope.get_holder(proposal.cell) not in (None, proposal.version):
-        return "another version acts in the cell now"
+        return OTHER_VERSION
     steps = list_widening_steps(pending.policy, state, pending.at)
     if any(other.stage_level == stage_level for other in steps):
-        return None if step in steps else "the cell's confidence floor has changed"
-    return "the cell's stage is no longer the one below"
+        return None if step in steps else OTHER_FLOOR
+    return OTHER_STEP
 
 
 def _find_holder_mismatch(
@@ -122,14 +137,14 @@ def _find_holder_mismatch(
     scope, policy = pending.scope, pending.policy
     holder = scope.get_holder(cell)
     if holder is None:
-        return "no version acts in the cell any more"
+        return NO_HOLDER
     if holder == version:
-        return "the version acts in the cell already"
+        return OWN_HOLDER
     holder_state = scope.get_cell_state(cell, holder)
     if step.floor_index < find_acting_index(policy, holder_state):
-        return "an alarm raised the confidence floor of the acting version"
+        return RAISED_FLOOR
     fits = step.stage_level in list_takeover_levels(policy, holder_state, pending.at)
-    return None if fits else "the acting version's stage has changed"
+    return None if fits else OTHER_HOLDER_STAGE
 
 
 def _read_proposal_gate(
@@ -234,6 +249,4 @@ def _void_rival_proposals(pending: PendingEvents, applied_proposal: ProposalStat
         return
     for rival in list(pending.scope.proposals.values()):
         if rival.cell == applied_proposal.cell and rival.version != applied_proposal.version:
-            pending.void_proposal(
-                rival.id, f"{applied_proposal.version} replaced it by {applied_proposal.id}"
-            )
+            pending.void_proposal(rival.id, REPLACED, applied_proposal.id)

@@ -22,6 +22,7 @@ from rollout.core.scope.proposals import (
     raise_proposal,
 )
 from rollout.core.scope.scope import compute_held_level
+from rollout.kernel.readings import NEXT_ATTEMPT
 from rollout.kernel.words import say_requirement
 
 
@@ -38,7 +39,7 @@ def begin_next_attempt(command: BeginNextAttempt, pending: PendingEvents) -> Non
         raise NotEligibleError(f"no unit of {version} counts there yet: its attempt begins by then")
     for cell in cells:
         state = pending.scope.get_cell_state(cell, version)
-        pending.void_proposal(state.proposal, f"{command.by.name} began the next attempt")
+        pending.void_proposal(state.proposal, NEXT_ATTEMPT, by=command.by.name)
         stage = state.grants[-1].stage if state.grants else SHADOW
         pending.narrow(command, cell, version, stage, stage, restart=True)
 

@@ -37,18 +37,22 @@ class PendingEvents:
     def void_proposal(
         self,
         proposal: str | None,
-        reason: str = "",
+        cause: str,
+        about: str = "",
+        *,
+        by: str = ENGINE,
         incidents: tuple[str, ...] = (),
         alarms: tuple[StoredAlarm, ...] = (),
     ) -> None:
-        """Void an open proposal, for incidents or alarms if any are named; None has no effect."""
+        """Void an open proposal; None has no effect."""
         if proposal is not None:
             self.emit(
                 ProposalVoided(
                     at=self.at,
-                    by=ENGINE,
+                    by=by,
                     proposal=proposal,
-                    reason=reason,
+                    cause=cause,
+                    about=about,
                     incidents=incidents,
                     alarms=alarms,
                 )

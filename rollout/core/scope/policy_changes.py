@@ -21,6 +21,8 @@ from rollout.core.scope.renames import check_renames, find_renamed_cells
 from rollout.core.scope.scope import AttemptYear, CellState, ProposalState, Scope
 from rollout.core.scope.stop_targets import TWO_OPERATORS, find_resume_needs
 from rollout.kernel.measures import Condition
+from rollout.kernel.readings import EDITED_LADDER, EDITED_POLICY, OTHER_TICK
+from rollout.kernel.words import say_void
 
 
 def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
@@ -30,7 +32,8 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
     if not is_first and new.hash == pending.scope.policy_hash:
         return  # it is in force
     if not is_first:
-        _check_tick(old, new)
+        if tick_kept := _find_kept_tick(old, new):
+            raise PolicyRefusedError(say_void(OTHER_TICK, tick_kept))
         check_renames(old, new)
     looser_rules = () if is_first else list_looser_rules(old, new)
     if looser_rules and any(
@@ -45,17 +48,12 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
         )
 
 
-def _check_tick(old: Policy, new: Policy) -> None:
-    """Refuse another tick: stored evidence has the numbers of its slots.
+def _find_kept_tick(old: Policy, new: Policy) -> str:
+    """Return the tick that an edit must keep, "" if it does: evidence has numbers of its slots.
 
     With a longer one no slot would come after those that are done, so no guard would narrow.
     """
-    if new.tick != old.tick:
-        tick = format_duration(old.tick)
-        raise PolicyRefusedError(
-            f"tick: {tick} stays as it is, since evidence is counted by its slots; write tick:"
-            f" {tick}, or start a rollout of another name"
-        )
+    return "" if new.tick == old.tick else format_duration(old.tick)
 
 
 def _propose_policy(
@@ -99,10 +97,8 @@ def apply_approved_policies(pending: PendingEvents, tick: Tick) -> bool:
         return False
     proposal = approved_proposals[-1]  # in the order in which they were raised
     new = tick.pending_policies[proposal.about]
-    try:
-        _check_tick(pending.policy, new)
-    except PolicyRefusedError as error:
-        pending.void_proposal(proposal.id, str(error))
+    if tick_kept := _find_kept_tick(pending.policy, new):
+        pending.void_proposal(proposal.id, OTHER_TICK, tick_kept)
         return False
     looser_rules = list_looser_rules(pending.policy, new)
     _emit_policy_applied(
@@ -132,7 +128,7 @@ def _emit_policy_applied(
         if proposal.id != proposal_id and _is_voided_by_edit(
             pending, proposal, new, looser_rules, effects.cleared
         ):
-            pending.void_proposal(proposal.id, "the policy was edited")
+            pending.void_proposal(proposal.id, EDITED_POLICY)
     _narrow_to_ladder(pending, new, by, effects.cleared)
     pending.emit(
         PolicyApplied(
@@ -182,7 +178,7 @@ def _narrow_to_ladder(
         common_count = _count_common_stages(stages, new.stage_ids[1:])
         if common_count == len(stages) or cell in cleared_cells:
             continue
-        pending.void_proposal(state.proposal, "the policy's ladder was edited")
+        pending.void_proposal(state.proposal, EDITED_LADDER)
         to_stage, reason = (SHADOW, *stages)[common_count], "the policy's ladder was edited"
         pending.emit(_build_narrowing(pending, by, (cell, version), state, to_stage, reason))
 

@@ -349,7 +349,7 @@ def test_rows_are_read_one_by_one():
 @pytest.mark.parametrize(
     ("lines", "head"),
     [
-        (ROLLOUT, "090b7691cad96385d0b4b38fe3d5993e01fc7a1340994aea8c11363fecd88eab"),
+        (ROLLOUT, "4bcbca2a3705e61839f9fc07f20f3e9127a33dd65f805a199b5521e8f9bccfed"),
         (ACCESS, "3ae9e2d206fbb17e64fa2a7c9768b26506dbd632591ca548550daf5338329e96"),
     ],
 )

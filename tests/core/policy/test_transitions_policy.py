@@ -24,6 +24,7 @@ from rollout.core.scope.events import PolicyApplied
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import EachValue, PlantedUnits
+from rollout.kernel.readings import OTHER_TICK
 from tests.factories import (
     AGREEMENT,
     ANA,
@@ -85,10 +86,10 @@ def test_no_edit_changes_the_slots_by_which_evidence_is_counted(tick):
 def test_another_tick_that_was_approved_before_it_was_refused_is_void(monkeypatch):
     rollout = supervised()
     with monkeypatch.context() as earlier_program:
-        earlier_program.setattr(policy_changes, "_check_tick", lambda _old, _new: None)
+        earlier_program.setattr(policy_changes, "_find_kept_tick", lambda _old, _new: "")
         rollout.approve(rollout.edit(policy(tick=HOUR))[0], BO, CY)
     (voided,) = rollout.tick()
-    assert voided.reason.startswith("tick: 15m stays as it is")
+    assert (voided.cause, voided.about) == (OTHER_TICK, "15m")
     assert rollout.policy == policy()
 
 

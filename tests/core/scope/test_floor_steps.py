@@ -28,6 +28,7 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Grant
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.readings import RAISED_FLOOR
 from rollout.services.proposals.proposal_details import list_grounds
 from tests.factories import ANA, CREEK, DAY, NOON, TICK, begin_attempt, hashed, policy
 
@@ -227,7 +228,7 @@ def test_a_takeover_is_void_once_an_alarm_has_raised_the_floor_that_it_would_tak
     (last,) = (event for event in events if isinstance(event, ProposalVoided | TakenOver))
     assert isinstance(last, ends_as)
     if isinstance(last, ProposalVoided):
-        assert last.reason == "an alarm raised the confidence floor of the acting version"
+        assert last.cause == RAISED_FLOOR
     assert get_acting_floor(rollout.state) == ("0.97" if calm else "")
 
 

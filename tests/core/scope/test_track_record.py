@@ -63,7 +63,7 @@ def test_narrowing_next_door_voids_open_proposal_until_its_incident_is_acknowled
     events = rollout.tick({CREEK: alarm(QUALITY), LAKE: MET})
     (voided,) = (event for event in events if isinstance(event, ProposalVoided))
     assert (voided.proposal, voided.incidents) == (hill.id, ("I-1",))
-    assert voided.reason == "I-1 spoke against v1 after it was raised"
+    assert voided.describe_closing(None) == "I-1 spoke against v1 after it was raised"
     assert rollout.tick({LAKE: MET}) == ()
     acknowledge(rollout)
     (raised,) = rollout.tick({LAKE: MET})

@@ -13,6 +13,7 @@ from rollout.core.errors import (
     UnknownVersionError,
     UserRequiredError,
 )
+from rollout.core.ledger.ledger import list_fields
 from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.policy import Freeze, Gate, Guard, Policy
 from rollout.core.scope.commands import AcknowledgeIncident, Actor, Tick
@@ -26,7 +27,7 @@ from rollout.core.scope.events import (
 from rollout.core.scope.scope import compute_stage_level
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import EachValue
-from rollout.kernel.readings import AlarmSubject, StoredAlarm
+from rollout.kernel.readings import ENDED_GRANT, USER_NARROWED, AlarmSubject, StoredAlarm
 from tests.factories import (
     AGREEMENT,
     AUTONOMOUS,
@@ -574,7 +575,10 @@ def test_a_lapse_voids_the_renewal_that_came_too_late():
     rollout.after(80 * DAY)
     rollout.approved()
     rollout.after(10 * DAY)
-    assert kinds(rollout.tick({CREEK: NOTHING}))[:2] == ["ProposalVoided", "GrantExpired"]
+    voided, expired, *_ = rollout.tick({CREEK: NOTHING})
+    assert kinds((voided, expired)) == ["ProposalVoided", "GrantExpired"]
+    assert (voided.by, voided.cause, voided.about) == ("policy", ENDED_GRANT, "supervised")
+    assert voided.describe_closing(CREEK) == "creek · day: the grant of supervised has ended"
     assert rollout.stage() == "shadow"
 
 
@@ -582,6 +586,15 @@ def test_a_lapse_leaves_the_attempt():
     rollout = supervised()
     rollout.after(90 * DAY).tick()
     assert attempt(rollout) == 1
+
+
+def test_a_void_by_a_user_has_that_user_as_its_actor_and_no_text():
+    rollout = supervised()
+    rollout.raised(LAKE)
+    (voided,) = rollout.narrow("shadow", LAKE)
+    assert (voided.by, voided.cause) == (BO.name, USER_NARROWED)
+    assert list_fields(voided) == {"proposal": voided.proposal, "cause": USER_NARROWED}
+    assert voided.describe_closing(LAKE) == "bo narrowed lake · day"
 
 
 # Versions

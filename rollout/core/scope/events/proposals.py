@@ -24,7 +24,7 @@ from rollout.core.scope.scope import (
 )
 from rollout.core.scope.scope_builder import ScopeBuilder
 from rollout.kernel.readings import FreshFact, StoredAlarm, StoredReading
-from rollout.kernel.words import say_alarms
+from rollout.kernel.words import say_void
 
 VOID_STATE: Final = "void"
 """State of a proposal that became invalid."""
@@ -288,20 +288,22 @@ class ProposalRejected(ProposalEvent):
 class ProposalVoided(ProposalEvent):
     """A proposal became invalid before it was applied.
 
+    `cause` is why, and `about` the version, stage, proposal, era or tick in its words.
     `incidents` spoke against its version; it is raised again once they are acknowledged. `alarms`
-    is what the guard read that narrowed its cell, instead of a reason.
+    is what the guard read that narrowed its cell.
     """
 
     closing_state = VOID_STATE
 
     proposal: str
-    reason: str = field(default="", metadata={FREE_TEXT: True})
+    cause: str
+    about: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
     def describe_closing(self, cell: Cell | None) -> str:
-        """Return its reason, or what narrowed its cell."""
-        return f"{cell} is narrowed: {say_alarms(self.alarms)}" if self.alarms else self.reason
+        """Return its cause in words."""
+        return say_void(self.cause, self.about, self.by, cell, self.incidents, self.alarms)
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Close the proposal; its cell awaits the acknowledgements."""
