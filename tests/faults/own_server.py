@@ -9,7 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
+from psycopg import sql
+from sqlalchemy import make_url
 
 from tests.store.databases import NO_SERVER
 
@@ -24,6 +27,15 @@ class OwnServer:
         self.folder = folder
         self.server = wheel.get_server(folder, cleanup_mode="delete")
         self.url = self.server.get_uri()
+
+    def require_passwords(self, password):
+        """Ask each role for its password by scram; give the server's own role this one."""
+        url = make_url(self.url).set(drivername="postgresql")
+        with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as own:
+            own.execute(sql.SQL("alter role postgres password {}").format(password))
+            (hba,) = own.execute("show hba_file").fetchone()
+            Path(hba).write_text("local all all scram-sha-256\nhost all all all scram-sha-256\n")
+            own.execute("select pg_reload_conf()")
 
     def freeze(self):
         """Stop all processes; their sockets stay open."""

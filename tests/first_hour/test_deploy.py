@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
 
-import psycopg
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -33,7 +32,7 @@ from tests.deploy.files import (
     list_program_calls,
     read_text,
 )
-from tests.store.databases import fresh
+from tests.faults.own_server import own_server
 from tools.bill_of_materials import build_bill, find_installed, read_locked
 
 pytestmark = pytest.mark.enable_socket  # a server on this machine
@@ -234,39 +233,47 @@ def find_client_folder():
 
 
 @contextmanager
-def database_role(url, role):
-    """Create a role that may sign in, as roles.sql does; drop it afterwards."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"create role {role} login")
-        try:
-            yield
-        finally:
-            connection.execute(f"drop owned by {role}")
-            connection.execute(f"drop role {role}")
+def serve_by_scram():
+    """Start a server with the roles of roles.sql that asks for passwords; give URLs of roles."""
+    passwords = {"postgres": "owner", "rollout_service": "a b:c", "rollout_backup": "d/e@f"}
+    variables = {"SERVICE_PASSWORD": "a b:c", "BACKUP_PASSWORD": "d/e@f"}
+    with own_server() as server, open_socket(server.url) as url:
+        words = [find_client_folder() / "psql", "-v", "ON_ERROR_STOP=1", "-f", FOLDER / "roles.sql"]
+        words += ["-c", "create database rollout", url]
+        subprocess.run(words, check=True, env=os.environ | variables)
+        server.require_passwords(passwords["postgres"])
+
+        def build_settings(role):
+            named = make_url(url).set(username=role, password=passwords[role], database="rollout")
+            return {"ROLLOUT_DATABASE_URL": named.render_as_string(hide_password=False)}
+
+        yield build_settings
 
 
-def test_the_owner_upgrades_and_grants_on_postgresql(program, state, tmp_path):
-    service_grant, backup_grant = (
-        words for _, words in list_program_calls() if words[:2] == ["db", "grant"]
-    )
-    role, reader = service_grant[2], backup_grant[2]
-    with fresh("postgresql", tmp_path, migrated=False) as found, open_socket(found) as url:
-        owner = {"ROLLOUT_DATABASE_URL": url}
-        assert run(program, ["rollout", "db", "upgrade"], state, **owner).returncode == 0
-        with database_role(url, role), database_role(url, reader):
-            for words in (service_grant, backup_grant):
-                done = run(program, ["rollout", *words], state, **owner)
-                assert done.returncode == 0, done.stderr
-            service = {"ROLLOUT_DATABASE_URL": url.replace("//postgres:", f"//{role}:")}
-            assert run(program, ["rollout", "db", "current"], state, **service).returncode == 0
-            policies = {"/policies/first.yaml": str(ROOT / "examples/skin/policy.yaml")}
-            for words in list_first_calls():
-                call = ["rollout", *(policies.get(word, word) for word in words)]
-                done = run(program, call, state, **service)
-                assert done.returncode == 0, done.stderr
-            script = ["sh", str(FOLDER / "back-up.sh"), str(state), "14"]
-            backup = {"ROLLOUT_DATABASE_URL": url.replace("//postgres:", f"//{reader}:")}
-            backup["PATH"] = f"{program.parent}:{find_client_folder()}:/usr/bin:/bin"
-            done = run(program, script, state, **backup)
-            assert done.returncode == 0, done.stderr
-    assert [file.suffix for file in state.glob("rollout-*")] == [".backup"]
+def test_the_owner_upgrades_and_grants_and_backups_are_taken_and_tried(program, state):
+    """Each with its own password, which the server asks for."""
+    tools = {"PATH": f"{program.parent}:{find_client_folder()}:/usr/bin:/bin"}
+    with serve_by_scram() as build_settings:
+
+        def call(role, *words):
+            return run(program, words, state, **tools, **build_settings(role))
+
+        grants = [words for _, words in list_program_calls() if words[:2] == ["db", "grant"]]
+        policies = {"/policies/first.yaml": str(ROOT / "examples/skin/policy.yaml")}
+        file = str(state / "trial")
+        for role, *words in (
+            ("postgres", "rollout", "db", "upgrade"),
+            *(("postgres", "rollout", *grant) for grant in grants),
+            ("rollout_service", "rollout", "db", "current"),
+            *(("rollout_service", "rollout", *first) for first in list_first_calls()),
+            ("rollout_backup", "sh", str(FOLDER / "back-up.sh"), str(state), "14"),
+            ("rollout_backup", "rollout", "db", "backup", file),
+        ):
+            done = call(role, *(policies.get(word, word) for word in words))
+            assert done.returncode == 0, (words, done.stderr)
+        refused = call("rollout_service", "rollout", "db", "backup", str(state / "no"))
+        assert "rollout_service may not read all of the database" in refused.stderr
+        words = ("rollout", "db", "restore", file, "--by", "ada", "--reason", "a trial")
+        done = call("postgres", *words)
+        assert done.returncode == 0, done.stderr
+    assert [path.suffix for path in state.glob("rollout-*")] == [".backup"]

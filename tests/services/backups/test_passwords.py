@@ -30,12 +30,9 @@ def server():
             connection.execute(text("create database rollout"))
             for role in ("rollout_service", "rollout_backup"):
                 connection.execute(text(f"create role {role} login"))
-            for role in ("postgres", "rollout_service", "rollout_backup"):
                 connection.exec_driver_sql(f"alter role {role} password '{SECRET}'")
-            hba = connection.execute(text("show hba_file")).scalar_one()
-            Path(hba).write_text("local all all scram-sha-256\nhost all all all scram-sha-256\n")
-            connection.execute(text("select pg_reload_conf()"))
         admin.dispose()
+        own.require_passwords(SECRET)
 
         def build_url(role="postgres", password=SECRET, database="rollout"):
             url = owner_url.set(username=role, database=database)
