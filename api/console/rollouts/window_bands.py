@@ -45,7 +45,7 @@ def compute_bands(site: Site, windows: Sequence[Window], monday: date) -> tuple[
 
     Windows chosen by case attributes need one call each.
     """
-    return _compute_bands(
+    return _list_bands(
         tuple((window.id, window.hours) for window in windows),
         *_get_clock_site(site, windows),
         monday,
@@ -75,7 +75,7 @@ def _get_clock_site(site: Site, windows: Sequence[Window]) -> tuple[Site]:
 
 
 @lru_cache(maxsize=4096)
-def _compute_bands(
+def _list_bands(
     windows: tuple[tuple[str, str | None], ...], site: Site, monday: date
 ) -> tuple[WindowBand, ...]:
     edges_by_window = {

@@ -78,10 +78,10 @@ def compare_label_sets(old: Policy, new: Policy) -> Iterator[str]:
     for lever in new.levers:
         old_lever = old.levers_by_id.get(lever.id)
         if old_lever is not None and lever.number is old_lever.number is None:
-            yield from _compare_lever(old_lever, lever)
+            yield from _compare_answers(old_lever, lever)
 
 
-def _compare_lever(old: Lever, new: Lever) -> Iterator[str]:
+def _compare_answers(old: Lever, new: Lever) -> Iterator[str]:
     if new.many != old.many:
         kinds = f"{ANSWER_KINDS[new.many]}, where it was {ANSWER_KINDS[old.many]}"
         yield f"lever {new.id}: an answer is {kinds}"

@@ -60,7 +60,7 @@ def find_open_sides(
             file=sources.predictions.name,
             records=kind,
             condition=str(proposal),
-            rows=_count_rows(texts[kind], proposal),
+            rows=_count_matches(texts[kind], proposal),
         )
         for kind, proposal, where in zip(SIDES, (condition, complement), wheres, strict=True)
         if not where or wheres[0] == wheres[1]
@@ -129,6 +129,6 @@ def _list_named_models(
                 yield RowCondition(name, models[0], is_equal=True)
 
 
-def _count_rows(texts: TextRows, condition: RowCondition) -> int:
+def _count_matches(texts: TextRows, condition: RowCondition) -> int:
     is_equal = texts.cells[condition.column].eq_missing(condition.text)
     return int((is_equal if condition.is_equal else ~is_equal).sum())

@@ -145,7 +145,7 @@ def _compute_version_feedback(
     is_testable = bool(is_as_planned)
     outcomes = inputs.records.outcomes.drop_nulls(VALUE_PREFIX + lever.id).height
     log_e_known = (
-        _compute_log_e(unit_outcomes, ["site", "known"]) if is_testable and outcomes else None
+        _compute_total_log_e(unit_outcomes, ["site", "known"]) if is_testable and outcomes else None
     )
     model_cases = version_units.filter(~pl.col("held")).select("case_key")
     acted_rows = rows.with_columns(hit=pl.col("source") == OUTCOME).join(
@@ -168,7 +168,7 @@ def _compute_version_feedback(
         outcomes=tuple(_compare_outcomes(unit_outcomes)),
         log_e_outcomes=log_e_known,
         log_e_actions=(
-            _compute_log_e(unit_outcomes, ["action"])
+            _compute_total_log_e(unit_outcomes, ["action"])
             if is_testable and lever.has_single_labels
             else None
         ),
@@ -217,7 +217,7 @@ def _is_holdout_as_planned(version_units: pl.DataFrame) -> bool | None:
     return True
 
 
-def _compute_log_e(unit_outcomes: pl.DataFrame, columns: list[str]) -> float:
+def _compute_total_log_e(unit_outcomes: pl.DataFrame, columns: list[str]) -> float:
     """Return the log e-value over all units; each share is its own experiment."""
     total = 0.0
     for (share,), part in unit_outcomes.partition_by("share", as_dict=True).items():

@@ -116,7 +116,7 @@ def compute_set_pair_alpha(counts: pl.DataFrame) -> AgreementCoefficient:
     """
     rows = np.arange(counts.height)
     times = counts["n"].to_numpy().astype(np.int64)
-    return _compute_alpha(counts, _UnitKinds(times, rows, rows, np.ones_like(rows)))
+    return _compute_set_alpha(counts, _UnitKinds(times, rows, rows, np.ones_like(rows)))
 
 
 def compute_set_unit_alpha(pairs: pl.DataFrame) -> AgreementCoefficient:
@@ -133,10 +133,10 @@ def compute_set_unit_alpha(pairs: pl.DataFrame) -> AgreementCoefficient:
     kinds = units.group_by("pair", "count").agg(times=pl.len()).sort("pair", "count")
     rows = kinds.with_row_index("kind").explode("pair", "count").sort("pair", "kind")
     arrays = (rows[name].to_numpy().astype(np.int64) for name in ("kind", "pair", "count"))
-    return _compute_alpha(counts, _UnitKinds(kinds["times"].to_numpy().astype(np.int64), *arrays))
+    return _compute_set_alpha(counts, _UnitKinds(kinds["times"].to_numpy().astype(np.int64), *arrays))
 
 
-def _compute_alpha(pairs: pl.DataFrame, units: _UnitKinds) -> AgreementCoefficient:
+def _compute_set_alpha(pairs: pl.DataFrame, units: _UnitKinds) -> AgreementCoefficient:
     """Return alpha of the distinct pairs of `pairs`, as often as units have them."""
     texts = sorted({*pairs["human"], *pairs["model"]})
     weights = units.weigh_pairs(units.times[None, :]) if texts else np.zeros((1, 0), np.int64)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 import polars as pl
@@ -55,7 +55,7 @@ def build_replay_inputs(replayed_files: ReplayedFiles) -> ReportInputs:
         build_record_inputs(replayed_files),
         sources=tuple(_build_source(path) for path in _list_input_files(request)),
         command=build_replay_command(request),
-        product=f"rollout-controller {version('rollout-controller')}",
+        product=f"rollout-controller {metadata.version('rollout-controller')}",
         media=partial(_find_media, replayed_files),
         chosen_sources=replayed_files.request.chosen_sources,
     )
