@@ -15,6 +15,7 @@ from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import Visitor
 from api.console.page.text import encode_segment
 from api.console.reviews.answer_options import (
+    UNSURE,
     AnswerForm,
     LeverQuestion,
     build_answer_form,
@@ -94,7 +95,6 @@ def find_undoable_decision(
     )
 
 
-UNSURE: Final = "unsure"
 NOTE: Final = "note"
 FIRST_ANSWER: Final = "answer-1"
 NOTE_TOO_LONG_TEXT: Final = "Shorten the note to 2,000 characters; it is stored with your answer"

@@ -133,7 +133,9 @@ def compute_set_unit_alpha(pairs: pl.DataFrame) -> AgreementCoefficient:
     kinds = units.group_by("pair", "count").agg(times=pl.len()).sort("pair", "count")
     rows = kinds.with_row_index("kind").explode("pair", "count").sort("pair", "kind")
     arrays = (rows[name].to_numpy().astype(np.int64) for name in ("kind", "pair", "count"))
-    return _compute_set_alpha(counts, _UnitKinds(kinds["times"].to_numpy().astype(np.int64), *arrays))
+    return _compute_set_alpha(
+        counts, _UnitKinds(kinds["times"].to_numpy().astype(np.int64), *arrays)
+    )
 
 
 def _compute_set_alpha(pairs: pl.DataFrame, units: _UnitKinds) -> AgreementCoefficient:

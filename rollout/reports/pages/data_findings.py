@@ -55,7 +55,7 @@ class Finding:
     readers: tuple[str, ...]
 
 
-MAX_NAMED: Final = 2
+MAX_CONFLICTS: Final = 2
 
 
 def list_gain_findings(facts: ReportFacts) -> Iterator[Finding]:
@@ -73,7 +73,7 @@ def list_gain_findings(facts: ReportFacts) -> Iterator[Finding]:
     if conflicts:
         title = f"Agreement would mislead in {format_quantity(len(conflicts), 'cell')}"
         yield Finding(
-            WARN, "Apart", title, " ".join(conflicts[:MAX_NAMED]), "outcomes", (ENGINEER,)
+            WARN, "Apart", title, " ".join(conflicts[:MAX_CONFLICTS]), "outcomes", (ENGINEER,)
         )
 
 

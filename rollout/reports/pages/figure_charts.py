@@ -23,7 +23,7 @@ from rollout.reports.text.truth_text import TruthWords, choose_words
 
 T = TypeVar("T")
 
-MAX_PANELS = 8  # of each kind
+MAX_CHARTS = 8  # of each kind
 MAX_ROWS = 12
 WIDE_PADDING = {
     "left": 70,
@@ -60,7 +60,7 @@ def draw_figure_charts(facts: ReportFacts) -> FigureCharts:
 
 def _draw_each(rows: Sequence[Any], draw_chart: Any, prefix: str) -> tuple[str | None, ...]:
     return tuple(
-        draw_chart(row, prefix=f"{prefix}{index}") if index < MAX_PANELS else None
+        draw_chart(row, prefix=f"{prefix}{index}") if index < MAX_CHARTS else None
         for index, row in enumerate(rows)
     )
 
