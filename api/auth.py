@@ -2,6 +2,13 @@
 
 The middleware only identifies the caller. Each route requires a permission with
 `RequirePermission`; the services check permissions on sites.
+
+Dependencies of routes: the service, the current time, the caller.
+
+The session cookie: for this host only, and not readable by scripts or other sites.
+
+Over TLS, also behind a proxy that terminates it, the cookie is `__Host-rollout`, which browsers
+keep only if it is secure. Without TLS, it is a plain cookie on the local machine only.
 """
 
 import asyncio
@@ -9,25 +16,113 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
+from http.cookies import CookieError, SimpleCookie
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answer_deadline import is_assignment, run_in_time
-from api.connection_limits import recognize_caller
-from api.limits import KEY_PREFIX, RequestRates
-from api.priority_threads import is_latchable, is_narrowing, look_up_with_priority
-from api.session_cookie import read_session_token
+from api.http_protocol import is_latchable, is_narrowing, look_up_with_priority
+from api.limits import KEY_PREFIX, RequestRates, recognize_caller
 from rollout.core.errors import CrossSiteRequestError, UnauthenticatedError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.access.authentication import MAX_OUTAGE_AGE
 from rollout.services.access.keys import parse_key
+from rollout.services.access.sign_in import SignIn, StartedSession
 from rollout.services.engine.service import Service
 from rollout.store.database.append_failures import is_storage_failure
 from rollout.store.database.errors import DatabaseUnavailableError
+
+SECURE_NAME, PLAIN_NAME = "__Host-rollout", "rollout"
+SIGN_IN_SUFFIX = "-away"
+CLEARED_DATA = '"cache", "storage"'
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def read_session_token(scheme: str, headers: Mapping[bytes, str]) -> str:
+    """Return the session token of a request, or "".
+
+    Args:
+        scheme: `http` or `https`.
+        headers: by lower-case name.
+    """
+    try:
+        cookies = SimpleCookie(headers.get(b"cookie", ""))
+    except CookieError:
+        return ""
+    cookie = cookies.get(choose_cookie_name(scheme, headers.get(b"host", "")))
+    return "" if cookie is None else cookie.value
+
+
+def choose_cookie_name(scheme: str, host: str) -> str:
+    """Return the cookie's name for a host, with or without its port.
+
+    >>> choose_cookie_name("http", "localhost:8000"), choose_cookie_name("http", "example.org")
+    ('rollout', '__Host-rollout')
+    """
+    return PLAIN_NAME if scheme == "http" and is_local_host(host) else SECURE_NAME
+
+
+def is_local_host(host: str) -> bool:
+    """Return whether a Host header, with or without its port, names this machine.
+
+    >>> is_local_host("127.0.0.1:8000"), is_local_host("[::1]"), is_local_host("localhost.example")
+    (True, True, False)
+    """
+    hostname = host if host.endswith("]") else host.rsplit(":", 1)[0]
+    return hostname in LOCAL_HOSTS
+
+
+def set_session(
+    request: Request, response: Response, sign_in: SignIn, signed_in: StartedSession, at: datetime
+) -> None:
+    """Set the cookie of a new session, until it expires; the browser's earlier session ends."""
+    if earlier_token := get_session_token(request):
+        sign_in.sign_out(earlier_token, at=at)
+    max_age = int((signed_in.expires_at - at).total_seconds())
+    _set_cookie(response, _get_name(request), signed_in.token, max_age)
+
+
+def clear_session(request: Request, response: Response) -> None:
+    """Delete the session cookie, and what the browser stored of our pages."""
+    _set_cookie(response, _get_name(request), "", 0)
+    response.headers["Clear-Site-Data"] = CLEARED_DATA
+
+
+def get_session_token(request: Request) -> str:
+    """Return the session token of a request, or ""."""
+    return request.cookies.get(_get_name(request), "")
+
+
+def set_sign_in_seed(request: Request, response: Response, seed: str, max_age: int) -> None:
+    """Set the cookie with the seed of a sign-in by OpenID Connect."""
+    _set_cookie(response, _get_name(request) + SIGN_IN_SUFFIX, seed, max_age)
+
+
+def get_sign_in_seed(request: Request) -> str:
+    """Return the seed of the sign-in in progress, or ""."""
+    return request.cookies.get(_get_name(request) + SIGN_IN_SUFFIX, "")
+
+
+def _get_name(request: Request) -> str:
+    return choose_cookie_name(request.url.scheme, request.headers.get("host", ""))
+
+
+def _set_cookie(response: Response, name: str, value: str, max_age: int) -> None:
+    response.set_cookie(
+        name,
+        value,
+        max_age=max_age,
+        path="/",
+        secure=name.startswith(SECURE_NAME),
+        httponly=True,
+        samesite="lax",
+    )
+
 
 LOOK_UP_SECONDS: Final = 1.0
 """Seconds that a stop waits for its caller, if it is known from before."""
@@ -232,3 +327,37 @@ AnonymousCaller = Annotated[Caller, Depends(SignInAccess())]
 def RequirePermission(permission: Permission) -> Any:  # noqa: N802 - used as an annotation
     """Return the dependency that requires a permission for a route."""
     return Depends(PermissionCheck(permission))
+
+
+__all__ = [
+    "Caller",
+    "CurrentTime",
+    "Permission",
+    "RequirePermission",
+    "ServiceDependency",
+    "WallTime",
+]
+
+
+async def _get_service(request: Request) -> Service:
+    service = request.app.state.service
+    assert isinstance(service, Service)  # noqa: S101 - set by create_app
+    return service
+
+
+ServiceDependency = Annotated[Service, Depends(_get_service)]
+
+
+async def _get_time(service: ServiceDependency) -> datetime:
+    return service.clock.now()
+
+
+CurrentTime = Annotated[datetime, Depends(_get_time)]
+
+
+async def _get_wall_time(service: ServiceDependency) -> datetime:
+    return service.wall_clock.now()
+
+
+WallTime = Annotated[datetime, Depends(_get_wall_time)]
+"""The time of sessions, keys and review claims; another one only in the live demo."""

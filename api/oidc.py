@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from api import session_cookie
-from api.deps import ServiceDependency, WallTime
+from api import auth
+from api.auth import ServiceDependency, WallTime
 from rollout.core.errors import RefusalError, UnauthenticatedError
 from rollout.services.access.keys import TOKEN_BYTES, read_token, write_token
 
@@ -114,7 +114,7 @@ def build_router(provider: IdentityProvider) -> APIRouter:
     def begin_sign_in(request: Request, service: ServiceDependency) -> Response:
         seed = service.entropy(TOKEN_BYTES)
         answer = RedirectResponse(provider.build_sign_in_url(SignInSecrets.from_seed(seed)), 303)
-        session_cookie.set_sign_in_seed(request, answer, write_token(seed), SIGN_IN_SECONDS)
+        auth.set_sign_in_seed(request, answer, write_token(seed), SIGN_IN_SECONDS)
         return answer
 
     @router.get(CALLBACK_PATH)
@@ -125,7 +125,7 @@ def build_router(provider: IdentityProvider) -> APIRouter:
         code: QueryText = "",
         state: QueryText = "",
     ) -> Response:
-        seed = read_token(session_cookie.get_sign_in_seed(request))
+        seed = read_token(auth.get_sign_in_seed(request))
         secrets = SignInSecrets.from_seed(seed)
         is_same_state = compare_digest(state.encode(), secrets.state.encode())
         if not code or not is_same_state or len(seed) != TOKEN_BYTES:
@@ -139,8 +139,8 @@ def build_router(provider: IdentityProvider) -> APIRouter:
             has_second_factor=identity.has_second_factor,
         )
         answer = RedirectResponse("/", 303)
-        session_cookie.set_sign_in_seed(request, answer, "", 0)
-        session_cookie.set_session(request, answer, service.sign_in, signed_in, now)
+        auth.set_sign_in_seed(request, answer, "", 0)
+        auth.set_session(request, answer, service.sign_in, signed_in, now)
         return answer
 
     return router

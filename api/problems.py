@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from api.request_log import ROUTE_KEY, UNMATCHED_ROUTE
+from api.metrics import ROUTE_KEY, UNMATCHED_ROUTE
 from rollout.core.errors import RefusalError
 from rollout.store.database.errors import StoreError, UnstorableValueError
 

@@ -17,10 +17,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.connection_limits import build_protocol, read_connection_limits
 from api.http_protocol import MAX_HEAD_BYTES
+from api.limits import build_protocol, read_connection_limits
+from api.metrics import build_log_config
 from api.oidc import CALLBACK_PATH, IdentityProvider, OpenIdClient, is_secure
-from api.request_log import build_log_config
 from api.routers.events import EventStreams, get_streams
 from rollout import faults
 from rollout.core.errors import RefusalError
@@ -37,8 +37,8 @@ from rollout.services.ledger.checkpoints import announce_key, describe_weakness
 from rollout.services.support.channels import load_channels, warn_if_readable_by_others
 from rollout.services.support.checkpoint_keys import open_checkpoint_targets
 from rollout.services.support.clock import SystemClock
-from rollout.services.support.freed_memory import return_freed_memory
-from rollout.services.uploads.upload_folder import delete_abandoned_uploads
+from rollout.services.support.limited_process import return_freed_memory
+from rollout.services.uploads.upload_runs import delete_abandoned_uploads
 from rollout.settings import Settings, read_settings
 from rollout.store.database.append_only_checks import find_missing_triggers, find_unsafe_settings
 from rollout.store.database.errors import StoreError, UnsafeDatabaseError
@@ -197,7 +197,7 @@ def build_server_config(app: FastAPI, settings: Settings, host: str, port: int) 
         http=build_protocol(read_connection_limits(settings.trusted_proxies)),
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,  # its own is a quarter
         log_config=build_log_config(settings.log_format),
-        access_log=False,  # api.request_log writes one, without addresses and paths
+        access_log=False,  # api.metrics writes one, without addresses and paths
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         server_header=False,

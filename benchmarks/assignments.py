@@ -145,7 +145,7 @@ def serve(which: str, url: str) -> None:
 
 def build_log_into_nothing() -> dict[str, Any]:
     """Return the configuration with the service's access log, whose lines go to the null device."""
-    from api.request_log import build_log_config
+    from api.metrics import build_log_config
 
     config = build_log_config("json")
     config["handlers"]["stderr"]["stream"] = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115

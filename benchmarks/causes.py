@@ -33,8 +33,8 @@ from rollout.reports.statistics.value_search import (
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
-from rollout.services.incidents.cell_causes import CauseQuery, load_cause
+from rollout.services.engine.tick_passes import Ticker
+from rollout.services.incidents.incident_causes import CauseQuery, load_cause
 from rollout.services.records.record_import import import_records
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.migrations import upgrade

@@ -27,12 +27,15 @@ import numpy as np
 import polars as pl
 
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.options import ReplayOptions
-from rollout.reports.figures.methods import MethodOutcome, compare_methods
-from rollout.reports.figures.model_cost import build_model_cases
-from rollout.reports.inputs.decided_by import assign_deciders
-from rollout.services.replay.replay import ReplayedFiles, replay_files
-from rollout.services.replay.replay_output import add_whole_cell_replay, build_replay_inputs
+from rollout.replay.engine import ReplayOptions
+from rollout.reports.figures.methods import MethodOutcome, build_model_cases, compare_methods
+from rollout.reports.inputs.inputs import assign_deciders
+from rollout.services.replay.replay import (
+    ReplayedFiles,
+    add_whole_cell_replay,
+    build_replay_inputs,
+    replay_files,
+)
 from rollout.services.replay.requests import ReplayRequest
 
 DATA = Path(__file__).parents[2] / "shared/data/cifar10-humans"

@@ -67,7 +67,7 @@ def measure(folder: Path, sizes: Sequence[int]) -> Iterator[str]:
     """Yield the figures; the history grows from size to size."""
     from rollout.core.scope.commands import Actor
     from rollout.services.engine.policy_application import apply_policy
-    from rollout.services.engine.ticks import Ticker
+    from rollout.services.engine.tick_passes import Ticker
     from rollout.services.records.record_import import import_records
     from rollout.store.database.migrations import upgrade
     from rollout.store.database.session import Database
@@ -119,7 +119,7 @@ def _measure_first_tick(url: str, day: int, turn: int) -> float:
 
 def tick_once(url: str, day: int, turn: int) -> float:
     """Return the CPU seconds of the first tick of this process."""
-    from rollout.services.engine.ticks import Ticker
+    from rollout.services.engine.tick_passes import Ticker
     from rollout.store.database.session import Database
 
     ticker = Ticker(Database(url), "bench", "first")

@@ -378,8 +378,7 @@ def by_facts(file: Path, pairs: int) -> Callable[[], Figures]:
 
     from rollout.formats.records.files import RecordPaths
     from rollout.reports.figures.facts import compute_report_facts
-    from rollout.services.replay.replay import replay_files
-    from rollout.services.replay.replay_output import build_replay_inputs
+    from rollout.services.replay.replay import build_replay_inputs, replay_files
     from rollout.services.replay.requests import ReplayRequest
 
     folder = file.parent

@@ -99,7 +99,7 @@ def fill(url: str, cases: int, days: int) -> None:
     """Import and count a history, apply the guards of records, and widen all cells."""
     from rollout.core.scope.commands import Actor
     from rollout.services.engine.policy_application import apply_policy
-    from rollout.services.engine.ticks import Ticker
+    from rollout.services.engine.tick_passes import Ticker
     from rollout.services.records.record_import import import_records
     from rollout.store.database.migrations import upgrade
     from rollout.store.database.session import Database
@@ -149,7 +149,7 @@ def tick_twice(url: str, days: int, turn: int) -> dict[str, float]:
     """Return CPU seconds of this process: its first tick, all until then, and a second tick."""
     import scipy.special  # noqa: F401 - the first evidence imports it
 
-    from rollout.services.engine.ticks import Ticker
+    from rollout.services.engine.tick_passes import Ticker
     from rollout.store.database.session import Database
 
     ticker, imported = Ticker(Database(url), "bench", f"first-{turn}"), process_time()

@@ -73,7 +73,7 @@ def _store_body(state: Any, write: Any, body: bytes) -> bytes:
     import msgspec
 
     from rollout.formats.records.parse import ItemReader
-    from rollout.services.engine.window_lookup import WindowLookup
+    from rollout.services.engine.unit_counting import WindowLookup
     from rollout.store.records.record_rows import RECORD_SCHEMAS
     from rollout.store.tables.columns import encode_instant
 
@@ -102,8 +102,7 @@ def _list_rows(
     """Yield each table's rows as columns: the records', then the queue's."""
     from rollout.services.engine.unit_counting import _build_entries
     from rollout.store.records.incoming_cases import build_incoming_cases
-    from rollout.store.records.record_hashes import build_hash_columns
-    from rollout.store.records.record_rows import COLUMN_OF
+    from rollout.store.records.record_rows import COLUMN_OF, build_hash_columns
 
     rollout = state.rollout.number
     for schema, columns in columns_by_schema.items():

@@ -139,8 +139,7 @@ def measure_report(folder: Path) -> dict[str, float]:
     """Return CPU seconds of replay and report, and the peak memory."""
     from rollout.formats.records.files import RecordPaths
     from rollout.reports.figures.facts import compute_report_facts
-    from rollout.services.replay.replay import replay_files
-    from rollout.services.replay.replay_output import build_replay_inputs, build_report_files
+    from rollout.services.replay.replay import build_replay_inputs, build_report_files, replay_files
     from rollout.services.replay.requests import ReplayRequest
 
     names = ("predictions.csv", "decisions.csv")

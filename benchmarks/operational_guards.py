@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.calendar.cell_clocks import CellClock, build_cell_clock
+from rollout.core.calendar.instants import MINUTE
 from rollout.core.calendar.sites import Site, Window
-from rollout.core.calendar.timezones import MINUTE
 from rollout.core.policy.policy import Guard, Policy
 from rollout.formats.policy.reader import parse_policy
 from rollout.kernel.measures import MEASURES, Condition

@@ -19,10 +19,10 @@ import polars as pl
 from rollout.core.calendar.instants import EPOCH, count_micros
 from rollout.core.scope.assignment import SAMPLE
 from rollout.core.scope.events import ProposalRaised, Widened
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.services.replay.replay import NothingToReplayError, replay_records
 from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.case_draws import DRAWS

@@ -99,8 +99,7 @@ def _inputs(folder: Path | None) -> Any:
         find_example,
     )
     from rollout.formats.records.files import RecordPaths
-    from rollout.services.replay.replay import replay_files
-    from rollout.services.replay.replay_output import build_replay_inputs
+    from rollout.services.replay.replay import build_replay_inputs, replay_files
 
     order = build_replay_request(find_example(MAIL_ROOM))
     if folder is not None:

@@ -79,7 +79,7 @@ def _stop(database: Any, site: str) -> float:
 
 def tick_once(database: Any) -> None:
     """Count all due cases."""
-    from rollout.services.engine.ticks import Ticker
+    from rollout.services.engine.tick_passes import Ticker
 
     Ticker(database, "bench", "counting").tick(DAY + timedelta(days=1))
 

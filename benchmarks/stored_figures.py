@@ -75,7 +75,7 @@ def store_pairs(database: Any, file: Path) -> Any:
     from rollout.reports.inputs.counted import count_pairs
     from rollout.services.engine.policy_application import apply_policy
     from rollout.services.engine.rollout_state import load_rollout_state
-    from rollout.services.engine.ticks import Ticker
+    from rollout.services.engine.tick_passes import Ticker
     from rollout.store.counting.counts import CountKey, ValueIds
     from rollout.store.counting.matrices import Matrices
     from rollout.store.ledger.versions import VersionInfo, VersionStore

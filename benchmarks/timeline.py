@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 from rollout.core.scope.commands import Actor, OpenIncident
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.store.database.migrations import upgrade
 from rollout.store.database.session import Database

@@ -26,10 +26,10 @@ from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.services.stops.stops import stop_cells
-from rollout.services.support.process_runs import MAX_RUNS
+from rollout.services.support.process_work import MAX_RUNS
 from rollout.services.what_if.requests import WhatIfRequest
 from rollout.services.what_if.runs import WhatIfRun, WhatIfRuns
 from rollout.store.database.session import Database

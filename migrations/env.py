@@ -8,8 +8,8 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import Connection
 
-from rollout.store.database.compatibility import add_revision, remove_revision
 from rollout.store.database.errors import UnsafeDatabaseError
+from rollout.store.database.migrations import add_revision, remove_revision
 from rollout.store.tables.columns import InstantType, JsonType, complete_partial_indexes
 from rollout.store.tables.tables import metadata
 

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import pytest
 
-from api import request_log
+from api import metrics
 from rollout.core.scope.events import (
     ProposalRaised,
     RecordsCounted,
@@ -26,8 +26,9 @@ from rollout.core.scope.events import (
 )
 from rollout.services.engine import evidence_seals
 from rollout.services.reports import drafts
-from rollout.store.counting.unit_digests import COVERED_FIELDS, CellDigests, summarize_counted
-from rollout.store.ledger import accounts, ledger
+from rollout.store.counting.counted_units import COVERED_FIELDS, CellDigests, summarize_counted
+from rollout.store.ledger import ledger
+from rollout.store.ledger import ledger as accounts
 
 _add_line = CellDigests.add_line
 
@@ -50,7 +51,7 @@ def without_chance() -> Iterator[None]:
         patch.setattr(evidence_seals, "summarize_counted", _summarize_hidden)
         patch.setattr(CellDigests, "add_line", _add_hidden)
         patch.setattr(drafts, "secrets", SimpleNamespace(token_hex=lambda size: "00" * size))
-        patch.setattr(request_log, "uuid4", lambda: UUID(int=0))
+        patch.setattr(metrics, "uuid4", lambda: UUID(int=0))
         yield
 
 

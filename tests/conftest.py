@@ -78,7 +78,7 @@ def _statements_compiled_once():
 def _passwords_hashed_quickly():
     """Let services that are given no hasher hash in no time: a hash takes 0.2 s of a processor."""
     with pytest.MonkeyPatch.context() as patch:
-        passwords = sys.modules.get("rollout.services.access.passwords")
+        passwords = sys.modules.get("rollout.services.access.credentials")
         if passwords is not None:
             from argon2 import PasswordHasher  # noqa: PLC0415 - only then
 

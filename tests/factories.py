@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 from rollout.core.calendar.sites import Cell, Site, Window
-from rollout.core.ledger.ledger_texts import derive_salts
+from rollout.core.ledger.ledger import derive_salts
 from rollout.core.policy.cell_evidence import (
     EvidenceCounts,
     GuardReading,

@@ -2,27 +2,115 @@
 
 Pages call the same services as the API, as the signed-in user, so both enforce the same
 permissions.
+
+Error pages: what was not done, why, and what to do next.
 """
 
+import logging
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from importlib import import_module
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.gzip import GZipMiddleware
+from fastapi.responses import RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.console.errors import install_handlers
-from api.console.page import assets, revision
-from api.console.page.demo_console import DemoConsole
+from api.console.page import page as assets
+from api.console.page import revision
+from api.console.page.page import DemoConsole, render_page
+from api.console.page.page_context import SignInRequiredError, build_sign_in_path, find_visitor
+from api.console.proposals.proposal_text import format_refusal
+from api.http_protocol import is_narrowing, run_with_priority
+from api.problems import STATUS_BY_CODE, build_retry_headers, find_route
+from rollout.core.errors import RefusalError
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import RevisionCache
 from rollout.services.incidents.cause_runs import CauseRuns
 from rollout.services.reports.report_work import ReportWork
 from rollout.services.support.user_runs import UserRuns
-from rollout.services.uploads.upload_folder import UploadFolder
-from rollout.services.uploads.upload_runs import UploadRuns
+from rollout.services.uploads.upload_runs import UploadFolder, UploadRuns
 from rollout.services.what_if.runs import WhatIfRuns
+from rollout.store.database.errors import StoreError, UnstorableValueError
+
+log = logging.getLogger("rollout.console")
+OVERVIEW_TEXT = "Go to the overview to find a page that answers."
+NO_PAGE_TEXT = "This page doesn't exist. Go to the overview to find others."
+INVALID_REQUEST_TEXT = "The request has an invalid value. Go back and reload the page."
+UNSTORABLE_TEXT = (
+    "A text contains a character that can't be stored, such as NUL. Nothing was done; remove it."
+)
+SIGNED_OUT_TEXT = (
+    "You are signed out, and nothing was sent. Go back to copy what you typed, sign in and send it"
+    " again"
+)
+UNEXPECTED_ERROR_TEXT = (
+    "The service failed, perhaps after it did what you asked. Check before you try again."
+)
+
+
+def install_handlers(console: FastAPI) -> None:
+    """Register the handlers that turn errors of the console into pages."""
+    console.add_exception_handler(SignInRequiredError, _redirect_to_sign_in)
+    console.add_exception_handler(RefusalError, _handle_refusal)
+    console.add_exception_handler(StoreError, _handle_refusal)
+    console.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    console.add_exception_handler(HTTPException, _handle_http_error)
+    console.add_exception_handler(UnstorableValueError, _handle_unstorable_text)
+    console.add_exception_handler(Exception, _handle_unexpected_error)
+
+
+async def _redirect_to_sign_in(request: Request, error: Exception) -> Response:
+    return_path = error.return_path if isinstance(error, SignInRequiredError) else ""
+    if request.method == "POST":
+        context = {"to": return_path, "openid": bool(request.app.state.openid)}
+        return render_page(request, None, "sign_in", 401, note=SIGNED_OUT_TEXT, **context)
+    return RedirectResponse(build_sign_in_path(return_path), HTTPStatus.SEE_OTHER)
+
+
+async def _handle_refusal(request: Request, error: Exception) -> Response:
+    code = str(getattr(error, "code", "refused"))
+    return await _render_problem(request, str(error), STATUS_BY_CODE.get(code, 422), code)
+
+
+async def _handle_invalid_request(request: Request, _error: Exception) -> Response:
+    return await _render_problem(request, INVALID_REQUEST_TEXT, 422)
+
+
+async def _handle_unstorable_text(request: Request, _error: Exception) -> Response:
+    return await _render_problem(request, UNSTORABLE_TEXT, 422)
+
+
+async def _handle_http_error(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == HTTPStatus.NOT_FOUND:
+        return await _render_problem(request, NO_PAGE_TEXT, status)
+    return await _render_problem(request, f"{HTTPStatus(status).phrase}. {OVERVIEW_TEXT}", status)
+
+
+async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, find_route(request.scope), exc_info=error)
+    return await _render_problem(request, UNEXPECTED_ERROR_TEXT, 500)
+
+
+async def _render_problem(request: Request, text: str, status: int, code: str = "") -> Response:
+    """Render an error page; errors of stops use the priority threads."""
+    title = HTTPStatus(status).phrase.capitalize()
+    visitor = find_visitor(request)
+    message = format_refusal(text, visitor.name if visitor else "")
+    context = {"says": message, "title": title, "code": code}
+    render = partial(render_page, request, visitor, "refused", status, **context)
+    page = await (
+        run_with_priority(render) if is_narrowing(request.scope) else run_in_threadpool(render)
+    )
+    page.headers.update(build_retry_headers(status))
+    return page
+
 
 CLOSED_POLICY: Final = b"default-src 'none'; frame-ancestors 'none'"
 """Policy of responses that are no pages: files, redirects, script, style sheet."""
@@ -32,31 +120,22 @@ PAGE_MODULES: Final = (
     "rollouts.overview",
     "reviews.review",
     "ledger.incidents",
-    "ledger.incident",
     "ledger.ledger",
     "divergences.divergences",
-    "divergences.cause",
     "proposals.proposals",
     "rollouts.stop",
     "rollouts.narrow",
-    "rollouts.resume",
-    "rollouts.attempt",
+    "rollouts.value_table",
     "reviews.case",
     "reports.reports",
     "users.settings",
     "users.second_factor",
-    "users.notifications",
     "users.users",
     "users.erasures",
-    "users.keys",
     "rollouts.policy",
     "rollouts.what_if",
     "rollouts.uploads",
-    "rollouts.planted_cases",
-    "rollouts.schedule",
     "rollouts.review_plan",
-    "rollouts.search",
-    "reports.deliveries",
     "rollouts.rollout",
     "page.help",
 )

@@ -13,11 +13,10 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from api import session_cookie
+from api import auth
 from api.auth import FETCH_SITE_HEADER, OWN_SITES
-from api.console.page.form import SignedForm
 from api.console.page.page import redirect_to
-from api.console.page.page_context import HOME, get_safe_path, get_service
+from api.console.page.page_context import HOME, SignedForm, get_safe_path, get_service
 from rollout.core.errors import NotAllowedError, RefusalError, UnauthenticatedError
 from rollout.features.demo.catalog import ExampleSystem
 
@@ -170,7 +169,7 @@ class DemoPages:
         now = service.wall_clock.now()
         session = service.sign_in.start_demo_session(name, at=now)
         response = RedirectResponse(f"{HOME}/", 303, {"Cache-Control": "no-store"})
-        session_cookie.set_session(request, response, service.sign_in, session, now)
+        auth.set_session(request, response, service.sign_in, session, now)
         return response
 
     def change_speed(self, form: SignedForm) -> Response:
@@ -196,4 +195,4 @@ def is_local(request: Request) -> bool:
         is_local_peer = ip_address(peer).is_loopback
     except ValueError:
         is_local_peer = False
-    return is_local_peer and session_cookie.is_local_host(request.headers.get("host", ""))
+    return is_local_peer and auth.is_local_host(request.headers.get("host", ""))

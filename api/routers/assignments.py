@@ -17,8 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 
 from api.answer_deadline import NO_ANSWER_TEXT, run_in_time
-from api.auth import OutageTolerantCheck
-from api.deps import Caller, Permission
+from api.auth import Caller, OutageTolerantCheck, Permission
 from api.metrics import RequestCounts
 from api.schemas.assignments import (
     ANSWER,
@@ -38,14 +37,15 @@ from rollout.formats.records.parse import MAX_DETAILED_FAULTS
 from rollout.services.assignments.assignments import (
     DATABASE_UNAVAILABLE,
     AssignmentAnswers,
+    ClientHead,
+    CodedHead,
     answer_from_memory,
     answer_questions,
     assign_all_to_humans,
 )
-from rollout.services.assignments.client_heads import ClientHead, CodedHead
 from rollout.services.assignments.question_records import RecordingResult
-from rollout.services.engine.assignment_cache import SharedAssignment
 from rollout.services.engine.service import Service
+from rollout.services.engine.state_cache import SharedAssignment
 from rollout.store.database.errors import DatabaseUnavailableError
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["assignments"])

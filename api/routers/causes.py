@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.schemas.causes import SEARCHING, Cause, build_cause, build_cause_progress
 from api.schemas.examples import LATER, NOON
 from rollout.core.errors import RefusalError
@@ -53,7 +53,7 @@ def find_cause(
     attributes are refused with 422. Fails with 404 if there is no such cell or version. A search of
     more than a second answers 202 and goes on: send the request again after `Retry-After`.
     """
-    from rollout.services.incidents.cell_causes import CauseQuery, load_cause
+    from rollout.services.incidents.incident_causes import CauseQuery, load_cause
 
     query = CauseQuery(
         version=cases.version,

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, Page, cut_page, decode_cursor, decode_number, encode_number
 from api.schemas.derived import add_fields_of, add_input_of
 from api.schemas.examples import build_responses
-from rollout.core.records.label_cleaning import (
+from rollout.core.records.reviews import (
     HUMANS_DISAGREE,
     MAX_LISTED,
     CleaningChoice,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
 from api.schemas.examples import LATER, NOON, build_responses
 from rollout.services.delivery.outbox import (

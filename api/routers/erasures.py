@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
+from api.auth import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.schemas.derived import add_fields_of
 from rollout.services.erasure.erasure import MAX_REASON_LENGTH, ErasureRequest, ErasureResult
 from rollout.services.erasure.user_export import iterate_user_data
@@ -87,7 +87,7 @@ def erase_contents(
     rejected. Repeating a request is safe; after a failure it continues. Requires the admin role for
     the whole rollout.
     """
-    from rollout.services.erasure.erasures import ERASURES
+    from rollout.services.erasure.erasure import ERASURES
 
     request = ErasureRequest(caller, rollout, body.reason, now)
     return ERASURES[body.kind](service.database, request, body.key)
@@ -107,10 +107,10 @@ def erase_user(
     E-mail address, sign-ins, notes and typed reasons are deleted. This can't be undone. Requires
     the admin role.
     """
-    from rollout.services.erasure import name_erasure
+    from rollout.services.erasure import erasure
 
     request = ErasureRequest(caller, "", body.reason, now)
-    return name_erasure.erase_user(
+    return erasure.erase_user(
         service.database,
         request,
         name,

@@ -10,8 +10,13 @@ from fastapi import APIRouter, FastAPI, Header, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import AuthenticationMiddleware
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from api.auth import (
+    AuthenticationMiddleware,
+    Caller,
+    Permission,
+    RequirePermission,
+    ServiceDependency,
+)
 from rollout.core.errors import RefusalError, TooManyAttemptsError
 from rollout.core.scope.permissions import require_permission
 from rollout.services.engine.service import Service

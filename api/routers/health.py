@@ -4,9 +4,9 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
-from api.deps import ServiceDependency
+from api.auth import ServiceDependency
 from api.problems import build_problem, build_problem_responses
-from rollout.services.engine.clock_check import list_readiness_faults
+from rollout.services.engine.autonomy import list_readiness_faults
 
 router = APIRouter(prefix="/health", tags=["health"])
 

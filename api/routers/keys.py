@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
+from api.auth import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.paging import After, Limit, Page, build_page
 from api.schemas.examples import build_responses
 from api.schemas.users import KEY, ApiKeyList, ApiKeyMetadata, ApiKeyRequest, CreatedApiKey

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from api.auth import Caller, Permission, RequirePermission, ServiceDependency
 from api.paging import Limit
 from api.schemas.derived import add_fields_of
 from api.schemas.examples import CELL, build_responses

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
+from api.auth import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.schemas.users import CurrentAccount, PasswordRequest
 
 router = APIRouter(prefix="/v1/me", tags=["users"])

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Self
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from api.auth import Caller, Permission, RequirePermission, ServiceDependency
 from rollout.services.engine.service import Service
 from rollout.services.notifications import settings
 from rollout.services.notifications.kinds import KINDS
 from rollout.services.notifications.settings import NotificationChannelStatus, NotificationSettings
-from rollout.store.access.notification_channels import NotificationTimes
+from rollout.store.access.notification_outbox import NotificationTimes
 
 CHANNEL: dict[str, Any] = {
     "channel": "mail",

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from rollout.services.records.planted_cases import (
     MAX_CASES,
     PlantingRequest,

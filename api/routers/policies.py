@@ -5,9 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime
 
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.schemas.examples import build_responses
-from api.schemas.policies import APPLIED, BODY, IN_FORCE, PLANNED
+from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.schemas.examples import APPLIED, BODY, IN_FORCE, PLANNED, build_responses
 from rollout.core.errors import PolicyRefusedError
 from rollout.services.policies import policies
 

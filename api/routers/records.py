@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from api.auth import Caller, Permission, RequirePermission, ServiceDependency
 from api.metrics import RequestCounts
 from api.problems import build_problem
 from api.schemas.examples import inline_schema

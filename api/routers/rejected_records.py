@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, Page, decode_number, encode_number
 from api.schemas.examples import build_responses
 from api.schemas.records import REJECTED_RECORD, RejectedRecord, RejectedRecordList
-from rollout.services.divergences.rejected_records import load_rejected_records
+from rollout.services.divergences.cases import load_rejected_records
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/rejected-records", tags=["records"])
 REJECTED_RECORDS_RESPONSES = build_responses({"items": [REJECTED_RECORD], "next": None})

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.schemas.examples import build_responses
 from rollout.reports.figures.review_plan import DEFAULT_DECISIONS, MAX_DECISIONS
-from rollout.services.cells.review_plan import LiveReviewPlan, load_review_plan
+from rollout.services.cells.overview import LiveReviewPlan, load_review_plan
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["cells"])
 CELL = {

@@ -4,14 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, status
 
-from api.deps import (
-    Caller,
-    CurrentTime,
-    Permission,
-    RequirePermission,
-    ServiceDependency,
-    WallTime,
-)
+from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency, WallTime
 from api.paging import Limit
 from api.schemas.reviews import (
     AdjudicationRequest,
@@ -24,7 +17,7 @@ from api.schemas.reviews import (
     ReviewDecision,
     ReviewQueue,
 )
-from rollout.kernel.label_sets import join_labels
+from rollout.kernel.units import join_labels
 from rollout.services.reviews import reviews
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reviews", tags=["reviews"])

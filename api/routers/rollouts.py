@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from api.auth import Caller, Permission, RequirePermission, ServiceDependency
 from api.schemas.derived import add_fields_of
 from rollout.services.cells.overview import RolloutOverview, load_rollout_overview, load_rollouts
 

@@ -10,12 +10,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from api.answer_deadline import run_in_time
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from api.auth import Caller, Permission, RequirePermission, ServiceDependency
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.renames import list_names
+from rollout.core.scope.commands import list_names
 from rollout.core.scope.scope import CellState
 from rollout.core.scope.scope_table import ScopeTable, build_scope_table
-from rollout.services.assignments.client_heads import ClientHead
+from rollout.services.assignments.assignments import ClientHead
 from rollout.services.assignments.snapshots import Snapshot, load_snapshot, load_snapshot_at
 from rollout.services.engine.service import Service
 

@@ -4,9 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api import session_cookie
-from api.auth import AnonymousCaller
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
+from api import auth
+from api.auth import (
+    AnonymousCaller,
+    Caller,
+    Permission,
+    RequirePermission,
+    ServiceDependency,
+    WallTime,
+)
 from api.schemas.users import BrowserSession, LinkSignInRequest, SignInRequest
 
 router = APIRouter(prefix="/v1/session", tags=["sessions"])
@@ -33,7 +39,7 @@ def sign_in(
     started_session = service.sign_in.sign_in_with_password(
         body.name, body.password, address=_get_client_address(request), at=now, code=body.code
     )
-    session_cookie.set_session(request, response, service.sign_in, started_session, now)
+    auth.set_session(request, response, service.sign_in, started_session, now)
     return BrowserSession.of(started_session)
 
 
@@ -53,7 +59,7 @@ def sign_in_by_link(
     started_session = service.sign_in.sign_in_with_link(
         body.token, body.password, at=now, address=_get_client_address(request), user_name=body.name
     )
-    session_cookie.set_session(request, response, service.sign_in, started_session, now)
+    auth.set_session(request, response, service.sign_in, started_session, now)
     return BrowserSession.of(started_session)
 
 
@@ -63,9 +69,7 @@ def get_session(request: Request, service: ServiceDependency, _caller: Anyone) -
 
     Use this after a page reload.
     """
-    return BrowserSession.of(
-        service.sign_in.load_current_session(session_cookie.get_session_token(request))
-    )
+    return BrowserSession.of(service.sign_in.load_current_session(auth.get_session_token(request)))
 
 
 @router.delete(
@@ -84,10 +88,10 @@ def sign_out(
     """
     if everywhere:
         service.sign_in.sign_out_everywhere(caller, caller.name, at=now)
-    service.sign_in.sign_out(session_cookie.get_session_token(request), at=now)
+    service.sign_in.sign_out(auth.get_session_token(request), at=now)
     service.authenticator.refresh()
     response = Response(status_code=204)
-    session_cookie.clear_session(request, response)
+    auth.clear_session(request, response)
     return response
 
 

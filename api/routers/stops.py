@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.priority_threads import run_with_priority
+from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.http_protocol import run_with_priority
 from api.schemas.examples import build_responses
 from api.schemas.stops import (
     NARROWED,
@@ -19,8 +19,7 @@ from api.schemas.stops import (
 )
 from rollout.services.engine.command_handler import CommandResult
 from rollout.services.stops import stops
-from rollout.services.stops.immediate_narrowings import latch_narrowing
-from rollout.services.stops.immediate_stops import latch_stop
+from rollout.services.stops.stops import latch_narrowing, latch_stop
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["stops"])
 Operator = Annotated[Caller, RequirePermission(Permission.OPERATE)]

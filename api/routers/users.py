@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
+from api.auth import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.paging import After, Limit, Page, build_page
 from api.schemas.examples import build_responses
 from api.schemas.users import (
@@ -16,9 +16,9 @@ from api.schemas.users import (
     UserList,
     UserRequest,
 )
-from rollout.services.access import authenticator_codes, users
+from rollout.services.access import credentials, users
 from rollout.services.access.keys import TOKEN_BYTES, write_token
-from rollout.services.policies.account_changes import change_account
+from rollout.services.policies.approver_warnings import change_account
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 USERS_RESPONSES = build_responses({"items": [USER], "next": None})
@@ -122,4 +122,4 @@ def reset_second_factor(
     Their sessions end. Their approvals count again after 24 hours, and never together with yours.
     Requires the admin role.
     """
-    authenticator_codes.reset_second_factor(service.database, caller, name, at=now)
+    credentials.reset_second_factor(service.database, caller, name, at=now)

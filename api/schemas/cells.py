@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from api.paging import encode_number
 from api.schemas.derived import add_fields_of
 from api.schemas.examples import NOON
-from rollout.kernel.readings import EvidenceSeries
+from rollout.kernel.facts import EvidenceSeries
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.figures.timeline_parts import (
     CellTimeline,

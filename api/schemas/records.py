@@ -15,8 +15,7 @@ from rollout.core.records.records import (
     Prediction,
     Record,
 )
-from rollout.services.divergences.cases import CaseDetails, ListedCase
-from rollout.services.divergences.rejected_records import RejectedRecordView
+from rollout.services.divergences.cases import CaseDetails, ListedCase, RejectedRecordView
 from rollout.store.records.case_pages import CaseCount
 
 CASE = {

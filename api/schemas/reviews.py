@@ -7,12 +7,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from api.schemas.derived import add_fields_of, add_input_of
 from rollout.core.policy.levers import Lever
-from rollout.kernel.label_sets import SEPARATOR, join_labels
-from rollout.services.reviews.review_queue import ClaimedTask, ModelAnswer, ReviewerTasks
+from rollout.kernel.units import SEPARATOR, join_labels
 from rollout.services.reviews.reviews import (
     MAX_CLAIMED_CASES,
+    ClaimedTask,
     DecisionDraft,
+    ModelAnswer,
     OverdueTask,
+    ReviewerTasks,
     StoredDecision,
 )
 from rollout.store.records.record_rows import MAX_KEY_LENGTH

@@ -11,7 +11,7 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access.keys import CreatedKey
 from rollout.services.access.sign_in import StartedSession
 from rollout.services.access.users import AccountUpdate, UserAccount
-from rollout.services.policies.account_changes import ChangedAccount
+from rollout.services.policies.approver_warnings import ChangedAccount
 from rollout.store.access.api_keys import ApiKey
 
 ROLE_ASSIGNMENT: dict[str, Any] = {

@@ -32,7 +32,7 @@ from campsites import (
     stream,
 )
 
-from rollout.features.demo.generated_files import run_generator, write_pictures, write_tables
+from rollout.features.demo.catalog import run_generator, write_pictures, write_tables
 
 # The model's error behaviour. Its training pictures showed grown bears, from the front and the
 # side, mostly by day: none from behind, no cub.

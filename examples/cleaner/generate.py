@@ -18,7 +18,7 @@ import numpy as np
 from digit_readings import load_digit_set, open_stream
 from label_story import HALVES, ZONE, CleaningStory, has_wrong_label, make_story
 
-from rollout.features.demo.generated_files import run_generator, write_tables
+from rollout.features.demo.catalog import run_generator, write_tables
 
 CHECKERS: Final = ("anil", "deepa", "kavya", "rohan")
 MISSES: Final = 0.03  # of the wrong labels, by a checker

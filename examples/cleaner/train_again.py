@@ -25,9 +25,8 @@ from rollout.reports.figures.label_sources import (
     build_labelled_rows,
     select_training_rows,
 )
-from rollout.reports.inputs.decided_by import MODEL, assign_deciders
-from rollout.services.replay.replay import ReplayedFiles, replay_files
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.reports.inputs.inputs import MODEL, assign_deciders
+from rollout.services.replay.replay import ReplayedFiles, build_replay_inputs, replay_files
 from rollout.services.replay.requests import ReplayRequest
 
 FOLDER: Final = Path(__file__).parent

@@ -28,7 +28,7 @@ from routes import (
 )
 from windscreen_pictures import draw_pictures, name_picture
 
-from rollout.features.demo.generated_files import run_generator, write_pictures, write_tables
+from rollout.features.demo.catalog import run_generator, write_pictures, write_tables
 
 # The model's error behaviour, by route and hours: how often it misses or invents a brake. At the
 # station in busy hours people step out between parked cars, which its training drives didn't have.

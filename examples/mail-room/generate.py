@@ -22,7 +22,7 @@ from clerks import Decision, decisions, staff
 from images import Digits, Integers, Reading
 from offices import OFFICES, WORN_AT, Letter, is_night, letters
 
-from rollout.features.demo.generated_files import build_parser, write_tables
+from rollout.features.demo.catalog import build_parser, write_tables
 
 V2_TRAINED_UNTIL: Final = datetime(2025, 10, 23, 23, tzinfo=UTC)
 V2_READS_FROM: Final = datetime(2025, 10, 24, 8, tzinfo=UTC)

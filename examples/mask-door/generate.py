@@ -16,7 +16,7 @@ from typing import Final
 from door_pictures import draw_pictures, find_picture_name
 from visits import BARRIER_HOUR, INSTEAD, ZONE, Picture, list_pictures, open_stream
 
-from rollout.features.demo.generated_files import run_generator, write_pictures, write_tables
+from rollout.features.demo.catalog import run_generator, write_pictures, write_tables
 
 # Porters, by the half of the day in which they work, with the share of pictures each misjudges.
 PORTERS: Final = {

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import spots
 
-from rollout.features.demo.generated_files import run_generator, write_pictures, write_tables
+from rollout.features.demo.catalog import run_generator, write_pictures, write_tables
 
 ZONE: Final = ZoneInfo("Europe/Lisbon")
 FIRST_DAY: Final = date(2025, 9, 1)  # a Monday

@@ -7,7 +7,7 @@ Back: a database of another commit is made anew.
 
 from alembic import op
 
-from rollout.store.tables.append_only import TRIGGER_FUNCTION, list_triggers
+from rollout.store.tables.columns import TRIGGER_FUNCTION, list_triggers
 from rollout.store.tables.schema_hash import compute_schema_hash
 from rollout.store.tables.tables import metadata
 

@@ -8,17 +8,22 @@ from typing import Annotated
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.cli.local_database import (
+from rollout.cli.rollout_options import ExpectedHeads
+from rollout.cli.runner import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
     convert_store_errors,
     open_database,
     open_unchecked_database,
 )
-from rollout.cli.rollout_options import ExpectedHeads
 from rollout.core.errors import RefusalError
-from rollout.services.backups.backups import RestoreRequest, back_up, restore
-from rollout.services.backups.eras import RolloutEra, accept_restore
+from rollout.services.backups.backups import (
+    RestoreRequest,
+    RolloutEra,
+    accept_restore,
+    back_up,
+    restore,
+)
 from rollout.services.backups.ledger_exports import parse_head
 from rollout.services.erasure.erasure_replay import AppliedErasures
 from rollout.store.database.migrations import check_revision_known

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.cli.policy_options import PolicyFile
 from rollout.cli.record_options import (
     CasesFile,
     ChoicesFile,
@@ -21,6 +20,7 @@ from rollout.cli.record_options import (
     read_choices,
     read_input_files,
 )
+from rollout.cli.rollout_options import PolicyFile
 from rollout.services.support.atomic_files import write_files_atomically
 from rollout.services.training.cleaning_files import (
     describe_work_list,

@@ -11,9 +11,8 @@ from pydantic_core import to_jsonable_python
 
 from rollout.cli.errors import get_text_width, print_refusals
 from rollout.cli.output import JsonFlag
-from rollout.cli.questions import read_with_answers
-from rollout.cli.record_options import EqualSides, SameForm
-from rollout.formats.records.file_choices import FileChoices
+from rollout.cli.record_options import EqualSides, SameForm, read_with_answers
+from rollout.formats.records.questions import FileChoices
 from rollout.reports.figures.comparison import Comparison
 from rollout.reports.pages.comparison_text import render_comparison, render_table
 from rollout.reports.text.formatting import (

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.cli.questions import ask_questions
 from rollout.cli.record_options import (
     Backtest,
     CasesFile,
@@ -22,28 +21,27 @@ from rollout.cli.record_options import (
     Labels,
     PredictionsWhere,
     SameForm,
+    ask_questions,
     build_choices,
 )
-from rollout.core.policy.file_readings import FileReading
+from rollout.core.policy.evidence_sources import FileReading
 from rollout.formats.policy.draft import describe_draft_levers
-from rollout.formats.policy.scalars import read_share
+from rollout.formats.policy.fields import read_share
 from rollout.formats.policy.time_outliers import describe_outliers
 from rollout.formats.records.files import RecordPaths
 from rollout.formats.records.recognition import RecognizedFile
 from rollout.reports.figures.label_sources import describe_coverage
 from rollout.services.policies.drafting import (
     DraftRequest,
+    FileReport,
     apply_answer,
     apply_reading_option,
     draft_policy_text,
     find_population_questions,
-    read_draft_records,
-    recognize_draft_files,
-)
-from rollout.services.policies.file_reports import (
-    FileReport,
     format_file_report,
     format_refusal,
+    read_draft_records,
+    recognize_draft_files,
     report_files,
 )
 from rollout.tally.frames import RecordFrames, RecordKind

@@ -6,20 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, print_answer, print_warnings
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, ExpectedHeads
-from rollout.cli.runner import CommandRequest, LocalContext, build_runner
+from rollout.cli.runner import CommandRequest, LocalContext, build_runner, open_database
 from rollout.cli.second_factor_setting import is_second_factor_required
-from rollout.cli.user_export import build_user_path
+from rollout.cli.users import build_user_path
 from rollout.services.access.users import load_local_caller
 from rollout.services.backups.ledger_exports import parse_head, read_exports
-from rollout.services.erasure.erasure import ErasureRequest, ErasureResult
+from rollout.services.erasure.erasure import (
+    ERASURES,
+    ErasureRequest,
+    ErasureResult,
+    describe_erasure,
+    erase_user,
+)
 from rollout.services.erasure.erasure_replay import apply_erasures
-from rollout.services.erasure.erasures import ERASURES, describe_erasure
-from rollout.services.erasure.name_erasure import erase_user
-from rollout.store.erasure.compaction import compact_database
+from rollout.store.erasure.contents import compact_database
 
 app = typer.Typer(no_args_is_help=True)
 

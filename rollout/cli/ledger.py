@@ -100,7 +100,7 @@ def print_report_seal(
 
     Example: `rollout ledger seal week.json`
     """
-    from rollout.reports.figures.report_seal import compute_seal  # noqa: PLC0415 - slow to import
+    from rollout.reports.figures.report_version import compute_seal  # noqa: PLC0415 - slow to import
 
     with print_refusals():
         text = file.read_text(encoding="utf-8")

@@ -10,26 +10,31 @@ import typer
 from rollout.cli import clean, training
 from rollout.cli.clean import AllCases, OutputFile, format_choice_results, write_or_print
 from rollout.cli.errors import print_refusals
-from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, RolloutName, parse_instant
-from rollout.cli.runner import LOCAL_READER, CommandRequest, LocalContext, build_runner
+from rollout.cli.runner import (
+    LOCAL_READER,
+    CommandRequest,
+    LocalContext,
+    build_runner,
+    open_database,
+)
 from rollout.cli.training import SourceNames, TrainingFile, find_format, format_export, write_export
-from rollout.core.records.label_cleaning import CleaningChoiceRequest
+from rollout.core.records.reviews import CleaningChoiceRequest
 from rollout.reports.figures.label_sources import HUMAN_SOURCES
 from rollout.services.divergences.top_losses import load_costliest_counted_pairs
 from rollout.services.training.cleaning import (
+    TrainingOptions,
     load_label_issues,
     store_choices,
 )
+from rollout.services.training.cleaning import export_training_rows as rows_of
 from rollout.services.training.cleaning_files import (
     format_work_list,
     read_filled_rows,
     shorten_work_list,
 )
-from rollout.services.training.training import TrainingOptions
-from rollout.services.training.training import export_training_rows as rows_of
 
 Since = Annotated[str | None, typer.Option(help="first time of occurrence, as 2027-06-01T00:00Z")]
 Until = Annotated[str | None, typer.Option(help="end of the span, exclusive (default: now)")]

@@ -43,7 +43,7 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "simulate": CommandEntry(
-        "simulate:simulate",
+        "quickstart:simulate",
         "Send live traffic to the service of `rollout quickstart`, as its clients would.",
         needs_server=True,
     ),
@@ -73,12 +73,12 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "proposals": CommandEntry(
-        "proposals:proposals",
+        "status:proposals",
         "List proposals that need approval, or show one with its evidence.",
         needs_server=True,
     ),
     "incidents": CommandEntry(
-        "incidents:incidents", "List incidents that are not acknowledged.", needs_server=True
+        "status:incidents", "List incidents that are not acknowledged.", needs_server=True
     ),
     "approve": CommandEntry(
         "approvals:approve",
@@ -121,12 +121,12 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "baseline": CommandEntry(
-        "baseline:import_baseline",
+        "record_import:import_baseline",
         "Import how often each action was taken before the model, from a CSV file.",
         needs_server=True,
     ),
     "plant": CommandEntry(
-        "planted:plant",
+        "record_import:plant",
         "Declare cases as planted, before they are sent (safe to repeat).",
         needs_server=True,
     ),
@@ -136,12 +136,12 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "doctor": CommandEntry(
-        "doctor:run_doctor",
+        "tables:run_doctor",
         "Check the database: tables, triggers, ledgers, reports. Exit 1 if a check fails.",
         needs_server=True,
     ),
     "deliveries": CommandEntry(
-        "deliveries:manage_deliveries",
+        "reporting:manage_deliveries",
         "List deliveries of reports, retry a failed one, or send a report.",
         needs_server=True,
     ),

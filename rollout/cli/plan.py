@@ -10,7 +10,6 @@ from pydantic_core import to_jsonable_python
 from rollout.cli.channels import list_configured_names
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import JsonFlag, format_changes, print_answer
-from rollout.cli.policy_options import PolicyFile
 from rollout.cli.record_options import (
     CasesFile,
     ColumnFile,
@@ -21,14 +20,15 @@ from rollout.cli.record_options import (
     build_choices,
 )
 from rollout.cli.remote import KEY_VARIABLE, SERVER_VARIABLE, request_json
+from rollout.cli.rollout_options import PolicyFile
 from rollout.formats.policy.reader import parse_policy, read_policy_text
 from rollout.formats.records.files import RecordPaths
 from rollout.reports.figures.review_plan import MAX_DECISIONS, ReviewPlan
-from rollout.reports.pages.review_plan_text import format_review_plan
+from rollout.reports.pages.text_report import format_review_plan
 from rollout.services.policies.planning import build_policy_plan as plan_of
 from rollout.services.policies.planning import format_plan
 from rollout.services.policies.traffic import compute_recorded_traffic
-from rollout.services.replay.replay_output import plan_recorded_reviews
+from rollout.services.replay.replay import plan_recorded_reviews
 from rollout.services.replay.requests import ReplayRequest, read_request_records
 
 PlanServerUrl = Annotated[

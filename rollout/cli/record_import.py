@@ -1,16 +1,21 @@
-"""`rollout import`: import recorded files into a live rollout."""
+"""`rollout import`: import recorded files into a live rollout.
 
+`rollout baseline`: import how often each action was taken before the model.
+
+`rollout plant`: declare planted cases before they are sent.
+"""
+
+import csv
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rollout.cli.local_database import open_database
-from rollout.cli.output import JsonFlag
-from rollout.cli.questions import read_with_answers
+from rollout.cli.errors import print_refusals
+from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.record_options import (
     ActionsFile,
     CasesFile,
@@ -29,16 +34,23 @@ from rollout.cli.record_options import (
     build_choices,
     parse_training_cutoff,
     parse_version_content,
+    read_with_answers,
 )
-from rollout.cli.rollout_options import RolloutName
+from rollout.cli.remote import ServerUrl, build_path
+from rollout.cli.rollout_options import ActorName, RolloutName
+from rollout.cli.runner import CommandRequest, LocalContext, build_runner, open_database
+from rollout.core.records.records import BaselineCount
 from rollout.services.access.users import load_local_caller
 from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.records.baselines import store_baselines
+from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.store.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from rollout.core.policy.policy import Policy
-    from rollout.services.records.action_import import ActionFile
+    from rollout.services.records.record_import import ActionFile
     from rollout.store.database.session import Database
+
 
 UNUSED_ROWS = "unreadable_or_repeated"
 
@@ -79,20 +91,18 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     """
     # frames are slow to import
     from rollout.formats.records.files import RecordPaths  # noqa: PLC0415
-    from rollout.services.records.import_vouching import (  # noqa: PLC0415
-        build_senders,
-        compute_digest,
-        compute_digests,
-        vouch_for_import,
-    )
     from rollout.services.records.planted_cases import (  # noqa: PLC0415
         declare_planted_file,
         split_imported_cases,
     )
-    from rollout.services.records.record_import import (  # noqa: PLC0415
+    from rollout.services.records.record_import import (  # noqa: PLC0415  # noqa: PLC0415
         VersionStatements,
+        build_senders,
         check_declared_contents,
+        compute_digest,
+        compute_digests,
         import_records,
+        vouch_for_import,
     )
     from rollout.services.replay.requests import ReplayRequest, read_request_records  # noqa: PLC0415
 
@@ -146,7 +156,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
 
 
 def _read_actions(file: Path, policy: "Policy", now: datetime) -> "ActionFile":
-    from rollout.services.records.action_import import read_action_file  # noqa: PLC0415
+    from rollout.services.records.record_import import read_action_file  # noqa: PLC0415
 
     return read_action_file(file, policy, now)
 
@@ -154,7 +164,7 @@ def _read_actions(file: Path, policy: "Policy", now: datetime) -> "ActionFile":
 def _store_actions(
     database: "Database", rollout: str, action_file: "ActionFile", now: datetime
 ) -> dict[str, int]:
-    from rollout.services.records.action_import import import_actions  # noqa: PLC0415
+    from rollout.services.records.record_import import import_actions  # noqa: PLC0415
 
     return dict(import_actions(database, rollout, action_file, now))
 
@@ -167,3 +177,108 @@ def _warn_of_early_cases(cases: int, made_at: datetime) -> None:
             "`rollout apply --at` set to a time before them",
             err=True,
         )
+
+
+COLUMNS = ("site", "window", "lever", "action", "n", "since", "until")
+BaselineFile = Annotated[
+    Path, typer.Argument(help=f"CSV with columns {', '.join(COLUMNS)}", metavar="FILE")
+]
+
+
+def import_baseline(
+    rollout: RolloutName,
+    file: BaselineFile,
+    by: ActorName = "",
+    server: ServerUrl = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Import how often each action was taken before the model, from a CSV file.
+
+    A row is a cell, an action and a span, with its count in column `n`. All rows are stored, or
+    none. Repeating an import changes nothing; a row with a new count replaces the old one. The
+    ledger records who imported the file. The action of a set of labels is written `a;b`.
+
+    Example: `rollout baseline ramps manual-2026.csv --by ada`
+    """
+    with print_refusals():
+        baseline_counts = _read_counts(file)
+    items = [
+        {column: _to_plain(getattr(baseline_count, column)) for column in COLUMNS}
+        for baseline_count in baseline_counts
+    ]
+
+    def run_locally(context: LocalContext) -> dict[str, int]:
+        return {
+            "new": store_baselines(
+                context.database, context.caller, rollout, baseline_counts, context.at
+            )
+        }
+
+    path = build_path(rollout, "baselines")
+    (result,) = build_runner(server, by).run(
+        CommandRequest("POST", path, run_locally, {"items": items})
+    )
+    print_answer(result, f"{result['new']} of {len(baseline_counts)} rows are new", as_json=as_json)
+
+
+def _to_plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _read_counts(file: Path) -> list[BaselineCount]:
+    """Return the rows of a file.
+
+    Raises:
+        ValueError: a column is missing or a line is invalid.
+    """
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        rows = csv.DictReader(text)
+        missing_columns = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
+        if missing_columns:
+            raise ValueError(
+                f"{file}: column {', '.join(missing_columns)} is missing; required columns:"
+                f" {', '.join(COLUMNS)}"
+            )
+        return [_parse_count(file, rows.line_num, row) for row in rows]
+
+
+def _parse_count(file: Path, line: int, row: dict[str, str]) -> BaselineCount:
+    try:
+        since, until = (datetime.fromisoformat(row[column]) for column in ("since", "until"))
+        names = {column: row[column] for column in COLUMNS[:4]}
+        return BaselineCount(**names, n=int(row["n"]), since=since, until=until)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}, line {line}: {error}") from error
+
+
+def plant(
+    rollout: RolloutName,
+    file: Annotated[Path, typer.Argument(help="keys of the cases, one a line", metavar="FILE")],
+    reason: Annotated[str, typer.Option(help="what the cases are for")],
+    by: ActorName = "",
+    server: ServerUrl = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Declare cases as planted, before they are sent (safe to repeat).
+
+    Planted cases are scenarios and seeded rare events. They take the same way as all others, and
+    no figure, gate or guard about the cases that occur counts them; gates require them with
+    `of: planted`. A case of which a record is stored can't be declared.
+
+    Example: `rollout plant ramps bears.txt --reason "40 recorded bears" --by ada`
+    """
+    with print_refusals():
+        keys = list(dict.fromkeys(filter(None, file.read_text(encoding="utf-8-sig").split("\n"))))
+
+    def run_locally(context: LocalContext) -> Any:
+        request = PlantingRequest(frozenset(keys), reason)
+        result = declare_planted_cases(
+            context.database, context.caller, rollout, request, context.at
+        )
+        return {"new": result.new, "repeated": result.repeated}
+
+    body = {"keys": keys, "reason": reason}
+    path = build_path(rollout, "planted-cases")
+    (result,) = build_runner(server, by).run(CommandRequest("POST", path, run_locally, body))
+    text = f"{result['new']} cases declared as planted, {result['repeated']} were before"
+    print_answer(result, text, as_json=as_json)

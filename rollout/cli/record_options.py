@@ -1,25 +1,35 @@
 """Options of commands that read recorded files, and readers for them.
 
 What reads the files loads frames, so a reader imports it when it is called.
+
+Ask the open questions about recorded files in a terminal; elsewhere refuse.
 """
 
 import getpass
+import sys
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from rollout.cli.progress import show_progress
-from rollout.core.policy.version_rules import parse_content
-from rollout.formats.records.file_choices import FileChoices, map_rows_of
+from rollout.core.policy.stages import parse_content
+from rollout.formats.records.questions import (
+    Choice,
+    FileChoices,
+    OpenQuestionsError,
+    ReadingQuestion,
+    describe_question,
+    map_rows_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rollout.core.records.label_cleaning import CleaningChoice
+    from rollout.core.records.reviews import CleaningChoice
     from rollout.services.training.cleaning_files import RecordedFiles
+
 
 PredictionsFile = Annotated[
     Path, typer.Option(help="predictions of the model: CSV, JSON lines or Parquet")
@@ -191,3 +201,48 @@ def parse_version_content(text: str) -> tuple[str, str]:
     if not version:
         raise ValueError(f"--content {text} is not VERSION=SHA256; write it as v2=9f86d081…")
     return version, parse_content(content)
+
+
+Read = TypeVar("Read")
+
+
+def is_terminal() -> bool:
+    """Return whether a user can answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask_questions(questions: Sequence[ReadingQuestion]) -> list[tuple[ReadingQuestion, Choice]]:
+    """Ask all questions and return each with its answer.
+
+    Raises:
+        OpenQuestionsError: nobody can answer here; the text names the options that do.
+    """
+    if not is_terminal():
+        raise OpenQuestionsError(questions)
+    return [(question, _ask(question)) for question in questions]
+
+
+def _ask(question: ReadingQuestion) -> Choice:
+    """Ask a question until the answer is one of its choices."""
+    names = {choice.name: choice for choice in question.choices}
+    typer.echo(describe_question(question), err=True)
+    prompt = f"{question.title} ({', '.join(names)}): "
+    # Not typer.prompt: it writes a space to standard output, where the policy goes.
+    while True:
+        typer.echo(prompt, nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line:
+            raise OpenQuestionsError([question])
+        if (answer := line.strip()) in names:
+            return names[answer]
+        typer.echo(f"{answer!r} is none of {', '.join(names)}", err=True)
+
+
+def read_with_answers(read: Callable[[FileChoices], Read], choices: FileChoices) -> Read:
+    """Return what `read` returns, with the answers to its questions added to `choices`."""
+    while True:
+        try:
+            return read(choices)
+        except OpenQuestionsError as error:
+            for _, answer in ask_questions(error.questions):
+                choices = choices.add(answer)

@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from rollout.cli.errors import get_text_width, print_refusals
-from rollout.cli.policy_options import PolicyFile, parse_salts
 from rollout.cli.progress import show_progress
-from rollout.cli.questions import read_with_answers
 from rollout.cli.record_options import (
     Backtest,
     CasesFile,
@@ -30,18 +28,20 @@ from rollout.cli.record_options import (
     build_choices,
     parse_training_cutoff,
     parse_version_content,
+    read_with_answers,
 )
-from rollout.formats.policy.scalars import read_duration
+from rollout.cli.rollout_options import PolicyFile, parse_salts
+from rollout.formats.policy.fields import read_duration
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.services.replay.replay import replay_files as run_replay
-from rollout.services.replay.replay_output import (
+from rollout.services.replay.replay import (
     add_whole_cell_replay,
     build_replay_inputs,
     build_report_files,
     format_terminal_report,
 )
+from rollout.services.replay.replay import replay_files as run_replay
 from rollout.services.replay.requests import ReplayRequest
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
 

@@ -1,19 +1,97 @@
-"""`rollout status`: print the state of a live rollout."""
+"""`rollout status`: print the state of a live rollout.
 
-from typing import Any
+`rollout incidents`: list incidents of a live rollout.
+
+`rollout proposals`: list proposals of a live rollout, or show one.
+"""
+
+from typing import Annotated, Any
+
+import typer
 
 from rollout.cli.command_table import exempt_from_collection
-from rollout.cli.local_service import build_local_service
 from rollout.cli.output import JsonFlag, print_answer
-from rollout.cli.proposals import list_proposals
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import PastInstant, RolloutName
-from rollout.cli.runner import NO_LIMIT, CommandRequest, LocalContext, RequestRunner, list_items
+from rollout.cli.runner import (
+    NO_LIMIT,
+    CommandRequest,
+    LocalContext,
+    RequestRunner,
+    build_local_service,
+    list_items,
+)
 from rollout.cli.status_text import (
+    format_incidents,
+    format_proposal_details,
+    format_proposals,
     format_status,
 )
 from rollout.services.cells.overview import load_rollout_overview
+from rollout.services.incidents.incidents import load_incidents
+from rollout.services.proposals.proposal_details import (
+    PROPOSAL_STATES,
+    load_proposal,
+    load_proposals,
+)
 from rollout.services.stops.stops import load_stops
+
+
+def proposals(
+    rollout: RolloutName,
+    proposal: Annotated[
+        str | None, typer.Argument(help="show this proposal, as P-1", metavar="[PROPOSAL]")
+    ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{', '.join(PROPOSAL_STATES)} (repeatable; default: open, approved)"),
+    ] = None,
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List proposals that need approval, or show one with its evidence.
+
+    Example: `rollout proposals ramps`
+
+    One proposal: `rollout proposals ramps P-1`
+    """
+    if proposal is None:
+        result = list_proposals(server, rollout, at, state or ["open", "approved"])
+        print_answer(result, format_proposals(result), as_json=as_json)
+        return
+    request = CommandRequest(
+        "GET",
+        build_path(rollout, "proposals", proposal),
+        lambda context: load_proposal(
+            build_local_service(context.database), context.caller, rollout, proposal, at=context.at
+        ),
+    )
+    (proposal_details,) = RequestRunner(server, at=at).run(request)
+    print_answer(
+        proposal_details,
+        format_proposal_details(proposal_details, is_caller_known=bool(server)),
+        as_json=as_json,
+    )
+
+
+def list_proposals(
+    server: str | None, rollout: str, at: str | None, states: list[str]
+) -> list[Any]:
+    """Return the proposals in these states, newest first."""
+
+    def run_locally(context: LocalContext) -> Any:
+        page = load_proposals(
+            build_local_service(context.database),
+            context.caller,
+            rollout,
+            at=context.at,
+            states=states,
+            limit=NO_LIMIT,
+        )
+        return page.items
+
+    return list_items(server, build_path(rollout, "proposals"), {"state": states}, at, run_locally)
 
 
 def status(
@@ -65,3 +143,29 @@ def _list_cells(server: str | None, rollout: str, at: str | None) -> list[Any]:
         ).items
 
     return list_items(server, build_path(rollout, "cells"), {}, at, run_locally)
+
+
+def incidents(
+    rollout: RolloutName,
+    every: Annotated[bool, typer.Option("--all", help="include acknowledged incidents")] = False,
+    server: ServerUrl = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List incidents that are not acknowledged.
+
+    Example: `rollout incidents ramps`
+    """
+    path, params = build_path(rollout, "incidents"), {"state": "all" if every else "open"}
+
+    def run_locally(context: LocalContext) -> Any:
+        acknowledged = None if every else False
+        return load_incidents(
+            build_local_service(context.database),
+            context.caller,
+            rollout,
+            acknowledged=acknowledged,
+            limit=NO_LIMIT,
+        ).items
+
+    incident_list = list_items(server, path, params, None, run_locally)
+    print_answer(incident_list, format_incidents(incident_list, every=every), as_json=as_json)

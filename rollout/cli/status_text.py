@@ -5,8 +5,7 @@ from typing import Any
 
 from rollout.cli.output import JsonObject
 from rollout.core.policy.stages import describe_share
-from rollout.kernel.readings import StoredReading
-from rollout.kernel.words import say_rounded
+from rollout.kernel.facts import StoredReading, say_rounded
 from rollout.reports.text.source_text import (
     CountedOutcomeSource,
     CountedSource,

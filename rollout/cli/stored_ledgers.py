@@ -9,11 +9,15 @@ import typer
 
 from rollout.cli.errors import print_refusals
 from rollout.cli.ledger import report_fault
-from rollout.cli.local_database import open_database
-from rollout.cli.local_service import build_local_service
 from rollout.cli.remote import ServerUrl, build_path, request_lines
 from rollout.cli.rollout_options import RolloutName
-from rollout.cli.runner import LOCAL_READER, CommandRequest, RequestRunner
+from rollout.cli.runner import (
+    LOCAL_READER,
+    CommandRequest,
+    RequestRunner,
+    build_local_service,
+    open_database,
+)
 from rollout.reports.text.formatting import format_quantity
 from rollout.services.ledger.checkpoints import append_checkpoints, sign_heads
 from rollout.services.ledger.ledger_reader import iterate_ledger_lines, verify_stored_ledger

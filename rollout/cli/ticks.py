@@ -4,11 +4,11 @@ import secrets
 
 import typer
 
-from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, format_event, print_answer
 from rollout.cli.rollout_options import PastInstant, RolloutName, parse_instant
+from rollout.cli.runner import open_database
 from rollout.services.engine.command_handler import Event, build_command_result
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.support.clock import SystemClock
 
 

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.cli.policy_options import PolicyFile
 from rollout.cli.record_options import (
     CasesFile,
     ChoicesFile,
@@ -21,8 +20,8 @@ from rollout.cli.record_options import (
     read_choices,
     read_input_files,
 )
-from rollout.reports.figures.label_sources import HUMAN_SOURCES, SOURCES
-from rollout.reports.figures.training import (
+from rollout.cli.rollout_options import PolicyFile
+from rollout.reports.figures.label_issues import (
     FORMATS,
     TrainingExport,
     compute_digest,
@@ -31,6 +30,7 @@ from rollout.reports.figures.training import (
     read_training_rows,
     render_manifest,
 )
+from rollout.reports.figures.label_sources import HUMAN_SOURCES, SOURCES
 from rollout.services.support.atomic_files import write_files_atomically
 from rollout.services.training.cleaning_files import export_files_for_training
 

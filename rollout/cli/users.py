@@ -2,6 +2,8 @@
 
 A process that can write the database can act as any user, so `--by` is required but not verified.
 The user must have the permission; the access ledger records the name.
+
+`rollout users export`: print what is stored about a user or reviewer.
 """
 
 import json
@@ -14,19 +16,49 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.local_database import open_database
+from rollout.cli.errors import print_refusals
 from rollout.cli.output import JsonFlag, print_warnings
+from rollout.cli.remote import ServerUrl, build_path, request_lines
+from rollout.cli.rollout_options import ActorName
+from rollout.cli.runner import open_database
 from rollout.cli.second_factor_setting import is_second_factor_required
-from rollout.cli.user_export import export_user
 from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
-from rollout.services.access import authenticator_codes, keys, users
+from rollout.services.access import credentials, keys, users
 from rollout.services.access.keys import TOKEN_BYTES, write_token
 from rollout.services.access.sign_in import SignIn
 from rollout.services.access.users import AccountUpdate, UserAccount, load_local_caller
-from rollout.services.policies.account_changes import change_account
+from rollout.services.erasure.user_export import iterate_user_data
+from rollout.services.policies.approver_warnings import change_account
 from rollout.services.support.clock import SystemClock
 from rollout.store.access.api_keys import ApiKey
 from rollout.store.database.session import Database
+
+
+def export_user(
+    name: Annotated[str, typer.Argument(help="a user's or reviewer's name", metavar="NAME")],
+    by: ActorName = "",
+    server: ServerUrl = None,
+) -> None:
+    """Export what is stored about a user or reviewer, one JSON object per line.
+
+    Example: `rollout users export rosalind --by ana`
+    """
+    if server:
+        for line in request_lines(server, build_user_path(name, "data")):
+            typer.echo(line)
+        return
+    if not by:
+        with print_refusals():
+            raise ValueError("no acting user; add --by NAME, or name a service by --server")
+    with open_database() as database:
+        for row in iterate_user_data(database, load_local_caller(database, by), name):
+            typer.echo(json.dumps(row, ensure_ascii=False))
+
+
+def build_user_path(name: str, part: str) -> str:
+    """Return the path of a part of a user."""
+    return build_path(name, part).replace("/v1/rollouts/", "/v1/users/", 1)
+
 
 # A process with access to the database can read all of it.
 LOCAL_ADMIN = Caller("", role_assignments=(AssignedRole(ADMIN),))
@@ -254,7 +286,7 @@ def reset_second_factor(name: UserName, by: AdminName, as_json: JsonFlag = False
     """
     with open_database() as database:
         caller = load_local_caller(database, by)
-        authenticator_codes.reset_second_factor(database, caller, name, at=datetime.now(UTC))
+        credentials.reset_second_factor(database, caller, name, at=datetime.now(UTC))
     typer.echo(json.dumps({"name": name}) if as_json else f"second factor of {name} removed")
 
 

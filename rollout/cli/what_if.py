@@ -10,16 +10,14 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from rollout.cli.errors import get_text_width
-from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.progress import show_progress
 from rollout.cli.rollout_options import RolloutName
-from rollout.cli.runner import LOCAL_READER
+from rollout.cli.runner import LOCAL_READER, open_database
 from rollout.services.what_if.requests import SPANS, WhatIfRequest
 
 if TYPE_CHECKING:
-    from rollout.services.what_if.comparison import WhatIfResult
-    from rollout.services.what_if.comparison_text import FigureRow
+    from rollout.services.what_if.comparison import FigureRow, WhatIfResult
 
 HASH_LENGTH = 12
 
@@ -55,7 +53,7 @@ def what_if(
 
 def _format_result(result: "WhatIfResult", width: int) -> Iterator[str]:
     from rollout.reports.pages.comparison_text import render_table  # noqa: PLC0415
-    from rollout.services.what_if.comparison_text import (  # noqa: PLC0415
+    from rollout.services.what_if.comparison import (  # noqa: PLC0415
         describe_coverage,
         describe_ranges,
         describe_result,

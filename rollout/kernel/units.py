@@ -1,8 +1,15 @@
-"""Units as measures count them: the prediction and the human decisions in one place."""
+"""Units as measures count them: the prediction and the human decisions in one place.
 
-from collections.abc import Mapping
+Sets of labels as answers: their text and their overlap.
+
+An answer is stored as text: its labels sorted by code point and joined with `;`, so that equal sets
+are equal texts whatever the order of the policy's labels.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Final
 
 WHOLE_UNIT = "*"  # lever of the class over all levers, in policies with several
 AGREE, DIFFER = "agree", "differ"  # `predicted` in such a class, and for numbers
@@ -61,3 +68,109 @@ class UnitClass:
     def agrees(self) -> bool:
         """Return whether model and human agree; never in a missing unit."""
         return self.decided != MISSING and self.predicted == self.decided
+
+
+SEPARATOR: Final = ";"
+EMPTY_SET: Final = "(none of them)"
+PAIR_SIGN: Final = " ≈ "
+"""Joins two sets that differ and agree by their overlap."""
+MAX_SET_BYTES: Final = 500
+"""Of all labels of a lever together: indexes of PostgreSQL hold about 2,700 bytes a row."""
+FULL_OVERLAP: Final = 1.0
+SLACK: Final = 1e-9  # 4/5 is at least 80 % in binary too
+
+
+def format_label_set(labels: Iterable[str]) -> str:
+    """Return the text of a set.
+
+    >>> format_label_set(["puma", "nike"]), format_label_set([])
+    ('nike;puma', '(none of them)')
+    """
+    return SEPARATOR.join(sorted(labels)) or EMPTY_SET
+
+
+def split_label_set(text: str) -> frozenset[str]:
+    """Return the labels of a set's text."""
+    return frozenset() if text == EMPTY_SET else frozenset(text.split(SEPARATOR))
+
+
+def read_label_set(answer: str | Sequence[str], labels: Collection[str], lever: str) -> str:
+    """Return an answer as canonical text: a list, or labels joined with `;` in any order.
+
+    Raises:
+        ValueError: a label is unknown or repeated, or the answer is blank.
+    """
+    parts = _split_answer(answer)
+    if "" in parts:
+        text = f"{lever}: a label is blank; write `[]` or {EMPTY_SET} if none of them is right"
+        raise ValueError(text)
+    repeated = next((part for part in parts if parts.count(part) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"{lever}: {repeated} is written twice; write each label once")
+    unknown = next((part for part in parts if part not in labels), None)
+    if unknown is not None:
+        raise ValueError(
+            f"{lever}: {unknown} is none of its labels ({', '.join(labels)}); correct it, or add it"
+            " to the policy"
+        )
+    return format_label_set(parts)
+
+
+def _split_answer(answer: str | Sequence[str]) -> list[str]:
+    if not isinstance(answer, str):
+        return list(answer)
+    text = answer.strip()
+    return [] if text == EMPTY_SET else [part.strip() for part in text.split(SEPARATOR)]
+
+
+def join_labels(answer: str | Sequence[str]) -> str:
+    """Return the text of a list as it was sent, sorted but unchecked; a text stays.
+
+    Raises:
+        ValueError: a label of the list could be read as several, or as none.
+    """
+    if isinstance(answer, str):
+        return answer
+    joined = next((label for label in answer if SEPARATOR in label), None)
+    if joined is not None:
+        raise ValueError(f"{joined!r} holds {SEPARATOR!r}; send each label by itself")
+    empty = next((label for label in answer if label.strip() in {"", EMPTY_SET}), None)
+    if empty is not None:
+        raise ValueError(f"{empty!r} is no label; send [] if none of them is right")
+    return format_label_set(answer)
+
+
+def is_label_set(text: str, labels: Collection[str]) -> bool:
+    """Return whether a text is the canonical text of a set of these labels."""
+    parts = split_label_set(text)
+    return parts <= set(labels) and format_label_set(parts) == text
+
+
+def compute_overlap(first: Collection[str], second: Collection[str]) -> float:
+    """Return the Jaccard index of two sets, 1 if both are empty.
+
+    >>> compute_overlap({"a", "b"}, {"b", "c"}), compute_overlap(set(), set())
+    (0.3333333333333333, 1.0)
+
+    Source: Jaccard, New Phytologist 11 (1912) 37.
+    """
+    union = set(first) | set(second)
+    return len(set(first) & set(second)) / len(union) if union else 1.0
+
+
+def do_sets_agree(first: str, second: str, overlap: float) -> bool:
+    """Return whether the sets of two texts overlap at least as much as required."""
+    if first == second or overlap >= FULL_OVERLAP:
+        return first == second
+    return compute_overlap(split_label_set(first), split_label_set(second)) >= overlap - SLACK
+
+
+def join_pair(human: str, model: str) -> str:
+    """Return the text of both sides of a unit whose sets differ and agree."""
+    return human + PAIR_SIGN + model
+
+
+def split_pair(decided: str, predicted: str) -> tuple[str, str]:
+    """Return the sets of human and model of a unit class."""
+    human, sign, model = decided.partition(PAIR_SIGN)
+    return (human, model) if sign else (decided, predicted)

@@ -1,17 +1,28 @@
-"""Replay of a whole history, slot by slot, without using later records early."""
+"""Replay of a whole history, slot by slot, without using later records early.
+
+Options of a replay.
+
+They stand apart from the engine: a command that only reads recorded files imports no engine.
+
+Retirements in a replay of many versions: each after its last record.
+
+A rollout has at most `MAX_OPEN_VERSIONS` open versions at once. Files of a year may have more, one
+after the other; nobody recorded when each was retired.
+"""
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import count
 from types import MappingProxyType
 
 import numpy as np
 
-from rollout.core.access.accounts import REPLAY, SIMULATED
+from rollout.core.access.access_events import REPLAY, SIMULATED
+from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import EvidenceChangedError, ProposalClosedError
 from rollout.core.policy.cell_evidence import VersionEvidence
@@ -27,28 +38,45 @@ from rollout.core.scope.commands import (
     RetireVersion,
     Tick,
 )
-from rollout.core.scope.decider import decide
-from rollout.core.scope.events import (
-    ENGINE,
-    LedgerEvent,
-    PolicyApplied,
-    RolloutCreated,
-)
+from rollout.core.scope.decider import MAX_OPEN_VERSIONS, decide
+from rollout.core.scope.events import ENGINE, LedgerEvent, PolicyApplied, RolloutCreated
 from rollout.core.scope.floor_grants import format_decided_floor
 from rollout.core.scope.permissions import OPERATOR
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import CellState, Scope, find_acting_version
-from rollout.replay.agenda import Agenda
-from rollout.replay.fast_forward import SlotInterest, find_interest
-from rollout.replay.options import ReplayOptions
-from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
-from rollout.tally.fresh_evidence import FreshUnits, read_fresh_evidence
+from rollout.replay.fast_forward import Agenda, SlotInterest, find_interest
+from rollout.tally.evidence_view import EvidenceView, FreshUnits, read_fresh_evidence
 from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.slots import find_slot_after, to_instant
-from rollout.tally.stage_history import StageHistory, build_stage_shares, draw_buckets
+from rollout.tally.stage_history import (
+    FamiliarHistories,
+    FamiliarHistory,
+    StageHistory,
+    build_stage_shares,
+    draw_buckets,
+)
 from rollout.tally.tallied_units import TalliedUnits
 from rollout.tally.unit_arrays import IntArray, UnitArrays
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """Options of a replay.
+
+    Attributes:
+        salt: of sampling values; the same salt gives the same replay.
+        audit_salt: of the draws of audits, as a service has its own; empty: the same salt.
+        approval_delay: delay of simulated approvals; None: none are given.
+        skip_idle_slots: skip slots in which nothing can happen; the ledger is the same either way.
+        pass_times: when a service ticked, by slot; None: at the start of each slot.
+    """
+
+    salt: bytes = bytes(32)
+    audit_salt: bytes = b""
+    approval_delay: timedelta | None = timedelta(hours=4)
+    skip_idle_slots: bool = True
+    pass_times: Mapping[int, datetime] | None = None
+
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
@@ -440,3 +468,64 @@ def _get_view_basis(state: CellState) -> tuple[object, ...]:
         state.last_alarms,
         state.risk_share,
     )
+
+
+REASON = "its last record"
+
+
+class VersionsAtOnceError(ValueError):
+    """More versions were in use at once than may be open."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionUse:
+    """The times of a version's first and last prediction; names of one content are one version."""
+
+    version: str
+    first: datetime
+    last: datetime
+
+
+def plan_retirements(
+    first_seen: Mapping[str, datetime],
+    last_seen: Mapping[str, datetime],
+    contents: Mapping[str, str],
+) -> tuple[RetireVersion, ...]:
+    """Return the retirements of a replay; none if all its versions may be open.
+
+    Raises:
+        VersionsAtOnceError: too many were in use at once; the text names them.
+    """
+    uses = _list_uses(first_seen, last_seen, contents)
+    if len(uses) <= MAX_OPEN_VERSIONS:
+        return ()
+    for use in uses:
+        _check_open_versions([u for u in uses if u.first <= use.first <= u.last], use.first)
+    return tuple(
+        RetireVersion(
+            at=use.last + MICROSECOND, by=Actor(REPLAY), version=use.version, reason=REASON
+        )
+        for use in uses
+    )
+
+
+def _list_uses(
+    first_seen: Mapping[str, datetime],
+    last_seen: Mapping[str, datetime],
+    contents: Mapping[str, str],
+) -> list[VersionUse]:
+    uses: dict[str, VersionUse] = {}
+    for name, first in sorted(first_seen.items(), key=lambda item: (item[1], item[0])):
+        content, last = contents.get(name) or name, last_seen[name]
+        use = uses.get(content, VersionUse(name, first, last))
+        uses[content] = VersionUse(use.version, use.first, max(use.last, last))
+    return list(uses.values())
+
+
+def _check_open_versions(uses: Sequence[VersionUse], at: datetime) -> None:
+    if len(uses) > MAX_OPEN_VERSIONS:
+        names = ", ".join(use.version for use in uses)
+        raise VersionsAtOnceError(
+            f"{len(uses)} versions were in use at {at:%Y-%m-%d %H:%M} UTC, and at most"
+            f" {MAX_OPEN_VERSIONS} may be: {names}; leave some out of the file of predictions"
+        )

@@ -8,16 +8,15 @@ import polars as pl
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.core.statistics.gate_thresholds import compute_sampling_values
 from rollout.kernel.measures import Watch
 from rollout.kernel.outcomes import OutcomeRule
 from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.case_placement import PICK, PlacedHistory
 from rollout.tally.episode_series import EMPTY_VOTES, SiteVotes
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
-from rollout.tally.outcome_resolution import resolve_outcome_units, to_outcome_units
-from rollout.tally.outcome_revisions import list_harms
-from rollout.tally.outcome_units import OutcomeUnits, build_empty_outcomes
+from rollout.tally.outcome_buffer import OutcomeUnits, build_empty_outcomes
+from rollout.tally.outcome_resolution import list_harms, resolve_outcome_units, to_outcome_units
 from rollout.tally.silence_series import NO_SIGNS, SiteSigns, build_case_signs
 from rollout.tally.stage_history import build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import BoolArray, IntArray

@@ -3,6 +3,11 @@
 APScheduler's own job store would run each job once in each replica. Here every replica checks every
 second which slots are due, and the database gives each slot to one of them. Heartbeats and retries
 of stops have a thread of their own (`heartbeats`), so that no job can take autonomy away.
+
+Jobs that run at their intervals though the wall clock steps.
+
+APScheduler plans runs by the wall clock: one that is an hour ahead, even for seconds, puts each
+job's next run off by an hour.
 """
 
 import gc
@@ -10,6 +15,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -19,14 +25,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 
 from rollout.scheduler.heartbeats import HeartbeatWorker
-from rollout.scheduler.job_watch import FromNowTrigger, JobWatch
 from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
+from rollout.services.engine.autonomy import CheckedClock, ClockCheck, report_clock_skew
 from rollout.services.engine.calendar_entries import CalendarEntries
-from rollout.services.engine.clock_check import CheckedClock, ClockCheck, report_clock_skew
 from rollout.services.engine.retention import delete_expired
 from rollout.services.engine.service import Service
 from rollout.services.ledger.checkpoints import CheckpointPublisher
@@ -39,6 +46,60 @@ from rollout.worker.tick_worker import TickWorker
 
 if TYPE_CHECKING:
     from rollout.services.engine.tick_passes import TickScheduler
+
+
+WATCH_INTERVAL: Final = 0.25  # seconds
+LATE: Final = timedelta(seconds=0.5)
+
+
+class FromNowTrigger(BaseTrigger):  # type: ignore[misc]
+    """Plans the next run an interval from now: a step ahead leaves no missed runs to list."""
+
+    def __init__(self, interval: timedelta) -> None:
+        """Build the trigger of one job."""
+        self.interval = interval
+
+    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
+        """Return the time of the next run."""
+        return now + self.interval
+
+
+class JobWatch:
+    """A thread that lets a job run when it is overdue by the monotonic clock, or too far ahead."""
+
+    def __init__(self, scheduler: BackgroundScheduler) -> None:
+        """Build the watch of a scheduler's jobs without starting it."""
+        self._scheduler = scheduler
+        self._planned: dict[str, tuple[datetime, float]] = {}
+        self._is_stopping = Event()
+        self._thread = Thread(target=self._run, name="job-watch", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread."""
+        self._is_stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_stopping.wait(WATCH_INTERVAL):
+            for job in self._scheduler.get_jobs():
+                if self._is_put_off(job):
+                    with suppress(JobLookupError):
+                        self._scheduler.modify_job(job.id, next_run_time=datetime.now(UTC))
+
+    def _is_put_off(self, job: Any) -> bool:
+        longest: timedelta = job.trigger.interval + LATE
+        monotonic = time.monotonic()
+        planned = self._planned.get(job.id)
+        if planned is None or planned[0] != job.next_run_time:
+            self._planned[job.id] = planned = job.next_run_time, monotonic
+        is_overdue = timedelta(seconds=monotonic - planned[1]) > longest
+        ahead: timedelta = job.next_run_time - datetime.now(UTC)
+        return is_overdue or ahead > longest
 
 
 class DaemonThreadExecutor(BaseExecutor):  # type: ignore[misc]

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from rollout.core.calendar.instants import EPOCH, count_micros
+from rollout.core.calendar.instants import EPOCH, compute_local_days, count_micros
 from rollout.core.calendar.sites import OTHER_WINDOW, Site
-from rollout.core.calendar.timezones import compute_local_days
 from rollout.core.calendar.windows import find_windows
 from rollout.core.late_modules import LateModule
-from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.core.statistics.gate_thresholds import compute_sampling_values
 from rollout.tally.case_draws import list_draws
 from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames, select_rows
 from rollout.tally.named_places import (

@@ -6,13 +6,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.policy.cell_evidence import EvidenceCounts, SliceCounts, ValueCounts
+from rollout.core.policy.cell_evidence import (
+    MAX_SLICE_VALUES,
+    EvidenceCounts,
+    SliceCounts,
+    ValueCounts,
+)
 from rollout.core.policy.policy import Minimum
-from rollout.core.policy.slice_conditions import MAX_SLICE_VALUES
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
+from rollout.kernel.facts import RECENT_DAYS
 from rollout.kernel.measures import Condition, MeasureKey
-from rollout.kernel.readings import RECENT_DAYS
 from rollout.tally.unit_arrays import (
     BoolArray,
     IntArray,

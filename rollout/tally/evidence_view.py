@@ -2,28 +2,34 @@
 
 A view is built for one cell state and one stage history; when either changes, a new one is built.
 Its counts at a slot do not depend on which other slots are read.
+
+Evidence that moves in whole batches, for readers who may still be asked for blind reviews.
+
+A sum read before one's own answer and another one after it differ by a batch, not by a case.
+
+Units inside their grace whose answer is known, beside those that count.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
 from functools import cached_property, partial
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import VersionEvidence
+from rollout.core.policy.cell_evidence import EvidenceCounts, SliceCounts, VersionEvidence
 from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.familiarity import find_line
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.floor_steps import find_acting_index
-from rollout.core.scope.scope import CellState
-from rollout.core.statistics.gain import ArmUnits
-from rollout.kernel.measures import Condition, MeasureKey
-from rollout.kernel.outcomes import OutcomeRule
-from rollout.tally.arm_reader import ArmReader
+from rollout.core.policy.fresh_evidence import (
+    NEWEST_SIZES,
+    NO_UNPLACED,
+    FreshEvidence,
+    UnplacedDecisions,
+)
+from rollout.core.scope.floor_grants import find_acting_index
+from rollout.kernel.measures import Condition, MeasureKey, Statistic
 from rollout.tally.count_windows import CountWindow
-from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
 from rollout.tally.gate_series import (
     GateSeries,
     are_all_met,
@@ -33,21 +39,37 @@ from rollout.tally.gate_series import (
     choose_first_part,
 )
 from rollout.tally.guard_evidence import GuardEvidence
-from rollout.tally.guard_feeds import GuardFeeds
-from rollout.tally.guard_series import (
-    GuardSeries,
-)
+from rollout.tally.guard_feeds import ArmReader, GuardFeeds
+from rollout.tally.guard_series import GuardSeries, compute_detector_series, count_slots
 from rollout.tally.slots import FIRST_SLOT, LAST_SLOT, find_slot_after
-from rollout.tally.stage_history import StageHistory, StageShares
+from rollout.tally.stage_history import (
+    NO_HISTORY,
+    FamiliarHistory,
+    StageHistory,
+    StageShares,
+    find_familiar_units,
+)
 from rollout.tally.unit_arrays import (
     BoolArray,
     CellUnitArrays,
     IntArray,
     UnitArrays,
     UnitClasses,
+    build_empty_arrays,
     unite_ascending,
 )
 from rollout.tally.value_series import ValueSeries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+
+    from rollout.core.calendar.sites import Cell
+    from rollout.core.policy.policy import Policy
+    from rollout.core.scope.scope import CellState
+    from rollout.core.statistics.gain import ArmUnits
+    from rollout.kernel.outcomes import OutcomeRule
+
 
 _BEFORE_ALL_SLOTS = np.array([FIRST_SLOT])  # before all slots, where gates are read too
 
@@ -87,7 +109,7 @@ class EvidenceView:
     draws_late: bool = False
     begun: int | None = None
 
-    def renew_grants(self, state: CellState) -> "EvidenceView":
+    def renew_grants(self, state: CellState) -> EvidenceView:
         """Return the view under a state whose grants alone differ.
 
         A renewal changes neither which units count nor what most guards read, so what was computed
@@ -138,11 +160,11 @@ class EvidenceView:
         )
 
     @cached_property
-    def floor_views(self) -> tuple["EvidenceView", ...]:
+    def floor_views(self) -> tuple[EvidenceView, ...]:
         """Return a view for each confidence floor, lowest first; () without several."""
         return build_floor_views(self)
 
-    def get_floor_view(self, floor_index: int) -> "EvidenceView":
+    def get_floor_view(self, floor_index: int) -> EvidenceView:
         """Return the view at a confidence floor, by its place in the policy's list."""
         return self.floor_views[floor_index] if self.floor_views else self
 
@@ -385,3 +407,246 @@ class EvidenceView:
         evidence = GuardEvidence(self)  # large, and the series hold what is read of it
         guards = self.policy.list_guards(self.cell)
         return {guard.id: evidence.compute_series(guard) for guard in guards}
+
+
+BATCH_SIZE: Final = 20
+"""Judged units by which figures move at once."""
+
+
+def batch_view(view: EvidenceView) -> EvidenceView:
+    """Return a view whose gate and planted units are counted when their batch is whole.
+
+    Batches don't depend on the span that is read, nor on the slot at which it is read. None has
+    units of before and after a start of the cell's stages, attempts or grants: figures since such a
+    start, and differences of two of them, are of whole batches too. Each confidence band is batched
+    by itself, so that the same holds for figures of a floor and differences between floors.
+    """
+    starts, planted = _list_starts(view), view.rows.planted
+    bands = _list_floor_bands(view)
+    rows = replace(
+        view.rows,
+        gate=_batch_gate_rows(view, starts),
+        planted=select_batches(planted, np.ones(len(planted), dtype=bool), starts, bands),
+    )
+    return replace(view, rows=rows)
+
+
+def _batch_gate_rows(view: EvidenceView, starts: IntArray) -> UnitArrays:
+    gate = view.rows.gate
+    whole = view.unit_classes.is_whole_unit & ~view.unit_classes.is_missing
+    is_judged = whole[gate.unit_class] if len(gate) else np.zeros(0, dtype=bool)
+    is_judged &= view.find_visible(gate)
+    return select_batches(gate, is_judged, starts, _list_floor_bands(view))
+
+
+def _list_floor_bands(view: EvidenceView) -> IntArray:
+    """Return the band of each unit class by which figures are read: none without floors."""
+    bands = view.unit_classes.bands
+    return bands if view.policy.evidence.higher_floors else np.zeros_like(bands)
+
+
+def select_batches(
+    rows: UnitArrays, is_judged: BoolArray, starts: IntArray, bands: IntArray
+) -> UnitArrays:
+    """Return the rows of whole batches, each with the last slot of its batch.
+
+    Batches run in the order of closing and never split a slot of their band. Those that occurred
+    between two `starts` are batched by themselves; what is left over of them stays away.
+
+    Args:
+        rows: units of a cell, in the order of closing.
+        is_judged: which of them have a decision.
+        starts: slots of occurrence that no batch spans.
+        bands: confidence band of each unit class.
+    """
+    period = np.searchsorted(starts, rows.occurred, side="right")
+    groups = period * (1 + int(bands.max(initial=0))) + bands[rows.unit_class]
+    slots = np.full(len(rows), -1, dtype=np.int64)
+    for number in np.unique(groups):
+        index = np.flatnonzero(groups == number)
+        slots[index] = _find_batch_ends(rows.slot[index], is_judged[index])
+    order = np.argsort(slots, kind="stable")
+    order = order[slots[order] >= 0]
+    return replace(_take(rows, order), slot=slots[order])
+
+
+def _take(rows: UnitArrays, index: IntArray) -> UnitArrays:
+    return UnitArrays(
+        rows.slot[index],
+        rows.occurred[index],
+        rows.unit_class[index],
+        rows.reviewer[index],
+        rows.day[index],
+        rows.unit[index],
+    )
+
+
+def _find_batch_ends(slots: IntArray, is_judged: BoolArray) -> IntArray:
+    """Return the last slot of each row's batch, -1 in one that isn't whole."""
+    ends = np.full(len(slots), -1, dtype=np.int64)
+    if not len(slots):
+        return ends
+    _, firsts = np.unique(slots, return_index=True)
+    counts = np.add.reduceat(is_judged.astype(np.int64), firsts)
+    begin = judged = 0
+    for count, end in zip(counts.tolist(), [*firsts.tolist()[1:], len(slots)], strict=True):
+        judged += count
+        if judged >= BATCH_SIZE:
+            ends[begin:end] = slots[end - 1]
+            begin, judged = end, 0
+    return ends
+
+
+def _list_starts(view: EvidenceView) -> IntArray:
+    """Return the slots from which figures of the cell may count."""
+    state = view.state
+    instants = {state.attempt_since, state.changed_at}
+    instants |= {grant.evidence_start for grant in state.grants}
+    slots = map(view.find_first_slot, instants)
+    return np.array(sorted({*slots, *view.stage_history.slots}), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class FreshUnits:
+    """Units inside their grace whose answer is known; `slot` is from when on.
+
+    Their classes may be others than those of the units that count.
+    """
+
+    rows: UnitArrays
+    unit_classes: UnitClasses
+    unplaced: UnplacedDecisions = NO_UNPLACED
+
+
+def read_fresh_evidence(
+    view: EvidenceView,
+    slot: int,
+    fresh: FreshUnits | None = None,
+    unplaced: UnplacedDecisions = NO_UNPLACED,
+) -> FreshEvidence:
+    """Return the evidence at a slot with the units whose answer is known by then.
+
+    Args:
+        view: of the units that count; in a replay also of those to come.
+        slot: the present.
+        fresh: what the view lacks of them.
+        unplaced: decisions that belong to no cell, where `fresh` doesn't say it.
+    """
+    if fresh is None:
+        fresh = FreshUnits(_select_fresh(view, slot), view.unit_classes, unplaced)
+    fresh_view = replace(
+        view,
+        rows=CellUnitArrays(gate=fresh.rows),
+        unit_classes=fresh.unit_classes,
+        begun=view.find_begin(slot),
+    )
+    views = list(zip(view.floor_views, fresh_view.floor_views, strict=True))
+    floors = tuple(
+        replace(_read_floor(*pair, slot), unplaced=fresh.unplaced)
+        for pair in views or [(view, fresh_view)]
+    )
+    return replace(floors[0], floors=floors if views else ())
+
+
+def _select_fresh(view: EvidenceView, slot: int) -> UnitArrays:
+    """Return the rows that close after a slot and are known by it."""
+    rows, known_slots, policy = view.rows.gate, view.rows.gate_known, view.policy
+    if known_slots is None:
+        return build_empty_arrays()
+    last = slot + count_slots(policy.evidence.grace, policy) + 1
+    start, end = np.searchsorted(rows.slot, [slot, last], side="right").tolist()
+    return order_by_receipt(rows.select(slice(start, end)), known_slots[start:end], slot)
+
+
+def order_by_receipt(rows: UnitArrays, known_slots: IntArray, until: int) -> UnitArrays:
+    """Return the rows that are known by a slot, each counted in the slot that knew it first."""
+    order = np.flatnonzero(known_slots <= until)
+    order = order[np.lexsort((rows.occurred[order], known_slots[order]))]
+    return replace(rows.select(order), slot=known_slots[order])
+
+
+def _read_floor(view: EvidenceView, fresh_view: EvidenceView, slot: int) -> FreshEvidence:
+    rows, classes = fresh_view.gate_rows, fresh_view.unit_classes
+    fresh = CountWindow(rows, classes, view.conditions).count_at(LAST_SLOT)
+    return FreshEvidence(
+        fresh=fresh,
+        attempt=_add_counts(view.attempt_window.count_at(slot), fresh),
+        newest=dict(_count_newest(view, slot, rows, classes)),
+        alarms=tuple(_find_alarms(view, slot)),
+    )
+
+
+def _add_counts(counts: EvidenceCounts, fresh: EvidenceCounts) -> EvidenceCounts:
+    """Return counts with the fresh ones; days, reviewers and gains stay those that count."""
+    return replace(
+        counts,
+        closed=counts.closed + fresh.closed,
+        missing=counts.missing + fresh.missing,
+        recent_closed=counts.recent_closed + fresh.closed,
+        recent_missing=counts.recent_missing + fresh.missing,
+        counts={
+            key: tuple(a + b for a, b in zip(own, fresh.counts.get(key, own), strict=True))
+            if key in fresh.counts
+            else own
+            for key, own in counts.counts.items()
+        },
+        slices={
+            key: _add_slices(values, fresh.slices.get(key, {}))
+            for key, values in counts.slices.items()
+        },
+    )
+
+
+def _add_slices(
+    values: Mapping[str, SliceCounts], fresh: Mapping[str, SliceCounts]
+) -> dict[str, SliceCounts]:
+    none = SliceCounts(0, 0)
+    return {
+        value: SliceCounts(
+            *(a + b for a, b in zip(values.get(value, none), fresh.get(value, none), strict=True))
+        )
+        for value in dict.fromkeys((*values, *fresh))
+    }
+
+
+def _count_newest(
+    view: EvidenceView, slot: int, fresh: UnitArrays, fresh_classes: UnitClasses
+) -> Iterator[tuple[MeasureKey, tuple[tuple[int, int], ...]]]:
+    """Yield the agreements among the newest answers of each share condition."""
+    rows = view.gate_rows
+    counted = rows.select(slice(0, int(np.searchsorted(rows.slot, slot, side="right"))))
+    for condition in view.conditions:
+        if _is_share(condition):
+            agreed = np.concatenate(
+                [
+                    _list_agreements(condition, counted, view.unit_classes),
+                    _list_agreements(condition, fresh, fresh_classes),
+                ]
+            )
+            sizes = [size for size in NEWEST_SIZES if size <= len(agreed)]
+            yield condition.key, tuple((int(agreed[-size:].sum()), size) for size in sizes)
+
+
+def _is_share(condition: Condition) -> bool:
+    """Return whether a condition counts agreements of the cases that occur."""
+    return condition.population.sums_units and condition.measure.statistic is Statistic.SHARE
+
+
+def _list_agreements(condition: Condition, rows: UnitArrays, unit_classes: UnitClasses) -> IntArray:
+    """Return 1 or 0 for each unit that a condition counts, in order."""
+    counts = unit_classes.take_counts(condition, rows)
+    agreed: IntArray = counts[counts.any(axis=1), 0]
+    return agreed
+
+
+def _find_alarms(view: EvidenceView, slot: int) -> Iterator[Condition]:
+    """Yield the guards on quality that are in alarm if they are run over the attempt."""
+    rows = view.attempt_guard_rows
+    rows = rows.select(slice(0, int(np.searchsorted(rows.slot, slot, side="right"))))
+    for guard in view.policy.list_guards(view.cell):
+        condition = guard.condition
+        if not condition.measure.for_gate or condition.population.has_own_series:
+            continue
+        series = compute_detector_series(guard, rows, view.unit_classes, view.policy)
+        if len(series.slots) and series.is_alarm[-1]:
+            yield condition

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.cell_evidence import list_recorded_attributes
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.slice_conditions import list_recorded_attributes
 
 GATE: Final = "gate"
 MAX_VALUES: Final = 100

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rollout.core.policy.confidence_floors import list_floors
-from rollout.core.policy.gain_readings import is_gain_met
+from rollout.core.policy.gates import is_gain_met
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
     get_gate_threshold,

@@ -5,16 +5,17 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, assert_never
 
-from rollout.core.policy.slice_conditions import names_slices
+from rollout.core.policy.cell_evidence import names_slices
 from rollout.kernel.measures import Condition, Watch
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.guard_series import (
     compute_detector_series,
+    compute_drift_series,
     compute_gain_series,
     compute_share_series,
+    compute_slice_series,
 )
 from rollout.tally.silence_series import compute_cell_silences
-from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
 from rollout.tally.slots import FIRST_SLOT, find_slot_before
 
 if TYPE_CHECKING:

@@ -9,11 +9,9 @@ import numpy as np
 
 from rollout.core.calendar.sites import Cell
 from rollout.kernel.units import UnitClass
-from rollout.tally.buffer_snapshots import BufferDigests
-from rollout.tally.column_codes import Column
 from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays
-from rollout.tally.unit_buffer import UnitBuffer
+from rollout.tally.unit_arrays import BoolArray, Column, IntArray, UnitArrays
+from rollout.tally.unit_buffer import BufferDigests, UnitBuffer
 
 SlotPosition = tuple[int, int]
 """A slot of counting and the slot in which its units occurred."""

@@ -17,8 +17,7 @@ from rollout.core.late_modules import LateModule
 from rollout.kernel.populations import PLANTED_TRACK
 from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.frames import RecordFrames, share_constants
-from rollout.tally.unit_values import add_unit_values
-from rollout.tally.units import TRACKS, resolve_units
+from rollout.tally.units import TRACKS, add_unit_values, resolve_units
 from rollout.tally.version_uses import add_silent_predictions
 
 if TYPE_CHECKING:

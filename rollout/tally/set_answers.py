@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from rollout.core.late_modules import LateModule
-from rollout.kernel.label_sets import EMPTY_SET, FULL_OVERLAP, PAIR_SIGN, SEPARATOR, SLACK
+from rollout.kernel.units import EMPTY_SET, FULL_OVERLAP, PAIR_SIGN, SEPARATOR, SLACK
 
 if TYPE_CHECKING:
     import narwhals as nw

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.calendar.cell_clocks import CellClock, build_cell_clock
-from rollout.core.calendar.instants import count_micros
+from rollout.core.calendar.instants import DAY, HOUR, MINUTE, count_micros, to_wall_times
 from rollout.core.calendar.sites import Site
-from rollout.core.calendar.timezones import DAY, HOUR, MINUTE, to_wall_times
 from rollout.core.policy.policy import TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
 from rollout.core.statistics.share_detector import (
     SIGNS_MISSED,

@@ -2,12 +2,12 @@
 
 import polars as pl
 
-from rollout.core.policy.policy import Policy
-from rollout.core.policy.slice_conditions import (
+from rollout.core.policy.cell_evidence import (
     list_recorded_attributes,
     list_slice_attributes,
     select_values,
 )
+from rollout.core.policy.policy import Policy
 from rollout.tally.frames import ATTRIBUTE_PREFIX
 
 SLICES = "slices"

@@ -18,7 +18,7 @@ from rollout.core.policy.familiarity import (
     needs_incident,
     needs_record,
 )
-from rollout.tally.familiar_history import FamiliarHistory, find_familiar_units
+from rollout.tally.stage_history import FamiliarHistory, find_familiar_units
 from rollout.tally.unit_arrays import IntArray, UnitArrays, UnitClasses
 
 NO_READING: Final = ValueReading(FEW)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from rollout.core.calendar.instants import from_micros, to_micros
 from rollout.services.engine.tick_results import STORAGE_RETRY_DELAY, TickPass
-from rollout.services.support.child_processes import start_process
+from rollout.services.support.limited_process import start_process
 from rollout.services.support.process_work import ProcessFailedError
 from rollout.store.database.append_failures import TICK
 from rollout.store.database.errors import DatabaseUnavailableError

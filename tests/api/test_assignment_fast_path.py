@@ -12,7 +12,7 @@ from hypothesis import given
 
 from api import assignment_fast_path, limits
 from api.app import create_app
-from api.flags import InvalidContextError, parse_any_context, parse_context
+from api.ofrep import InvalidContextError, parse_any_context, parse_context
 from api.routers.assignments import find_quick_answer
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.state_cache import MAX_STALENESS
@@ -311,7 +311,7 @@ def test_a_spoilt_context_is_read_as_by_the_rules(body):
 
 
 def test_a_context_without_attributes_is_read_at_once(monkeypatch):
-    monkeypatch.setattr("api.flags.parse_any_context", None)
+    monkeypatch.setattr("api.ofrep.parse_any_context", None)
     assert parse_context(text({"context": CONTEXT})).question.key == ALONE
 
 

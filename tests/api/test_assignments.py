@@ -13,9 +13,9 @@ from api.app import create_app
 from api.routers.assignments import _parse_body
 from api.schemas.assignments import AssignmentResult
 from rollout.core.scope.events import Resumed
-from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.permits import Permit
+from rollout.core.scope.scope_table import IssuedHead, sign_head
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.engine.state_cache import MAX_STALENESS

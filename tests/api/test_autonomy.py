@@ -20,10 +20,10 @@ from rollout.services.engine.autonomy import (
     NOT_WRITTEN,
 )
 from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.latch_files import NO_FOLDER
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.engine.state_cache import MAX_STALENESS
+from rollout.services.engine.stop_latches import NO_FOLDER
 from rollout.services.engine.tick_passes import TickScheduler
 from rollout.services.process.replica_safety import ReplicaSafety
 from rollout.services.reports.archive import ALIVE_FOR
@@ -49,7 +49,7 @@ LEDGER, EVERY_WRITE = "append.locked", "commit.before"
 @pytest.fixture(autouse=True)
 def _clocks_agree(monkeypatch):
     """The clock of tests is set; a database's own is not."""
-    for module in ("state_cache", "clock_check"):
+    for module in ("state_cache", "autonomy"):
         monkeypatch.setattr(
             f"rollout.services.engine.{module}.measure_clock_skew", lambda *_: timedelta(0)
         )

@@ -5,9 +5,12 @@ import time
 import pytest
 
 from api.answer_deadline import ASSIGNMENT_SECONDS
-from rollout.services.uploads.upload_folder import UploadFolder
-from rollout.services.uploads.upload_request import UploadOptions, UploadRequest
-from rollout.services.uploads.upload_runs import UploadRuns
+from rollout.services.uploads.upload_runs import (
+    UploadFolder,
+    UploadOptions,
+    UploadRequest,
+    UploadRuns,
+)
 from tests.api.test_assignments import _clocks_agree, ask, bears
 from tests.factories import NOON
 from tests.recorded import write_records

@@ -4,7 +4,7 @@ import pytest
 
 from rollout.core.scope.assignment import NOT_DRAWN, SAMPLE, UNKNOWN_DRAW
 from rollout.core.scope.permits import Permit
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.services.assignments.snapshots import LOCAL
 from rollout.store.database.rollouts import Rollouts
 from tests.api.autonomous_bears import clocks_agree

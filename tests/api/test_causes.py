@@ -5,7 +5,7 @@ from threading import Event
 import pytest
 
 from rollout.core.scope.permissions import AssignedRole
-from rollout.services.incidents import cause_runs, cell_causes
+from rollout.services.incidents import cause_runs, incident_causes
 from tests.api.bears import V1
 from tests.api.test_shell import problem_of
 from tests.services.incidents.cause_town import END, build_town
@@ -51,14 +51,14 @@ def test_who_may_be_asked_blind_chooses_no_days(client, door, town):
 
 
 def test_a_long_search_answers_202_and_later_its_cause(client, town, monkeypatch):
-    may_end, load = Event(), cell_causes.load_cause
+    may_end, load = Event(), incident_causes.load_cause
 
     def load_slowly(*arguments, **options):
         assert may_end.wait(60)
         return load(*arguments, **options)
 
     monkeypatch.setattr(cause_runs, "PATIENCE", 0.05)
-    monkeypatch.setattr(cell_causes, "load_cause", load_slowly)
+    monkeypatch.setattr(incident_causes, "load_cause", load_slowly)
     params = {"site": "creek", "window": "day", "version": "v1"}
     client.by("operator")
     answer = client.get(f"{V1}/cause", params=params)

@@ -22,10 +22,10 @@ from rollout.services.cells.timeline import load_cell_timeline
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.services.support.clock import ManualClock
-from rollout.tally.batched_evidence import BATCH_SIZE
+from rollout.tally.evidence_view import BATCH_SIZE
 from rollout.tally.slots import to_instant
 from tests.api.bears import V1, founded, widened
 from tests.console.divergence_rows import count

@@ -15,7 +15,7 @@ from rollout.services.engine.evidence_reader import load_cell_evidence
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.services.support.clock import ManualClock
 from rollout.tally.slots import to_instant

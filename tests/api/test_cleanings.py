@@ -12,7 +12,7 @@ import pytest
 
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
-from rollout.reports.figures.training import compute_digest
+from rollout.reports.figures.label_issues import compute_digest
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.records.exposures import ExposureStore

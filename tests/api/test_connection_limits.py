@@ -9,7 +9,7 @@ from ipaddress import ip_network
 import pytest
 import uvicorn
 
-from api.connection_limits import (
+from api.limits import (
     MEMORY_SECONDS,
     ConnectionLimits,
     GuardedConnection,
@@ -105,7 +105,7 @@ def test_what_ended_leaves_nothing_behind():
 
 
 def test_the_cap_leaves_files_for_everything_else(monkeypatch):
-    limit = "api.connection_limits.resource.getrlimit"
+    limit = "api.limits.resource.getrlimit"
     for files, cap in ((1_024, 924), (256, 156), (120, 60), (-1, 99_900)):
         monkeypatch.setattr(limit, lambda _, files=files: (files, files))
         assert read_connection_limits("").cap == cap

@@ -8,11 +8,11 @@ import pytest
 
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.reports.inputs.loss_kinds import CONFIDENT_DIFFERENT
+from rollout.reports.inputs.losses import CONFIDENT_DIFFERENT
 from rollout.services.divergences.top_losses import load_costliest_counted_pairs
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.replay.compare import compare_pair_file
 from rollout.services.training.cleaning import load_label_issues
 from rollout.store.records.exposures import ExposureStore

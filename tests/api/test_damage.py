@@ -7,8 +7,8 @@ from rollout.core.scope.commands import Actor
 from rollout.services.engine.autonomy import (
     DAMAGED,
 )
-from rollout.services.engine.latch_files import LatchFolder
-from rollout.services.process.damage_search import (
+from rollout.services.engine.stop_latches import LatchFolder
+from rollout.services.process.health_checks import (
     NotCleanError,
     clear_checked_damage,
     find_damaged_rollouts,

@@ -6,8 +6,7 @@ from datetime import timedelta
 import httpx2
 import pytest
 
-from rollout.features.demo import retries
-from rollout.features.demo.case_records import get_prediction_time
+from rollout.features.demo import traffic
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
 from rollout.features.demo.player import (
     QUIET_SECONDS,
@@ -17,9 +16,9 @@ from rollout.features.demo.player import (
     build_account_request,
 )
 from rollout.features.demo.recorded_cases import load_cases
-from rollout.features.demo.retries import MAX_SECONDS, MAX_TRIES
+from rollout.features.demo.simulated_cases import get_prediction_time
 from rollout.features.demo.stage import build_case_records
-from rollout.features.demo.traffic import CaseTraffic
+from rollout.features.demo.traffic import MAX_SECONDS, MAX_TRIES, CaseTraffic
 from rollout.services.support.clock import ManualClock
 
 EXAMPLE = find_example(MAIL_ROOM)
@@ -59,7 +58,7 @@ class BusyService:
 @pytest.fixture
 def waits(monkeypatch):
     seconds = []
-    monkeypatch.setattr(retries, "sleep", seconds.append)
+    monkeypatch.setattr(traffic, "sleep", seconds.append)
     return seconds
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from api.openapi import render_docs
+from api.app import render_docs
 
 
 @pytest.fixture

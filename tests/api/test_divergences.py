@@ -12,7 +12,7 @@ from rollout.reports.inputs.divergence_columns import COLUMNS
 from rollout.services.divergences.divergence_list import DivergenceQuery, export_divergences_csv
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.reviews.exposure import find_hidden_cases
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys

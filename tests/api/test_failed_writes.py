@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from rollout.services.records.incoming_cases import PlantingRequest, declare_planted_cases
 from sqlalchemy import event, text
 
 from rollout.core.scope.commands import Actor
@@ -12,9 +13,7 @@ from rollout.services.engine.autonomy import APPEND_FAILED
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.retention import purge_old_records
 from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.erasure.erasure import ErasureRequest
-from rollout.services.erasure.name_erasure import erase_name
-from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
+from rollout.services.erasure.erasure import ErasureRequest, erase_name
 from rollout.store.database.append_failures import APPEND, NARROWING, RECORDS, TICK
 from rollout.store.database.errors import StoreError
 from tests.api.test_autonomy import (
@@ -208,9 +207,9 @@ BEFORE_APPENDS = {
     "PolicyTexts.store_text": change_policy,
 }
 MODULES = {
-    "OneTimeLinks": "access.one_time_links",
-    "PlantedCases": "records.planted_cases",
-    "RolloutNames": "erasure.names",
+    "OneTimeLinks": "access.sessions",
+    "PlantedCases": "records.incoming_cases",
+    "RolloutNames": "erasure.contents",
     "PolicyTexts": "ledger.policies",
 }
 

@@ -8,7 +8,7 @@ import pytest
 
 from rollout.core.scope.events import Narrowed, Widened
 from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from tests.api.field_box import steady
 from tests.core.scope.test_floor_assignments import read_floor

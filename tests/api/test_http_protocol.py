@@ -9,8 +9,8 @@ import pytest
 import uvicorn
 
 from api import serve
-from api.connection_limits import ConnectionLimits, build_protocol
 from api.http_protocol import HTTP_PROTOCOL, MAX_HEAD_BYTES
+from api.limits import ConnectionLimits, build_protocol
 from rollout.settings import Settings
 
 pytestmark = pytest.mark.enable_socket  # a server on this machine is asked

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from api.app import add_routes, create_app
-from api.deps import Permission, RequirePermission
+from api.auth import Permission, RequirePermission
 from api.idempotency import SECRET_PATHS
 from rollout import faults
 from tests.api.conftest import Asking

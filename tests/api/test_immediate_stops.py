@@ -9,12 +9,12 @@ from sqlalchemy import text
 from rollout import faults
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor
-from rollout.services.engine.latch_files import LatchFolder
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.state_cache import MAX_STALENESS
-from rollout.services.stops.immediate_narrowings import NARROWING_NOT_STORED
-from rollout.services.stops.immediate_stops import (
+from rollout.services.engine.stop_latches import LatchFolder
+from rollout.services.stops.stops import (
     ALSO_AFTER_RESTART,
+    NARROWING_NOT_STORED,
     NOT_IN_LEDGER,
     UNTIL_RESTART,
 )

@@ -9,12 +9,12 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from rollout.cli.main import app as commands
-from rollout.core.records.policy_actions import OTHER_ACTION
+from rollout.core.records.reviews import OTHER_ACTION
 from rollout.formats.records.action_rows import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SENT_NAMES
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.formats.records.schema import ActionItem
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.records.action_import import import_actions, read_action_file
+from rollout.services.records.record_import import import_actions, read_action_file
 from rollout.store.tables.tables import actions
 from tests.api.field_box import request_permit, steady
 from tests.factories import NOON

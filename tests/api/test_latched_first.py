@@ -9,16 +9,15 @@ import httpx2
 import pytest
 
 from api import auth
-from api.console.page.form import TOKEN_FIELD
-from api.console.page.page_token import mask_token
+from api.console.page.page_context import TOKEN_FIELD, mask_token
 from rollout import faults
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.engine import stop_latches
-from rollout.services.engine.latch_files import LatchFolder
-from rollout.services.stops.immediate_stops import latch_stop
+from rollout.services.engine.stop_latches import LatchFolder
 from rollout.services.stops.order_latching import NOT_LATCHED
+from rollout.services.stops.stops import latch_stop
 from rollout.store.ledger.pending_stops import NO_SAFETY_ROWS
 from tests.api.test_autonomy import (
     CREEK,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 
 from api import limits
 from api.app import add_routes, create_app
-from api.deps import Permission, RequirePermission
+from api.auth import Permission, RequirePermission
 from api.limits import RequestRates
 from rollout.settings import REQUEST_RATE
 from tests.api.conftest import Asking

@@ -14,7 +14,7 @@ from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.cells.cell_table import load_single_cell_page
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.proposals.proposal_details import load_proposal
 from rollout.services.proposals.proposal_evidence import load_proposal_evidence
 from rollout_client.client import build_assignment_fields

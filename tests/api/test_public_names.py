@@ -125,17 +125,17 @@ def _classes():
 
 
 SERVICES = (
-    "rollout.kernel.readings",
+    "rollout.kernel.facts",
     "rollout.reports.inputs.divergence_columns",
     "rollout.core.calendar.sites",
     "rollout.core.scope.scope_table",
     "rollout.services.engine.cell_gains",
-    "rollout.services.cells.schedule",
-    "rollout.services.cells.review_plan",
+    "rollout.services.cells.overview",
+    "rollout.services.cells.overview",
     "rollout.reports.figures.review_plan",
     "rollout.reports.statistics.chance_agreement",
     "rollout.reports.figures.comparison",
-    "rollout.reports.figures.confusion",
+    "rollout.reports.figures.comparison",
     "rollout.reports.statistics.intervals",
     "rollout.services.engine.command_handler",
     "rollout.services.cells.cells",
@@ -146,7 +146,7 @@ SERVICES = (
     "rollout.services.policies.policies",
     "rollout.services.proposals.proposal_details",
     "rollout.services.proposals.proposals",
-    "rollout.services.stops.stop_latency",
+    "rollout.services.stops.stop_options",
     "rollout.services.stops.stops",
     "rollout.services.engine.versions",
 )

@@ -13,8 +13,7 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.database.errors import CommitUnknownError, DatabaseBusyError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.records import RecordStatus
-from rollout.store.records.rejected_records import RejectedRecords
+from rollout.store.records.records import RecordStatus, RejectedRecords
 from rollout.store.reviews.reviews import ReviewTaskStore
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON

@@ -10,8 +10,8 @@ from typing import Annotated
 import pytest
 
 from api.app import create_app
-from api.deps import Caller, Permission, RequirePermission
-from api.request_log import JsonFormatter, TextFormatter, build_log_config, request_id
+from api.auth import Caller, Permission, RequirePermission
+from api.metrics import JsonFormatter, TextFormatter, build_log_config, request_id
 from rollout.scheduler import jobs
 from rollout.services.access.hashing_process import HashingProcess
 from rollout.services.engine import tick_passes

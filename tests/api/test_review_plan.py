@@ -8,9 +8,9 @@ from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
-from rollout.tally.batched_evidence import BATCH_SIZE
+from rollout.tally.evidence_view import BATCH_SIZE
 from rollout.tally.slots import to_instant
 from tests.api.test_shell import problem_of
 from tests.replay.stories import a_history
@@ -92,7 +92,7 @@ def test_who_may_be_asked_blind_reads_whole_batches(client, viewer, door, story)
 def test_numbers_out_of_range_and_too_many_cells_are_refused(viewer, story, monkeypatch):
     for number in (0, -1, 100_001, "many"):
         assert viewer.get(PLAN, params={"next": number}).status_code == 422
-    monkeypatch.setattr("rollout.services.cells.review_plan.MAX_PLANNED_CELLS", 1)
+    monkeypatch.setattr("rollout.services.cells.overview.MAX_PLANNED_CELLS", 1)
     answer = viewer.get(PLAN)
     assert problem_of(answer) == (422, "refused")
     assert answer.json()["detail"].endswith("and one plan has at most 1: name a `site`")

@@ -89,7 +89,7 @@ def settle(database):
 @pytest.fixture
 def app(service, database, door, monkeypatch):
     """Return the application of a rollout with a proposal, an incident, a stop, cases, people."""
-    for module in ("state_cache", "clock_check"):
+    for module in ("state_cache", "autonomy"):
         monkeypatch.setattr(
             f"rollout.services.engine.{module}.measure_clock_skew", lambda *_: timedelta(0)
         )

@@ -6,8 +6,8 @@ from hashlib import sha256
 import pytest
 
 from api.routers.scope import ScopeSnapshot
-from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import AssignedRole
+from rollout.core.scope.scope_table import IssuedHead, sign_head
 from rollout.services.assignments.snapshots import LOCAL
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.records.site_signs import SiteSignStore

@@ -6,7 +6,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 
 from api.app import add_routes, create_app
-from api.deps import Caller, Permission, RequirePermission
+from api.auth import Caller, Permission, RequirePermission
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.policy_application import apply_policy

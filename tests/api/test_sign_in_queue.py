@@ -10,7 +10,7 @@ from argon2 import PasswordHasher
 
 from api.app import create_app
 from api.sign_in_queue import SignInQueueMiddleware
-from rollout.services.access.passwords import MAX_CONCURRENT_HASHES, MAX_WAITING_HASHES
+from rollout.services.access.credentials import MAX_CONCURRENT_HASHES, MAX_WAITING_HASHES
 from rollout.services.access.sign_in import SignIn
 from rollout.services.engine.service import build_service
 from tests.api.bears import CREEK, V1, founded, scope_of, widened

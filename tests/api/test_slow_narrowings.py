@@ -10,8 +10,8 @@ from rollout.core.scope.events import Suspended
 from rollout.core.scope.permits import Permit
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
-from rollout.store.ledger.commit_times import CommitTimes
+from rollout.services.engine.tick_passes import Ticker
+from rollout.store.ledger.ledger import CommitTimes
 from tests.api.conftest import Asking
 from tests.api.field_box import SECOND, action, case, permissions, prediction, send, steady
 from tests.factories import MINUTE, NOON

@@ -10,9 +10,8 @@ from rollout.cli.main import app
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
 from rollout.services.engine.autonomy import UNREADABLE_FILE
-from rollout.services.engine.latch_files import LatchFolder
-from rollout.services.engine.stop_latches import StopLatches
-from rollout.services.stops.immediate_narrowings import NARROWING_KEPT
+from rollout.services.engine.stop_latches import LatchFolder, StopLatches
+from rollout.services.stops.stops import NARROWING_KEPT
 from rollout.store.ledger.pending_stops import load_safety_rows
 from tests.api.test_autonomy import EVERY_WRITE, LEDGER, V1, Replica, events, failing
 from tests.factories import NOON

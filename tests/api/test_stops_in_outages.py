@@ -11,8 +11,7 @@ from starlette.testclient import TestClient
 
 from api import auth
 from api.app import create_app
-from api.console.page.form import TOKEN_FIELD
-from api.console.page.page_token import mask_token
+from api.console.page.page_context import TOKEN_FIELD, mask_token
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import keys, users
 from rollout.services.access.authentication import (
@@ -21,12 +20,8 @@ from rollout.services.access.authentication import (
     Authenticator,
 )
 from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.latch_files import LatchFolder
-from rollout.services.stops.immediate_narrowings import NARROWING_KEPT
-from rollout.services.stops.immediate_stops import (
-    ALSO_AFTER_RESTART,
-    UNTIL_RESTART,
-)
+from rollout.services.engine.stop_latches import LatchFolder
+from rollout.services.stops.stops import ALSO_AFTER_RESTART, NARROWING_KEPT, UNTIL_RESTART
 from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.session import SQLITE_PRAGMAS, Database
 from tests.api.test_autonomy import CREEK, V1, Replica, _clocks_agree, events

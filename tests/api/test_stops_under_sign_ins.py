@@ -12,12 +12,11 @@ from anyio import to_thread
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.console.page.form import TOKEN_FIELD
-from api.console.page.page_token import mask_token
+from api.console.page.page_context import TOKEN_FIELD, mask_token
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import keys, users
 from rollout.services.access.authentication import MAX_CACHE_AGE, Authenticator
-from rollout.services.access.passwords import MAX_WAITING_HASHES
+from rollout.services.access.credentials import MAX_WAITING_HASHES
 from rollout.services.access.sign_in import SignIn
 from rollout.services.engine.service import build_service
 from tests.api.bears import CREEK, V1, founded, scope_of, widened

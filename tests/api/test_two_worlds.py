@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from rollout.core.records.records import Prediction
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.permissions import AssignedRole
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import queue_cases
 from rollout.services.incidents import cause_runs
 from rollout.services.reports.archive import REPORT_FORMATS

@@ -7,10 +7,10 @@ import pytest
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import VersionFirstUsed
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.rejected_records import RejectedRecords
+from rollout.store.records.records import RejectedRecords
 from tests.api.test_records import case, prediction, sent
 from tests.api.test_shell import POLICY
 from tests.factories import NOON

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.records.policy_actions import TOO_UNSURE
+from rollout.core.records.reviews import TOO_UNSURE
 from rollout.core.scope.events import Narrowed
 from rollout.services.records.action_authorization import SCOPE_FORBADE
 from rollout_client.client import EdgeClient

@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 from sqlalchemy import select
 
-from rollout.core.records.policy_actions import NO_PREDICTION, OTHER_ACTION
+from rollout.core.records.reviews import NO_PREDICTION, OTHER_ACTION
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.records import ingest
 from rollout.services.records.unauthorized_actions import (

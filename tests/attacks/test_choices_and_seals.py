@@ -1,6 +1,6 @@
 """Reports and choices change nothing that anything is decided by."""
 
-from rollout.core.records.label_cleaning import CleaningChoiceRequest
+from rollout.core.records.reviews import CleaningChoiceRequest
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.reports.archive import load_report, request_report

@@ -7,9 +7,9 @@ from sqlalchemy import text
 
 from rollout.services.access import keys, users
 from rollout.services.access.access_state import find_access_ledger_faults
-from rollout.services.access.account_erasure import erase_account, strip_last_admin
+from rollout.services.access.users import erase_account, strip_last_admin
 from rollout.services.support.clock import ManualClock
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger.ledger import Accounts
 from tests.factories import DAY, NOON
 from tests.services.access.factors import build_signing, enrol
 from tests.services.access.test_sign_in import ISSUER, QUICK

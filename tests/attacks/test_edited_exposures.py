@@ -8,9 +8,8 @@ from sqlalchemy import text
 
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.ticks import Ticker
-from rollout.services.erasure.erasure import ErasureRequest
-from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.engine.tick_passes import Ticker
+from rollout.services.erasure.erasure import ErasureRequest, erase_name
 from rollout.store.records.exposures import ExposureStore
 from tests.services.engine.test_evidence_check import attacking
 from tests.services.review_room import ANA, BO, DAY, MINUTE, Room, person, policy_text

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.reviews.reviews import ReviewTaskStore

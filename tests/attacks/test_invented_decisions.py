@@ -11,7 +11,7 @@ from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import open_stored_history
 from tests.factories import DAY, MINUTE, NOON
 

@@ -11,7 +11,7 @@ from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from tests.attacks.test_invented_decisions import POLICY
 from tests.factories import DAY, MINUTE, NOON
 

@@ -11,11 +11,11 @@ from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.evidence_feeds import LiveGuardFeeds
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import open_stored_history
 from rollout.services.records.ingest import _Batch
 from rollout.store.counting.counted_outcomes import CountedOutcomes
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger.ledger import Accounts
 from rollout.tally.case_placement import place_cases
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.outcome_resolution import resolve_outcome_units

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from rollout import faults
-from rollout.core.records.policy_actions import OTHER_ANSWER
+from rollout.core.records.reviews import OTHER_ANSWER
 from rollout.core.scope.assignment import CaseQuestion
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import VersionFirstUsed, VersionRenamed
@@ -14,7 +14,7 @@ from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.unauthorized_actions import CASE_CAME_LATER, PREDICTION_CAME_LATER
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.ledger.ledger import Ledger

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.reports.inputs.csv_cells import escape_cell, unescape_cell
+from rollout.reports.inputs.divergence_columns import escape_cell, unescape_cell
 from rollout.reports.inputs.divergences import escape_frame
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.records.review_tasks import seed_gold_case
 from rollout.services.reports.archive import format_report, load_report

@@ -24,14 +24,13 @@ from sqlalchemy import (
 from rollout.core.calendar.instants import to_micros
 from rollout.core.scope.commands import Actor, OpenIncident
 from rollout.core.scope.incident_kinds import EVIDENCE_CHANGED
-from rollout.services.engine import ticks
+from rollout.services.engine import tick_passes
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.process import health_checks
 from rollout.services.reports.builder import ReportOptions, create_report
 from rollout.store.ledger import scopes
-from rollout.store.tables.append_only import APPEND_ONLY
-from rollout.store.tables.columns import InstantType, JsonType
+from rollout.store.tables.columns import APPEND_ONLY, InstantType, JsonType
 from rollout.store.tables.tables import metadata
 from tests.attacks.test_edited_credentials import give_credentials
 from tests.attacks.test_edited_exposures import fill
@@ -92,7 +91,7 @@ INSERTED = {  # by table what a copy of the row has of its own
 def fill_town(database):
     """Fill the tables: a history, reviews, accounts, a proposal, an incident and a report."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (scopes, ticks):
+        for module in (scopes, tick_passes):
             patch.setattr(module, "REVISIONS_BETWEEN", 10)
         tell_history(database)
     fill(database)

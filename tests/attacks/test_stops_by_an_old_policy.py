@@ -11,8 +11,8 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.engine.state_cache import MAX_STALENESS
 from rollout.services.process.replica_safety import ReplicaSafety
-from rollout.services.stops.immediate_stops import stop_at_once
 from rollout.services.stops.order_latching import StopNotStoredError
+from rollout.services.stops.stops import stop_at_once
 from rollout.services.support.clock import ManualClock
 from tests.api.test_stops_in_outages import outage
 from tests.factories import NOON

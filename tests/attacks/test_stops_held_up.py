@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from api.priority_threads import PRIORITY_THREADS
+from api.http_protocol import PRIORITY_THREADS
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import AssignedRole
 from rollout.store.database.session import WriteLock

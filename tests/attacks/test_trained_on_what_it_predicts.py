@@ -11,7 +11,7 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.store.ledger.ledger import Ledger
 from tests.attacks.test_invented_decisions import POLICY
 from tests.attacks.test_left_out_cases import AGREEING, CASES, PEOPLE, cases, predictions

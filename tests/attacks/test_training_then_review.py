@@ -7,9 +7,12 @@ import pytest
 from rollout.core.errors import StaleRevisionError
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.records.review_tasks import seed_gold_case
-from rollout.services.training import training as exporting
-from rollout.services.training.cleaning import record_work_list_exposure
-from rollout.services.training.training import TrainingOptions, export_training_rows
+from rollout.services.training import cleaning as exporting
+from rollout.services.training.cleaning import (
+    TrainingOptions,
+    export_training_rows,
+    record_work_list_exposure,
+)
 from tests.factories import HOUR
 from tests.services.review_room import ANA, DAN, Room
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout.reports.pages.matrix_shades import LOSS_SHADES
+from rollout.reports.pages.page_templates import LOSS_SHADES
 from tests.browser.chromium import OPENED, PHONE, needs_chromium
 from tests.browser.console_pages import residents
 from tests.browser.test_console_pages import PAGES

@@ -14,7 +14,7 @@ from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.report_version import FigureChange
 from rollout.reports.inputs.pictures import embed_picture
 from rollout.reports.pages.html_report import render_html_report
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.replay.replay import replay_files
 from tests.browser.chromium import (
     LARGE,

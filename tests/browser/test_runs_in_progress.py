@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 
 from api.app import create_app
-from api.console.divergences import cause
+from api.console.divergences import divergences
 from api.console.reports import reports
 from api.console.rollouts import policy
 from rollout.services.access.authentication import Authenticator
@@ -87,7 +87,7 @@ def look(opened, user, path, progress):
 
 
 def test_a_search_for_a_cause(opened, monkeypatch):
-    with held(monkeypatch, cause, "load_cause", cause_runs):
+    with held(monkeypatch, divergences, "load_cause", cause_runs):
         look(opened, "ana", "/rollouts/bears/cause?site=creek", "Reading the cases")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rollout.cli import questions
+from rollout.cli import record_options
 from rollout.cli.main import app
 
 CASES = 240
@@ -61,7 +61,7 @@ def test_backtest_is_asked_about_and_refused_without_an_answer(words, monkeypatc
     assert done.exit_code == 2
     assert ASKED in done.output
     assert "decide with --backtest or --no-backtest" in done.output
-    monkeypatch.setattr(questions, "is_terminal", lambda: True)
+    monkeypatch.setattr(record_options, "is_terminal", lambda: True)
     answered = run(*words, answers="yes\n")
     assert answered.exit_code == 0, answered.output
     assert "backtest (yes, no):" in answered.output

@@ -11,7 +11,7 @@ from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.engine.versions import record_new_versions
 from rollout.services.training import cleaning_files

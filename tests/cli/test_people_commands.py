@@ -6,9 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.services.access import passwords
-from rollout.store.access.second_factors import SecondFactors
-from rollout.store.access.users import Users
+from rollout.services.access import credentials
+from rollout.store.access.users import SecondFactors, Users
 from rollout.store.database.session import Database
 from tests.factories import NOON
 from tests.services.access.test_sign_in import QUICK
@@ -30,7 +29,7 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 92%}]}]
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ROLLOUT_DATABASE_URL", raising=False)
-    monkeypatch.setattr(passwords, "create_hasher", lambda: QUICK)
+    monkeypatch.setattr(credentials, "create_hasher", lambda: QUICK)
     (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
     with fresh("sqlite", tmp_path) as url:
         database = Database(url)

@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.cli.status_text import format_proposals
-from rollout.core.scope.proposal_holds import ProposalHold
+from rollout.core.scope.proposals import ProposalHold
 from rollout.reports.text.state_text import describe_hold
 from tests.factories import NOON
 

@@ -11,7 +11,7 @@ from rollout.cli import remote
 from rollout.cli.main import app
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.session import Database
 from tests.api.conftest import Doorkeeper

@@ -3,16 +3,16 @@
 import httpx2
 import pytest
 
-from rollout.cli.simulate import QuickstartClient
+from rollout.cli.quickstart import QuickstartClient
 from rollout.core.errors import RefusalError
-from rollout.features.demo import retries
-from rollout.features.demo.retries import MAX_TRIES
+from rollout.features.demo import traffic
+from rollout.features.demo.traffic import MAX_TRIES
 
 
 @pytest.fixture
 def ask(monkeypatch):
     """Return a function that asks a service with these status codes, and the number of tries."""
-    monkeypatch.setattr(retries, "sleep", lambda _: None)
+    monkeypatch.setattr(traffic, "sleep", lambda _: None)
 
     def run(*codes):
         answers = iter(codes)

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from api.flags import parse_context
+from api.ofrep import parse_context
 from api.routers.scope import build_scope
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.familiarity import (

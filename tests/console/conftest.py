@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.console.page.form import TOKEN_FIELD
+from api.console.page.page_context import TOKEN_FIELD
 from api.console.reports import reports
 from api.console.rollouts import policy
 from rollout.core.scope.permissions import AssignedRole

@@ -3,7 +3,7 @@
 import re
 
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.tick_slots import TickSlots
 from rollout.tally.slots import find_slot_before, to_instant

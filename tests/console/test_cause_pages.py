@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from api.console.divergences import cause
+from api.console.divergences import divergences
 from api.console.ledger.cause_text import describe_doubt
 from rollout.core.scope.permissions import AssignedRole
 from rollout.reports.figures.incident_cause import find_incident_cause
@@ -129,14 +129,14 @@ def test_without_a_judged_case_the_page_says_so(browser):
 
 
 def test_a_long_search_shows_its_progress_and_then_its_result(browser, caused, monkeypatch):
-    may_end, load = Event(), cause.load_cause
+    may_end, load = Event(), divergences.load_cause
 
     def load_slowly(*arguments, **options):
         assert may_end.wait(60)
         return load(*arguments, **options)
 
     monkeypatch.setattr(cause_runs, "PATIENCE", 0.05)
-    monkeypatch.setattr(cause, "load_cause", load_slowly)
+    monkeypatch.setattr(divergences, "load_cause", load_slowly)
     path = "/rollouts/bears/cause?site=creek"
     answer = browser.as_("ana").get(f"/console{path}")
     assert (answer.status_code, answer.headers["refresh"]) == (200, "2")

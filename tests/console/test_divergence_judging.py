@@ -10,7 +10,7 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.reviews.reviews import claim_reviews
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.reviews.cleanings import CleaningStore
+from rollout.store.reviews.reviews import CleaningStore
 from tests.console.divergence_rows import HERE, count, fields, row_of, rows
 from tests.console.told_cases import (
     CLOSED,

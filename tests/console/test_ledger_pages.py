@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from api.console.ledger.ledger_text import find_typed_reason
+from api.console.ledger.ledger import find_typed_reason
 from rollout.core.scope.commands import Actor, AddVersion, RetireVersion
 from rollout.core.scope.events import Stopped, VersionFirstUsed
 from rollout.services.engine.command_handler import execute_command

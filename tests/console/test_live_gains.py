@@ -12,7 +12,7 @@ from rollout.services.access.authentication import Authenticator
 from rollout.services.access.sign_in import SignIn
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.services.support.clock import ManualClock
 from rollout.tally.slots import find_slot_before, to_instant

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 MARK = "¤ "
 CATALOGUE = (
-    "rollout.kernel.words",
+    "rollout.kernel.facts",
     "rollout.reports.figures.next_step",
     *(
         f"rollout.reports.text.{name}"

@@ -9,14 +9,14 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor, AddVersion, StopCells
 from rollout.formats.policy.reader import parse_policy
+from rollout.reports.text.formatting import OPENING_NOTE
 from rollout.reports.text.state_text import CELL_STATES
-from rollout.reports.text.value_text import OPENING_NOTE
 from rollout.services.access.users import load_local_caller
 from rollout.services.cells.cell_table import load_cell_page
 from rollout.services.divergences.matrices import load_action_changes
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
 from rollout.services.proposals.proposals import approve_proposal
 from rollout.services.records.record_import import import_records

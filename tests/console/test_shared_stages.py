@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.console.page.stages import build_common_legend, build_stage_markers
+from api.console.page.cell_view import build_common_legend, build_stage_markers
 from api.console.proposals.proposal_text import build_meaning, build_question
 from api.console.rollouts.map_rows import compute_schedules
 from api.console.rollouts.overview import RolloutCard, describe_deciding_models

@@ -12,13 +12,12 @@ import promql_parser
 import pytest
 import yaml
 
-from api.connection_limits import HEAD_SECONDS
 from api.console.rollouts.uploads import MAX_SKIPPED_BYTES
-from api.limits import BODY_TIMEOUT, MAX_RAW_BYTES, UPLOAD_PATH
+from api.limits import BODY_TIMEOUT, HEAD_SECONDS, MAX_RAW_BYTES, UPLOAD_PATH
 from api.routers import assignments, records
 from api.serve import SHUTDOWN_SECONDS, TRANSACTION_SECONDS
 from rollout.scheduler.jobs import STOP_GRACE
-from rollout.services.uploads.upload_request import FILE_NAMES, MAX_FILE_BYTES
+from rollout.services.uploads.upload_runs import FILE_NAMES, MAX_FILE_BYTES
 from rollout.settings import PREFIX, Settings
 from tests.deploy.files import (
     FOLDER,

@@ -13,7 +13,7 @@ from api.routers.health import router
 from api.serve import SHUTDOWN_SECONDS, TRANSACTION_SECONDS
 from rollout.core.ledger.checkpoints import CheckpointError
 from rollout.scheduler.jobs import STOP_GRACE
-from rollout.services.access.secret_key import SecretKey, SecretKeyError
+from rollout.services.access.keys import SecretKey, SecretKeyError
 from rollout.services.ledger.checkpoints import describe_weakness
 from rollout.services.support.checkpoint_keys import CheckpointSigner, open_checkpoint_targets
 from rollout.settings import PREFIX, Settings, read_settings

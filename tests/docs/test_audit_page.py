@@ -14,7 +14,7 @@ from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
 )
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.kernel.facts import to_facts
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.store.tables.tables import rollouts

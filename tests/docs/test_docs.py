@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from api.app import create_app
 from rollout.cli.main import app
 from rollout.core.scope.permissions import OPERATOR, AssignedRole
-from rollout.reports.figures.report_seal import compute_seal
+from rollout.reports.figures.report_version import compute_seal
 from rollout.services.access import keys, users
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service

@@ -14,10 +14,11 @@ from api.app import create_app
 from rollout.cli.main import app
 from rollout.core.scope.incident_kinds import INCIDENT_KINDS
 from rollout.services.access.authentication import Authenticator
-from rollout.services.engine import autonomy, clock_check
+from rollout.services.engine import autonomy
+from rollout.services.engine import autonomy as clock_check
 from rollout.services.engine.service import build_service
 from rollout.services.support.clock import SystemClock
-from rollout.store.database import connections, migrations
+from rollout.store.database import migrations, session
 from rollout.store.database.session import POSTGRESQL_SETTINGS, Database, create_database_engine
 from tests.commands import forget_settings
 from tests.deploy.files import load_compose, read_text
@@ -63,7 +64,7 @@ def list_reasons():
     schema = inspect.getsource(migrations.check_schema_current)
     tables = re.findall(r'SchemaMismatchError\(f?"(.*?)"', schema)
     assert (len(doubts), len(skew), len(tables)) == (6, 1, 2)
-    return [*doubts, *skew, *tables, connections.OUTAGE_TEXT]
+    return [*doubts, *skew, *tables, session.OUTAGE_TEXT]
 
 
 @pytest.mark.parametrize("reason", list_reasons())

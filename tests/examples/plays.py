@@ -6,8 +6,7 @@ import sys
 from rollout.features.demo.catalog import build_replay_request
 from rollout.features.demo.story import ExampleStory
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.replay import build_replay_inputs, replay_files
 
 
 def play_example_story(example):

@@ -21,16 +21,20 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.features.demo.catalog import build_replay_request, find_example
-from rollout.features.demo.plain_rules import CONFIDENCE_RULE, compute_plain_rules
+from rollout.features.demo.story import CONFIDENCE_RULE, compute_plain_rules
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.unfamiliar import compute_unfamiliar_cases
-from rollout.reports.inputs.decided_by import MODEL, assign_deciders
+from rollout.reports.figures.funnel import compute_unfamiliar_cases
+from rollout.reports.inputs.inputs import MODEL, assign_deciders
 from rollout.reports.pages.floor_text import describe_held_floors
 from rollout.reports.pages.report_tiles import build_tiles, describe_stage_changes
 from rollout.reports.pages.summary import describe_results
 from rollout.reports.text.formatting import format_count
-from rollout.services.replay.replay import replay_files, replay_records
-from rollout.services.replay.replay_output import add_whole_cell_replay, build_replay_inputs
+from rollout.services.replay.replay import (
+    add_whole_cell_replay,
+    build_replay_inputs,
+    replay_files,
+    replay_records,
+)
 from tests.docs.pages import ROOT
 
 pytestmark = pytest.mark.simulation

@@ -22,9 +22,9 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import Narrowed, Widened
 from rollout.features.demo.catalog import find_example
 from rollout.formats.records.files import RecordPaths
-from rollout.reports.figures.feedback_loop import compute_feedback
+from rollout.reports.figures.holdout import compute_feedback
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.replay import build_replay_inputs
 from rollout.services.replay.requests import ReplayRequest
 from rollout.services.training.cleaning_files import read_recorded_files
 from tests.docs.pages import ROOT, text_of

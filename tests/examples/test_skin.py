@@ -18,9 +18,8 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import Narrowed, Suspended, TakenOver, Widened
 from rollout.features.demo.catalog import build_replay_request, find_example
-from rollout.reports.inputs.decided_by import MODEL, assign_deciders
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.reports.inputs.inputs import MODEL, assign_deciders
+from rollout.services.replay.replay import build_replay_inputs, replay_files
 from tests.docs.pages import ROOT
 from tests.replay.facts import compute_replay_facts
 

@@ -8,14 +8,16 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
-from rollout.features.demo.plain_rules import (
+from rollout.features.demo.story import (
     BLOCKS_RULE,
     CELL_RULE,
     CONFIDENCE_RULE,
+    LINE_WIDTH,
     ROLLOUT_RULE,
     compute_plain_rules,
+    describe_condition,
+    play_example,
 )
-from rollout.features.demo.story import LINE_WIDTH, describe_condition, play_example
 from rollout.reports.inputs import inputs, pairs
 from rollout.reports.text.formatting import format_percent
 from tests.examples.plays import play_example_story

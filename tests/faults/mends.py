@@ -55,7 +55,7 @@ MENDS = (
     ),
     Mend(
         3,
-        "rollout/services/assignments/client_heads.py",
+        "rollout/services/assignments/assignments.py",
         "if client_head is None or has_client_head(",
         "if True or has_client_head(",
         "tests/api/test_assignments.py::"
@@ -93,7 +93,7 @@ MENDS = (
     ),
     Mend(
         8,
-        "rollout/store/erasure/case_contents.py",
+        "rollout/store/erasure/contents.py",
         "delete_case_rows(",
         "(lambda *_: {})(",
         "tests/services/erasure/test_case_erasure.py::"
@@ -101,21 +101,21 @@ MENDS = (
     ),
     Mend(
         9,
-        "rollout/services/access/passwords.py",
+        "rollout/services/access/credentials.py",
         "MIN_STRENGTH: Final = 3",
         "MIN_STRENGTH: Final = 0",
         "tests/services/access/test_sign_in.py::test_a_password_that_is_easy_to_guess_is_refused",
     ),
     Mend(
         10,
-        "rollout/store/records/history_rows.py",
+        "rollout/store/records/history.py",
         "if row.source == UNNAMED:",
         "if False:",
         "tests/attacks/test_invented_decisions.py",
     ),
     Mend(
         11,
-        "rollout/core/records/policy_actions.py",
+        "rollout/core/records/reviews.py",
         " if is_policy_action(policy, prediction, lever, action) else OTHER_ACTION\n",
         "\n",
         "tests/attacks/test_acts_that_nobody_asked_for.py",

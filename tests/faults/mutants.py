@@ -19,7 +19,7 @@ from rollout.store.counting.count_queue import CountQueue
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database import session
 from rollout.store.database.session import Database
-from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.ledger.evidence_snapshots import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.records import RecordStore

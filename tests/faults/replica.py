@@ -17,8 +17,8 @@ from sqlalchemy import event
 
 from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import list_fields
-from rollout.core.records.label_cleaning import CleaningChoiceRequest
 from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.records.reviews import CleaningChoiceRequest
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.assignments import assignments
@@ -27,7 +27,7 @@ from rollout.services.delivery.delivery import ReportPublisher, deliver_due_repo
 from rollout.services.engine import retention
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.policies import policies
 from rollout.services.proposals import proposals
 from rollout.services.records.ingest import ingest_items

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.services.engine import clock_check
-from rollout.services.engine.clock_check import ClockCheck
+from rollout.services.engine import autonomy
+from rollout.services.engine.autonomy import ClockCheck
 from rollout.services.engine.state_cache import CLOCK_CHECK_INTERVAL
 from tests.api.conftest import clock, database, door, url
 from tests.api.test_autonomy import Replica, events
@@ -21,7 +21,7 @@ HOUR = timedelta(hours=1)
 def database_clock(clock, monkeypatch):
     """Give SQLite a clock: the true time, and how far it is off, as a list of two."""
     true = [clock.at, timedelta(0)]
-    monkeypatch.setattr(clock_check, "load_database_time", lambda _: true[0] + true[1])
+    monkeypatch.setattr(autonomy, "load_database_time", lambda _: true[0] + true[1])
     return true
 
 

@@ -17,9 +17,12 @@ from sqlalchemy import text
 
 import rollout
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine.latch_files import LatchFolder
-from rollout.services.process.damage_search import NotCleanError, clear_checked_damage
-from rollout.services.process.health_checks import run_health_checks
+from rollout.services.engine.stop_latches import LatchFolder
+from rollout.services.process.health_checks import (
+    NotCleanError,
+    clear_checked_damage,
+    run_health_checks,
+)
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.migrations import upgrade
 from rollout.store.database.session import Database

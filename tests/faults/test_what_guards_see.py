@@ -8,12 +8,11 @@ import pytest
 
 from rollout import faults
 from rollout.services.engine.autonomy import TICKS_OVERDUE
-from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.engine.ticks import Ticker
-from rollout.services.process.tick_watch import TickWatch
+from rollout.services.engine.tick_passes import Ticker, TickScheduler
+from rollout.services.process.replica_safety import TickWatch
 from rollout.services.support.clock import ManualClock
 from rollout.store.counting.count_queue import CountQueue
-from rollout.store.database.replica_heartbeats import record_heartbeat
+from rollout.store.database.migrations import record_heartbeat
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.tick_slots import DEAD_AFTER, TickSlots
 from rollout.tally.slots import find_slot_before
@@ -38,7 +37,7 @@ LIMIT, LEASE = 3 * MINUTE, MINUTE
 @pytest.fixture(autouse=True)
 def _clocks_agree(monkeypatch):
     """The clock of tests is set; a database's own is not."""
-    for module in ("state_cache", "clock_check"):
+    for module in ("state_cache", "autonomy"):
         monkeypatch.setattr(
             f"rollout.services.engine.{module}.measure_clock_skew", lambda *_: timedelta(0)
         )

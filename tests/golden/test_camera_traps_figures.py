@@ -18,8 +18,7 @@ from rollout.reports.inputs.divergences import render_divergences_csv
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.json_report import render_json_report
 from rollout.reports.pages.summary import describe_results, format_headline
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.replay import build_replay_inputs, replay_files
 from rollout.services.replay.requests import ReplayRequest
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,7 @@ import pytest
 from rollout.formats.records.files import RecordPaths
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.pages.json_report import render_json_report
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.replay import build_replay_inputs, replay_files
 from rollout.services.replay.requests import ReplayRequest
 
 ROOT = Path(__file__).parents[2]

@@ -16,22 +16,20 @@ from rollout.services.engine.state_cache import StateCache
 from rollout.services.process.health_checks import run_health_checks
 from rollout.services.support.clock import ManualClock
 from rollout.store.database import migrations
-from rollout.store.database.compatibility import (
+from rollout.store.database.errors import SchemaMismatchError, UnreadableRowsError
+from rollout.store.database.migrations import (
     PREDECESSORS_GONE_AFTER,
     UnfinishedUpgradeError,
+    check_revision_known,
+    check_schema_current,
     finish_upgrade,
     is_finished,
     list_revisions,
-    settle_upgrade,
-)
-from rollout.store.database.errors import SchemaMismatchError, UnreadableRowsError
-from rollout.store.database.migrations import (
-    check_revision_known,
-    check_schema_current,
     load_current_revision,
+    record_heartbeat,
+    settle_upgrade,
     upgrade,
 )
-from rollout.store.database.replica_heartbeats import record_heartbeat
 from rollout.store.database.session import Database
 from rollout.store.ledger import ledger as ledgers
 from rollout.store.ledger.ledger import Ledger

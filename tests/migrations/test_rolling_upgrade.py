@@ -55,7 +55,7 @@ for name, role, is_machine in (("box", "ingest", True), ("ana", "operator", Fals
 TICK = """
 import os, sys
 from datetime import datetime
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.store.database.session import Database
 database = Database(os.environ["ROLLOUT_DATABASE_URL"])
 events = Ticker(database, "bears", "first").tick(datetime.fromisoformat(sys.argv[1]))
@@ -66,7 +66,7 @@ import os
 from datetime import UTC, datetime
 from rollout.core.scope.events import WeatherNoted
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.database.compatibility import UnfinishedUpgradeError
+from rollout.store.database.migrations import UnfinishedUpgradeError
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 database = Database(os.environ["ROLLOUT_DATABASE_URL"])

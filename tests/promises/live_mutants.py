@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from unittest import mock
 
-from rollout.core.records import policy_actions
-from rollout.core.scope import approvals, decider, open_proposals
+from rollout.core.records import reviews
+from rollout.core.scope import approvals, decider
+from rollout.core.scope import decider as open_proposals
 from rollout.core.scope.permits import Permit
 from rollout.core.scope.scope import Grant, ProposalState, Scope
-from rollout.services.engine.permit_signing import PermitSigner
+from rollout.services.engine.service import PermitSigner
 from rollout.services.engine.state_cache import StateCache
 from rollout.services.reviews import decisions, exposure
 from tests.promises import live_boxes, live_scenes
@@ -132,7 +133,7 @@ MUTANTS = (
     ),
     Mutant(
         "any action will do",
-        policy_actions,
+        reviews,
         "is_policy_action",
         _always(answer=True),
         SCENES.acted,

@@ -10,8 +10,7 @@ from rollout.core.scope.commands import AddVersion, Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import PolicyApplied, RecordsCounted, RolloutCreated
 from rollout.core.scope.projection import apply_events
-from rollout.replay.engine import Replay, SlotEvidence, SlotFresh
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import Replay, ReplayOptions, SlotEvidence, SlotFresh
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.versions import VersionStore

@@ -1,8 +1,7 @@
 """What a replay's report says."""
 
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
-from rollout.services.replay.replay import ReplayedFiles
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.replay import ReplayedFiles, build_replay_inputs
 
 
 def compute_replay_facts(replayed: ReplayedFiles) -> ReportFacts:

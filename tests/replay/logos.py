@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from rollout.formats.records.files import RecordPaths
-from rollout.kernel.label_sets import format_label_set
+from rollout.kernel.units import format_label_set
 
 START = datetime(2027, 3, 1, tzinfo=UTC)
 LOGOS = tuple(f"logo-{letter}" for letter in "abcdefghij")

@@ -9,9 +9,9 @@ import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.services.replay.replay import ReplayedFiles, replay_files
 from rollout.services.replay.requests import ReplayRequest
 

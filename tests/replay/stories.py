@@ -26,8 +26,7 @@ from rollout.core.policy.policy import (
     Where,
 )
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.replay.engine import Replay
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import Replay, ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.tally.case_placement import PlacedHistory, find_first_predictions, place_cases
 from rollout.tally.frames import (

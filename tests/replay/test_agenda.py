@@ -2,9 +2,8 @@
 
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.scope.scope import Scope
-from rollout.replay import agenda as agenda_module
-from rollout.replay.agenda import Agenda
-from rollout.replay.fast_forward import SlotInterest
+from rollout.replay import fast_forward as agenda_module
+from rollout.replay.fast_forward import Agenda, SlotInterest
 from tests.tally.histories import a_policy
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from rollout.core.scope.events import AttemptsBegan
 from rollout.core.scope.scope import Scope
+from rollout.replay.engine import ReplayOptions
 from rollout.replay.fast_forward import find_interest
-from rollout.replay.options import ReplayOptions
 from rollout.tally.evidence_view import EvidenceView
 from tests.replay.stories import prepared
 from tests.tally.histories import a_policy, cases, decisions, predictions, records

@@ -25,17 +25,15 @@ from benchmarks.confidence_floors import (
 from rollout.core.policy.confidence_floors import format_floor, list_floors
 from rollout.core.policy.policy import Stage
 from rollout.core.scope.events import Narrowed, Widened
-from rollout.core.statistics.gate_thresholds import get_gate_threshold
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value, get_gate_threshold
 from rollout.formats.records.files import RecordPaths
 from rollout.kernel.units import SILENT
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.inputs.decided_by import HUMAN, MODEL, assign_deciders
+from rollout.reports.inputs.inputs import HUMAN, MODEL, assign_deciders
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.text_report import render_text_report
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.replay import build_replay_inputs, replay_files
 from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.slots import LAST_SLOT
 from rollout.tally.units import resolve_units

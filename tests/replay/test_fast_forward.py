@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.timezones import compute_end_of_local_day
+from rollout.core.calendar.instants import compute_end_of_local_day
 from rollout.core.policy.policy import Limit, Waves, Where
 from rollout.core.scope.events import Widened
 from tests.properties import examples

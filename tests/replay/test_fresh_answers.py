@@ -15,9 +15,9 @@ from rollout.core.policy.fresh_evidence import (
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.events import ProposalExpired, ProposalHeld, ProposalRaised, Widened
 from rollout.formats.records.files import RecordPaths
+from rollout.kernel.facts import FreshFact
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.readings import FreshFact
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
 from rollout.reports.text.event_text import describe_event
 from rollout.reports.text.fact_text import describe_fresh_fact

@@ -11,16 +11,15 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.formats.policy.reader import parse_policy
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.reports.figures.agreement import compute_agreements
 from rollout.reports.inputs.divergences import render_divergences_csv
 from rollout.reports.inputs.pairs import build_pairs
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.summary import describe_results
-from rollout.reports.statistics.set_distances import compare_sets
+from rollout.reports.statistics.agreement import compare_sets
 from rollout.services.replay.compare import compare_pair_file
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.replay import build_replay_inputs, replay_files
 from rollout.services.replay.requests import ReplayRequest
 from tests.replay.facts import compute_replay_facts
 from tests.replay.logos import LOGOS, POLICY, build_sets, write_stream

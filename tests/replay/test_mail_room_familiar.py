@@ -10,11 +10,10 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.core.scope.events import FamiliarityChanged, IncidentOpened, Narrowed
 from rollout.formats.policy.reader import read_policy
-from rollout.reports.figures.unfamiliar import compute_unfamiliar_cases
-from rollout.reports.inputs.decided_by import MODEL, assign_deciders
+from rollout.reports.figures.funnel import compute_unfamiliar_cases
+from rollout.reports.inputs.inputs import MODEL, assign_deciders
 from rollout.reports.pages.floor_text import describe_unfamiliar
-from rollout.services.replay.replay import replay_records
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.replay import build_replay_inputs, replay_records
 from rollout.services.replay.requests import read_request_records
 from tests.replay.test_mail_room_story import ORDER
 

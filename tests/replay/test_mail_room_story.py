@@ -12,7 +12,7 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.services.replay.replay import replay_files, replay_records
 from rollout.services.replay.requests import ReplayRequest
 

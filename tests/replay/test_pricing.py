@@ -8,20 +8,18 @@ import polars as pl
 import pytest
 
 from api.console.proposals.path_chart import build_path_charts
-from rollout.core.policy.gain_readings import GainReading
-from rollout.core.policy.gates import read_gate
-from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.core.policy.gates import GainReading, read_gate
+from rollout.core.statistics.gate_thresholds import compute_sampling_values
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.column_map import ColumnError
-from rollout.kernel.words import say_alarms, say_reading
-from rollout.replay.options import ReplayOptions
+from rollout.kernel.facts import say_alarms, say_reading
+from rollout.replay.engine import ReplayOptions
 from rollout.reports.figures.report_identity import describe_promises
-from rollout.reports.inputs import evidence_paths
-from rollout.reports.inputs.evidence_paths import MAX_GAIN_POINTS, MIN_GAIN_POINTS
-from rollout.reports.pages.cell_rows import build_cell_rows
+from rollout.reports.inputs import evidence_inputs
+from rollout.reports.inputs.evidence_inputs import MAX_GAIN_POINTS, MIN_GAIN_POINTS
 from rollout.reports.pages.charts import draw_charts
 from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.report_tiles import build_tiles
+from rollout.reports.pages.report_tiles import build_cell_rows, build_tiles
 from rollout.reports.pages.section_summaries import summarize_sections
 from rollout.reports.pages.summary import describe_results, render_message_summary
 from rollout.reports.pages.text_report import render_text_report
@@ -258,7 +256,7 @@ def test_a_policy_that_earns_less_is_better_turned_round(tmp_path):
 
 @pytest.mark.slow
 def test_of_many_units_fewer_bounds_are_drawn(earning, monkeypatch):
-    monkeypatch.setattr(evidence_paths, "MAX_GAIN_READINGS", 0)
+    monkeypatch.setattr(evidence_inputs, "MAX_GAIN_READINGS", 0)
     paths = compute_replay_facts(earning).evidence[0].path
     assert max(len(path.at) for path in paths if path.measure == "gain") <= MIN_GAIN_POINTS
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.services.replay.replay import RecordedArmsError, replay_files
 from rollout.services.replay.requests import ReplayRequest
 from tests.replay.pricing import POLICY, SALT, START, write_stream

@@ -12,9 +12,9 @@ from rollout.core.policy.policy import Minimum, Stage
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.evidence import compute_log_e
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.stage_history import StageHistory, build_stage_shares
 from tests.replay.stories import prepared

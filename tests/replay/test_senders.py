@@ -18,7 +18,7 @@ from benchmarks.senders import (
     write_policy,
 )
 from rollout.formats.policy.reader import parse_policy
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from tests.replay.stories import prepared
 
 SEEDS = range(2)

@@ -19,8 +19,7 @@ from rollout.core.scope.commands import Actor, RetireVersion
 from rollout.core.scope.events import AttemptsBegan, ProposalRaised
 from rollout.core.statistics.forecast import forecast_opening
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.replay.engine import Replay
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import Replay, ReplayOptions
 from tests.replay.stories import prepared
 from tests.tally.histories import a_gate, a_policy, cases, decisions, predictions, records
 

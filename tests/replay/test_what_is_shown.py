@@ -11,7 +11,7 @@ from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.policy import Stage
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, find_acting_version
-from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.core.statistics.gate_thresholds import compute_sampling_values
 from rollout.tally.slots import to_instant
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
 from tests.replay.stories import LABELS, a_course, a_history, a_policy, a_story, prepared, seeded

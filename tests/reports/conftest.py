@@ -10,8 +10,7 @@ import pytest
 
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import parse_policy
-from rollout.replay.engine import Replay
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import Replay, ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.inputs.inputs import ReportInputs, SourceFile

@@ -1,6 +1,6 @@
 """Coefficients case by case, as their sources define them: what vectors are compared with."""
 
-from rollout.kernel.label_sets import compute_overlap
+from rollout.kernel.units import compute_overlap
 from rollout.reports.figures.ratings import compute_alphas, compute_label_parts, nan_to_none
 
 

@@ -11,7 +11,7 @@ import time
 from rollout.scheduler.jobs import JobScheduler
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
 

@@ -6,7 +6,7 @@ import pytest
 
 from rollout.core.scope.commands import OpenIncident
 from rollout.scheduler.jobs import JobScheduler
-from rollout.services.engine import clock_check
+from rollout.services.engine import autonomy
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.notifications.sending import NotificationPlanner
 from rollout.store.database.rollouts import Rollouts
@@ -31,7 +31,7 @@ MAIL_REST = "?from=rollout@example.org&to={address}&mode=insecure"
 @pytest.fixture(autouse=True)
 def _silent_database_clock(monkeypatch):
     """PostgreSQL's clock, which no test can set, says nothing."""
-    monkeypatch.setattr(clock_check, "load_database_time", lambda _: None)
+    monkeypatch.setattr(autonomy, "load_database_time", lambda _: None)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor, OpenIncident
 from rollout.core.scope.events import ReportSealed
 from rollout.scheduler.jobs import LONG, JobScheduler
-from rollout.services.engine import clock_check
+from rollout.services.engine import autonomy
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.support.channels import Channels
@@ -65,7 +65,7 @@ def fill(database):
 @pytest.fixture
 def posting(service, post, monkeypatch):
     """Return a replica's posting, begun; PostgreSQL's clock, which no test can set, is silent."""
-    monkeypatch.setattr(clock_check, "load_database_time", lambda _: None)
+    monkeypatch.setattr(autonomy, "load_database_time", lambda _: None)
     fill(service.database)
     made = JobScheduler(
         replace(service, channels=Channels({"ops": URL}, "https://rollout.example")),
@@ -166,7 +166,7 @@ def test_a_channel_that_takes_long_holds_up_no_tick_and_stopping_waits_for_it(
 def test_a_report_that_takes_long_takes_no_autonomy_and_delays_no_tick(
     service, post, clock, monkeypatch
 ):
-    monkeypatch.setattr(clock_check, "load_database_time", lambda _: None)
+    monkeypatch.setattr(autonomy, "load_database_time", lambda _: None)
     fill(service.database)
     began, over = threading.Event(), threading.Event()
     jobs = JobScheduler(service, "here", interval=0.02, pass_interval=0.02, send_message=post)

@@ -12,11 +12,11 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import IncidentOpened
-from rollout.scheduler import job_watch
+from rollout.scheduler import jobs
 from rollout.scheduler.jobs import JobScheduler
-from rollout.services.engine import clock_check
+from rollout.services.engine import autonomy
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots
@@ -43,7 +43,7 @@ gates: [{{to: supervised, require: [{{measure: agreement, at_least: 95%}}]}}]
 @pytest.fixture
 def waking(service, monkeypatch):
     """Return a scheduler that runs; PostgreSQL's clock, which no test can set, says nothing."""
-    monkeypatch.setattr(clock_check, "load_database_time", lambda _: None)
+    monkeypatch.setattr(autonomy, "load_database_time", lambda _: None)
     made = JobScheduler(service, "here", interval=0.02)
     made.start()
     yield made
@@ -53,7 +53,7 @@ def waking(service, monkeypatch):
 @pytest.fixture
 def still(service, monkeypatch):
     """Return a scheduler whose jobs only the test runs."""
-    monkeypatch.setattr(clock_check, "load_database_time", lambda _: None)
+    monkeypatch.setattr(autonomy, "load_database_time", lambda _: None)
     return JobScheduler(service, "here")
 
 
@@ -115,9 +115,9 @@ def test_a_database_whose_clock_is_another_is_no_reason_to_believe_the_later(
     service, clock, monkeypatch
 ):
     told = [NOON]
-    monkeypatch.setattr(clock_check, "load_database_time", lambda _: told[0])
-    agreed = clock_check.ClockCheck(service.database, clock)
-    assert agreed.now() == clock_check.CheckedTime(NOON)
+    monkeypatch.setattr(autonomy, "load_database_time", lambda _: told[0])
+    agreed = autonomy.ClockCheck(service.database, clock)
+    assert agreed.now() == autonomy.CheckedTime(NOON)
     told[0] = NOON + timedelta(minutes=2)
     assert agreed.now().at == NOON
     assert "the database's clock" in agreed.now().skew_text
@@ -161,7 +161,7 @@ def test_jobs_run_on_while_the_wall_clock_is_elsewhere_and_once_it_is_back(
         return SimpleNamespace(seconds_by_rollout={}, errors={})
 
     monkeypatch.setattr(waking._tick_runner, "run_due_ticks", run)
-    for module in (base, job_watch):
+    for module in (base, jobs):
         monkeypatch.setattr(module, "datetime", Stepping)
     for shift[0] in (step, timedelta()):
         runs.clear()
@@ -172,10 +172,10 @@ def test_jobs_run_on_while_the_wall_clock_is_elsewhere_and_once_it_is_back(
 
 def test_a_job_that_lies_more_than_its_interval_ahead_runs_at_once():
     scheduler, runs = BackgroundScheduler(timezone="UTC"), []
-    hourly = job_watch.FromNowTrigger(timedelta(hours=1))
+    hourly = jobs.FromNowTrigger(timedelta(hours=1))
     later = datetime.now(UTC) + timedelta(hours=2)
     scheduler.add_job(lambda: runs.append(1), hourly, id="tidy", next_run_time=later)
-    watch = job_watch.JobWatch(scheduler)
+    watch = jobs.JobWatch(scheduler)
     scheduler.start()
     watch.start()
     try:

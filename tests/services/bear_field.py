@@ -3,11 +3,10 @@
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import ProposalRaised, Stopped, VersionFirstUsed, Widened
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.ledger.commit_times import CommitTimes
-from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.ledger import CommitTimes, Ledger
 from rollout.store.ledger.versions import VersionInfo, VersionStore
 from tests.factories import DAY, NOON
 from tests.store.snapshots import filled_once

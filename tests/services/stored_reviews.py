@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.store.database.session import Database
 from rollout.store.tables.tables import decisions
 from tests.services.review_room import ANA

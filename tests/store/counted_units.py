@@ -5,7 +5,7 @@ import polars as pl
 from rollout.store.counting import counter
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.counts import StoredCounts
-from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.ledger.evidence_snapshots import EvidenceStore
 from rollout.tally.stored_units import COLUMNS
 
 

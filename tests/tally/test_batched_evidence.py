@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rollout.tally.batched_evidence import BATCH_SIZE, select_batches
+from rollout.tally.evidence_view import BATCH_SIZE, select_batches
 from rollout.tally.unit_arrays import UnitArrays
 
 BANDS = 4

@@ -6,10 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import Site
-from rollout.tally.buffer_snapshots import FORM, BufferDigests, encode_buffers, restore_buffers
-from rollout.tally.outcome_buffer import CountedOutcome, OutcomeBuffer
-from rollout.tally.outcome_units import SOURCE_FAULTS
-from rollout.tally.unit_buffer import UnitBuffer
+from rollout.tally.outcome_buffer import SOURCE_FAULTS, CountedOutcome, OutcomeBuffer
+from rollout.tally.unit_buffer import (
+    FORM,
+    BufferDigests,
+    UnitBuffer,
+    encode_buffers,
+    restore_buffers,
+)
 from tests.tally.histories import a_policy
 from tests.tally.stored_units import build_stored_units
 from tests.tally.test_unit_buffer import LEVELS, POLICY, unit

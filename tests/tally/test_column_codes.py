@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rollout.tally.column_codes import decode_integers, decode_integers_into, encode_integers
+from rollout.tally.unit_arrays import decode_integers, decode_integers_into, encode_integers
 
 RISING = np.arange(1000) // 3
 COLUMNS = {

@@ -14,7 +14,7 @@ import pytest
 
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import read_gate, read_renewal
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.kernel.measures import MEASURES, Watch
 from rollout.kernel.units import MISSING, SILENT, SILENT_REASONS, UNDECIDED
 from rollout.replay.engine import ReplayResult

@@ -9,8 +9,7 @@ from rollout.core.policy.confidence_floors import list_floors
 from rollout.core.policy.gates import compute_condition_log_e
 from rollout.formats.records.files import RecordPaths
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.replay import build_replay_inputs, replay_files
 from rollout.services.replay.requests import ReplayRequest
 
 POLICY = """

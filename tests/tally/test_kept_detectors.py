@@ -18,9 +18,9 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.projection import apply_events
+from rollout.kernel.facts import AlarmSubject
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import EachValue
-from rollout.kernel.readings import AlarmSubject
 from rollout.kernel.units import UnitClass
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_before

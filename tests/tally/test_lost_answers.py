@@ -5,7 +5,7 @@ from math import log
 import numpy as np
 
 from rollout.core.statistics.gain import ArmUnits, compute_gain_log_path
-from rollout.tally.outcome_units import (
+from rollout.tally.outcome_buffer import (
     DRAWN_MODEL,
     DRAWN_PEOPLE,
     NOT_ASKED,

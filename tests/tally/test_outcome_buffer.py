@@ -10,9 +10,16 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.evidence_sources import OWN_PREDICTION
 from rollout.formats.policy.reader import parse_policy
 from rollout.kernel.outcomes import DECIDES, PROPOSES
-from rollout.tally.outcome_buffer import CountedOutcome, OutcomeBuffer
+from rollout.tally.outcome_buffer import (
+    DRAWN_MODEL,
+    DRAWN_PEOPLE,
+    NOT_ASKED,
+    UNRECORDED,
+    CountedOutcome,
+    OutcomeBuffer,
+    build_arms,
+)
 from rollout.tally.outcome_resolution import to_outcome_units
-from rollout.tally.outcome_units import DRAWN_MODEL, DRAWN_PEOPLE, NOT_ASKED, UNRECORDED, build_arms
 from rollout.tally.stage_history import build_stage_shares, find_buckets
 from tests.replay.pricing import POLICY
 

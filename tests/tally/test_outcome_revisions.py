@@ -20,8 +20,7 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
-from rollout.tally.outcome_resolution import resolve_outcome_units
-from rollout.tally.outcome_revisions import list_harms
+from rollout.tally.outcome_resolution import list_harms, resolve_outcome_units
 from tests.factories import HOUR, MINUTE, NOON
 
 POLICY = parse_policy("""

@@ -14,18 +14,17 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import EvidenceRules, Guard, Minimum
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.formats.records.files import RecordPaths
+from rollout.kernel.facts import say_reading
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import PlantedUnits
 from rollout.kernel.units import FAILED, MISSING, UnitClass
-from rollout.kernel.words import say_reading
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.reports.figures.evidence_facts import compute_planted_recall
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.json_report import render_json_report
 from rollout.reports.pages.text_report import render_text_report
-from rollout.services.replay.replay import replay_records
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.replay import build_replay_inputs, replay_records
 from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.populations import split_populations
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses

@@ -9,7 +9,7 @@ import pytest
 from rollout.core.calendar.instants import to_micros
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.scope.guards import store_alarm
-from rollout.kernel.words import say_alarm
+from rollout.kernel.facts import say_alarm
 from rollout.tally import silence_series
 from rollout.tally.silence_series import NO_SIGNS, build_case_signs, compute_cell_silences
 from rollout.tally.slots import find_slot_after, to_instant

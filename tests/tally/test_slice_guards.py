@@ -5,11 +5,11 @@ from datetime import timedelta
 import numpy as np
 
 from rollout.core.policy.policy import Guard
+from rollout.kernel.facts import AlarmSubject
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import EachValue
-from rollout.kernel.readings import AlarmSubject
 from rollout.kernel.units import MISSING, UnitClass
-from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
+from rollout.tally.guard_series import compute_drift_series, compute_slice_series
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from tests.tally.histories import a_policy
 

@@ -9,7 +9,7 @@ import pytest
 
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.levers import CostRule
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.kernel.units import (
     AFTER_DECISION,
     FAILED,

@@ -4,7 +4,7 @@ import numpy as np
 
 from rollout.core.policy.familiarity import FAMILIAR, FEW, ValueReading
 from rollout.kernel.units import UnitClass
-from rollout.tally.familiar_history import FamiliarHistory
+from rollout.tally.stage_history import FamiliarHistory
 from rollout.tally.unit_arrays import UnitClasses
 from rollout.tally.value_series import (
     UnfamiliarUnits,

@@ -12,7 +12,7 @@ from rollout.core.policy.familiarity import (
     FamiliarityRule,
 )
 from rollout.kernel.units import UnitClass
-from rollout.tally.familiar_history import FamiliarHistory, find_familiar_units
+from rollout.tally.stage_history import FamiliarHistory, find_familiar_units
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from rollout.tally.value_series import ValueSeries
 from tests.factories import policy

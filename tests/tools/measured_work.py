@@ -25,7 +25,7 @@ from rollout.services.access import keys, users
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.migrations import upgrade
 from rollout.store.database.session import Database

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 from rollout.core.ledger.ledger import ALL_EVENT_TYPES
-from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker, TickScheduler
 from rollout.store.database.errors import DatabaseBusyError
 from rollout.store.ledger import ledger as ledgers
 from rollout.worker import tick_process

@@ -9,14 +9,13 @@ from threading import Thread
 
 import pytest
 
-from api.request_log import JsonFormatter
+from api.metrics import JsonFormatter
 from rollout.core.scope.events import IncidentOpened
 from rollout.core.scope.incident_kinds import EVIDENCE_CHANGED
-from rollout.services.engine.tick_passes import RETRY_DELAY
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import RETRY_DELAY, Ticker
 from rollout.services.support.process_work import ProcessFailedError
 from rollout.store.database.append_failures import TICK
-from rollout.store.database.compatibility import add_revision, finish_upgrade
+from rollout.store.database.migrations import add_revision, finish_upgrade
 from rollout.tally.slots import to_instant
 from rollout.worker import tick_worker
 from rollout.worker.tick_worker import TickWorker

@@ -6,12 +6,15 @@ from datetime import timedelta
 from typing import Final
 
 from rollout.core.policy.levers import Lever
-from rollout.reports.figures.confusion import ConfusionMatrix
-from rollout.reports.pages.matrix_shades import choose_cost_shade, choose_count_shade
+from rollout.reports.figures.comparison import ConfusionMatrix
+from rollout.reports.pages.page_templates import choose_cost_shade, choose_count_shade
 from rollout.reports.text import formatting
 from rollout.reports.text.formatting import capitalize_first
-from rollout.services.divergences.divergence_list import MAX_COMPARED_UNITS, DivergencePage
-from rollout.services.divergences.divergence_rows import CostliestKind
+from rollout.services.divergences.divergence_list import (
+    MAX_COMPARED_UNITS,
+    CostliestKind,
+    DivergencePage,
+)
 from rollout.services.engine.versions import VersionStatus
 
 MAX_LABELS: Final = 12

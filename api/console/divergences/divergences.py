@@ -1,17 +1,20 @@
-"""Divergences pages: where model and humans differ, its cost, and choices for training."""
+"""The page of a cause: in which cases a version differs, in a cell or a filter of divergences.
 
-from collections.abc import Iterator
+The filter form of the divergences.
+
+Divergences pages: where model and humans differ, its cost, and choices for training.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.console.divergences.cause import build_cause_path
-from api.console.divergences.divergence_filter import (
-    DivergenceSearch,
-    parse_divergence_search,
-)
 from api.console.divergences.divergence_text import (
     CLEANING_PERMISSION_TEXT,
     build_action_table,
@@ -22,29 +25,30 @@ from api.console.divergences.divergence_text import (
     explain_empty_list,
     format_unit,
 )
-from api.console.page.form import Form, SignedForm
+from api.console.ledger.cause_text import CauseView, build_cause_view
 from api.console.page.page import redirect_to, render_page
-from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
 from api.console.page.text import ATTRIBUTE_PREFIX, encode_segment
-from api.console.reviews.case_text import build_case_path
-from api.console.reviews.cleaning_form import (
+from api.console.page.time_format import parse_day
+from api.console.reviews.case import (
     CleaningFormResult,
     TypedChoice,
     build_form_result,
+    build_picture,
     encode_case_key,
     parse_choice_requests,
 )
-from api.console.reviews.pictures import build_picture
+from api.console.reviews.case_text import build_case_path
 from api.routers.training import Form as FileForm
 from api.routers.training import TrainingManifest, export_training_rows
 from rollout.core.errors import RefusalError, UnknownVersionError
-from rollout.core.scope.permissions import Permission, require_permission
+from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.reports.figures.comparison import Comparison
+from rollout.reports.figures.label_issues import TrainingExport, build_manifest_values
 from rollout.reports.figures.label_sources import HUMAN_SOURCES
-from rollout.reports.figures.training import TrainingExport, build_manifest_values
 from rollout.reports.inputs.divergence_columns import select_titled_columns
-from rollout.reports.pages.gain_text import summarize_gains
-from rollout.reports.text.formatting import format_value, to_sentence
+from rollout.reports.pages.summary import summarize_gains
+from rollout.reports.text.formatting import format_cell_name, format_value, to_sentence
 from rollout.services.cells.overview import load_rollouts
 from rollout.services.divergences.divergence_list import (
     DivergencePage,
@@ -56,12 +60,172 @@ from rollout.services.divergences.matrices import load_version_confusion
 from rollout.services.engine.cell_gains import load_gains
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.versions import load_versions
+from rollout.services.incidents.cause_runs import RELOAD_SECONDS, CauseSearch
+from rollout.services.incidents.incident_causes import CauseQuery, load_cause
 from rollout.services.reports.builder import NothingToReportError
-from rollout.services.training.cleaning import store_choices
-from rollout.services.training.training import TrainingOptions
-from rollout.services.training.training import export_training_rows as training
+from rollout.services.training.cleaning import TrainingOptions, store_choices
+from rollout.services.training.cleaning import export_training_rows as training
+
+FIELD_NAMES: Final = (
+    "version",
+    "lever",
+    "site",
+    "window",
+    "human",
+    "model",
+    "cost",
+    "since",
+    "until",
+)
+HAS_CHOICE_BY_WORK: Final = {"open": False, "done": True}
+REVERSED_DAYS_TEXT: Final = "Choose a first day that is not after the last day"
+INVALID_COST_TEXT: Final = "Write a cost as a number, such as 20, or leave it empty"
+
+
+@dataclass(frozen=True, slots=True)
+class DivergenceSearch:
+    """Values typed into the filter form, parsed query and errors.
+
+    Attributes:
+        typed: by field, as typed; empty fields are dropped.
+        criteria: the query, without invalid fields.
+        errors: messages by field.
+    """
+
+    typed: Mapping[str, str]
+    criteria: DivergenceQuery
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Return whether a filter besides version, lever and days is set."""
+        return bool(self.typed.keys() - {"version", "lever", "since", "until"})
+
+    def to_query(self, **changes: str) -> str:
+        """Return the URL query with some fields changed, without empty fields.
+
+        >>> DivergenceSearch({"site": "creek & lake"}, DivergenceQuery()).to_query(after="9f")
+        '?site=creek+%26+lake&after=9f'
+        """
+        filled = {name: value for name, value in {**self.typed, **changes}.items() if value}
+        return f"?{urlencode(filled)}" if filled else ""
+
+
+def parse_divergence_search(fields: Mapping[str, str], timezone: str) -> DivergenceSearch:
+    """Parse the filter from the fields of a URL.
+
+    Args:
+        fields: the fields of the URL.
+        timezone: of the policy; days begin in it.
+    """
+    names = [
+        field_name
+        for field_name in fields
+        if field_name in {*FIELD_NAMES, "work"} or field_name.startswith(ATTRIBUTE_PREFIX)
+    ]
+    typed = {name: fields[name] for name in names if fields[name]}
+    errors: dict[str, str] = {}
+    since = parse_day(typed, "since", timezone, errors)
+    until = parse_day(typed, "until", timezone, errors, is_end=True)
+    if since is not None and until is not None and since >= until:
+        errors["since"] = REVERSED_DAYS_TEXT
+    criteria = DivergenceQuery(
+        **{name: typed.get(name) for name in ("version", "lever", "site", "window")},
+        human=typed.get("human"),
+        model=typed.get("model"),
+        min_cost=_parse_cost(typed, errors),
+        slices={
+            field_name.removeprefix(ATTRIBUTE_PREFIX): value
+            for field_name, value in typed.items()
+            if field_name.startswith(ATTRIBUTE_PREFIX)
+        },
+        since=None if errors else since,
+        until=None if errors else until,
+        has_choice=HAS_CHOICE_BY_WORK.get(typed.get("work", "")),
+    )
+    return DivergenceSearch(typed, criteria, errors)
+
+
+def _parse_cost(typed: Mapping[str, str], errors: dict[str, str]) -> float | None:
+    try:
+        return float(typed["cost"]) if "cost" in typed else None
+    except ValueError:
+        errors["cost"] = INVALID_COST_TEXT
+        return None
+
 
 router = APIRouter()
+CELL_FIELDS = ("version", "site", "window")
+DAY_FIELDS = ("since", "until")
+
+
+@router.get("/rollouts/{rollout}/cause")
+def show_cause(request: Request, rollout: str, visitor: CurrentVisitor) -> Response:
+    """Show where a version differs more than elsewhere, in the cases of the URL's fields."""
+    require_permission(visitor.caller, Permission.READ, rollout)
+    policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
+    search = parse_divergence_search(dict(request.query_params), policy.timezone)
+    criteria = search.criteria
+    errors = {"": "; ".join(search.errors.values())} if search.errors else {}
+    query = CauseQuery(
+        version=criteria.version or "",
+        site=criteria.site or "",
+        window=criteria.window or "",
+        since=criteria.since,
+        until=criteria.until,
+        attributes=criteria.slices,
+    )
+    view: CauseView | None = None
+    cause_search = CauseSearch()
+    version = query.version
+    if not errors:
+        try:
+            load = partial(
+                load_cause, visitor.service, visitor.caller, rollout, query, at=visitor.at
+            )
+            cause_search = request.app.state.cause_runs.find(
+                visitor.caller, (rollout, query), load, at=visitor.at
+            )
+            if cause_search.loaded is not None:
+                view = build_cause_view(cause_search.loaded, policy, visitor)
+                version = cause_search.loaded.version
+        except RefusalError as error:
+            if type(error) is not RefusalError:
+                raise  # a page of its own tells of what is unknown or not allowed
+            errors[""] = str(error)
+    response = render_page(
+        request,
+        visitor,
+        "cause",
+        422 if errors else 200,
+        rollout=rollout,
+        cause=view,
+        run=cause_search.run,
+        version=version,
+        place=format_cell_name(query.site, query.window),
+        attributes=[f"{name} = {value}" for name, value in query.attributes.items()],
+        errors=errors,
+        own_query=urlencode(search.typed),
+    )
+    if cause_search.run is not None:
+        response.headers["Refresh"] = str(RELOAD_SECONDS)
+    return response
+
+
+def build_cause_path(visitor: Visitor, rollout: str, fields: Mapping[str, str]) -> str:
+    """Return the address of the cause for a filter, without what the visitor may not choose."""
+    sites = (fields["site"],) if fields.get("site") else ()
+    is_asked = may_be_asked_blind(visitor.caller, rollout, sites)
+    chosen = {
+        name: value
+        for name, value in fields.items()
+        if name in CELL_FIELDS
+        or (not is_asked and (name in DAY_FIELDS or name.startswith(ATTRIBUTE_PREFIX)))
+    }
+    path = f"{HOME}/rollouts/{encode_segment(rollout)}/cause"
+    return f"{path}?{urlencode(chosen)}" if chosen else path
+
+
 CursorQuery = Annotated[str, Query(max_length=100)]
 SavedCount = Annotated[int, Query(ge=0, le=1_000)]
 PAGE_SIZE = 25

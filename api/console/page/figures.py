@@ -5,16 +5,13 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from rollout.core.policy.policy import Policy
+from rollout.kernel.facts import StoredReading, say_figures
 from rollout.kernel.measures import Statistic
-from rollout.kernel.readings import StoredReading
-from rollout.kernel.words import say_figures
-from rollout.reports.pages.svg import format_pixels
+from rollout.reports.pages.number_charts import format_pixels
 from rollout.reports.text.formatting import (
     add_separators,
-    format_count,
-)
-from rollout.reports.text.value_text import (
     format_bound_value,
+    format_count,
     format_estimate,
     format_reading,
     format_threshold,

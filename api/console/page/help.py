@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Request, Response
 
+from api.console.page.cell_view import build_common_legend
 from api.console.page.page import render_page
 from api.console.page.page_context import CurrentVisitor
-from api.console.page.stages import build_common_legend
 from rollout.reports.text.state_text import CELL_STATES
 
 router = APIRouter()

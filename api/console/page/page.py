@@ -1,25 +1,149 @@
-"""Rendering of templates with navigation, live region and security headers."""
+"""Rendering of templates with navigation, live region and security headers.
 
-from collections.abc import Callable, Mapping
+Style sheet and scripts, cached for a year under the hash of their content.
+
+What the live demo adds to the console; other services have none of it.
+
+Browser settings (single keys, timezone) and the tokens of key forms.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
-from typing import Any, Final
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, Final, Protocol
+from zoneinfo import available_timezones
 
-from fastapi import Request
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment
 
-from api.console.page import assets, text, time_format
-from api.console.page.form import TOKEN_FIELD
-from api.console.page.own_settings import has_single_keys
-from api.console.page.page_context import HOME, Visitor
-from api.priority_threads import NARROWING_PAGES
+from api.console.page import text, time_format
+from api.console.page.page_context import HOME, TOKEN_FIELD, Visitor
+from api.http_protocol import NARROWING_PAGES
 from rollout.core.scope.permissions import Permission
-from rollout.reports.pages.page_templates import load_templates
+from rollout.reports.pages.page_templates import load_templates, load_tokens
 from rollout.reports.text import formatting
-from rollout.reports.text.value_text import OPENING_NOTE
-from rollout.services.reviews.review_queue import count_pending_reviews
+from rollout.reports.text.formatting import OPENING_NOTE
+from rollout.services.access.keys import KEY_BYTES, PREFIX_BYTES, ApiKey
+from rollout.services.reviews.reviews import count_pending_reviews
 from rollout.store.database.errors import StoreError
+
+router = APIRouter()
+MEDIA_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+STYLE_SHEET: Final = "console.css"  # served behind the tokens that reports have too
+ASSET_NAMES: Final = (STYLE_SHEET, "live.js", "review.js")
+IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
+REVALIDATED_CACHE: Final = "no-cache"
+
+
+@router.get("/assets/{name}")
+def send_asset(name: str, of: str = "") -> Response:
+    """Return one of the console's files.
+
+    Raises:
+        HTTPException: unknown name.
+    """
+    if name not in ASSET_NAMES:
+        raise HTTPException(404)
+    cache_control = IMMUTABLE_CACHE if of == _compute_hash(name) else REVALIDATED_CACHE
+    media_type = MEDIA_TYPES[name.rpartition(".")[2]]
+    return Response(
+        _read_asset(name), media_type=media_type, headers={"Cache-Control": cache_control}
+    )
+
+
+def build_asset_url(name: str) -> str:
+    """Return the URL of a file, with the hash of its content."""
+    return f"{HOME}/assets/{name}?of={_compute_hash(name)}"
+
+
+@cache
+def _read_asset(name: str) -> bytes:
+    content = (files("api.console") / "assets" / name).read_bytes()
+    return load_tokens().encode() + content if name == STYLE_SHEET else content
+
+
+@cache
+def _compute_hash(name: str) -> str:
+    return sha256(_read_asset(name)).hexdigest()[:16]
+
+
+FORM_TOKEN_BYTES: Final = 16
+"""Random bytes that tell two openings of the same form apart."""
+ALREADY_CREATED_TEXT: Final = (
+    "This key was already created and shown once. If nobody saved it, revoke {} and create another"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """A listed key; `state` is valid, revoked or over."""
+
+    key: ApiKey
+    state: str
+
+
+def list_key_states(keys: tuple[ApiKey, ...], at: datetime) -> tuple[KeyState, ...]:
+    """Return keys with their state, valid ones first, then newest first."""
+    key_states = [KeyState(key, _get_state(key, at)) for key in reversed(keys)]
+    return tuple(sorted(key_states, key=lambda key_state: key_state.state != "valid"))
+
+
+def create_form_token(entropy: Callable[[int], bytes]) -> str:
+    """Return a form token, so that resending the form creates no second key."""
+    return entropy(FORM_TOKEN_BYTES).hex()
+
+
+def compute_prefix(form_token: str, holder: str) -> bytes:
+    """Return the prefix of the key for a form token, always the same."""
+    return sha256(f"{holder}\n{form_token}".encode()).digest()[:PREFIX_BYTES]
+
+
+def compute_key_entropy(form_token: str, holder: str, entropy: Callable[[int], bytes]) -> bytes:
+    """Return a source of entropy: the form's prefix, then a new secret."""
+    return compute_prefix(form_token, holder) + entropy(KEY_BYTES - PREFIX_BYTES)
+
+
+def explain_existing_key(form_token: str, holder: str, keys: tuple[ApiKey, ...]) -> str:
+    """Return the error if the form has already created its key, else ""."""
+    prefix = compute_prefix(form_token, holder).hex()
+    return ALREADY_CREATED_TEXT.format(prefix) if any(key.prefix == prefix for key in keys) else ""
+
+
+def _get_state(key: ApiKey, at: datetime) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "over" if key.expires_at is not None and key.expires_at <= at else "valid"
+
+
+KEYS_COOKIE: Final = "rollout-keys"
+OFF: Final = "off"
+YEAR_SECONDS: Final = 365 * 86_400
+"""How long a browser keeps a setting, in seconds."""
+
+
+def has_single_keys(request: Request) -> bool:
+    """Return whether single keys are on in this browser; by default they are."""
+    return request.cookies.get(KEYS_COOKIE) != OFF
+
+
+def store_single_keys(response: Response, choice: str) -> None:
+    """Store in the browser whether single keys are on; only `off` disables them."""
+    value = OFF if choice == OFF else "on"
+    response.set_cookie(KEYS_COOKIE, value, YEAR_SECONDS, path=HOME, httponly=True, samesite="lax")
+
+
+def find_timezone(typed: str) -> str:
+    """Return the IANA name of a timezone, ignoring case; "" if unknown.
+
+    >>> find_timezone(" europe/vienna "), find_timezone("Vienna")
+    ('Europe/Vienna', '')
+    """
+    name = typed.strip().casefold()
+    return next((timezone for timezone in available_timezones() if timezone.casefold() == name), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +315,35 @@ def create_environment() -> Environment:
     )
     templates.globals.update(
         home=HOME,
-        asset=assets.build_asset_url,
+        asset=build_asset_url,
         opening_note=OPENING_NOTE,
     )
     return templates
+
+
+class DemoConsole(Protocol):
+    """The state of the live demo that pages show, and the routes that change it."""
+
+    @property
+    def router(self) -> APIRouter:
+        """Return the routes: sign-in links and the speed."""
+        ...
+
+    @property
+    def speed(self) -> int:
+        """Return how many times faster than the wall clock the story goes."""
+        ...
+
+    @property
+    def is_paused(self) -> bool:
+        """Return whether the story is paused."""
+        ...
+
+    @property
+    def offered_speeds(self) -> Sequence[int]:
+        """Return the speeds for which a page has a button."""
+        ...
+
+    def describe_speed(self) -> str:
+        """Return the state in words."""
+        ...

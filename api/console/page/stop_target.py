@@ -10,8 +10,12 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
 from rollout.core.scope.stop_targets import StopTarget
 from rollout.reports.text.formatting import format_quantity, join_words
-from rollout.services.stops.stop_latency import StopLatency, format_stop_latency
-from rollout.services.stops.stop_options import CellGrant, StopOptions
+from rollout.services.stops.stop_options import (
+    CellGrant,
+    StopLatency,
+    StopOptions,
+    format_stop_latency,
+)
 
 ALL, SITE, CELL = "all", "site", "cell"
 CHOOSE_TARGET_TEXT: Final = "Choose how far: everything, a site or a cell"

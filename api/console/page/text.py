@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from rollout.reports.text.event_kinds import find_tone
+from rollout.reports.text.event_text import find_tone
 from rollout.reports.text.formatting import capitalize_first
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
 

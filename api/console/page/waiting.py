@@ -13,7 +13,7 @@ from rollout.core.scope.permissions import Permission
 from rollout.core.scope.scope import Incident, Stop
 from rollout.core.scope.scope import ProposalState as ScopeProposal
 from rollout.core.scope.stop_targets import has_open_resume
-from rollout.kernel.words import say_alarms
+from rollout.kernel.facts import say_alarms
 from rollout.reports.text.formatting import format_cell_name, format_quantity, join_words
 from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 from rollout.services.cells.overview import RolloutSummary

@@ -8,12 +8,14 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from api.console.page.figures import format_bound, name_measure
-from rollout.kernel.readings import EvidenceSeries
+from rollout.kernel.facts import EvidenceSeries
 from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.pages.svg import format_pixels, list_ticks
-from rollout.reports.text.formatting import NO_BREAK_SPACE, capitalize_first, format_signed
-from rollout.reports.text.value_text import (
+from rollout.reports.pages.number_charts import format_pixels, list_ticks
+from rollout.reports.text.formatting import (
+    NO_BREAK_SPACE,
+    capitalize_first,
     format_estimate,
+    format_signed,
     format_threshold,
     is_amount,
     is_difference,

@@ -1,55 +1,76 @@
-"""The page of one proposal, its approval and its rejection."""
+"""The page of one proposal, its approval and its rejection.
 
+Rows of a proposal's evidence tables.
+
+Proposals that operators make by hand: renewal and takeover.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from difflib import unified_diff
 from hashlib import sha256
-from typing import Any
+from itertools import takewhile
+from typing import Any, Final
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Request, Response
 
-from api.console.page.figures import list_brief_grounds
-from api.console.page.form import Form, SignedForm, find_reason_fault
+from api.console.page.cell_view import build_stage_markers, load_timeline_view
+from api.console.page.figures import format_arm_counts, list_brief_grounds
 from api.console.page.page import redirect_to, render_page
-from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.page_context import (
+    CurrentVisitor,
+    Form,
+    SignedForm,
+    Visitor,
+    find_reason_fault,
+)
 from api.console.page.revision import build_live_region
-from api.console.page.stages import build_stage_markers
+from api.console.page.stop_target import TargetChoice
 from api.console.page.text import encode_segment
-from api.console.page.timeline_view import load_timeline_view
-from api.console.proposals.effective_time import (
-    describe_effect,
-    describe_proposal_hold,
-    find_grant_end,
-)
-from api.console.proposals.evidence_table import (
-    WindowTimes,
-    build_condition_rows,
-    build_requirement_rows,
-    compute_window_times,
-    describe_void_risk,
-    list_plain_readings,
-)
 from api.console.proposals.path_chart import build_path_charts
 from api.console.proposals.proposal_text import (
     APPROVED,
     OPEN,
     build_meaning,
     build_question,
+    describe_effect,
     describe_progress,
+    describe_proposal_hold,
     describe_rejection,
+    find_grant_end,
     format_refusal,
 )
-from api.console.reviews.pictures import build_cards
-from api.priority_threads import prioritize
+from api.console.reviews.case import build_cards
+from api.http_protocol import prioritize
 from api.problems import STATUS_BY_CODE
+from rollout.core.calendar.opening_hours import list_open_spans
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import EvidenceChangedError, RefusalError
+from rollout.core.policy.gates import round_down
+from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Permission
+from rollout.core.scope.proposals import compute_renewal_start, list_takeover_levels
+from rollout.core.scope.scope import compute_held_level
+from rollout.kernel.facts import RECENT_DAYS
+from rollout.kernel.measures import Condition, Statistic
 from rollout.kernel.outcomes import describe_objective
-from rollout.reports.pages.timeline_page import TimelineView
+from rollout.reports.pages.timeline_chart import TimelineView
+from rollout.reports.statistics.bounds import ConditionEvidence
 from rollout.reports.text.fact_text import (
     describe_fresh_counts,
     describe_fresh_fact,
     describe_losses,
     describe_track_counts,
+)
+from rollout.reports.text.formatting import (
+    capitalize_first,
+    format_bound_value,
+    format_count,
+    format_estimate,
+    format_percent,
+    join_words,
 )
 from rollout.reports.text.source_text import (
     describe_outcome_sources,
@@ -57,13 +78,10 @@ from rollout.reports.text.source_text import (
     describe_sources,
     describe_vouched_units,
 )
-from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
+from rollout.services.cells.cell_table import CellValuesSummary, load_cell_values
 from rollout.services.cells.cells import load_cell
 from rollout.services.divergences.matrices import load_action_changes
-from rollout.services.divergences.top_losses import (
-    CostliestDivergences,
-    load_costliest_divergences,
-)
+from rollout.services.divergences.top_losses import CostliestDivergences, load_costliest_divergences
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.policies.policies import (
     RESTART_TITLE,
@@ -79,12 +97,265 @@ from rollout.services.proposals.counter_evidence import list_facts_against, load
 from rollout.services.proposals.eligible_approvers import find_proposal_sites, format_needs
 from rollout.services.proposals.proposal_details import Proposal, list_grounds, load_proposal
 from rollout.services.proposals.proposal_evidence import (
+    GateMinimumProgress,
     ProposalEvidence,
+    ReadingComparison,
     find_proposal_by_evidence,
     load_proposal_evidence,
 )
+from rollout.services.proposals.proposals import RENEWAL, TAKEOVER
 from rollout.services.stops.stop_options import CellGrant, list_cell_grants
 from rollout.services.stops.stops import ActiveStop, load_stops
+
+TimeSpan = tuple[datetime, datetime]
+LOOK_BACK, LOOK_AHEAD = timedelta(days=2), timedelta(days=9)
+AROUND_THE_CLOCK: Final = "Around the clock"
+NOT_SOON: Final = "Not within the next week"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowTimes:
+    """Current or next occurrence of a window at a site.
+
+    Attributes:
+        start, end: of the current or next occurrence, or None.
+        text: a text instead of it.
+        now: whether it is open.
+        hours: as in the policy, or "".
+        condition_text: required case attributes, in words, or "".
+    """
+
+    start: datetime | None
+    end: datetime | None
+    text: str
+    now: bool
+    hours: str
+    condition_text: str
+
+
+def compute_window_times(policy: Policy, cell: Cell, at: datetime) -> WindowTimes:
+    """Return the occurrence of a cell's window around an instant.
+
+    Hours of earlier windows are subtracted, unless those also require attributes of a case.
+    """
+    site, first, last = policy.sites_by_id[cell.site], at - LOOK_BACK, at + LOOK_AHEAD
+    window = next(item for item in policy.windows if item.id == cell.window)
+    earlier = takewhile(lambda item: item.id != cell.window, policy.windows)
+    excluded = [
+        span_item
+        for other_window in earlier
+        if not other_window.when
+        for span_item in list_open_spans(other_window.hours, site, first, last)
+    ]
+    remaining = subtract_spans(list_open_spans(window.hours, site, first, last), excluded)
+    condition_text = join_words(
+        [f"{name} is {' or '.join(values)}" for name, values in window.when.items()]
+    )
+    span = next((item for item in remaining if item[1] > at), None)
+    if span is None:
+        return WindowTimes(
+            None, None, NOT_SOON, now=False, hours=window.hours or "", condition_text=condition_text
+        )
+    if span[0] <= first and span[1] >= last:
+        return WindowTimes(
+            None, None, AROUND_THE_CLOCK, now=True, hours="", condition_text=condition_text
+        )
+    is_now = span[0] <= at
+    return WindowTimes(
+        *span,
+        "Now" if is_now else "Next",
+        now=is_now,
+        hours=window.hours or "",
+        condition_text=condition_text,
+    )
+
+
+def subtract_spans(spans: Iterable[TimeSpan], excluded: Iterable[TimeSpan]) -> list[TimeSpan]:
+    """Subtract time spans from time spans.
+
+    >>> noon = datetime(2027, 6, 1, 12)
+    >>> hour = timedelta(hours=1)
+    >>> left = subtract_spans([(noon, noon + 5 * hour)], [(noon + hour, noon + 2 * hour)])
+    >>> [((a - noon) // hour, (b - noon) // hour) for a, b in left]
+    [(0, 1), (2, 5)]
+    """
+    remaining = list(spans)
+    for since, until in excluded:
+        pieces = (piece for a, b in remaining for piece in ((a, min(b, since)), (max(a, until), b)))
+        remaining = [(a, b) for a, b in pieces if a < b]
+    return remaining
+
+
+NO_VALUE: Final = "–"
+MET, NOT_MET = "met", "not met"
+TURNED_TEXT: Final = (
+    "the counts speak rather against the threshold than for it: an e-value below 1; or a minimum"
+    " isn't met"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionRow:
+    """A condition in the table; `now` describes today's evidence."""
+
+    name: str
+    counted: str
+    share: str
+    bound: str
+    threshold: str
+    met: bool
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequirementRow:
+    """A minimum of the gate: its count, its threshold, whether it is met."""
+
+    name: str
+    have: str
+    threshold: str
+    met: bool
+
+
+def build_condition_rows(
+    readings: tuple[ReadingComparison, ...], policy: Policy
+) -> tuple[ConditionRow, ...]:
+    """Return the rows of the conditions whose figures could be parsed."""
+    return tuple(
+        _build_row(reading, reading.frozen, policy)
+        for reading in readings
+        if reading.frozen is not None
+    )
+
+
+def list_plain_readings(readings: tuple[ReadingComparison, ...]) -> tuple[str, ...]:
+    """Return the readings whose figures could not be parsed."""
+    return tuple(reading.text for reading in readings if reading.frozen is None)
+
+
+def _build_row(
+    reading: ReadingComparison, frozen: ConditionEvidence, policy: Policy
+) -> ConditionRow:
+    return ConditionRow(
+        name=_format_row_name(frozen.condition, policy),
+        counted=format_evidence_counts(frozen, policy),
+        share=format_evidence_estimate(frozen),
+        bound=format_evidence_bound(frozen),
+        threshold=format_condition_threshold(frozen.condition),
+        met=frozen.is_met,
+        now=_describe_change(reading.current, frozen, policy),
+    )
+
+
+def _format_row_name(condition: Condition, policy: Policy) -> str:
+    """Return the measure, for costs with its unit: `Cost, mean days late per unit`."""
+    name, unit = capitalize_first(condition.name), condition.find_unit(policy.charter.cost_in)
+    if condition.population.has_gain:
+        return f"{name}, per unit"
+    return f"{name}, mean {unit} per unit" if unit else name
+
+
+def _describe_change(
+    current: ConditionEvidence | None, frozen: ConditionEvidence, policy: Policy
+) -> str:
+    if current is None:
+        return "no longer required"
+    if current.counts == frozen.counts:
+        return "unchanged"
+    bound = format_evidence_bound(current)
+    side = "at least" if current.condition.at_least else "at most"
+    least = "" if bound == NO_VALUE else f", {side} {bound}"
+    return f"{format_evidence_counts(current, policy)}{least}: {MET if current.is_met else NOT_MET}"
+
+
+def format_condition_threshold(condition: Condition) -> str:
+    """Return the threshold: `95 %`, or `at most 0.2` if less is better."""
+    return condition.threshold_text if condition.at_least else f"at most {condition.threshold_text}"
+
+
+def format_evidence_counts(evidence: ConditionEvidence, policy: Policy) -> str:
+    """Format the counts: agreeing units for shares, units by cost level for costs."""
+    counts = evidence.counts
+    if evidence.condition.measure.statistic is Statistic.MEAN:
+        levels = zip(policy.cost_levels, counts, strict=True)
+        return (
+            ", ".join(
+                f"{format_count(count)} at cost {level:g}" for level, count in levels if count
+            )
+            or "0"
+        )
+    if evidence.condition.measure.statistic is Statistic.DIFFERENCE:
+        return format_arm_counts(counts)
+    if len(counts) == 2:
+        return f"{format_count(counts[0])} of {format_count(sum(counts))}"
+    return f"{format_count(sum(counts))} with two decisions"
+
+
+def format_evidence_estimate(evidence: ConditionEvidence) -> str:
+    """Format the observed share or mean cost."""
+    if evidence.estimate is None:
+        return NO_VALUE
+    if evidence.condition.population.has_gain:
+        return evidence.condition.population.outcome.format_amount(evidence.estimate)
+    return format_estimate(evidence.condition.measure.name, evidence.estimate)
+
+
+def format_evidence_bound(evidence: ConditionEvidence) -> str:
+    """Format the bound with enough digits not to read like its threshold."""
+    if evidence.bound is None:
+        return NO_VALUE
+    condition = evidence.condition
+    if condition.population.has_gain:
+        return condition.population.outcome.format_amount(round_down(evidence.bound))
+    return format_bound_value(
+        condition.measure.name, evidence.bound, condition.threshold, at_least=condition.at_least
+    )
+
+
+def describe_void_risk(evidence: ProposalEvidence) -> str:
+    """Describe what becomes of a proposal whose gate isn't met now, "" if it is met."""
+    if evidence.has_turned:
+        return f"The evidence has turned ({TURNED_TEXT}): the next tick voids this proposal."
+    current = [reading.current for reading in evidence.readings if reading.current is not None]
+    if all(condition.is_met for condition in current):
+        return ""
+    return (
+        "The evidence doesn't meet the gate now, but an approval still counts and the last one "
+        f"still takes effect: only evidence that has turned ({TURNED_TEXT}) voids the proposal."
+    )
+
+
+def build_requirement_rows(progress: GateMinimumProgress) -> tuple[RequirementRow, ...]:
+    """Return the rows of the gate's minimums, as counted now."""
+    minimum = progress.minimum
+    days, limit = f"Missing, last {RECENT_DAYS} days", progress.missing_at_most
+    return (
+        _build_minimum_row("Units", progress.units, minimum.units),
+        _build_minimum_row("Days", progress.days, minimum.days),
+        _build_minimum_row("Reviewers", progress.reviewers, minimum.reviewers),
+        _build_missing_row("Missing units", (progress.missing_units, progress.closed_units), limit),
+        _build_missing_row(days, (progress.recent_missing, progress.recent_closed), limit),
+    )
+
+
+def _build_missing_row(
+    name: str, counts: tuple[int, int], missing_at_most: float
+) -> RequirementRow:
+    missing, closed = counts
+    share_text = f", {format_percent(missing / closed)}" if closed else ""
+    return RequirementRow(
+        name,
+        f"{format_count(missing)} of {format_count(closed)}{share_text}",
+        f"at most {format_percent(missing_at_most, 0)}",
+        missing <= missing_at_most * closed,
+    )
+
+
+def _build_minimum_row(name: str, count: int, minimum: int) -> RequirementRow:
+    return RequirementRow(
+        name, format_count(count), f"at least {format_count(minimum)}", count >= minimum
+    )
+
 
 router = APIRouter()
 CONFLICT, UNPROCESSABLE = 409, 422
@@ -427,3 +698,85 @@ def _load_costliest(
     return load_costliest_divergences(
         visitor.service, visitor.caller, rollout, cell, details.version, at=visitor.at
     )
+
+
+MAX_OPTIONS: Final = 200  # maximum number of options on a page
+VALUE_PARTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ManualProposal:
+    """A manual proposal."""
+
+    kind: str
+    cell: Cell
+    version: str
+    to: str
+
+    @property
+    def value(self) -> str:
+        """Return its form value; names are percent-encoded."""
+        parts = (self.kind, self.cell.site, self.cell.window, self.version, self.to)
+        return "/".join(map(encode_segment, parts))
+
+
+def parse_manual_proposal(value: str) -> ManualProposal:
+    """Parse the form value of a manual proposal.
+
+    Raises:
+        RefusalError: unknown option.
+
+    >>> parse_manual_proposal("renewal/north%2Fgate/day/v1/supervised").cell
+    Cell(site='north/gate', window='day')
+    """
+    parts = [unquote(part) for part in value.split("/")]
+    if len(parts) != VALUE_PARTS or parts[0] not in {RENEWAL, TAKEOVER}:
+        raise RefusalError("Choose what to propose")
+    kind, site, window, version, to = parts
+    return ManualProposal(kind, Cell(site, window), version, to)
+
+
+def list_options(
+    state: RolloutState, sites: frozenset[str], at: datetime
+) -> tuple[TargetChoice, ...]:
+    """Return the possible proposals at some sites; evidence is judged on submission."""
+    options: list[TargetChoice] = []
+    for cell in state.policy.cells:
+        if cell.site in sites:
+            options += (
+                TargetChoice(manual_proposal.value, text)
+                for manual_proposal, text in _list_cell_options(state, cell, at)
+            )
+        if len(options) >= MAX_OPTIONS:
+            break
+    return tuple(options[:MAX_OPTIONS])
+
+
+def _list_cell_options(
+    state: RolloutState, cell: Cell, at: datetime
+) -> Iterator[tuple[ManualProposal, str]]:
+    scope, policy, acting_version = state.scope, state.policy, state.scope.get_holder(cell)
+    if acting_version is None or scope.is_stopped(cell):
+        return
+    at = at if scope.at is None else max(at, scope.at)
+    cell_state = scope.get_cell_state(cell, acting_version)
+    for stage_level in range(1, compute_held_level(policy, cell_state, at) + 1):
+        stage = policy.stage_ids[stage_level]
+        if cell_state.proposal is None and at >= compute_renewal_start(
+            policy, cell_state, stage_level
+        ):
+            yield (
+                ManualProposal(RENEWAL, cell, acting_version, stage),
+                f"{cell}: renew {stage} of {acting_version}",
+            )
+    for version, version_state in scope.versions.items():
+        if (
+            version == acting_version
+            or version_state.retired
+            or scope.get_cell_state(cell, version).proposal is not None
+        ):
+            continue
+        for stage_level in list_takeover_levels(policy, cell_state, at):
+            stage = policy.stage_ids[stage_level]
+            text = f"{cell}: {version} takes the place of {acting_version} at {stage}"
+            yield ManualProposal(TAKEOVER, cell, version, stage), text

@@ -9,17 +9,23 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 
 from api.console.page.figures import format_brief
-from api.console.page.form import Form, SignedForm, find_reason_fault
 from api.console.page.page import redirect_to, render_page
-from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.page_context import (
+    CurrentVisitor,
+    Form,
+    SignedForm,
+    Visitor,
+    find_reason_fault,
+)
 from api.console.page.revision import build_live_region
 from api.console.page.text import encode_segment
-from api.console.proposals.manual_proposal import (
+from api.console.proposals.proposal import (
     ManualProposal,
+    build_proposal_path,
+    compute_page_version,
     list_options,
     parse_manual_proposal,
 )
-from api.console.proposals.proposal import build_proposal_path, compute_page_version
 from api.console.proposals.proposal_text import ProposalQuestion, build_question, format_refusal
 from api.problems import STATUS_BY_CODE
 from rollout.core.errors import RefusalError, UnknownProposalError

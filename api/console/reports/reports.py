@@ -1,14 +1,17 @@
-"""Report pages: list, new report, sealed report, its details and deliveries."""
+"""Report pages: list, new report, sealed report, its details and deliveries.
+
+Deliveries of reports to channels, and retrying failed ones.
+"""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.console.divergences.divergence_filter import parse_divergence_search
-from api.console.page.form import Form, SignedForm
+from api.console.divergences.divergences import parse_divergence_search
 from api.console.page.page import RUN_STARTED, redirect_to, render_page
-from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
 from api.console.page.sealed_report import CLOSED_POLICY, build_content_policy
 from api.console.page.text import encode_segment
 from api.paging import decode_number, encode_cursor
@@ -18,13 +21,10 @@ from api.routers.reports import get_report as as_api
 from rollout.core.errors import NotAllowedError, RefusalError, UnknownRolloutError
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.text.formatting import capitalize_first
+from rollout.services.delivery.outbox import load_deliveries, requeue_delivery
 from rollout.services.reports import archive
 from rollout.services.reports.builder import VIEWS as KNOWN
-from rollout.services.reports.builder import (
-    NothingToReportError,
-    ReportCallbacks,
-    ReportOptions,
-)
+from rollout.services.reports.builder import NothingToReportError, ReportCallbacks, ReportOptions
 from rollout.services.reports.report_work import ReportWork
 from rollout.services.reports.schedule import ON_DEMAND
 from rollout.services.support.user_runs import StepCallback, UserRun, UserRuns
@@ -240,3 +240,55 @@ def _render_reports(
     if run is not None and run.is_running and not errors:  # a reload would lose what was typed
         response.headers["Refresh"] = str(RELOAD_SECONDS)
     return response
+
+
+STATE_TAGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {"waiting": ("note", "Waiting"), "sent": ("good", "Sent"), "failed": ("bad", "Given up")}
+)
+DeliveryNumber = Annotated[int, Path(ge=1, lt=2**53)]
+BeforeQuery = Annotated[int | None, Query(ge=1, lt=2**53)]
+StateQuery = Annotated[str, Query(max_length=20)]
+
+
+@router.get("/rollouts/{rollout}/settings/deliveries")
+def show_deliveries(
+    request: Request,
+    visitor: CurrentVisitor,
+    rollout: str,
+    state: StateQuery = "",
+    before: BeforeQuery = None,
+) -> Response:
+    """Show deliveries, newest first."""
+    state_filter = state if state in STATE_TAGS else None
+    delivery_page = load_deliveries(
+        visitor.service.database,
+        visitor.caller,
+        rollout,
+        state=state_filter,
+        before=before,
+        limit=PAGE_SIZE,
+    )
+    page_path = f"{HOME}/rollouts/{encode_segment(rollout)}/settings/deliveries"
+    state_query = f"state={state_filter}&" if state_filter else ""
+    return render_page(
+        request,
+        visitor,
+        "deliveries",
+        rollout=rollout,
+        items=delivery_page.items,
+        states=STATE_TAGS,
+        state=state_filter or "",
+        further=""
+        if delivery_page.before is None
+        else f"{page_path}?{state_query}before={delivery_page.before}",
+        may_retry=visitor.caller.has_permission_somewhere(Permission.OPERATE, rollout),
+    )
+
+
+@router.post("/rollouts/{rollout}/settings/deliveries/{delivery}")
+def submit_retry(
+    visitor: CurrentVisitor, rollout: str, delivery: DeliveryNumber, _form: SignedForm
+) -> Response:
+    """Retry a failed delivery."""
+    requeue_delivery(visitor.service.database, visitor.caller, rollout, delivery, at=visitor.at)
+    return redirect_to(f"/rollouts/{encode_segment(rollout)}/settings/deliveries")

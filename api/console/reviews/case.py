@@ -1,23 +1,134 @@
-"""Case pages: newest cases, search by key, explanation of one case."""
+"""Case pages: newest cases, search by key, explanation of one case.
 
+The form for training choices on divergences, and its result.
+
+Pictures of cases: embedded if the page's policy allows it, else linked.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.console.page.day_field import parse_day
 from api.console.page.page import redirect_to, render_page
-from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.page_context import HOME, CurrentVisitor, Form, Visitor
 from api.console.page.text import encode_segment
+from api.console.page.time_format import parse_day
 from api.console.reviews import case_text
 from api.console.reviews.case_text import build_case_path, fits_in_path
-from api.console.reviews.pictures import find_first_picture, list_pictures
-from api.paging import decode_number, encode_cursor
+from api.paging import decode_cursor, decode_number, encode_cursor
+from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
-from rollout.core.records.reviews import UnknownCaseError
+from rollout.core.records.reviews import (
+    RELABEL,
+    CleaningChoiceRequest,
+    CleaningChoiceResult,
+    UnknownCaseError,
+)
 from rollout.core.scope.permissions import Permission, require_permission
+from rollout.reports.inputs.pictures import find_picture, is_link
 from rollout.services.divergences.case_explanation import load_case_explanation
 from rollout.services.divergences.cases import CaseFilter, find_cases
+from rollout.services.divergences.top_losses import CostliestDivergence
+from rollout.services.training.cleaning import REJECTED, SAVED
+
+HTTPS: Final = "https:"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture: `src` to embed it, `href` to link it."""
+
+    src: str | None
+    href: str | None
+
+
+def build_picture(address: str | None) -> Picture | None:
+    """Return how a page shows a picture's URL; None without one.
+
+    >>> build_picture("https://pictures.example/7.jpg").src
+    'https://pictures.example/7.jpg'
+    >>> build_picture("http://pictures.example/7.jpg").src is None
+    True
+    """
+    if address is None:
+        return None
+    if address.startswith("data:"):
+        return Picture(address, None)
+    if not is_link(address):
+        return None
+    return Picture(address if address.lower().startswith(HTTPS) else None, address)
+
+
+def list_pictures(media: Mapping[str, str]) -> list[tuple[str, Picture]]:
+    """Return the pictures of a case with their names, without dead ones."""
+    named_pictures = (
+        (name, build_picture(find_picture([media[name]], may_embed=True))) for name in sorted(media)
+    )
+    return [
+        (name, picture_item) for name, picture_item in named_pictures if picture_item is not None
+    ]
+
+
+def find_first_picture(attributes: Mapping[str, str], media: Mapping[str, str]) -> Picture | None:
+    """Return the first picture of a case, or None."""
+    return next((picture for _, picture in list_pictures({**attributes, **media})), None)
+
+
+EMBEDDED_PREFIX: Final = "data:"
+MAX_ATTRIBUTES: Final = 12  # maximum attributes on a card
+
+
+@dataclass(frozen=True, slots=True)
+class DivergenceCard:
+    """A case with differing decisions.
+
+    Attributes:
+        case: the case.
+        differences_text: what the version would have done and what the human did, in
+            words.
+        picture: name and address, or None.
+        attributes: formatted attributes.
+        href: path of the case's page.
+    """
+
+    case: CostliestDivergence
+    differences_text: str
+    picture: tuple[str, Picture] | None
+    attributes: tuple[tuple[str, str], ...]
+    href: str
+
+
+def build_cards(rollout: str, cases: Iterable[CostliestDivergence]) -> tuple[DivergenceCard, ...]:
+    """Return cards of some cases, in their order."""
+    return tuple(_build_card(rollout, case) for case in cases)
+
+
+def _build_card(rollout: str, case: CostliestDivergence) -> DivergenceCard:
+    case_pictures = list_pictures({**case.attributes, **case.media})
+    attributes = [
+        (name, value)
+        for name, value in case.attributes.items()
+        if not value.startswith(EMBEDDED_PREFIX)
+    ]
+    return DivergenceCard(
+        case=case,
+        differences_text="; ".join(_describe_differences(case)),
+        picture=case_pictures[0] if case_pictures else None,
+        attributes=tuple(attributes[:MAX_ATTRIBUTES]),
+        href=HOME + build_case_path(rollout, case.key),
+    )
+
+
+def _describe_differences(case: CostliestDivergence) -> Iterator[str]:
+    for answer in case.differences:
+        if answer.model_action and answer.model_action != answer.human_action:
+            yield f"{answer.model_action} instead of {answer.human_action or 'nothing known'}"
+        else:
+            yield f"{answer.lever} answered differently"
+
 
 router = APIRouter()
 MAX_KEY_LENGTH = 200
@@ -163,3 +274,106 @@ def _render_unknown_case(request: Request, rollout: str, visitor: Visitor, key: 
         typed={"key": key[:MAX_KEY_LENGTH]},
         **context,
     )
+
+
+MAX_ROWS: Final = 200  # maximum rows of one form
+NO_CHOICE_TEXT: Final = "Choose keep, relabel or drop for at least one case; nothing was saved"
+
+
+@dataclass(frozen=True, slots=True)
+class TypedChoice:
+    """Values typed in one row."""
+
+    choice: str = ""
+    label: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningFormResult:
+    """Result of a submitted form.
+
+    Attributes:
+        stored_count: number of new choices.
+        typed: typed values of refused rows, by case key.
+        errors: messages by case key.
+        form_error: message about the whole form, or "".
+    """
+
+    stored_count: int = 0
+    typed: Mapping[str, TypedChoice] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+    form_error: str = ""
+
+    @property
+    def has_errors(self) -> bool:
+        """Return whether the form has to be shown again."""
+        return bool(self.errors or self.form_error)
+
+
+def encode_case_key(key: str) -> str:
+    r"""Encode a case key for a field, safe from line-end changes of browsers.
+
+    >>> decode_cursor(encode_case_key("creek\r\n0412"))
+    'creek\r\n0412'
+    """
+    return encode_cursor(key)
+
+
+def parse_choice_requests(form: Form, version: str, lever: str) -> list[CleaningChoiceRequest]:
+    """Return the choices of a form; empty rows have none.
+
+    Raises:
+        RefusalError: a row has an invalid case key.
+    """
+    row_numbers = [
+        row_number for row_number in range(MAX_ROWS) if form.get_text(f"choice-{row_number}")
+    ]
+    return [_parse_choice_request(form, row_number, version, lever) for row_number in row_numbers]
+
+
+def _parse_choice_request(
+    form: Form, row_number: int, version: str, lever: str
+) -> CleaningChoiceRequest:
+    key = decode_cursor(form.get_text(f"case-{row_number}"))
+    choice = form.get_text(f"choice-{row_number}")
+    if not key:
+        raise RefusalError("a row of the form names no case; load the page again")
+    label = form.get_raw_text(f"label-{row_number}") if choice == RELABEL else ""
+    return CleaningChoiceRequest(
+        key=key,
+        choice=choice,
+        lever=lever,
+        label=label or None,
+        reason=form.get_text(f"reason-{row_number}"),
+        version=version,
+    )
+
+
+def build_form_result(
+    requests: Sequence[CleaningChoiceRequest], results: Sequence[CleaningChoiceResult]
+) -> CleaningFormResult:
+    """Return the result of a form; a form without any choice is an error."""
+    if not requests:
+        return CleaningFormResult(form_error=NO_CHOICE_TEXT)
+    pairs = list(zip(requests, results, strict=True))
+    rejected = [(request, result) for request, result in pairs if result.status == REJECTED]
+    return CleaningFormResult(
+        stored_count=sum(result.status == SAVED for result in results),
+        typed={
+            request_item.key: TypedChoice(
+                request_item.choice, request_item.label or "", request_item.reason
+            )
+            for request_item, _ in rejected
+        },
+        errors={
+            request_item.key: _describe_rejection(request_item, result_item.reason)
+            for request_item, result_item in rejected
+        },
+    )
+
+
+def _describe_rejection(request: CleaningChoiceRequest, reason: str) -> str:
+    if request.choice == RELABEL and not request.label:
+        return f"{request.key}: choose the label that it should have"
+    return f"{request.key}: {reason}"

@@ -8,22 +8,21 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.console.page.form import Form, SignedForm
 from api.console.page.page import redirect_to, render_page
-from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.page_context import CurrentVisitor, Form, SignedForm, Visitor
 from api.console.page.stop_target import parse_target
 from api.console.page.text import encode_segment
 from api.console.proposals.proposal_text import format_refusal
 from api.console.rollouts.stop import render_first_step, render_second_step
-from api.priority_threads import prioritize, run_with_priority
+from api.http_protocol import prioritize, run_with_priority
 from api.problems import STATUS_BY_CODE
 from api.schemas.stops import MAX_REASON_LENGTH, StopRequest
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.errors import NotNarrowerError, RefusalError
 from rollout.core.policy.policy import Policy
 from rollout.services.stops import stops
-from rollout.services.stops.immediate_narrowings import latch_narrowing
 from rollout.services.stops.stop_options import load_own_narrowings
+from rollout.services.stops.stops import latch_narrowing
 
 router = APIRouter()
 QueryText = Annotated[str, Query(max_length=2_000)]

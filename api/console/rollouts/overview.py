@@ -1,46 +1,67 @@
-"""The overview: pending tasks, rollout cards and recent events."""
+"""The overview: pending tasks, rollout cards and recent events.
+
+The page of a rollout's schedule.
+
+The search: cases, proposals, sites, users and hashes, each found only where its page opens.
+"""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from itertools import groupby
+from typing import Annotated, Final
+from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup
 
-from api.console.page.own_settings import YEAR_SECONDS
-from api.console.page.page import render_page
+from api.console.page.cell_view import build_common_legend
+from api.console.page.page import YEAR_SECONDS, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
-from api.console.page.stages import build_common_legend
+from api.console.page.text import encode_segment
 from api.console.page.time_format import format_time_span
 from api.console.page.waiting import list_pending_tasks
+from api.console.reviews.case_text import build_case_path
 from api.console.rollouts.map_rows import compute_schedules, has_hours_outside
 from api.console.rollouts.rollout_text import describe_versions, find_model_share
 from api.console.rollouts.week_map import OUTSIDE_MARKER, draw_small_map
 from rollout.core.calendar.sites import Cell
+from rollout.core.errors import RefusalError
 from rollout.core.policy.stages import describe_decided
 from rollout.core.scope.permissions import Permission
 from rollout.core.scope.scope import STOPPED, SUSPENDED
-from rollout.reports.pages.stage_markers import SOLID, WITHHELD, StageMarker
-from rollout.reports.pages.timeline_chart import draw_small_timeline
-from rollout.reports.pages.timeline_page import describe_timeline
+from rollout.reports.pages.timeline_chart import describe_timeline, draw_small_timeline
+from rollout.reports.pages.timeline_layout import SOLID, WITHHELD, StageMarker
 from rollout.reports.text.formatting import (
     MINUTE,
     format_cell_name,
     format_count,
+    format_day,
     format_quantity,
+    format_zoned_time,
     join_words,
 )
 from rollout.reports.text.state_text import CELL_STATES
-from rollout.services.cells.overview import RolloutSummary, load_rollout_summaries
+from rollout.services.access.users import load_accounts
+from rollout.services.cells.overview import (
+    MAX_DAYS,
+    RolloutSummary,
+    ScheduledEntry,
+    load_rollout_summaries,
+    load_schedule,
+)
 from rollout.services.cells.timeline import load_recent_timelines
+from rollout.services.divergences.cases import find_case_site
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.ledger.activity import load_recent_activity
 from rollout.services.ledger.checkpoints import describe_weakness
-from rollout.services.policies.gate_risks import describe_fleet_risk
-from rollout.services.reviews.review_queue import count_pending_reviews
+from rollout.services.ledger.ledger_reader import find_entries_by_hash, find_proposals_by_hash
+from rollout.services.policies.gate_plans import describe_fleet_risk
+from rollout.services.proposals.proposal_details import load_proposal
+from rollout.services.reviews.reviews import count_pending_reviews
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,3 +412,151 @@ def _format_heading(task_count: int, review_count: int) -> str:
     """
     count = task_count + review_count
     return format_quantity(count, "pending task") if count else "No pending tasks"
+
+
+@router.get("/rollouts/{rollout}/schedule")
+def show_schedule(request: Request, visitor: CurrentVisitor, rollout: str) -> Response:
+    """Show what will happen, by day, in the visitor's timezone."""
+    live_region = build_live_region(request, visitor, rollout)
+    schedule = load_schedule(visitor.service, visitor.caller, rollout, at=visitor.at, days=MAX_DAYS)
+    zone = visitor.zone
+
+    def get_local_day(entry: ScheduledEntry) -> str:
+        return f"{max(entry.at, visitor.at).astimezone(ZoneInfo(zone)):%Y-%m-%d}"
+
+    ordered = sorted(schedule.items, key=get_local_day)
+    days = [list(entries) for _, entries in groupby(ordered, key=get_local_day)]
+    return render_page(
+        request,
+        visitor,
+        "schedule",
+        rollout=rollout,
+        live=live_region,
+        days=[
+            (format_day(max(entries[0].at, visitor.at), zone), _list_rows(entries, zone))
+            for entries in days
+        ],
+        until=format_day(schedule.until, zone),
+        zone=zone,
+    )
+
+
+def _list_rows(entries: list[ScheduledEntry], zone: str) -> list[tuple[str, str]]:
+    """Return the time and the text of each entry."""
+    return [(_format_time(entry, zone), entry.text) for entry in entries]
+
+
+def _format_time(entry: ScheduledEntry, zone: str) -> str:
+    start = format_zoned_time(entry.at, zone)
+    return start if entry.until is None else f"{start} to {format_zoned_time(entry.until, zone)}"
+
+
+MAX_LENGTH: Final = 200  # maximum characters of a key
+MIN_HASH_DIGITS: Final = 8
+HASH_LENGTH: Final = 64
+MAX_HITS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A page that was found: what it is about, its name, its path and where it belongs."""
+
+    kind: str
+    name: str
+    href: str
+    place: str
+
+
+@router.get("/search")
+def search_console(
+    request: Request, visitor: CurrentVisitor, q: Annotated[str, Query(max_length=2_000)] = ""
+) -> Response:
+    """Show the pages about what was typed that the visitor may open."""
+    typed = q.strip()[:MAX_LENGTH]
+    hits = list(_find_all(visitor, typed)) if typed and "\0" not in typed else []
+    return render_page(
+        request,
+        visitor,
+        "search",
+        hits=hits[:MAX_HITS],
+        hidden_count=max(0, len(hits) - MAX_HITS),
+        typed={"q": typed},
+    )
+
+
+def _find_all(visitor: Visitor, typed: str) -> Iterator[SearchHit]:
+    """Yield each page that is found, without those that the visitor may not open."""
+    for cached_rollout in visitor.service.state_cache.load_all():
+        rollout = cached_rollout.state.rollout.name
+        if visitor.caller.can_see(rollout):
+            for find in FINDERS:
+                with suppress(RefusalError):  # not permitted, or unknown: it is not there for them
+                    yield from find(visitor, rollout, typed)
+    with suppress(RefusalError):
+        for account in load_accounts(visitor.service.database, visitor.caller):
+            if typed.casefold() == account.name.casefold():
+                path = f"/settings/users/{encode_segment(account.name)}"
+                yield SearchHit("User", account.name, path, "")
+
+
+def _find_cells(visitor: Visitor, rollout: str, typed: str) -> Iterator[SearchHit]:
+    policy = visitor.service.state_cache.load_rollout(rollout).state.policy
+    for cell in policy.cells:
+        is_readable = visitor.has_permission(Permission.READ, rollout, cell.site)
+        if is_readable and typed.casefold() in cell.site.casefold():
+            place = f"{encode_segment(cell.site)}/{encode_segment(cell.window)}"
+            path = f"/rollouts/{encode_segment(rollout)}/cells/{place}"
+            yield SearchHit("Cell", str(cell), path, rollout)
+
+
+def _find_case(visitor: Visitor, rollout: str, typed: str) -> Iterator[SearchHit]:
+    site = find_case_site(visitor.service.database, visitor.caller, rollout, typed)
+    if site is not None:
+        yield SearchHit("Case", typed, build_case_path(rollout, typed), f"{rollout}, {site}")
+
+
+def _find_proposal(visitor: Visitor, rollout: str, typed: str) -> Iterator[SearchHit]:
+    proposal = load_proposal(visitor.service, visitor.caller, rollout, typed.upper(), at=visitor.at)
+    path = f"/rollouts/{encode_segment(rollout)}/proposals/{encode_segment(proposal.id)}"
+    place = f"{rollout}, {proposal.site}" if proposal.site else rollout
+    yield SearchHit("Proposal", proposal.id, path, place)
+
+
+def _find_evidence(visitor: Visitor, rollout: str, typed: str) -> Iterator[SearchHit]:
+    prefix = _parse_hash(typed)
+    if prefix:
+        for proposal in find_proposals_by_hash(visitor.service, visitor.caller, rollout, prefix):
+            with suppress(RefusalError):  # at a site that they may not read
+                yield from _find_proposal(visitor, rollout, proposal)
+
+
+def _find_entries(visitor: Visitor, rollout: str, typed: str) -> Iterator[SearchHit]:
+    prefix = _parse_hash(typed)
+    if prefix:
+        for revision in find_entries_by_hash(visitor.service, visitor.caller, rollout, prefix):
+            path = f"/rollouts/{encode_segment(rollout)}/ledger"
+            query = f"?kind=all&before={revision + 1}#r{revision}"
+            yield SearchHit("Ledger entry", str(revision), path + query, rollout)
+
+
+def _parse_hash(typed: str) -> str:
+    """Return the digits of a hash or of its beginning, or "" if it is none.
+
+    >>> _parse_hash("AB12 cd34"), _parse_hash("ab12"), _parse_hash("creek-0001")
+    ('ab12cd34', '', '')
+    """
+    digits = "".join(typed.split()).lower()
+    is_hash = MIN_HASH_DIGITS <= len(digits) <= HASH_LENGTH and set(digits) <= set(
+        "0123456789abcdef"
+    )
+    return digits if is_hash else ""
+
+
+Finder = Callable[[Visitor, str, str], Iterator[SearchHit]]
+FINDERS: Final[tuple[Finder, ...]] = (
+    _find_case,
+    _find_proposal,
+    _find_cells,
+    _find_evidence,
+    _find_entries,
+)

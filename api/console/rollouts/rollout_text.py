@@ -17,9 +17,9 @@ from rollout.core.calendar.opening_hours import find_next_change, is_open
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Policy, Where
 from rollout.core.policy.stages import describe_decided
-from rollout.core.scope.renames import describe_version
+from rollout.core.scope.commands import describe_version
 from rollout.core.scope.scope import ProposalState, Scope
-from rollout.reports.pages.stage_markers import HATCHED, SOLID, WITHHELD, StageMarker
+from rollout.reports.pages.timeline_layout import HATCHED, SOLID, WITHHELD, StageMarker
 from rollout.reports.text.formatting import (
     capitalize_first,
     format_quantity,

@@ -17,18 +17,24 @@ from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from api.console.page.form import LATE_TEXT, NO_FORM_TEXT, Form, MultipartReader, SignedForm
 from api.console.page.page import redirect_to, render_page
-from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.page_context import (
+    LATE_TEXT,
+    NO_FORM_TEXT,
+    CurrentVisitor,
+    Form,
+    MultipartReader,
+    SignedForm,
+    Visitor,
+)
 from api.console.page.sealed_report import CLOSED_POLICY, build_content_policy
-from api.console.rollouts.policy import build_error_context, parse_typed_policy
-from api.console.rollouts.policy_text import escape_for_textarea
+from api.console.rollouts.policy import build_error_context, escape_for_textarea, parse_typed_policy
 from api.limits import is_upload
 from rollout.core.errors import NotAllowedError, RefusalError
 from rollout.core.scope.permissions import ROLES_BY_PERMISSION, Permission, may_upload
 from rollout.formats.policy.reader import InvalidPolicyError
 from rollout.reports.text.formatting import capitalize_first
-from rollout.services.uploads.upload_request import (
+from rollout.services.uploads.upload_runs import (
     ADVICE,
     DECISIONS_FILE,
     MAX_FILE_BYTES,
@@ -37,9 +43,11 @@ from rollout.services.uploads.upload_request import (
     PREDICTIONS_FILE,
     UploadOptions,
     UploadRequest,
+    UploadResult,
+    UploadRun,
+    UploadRuns,
+    has_files,
 )
-from rollout.services.uploads.upload_result import UploadResult
-from rollout.services.uploads.upload_runs import UploadRun, UploadRuns, has_files
 
 router = APIRouter()
 RELOAD_SECONDS: Final = 3

@@ -13,19 +13,22 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from api.console.rollouts.map_rows import (
+    DAY_MINUTES,
     MAX_ROWS,
+    WEEK_MINUTES,
     MapRow,
     StageSchedule,
     build_map_rows,
+    compute_monday,
     describe_map,
     group_rows,
     list_sites,
 )
-from api.console.rollouts.window_bands import DAY_MINUTES, WEEK_MINUTES, compute_monday
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.reports.figures.funnel import OUTSIDE_WINDOWS
-from rollout.reports.pages.stage_markers import (
+from rollout.reports.pages.number_charts import format_pixels
+from rollout.reports.pages.timeline_layout import (
     EMPTY,
     HATCHED,
     HUMANS_DECIDE,
@@ -33,7 +36,6 @@ from rollout.reports.pages.stage_markers import (
     WITHHELD,
     StageMarker,
 )
-from rollout.reports.pages.svg import format_pixels
 
 PATTERN_FILLS: Final = (HATCHED, WITHHELD)
 OVERLAY_PATTERNS: Final = (HATCHED, SOLID, WITHHELD)  # patterns drawn over shadow

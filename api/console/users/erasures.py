@@ -4,16 +4,20 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-from api.console.page.form import Form, SignedForm
 from api.console.page.page import render_page
-from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.page_context import CurrentVisitor, Form, SignedForm, Visitor
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.text.formatting import capitalize_first
 from rollout.services.cells.overview import load_rollouts
-from rollout.services.erasure.erasure import ErasureRefusedError, ErasureRequest, ErasureResult
-from rollout.services.erasure.erasures import ERASURES, describe_erasure
-from rollout.services.erasure.name_erasure import erase_user
+from rollout.services.erasure.erasure import (
+    ERASURES,
+    ErasureRefusedError,
+    ErasureRequest,
+    ErasureResult,
+    describe_erasure,
+    erase_user,
+)
 
 router = APIRouter()
 USER: Final = "user"

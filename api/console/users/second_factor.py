@@ -7,10 +7,9 @@ import segno
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
-from api import session_cookie
-from api.console.page.form import Form, SignedForm
+from api import auth
 from api.console.page.page import redirect_to, render_page
-from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.page_context import CurrentVisitor, Form, SignedForm, Visitor
 from rollout.core.errors import NotAllowedError, RefusalError, UnauthenticatedError
 from rollout.reports.text.formatting import capitalize_first
 
@@ -50,7 +49,7 @@ def _confirm_enrolment(request: Request, visitor: Visitor, form: Form) -> Respon
     recovery_codes = sign_in.codes.confirm_enrolment(
         visitor.caller,
         form.get_text("code"),
-        session_token=session_cookie.get_session_token(request),
+        session_token=auth.get_session_token(request),
         at=visitor.wall_time,
     )
     return render_page(request, visitor, "recovery_codes", codes=recovery_codes)
@@ -64,7 +63,7 @@ def _remove_factor(request: Request, visitor: Visitor, form: Form) -> Response:
         at=visitor.wall_time,
     )
     response = redirect_to("/sign-in")
-    session_cookie.clear_session(request, response)
+    auth.clear_session(request, response)
     return response
 
 

@@ -5,10 +5,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from api import session_cookie
-from api.console.page.form import Form, PostedForm, SignedForm
+from api import auth
 from api.console.page.page import render_page
-from api.console.page.page_context import HOME, find_visitor, get_safe_path, get_service
+from api.console.page.page_context import (
+    HOME,
+    Form,
+    PostedForm,
+    SignedForm,
+    find_visitor,
+    get_safe_path,
+    get_service,
+)
 from rollout.core.errors import (
     CodeRequiredError,
     InvalidAccountError,
@@ -117,10 +124,10 @@ def submit_sign_out(request: Request, form: SignedForm) -> Response:
     visitor = find_visitor(request)
     if form.has_field("everywhere") and visitor is not None:
         service.sign_in.sign_out_everywhere(visitor.caller, visitor.name, at=now)
-    service.sign_in.sign_out(session_cookie.get_session_token(request), at=now)
+    service.sign_in.sign_out(auth.get_session_token(request), at=now)
     service.authenticator.refresh()
     response = RedirectResponse(f"{HOME}/sign-in", 303)
-    session_cookie.clear_session(request, response)
+    auth.clear_session(request, response)
     return response
 
 
@@ -129,7 +136,7 @@ def _begin_session(request: Request, started_session: StartedSession, path: str)
     service = get_service(request)
     response = RedirectResponse(path, 303)
     now = service.wall_clock.now()
-    session_cookie.set_session(request, response, service.sign_in, started_session, now)
+    auth.set_session(request, response, service.sign_in, started_session, now)
     return response
 
 

@@ -1,23 +1,34 @@
-"""Users and service accounts: roles, keys and sign-in. For admins."""
+"""Users and service accounts: roles, keys and sign-in. For admins.
+
+Key pages: own keys, and for admins everybody's.
+
+The full key is shown only in the response that creates it; no URL, table or other page has it.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request, Response
 
-from api.console.page.form import Form, SignedForm
-from api.console.page.own_settings import create_form_token, list_key_states
-from api.console.page.page import redirect_to, render_page
-from api.console.page.page_context import HOME, CurrentVisitor, Visitor
+from api.console.page.page import (
+    compute_key_entropy,
+    create_form_token,
+    explain_existing_key,
+    list_key_states,
+    redirect_to,
+    render_page,
+)
+from api.console.page.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
 from api.console.page.text import encode_segment
-from api.console.users import keys as key_pages
 from rollout.core.errors import InvalidAccountError, RefusalError, UnknownUserError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import REVIEWER, ROLES, SERVICE_ACCOUNT_ROLES, AssignedRole
 from rollout.reports.text.formatting import capitalize_first
-from rollout.services.access import users
-from rollout.services.access.authenticator_codes import reset_second_factor
+from rollout.services.access import keys, users
+from rollout.services.access.credentials import reset_second_factor
 from rollout.services.access.keys import (
     TOKEN_BYTES,
     find_link_created_since,
@@ -27,7 +38,112 @@ from rollout.services.access.keys import (
 )
 from rollout.services.access.users import AccountUpdate, UserAccount
 from rollout.services.cells.overview import load_rollouts
-from rollout.services.policies.account_changes import list_missing_approvers
+from rollout.services.policies.approver_warnings import list_missing_approvers
+
+router = APIRouter()
+INVALID_DAY_TEXT: Final = "Write a day as 2028-01-31, or leave it empty"
+ONE_DAY: Final = timedelta(days=1)
+
+
+@router.get("/settings/keys")
+def show_own_keys(request: Request, visitor: CurrentVisitor) -> Response:
+    """Show the visitor's keys."""
+    return _render_own_keys(request, visitor)
+
+
+@router.post("/settings/keys")
+def submit_own_key(request: Request, visitor: CurrentVisitor, form: SignedForm) -> Response:
+    """Create a key of the visitor and show it once."""
+    try:
+        created_key = create_key(visitor, visitor.name, form)
+    except RefusalError as error:
+        return _render_own_keys(
+            request, visitor, describe_key_errors(error), {"ends": form.get_text("ends")}
+        )
+    return render_created_key(request, visitor, created_key, "/settings/keys")
+
+
+@router.post("/settings/keys/{prefix}/revoke")
+def revoke_key(visitor: CurrentVisitor, prefix: str, form: SignedForm) -> Response:
+    """Revoke a key: the visitor's, or for admins anybody's."""
+    keys.revoke_key(visitor.service.database, visitor.caller, prefix, at=visitor.wall_time)
+    holder = form.get_text("holder")
+    return redirect_to(f"/settings/users/{encode_segment(holder)}" if holder else "/settings/keys")
+
+
+def create_key(visitor: Visitor, holder: str, form: Form) -> keys.CreatedKey:
+    """Create the key of a form; resending the form creates none.
+
+    Raises:
+        InvalidAccountError: it exists already, or its end is invalid.
+        NotAllowedError: the visitor may not.
+        UnknownUserError: no such user.
+    """
+    service, caller = visitor.service, visitor.caller
+    form_token = form.get_text("once")
+    expires_at = _parse_expiry(form.get_text("ends"), visitor.zone)
+    if existing_key_text := explain_existing_key(
+        form_token, holder, keys.load_keys(service.database, caller, holder)
+    ):
+        raise InvalidAccountError(existing_key_text)
+    entropy = compute_key_entropy(form_token, holder, service.entropy)
+    return keys.create_key(
+        service.database,
+        caller,
+        holder,
+        random_bytes=entropy,
+        at=visitor.wall_time,
+        expires_at=expires_at,
+    )
+
+
+def render_created_key(
+    request: Request, visitor: Visitor, created_key: keys.CreatedKey, return_path: str
+) -> Response:
+    """Show a created key."""
+    return render_page(
+        request,
+        visitor,
+        "key_made",
+        made=created_key,
+        back=return_path,
+        own=created_key.holder == visitor.name,
+    )
+
+
+def describe_key_errors(error: RefusalError) -> dict[str, str]:
+    """Return the errors of a key form by field."""
+    return {"ends" if error.field else "": capitalize_first(str(error))}
+
+
+def _render_own_keys(
+    request: Request,
+    visitor: Visitor,
+    errors: dict[str, str] | None = None,
+    typed: dict[str, str] | None = None,
+) -> Response:
+    api_keys = keys.load_keys(visitor.service.database, visitor.caller, visitor.name)
+    return render_page(
+        request,
+        visitor,
+        "keys",
+        422 if errors else 200,
+        keys=list_key_states(api_keys, visitor.wall_time),
+        once=create_form_token(visitor.service.entropy),
+        errors=errors or {},
+        typed=typed or {},
+    )
+
+
+def _parse_expiry(typed: str, timezone: str) -> datetime | None:
+    """Return the end of a typed day; None for the default."""
+    if not typed:
+        return None
+    try:
+        day = datetime.strptime(typed, "%Y-%m-%d").replace(tzinfo=ZoneInfo(timezone))
+        return day + ONE_DAY
+    except (ValueError, OverflowError):
+        raise InvalidAccountError(INVALID_DAY_TEXT, field="expires_at") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +201,6 @@ def _build_reviewer_sites(user: UserAccount, rollout: str, policy: Policy) -> Re
     return ReviewerSites(user.name, len(sites) == len(policy.sites_by_id), sites)
 
 
-router = APIRouter()
 MAX_FIELD_LENGTH: Final = 320  # maximum characters of a field
 MAX_REVISION_DIGITS: Final = 15  # maximum digits of a revision
 LINK_ALREADY_CREATED_TEXT: Final = (
@@ -185,12 +300,10 @@ def create_user_key(
 ) -> Response:
     """Create a key of an account and show it once."""
     try:
-        created_key = key_pages.create_key(visitor, name, form)
+        created_key = create_key(visitor, name, form)
     except RefusalError as error:
-        return _render_user(
-            request, visitor, name, error, form, key_pages.describe_key_errors(error)
-        )
-    return key_pages.render_created_key(request, visitor, created_key, _build_user_path(name))
+        return _render_user(request, visitor, name, error, form, describe_key_errors(error))
+    return render_created_key(request, visitor, created_key, _build_user_path(name))
 
 
 @router.get("/settings/reviewers")

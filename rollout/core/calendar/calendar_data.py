@@ -11,7 +11,7 @@ from typing import Final
 
 from opening_hours import OpeningHours, State
 
-from rollout.core.calendar.timezones import compute_year_start, list_stretches
+from rollout.core.calendar.instants import compute_year_start, list_stretches
 
 DIGEST_LETTERS: Final = 12
 PAST_YEARS: Final = 5

@@ -7,9 +7,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from rollout.core.calendar.instants import Int64Array, compute_year_start, find_year
 from rollout.core.calendar.opening_hours import compute_open_edges
 from rollout.core.calendar.sites import Site, Window
-from rollout.core.calendar.timezones import Int64Array, compute_year_start, find_year
 
 
 @dataclass(frozen=True, eq=False)

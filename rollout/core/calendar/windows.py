@@ -6,10 +6,18 @@ import re
 from datetime import datetime  # noqa: TC003 - examples name it
 from typing import TYPE_CHECKING, Final
 
+from rollout.core.calendar.instants import (
+    Instants,
+    compute_year_start,
+    to_instant_micros_array,
+    to_wall_times,
+)
 from rollout.core.calendar.opening_hours import (
     are_open,
     compute_open_edges,
+    compute_sun_offset,
     find_unreadable_part,
+    follows_sun,
     has_holidays,
     is_always_open,
     is_open,
@@ -18,13 +26,6 @@ from rollout.core.calendar.opening_hours import (
     uses_holidays,
 )
 from rollout.core.calendar.sites import OTHER_WINDOW, Site, Window
-from rollout.core.calendar.sun import compute_sun_offset, follows_sun
-from rollout.core.calendar.timezones import (
-    Instants,
-    compute_year_start,
-    to_instant_micros_array,
-    to_wall_times,
-)
 from rollout.core.late_modules import LateModule
 
 if TYPE_CHECKING:

@@ -6,23 +6,31 @@ reveal edits, deletions and swaps. To detect a cut end or a complete rewrite, co
 one stored elsewhere.
 
 Account names and free text are stored beside the hashed row.
+
+Free text beside the hashed rows, which hold only its salted hash.
+
+Reasons and notes may name people. An erasure deletes text and salt; the row's hash stays valid,
+and without the salt the text can't be found by guessing.
+
+The shape of a ledger's row: the fields of its kind, and their types.
+
+Hashes don't show a wrong shape: the author of a file can hash anything.
 """
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from datetime import datetime
 from functools import cache, partial
 from hashlib import sha256
+from math import isfinite
 from sys import intern
 from types import MappingProxyType, UnionType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
-from rollout.core.access.access_events import ACCESS_KINDS
-from rollout.core.access.accounts import NO_NAMES, AccountNames
+from rollout.core.access.access_events import ACCESS_KINDS, NO_NAMES, AccountNames
 from rollout.core.calendar.instants import from_micros, to_micros
 from rollout.core.calendar.sites import Cell
-from rollout.core.ledger.ledger_texts import LedgerText, Salts
 from rollout.core.scope.events import (
     ACCOUNT,
     EVENT_TYPES,
@@ -31,8 +39,41 @@ from rollout.core.scope.events import (
     EventT,
     LedgerEvent,
 )
-from rollout.kernel.facts import parse_facts, to_facts
-from rollout.kernel.readings import StoredReading
+from rollout.kernel.facts import StoredReading, parse_facts, to_facts
+
+TEXT_DOMAIN: Final = b"rollout-text-1\n"
+SALT_DOMAIN: Final = b"rollout-text-salt-1\n"
+SALT_BYTES: Final = 16
+Salts = Callable[[int, str], bytes]
+"""Returns a text's salt for the row's revision and the field's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerText:
+    """The text of one field of one row, with its salt."""
+
+    salt: bytes
+    text: str
+
+    @property
+    def hash(self) -> str:
+        """Return SHA-256 over domain, salt and text, in hexadecimal digits."""
+        return sha256(TEXT_DOMAIN + self.salt + self.text.encode()).hexdigest()
+
+
+def derive_salts(secret: bytes) -> Salts:
+    """Return salts derived from a secret, so that a replay is reproducible.
+
+    >>> derive_salts(b"one")(7, "reason") == derive_salts(b"one")(7, "reason")
+    True
+    """
+
+    def derive_salt(revision: int, field: str) -> bytes:
+        content = SALT_DOMAIN + revision.to_bytes(8, "big") + field.encode() + b"\n" + secret
+        return sha256(content).digest()[:SALT_BYTES]
+
+    return derive_salt
+
 
 DOMAIN: Final = b"rollout-ledger-1\n"
 MAX_WHOLE_NUMBER = 2**53
@@ -397,3 +438,92 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) != len(pairs):
         raise ValueError("a key stands twice")
     return values
+
+
+COLUMN_HINTS: Final[Mapping[str, Any]] = {
+    "rollout": str,
+    "revision": int,
+    "at": int,
+    "slot": int | None,
+    "actor": str,
+    "body": dict,
+    "access_head": int | None,
+}
+CELL_KEYS: Final = ("site", "window")
+
+
+def check_shape(row: CanonicalRow) -> None:
+    """Raise `BrokenLedgerError` unless a verified row has the shape of its kind."""
+    if fault := find_shape_fault(row):
+        raise BrokenLedgerError(row.revision, fault)
+
+
+def find_shape_fault(row: CanonicalRow) -> str:
+    """Return what is wrong with the shape of a verified row, or ""."""
+    for name, hint in COLUMN_HINTS.items():
+        if not _has_type(getattr(row, name), hint):
+            return f"its `{name}` has a wrong type"
+    values = read_body(row.kind, row.body, row.texts)
+    hints = {name: hint for name, hint in EVENT_HINTS[row.kind].items() if name not in ROW_FIELDS}
+    if "cell" in hints:
+        values["cell"] = {key: values.pop(key) for key in CELL_KEYS if key in values} or None
+    for name in values:
+        if name not in hints:
+            return f"an entry {row.kind} has no `{name}`"
+        if not _has_type(values[name], hints[name]):
+            return f"its `{name}` has a wrong type"
+    missing = sorted(_list_required_fields(row.kind) - values.keys())
+    return f"it lacks `{missing[0]}`" if missing else ""
+
+
+def _list_required_fields(kind: str) -> frozenset[str]:
+    return frozenset(
+        each.name
+        for each in fields(ALL_EVENT_TYPES[kind])
+        if each.name not in ROW_FIELDS and each.default is MISSING
+    )
+
+
+def _is_reading(value: Any) -> bool:
+    """Return whether a value has all that a reading has, so that its words can be said."""
+    try:
+        reading = StoredReading(**value)
+        condition, numbers = reading.parse_condition(), (reading.log_e, reading.risk)
+        extras = filter(None, (reading.estimate, reading.bound, reading.draw_log_e))
+        return (
+            to_facts(condition) == value["condition"]
+            and _has_type(value["counts"], tuple[int, ...])
+            and all(isfinite(float(number)) for number in (*numbers, *extras))
+            and float(reading.risk) > 0
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+
+
+def _is_value(value: Any, hint: Any) -> bool:
+    """Return whether a value has all that its class has, and each as it is written."""
+    try:
+        return bool(to_facts(parse_facts(hint, value)) == value)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return False
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    """Return whether a value of a body can be read as the type of its field."""
+    arguments = get_args(hint)
+    if get_origin(hint) in {Union, UnionType}:
+        return any(_has_type(value, argument) for argument in arguments)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_has_type(item, arguments[0]) for item in value)
+    if hint is Cell:
+        return (
+            isinstance(value, dict)
+            and all(isinstance(value.get(key), str) for key in CELL_KEYS)
+            and len(value) == len(CELL_KEYS)
+        )
+    if hint is StoredReading:
+        return _is_reading(value)
+    if is_dataclass(hint):
+        return _is_value(value, hint)
+    # not isinstance: a boolean is no number here
+    return type(value) is (int if hint is datetime else hint)

@@ -12,12 +12,11 @@ from math import comb
 from typing import Final, NamedTuple
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.cell_evidence import EvidenceCounts, expand_conditions
 from rollout.core.policy.gates import get_condition_counts, read_condition
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.slice_conditions import expand_conditions
+from rollout.kernel.facts import ALARM, NEWEST, TURNED, UNPLACED, FreshFact
 from rollout.kernel.measures import Condition, MeasureKey
-from rollout.kernel.readings import ALARM, NEWEST, TURNED, UNPLACED, FreshFact
 
 NEWEST_SIZES: Final = (20, 50, 100)
 NEWEST_LEVEL: Final = 0.05

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated
 
-from rollout.kernel.label_sets import (
+from rollout.kernel.outcomes import Key
+from rollout.kernel.units import (
     FULL_OVERLAP,
     do_sets_agree,
     is_label_set,
     split_label_set,
     split_pair,
 )
-from rollout.kernel.policy_keys import Key
 
 SLACK = 1e-9  # relative: decimal fractions are not exact in binary
 

@@ -11,27 +11,22 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Annotated, ClassVar
 
-from rollout.core.calendar.instants import format_duration
+from rollout.core.calendar.instants import compute_end_of_local_day, format_duration
 from rollout.core.calendar.opening_hours import is_open
 from rollout.core.calendar.sites import OTHER_WINDOW, SHADOW, Cell, Site, Window
-from rollout.core.calendar.timezones import (
-    compute_end_of_local_day,
-)
 from rollout.core.policy.evidence_sources import (
     ACCOUNT,
     DEFAULT_SOURCES,
     UNNAMED,
     EvidenceSources,
+    FileReading,
 )
 from rollout.core.policy.familiarity import FamiliarityRule
-from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import Lever, build_even_levels
-from rollout.core.policy.stages import Stage
-from rollout.core.policy.version_rules import VersionRule
+from rollout.core.policy.stages import Stage, VersionRule
+from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.measures import Condition
-from rollout.kernel.outcomes import OutcomeRule
-from rollout.kernel.policy_keys import Key, Spread
-from rollout.kernel.readings import StoredAlarm
+from rollout.kernel.outcomes import Key, OutcomeRule, Spread
 from rollout.kernel.units import WHOLE_UNIT
 
 DAY = timedelta(days=1)

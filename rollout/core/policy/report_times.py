@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import islice
 
-from rollout.core.calendar.instants import from_micros
-from rollout.core.calendar.timezones import (
+from rollout.core.calendar.instants import (
     DAY,
     EPOCH_DAY,
     MINUTE,
+    from_micros,
     list_stretches,
     to_wall_time,
 )

@@ -2,21 +2,30 @@
 
 The tasks of a case depend on its sampling values and the stage when it occurred, never on the
 model's answer. The one exception is a policy's confidence floor, below which humans decide.
+
+Users' choices about suspicious labels, for the next training only.
+
+They are made knowing the prediction, so they are never evidence. The last choice on a case and
+lever counts; earlier ones are kept.
+
+Actions by a policy: what it prescribes for a prediction's answers.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from rollout.core.errors import RefusalError
+from rollout.core.policy.confidence_floors import reaches_floor
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import EvidenceRules, Policy
-from rollout.core.records.records import Case
+from rollout.core.records.records import Case, Prediction
 from rollout.core.scope.assignment import compute_unit_key
-from rollout.core.statistics.sampling import AUDIT, SAMPLING_PURPOSE, compute_sampling_value
-from rollout.kernel.label_sets import read_label_set
+from rollout.core.scope.permits import BOUND, Permit, compute_answer_digest
+from rollout.core.statistics.gate_thresholds import AUDIT, SAMPLING_PURPOSE, compute_sampling_value
+from rollout.kernel.units import read_label_set
 
 BLIND, ASSISTED, ADJUDICATE, SEEDED = "blind", "assisted", "adjudication", "gold"
 BLIND_KINDS: Final = (BLIND, SEEDED)
@@ -285,3 +294,168 @@ def _find_set_error(lever: Lever, answer: str) -> str:
     except ValueError as error:
         return str(error)
     return "" if text == answer else f"{lever.id}: write {text}, its labels in this order"
+
+
+RELABEL, DROP, KEEP = "relabel", "drop", "keep"
+CHOICES = (RELABEL, DROP, KEEP)
+MAX_REASON_LENGTH = 1_000  # characters
+HUMANS_DISAGREE = "people said otherwise"
+"""Kind of a loss stored while counting, before thresholds, outcomes and other decisions exist."""
+
+MAX_LISTED = 20  # suspicious labels of each kind, version and lever
+
+LabelKey = tuple[str, str]  # case key, lever
+
+
+class InvalidChoiceError(RefusalError):
+    """A choice that does not fit the policy; nothing was stored."""
+
+    code = "bad-choice"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleaningChoiceRequest:
+    """A choice about a case as sent.
+
+    Attributes:
+        choice: `relabel` (to `label`), `drop` (leave out of training) or `keep` (it is right).
+        lever: "" means the only lever.
+        label: the new label, only with `relabel`.
+        version: the version whose loss listed the case, "" if unknown.
+        report: the report it was read from, "" if unknown.
+    """
+
+    key: str
+    choice: str
+    lever: str = ""
+    label: str | None = None
+    reason: str = ""
+    version: str = ""
+    report: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleaningChoice(CleaningChoiceRequest):
+    """A user's choice for one lever of one case, which it names."""
+
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningChoiceResult:
+    """Status of a choice: `saved`, `unchanged`, or `rejected` with a reason."""
+
+    key: str
+    lever: str
+    status: str
+    reason: str = ""
+
+
+def find_final_choices(choices: Iterable[CleaningChoice]) -> Mapping[LabelKey, CleaningChoice]:
+    """Return the last choice for each case and lever, in the order given."""
+    return {(choice.key, choice.lever): choice for choice in choices}
+
+
+def check_choice(
+    policy: Policy, lever: str, choice: str, label: str | None, reason: str = ""
+) -> None:
+    """Raise an error unless the policy's levers allow the choice.
+
+    Raises:
+        InvalidChoiceError: the text names what would be right.
+        InvalidDecisionError: the lever has no such label.
+    """
+    if choice not in CHOICES:
+        raise InvalidChoiceError(f"{choice} is no choice; write {', '.join(CHOICES)}")
+    if lever not in policy.levers_by_id:
+        raise InvalidChoiceError(f"no lever {lever}; there is {', '.join(policy.levers_by_id)}")
+    if choice == RELABEL and not label:
+        raise InvalidChoiceError("relabel needs the new label")
+    if choice != RELABEL and label:
+        raise InvalidChoiceError(f"{choice} takes no label; write relabel, or leave the label out")
+    if len(reason) > MAX_REASON_LENGTH or "\0" in reason:
+        raise InvalidChoiceError(f"a reason has at most {MAX_REASON_LENGTH} characters, and no NUL")
+    if label:
+        check_decision(policy, {lever: label}, unsure=False)
+
+
+NO_PREDICTION: Final = "no prediction of this version was stored before the action or with it"
+OTHER_ACTION: Final = "it is not the policy's action for the predicted answer"
+OTHER_ANSWER: Final = "another name of the version answered the case otherwise"
+TOO_UNSURE: Final = "the predicted confidence is below the policy's floor"
+
+
+def find_judged_prediction(permit: Permit, revisions: Sequence[Prediction]) -> Prediction | None:
+    """Return the prediction by which an action with this permit is judged.
+
+    `revisions` are those of the action's version that were stored no later than the action, oldest
+    first. A bound permit names the one in its question; for others the newest counts.
+    """
+    if permit.kind != BOUND:
+        return revisions[-1] if revisions else None
+    return next(
+        (
+            prediction
+            for prediction in revisions
+            if compute_answer_digest(prediction.answers) == permit.answer_digest
+        ),
+        None,
+    )
+
+
+def find_prediction_fault(
+    policy: Policy,
+    prediction: Prediction | None,
+    lever: str,
+    action: str,
+    floor: float | None,
+) -> str:
+    """Return why a prediction does not authorize an action, or "".
+
+    `floor` is the confidence from which the version decides, None for any.
+    """
+    if prediction is None:
+        return NO_PREDICTION
+    if not reaches_floor(prediction.confidence, floor):
+        return TOO_UNSURE
+    return "" if is_policy_action(policy, prediction, lever, action) else OTHER_ACTION
+
+
+def is_contradicted(policy: Policy, others: Iterable[Prediction], lever: str, action: str) -> bool:
+    """Return whether an answer under another name of the version asks for another action.
+
+    One answer a case is evidence, whatever its name. It must not be a better one than the answer
+    that was acted on.
+    """
+    return any(
+        other.error is None
+        and other.answers.get(lever) is not None
+        and not is_policy_action(policy, other, lever, action)
+        for other in others
+    )
+
+
+def is_policy_action(policy: Policy, prediction: Prediction, lever: str, action: str) -> bool:
+    """Return whether the policy prescribes `action` for the answer on a lever.
+
+    Nothing is prescribed for a failed prediction, an unknown lever or label, and a number out of
+    range. A number is its own action.
+    """
+    answer = prediction.answers.get(lever)
+    policy_lever = policy.levers_by_id.get(lever)
+    if answer is None or policy_lever is None or prediction.error is not None:
+        return False
+    if policy_lever.number is None:
+        return policy_lever.find_action(answer) == action
+    number = _parse_number(policy_lever, answer)
+    return number is not None and number == _parse_number(policy_lever, action)
+
+
+def _parse_number(lever: Lever, text: str) -> float | None:
+    """Return the number of a text, or None if it is none in the lever's range."""
+    text = text.strip()
+    if lever.number is None or NUMBER_PATTERN.fullmatch(text) is None:
+        return None
+    value = float(text)
+    return value if lever.number.low <= value <= lever.number.high else None

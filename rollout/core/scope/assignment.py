@@ -7,11 +7,14 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from rollout.core.calendar.instants import MICROSECOND, from_micros
-from rollout.core.calendar.opening_hours import find_next_change, is_open, uses_holidays
+from rollout.core.calendar.instants import MICROSECOND, from_micros, to_instant_micros
+from rollout.core.calendar.opening_hours import (
+    find_next_change,
+    follows_sun,
+    is_open,
+    uses_holidays,
+)
 from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site, Window
-from rollout.core.calendar.sun import follows_sun
-from rollout.core.calendar.timezones import to_instant_micros
 from rollout.core.calendar.windows import select_window
 from rollout.core.policy.confidence_floors import reaches_floor
 from rollout.core.policy.familiarity import AttributeValue, format_value
@@ -19,7 +22,7 @@ from rollout.core.policy.policy import NEVER, Policy
 from rollout.core.policy.stages import Stage
 from rollout.core.scope.floor_grants import find_decided_floor
 from rollout.core.scope.scope import Scope, find_acting_version
-from rollout.core.statistics.sampling import SAMPLING_PURPOSE, compute_sampling_value
+from rollout.core.statistics.gate_thresholds import SAMPLING_PURPOSE, compute_sampling_value
 
 NO_WINDOW_FITS = "no window fits"
 BELOW_FLOOR = "below the confidence floor"

@@ -34,7 +34,7 @@ from rollout.core.scope.assignment import (
     get_full_lease,
 )
 from rollout.core.scope.scope import Scope
-from rollout.core.statistics.sampling import SAMPLING_PURPOSE, build_bucket_finder
+from rollout.core.statistics.gate_thresholds import SAMPLING_PURPOSE, build_bucket_finder
 
 Answer = TypeVar("Answer")
 BuildAnswer = Callable[[str, Assignment, float], Answer]

@@ -9,7 +9,7 @@ from rollout.core.scope.commands import BeginNextAttempt, NarrowCells
 from rollout.core.scope.events import ENGINE, LedgerEvent, Narrowed, ProposalVoided
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope
-from rollout.kernel.readings import StoredAlarm
+from rollout.kernel.facts import StoredAlarm
 
 
 class PendingEvents:

@@ -11,18 +11,16 @@ from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.confidence_floors import list_floor_texts
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import is_redefined
-from rollout.core.scope.attempts import begin_answered_attempts, foresee_year
-from rollout.core.scope.commands import ApplyPolicy, Tick
+from rollout.core.scope.commands import ApplyPolicy, Tick, check_renames, find_renamed_cells
 from rollout.core.scope.events import ENGINE, Narrowed, PolicyApplied
+from rollout.core.scope.guards import begin_answered_attempts, foresee_year
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.core.scope.proposals import build_proposal, compute_gate_hash
-from rollout.core.scope.renames import check_renames, find_renamed_cells
 from rollout.core.scope.scope import AttemptYear, CellState, ProposalState, Scope
 from rollout.core.scope.stop_targets import TWO_OPERATORS, find_resume_needs
+from rollout.kernel.facts import EDITED_LADDER, EDITED_POLICY, OTHER_TICK, say_void
 from rollout.kernel.measures import Condition
-from rollout.kernel.readings import EDITED_LADDER, EDITED_POLICY, OTHER_TICK
-from rollout.kernel.words import say_void
 
 
 def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:

@@ -7,15 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rollout.core.calendar.instants import EPOCH, MICROSECOND
+from rollout.core.calendar.instants import EPOCH, MICROSECOND, compute_end_of_local_day
 from rollout.core.calendar.opening_hours import list_open_spans
 from rollout.core.calendar.sites import Cell, Site
-from rollout.core.calendar.timezones import (
-    compute_end_of_local_day,
-)
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.report_times import list_due_times
-from rollout.core.scope.proposal_holds import list_proposal_holds
+from rollout.core.scope.proposals import list_proposal_holds
 from rollout.core.scope.scope import ProposalState, Scope
 from rollout.core.scope.waves import find_wave_hold, find_wave_opening
 

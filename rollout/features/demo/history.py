@@ -40,9 +40,14 @@ from rollout.features.demo.accounts import (
     build_operator,
     get_decision_system,
 )
-from rollout.features.demo.case_records import CaseRecords, JsonObject, get_prediction_time
 from rollout.features.demo.catalog import ExampleSystem
-from rollout.features.demo.example_cases import ExampleCase, ExamplePrediction
+from rollout.features.demo.simulated_cases import (
+    CaseRecords,
+    ExampleCase,
+    ExamplePrediction,
+    JsonObject,
+    get_prediction_time,
+)
 from rollout.features.demo.traffic import ScheduledItem
 from rollout.formats.records.parse import (
     ActionWithPermit,
@@ -52,18 +57,17 @@ from rollout.formats.records.parse import (
     SentItem,
 )
 from rollout.services.access.users import load_local_caller
-from rollout.services.engine.assignment_cache import AssignmentCache
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.due_counting import PageSize
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
-from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import queue_new_cases
-from rollout.services.engine.window_lookup import WindowLookup
+from rollout.services.engine.state_cache import AssignmentCache
+from rollout.services.engine.tick_passes import Ticker
+from rollout.services.engine.unit_counting import WindowLookup, queue_new_cases
 from rollout.services.records.action_authorization import AUTHORIZED, MODEL, NOT_REQUIRED
 from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.services.records.review_tasks import open_reviews
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger.ledger import Accounts
 from rollout.store.ledger.versions import VersionInfo, VersionStore
 from rollout.store.records.records import RecordStore
 from rollout.tally.slots import find_slot_after, to_instant

@@ -17,15 +17,14 @@ from tempfile import mkdtemp
 from typing import Final
 
 from rollout.core.scope.commands import Actor
-from rollout.features.demo import accounts, case_records, digit_pictures, history
-from rollout.features.demo.case_records import CaseRecords
+from rollout.features.demo import accounts, digit_pictures, history, simulated_cases
 from rollout.features.demo.catalog import (
     DESCRIPTION_FILE,
     HISTORY_PREFIX,
     ExampleSystem,
     find_history_folders,
 )
-from rollout.features.demo.example_cases import ExampleCase
+from rollout.features.demo.simulated_cases import CaseRecords, ExampleCase
 from rollout.features.demo.traffic import ScheduledItem
 from rollout.services.engine.policy_application import apply_policy
 from rollout.store.database.migrations import find_head_revision, upgrade
@@ -115,7 +114,7 @@ def _move_into_place(unfinished: Path, history: PreparedHistory) -> None:
 def compute_fingerprint(example: ExampleSystem) -> str:
     """Return a text that changes with the records, the policy, the tables or the builder."""
     digest = sha256(find_head_revision().encode())
-    for module in (accounts, digit_pictures, history, case_records):
+    for module in (accounts, digit_pictures, history, simulated_cases):
         digest.update(getsource(module).encode())
     paths = [example.policy_path, example.folder / DESCRIPTION_FILE]
     for path in [*paths, *sorted(example.records_folder.rglob("*"))]:

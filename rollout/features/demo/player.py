@@ -13,13 +13,15 @@ import httpx2
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
-from rollout.features.demo.case_records import JsonObject, get_prediction_time
-from rollout.features.demo.example_cases import ExampleCase
-from rollout.features.demo.retries import BusyServiceError, request_with_retries
-from rollout.features.demo.traffic import AccountRequest, CaseTraffic
+from rollout.features.demo.simulated_cases import ExampleCase, JsonObject, get_prediction_time
+from rollout.features.demo.traffic import (
+    AccountRequest,
+    BusyServiceError,
+    CaseTraffic,
+    request_with_retries,
+)
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
-from rollout.reports.text.event_kinds import COUNTING_KINDS
-from rollout.reports.text.event_text import describe_event
+from rollout.reports.text.event_text import COUNTING_KINDS, describe_event
 from rollout.reports.text.formatting import format_zoned_time
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.support.clock import ManualClock

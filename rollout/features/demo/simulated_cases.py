@@ -1,21 +1,76 @@
-"""Simulated cases of a policy: what the model predicts and what humans decide."""
+"""Simulated cases of a policy: what the model predicts and what humans decide.
+
+A case's question and the records that follow from the answer, as API items.
+
+A case with all that will be known of it, recorded or simulated.
+
+Simulated cases that come now, with a fault if one is planted.
+"""
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import count
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from rollout.core.policy.levers import Lever, Number
 from rollout.core.policy.policy import Policy
-from rollout.features.demo.example_cases import (
-    ExampleCase,
-    ExampleDecision,
-    ExamplePrediction,
-)
-from rollout.kernel.label_sets import do_sets_agree, format_label_set, split_label_set
+from rollout.features.demo.accounts import get_decisions_account, get_model_account
+from rollout.formats.policy import fields
+from rollout.kernel.units import do_sets_agree, format_label_set, split_label_set
+
+Answers = Mapping[str, str | None]
+
+
+class ExamplePrediction(NamedTuple):
+    """A version's prediction for a case; an answer is None where it failed."""
+
+    version: str
+    answers: Answers
+    confidence: float | None
+    at: datetime
+
+
+class ExampleDecision(NamedTuple):
+    """A human's decision on a case."""
+
+    reviewer: str
+    answers: Answers
+    unsure: bool
+    at: datetime
+
+
+class ExampleOutcome(NamedTuple):
+    """What became known of a case: right answers, values or a harm."""
+
+    answers: Mapping[str, str]
+    values: Mapping[str, float]
+    harm: str | None
+    at: datetime
+
+
+class ExampleCase(NamedTuple):
+    """A case with all its records.
+
+    `at` is on the site's clock, `media` names its picture; `is_planted` says that it was declared
+    before anything was known of it.
+    """
+
+    key: str
+    site: str
+    at: datetime
+    episode: str | None
+    attributes: Mapping[str, str]
+    media: str
+    predictions: tuple[ExamplePrediction, ...]
+    decisions: tuple[ExampleDecision, ...]
+    outcomes: tuple[ExampleOutcome, ...]
+    is_planted: bool = False
+
 
 MODEL_VERSION = "v1"
 EPISODE_SHARE = 0.5
@@ -233,3 +288,216 @@ def _format_csv(rows: Iterable[Row]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue().encode()
+
+
+ACTING_TIME: Final = timedelta(seconds=20)  # from a human decision to the action
+JsonObject = dict[str, Any]
+DueItem = tuple[datetime, str, JsonObject]
+"""When an account sends an item of `POST records`, and the item."""
+
+
+class SiteClients(NamedTuple):
+    """The accounts of a site: of the model's client, and of the system in which humans decide."""
+
+    model: str
+    decisions: str
+
+
+def get_prediction_time(case: ExampleCase) -> datetime:
+    """Return when a case's last prediction was there."""
+    return max((case.at, *(prediction.at for prediction in case.predictions)))
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRecords:
+    """What clients send about cases.
+
+    Attributes:
+        find_clients: returns the accounts of a site.
+        build_media: returns the pictures of a case, by name.
+        acting_time: from a human decision to the action.
+    """
+
+    policy: Policy
+    find_clients: Callable[[str], SiteClients]
+    build_media: Callable[[ExampleCase], dict[str, str]]
+    acting_time: timedelta = ACTING_TIME
+
+    def build_questions(self, case: ExampleCase) -> list[JsonObject]:
+        """Return a question for each version's prediction."""
+        return [self._build_question(case, prediction) for prediction in case.predictions]
+
+    def _build_question(self, case: ExampleCase, prediction: ExamplePrediction) -> JsonObject:
+        question = {
+            "site": case.site,
+            "at": case.at.isoformat(),
+            "version": prediction.version,
+            "key": case.key,
+            "episode": case.episode,
+            "confidence": prediction.confidence,
+            "attributes": case.attributes,
+            "media": self.build_media(case),
+        }
+        facts = {"answers": prediction.answers, "confidence": prediction.confidence}
+        return question | {"prediction": facts}
+
+    def list_effects(
+        self, case: ExampleCase, answers: Sequence[JsonObject], is_audited: bool
+    ) -> Iterator[DueItem]:
+        """Yield decisions, actions and outcomes that follow from a case's assignments.
+
+        `answers` are in the order of the case's predictions. Of what the model decides, humans
+        decide what is audited.
+        """
+        pairs = zip(case.predictions, answers, strict=True)
+        acting_answer = next(((p, a) for p, a in pairs if a["decider"] == "model"), None)
+        is_assisted = any(answer["exposure"] == "assisted" for answer in answers)
+        clients = self.find_clients(case.site)
+        if acting_answer is not None:
+            for at, item in self._build_model_actions(case, *acting_answer):
+                yield at, clients.model, item
+        if acting_answer is None or is_audited:
+            for decision in case.decisions:
+                item = _build_decision(case, decision, assisted=is_assisted)
+                yield decision.at, clients.decisions, item
+        if acting_answer is None and case.decisions and not case.decisions[0].unsure:
+            for at, item in self._build_human_actions(case, case.decisions[0]):
+                yield at, clients.decisions, item
+        for outcome in case.outcomes:
+            yield outcome.at, clients.decisions, _build_outcome(case, outcome)
+
+    def _build_model_actions(
+        self, case: ExampleCase, prediction: ExamplePrediction, answer: JsonObject
+    ) -> Iterator[tuple[datetime, JsonObject]]:
+        at = get_prediction_time(case)
+        details = {"by": "model", "version": prediction.version, "permit": answer["permit"]}
+        for item in self._build_actions(case, prediction.answers, at):
+            yield at, item | details
+
+    def _build_human_actions(
+        self, case: ExampleCase, decision: ExampleDecision
+    ) -> Iterator[tuple[datetime, JsonObject]]:
+        at = decision.at + self.acting_time
+        for item in self._build_actions(case, decision.answers, at):
+            yield at, item | {"by": "person"}
+
+    def _build_actions(
+        self, case: ExampleCase, answers: Mapping[str, str | None], at: datetime
+    ) -> Iterator[JsonObject]:
+        """Yield the action on each lever with an answer; a number is its own action."""
+        for lever in self.policy.levers:
+            answer = answers[lever.id]
+            if answer is None:
+                continue
+            action = answer if lever.number is not None else lever.find_action(answer)
+            item = {"kind": "action", "key": case.key, "lever": lever.id, "action": action}
+            yield {**item, "at": at.isoformat()}
+
+
+def _build_decision(case: ExampleCase, decision: ExampleDecision, *, assisted: bool) -> JsonObject:
+    return {
+        "kind": "decision",
+        "key": case.key,
+        "reviewer": decision.reviewer,
+        "answers": decision.answers,
+        "unsure": decision.unsure,
+        "exposure": "assisted" if assisted else "blind",
+        "submitted_at": decision.at.isoformat(),
+    }
+
+
+def _build_outcome(case: ExampleCase, outcome: ExampleOutcome) -> JsonObject:
+    item: JsonObject = {"kind": "outcome", "key": case.key, "at": outcome.at.isoformat()}
+    contents = {"answers": outcome.answers, "values": outcome.values, "harm": outcome.harm}
+    return item | {name: value for name, value in contents.items() if value}
+
+
+CASES_PER_SECOND: Final = 3.0  # at each site
+MAX_CASES_PER_SECOND: Final = 20.0  # at all sites together
+DECISION_SECONDS: Final = (1.0, 5.0)
+DRIFT: Final = "drift"
+DRIFT_LOSS: Final = 0.4
+"""Share of cases in which a drifting model becomes wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault at one site, `after` the start of the simulation."""
+
+    kind: str
+    after: timedelta
+    site: str
+
+
+def parse_fault(text: str, policy: Policy) -> Fault:
+    """Return the fault that `KIND@TIME` plants at the policy's first site.
+
+    Raises:
+        ValueError: the text has another form, or the kind is unknown.
+    """
+    kind, separator, after = text.partition("@")
+    if kind != DRIFT or not separator:
+        raise ValueError(f"--fault {text} is no fault; write drift@2m (kind, @, time from now)")
+    try:
+        return Fault(kind, fields.read_duration(after), policy.sites[0].id)
+    except ValueError as error:
+        raise ValueError(f"--fault {text}: {error}; write drift@2m") from None
+
+
+@dataclass(slots=True)
+class LiveCases:
+    """Cases that come now, at all sites of a policy.
+
+    Attributes:
+        policy: of the rollout.
+        rng: source of all chance.
+        prefix: of case keys, unique among simulations.
+        agreement: probability that model and humans agree.
+        fault: None for none.
+    """
+
+    policy: Policy
+    rng: np.random.Generator
+    prefix: str
+    agreement: float
+    fault: Fault | None = None
+    _simulator: CaseSimulator = field(init=False)
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def __post_init__(self) -> None:
+        self._simulator = CaseSimulator(self.policy, self.rng, self.prefix)
+
+    def create_cases(self, now: datetime, elapsed: timedelta, seconds: float) -> list[ExampleCase]:
+        """Return the cases of the last `seconds`."""
+        per_site = min(CASES_PER_SECOND, MAX_CASES_PER_SECOND / len(self.policy.sites))
+        return [
+            self._create_case(site, now, elapsed)
+            for site in self.policy.sites_by_id
+            for _ in range(self.rng.poisson(per_site * seconds))
+        ]
+
+    def _create_case(self, site: str, now: datetime, elapsed: timedelta) -> ExampleCase:
+        deciding_time = min(
+            timedelta(seconds=float(self.rng.uniform(*DECISION_SECONDS))),
+            self.policy.evidence.grace / 2,
+        )
+        key = f"{self.prefix}-{site}-{next(self._numbers):06}"
+        agreement = self.get_agreement(site, elapsed)
+        return self._simulator.simulate_case(key, site, now, agreement, deciding_time)
+
+    def get_agreement(self, site: str, elapsed: timedelta) -> float:
+        """Return the probability of agreement at a site, with the fault if it began."""
+        fault = self.fault
+        if fault is None or site != fault.site or elapsed < fault.after:
+            return self.agreement
+        return max(0.0, self.agreement - DRIFT_LOSS)
+
+
+def build_live_records(policy: Policy) -> CaseRecords:
+    """Return what the clients of a policy's sites send; humans act as they decide."""
+    return CaseRecords(
+        policy,
+        lambda site: SiteClients(get_model_account(site), get_decisions_account(site)),
+        lambda _case: {},
+        acting_time=timedelta(0),
+    )

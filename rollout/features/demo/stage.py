@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 from rollout.core.policy.policy import Policy
 from rollout.features.demo.accounts import MODEL_CLIENT, create_demo_keys, get_decision_system
-from rollout.features.demo.case_pictures import CasePictures
-from rollout.features.demo.case_records import CaseRecords, SiteClients
 from rollout.features.demo.catalog import ExampleSystem
 from rollout.features.demo.history_cache import DATABASE_FILE, PreparedHistory
+from rollout.features.demo.recorded_cases import CasePictures
+from rollout.features.demo.simulated_cases import CaseRecords, SiteClients
 from rollout.features.demo.traffic import ScheduledItem
 from rollout.formats.policy.reader import read_policy
 from rollout.services.access.authentication import Authenticator

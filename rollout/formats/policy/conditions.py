@@ -1,17 +1,139 @@
-"""Check conditions of gates and guards: measure, direction, unit, label and lever."""
+"""Check conditions of gates and guards: measure, direction, unit, label and lever.
 
-from collections.abc import Callable, Iterator
+Add the guards that a policy omits.
+
+A gate judges the average so far; only a guard detects that a model becomes worse. So each measure
+that a gate requires gets a guard, with a threshold below the gate's.
+
+Read conditions: the threshold in its measure's unit, label, lever and population.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
+from types import MappingProxyType
 
 from rollout.core.calendar.instants import format_duration
+from rollout.core.calendar.sites import Cell
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.policy import Guard, Policy
-from rollout.formats.policy import scalars
-from rollout.formats.policy.measures import parse_threshold, read_condition
-from rollout.formats.policy.model import WrittenCondition, WrittenGuard, WrittenPolicy
+from rollout.core.policy.policy import TIME_BETWEEN_FALSE_ALARMS, Gate, Guard, Policy, Where
+from rollout.formats.policy import fields
 from rollout.formats.policy.names import Faults, PolicyCheck, describe_unknown_name
+from rollout.formats.policy.sections import WrittenCondition, WrittenGuard, WrittenPolicy
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
-from rollout.kernel.measures import MEASURES, Measure, Subject, ThresholdUnit, Watch
+from rollout.kernel.measures import (
+    MEASURES,
+    UNAUDITED,
+    Condition,
+    Measure,
+    MeasureKey,
+    Subject,
+    ThresholdUnit,
+    Watch,
+)
+from rollout.kernel.outcomes import OutcomeRule, find_outcome
+from rollout.kernel.populations import ALL_UNITS, PLANTED, BothArms, EachValue, PlantedUnits
+
+
+def parse_threshold(measure: Measure, text: str) -> float:
+    """Return a threshold in the measure's unit: a share, a cost, a count or seconds.
+
+    Raises:
+        ValueError: the text has the wrong form, or no evidence can decide at this threshold.
+
+    >>> (
+    ...     parse_threshold(MEASURES["agreement"], "95%"),
+    ...     parse_threshold(MEASURES["heartbeat"], "2h"),
+    ...     parse_threshold(MEASURES["cost"], "0.3"),
+    ... )
+    (0.95, 7200.0, 0.3)
+    """
+    return _PARSERS[measure.unit](text)
+
+
+def _parse_share(text: str) -> float:
+    threshold = fields.read_share(text)
+    if not 0 < threshold < 1:
+        raise ValueError(f"{text!r} can never be proven; write more than 0% and less than 100%")
+    return threshold
+
+
+def _parse_part(text: str) -> float:
+    threshold = fields.read_share(text)
+    if threshold >= 1:
+        raise ValueError(f"{text!r} would never be passed; write less than 100%")
+    return threshold
+
+
+def _parse_per_hundred(text: str) -> float:
+    threshold = fields.read_cost(text)
+    if threshold >= 100:
+        raise ValueError(f"{text!r} per 100 would never be passed; write less than 100")
+    return threshold
+
+
+def _parse_cost(text: str) -> float:
+    threshold = fields.read_cost(text)
+    if threshold == 0:
+        raise ValueError("no evidence can show that nothing is ever lost; write more than 0")
+    return threshold
+
+
+def _parse_seconds(text: str) -> float:
+    return fields.read_positive_duration(text).total_seconds()
+
+
+_PARSERS: Mapping[ThresholdUnit, Callable[[str], float]] = MappingProxyType(
+    {
+        ThresholdUnit.SHARE: _parse_share,
+        ThresholdUnit.PART: _parse_part,
+        ThresholdUnit.PER_HUNDRED: _parse_per_hundred,
+        ThresholdUnit.COST: _parse_cost,
+        ThresholdUnit.COUNT: fields.read_count,
+        ThresholdUnit.SECONDS: _parse_seconds,
+        ThresholdUnit.VALUE: fields.read_number,
+    }
+)
+
+
+def is_of_outcome(row: WrittenCondition) -> bool:
+    """Return whether a row is about an outcome, which its `of` names."""
+    return MEASURES[row.measure].subject is Subject.OUTCOME
+
+
+def read_condition(
+    row: WrittenCondition, *, levers: int, outcomes: Iterable[OutcomeRule] = (), arm: str = ""
+) -> Condition | None:
+    """Return the condition of a row, or None if its threshold is missing or unreadable.
+
+    With a single lever `lever:` is dropped, so that equal conditions compare equal. A gain needs
+    its outcome; `arm` is what the model does at the gate's stage.
+    """
+    measure = MEASURES[row.measure]
+    text = row.at_least if measure.at_least else row.at_most
+    try:
+        threshold = None if text is None else parse_threshold(measure, text)
+    except ValueError:
+        threshold = None
+    if threshold is None:
+        return None
+    if is_of_outcome(row):
+        return _build_gain_condition(threshold, row, outcomes, arm)
+    lever = row.lever if levers > 1 else None
+    if row.slice is not None:
+        return Condition(measure, threshold, lever=lever, population=EachValue(row.slice))
+    population = PlantedUnits() if row.of == PLANTED else ALL_UNITS
+    return Condition(measure, threshold, row.label, lever, row.action, population)
+
+
+def _build_gain_condition(
+    threshold: float, row: WrittenCondition, outcomes: Iterable[OutcomeRule], arm: str
+) -> Condition | None:
+    outcome = find_outcome(outcomes, row.of or "")
+    if outcome is None or outcome.span <= 0:
+        return None
+    return Condition(MEASURES[row.measure], threshold, population=BothArms(outcome, arm))
+
 
 ConditionRow = tuple[DocumentPath, WrittenCondition]
 
@@ -71,7 +193,7 @@ def suggest_threshold(measure: Measure, text: str) -> str:
     if measure.unit not in {ThresholdUnit.SHARE, ThresholdUnit.PART}:
         return text
     try:
-        share = scalars.read_signed_share(text)
+        share = fields.read_signed_share(text)
     except ValueError:
         return measure.example
     strictest = max if measure.at_least else min
@@ -283,3 +405,125 @@ CONDITION_CHECKS: tuple[PolicyCheck, ...] = (
     (("tick", "guards.*.over"), _check_guard_span),
     (("guards.*", "sites.*.id", "windows.*.id"), _check_distinct_guards),
 )
+
+
+ERROR_FACTOR = 1.4  # times the error that the gate permits
+
+
+def add_missing_guards(policy: Policy) -> Policy:
+    """Return the policy with a narrowing guard for each measure that its gates require.
+
+    Guards watch the cases that occur, so a condition on planted cases gets none.
+    A guard that only reports does not count, because it narrows no cell.
+    """
+    required = _collect_required(policy)
+    added_guards = [
+        guard for key in required for guard in _build_missing_guards(policy, key, required[key])
+    ]
+    return replace(policy, guards=(*policy.guards, *added_guards, *_build_unaudited_guard(policy)))
+
+
+def _collect_required(policy: Policy) -> dict[MeasureKey, list[tuple[Gate, Condition]]]:
+    required: dict[MeasureKey, list[tuple[Gate, Condition]]] = {}
+    for gate in policy.gates:
+        for condition in gate.require:
+            if condition.population.is_planted:
+                continue
+            watched = _build_watched_condition(condition)
+            required.setdefault(watched.key, []).append((gate, watched))
+    return required
+
+
+def _build_watched_condition(condition: Condition) -> Condition:
+    """Return what a guard watches: of a gain, whichever arm its stage has."""
+    if condition.population.has_gain:
+        return replace(condition, population=BothArms(condition.population.outcome))
+    return condition
+
+
+def _build_missing_guards(
+    policy: Policy, key: MeasureKey, rows: list[tuple[Gate, Condition]]
+) -> list[Guard]:
+    """Return guards on a measure for the cells where a gate requires it unguarded."""
+    cells = [
+        cell
+        for cell in policy.cells
+        if any(_is_first_gate(policy, gate, cell) for gate, _ in rows)
+        and not _is_watched(policy, key, cell)
+    ]
+    if not cells:
+        return []
+    condition = widen_condition(
+        _find_loosest(condition for _, condition in rows), policy.largest_cost
+    )
+    selectors = build_selectors(policy, cells)
+    return [Guard(condition, "one-stage", where=selector, added=True) for selector in selectors]
+
+
+def _is_first_gate(policy: Policy, gate: Gate, cell: Cell) -> bool:
+    """Return whether `gate` is the first for its stage that fits the cell."""
+    return (
+        gate.to in policy.stage_ids
+        and policy.find_gate(policy.stage_ids.index(gate.to), cell) is gate
+    )
+
+
+def _is_watched(policy: Policy, key: MeasureKey, cell: Cell) -> bool:
+    guards = (
+        guard for guard in policy.guards if guard.condition.key == key and guard.then != "report"
+    )
+    return any(guard.where.fits(cell) for guard in guards)
+
+
+def _find_loosest(conditions: Iterable[Condition]) -> Condition:
+    """Return the loosest condition, so that the guard is below every gate."""
+    return min(
+        conditions,
+        key=lambda condition: condition.threshold if condition.at_least else -condition.threshold,
+    )
+
+
+def widen_condition(condition: Condition, largest_cost: float) -> Condition:
+    """Return a gate's condition with 1.4 times the error that it permits.
+
+    >>> from rollout.kernel.measures import MEASURES
+    >>> widen_condition(Condition(MEASURES["agreement"], 0.95), 1.0).threshold
+    0.93
+    """
+    threshold = condition.measure.widen(
+        condition.threshold, largest=largest_cost, factor=ERROR_FACTOR
+    )
+    return replace(condition, threshold=threshold)
+
+
+def build_selectors(policy: Policy, cells: Iterable[Cell]) -> list[Where]:
+    """Return selectors that fit exactly `cells`, one for each shared set of windows."""
+    windows: dict[str, tuple[str, ...]] = {}
+    for cell in cells:
+        windows[cell.site] = (*windows.get(cell.site, ()), cell.window)
+    sites: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for site, window_names in windows.items():
+        sites[window_names] = (*sites.get(window_names, ()), site)
+    return [
+        Where(
+            () if len(site_names) == len(policy.sites) else site_names,
+            () if len(window_names) == len(policy.windows) else window_names,
+        )
+        for window_names, site_names in sites.items()
+    ]
+
+
+def _build_unaudited_guard(policy: Policy) -> list[Guard]:
+    has_guard = any(guard.condition.measure.reads_audits for guard in policy.guards)
+    if has_guard or not any(stage.audit for stage in policy.stages):
+        return []
+    condition = Condition(UNAUDITED, 0.1)
+    return [
+        Guard(
+            condition,
+            "one-stage",
+            over=timedelta(days=7),
+            false_alarm_span=TIME_BETWEEN_FALSE_ALARMS,
+            added=True,
+        )
+    ]

@@ -15,8 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from rollout.formats.policy.json_schema import find_example, find_key_paths, list_keys
-from rollout.formats.policy.model import WrittenPolicy
-from rollout.formats.policy.sections import read_section
+from rollout.formats.policy.sections import WrittenPolicy, read_section
 from rollout.formats.policy.yaml_reader import Document, DocumentFault, DocumentPath, DocumentValue
 
 MAX_FAULTS = 100

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from rollout.formats.policy.model import WrittenPolicy
-from rollout.formats.policy.sections import build_model
+from rollout.formats.policy.sections import WrittenPolicy, build_model
 from rollout.formats.policy.yaml_reader import DocumentPath
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rollout.core.policy.file_readings import FileReading
+from rollout.core.policy.evidence_sources import FileReading
 from rollout.core.records.records import RejectedItem
 from rollout.formats.records.files import read_text_rows
 from rollout.formats.records.parse import ItemReader, SentItem

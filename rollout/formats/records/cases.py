@@ -4,28 +4,37 @@ The order is cases, predictions, decisions, and within a file its lines. The fir
 not blank is used; each later value that differs gets a note. Times differ only if their instants
 do: 10:00 in Vienna and 08:00Z can be equal. A key at two sites stands for two cases, so the files
 are refused: an answer of one site must never meet the other's prediction.
+
+Backtests: files whose cases were predicted after they were decided.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import polars as pl
 
-from rollout.core.records.row_remarks import RemarkReason
+from rollout.core.records.records import RemarkReason
 from rollout.formats.records.column_map import RECEIVED_AT, ColumnError
+from rollout.formats.records.mapped_rows import find_time_faults, find_time_notes
+from rollout.formats.records.questions import PredictedAfterwards
 from rollout.formats.records.rejected_rows import (
     build_empty_faults,
     build_empty_remarks,
     build_faults,
 )
-from rollout.formats.records.times import convert_to_instants, parse_times
-from rollout.formats.records.values import find_time_faults, find_time_notes
+from rollout.formats.records.text_formats import convert_to_instants, parse_times
 from rollout.tally.case_draws import DRAWS
-from rollout.tally.frames import RecordKind, share_constants
+from rollout.tally.frames import INSTANT, RecordKind, share_constants
+from rollout.tally.late_senders import BACKTEST, find_late_senders
+
+if TYPE_CHECKING:
+    from rollout.formats.records.questions import FileChoices
+    from rollout.tally.frames import RecordFrames
+
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +42,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from rollout.formats.records.mapped_rows import MappedRows
-    from rollout.formats.records.times import SiteZones
+    from rollout.formats.records.text_formats import SiteZones
 
     Indices = npt.NDArray[np.int64]
 
@@ -361,3 +370,29 @@ def _find_repeats(stack: _StackedRows) -> dict[RecordKind, pl.Series]:
         counts = np.bincount(ids.to_numpy(), minlength=1)
         has_repeats[kind] = pl.Series(counts[ids.to_numpy()] > 1)
     return has_repeats
+
+
+def find_backtest_question(
+    file: str, records: RecordFrames, choices: FileChoices
+) -> PredictedAfterwards | None:
+    """Return a question if a file of predictions looks like a backtest, and no option says it."""
+    if choices.backtest is not None:
+        return None
+    late = find_late_senders(records)
+    if late is None or late.set_up != BACKTEST:
+        return None
+    return PredictedAfterwards(file=file, decided=late.decided, late=late.late)
+
+
+def count_backtest(records: RecordFrames, choices: FileChoices) -> RecordFrames:
+    """Return the records; those of a backtest count as predicted when their cases occurred.
+
+    Nobody can tell from files whether the model saw the decisions: who says `--backtest` vouches.
+    """
+    late = find_late_senders(records) if choices.backtest else None
+    if late is None:
+        return records
+    # without a time of its own a prediction has that of its case
+    untimed = pl.lit(None, INSTANT)
+    predictions = records.predictions.with_columns(at=untimed, received_at=untimed)
+    return replace(records, predictions=predictions, backtest=late.late)

@@ -1,28 +1,136 @@
-"""Rows of files: separated text with the physical line of each, JSON and Parquet."""
+"""Rows of files: separated text with the physical line of each, JSON and Parquet.
+
+Recognize the encoding of a text file and convert it to UTF-8.
+
+Every file is valid Latin-1, so it is only recognized by its letters: each byte above ASCII is a
+Western European letter beside an ASCII letter, or a sign that is not inside a word. Bytes 80 to 9F
+are letters in other encodings (Mac Roman, code page 850), so as letters they are not recognized.
+
+Lines of separated text that are no rows: blank ones, a repeated header, `sep=;`, totals.
+
+Rows of a file as text, the first step for every format.
+
+The reader of each format returns text cells with the physical line of each row, and lists the
+malformed rows. Cells are interpreted later, by column.
+"""
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import io
 import json
 import re
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from rollout.core.records.row_remarks import RemarkReason
+from rollout.core.records.records import RemarkReason
 from rollout.formats.records.rejected_rows import RecordError
-from rollout.formats.records.text_rows import (
-    NOT_UTF8,
-    TextRows,
-    build_unparsed_frame,
-    check_unique_names,
-    decode_lines,
-    replace_blanks,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+
+NOT_UTF8 = "bytes that are not UTF-8; save the file as UTF-8"
+
+
+SKIPPED_SCHEMA = {"line": pl.Int64(), "detail": pl.String()}
+
+
+@dataclass(frozen=True, slots=True)
+class TextRows:
+    """The rows of one file.
+
+    Attributes:
+        cells: text columns in the order of the file; an empty cell is null.
+        lines: the first physical line of each row of `cells`.
+        unparsed: `line`, `reason` and `detail` of the malformed rows.
+        others: number of rows that were not chosen.
+        skipped: `line` and `detail` of lines that are no rows, such as totals.
+    """
+
+    cells: pl.DataFrame
+    lines: pl.Series
+    unparsed: pl.DataFrame
+    others: int = 0
+    skipped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SKIPPED_SCHEMA))
+
+    @property
+    def count(self) -> int:
+        """Number of rows in the file, without those not chosen."""
+        return self.lines.len() + self.unparsed.height
+
+
+def build_unparsed_frame(rows: Iterable[tuple[int, RemarkReason, str]]) -> pl.DataFrame:
+    """Build `TextRows.unparsed` from (line, reason, detail)."""
+    schema = {"line": pl.Int64, "reason": pl.String, "detail": pl.String}
+    return pl.DataFrame(
+        [(line, reason.value, detail) for line, reason, detail in rows], schema=schema, orient="row"
+    ).sort("line")
+
+
+def read_unpacked(path: Path) -> bytes:
+    """Return the content of a file, unpacked if `.gz`.
+
+    Raises:
+        RecordError: the packed file is damaged.
+        OSError: the file is missing or unreadable.
+    """
+    content = path.read_bytes()
+    if path.suffix.lower() == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise RecordError(path.name, None, None, "damaged", f"not unpacked: {error}") from error
+    return content
+
+
+def decode_lines(content: bytes) -> tuple[str, frozenset[int]]:
+    """Return the text, with U+FFFD for bad bytes, and the indices of their lines."""
+    if is_utf8(content):
+        return content.decode(), frozenset()
+    invalid_lines = (index for index, line in enumerate(content.split(b"\n")) if not is_utf8(line))
+    return content.decode(errors="replace"), frozenset(invalid_lines)
+
+
+def is_utf8(content: bytes) -> bool:
+    """Return whether the bytes are UTF-8."""
+    try:
+        return content.isascii() or content.decode() is not None
+    except UnicodeDecodeError:
+        return False
+
+
+def replace_blanks(cells: pl.DataFrame) -> pl.DataFrame:
+    """Return the cells with null for each empty or blank one."""
+    # A header can have `*` or `^a$`, which Polars treats as patterns in expressions, even inside
+    # methods of a series; so each column is processed without its name.
+    return pl.DataFrame(
+        {name: _replace_column_blanks(cells.get_column(name).alias("")) for name in cells.columns}
+    )
+
+
+def _replace_column_blanks(column: pl.Series) -> pl.Series:
+    is_blank = column.str.contains(r"^\s*$")
+    return column.set(is_blank, None) if is_blank.any() else column
+
+
+def check_unique_names(file: str, names: Sequence[str]) -> list[str]:
+    """Return the column names, `column N` for a blank header.
+
+    Raises:
+        RecordError: two columns have the same name.
+    """
+    column_names = [name.strip() or f"column {index}" for index, name in enumerate(names, start=1)]
+    duplicates = sorted({name for name in column_names if column_names.count(name) > 1})
+    if duplicates:
+        detail = f"each column needs its own name, found twice: {', '.join(duplicates)}"
+        raise RecordError(file, 1, None, "header", detail)
+    return column_names
 
 
 UNCLOSED_QUOTE = "a quote is never closed, or is inside a field that does not begin with one"
@@ -368,3 +476,124 @@ def _to_parquet_text(column: pl.Series) -> pl.Series:
         ]
         return pl.Series(texts, dtype=pl.String)
     return column.cast(pl.String)
+
+
+BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+ZERO_SHARE = 0.4
+"""Share of zero bytes at even or odd positions from which a text is UTF-16."""
+_SAMPLE_BYTES = 65536
+_LETTERS = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüý"
+_SIGNS = "°§€£µ²³ºª«»¿¡–—‘’“”\u00a0"
+_WESTERN = re.compile(
+    f"(?<![A-Za-z])[{_SIGNS}]|[{_SIGNS}](?![A-Za-z])"
+    f"|(?<=[A-Za-z])[{_LETTERS}]{{1,2}}|[{_LETTERS}]{{1,2}}(?=[A-Za-z])"
+)
+SINGLE_BYTE = ("latin-1", "cp1252")
+"""Encodings that are recognized by their letters; nothing in the file proves them."""
+
+
+def recognize_encoding(content: bytes) -> str:
+    """Return the codec of a text; `utf-8` also for damaged text that no codec explains."""
+    for mark, encoding in BOMS.items():
+        if content.startswith(mark):
+            return encoding
+    sample = content[:_SAMPLE_BYTES]
+    if sample and b"\0" in sample:
+        if sample[1::2].count(0) > ZERO_SHARE * len(sample) / 2:
+            return "utf-16-le"
+        if sample[::2].count(0) > ZERO_SHARE * len(sample) / 2:
+            return "utf-16-be"
+    return "utf-8" if _is_utf8(content) else _recognize_single_byte(content)
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        return content.isascii() or content.decode() is not None
+    except UnicodeDecodeError:
+        return False
+
+
+def _recognize_single_byte(content: bytes) -> str:
+    if not content.decode(errors="ignore").isascii():  # UTF-8 with damaged rows
+        return "utf-8"
+    try:
+        text = content.decode("cp1252")
+    except UnicodeDecodeError:
+        return "utf-8"
+    if not _WESTERN.sub("", text).isascii():
+        return "utf-8"
+    return "cp1252" if re.search(rb"[\x80-\x9f]", content) else "latin-1"
+
+
+def convert_to_utf8(content: bytes, encoding: str | None, file: str) -> bytes:
+    """Return a text in UTF-8 without byte order mark; bytes that are not UTF-8 stay.
+
+    Raises:
+        RecordError: the text is not in `encoding`.
+    """
+    if encoding is None or codecs.lookup(encoding).name == "utf-8":
+        return content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode(encoding).removeprefix("\ufeff").encode()
+    except UnicodeError as error:
+        detail = f"the file is not {encoding}; name its encoding with --encoding"
+        raise RecordError(file, None, None, RemarkReason.BAD_ENCODING, detail) from error
+
+
+BLANK, HEADER, TOTALS, SEPARATOR = "no value", "a repeated header", "totals", "the separator"
+_TOTAL_WORDS = ("total", "totals", "grand total", "subtotal", "sum", "total:", "gesamt", "summe")
+_SEPARATOR_LINE = re.compile(rb'^\xef\xbb\xbf?"?sep=(.)"?\r?\n|^"?sep=(.)"?\r?\n', re.IGNORECASE)
+
+
+def cut_separator_line(content: bytes) -> tuple[bytes, str | None]:
+    r"""Return the content with a blank first line instead of `sep=;`, and the separator.
+
+    >>> cut_separator_line(b"sep=;\na;b\n"), cut_separator_line(b"a;b\n")
+    ((b'\na;b\n', ';'), (b'a;b\n', None))
+    """
+    line = _SEPARATOR_LINE.match(content)
+    if line is None:
+        return content, None
+    return b"\n" + content[line.end() :], (line[1] or line[2]).decode(errors="replace")
+
+
+def add_separator_line(rows: TextRows) -> TextRows:
+    """Return the rows with the first line among the skipped ones."""
+    line = pl.DataFrame({"line": [1], "detail": [SEPARATOR]}, schema=rows.skipped.schema)
+    return replace(rows, skipped=pl.concat([line, rows.skipped]))
+
+
+def skip_lines(rows: TextRows) -> TextRows:
+    """Return the rows without lines that are none; those are listed in `skipped`.
+
+    The first cell tells: it is blank, the column's name, or a word for totals.
+    """
+    if not rows.cells.width or not rows.cells.height:
+        return rows
+    cells = rows.cells
+    first, others = cells.to_series(0).alias(""), cells.get_columns()[1:]
+    is_doubtful = first.is_null() | (first == cells.columns[0]).fill_null(value=False)
+    is_doubtful |= first.str.to_lowercase().is_in(_TOTAL_WORDS).fill_null(value=False)
+    places = is_doubtful.arg_true()
+    if not places.len():
+        return rows
+    details = [_describe_line(cells.row(place), cells.columns) for place in places]
+    skipped = pl.DataFrame({"line": rows.lines.gather(places), "detail": details}).drop_nulls()
+    if not skipped.height or not others:
+        return rows
+    is_row = ~rows.lines.is_in(skipped["line"].implode())
+    return replace(
+        rows, cells=cells.filter(is_row), lines=rows.lines.filter(is_row), skipped=skipped
+    )
+
+
+def _describe_line(texts: tuple[str | None, ...], names: list[str]) -> str | None:
+    """Return why a line is no row, or None."""
+    first, *others = texts
+    if first is None:
+        return BLANK if not any(others) else None
+    if first == names[0]:
+        is_header = all(text in {name, None} for text, name in zip(texts, names, strict=True))
+        return HEADER if is_header else None
+    blanks = sum(text is None for text in others)
+    return TOTALS if 2 * blanks >= len(others) else None

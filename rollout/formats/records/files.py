@@ -13,38 +13,194 @@ rows used + rows rejected, by reason. The rules:
 - A decision whose reviewer has the name of a version is rejected: a model is no human.
 - A prediction without an answer, or with an error, has failed. A decision without an answer for
   every lever is unsure; one marked unsure has no answer.
+
+Labels for a sample: predictions of which only a part was labelled on purpose.
+
+One file given for both sides: its rows agree with themselves unless rows are chosen.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.core.policy.file_readings import FileReading
+from rollout.core.policy.evidence_sources import FileReading
 from rollout.formats.records.cases import gather_cases
 from rollout.formats.records.column_map import DEFAULT_COLUMN_MAP, ColumnError
-from rollout.formats.records.encodings import convert_to_utf8
-from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
-from rollout.formats.records.file_rows import read_delimited, read_json_lines, read_parquet
-from rollout.formats.records.mapped_rows import list_ignored_columns, list_unparsed_rows, map_rows
-from rollout.formats.records.normalized_rows import normalize_rows
-from rollout.formats.records.one_file import find_open_sides
-from rollout.formats.records.parts import FileRecords, split_case_rows, split_record_rows
-from rollout.formats.records.question_texts import OpenQuestionsError
+from rollout.formats.records.file_rows import (
+    TextRows,
+    add_separator_line,
+    convert_to_utf8,
+    cut_separator_line,
+    read_delimited,
+    read_json_lines,
+    read_parquet,
+    read_unpacked,
+    skip_lines,
+)
+from rollout.formats.records.mapped_rows import (
+    list_ignored_columns,
+    list_unparsed_rows,
+    map_rows,
+    normalize_rows,
+)
+from rollout.formats.records.parts import (
+    FileRecords,
+    RowCondition,
+    choose_rows,
+    parse_row_condition,
+    split_case_rows,
+    split_record_rows,
+)
+from rollout.formats.records.questions import (
+    NO_CHOICES,
+    FileChoices,
+    OpenQuestionsError,
+    RowsOfSide,
+)
 from rollout.formats.records.rejected_rows import (
     RecordError,
     count_by_reason,
     raise_first_unreadable,
     sort_remarks,
 )
-from rollout.formats.records.row_choice import choose_rows
 from rollout.formats.records.side_comparison import SharedNames, compare_sides
-from rollout.formats.records.skipped_lines import add_separator_line, cut_separator_line, skip_lines
-from rollout.formats.records.text_rows import TextRows, read_unpacked
-from rollout.formats.records.times import SiteZones
-from rollout.tally.frames import RecordFrames, RecordKind, RowCount, build_outcomes_schema
+from rollout.formats.records.text_formats import SiteZones
+from rollout.tally.frames import (
+    VALUE_PREFIX,
+    LabelCoverage,
+    RecordFrames,
+    RecordKind,
+    RowCount,
+    build_outcomes_schema,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rollout.formats.records.column_map import ColumnMap
+    from rollout.formats.records.mapped_rows import MappedRows
+
+
+SIDES = (RecordKind.PREDICTIONS, RecordKind.DECISIONS)
+MAX_TEXTS = 50
+"""Different texts up to which a column can say whose row it is."""
+MODEL_WORDS = re.compile(r"\b(computer|machine|model|ai|algorithm|classifier|automatic|vision)\b")
+
+
+class OneFileError(ValueError):
+    """One file was given for both sides."""
+
+
+def find_open_sides(
+    sources: RecordPaths,
+    columns: ColumnMap,
+    texts: Mapping[RecordKind, TextRows],
+    rows: Mapping[RecordKind, MappedRows],
+) -> list[RowsOfSide]:
+    """Return for each side of one file whose rows aren't chosen a question with a proposal.
+
+    A file in which the answers of both sides are in different columns has two sides.
+
+    Raises:
+        OneFileError: nothing in the file says which rows are the model's.
+    """
+    wheres = [columns.get_file(kind).where for kind in SIDES]
+    if wheres[0] != wheres[1] and all(wheres):
+        return []
+    is_empty = not rows[RecordKind.PREDICTIONS].cells.height
+    if is_empty or not _is_one_file(sources) or not _has_one_answer_column(rows):
+        return []
+    condition = _propose_model_rows(texts, rows, wheres)
+    if condition is None:
+        name = sources.predictions.name
+        raise OneFileError(
+            f"{name} is given for both sides, so that each answer would agree with itself; choose"
+            " the rows of each: --predictions-where COLUMN=TEXT --decisions-where COLUMN!=TEXT, or"
+            " give two files"
+        )
+    complement = RowCondition(condition.column, condition.text, not condition.is_equal)
+    return [
+        RowsOfSide(
+            file=sources.predictions.name,
+            records=kind,
+            condition=str(proposal),
+            rows=_count_matches(texts[kind], proposal),
+        )
+        for kind, proposal, where in zip(SIDES, (condition, complement), wheres, strict=True)
+        if not where or wheres[0] == wheres[1]
+    ]
+
+
+def _is_one_file(sources: RecordPaths) -> bool:
+    first, second = sources.predictions, sources.decisions
+    if first.samefile(second):
+        return True
+    return first.stat().st_size == second.stat().st_size and (
+        first.read_bytes() == second.read_bytes()
+    )
+
+
+def _has_one_answer_column(rows: Mapping[RecordKind, MappedRows]) -> bool:
+    """Return whether both sides read their answers from the same columns."""
+    answers = [
+        {
+            name: column
+            for name, column in rows[kind].layout.columns.items()
+            if name.startswith(VALUE_PREFIX)
+        }
+        for kind in SIDES
+    ]
+    return answers[0] == answers[1]
+
+
+def _propose_model_rows(
+    texts: Mapping[RecordKind, TextRows],
+    rows: Mapping[RecordKind, MappedRows],
+    wheres: Sequence[str],
+) -> RowCondition | None:
+    """Return which rows are the model's; None if no column says it."""
+    if wheres[0] and not wheres[1]:
+        return parse_row_condition(wheres[0])
+    if wheres[1] and not wheres[0]:
+        human = parse_row_condition(wheres[1])
+        return RowCondition(human.column, human.text, not human.is_equal)
+    cells = texts[RecordKind.PREDICTIONS].cells
+    layouts = [rows[kind].layout.columns for kind in SIDES]
+    first = [layouts[0].get("model_version"), layouts[1].get("reviewer")]
+    names = dict.fromkeys([*(name for name in first if name), *cells.columns])
+    scored = rows[RecordKind.PREDICTIONS].get_texts("confidence").is_not_null()
+    for name in names:
+        column = cells[name]
+        if not 2 <= column.n_unique() <= MAX_TEXTS:
+            continue
+        by_score = column.filter(scored).unique().drop_nulls()
+        if by_score.len() == 1 and not (column.filter(~scored) == by_score[0]).any():
+            return RowCondition(name, by_score[0], is_equal=True)
+    return next(_list_named_models(texts, names), None)
+
+
+def _list_named_models(
+    texts: Mapping[RecordKind, TextRows], names: Mapping[str, None]
+) -> Iterator[RowCondition]:
+    """Yield the texts that are named like a model, alone in their column."""
+    cells = texts[RecordKind.PREDICTIONS].cells
+    for name in names:
+        column = cells[name]
+        if column.n_unique() <= MAX_TEXTS:
+            words = column.unique().drop_nulls()
+            models = words.filter(words.str.to_lowercase().str.contains(MODEL_WORDS.pattern))
+            if models.len() == 1 < words.len():
+                yield RowCondition(name, models[0], is_equal=True)
+
+
+def _count_matches(texts: TextRows, condition: RowCondition) -> int:
+    is_equal = texts.cells[condition.column].eq_missing(condition.text)
+    return int((is_equal if condition.is_equal else ~is_equal).sum())
+
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -307,3 +463,33 @@ def _check_case_columns(files: Sequence[MappedRows], texts: Mapping[RecordKind, 
                 )
     if missing:
         raise ColumnError(missing)
+
+
+MAX_UNASKED = 0.05
+"""Share of predicted cases without a decision up to which a draft counts them as missing."""
+SAMPLED, ALL = "sampled", "all"
+
+
+def select_labelled(records: RecordFrames, labels: str | None) -> RecordFrames:
+    """Return the records with their coverage; for a sample only those of labelled cases.
+
+    A case is labelled by a decision, or by an outcome with an answer.
+    """
+    answers = pl.any_horizontal(
+        pl.col(VALUE_PREFIX + lever).is_not_null() for lever in records.levers
+    )
+    frames = (records.decisions, records.outcomes.filter(answers))
+    labelled = pl.concat([frame.select(pl.col("case_key").unique()) for frame in frames])
+    keys = labelled.to_series().unique()
+    predicted = records.predictions.select(pl.col("case_key").unique()).to_series()
+    rejected = records.rejected.filter(pl.col("records") == RecordKind.DECISIONS.value)
+    is_labelled = predicted.is_in(keys.implode())
+    coverage = LabelCoverage(
+        predicted=predicted.len(),
+        labelled=int(is_labelled.sum()),
+        missing=int((~is_labelled & ~predicted.is_in(rejected["case_key"].implode())).sum()),
+        is_sample=labels == SAMPLED,
+    )
+    if coverage.is_sample:
+        records = records.select_cases(keys)
+    return replace(records, labels=coverage)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from rollout.kernel.label_sets import EMPTY_SET, SEPARATOR, join_labels, read_label_set
+from rollout.kernel.units import EMPTY_SET, SEPARATOR, join_labels, read_label_set
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from rollout.core.policy.file_readings import FileReading
-from rollout.formats.records.encodings import convert_to_utf8
+from rollout.core.policy.evidence_sources import FileReading
+from rollout.formats.records.file_rows import convert_to_utf8, read_unpacked
 from rollout.formats.records.label_set_texts import list_set_labels, rewrite_sets
-from rollout.formats.records.placeholders import PLACEHOLDERS
-from rollout.formats.records.text_rows import read_unpacked
+from rollout.formats.records.mapped_rows import PLACEHOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

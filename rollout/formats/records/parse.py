@@ -17,7 +17,7 @@ from msgspec import MsgspecError
 from pydantic import ValidationError
 
 from rollout.core.errors import RefusalError
-from rollout.core.policy.version_rules import parse_content
+from rollout.core.policy.stages import parse_content
 from rollout.core.records.records import (
     Action,
     Case,
@@ -39,7 +39,7 @@ from rollout.formats.records.schema import (
     WRAPPED_ITEMS_DECODER,
     list_sent_fields,
 )
-from rollout.kernel.label_sets import join_labels, read_label_set
+from rollout.kernel.units import join_labels, read_label_set
 
 MAX_CLOCK_AHEAD: Final = timedelta(minutes=5)
 """How far a client's clock can be ahead of ours."""

@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from rollout.core.policy.file_readings import FileReading
+from rollout.core.policy.evidence_sources import FileReading
 from rollout.core.records.records import PlantedDeclaration
 from rollout.formats.records.files import read_text_rows
 from rollout.formats.records.rejected_rows import RecordError

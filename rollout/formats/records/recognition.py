@@ -12,27 +12,35 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from rollout.core.policy.file_readings import FileReading
-from rollout.core.records.row_remarks import RemarkReason
+from rollout.core.policy.evidence_sources import FileReading
+from rollout.core.records.records import RemarkReason
 from rollout.formats.policy.draft import MAX_LABELS
-from rollout.formats.policy.scalars import DELIMITERS
-from rollout.formats.records.encodings import convert_to_utf8, recognize_encoding
-from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
-from rollout.formats.records.files import DELIMITED, find_suffix, parse_rows
+from rollout.formats.policy.fields import DELIMITERS
+from rollout.formats.records.file_rows import (
+    convert_to_utf8,
+    cut_separator_line,
+    read_unpacked,
+    recognize_encoding,
+)
+from rollout.formats.records.files import DELIMITED, find_open_sides, find_suffix, parse_rows
 from rollout.formats.records.label_set_texts import list_set_labels
-from rollout.formats.records.mapped_rows import map_rows
-from rollout.formats.records.normalized_rows import NUMBER_COLUMNS, normalize_rows
-from rollout.formats.records.one_file import find_open_sides
-from rollout.formats.records.placeholders import find_doubtful, find_placeholders
+from rollout.formats.records.mapped_rows import (
+    NUMBER_COLUMNS,
+    find_doubtful,
+    find_placeholders,
+    map_rows,
+    normalize_rows,
+)
+from rollout.formats.records.parts import choose_rows
 from rollout.formats.records.questions import (
+    NO_CHOICES,
     DelimiterQuestion,
     DoubtfulLabel,
+    FileChoices,
     ReadingQuestion,
 )
 from rollout.formats.records.rejected_rows import RecordError
-from rollout.formats.records.row_choice import choose_rows
 from rollout.formats.records.side_comparison import ComparedSides, SharedNames, compare_sides
-from rollout.formats.records.skipped_lines import cut_separator_line
 from rollout.formats.records.text_formats import (
     UNSURE_WORDS,
     find_several_labels,
@@ -42,7 +50,6 @@ from rollout.formats.records.text_formats import (
     recognize_unsure,
     rewrite_decimals,
 )
-from rollout.formats.records.text_rows import read_unpacked
 from rollout.tally.frames import VALUE_PREFIX, RecordKind
 
 if TYPE_CHECKING:
@@ -50,9 +57,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rollout.formats.records.column_map import ColumnMap
+    from rollout.formats.records.file_rows import TextRows
     from rollout.formats.records.files import RecordPaths
     from rollout.formats.records.mapped_rows import MappedRows
-    from rollout.formats.records.text_rows import TextRows
 
 
 MIN_SHARE = 0.9

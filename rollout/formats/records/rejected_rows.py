@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.core.records.row_remarks import UNREADABLE_REASONS, RemarkReason
+from rollout.core.records.records import UNREADABLE_REASONS, RemarkReason
 from rollout.tally.frames import REMARK_SCHEMA, RecordKind
 
 if TYPE_CHECKING:

@@ -24,8 +24,6 @@ from pydantic import ConfigDict, Discriminator, Field, TypeAdapter
 from pydantic import with_config as of_form
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
-from rollout.core.records.record_fields import Answers as StoredAnswers
-from rollout.core.records.record_fields import RecordField
 from rollout.core.records.records import (
     RECORD_FIELDS,
     Action,
@@ -34,7 +32,9 @@ from rollout.core.records.records import (
     Outcome,
     Prediction,
     Record,
+    RecordField,
 )
+from rollout.core.records.records import Answers as StoredAnswers
 
 MAX_ITEMS: Final = 10_000
 KIND: Final = "kind"

@@ -1,4 +1,9 @@
-"""Compare the two sides of recorded files: keys, labels and sites that they must share."""
+"""Compare the two sides of recorded files: keys, labels and sites that they must share.
+
+Two sides that agree everywhere: one side read twice looks like a perfect model.
+
+Texts that differ in form only, such as 1 and 1.0, TRUE and true, or `["bear"]` and bear.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +12,96 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.formats.records.equal_sides import find_equal_sides
-from rollout.formats.records.questions import FormPair, ReadingQuestion, SameForm
-from rollout.formats.records.text_forms import pair_forms
+from rollout.formats.records.questions import EqualSides, FormPair, ReadingQuestion, SameForm
 from rollout.tally.frames import VALUE_PREFIX, RecordKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rollout.formats.records.mapped_rows import MappedRows
+
+
+MIN_PAIRS = 50
+_SAMPLE = 1000
+"""Pairs that are compared first, because sides that differ do so early."""
+
+
+def find_equal_sides(
+    predictions: MappedRows, decisions: MappedRows, levers: Sequence[str]
+) -> EqualSides | None:
+    """Return a question if the answers to 50 cases or more are all equal on every lever.
+
+    Cases without an answer on a side don't count.
+    """
+    names = [VALUE_PREFIX + lever for lever in levers]
+    predicted, decided = (
+        pl.DataFrame([rows.get_texts(name) for name in ("case_key", *names)]).drop_nulls()
+        for rows in (predictions, decisions)
+    )
+    if _count_equal(predicted.head(_SAMPLE), decided, names) is None:
+        return None
+    pairs = _count_equal(predicted, decided, names)
+    if pairs is None or pairs < MIN_PAIRS:
+        return None
+    return EqualSides(file=f"{predictions.file} and {decisions.file}", pairs=pairs)
+
+
+def _count_equal(
+    predicted: pl.DataFrame, decided: pl.DataFrame, names: Sequence[str]
+) -> int | None:
+    """Return the number of pairs, or None if some differ."""
+    pairs = predicted.join(decided, on="case_key", suffix=" decided")
+    is_equal = pl.all_horizontal(pl.col(name) == pl.col(f"{name} decided") for name in names)
+    return pairs.height if pairs.select(is_equal.all()).item() else None
+
+
+_QUOTED = r'^"([^"\\]*)"$'
+_ONE_OF_LIST = r"^\[\s*([^\[\],]*?)\s*\]$"
+_CHOICES = r'^\{\s*"choices"\s*:\s*(\[.*\])\s*\}$'
+_WHOLE_DECIMAL = r"^([+-]?\d+)\.0+$"
+
+
+def normalize_forms(texts: pl.Series) -> pl.Series:
+    r"""Return texts without what only their form says.
+
+    >>> normalize_forms(pl.Series(["1.0", "TRUE", '{"choices": ["Bear"]}', "a\u00a0 b"])).to_list()
+    ['1', 'true', 'bear', 'a b']
+    """
+    column = pl.col("text").str.normalize("NFC").str.replace_all(r"[\s\x{a0}\x{202f}]+", " ")
+    column = column.str.strip_chars()
+    for pattern in (_CHOICES, _ONE_OF_LIST, _QUOTED):
+        column = column.str.replace(pattern, "$1")
+    column = column.str.to_lowercase().str.replace(_WHOLE_DECIMAL, "$1")
+    return pl.DataFrame({"text": texts}, schema={"text": pl.String}).select(column).to_series()
+
+
+def pair_forms(texts: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """Return for texts that `others` lack the one of them that differs in form only.
+
+    >>> pair_forms(["0.0", "deer"], ["0", "1", "deer"])
+    {'0.0': '0'}
+    """
+    names = sorted({*others})
+    unmatched = sorted({*texts} - {*names})
+    by_form = dict(zip(reversed(normalize_forms(_build(names))), reversed(names), strict=True))
+    forms = zip(unmatched, normalize_forms(_build(unmatched)), strict=True)
+    return {text: by_form[form] for text, form in forms if form in by_form}
+
+
+def _build(texts: Sequence[str]) -> pl.Series:
+    return pl.Series(texts, dtype=pl.String)
+
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from rollout.formats.records.file_choices import FileChoices
     from rollout.formats.records.mapped_rows import MappedRows
+    from rollout.formats.records.questions import FileChoices
 
     FileRows = Mapping[RecordKind, MappedRows]
 
 MIN_SHARED = 0.05
 """Share of the smaller side's keys or labels that must occur on the other side."""
-_SAMPLE = 1000
-"""Keys that are looked at first, because most files share most of them."""
 MIN_COMPARED = 10
 """Keys or answers of a side from which on it is compared."""
 PREDICTIONS, DECISIONS = RecordKind.PREDICTIONS, RecordKind.DECISIONS

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from rollout.kernel.label_sets import split_label_set, split_pair
 from rollout.kernel.measures.base import (
     Expectation,
     Measure,
@@ -14,7 +13,7 @@ from rollout.kernel.measures.base import (
     ThresholdUnit,
     Watch,
 )
-from rollout.kernel.units import MISSING, SILENT
+from rollout.kernel.units import MISSING, SILENT, split_label_set, split_pair
 
 if TYPE_CHECKING:
     from rollout.kernel.measures.base import Condition, CountedLevers

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rollout.core.policy.levers import Lever
 from rollout.core.records.records import BaselineCount
 from rollout.core.statistics.evidence import compute_action_mix_log_e
-from rollout.kernel.label_sets import EMPTY_SET, split_label_set
+from rollout.kernel.units import EMPTY_SET, split_label_set
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.pairs import OTHER_ACTION, find_single_answers
 from rollout.reports.statistics.differences import (

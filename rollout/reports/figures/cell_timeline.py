@@ -19,7 +19,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import RecordsPurged, select_events
 from rollout.kernel.measures import AGREEMENT, Condition
 from rollout.kernel.units import FAILED, LATE, OUTSIDE
-from rollout.reports.figures.first_values import list_first_values
+from rollout.reports.figures.funnel import list_first_values
 from rollout.reports.figures.timeline_parts import (
     CONFIRMED,
     DECIDERS,
@@ -36,14 +36,16 @@ from rollout.reports.figures.timeline_parts import (
     list_cell_marks,
     sort_marks,
 )
-from rollout.reports.inputs.evidence_inputs import CellVersion
-from rollout.reports.inputs.evidence_paths import compute_bounds_at, is_plain
-from rollout.reports.inputs.gate_progress import StatePeriod
+from rollout.reports.inputs.evidence_inputs import (
+    CellVersion,
+    StatePeriod,
+    compute_bounds_at,
+    is_plain,
+)
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.statistics.bounds import compute_estimates
-from rollout.reports.text.event_kinds import CELL_KINDS
-from rollout.tally.batched_evidence import BATCH_SIZE, batch_view
-from rollout.tally.evidence_view import EvidenceView
+from rollout.reports.text.event_text import CELL_KINDS
+from rollout.tally.evidence_view import BATCH_SIZE, EvidenceView, batch_view
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from rollout.core.policy.cell_evidence import names_slices
 from rollout.core.policy.policy import Guard, describe_guard
-from rollout.core.policy.slice_conditions import names_slices
 from rollout.core.scope.events import (
     VOID_STATE,
     IncidentOpened,
@@ -16,11 +16,11 @@ from rollout.core.scope.events import (
     Reach,
     select_events,
 )
-from rollout.core.scope.floor_steps import find_acting_index
+from rollout.core.scope.floor_grants import find_acting_index
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import CellState, Scope
+from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.measures import Watch
-from rollout.kernel.readings import StoredAlarm
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.guard_evidence import GuardEvidence

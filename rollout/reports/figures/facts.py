@@ -1,62 +1,98 @@
-"""The facts of a report: all figures, independent of any page."""
+"""The facts of a report: all figures, independent of any page.
 
+Latency of versions: answer times, late answers, failures and their reasons.
+
+Correctness against outcomes and adjudications; never evidence.
+
+Outcomes are known for few cases, which are rarely a random sample. Adjudications exist only for
+divergences, so they can only turn disagreements into agreements. Gates therefore use neither.
+
+Pending reviews and the last activity of each site, when a report is made.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
+import numpy as np
+import polars as pl
+import scipy
+from numpy.typing import NDArray
+
+from rollout.core.calendar.instants import count_micros, format_duration
+from rollout.core.policy.levers import Lever
+from rollout.core.policy.policy import Policy
+from rollout.kernel.units import FAILED
 from rollout.reports.figures.agreement import AgreementFigures, compute_agreements
-from rollout.reports.figures.answer_patterns import Anchoring, compute_anchoring
-from rollout.reports.figures.audit_cost import (
+from rollout.reports.figures.audits import (
+    AuditFigures,
     Hindsight,
     VisibleAgreement,
+    build_sampling_frame,
+    compute_audits,
     compute_hindsights,
     compute_visible_agreements,
 )
-from rollout.reports.figures.audits import AuditFigures, build_sampling_frame, compute_audits
 from rollout.reports.figures.baseline_change import BaselineChange, compute_baseline_changes
 from rollout.reports.figures.calibration import Calibration, compute_calibrations
 from rollout.reports.figures.cell_timeline import compute_cell_timelines
+from rollout.reports.figures.comparison import (
+    ConfusionMatrix,
+    LabelFigures,
+    build_matrix,
+    compute_label_figures,
+    compute_set_label_figures,
+)
 from rollout.reports.figures.detector_courses import IncidentCourse, compute_incident_courses
 from rollout.reports.figures.drift import DriftFigures, compute_drift
 from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
-from rollout.reports.figures.feedback_loop import FeedbackLoop, compute_feedback
 from rollout.reports.figures.funnel import (
     FileRowCounts,
     Funnel,
     RowExample,
+    UnfamiliarCases,
     UnknownLabels,
     compute_funnels,
+    compute_unfamiliar_cases,
+    count_cell_reasons,
     count_file_rows,
     find_unknown_labels,
     list_rejected_examples,
 )
-from rollout.reports.figures.gains import GainFacts, compute_gains
-from rollout.reports.figures.holdout import HoldoutActions, compute_holdout_actions
+from rollout.reports.figures.holdout import (
+    FeedbackLoop,
+    HoldoutActions,
+    compute_feedback,
+    compute_holdout_actions,
+)
 from rollout.reports.figures.label_issues import CleaningFigures, compute_cleaning
 from rollout.reports.figures.label_sources import (
     DecisionSources,
     compute_decision_sources,
     count_vouched_units,
 )
-from rollout.reports.figures.latency import Latency, compute_latencies
-from rollout.reports.figures.methods import MethodOutcome, compare_methods
-from rollout.reports.figures.missing_decisions import count_cell_reasons
-from rollout.reports.figures.model_cost import (
+from rollout.reports.figures.methods import (
     CellModelCost,
+    GainFacts,
+    MethodOutcome,
     ModelCost,
+    NaiveOpening,
     build_model_cases,
+    compare_methods,
     compute_cell_costs,
+    compute_gains,
     compute_model_cost,
+    find_naive_openings,
 )
-from rollout.reports.figures.naive_baselines import NaiveOpening, find_naive_openings
 from rollout.reports.figures.next_step import OpenProposal
 from rollout.reports.figures.number_agreement import NumberAgreement, compute_number_agreements
-from rollout.reports.figures.outcomes import Correctness, compute_correctness
 from rollout.reports.figures.oversight import (
     Oversight,
     PermitCount,
     compute_oversight,
     count_permits,
 )
-from rollout.reports.figures.pending_work import PendingWork, compute_pending_work
 from rollout.reports.figures.report_identity import (
     PolicySummary,
     ReportIdentity,
@@ -66,26 +102,382 @@ from rollout.reports.figures.report_identity import (
 )
 from rollout.reports.figures.report_version import SCHEMA, ReportVersion, build_report_version
 from rollout.reports.figures.reviewer_agreement import ReviewerAgreement, compute_reviewer_agreement
-from rollout.reports.figures.reviewers import ReviewQuality, compute_review_quality
+from rollout.reports.figures.reviewers import (
+    Anchoring,
+    ReviewQuality,
+    compute_anchoring,
+    compute_review_quality,
+)
 from rollout.reports.figures.slices import SliceSearch, compute_slice_searches
 from rollout.reports.figures.stage_map import SiteCalendar, build_calendars
 from rollout.reports.figures.timeline_parts import CellTimeline
-from rollout.reports.figures.unfamiliar import UnfamiliarCases, compute_unfamiliar_cases
-from rollout.reports.inputs.actions import ActionFrequencyChange, compute_action_changes
-from rollout.reports.inputs.decided_by import assign_deciders
 from rollout.reports.inputs.divergences import (
     DivergenceFigures,
     build_divergence_frame,
     compute_divergences,
 )
-from rollout.reports.inputs.evidence_paths import build_all_evidence_paths
-from rollout.reports.inputs.gate_progress import build_state_periods
-from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.inputs.evidence_inputs import build_all_evidence_paths, build_state_periods
+from rollout.reports.inputs.inputs import (
+    ActionFrequencyChange,
+    CellStages,
+    PendingReviews,
+    ReportInputs,
+    assign_deciders,
+    compute_action_changes,
+    compute_stage_histories,
+)
 from rollout.reports.inputs.losses import LossFigures, compute_losses
-from rollout.reports.inputs.pairs import build_assisted_pairs
-from rollout.reports.inputs.stages import CellStages, compute_stage_histories
+from rollout.reports.inputs.pairs import (
+    build_assisted_pairs,
+    compare_pairs,
+    find_adjudicated_labels,
+    find_single_answers,
+)
+from rollout.reports.statistics.chance_agreement import (
+    AgreementCoefficient,
+    compute_kappa_with_interval,
+)
+from rollout.reports.statistics.intervals import (
+    CONFIDENCE_LEVEL,
+    Estimate,
+    PairedChange,
+    Share,
+    compute_case_difference_number,
+    compute_paired_change,
+    compute_unit_share,
+)
 from rollout.reports.text.event_text import EventDescription, describe_events
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 from rollout.tally.late_senders import find_costly_spells, find_late_senders
+
+Floats = NDArray[np.float64]
+
+PERCENTS = (50, 95, 99)
+ORDER_METHOD = "order statistics, 95 %"
+UNBOUNDED_METHOD = "too few answers for an interval"
+MAX_ERRORS = 20  # distinct errors in a report
+NO_ERROR_TEXT = "no answer, and no word why"
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyQuantile(Estimate):
+    """The time within which `percent` of the answers came, in milliseconds.
+
+    `low` and `high` are order statistics; an end is None with too few answers to bound it.
+    """
+
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """Share of timed answers on one lever that came after `answer_within`.
+
+    `answer_within` is in seconds, `limit` is the same in the notation of policies.
+    """
+
+    lever: str
+    answer_within: float
+    limit: str
+    late: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Latency of one version, everywhere (site None) or at one site.
+
+    Attributes:
+        version, site: whose answers, and where.
+        predictions: cases with a prediction of the version.
+        timed: cases with a latency.
+        quantiles: of these latencies; empty without any.
+        late: per lever with a time limit; from the answer's time, else from its latency.
+        failed: cases without an answer on some lever.
+        errors: at most 20 reasons of failures, the most frequent first.
+    """
+
+    version: str
+    site: str | None
+    predictions: int
+    timed: int
+    quantiles: tuple[LatencyQuantile, ...]
+    late: tuple[Lateness, ...]
+    failed: Share
+    errors: tuple[tuple[str, int], ...]
+
+
+def compute_latencies(
+    records: RecordFrames, cases: pl.DataFrame, policy: Policy
+) -> tuple[Latency, ...]:
+    """Return the latency of every version, in all and then by site.
+
+    `cases`: the cases in a cell, with t and unit; other cases can't be late, and are each a unit.
+    """
+    case_times = cases.select("case_key", "occurred_us", "unit")
+    sites = records.cases.select("case_key", "site")
+    predictions = records.predictions.join(sites, on="case_key", how="left")
+    predictions = predictions.join(case_times, on="case_key", how="left").with_columns(
+        unit=pl.coalesce("unit", "case_key").rank("dense")
+    )
+    order = [site.id for site in policy.sites]
+    figures = []
+    for (version,), part in sorted(predictions.partition_by("version", as_dict=True).items()):
+        figures.append(_compute_latency(part, str(version), None, policy))
+        parts_by_site = part.partition_by("site", as_dict=True)
+        if len(parts_by_site) > 1:
+            site_parts = [
+                (site, parts_by_site[(site,)]) for site in order if (site,) in parts_by_site
+            ]
+            figures += [
+                _compute_latency(site_part, str(version), site, policy)
+                for site, site_part in site_parts
+            ]
+    return tuple(figures)
+
+
+def compute_quantile(values: Floats, percent: int) -> LatencyQuantile | None:
+    """Return a quantile with a distribution-free interval, None without values.
+
+    The value is the smallest that is at least as large as `percent` in 100 of the values. The
+    number of values below the true quantile is binomial, so two order statistics bound it.
+
+    Args:
+        values: shape (answers,), in any order.
+        percent: in 1 … 99.
+
+    >>> quantile = compute_quantile(np.arange(1.0, 101.0), 50)
+    >>> quantile.value, quantile.low, quantile.high, quantile.method
+    (50.0, 40.0, 61.0, 'order statistics, 95 %')
+
+    Source: David and Nagaraja, Order Statistics, 3rd ed. (2003), section 7.1.
+    """
+    n = len(values)
+    if not n:
+        return None
+    ranked, q, tail = np.sort(values), percent / 100, (1 - CONFIDENCE_LEVEL) / 2
+    index = max(int(np.ceil(q * n)), 1)
+    counts = range(n + 1)  # of the values below the true quantile
+    below = bisect_left(counts, tail, key=lambda k: float(scipy.special.bdtr(k, n, q)))
+    above = bisect_left(counts, -tail, key=lambda k: -float(scipy.special.bdtrc(k, n, q))) + 1
+    return LatencyQuantile(
+        n=n,
+        percent=percent,
+        value=float(ranked[index - 1]),
+        low=float(ranked[below - 1]) if below >= 1 else None,
+        high=float(ranked[above - 1]) if above <= n else None,
+        method=ORDER_METHOD if below >= 1 or above <= n else UNBOUNDED_METHOD,
+    )
+
+
+def _compute_latency(part: pl.DataFrame, version: str, site: str | None, policy: Policy) -> Latency:
+    times = part["latency_ms"].drop_nulls().to_numpy()
+    has_missing_answer = pl.any_horizontal(
+        pl.col(VALUE_PREFIX + lever.id).is_null() for lever in policy.levers
+    )
+    failed = part.filter(has_missing_answer)
+    reasons = failed.select(error=pl.col("error").fill_null(NO_ERROR_TEXT)).group_by("error").len()
+    top = reasons.sort("len", "error", descending=[True, False]).head(MAX_ERRORS)
+    quantiles = [compute_quantile(times, percent) for percent in PERCENTS]
+    return Latency(
+        version=version,
+        site=site,
+        predictions=part.height,
+        timed=len(times),
+        quantiles=tuple(quantile for quantile in quantiles if quantile is not None),
+        late=tuple(
+            _compute_lateness(part, lever) for lever in policy.levers if lever.answer_within
+        ),
+        failed=compute_unit_share(part, has_missing_answer),
+        errors=tuple(top.iter_rows()),
+    )
+
+
+def _compute_lateness(part: pl.DataFrame, lever: Lever) -> Lateness:
+    assert lever.answer_within is not None  # noqa: S101 - only called for levers with a limit
+    max_micros = count_micros(lever.answer_within)
+    waiting_time = pl.coalesce(
+        pl.col("at").dt.epoch("us") - pl.col("occurred_us"), pl.col("latency_ms") * 1000
+    )
+    is_late = waiting_time > max_micros
+    answered = part.drop_nulls(VALUE_PREFIX + lever.id).select("unit", late=is_late).drop_nulls()
+    late = compute_unit_share(answered, "late")
+    seconds, limit = lever.answer_within.total_seconds(), format_duration(lever.answer_within)
+    return Lateness(lever.id, seconds, limit, late)
+
+
+OUTCOME, ADJUDICATED = "outcome", "adjudicated"
+
+
+@dataclass(frozen=True, slots=True)
+class Correctness:
+    """Correctness of one version and of humans on one lever.
+
+    Attributes:
+        version, lever: whose answers.
+        reference: `outcome` or `adjudicated`.
+        known_cases: predicted cases with known truth.
+        model: share on which the version was right.
+        kappa: of version and truth; None for numbers.
+        labels: figures by label, with the truth as `human`; empty for numbers.
+        human: share on which the single unassisted human label was right.
+        model_on_same_cases: the version on the same cases.
+        change: cases on which only the version was right minus those on which only humans were,
+            per 100 of these cases.
+    """
+
+    version: str
+    lever: str
+    reference: str
+    known_cases: int
+    model: Share
+    kappa: AgreementCoefficient | None
+    labels: tuple[LabelFigures, ...]
+    human: Share
+    model_on_same_cases: Share
+    change: PairedChange
+
+
+def compute_correctness(
+    records: RecordFrames, facts: pl.DataFrame, policy: Policy
+) -> tuple[Correctness, ...]:
+    """Return the correctness of every version and lever, against each kind of truth."""
+    units = facts.select("case_key", "unit")
+    decisions = {lever.id: find_single_answers(records, lever) for lever in policy.levers}
+    versions = records.predictions["version"].unique().sort()
+    return tuple(
+        _compute_version_correctness(lever, reference, version, rows)
+        for lever in policy.levers
+        for reference, truth in _list_truths(records, lever)
+        for version in versions
+        if (rows := _build_rows(records, lever, version, truth, decisions[lever.id], units)).height
+    )
+
+
+def _list_truths(records: RecordFrames, lever: Lever) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yield the truths by kind: case_key, truth."""
+    outcomes = records.outcomes.select("case_key", truth=VALUE_PREFIX + lever.id).drop_nulls()
+    yield OUTCOME, outcomes
+    yield ADJUDICATED, find_adjudicated_labels(records, lever)
+
+
+def _build_rows(
+    records: RecordFrames,
+    lever: Lever,
+    version: str,
+    truth: pl.DataFrame,
+    decisions: pl.DataFrame,
+    units: pl.DataFrame,
+) -> pl.DataFrame:
+    """Return the cases with known truth: unit, human (the truth), model, said, agrees."""
+    predictions = records.predictions.lazy().filter(pl.col("version") == version)
+    model = predictions.select("case_key", model=pl.col(VALUE_PREFIX + lever.id).fill_null(FAILED))
+    single_answers = decisions.lazy().rename({"human": "said"})
+    joined = model.join(truth.lazy(), on="case_key").join(single_answers, on="case_key", how="left")
+    renamed = joined.rename({"truth": "human"}).collect()
+    comparison = compare_pairs(lever, renamed).select("human", "model", "agrees")
+    rows = renamed.join(comparison, on=["human", "model"]).join(units, on="case_key", how="left")
+    human_answers = rows.select("human", model="said").drop_nulls()
+    human_comparison = compare_pairs(lever, human_answers).select(
+        "human", said="model", people_agree="agrees"
+    )
+    return rows.join(human_comparison, on=["human", "said"], how="left").sort("case_key")
+
+
+def _compute_version_correctness(
+    lever: Lever, reference: str, version: str, rows: pl.DataFrame
+) -> Correctness:
+    model_share = compute_unit_share(rows)
+    matrix = build_matrix(rows, "human", "model", lever.labels) if lever.has_single_labels else None
+    with_decision = rows.drop_nulls("people_agree")
+    return Correctness(
+        version=version,
+        lever=lever.id,
+        reference=reference,
+        known_cases=rows.height,
+        model=model_share,
+        kappa=compute_kappa_with_interval(matrix.table, model_share.effective_number, matrix.labels)
+        if matrix
+        else None,
+        labels=_compute_labels(lever, rows, matrix),
+        human=compute_unit_share(with_decision, "people_agree"),
+        model_on_same_cases=compute_unit_share(with_decision),
+        change=_compute_change(with_decision),
+    )
+
+
+def _compute_labels(
+    lever: Lever, rows: pl.DataFrame, matrix: ConfusionMatrix | None
+) -> tuple[LabelFigures, ...]:
+    if lever.many:
+        return compute_set_label_figures(rows, lever.labels, {})
+    return compute_label_figures(rows, matrix, {}) if matrix else ()
+
+
+def _compute_change(with_decision: pl.DataFrame) -> PairedChange:
+    """Return how many more of 100 cases the version has right than humans."""
+    model_right, human_right = (
+        with_decision[name].to_numpy().astype(np.int64) for name in ("agrees", "people_agree")
+    )
+    difference = model_right - human_right
+    return compute_paired_change(
+        int(np.sum(difference > 0)),
+        int(np.sum(difference < 0)),
+        with_decision.height,
+        compute_case_difference_number(with_decision["unit"], difference),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SiteActivity:
+    """The last activity of a site, a record or a heartbeat; None if never."""
+
+    site: str
+    last_activity_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingWork:
+    """Pending reviews, and the last activity of each site.
+
+    Attributes:
+        live: False for a replay; all other fields are then empty.
+        open, overdue, expiring: reviews over all sites, as in `PendingReviews`.
+        oldest: when the oldest open review was created; None without one.
+        sites: the same by site, for sites with reviews.
+        site_activities: every site of the policy; never active first, then the longest silent.
+    """
+
+    live: bool
+    open: int
+    overdue: int
+    expiring: int
+    oldest: datetime | None
+    sites: tuple[PendingReviews, ...]
+    site_activities: tuple[SiteActivity, ...]
+
+
+def compute_pending_work(inputs: ReportInputs) -> PendingWork:
+    """Return the pending reviews and site activity; empty for a replay."""
+    sites = inputs.pending_reviews
+    return PendingWork(
+        live=inputs.is_live,
+        open=sum(site.open for site in sites),
+        overdue=sum(site.overdue for site in sites),
+        expiring=sum(site.expiring for site in sites),
+        oldest=min((site.oldest for site in sites if site.oldest), default=None),
+        sites=tuple(sites),
+        site_activities=tuple(_list_site_activity(inputs)) if inputs.is_live else (),
+    )
+
+
+def _list_site_activity(inputs: ReportInputs) -> Iterator[SiteActivity]:
+    sites = [site.id for site in inputs.policy.sites]
+    yield from (SiteActivity(site, None) for site in sites if site not in inputs.last_activity)
+    active = [site for site in sites if site in inputs.last_activity]
+    yield from (
+        SiteActivity(site, inputs.last_activity[site])
+        for site in sorted(active, key=lambda site: inputs.last_activity[site])
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rollout.kernel.readings import UnmetRequirement
+from rollout.kernel.facts import UnmetRequirement
 
 
 @dataclass(frozen=True, slots=True)

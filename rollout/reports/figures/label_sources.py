@@ -15,10 +15,9 @@ from rollout.core.calendar.instants import to_micros
 from rollout.core.policy.evidence_sources import BEFORE_SOURCES, FrozenRegistering
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import Stage, describe_sample_share
-from rollout.core.records.label_cleaning import DROP, RELABEL, CleaningChoice, find_final_choices
-from rollout.core.records.row_remarks import RemarkReason
-from rollout.reports.inputs.decided_by import MODEL, assign_deciders
-from rollout.reports.inputs.inputs import ReportInputs
+from rollout.core.records.records import RemarkReason
+from rollout.core.records.reviews import DROP, RELABEL, CleaningChoice, find_final_choices
+from rollout.reports.inputs.inputs import MODEL, ReportInputs, assign_deciders
 from rollout.reports.text.formatting import (
     format_count,
     format_percent,

@@ -10,9 +10,7 @@ from rollout.core.policy.policy import DAY, Policy
 from rollout.core.scope.proposals import is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope
 from rollout.core.scope.waves import WaveHold, find_wave_hold
-from rollout.kernel.measures import MEASURES, Statistic
-from rollout.kernel.populations import PLANTED_TERMS
-from rollout.kernel.readings import (
+from rollout.kernel.facts import (
     DAYS,
     MISSING,
     RECENT_DAYS,
@@ -20,13 +18,15 @@ from rollout.kernel.readings import (
     REVIEWERS,
     UNITS,
     UnmetRequirement,
+    say_requirement,
 )
-from rollout.kernel.words import say_requirement
+from rollout.kernel.measures import MEASURES, Statistic
+from rollout.kernel.populations import PLANTED_TERMS
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
-from rollout.reports.inputs.evidence_inputs import CellVersion
-from rollout.reports.inputs.gate_progress import StatePeriod
+from rollout.reports.inputs.evidence_inputs import CellVersion, StatePeriod
 from rollout.reports.text.formatting import (
     add_separators,
+    format_bound_value,
     format_count,
     format_decimal,
     format_percent,
@@ -35,7 +35,6 @@ from rollout.reports.text.formatting import (
     format_zoned_time,
 )
 from rollout.reports.text.renewal_text import describe_renewal_errors, select_renewal_condition
-from rollout.reports.text.value_text import format_bound_value
 
 OFF_COURSE_CHANCE = 0.5  # above this chance to be below the threshold, no forecast is given
 NOTED_MISSING_SHARE = 0.05  # from here on the text says how missing decisions count

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from rollout.core.policy.levers import CostRule, Lever, Margin
 from rollout.core.policy.policy import Policy
 from rollout.reports.inputs.pairs import Pairs
-from rollout.reports.statistics.intervals import Estimate, Share, compute_clustered_share
-from rollout.reports.statistics.number_agreement import (
+from rollout.reports.statistics.agreement import (
     compute_concordance,
     compute_limits,
     compute_mean_estimate,
 )
+from rollout.reports.statistics.intervals import Estimate, Share, compute_clustered_share
 from rollout.tally.number_answers import find_cost_row, is_in_range, parse_number
 
 Floats = NDArray[np.float64]

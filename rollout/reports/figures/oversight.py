@@ -14,8 +14,7 @@ from rollout.core.scope.events import (
     Stopped,
     select_events,
 )
-from rollout.kernel.facts import to_facts
-from rollout.kernel.words import say_alarms
+from rollout.kernel.facts import say_alarms, to_facts
 from rollout.reports.inputs.inputs import ReportInputs
 
 NO_PERMIT = "none"

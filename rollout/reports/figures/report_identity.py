@@ -7,8 +7,7 @@ import polars as pl
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Window
-from rollout.core.ledger.ledger import build_ledger
-from rollout.core.ledger.ledger_texts import derive_salts
+from rollout.core.ledger.ledger import build_ledger, derive_salts
 from rollout.core.policy.policy import Gate, Guard, Policy, describe_guard
 from rollout.core.policy.stages import describe_share
 from rollout.core.scope.events import (

@@ -30,14 +30,14 @@ from rollout.reports.inputs.slice_units import (
     build_dimensions,
     find_first_decisions,
 )
-from rollout.reports.statistics.intervals import EXACT_METHOD, clopper_pearson
-from rollout.reports.statistics.strata import (
+from rollout.reports.statistics.differences import (
     StrataTable,
     build_strata_table,
     compute_tail_bound,
     compute_tail_chance,
     compute_z_scores,
 )
+from rollout.reports.statistics.intervals import EXACT_METHOD, clopper_pearson
 from rollout.reports.text.formatting import format_cell_name, format_count, format_percent
 from rollout.tally.frames import RecordFrames
 

@@ -12,9 +12,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.calendar.instants import count_micros
+from rollout.core.calendar.instants import compute_local_days, compute_local_hours, count_micros
 from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site, Window
-from rollout.core.calendar.timezones import compute_local_days, compute_local_hours
 from rollout.core.calendar.windows import find_open_windows, find_windows
 from rollout.core.policy.policy import Policy
 from rollout.reports.inputs.inputs import ReportInputs

@@ -9,9 +9,9 @@ from rollout.core.policy.familiarity import format_value
 from rollout.core.scope.events import (
     LedgerEvent,
 )
-from rollout.core.scope.new_values import list_new_values
+from rollout.core.scope.incidents import list_new_values
 from rollout.reports.text.event_describer import describe_mark
-from rollout.reports.text.event_kinds import find_tone
+from rollout.reports.text.event_text import find_tone
 
 HUMAN, CONFIRMED, MODEL = DECIDERS = ("human", "confirmed", "model")
 """Who decided a unit: a human, a human with the model's answer before them, or the model."""

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rollout.core.late_modules import LateModule
-from rollout.core.records.label_cleaning import MAX_LISTED
-from rollout.kernel.label_sets import PAIR_SIGN, SEPARATOR, is_label_set
-from rollout.kernel.units import AGREE, FAILED, OUTSIDE
+from rollout.core.records.reviews import MAX_LISTED
+from rollout.kernel.units import AGREE, FAILED, OUTSIDE, PAIR_SIGN, SEPARATOR, is_label_set
 from rollout.reports.inputs.count_columns import COUNT_COLUMN, KEY_COLUMNS
-from rollout.reports.inputs.loss_kinds import MIN_PROBABILITY
+from rollout.reports.inputs.losses import MIN_PROBABILITY
 from rollout.reports.inputs.pairs import compare_pairs
 from rollout.tally.number_answers import (
     NUMBER_PATTERN,

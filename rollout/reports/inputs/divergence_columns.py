@@ -2,8 +2,15 @@
 
 The fields of `Divergence` with a `DivergenceColumn` are the columns in CSV files. They are also the
 fields of the API and of `report.json`, and pages have a column for each one with a title.
+
+Texts in cells of CSV files: none is a formula when a spreadsheet opens the file.
+
+A text that begins like a formula gets an apostrophe in front, and so does one that has apostrophes
+before such a beginning, so that each cell has one original text. Signed numbers stay as they are.
+The patterns are those of `re` and of Polars alike; frames are escaped where they are written.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -139,3 +146,27 @@ def select_titled_columns(rows: Iterable[Divergence]) -> dict[str, DivergenceCol
         for name, column in TITLED_COLUMNS.items()
         if any(getattr(row, name) is not None for row in listed_rows)
     }
+
+
+FORMULA_PATTERN: Final = r"^'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]"
+"""The last four are full-width + - = @, which spreadsheets with an East Asian locale compute."""
+NUMBER_PATTERN: Final = r"^[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
+
+
+def escape_cell(text: str) -> str:
+    """Return a text with an apostrophe in front if it is a formula.
+
+    >>> escape_cell("=1+1"), escape_cell("-4.5"), escape_cell("bear"), escape_cell("'=1")
+    ("'=1+1", '-4.5', 'bear', "''=1")
+    """
+    is_formula = re.search(FORMULA_PATTERN, text) and not re.fullmatch(NUMBER_PATTERN, text)
+    return f"'{text}" if is_formula else text
+
+
+def unescape_cell(cell: str) -> str:
+    """Return the original text of an escaped cell.
+
+    >>> unescape_cell("'=1+1"), unescape_cell("-4.5"), unescape_cell("'tis"), unescape_cell("''=1")
+    ('=1+1', '-4.5', "'tis", "'=1")
+    """
+    return cell[1:] if cell.startswith("'") and re.search(FORMULA_PATTERN, cell) else cell

@@ -9,8 +9,13 @@ import polars as pl
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.kernel.units import WHOLE_UNIT
-from rollout.reports.inputs.csv_cells import FORMULA_PATTERN, NUMBER_PATTERN, escape_cell
-from rollout.reports.inputs.divergence_columns import COLUMNS, Divergence
+from rollout.reports.inputs.divergence_columns import (
+    COLUMNS,
+    FORMULA_PATTERN,
+    NUMBER_PATTERN,
+    Divergence,
+    escape_cell,
+)
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.pairs import Pairs, compare_pairs, list_attributes
 from rollout.reports.inputs.pictures import MediaFinder, find_no_media, find_picture

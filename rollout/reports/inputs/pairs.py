@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rollout.core.late_modules import LateModule
-from rollout.kernel.label_sets import do_sets_agree
-from rollout.kernel.units import FAILED, WHOLE_UNIT
+from rollout.kernel.units import FAILED, WHOLE_UNIT, do_sets_agree
 from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 from rollout.tally.number_answers import (
     compute_number_cost,

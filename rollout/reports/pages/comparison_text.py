@@ -2,25 +2,27 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rollout.kernel.label_sets import FULL_OVERLAP
-from rollout.reports.figures.comparison import CellAgreement, Comparison
-from rollout.reports.figures.confusion import ConfusionMatrix, LabelFigures
+from rollout.kernel.units import FULL_OVERLAP
+from rollout.reports.figures.agreement import SetAgreement
+from rollout.reports.figures.comparison import (
+    CellAgreement,
+    Comparison,
+    ConfusionMatrix,
+    LabelFigures,
+)
 from rollout.reports.figures.number_agreement import NumberAgreement
-from rollout.reports.figures.set_agreement import SetAgreement
 from rollout.reports.statistics.chance_agreement import AgreementCoefficient
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_count,
     format_decimal,
+    format_decimal_interval,
     format_interval,
+    format_number_interval,
+    format_number_value,
     format_percent,
     format_quantity,
     format_ratio,
-)
-from rollout.reports.text.value_text import (
-    format_decimal_interval,
-    format_number_interval,
-    format_number_value,
 )
 
 MAX_ROWS = 20  # labels and cells that are listed; JSON has all

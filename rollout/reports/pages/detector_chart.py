@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from rollout.reports.figures.detector_courses import CoursePoint, DetectorCourse
-from rollout.reports.pages.svg import format_pixels
+from rollout.reports.pages.number_charts import format_pixels
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_count,

@@ -6,17 +6,17 @@ from itertools import pairwise
 from typing import Final
 
 from rollout.kernel.measures import MEASURES
-from rollout.reports.figures.evidence_facts import EvidenceFacts
+from rollout.reports.figures.evidence_facts import EvidenceFacts, FloorEvidence
 from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.figures.floor_evidence import FloorEvidence
+from rollout.reports.figures.funnel import UnfamiliarCases
 from rollout.reports.figures.methods import (
     FLOORS,
     WHOLE_CELL,
     MethodOutcome,
 )
-from rollout.reports.figures.unfamiliar import UnfamiliarCases
 from rollout.reports.text.event_text import EventDescription
 from rollout.reports.text.formatting import (
+    choose_words,
     format_cell_name,
     format_count,
     format_percent,
@@ -24,7 +24,6 @@ from rollout.reports.text.formatting import (
     join_words,
     to_sentence,
 )
-from rollout.reports.text.truth_text import choose_words
 
 MAX_ROWS: Final = 3  # one sentence each
 

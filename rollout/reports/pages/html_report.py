@@ -9,41 +9,43 @@ from jinja2 import Template
 from markupsafe import Markup
 
 from rollout.core.installs import format_install
-from rollout.reports.figures.confusion import ConfusionMatrix
+from rollout.reports.figures.comparison import ConfusionMatrix
 from rollout.reports.figures.detector_courses import MAX_COURSES
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.next_step import explain_conditions
-from rollout.reports.inputs.actions import ActionFrequencyChange
 from rollout.reports.inputs.divergence_columns import Loss, select_titled_columns
+from rollout.reports.inputs.inputs import ActionFrequencyChange
 from rollout.reports.inputs.pictures import is_embedded, is_link
-from rollout.reports.pages.cell_rows import build_cell_rows
-from rollout.reports.pages.charts import build_report_markers, draw_charts
+from rollout.reports.pages.charts import (
+    build_report_markers,
+    draw_charts,
+    draw_figure_charts,
+    format_drift_name,
+    sample_rows,
+)
 from rollout.reports.pages.detector_chart import build_detector_view
-from rollout.reports.pages.figure_charts import draw_figure_charts, format_drift_name, sample_rows
 from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.floor_text import describe_held_floors, name_method
-from rollout.reports.pages.gain_text import summarize_gains
-from rollout.reports.pages.matrix_shades import choose_shades
 from rollout.reports.pages.number_charts import describe_points
-from rollout.reports.pages.page_templates import load_templates
-from rollout.reports.pages.report_tiles import build_tiles
+from rollout.reports.pages.page_templates import choose_shades, load_templates
+from rollout.reports.pages.report_tiles import build_cell_rows, build_tiles
 from rollout.reports.pages.section_summaries import (
     format_loss_kind,
     select_naive_openings,
     summarize_sections,
 )
-from rollout.reports.pages.summary import format_headline
-from rollout.reports.pages.timeline_page import build_timeline_view
+from rollout.reports.pages.summary import format_headline, summarize_gains
+from rollout.reports.pages.timeline_chart import build_timeline_view
 from rollout.reports.text import formatting
-from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
-from rollout.reports.text.state_text import describe_remark
-from rollout.reports.text.truth_text import choose_words
-from rollout.reports.text.value_text import (
+from rollout.reports.text.event_text import AUDITORS_OMITTED_KINDS, is_in_timeline
+from rollout.reports.text.formatting import (
     OPENING_NOTE,
+    choose_words,
     format_bound_value,
     format_number_interval,
     format_number_value,
 )
+from rollout.reports.text.state_text import describe_remark
 
 READER_NAMES: Final[Mapping[str, str]] = {
     "operator": "operator",

@@ -5,29 +5,29 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.records.label_cleaning import HUMANS_DISAGREE
+from rollout.core.records.reviews import HUMANS_DISAGREE
 from rollout.reports.figures.calibration import HUMANS
 from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.figures.naive_baselines import NaiveOpening
-from rollout.reports.inputs.loss_kinds import UNSURE
+from rollout.reports.figures.methods import NaiveOpening
+from rollout.reports.inputs.losses import UNSURE
 from rollout.reports.pages.floor_text import count_events
-from rollout.reports.pages.gain_text import summarize_gains
 from rollout.reports.pages.number_charts import choose_differences
 from rollout.reports.pages.report_tiles import describe_stage_changes, select_agreements
+from rollout.reports.pages.summary import summarize_gains
 from rollout.reports.text.formatting import (
     NO_DATA,
+    choose_words,
     format_cell_name,
     format_count,
     format_day,
     format_local_time,
+    format_number_value,
     format_percent,
     format_quantity,
     format_ratio,
     format_signed,
     join_words,
 )
-from rollout.reports.text.truth_text import choose_words
-from rollout.reports.text.value_text import format_number_value
 
 LOSS_KIND_NAMES = {
     "unsure and different": UNSURE,

@@ -1,20 +1,23 @@
-"""The report in a few sentences."""
+"""The report in a few sentences.
+
+What the model brought, in sentences and amounts.
+"""
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
 
 from rollout.core.calendar.sites import SHADOW
 from rollout.kernel.measures import MEASURES
+from rollout.kernel.outcomes import PROPOSES
 from rollout.kernel.units import AFTER_DECISION, LATE_CASE, SILENT_REASONS, WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
-from rollout.reports.figures.audit_cost import Hindsight
+from rollout.reports.figures.audits import Hindsight, VisibleAgreement
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.figures.funnel import Funnel, UnknownLabels
+from rollout.reports.figures.funnel import EXPOSURE_UNKNOWN, LATE, Funnel, UnknownLabels
 from rollout.reports.figures.gate_facts import ConditionFacts
-from rollout.reports.figures.missing_decisions import EXPOSURE_UNKNOWN, LATE
-from rollout.reports.figures.model_cost import ModelCost
+from rollout.reports.figures.methods import GainFacts, ModelCost
 from rollout.reports.figures.next_step import describe_uncounted
 from rollout.reports.figures.report_version import FINAL, ReportVersion
 from rollout.reports.figures.reviewer_agreement import (
@@ -29,26 +32,148 @@ from rollout.reports.pages.floor_text import (
     describe_methods,
     describe_unfamiliar,
 )
-from rollout.reports.pages.gain_text import describe_conflicts, describe_gain
 from rollout.reports.statistics.intervals import Share, compute_upper_bound
 from rollout.reports.text.event_text import EventDescription
 from rollout.reports.text.formatting import (
+    TruthWords,
+    choose_words,
     describe_duration,
     format_cell_name,
     format_count,
     format_day,
+    format_decimal,
     format_interval,
     format_local_time,
     format_percent,
     format_quantity,
     format_ratio,
+    format_signed,
     format_zoned_time,
+    is_amount,
     join_words,
     to_sentence,
 )
 from rollout.reports.text.source_text import describe_late_senders, describe_spell
-from rollout.reports.text.truth_text import TruthWords, choose_words
-from rollout.reports.text.value_text import is_amount
+
+
+def describe_gain(gain: GainFacts) -> str:
+    """Return what a version brought in a cell, with its interval and both arms."""
+    cell = format_cell_name(gain.site, gain.window)
+    verb = "its proposals brought" if gain.arm == PROPOSES else "the model brought"
+    if gain.gain is None:
+        compared_units = gain.model_units + gain.human_units
+        total = format_quantity(compared_units + gain.missing, "closed unit")
+        return (
+            f"{cell}, {gain.version}: no {gain.outcome} to compare yet."
+            f" {format_count(compared_units)} of {total} have a value that came in time."
+            f"{_describe_rest(gain)}"
+        )
+    amount = format_amount(gain.gain, gain.unit)
+    brought = (
+        f"{amount} of {gain.outcome} a unit"
+        if gain.more_is_better
+        else f"a gain of {amount} a unit in {gain.outcome}"
+    )
+    return (
+        f"{cell}, {gain.version}: {verb} {brought} ({format_gain_interval(gain)} at every look,"
+        f" 95 %): {describe_arms(gain)}"
+    )
+
+
+class MeasuredGain(Protocol):
+    """What a version brought, as far as a summary reads it."""
+
+    @property
+    def outcome(self) -> str: ...  # noqa: D102
+    @property
+    def gain(self) -> float | None: ...  # noqa: D102
+    @property
+    def lower(self) -> float: ...  # noqa: D102
+    @property
+    def upper(self) -> float: ...  # noqa: D102
+
+
+def summarize_gains(gains: Iterable[MeasuredGain]) -> Iterator[str]:
+    """Yield for each outcome in how many comparisons the model surely brought more, or less."""
+    compared: dict[str, list[MeasuredGain]] = {}
+    for gain in gains:
+        compared.setdefault(gain.outcome, []).extend([gain] if gain.gain is not None else [])
+    for outcome, rows in compared.items():
+        better, worse = sum(row.lower > 0 for row in rows), sum(row.upper < 0 for row in rows)
+        total = format_quantity(len(rows), "comparison")
+        yield (
+            f"{outcome}: better with the model in {format_count(better)} of {total}, worse in"
+            f" {format_count(worse)}"
+            if rows
+            else f"no {outcome} to compare yet"
+        )
+
+
+def describe_conflicts(
+    gains: Iterable[GainFacts], agreements: Iterable[VisibleAgreement]
+) -> Iterator[str]:
+    """Yield a sentence for each cell where agreement misleads about the gain.
+
+    There the model mostly agrees with humans and loses, or mostly differs and gains. The gain's
+    whole interval lies on one side of 0. Losses come first.
+    """
+    shares = {(item.site, item.window, item.version): item.all for item in agreements}
+    for gain in sorted(gains, key=lambda gain: gain.upper >= 0):
+        share = shares.get((gain.site, gain.window, gain.version))
+        if share is None or share.rate is None:
+            continue
+        mostly_agrees = share.rate > 0.5
+        if gain.upper < 0 if mostly_agrees else gain.lower > 0:
+            yield (
+                f"{format_cell_name(gain.site, gain.window)}, {gain.version}: agreement and"
+                f" {gain.outcome} point apart: it agrees with humans on"
+                f" {format_percent(share.rate)} of {format_quantity(share.n, 'unit')}, and its"
+                f" arm has the {'worse' if mostly_agrees else 'better'} {gain.outcome}."
+            )
+
+
+def describe_arms(gain: GainFacts) -> str:
+    """Return both arms' means, and why their difference isn't the gain where it isn't."""
+    text = (
+        f"{format_decimal(gain.model_mean, 2)} in the model's arm"
+        f" ({format_quantity(gain.model_units, 'unit')}),"
+        f" {format_decimal(gain.human_mean, 2)} in the humans'"
+        f" ({format_quantity(gain.human_units, 'unit')}), {_describe_origin(gain)}"
+        f"{'' if gain.more_is_better else '; less is better'}."
+        f"{_describe_rest(gain)}"
+    )
+    if gain.has_one_share:
+        return text
+    return f"{text} The model's share changed: the gain compares units of the same share."
+
+
+def _describe_origin(gain: GainFacts) -> str:
+    """Return who assigned the arms."""
+    if gain.has_recorded_arms:
+        return "sampled at random"
+    return "sampled by this replay; no column `sampled_arm` says which arm acted"
+
+
+def _describe_rest(gain: GainFacts) -> str:
+    """Return how many units are in no arm, or of no source, and why; "" if none is."""
+    text = ""
+    if gain.without_arm:
+        units = format_quantity(gain.without_arm, "more unit")
+        text = f" {units} in no arm: more than chance decided."
+    for reason, count in gain.missing_reasons.items():
+        text += f" The {gain.outcome} of {format_quantity(count, 'unit')} doesn't count: {reason}."
+    return text
+
+
+def format_amount(value: float, unit: str) -> str:
+    """Format an amount with its sign and unit."""
+    return f"{format_signed(value, 2)} {unit}".rstrip()
+
+
+def format_gain_interval(gain: GainFacts) -> str:
+    """Format the interval of a gain."""
+    return f"{format_signed(gain.lower, 2)} to {format_signed(gain.upper, 2)}"
+
 
 ESCAPES: Final = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!&$@"} | {"\n": " ", "\r": " "})
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rollout.reports.statistics.effective_number import EffectiveNumber
+    from rollout.reports.statistics.intervals import EffectiveNumber
 else:
     np = LateModule("numpy")
 

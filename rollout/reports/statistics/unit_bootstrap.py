@@ -12,11 +12,7 @@ import scipy
 from numpy.typing import NDArray
 
 from rollout.reports.statistics.chance_agreement import AgreementCoefficient, build_generator
-from rollout.reports.statistics.effective_number import (
-    UPPER_QUANTILE,
-    compute_freedom,
-    describe_few_units,
-)
+from rollout.reports.statistics.intervals import UPPER_QUANTILE, compute_freedom, describe_few_units
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

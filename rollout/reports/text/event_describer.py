@@ -30,16 +30,16 @@ from rollout.core.scope.events import (
     Widened,
     select_events,
 )
-from rollout.kernel.words import say_counts, say_gain
+from rollout.kernel.facts import say_counts, say_gain
 from rollout.reports.text.formatting import (
     add_separators,
     format_cell_name,
     format_local_time,
     format_quantity,
+    format_reading,
     format_zoned_time,
     join_words,
 )
-from rollout.reports.text.value_text import format_reading
 
 
 @singledispatch

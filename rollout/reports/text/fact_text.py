@@ -5,10 +5,10 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.scope.approvals import TrackRecord
 from rollout.core.scope.events import HARM_FACT, SUSPENSION_FACT, TrackFact
 from rollout.core.scope.incident_kinds import UNAUTHORIZED
-from rollout.core.scope.track_record import TrackRecord
-from rollout.kernel.readings import ALARM, NEWEST, UNPLACED, FreshFact
+from rollout.kernel.facts import ALARM, NEWEST, UNPLACED, FreshFact
 from rollout.kernel.units import LATE_CASE, SILENT_REASONS
 from rollout.reports.text.formatting import format_count, format_quantity
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from math import floor
 
-from rollout.core.statistics.renewal_chances import compute_renewal_chance
+from rollout.core.statistics.forecast import compute_renewal_chance
 from rollout.kernel.measures import Condition, Statistic
 from rollout.reports.text.formatting import format_count
 

@@ -6,10 +6,10 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from rollout.core.records.row_remarks import RemarkReason
+from rollout.core.records.records import RemarkReason
 from rollout.core.scope.incident_kinds import ALARM, get_incident_kind
 from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
-from rollout.core.scope.proposal_holds import ProposalHold
+from rollout.core.scope.proposals import ProposalHold
 from rollout.core.scope.schedule import DUE_DRILL, FIRST_DRILL, OVERDUE_DRILL, ScheduleEntry
 from rollout.core.scope.scope import STOPPED, SUSPENDED
 from rollout.reports.text.formatting import format_cell_name, format_count, format_quantity

@@ -9,9 +9,8 @@ from rollout.core.errors import NotAllowedError, UnknownUserError
 from rollout.core.scope.permissions import AssignedRole, Caller, Permission, require_permission
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys
-from rollout.store.access.one_time_links import CredentialResets
-from rollout.store.access.second_factors import SecondFactors
-from rollout.store.access.users import StoredUser, Users
+from rollout.store.access.sessions import CredentialResets
+from rollout.store.access.users import SecondFactors, StoredUser, Users
 from rollout.store.database.rollouts import ACCESS_CHAIN
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -130,10 +129,7 @@ def _find_exchanged_names(transaction: Transaction, ledger: Ledger) -> Iterator[
 
 
 def _load_access_state(transaction: Transaction) -> AccessState:
-    from rollout.store.access.credential_digests import (
-        compute_digest,
-        list_open_links,
-    )
+    from rollout.store.access.access_ledger import compute_digest, list_open_links
 
     users, keys = Users(transaction), ApiKeys(transaction)
     all_users = users.list_all()

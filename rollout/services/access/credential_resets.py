@@ -12,7 +12,7 @@ from typing import Final
 from rollout.core.access.access_events import CredentialsReset
 from rollout.core.scope.permissions import Caller
 from rollout.store.access.access_ledger import AccessLedger
-from rollout.store.access.one_time_links import CredentialReset, CredentialResets
+from rollout.store.access.sessions import CredentialReset, CredentialResets
 from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.session import Transaction
 

@@ -1,4 +1,9 @@
-"""Users and service accounts, and their roles."""
+"""Users and service accounts, and their roles.
+
+Erasing an account: it is disabled, and its id takes the place of its name.
+
+The last admin's account can't go; after a restore it loses all that its user could sign in with.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,6 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rollout.core.access.access_events import (
+    REPLAY,
+    SIMULATED,
     AccessEvent,
     EmailSet,
     OneTimeLinkCreated,
@@ -15,8 +22,9 @@ from rollout.core.access.access_events import (
     UserAdded,
     UserDisabled,
     UserEnabled,
+    UserErased,
+    is_account_name,
 )
-from rollout.core.access.accounts import REPLAY, SIMULATED, is_account_name
 from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import (
     AdminExistsError,
@@ -51,12 +59,11 @@ from rollout.services.access.credential_resets import (
 )
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys, hash_secret
-from rollout.store.access.one_time_links import OneTimeLinks, compute_link_digest
-from rollout.store.access.second_factors import SecondFactors
-from rollout.store.access.sessions import Sessions
-from rollout.store.access.users import StoredUser, Users
+from rollout.store.access.sessions import OneTimeLinks, Sessions, compute_link_digest
+from rollout.store.access.users import SecondFactors, StoredUser, Users
 from rollout.store.database.session import Database, Transaction
-from rollout.store.records.erased_keys import is_name_erased
+from rollout.store.ledger.ledger import Accounts
+from rollout.store.records.external_keys import is_name_erased
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 EMAIL_PATTERN = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
@@ -424,3 +431,54 @@ def _load_account(users: Users, user_name: str) -> UserAccount:
 
 def _build_account(user: StoredUser, role_assignments: Sequence[AssignedRole]) -> UserAccount:
     return UserAccount(**asdict(user), rights=tuple(role_assignments))
+
+
+def erase_account(
+    transaction: Transaction, caller: Caller, user_name: str, *, reason: str, at: datetime
+) -> bool:
+    """Disable an account and replace its name by its id; return False if there is none.
+
+    Call it last: afterwards ledgers show the id, which is the pseudonym of the name.
+
+    Raises:
+        InvalidAccountError: it is a service account, which is nobody's name.
+        LastAdminError: no admin would be left.
+    """
+    users = Users(transaction)
+    user = users.find(user_name)
+    if user is None:
+        return False
+    if user.is_service_account:
+        raise InvalidAccountError(
+            f"{user_name} is a service account; disable it: `rollout users disable {user_name}`"
+        )
+    change = AccessChange(transaction, AccessLedger(transaction), users, caller)
+    event = UserErased(at=at, by=caller.name, user=user_name, reason=reason)
+    update = AccountUpdate(is_disabled=True)
+    events = update_account_rows(change, user, update, at)
+    if not users.has_holder(GLOBAL_ADMIN):
+        raise LastAdminError(
+            f"{user_name} is the last admin of all rollouts; add another one first"
+        )
+    users.erase(user, Accounts(transaction).add_names([user_name]).find_id(user_name))
+    change.access_ledger.append((*events, event))  # without a digest of what is gone
+    return True
+
+
+def strip_last_admin(database: Database, caller: Caller, user_name: str, *, at: datetime) -> None:
+    """Leave an account nothing but its name and the role of admin.
+
+    Password, keys, second factor, identities, address and other roles end, as of a disabled
+    account, which is then enabled again.
+    """
+    with database.begin_write() as transaction:
+        users = Users(transaction)
+        change = AccessChange(transaction, AccessLedger(transaction), users, caller)
+        for update in (
+            AccountUpdate(is_disabled=True),
+            AccountUpdate(is_disabled=False, roles_to_grant=(GLOBAL_ADMIN,)),
+        ):
+            events = update_account_rows(change, change.get_user(user_name), update, at)
+            if update.is_disabled:
+                users.erase(change.get_user(user_name), user_name)
+            change.access_ledger.append(events)

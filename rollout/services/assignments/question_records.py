@@ -9,16 +9,16 @@ from typing import Any, Final, Protocol
 from msgspec.structs import replace
 
 from rollout import faults
-from rollout.core.policy.version_rules import find_content_fault, parse_content
+from rollout.core.policy.stages import find_content_fault, parse_content
 from rollout.core.records.records import Case, Prediction, RejectedItem, mark_unregistered
 from rollout.core.scope.assignment import Assignment
 from rollout.core.scope.permits import compute_answer_digest
 from rollout.formats.records.parse import ItemReader, SentItem
-from rollout.services.engine.assignment_cache import ClientQuestion
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.engine.window_lookup import WindowLookup
+from rollout.services.engine.state_cache import ClientQuestion
+from rollout.services.engine.unit_counting import WindowLookup
 from rollout.services.records.ingest import store_asked_cases
 from rollout.services.records.record_notes import RecordNotes, add_note
 from rollout.store.database.session import Transaction

@@ -16,11 +16,12 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.permits import Permit
 from rollout.core.scope.scope import CellState, Scope
-from rollout.services.assignments.assignments import CLOCK_SKEW, find_replica_doubt
-from rollout.services.assignments.client_heads import (
+from rollout.services.assignments.assignments import (
+    CLOCK_SKEW,
     ClientHead,
     code_head,
     find_head_doubt,
+    find_replica_doubt,
     load_confirmed_rollout,
 )
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rollout.core.errors import RefusalError
-from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, verify_lines
-from rollout.core.ledger.row_shapes import check_shape
+from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, check_shape, verify_lines
 from rollout.services.erasure.erasure_replay import ERASURE_KINDS
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts

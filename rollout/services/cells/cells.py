@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import UnknownCellError
 from rollout.core.policy.policy import Policy, describe_guard
-from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.floor_grants import find_decided_floor
+from rollout.core.scope.guards import foresee_attempt
 from rollout.core.scope.permissions import (
     Caller,
     Permission,
@@ -23,13 +23,12 @@ from rollout.services.engine.cell_gains import Gain, load_cell_gains
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger.ledger import Accounts
 
 if TYPE_CHECKING:
-    from rollout.kernel.readings import EvidenceSeries
+    from rollout.kernel.facts import EvidenceSeries
     from rollout.reports.figures.evidence_facts import EvidenceFacts
-    from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
-    from rollout.reports.inputs.gate_progress import StatePeriod
+    from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs, StatePeriod
     from rollout.reports.text.event_text import EventDescription
     from rollout.tally.evidence_view import EvidenceView
     from rollout.tally.late_senders import LateSenders, SilentSpell
@@ -39,7 +38,7 @@ def batch_evidence(
     views: "Mapping[CellVersion, EvidenceView]", caller: Caller, rollout_name: str
 ) -> "dict[CellVersion, EvidenceView]":
     """Return the views; in batches of sites where the caller may be asked for a blind review."""
-    from rollout.tally.batched_evidence import batch_view
+    from rollout.tally.evidence_view import batch_view
 
     return {
         key: batch_view(view) if may_be_asked_blind(caller, rollout_name, (key[0].site,)) else view
@@ -176,8 +175,7 @@ def load_cell(
         NotAllowedError: the caller may not read the site.
         UnknownCellError: the policy has no such cell.
     """
-    from rollout.reports.inputs.evidence_paths import build_evidence_paths
-    from rollout.reports.inputs.gate_progress import build_state_periods
+    from rollout.reports.inputs.evidence_inputs import build_evidence_paths, build_state_periods
     from rollout.reports.text.event_text import describe_events
     from rollout.services.engine.evidence_reader import load_events, load_evidence_views
 
@@ -237,7 +235,7 @@ def _find_lateness(
     transaction: Transaction, state: RolloutState, cell: Cell, evidence: "EvidenceFacts"
 ) -> "LateSenders | tuple[SilentSpell, ...]":
     """Return what late records look like if most cases are late, else the silent spells."""
-    from rollout.store.counting.vouched_units import load_sent_cases
+    from rollout.store.counting.unit_records import load_sent_cases
     from rollout.tally.late_senders import build_sent_cases, find_silent_spells, recognise_senders
 
     version = evidence.version
@@ -365,7 +363,7 @@ def _build_evidence_facts(
 
 def build_current_period(key: "CellVersion", state: RolloutState, at: datetime) -> "StatePeriod":
     """Return the current state period of a version in a cell."""
-    from rollout.reports.inputs.gate_progress import StatePeriod
+    from rollout.reports.inputs.evidence_inputs import StatePeriod
 
     (cell, version), scope, policy = key, state.scope, state.policy
     grant_state = foresee_attempt(scope, policy, cell, version, at)

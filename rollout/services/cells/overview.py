@@ -1,9 +1,26 @@
-"""The overview of all rollouts: state, pending units and proposals."""
+"""The overview of all rollouts: state, pending units and proposals.
+
+The review plan of a running rollout: where the next reviews help most.
+
+The schedule of a rollout, as API and console show it.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
 
-from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.errors import RefusalError
+from rollout.core.scope.events import Stopped
+from rollout.core.scope.permissions import (
+    Caller,
+    Permission,
+    may_be_asked_blind,
+    require_permission,
+)
+from rollout.core.scope.schedule import ScheduleEntry, limit_to_sites, list_schedule
+from rollout.reports.figures.review_plan import ReviewPlan, compute_review_plan
+from rollout.reports.text.state_text import describe_entry
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
 from rollout.store.counting.count_queue import CountQueue
@@ -153,4 +170,180 @@ def _load_overview(transaction: Transaction, rollout_name: str) -> RolloutOvervi
         open_proposals=len(state.scope.proposals),
         stops=len(state.scope.stops),
         undelivered=DeliveryStore(transaction, state.rollout).count_failed(),
+    )
+
+
+MAX_PLANNED_CELLS: Final = 100
+"""Simulating a condition takes 20 to 400 ms, unless its counts are as before."""
+
+MAX_NAMED_SITES: Final = 5
+
+
+class TooManyCellsError(RefusalError):
+    """A plan has more cells than one request may simulate."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveReviewPlan:
+    """A review plan with the ledger's revision that it is of.
+
+    `is_batched` says that evidence of some site moves in batches, since the reader may be asked for
+    a blind review there.
+    """
+
+    rollout: str
+    revision: int
+    is_batched: bool
+    plan: ReviewPlan
+
+
+def load_review_plan(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    *,
+    at: datetime,
+    decisions: int,
+    site: str | None = None,
+) -> LiveReviewPlan:
+    """Return where the next decisions help most, of the cells whose sites the caller may read.
+
+    Where the caller may be asked for blind reviews, evidence moves in whole batches. The present
+    rate is that of the two weeks before.
+
+    Args:
+        site: plan the cells of this site alone.
+
+    Raises:
+        NotAllowedError: the caller may not read the site, or any.
+        RefusalError: the policy has no such site.
+        TooManyCellsError: there are more cells than a request plans.
+    """
+    from rollout.services.cells.cells import (
+        batch_evidence,
+        build_current_period,
+        build_evidence_inputs,
+    )
+    from rollout.services.engine.evidence_reader import load_events, load_evidence_views
+
+    require_permission(caller, Permission.READ, rollout_name, () if site is None else (site,))
+    cached_rollout = service.state_cache.reload_rollout(rollout_name)
+    state = cached_rollout.state
+    if site is not None and site not in state.policy.sites_by_id:
+        examples = ", ".join(list(state.policy.sites_by_id)[:MAX_NAMED_SITES])
+        raise RefusalError(f"the policy has no site {site}: name one of its sites, as {examples}")
+    cells = [
+        cell
+        for cell in state.policy.cells
+        if site in {None, cell.site}
+        and caller.has_permission(Permission.READ, rollout_name, cell.site)
+    ]
+    if len(cells) > MAX_PLANNED_CELLS:
+        raise TooManyCellsError(
+            f"{len(cells):,} cells, and one plan has at most {MAX_PLANNED_CELLS}: name a `site`"
+        )
+    views = batch_evidence(
+        load_evidence_views(service.database, state, cells), caller, rollout_name
+    )
+    inputs = build_evidence_inputs(state, load_events(service.database, state), views, at)
+    periods = {
+        key: (build_current_period(key, state, inputs.last),) for key in inputs.evidence_views
+    }
+    sites = tuple({cell.site for cell in cells})
+    return LiveReviewPlan(
+        rollout_name,
+        cached_rollout.head.revision,
+        bool(sites) and may_be_asked_blind(caller, rollout_name, sites),
+        compute_review_plan(inputs, periods, decisions),
+    )
+
+
+def load_last_drills(transaction: Transaction, state: RolloutState) -> dict[str, datetime]:
+    """Return the time of the last stop drill by site, also if of one window."""
+    ledger = Ledger(transaction, state.rollout)
+    last_drills: dict[str, datetime] = {}
+    for event in ledger.list_of(Stopped, until=state.scope.revision):
+        if event.drill:
+            last_drills.update(dict.fromkeys((cell.site for cell in event.cells), event.at))
+    return last_drills
+
+
+DEFAULT_DAYS: Final = 31
+MAX_DAYS: Final = 92
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledEntry:
+    """Something that will happen in a rollout.
+
+    Attributes:
+        kind: wave, freeze, start, end, grant, expiry, effect, report or drill.
+        at: when it happens or begins.
+        until: end of a freeze, else null.
+        sites: where; [] means the whole rollout.
+        window: of one cell, else "".
+        subject: number of a wave, hours of a freeze, stage of a grant, id of a proposal, name of a
+            report, which drill (first, due, overdue); else "".
+        text: the entry in words.
+    """
+
+    kind: str
+    at: datetime
+    until: datetime | None
+    sites: tuple[str, ...]
+    window: str
+    subject: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSchedule:
+    """What will happen up to `until`, by time, if nothing else happens before."""
+
+    items: tuple[ScheduledEntry, ...]
+    until: datetime
+
+
+def load_schedule(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    *,
+    at: datetime,
+    days: int = DEFAULT_DAYS,
+) -> RolloutSchedule:
+    """Return what will happen in the next days at the sites that the caller may read.
+
+    Raises:
+        NotAllowedError: the caller may read no site of the rollout.
+        RefusalError: `days` is out of range.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    if not 0 < days <= MAX_DAYS:
+        raise RefusalError(f"{days} days are out of range; ask for 1 to {MAX_DAYS}")
+    state = service.state_cache.reload_rollout(rollout_name).state
+    until = at + timedelta(days=days)
+    with service.database.begin_read() as transaction:
+        last_drills = load_last_drills(transaction, state)
+    entries = list_schedule(state.scope, state.policy, at, until, last_drills)
+    readable = limit_to_sites(entries, _list_readable_sites(caller, state))
+    describe = partial(describe_entry, names_windows=len(state.policy.windows) > 1)
+    return RolloutSchedule(tuple(_build_entry(e, describe(e)) for e in readable), until)
+
+
+def _list_readable_sites(caller: Caller, state: RolloutState) -> frozenset[str]:
+    name = state.rollout.name
+    sites = {*state.policy.sites_by_id, *(cell.site for cell, _ in state.scope.cells)}
+    return frozenset(site for site in sites if caller.has_permission(Permission.READ, name, site))
+
+
+def _build_entry(entry: ScheduleEntry, text: str) -> ScheduledEntry:
+    return ScheduledEntry(
+        kind=entry.kind,
+        at=entry.at,
+        until=entry.until,
+        sites=entry.sites,
+        window=entry.window,
+        subject=entry.subject,
+        text=text,
     )

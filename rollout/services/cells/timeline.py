@@ -99,7 +99,7 @@ def _add_new_values(
     new_values: "Sequence[NewCellValue]",
 ) -> CellTimeline:
     """Return a timeline with a mark for the first counted case with each value."""
-    from rollout.reports.figures.first_values import list_value_marks
+    from rollout.reports.figures.funnel import list_value_marks
     from rollout.store.counting.closed_units import list_units_of_slots
 
     tick = state.policy.tick
@@ -145,7 +145,7 @@ def _build_source(
     at: datetime,
 ) -> "TimelineSource":
     from rollout.reports.figures.cell_timeline import TimelineSource
-    from rollout.reports.inputs.gate_progress import build_state_periods
+    from rollout.reports.inputs.evidence_inputs import build_state_periods
     from rollout.services.cells.cells import build_evidence_inputs
 
     cell = request.cell

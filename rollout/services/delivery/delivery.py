@@ -2,18 +2,19 @@
 
 Delivery is at least once: if a process stops after sending but before recording it, the report is
 sent again. All tries have the same key, so receivers can drop repeats.
+
+Claim what is due in an outbox, for one try.
 """
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import quote
 
 from rollout import faults
 from rollout.core.scope.permissions import REVIEWER, VIEWER, AssignedRole, Caller
-from rollout.services.delivery.claims import DELIVERY_LEASE, claim_due
 from rollout.services.delivery.sending import (
     SEND_TIMEOUT,
     ChannelMessage,
@@ -39,8 +40,58 @@ from rollout.services.reports.schedule import ReportOrder, SealCallback
 from rollout.services.support.channels import Channels
 from rollout.store.access.users import Users
 from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import Transaction
 from rollout.store.records.exposures import ANY_REVIEWER, ExposureStore
 from rollout.store.reports.deliveries import Delivery, Outbox
+
+DELIVERY_LEASE = timedelta(minutes=5)
+"""Well above the timeout of one message, so no other replica sends it meanwhile."""
+ClaimT = TypeVar("ClaimT")
+TakenT_co = TypeVar("TakenT_co", covariant=True)
+
+
+class DueOutbox(Protocol[TakenT_co]):
+    """An outbox of messages, each taken by one process at a time."""
+
+    def has_due(self, *, at: datetime, excluded_channels: Collection[str] = ()) -> bool:
+        """Return whether `take_next` would return a message, without locking."""
+        ...
+
+    def take_next(
+        self, *, at: datetime, lease: timedelta, excluded_channels: Collection[str] = ()
+    ) -> TakenT_co | None:
+        """Return a due message and count an attempt, or None."""
+        ...
+
+
+def claim_due(
+    service: Service,
+    open_outbox: Callable[[Transaction], DueOutbox[ClaimT]],
+    failed_channels: Collection[str],
+    previously_failed: Collection[str],
+) -> ClaimT | None:
+    """Claim a due message of channels that did not fail; those of the previous pass come last."""
+    excluded_first = {*failed_channels, *previously_failed}
+    return _claim(service, open_outbox, excluded_first) or _claim(
+        service, open_outbox, failed_channels
+    )
+
+
+def _claim(
+    service: Service,
+    open_outbox: Callable[[Transaction], DueOutbox[ClaimT]],
+    excluded_channels: Collection[str],
+) -> ClaimT | None:
+    """Claim a due message; the write lock is taken only if there is one."""
+    at = service.clock.now()
+    with service.database.begin_read() as transaction:
+        if not open_outbox(transaction).has_due(at=at, excluded_channels=excluded_channels):
+            return None
+    with service.database.begin_write() as transaction:
+        return open_outbox(transaction).take_next(
+            at=at, lease=DELIVERY_LEASE, excluded_channels=excluded_channels
+        )
+
 
 CHANNEL_PAGE = "channel"
 MAX_ATTEMPTS = 12

@@ -6,14 +6,14 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.records.records import Case
 from rollout.core.records.reviews import (
+    CleaningChoice,
     compute_due_time,
 )
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
+from rollout.core.scope.commands import find_by_any_name
 from rollout.core.scope.permissions import Caller
-from rollout.core.scope.renames import find_by_any_name
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.services.divergences.cases import CaseDetails, load_case_details
 from rollout.services.engine.rollout_state import (
@@ -28,7 +28,7 @@ from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.incoming_cases import IncomingCases
 from rollout.store.records.newest_records import NewestRecords
-from rollout.store.reviews.cleanings import CleaningStore
+from rollout.store.reviews.reviews import CleaningStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

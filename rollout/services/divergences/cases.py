@@ -3,15 +3,18 @@
 While a caller can still decide a case blind, or send its decision, predictions and everything
 derived from them are hidden: in pages, filters, actions and counts. Exposure is recorded before the
 answer is returned.
+
+Rejected records, without the contents of cases that may still be decided blind.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from rollout.core.errors import NotAllowedError
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
-from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
+from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction, RejectedItem
 from rollout.core.records.reviews import (
     ASSISTED,
     BLIND,
@@ -20,12 +23,9 @@ from rollout.core.records.reviews import (
     compute_due_time,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.kernel.label_sets import do_sets_agree
 from rollout.kernel.populations import PLANTED_TRACK
-from rollout.services.engine.rollout_state import (
-    RolloutState,
-    load_rollout_state,
-)
+from rollout.kernel.units import do_sets_agree
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reviews.exposure import (
     find_hidden_cases,
     find_unseen_cases,
@@ -33,11 +33,12 @@ from rollout.services.reviews.exposure import (
     record_shown_cases,
 )
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger.ledger import Accounts
 from rollout.store.records.case_pages import CaseCount, CaseFilter, CasePages
 from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.incoming_cases import PlantedCases
 from rollout.store.records.newest_records import NewestRecords
-from rollout.store.records.planted_cases import PlantedCases
+from rollout.store.records.records import RejectedRecords
 from rollout.store.reviews.reviews import ReviewTaskStore
 
 __all__ = ["CaseDetails", "CaseFilter", "CasePage", "ListedCase", "find_cases", "load_case_details"]
@@ -391,3 +392,78 @@ def _is_divergent(lever: Lever, model_answer: str | None, human_answer: str) -> 
         )
     except ValueError:
         return True
+
+
+REJECTED_EXPOSURE_PAGE = "rejected-records"
+WITHHELD = "you may still review this case, so its details are withheld"
+NON_SECRET_KINDS = frozenset({"case", "heartbeat"})
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRecordView:
+    """A rejected record as API and console show it."""
+
+    number: int
+    received_at: datetime
+    kind: str
+    key: str
+    body: str
+    reason: str
+
+
+def load_rejected_records(
+    database: Database,
+    caller: Caller,
+    rollout_name: str,
+    at: datetime,
+    *,
+    after: int = 0,
+    limit: int = 100,
+) -> Sequence[RejectedRecordView]:
+    """Return the rejected records, oldest first.
+
+    Items name no site, so the caller needs the permission for all sites. Items of cases that the
+    caller may still decide blind are returned without content and reason.
+
+    Raises:
+        UnknownRolloutError: the caller may not see such a rollout.
+        NotAllowedError: the caller may not read all sites.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    if not caller.has_permission(Permission.READ, rollout_name):
+        raise NotAllowedError(
+            f"{caller.name} may read some sites only, and rejected records can come from any: ask"
+        )
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        rejected_records = RejectedRecords(transaction, state.rollout).list_after(
+            after, limit=limit
+        )
+        case_keys = {
+            record.item.key
+            for record in rejected_records
+            if record.item.kind not in NON_SECRET_KINDS
+        }
+        hidden_keys = find_hidden_cases(transaction, state, caller, case_keys, at)
+    shown_keys = [
+        o.item.key
+        for o in rejected_records
+        if o.item.kind not in NON_SECRET_KINDS and o.item.key not in hidden_keys
+    ]
+    record_shown_cases(database, state, caller, shown_keys, at, page=REJECTED_EXPOSURE_PAGE)
+    return [
+        RejectedRecordView(
+            number=record.number,
+            received_at=record.received_at,
+            kind=record.item.kind,
+            key=record.item.key,
+            body="" if _is_withheld(record.item, hidden_keys) else record.item.body,
+            reason=WITHHELD if _is_withheld(record.item, hidden_keys) else record.item.reason,
+        )
+        for record in rejected_records
+    ]
+
+
+def _is_withheld(item: RejectedItem, hidden_keys: Collection[str]) -> bool:
+    """Return whether an item may quote a hidden case."""
+    return item.kind not in NON_SECRET_KINDS and item.key in hidden_keys

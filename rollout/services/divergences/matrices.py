@@ -24,7 +24,7 @@ from rollout.services.engine.service import Service
 if TYPE_CHECKING:
     import polars as pl
 
-    from rollout.reports.inputs.actions import CountedActionChange
+    from rollout.reports.inputs.inputs import CountedActionChange
 
 
 GATE_TRACK = "gate"
@@ -70,7 +70,7 @@ def _load_batched_frame(
     import polars as pl
 
     from rollout.services.engine.evidence_reader import load_evidence_views
-    from rollout.tally.batched_evidence import batch_view
+    from rollout.tally.evidence_view import batch_view
 
     cells = [cell for cell in state.policy.cells if cell.site in sites]
     views = load_evidence_views(service.database, state, cells)
@@ -133,7 +133,7 @@ def _compute_lever_changes(
 ) -> "Iterator[CountedActionChange]":
     import polars as pl
 
-    from rollout.reports.inputs.actions import CountedActionChange
+    from rollout.reports.inputs.inputs import CountedActionChange
     from rollout.reports.inputs.pairs import OTHER_ACTION
 
     rows = frame.filter((pl.col("lever") == lever.id) & (pl.col("human") != ""))
@@ -193,7 +193,7 @@ def load_version_confusion(
         NotAllowedError: the caller may not read any site.
         UnknownVersionError: the rollout has no such version.
     """
-    from rollout.tally.batched_evidence import BATCH_SIZE
+    from rollout.tally.evidence_view import BATCH_SIZE
 
     require_permission(caller, Permission.READ, rollout_name)
     state = service.state_cache.reload_rollout(rollout_name).state

@@ -18,16 +18,16 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownVersionError
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
-from rollout.core.records.label_cleaning import (
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.records.reviews import (
     HUMANS_DISAGREE,
     MAX_LISTED,
     CleaningChoice,
+    compute_due_time,
     find_final_choices,
 )
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.records.reviews import compute_due_time
+from rollout.core.scope.commands import find_by_any_name
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.renames import find_by_any_name
 from rollout.reports.figures.label_issues import LabelIssue
 from rollout.reports.inputs.divergence_columns import Loss
 from rollout.reports.inputs.losses import build_losses, compute_surprise
@@ -35,13 +35,17 @@ from rollout.reports.inputs.pairs import compare_answers
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
 from rollout.services.reviews.exposure import find_hidden_cases, record_shown_cases
-from rollout.store.counting.divergences import CellDivergences, CountedDivergence
 from rollout.store.counting.period_records import PeriodRecords
-from rollout.store.counting.top_losses import DivergenceClass, StoredLosses
+from rollout.store.counting.top_losses import (
+    CellDivergences,
+    CountedDivergence,
+    DivergenceClass,
+    StoredLosses,
+)
 from rollout.store.database.session import Database, Transaction
 from rollout.store.records.history import StoredHistory
 from rollout.store.records.newest_records import NewestRecords
-from rollout.store.reviews.cleanings import CleaningStore
+from rollout.store.reviews.reviews import CleaningStore
 from rollout.tally.case_placement import place_cases
 
 PROPOSAL_PAGE: Final = "proposal"

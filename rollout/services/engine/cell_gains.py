@@ -9,7 +9,7 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.database.session import Database
 
 if TYPE_CHECKING:
-    from rollout.reports.figures.gains import GainFacts
+    from rollout.reports.figures.methods import GainFacts
     from rollout.services.engine.evidence_reader import EvidenceKey
 
 
@@ -64,7 +64,7 @@ def load_gains(
     if not state.policy.outcomes or not wanted_keys:
         return {}
     # imported here: most policies have no outcomes, and lists of proposals need nothing else of it
-    from rollout.reports.figures.gains import compute_view_gains
+    from rollout.reports.figures.methods import compute_view_gains
     from rollout.services.engine.evidence_reader import load_evidence_views
 
     cells = sorted({cell for cell, _ in wanted_keys})

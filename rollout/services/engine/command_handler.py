@@ -29,8 +29,7 @@ from rollout.services.engine.rollout_state import (
 from rollout.store.database.append_failures import APPEND
 from rollout.store.database.errors import StoreError
 from rollout.store.database.session import Database
-from rollout.store.ledger.commit_times import CommitTimes
-from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.ledger import CommitTimes, Ledger
 
 MAX_ATTEMPTS: Final = 20  # more is a fault, not contention
 ResultT = TypeVar("ResultT")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollout.core.scope.scope import Scope
-from rollout.services.engine.evidence_snapshots import is_snapshot_wrong
-from rollout.services.engine.guard_snapshot_storage import is_guard_snapshot_wrong
+from rollout.services.engine.evidence_feeds import is_guard_snapshot_wrong
+from rollout.services.engine.evidence_reader import is_snapshot_wrong
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.store.counting import counter
 from rollout.store.counting.counts import CountKey

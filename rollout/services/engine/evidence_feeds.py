@@ -2,10 +2,18 @@
 
 Records that a guard may still use are read once; afterwards only those of cases with arrivals
 since. Heartbeats are read when a guard watches for silence.
+
+When a snapshot of what guards observed is stored, and whether a stored one is right.
+
+Arrivals of records that a process has read: the last ones, and sums of those before.
+
+A batch becomes visible after its receipt, and a clock that was set back stamps it far in the past.
+Sums by span find it without holding each arrival of half a day.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -20,34 +28,89 @@ from rollout.replay.record_feed import GuardAnswers, HistoryFeeds
 from rollout.services.engine.guard_memory import (
     GuardMemory,
     GuardObservations,
+    GuardSnapshot,
     LiveSiteSigns,
+    can_be_stored,
+    encode_snapshot,
     number_cases,
+    restore_snapshot,
     split_observations,
 )
-from rollout.services.engine.guard_snapshots import (
-    GuardSnapshot,
-    can_be_stored,
-    restore_snapshot,
-)
-from rollout.services.engine.known_arrivals import KnownArrivals
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import (
     add_unit_cases,
     has_extra_inputs,
     open_stored_history,
 )
-from rollout.store.counting.arrivals import StoredArrivals
-from rollout.store.database.session import Transaction
+from rollout.store.counting.arrivals import ARRIVAL_SPAN, ArrivalSum, StoredArrivals
+from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.site_signs import SiteSignStore
 from rollout.store.tables.columns import decode_instant, encode_instant
+from rollout.store.tables.tables import guard_snapshots
 from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.case_placement import place_cases
 from rollout.tally.episode_series import EMPTY_VOTES, LONGEST_READ_BACK, SiteVotes
-from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.outcome_units import OutcomeUnits
+from rollout.tally.outcome_buffer import OutcomeBuffer, OutcomeUnits
 from rollout.tally.silence_series import READ_BACK, SiteSigns
+from rollout.tally.slots import find_slot_before, to_instant
 from rollout.tally.unit_arrays import IntArray
+
+Arrival = tuple[datetime, int]
+"""When a record was received, and of which case."""
+OVERLAP: Final = timedelta(minutes=10)  # a batch may become visible so long after its instant
+
+
+class KnownArrivals:
+    """The arrivals that were read, of one rollout."""
+
+    def __init__(
+        self, last: Iterable[Arrival] = (), sums: Mapping[int, ArrivalSum] | None = None
+    ) -> None:
+        """Begin with the last arrivals, and number and sum of cases by span."""
+        self.last = frozenset(last)
+        self.sums = dict(sums or {})
+
+    @classmethod
+    def read_all(cls, stored: StoredArrivals, at: datetime, span: timedelta) -> "KnownArrivals":
+        """Return all arrivals of a span before a time as known, but the last ones.
+
+        Those are read again.
+        """
+        arrivals = cls((), stored.sum_since(at - span))
+        arrivals._add(stored.list_since(at - OVERLAP), sign=-1)
+        return arrivals
+
+    def read_new(self, stored: StoredArrivals, since: datetime) -> set[int]:
+        """Return the cases that arrived since some minutes before a time, if unknown."""
+        arrivals = frozenset(stored.list_since(since - OVERLAP))
+        new_arrivals, self.last = arrivals - self.last, arrivals
+        self._add(new_arrivals, sign=1)
+        return {case_id for _, case_id in new_arrivals}
+
+    def _add(self, arrivals: Iterable[Arrival], *, sign: int) -> None:
+        """Add arrivals to the sums, or take them away."""
+        for at, case_id in arrivals:
+            span = to_micros(at) // ARRIVAL_SPAN
+            count, total = self.sums.get(span, (0, 0))
+            self.sums[span] = (count + sign, total + sign * case_id)
+
+    def read_late(self, stored: StoredArrivals, since: datetime) -> set[int]:
+        """Return the cases of the spans after a time in which others arrived than are known."""
+        first = -(-to_micros(since) // ARRIVAL_SPAN)
+        stored_sums = stored.sum_since(decode_instant(first * ARRIVAL_SPAN))
+        changed_spans = [span for span, s in stored_sums.items() if s != self.sums.get(span)]
+        self.sums = stored_sums
+        return {
+            case_id
+            for span in changed_spans
+            for _, case_id in stored.list_since(
+                decode_instant(span * ARRIVAL_SPAN),
+                before=decode_instant((span + 1) * ARRIVAL_SPAN),
+            )
+        }
+
 
 CASES_PER_READ = 5_000  # limits the records in memory, as a page of counting does
 ARRIVAL_RETENTION = timedelta(days=1)  # a replica that slept longer reads everything again
@@ -378,3 +441,49 @@ def _find_longest_period(policy: Policy) -> timedelta:
 def _iterate_batches(case_ids: Sequence[int]) -> Iterator[set[int]]:
     for start in range(0, len(case_ids), CASES_PER_READ):
         yield set(case_ids[start : start + CASES_PER_READ])
+
+
+def store_guard_snapshot(
+    database: Database, state: RolloutState, feeds: LiveGuardFeeds, revision: int
+) -> bool:
+    """Store what guards observed if much of it is new; return whether it was stored.
+
+    Of several processes that tick in turn, one stores: the others find a newer one than theirs.
+    """
+    if not feeds.is_snapshot_due(state) or feeds.read_at is None:
+        return False
+    tick = state.policy.tick
+    if feeds.snapshot_at is not None:  # else this process found none that it could use
+        with database.begin_read() as transaction:
+            slot = EvidenceSnapshots(transaction, state.rollout, guard_snapshots).load_slot()
+        stored_slot = find_slot_before(feeds.snapshot_at, tick)
+        # a later slot than this one is damaged, or of a clock that was ahead: it is replaced
+        if slot is not None and stored_slot < slot <= find_slot_before(feeds.read_at, tick):
+            feeds.note_snapshot(to_instant(slot, tick))
+            if not feeds.is_snapshot_due(state):
+                return False
+    body = encode_snapshot(feeds.build_snapshot(state), state)
+    snapshot = EvidenceSnapshot(revision, find_slot_before(feeds.read_at, tick), body)
+    with database.begin_write() as transaction:
+        is_stored = EvidenceSnapshots(transaction, state.rollout, guard_snapshots).store(snapshot)
+    feeds.note_snapshot(feeds.read_at)
+    return is_stored
+
+
+def is_guard_snapshot_wrong(transaction: Transaction, state: RolloutState) -> bool:
+    """Return whether a process that began with the stored snapshot would observe something else.
+
+    All records that guards use are read, in batches.
+    """
+    snapshots = EvidenceSnapshots(transaction, state.rollout, guard_snapshots)
+    snapshot = snapshots.load(until=state.scope.revision)
+    if snapshot is None:
+        return False  # no process uses it
+    at = to_instant(snapshot.slot, state.policy.tick)
+    restored = LiveGuardFeeds(OutcomeBuffer())
+    restored.load_arrivals(transaction, state, at)
+    if restored.snapshot_at is None:
+        return False  # no process uses it
+    read = LiveGuardFeeds(OutcomeBuffer(), reads_all=True)
+    read.load_arrivals(transaction, state, at)
+    return not restored.observes_same(read, state)

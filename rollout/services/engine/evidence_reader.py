@@ -1,10 +1,14 @@
 """Evidence of some cells for pages and commands, read from the store.
 
 It is cached, so that a read costs only what is new since the last one.
+
+Stored snapshots of counted evidence: restored by a process, and compared by `rollout doctor`.
 """
 
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from threading import Lock
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -16,30 +20,99 @@ from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.fresh_evidence import FreshEvidence
 from rollout.core.policy.policy import Guard
-from rollout.core.scope.attempts import foresee_attempt
-from rollout.core.scope.events import LedgerEvent, find_applied_policies
+from rollout.core.scope.events import LedgerEvent, PolicyApplied, find_applied_policies
+from rollout.core.scope.guards import foresee_attempt
 from rollout.core.scope.scope import CellState
 from rollout.kernel.outcomes import OutcomeRule
-from rollout.services.engine.evidence_snapshots import restore_evidence
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory
-from rollout.store.counting.counted_outcomes import CountedOutcomes
+from rollout.store.counting.counted_outcomes import LINES_PER_READ, CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.episode_series import EMPTY_VOTES, SiteVotes
-from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.first_values import NewCellValue
-from rollout.tally.fresh_evidence import read_fresh_evidence
-from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.outcome_units import OutcomeUnits
+from rollout.tally.evidence_view import EvidenceView, read_fresh_evidence
+from rollout.tally.first_values import FirstValues, NewCellValue
+from rollout.tally.outcome_buffer import OutcomeBuffer, OutcomeUnits
 from rollout.tally.silence_series import NO_SIGNS, SiteSigns
 from rollout.tally.slots import find_slot_before
 from rollout.tally.stored_units import StoredUnits
 from rollout.tally.unit_arrays import BoolArray, IntArray
-from rollout.tally.unit_buffer import UnitBuffer
+from rollout.tally.unit_buffer import BufferDigests, UnitBuffer, restore_buffers
+
+UNREADABLE = (
+    *(ValueError, LookupError, TypeError, OverflowError, zlib.error),
+    *(StopIteration, MemoryError),  # too few parts, or lengths that nothing holds
+)
+
+
+def restore_evidence(
+    transaction: Transaction,
+    state: RolloutState,
+    units: UnitBuffer,
+    outcomes: OutcomeBuffer,
+    *,
+    until: int | None = None,
+) -> int:
+    """Fill empty buffers from the stored snapshot; return its last slot.
+
+    -1 means that nothing was restored, since no snapshot is valid for the state, readable, and of a
+    slot `until` the given one. Then the counted units are read instead.
+    """
+    snapshots = EvidenceSnapshots(transaction, state.rollout)
+    snapshot = snapshots.load(until=state.scope.revision)
+    if snapshot is None or (until is not None and snapshot.slot > until):
+        return -1
+    try:
+        return snapshot.slot if restore_buffers(snapshot.body, units, outcomes) else -1
+    except UNREADABLE:
+        return -1
+
+
+def is_snapshot_wrong(transaction: Transaction, state: RolloutState) -> bool:
+    """Return whether the stored snapshot would restore other evidence than was counted.
+
+    The counted units are read in parts, each of which is compared and forgotten.
+    """
+    history = _build_history(transaction, state)
+    policy, levels = state.policy, history.find_equivalent_definitions
+    units, outcomes, restored = UnitBuffer(policy, levels), OutcomeBuffer(), BufferDigests()
+    last_slot = restore_evidence(transaction, state, units, outcomes)
+    if last_slot < 0:
+        return False  # no process uses it
+    restored.add(units, outcomes)
+    restored_values = units.first_values
+    del units, outcomes
+    counted, counted_values = BufferDigests(), FirstValues()
+    for units_part in CountedUnits(transaction, state.rollout).load_units(
+        after=-1, until=last_slot
+    ):
+        part = UnitBuffer(policy, levels)
+        part.add(units_part)
+        counted.add(part, OutcomeBuffer())
+        counted_values.add(units_part.list_sliced_units())
+    if policy.outcomes:
+        lines = CountedOutcomes(transaction, state.rollout).read_lines(after=-1, until=last_slot)
+        while batch := list(islice(lines, LINES_PER_READ)):
+            outcome_part = OutcomeBuffer()
+            outcome_part.add(batch)
+            counted.add(UnitBuffer(policy, levels), outcome_part)
+    is_other_value = restored_values.encode() != counted_values.encode()
+    return is_other_value or restored.sums != counted.sums
+
+
+def _build_history(transaction: Transaction, state: RolloutState) -> RolloutHistory:
+    """Return the policies that were in force."""
+    ledger = Ledger(transaction, state.rollout)
+    events = list(ledger.list_of(PolicyApplied, until=state.scope.revision))
+    texts = PolicyTexts(transaction, state.rollout).load_texts({e.policy_hash for e in events})
+    policies = {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}
+    history = RolloutHistory()
+    history.add_events(events, policies.__getitem__)
+    return history
+
 
 _NO_SLOTS: IntArray = np.empty(0, dtype=np.int64)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from rollout.store.counting.counted_records import UnsealedRecords
+from rollout.store.counting.unit_records import UnsealedRecords
 
 MAX_FAULTS: Final = 20  # sentences; the others are counted
 

@@ -25,13 +25,13 @@ from rollout.core.scope.events import (
 )
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.store.counting.counted_outcomes import CountedOutcomes
-from rollout.store.counting.counted_records import CountedRecords
-from rollout.store.counting.just_counted import JustCounted
-from rollout.store.counting.unit_digests import (
+from rollout.store.counting.counted_units import (
     CellDigests,
     CountedSummary,
+    JustCounted,
     summarize_counted,
 )
+from rollout.store.counting.unit_records import CountedRecords
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import ROWS_PER_READ, Ledger

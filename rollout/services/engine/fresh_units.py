@@ -17,8 +17,8 @@ from rollout.services.engine.stage_history import RolloutHistory
 from rollout.services.engine.unit_counting import GATE, resolve_case_units
 from rollout.store.database.session import Transaction
 from rollout.store.records.case_pages import CasePages
-from rollout.store.records.rejected_records import RejectedRecords
-from rollout.tally.fresh_evidence import FreshUnits, order_by_receipt
+from rollout.store.records.records import RejectedRecords
+from rollout.tally.evidence_view import FreshUnits, order_by_receipt
 from rollout.tally.slots import to_instant
 from rollout.tally.tallied_units import build_units
 from rollout.tally.unit_arrays import CellUnitArrays

@@ -8,7 +8,7 @@ from rollout.core.policy.evidence_sources import FrozenOutcomeSource
 from rollout.core.scope.events import NO_SOURCES, LedgerEvent, ProposalSources
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.counted_decisions import load_outcome_source_counts, load_source_counts
-from rollout.store.counting.vouched_units import load_registering_counts, load_vouched_counts
+from rollout.store.counting.unit_records import load_registering_counts, load_vouched_counts
 from rollout.store.database.session import Transaction
 from rollout.tally.slots import LAST_SLOT, find_slot_after, find_slot_before
 

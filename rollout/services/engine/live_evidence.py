@@ -18,25 +18,23 @@ from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.kernel.measures import Watch
-from rollout.replay.agenda import Agenda
 from rollout.replay.engine import CellVersion, SlotEvidence, SlotFresh, update_view
-from rollout.replay.fast_forward import SlotInterest, find_interest
+from rollout.replay.fast_forward import Agenda, SlotInterest, find_interest
 from rollout.services.engine.answered_units import find_answered_units
 from rollout.services.engine.evidence_feeds import LiveGuardFeeds
-from rollout.services.engine.evidence_snapshots import restore_evidence
+from rollout.services.engine.evidence_reader import restore_evidence
 from rollout.services.engine.fresh_units import BeginRead, FreshUnitReader
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.counted_outcomes import CountedOutcomes
-from rollout.store.counting.just_counted import JustCounted
+from rollout.store.counting.counted_units import JustCounted
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot
-from rollout.tally.buffer_snapshots import encode_buffers
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.held_evidence import HeldEvidence
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.slots import to_instant
-from rollout.tally.unit_buffer import UnitBuffer
+from rollout.tally.unit_buffer import UnitBuffer, encode_buffers
 
 MIN_NEW_ROWS = 10_000  # which a process reads in about 0.1 s
 SNAPSHOTS_PER_DOUBLING = 50  # at most about so many are written until the rows double

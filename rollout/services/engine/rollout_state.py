@@ -12,9 +12,9 @@ from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
+from rollout.core.scope.commands import merge_training_cutoffs
 from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.projection import apply_events
-from rollout.core.scope.renames import merge_training_cutoffs
 from rollout.core.scope.scope import Scope
 from rollout.services.engine.new_versions import find_first_names
 from rollout.store.database.rollouts import Rollout, Rollouts
@@ -72,7 +72,7 @@ class RolloutState:
 
     def draw_units(self, keys: Sequence[str]) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
         """Return the sampling values of units: those of deciders, and those of audits."""
-        from rollout.core.statistics.sampling import (
+        from rollout.core.statistics.gate_thresholds import (
             AUDIT,
             SAMPLING_PURPOSE,
             compute_sampling_values,

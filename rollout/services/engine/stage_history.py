@@ -27,9 +27,14 @@ from rollout.core.scope.floor_grants import format_decided_floor
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.replay.fast_forward import list_limit_slots
-from rollout.tally.familiar_history import FamiliarHistories
 from rollout.tally.slots import find_slot_after, to_instant
-from rollout.tally.stage_history import StageHistory, StageShares, build_stage_shares, find_buckets
+from rollout.tally.stage_history import (
+    FamiliarHistories,
+    StageHistory,
+    StageShares,
+    build_stage_shares,
+    find_buckets,
+)
 from rollout.tally.unit_arrays import IntArray
 
 FULL_SHARE_BOUND = 2**31  # above every bucket: in shadow humans decide all cases

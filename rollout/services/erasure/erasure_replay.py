@@ -16,15 +16,19 @@ from rollout.core.ledger.ledger import CanonicalRow
 from rollout.core.scope.events import CasesErased, NameErased
 from rollout.core.scope.permissions import Caller
 from rollout.reports.text.formatting import format_quantity
-from rollout.services.access.account_erasure import strip_last_admin
-from rollout.services.erasure.case_erasure import CASES_PER_BATCH, erase_case_batch, erase_episode
-from rollout.services.erasure.erasure import ErasureRequest
-from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.access.users import strip_last_admin
+from rollout.services.erasure.erasure import (
+    CASES_PER_BATCH,
+    ErasureRequest,
+    erase_case_batch,
+    erase_episode,
+    erase_name,
+)
 from rollout.store.access.users import Users
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.store.database.session import Database
-from rollout.store.erasure.names import RolloutNames
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.erasure.contents import RolloutNames
+from rollout.store.ledger.ledger import Accounts
 from rollout.store.records.external_keys import CASE, EPISODE, ERASED_NAME, ExternalKeys
 
 REASON: Final = "applied again after a restore"

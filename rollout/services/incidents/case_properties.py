@@ -15,7 +15,7 @@ from rollout.core.policy.policy import Policy
 from rollout.kernel.units import MISSING
 from rollout.reports.figures.incident_cause import JudgedUnits
 from rollout.reports.statistics.value_search import ANSWER, ATTRIBUTE, MIN_CASES, Codes, ValueKind
-from rollout.store.counting.judged_units import JudgedUnitStore
+from rollout.store.counting.closed_units import JudgedUnitStore
 
 HOUR: Final = "hour"
 WEEKDAY: Final = "weekday"

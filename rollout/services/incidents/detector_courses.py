@@ -19,7 +19,7 @@ from rollout.reports.figures.detector_courses import (
 from rollout.services.engine.evidence_reader import load_evidence_views
 from rollout.services.engine.service import Service
 from rollout.services.incidents.incident_impact import IncidentImpact
-from rollout.store.counting.judged_units import list_counted_cases
+from rollout.store.counting.closed_units import list_counted_cases
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.tally.slots import find_slot_before
 

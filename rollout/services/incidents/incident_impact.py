@@ -9,19 +9,18 @@ from typing import Any
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.scope.attempts import describe_cell_attempt
+from rollout.core.scope.guards import describe_cell_attempt
 from rollout.core.scope.permissions import Caller, Permission
 from rollout.core.scope.scope import CellState, Scope, compute_stage_level
 from rollout.reports.text.event_describer import CitedProposals
-from rollout.reports.text.event_kinds import CELL_KINDS
+from rollout.reports.text.event_text import CELL_KINDS
 from rollout.services.engine.evidence_reader import load_evidence_views
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.service import Service
 from rollout.services.incidents.incidents import IncidentStatus, load_incident
 from rollout.services.ledger.ledger_reader import load_cited_proposals
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.ledger_pages import LedgerEntry, LedgerFilter, LedgerPages
+from rollout.store.ledger.ledger import Ledger, LedgerEntry, LedgerFilter, LedgerPages
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_before, to_instant

@@ -12,7 +12,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import AcknowledgeIncident
 from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
 from rollout.core.scope.incident_kinds import get_incident_kind
-from rollout.core.scope.new_values import count_unopened_values
+from rollout.core.scope.incidents import count_unopened_values
 from rollout.core.scope.permissions import (
     ROLES_BY_PERMISSION,
     Caller,
@@ -20,15 +20,14 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.core.scope.scope import Scope
-from rollout.kernel.facts import parse_facts, to_facts
-from rollout.kernel.readings import StoredAlarm
-from rollout.kernel.words import say_alarms
+from rollout.kernel.facts import StoredAlarm, parse_facts, say_alarms, to_facts
 from rollout.services.engine.command_handler import CommandResult, run_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.incidents import (
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.projections import (
     AllIncidents,
     IncidentCursor,
     IncidentRow,
@@ -37,7 +36,6 @@ from rollout.store.ledger.incidents import (
     ReadableSite,
     UnopenedIncidents,
 )
-from rollout.store.ledger.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -17,15 +17,19 @@ from rollout.reports.text.event_describer import (
     EventDescriber,
     ZonedEventDescriber,
 )
-from rollout.reports.text.event_kinds import COUNTING_KINDS, SCOPE_KINDS
-from rollout.reports.text.event_text import EventDescription, describe_event
+from rollout.reports.text.event_text import (
+    COUNTING_KINDS,
+    SCOPE_KINDS,
+    EventDescription,
+    describe_event,
+)
 from rollout.services.engine.evidence_reader import load_events
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import CachedRollout
 from rollout.services.ledger.ledger_reader import load_cited_proposals
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.ledger_pages import LedgerFilter, LedgerPages
+from rollout.store.ledger.ledger import LedgerFilter, LedgerPages
 
 MAX_ROLLOUTS: Final = 10  # to read, those changed last
 

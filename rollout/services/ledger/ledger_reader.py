@@ -14,8 +14,13 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
-from rollout.store.ledger.ledger_pages import LedgerEntry, LedgerFilter, LedgerPages
+from rollout.store.ledger.ledger import (
+    Ledger,
+    LedgerEntry,
+    LedgerFilter,
+    LedgerPages,
+    StoredLedgerHead,
+)
 
 __all__ = [
     "LedgerEntry",

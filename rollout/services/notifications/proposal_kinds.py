@@ -1,46 +1,205 @@
-"""Notifications of proposals: when they are raised, and before they expire."""
+"""The texts of notifications: a question, the evidence in one line, and the address of a page.
 
-from collections.abc import Iterator, Mapping, Sequence
+The address is plain text and needs a sign-in. Mail scanners open links, and browsers preview them:
+none does anything, also with a session.
+
+A kind of notification: what a user chooses, who gets it and when, and what it says.
+
+Notifications of proposals: when they are raised, and before they expire.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+from urllib.parse import quote
 
-from rollout.core.calendar.sites import Cell
+from rollout.core.calendar.sites import Cell, QuietHours
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import describe_share
-from rollout.core.scope.permissions import may_be_asked_blind
+from rollout.core.scope.permissions import Caller, may_be_asked_blind
 from rollout.core.scope.scope import ProposalState
 from rollout.kernel.measures import Statistic
-from rollout.reports.text.formatting import format_count, format_zoned_time
-from rollout.reports.text.value_text import (
+from rollout.reports.text.formatting import (
     format_bound_value,
+    format_count,
     format_estimate,
+    format_quantity,
     format_reading,
+    format_zoned_time,
 )
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.notifications.kind import (
-    NotificationKind,
-    NotificationUser,
-    RolloutNews,
-    record_figures,
-)
-from rollout.services.notifications.messages import (
-    HIDDEN_EVIDENCE,
-    MessageText,
-    build_path,
-    format_name,
-    join_first,
-    remove_markup,
-)
+from rollout.services.incidents.incidents import MARKUP_REPLACEMENTS
 from rollout.services.proposals.eligible_approvers import (
     find_proposal_sites,
     list_pending_approvals,
 )
 from rollout.services.proposals.proposal_details import Proposal, load_proposal
-from rollout.store.access.notification_outbox import Notice
+from rollout.store.access.notification_outbox import Notice, Notification
+from rollout.store.records.exposures import ExposureStore
 
 if TYPE_CHECKING:
     from rollout.services.proposals.proposal_evidence import ProposalEvidence, ReadingComparison
+
+
+CONSOLE_PATH: Final = "/console"
+MAX_READINGS: Final = 3  # in one line
+MAX_NAME_LENGTH: Final = 80
+HIDDEN_EVIDENCE: Final = "not shown here, because you may be asked for a blind review there"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageText:
+    """A notification in words; `path` is of a console page, "" for none."""
+
+    subject: str
+    question: str
+    evidence: str
+    path: str
+
+    def format_body(self, public_url: str) -> str:
+        """Return the text of the message as Markdown; the address is no link."""
+        address = f"{public_url.rstrip('/')}{CONSOLE_PATH}{self.path}" if self.path else ""
+        return "\n\n".join(part for part in (self.question, self.evidence, address) if part)
+
+
+def describe_code(code: str) -> MessageText:
+    """Return the test message with the code that confirms a channel."""
+    return MessageText(
+        subject="rollout: Confirm this address",
+        question="Did you choose this address for notifications of rollout?",
+        evidence=f"Then type the code {code[:4]} {code[4:]} in the console under Settings,"
+        " Notifications. Otherwise ignore this message: nothing else is sent.",
+        path="",
+    )
+
+
+def remove_markup(text: str) -> str:
+    """Return text without markup: it may come from a client."""
+    return " ".join(text.translate(MARKUP_REPLACEMENTS).split())
+
+
+def format_name(text: str) -> str:
+    """Return a name as code, which no chat turns into a link."""
+    return f"`{remove_markup(text)[:MAX_NAME_LENGTH]}`"
+
+
+def build_path(*parts: str) -> str:
+    """Return the path of a page of the console."""
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def join_first(texts: Sequence[str], noun: str) -> str:
+    """Return the first texts in one line, with the number of the others."""
+    more_count = len(texts) - MAX_READINGS
+    rest = format_quantity(more_count, f"more {noun}") if noun else f"{more_count} more"
+    more = [f"{rest} on the page"] if more_count > 0 else []
+    return "; ".join([*texts[:MAX_READINGS], *more])
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationUser:
+    """An enabled user with the current roles, timezone and quiet hours."""
+
+    caller: Caller
+    timezone: str
+    quiet_hours: QuietHours | None = None
+
+    def find_send_time(self, at: datetime) -> datetime:
+        """Return when quiet hours let something be sent, from `at` on."""
+        return at if self.quiet_hours is None else self.quiet_hours.find_send_time(at)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutNews:
+    """What there may be to notify of in a rollout; `items` are what each kind loaded, by name."""
+
+    state: RolloutState
+    items: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+
+class NotificationKind(ABC):
+    """A kind of notification.
+
+    Attributes:
+        name: what users choose it by, in the API and in the database.
+        description: beside its box in the console, and in the documentation.
+        notices: the kinds of its notices; each names one thing in `Notice.about`.
+        is_urgent: whether quiet hours and clocks that disagree don't hold it back.
+        is_grouped: whether several of its notices may be one message.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    notices: ClassVar[tuple[str, ...]]
+    is_urgent: ClassVar[bool] = False
+    is_grouped: ClassVar[bool] = False
+
+    def load_items(self, service: Service, state: RolloutState, at: datetime) -> Sequence[Any]:
+        """Return what `find_notices` needs of a rollout beside its state."""
+        return ()
+
+    @abstractmethod
+    def find_notices(
+        self,
+        user: NotificationUser,
+        since: datetime,
+        news: Sequence[RolloutNews],
+        at: datetime,
+    ) -> Iterator[Notice]:
+        """Yield what a user who chose the kind is to be notified of, sent or not.
+
+        Args:
+            since: when the user chose it.
+            news: of the rollouts that the user sees.
+        """
+
+    @abstractmethod
+    def build_text(
+        self,
+        service: Service,
+        user: NotificationUser,
+        notices: Sequence[Notice],
+        news: Sequence[RolloutNews],
+        at: datetime,
+    ) -> MessageText | None:
+        """Return the text of a message, or None if nothing is left to write about.
+
+        Args:
+            notices: one; or those that `select_group` put in one message.
+            news: of the notices' rollout; of all for a notice without one.
+
+        Raises:
+            RefusalError: the user may not read it, or it is gone.
+        """
+
+    def find_send_time(
+        self, user: NotificationUser, notice: Notice, news: Mapping[str, RolloutNews], at: datetime
+    ) -> datetime:
+        """Return when a new notice is sent, from `at` on."""
+        return at if self.is_urgent else user.find_send_time(at)
+
+    def select_group(
+        self,
+        notification: Notification,
+        due_notices: Collection[Notice],
+        news: Sequence[RolloutNews],
+    ) -> tuple[Notification, ...]:
+        """Return the notifications, taken with one, that belong in its message."""
+        return ()
+
+
+def record_figures(
+    service: Service, user: NotificationUser, state: RolloutState, until: datetime
+) -> None:
+    """Record before sending that the user sees figures: they may become a reviewer later."""
+    with service.database.begin_write() as transaction:
+        ExposureStore(transaction, state.rollout).record_figures(
+            user.caller.name, until, page="message"
+        )
+
 
 APPROVE: Final = "Approve"
 PROPOSAL, HALF_TIME, LAST_DAY = "proposal", "half-time", "last-day"
@@ -201,7 +360,7 @@ def _describe_unfamiliar(
 ) -> str:
     """Return which share of the cell's units gates don't speak of; "" if of all."""
     from rollout.reports.text.familiar_text import describe_unfamiliar_share
-    from rollout.services.cells.cell_values import RECENT_DAYS, load_cell_values
+    from rollout.services.cells.cell_table import RECENT_DAYS, load_cell_values
 
     cell = Cell(proposal.site, proposal.window)
     summary = load_cell_values(service, state, cell, at).get(proposal.version)

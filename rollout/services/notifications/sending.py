@@ -12,17 +12,16 @@ from rollout import faults
 from rollout.core.errors import RefusalError
 from rollout.services.access.access_state import build_caller
 from rollout.services.access.credential_resets import NO_LIMITS, load_approval_limits
-from rollout.services.delivery.claims import claim_due
 from rollout.services.delivery.delivery import (
     MAX_ATTEMPTS,
     RANDOM_BYTES,
     DeliveryPassResult,
+    claim_due,
     compute_retry_delay,
 )
 from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.notifications.kind import NotificationUser, RolloutNews
 from rollout.services.notifications.kinds import (
     GROUPED_NOTICES,
     KIND_OF_NOTICE,
@@ -30,19 +29,22 @@ from rollout.services.notifications.kinds import (
     URGENT_NOTICES,
     select_notices,
 )
-from rollout.services.notifications.messages import MessageText, describe_code
-from rollout.services.notifications.settings import DEFAULT_TIMES, build_quiet_hours
-from rollout.store.access.notification_channels import (
-    CONFIRMATION,
-    NotificationChannel,
-    NotificationChannels,
+from rollout.services.notifications.proposal_kinds import (
+    MessageText,
+    NotificationUser,
+    RolloutNews,
+    describe_code,
 )
+from rollout.services.notifications.settings import DEFAULT_TIMES, build_quiet_hours
 from rollout.store.access.notification_outbox import (
+    CONFIRMATION,
     DROPPED,
     FAILED,
     NewNotification,
     Notice,
     Notification,
+    NotificationChannel,
+    NotificationChannels,
     NotificationOutbox,
 )
 from rollout.store.access.users import StoredUser, Users

@@ -11,22 +11,20 @@ from hmac import compare_digest
 from typing import Final
 from zoneinfo import available_timezones
 
-from rollout.core.calendar.notification_times import QuietHours
+from rollout.core.calendar.sites import QuietHours
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Caller
 from rollout.services.engine.service import Service
 from rollout.services.notifications.kinds import KINDS
-from rollout.store.access.notification_channels import (
-    CONFIRMATION,
-    NotificationChannel,
-    NotificationChannels,
-    NotificationTimes,
-)
 from rollout.store.access.notification_outbox import (
+    CONFIRMATION,
     NewNotification,
     Notice,
     Notification,
+    NotificationChannel,
+    NotificationChannels,
     NotificationOutbox,
+    NotificationTimes,
 )
 from rollout.store.access.users import Users
 from rollout.store.database.session import Transaction

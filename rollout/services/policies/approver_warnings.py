@@ -1,8 +1,15 @@
-"""Warnings about approvals and resumes for which a policy has too few users."""
+"""Warnings about approvals and resumes for which a policy has too few users.
+
+Changes of accounts, with warnings of what no user can do any more.
+
+Warnings about accounts whose decisions are no evidence, or that register what they predict.
+"""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeVar
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Gate, Policy
@@ -11,16 +18,31 @@ from rollout.core.scope.approvals import (
     NO_STAGE,
     GroupMembership,
     GroupsByUser,
+    find_group_memberships,
     find_missing_for_resume,
     list_resume_needs,
 )
-from rollout.core.scope.permissions import OPERATOR
+from rollout.core.scope.permissions import (
+    OPERATOR,
+    ROLES_BY_PERMISSION,
+    Caller,
+    Permission,
+    require_permission,
+)
 from rollout.reports.text.formatting import format_quantity
+from rollout.reports.text.source_text import RegisteredUnits
+from rollout.services.access.users import AccountUpdate, UserAccount, update_account
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.proposals.eligible_approvers import (
     describe_missing_roles,
     format_needs,
     format_sites,
+    load_present_approvers,
 )
+from rollout.store.access.users import Users
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.ledger import Accounts, Ledger
 
 Warnings = Iterator[PolicyWarning]
 AT_EVERY_SITE = " at every site"
@@ -196,3 +218,152 @@ def _describe_stages(stages: Sequence[str]) -> str:
     if not stages:
         return ""
     return f" while {' or '.join(stage or 'nothing' for stage in stages)} is granted"
+
+
+ChangeResult = TypeVar("ChangeResult")
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedAccount:
+    """An account after a change.
+
+    `warnings` name each gate and each stop for which users are missing since this change.
+    """
+
+    account: UserAccount
+    warnings: tuple[str, ...]
+
+
+def change_account(
+    database: Database,
+    caller: Caller,
+    user_name: str,
+    update: AccountUpdate,
+    *,
+    at: datetime,
+    requires_second_factor: bool,
+) -> ChangedAccount:
+    """Change an account as `update_account` does, and warn; nothing is refused for a warning."""
+
+    def change() -> UserAccount:
+        return update_account(database, caller, user_name, update, at=at)
+
+    if not (update.is_disabled or update.roles_to_revoke):
+        return ChangedAccount(change(), ())
+    require_permission(caller, Permission.ADMINISTER, "")
+    account, warnings = make_change_with_warnings(
+        database, change, at=at, requires_second_factor=requires_second_factor
+    )
+    return ChangedAccount(account, warnings)
+
+
+def make_change_with_warnings(
+    database: Database,
+    change: Callable[[], ChangeResult],
+    *,
+    at: datetime,
+    requires_second_factor: bool,
+) -> tuple[ChangeResult, tuple[str, ...]]:
+    """Return the result of a change, and the warnings that are new since it."""
+
+    def list_warnings() -> tuple[str, ...]:
+        return list_missing_approvers(
+            database, at=at, requires_second_factor=requires_second_factor
+        )
+
+    warnings_before = list_warnings()
+    result = change()
+    return result, tuple(w for w in list_warnings() if w not in warnings_before)
+
+
+def list_missing_approvers(
+    database: Database, *, at: datetime, requires_second_factor: bool
+) -> tuple[str, ...]:
+    """Return by rollout what its users can't approve now, and which stops they can't end."""
+    warnings: list[str] = []
+    with database.begin_read() as transaction:
+        approvers = load_present_approvers(
+            transaction, at=at, requires_second_factor=requires_second_factor
+        )
+        if approvers is None:
+            return ()
+        for rollout in Rollouts(transaction).list_all():
+            if not Ledger(transaction, rollout).load_head().revision:
+                continue  # it has no policy yet
+            policy = load_rollout_state(transaction, rollout.name).policy
+            members = find_group_memberships(approvers, rollout.name, tuple(policy.sites_by_id))
+            warnings += (
+                f"{rollout.name}: {warning}" for warning in list_approver_warnings(policy, members)
+            )
+    return tuple(warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSenders:
+    """Who may send a rollout's decisions, and who registered its newest cases."""
+
+    decisions: tuple[str, ...] = ()
+    cases: tuple[RegisteredUnits, ...] = ()
+
+
+NO_SENDERS: Final = RecordSenders()
+
+
+def load_record_senders(transaction: Transaction, rollout_name: str) -> RecordSenders:
+    """Return the senders of a rollout; it need not exist yet."""
+    # it loads what counts, which a replica's other requests don't need
+    from rollout.store.counting.unit_records import load_newest_registering
+
+    rollout = Rollouts(transaction).find(rollout_name)
+    counts = () if rollout is None else load_newest_registering(transaction, rollout)
+    names = Accounts(transaction).find_names(count.source for count in counts)
+    return RecordSenders(
+        _list_deciding_accounts(transaction, rollout_name),
+        tuple(RegisteredUnits(names.find_name(c.source), c.units, c.own) for c in counts),
+    )
+
+
+def _list_deciding_accounts(transaction: Transaction, rollout_name: str) -> tuple[str, ...]:
+    """Return the enabled service accounts that may send decisions of a rollout, by name."""
+    users = Users(transaction)
+    roles_by_user = users.list_all_role_assignments()
+    decision_roles = ROLES_BY_PERMISSION[Permission.SEND_DECISIONS]
+    return tuple(
+        sorted(
+            user.name
+            for user in users.list_all()
+            if user.is_service_account
+            and user.disabled_at is None
+            and any(
+                role.role in decision_roles and role.rollout in {"", rollout_name}
+                for role in roles_by_user.get(user.number, ())
+            )
+        )
+    )
+
+
+def list_source_warnings(policy: Policy, senders: RecordSenders) -> Iterator[PolicyWarning]:
+    """Yield a warning for each account whose decisions or cases wouldn't count as one expects."""
+    yield from _warn_own_cases(policy, senders.cases)
+    for account in senders.decisions:
+        if not policy.evidence.sources.list_patterns(account):
+            text = (
+                f"{account} may send decisions, and no source names it: its decisions are stored "
+                f"and reported, never evidence; to count them add {{account: {account}, "
+                "reviewers: [...]} to `accounts`"
+            )
+            yield PolicyWarning("evidence.sources", text)
+
+
+def _warn_own_cases(policy: Policy, counts: tuple[RegisteredUnits, ...]) -> Iterator[PolicyWarning]:
+    """Yield a warning for each account that registers cases and predicts them."""
+    total = sum(count.units for count in counts)
+    others = [count.source for count in counts if not count.own] or ["NAME"]
+    for count in counts:
+        if count.own and policy.evidence.sources.registers(count.source):
+            text = (
+                f"{count.source} registered {count.units:,} of the newest {total:,} cases and"
+                f" predicted {count.own:,} of them: it can leave out those that its model would get"
+                f" wrong; let another account register: `sources: {{cases: [{', '.join(others)}]}}`"
+            )
+            yield PolicyWarning("evidence.sources.cases", text)

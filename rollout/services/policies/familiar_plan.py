@@ -20,8 +20,8 @@ from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Transaction
 from rollout.store.records.history import StoredHistory
 from rollout.tally.case_placement import place_cases
-from rollout.tally.familiar_history import FamiliarHistory, find_familiar_units
 from rollout.tally.populations import resolve_natural_units
+from rollout.tally.stage_history import FamiliarHistory, find_familiar_units
 from rollout.tally.tallied_units import TalliedUnits, build_units
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from rollout.tally.value_series import ValueSeries

@@ -16,46 +16,43 @@ from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.scope.approvals import GroupMembership
 from rollout.core.scope.guards import is_quality_guard
-from rollout.kernel.label_sets import FULL_OVERLAP
 from rollout.kernel.outcomes import describe_objective
+from rollout.kernel.units import FULL_OVERLAP
 from rollout.reports.text.formatting import format_quantity, join_words
-from rollout.services.policies.approver_warnings import list_approver_warnings
+from rollout.services.policies.approver_warnings import (
+    NO_SENDERS,
+    RecordSenders,
+    list_approver_warnings,
+    list_source_warnings,
+)
 from rollout.services.policies.familiar_plan import format_familiarity
-from rollout.services.policies.floor_plans import format_floor_plans
-from rollout.services.policies.gain_plans import list_gain_warnings
 from rollout.services.policies.gate_forecast import (
     compute_days,
     format_cells,
     format_condition,
     format_days,
+    list_gain_warnings,
 )
 from rollout.services.policies.gate_plans import (
+    AgreementDrop,
     GateConditionPlan,
     GatePlan,
+    GuardPlan,
+    compute_false_alarms,
+    describe_false_alarms,
     describe_gate_gain,
+    describe_slices,
     format_expected_value,
-    plan_gates,
-)
-from rollout.services.policies.gate_risks import (
+    format_floor_plans,
     format_floors,
+    format_losses,
     format_releases,
     format_renewal,
     format_risk,
     format_total_risk,
-)
-from rollout.services.policies.guard_plans import (
-    AgreementDrop,
-    GuardPlan,
-    compute_false_alarms,
-    describe_false_alarms,
-    describe_slices,
+    list_loss_warnings,
+    plan_gates,
     plan_guards,
-)
-from rollout.services.policies.loss_plans import format_losses, list_loss_warnings
-from rollout.services.policies.source_warnings import (
-    NO_SENDERS,
-    RecordSenders,
-    list_source_warnings,
 )
 from rollout.services.policies.traffic import RolloutTraffic, build_expected_traffic
 from rollout.services.policies.traffic_warnings import (

@@ -28,10 +28,10 @@ from rollout.services.engine.command_handler import CommandResult, build_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.policies.approver_warnings import list_approver_warnings
-from rollout.services.policies.source_warnings import (
+from rollout.services.policies.approver_warnings import (
     NO_SENDERS,
     RecordSenders,
+    list_approver_warnings,
     list_source_warnings,
     load_record_senders,
 )

@@ -27,8 +27,13 @@ from rollout.services.policies.gate_forecast import (
     format_condition,
     format_days,
 )
-from rollout.services.policies.gate_plans import GatePlan, format_expected_value, plan_gate
-from rollout.services.policies.guard_plans import AgreementDrop, GuardPlan
+from rollout.services.policies.gate_plans import (
+    AgreementDrop,
+    GatePlan,
+    GuardPlan,
+    format_expected_value,
+    plan_gate,
+)
 from rollout.services.policies.traffic import CellTraffic, RolloutTraffic
 from rollout.tally.episode_series import get_limit
 

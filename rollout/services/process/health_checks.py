@@ -1,18 +1,26 @@
-"""Health checks of a database, with faults and remedies."""
+"""Health checks of a database, with faults and remedies.
+
+Rollouts whose rows can't be read: find them, and clear them after a check.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Final
 
+from rollout.core.errors import RefusalError
 from rollout.core.ledger.checkpoints import Checkpoint, CheckpointError
 from rollout.core.ledger.ledger import BrokenLedgerError
-from rollout.core.scope.events import RolloutCreated
+from rollout.core.scope.events import DamageCleared, RolloutCreated
+from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.reports.text.formatting import format_quantity
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.access.users import find_broad_accounts
+from rollout.services.engine.command_handler import retry_on_stale_revision
+from rollout.services.engine.state_cache import UNREADABLE
 from rollout.services.ledger.checkpoints import (
     SECOND_PLACE_TEXT,
     find_rewritten_ledgers,
@@ -20,25 +28,31 @@ from rollout.services.ledger.checkpoints import (
     read_checkpoints,
 )
 from rollout.services.records.planted_cases import describe_planted_cases, find_planting_faults
-from rollout.services.reports.seal_check import find_seal_faults
+from rollout.services.reports.archive import find_seal_faults
 from rollout.services.support.checkpoint_keys import NO_CHECKPOINTS, CheckpointTargets
 from rollout.store.access.access_ledger import load_access_head
+from rollout.store.database.append_failures import is_damage
 from rollout.store.database.append_only_checks import (
     find_missing_triggers,
     find_unsafe_settings,
     list_owned_tables,
 )
-from rollout.store.database.compatibility import is_finished, list_revisions
 from rollout.store.database.errors import (
     UNREADABLE_ERRORS,
     StoreError,
     UnreadableRowsError,
     describe_unreadable,
 )
-from rollout.store.database.migrations import check_schema_current
+from rollout.store.database.migrations import check_schema_current, is_finished, list_revisions
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.pending_stops import (
+    ALL_ROLLOUTS,
+    Damage,
+    delete_damages,
+    load_safety_rows,
+)
 from rollout.store.ledger.versions import VersionStore
 
 RESTORE: Final = "restore the database from a backup"
@@ -315,3 +329,100 @@ def _run_verification(verify: Callable[[], object]) -> Iterator[str]:
         verify()
     except BrokenLedgerError as error:
         yield f"{error}: the stored ledger was changed; compare it with heads stored elsewhere"
+
+
+class NotCleanError(RefusalError):
+    """The database still has faults, so damage stays."""
+
+
+def find_damaged_rollouts(database: Database) -> tuple[str, ...]:
+    """Return the rollouts whose ledger can't be read; all if it can't be told.
+
+    Raises:
+        StoreError: the database does not respond, which is no damage.
+    """
+    try:
+        with database.begin_read() as transaction:
+            rollouts = Rollouts(transaction).list_all()
+        damaged = tuple(row.name for row in rollouts if not _is_readable(database, row))
+    except Exception as error:
+        if is_damage(error):
+            return (ALL_ROLLOUTS,)
+        raise
+    return damaged or (ALL_ROLLOUTS,)
+
+
+def _is_readable(database: Database, rollout: Rollout) -> bool:
+    try:
+        with database.begin_read() as transaction:
+            Ledger(transaction, rollout).verify()
+    except Exception as error:
+        if is_damage(error) or isinstance(error, UNREADABLE):
+            return False
+        raise
+    return True
+
+
+def is_cleared(transaction: Transaction, damage: Damage) -> bool:
+    """Return whether a ledger holds that an admin cleared damage since it was found."""
+    return any(
+        row.at >= int(damage.found_at.timestamp() * 1_000_000)
+        for rollout in Rollouts(transaction).list_all()
+        if damage.rollout in {ALL_ROLLOUTS, rollout.name}
+        for row in Ledger(transaction, rollout).list_rows(kinds=(DamageCleared.__name__,))
+    )
+
+
+def clear_checked_damage(
+    database: Database, caller: Caller, reason: str, *, at: datetime
+) -> tuple[str, ...]:
+    """Run every check; if all pass, clear all damage and return the rollouts.
+
+    Raises:
+        NotAllowedError: the caller is no admin.
+        NotCleanError: a check failed, or no reason was given.
+    """
+    require_permission(caller, Permission.ADMINISTER, "")
+    if not reason.strip():
+        raise NotCleanError("give the reason with --reason; it stands in the ledger")
+    faults = [
+        fault for check in run_health_checks(database, rebuilds=True) for fault in check.faults
+    ]
+    if faults:
+        raise NotCleanError(
+            f"{len(faults)} faults remain, so humans go on deciding; repair the database or restore"
+            f" a backup: {faults[0]}"
+        )
+    return clear_damage(database, caller.name, reason, at=at)
+
+
+def clear_damage(
+    database: Database, actor_name: str, reason: str, *, at: datetime
+) -> tuple[str, ...]:
+    """Clear all damage by an event in each rollout that it concerns.
+
+    A declared restore calls it too: the restored rows were verified. Without damage nothing is
+    appended, and the result is ().
+    """
+    return retry_on_stale_revision(lambda: _append_clearings(database, actor_name, reason, at))
+
+
+def _append_clearings(
+    database: Database, actor_name: str, reason: str, at: datetime
+) -> tuple[str, ...]:
+    with database.begin_write(is_urgent=True) as transaction:
+        damaged = {damage.rollout for damage in load_safety_rows(transaction).damages}
+        rollouts = [
+            rollout
+            for rollout in Rollouts(transaction).list_all()
+            if damaged and (ALL_ROLLOUTS in damaged or rollout.name in damaged)
+        ]
+        for rollout in rollouts:
+            ledger = Ledger(transaction, rollout)
+            head = ledger.load_head()
+            event = DamageCleared(
+                at=at if head.at is None else max(at, head.at), by=actor_name, reason=reason
+            )
+            ledger.append((event,), after=head.revision)
+        delete_damages(transaction)
+    return tuple(rollout.name for rollout in rollouts)

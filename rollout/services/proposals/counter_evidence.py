@@ -6,11 +6,11 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.fresh_evidence import FreshEvidence
+from rollout.core.scope.approvals import TrackRecord, build_track_record
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.proposal_holds import list_proposal_facts
+from rollout.core.scope.proposals import list_proposal_facts
 from rollout.core.scope.scope import RECORD_SPAN
-from rollout.core.scope.track_record import TrackRecord, build_track_record
-from rollout.kernel.readings import FreshFact
+from rollout.kernel.facts import FreshFact
 from rollout.reports.text.fact_text import describe_track_fact
 from rollout.reports.text.formatting import format_zoned_time
 from rollout.services.engine.evidence_reader import load_events, load_fresh_evidence

@@ -13,8 +13,7 @@ from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.services.access.access_state import build_caller
 from rollout.services.access.credential_resets import NO_LIMITS, load_approval_limits
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.store.access.second_factors import SecondFactors
-from rollout.store.access.users import Users
+from rollout.store.access.users import SecondFactors, Users
 from rollout.store.database.session import Transaction
 
 

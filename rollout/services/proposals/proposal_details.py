@@ -1,15 +1,21 @@
-"""Proposals with their frozen evidence, as API and console show them."""
+"""Proposals with their frozen evidence, as API and console show them.
 
-from collections.abc import Sequence
+What a proposal rests on and waits for: imports in its evidence, and until when.
+
+Who vouches for the senders that a policy names as vouched.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownProposalError
-from rollout.core.ledger.ledger import parse_event
+from rollout.core.ledger.ledger import parse_as, parse_event
 from rollout.core.policy.confidence_floors import describe_floor, describe_floor_cases
 from rollout.core.policy.evidence_sources import (
+    DEFAULT_SOURCES,
     FrozenOutcomeSource,
     FrozenRegistering,
     FrozenSource,
@@ -24,15 +30,18 @@ from rollout.core.scope.events import (
     OPEN_STATE,
     Approved,
     LedgerEvent,
+    PolicyApplied,
     ProposalRaised,
+    RecordsImported,
+    find_applied_policies,
     select_events,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.proposal_kinds import OfKind
+from rollout.core.scope.proposals import ProposalHold, list_proposal_holds
 from rollout.core.scope.scope import GivenApproval as CountedApproval
-from rollout.core.scope.scope import Scope, count_filled_needs
-from rollout.kernel.readings import StoredReading
-from rollout.kernel.words import say_reading
+from rollout.core.scope.scope import ProposalState, Scope, count_filled_needs
+from rollout.kernel.facts import StoredReading, say_reading
 from rollout.reports.text.formatting import format_zoned_time
 from rollout.reports.text.source_text import (
     CountedOutcomeSource,
@@ -40,24 +49,147 @@ from rollout.reports.text.source_text import (
     RegisteredUnits,
     VouchedUnits,
 )
-from rollout.reports.text.state_text import CLOSED_PROPOSALS
+from rollout.reports.text.state_text import CLOSED_PROPOSALS, TICK, describe_hold
 from rollout.services.engine.cell_gains import Gain, load_gains
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.proposals.eligible_approvers import find_proposal_sites
-from rollout.services.proposals.proposal_waits import (
-    EvidenceImport,
-    ImportsByRevision,
-    ProposalWait,
-    list_proposal_waits,
-    load_imports,
-    select_imports,
-)
-from rollout.services.proposals.vouchers import load_vouchers
+from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.accounts import Accounts
-from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.ledger import Accounts, Ledger
+from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.projections import ListedProposal, ProposalStore
+from rollout.tally.slots import find_slot_after, to_instant
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceImport:
+    """An import of cases of a proposal's cell, before the proposal was raised.
+
+    Attributes:
+        by: the user who vouches for the times of receipt.
+        cases: imported cases of the cell, whether they count or not.
+        received_since, received_until: first and last time of receipt in the files.
+        files: the files' names.
+    """
+
+    by: str
+    imported_at: datetime
+    cases: int
+    received_since: datetime
+    received_until: datetime
+    files: tuple[str, ...]
+
+
+ImportsByRevision = dict[int, RecordsImported]
+
+
+def load_imports(transaction: Transaction, rollout: Rollout) -> ImportsByRevision:
+    """Return all imports of a rollout by ledger revision."""
+    rows = Ledger(transaction, rollout).list_rows(kinds={RecordsImported.__name__})
+    return {row.revision: parse_as(row, RecordsImported) for row in rows}
+
+
+def select_imports(
+    imports: ImportsByRevision, cell: Cell | None, raised_in: int
+) -> tuple[EvidenceImport, ...]:
+    """Return the imports of a cell's cases before a revision, oldest first."""
+    events = (event for revision, event in imports.items() if revision < raised_in)
+    return tuple(_iterate_cell_imports(events, cell))
+
+
+def _iterate_cell_imports(
+    events: Iterable[RecordsImported], cell: Cell | None
+) -> Iterable[EvidenceImport]:
+    for event in events:
+        cases = dict(zip(event.cells, event.cell_cases, strict=True)).get(cell) if cell else None
+        if cases:
+            yield EvidenceImport(
+                by=event.by,
+                imported_at=event.imported_at,
+                cases=cases,
+                received_since=event.received_since,
+                received_until=event.received_until,
+                files=event.files,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalWait:
+    """A reason why an approved proposal is not applied yet.
+
+    Attributes:
+        reason: tick, observing, facts, harm, fresh, stop, freeze, alarm, wave or settling.
+        text: what it waits for, in words.
+        until: when the reason ends if nothing changes; None if that is not known. The first tick
+            from then on applies the proposal.
+    """
+
+    reason: str
+    text: str
+    until: datetime | None
+
+
+def list_proposal_waits(
+    state: RolloutState, proposal_id: str, at: datetime
+) -> tuple[ProposalWait, ...]:
+    """Return what an approved proposal waits for; () for any other proposal."""
+    proposal = state.scope.proposals.get(proposal_id)
+    if proposal is None or not proposal.is_approved:
+        return ()
+    zone = state.policy.timezone if proposal.cell is None else _find_zone(state, proposal)
+
+    def format_time(instant: datetime) -> str:
+        return format_zoned_time(instant, zone, at)
+
+    return tuple(
+        ProposalWait(hold.kind, describe_hold(hold, format_time), hold.until)
+        for hold in list_holds_or_tick(state, proposal, at)
+    )
+
+
+def _find_zone(state: RolloutState, proposal: ProposalState) -> str:
+    assert proposal.cell is not None  # noqa: S101 - asked before
+    return state.policy.get_timezone(proposal.cell.site)
+
+
+def list_holds_or_tick(
+    state: RolloutState, proposal: ProposalState, at: datetime
+) -> tuple[ProposalHold, ...]:
+    """Return all that holds a proposal back, or the next tick if nothing does."""
+    scope_at = at if state.scope.at is None else max(at, state.scope.at)
+    holds = list_proposal_holds(state.scope, state.policy, proposal, scope_at)
+    if proposal.is_held and not holds:
+        holds = (ProposalHold("fresh", ""),)
+    tick = state.policy.tick
+    next_tick = to_instant(find_slot_after(at + timedelta(microseconds=1), tick), tick)
+    return holds or (ProposalHold(TICK, "", next_tick),)
+
+
+def load_vouchers(
+    transaction: Transaction, rollout: Rollout, *, until: int
+) -> dict[str, tuple[str, ...]]:
+    """Return by account who approved its newest line of the policy, or applied it alone."""
+    from rollout.formats.policy.reader import parse_checked_policy  # slow to import
+
+    kinds = (PolicyApplied.__name__, Approved.__name__)
+    rows = Ledger(transaction, rollout).list_rows(until=until, kinds=kinds)
+    events = [parse_event(row) for row in rows]
+    texts = PolicyTexts(transaction, rollout).load_texts(find_applied_policies(events))
+    approvers: dict[str, list[str]] = {}
+    vouchers: dict[str, tuple[str, ...]] = {}
+    before = DEFAULT_SOURCES.vouched
+    for event in events:
+        if event.is_approved:
+            approvers.setdefault(event.about_proposal, []).append(event.by)
+        else:
+            vouched = parse_checked_policy(texts[event.applied_policy]).evidence.sources.vouched
+            names = tuple(approvers.get(event.about_proposal, ())) or (event.by,)
+            changed = (account for account in vouched if vouched[account] != before.get(account))
+            vouchers |= dict.fromkeys(changed, names)
+            before = vouched
+    return vouchers
+
 
 PROPOSAL_STATES: Final = ("open", "approved", *CLOSED_PROPOSALS)
 

@@ -19,10 +19,9 @@ from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.proposal_kinds import ProposalKind
 from rollout.core.scope.scope import CellState
-from rollout.core.statistics.renewal_chances import LAST_FIFTH
+from rollout.core.statistics.forecast import LAST_FIFTH
+from rollout.kernel.facts import StoredReading, say_reading, say_requirement
 from rollout.kernel.measures import Condition
-from rollout.kernel.readings import StoredReading
-from rollout.kernel.words import say_reading, say_requirement
 from rollout.reports.figures.report_identity import describe_promises
 from rollout.reports.statistics.bounds import ConditionEvidence, build_condition_evidence
 from rollout.reports.text.renewal_text import describe_renewal_errors, select_renewal_condition

@@ -12,14 +12,14 @@ from msgspec import structs
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import reaches_floor
 from rollout.core.policy.policy import Policy
-from rollout.core.records.policy_actions import (
+from rollout.core.records.records import Action, Case, Prediction
+from rollout.core.records.reviews import (
     NO_PREDICTION,
     OTHER_ANSWER,
     find_judged_prediction,
     find_prediction_fault,
     is_contradicted,
 )
-from rollout.core.records.records import Action, Case, Prediction
 from rollout.core.scope.assignment import (
     compute_unit_key,
     describe_sample,
@@ -30,20 +30,19 @@ from rollout.core.scope.floor_grants import find_decided_floor
 from rollout.core.scope.permits import Permit
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, find_acting_version
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.formats.records.parse import ActionWithPermit
-from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.rollout_state import (
     RolloutState,
     parse_stored_policy,
     refresh_rollout_state,
 )
+from rollout.services.engine.service import PermitSigner
 from rollout.services.engine.state_cache import MAX_STALENESS
-from rollout.services.engine.window_lookup import WindowLookup
+from rollout.services.engine.unit_counting import WindowLookup
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.commit_times import CommitTimes
-from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.ledger import CommitTimes, Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.versions import VersionStore
 from rollout.store.records.incoming_cases import IncomingCases

@@ -30,8 +30,7 @@ from rollout.services.records.action_authorization import (
 )
 from rollout.services.records.record_notes import add_note
 from rollout.store.database.session import Transaction
-from rollout.store.records.records import RecordReceipt, RecordStatus, select_storable
-from rollout.store.records.rejected_records import escape_key
+from rollout.store.records.records import RecordReceipt, RecordStatus, escape_key, select_storable
 
 ASSIGNMENT: Final = "assignment"
 NO_CASE: Final = "its case is not known; send the case before the prediction, or with it"

@@ -10,7 +10,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.records.records import BaselineCount
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.formats.records.label_set_texts import parse_set
-from rollout.kernel.label_sets import read_label_set
+from rollout.kernel.units import read_label_set
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.database.session import Database
 from rollout.store.records.baselines import Baselines

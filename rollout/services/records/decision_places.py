@@ -17,7 +17,7 @@ from rollout.core.records.records import (
 )
 from rollout.reports.text.source_text import describe_registering
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.engine.window_lookup import WindowLookup
+from rollout.services.engine.unit_counting import WindowLookup
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.incoming_cases import IncomingCases, Place

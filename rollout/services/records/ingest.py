@@ -2,9 +2,11 @@
 
 A batch is one transaction: records, count queue, review tasks, rejected records and incidents are
 stored together or not at all. Sending again is safe, because clients choose the keys.
+
+Decisions in the name of a model: found before they are stored.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache, cached_property, partial
@@ -22,6 +24,8 @@ from rollout.core.records.records import (
     Record,
     RecordT,
     RejectedItem,
+    find_reviewer_fault,
+    fold_name,
     is_registered,
     mark_unregistered,
     select_kind,
@@ -48,12 +52,10 @@ from rollout.formats.records.parse import (
 from rollout.kernel.outcomes import describe_unknown_outcome
 from rollout.reports.text.source_text import describe_late_cases
 from rollout.services.engine.command_handler import retry_on_stale_revision
-from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.engine.service import Service
-from rollout.services.engine.unit_counting import load_case_facts, queue_new_cases
+from rollout.services.engine.service import PermitSigner, Service
+from rollout.services.engine.unit_counting import WindowLookup, load_case_facts, queue_new_cases
 from rollout.services.engine.versions import record_contents, record_new_versions
-from rollout.services.engine.window_lookup import WindowLookup
 from rollout.services.records.action_authorization import (
     UNAUTHORIZED,
     AuthorizationResult,
@@ -68,28 +70,66 @@ from rollout.services.records.record_notes import (
     find_late_arrivals,
 )
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
-from rollout.services.records.reviewer_check import ReviewerCheck
 from rollout.services.records.unauthorized_actions import (
     report_clock_ahead,
     report_unauthorized_actions,
 )
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.accounts import Accounts
-from rollout.store.records.batch_facts import load_batch_facts
+from rollout.store.ledger.ledger import Accounts
+from rollout.store.ledger.versions import VersionStore
 from rollout.store.records.decision_bases import build_basis, list_pages
-from rollout.store.records.erased_keys import hold_off_erasures
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.incoming_cases import IncomingCase, IncomingCases
-from rollout.store.records.planted_cases import PlantedCases
+from rollout.store.records.external_keys import ExternalKeys, hold_off_erasures
+from rollout.store.records.incoming_cases import IncomingCase, IncomingCases, PlantedCases
 from rollout.store.records.record_rows import RECORD_SCHEMAS
 from rollout.store.records.records import (
     RecordReceipt,
     RecordStatus,
     RecordStore,
+    RejectedRecords,
     StoredBatch,
     build_rejected_record,
+    load_batch_facts,
 )
-from rollout.store.records.rejected_records import RejectedRecords
+from rollout.store.records.reviewer_names import find_predicting_accounts
+
+
+class ReviewerCheck:
+    """The check of one rollout's decisions by their reviewers."""
+
+    def __init__(self, transaction: Transaction, state: RolloutState) -> None:
+        self._transaction, self._state = transaction, state
+
+    def find_faults(
+        self,
+        decisions: Iterable[Decision],
+        new_versions: Iterable[str] = (),
+        sender: Caller | None = None,
+        version_count: int | None = None,
+    ) -> Mapping[str, str]:
+        """Return the reviewers whose decisions are rejected, with reasons.
+
+        `new_versions` are those of the batch, which may not be stored; `sender` is who sent it;
+        `version_count` says how many are stored: more than the state has came after it.
+        """
+        reviewers = {decision.reviewer for decision in decisions}
+        if not reviewers:
+            return {}
+        state = self._state
+        names = {*state.versions, *state.scope.versions, *new_versions}
+        if version_count not in {None, len(state.versions)}:
+            names |= VersionStore(self._transaction, state.rollout).list_names()
+        versions = frozenset(map(fold_name, names))
+        access_head = None if sender is None else sender.access_head
+        accounts = find_predicting_accounts(self._transaction, state.rollout, access_head)
+        if (
+            sender is not None
+            and sender.is_service_account
+            and sender.has_permission_somewhere(Permission.SEND_PREDICTIONS, state.rollout.name)
+        ):
+            accounts |= {sender.name}
+        faults = {name: find_reviewer_fault(name, versions, accounts) for name in reviewers}
+        return {name: fault for name, fault in faults.items() if fault}
+
 
 ITEMS_PER_TRANSACTION = 3_000  # which may delay a stop
 SILENT_SCHEMAS = frozenset({RECORD_SCHEMAS[Case], RECORD_SCHEMAS[Prediction]})

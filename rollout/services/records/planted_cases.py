@@ -23,9 +23,9 @@ from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.planted_cases import PlantedCases
+from rollout.store.records.incoming_cases import PlantedCases
 from rollout.store.records.record_rows import MAX_KEY_LENGTH
-from rollout.store.records.rejected_records import RejectedRecords
+from rollout.store.records.records import RejectedRecords
 
 if TYPE_CHECKING:
     from rollout.services.replay.file_contents import LateDeclaration

@@ -1,34 +1,64 @@
-"""Import recorded files: each record once, judged as if sent now."""
+"""Import recorded files: each record once, judged as if sent now.
+
+Import files of actions: each once, authorized as if sent now.
+
+Who imported which files, in the ledger: they vouch for the times of receipt.
+
+Evidence counts from the time at which a record was received. Over HTTP the service takes that time
+from its own clock; in an import it comes from a file, so the ledger names the importer and the
+files' hashes.
+"""
 
 import json
+import secrets
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
+from hashlib import file_digest
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
-from rollout.core.policy.evidence_sources import IMPORTS
-from rollout.core.policy.version_rules import find_content_fault
+from rollout.core.policy.evidence_sources import IMPORTS, build_file_sender
+from rollout.core.policy.policy import Policy
+from rollout.core.policy.stages import find_content_fault
 from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record, select_kind
 from rollout.core.records.reviews import BLIND
-from rollout.core.scope.permissions import Caller
+from rollout.core.scope.events import RecordsImported
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.formats.records.action_rows import read_action_rows
+from rollout.formats.records.files import RecordPaths
+from rollout.formats.records.parse import ActionWithPermit, ItemReader
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
-from rollout.services.engine.training_cutoffs import append_training_cutoffs
-from rollout.services.engine.unit_counting import queue_cases
-from rollout.services.engine.versions import check_version_names
+from rollout.services.engine.service import PermitSigner
+from rollout.services.engine.unit_counting import WindowLookup, queue_cases, queue_new_cases
+from rollout.services.engine.versions import append_training_cutoffs, check_version_names
+from rollout.services.records.action_authorization import UNAUTHORIZED, authorize_actions
 from rollout.services.records.decision_places import DecisionPlaces, describe_missing_case
-from rollout.services.records.reviewer_check import ReviewerCheck
+from rollout.services.records.ingest import ReviewerCheck
+from rollout.services.records.unauthorized_actions import (
+    report_clock_ahead,
+    report_unauthorized_actions,
+)
 from rollout.services.replay.file_contents import list_file_contents
+from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.versions import VersionStore, build_version_info
 from rollout.store.records.record_rows import is_storable_name
-from rollout.store.records.records import RecordStatus, RecordStore, build_rejected_record
-from rollout.store.records.rejected_records import RejectedRecords
+from rollout.store.records.records import (
+    RecordStatus,
+    RecordStore,
+    RejectedRecords,
+    build_rejected_record,
+)
 from rollout.tally.case_draws import DRAWS
 from rollout.tally.case_placement import find_first_predictions, locate_cases
 from rollout.tally.frames import (
@@ -346,3 +376,193 @@ def _extract_values(row: Mapping[str, Any]) -> dict[str, float]:
         for column, value in row.items()
         if column.startswith(OUTCOME_PREFIX) and value is not None
     }
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """A file's name and the SHA-256 of its bytes."""
+
+    name: str
+    sha256: str
+
+
+def compute_digests(sources: RecordPaths) -> tuple[FileDigest, ...]:
+    """Return name and hash of each file, in the order of record kinds."""
+    return tuple(compute_digest(path) for _, path in sources.list_files())
+
+
+def build_senders(sources: RecordPaths, digests: Sequence[FileDigest]) -> Mapping[str, str]:
+    """Return by kind of record the file that is its sender.
+
+    Without a file of cases, the first file describes them.
+    """
+    file_senders = [build_file_sender(digest.sha256) for digest in digests]
+    kinds = (kind.value.removesuffix("s") for kind, _ in sources.list_files())
+    return {"case": file_senders[0], **dict(zip(kinds, file_senders, strict=True))}
+
+
+def compute_digest(path: Path) -> FileDigest:
+    """Return name and hash of a file."""
+    with path.open("rb") as file:
+        return FileDigest(path.name, file_digest(file, "sha256").hexdigest())
+
+
+def vouch_for_import(
+    database: Database,
+    caller: Caller,
+    rollout_name: str,
+    records: RecordFrames,
+    digests: Sequence[FileDigest],
+    at: datetime,
+) -> bool:
+    """Append who imports which files; return False if the ledger has these files.
+
+    Call it before the records are stored, so that none is there without it.
+
+    Raises:
+        NotAllowedError: the caller does not administer the rollout.
+        NoSuchRolloutError: there is no such rollout.
+        RefusalError: a time of receipt is later than `at`.
+    """
+    require_permission(caller, Permission.ADMINISTER, rollout_name)
+    _check_receipts(records.cases, at)
+
+    def append_import() -> bool:
+        with database.begin_write() as transaction:
+            state = load_rollout_state(transaction, rollout_name)
+            ledger = Ledger(transaction, state.rollout)
+            event = _build_event(state, caller.name, records, digests, at)
+            known_rows = ledger.list_rows(kinds={RecordsImported.__name__})
+            if event is None or any(
+                row.fields["digests"] == list(event.digests) for row in known_rows
+            ):
+                return False
+            ledger.append([event], after=state.scope.revision, access_head=caller.access_head)
+            return True
+
+    return retry_on_stale_revision(append_import)
+
+
+def _check_receipts(cases: pl.DataFrame, at: datetime) -> None:
+    late_cases = cases.filter(pl.col("received_at") > at)
+    if late_cases.height:
+        key, received_at = late_cases.select("case_key", "received_at").row(0)
+        raise RefusalError(
+            f"{late_cases.height} cases have a received_at in the future, first {key} at "
+            f"{received_at:%Y-%m-%d %H:%M:%S} UTC; correct the column in the file of cases"
+        )
+
+
+def _build_event(
+    state: RolloutState,
+    importer: str,
+    records: RecordFrames,
+    digests: Sequence[FileDigest],
+    at: datetime,
+) -> RecordsImported | None:
+    """Return the event of an import, or None if no case has a time."""
+    timed_cases = records.cases.filter(pl.col("occurred_at").is_not_null())
+    if timed_cases.is_empty():
+        return None
+    receipts = timed_cases.select(at=pl.coalesce("received_at", "occurred_at"))["at"]
+    cell_counts = _count_cell_cases(state, records)
+    return RecordsImported(
+        at=state.scope.at or at,
+        by=importer,
+        imported_at=at,
+        files=tuple(digest.name for digest in digests),
+        digests=tuple(digest.sha256 for digest in digests),
+        cases=timed_cases.height,
+        stated_receipts=timed_cases["received_at"].count(),
+        received_since=_get_instant(receipts.min()),
+        received_until=_get_instant(receipts.max()),
+        cells=tuple(cell_counts),
+        cell_cases=tuple(cell_counts.values()),
+    )
+
+
+def _count_cell_cases(state: RolloutState, records: RecordFrames) -> dict[Cell, int]:
+    """Return the number of cases in each cell of the policy that has any."""
+    cases = locate_cases(records, state.policy)
+    counts = cases.group_by("site", "window").len().sort("site", "window").iter_rows()
+    cells = ((Cell(site, window), count) for site, window, count in counts)
+    return {cell: count for cell, count in cells if cell in state.policy.cell_set}
+
+
+def _get_instant(value: Any) -> datetime:
+    assert isinstance(value, datetime)  # noqa: S101 - the smallest or largest of a column of times
+    return value
+
+
+ACTIONS_PER_TRANSACTION = 400  # so that other writers don't wait for a whole file
+
+
+@dataclass(frozen=True, slots=True)
+class ActionFile:
+    """The actions of a file; `sender` names the file by its hash."""
+
+    actions: Sequence[ActionWithPermit]
+    sender: str
+
+
+def read_action_file(path: Path, policy: Policy, now: datetime) -> ActionFile:
+    """Return the actions of a file.
+
+    Raises:
+        RecordError: a column or a row can't be used.
+        OSError: the file is missing.
+    """
+    item_reader = ItemReader(WindowLookup(policy).find_window, now)
+    items = read_action_rows(path, item_reader)
+    actions = [item for item in items if isinstance(item, ActionWithPermit)]
+    return ActionFile(actions, build_file_sender(compute_digest(path).sha256))
+
+
+def import_actions(
+    database: Database, rollout_name: str, action_file: ActionFile, at: datetime
+) -> Mapping[str, int]:
+    """Store actions of a file; return the number of each status, and of unauthorized ones.
+
+    Import their cases and predictions first. An action of the model without a permit of this
+    service is unauthorized and opens an incident, as over HTTP.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+    """
+    permit_signer = PermitSigner(database, SystemClock(), secrets.token_bytes)
+    actions, counts = action_file.actions, Counter[str]()
+    for start in range(0, len(actions), ACTIONS_PER_TRANSACTION):
+        batch = ActionFile(actions[start : start + ACTIONS_PER_TRANSACTION], action_file.sender)
+        store_batch = partial(_import_batch, database, rollout_name, batch, permit_signer, at)
+        counts += retry_on_stale_revision(store_batch)
+    return counts
+
+
+def _import_batch(
+    database: Database,
+    rollout_name: str,
+    batch: ActionFile,
+    permit_signer: PermitSigner,
+    at: datetime,
+) -> Counter[str]:
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        store = RecordStore(transaction, state.rollout)
+        keys, sender = {item.action.key for item in batch.actions}, batch.sender
+        case_ids = store.store((), received_at=at, sender=sender, locked_keys=keys).case_ids
+        results = authorize_actions(transaction, state, permit_signer, batch.actions, case_ids, at)
+        stored_batch = store.store(
+            [result.action for result in results], received_at=at, sender=sender
+        )
+        accepted = [
+            result
+            for result, receipt in zip(results, stored_batch.results, strict=True)
+            if receipt.status is RecordStatus.ACCEPTED
+        ]
+        unauthorized = [result for result in accepted if result.action.permission == UNAUTHORIZED]
+        queue_new_cases(transaction, state, stored_batch, at)
+        report_unauthorized_actions(transaction, state, stored_batch, at, unauthorized=unauthorized)
+        report_clock_ahead(transaction, state, sender, (r.action for r in accepted), at)
+        counts = Counter(receipt.status.value for receipt in stored_batch.results)
+        counts[UNAUTHORIZED] = len(unauthorized)
+        return counts

@@ -18,7 +18,7 @@ from rollout.core.records.records import (
     is_registered,
     list_drawn,
 )
-from rollout.kernel.label_sets import is_label_set
+from rollout.kernel.units import is_label_set
 from rollout.reports.text.source_text import describe_registering
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.records.incoming_cases import IncomingCase

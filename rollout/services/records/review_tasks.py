@@ -29,10 +29,10 @@ from rollout.core.records.reviews import (
     plan_review_tasks,
 )
 from rollout.core.scope.assignment import find_unfamiliar_values
+from rollout.core.scope.commands import find_by_any_name
 from rollout.core.scope.floor_grants import find_decided_floor
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.projection import apply_event
-from rollout.core.scope.renames import find_by_any_name
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.database.session import Database, Transaction

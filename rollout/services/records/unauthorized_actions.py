@@ -18,8 +18,8 @@ from typing import Final
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.sites import Cell
-from rollout.core.records.policy_actions import OTHER_ANSWER
 from rollout.core.records.records import Action, Case, Prediction
+from rollout.core.records.reviews import OTHER_ANSWER
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.events import IncidentOpened, LedgerEvent
 from rollout.core.scope.incident_kinds import SENDER_CLOCK, UNAUTHORIZED
@@ -40,8 +40,8 @@ from rollout.services.records.action_authorization import (
     load_stored_cases,
 )
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.incidents import UnopenedIncidents
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.projections import UnopenedIncidents
 from rollout.store.records.actions import ActionStore, StoredAction
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords

@@ -8,14 +8,13 @@ from sys import float_info
 
 import polars as pl
 
-from rollout.core.policy.file_readings import FileReading
+from rollout.core.policy.evidence_sources import FileReading
 from rollout.core.policy.levers import Lever, Number
 from rollout.core.policy.policy import Policy
+from rollout.formats.policy.fields import read_distance, read_overlap
 from rollout.formats.policy.reader import read_policy
-from rollout.formats.policy.scalars import read_distance, read_overlap
-from rollout.formats.records.equal_sides import MIN_PAIRS
-from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.label_set_texts import parse_set
+from rollout.formats.records.mapped_rows import DOUBTFUL, find_doubtful, find_placeholders
 from rollout.formats.records.pair_files import (
     SIDES,
     clear_pair_placeholders,
@@ -26,19 +25,24 @@ from rollout.formats.records.pair_files import (
     rewrite_set_pairs,
     scan_pairs,
 )
-from rollout.formats.records.placeholders import DOUBTFUL, find_doubtful, find_placeholders
-from rollout.formats.records.question_texts import OpenQuestionsError
-from rollout.formats.records.questions import DoubtfulLabel, EqualSides, FormPair, SameForm
-from rollout.formats.records.side_comparison import MIN_COMPARED, MIN_SHARED
-from rollout.formats.records.text_forms import pair_forms
-from rollout.kernel.label_sets import SEPARATOR
-from rollout.reports.figures.comparison import Comparison, compute_comparisons
-from rollout.reports.figures.number_agreement import NumberAgreement, compute_number_agreement
-from rollout.reports.figures.set_agreement import (
+from rollout.formats.records.questions import (
+    NO_CHOICES,
+    DoubtfulLabel,
+    EqualSides,
+    FileChoices,
+    FormPair,
+    OpenQuestionsError,
+    SameForm,
+)
+from rollout.formats.records.side_comparison import MIN_COMPARED, MIN_PAIRS, MIN_SHARED, pair_forms
+from rollout.kernel.units import SEPARATOR
+from rollout.reports.figures.agreement import (
     SetAgreement,
     compute_set_agreement_of_counts,
     compute_set_labels,
 )
+from rollout.reports.figures.comparison import Comparison, compute_comparisons
+from rollout.reports.figures.number_agreement import NumberAgreement, compute_number_agreement
 from rollout.reports.inputs.count_columns import COUNT_COLUMN
 from rollout.reports.inputs.counted import (
     ConfidenceSummary,

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.version_rules import shorten_content
+from rollout.core.policy.stages import shorten_content
 from rollout.formats.records.planted_rows import read_planted_rows
 from rollout.tally.frames import CONTENT, INSTANT, RecordFrames, RecordKind
 from rollout.tally.populations import split_populations

@@ -9,18 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from rollout.core.policy.file_readings import FileReading
-from rollout.formats.records.backtests import count_backtest, find_backtest_question
+from rollout.core.policy.evidence_sources import FileReading
+from rollout.formats.records.cases import count_backtest, find_backtest_question
 from rollout.formats.records.column_map import (
     build_policy_columns,
     parse_column_flags,
     read_column_map,
 )
-from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
-from rollout.formats.records.files import RecordPaths, read_records
-from rollout.formats.records.labelled_cases import select_labelled
-from rollout.formats.records.question_texts import OpenQuestionsError
-from rollout.replay.options import ReplayOptions
+from rollout.formats.records.files import RecordPaths, read_records, select_labelled
+from rollout.formats.records.questions import NO_CHOICES, FileChoices, OpenQuestionsError
+from rollout.replay.engine import ReplayOptions
 from rollout.services.replay.file_contents import check_file_contents, split_declared_cases
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RecordKind
 

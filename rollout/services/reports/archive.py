@@ -1,6 +1,10 @@
 """The stored reports: request, list, read and format them.
 
 Lists show when a report was made, not its contents. Only reading a report shows cases.
+
+Whether stored reports are those that the ledger sealed.
+
+A database without reports is checked without what builds them.
 """
 
 import csv
@@ -16,10 +20,21 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 from rollout.core.errors import NotAllowedError, RefusalError
+from rollout.core.scope.events import ReportSealed
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.reports.figures.report_seal import find_pictured_cases, restore_report, restore_table
-from rollout.reports.figures.report_version import CASE_FIELDS, format_canonical
-from rollout.reports.inputs.csv_cells import unescape_cell
+from rollout.reports.figures.report_version import (
+    CASE_FIELDS,
+    VERSION_SECTION,
+    UnknownReportFormError,
+    check_report_form,
+    compute_seal,
+    compute_table_seal,
+    find_pictured_cases,
+    format_canonical,
+    restore_report,
+    restore_table,
+)
+from rollout.reports.inputs.divergence_columns import unescape_cell
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reports.builder import (
     NO_CALLBACKS,
@@ -34,8 +49,9 @@ from rollout.services.reports.builder import (
 from rollout.services.reviews.exposure import find_hidden_cases, record_unclaimed_cases
 from rollout.services.support.process_work import WorkBusyError
 from rollout.store.database.errors import StoreError
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
+from rollout.store.database.rollouts import Rollout, Rollouts
+from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.exposures import ExposureStore as Told
 from rollout.store.reports.deliveries import Delivery, list_deliveries_of_report
 from rollout.store.reports.reports import (
@@ -487,3 +503,33 @@ def load_report_deliveries(
 def _load_timezone(database: Database, rollout_name: str) -> str:
     with database.begin_read() as transaction:
         return load_rollout_state(transaction, rollout_name).policy.timezone
+
+
+def find_seal_faults(transaction: Transaction, rollout: Rollout) -> Iterator[str]:
+    """Yield a fault for each report that is missing or differs from its seal."""
+    reports = ReportStore(transaction, rollout)
+    stored_seals = reports.list_sealed()
+    rows = Ledger(transaction, rollout).list_rows(kinds={ReportSealed.__name__})
+    sealed_hashes = {row.revision: str(row.fields["sha256"]) for row in rows}
+    for revision in sorted(sealed_hashes.keys() - stored_seals.keys()):
+        yield f"the report that revision {revision} sealed is not there"
+    for revision, (report_number, stored_hash) in sorted(stored_seals.items()):
+        report = reports.get(report_number)
+        sealed_hash = sealed_hashes.get(revision)
+        if report is None or (compute_seal(report.body), stored_hash) != (sealed_hash,) * 2:
+            yield f"report {report_number} is not what revision {revision} sealed"
+        else:
+            yield from _find_table_faults(report_number, report)
+
+
+def _find_table_faults(report_number: int, report: StoredReport) -> Iterator[str]:
+    values = json.loads(report.body)
+    try:
+        check_report_form(values)
+    except UnknownReportFormError as error:
+        yield f"the divergences of report {report_number} can't be checked: {error}"
+    else:
+        if values[VERSION_SECTION]["divergences_sha256"] != compute_table_seal(
+            values, report.divergences
+        ):
+            yield f"the divergences of report {report_number} are not those that it names"

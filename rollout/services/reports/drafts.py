@@ -8,22 +8,20 @@ from functools import partial
 from typing import Any
 
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
-from rollout.reports.figures.report_seal import (
+from rollout.reports.figures.report_version import (
+    MAX_CHANGES,
     SALT,
     SALT_BYTES,
     SALT_FIELDS,
-    compute_seal,
-    compute_table_seal,
-    leave_out_pictures,
-)
-from rollout.reports.figures.report_version import (
-    MAX_CHANGES,
     SCHEMA,
     FigureChange,
     UnknownReportFormError,
     check_report_form,
     compare_versions,
+    compute_seal,
+    compute_table_seal,
     format_canonical,
+    leave_out_pictures,
 )
 from rollout.reports.inputs.divergences import render_divergences_csv
 from rollout.reports.pages.json_report import to_plain_values

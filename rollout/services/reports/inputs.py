@@ -17,8 +17,8 @@ from rollout.core.calendar.instants import from_micros
 from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
 from rollout.core.policy.evidence_sources import FrozenRegistering
 from rollout.core.policy.policy import Policy
-from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.records.records import BaselineCount
+from rollout.core.records.reviews import CleaningChoice
 from rollout.core.scope.events import LedgerEvent, ReportSealed, find_applied_policies
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
@@ -32,8 +32,8 @@ from rollout.reports.inputs.inputs import (
     ReportInputs,
     SourceFile,
 )
+from rollout.services.engine.due_counting import open_unit_keys
 from rollout.services.engine.evidence_reader import GateFeeds
-from rollout.services.engine.outcome_counting import open_unit_keys
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import LivePolicyPeriod as PastEra
 from rollout.services.engine.stage_history import RolloutHistory
@@ -48,15 +48,14 @@ from rollout.services.reports.visible_records import (
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.period_records import PeriodRecords
-from rollout.store.counting.vouched_units import count_registering
+from rollout.store.counting.unit_records import count_registering
 from rollout.store.database.bulk import select_numbers
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.accounts import Accounts
-from rollout.store.ledger.evidence import EvidenceStore
-from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.evidence_snapshots import EvidenceStore
+from rollout.store.ledger.ledger import Accounts, Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.records.baselines import Baselines
-from rollout.store.reviews.cleanings import CleaningStore
+from rollout.store.reviews.reviews import CleaningStore
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.first_values import FirstValues
 from rollout.tally.frames import RecordFrames

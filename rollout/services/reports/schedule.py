@@ -11,8 +11,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from rollout import faults
-from rollout.core.calendar.instants import from_micros
-from rollout.core.calendar.timezones import to_instant_micros
+from rollout.core.calendar.instants import from_micros, to_instant_micros
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.report_times import find_due_report
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state

@@ -13,8 +13,7 @@ from rollout.services.engine.unit_counting import load_uses
 from rollout.services.reports.schedule import ON_DEMAND
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.accounts import Accounts
-from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.ledger import Accounts, Ledger
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import StoredHistory
 from rollout.tally.case_placement import PlacedHistory, place_cases

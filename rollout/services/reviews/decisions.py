@@ -34,7 +34,7 @@ from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.records.decision_places import DecisionPlaces
 from rollout.services.records.review_tasks import open_adjudication_if_split
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger.ledger import Accounts
 from rollout.store.records.decision_bases import build_basis, list_pages
 from rollout.store.records.exposures import FIGURES, ExposureEntry, ExposureStore
 from rollout.store.records.external_keys import ExternalKeys

@@ -15,7 +15,7 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.scope import Scope
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.reviews.decisions import build_unknown_review_error
-from rollout.services.reviews.review_queue import (
+from rollout.services.reviews.reviews import (
     LeverAnswers,
     ModelAnswer,
     ReviewQueue,
@@ -25,8 +25,7 @@ from rollout.services.reviews.review_queue import (
 from rollout.store.database.session import Database, Transaction
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.newest_records import NewestRecords
-from rollout.store.reviews.review_lists import ReviewTaskLists
-from rollout.store.reviews.reviews import StoredReviewTask
+from rollout.store.reviews.reviews import ReviewTaskLists, StoredReviewTask
 from rollout.store.tables.columns import decode_instant
 
 MAX_OWN_DECISIONS: Final = 12

@@ -9,9 +9,8 @@ from rollout.core.errors import UnknownCellError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import OPERATOR, AssignedRole, Caller
 from rollout.core.scope.stop_targets import StopOrder, StopTarget, resolve_target
-from rollout.services.engine.latch_files import PendingNarrowing
 from rollout.services.engine.service import Service
-from rollout.services.engine.stop_latches import PendingOrder
+from rollout.services.engine.stop_latches import PendingNarrowing, PendingOrder
 from rollout.store.database.errors import StoreError
 from rollout.store.database.session import limit_lock_waits
 from rollout.store.ledger.pending_stops import PendingStop

@@ -15,7 +15,7 @@ import polars as pl
 
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
-from rollout.core.records.label_cleaning import (
+from rollout.core.records.reviews import (
     CleaningChoice,
     CleaningChoiceRequest,
     check_choice,
@@ -24,12 +24,13 @@ from rollout.core.records.label_cleaning import (
 from rollout.formats.policy.reader import read_policy
 from rollout.reports.figures.label_issues import (
     LabelIssue,
+    TrainingExport,
     WorkList,
+    build_export_from_records,
     build_item_rows,
     build_work_list,
 )
-from rollout.reports.figures.training import TrainingExport, build_export_from_records
-from rollout.reports.inputs.csv_cells import escape_cell, unescape_cell
+from rollout.reports.inputs.divergence_columns import escape_cell, unescape_cell
 from rollout.reports.pages.section_summaries import format_loss_kind
 from rollout.reports.text.formatting import format_count, format_quantity
 from rollout.services.replay.requests import Progress, ReplayRequest, read_request_records

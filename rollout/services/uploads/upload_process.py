@@ -6,7 +6,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from rollout.services.support.limited_process import answer_request, build_answer, report_step
-from rollout.services.uploads.upload_request import ADVICE, MAX_MINUTES, UploadOptions
+from rollout.services.uploads.upload_runs import ADVICE, MAX_MINUTES, UploadOptions
 from rollout.services.uploads.uploaded_files import run_uploaded_files
 
 MEMORY_TEXT: Final = f"it needs more than 1 GiB of memory; run {ADVICE}"

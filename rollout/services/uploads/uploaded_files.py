@@ -9,18 +9,21 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from rollout.core.policy.file_readings import FileReading
+from rollout.core.policy.evidence_sources import FileReading
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.draft import describe_draft_levers
 from rollout.formats.policy.reader import parse_policy
-from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.files import RecordPaths
-from rollout.formats.records.question_texts import (
+from rollout.formats.records.questions import (
+    NO_CHOICES,
+    NO_LABEL,
+    Choice,
+    FileChoices,
     OpenQuestionsError,
+    ReadingQuestion,
     describe_question,
     list_options,
 )
-from rollout.formats.records.questions import NO_LABEL, Choice, ReadingQuestion
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.pages.html_report import render_html_report
 from rollout.services.policies.drafting import (
@@ -29,29 +32,32 @@ from rollout.services.policies.drafting import (
     apply_reading_option,
     draft_policy_text,
     find_population_questions,
-    read_draft_records,
-    recognize_draft_files,
-)
-from rollout.services.policies.file_reports import (
     format_file_report,
     format_refusal,
+    read_draft_records,
+    recognize_draft_files,
     report_files,
 )
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from rollout.services.policies.traffic import compute_recorded_traffic
-from rollout.services.replay.replay import replay_records
-from rollout.services.replay.replay_output import build_replay_inputs, format_terminal_report
+from rollout.services.replay.replay import (
+    build_replay_inputs,
+    format_terminal_report,
+    replay_records,
+)
 from rollout.services.replay.requests import ReplayRequest, read_request_records
-from rollout.services.uploads.upload_request import (
+from rollout.services.uploads.upload_runs import (
     ADVICE,
     DECISIONS_FILE,
     FILE_NAMES,
     MAX_INFLATION,
     MAX_ROWS,
     PREDICTIONS_FILE,
+    STEPS,
+    UploadedFile,
     UploadOptions,
+    UploadResult,
 )
-from rollout.services.uploads.upload_result import STEPS, UploadedFile, UploadResult
 from rollout.tally.frames import RecordKind, RowCount
 
 GZIP_MARK: Final = b"\x1f\x8b"

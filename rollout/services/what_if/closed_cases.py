@@ -12,8 +12,7 @@ from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Caller
-from rollout.reports.inputs.decided_by import assign_deciders
-from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.inputs.inputs import ReportInputs, assign_deciders
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reports.inputs import load_report_inputs
 from rollout.services.reports.visible_records import ReportPeriod, list_policy_attributes

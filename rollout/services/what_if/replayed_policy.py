@@ -20,13 +20,19 @@ from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
 from rollout.formats.records.files import RecordPaths
 from rollout.kernel.measures import Condition, Statistic
-from rollout.replay.options import ReplayOptions
-from rollout.reports.figures.model_cost import add_costs
-from rollout.reports.inputs.decided_by import MODEL, assign_deciders, find_drawn_units
-from rollout.reports.inputs.inputs import PolicyPeriod, ReportInputs
-from rollout.reports.inputs.stages import CellStages, StageInterval, compute_stage_histories
-from rollout.services.replay.replay import replay_records
-from rollout.services.replay.replay_output import build_record_inputs
+from rollout.replay.engine import ReplayOptions
+from rollout.reports.figures.methods import add_costs
+from rollout.reports.inputs.inputs import (
+    MODEL,
+    CellStages,
+    PolicyPeriod,
+    ReportInputs,
+    StageInterval,
+    assign_deciders,
+    compute_stage_histories,
+    find_drawn_units,
+)
+from rollout.services.replay.replay import build_record_inputs, replay_records
 from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.case_placement import PlacedHistory
 from rollout.tally.frames import RecordFrames

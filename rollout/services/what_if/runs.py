@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from rollout.core.scope.permissions import Caller
-from rollout.services.support.process_runs import LIFETIME, ProcessRun, ProcessRuns, RunKind
+from rollout.services.support.process_work import LIFETIME, ProcessRun, ProcessRuns, RunKind
 from rollout.services.what_if.comparison import WhatIfResult
 from rollout.services.what_if.requests import WhatIfRequest
 from rollout.store.database.errors import StoreError

@@ -20,7 +20,7 @@ from rollout.store.database.bulk import RowValues, delete_keys, insert_missing, 
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.columns import decode_instant, encode_instant
-from rollout.store.tables.counting_tables import RECORD_UNSEALED
+from rollout.store.tables.record_tables import RECORD_UNSEALED
 from rollout.store.tables.tables import count_queue
 
 CASE_RECEIVED: Final = "unscheduled"

@@ -17,7 +17,7 @@ from rollout.core.policy.evidence_sources import (
 )
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.tables.counting_tables import GATE
+from rollout.store.tables.record_tables import GATE
 from rollout.store.tables.tables import (
     count_series,
     counted_outcomes,

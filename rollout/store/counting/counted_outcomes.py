@@ -10,13 +10,12 @@ from typing import Any, Final
 
 from sqlalchemy import Select, select
 
-from rollout.store.counting.counted_records import select_lines
 from rollout.store.counting.counts import SlotPosition, find_position, match_positions
-from rollout.store.counting.unit_records import UnitRecords
+from rollout.store.counting.unit_records import UnitRecords, select_lines
 from rollout.store.database.bulk import insert_missing
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.ledger.evidence_snapshots import EvidenceStore
 from rollout.store.tables.tables import counted_outcomes, predictions
 from rollout.tally.outcome_buffer import CountedOutcome
 

@@ -16,7 +16,7 @@ from rollout.store.counting.matrices import MatrixKey
 from rollout.store.counting.top_losses import LossKey, LossValue
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.ledger.evidence_snapshots import EvidenceStore
 from rollout.store.ledger.projection_check import CHECKED_TABLES, RowKey, RowPair
 from rollout.store.ledger.projections import get_name_column
 from rollout.store.ledger.scopes import decode_scope, encode_scope, select_scopes

@@ -18,8 +18,8 @@ from rollout.store.database.bulk import select_numbers
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.record_hashes import ErasedHashes
-from rollout.store.tables.append_only import CLOSE_PURGE, OPEN_PURGE
+from rollout.store.records.record_rows import ErasedHashes
+from rollout.store.tables.columns import CLOSE_PURGE, OPEN_PURGE
 from rollout.store.tables.tables import (
     actions,
     cases,

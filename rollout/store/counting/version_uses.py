@@ -12,7 +12,7 @@ from sqlalchemy import Text, insert, select, type_coerce, update
 from rollout.kernel.units import AFTER_CLOSING, SILENT
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.tables.counting_tables import GATE
+from rollout.store.tables.record_tables import GATE
 from rollout.store.tables.tables import count_classes, count_series, counted_units, version_uses
 from rollout.tally.version_uses import LAST_USE, Use, UseKey
 

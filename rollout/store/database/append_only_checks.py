@@ -3,7 +3,7 @@
 from sqlalchemy import text
 
 from rollout.store.database.session import Transaction
-from rollout.store.tables.append_only import APPEND_ONLY, TRIGGER_FUNCTION, list_triggers
+from rollout.store.tables.columns import APPEND_ONLY, TRIGGER_FUNCTION, list_triggers
 
 DURABILITY_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
 

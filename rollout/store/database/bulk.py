@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from rollout.store.database.postgresql_arrays import encode_array
+from rollout.store.database.postgresql_connections import encode_array
 from rollout.store.database.session import Transaction
 
 if TYPE_CHECKING:

@@ -7,14 +7,13 @@ from typing import Any, Final
 from sqlalchemy import Table, or_, select
 from sqlalchemy.engine import RowMapping
 
-from rollout.core.access.accounts import is_account_id
+from rollout.core.access.access_events import is_account_id
 from rollout.core.ledger.ledger import TEXT_FIELDS, read_body
-from rollout.core.records.record_fields import Personal, RecordField
-from rollout.core.records.records import Decision
+from rollout.core.records.records import Decision, Personal, RecordField
 from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger.ledger import Accounts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_rows import RECORD_SCHEMAS, TABLES, RecordSchema
 from rollout.store.tables.tables import (

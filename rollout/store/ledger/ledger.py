@@ -1,25 +1,39 @@
-"""The ledger of a rollout: append entries, read them, compute the scope, verify the chain."""
+"""The ledger of a rollout: append entries, read them, compute the scope, verify the chain.
+
+Opaque ids of accounts, and their names, which an erasure may delete.
+
+When appends to a ledger were committed, by the clock of who committed.
+
+An entry's time is that of its decision; until the commit no replica can know of it. A process that
+ends between commit and note leaves none: then the first reader's time is stored.
+
+Pages of a ledger, newest entry first.
+"""
 
 import json
 import secrets
+from base64 import b32encode
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import BigInteger, Row, Select, func, insert, select, type_coerce, update
 from sqlalchemy.exc import IntegrityError
 
 from rollout import faults
-from rollout.core.access.accounts import AccountNames
+from rollout.core.access.access_events import AccountNames, is_account_id, is_account_name
 from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import StaleRevisionError
 from rollout.core.ledger.ledger import (
     NO_TEXTS,
+    SALT_BYTES,
     TEXT_FIELDS,
     BrokenLedgerError,
     CanonicalRow,
+    LedgerText,
     accounts_in,
     accounts_of,
     build_row,
@@ -29,19 +43,94 @@ from rollout.core.ledger.ledger import (
     to_canonical_json,
     verify_lines,
 )
-from rollout.core.ledger.ledger_texts import SALT_BYTES, LedgerText
 from rollout.core.scope.events import NEWER_KINDS, EventT, LedgerEvent
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
-from rollout.store.database.compatibility import require_finished
+from rollout.store.database.bulk import encode_driver_values, fetch_rows, insert_once, select_texts
+from rollout.store.database.migrations import require_finished
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.evidence_snapshots import delete_ended_snapshots
 from rollout.store.ledger.projections import update_projections
 from rollout.store.ledger.scopes import StoredScopes
 from rollout.store.tables.columns import decode_instant
-from rollout.store.tables.tables import ledger, ledger_heads, ledger_texts
+from rollout.store.tables.tables import (
+    account_names,
+    incidents,
+    ledger,
+    ledger_commits,
+    ledger_heads,
+    ledger_texts,
+    proposals,
+)
+
+NAMES_PER_QUERY = 500  # names in one query
+
+
+class Accounts:
+    """The ids of all accounts that a ledger names."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def find_names(self, accounts: Iterable[str]) -> AccountNames:
+        """Return the names of those accounts that are ids and have one."""
+        account_ids = sorted({account for account in accounts if is_account_id(account)})
+        names: dict[str, str] = {}
+        for start in range(0, len(account_ids), NAMES_PER_QUERY):
+            part = account_ids[start : start + NAMES_PER_QUERY]
+            query = select(account_names).where(
+                account_names.c.account.in_(part), account_names.c.name.is_not(None)
+            )
+            names |= {row.name: row.account for row in self._transaction.execute(query)}
+        return AccountNames.from_ids(names)
+
+    def find_ids(self, names: Collection[str]) -> Mapping[str, str]:
+        """Return the ids of the names that have one."""
+        engine = self._transaction.engine
+        encoded = encode_driver_values(engine, names)
+        return dict(fetch_rows(self._transaction, _build_ids_query(engine), {"names": encoded}))
+
+    def add_id(self, name: str) -> str:
+        """Return the id of a name, created if missing; an actor without account keeps its name."""
+        return self.add_names([name]).find_id(name)
+
+    def clear_name(self, account: str) -> None:
+        """Delete the name of an id; ledgers show the id from then on."""
+        self._transaction.execute(
+            update(account_names).where(account_names.c.account == account).values(name=None)
+        )
+
+    def add_names(self, names: Iterable[str]) -> AccountNames:
+        """Return the ids of names; missing ids are created."""
+        valid_names = {name for name in names if is_account_name(name)}
+        if not valid_names:
+            return AccountNames()
+        ids = self.find_ids(valid_names)
+        for name in sorted(valid_names - ids.keys()):
+            row = {"account": random_account_id(), "name": name}
+            insert_once(self._transaction, account_names, row)
+        return AccountNames.from_ids(
+            ids if ids.keys() == valid_names else self.find_ids(valid_names)
+        )
+
+
+@cache
+def _build_ids_query(engine: str) -> Select[Any]:
+    """Return the query for names and ids, which each batch of records asks for its sender."""
+    names = select_texts(engine, "names")
+    return select(account_names.c.name, account_names.c.account).where(
+        account_names.c.name.in_(names)
+    )
+
+
+def random_account_id() -> str:
+    """Return a new id: `u-` and 16 letters or digits.
+
+    It has 80 random bits.
+    """
+    return "u-" + b32encode(secrets.token_bytes(10)).decode().lower()
+
 
 Texts = Mapping[int, Mapping[str, LedgerText]]
 
@@ -371,3 +460,144 @@ class Ledger:
 
 def _random_salt(_revision: int, _field: str) -> bytes:
     return secrets.token_bytes(SALT_BYTES)
+
+
+class CommitTimes:
+    """The commit times of one rollout's ledger, by the first revision of each append."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction, self._rollout = transaction, rollout
+
+    def store(self, first_revision: int, at: datetime) -> None:
+        """Store an instant after the commit; the first one stays."""
+        row = {"rollout": self._rollout.number, "revision": first_revision, "committed_at": at}
+        insert_once(self._transaction, ledger_commits, row)
+
+    def find(self, first_revision: int) -> datetime | None:
+        """Return the stored instant of the append that begins with a revision, or None."""
+        query = select(ledger_commits.c.committed_at).where(
+            ledger_commits.c.rollout == self._rollout.number,
+            ledger_commits.c.revision == first_revision,
+        )
+        at: datetime | None = self._transaction.execute(query).scalar()
+        return at
+
+
+REVISIONS_PER_QUERY = 500
+MAX_ACTORS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """A ledger row with body and hash as stored, possibly wrong."""
+
+    row: CanonicalRow
+    hash: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFilter:
+    """A filter of ledger rows by kind, actor and time.
+
+    Without kinds or actor all match, except `hidden_kinds`; times are in [since, until).
+    """
+
+    kinds: Collection[str] = ()
+    actor: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    hidden_kinds: Collection[str] = ()
+
+
+class LedgerPages:
+    """One ledger, read from its end."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction, self._rollout = transaction, rollout
+
+    def list_page(
+        self, row_filter: LedgerFilter, *, before: int | None, limit: int
+    ) -> list[LedgerEntry]:
+        """Return rows before a revision, newest first; None starts at the end."""
+        query = self._select_all().order_by(ledger.c.revision.desc()).limit(limit)
+        if before is not None:
+            query = query.where(ledger.c.revision < before)
+        if row_filter.kinds:
+            query = query.where(ledger.c.kind.in_(row_filter.kinds))
+        if row_filter.hidden_kinds:
+            query = query.where(ledger.c.kind.not_in(row_filter.hidden_kinds))
+        if row_filter.actor:
+            query = query.where(
+                ledger.c.actor == find_stored_actor(self._transaction, row_filter.actor)
+            )
+        if row_filter.since is not None:
+            query = query.where(ledger.c.at >= row_filter.since)
+        if row_filter.until is not None:
+            query = query.where(ledger.c.at < row_filter.until)
+        return self._load_entries(query)
+
+    def list_revisions(self, revisions: Iterable[int]) -> list[LedgerEntry]:
+        """Return the rows of some revisions, oldest first."""
+        sorted_revisions = sorted(set(revisions))
+        entries: list[LedgerEntry] = []
+        for start in range(0, len(sorted_revisions), REVISIONS_PER_QUERY):
+            part = sorted_revisions[start : start + REVISIONS_PER_QUERY]
+            query = (
+                self._select_all().where(ledger.c.revision.in_(part)).order_by(ledger.c.revision)
+            )
+            entries += self._load_entries(query)
+        return entries
+
+    def list_actors(self) -> list[str]:
+        """Return the names of who wrote entries, sorted; at most 200."""
+        query = select(ledger.c.actor).where(ledger.c.rollout == self._rollout.number).distinct()
+        stored_actors = self._transaction.execute(query.limit(MAX_ACTORS)).scalars()
+        return load_actor_names(self._transaction, stored_actors)
+
+    def find_raising_revisions(self, proposal_ids: Collection[str]) -> list[int]:
+        """Return the revisions in which some proposals were raised."""
+        query = select(proposals.c.raised_revision).where(
+            proposals.c.rollout == self._rollout.number, proposals.c.proposal.in_(proposal_ids)
+        )
+        return [row.raised_revision for row in self._transaction.execute(query)]
+
+    def find_by_hash(self, prefix: str, limit: int) -> list[int]:
+        """Return the newest revisions whose hash begins so."""
+        query = select(ledger.c.revision).where(
+            ledger.c.rollout == self._rollout.number,
+            ledger.c.hash.startswith(prefix, autoescape=True),
+        )
+        newest = query.order_by(ledger.c.revision.desc()).limit(limit)
+        return list(self._transaction.execute(newest).scalars())
+
+    def find_proposals_by_hash(self, prefix: str, limit: int) -> list[str]:
+        """Return the newest proposals whose evidence hash begins so."""
+        query = select(proposals.c.proposal).where(
+            proposals.c.rollout == self._rollout.number,
+            proposals.c.evidence_hash.startswith(prefix, autoescape=True),
+        )
+        newest = query.order_by(proposals.c.raised_revision.desc()).limit(limit)
+        return list(self._transaction.execute(newest).scalars())
+
+    def list_ids_of_site(self, site: str) -> frozenset[str]:
+        """Return the proposals and incidents of a site, which rows cite."""
+        ids: set[str] = set()
+        for table, name in ((proposals, "proposal"), (incidents, "incident")):
+            query = select(table.c[name]).where(
+                table.c.rollout == self._rollout.number, table.c.site == site
+            )
+            ids |= {str(row[0]) for row in self._transaction.execute(query)}
+        return frozenset(ids)
+
+    def _select_all(self) -> Select[Any]:
+        micros = type_coerce(ledger.c.at, BigInteger).label("micros")
+        return select(ledger, micros).where(ledger.c.rollout == self._rollout.number)
+
+    def _load_entries(self, query: Select[Any]) -> list[LedgerEntry]:
+        stored_rows = self._transaction.execute(query).all()
+        rows = read_rows(self._transaction, self._rollout, stored_rows)
+        return [
+            LedgerEntry(row, stored_row.hash, stored_row.body)
+            for row, stored_row in zip(rows, stored_rows, strict=True)
+        ]

@@ -18,8 +18,7 @@ from sqlalchemy import Select, delete, func, select
 
 from rollout.core.calendar.instants import to_micros
 from rollout.core.scope.scope import Scope
-from rollout.kernel.facts import parse_facts, to_facts
-from rollout.kernel.readings import StoredAlarm
+from rollout.kernel.facts import StoredAlarm, parse_facts, to_facts
 from rollout.store.database.bulk import build_insert
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction

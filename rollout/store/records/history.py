@@ -3,6 +3,13 @@
 Of a case and its predictions the revisions are used that `rollout.tally.picks` picks, of other
 records the highest. A record without its case is omitted until the case arrives. A decision in a
 review task takes precedence over decisions sent for the same reviewer.
+
+Rows of decisions, outcomes, probabilities and renamed predictions in a history.
+
+Stored records as frames, column by column, with instants as the numbers that are stored.
+
+Frames of a dictionary a row took half of a read, and aware datetimes a hundred times as long as
+numbers.
 """
 
 from collections import Counter
@@ -10,16 +17,20 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import cache, partial
-from itertools import chain
-from typing import Any, Final
+from itertools import chain, groupby
+from json import loads
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 from sqlalchemy import (
     BigInteger,
+    Column,
     ColumnElement,
     FromClause,
     Row,
     Table,
+    Text,
     func,
     select,
     type_coerce,
@@ -27,51 +38,397 @@ from sqlalchemy import (
 )
 
 from rollout.core.calendar.instants import MICROSECOND
-from rollout.core.policy.evidence_sources import ACCOUNT
-from rollout.core.records.records import NAMED_BY_DECISION, is_registered, pick_first_draws
+from rollout.core.policy.evidence_sources import (
+    ACCOUNT,
+    NOT_NAMED,
+    OWN_PREDICTION,
+    UNNAMED,
+    name_sender,
+)
+from rollout.core.records.records import NAMED_BY_DECISION, UNTIMED, is_registered, pick_first_draws
 from rollout.core.records.reviews import SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
-from rollout.store.records.history_rows import (
-    build_outcome_frames,
-    build_own_predictions,
-    build_probability_frame,
-    build_unsourced,
-    find_first_receipts,
-    find_source_fault,
-    pick_decisions,
-    select_first_received,
-    use_first_names,
-)
-from rollout.store.records.record_frames import (
-    HISTORY_COLUMNS,
-    build_case_frame,
-    build_decision_frame,
-    build_named_places,
-    build_prediction_frame,
-    build_row_class,
-    choose_columns,
-    parse_json,
-)
-from rollout.store.tables.columns import decode_instant
+from rollout.store.tables.columns import InstantType, JsonType, decode_instant, encode_json
 from rollout.store.tables.tables import cases, decisions, outcomes, predictions, reviews
-from rollout.tally.case_draws import drop_undrawn
+from rollout.store.tables.tables import outcomes as stored_outcomes
+from rollout.tally.case_draws import DRAWS, drop_undrawn
 from rollout.tally.frames import (
+    ATTRIBUTE_PREFIX,
     FIRST_DECISION_SCHEMA,
     GOLD_PREFIX,
+    INSTANT,
+    NAMED_PLACE_SCHEMA,
+    OUTCOME_FAULT,
+    OUTCOME_PREFIX,
+    OUTCOME_SOURCE,
+    OUTCOME_SOURCE_SCHEMA,
+    OWN_PREDICTION_SCHEMA,
+    PROBABILITY_SCHEMA,
     REMARK_SCHEMA,
+    UNSOURCED_SCHEMA,
     VALUE_PREFIX,
     RecordFrames,
+    build_cases_schema,
+    build_decisions_schema,
     build_gold_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
 from rollout.tally.picks import (
     find_case_receipts,
     find_first_decisions,
+    find_known_time,
     pick_for_guards,
     pick_until_decision,
 )
 from rollout.tally.populations import split_populations
+
+STORED_TYPES: Final = ((JsonType, Text), (InstantType, BigInteger))
+READ_COLUMNS: Final = {
+    cases: (
+        "case_id revision site occurred_at received_at episode attributes sender planted vouched"
+        " draws"
+    ),
+    predictions: (
+        "case_id version answers confidence latency_ms error at received_at sender vouched"
+        " probabilities"
+    ),
+    decisions: (
+        "case_id reviewer answers unsure exposure task_number started_at submitted_at received_at"
+        " review source sender"
+    ),
+    outcomes: "case_id answers harm at received_at sender outcome_values source_kind",
+}
+"""The columns that histories read: each costs as much as a twentieth of its rows."""
+PROBABILITIES: Final = "probabilities"
+RECORD_HASH: Final = "record_hash"
+UNTIMED_TEXT: Final = encode_json(dict(UNTIMED))
+
+
+def parse_json(text: str | None) -> Any:
+    """Return the value of stored JSON; None for null."""
+    return None if text is None else loads(text)
+
+
+def _select_as_stored(column: Column[Any]) -> ColumnElement[Any]:
+    for column_type, stored_type in STORED_TYPES:
+        if isinstance(column.type, column_type):
+            return type_coerce(column, stored_type).label(column.name)
+    return column
+
+
+HISTORY_COLUMNS: Final = {
+    table.name: {name: _select_as_stored(table.c[name]) for name in names.split()}
+    | {RECORD_HASH: table.c.record_hash}
+    for table, names in READ_COLUMNS.items()
+}
+"""The columns by table. JSON is text, so that a reader can parse equal texts once; instants are
+microseconds since 1970."""
+
+
+def choose_columns(table: Table, *, with_hashes: bool, with_probabilities: bool) -> tuple[str, ...]:
+    """Return the names of the columns to read."""
+    unread = {RECORD_HASH: not with_hashes, PROBABILITIES: not with_probabilities}
+    return tuple(name for name in HISTORY_COLUMNS[table.name] if not unread.get(name))
+
+
+@cache
+def build_row_class(table_name: str, names: tuple[str, ...]) -> Any:
+    """Return a class of rows: SQLAlchemy's take several times as long to look up a name."""
+    return NamedTuple(f"{table_name}_row", [(name, Any) for name in names])
+
+
+SECOND = 1_000_000  # in microseconds
+JsonParser = Callable[[str | None], Any]
+KeysById = Mapping[int, str]
+
+
+def build_case_frame(
+    rows: Iterable[Row[Any]],
+    keys: KeysById,
+    episodes: KeysById,
+    attributes: Sequence[str],
+    parse_json: JsonParser,
+    draws: Mapping[int, str],
+) -> pl.DataFrame:
+    """Return cases as a frame; `draws` are those of cases that have any, by number."""
+    columns = split_columns(cases, rows, keys)
+    occurred_at = pl.Series(columns["occurred_at"], dtype=INSTANT)
+    known_at = [
+        find_known_time(*times)
+        for times in zip(
+            columns["received_at"], columns["occurred_at"], columns["vouched"], strict=True
+        )
+    ]
+    values = {
+        "case_key": columns["case_key"],
+        "site": columns["site"],
+        "occurred_at": occurred_at,
+        "occurred_text": _format_instants(occurred_at),
+        "hour_written": occurred_at.dt.hour(),
+        "episode": [episodes.get(episode) for episode in columns["episode"]],
+        "received_at": columns["received_at"],
+        "known_at": known_at,
+        DRAWS: list(map(draws.get, columns["case_id"])),
+        **read_values(columns["attributes"], ATTRIBUTE_PREFIX, attributes, parse_json),
+    }
+    return pl.DataFrame(values, schema=build_cases_schema(attributes))
+
+
+def build_named_places(
+    rows: Iterable[Row[Any]],
+    keys: KeysById,
+    own_records: Collection[tuple[int, str | None]],
+    draws: Mapping[int, str],
+) -> pl.DataFrame:
+    """Return what decisions say of the places of their cases, as a frame.
+
+    `own_records` are case and sender of the cases and predictions: who sent them moves no case.
+    """
+    columns = split_columns(cases, rows, keys)
+    values: dict[str, Sequence[Any]] = {
+        name: columns[name] for name in ("case_key", "site", "occurred_at", "received_at")
+    }
+    has_time = [attributes != UNTIMED_TEXT for attributes in columns["attributes"]]
+    senders = zip(columns["case_id"], columns["sender"], strict=True)
+    may_move = [sender not in own_records for sender in senders]
+    marks: dict[str, Sequence[Any]] = {"has_time": has_time, "may_move": may_move}
+    marks[DRAWS] = list(map(draws.get, columns["case_id"]))
+    return pl.DataFrame({**values, **marks}, schema=NAMED_PLACE_SCHEMA)
+
+
+def build_prediction_frame(
+    rows: Iterable[Row[Any]],
+    keys: KeysById,
+    levers: Sequence[str],
+    parse_json: JsonParser,
+    occurred_times: Mapping[int, int],
+) -> pl.DataFrame:
+    """Return predictions as a frame; `occurred_times` are those of their cases, by number."""
+    columns = split_columns(predictions, rows, keys)
+    known_at = [
+        find_known_time(received_at, occurred_times[case_id], vouched)
+        for case_id, received_at, vouched in zip(
+            columns["case_id"], columns["received_at"], columns["vouched"], strict=True
+        )
+    ]
+    values = {
+        "case_key": columns["case_key"],
+        "version": columns["version"],
+        **read_values(columns["answers"], VALUE_PREFIX, levers, parse_json),
+        "confidence": columns["confidence"],
+        "at": columns["at"],
+        "latency_ms": columns["latency_ms"],
+        "error": columns["error"],
+        "received_at": columns["received_at"],
+        "known_at": known_at,
+    }
+    return pl.DataFrame(values, schema=build_predictions_schema(levers))
+
+
+def build_decision_frame(
+    rows: Iterable[Row[Any]], keys: KeysById, levers: Sequence[str], parse_json: JsonParser
+) -> pl.DataFrame:
+    """Return decisions as a frame."""
+    columns = split_columns(decisions, rows, keys)
+    texts, own_times = columns["answers"], columns["submitted_at"]
+    answers = read_values(texts, VALUE_PREFIX, levers, parse_json)
+    missing = {
+        text
+        for lever_answers in answers.values()
+        for text, answer in zip(texts, lever_answers, strict=True)
+        if answer is None
+    }
+    values = {
+        "case_key": columns["case_key"],
+        "reviewer": columns["reviewer"],
+        **answers,
+        "unsure": [
+            unsure or text in missing for unsure, text in zip(columns["unsure"], texts, strict=True)
+        ],
+        "exposure": columns["exposure"],
+        "seat": columns["task_number"],
+        "at": [
+            received_at if at is None else at
+            for at, received_at in zip(own_times, columns["received_at"], strict=True)
+        ],
+        "started_at": [
+            None if at is None else started_at
+            for at, started_at in zip(own_times, columns["started_at"], strict=True)
+        ],
+        "source": [
+            sender if source == ACCOUNT else source
+            for source, sender in zip(columns["source"], columns["sender"], strict=True)
+        ],
+        "received_at": columns["received_at"],
+    }
+    return pl.DataFrame(values, schema=build_decisions_schema(levers))
+
+
+def split_columns(
+    table: Table, rows: Iterable[Row[Any]], keys: KeysById
+) -> Mapping[str, Sequence[Any]]:
+    """Return the columns of the rows of cases with a key, and `case_key`."""
+    known_rows = [row for row in rows if row.case_id in keys]
+    columns: dict[str, Sequence[Any]] = dict.fromkeys(HISTORY_COLUMNS[table.name], ())
+    if known_rows:
+        columns.update(zip(known_rows[0]._fields, zip(*known_rows, strict=True), strict=True))
+    return {**columns, "case_key": [keys[case_id] for case_id in columns["case_id"]]}
+
+
+def read_values(
+    texts: Sequence[str | None], prefix: str, names: Sequence[str], parse_json: JsonParser
+) -> dict[str, list[Any]]:
+    """Return the values of stored JSON by prefixed name; equal texts are parsed once."""
+    parsed = {text: parse_json(text) or {} for text in set(texts)}
+    return {prefix + name: [parsed[text].get(name) for text in texts] for name in names}
+
+
+def _format_instants(instants: pl.Series) -> pl.Series:
+    """Return instants as `datetime.isoformat` writes them, without a fraction of zero."""
+    whole = instants.dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")
+    is_whole = instants.to_physical() % SECOND == 0
+    return whole.zip_with(is_whole, instants.dt.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00"))
+
+
+def find_source_fault(row: Row[Any], own_predictions: AbstractSet[tuple[int, str]]) -> str:
+    """Return why a decision is from no source of evidence, or ""."""
+    if row.source == UNNAMED:
+        return NOT_NAMED
+    if row.source == ACCOUNT and (row.case_id, row.sender) in own_predictions:
+        return OWN_PREDICTION
+    return ""
+
+
+def build_unsourced(keys: Mapping[int, str], rows: Iterable[tuple[Row[Any], str]]) -> pl.DataFrame:
+    """Return decisions of no source of evidence as a frame."""
+    values = [
+        (keys[row.case_id], row.reviewer, row.sender, reason)
+        for row, reason in rows
+        if row.case_id in keys
+    ]
+    return pl.DataFrame(values, schema=UNSOURCED_SCHEMA, orient="row")
+
+
+def pick_decisions(rows: Iterable[Row[Any]]) -> Collection[Row[Any]]:
+    """Return each reviewer's decision on a case, preferably from a review task."""
+    rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
+    for row in rows:
+        previous = rows_by_key.get((row.case_id, row.reviewer))
+        if previous is None or previous.review is None or row.review is not None:
+            rows_by_key[row.case_id, row.reviewer] = row
+    return rows_by_key.values()
+
+
+def build_outcome_frames(
+    keys: Mapping[int, str],
+    rows: Iterable[Row[Any]],
+    *,
+    levers: Sequence[str],
+    outcomes: Sequence[str],
+    parse_json: JsonParser,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return each case's newest revision, then the earlier ones, oldest first.
+
+    Args:
+        keys: the cases' keys by number; others are omitted.
+        rows: in the order of cases and revisions.
+        levers: ids of levers.
+        outcomes: ids of outcomes.
+        parse_json: reads stored answers and values.
+    """
+    newest: list[Row[Any]] = []
+    earlier: list[Row[Any]] = []
+    for _, group in groupby(rows, key=attrgetter("case_id")):
+        *before, last = group
+        earlier += before
+        newest.append(last)
+
+    def build_frame(some_rows: Sequence[Row[Any]]) -> pl.DataFrame:
+        columns = split_columns(stored_outcomes, some_rows, keys)
+        sources = list(zip(columns["source_kind"], columns["sender"], strict=True))
+        values = {
+            "case_key": columns["case_key"],
+            **read_values(columns["answers"], VALUE_PREFIX, levers, parse_json),
+            **read_values(columns["outcome_values"], OUTCOME_PREFIX, outcomes, parse_json),
+            "harm": columns["harm"],
+            "at": columns["at"],
+            OUTCOME_SOURCE: [
+                None if kind is None else name_sender(sender, is_review=False)
+                for kind, sender in sources
+            ],
+            OUTCOME_FAULT: [NOT_NAMED if kind == UNNAMED else None for kind, _ in sources],
+        }
+        return pl.DataFrame(values, schema=schema)
+
+    schema = build_outcomes_schema(levers, outcomes) | OUTCOME_SOURCE_SCHEMA
+    return build_frame(newest), build_frame(earlier)
+
+
+def build_own_predictions(keys: Mapping[int, str], rows: Iterable[Row[Any]]) -> pl.DataFrame:
+    """Return the case and sender of predictions as a frame."""
+    senders = {(keys[row.case_id], row.sender) for row in rows if row.case_id in keys}
+    return pl.DataFrame(sorted(senders), schema=OWN_PREDICTION_SCHEMA, orient="row")
+
+
+def build_probability_frame(keys: Mapping[int, str], rows: Iterable[Row[Any]]) -> pl.DataFrame:
+    """Return what predictions give to each label that they list.
+
+    The rows hold JSON as stored.
+    """
+    values = [
+        (keys[row.case_id], row.version, label, probability)
+        for row in rows
+        if row.case_id in keys and row.probabilities
+        for label, probability in loads(row.probabilities).items()
+    ]
+    return pl.DataFrame(values, schema=PROBABILITY_SCHEMA, orient="row")
+
+
+PredictionKey = tuple[int, str]
+Receipt = tuple[int, int]  # in microseconds
+BEFORE_ALL = -(2**63)  # of a prediction without a time of its own
+
+
+def find_first_receipts(rows: Iterable[Row[Any]]) -> dict[PredictionKey, Receipt]:
+    """Return when the first revision of each prediction was received, and its own time."""
+    receipts: dict[PredictionKey, Receipt] = {}
+    for row in rows:
+        own_time = BEFORE_ALL if row.at is None else row.at
+        key, receipt = (row.case_id, row.version), (row.received_at, own_time)
+        receipts[key] = min(receipts.get(key, receipt), receipt)
+    return receipts
+
+
+def select_first_received(
+    rows: Collection[Row[Any]],
+    receipts: Mapping[PredictionKey, Receipt],
+    first_names: Mapping[str, str],
+) -> list[Row[Any]]:
+    """Return one prediction a case and version, of all its names the one received first.
+
+    Of several that came in one batch it is the first by its time, as in a replay of files, then
+    that of the version's first name, then of its older one. A sender could otherwise choose among
+    answers after the human decision.
+    """
+    places = {name: place for place, name in enumerate(first_names, start=1)}
+    ordered = sorted(
+        rows,
+        key=lambda row: (receipts[row.case_id, row.version], places.get(row.version, 0)),
+    )
+    selected: dict[PredictionKey, Row[Any]] = {}
+    for row in ordered:
+        selected.setdefault((row.case_id, first_names.get(row.version, row.version)), row)
+    row_ids = {id(row) for row in selected.values()}
+    return [row for row in rows if id(row) in row_ids]
+
+
+def use_first_names(frame: pl.DataFrame, first_names: Mapping[str, str]) -> pl.DataFrame:
+    """Return a frame with a column `version`, with the first name of each version."""
+    return frame.with_columns(pl.col("version").replace(dict(first_names)))
+
 
 CASE_KEY: Final = ("case_id",)
 PREDICTION_KEY: Final = ("case_id", "version")

@@ -23,8 +23,12 @@ from sqlalchemy import (
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.decision_bases import find_basis_faults
-from rollout.store.records.record_hashes import ErasedHashes, compute_record_hashes
-from rollout.store.records.record_rows import COLUMN_OF, RecordSchema
+from rollout.store.records.record_rows import (
+    COLUMN_OF,
+    ErasedHashes,
+    RecordSchema,
+    compute_record_hashes,
+)
 from rollout.store.tables.columns import InstantType, JsonType
 from rollout.store.tables.tables import cases, decisions, external_keys
 

@@ -1,36 +1,214 @@
-"""Storing received records: each once, in any order, with a status for each."""
+"""Storing received records: each once, in any order, with a status for each.
+
+What a batch of records has to know before it is stored, read by one statement.
+
+Rejected records: stored as received, with the reason, each once.
+"""
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
+from hashlib import sha256
 from itertools import chain, compress
-from typing import Any
+from json import dumps, loads
+from typing import Any, Final, NamedTuple
 
 from msgspec import structs
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, Select, Table, bindparam, func, literal_column, or_, select
 
 from rollout import faults
 from rollout.core.calendar.instants import count_micros
-from rollout.core.records.records import Action, Case, Heartbeat, Outcome, Record, RejectedItem
+from rollout.core.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
+from rollout.core.records.records import (
+    NO_PLACE,
+    UNKNOWN_PLACE,
+    Action,
+    Case,
+    Heartbeat,
+    Outcome,
+    Record,
+    RejectedItem,
+)
 from rollout.store.database.append_failures import RECORDS
-from rollout.store.database.bulk import Repeated, RowValues, insert_once, insert_tables
+from rollout.store.database.bulk import (
+    Repeated,
+    RowValues,
+    encode_values,
+    fetch_rows,
+    insert_new_rows,
+    insert_once,
+    insert_tables,
+    select_texts,
+)
 from rollout.store.database.case_rows import fetch_case_rows
-from rollout.store.database.rollouts import Rollout
+from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
-from rollout.store.records.erased_keys import find_erased_items
-from rollout.store.records.external_keys import EPISODE, ExternalKeys, KeyIds
-from rollout.store.records.incoming_cases import IncomingCases
-from rollout.store.records.planted_cases import PlantedCases
-from rollout.store.records.record_hashes import PLANTED, build_hash_columns
-from rollout.store.records.record_rows import COLUMN_OF, RECORD_SCHEMAS, ColumnsByName, RecordSchema
-from rollout.store.records.rejected_records import RejectedRecords, escape_key
+from rollout.store.records.external_keys import (
+    EPISODE,
+    ERASED_KINDS,
+    ExternalKeys,
+    KeyIds,
+    find_erased_items,
+    find_erased_keys,
+    select_first_of_kinds,
+)
+from rollout.store.records.incoming_cases import IncomingCases, PlantedCases
+from rollout.store.records.record_rows import (
+    COLUMN_OF,
+    MAX_KEY_LENGTH,
+    PLANTED,
+    RECORD_SCHEMAS,
+    ColumnsByName,
+    RecordSchema,
+    build_hash_columns,
+)
 from rollout.store.tables.columns import decode_instant, encode_instant, encode_json
-from rollout.store.tables.counting_tables import RECORD_UNSEALED
-from rollout.store.tables.tables import cases, heartbeats
+from rollout.store.tables.record_tables import RECORD_UNSEALED
+from rollout.store.tables.tables import (
+    account_names,
+    cases,
+    decisions,
+    exposures,
+    heartbeats,
+    rejected_records,
+    versions,
+)
+
+UNPLACED_SPAN: Final = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRejectedRecord:
+    """A stored rejected record; `number` rises with time."""
+
+    number: int
+    received_at: datetime
+    item: RejectedItem
+
+
+class RejectedRecords:
+    """The rejected records of one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def add(self, items: Iterable[RejectedItem], *, received_at: datetime) -> None:
+        """Store records; existing ones stay, and those of erased cases are left out."""
+        new_records = list(items)
+        spellings = {item.key: {item.key, _read_key(item.key)} for item in new_records}
+        erased_keys = find_erased_keys(
+            self._transaction, self._rollout, chain.from_iterable(spellings.values())
+        )
+        rows = [
+            self._build_row(item, received_at)
+            for item in new_records
+            if erased_keys.isdisjoint(spellings[item.key])
+        ]
+        insert_new_rows(self._transaction, rejected_records, rows)
+
+    def list_after(self, number: int = 0, *, limit: int = 100) -> Sequence[StoredRejectedRecord]:
+        """Return records after a number, oldest first."""
+        query = (
+            select(rejected_records)
+            .where(
+                rejected_records.c.rollout == self._rollout.number, rejected_records.c.id > number
+            )
+            .order_by(rejected_records.c.id)
+            .limit(limit)
+        )
+        return [
+            StoredRejectedRecord(
+                row.id, row.received_at, RejectedItem(row.kind, row.key, row.body, row.reason)
+            )
+            for row in self._transaction.execute(query)
+        ]
+
+    def find_keys(self, keys: Collection[str]) -> set[str]:
+        """Return which keys of cases a stored record names, as they are or escaped."""
+        engine = self._transaction.engine
+        key_of = {escape_key(key): key for key in keys} | {key: key for key in keys}
+        query = (
+            select(rejected_records.c.key)
+            .distinct()
+            .where(
+                rejected_records.c.rollout == self._rollout.number,
+                rejected_records.c.key.in_(select_texts(engine, "keys")),
+            )
+        )
+        parameters = {"keys": encode_values(engine, key_of)}
+        return {key_of[row.key] for row in self._transaction.execute(query, parameters)}
+
+    def count_by_reason(self) -> dict[tuple[str, str], int]:
+        """Return the number of records by kind and reason."""
+        columns = (rejected_records.c.kind, rejected_records.c.reason)
+        query = (
+            select(*columns, func.count().label("n"))
+            .where(rejected_records.c.rollout == self._rollout.number)
+            .group_by(*columns)
+        )
+        return {(row.kind, row.reason): row.n for row in self._transaction.execute(query)}
+
+    def count_unplaced_decisions(self, until: datetime) -> UnplacedDecisions:
+        """Return how many cases were decided in the last seven days at no place that is known.
+
+        One whose decision was stored since then has a place.
+        """
+        table, rollout, since = rejected_records, self._rollout, until - UNPLACED_SPAN
+        query = (
+            select(table.c.key)
+            .distinct()
+            .where(
+                table.c.rollout == rollout.number,
+                table.c.kind == "decision",
+                or_(*(table.c.reason.startswith(begin) for begin in (NO_PLACE, UNKNOWN_PLACE))),
+                table.c.received_at.between(since, until),
+            )
+        )
+        keys = {_read_key(key) for key in self._transaction.execute(query).scalars()}
+        if not keys:
+            return NO_UNPLACED
+        case_ids = ExternalKeys(self._transaction, rollout).find_ids(keys)
+        stored_query = select(decisions.c.case_id).distinct()
+        conditions = match_cases(self._transaction, rollout, decisions, set(case_ids.values()))
+        stored_ids = set(self._transaction.execute(stored_query.where(*conditions)).scalars())
+        unplaced = len(keys) - len(stored_ids & set(case_ids.values()))
+        placed_query = select(func.count(decisions.c.case_id.distinct())).where(
+            decisions.c.rollout == rollout.number, decisions.c.received_at.between(since, until)
+        )
+        decided = self._transaction.execute(placed_query).scalar_one()
+        return UnplacedDecisions(unplaced, unplaced + decided)
+
+    def _build_row(self, item: RejectedItem, received_at: datetime) -> dict[str, object]:
+        content = f"{item.kind}\n{item.key}\n{item.body}"
+        return {
+            "rollout": self._rollout.number,
+            "kind": item.kind,
+            "key": item.key,
+            "body": item.body,
+            "reason": item.reason,
+            "received_at": received_at,
+            "hash": sha256(content.encode()).digest(),
+        }
+
+
+def escape_key(key: str) -> str:
+    """Return a case's key as rejected records have it: in ASCII, for every database."""
+    return dumps(key[:MAX_KEY_LENGTH])[1:-1]
+
+
+def _read_key(key: str) -> str:
+    """Return the key that was escaped, or as it is if none was."""
+    try:
+        return str(loads(f'"{key}"'))
+    except ValueError:
+        return key
+
 
 DrawCase = Callable[[str, str, int, str | None], Mapping[str, bool]]
 """Returns by version with a sample whether it runs on a case: key, site, time and episode."""
@@ -466,3 +644,53 @@ def build_rejected_record(record: Record, reason: str) -> RejectedItem:
     body = json.dumps(structs.asdict(record), default=str, sort_keys=True)
     kind = RECORD_SCHEMAS[type(record)].name
     return RejectedItem(kind, escape_key(record.key), body, reason)
+
+
+class BatchFacts(NamedTuple):
+    """What a rollout has when a batch comes; most have neither exposures nor erased names.
+
+    Attributes:
+        sender: the id of the sender's account; None if it has none.
+        has_exposures: whether anything of it was reviewed here.
+        versions: how many it has.
+        erased_kinds: those of `ERASED_KINDS` of which it has keys.
+    """
+
+    sender: str | None
+    has_exposures: bool
+    versions: int
+    erased_kinds: frozenset[str]
+
+
+def load_batch_facts(transaction: Transaction, rollout: Rollout, sender_name: str) -> BatchFacts:
+    """Return what a rollout has, and who the sender of a batch is."""
+    parameters = {"rollout": rollout.number, "sender_name": sender_name}
+    ((sender, exposed_case, version_count, *first_ids),) = fetch_rows(
+        transaction, _build_query(), parameters
+    )
+    erased_kinds = frozenset(
+        kind for kind, first in zip(ERASED_KINDS, first_ids, strict=True) if first is not None
+    )
+    return BatchFacts(sender, exposed_case is not None, version_count, erased_kinds)
+
+
+@cache
+def _build_query() -> Select[Any]:
+    sender = select(account_names.c.account).where(
+        account_names.c.name == bindparam("sender_name", type_=account_names.c.name.type)
+    )
+    exposed_case = (
+        select(exposures.c.case_id)
+        .where(exposures.c.rollout == bindparam("rollout"))
+        .order_by(exposures.c.case_id)  # PostgreSQL then uses the key, whatever its statistics say
+        .limit(literal_column("1"))
+    )
+    version_count = select(func.count(versions.c.version.distinct())).where(
+        versions.c.rollout == bindparam("rollout")
+    )
+    return select(
+        sender.scalar_subquery().label("sender"),
+        exposed_case.scalar_subquery().label("exposed_case"),
+        version_count.scalar_subquery().label("versions"),
+        *select_first_of_kinds(ERASED_KINDS),
+    )

@@ -2,6 +2,10 @@
 
 A claim ends at the task's `claimed_until`; the task is then free without any process. The
 reviewer's name stays until another reviewer claims it, so that a slow reviewer may still answer.
+
+Choices for training on cases: relabel, drop or keep.
+
+Read-only lists of review tasks: what reviewers decided, and open adjudications.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,15 +13,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from rollout.core.records.reviews import BLIND_KINDS, REVEALING_CONTENT, SEEDED
+from rollout.core.records.reviews import (
+    ADJUDICATE,
+    BLIND_KINDS,
+    REVEALING_CONTENT,
+    SEEDED,
+    CleaningChoice,
+)
 from rollout.store.database.bulk import insert_new_rows
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.exposures import select_figures_until
-from rollout.store.tables.tables import cases, decisions, exposures, reviews
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.tables.columns import decode_instant
+from rollout.store.tables.tables import cases, cleanings, decisions, exposures, reviews, rollouts
 
 OPEN, DONE, WITHDRAWN = "open", "done", "withdrawn"
 QUEUE_ORDER: Final = (
@@ -348,3 +360,158 @@ def build_task(row: Row[Any]) -> StoredReviewTask:
     """Return the task of a row of `select_tasks`."""
     fields = StoredReviewTask.__dataclass_fields__
     return StoredReviewTask(**{name: getattr(row, name) for name in fields})
+
+
+CHOICE_COLUMNS = ("lever", "choice", "label", "reason", "by", "at", "version", "report")
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedChoice:
+    """A choice with its number; later choices have higher numbers."""
+
+    number: int
+    choice: CleaningChoice
+
+
+class CleaningStore:
+    """The choices of one rollout; all of them stay."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def lock(self) -> None:
+        """Block other choices in this rollout until the transaction ends."""
+        lock_query = select(rollouts.c.id).where(rollouts.c.id == self._rollout.number)
+        self._transaction.execute(lock_query.with_for_update())
+
+    def add(self, choices: Iterable[tuple[int, CleaningChoice]]) -> None:
+        """Store choices in order, each with the number of its case."""
+        for case_id, choice in choices:
+            values = {name: getattr(choice, name) for name in CHOICE_COLUMNS}
+            row = {"rollout": self._rollout.number, "case_id": case_id, **values}
+            self._transaction.execute(insert(cleanings).values(row))
+
+    def list_for_cases(self, case_ids: Collection[int]) -> Sequence[CleaningChoice]:
+        """Return all choices on some cases, oldest first."""
+        conditions = match_cases(self._transaction, self._rollout, cleanings, case_ids)
+        query = select(cleanings).where(*conditions).order_by(cleanings.c.id)
+        return [numbered.choice for numbered in self._load_choices(query)]
+
+    def list_page(self, *, before: int | None = None, limit: int = 100) -> Sequence[NumberedChoice]:
+        """Return choices before a number, newest first."""
+        is_own = cleanings.c.rollout == self._rollout.number
+        query = select(cleanings).where(is_own).order_by(cleanings.c.id.desc())
+        if before is not None:
+            query = query.where(cleanings.c.id < before)
+        return self._load_choices(query.limit(limit))
+
+    def _load_choices(self, query: Select[Any]) -> list[NumberedChoice]:
+        rows = self._transaction.execute(query).all()
+        keys = ExternalKeys(self._transaction, self._rollout).find_keys(
+            {row.case_id for row in rows}
+        )
+        return [
+            NumberedChoice(row.id, _build_choice(row, keys)) for row in rows if row.case_id in keys
+        ]
+
+
+def _build_choice(row: Row[Any], keys: Mapping[int, str]) -> CleaningChoice:
+    return CleaningChoice(
+        key=keys[row.case_id], **{name: getattr(row, name) for name in CHOICE_COLUMNS}
+    )
+
+
+class ReviewTaskLists:
+    """The review tasks of one rollout as read-only lists."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def count_decided(self, reviewer: str, since: datetime) -> int:
+        """Return how many cases a reviewer decided since a time."""
+        query = select(func.count()).where(
+            reviews.c.rollout == self._rollout.number,
+            *_match_done(reviewer),
+            reviews.c.closed_at >= since,
+        )
+        return int(self._transaction.execute(query).scalar_one())
+
+    def list_submissions(
+        self, reviewer: str, since: datetime, limit: int
+    ) -> Sequence[tuple[datetime | None, datetime, bool]]:
+        """Return start, end and unsureness of a reviewer's last decisions.
+
+        Decisions of gold cases are among them; of several revisions the newest counts.
+        """
+        newest_first = (reviews.c.closed_at.desc(), reviews.c.id.desc())
+        closed = (
+            select(reviews.c.id, reviews.c.case_id, reviews.c.gold_decision, reviews.c.closed_at)
+            .where(
+                reviews.c.rollout == self._rollout.number,
+                *_match_done(reviewer),
+                reviews.c.closed_at >= since,
+            )
+            .order_by(*newest_first)
+            .limit(limit)
+            .subquery()
+        )
+        own_decision = and_(
+            decisions.c.rollout == self._rollout.number,
+            decisions.c.case_id == closed.c.case_id,
+            decisions.c.reviewer == reviewer,
+        )
+        query = (
+            select(closed.c.id, closed.c.gold_decision, closed.c.closed_at)
+            .add_columns(decisions.c.started_at, decisions.c.submitted_at, decisions.c.unsure)
+            .select_from(closed.outerjoin(decisions, own_decision))
+            .order_by(closed.c.id, decisions.c.revision)
+        )
+        newest = {row.id: row for row in self._transaction.execute(query)}
+        return [_read_submission(row) for row in newest.values()]
+
+    def list_last_decided(
+        self, reviewer: str, limit: int
+    ) -> Sequence[tuple[StoredReviewTask, datetime]]:
+        """Return a reviewer's last decisions with their times, newest first."""
+        newest_first = (reviews.c.closed_at.desc(), reviews.c.id.desc())
+        return self._load_closed(*_match_done(reviewer), order=newest_first, limit=limit)
+
+    def find_decided(self, reviewer: str, number: int) -> tuple[StoredReviewTask, datetime] | None:
+        """Return a reviewer's decided task by number, or None."""
+        conditions = (*_match_done(reviewer), reviews.c.id == number)
+        return next(iter(self._load_closed(*conditions, order=(), limit=1)), None)
+
+    def list_adjudications(self, sites: SiteFilter, limit: int) -> Sequence[StoredReviewTask]:
+        """Return open adjudications at sites (None: all), oldest first."""
+        query = select_tasks(
+            self._rollout,
+            reviews.c.kind == ADJUDICATE,
+            reviews.c.state == OPEN,
+            *match_sites(sites),
+        )
+        rows = self._transaction.execute(
+            query.order_by(reviews.c.opened_at, reviews.c.id).limit(limit)
+        )
+        return [build_task(row) for row in rows]
+
+    def _load_closed(
+        self, *conditions: ColumnElement[bool], order: Sequence[Any], limit: int
+    ) -> Sequence[tuple[StoredReviewTask, datetime]]:
+        query = select_tasks(self._rollout, *conditions).add_columns(reviews.c.closed_at)
+        rows = self._transaction.execute(query.order_by(*order).limit(limit))
+        return [(build_task(row), row.closed_at) for row in rows]
+
+
+def _read_submission(row: Row[Any]) -> tuple[datetime | None, datetime, bool]:
+    gold = row.gold_decision
+    if gold is None:
+        return row.started_at, row.submitted_at or row.closed_at, bool(row.unsure)
+    started_at = None if gold["started_at"] is None else decode_instant(gold["started_at"])
+    is_unsure = gold["unsure"] or None in gold["answers"].values()
+    return started_at, decode_instant(gold["submitted_at"]), is_unsure
+
+
+def _match_done(reviewer: str) -> tuple[ColumnElement[bool], ...]:
+    return reviews.c.reviewer == reviewer, reviews.c.state == DONE

@@ -16,7 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import ColumnCollectionConstraint, CreateIndex
 
-from rollout.store.tables.append_only import TRIGGER_FUNCTION, list_triggers
+from rollout.store.tables.columns import TRIGGER_FUNCTION, list_triggers
 from rollout.store.tables.tables import metadata
 
 HASH_LETTERS: Final = 12

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from api.console.ledger.incident_text import build_count_rows
+from api.console.ledger.incidents import build_count_rows
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading
 from rollout.core.scope import incident_kinds, incidents

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.console.page.form import TOKEN_FIELD
+from api.console.page.page_context import TOKEN_FIELD
 from tests.browser.town import scope_of
 from tests.console.attacked_town import (
     R,

@@ -9,7 +9,7 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
 
-from api.console.page.form import TOKEN_FIELD
+from api.console.page.page_context import TOKEN_FIELD
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.permissions import Caller
 from rollout.services.engine.command_handler import execute_command

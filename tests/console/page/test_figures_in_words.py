@@ -10,7 +10,7 @@ import pytest
 
 from api.console.page.figures import list_brief_grounds
 from api.console.proposals.path_chart import build_path_charts
-from rollout.kernel.readings import EvidenceSeries, StoredReading
+from rollout.kernel.facts import EvidenceSeries, StoredReading
 from tests.factories import NOON, policy
 
 

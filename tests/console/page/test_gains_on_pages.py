@@ -7,14 +7,13 @@ import pytest
 
 from api.console.page.figures import list_brief_grounds
 from api.console.page.page import create_environment
-from api.console.proposals.evidence_table import build_condition_rows
+from api.console.proposals.proposal import build_condition_rows
 from api.console.rollouts.cell_gates import _describe_condition
-from api.console.rollouts.cell_table import build_measure_readings
+from api.console.rollouts.rollout import build_measure_readings
 from rollout.core.policy.evidence_sources import OWN_PREDICTION
 from rollout.formats.policy.reader import parse_policy
-from rollout.kernel.facts import to_facts
+from rollout.kernel.facts import StoredReading, to_facts
 from rollout.kernel.outcomes import DECIDES, PROPOSES
-from rollout.kernel.readings import StoredReading
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.statistics.bounds import ConditionEvidence
 from rollout.services.engine.cell_gains import Gain, GainArm

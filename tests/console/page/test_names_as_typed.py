@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from api.console.page.form import TOKEN_FIELD
+from api.console.page.page_context import TOKEN_FIELD
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.permissions import Caller

@@ -11,11 +11,11 @@ from api.console.page.sealed_report import build_content_policy
 from rollout.core.errors import NotAllowedError
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
-from rollout.reports.figures.report_seal import compute_seal
+from rollout.reports.figures.report_version import compute_seal
 from rollout.services.access.users import load_local_caller
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.reports.archive import load_report_deliveries, request_report
 from rollout.services.reports.builder import ReportOptions
 from rollout.store.records.exposures import ExposureStore

@@ -7,7 +7,7 @@ from threading import Event
 import pytest
 
 from api.console.reports import reports
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.reports import archive
 from rollout.services.reports.builder import NO_CALLBACKS, STEPS
 from tests.console.told_cases import CLOSED, some

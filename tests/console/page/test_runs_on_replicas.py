@@ -10,18 +10,17 @@ from threading import Event
 import pytest
 
 from api.app import create_app
-from api.console.divergences import cause
+from api.console.divergences import divergences
 from api.console.reports import reports
 from api.console.rollouts import policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.sign_in import SignIn
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.incidents import cause_runs
 from rollout.services.policies import policies
 from rollout.services.reports import archive
-from rollout.services.uploads.upload_request import UploadOptions, UploadRequest
-from rollout.services.uploads.upload_runs import UploadRuns
+from rollout.services.uploads.upload_runs import UploadOptions, UploadRequest, UploadRuns
 from rollout.services.what_if.requests import WhatIfRequest
 from rollout.services.what_if.runs import WhatIfRun, WhatIfRuns
 from tests.api.bears import POLICY as POLICY_TEXT
@@ -127,7 +126,7 @@ def test_a_cause_is_found_anew_by_the_other_replica(browser, other_browser, serv
     count(service.database, at=END)
     service.wall_clock.advance(END - NOON)
     monkeypatch.setattr(cause_runs, "PATIENCE", 0.05)
-    with held(monkeypatch, cause, "load_cause") as may_end:
+    with held(monkeypatch, divergences, "load_cause") as may_end:
         assert "Reading the cases" in browser.as_("ana").page(CAUSE)
         monkeypatch.setattr(cause_runs, "PATIENCE", LONG)
         elsewhere = other_browser.page(CAUSE)

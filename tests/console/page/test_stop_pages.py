@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from api.console.page.stop_target import parse_target
-from api.priority_threads import is_narrowing
+from api.http_protocol import is_narrowing
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
 from rollout.core.scope.commands import Actor

@@ -5,20 +5,20 @@ from dataclasses import replace
 
 import pytest
 
-from api.console.proposals.effective_time import describe_effect
+from api.console.proposals.proposal_text import describe_effect
 from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.scope.commands import AcknowledgeIncident, Actor
 from rollout.core.scope.events import Approved
 from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.stop_targets import StopTarget
 from rollout.formats.policy.reader import parse_policy
+from rollout.reports.text.formatting import OPENING_NOTE
 from rollout.reports.text.source_text import RegisteredUnits, VouchedUnits
-from rollout.reports.text.value_text import OPENING_NOTE
 from rollout.services.access import users
 from rollout.services.access.users import AccountUpdate, load_local_caller
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.policies import policies
 from rollout.services.proposals.proposal_details import load_proposal
 from rollout.services.proposals.proposal_evidence import load_proposal_evidence

@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from api.console.reviews import case_text
 from api.console.reviews.case_text import build_case_path, explain_uncounted
-from rollout.core.records.label_cleaning import CleaningChoiceRequest
 from rollout.core.records.records import Action, Decision, Outcome, Prediction
+from rollout.core.records.reviews import CleaningChoiceRequest
 from rollout.services.access.users import load_local_caller
 from rollout.services.divergences.case_explanation import load_case_explanation
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.reviews.reviews import open_reviews
 from rollout.services.training.cleaning import store_choices
 from rollout.store.records.exposures import ExposureStore

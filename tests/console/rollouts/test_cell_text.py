@@ -8,14 +8,13 @@ import pytest
 from markupsafe import Markup
 
 from api.console.page.figures import format_bound
-from api.console.rollouts.cell_text import describe_cell
+from api.console.rollouts.cell_gates import describe_cell
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Waves, Where
-from rollout.kernel.readings import DAYS, UNITS, UnmetRequirement
-from rollout.kernel.words import say_requirement
+from rollout.kernel.facts import DAYS, UNITS, UnmetRequirement, say_requirement
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
-from rollout.reports.text.value_text import format_share_bound
+from rollout.reports.text.formatting import format_share_bound
 from rollout.services.cells.cell_table import CellSummary, find_recent_changes
 from rollout.services.cells.cells import build_cell_status
 from tests.factories import (

@@ -2,8 +2,8 @@
 
 from types import SimpleNamespace
 
-from api.console.rollouts import cell_table
-from api.console.rollouts.cell_table import build_challenger_comparisons
+from api.console.rollouts import rollout
+from api.console.rollouts.rollout import build_challenger_comparisons
 from rollout.core.calendar.sites import Cell
 
 CREEK = Cell("creek", "night")
@@ -11,7 +11,7 @@ CREEK = Cell("creek", "night")
 
 def compare(monkeypatch, holder, versions):
     monkeypatch.setattr(
-        cell_table, "build_measure_readings", lambda facts, *_: (f"of {facts.version}",)
+        rollout, "build_measure_readings", lambda facts, *_: (f"of {facts.version}",)
     )
     evidence = [SimpleNamespace(version=version, next_step="more") for version in versions]
     summary = SimpleNamespace(cell=CREEK, evidence=evidence, passed_thresholds=())

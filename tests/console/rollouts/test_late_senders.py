@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.senders import START, Sending, SentCases, at_once, send_nightly, write_policy
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
-from rollout.store.ledger.accounts import Accounts
+from rollout.services.engine.tick_passes import Ticker
+from rollout.store.ledger.ledger import Accounts
 from tests.services.engine.test_live import ANA
 from tests.services.engine.test_live_senders import ROLES, list_sent, send_as_received
 

@@ -11,7 +11,7 @@ from rollout.core.records.records import Prediction
 from rollout.core.scope.commands import Actor, AddVersion
 from rollout.reports.figures.number_agreement import compute_number_agreements
 from rollout.reports.inputs.pairs import build_pairs
-from rollout.services.cells.cell_values import load_number_agreements
+from rollout.services.cells.cell_table import load_number_agreements
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.reports.inputs import load_report_inputs

@@ -5,7 +5,7 @@ import re
 from rollout.reports.figures import evidence_facts
 from rollout.reports.figures.evidence_facts import PlantedRecall
 from rollout.reports.statistics.intervals import compute_share
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from tests.console.told_cases import CLOSED
 
 RECALL = PlantedRecall("alarm", "bear", compute_share(38, 40), compute_share(0, 0), missing=2)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from api.console.rollouts.planted_cases import list_planted_conditions
+from api.console.rollouts.review_plan import list_planted_conditions
 from rollout.core.records.records import Case
 from rollout.core.scope.events import CasesPlanted
 from rollout.formats.policy.reader import parse_policy

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from api.console.rollouts.policy_text import build_policy_faults, compare_policy_texts, escape_text
+from api.console.rollouts.policy import build_policy_faults, compare_policy_texts, escape_text
 from rollout.core.scope.commands import Actor
 from rollout.services.access.users import load_local_caller
 from rollout.services.engine.policy_application import apply_policy

@@ -5,12 +5,16 @@ from html import unescape
 
 import pytest
 
-from api.console.page.form import TOKEN_FIELD
+from api.console.page.page_context import TOKEN_FIELD
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
-from rollout.services.uploads.upload_folder import UploadFolder
-from rollout.services.uploads.upload_request import COMMANDS_TEXT, MAX_FILE_BYTES
-from rollout.services.uploads.upload_runs import COMMAND, UploadRuns
+from rollout.services.uploads.upload_runs import (
+    COMMAND,
+    COMMANDS_TEXT,
+    MAX_FILE_BYTES,
+    UploadFolder,
+    UploadRuns,
+)
 from tests.api.bears import POLICY
 from tests.console.conftest import token_of
 from tests.factories import NOON

@@ -11,13 +11,13 @@ from api.console.rollouts.value_table import build_value_tables, list_gate_slice
 from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, ValueReading
 from rollout.core.scope.commands import Actor
 from rollout.formats.policy.reader import parse_policy, read_policy
-from rollout.services.cells.cell_values import (
+from rollout.services.cells.cell_table import (
     CellValuesSummary,
     load_cell_values,
     read_closed_values,
 )
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.tally.slots import to_instant
 from rollout.tally.value_series import UnfamiliarUnits, ValueCounts, ValueSeries

@@ -8,17 +8,19 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from api.console.page.stages import build_named_withheld_marker, build_stage_markers
+from api.console.page.cell_view import build_named_withheld_marker, build_stage_markers
 from api.console.rollouts.map_rows import (
+    WEEK_MINUTES,
     StageSchedule,
+    compute_bands,
     compute_schedules,
+    compute_spans,
     describe_map,
     describe_site,
     describe_window_changes,
     has_hours_outside,
 )
 from api.console.rollouts.week_map import draw_small_map, draw_week_map
-from api.console.rollouts.window_bands import WEEK_MINUTES, compute_bands, compute_spans
 from rollout.core.calendar.sites import Cell, Site, Window
 from rollout.core.policy.policy import Freeze, Where
 from tests.factories import (

@@ -8,8 +8,12 @@ import pytest
 
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
-from rollout.services.what_if.comparison import WhatIfInputs, compare_policies
-from rollout.services.what_if.comparison_text import format_figure, list_cells
+from rollout.services.what_if.comparison import (
+    WhatIfInputs,
+    compare_policies,
+    format_figure,
+    list_cells,
+)
 from rollout.services.what_if.replayed_policy import WhatIfRecords
 from rollout.services.what_if.requests import WhatIfRequest
 from rollout.services.what_if.runs import WhatIfRun, WhatIfRuns

@@ -6,14 +6,15 @@ from math import acos, cos, degrees, pi, radians, sin, tan
 
 import pytest
 
-from rollout.core.calendar.opening_hours import is_open, list_open_spans
-from rollout.core.calendar.sites import Site
-from rollout.core.calendar.sun import (
+from rollout.core.calendar.opening_hours import (
     compute_sun_offset,
     compute_sun_year,
     follows_sun,
+    is_open,
+    list_open_spans,
     replace_sun_events,
 )
+from rollout.core.calendar.sites import Site
 
 PLACES = [
     Site("creek", "America/Denver", coordinates=(40.34, -105.57)),

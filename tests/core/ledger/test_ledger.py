@@ -27,11 +27,17 @@ from rollout.core.ledger.ledger import (
 )
 from rollout.core.scope.events import EVENT_TYPES, LedgerEvent, PolicyApplied, VersionFirstUsed
 from rollout.core.scope.projection import apply_events
-from rollout.kernel.facts import parse_condition, to_facts
+from rollout.kernel.facts import (
+    AlarmSubject,
+    FreshFact,
+    StoredAlarm,
+    StoredReading,
+    parse_condition,
+    to_facts,
+)
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.populations import ALL_UNITS, BothArms, EachValue, PlantedUnits
-from rollout.kernel.readings import AlarmSubject, FreshFact, StoredAlarm, StoredReading
 from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.factories import NOON, SALTS, eventful
 

@@ -7,9 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.access.access_events import ACCESS_KINDS
-from rollout.core.ledger.ledger import BrokenLedgerError, build_row, verify_lines
-from rollout.core.ledger.ledger_texts import LedgerText
-from rollout.core.ledger.row_shapes import find_shape_fault
+from rollout.core.ledger.ledger import (
+    BrokenLedgerError,
+    LedgerText,
+    build_row,
+    find_shape_fault,
+    verify_lines,
+)
 from rollout.core.scope.events import CasesErased, ProposalRaised, Stopped, Suspended
 from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.core.ledger.test_ledger import events, of_kind

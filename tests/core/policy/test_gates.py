@@ -20,8 +20,8 @@ from rollout.core.policy.gates import (
 from rollout.core.policy.levers import CostRule, Lever
 from rollout.core.policy.policy import Gate, Minimum
 from rollout.core.statistics.evidence import compute_log_e
+from rollout.kernel.facts import say_reading, say_requirement
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.words import say_reading, say_requirement
 from tests.factories import (
     AGREEMENT,
     CREEK,

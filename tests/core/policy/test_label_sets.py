@@ -2,7 +2,11 @@
 
 import pytest
 
-from rollout.kernel.label_sets import (
+from rollout.kernel.measures import MEASURES
+from rollout.kernel.units import (
+    FAILED,
+    MISSING,
+    UnitClass,
     compute_overlap,
     do_sets_agree,
     join_pair,
@@ -10,8 +14,6 @@ from rollout.kernel.label_sets import (
     split_label_set,
     split_pair,
 )
-from rollout.kernel.measures import MEASURES
-from rollout.kernel.units import FAILED, MISSING, UnitClass
 from tests.reports.plain_coefficients import compute_masi_distance
 
 LOGOS = ("nike", "puma", "ikea", "shell")

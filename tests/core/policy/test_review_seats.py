@@ -28,7 +28,7 @@ from rollout.core.records.reviews import (
     plan_review_tasks,
 )
 from rollout.core.scope.assignment import compute_unit_key
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from tests.factories import HOUR, MINUTE, NOON, policy
 
 LADDER = (Stage("supervised", blind=0.5), Stage("autonomous", blind=0.1, audit=0.5))

@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-from rollout.core.policy.cell_evidence import SliceCounts
-from rollout.core.policy.gates import read_gate
-from rollout.core.policy.slice_conditions import (
+from rollout.core.policy.cell_evidence import (
+    SliceCounts,
     list_recorded_attributes,
     list_slice_attributes,
 )
+from rollout.core.policy.gates import read_gate
 from rollout.core.scope.policy_diff import list_looser_rules
+from rollout.kernel.facts import say_reading, say_requirement
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import EachValue
-from rollout.kernel.words import say_reading, say_requirement
 from tests.factories import CREEK, counted, gates, policy
 
 BY_GROUP = Condition(MEASURES["agreement"], 0.9, population=EachValue("group"))

@@ -18,13 +18,13 @@ from rollout.core.policy.levers import CostRule, Lever
 from rollout.core.policy.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope import policy_changes
-from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.commands import Actor, BeginNextAttempt, RejectProposal, Tick
 from rollout.core.scope.events import PolicyApplied
+from rollout.core.scope.guards import foresee_attempt
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
+from rollout.kernel.facts import OTHER_TICK
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import EachValue, PlantedUnits
-from rollout.kernel.readings import OTHER_TICK
 from tests.factories import (
     AGREEMENT,
     ANA,

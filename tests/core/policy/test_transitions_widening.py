@@ -19,7 +19,7 @@ from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.policy import Freeze, Limit, Minimum, Waves, Where
 from rollout.core.scope.commands import Actor, ApproveProposal, RejectProposal
 from rollout.core.scope.events import ProposalVoided, Renewed, Widened
-from rollout.kernel.words import say_reading
+from rollout.kernel.facts import say_reading
 from tests.factories import (
     ANA,
     BETWEEN,

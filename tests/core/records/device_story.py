@@ -15,7 +15,7 @@ from rollout.core.scope.commands import Actor
 from rollout.services.access import users
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service
-from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.erasure.erasure import erase_name
 from rollout.services.support.clock import ManualClock
 from rollout.store.counting.purge import open_purge
 from rollout.store.database.rollouts import Rollouts

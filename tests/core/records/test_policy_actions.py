@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.records.policy_actions import (
+from rollout.core.records.records import Prediction
+from rollout.core.records.reviews import (
     NO_PREDICTION,
     OTHER_ACTION,
     TOO_UNSURE,
@@ -12,7 +13,6 @@ from rollout.core.records.policy_actions import (
     find_prediction_fault,
     is_policy_action,
 )
-from rollout.core.records.records import Prediction
 from rollout.core.scope.permits import (
     BOUND,
     Permit,

@@ -20,7 +20,7 @@ from rollout.core.scope.assignment import (
     decide_assignment,
     find_open_span,
 )
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from tests.factories import (
     AUTONOMOUS,
     CHANGE,

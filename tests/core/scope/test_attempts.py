@@ -10,12 +10,12 @@ from rollout.core.calendar.sites import Site
 from rollout.core.errors import NotEligibleError
 from rollout.core.policy.policy import EvidenceRules
 from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.scope.attempts import describe_cell_attempt, foresee_attempt
 from rollout.core.scope.commands import AddVersion, ProposeTakeover, Tick
 from rollout.core.scope.events import (
     AttemptsBegan,
     Narrowed,
 )
+from rollout.core.scope.guards import describe_cell_attempt, foresee_attempt
 from rollout.core.scope.projection import apply_events
 from tests.factories import (
     BETWEEN,

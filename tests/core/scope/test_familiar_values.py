@@ -14,8 +14,7 @@ from rollout.core.policy.familiarity import (
 from rollout.core.policy.policy import EvidenceRules
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
 from rollout.core.scope.commands import AcknowledgeIncident
-from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
-from rollout.core.scope.new_values import count_unopened_values
+from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS, count_unopened_values
 from rollout.core.scope.projection import apply_events
 from tests.factories import BO, CREEK, RolloutDriver, autonomous, kinds, policy
 

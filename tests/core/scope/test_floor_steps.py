@@ -27,8 +27,8 @@ from rollout.core.scope.floor_grants import get_acting_floor, raise_floors
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Grant
 from rollout.core.statistics.evidence import compute_log_e
+from rollout.kernel.facts import RAISED_FLOOR
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.readings import RAISED_FLOOR
 from rollout.services.proposals.proposal_details import list_grounds
 from tests.factories import ANA, CREEK, DAY, NOON, TICK, begin_attempt, hashed, policy
 

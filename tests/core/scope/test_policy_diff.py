@@ -4,8 +4,8 @@ from datetime import date, timedelta
 import pytest
 
 from rollout.core.calendar.sites import Site, Window
+from rollout.core.policy.evidence_sources import FileReading
 from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
-from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import CostRule, Lever, Margin, Number
 from rollout.core.policy.policy import (
     EvidenceRules,

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.errors import EvidenceChangedError, NotEligibleError
+from rollout.core.scope.approvals import build_track_record
 from rollout.core.scope.commands import AcknowledgeIncident, Actor, ApproveProposal, Tick
 from rollout.core.scope.events import (
     FactsConfirmed,
@@ -13,8 +14,7 @@ from rollout.core.scope.events import (
     ProposalVoided,
     Widened,
 )
-from rollout.core.scope.proposal_holds import list_proposal_holds
-from rollout.core.scope.track_record import build_track_record
+from rollout.core.scope.proposals import list_proposal_holds
 from tests.factories import (
     BO,
     CREEK,

@@ -25,9 +25,9 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
 )
 from rollout.core.scope.scope import compute_stage_level
+from rollout.kernel.facts import ENDED_GRANT, USER_NARROWED, AlarmSubject, StoredAlarm
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.populations import EachValue
-from rollout.kernel.readings import ENDED_GRANT, USER_NARROWED, AlarmSubject, StoredAlarm
 from tests.factories import (
     AGREEMENT,
     AUTONOMOUS,

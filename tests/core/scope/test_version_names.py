@@ -3,15 +3,14 @@
 import pytest
 
 from rollout.core.policy.policy import EvidenceRules
-from rollout.core.policy.version_rules import VersionRule
-from rollout.core.scope.commands import AddVersion
+from rollout.core.policy.stages import VersionRule
+from rollout.core.scope.commands import MAX_ALIASES, AddVersion, describe_version, list_names
 from rollout.core.scope.events import (
     VersionFirstUsed,
     VersionRenamed,
     VersionRetired,
 )
 from rollout.core.scope.projection import apply_events
-from rollout.core.scope.renames import MAX_ALIASES, describe_version, list_names
 from tests.core.scope.test_yearly_promise import RetryingDriver
 from tests.factories import BETWEEN, CREEK, DAY, HOUR, MET, NOON, policy
 

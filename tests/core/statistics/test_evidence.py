@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollout.core.statistics import truncated_beta
+from rollout.core.statistics import evidence
 from rollout.core.statistics.evidence import (
     compute_action_mix_log_e,
     compute_cost_log_e,
@@ -326,7 +326,7 @@ def test_a_bound_alone_is_the_same_as_among_many(agreed, disagreed):
 def test_bounds_of_many_cells_need_the_remainders_of_their_counts_once(monkeypatch):
     """A threshold changes no factorial, and each bound is sought over several thresholds."""
     calls = []
-    compute = truncated_beta.compute_factorial_remainder
+    compute = evidence.compute_factorial_remainder
 
     def count(n):
         calls.append(n)
@@ -334,6 +334,6 @@ def test_bounds_of_many_cells_need_the_remainders_of_their_counts_once(monkeypat
 
     agreed, disagreed = np.array([5, 90, 4_000]), np.array([0, 10, 37])
     single = [compute_lower_bound(s, f, alpha=0.05) for s, f in zip(agreed, disagreed, strict=True)]
-    monkeypatch.setattr(truncated_beta, "compute_factorial_remainder", count)
+    monkeypatch.setattr(evidence, "compute_factorial_remainder", count)
     assert compute_lower_bounds(agreed, disagreed, alpha=0.05) == pytest.approx(single, rel=1e-13)
     assert len(calls) == 1

@@ -11,6 +11,7 @@ from rollout.core.statistics import gate_thresholds
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
+    compute_log_mixture,
 )
 from rollout.core.statistics.gate_thresholds import (
     GateThreshold,
@@ -18,7 +19,6 @@ from rollout.core.statistics.gate_thresholds import (
     compute_least_successes,
     get_gate_threshold,
 )
-from rollout.core.statistics.truncated_beta import compute_log_mixture
 
 lines = st.sampled_from([0.9, 0.93, 0.95, 0.99]) | st.floats(0.01, 0.99)
 risks = st.sampled_from([0.05, 0.01, 0.05 / 6, 1.0]) | st.floats(1e-6, 1.0)

@@ -12,7 +12,7 @@ from rollout.services.access import keys, users
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.proposals.proposals import approve_proposal
 from rollout.services.records.ingest import ingest_items
 from rollout.services.support.clock import ManualClock

@@ -7,18 +7,20 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from rollout.features.demo.live_traffic import LiveCases, build_live_records, parse_fault
 from rollout.features.demo.simulated_cases import (
     CASE_PREFIX,
     MAX_CASES,
     CaseSimulator,
+    LiveCases,
     build_history_files,
+    build_live_records,
     compute_label_shares,
+    parse_fault,
     plan_history,
 )
 from rollout.formats.policy.reader import parse_policy, read_policy
-from rollout.kernel.label_sets import do_sets_agree, is_label_set
-from rollout.services.support.package_data import find_package_data
+from rollout.kernel.units import do_sets_agree, is_label_set
+from rollout.services.support.atomic_files import find_package_data
 from tests.replay.logos import POLICY as SPONSORS
 from tests.shipped_policies import SHIPPED_POLICIES
 

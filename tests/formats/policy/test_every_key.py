@@ -18,9 +18,8 @@ from pydantic import TypeAdapter
 from rollout.core.policy.record_definition import is_redefined
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.formats.policy.json_schema import list_paths
-from rollout.formats.policy.model import WrittenPolicy
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
-from rollout.formats.policy.sections import PolicySection, build_model
+from rollout.formats.policy.sections import PolicySection, WrittenPolicy, build_model
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from tests.formats.policy import key_edits as edits
 

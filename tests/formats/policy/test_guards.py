@@ -2,7 +2,7 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Guard, Policy, Where
-from rollout.formats.policy.guards import build_selectors, widen_condition
+from rollout.formats.policy.conditions import build_selectors, widen_condition
 from rollout.formats.policy.reader import parse_policy
 from rollout.kernel.measures import MEASURES, Condition
 

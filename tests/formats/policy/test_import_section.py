@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.policy.file_readings import FileReading
-from rollout.formats.policy.draft_parts import draft_import
+from rollout.core.policy.evidence_sources import FileReading
+from rollout.formats.policy.draft import draft_import
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
 from rollout.formats.records.column_map import ColumnError, build_policy_columns
 from rollout.tally.frames import RecordKind

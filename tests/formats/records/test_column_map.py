@@ -1,10 +1,10 @@
 import pytest
 
-from rollout.formats.records.column_layout import arrange_columns
 from rollout.formats.records.column_map import (
     ColumnError,
     ColumnMap,
     FileColumns,
+    arrange_columns,
     parse_column_flags,
     parse_column_map,
     read_column_map,

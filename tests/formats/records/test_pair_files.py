@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.file_readings import FileReading
+from rollout.core.policy.evidence_sources import FileReading
 from rollout.formats.records import pair_files
 from rollout.formats.records.pair_files import count_file, scan_pairs
 from rollout.reports.inputs.counted import count_combinations

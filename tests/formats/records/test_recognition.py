@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from rollout.formats.records.column_layout import suggest_column
-from rollout.formats.records.encodings import recognize_encoding
+from rollout.formats.records.column_map import suggest_column
+from rollout.formats.records.file_rows import recognize_encoding
 from rollout.formats.records.questions import ReadingQuestion
 from rollout.formats.records.recognition import recognize_delimiter
 from rollout.formats.records.text_formats import (

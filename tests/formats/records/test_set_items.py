@@ -9,10 +9,10 @@ import pytest
 from rollout.core.records.records import RejectedItem
 from rollout.formats.records.column_map import ColumnError
 from rollout.formats.records.label_set_texts import parse_set
-from rollout.formats.records.outcome_values import expand_values
+from rollout.formats.records.mapped_rows import expand_values
 from rollout.formats.records.parse import ActionWithPermit, ItemReader
 from rollout.formats.records.text_formats import find_several_labels
-from rollout.kernel.label_sets import is_label_set
+from rollout.kernel.units import is_label_set
 
 AT = "2025-06-01T12:00:00Z"
 SETS = {"logos": ("nike", "puma", "ikea")}

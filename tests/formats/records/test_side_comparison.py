@@ -3,11 +3,9 @@
 import polars as pl
 import pytest
 
-from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.files import RecordPaths, read_records
-from rollout.formats.records.question_texts import OpenQuestionsError
-from rollout.formats.records.side_comparison import NothingSharedError
-from rollout.formats.records.text_forms import normalize_forms
+from rollout.formats.records.questions import NO_CHOICES, FileChoices, OpenQuestionsError
+from rollout.formats.records.side_comparison import NothingSharedError, normalize_forms
 
 ROWS = 40
 

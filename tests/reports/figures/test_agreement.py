@@ -16,8 +16,7 @@ from rollout.reports.figures.baseline_change import ACTUAL, HUMANS, compute_base
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.holdout import compute_holdout_actions
 from rollout.reports.figures.reviewer_agreement import compute_reviewer_agreement
-from rollout.reports.inputs.decided_by import assign_deciders
-from rollout.reports.inputs.inputs import ACTION_SCHEMA
+from rollout.reports.inputs.inputs import ACTION_SCHEMA, assign_deciders
 from rollout.reports.inputs.pairs import build_assisted_pairs, build_pairs
 from rollout.reports.statistics.intervals import clopper_pearson
 

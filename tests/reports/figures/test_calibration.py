@@ -22,7 +22,7 @@ from rollout.reports.figures.calibration import (
     find_risk_threshold,
 )
 from rollout.reports.inputs.pairs import build_case_frame, build_pairs
-from rollout.reports.pages.figure_charts import draw_reliability_chart, draw_risk_chart
+from rollout.reports.pages.charts import draw_reliability_chart, draw_risk_chart
 from rollout.reports.statistics.intervals import clopper_pearson
 from rollout.tally.frames import (
     REMARK_SCHEMA,

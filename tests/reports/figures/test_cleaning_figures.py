@@ -6,16 +6,16 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from rollout.core.records.label_cleaning import (
+from rollout.core.records.reviews import (
     DROP,
     KEEP,
     RELABEL,
     CleaningChoice,
     InvalidChoiceError,
+    InvalidDecisionError,
     check_choice,
     find_final_choices,
 )
-from rollout.core.records.reviews import InvalidDecisionError
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.label_issues import (
     build_item_rows,
@@ -23,7 +23,7 @@ from rollout.reports.figures.label_issues import (
     compute_cleaning,
 )
 from rollout.reports.inputs import losses
-from rollout.reports.inputs.loss_kinds import CONFIDENT_DIFFERENT
+from rollout.reports.inputs.losses import CONFIDENT_DIFFERENT
 from rollout.reports.inputs.pairs import build_pairs
 from rollout.reports.pages.html_report import render_html_report
 from tests.reports.conftest import NOON, Case

@@ -8,8 +8,11 @@ from sklearn.metrics import cohen_kappa_score, confusion_matrix, precision_recal
 from rollout.core.policy.levers import CostRule, Lever
 from rollout.kernel.units import FAILED
 from rollout.reports.figures.agreement import compute_slice_kappa
-from rollout.reports.figures.comparison import compute_comparisons
-from rollout.reports.figures.confusion import build_matrix, compute_label_figures
+from rollout.reports.figures.comparison import (
+    build_matrix,
+    compute_comparisons,
+    compute_label_figures,
+)
 from rollout.reports.inputs.count_columns import KEY_COLUMNS
 from rollout.reports.inputs.counted import count_pairs
 from rollout.reports.pages.comparison_text import render_comparison

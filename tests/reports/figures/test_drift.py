@@ -11,15 +11,16 @@ from rollout.reports.figures.drift import (
     PERMUTATIONS,
     TOTAL_VARIATION,
     Drift,
+    build_drift_features,
     compute_distances,
     compute_drift,
     compute_ordered_distances,
     find_shadow_exits,
     find_spans,
     mark_significant,
+    split_by_site,
 )
-from rollout.reports.figures.drift_features import build_drift_features, split_by_site
-from rollout.reports.pages.figure_charts import draw_drift_chart, format_drift_name
+from rollout.reports.pages.charts import draw_drift_chart, format_drift_name
 from rollout.tally.frames import ATTRIBUTE_PREFIX
 from tests.reports.collects import count_collects
 

@@ -8,7 +8,7 @@ import pytest
 
 from rollout.reports.figures.calibration import NO_CONFIDENCES
 from rollout.reports.figures.drift import Drift
-from rollout.reports.figures.latency import LatencyQuantile
+from rollout.reports.figures.facts import LatencyQuantile
 from rollout.reports.figures.slices import DivergentSlice
 from rollout.reports.pages.html_report import render_html_report
 

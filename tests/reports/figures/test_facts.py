@@ -10,14 +10,15 @@ import pytest
 from rollout.core.policy.familiarity import encode_case_values
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.funnel import NO_PREDICTION, compute_funnels
-from rollout.reports.figures.missing_decisions import (
+from rollout.reports.figures.funnel import (
+    NO_PREDICTION,
     ONLY_ASSISTED,
     UNANSWERED,
     UNSURE,
+    compute_funnels,
 )
 from rollout.reports.figures.reviewer_agreement import Reviewer, list_visible_standouts
-from rollout.reports.inputs.decided_by import NOT_DRAWN, UNFAMILIAR
+from rollout.reports.inputs.inputs import NOT_DRAWN, UNFAMILIAR
 from rollout.reports.inputs.pairs import compare_answers
 from rollout.reports.pages.json_report import to_plain_values
 from rollout.reports.statistics.intervals import (

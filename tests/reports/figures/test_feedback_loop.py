@@ -7,10 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.records.label_cleaning import DROP, RELABEL, CleaningChoice
+from rollout.core.records.reviews import DROP, RELABEL, CleaningChoice
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.feedback_loop import REQUIRED_LOG_E, compute_feedback
-from rollout.reports.figures.holdout import build_holdout_sides
+from rollout.reports.figures.holdout import REQUIRED_LOG_E, build_holdout_sides, compute_feedback
 from tests.reports.conftest import BEARS, NOON, Case
 
 HOUR = timedelta(hours=1)

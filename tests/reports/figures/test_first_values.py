@@ -7,7 +7,7 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.reports.figures.cell_timeline import compute_cell_timelines
-from rollout.reports.figures.first_values import (
+from rollout.reports.figures.funnel import (
     build_value_mark,
     join_value_marks,
     list_first_values,

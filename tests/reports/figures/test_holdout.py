@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rollout.core.statistics.evidence import compute_action_mix_log_e
-from rollout.reports.statistics.concurrent_change import compute_concurrent_log_e
+from rollout.reports.statistics.differences import compute_concurrent_log_e
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from rollout.core.records.label_cleaning import DROP, KEEP, RELABEL, CleaningChoice
+from rollout.core.records.reviews import DROP, KEEP, RELABEL, CleaningChoice
 from rollout.reports.figures.label_sources import (
     ASSIGNMENT_SCHEMA,
     HUMAN_SOURCES,
@@ -15,7 +15,7 @@ from rollout.reports.figures.label_sources import (
     build_labelled_rows,
     select_training_rows,
 )
-from rollout.reports.inputs.decided_by import HUMAN_CONFIRMS, MODEL
+from rollout.reports.inputs.inputs import HUMAN_CONFIRMS, MODEL
 from rollout.tally.case_placement import place_cases
 from tests.reports.conftest import NOON, Case, records_of
 

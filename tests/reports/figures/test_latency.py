@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.latency import (
+from rollout.reports.figures.facts import (
     NO_ERROR_TEXT,
     ORDER_METHOD,
     UNBOUNDED_METHOD,

@@ -13,13 +13,17 @@ from typer.testing import CliRunner
 from rollout.cli.main import app
 from rollout.core.policy.confidence_floors import list_floors
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.pages.floor_text import describe_held_floors
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.text_report import render_text_report
-from rollout.services.replay.replay import replay_files, replay_records
-from rollout.services.replay.replay_output import add_whole_cell_replay, build_replay_inputs
+from rollout.services.replay.replay import (
+    add_whole_cell_replay,
+    build_replay_inputs,
+    replay_files,
+    replay_records,
+)
 from rollout.services.replay.requests import ReplayRequest
 
 POLICY = """

@@ -8,11 +8,17 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.scope.scope import CellState, Grant, ProposalState, Scope
-from rollout.kernel.readings import DAYS, MISSING, RECENT_MISSING, UNITS, UnmetRequirement
-from rollout.kernel.words import say_requirement
+from rollout.kernel.facts import (
+    DAYS,
+    MISSING,
+    RECENT_MISSING,
+    UNITS,
+    UnmetRequirement,
+    say_requirement,
+)
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.figures.next_step import GateOutlook, describe_next_step, describe_requirement
-from rollout.reports.inputs.gate_progress import StatePeriod
+from rollout.reports.inputs.evidence_inputs import StatePeriod
 from tests.factories import replace_cell_state
 from tests.reports.conftest import NOON
 

@@ -10,7 +10,7 @@ from rollout.reports.figures.number_agreement import select_points
 from rollout.reports.inputs.pairs import compare_answers, compare_pairs
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.number_charts import draw_difference_chart, draw_scatter_chart
-from rollout.reports.statistics.effective_number import NORMAL_QUANTILE as NORMAL
+from rollout.reports.statistics.intervals import NORMAL_QUANTILE as NORMAL
 from tests.reports.alike_cases import FIVE
 from tests.reports.collects import count_pattern_searches
 from tests.reports.conftest import BEARS

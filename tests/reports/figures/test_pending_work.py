@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from rollout.reports.figures.pending_work import SiteActivity, compute_pending_work
+from rollout.reports.figures.facts import SiteActivity, compute_pending_work
 from rollout.reports.inputs.inputs import PendingReviews
 
 HOUR = timedelta(hours=1)

@@ -4,8 +4,8 @@ from html import unescape
 
 from rollout.reports.figures import cell_timeline
 from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.timeline_page import DECIDED_UNITS_TEXT, describe_timeline
-from rollout.reports.text.event_kinds import CELL_KINDS
+from rollout.reports.pages.timeline_chart import DECIDED_UNITS_TEXT, describe_timeline
+from rollout.reports.text.event_text import CELL_KINDS
 
 
 def test_cells_with_events_have_a_timeline_in_the_policys_order(told):

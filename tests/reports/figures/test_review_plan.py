@@ -10,19 +10,18 @@ import scipy
 
 from rollout.core.scope.events import ProposalRaised
 from rollout.core.statistics.forecast import forecast_opening
-from rollout.formats.records.file_choices import FileChoices
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.options import ReplayOptions
-from rollout.reports.figures import opening_times
+from rollout.formats.records.questions import FileChoices
+from rollout.replay.engine import ReplayOptions
+from rollout.reports.figures import review_plan
 from rollout.reports.figures.review_plan import (
     CellReviewPlan,
     compute_review_plan,
     count_decisions_per_unit,
 )
-from rollout.reports.inputs.gate_progress import build_state_periods
-from rollout.reports.pages.review_plan_text import build_plan_row, format_review_plan
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.reports.inputs.evidence_inputs import build_state_periods
+from rollout.reports.pages.text_report import build_plan_row, format_review_plan
+from rollout.services.replay.replay import build_replay_inputs, replay_files
 from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.unit_arrays import CellUnitArrays
 
@@ -259,5 +258,5 @@ def test_a_plan_of_the_same_counts_simulates_nothing_again(tmp_path, monkeypatch
     files = replay(tmp_path, {"lab": agreeing(83, 4)}, require=require)
     first = plan(files)
     assert first.cells[0].outlook != "no data"
-    monkeypatch.setattr(opening_times, "simulate_openings", None)
+    monkeypatch.setattr(review_plan, "simulate_openings", None)
     assert plan(files, decisions=500).cells[0].decisions_p50 == first.cells[0].decisions_p50

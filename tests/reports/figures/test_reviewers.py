@@ -8,15 +8,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.reports.figures.answer_patterns import (
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.reviewers import (
     FEW_METHOD,
     NO_OTHER_REVIEWERS,
     compute_expected_runs,
     compute_median_time,
+    compute_review_quality,
     find_longest_runs,
 )
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.reviewers import compute_review_quality
 from rollout.reports.inputs.pairs import build_case_frame
 from rollout.reports.pages.html_report import render_html_report
 from rollout.tally.case_placement import place_cases

@@ -5,17 +5,17 @@ import polars as pl
 import pytest
 from sklearn.metrics import jaccard_score, precision_recall_fscore_support
 
-from rollout.kernel.label_sets import (
+from rollout.kernel.units import (
     EMPTY_SET,
+    FAILED,
     compute_overlap,
     do_sets_agree,
     format_label_set,
     split_label_set,
 )
-from rollout.kernel.units import FAILED
-from rollout.reports.figures.confusion import compute_set_label_figures
-from rollout.reports.figures.set_agreement import compute_set_pair_alpha, compute_set_unit_alpha
-from rollout.reports.statistics.set_distances import compare_sets
+from rollout.reports.figures.agreement import compute_set_pair_alpha, compute_set_unit_alpha
+from rollout.reports.figures.comparison import compute_set_label_figures
+from rollout.reports.statistics.agreement import compare_sets
 from tests.reports.plain_coefficients import compute_masi_distance
 
 LOGOS = tuple(f"logo {letter}" for letter in "abcdefghij")

@@ -24,14 +24,13 @@ from rollout.reports.inputs.slice_units import (
     build_dimensions,
     find_first_decisions,
 )
-from rollout.reports.statistics.strata import (
+from rollout.reports.statistics.differences import (
     build_strata_table,
     compute_tail_bound,
     compute_tail_chance,
     compute_z_scores,
 )
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.replay import build_replay_inputs, replay_files
 from rollout.tally.frames import (
     REMARK_SCHEMA,
     RecordFrames,

@@ -11,13 +11,18 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.events import AttemptsBegan, Narrowed
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures import missing_decisions
+from rollout.reports.figures import funnel
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.missing_decisions import COLUMNS
-from rollout.reports.figures.naive_baselines import find_block_crossing, find_rate_crossing
-from rollout.reports.inputs.decided_by import HUMAN, HUMAN_CONFIRMS, MODEL, assign_deciders
-from rollout.reports.inputs.stages import compute_stage_histories
-from rollout.reports.text.event_kinds import is_in_timeline
+from rollout.reports.figures.funnel import COLUMNS
+from rollout.reports.figures.methods import find_block_crossing, find_rate_crossing
+from rollout.reports.inputs.inputs import (
+    HUMAN,
+    HUMAN_CONFIRMS,
+    MODEL,
+    assign_deciders,
+    compute_stage_histories,
+)
+from rollout.reports.text.event_text import is_in_timeline
 from tests.reports.alike_cases import FIVE, often
 
 
@@ -249,6 +254,6 @@ def test_reasons_of_missing_decisions_have_one_order_whatever_a_join_gives(monke
     for order in (["late", "unanswered"], ["unanswered", "late"]):
         rows = [("v1", "creek", "day", f"c-{reason}", reason) for reason in order]
         found = pl.DataFrame(rows, COLUMNS, orient="row")
-        monkeypatch.setattr(missing_decisions, "find_missing_reasons", lambda _, found=found: found)
-        (counts,) = missing_decisions.count_cell_reasons(None).values()
+        monkeypatch.setattr(funnel, "find_missing_reasons", lambda _, found=found: found)
+        (counts,) = funnel.count_cell_reasons(None).values()
         assert list(counts) == ["late", "unanswered"]

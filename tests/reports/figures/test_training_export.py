@@ -8,14 +8,8 @@ from hashlib import sha256
 import polars as pl
 import pytest
 
-from rollout.core.records.label_cleaning import DROP, RELABEL, CleaningChoice
-from rollout.reports.figures.label_sources import (
-    ASSIGNMENT_SCHEMA,
-    HUMAN_SOURCES,
-    SOURCES,
-    TRAINING_SCHEMA,
-)
-from rollout.reports.figures.training import (
+from rollout.core.records.reviews import DROP, RELABEL, CleaningChoice
+from rollout.reports.figures.label_issues import (
     FORMATS,
     build_export_from_records,
     compute_digest,
@@ -24,7 +18,13 @@ from rollout.reports.figures.training import (
     read_training_rows,
     render_manifest,
 )
-from rollout.reports.inputs.decided_by import MODEL
+from rollout.reports.figures.label_sources import (
+    ASSIGNMENT_SCHEMA,
+    HUMAN_SOURCES,
+    SOURCES,
+    TRAINING_SCHEMA,
+)
+from rollout.reports.inputs.inputs import MODEL
 from rollout.tally.case_placement import place_cases
 from tests.reports.conftest import NOON, Case, records_of
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.core.policy.policy_warnings import list_policy_warnings
-from rollout.core.policy.version_rules import VersionRule
+from rollout.core.policy.stages import VersionRule
 from rollout.reports.figures.label_sources import VersionSample, compute_decision_sources
 from tests.tally.histories import a_policy, cases, decisions, predictions, records
 

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from math import log
 
-from rollout.kernel.label_sets import is_label_set, split_label_set
-from rollout.reports.inputs.loss_kinds import (
+from rollout.kernel.units import is_label_set, split_label_set
+from rollout.reports.inputs.losses import (
     CONFIDENT_DIFFERENT,
     KINDS,
     REVIEWERS_SPLIT,

@@ -5,19 +5,17 @@ import polars as pl
 import pytest
 
 from rollout.core.policy.levers import Lever
-from rollout.core.records.label_cleaning import MAX_LISTED
+from rollout.core.records.reviews import MAX_LISTED
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.inputs.loss_kinds import (
+from rollout.reports.inputs.losses import (
     CONFIDENT_DIFFERENT,
+    NO_CONFIDENCES,
     REVIEWERS_SPLIT,
     SUSPECTED_HUMAN_ERROR,
     UNSURE,
+    build_losses,
     classify_cases,
     compute_confidence_thresholds,
-)
-from rollout.reports.inputs.losses import (
-    NO_CONFIDENCES,
-    build_losses,
     compute_losses,
     rank_losses,
     sort_losses,

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.reports.inputs.loss_kinds import classify_cases
-from rollout.reports.inputs.losses import rank_losses
+from rollout.reports.inputs.losses import classify_cases, rank_losses
 from rollout.tally.frames import (
     PROBABILITY_SCHEMA,
     REMARK_SCHEMA,

@@ -4,19 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.reports.inputs.actions import ActionFrequencyChange
-from rollout.reports.pages import svg
-from rollout.reports.pages.charts import draw_action_chart, draw_charts
-from rollout.reports.pages.figure_charts import draw_figure_charts
-from rollout.reports.pages.svg import compile_chart
+from rollout.reports.inputs.inputs import ActionFrequencyChange
+from rollout.reports.pages import number_charts
+from rollout.reports.pages.charts import draw_action_chart, draw_charts, draw_figure_charts
+from rollout.reports.pages.number_charts import compile_chart
 from rollout.reports.statistics.intervals import PairedChange
 from rollout.reports.text.formatting import format_day
 
 vl_convert = pytest.importorskip("vl_convert")
 
 SPEC = {
-    "$schema": svg.SCHEMA,
-    "config": svg.CONFIG,
+    "$schema": number_charts.SCHEMA,
+    "config": number_charts.CONFIG,
     "width": 100,
     "height": 50,
     "layer": [
@@ -29,7 +28,7 @@ SPEC = {
         },
         {
             "mark": "rule",
-            "data": svg.SINGLE_ROW_DATA,
+            "data": number_charts.SINGLE_ROW_DATA,
             "encoding": {"y": {"datum": 0.5, "type": "quantitative"}},
         },
     ],
@@ -59,18 +58,25 @@ def test_a_filled_form_is_drawn_as_its_specification(points, domain, threshold):
     spec = build_spec(points, domain, threshold)
     filled = vl_convert.vega_to_svg(compile_chart(spec, vl_convert.vegalite_to_vega))
     plain = vl_convert.vegalite_to_svg(spec)
-    assert svg.finish_svg(filled, "p", "", "") == svg.finish_svg(plain, "p", "", "")
+    assert number_charts.finish_svg(filled, "p", "", "") == number_charts.finish_svg(
+        plain, "p", "", ""
+    )
 
 
 def test_the_charts_of_a_report_are_drawn_as_specified(facts, monkeypatch):
     filled = draw_charts(facts), draw_figure_charts(facts)
 
     def draw_plain(spec, prefix, title, description):
-        full_spec = {"$schema": svg.SCHEMA, "config": svg.CONFIG, "padding": svg.PADDING, **spec}
+        full_spec = {
+            "$schema": number_charts.SCHEMA,
+            "config": number_charts.CONFIG,
+            "padding": number_charts.PADDING,
+            **spec,
+        }
         drawing = vl_convert.vegalite_to_svg(full_spec)
-        return svg.finish_svg(drawing, prefix, title, description)
+        return number_charts.finish_svg(drawing, prefix, title, description)
 
-    for module in ("charts", "figure_charts", "number_charts"):
+    for module in ("charts", "number_charts"):
         monkeypatch.setattr(f"rollout.reports.pages.{module}.draw_svg", draw_plain)
     assert (draw_charts(facts), draw_figure_charts(facts)) == filled
 
@@ -111,4 +117,4 @@ def test_numbers_at_an_axis_are_not_measured_and_long_names_are_still_cut():
     assert "sound the alarm of the wh" in drawing
     assert "…</text>" in drawing
     assert "at once</text>" not in drawing
-    assert svg.CONFIG["axis"]["labelLimit"] == 0
+    assert number_charts.CONFIG["axis"]["labelLimit"] == 0

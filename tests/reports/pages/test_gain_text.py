@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.reports.figures.audit_cost import VisibleAgreement
-from rollout.reports.figures.gains import GainFacts
+from rollout.reports.figures.audits import VisibleAgreement
+from rollout.reports.figures.methods import GainFacts
 from rollout.reports.pages.findings import rank_findings
-from rollout.reports.pages.gain_text import describe_conflicts, describe_gain, summarize_gains
+from rollout.reports.pages.summary import describe_conflicts, describe_gain, summarize_gains
 from rollout.reports.statistics.intervals import compute_share
 
 

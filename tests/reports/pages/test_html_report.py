@@ -10,7 +10,7 @@ import pytest
 
 from rollout.core.scope.events import IncidentOpened
 from rollout.formats.policy.reader import parse_policy
-from rollout.kernel.readings import StoredAlarm
+from rollout.kernel.facts import StoredAlarm
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.report_version import FigureChange
 from rollout.reports.pages.html_report import render_html_report

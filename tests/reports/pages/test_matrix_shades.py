@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.reports.figures.confusion import ConfusionMatrix
-from rollout.reports.pages.matrix_shades import choose_shades
+from rollout.reports.figures.comparison import ConfusionMatrix
+from rollout.reports.pages.page_templates import choose_shades
 
 
 class Count(int):

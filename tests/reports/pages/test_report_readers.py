@@ -11,20 +11,18 @@ from rollout.reports.figures.calibration import HUMANS, OUTCOMES, CoveragePoint
 from rollout.reports.figures.drift import NewValue
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.next_step import OpenProposal
-from rollout.reports.pages.cell_rows import build_cell_rows
-from rollout.reports.pages.data_findings import SEVERITIES
-from rollout.reports.pages.findings import rank_findings
+from rollout.reports.pages.findings import SEVERITIES, rank_findings
 from rollout.reports.pages.html_report import (
     SECTION_TITLES,
     label_cells,
     list_sections,
     render_html_report,
 )
-from rollout.reports.pages.report_tiles import build_tiles, describe_stage_changes
+from rollout.reports.pages.report_tiles import build_cell_rows, build_tiles, describe_stage_changes
 from rollout.reports.pages.section_summaries import SUMMARIES, summarize_sections
 from rollout.reports.pages.summary import describe_results
 from rollout.reports.statistics.intervals import compute_share
-from rollout.reports.text.value_text import format_share_bound
+from rollout.reports.text.formatting import format_share_bound
 from tests.reports.conftest import NOON
 
 READERS = ("operator", "engineer", "auditor")

@@ -8,13 +8,13 @@ import pytest
 from rollout.reports.figures.drift import NewValue
 from rollout.reports.figures.next_step import OpenProposal
 from rollout.reports.figures.slices import DivergentSlice
-from rollout.reports.pages.cell_rows import build_cell_rows
 from rollout.reports.pages.html_report import (
     find_confusions,
     render_html_report,
     take_leading,
     take_remaining,
 )
+from rollout.reports.pages.report_tiles import build_cell_rows
 from rollout.reports.pages.summary import describe_results
 from tests.reports.conftest import NOON
 

@@ -9,7 +9,7 @@ from rollout.core.statistics.evidence import (
 )
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.reports.statistics.bounds import compute_bounds, compute_cost_bounds, compute_estimates
-from rollout.reports.text.value_text import OPENING_NOTE
+from rollout.reports.text.formatting import OPENING_NOTE
 
 LEVELS = (0.0, 0.25, 1.0)
 

@@ -16,7 +16,7 @@ from rollout.reports.statistics.chance_agreement import (
     compute_kappa_with_interval,
     find_rare_labels,
 )
-from rollout.reports.statistics.effective_number import EffectiveNumber
+from rollout.reports.statistics.intervals import EffectiveNumber
 from tests.reports.plain_coefficients import compute_alpha
 
 CIFAR = Path(__file__).parents[4] / "shared/data/cifar10-humans"

@@ -6,7 +6,8 @@ import pytest
 
 from rollout.core.access.access_events import ACCESS_KINDS
 from rollout.core.scope.events import EVENT_TYPES, Approved, VersionFirstUsed, VersionRetired
-from rollout.reports.text import event_kinds, event_text
+from rollout.reports.text import event_text
+from rollout.reports.text import event_text as event_kinds
 from rollout.reports.text.access_event_text import describe_access_event
 from rollout.reports.text.event_describer import (
     CitedProposals,

@@ -3,9 +3,9 @@
 import pytest
 
 from rollout.formats.policy.reader import read_policy
-from rollout.kernel.readings import StoredReading
-from rollout.reports.text.value_text import format_reading
-from rollout.services.support.package_data import find_package_data
+from rollout.kernel.facts import StoredReading
+from rollout.reports.text.formatting import format_reading
+from rollout.services.support.atomic_files import find_package_data
 from tests.shipped_policies import SHIPPED_POLICIES
 
 

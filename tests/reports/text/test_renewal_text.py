@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from rollout.core.statistics.forecast import compute_renewal_chance
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
-from rollout.core.statistics.renewal_chances import compute_renewal_chance
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.reports.text.renewal_text import describe_renewal_errors
 

@@ -5,11 +5,10 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.formats.policy.reader import parse_policy
-from rollout.kernel.facts import to_facts
+from rollout.kernel.facts import StoredReading, to_facts
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.populations import BothArms
-from rollout.kernel.readings import StoredReading
 from rollout.reports.text.event_text import describe_events
 from tests.factories import DAY, NOON
 from tests.services.bear_field import POLICY

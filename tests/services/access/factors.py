@@ -2,8 +2,8 @@
 
 import pyotp
 
-from rollout.services.access.authenticator_codes import STEP_SECONDS, AuthenticatorCodes
-from rollout.services.access.secret_key import SecretKey
+from rollout.services.access.credentials import STEP_SECONDS, AuthenticatorCodes
+from rollout.services.access.keys import SecretKey
 from rollout.services.access.sign_in import SignIn
 from tests.factories import NOON
 from tests.services.houses import PASSWORD, chance

@@ -3,13 +3,8 @@
 import pytest
 
 from rollout.core.errors import TooManyAttemptsError, UnauthenticatedError
-from rollout.services.access import login_throttle
-from rollout.services.access.login_throttle import (
-    MAX_WAIT,
-    RESET_AFTER,
-    LoginThrottle,
-    SignInLimits,
-)
+from rollout.services.access import sign_in
+from rollout.services.access.sign_in import MAX_WAIT, RESET_AFTER, LoginThrottle, SignInLimits
 from rollout.services.support.clock import ManualClock
 from tests.factories import NOON
 
@@ -51,7 +46,7 @@ def test_failures_of_long_ago_count_no_more(counted):
 
 
 def test_made_up_names_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(login_throttle, "MAX_KEYS", 10)
+    monkeypatch.setattr(sign_in, "MAX_KEYS", 10)
     counted = LoginThrottle(free_attempts=1)
     for number in range(11):
         counted.record_failure(f"p{number}", now=0.0)

@@ -19,14 +19,13 @@ from rollout.core.errors import (
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.access import keys
 from rollout.services.access.access_state import find_access_ledger_faults
-from rollout.services.access.account_erasure import erase_account
 from rollout.services.access.authentication import Authenticator
-from rollout.services.access.authenticator_codes import RECOVERY_BYTES, reset_second_factor
-from rollout.services.access.keys import TOKEN_BYTES
-from rollout.services.access.secret_key import SecretKey, SecretKeyError
+from rollout.services.access.credentials import RECOVERY_BYTES, reset_second_factor
+from rollout.services.access.keys import TOKEN_BYTES, SecretKey, SecretKeyError
 from rollout.services.access.users import (
     AccountUpdate,
     create_sign_in_link,
+    erase_account,
     update_account,
 )
 from rollout.services.engine.service import build_service

@@ -18,8 +18,8 @@ from rollout.core.errors import (
 )
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access.authentication import Authenticator
+from rollout.services.access.credentials import MAX_CONCURRENT_HASHES, MAX_WAITING_HASHES
 from rollout.services.access.keys import write_token
-from rollout.services.access.passwords import MAX_CONCURRENT_HASHES, MAX_WAITING_HASHES
 from rollout.services.access.sign_in import SignIn
 from rollout.services.access.users import (
     AccountUpdate,

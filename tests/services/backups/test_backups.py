@@ -31,7 +31,7 @@ from rollout.services.access.users import (
     load_accounts,
     update_account,
 )
-from rollout.services.assignments.client_heads import (
+from rollout.services.assignments.assignments import (
     ClientHead,
     code_head,
     find_head_doubt,

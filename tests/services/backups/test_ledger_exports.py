@@ -20,12 +20,10 @@ from rollout.services.access.users import (
     load_local_caller,
     update_account,
 )
-from rollout.services.erasure.case_erasure import erase_case
-from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.erasure.erasure import erase_case, erase_name
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Database
-from rollout.store.ledger.accounts import Accounts
-from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.ledger import Accounts, Ledger
 from tests.factories import NOON
 from tests.services.backups.test_backups import back_up, bears, database, rollout, url
 from tests.services.erasure.test_case_erasure import build_records

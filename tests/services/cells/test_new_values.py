@@ -10,8 +10,8 @@ import pytest
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
-from rollout.replay.options import ReplayOptions
-from rollout.reports.figures.first_values import NEW_VALUE, list_first_values
+from rollout.replay.engine import ReplayOptions
+from rollout.reports.figures.funnel import NEW_VALUE, list_first_values
 from rollout.reports.figures.timeline_parts import TimelineRequest
 from rollout.services.cells.timeline import load_cell_timeline
 from rollout.services.engine import evidence_reader, live_evidence
@@ -19,12 +19,10 @@ from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
-from rollout.services.erasure.case_erasure import erase_case
-from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.engine.tick_passes import Ticker
+from rollout.services.erasure.erasure import ErasureRequest, erase_case
 from rollout.services.records.record_import import import_records
-from rollout.services.replay.replay import replay_records
-from rollout.services.replay.replay_output import build_record_inputs
+from rollout.services.replay.replay import build_record_inputs, replay_records
 from rollout.services.replay.requests import ReplayRequest
 from rollout.services.reports.inputs import load_report_inputs
 from rollout.services.reports.visible_records import ReportPeriod

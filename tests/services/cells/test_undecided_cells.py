@@ -6,8 +6,8 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from api.console.rollouts.cell_text import describe_cell
-from rollout.cli.local_service import build_local_service
+from api.console.rollouts.cell_gates import describe_cell
+from rollout.cli.runner import build_local_service
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.cells.cell_table import load_cell_page

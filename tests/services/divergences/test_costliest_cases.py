@@ -11,7 +11,7 @@ from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access import users
 from rollout.services.divergences.top_losses import PROPOSAL_PAGE, load_costliest_divergences
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.exposures import ExposureStore

@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 from msgspec.structs import replace
 
-from rollout.core.records.label_cleaning import CleaningChoiceRequest
 from rollout.core.records.records import Case, Prediction
+from rollout.core.records.reviews import CleaningChoiceRequest
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Permission
 from rollout.kernel.units import FAILED, WHOLE_UNIT
-from rollout.reports.figures.confusion import build_action_matrix, build_matrix
+from rollout.reports.figures.comparison import build_action_matrix, build_matrix
 from rollout.reports.inputs.divergences import build_divergence_frame, format_csv
 from rollout.reports.inputs.pairs import Pairs, build_pairs
 from rollout.services.access import users
@@ -26,8 +26,7 @@ from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.records.review_tasks import seed_gold_case
 from rollout.services.reports.inputs import NothingToReportError
-from rollout.services.training.cleaning import store_choices
-from rollout.services.training.training import TrainingOptions, load_closed_inputs
+from rollout.services.training.cleaning import TrainingOptions, load_closed_inputs, store_choices
 from rollout.store.counting.purge import list_old_cases, purge_records
 from rollout.store.records.history import StoredHistory
 from rollout.tally.frames import ATTRIBUTE_PREFIX

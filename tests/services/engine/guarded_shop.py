@@ -13,9 +13,9 @@ from rollout.services.engine import evidence_feeds
 from rollout.services.engine.evidence_feeds import LiveGuardFeeds
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.ingest import _Batch
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger.ledger import Accounts
 from rollout.store.tables.tables import guard_snapshots
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.slots import find_slot_before

@@ -15,11 +15,11 @@ from rollout.services.engine.evidence_feeds import LiveGuardFeeds
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.ingest import ingest_items
 from rollout.services.support.clock import ManualClock
-from rollout.store.ledger import accounts
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger import ledger
+from rollout.store.ledger.ledger import Accounts
 from rollout.store.tables.tables import evidence_snapshots, guard_snapshots
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from tests.factories import NOON
@@ -68,7 +68,7 @@ class Replicas:
         self.database, self.kind, self.tickers = database, kind, {}
         self.rng = np.random.default_rng([seed, 99])
         numbers = count(1)
-        with mock.patch.object(accounts, "secrets") as secrets:
+        with mock.patch.object(ledger, "secrets") as secrets:
             secrets.token_bytes = lambda length: next(numbers).to_bytes(length, "big")
             with database.begin_write() as transaction:
                 for name in (*SENDERS, "zoe", "bo", "dan", "ada", "rae", "sol"):

@@ -7,7 +7,7 @@ import pytest
 from rollout.core.scope.events import AttemptsBegan, PolicyApplied
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.tally.slots import to_instant
 from tests.replay.stories import a_history

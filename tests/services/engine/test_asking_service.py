@@ -20,13 +20,8 @@ from rollout.core.policy.policy import EvidenceRules, Limit, Stage, Where
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
 from rollout.core.scope.assignment_table import MAX_SEGMENTS
 from rollout.core.scope.permits import CODE_LENGTH, SIGNATURE_DOMAIN, Permit, sign_permit
-from rollout.services.engine.assignment_cache import AssignmentCache
-from rollout.services.engine.permit_signing import (
-    KEY_REFRESH_INTERVAL,
-    UNKNOWN_KEY_RETRY,
-    PermitSigner,
-)
-from rollout.services.engine.state_cache import MAX_STALENESS, StateCache
+from rollout.services.engine.service import KEY_REFRESH_INTERVAL, UNKNOWN_KEY_RETRY, PermitSigner
+from rollout.services.engine.state_cache import MAX_STALENESS, AssignmentCache, StateCache
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.errors import StoreError
 from rollout.store.database.session import Database

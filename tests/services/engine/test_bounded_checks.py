@@ -4,11 +4,11 @@ import pytest
 from sqlalchemy import update
 
 from rollout.core.scope.events import ProposalRaised
-from rollout.services.engine import evidence_seals, proposal_recount
+from rollout.services.engine import evidence_seals, held_evidence_check
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.evidence_seals import SealedSpans
-from rollout.services.engine.proposal_recount import RecountedEvidence
+from rollout.services.engine.held_evidence_check import RecountedEvidence
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.counting import top_losses
 from rollout.store.ledger import ledger
@@ -42,7 +42,7 @@ def test_one_cell_at_a_time_gives_the_same_readings(database, monkeypatch):
         return cell
 
     monkeypatch.setattr(RecountedEvidence, "load", count_cells)
-    monkeypatch.setattr(proposal_recount, "MAX_HELD_ROWS", 0)
+    monkeypatch.setattr(held_evidence_check, "MAX_HELD_ROWS", 0)
     assert EvidenceCheck(database, "story").check_all().faults == []
     raised = [e for e in written(database) if isinstance(e, ProposalRaised) and e.cell is not None]
     assert len(cell_counts) == len(raised) > 0

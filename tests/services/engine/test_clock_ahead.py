@@ -9,7 +9,7 @@ from rollout.core.scope.commands import AcknowledgeIncident, StopCells
 from rollout.core.scope.events import ClockCorrected, IncidentOpened, ProposalRaised, Suspended
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.tick_slots import TickSlots

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, insert, select, update
 from rollout.core.scope.events import IncidentOpened
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.rollout_state import NoSuchRolloutError, load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.scopes import StoredScopes, encode_scope

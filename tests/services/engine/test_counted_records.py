@@ -11,9 +11,8 @@ from rollout.core.scope.events import RecordsCounted, RecordsPurged
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.retention import purge_old_records
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
-from rollout.services.erasure.case_erasure import erase_case
-from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.engine.tick_passes import Ticker
+from rollout.services.erasure.erasure import ErasureRequest, erase_case
 from rollout.store.counting.purge import open_purge
 from rollout.store.database.session import Database
 from rollout.store.records.record_check import (

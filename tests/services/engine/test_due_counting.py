@@ -12,18 +12,16 @@ from rollout import faults
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.statistics import sampling
+from rollout.core.statistics import gate_thresholds
 from rollout.services.engine import due_counting
 from rollout.services.engine.due_counting import CollectionPause, DueCounter, PageSize
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.stage_history import RolloutHistory
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
-from rollout.services.erasure.case_erasure import erase_case
-from rollout.services.erasure.erasure import ErasureRequest
-from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.erasure.erasure import ErasureRequest, erase_case, erase_name
 from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.session import Database
@@ -293,7 +291,7 @@ def test_a_page_looks_up_each_unit_and_case_once(database, monkeypatch):
         both = predict(key), predict(key, "v2")
         store(database, build_case(key), *both, decide(key, "ana", 5))
     drawn, found = [], []
-    compute_values, find_ids = sampling.compute_sampling_values, ExternalKeys.find_ids
+    compute_values, find_ids = gate_thresholds.compute_sampling_values, ExternalKeys.find_ids
 
     def compute(salt, purpose, keys):
         drawn.append(sorted(keys))
@@ -303,7 +301,7 @@ def test_a_page_looks_up_each_unit_and_case_once(database, monkeypatch):
         found.extend(keys)
         return find_ids(self, keys, **options)
 
-    monkeypatch.setattr(sampling, "compute_sampling_values", compute)
+    monkeypatch.setattr(gate_thresholds, "compute_sampling_values", compute)
     monkeypatch.setattr(ExternalKeys, "find_ids", find)
     Ticker(database, "lake", "one").tick(DUE + 2 * HOUR)
     assert drawn == [[*"efgh"]] * 2  # by the clients' salt, and by the service's

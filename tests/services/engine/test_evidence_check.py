@@ -17,17 +17,15 @@ from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidenc
 from rollout.services.engine.evidence_seals import SealedSpans
 from rollout.services.engine.retention import purge_old_records
 from rollout.services.engine.rollout_state import load_rollout_state, parse_stored_policy
-from rollout.services.erasure.case_erasure import erase_case
-from rollout.services.erasure.erasure import ErasureRequest
-from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.erasure.erasure import ErasureRequest, erase_case, erase_name
+from rollout.store.counting.counted_units import read_unit_lines
 from rollout.store.counting.purge import open_purge
-from rollout.store.counting.unit_digests import read_unit_lines
 from rollout.store.database.session import Database
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_check import _compute_hashes, _select_records
 from rollout.store.records.record_rows import RECORD_SCHEMAS
 from rollout.store.tables import tables
-from rollout.store.tables.append_only import build_triggers
+from rollout.store.tables.columns import build_triggers
 from rollout.tally.slots import to_instant
 from tests.services.engine.test_consistency_check import HISTORY, SLOTS
 from tests.services.engine.test_live import begun, written

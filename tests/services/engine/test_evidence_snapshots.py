@@ -13,16 +13,14 @@ from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_reader import EvidenceReader
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.engine.ticks import Ticker
-from rollout.services.erasure.erasure import ErasureRequest
-from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.engine.tick_passes import Ticker, TickScheduler
+from rollout.services.erasure.erasure import ErasureRequest, erase_name
 from rollout.store.database.errors import DatabaseBusyError
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.store.tables.tables import evidence_snapshots
-from rollout.tally.buffer_snapshots import FORM, BufferDigests
-from rollout.tally.column_codes import LENGTH_BYTES
 from rollout.tally.slots import to_instant
+from rollout.tally.unit_arrays import LENGTH_BYTES
+from rollout.tally.unit_buffer import FORM, BufferDigests
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import ANA, BY_CASE, STORY, begun, replayed
 from tests.store.snapshots import filled_once

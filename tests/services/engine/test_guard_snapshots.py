@@ -12,13 +12,12 @@ from rollout.core.scope.commands import Actor
 from rollout.services.engine import evidence_feeds, rollout_state
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
-from rollout.services.engine.guard_snapshots import FORM
+from rollout.services.engine.guard_memory import FORM
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.retention import purge_old_records
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
-from rollout.services.erasure.case_erasure import erase_case
-from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.engine.tick_passes import Ticker
+from rollout.services.erasure.erasure import ErasureRequest, erase_case
 from rollout.store.counting.arrivals import StoredArrivals
 from rollout.store.ledger import ledger
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots

@@ -14,25 +14,20 @@ from rollout.core.scope.incident_kinds import EVIDENCE_CHANGED
 from rollout.services.engine import held_evidence_check, live_evidence
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.evidence_reader import EvidenceReader
-from rollout.services.engine.evidence_snapshots import restore_evidence
+from rollout.services.engine.evidence_reader import EvidenceReader, restore_evidence
 from rollout.services.engine.held_evidence_check import CHECK_INTERVAL, stop_changed_cells
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.retention import purge_old_records
-from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.engine.ticks import Ticker
-from rollout.services.erasure.case_erasure import erase_case
-from rollout.services.erasure.erasure import ErasureRequest
-from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.engine.tick_passes import Ticker, TickScheduler
+from rollout.services.erasure.erasure import ErasureRequest, erase_case, erase_name
 from rollout.services.records.record_import import import_records
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.store.tables.tables import evidence_snapshots
-from rollout.tally.buffer_snapshots import BufferDigests, encode_buffers
 from rollout.tally.held_evidence import FIRST_POSITION
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_arrays import UnitArrays
-from rollout.tally.unit_buffer import UnitBuffer
+from rollout.tally.unit_buffer import BufferDigests, UnitBuffer, encode_buffers
 from tests.counted_work import counting_work
 from tests.services.engine.test_evidence_snapshots import (
     ADMIN,

@@ -5,11 +5,10 @@ import pytest
 from rollout import faults
 from rollout.core.scope.events import RecordsCounted, select_events
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
-from rollout.services.erasure.name_erasure import erase_name
-from rollout.store.counting import just_counted
-from rollout.store.counting.counted_units import CountedUnits
-from rollout.store.counting.unit_digests import read_joined_lines, summarize_counted
+from rollout.services.engine.tick_passes import Ticker
+from rollout.services.erasure.erasure import erase_name
+from rollout.store.counting import counted_units
+from rollout.store.counting.counted_units import CountedUnits, read_joined_lines, summarize_counted
 from rollout.tally.slots import find_slot_before
 from tests.factories import HOUR
 from tests.services.engine.test_due_counting import (
@@ -67,7 +66,7 @@ def read_back(monkeypatch):
         CountedUnits, "load_units", lambda *a, **k: reads.append("units") or load(*a, **k)
     )
     monkeypatch.setattr(
-        just_counted, "read_joined_lines", lambda *a, **k: reads.append("lines") or read(*a, **k)
+        counted_units, "read_joined_lines", lambda *a, **k: reads.append("lines") or read(*a, **k)
     )
     return reads
 
@@ -115,7 +114,7 @@ def test_a_name_that_is_erased_before_the_decision_is_in_no_memory(database, rea
 
 
 def test_more_units_than_memory_should_hold_are_read(database, read_back, monkeypatch):
-    monkeypatch.setattr(just_counted, "UNITS_AT_MOST", 3)
+    monkeypatch.setattr(counted_units, "UNITS_AT_MOST", 3)
     apply_text(database)
     ticker = Ticker(database, "lake", "one")
     store_decided(database, "b1", "b2")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records import record_import
 from rollout.store.counting.arrivals import StoredArrivals
 from tests.factories import HOUR, MINUTE

@@ -22,14 +22,14 @@ from rollout.core.scope.events import IncidentOpened, ProposalRaised, Widened
 from rollout.core.scope.scope import find_acting_version
 from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.formats.policy.reader import parse_policy
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import (
     load_rollout_state,
 )
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import VersionStatements, import_records
 from rollout.services.replay.requests import read_request_records
 from rollout.store.counting.count_queue import CountQueue

@@ -8,7 +8,7 @@ import pytest
 
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import open_stored_history
 from rollout.services.records.record_import import import_records
 from tests.chance import list_unsealed_events

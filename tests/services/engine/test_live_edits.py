@@ -9,7 +9,7 @@ from rollout.core.scope.events import PolicyApplied, ProposalRaised
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.store.tables.tables import external_keys
 from rollout.tally.slots import to_instant

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 from rollout.core.scope.events import Narrowed, Widened
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.replay.requests import read_request_records
-from rollout.store.tables.append_only import CLOSE_PURGE, OPEN_PURGE
+from rollout.store.tables.columns import CLOSE_PURGE, OPEN_PURGE
 from rollout.store.tables.tables import counted_units
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history

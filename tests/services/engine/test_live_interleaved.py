@@ -12,11 +12,11 @@ from rollout.core.calendar.instants import to_micros
 from rollout.core.records.records import Heartbeat
 from rollout.core.scope.events import Suspended
 from rollout.formats.policy.reader import parse_policy
-from rollout.kernel.words import say_alarms
-from rollout.replay.options import ReplayOptions
+from rollout.kernel.facts import say_alarms
+from rollout.replay.engine import ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.services.engine import live_evidence
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.records import RecordStore

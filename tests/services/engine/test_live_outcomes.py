@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 from sqlalchemy import text
 
-from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.core.statistics.gate_thresholds import compute_sampling_values
 from rollout.formats.policy.reader import read_policy
 from rollout.services.engine import live_evidence
 from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.services.replay.requests import ReplayRequest, read_request_records
 from tests.chance import list_unsealed_events

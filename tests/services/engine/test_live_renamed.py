@@ -9,8 +9,8 @@ import pytest
 
 from rollout.core.scope.events import VersionFirstUsed, VersionRenamed
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.options import ReplayOptions
-from rollout.services.engine.ticks import Ticker
+from rollout.replay.engine import ReplayOptions
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import VersionStatements, import_records
 from rollout.services.replay.replay import replay_records
 from rollout.services.replay.requests import ReplayRequest

@@ -34,12 +34,12 @@ from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import open_stored_history
 from rollout.services.records.ingest import ingest_items
 from rollout.services.support.clock import ManualClock
-from rollout.store.ledger.accounts import Accounts
-from rollout.store.tables.counting_tables import GATE
+from rollout.store.ledger.ledger import Accounts
+from rollout.store.tables.record_tables import GATE
 from rollout.store.tables.tables import counted_units
 from rollout.tally.case_draws import drop_undrawn
 from rollout.tally.case_placement import place_cases

@@ -9,10 +9,9 @@ from rollout.core.scope.commands import Actor
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
-from rollout.services.erasure.case_erasure import erase_case
-from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.erasure.erasure import ErasureRequest, erase_case
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.ledger.versions import VersionInfo, VersionStore, build_version_info
 from rollout.store.records.records import RecordStore

@@ -9,9 +9,9 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import GrantExpired, LedgerEvent, ProposalRaised, Widened
 from rollout.formats.policy.reader import parse_policy
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.tally.slots import to_instant
 from tests.chance import list_unsealed_events

@@ -13,14 +13,14 @@ from rollout.kernel.units import AFTER_DECISION, CASELESS, NOT_PREDICTED
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import GATE, GUARD
 from rollout.services.records.ingest import build_reader, ingest_items
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.case_pages import CasePages
 from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.rejected_records import RejectedRecords
+from rollout.store.records.records import RejectedRecords
 from rollout.store.tables.tables import counted_units
 from tests.factories import DAY, HOUR, NOON
 

@@ -9,8 +9,8 @@ from rollout.core.scope.events import CasesPlanted, ProposalRaised
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.files import RecordPaths
-from rollout.kernel.words import say_reading
-from rollout.replay.options import ReplayOptions
+from rollout.kernel.facts import say_reading
+from rollout.replay.engine import ReplayOptions
 from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.services.replay.replay import replay_records
 from rollout.services.replay.requests import ReplayRequest

@@ -13,7 +13,7 @@ from rollout.core.scope.events import IncidentOpened, Narrowed
 from rollout.formats.policy.reader import parse_policy
 from rollout.kernel.facts import to_facts
 from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.store.tables.append_only import APPEND_ONLY
+from rollout.store.tables.columns import APPEND_ONLY
 from rollout.store.tables.tables import ledger
 from tests.replay.stories import a_history
 from tests.services.engine.test_evidence_check import attacking

@@ -28,8 +28,7 @@ from rollout.services.engine import evidence_feeds, held_evidence_check, live_ev
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.retention import purge_old_records
-from rollout.services.erasure.case_erasure import erase_case
-from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.erasure.erasure import ErasureRequest, erase_case
 from rollout.services.records import ingest
 from rollout.services.records.record_import import import_records
 from rollout.store.database.session import Database

@@ -8,7 +8,7 @@ import pytest
 
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from tests.chance import list_unsealed_events
 from tests.replay.stories import a_history

@@ -12,8 +12,8 @@ from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope
 from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.facts import say_alarms, say_reading
 from rollout.kernel.populations import EachValue
-from rollout.kernel.words import say_alarms, say_reading
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history
 from tests.services.engine.test_live import all_at_first, find_evidence_faults, live, replayed

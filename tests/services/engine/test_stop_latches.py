@@ -7,9 +7,8 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor
-from rollout.services.engine import latch_files
-from rollout.services.engine.latch_files import LatchFolder
-from rollout.services.engine.stop_latches import StopLatches
+from rollout.services.engine import stop_latches
+from rollout.services.engine.stop_latches import LatchFolder, StopLatches
 from rollout.store.ledger.pending_stops import Damage, PendingStop
 from tests.factories import NOON
 
@@ -46,7 +45,7 @@ def test_what_ends_while_its_file_is_written_or_read_leaves_nothing(
         latches.save_all()
         assert len(list(tmp_path.iterdir())) == 1
     owner, name = (
-        (LatchFolder, "load") if step == "load" else (latch_files, "write_files_atomically")
+        (LatchFolder, "load") if step == "load" else (stop_latches, "write_files_atomically")
     )
     heartbeat = Thread(target=latches.obey_files if step == "load" else latches.save_all)
     request = Thread(target=latches.remove if is_stop else latches.remove_damage, args=(row,))
@@ -63,7 +62,7 @@ def test_what_ends_while_its_file_is_written_or_read_leaves_nothing(
 def test_latching_waits_for_no_file(monkeypatch, tmp_path):
     latches = StopLatches(LatchFolder(tmp_path))
     latches.add_damage(DAMAGE)
-    with paused(monkeypatch, latch_files, "write_files_atomically") as is_reached:
+    with paused(monkeypatch, stop_latches, "write_files_atomically") as is_reached:
         heartbeat = Thread(target=latches.save_all)
         heartbeat.start()
         assert is_reached.wait(SECONDS)

@@ -33,8 +33,7 @@ from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.due_counting import OTHER_TRACKS, PageSize
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.engine.ticks import OPEN_ATTEMPTS, Ticker
+from rollout.services.engine.tick_passes import OPEN_ATTEMPTS, Ticker, TickScheduler
 from rollout.services.records.record_import import import_records
 from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CountQueue
@@ -43,8 +42,7 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots
-from rollout.store.records.records import RecordStore
-from rollout.store.records.rejected_records import RejectedRecords
+from rollout.store.records.records import RecordStore, RejectedRecords
 from rollout.store.tables.tables import counts, tick_slots
 from rollout.tally.slots import find_slot_before, to_instant
 from rollout.tally.unit_buffer import UnitBuffer

@@ -6,8 +6,7 @@ from rollout.core.scope.commands import Actor
 from rollout.services.engine import tick_passes
 from rollout.services.engine.due_counting import PageSize
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker, TickScheduler
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.tick_slots import TickSlots
 from rollout.tally.slots import find_slot_before, to_instant

@@ -10,7 +10,7 @@ from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.ingest import ingest_items
 from rollout.services.support.clock import ManualClock
 from rollout.store.tables.tables import counted_units

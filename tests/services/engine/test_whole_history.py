@@ -11,11 +11,10 @@ from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.engine.versions import record_training_cutoff
-from rollout.services.erasure.case_erasure import erase_case
-from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.erasure.erasure import ErasureRequest, erase_case
 from rollout.services.process.health_checks import run_health_checks
 from rollout.services.records.planted_cases import (
     PlantingRequest,
@@ -24,7 +23,7 @@ from rollout.services.records.planted_cases import (
 )
 from rollout.store.ledger.versions import VersionStore, build_version_info
 from rollout.store.records.records import RecordStore
-from rollout.store.tables.append_only import APPEND_ONLY
+from rollout.store.tables.columns import APPEND_ONLY
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services.engine.test_evidence_check import ADMIN, attacking
 from tests.store.conftest import database, url

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.calendar.windows import find_window
-from rollout.services.engine.window_lookup import WindowLookup
+from rollout.services.engine.unit_counting import WindowLookup
 from tests.factories import policy
 
 SITES = (

@@ -14,18 +14,18 @@ from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.records.parse import ItemReader
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.erasure.case_erasure import erase_case, erase_episode
 from rollout.services.erasure.erasure import (
     ErasureRefusedError,
     ErasureRequest,
     UnknownSubjectError,
+    erase_case,
+    erase_episode,
 )
 from rollout.store.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.record_hashes import ErasedHashes
-from rollout.store.records.records import RecordStatus, RecordStore
-from rollout.store.records.rejected_records import RejectedRecords
+from rollout.store.records.record_rows import ErasedHashes
+from rollout.store.records.records import RecordStatus, RecordStore, RejectedRecords
 from rollout.store.tables.tables import deliveries, erased_hashes
 from tests.factories import HOUR, NOON
 from tests.services.erasure.traces import find_traces
@@ -161,7 +161,7 @@ def test_an_erasure_done_again_changes_nothing(database):
 
 
 def test_an_episode_goes_with_all_its_cases_in_batches(database, monkeypatch):
-    monkeypatch.setattr("rollout.services.erasure.case_erasure.CASES_PER_BATCH", 2)
+    monkeypatch.setattr("rollout.services.erasure.erasure.CASES_PER_BATCH", 2)
     fill(database)
     for number in range(3):
         store(database, build_records(f"gull-{number}", episode="flock"))
@@ -176,7 +176,7 @@ def test_an_episode_goes_with_all_its_cases_in_batches(database, monkeypatch):
 
 @pytest.mark.parametrize("fails_at", [1, 2])
 def test_an_interrupted_erasure_continues_when_it_is_repeated(database, monkeypatch, fails_at):
-    monkeypatch.setattr("rollout.services.erasure.case_erasure.CASES_PER_BATCH", 1)
+    monkeypatch.setattr("rollout.services.erasure.erasure.CASES_PER_BATCH", 1)
     fill(database)
     for number in range(2):
         store(database, build_records(f"gull-{number}", episode="flock"))

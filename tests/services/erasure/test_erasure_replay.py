@@ -12,14 +12,12 @@ from rollout.core.ledger.ledger import verify_lines
 from rollout.core.scope.permissions import Caller
 from rollout.services.access import users
 from rollout.services.backups import backups
-from rollout.services.erasure.case_erasure import erase_case, erase_episode
+from rollout.services.erasure.erasure import erase_case, erase_episode, erase_name
 from rollout.services.erasure.erasure_replay import AppliedErasures, apply_erasures
-from rollout.services.erasure.name_erasure import erase_name
 from rollout.store.access.users import Users
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Database
-from rollout.store.ledger.accounts import Accounts
-from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.ledger import Accounts, Ledger
 from tests.factories import NOON
 from tests.services.erasure.test_case_erasure import build_records
 from tests.services.erasure.test_name_erasure import ADA, LATER, REQUEST, decide, fill, store

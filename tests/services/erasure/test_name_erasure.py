@@ -19,17 +19,17 @@ from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
-from rollout.services.erasure.case_erasure import erase_episode
 from rollout.services.erasure.erasure import (
     ErasureRefusedError,
     ErasureRequest,
     UnknownSubjectError,
+    erase_episode,
+    erase_name,
 )
-from rollout.services.erasure.name_erasure import erase_name
 from rollout.services.records.ingest import ingest_items
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.erasure.compaction import compact_database
+from rollout.store.erasure.contents import compact_database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.projection_check import find_differences
 from rollout.store.records.exposures import ExposureStore
@@ -185,7 +185,7 @@ def test_an_erased_name_is_not_given_to_another_account(database):
 
 
 def test_an_erasure_in_batches_continues_after_a_failure(database, monkeypatch):
-    monkeypatch.setattr("rollout.services.erasure.name_erasure.ROWS_PER_BATCH", 1)
+    monkeypatch.setattr("rollout.services.erasure.erasure.ROWS_PER_BATCH", 1)
     fill(database)
     append, calls = Ledger.append, []
 

@@ -7,14 +7,12 @@ import pytest
 
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.reports.figures.report_seal import compute_seal
+from rollout.reports.figures.report_version import compute_seal
 from rollout.reports.inputs.pictures import embed_picture
-from rollout.services.erasure.case_erasure import erase_case
-from rollout.services.erasure.erasure import ErasureRequest
-from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.erasure.erasure import ErasureRequest, erase_case, erase_name
 from rollout.services.reports import archive
+from rollout.services.reports.archive import find_seal_faults
 from rollout.services.reports.builder import ReportCallbacks, draft_here
-from rollout.services.reports.seal_check import find_seal_faults
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.external_keys import ExternalKeys
 from tests.factories import DAY, NOON

@@ -10,14 +10,18 @@ from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
-from rollout.services.erasure.case_erasure import erase_case, erase_contents, erase_episode
-from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.engine.tick_passes import Ticker
+from rollout.services.erasure.erasure import (
+    ErasureRequest,
+    erase_case,
+    erase_contents,
+    erase_episode,
+)
 from rollout.services.records.ingest import ingest_items
 from rollout.services.support.clock import ManualClock
-from rollout.store.counting.unit_digests import read_unit_lines
+from rollout.store.counting.counted_units import read_unit_lines
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.erasure.case_contents import CaseContents
+from rollout.store.erasure.contents import CaseContents
 from rollout.store.records.external_keys import CASE, ExternalKeys
 from tests.factories import HOUR, NOON
 from tests.services.erasure.traces import find_traces

@@ -22,11 +22,10 @@ from rollout.core.records.records import Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import keys, users
-from rollout.services.access.authenticator_codes import reset_second_factor
+from rollout.services.access.credentials import reset_second_factor
 from rollout.services.access.users import AccountUpdate
 from rollout.services.erasure.user_export import iterate_user_data
-from rollout.store.access.second_factors import SecondFactors
-from rollout.store.access.users import Users
+from rollout.store.access.users import SecondFactors, Users
 from rollout.store.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.erasure.user_data import (
@@ -34,7 +33,7 @@ from rollout.store.erasure.user_data import (
     MADE_BY_COLUMNS,
     NAMED_COLUMNS,
 )
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger.ledger import Accounts
 from rollout.store.ledger.pending_stops import PendingStop, store_pending_stop
 from rollout.store.records.record_rows import TABLES
 from rollout.store.records.records import RecordStore

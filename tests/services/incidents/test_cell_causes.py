@@ -13,11 +13,10 @@ from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.incident_cause import BATCH_SIZE
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
-from rollout.services.incidents.cell_causes import CauseQuery, load_cause
-from rollout.services.incidents.incident_causes import load_incident_cause
+from rollout.services.incidents.incident_causes import CauseQuery, load_cause, load_incident_cause
 from rollout.services.incidents.incident_impact import load_incident_impact
 from rollout.services.support.clock import ManualClock
-from rollout.store.counting.judged_units import JudgedUnitStore
+from rollout.store.counting.closed_units import JudgedUnitStore
 from rollout.store.counting.period_records import PeriodRecords
 from tests.api.bears import POLICY
 from tests.console.divergence_rows import count

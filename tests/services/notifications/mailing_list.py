@@ -7,7 +7,7 @@ from rollout.services.notifications import settings
 from rollout.services.notifications.kinds import KINDS
 from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
 from rollout.services.support.channels import Channels
-from rollout.store.access.notification_channels import NotificationTimes
+from rollout.store.access.notification_outbox import NotificationTimes
 from rollout.store.access.users import Users
 from tests.api.bears import founded
 from tests.factories import NOON

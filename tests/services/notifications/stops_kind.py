@@ -1,8 +1,12 @@
 """An example of a kind of notification: `test_kinds.py` adds it to a copy of the program."""
 
 from rollout.core.scope.permissions import Permission
-from rollout.services.notifications.kind import NotificationKind
-from rollout.services.notifications.messages import MessageText, build_path, remove_markup
+from rollout.services.notifications.proposal_kinds import (
+    MessageText,
+    NotificationKind,
+    build_path,
+    remove_markup,
+)
 from rollout.store.access.notification_outbox import Notice
 
 

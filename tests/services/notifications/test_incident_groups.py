@@ -4,7 +4,7 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.scope import Incident
-from rollout.services.notifications.incident_kind import find_incident_time, sort_incidents
+from rollout.services.notifications.kinds import find_incident_time, sort_incidents
 from tests.factories import MINUTE, NOON
 
 DAY, NIGHT, LAKE = Cell("creek", "day"), Cell("creek", "night"), Cell("lake", "day")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rollout.services.notifications.kind import NotificationKind
 from rollout.services.notifications.kinds import KIND_OF_NOTICE, KINDS
+from rollout.services.notifications.proposal_kinds import NotificationKind
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
@@ -51,7 +51,7 @@ def test_another_kind_is_one_class_and_one_entry(tmp_path):
     listing = (folder / "kinds.py").read_text("utf-8")
     entry, imported = (
         "            Incidents(),\n",
-        "from rollout.services.notifications.kind import",
+        "from rollout.services.notifications.proposal_kinds import",
     )
     assert entry in listing
     listing = listing.replace(entry, entry + "            Stops(),\n")

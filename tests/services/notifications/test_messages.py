@@ -5,19 +5,19 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.scope.scope import Incident
+from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.readings import StoredAlarm
-from rollout.services.notifications.incident_kind import describe_incidents
 from rollout.services.notifications.kinds import (
     describe_digest,
+    describe_incidents,
     describe_reviews,
 )
-from rollout.services.notifications.messages import describe_code
 from rollout.services.notifications.proposal_kinds import (
     APPROVE,
     QUESTIONS,
     Proposals,
     Reminders,
+    describe_code,
     describe_proposal,
 )
 from rollout.services.proposals.proposal_details import Proposal

@@ -6,8 +6,8 @@ import pytest
 
 from rollout.core.policy.familiarity import FAMILIAR, FEW, ValueReading
 from rollout.core.scope.commands import Actor
-from rollout.services.cells import cell_values
-from rollout.services.cells.cell_values import CellValuesSummary
+from rollout.services.cells import cell_table
+from rollout.services.cells.cell_table import CellValuesSummary
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.notifications import proposal_kinds
 from rollout.services.notifications.kinds import MAX_VALUE_AGE
@@ -68,7 +68,7 @@ def test_the_message_about_a_proposal_says_what_its_gate_does_not_speak_of(
     database, run, service, mailroom, monkeypatch
 ):
     summary = CellValuesSummary("v1", UnfamiliarUnits(3176, 88, ("form", "new"), 78), ())
-    monkeypatch.setattr(cell_values, "load_cell_values", lambda *_: {"v1": summary})
+    monkeypatch.setattr(cell_table, "load_cell_values", lambda *_: {"v1": summary})
     for name in ("lars", "rita"):
         choose(service, name, ["proposals"])
     tick(database, NOON + HOUR, cells=(LAKE,))

@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.core.records.records import Case, Decision
-from rollout.services.reviews.review_queue import count_pending_reviews
+from rollout.services.reviews.reviews import count_pending_reviews
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.records import RecordStore

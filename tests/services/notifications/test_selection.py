@@ -19,12 +19,13 @@ from rollout.core.scope.permissions import (
 from rollout.core.scope.scope import GivenApproval, Incident, ProposalState, Scope
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.notifications.kind import NotificationUser, RolloutNews
 from rollout.services.notifications.kinds import KIND_OF_NOTICE, KINDS, select_notices
 from rollout.services.notifications.proposal_kinds import (
     HALF_TIME,
     LAST_DAY,
     PROPOSAL,
+    NotificationUser,
+    RolloutNews,
     list_reminders,
 )
 from rollout.store.database.rollouts import Rollout

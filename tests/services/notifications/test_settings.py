@@ -5,8 +5,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.erasure.erasure import ErasureRequest
-from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.erasure.erasure import ErasureRequest, erase_name
 from rollout.services.erasure.user_export import iterate_user_data
 from rollout.services.notifications import settings
 from rollout.services.notifications.settings import (
@@ -16,7 +15,7 @@ from rollout.services.notifications.settings import (
     NotificationSettingsError,
 )
 from rollout.services.support.channels import Channels
-from rollout.store.access.notification_channels import NotificationTimes
+from rollout.store.access.notification_outbox import NotificationTimes
 from tests.factories import HOUR, NOON
 from tests.services.erasure.traces import find_traces
 from tests.services.notifications.mailing_list import ADMIN, TOKEN, build_user, choose, run_pass

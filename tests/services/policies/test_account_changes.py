@@ -5,13 +5,11 @@ import pytest
 from rollout.core.errors import NotAllowedError
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
-from rollout.services.access.authenticator_codes import reset_second_factor
+from rollout.services.access.credentials import reset_second_factor
 from rollout.services.access.users import AccountUpdate
-from rollout.services.erasure.erasure import ErasureRequest
-from rollout.services.erasure.name_erasure import erase_user
-from rollout.services.policies.account_changes import change_account, list_missing_approvers
-from rollout.store.access.second_factors import SecondFactors
-from rollout.store.access.users import Users
+from rollout.services.erasure.erasure import ErasureRequest, erase_user
+from rollout.services.policies.approver_warnings import change_account, list_missing_approvers
+from rollout.store.access.users import SecondFactors, Users
 from tests.factories import DAY, NOON, TICK
 from tests.services import bear_field as field
 from tests.services.houses import ADA, BO

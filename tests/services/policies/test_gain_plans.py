@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.formats.policy.reader import parse_policy
-from rollout.services.policies.gain_plans import count_needed_units, list_gain_warnings
+from rollout.services.policies.gate_forecast import count_needed_units, list_gain_warnings
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from tests.replay.pricing import POLICY
 

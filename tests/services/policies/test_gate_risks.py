@@ -6,8 +6,8 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.formats.policy.reader import read_policy
-from rollout.services.policies.gate_plans import GatePlan
-from rollout.services.policies.gate_risks import (
+from rollout.services.policies.gate_plans import (
+    GatePlan,
     compute_expected_errors,
     count_cells_by_gate,
     describe_fleet_risk,

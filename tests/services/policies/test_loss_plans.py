@@ -6,11 +6,11 @@ import pytest
 from benchmarks import senders
 from rollout.core.policy.policy import DAY
 from rollout.formats.policy.reader import parse_policy
-from rollout.services.policies.gate_plans import plan_gates
-from rollout.services.policies.loss_plans import (
+from rollout.services.policies.gate_plans import (
     compute_days_with_losses,
     compute_fresh_days,
     format_losses,
+    plan_gates,
 )
 from rollout.services.policies.traffic import build_expected_traffic
 

@@ -17,11 +17,11 @@ from rollout.services.policies.gate_forecast import (
     compute_renewal_chance,
     format_days,
 )
-from rollout.services.policies.gate_plans import plan_gates
-from rollout.services.policies.guard_plans import (
+from rollout.services.policies.gate_plans import (
     AgreementDrop,
     compute_false_alarms,
     describe_slices,
+    plan_gates,
     plan_guards,
 )
 from rollout.services.policies.planning import build_policy_plan, format_plan

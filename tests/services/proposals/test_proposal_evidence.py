@@ -6,9 +6,9 @@ import pytest
 
 from rollout.core.errors import NotAllowedError
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.kernel.words import say_reading
+from rollout.kernel.facts import say_reading
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.proposals.proposal_details import load_proposal
 from rollout.services.proposals.proposal_evidence import (
     find_proposal_by_evidence,

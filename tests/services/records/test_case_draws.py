@@ -11,14 +11,14 @@ from rollout.core.records.records import NAMED_BY_DECISION, Case, Prediction
 from rollout.core.scope.assignment import SAMPLE
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.files import RecordPaths
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import open_stored_history
 from rollout.services.policies.drafting import (
     DraftRequest,

@@ -9,7 +9,7 @@ from rollout.cli.record_options import parse_version_content
 from rollout.core.scope.commands import Actor
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import (
     OtherContentError,
     VersionStatements,

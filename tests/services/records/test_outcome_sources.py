@@ -13,10 +13,9 @@ from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.unit_counting import open_stored_history
 from rollout.services.records.ingest import _Batch
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger.ledger import Accounts
 from rollout.tally.case_placement import place_cases
-from rollout.tally.outcome_resolution import resolve_outcome_units
-from rollout.tally.outcome_revisions import list_harms
+from rollout.tally.outcome_resolution import list_harms, resolve_outcome_units
 from tests.factories import DAY, HOUR, NOON
 
 POLICY = """

@@ -16,8 +16,7 @@ from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.divergences.cases import CaseFilter, find_cases, load_case_details
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.erasure.case_erasure import erase_case
-from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.erasure.erasure import ErasureRequest, erase_case
 from rollout.services.records.planted_cases import (
     PlantingRefusedError,
     PlantingRequest,
@@ -31,9 +30,8 @@ from rollout.store.ledger.revisions import load_activity
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import StoredHistory
-from rollout.store.records.planted_cases import PlantedCases
-from rollout.store.records.records import build_rejected_record
-from rollout.store.records.rejected_records import RejectedRecords
+from rollout.store.records.incoming_cases import PlantedCases
+from rollout.store.records.records import RejectedRecords, build_rejected_record
 from rollout.store.records.site_signs import SiteSignStore
 from rollout.store.tables.tables import cases, planted_cases
 from tests.services.engine.test_evidence_check import attacking

@@ -7,16 +7,20 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from rollout.core.scope.events import VersionRetired
-from rollout.formats.records.file_choices import FileChoices
 from rollout.formats.records.files import RecordPaths
+from rollout.formats.records.questions import FileChoices
 from rollout.formats.records.rejected_rows import RecordError
-from rollout.replay.retirements import VersionsAtOnceError
+from rollout.replay.engine import VersionsAtOnceError
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.pages.data_findings import list_data_findings
+from rollout.reports.pages.findings import list_data_findings
 from rollout.reports.pages.summary import describe_report, describe_results
 from rollout.reports.text.source_text import VouchedUnits
-from rollout.services.replay.replay import NothingToReplayError, replay_files
-from rollout.services.replay.replay_output import build_replay_command, build_replay_inputs
+from rollout.services.replay.replay import (
+    NothingToReplayError,
+    build_replay_command,
+    build_replay_inputs,
+    replay_files,
+)
 from rollout.services.replay.requests import ReplayRequest
 from rollout.tally import populations
 from rollout.tally.case_placement import find_first_predictions, place_cases

@@ -16,8 +16,7 @@ from rollout.formats.records.parts import UnknownSourceError
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.summary import render_message_summary
 from rollout.reports.pages.text_report import render_text_report
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_command
+from rollout.services.replay.replay import build_replay_command, replay_files
 from rollout.services.replay.requests import read_request_records
 from rollout.tally.frames import RecordKind
 from tests.properties import examples

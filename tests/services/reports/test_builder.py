@@ -11,12 +11,16 @@ from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import VersionFirstUsed
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.reports.figures import report_version
-from rollout.reports.figures.report_seal import compute_seal, compute_table_seal
-from rollout.reports.figures.report_version import VOLATILE_SECTIONS, compare_versions
+from rollout.reports.figures.report_version import (
+    VOLATILE_SECTIONS,
+    compare_versions,
+    compute_seal,
+    compute_table_seal,
+)
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.process.health_checks import run_health_checks
 from rollout.services.records.review_tasks import seed_gold_case
@@ -24,6 +28,7 @@ from rollout.services.reports import archive, drafts
 from rollout.services.reports.archive import (
     UnknownReportError,
     UnreadableReportError,
+    find_seal_faults,
     format_report,
     load_report,
     load_reports,
@@ -38,7 +43,6 @@ from rollout.services.reports.builder import (
 )
 from rollout.services.reports.inputs import NothingToReportError
 from rollout.services.reports.report_pages import parse_report_facts
-from rollout.services.reports.seal_check import find_seal_faults
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.exposures import ExposureStore

@@ -15,21 +15,20 @@ from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.formats.records.files import RecordPaths
 from rollout.kernel.units import MISSING
-from rollout.replay.options import ReplayOptions
+from rollout.replay.engine import ReplayOptions
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.funnel import STILL_OPEN, WITHHELD
-from rollout.reports.inputs.decided_by import assign_deciders as standing_of
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.pages.data_findings import list_data_findings
+from rollout.reports.inputs.inputs import assign_deciders as standing_of
+from rollout.reports.pages.findings import list_data_findings
 from rollout.reports.pages.json_report import to_plain_values
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.engine.unit_counting import queue_cases, queue_new_cases
 from rollout.services.records.record_import import import_records
-from rollout.services.replay.replay import replay_records
-from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.replay import build_replay_inputs, replay_records
 from rollout.services.replay.requests import ReplayRequest, read_request_records
 from rollout.services.reports.inputs import NothingToReportError, load_report_inputs
 from rollout.services.reports.visible_records import ReportPeriod, load_whole_period

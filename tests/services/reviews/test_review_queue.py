@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.core.scope.permissions import AssignedRole, NotAllowedError
-from rollout.services.reviews.review_queue import load_adjudication_cases
+from rollout.services.reviews.reviews import load_adjudication_cases
 from tests.services.review_room import ANA, BO, CY, DAN, MINUTE, Room, person, policy_text
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rollout.core.errors import RefusalError
-from rollout.services.uploads.upload_folder import (
+from rollout.services.uploads.upload_runs import (
     UploadFolder,
     build_default_root,
     delete_abandoned_uploads,
@@ -18,7 +18,7 @@ from rollout.services.uploads.upload_folder import (
 CRASHING = """
 import os, sys
 from pathlib import Path
-from rollout.services.uploads.upload_folder import UploadFolder
+from rollout.services.uploads.upload_runs import UploadFolder
 folder = UploadFolder(Path(sys.argv[1]))
 path = folder.create_upload()
 (path / "predictions.csv").write_text("secret")

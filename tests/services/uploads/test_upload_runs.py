@@ -8,17 +8,20 @@ import pytest
 
 from rollout.core.errors import RefusalError
 from rollout.services.support.limited_process import MEMORY_LIMIT, NICENESS
-from rollout.services.support.process_runs import LIFETIME
+from rollout.services.support.process_work import LIFETIME
 from rollout.services.uploads import upload_runs
-from rollout.services.uploads.upload_folder import UploadFolder
 from rollout.services.uploads.upload_process import MEMORY_TEXT
-from rollout.services.uploads.upload_request import (
+from rollout.services.uploads.upload_runs import (
+    BROKEN_TEXT,
+    COMMAND,
     COMMANDS_TEXT,
     FILE_NAMES,
+    UploadFolder,
     UploadOptions,
     UploadRequest,
+    UploadRuns,
+    has_files,
 )
-from rollout.services.uploads.upload_runs import BROKEN_TEXT, COMMAND, UploadRuns, has_files
 from rollout.services.uploads.uploaded_files import run_uploaded_files
 from tests.factories import DAY, NOON
 from tests.recorded import write_records

@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.services.uploads import uploaded_files
-from rollout.services.uploads.upload_request import COMMANDS_TEXT, FILE_NAMES, UploadOptions
-from rollout.services.uploads.upload_result import STEPS
+from rollout.services.uploads.upload_runs import COMMANDS_TEXT, FILE_NAMES, STEPS, UploadOptions
 from rollout.services.uploads.uploaded_files import prepare_file, run_uploaded_files
 from tests.recorded import write_records
 

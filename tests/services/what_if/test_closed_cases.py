@@ -7,11 +7,10 @@ from rollout.core.errors import NotAllowedError, RefusalError
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.model_cost import build_model_cases, compute_cell_costs
-from rollout.reports.inputs.decided_by import assign_deciders
-from rollout.reports.inputs.stages import compute_stage_histories
+from rollout.reports.figures.methods import build_model_cases, compute_cell_costs
+from rollout.reports.inputs.inputs import assign_deciders, compute_stage_histories
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.tick_passes import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.services.what_if.closed_cases import load_what_if_inputs
 from rollout.services.what_if.comparison import compare_policies

@@ -13,25 +13,22 @@ from hypothesis import strategies as st
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.model_cost import build_model_cases, compute_cell_costs
-from rollout.reports.inputs.decided_by import HUMAN, MODEL, assign_deciders
-from rollout.reports.inputs.stages import compute_stage_histories
+from rollout.reports.figures.methods import build_model_cases, compute_cell_costs
+from rollout.reports.inputs.inputs import HUMAN, MODEL, assign_deciders, compute_stage_histories
 from rollout.services.what_if import comparison
 from rollout.services.what_if.comparison import (
     DRAW_COUNT,
     WhatIfInputs,
     WhatIfTotals,
     compare_policies,
-    list_made_up_salts,
-    merge_stages,
-)
-from rollout.services.what_if.comparison_text import (
     describe_coverage,
     describe_ranges,
     describe_result,
     format_figure,
     list_cells,
     list_figures,
+    list_made_up_salts,
+    merge_stages,
 )
 from rollout.services.what_if.replayed_policy import (
     WhatIfFigures,

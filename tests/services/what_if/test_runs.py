@@ -9,7 +9,7 @@ import pytest
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Caller
 from rollout.services.support.limited_process import MEMORY_LIMIT, NICENESS
-from rollout.services.support.process_runs import LIFETIME
+from rollout.services.support.process_work import LIFETIME
 from rollout.services.what_if.comparison import compare_policies
 from rollout.services.what_if.requests import WhatIfRequest
 from rollout.services.what_if.runs import BROKEN_TEXT, COMMAND, WhatIfRuns

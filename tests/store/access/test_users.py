@@ -6,8 +6,7 @@ from sqlalchemy.exc import IntegrityError
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.scope.permissions import AssignedRole
 from rollout.store.access.api_keys import ApiKeys, hash_secret
-from rollout.store.access.one_time_links import OneTimeLinks
-from rollout.store.access.sessions import Sessions, hash_session_token
+from rollout.store.access.sessions import OneTimeLinks, Sessions, hash_session_token
 from rollout.store.access.users import Users
 from rollout.store.database.rollouts import Rollouts
 from tests.factories import DAY, HOUR, NOON

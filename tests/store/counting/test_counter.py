@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import event, text
 
 from rollout.core.errors import StaleRevisionError
-from rollout.store.counting import counted_units, counter, unit_digests
+from rollout.store.counting import counted_units, counter
+from rollout.store.counting import counted_units as unit_digests
 from rollout.store.counting.counts import StoredCounts
 from rollout.store.counting.matrices import Matrices
 from rollout.store.counting.unit_records import UnitRecords

@@ -12,7 +12,7 @@ from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CountQueue, DueCase
 from rollout.store.database.errors import DatabaseBusyError
 from rollout.store.database.session import Database
-from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.ledger.evidence_snapshots import EvidenceStore
 from tests.factories import MINUTE, NOON
 from tests.store.counted_units import advance_in, marks, unit, wrong
 from tests.store.new_rollouts import rollout

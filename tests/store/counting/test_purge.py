@@ -11,7 +11,7 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_rows import RECORD_SCHEMAS
 from rollout.store.records.records import PURGED_TEXT, RecordStatus
-from rollout.store.tables.counting_tables import RECORD_UNSEALED
+from rollout.store.tables.record_tables import RECORD_UNSEALED
 from rollout.store.tables.tables import count_queue, external_keys
 from tests.factories import DAY, NOON
 from tests.store.counted_units import counts, marks, unit, wrong

@@ -27,7 +27,7 @@ from rollout.store.database.errors import (
     DatabaseUnavailableError,
     StoreError,
 )
-from rollout.store.database.replica_heartbeats import record_heartbeat
+from rollout.store.database.migrations import record_heartbeat
 from rollout.store.database.session import Database, Transaction
 from rollout.store.tables.columns import encode_instant
 from rollout.store.tables.tables import replica_heartbeats

@@ -15,7 +15,7 @@ from rollout.store.database.migrations import grant_privileges
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.tables.append_only import APPEND_ONLY, list_triggers
+from rollout.store.tables.columns import APPEND_ONLY, list_triggers
 from rollout.store.tables.tables import cases
 from tests.factories import NOON
 from tests.store.databases import on_postgresql, on_sqlite

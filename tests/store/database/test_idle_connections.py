@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url, text
 
-from rollout.store.database import connections
+from rollout.store.database import session
 from tests.store.databases import on_postgresql
 
 pytestmark = on_postgresql
@@ -51,7 +51,7 @@ def test_a_connection_in_use_is_not_tested(database, statements):
 
 def test_an_idle_connection_is_tested(database, statements, monkeypatch):
     use_connections(database)
-    monkeypatch.setattr(connections, "IDLE_BEFORE_PING", 0.0)
+    monkeypatch.setattr(session, "IDLE_BEFORE_PING", 0.0)
     statements.clear()
     use_connections(database)
     assert len(statements) == 2

@@ -8,7 +8,6 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from rollout.store.database.connections import MAX_ATTEMPT_TIME, RETRY_INTERVAL, OutageMonitor
 from rollout.store.database.errors import (
     DatabaseBusyError,
     DatabaseUnavailableError,
@@ -21,7 +20,7 @@ from rollout.store.database.postgresql_connections import (
     ServerTest,
     limit_silence,
 )
-from rollout.store.database.session import Database
+from rollout.store.database.session import MAX_ATTEMPT_TIME, RETRY_INTERVAL, Database, OutageMonitor
 from tests.store.databases import on_postgresql, on_sqlite
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 from rollout.store.database.errors import CommitUnknownError, DatabaseBusyError, UnsafeDatabaseError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import SQLITE_PRAGMAS, Database, limit_lock_waits
-from rollout.store.tables.append_only import OPEN_PURGE
+from rollout.store.tables.columns import OPEN_PURGE
 from rollout.store.tables.tables import rollouts
 from tests.factories import NOON
 from tests.store.databases import on_postgresql

@@ -18,7 +18,7 @@ from rollout.store.database.errors import DatabaseBusyError
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
-from rollout.store.tables.append_only import build_triggers
+from rollout.store.tables.columns import build_triggers
 from rollout.store.tables.tables import ledger, ledger_heads
 from tests.factories import HOUR, NOON, eventful
 from tests.store.plans import steps

@@ -16,11 +16,10 @@ from rollout.core.records.records import Case, Decision, Prediction
 from rollout.store.database import bulk
 from rollout.store.database.rollouts import match_cases
 from rollout.store.database.session import Database
-from rollout.store.records.batch_facts import load_batch_facts
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import PURGED, ExternalKeys
 from rollout.store.records.incoming_cases import IncomingCases
-from rollout.store.records.records import RecordStore
+from rollout.store.records.records import RecordStore, load_batch_facts
 from rollout.store.tables.tables import cases, external_keys
 from tests.factories import NOON
 from tests.store.databases import fresh, on_postgresql

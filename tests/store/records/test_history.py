@@ -19,8 +19,7 @@ from rollout.store.counting import counter
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.rollouts import match_cases
 from rollout.store.records import history as stored_history
-from rollout.store.records.history import StoredHistory
-from rollout.store.records.record_frames import HISTORY_COLUMNS, parse_json
+from rollout.store.records.history import HISTORY_COLUMNS, StoredHistory, parse_json
 from rollout.store.records.records import RecordStore
 from rollout.store.tables.columns import InstantType, JsonType
 from rollout.store.tables.tables import cases

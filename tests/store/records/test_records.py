@@ -14,8 +14,13 @@ from rollout.core.records.records import Action, Case, Decision, Heartbeat, Outc
 from rollout.store.records.case_pages import CasePages
 from rollout.store.records.record_check import find_changed_records
 from rollout.store.records.record_rows import RECORD_SCHEMAS
-from rollout.store.records.records import NO_CASE_YET, RecordReceipt, RecordStatus, RecordStore
-from rollout.store.records.rejected_records import RejectedRecords
+from rollout.store.records.records import (
+    NO_CASE_YET,
+    RecordReceipt,
+    RecordStatus,
+    RecordStore,
+    RejectedRecords,
+)
 from rollout.store.tables.tables import external_keys, outcomes
 from tests.factories import DAY, MINUTE, NOON
 from tests.store.databases import on_sqlite

@@ -22,8 +22,7 @@ from sqlalchemy.exc import IntegrityError
 
 from rollout.store.counting import purge
 from rollout.store.database.bulk import build_insert
-from rollout.store.tables.append_only import APPEND_ONLY, ERASABLE, OPEN_PURGE
-from rollout.store.tables.columns import InstantType, JsonType
+from rollout.store.tables.columns import APPEND_ONLY, ERASABLE, OPEN_PURGE, InstantType, JsonType
 from rollout.store.tables.tables import metadata
 from tests.factories import NOON
 from tests.store.databases import on_postgresql, on_sqlite

@@ -3,8 +3,7 @@
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex
 
-from rollout.store.tables.append_only import APPEND_ONLY
-from rollout.store.tables.columns import complete_partial_indexes
+from rollout.store.tables.columns import APPEND_ONLY, complete_partial_indexes
 from rollout.store.tables.tables import metadata
 
 

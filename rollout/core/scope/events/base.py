@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.scope_builder import ScopeBuilder
-from rollout.kernel.readings import StoredAlarm
+from rollout.kernel.facts import StoredAlarm
 
 ENGINE: Final = "policy"
 """Name of the engine as an actor in the ledger."""

@@ -25,7 +25,7 @@ from rollout.core.scope.scope import (
     Grant,
 )
 from rollout.core.scope.scope_builder import ScopeBuilder, add_entry
-from rollout.kernel.readings import StoredAlarm
+from rollout.kernel.facts import StoredAlarm
 
 
 class OpeningEvent(OfProposal, CellEvent):

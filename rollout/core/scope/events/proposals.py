@@ -23,8 +23,7 @@ from rollout.core.scope.scope import (
     ProposalState,
 )
 from rollout.core.scope.scope_builder import ScopeBuilder
-from rollout.kernel.readings import FreshFact, StoredAlarm, StoredReading
-from rollout.kernel.words import say_void
+from rollout.kernel.facts import FreshFact, StoredAlarm, StoredReading, say_void
 
 VOID_STATE: Final = "void"
 """State of a proposal that became invalid."""

@@ -30,7 +30,7 @@ from rollout.core.scope.scope import (
     Version,
 )
 from rollout.core.scope.scope_builder import ScopeBuilder, add_entry
-from rollout.kernel.readings import StoredAlarm
+from rollout.kernel.facts import StoredAlarm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,28 +1,49 @@
-"""The contents of cases: found by key or episode, and deleted."""
+"""Free text that names a case or a reviewer: found by word, deleted or replaced.
+
+The contents of cases: found by key or episode, and deleted.
+
+Freeing the space of deleted rows, so that files no longer hold what was erased.
+
+Replacing a user's or reviewer's name by a pseudonym in the tables of a rollout.
+"""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from secrets import token_hex
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    delete,
+    exists,
+    false,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.engine import RowMapping
 
 from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.core.policy.familiarity import NO_VALUE, UNREADABLE
+from rollout.core.records.records import Decision, Personal
+from rollout.store.counting.counted_units import IS_ERASED, hash_values
 from rollout.store.counting.purge import delete_case_rows, open_purge
-from rollout.store.counting.unit_digests import IS_ERASED, hash_values
 from rollout.store.database.bulk import select_numbers
+from rollout.store.database.errors import translate_driver_errors
 from rollout.store.database.rollouts import Rollout, match_cases
-from rollout.store.database.session import Transaction
-from rollout.store.erasure.texts import (
-    clear_deliveries,
-    delete_ledger_texts,
-    delete_rejected,
-    delete_responses,
-)
-from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.evidence_snapshots import EvidenceStore
+from rollout.store.ledger.scopes import StoredScopes
 from rollout.store.records.external_keys import (
     CASE,
     EPISODE,
@@ -31,8 +52,156 @@ from rollout.store.records.external_keys import (
     PURGED,
     ExternalKeys,
 )
-from rollout.store.records.record_hashes import ErasedHashes
-from rollout.store.tables.tables import cases, count_queue, counted_units, recent_arrivals
+from rollout.store.records.record_rows import RECORD_SCHEMAS, ErasedHashes, RecordSchema
+from rollout.store.tables.tables import (
+    baselines,
+    cases,
+    cleanings,
+    count_queue,
+    counted_units,
+    deliveries,
+    exposures,
+    idempotency_keys,
+    incidents,
+    ledger,
+    ledger_texts,
+    policies,
+    proposals,
+    recent_arrivals,
+    rejected_records,
+    report_requests,
+    reviews,
+)
+
+ERASED_INTRO: Final = "(erased)"
+UNSPACED: Final = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+    r"\U00020000-\U0003ffff"
+)
+"""Letters that begin and end no word: Thai to Khmer, Japanese, Chinese; Korean has endings."""
+CONTINUES: Final = rf"[^\W{UNSPACED}]|-"
+
+
+def contains_word(text: str, word: str) -> bool:
+    """Return whether a text has a word that no letter, digit, _ or - continues.
+
+    >>> contains_word("v1 acted on ramp-7: late", "ramp-7"), contains_word("ramp-71", "ramp-7")
+    (True, False)
+    """
+    pattern = rf"(?<!{CONTINUES}){re.escape(word)}(?!{CONTINUES})"
+    return re.search(pattern, text) is not None
+
+
+def list_name_spellings(name: str) -> tuple[str, ...]:
+    """Return a name as it stands, and as prose and headings write it.
+
+    >>> list_name_spellings("ana.roe")
+    ('ana.roe', 'Ana.Roe', 'Ana.roe', 'ANA.ROE')
+    """
+    spellings = (name, name.lower(), name.title(), name.capitalize(), name.upper())
+    return tuple(dict.fromkeys(spellings))
+
+
+def list_spellings(word: str) -> tuple[str, ...]:
+    r"""Return a word as it stands in plain text, in JSON and in JSON of ASCII only.
+
+    >>> list_spellings("bär")
+    ('bär', 'b\\u00e4r')
+    """
+    encoded = (json.dumps(word, ensure_ascii=is_ascii)[1:-1] for is_ascii in (False, True))
+    return tuple(dict.fromkeys((word, *encoded)))
+
+
+def delete_ledger_texts(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
+    """Delete the ledger's free texts that have one of the words; their hashes stay."""
+    count = 0
+    rows = find_rows(transaction, rollout, ledger_texts, [ledger_texts.c.text], words)
+    key_columns = tuple_(ledger_texts.c.revision, ledger_texts.c.field)
+    for row in rows:
+        key = (row["revision"], row["field"])
+        count += transaction.execute(
+            delete(ledger_texts).where(ledger_texts.c.rollout == rollout.number, key_columns == key)
+        ).rowcount
+    if count:
+        StoredScopes(transaction, rollout).delete_all()  # they quote texts; they are made again
+    return count
+
+
+def delete_texts_by(transaction: Transaction, rollout: Rollout, account: str) -> int:
+    """Delete the free texts that an account typed into a ledger."""
+    own_revisions = select(ledger.c.revision).where(
+        ledger.c.rollout == rollout.number, ledger.c.actor == account
+    )
+    count = transaction.execute(
+        delete(ledger_texts).where(
+            ledger_texts.c.rollout == rollout.number, ledger_texts.c.revision.in_(own_revisions)
+        )
+    ).rowcount
+    StoredScopes(transaction, rollout).delete_all()  # they hold names and texts
+    return count
+
+
+def delete_rejected(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
+    """Delete the rejected records that have one of the words."""
+    rows = find_rows(transaction, rollout, rejected_records, [rejected_records.c.body], words)
+    ids = {row["id"] for row in rows}
+    spellings = [spelling for word in words for spelling in list_spellings(word)]
+    query = select(rejected_records.c.id).where(
+        rejected_records.c.rollout == rollout.number, rejected_records.c.key.in_(spellings)
+    )
+    ids |= set(transaction.execute(query).scalars())
+    for number in ids:
+        transaction.execute(delete(rejected_records).where(rejected_records.c.id == number))
+    return len(ids)
+
+
+def clear_deliveries(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
+    """Replace the introductions of deliveries that have one of the words."""
+    columns = (deliveries.c.intro, deliveries.c.subject)
+    ids = {row["id"] for row in find_rows(transaction, rollout, deliveries, columns, words)}
+    for number in ids:
+        statement = update(deliveries).where(deliveries.c.id == number)
+        transaction.execute(statement.values(intro=ERASED_INTRO, subject=ERASED_INTRO))
+    return len(ids)
+
+
+def delete_responses(transaction: Transaction, words: Collection[str]) -> None:
+    """Delete stored responses that have one of the words; a retry is executed again."""
+    body = idempotency_keys.c.response_body
+    query = select(idempotency_keys).where(_match_any(body, words))
+    for row in transaction.execute(query).mappings().all():
+        same_row = (column == row[column.name] for column in idempotency_keys.primary_key)
+        transaction.execute(delete(idempotency_keys).where(*same_row))
+
+
+def find_rows(
+    transaction: Transaction,
+    rollout: Rollout,
+    table: Table,
+    columns: Sequence[Column[str]],
+    words: Collection[str],
+) -> list[RowMapping]:
+    """Return the rows that have one of the words, each once; the table is read once."""
+    if not columns:
+        return []
+    spellings = [spelling for word in words for spelling in list_spellings(word)]
+    is_near = or_(*(_match_any(column, words) for column in columns))
+    query = select(table).where(table.c.rollout == rollout.number, is_near)
+    return [
+        row
+        for row in transaction.execute(query).mappings().all()
+        if any(
+            contains_word(row[column.name] or "", spelling)
+            for column in columns
+            for spelling in spellings
+        )
+    ]
+
+
+def _match_any(column: Column[str], words: Collection[str]) -> ColumnElement[bool]:
+    spellings = (spelling for word in words for spelling in list_spellings(word))
+    return or_(false(), *(column.contains(spelling, autoescape=True) for spelling in spellings))
+
 
 TextPair = tuple[str | None, str | None]  # `attribute_values` and `slices` of a unit
 NamedValue = tuple[str, str]
@@ -359,3 +528,169 @@ class CaseContents:
         for table in (count_queue, recent_arrivals):
             conditions = match_cases(self._transaction, self._rollout, table, case_ids)
             self._transaction.execute(delete(table).where(*conditions))
+
+
+SQLITE_STATEMENTS = ("pragma query_only=off", "vacuum", "pragma wal_checkpoint(truncate)")
+POSTGRESQL_STATEMENTS = ("set statement_timeout = 0", "vacuum")
+
+
+def compact_database(database: Database) -> None:
+    """Rewrite the file of SQLite, or vacuum the tables of PostgreSQL.
+
+    On SQLite nobody else may write meanwhile, and as much space again must be free. PostgreSQL
+    overwrites the space when it needs it.
+    """
+    is_sqlite = database.engine.dialect.name == "sqlite"
+    with translate_driver_errors(), closing(database.engine.raw_connection()) as connection:
+        driver_connection: Any = connection.driver_connection
+        if not is_sqlite:
+            driver_connection.autocommit = True
+        for statement in SQLITE_STATEMENTS if is_sqlite else POSTGRESQL_STATEMENTS:
+            driver_connection.execute(statement)
+        connection.invalidate()  # its settings were changed
+
+
+SCHEMAS: Final = {schema.table: schema for schema in RECORD_SCHEMAS.values()}
+BATCHED_COLUMNS: Final[tuple[Column[str], ...]] = (
+    *(
+        table.c[name]
+        for table, schema in SCHEMAS.items()
+        for name in schema.list_personal(Personal.NAME)
+    ),
+    counted_units.c.reviewer,
+    exposures.c.reviewer,
+    reviews.c.reviewer,
+)
+"""The columns with names whose tables grow with the cases."""
+SMALL_COLUMNS: Final[tuple[Column[str], ...]] = (
+    cleanings.c.by,
+    baselines.c.imported_by,
+    policies.c.received_by,
+    proposals.c.raised_by,
+    incidents.c.acknowledged_by,
+)
+OPEN_TASK: Final = "open"
+GOLD_TEXTS: Final = RECORD_SCHEMAS[Decision].list_personal(Personal.TEXT)
+RecordHash = tuple[int, bytes]
+
+
+class RolloutNames:
+    """The names of users and reviewers in one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def has_name(self, name: str) -> bool:
+        """Return whether any table of the rollout has the name."""
+        return any(
+            self._transaction.execute(self._select(column, name).limit(1)).first() is not None
+            for column in (*BATCHED_COLUMNS, *SMALL_COLUMNS)
+        )
+
+    def list_names(self) -> list[str]:
+        """Return the names of all reviewers and users in the tables; reads every row."""
+        names = set[str]()
+        for column in (*BATCHED_COLUMNS, *SMALL_COLUMNS):
+            query = select(column).where(column.table.c.rollout == self._rollout.number)
+            names |= set(self._transaction.execute(query.distinct()).scalars())
+        return sorted(names - {None, ""})
+
+    def replace_batch(
+        self, name: str, pseudonym: str, *, limit: int, revision: int
+    ) -> ErasedContents:
+        """Replace the name in up to `limit` rows of one table.
+
+        Without rows none is left. Open tasks of the name are free afterwards. `revision` is that of
+        the event, which belongs into this transaction.
+        """
+        self._release_tasks(name)
+        for column in BATCHED_COLUMNS:
+            table = column.table
+            conditions = (table.c.rollout == self._rollout.number, column == name)
+            query = select(table).where(*conditions).limit(limit)
+            rows = self._transaction.execute(query).mappings().all()
+            if rows:
+                digest = self._replace_rows(column, rows, pseudonym, revision)
+                return ErasedContents((), {table.name: len(rows)}, digest)
+        return ErasedContents((), {}, "")
+
+    def replace_rest(self, name: str, pseudonym: str, *, revision: int) -> ErasedContents:
+        """Replace the name in small tables, and delete the texts that have or are by it."""
+        counts: Counter[str] = Counter()
+        words = list_name_spellings(name)
+        with open_purge(self._transaction):
+            counts["cleanings"] += self._clear_reasons(name)
+            for column in SMALL_COLUMNS:
+                counts[column.table.name] += self._replace_all(column, name, pseudonym)
+            counts["rejected_records"] += delete_rejected(self._transaction, self._rollout, words)
+        hashes: list[RecordHash] = []
+        for table, schema in SCHEMAS.items():
+            columns = [table.c[name] for name in schema.list_personal(Personal.TEXT)]
+            rows = find_rows(self._transaction, self._rollout, table, columns, words)
+            hashes += self._clear_records(schema, rows, {})
+            counts[table.name] += len(rows)
+        digest = ErasedHashes(self._transaction, self._rollout).store(hashes, revision=revision)
+        counts["ledger_texts"] += delete_texts_by(self._transaction, self._rollout, pseudonym)
+        counts["ledger_texts"] += delete_ledger_texts(self._transaction, self._rollout, words)
+        counts["deliveries"] += clear_deliveries(self._transaction, self._rollout, words)
+        delete_responses(self._transaction, words)
+        self._transaction.execute(
+            delete(idempotency_keys).where(idempotency_keys.c.principal == name)
+        )
+        self._transaction.execute(
+            delete(report_requests).where(report_requests.c.principal == name)
+        )
+        return ErasedContents((), {table: n for table, n in counts.items() if n}, digest)
+
+    def _select(self, column: Column[str], name: str) -> Select[Any]:
+        return select(column).where(column.table.c.rollout == self._rollout.number, column == name)
+
+    def _release_tasks(self, name: str) -> None:
+        conditions = (
+            reviews.c.rollout == self._rollout.number,
+            reviews.c.reviewer == name,
+            reviews.c.state == OPEN_TASK,
+        )
+        values = {"reviewer": None, "claimed_until": None}
+        self._transaction.execute(update(reviews).where(*conditions).values(**values))
+
+    def _replace_rows(
+        self, column: Column[str], rows: Sequence[RowMapping], pseudonym: str, revision: int
+    ) -> str:
+        """Replace the name in rows, and return the digest of changed records."""
+        if schema := SCHEMAS.get(column.table):
+            hashes = self._clear_records(schema, rows, {column.name: pseudonym})
+            return ErasedHashes(self._transaction, self._rollout).store(hashes, revision=revision)
+        with open_purge(self._transaction):
+            for row in rows:
+                values: dict[str, Any] = {column.name: pseudonym}
+                if row.get("gold_decision") is not None:
+                    values["gold_decision"] = {**row["gold_decision"], **GOLD_TEXTS}
+                self._update_row(column.table, row, values)
+        return ""
+
+    def _clear_records(
+        self, schema: RecordSchema, rows: Sequence[RowMapping], values: Mapping[str, str]
+    ) -> list[RecordHash]:
+        """Clear personal texts of records and the random bytes of their hashes; return these."""
+        cleared = {**schema.list_personal(Personal.TEXT), **values, "salt": None}
+        with open_purge(self._transaction):
+            for row in rows:
+                self._update_row(schema.table, row, cleared)
+        return [(int(row["case_id"]), row["record_hash"]) for row in rows]
+
+    def _update_row(self, table: Table, row: RowMapping, values: Mapping[str, Any]) -> None:
+        same_row = (column == row[column.name] for column in table.primary_key)
+        self._transaction.execute(update(table).where(*same_row).values(**values))
+
+    def _clear_reasons(self, name: str) -> int:
+        conditions = (cleanings.c.rollout == self._rollout.number, cleanings.c.by == name)
+        statement = update(cleanings).where(*conditions).values(reason="")
+        return self._transaction.execute(statement).rowcount
+
+    def _replace_all(self, column: Column[str], name: str, pseudonym: str) -> int:
+        table = column.table
+        conditions = (table.c.rollout == self._rollout.number, column == name)
+        statement = update(table).where(*conditions).values(**{column.name: pseudonym})
+        return self._transaction.execute(statement).rowcount

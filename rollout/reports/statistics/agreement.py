@@ -1,10 +1,13 @@
-"""Agreement of two numbers on the same cases: bias, limits of agreement, concordance.
+"""MASI distances of all pairs of sets at once, and which of them agree.
+
+Agreement of two numbers on the same cases: bias, limits of agreement, concordance.
 
 Each interval comes from the influence of every case on the figure, summed by unit: cases of one
 unit are alike. It assumes no distribution; prices and their errors are seldom normal. With too few
 units there is no interval, and the method says why.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import atanh, sqrt, tanh
 
@@ -12,14 +15,38 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from rollout.reports.statistics.effective_number import (
+from rollout.kernel.units import SLACK, split_label_set
+from rollout.reports.statistics.intervals import (
     MIN_FREEDOM,
     NORMAL_QUANTILE,
     UPPER_QUANTILE,
+    Estimate,
 )
-from rollout.reports.statistics.intervals import Estimate
 
 Floats = NDArray[np.float64]
+
+
+def compare_sets(texts: Sequence[str], overlap: float) -> tuple[Floats, Floats]:
+    """Return the MASI distance of each pair of sets, and 1 where two agree, else 0.
+
+    Both have the shape (sets, sets). The distance is 1 less overlap times monotonicity, which is 1
+    for equal sets, 2/3 if one contains the other and 1/3 for other common labels; the other is
+    what `do_sets_agree` says.
+
+    Source: Passonneau, Proceedings of LREC (2006) 831.
+    """
+    sets = [split_label_set(text) for text in texts]
+    labels = sorted(frozenset[str]().union(*sets))
+    has_label = np.array([[label in labels_of for label in labels] for labels_of in sets], float)
+    has_label = has_label.reshape(len(sets), len(labels))
+    common, size = has_label @ has_label.T, has_label.sum(axis=1)
+    either = size[:, None] + size[None, :] - common
+    jaccard = np.where(either > 0, common / np.maximum(either, 1), 1.0)
+    contains = common == np.minimum(size[:, None], size[None, :])
+    monotonicity = np.where(common == either, 1.0, np.where(contains, 2 / 3, 1 / 3))
+    return 1 - jaccard * monotonicity, (jaccard >= overlap - SLACK).astype(float)
+
+
 Ints = NDArray[np.int64]
 
 MIN_UNITS = 100  # with fewer, intervals of limits and concordance of prices cover under 86 %
