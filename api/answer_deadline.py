@@ -13,7 +13,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from rollout.store.database.errors import DatabaseUnavailableError
+from rollout.data.database.errors import DatabaseUnavailableError
 
 ASSIGNMENT_SECONDS: Final = 1.0
 """Seconds until an assignment is answered, not counting how long its body takes to arrive."""

@@ -35,9 +35,9 @@ from api.metrics import (
 from api.oidc import IdentityProvider, build_router
 from api.problems import COMMON_RESPONSES, Problem, install_handlers
 from api.sign_in_queue import SignInQueueMiddleware
-from rollout.services.engine.service import Service
-from rollout.services.incidents.cause_runs import CauseRuns
-from rollout.services.reports.report_work import ReportWork
+from rollout.features.incidents.cause_runs import CauseRuns
+from rollout.features.reports.report_work import ReportWork
+from rollout.live.service import Service
 from rollout.settings import REQUEST_RATE
 
 router = APIRouter(include_in_schema=False)

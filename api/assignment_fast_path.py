@@ -21,8 +21,8 @@ from api import ofrep
 from api.limits import replay_message
 from api.metrics import RequestCounts
 from api.routers import assignments
-from rollout.core.scope.permissions import Caller
-from rollout.services.engine.service import Service
+from rollout.engine.decide.permissions import Caller
+from rollout.live.service import Service
 
 ASSIGNMENTS_PATH: Final = re.compile(r"/v1/rollouts/([^/]+)/assignments")
 FLAG_PATH: Final = re.compile(r"/ofrep/v1/evaluate/flags/(gate\..+)")

@@ -28,14 +28,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.answer_deadline import is_assignment, run_in_time
 from api.http_protocol import is_latchable, is_narrowing, look_up_with_priority
 from api.limits import KEY_PREFIX, RequestRates, recognize_caller
-from rollout.core.errors import CrossSiteRequestError, UnauthenticatedError
-from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.services.access.authentication import MAX_OUTAGE_AGE
-from rollout.services.access.keys import parse_key
-from rollout.services.access.sign_in import SignIn, StartedSession
-from rollout.services.engine.service import Service
-from rollout.store.database.append_failures import is_storage_failure
-from rollout.store.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import is_storage_failure
+from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.features.access.authentication import MAX_OUTAGE_AGE
+from rollout.features.access.keys import parse_key
+from rollout.features.access.sign_in import SignIn, StartedSession
+from rollout.kernel.errors import CrossSiteRequestError, UnauthenticatedError
+from rollout.live.service import Service
 
 SECURE_NAME, PLAIN_NAME = "__Host-rollout", "rollout"
 SIGN_IN_SUFFIX = "-away"

@@ -19,10 +19,10 @@ from api.http_protocol import is_narrowing
 from api.limits import replay_message
 from api.problems import MEDIA_TYPE, build_problem
 from rollout import faults
-from rollout.core.scope.permissions import Caller
-from rollout.services.engine.service import Service
-from rollout.store.database.errors import DatabaseUnavailableError, StoreError
-from rollout.store.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
+from rollout.data.database.errors import DatabaseUnavailableError, StoreError
+from rollout.data.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
+from rollout.engine.decide.permissions import Caller
+from rollout.live.service import Service
 
 CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 SELF_KEYED_PATHS = ("/records", "/assignments")  # their items have keys of their own

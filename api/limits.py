@@ -29,11 +29,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http_protocol import HTTP_PROTOCOL, is_narrowing
 from api.problems import build_problem
-from rollout.core.scope.permissions import Caller, may_upload
-from rollout.services.access.sign_in import find_network
-from rollout.services.support.clock import Clock
+from rollout.data.database.errors import StoreError
+from rollout.engine.decide.permissions import Caller, may_upload
+from rollout.features.access.sign_in import find_network
+from rollout.live.clock import Clock
 from rollout.settings import REQUEST_RATE
-from rollout.store.database.errors import StoreError
 
 try:
     import resource

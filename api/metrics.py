@@ -34,8 +34,8 @@ from prometheus_client import (
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rollout.services.support.process_work import ProcessFailedError, list_frames
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.live.work.process_work import ProcessFailedError, list_frames
 
 REQUEST_ID_HEADER: Final = b"x-request-id"
 VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")

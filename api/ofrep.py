@@ -31,12 +31,11 @@ from api.auth import Caller, OutageTolerantCheck, Permission, ServiceDependency
 from api.problems import build_problem_responses
 from api.schemas.assignments import AssignmentQuestion, ParsedQuestion, QuestionFields
 from api.schemas.examples import inline_schema
-from rollout.core.calendar.sites import SHADOW
-from rollout.core.errors import NotAllowedError, UnknownRolloutError
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.assignment import Assignment
-from rollout.formats.records.parse import PARSE_ERRORS
-from rollout.services.assignments.assignments import (
+from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.records.record_rows import MAX_KEY_LENGTH
+from rollout.engine.decide.assignment import Assignment
+from rollout.engine.files.parse import PARSE_ERRORS
+from rollout.features.assignments.assignments import (
     DATABASE_UNAVAILABLE,
     UNKNOWN_ROLLOUT,
     AssignmentAnswers,
@@ -47,10 +46,11 @@ from rollout.services.assignments.assignments import (
     assign_all_to_humans,
     load_rollout_names,
 )
-from rollout.services.engine.service import Service
-from rollout.services.engine.state_cache import SharedAssignment
-from rollout.store.database.errors import DatabaseUnavailableError
-from rollout.store.records.record_rows import MAX_KEY_LENGTH
+from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.errors import NotAllowedError, UnknownRolloutError
+from rollout.kernel.policy.policy import Policy
+from rollout.live.service import Service
+from rollout.live.state_cache import SharedAssignment
 
 CONTEXT_FIELDS: Final = frozenset(
     {"targetingKey", "site", "at", "version", "episode", "confidence", "ledger_head"}

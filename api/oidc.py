@@ -16,8 +16,8 @@ from fastapi.responses import RedirectResponse, Response
 
 from api import auth
 from api.auth import ServiceDependency, WallTime
-from rollout.core.errors import RefusalError, UnauthenticatedError
-from rollout.services.access.keys import TOKEN_BYTES, read_token, write_token
+from rollout.features.access.keys import TOKEN_BYTES, read_token, write_token
+from rollout.kernel.errors import RefusalError, UnauthenticatedError
 
 PATH = "/sign-in/openid"
 CALLBACK_PATH = f"{PATH}/callback"

@@ -14,7 +14,7 @@ from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 
 from api.oidc import OpenIdClient, OpenIdIdentity, ProviderError, SignInSecrets, is_secure
-from rollout.core.errors import UnauthenticatedError
+from rollout.kernel.errors import UnauthenticatedError
 
 DISCOVERY = "/.well-known/openid-configuration"
 SIGNATURE_ALGORITHMS = frozenset({"RS256", "PS256", "ES256"})

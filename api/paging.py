@@ -8,7 +8,7 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from rollout.core.errors import RefusalError
+from rollout.kernel.errors import RefusalError
 
 T = TypeVar("T")
 MAX_ITEMS = 1_000

@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from api.metrics import ROUTE_KEY, UNMATCHED_ROUTE
-from rollout.core.errors import RefusalError
-from rollout.store.database.errors import StoreError, UnstorableValueError
+from rollout.data.database.errors import StoreError, UnstorableValueError
+from rollout.kernel.errors import RefusalError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_FAULTS = 20

@@ -23,27 +23,27 @@ from api.metrics import build_log_config
 from api.oidc import CALLBACK_PATH, IdentityProvider, OpenIdClient, is_secure
 from api.routers.events import EventStreams, get_streams
 from rollout import faults
-from rollout.core.errors import RefusalError
-from rollout.core.installs import format_install
-from rollout.scheduler.jobs import JobScheduler
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.hashing_process import HashingProcess
-from rollout.services.access.sign_in import SignIn
-from rollout.services.access.users import create_first_link
-from rollout.services.engine.autonomy import MEBIBYTE
-from rollout.services.engine.service import Service, build_service
-from rollout.services.engine.stop_latches import LatchFolder
-from rollout.services.ledger.checkpoints import announce_key, describe_weakness
-from rollout.services.support.channels import load_channels, warn_if_readable_by_others
-from rollout.services.support.checkpoint_keys import open_checkpoint_targets
-from rollout.services.support.clock import SystemClock
-from rollout.services.support.limited_process import return_freed_memory
-from rollout.services.uploads.upload_runs import delete_abandoned_uploads
+from rollout.data.database.append_only_checks import find_missing_triggers, find_unsafe_settings
+from rollout.data.database.errors import StoreError, UnsafeDatabaseError
+from rollout.data.database.migrations import check_schema_current
+from rollout.data.database.session import Database
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.hashing_process import HashingProcess
+from rollout.features.access.sign_in import SignIn
+from rollout.features.access.users import create_first_link
+from rollout.features.ledger.checkpoints import announce_key, describe_weakness
+from rollout.features.uploads.upload_runs import delete_abandoned_uploads
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.installs import format_install
+from rollout.live.autonomy import MEBIBYTE
+from rollout.live.channels import load_channels, warn_if_readable_by_others
+from rollout.live.checkpoint_keys import open_checkpoint_targets
+from rollout.live.clock import SystemClock
+from rollout.live.service import Service, build_service
+from rollout.live.stop_latches import LatchFolder
+from rollout.live.work.limited_process import return_freed_memory
 from rollout.settings import Settings, read_settings
-from rollout.store.database.append_only_checks import find_missing_triggers, find_unsafe_settings
-from rollout.store.database.errors import StoreError, UnsafeDatabaseError
-from rollout.store.database.migrations import check_schema_current
-from rollout.store.database.session import Database
+from rollout.worker.jobs import JobScheduler
 from rollout.worker.tick_worker import TickWorker
 
 SHUTDOWN_SECONDS = 60  # for open requests on shutdown; the largest body of records takes about 30

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import build_problem
-from rollout.services.access.credentials import LINE_FULL, MAX_WAITING_HASHES
+from rollout.features.access.credentials import LINE_FULL, MAX_WAITING_HASHES
 
 API_PATHS: Final = frozenset({"/v1/session", "/v1/session/link"})
 PAGE_PATHS: Final = frozenset(

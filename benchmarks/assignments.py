@@ -58,16 +58,16 @@ gates: [{{to: autonomous, require: [{{measure: agreement, at_least: 95%}}]}}]
 
 def fill(url: str, count: int = SITES, rest: str = PLAIN_RULES) -> list[str]:
     """Make the rollout with a grant in every cell, and machines that may ask; return their keys."""
-    from rollout.core.scope.commands import Actor
-    from rollout.core.scope.events import VersionFirstUsed, Widened
-    from rollout.core.scope.permissions import AssignedRole, Caller
-    from rollout.services.access import keys, users
-    from rollout.services.engine.policy_application import apply_policy
-    from rollout.services.engine.rollout_state import load_rollout_state
-    from rollout.store.database.migrations import upgrade
-    from rollout.store.database.session import Database
-    from rollout.store.ledger.ledger import Ledger
-    from rollout.store.ledger.versions import VersionInfo, VersionStore
+    from rollout.data.database.migrations import upgrade
+    from rollout.data.database.session import Database
+    from rollout.data.ledger.ledger import Ledger
+    from rollout.data.ledger.versions import VersionInfo, VersionStore
+    from rollout.engine.decide.commands import Actor
+    from rollout.engine.decide.permissions import AssignedRole, Caller
+    from rollout.engine.events import VersionFirstUsed, Widened
+    from rollout.features.access import keys, users
+    from rollout.live.policy_application import apply_policy
+    from rollout.live.rollout_state import load_rollout_state
 
     upgrade(url)
     database, admin = Database(url), Caller("ada", role_assignments=(AssignedRole("admin"),))
@@ -155,10 +155,10 @@ def build_log_into_nothing() -> dict[str, Any]:
 def build_app(url: str) -> Any:
     """Return the service's application."""
     from api.app import create_app
-    from rollout.services.access.authentication import Authenticator
-    from rollout.services.engine.service import build_service
-    from rollout.services.support.clock import SystemClock
-    from rollout.store.database.session import Database
+    from rollout.data.database.session import Database
+    from rollout.features.access.authentication import Authenticator
+    from rollout.live.clock import SystemClock
+    from rollout.live.service import build_service
 
     database, clock = Database(url), SystemClock()
     return create_app(build_service(database, Authenticator(database, clock), clock))

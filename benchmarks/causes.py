@@ -22,24 +22,11 @@ import numpy as np
 import polars as pl
 from reported_figures import report_figure
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.reports.figures.incident_cause import JudgedUnits, find_incident_cause
-from rollout.reports.statistics.value_search import (
-    MAX_VALUES,
-    MAX_VALUES_OF_A_KIND,
-    ValueKind,
-)
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.incidents.incident_causes import CauseQuery, load_cause
-from rollout.services.records.record_import import import_records
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
-from rollout.tally.frames import (
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence.frames import (
     ATTRIBUTE_PREFIX,
     REMARK_SCHEMA,
     RecordFrames,
@@ -48,6 +35,15 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
+from rollout.features.access.authentication import Authenticator
+from rollout.features.incidents.incident_causes import CauseQuery, load_cause
+from rollout.features.records.record_import import import_records
+from rollout.features.reports.figures.incident_cause import JudgedUnits, find_incident_cause
+from rollout.kernel.statistics.value_search import MAX_VALUES, MAX_VALUES_OF_A_KIND, ValueKind
+from rollout.live.clock import ManualClock
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 
 Result = TypeVar("Result")
 SECOND = 1_000_000

@@ -20,10 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.core.policy.policy import Policy
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.label_issues import build_work_list
-from rollout.tally.frames import (
+from rollout.engine.evidence.frames import (
     PROBABILITY_SCHEMA,
     REMARK_SCHEMA,
     RecordFrames,
@@ -32,6 +29,9 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
+from rollout.features.reports.figures.label_issues import build_work_list
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files.reader import parse_policy
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -170,7 +170,7 @@ class CommandStarter:
 
 
 def _stops() -> tuple[tuple[float, float], list[tuple[float, float]]]:
-    from rollout.store.database.session import Database
+    from rollout.data.database.session import Database
 
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/bench.db"
@@ -182,9 +182,9 @@ def _stops() -> tuple[tuple[float, float], list[tuple[float, float]]]:
 
 
 def _stop(database: Any, site: str) -> tuple[float, float]:
-    from rollout.core.scope.permissions import AssignedRole, Caller
-    from rollout.core.scope.stop_targets import StopTarget
-    from rollout.services.stops.stops import stop_cells
+    from rollout.engine.decide.permissions import AssignedRole, Caller
+    from rollout.engine.decide.stop_targets import StopTarget
+    from rollout.features.stops.stops import stop_cells
 
     ana = Caller("ana", role_assignments=(AssignedRole("operator"),))
     cpu, wall = time.process_time(), time.perf_counter()

@@ -26,17 +26,21 @@ from random import Random
 import numpy as np
 import polars as pl
 
-from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
-from rollout.reports.figures.methods import MethodOutcome, build_model_cases, compare_methods
-from rollout.reports.inputs.inputs import assign_deciders
-from rollout.services.replay.replay import (
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.replay.replay import (
     ReplayedFiles,
     add_whole_cell_replay,
     build_replay_inputs,
     replay_files,
 )
-from rollout.services.replay.requests import ReplayRequest
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.methods import (
+    MethodOutcome,
+    build_model_cases,
+    compare_methods,
+)
+from rollout.features.reports.inputs.inputs import assign_deciders
 
 DATA = Path(__file__).parents[2] / "shared/data/cifar10-humans"
 MODELS = ("cleanlab-cv", "resnet-110", "densenet-bc-L190-k40")

@@ -20,23 +20,12 @@ from reported_figures import report_figure
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from rollout.core.scope.commands import Actor, ApproveProposal
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.services.access import users
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.services.stops.stops import stop_cells
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
-from rollout.tally.frames import (
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import Actor, ApproveProposal
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.engine.evidence.frames import (
     REMARK_SCHEMA,
     RecordFrames,
     build_cases_schema,
@@ -44,6 +33,17 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
+from rollout.features.access import users
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.features.records.record_import import import_records
+from rollout.features.stops.stops import stop_cells
+from rollout.live.clock import ManualClock
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 
 START = datetime(2027, 1, 4, tzinfo=UTC)
 HOUR = timedelta(hours=1)

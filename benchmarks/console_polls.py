@@ -33,14 +33,14 @@ ZONES = ("America/Vancouver", "Europe/Lisbon", "Asia/Tokyo", "UTC")
 
 def fill(url: str) -> None:
     """Make the rollouts, and somebody who reads and operates all of them."""
-    from rollout.core.scope.commands import Actor
-    from rollout.core.scope.permissions import AssignedRole, Caller
-    from rollout.services.access import users
-    from rollout.services.access.sign_in import SignIn
-    from rollout.services.engine.policy_application import apply_policy
-    from rollout.services.support.clock import SystemClock
-    from rollout.store.database.migrations import upgrade
-    from rollout.store.database.session import Database
+    from rollout.data.database.migrations import upgrade
+    from rollout.data.database.session import Database
+    from rollout.engine.decide.commands import Actor
+    from rollout.engine.decide.permissions import AssignedRole, Caller
+    from rollout.features.access import users
+    from rollout.features.access.sign_in import SignIn
+    from rollout.live.clock import SystemClock
+    from rollout.live.policy_application import apply_policy
 
     upgrade(url)
     database, admin = Database(url), Caller("ada", role_assignments=(AssignedRole("admin"),))

@@ -65,12 +65,12 @@ def group_pairs(frames: Any) -> pl.DataFrame:
 
 def measure(folder: Path, sizes: Sequence[int]) -> Iterator[str]:
     """Yield the figures; the history grows from size to size."""
-    from rollout.core.scope.commands import Actor
-    from rollout.services.engine.policy_application import apply_policy
-    from rollout.services.engine.tick_passes import Ticker
-    from rollout.services.records.record_import import import_records
-    from rollout.store.database.migrations import upgrade
-    from rollout.store.database.session import Database
+    from rollout.data.database.migrations import upgrade
+    from rollout.data.database.session import Database
+    from rollout.engine.decide.commands import Actor
+    from rollout.features.records.record_import import import_records
+    from rollout.live.policy_application import apply_policy
+    from rollout.live.tick_passes import Ticker
 
     url = f"sqlite:///{folder / 'counting.db'}"
     upgrade(url)
@@ -119,8 +119,8 @@ def _measure_first_tick(url: str, day: int, turn: int) -> float:
 
 def tick_once(url: str, day: int, turn: int) -> float:
     """Return the CPU seconds of the first tick of this process."""
-    from rollout.services.engine.tick_passes import Ticker
-    from rollout.store.database.session import Database
+    from rollout.data.database.session import Database
+    from rollout.live.tick_passes import Ticker
 
     ticker = Ticker(Database(url), "bench", "first")
     return _measure_cpu(lambda: ticker.tick(DAY + timedelta(days=day) + (turn + 1) * HOUR))

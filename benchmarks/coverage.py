@@ -12,23 +12,23 @@ from scipy.stats import binom
 
 from benchmarks.coverage_counts import Draws, Floats, Shares, compute_share_of_hits, is_inside
 from benchmarks.coverage_units import audited, clustered, corrected_bursts, paired_bursts
-from rollout.core.statistics.evidence import compute_lower_bounds
-from rollout.reports.figures.ratings import RaterAgreement, compute_rater_agreement
-from rollout.reports.statistics.bounds import compute_cost_bounds
-from rollout.reports.statistics.chance_agreement import (
+from rollout.features.reports.figures.ratings import RaterAgreement, compute_rater_agreement
+from rollout.kernel.statistics.bounds import compute_cost_bounds
+from rollout.kernel.statistics.chance_agreement import (
     MIN_RARE_CASES_OF_AC1,
     compute_ac1,
     compute_kappa,
     compute_kappa_and_ac1,
 )
-from rollout.reports.statistics.differences import (
+from rollout.kernel.statistics.differences import (
     ComparedSide,
     compute_adoption,
     compute_daily_share,
     compute_difference_by_day,
     compute_period_difference,
 )
-from rollout.reports.statistics.intervals import (
+from rollout.kernel.statistics.evidence import compute_lower_bounds
+from rollout.kernel.statistics.intervals import (
     clopper_pearson,
     compute_clustered_share,
     compute_missing_bounds,

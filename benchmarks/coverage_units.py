@@ -10,12 +10,12 @@ from functools import partial
 import numpy as np
 
 from benchmarks.coverage_counts import Draws, Floats, Shares, compute_share_of_hits, is_inside
-from rollout.reports.statistics.chance_agreement import (
+from rollout.kernel.statistics.chance_agreement import (
     compute_ac1,
     compute_kappa,
     compute_kappa_and_ac1,
 )
-from rollout.reports.statistics.intervals import (
+from rollout.kernel.statistics.intervals import (
     compute_clustered_share,
     compute_difference_number,
     compute_paired_change,

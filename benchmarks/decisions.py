@@ -48,15 +48,15 @@ lease: 30m
 def build_client(sites: int, windows: int) -> Any:
     """Return a client with a fresh snapshot in which `v1` decides everywhere."""
     from api.routers.scope import build_table_scope
-    from rollout.core.scope.scope import (
+    from rollout.engine.decide.scope import (
         Grant,
         Scope,
         Version,
         build_initial_state,
         set_cell_state,
     )
-    from rollout.formats.policy.reader import parse_policy
-    from rollout.services.assignments.snapshots import Snapshot
+    from rollout.features.assignments.snapshots import Snapshot
+    from rollout.kernel.policy_files.reader import parse_policy
     from rollout_client import EdgeClient
 
     policy, now = parse_policy(build_policy_text(sites, windows)), datetime.now(UTC)

@@ -188,7 +188,7 @@ def draw_pairs(generator: np.random.Generator, start: int, n: int) -> Figures:
 
 def by_rollout(file: Path, _pairs: int) -> Callable[[], Figures]:
     """Compare as `rollout compare` does: with intervals, kappas and AC1 besides."""
-    from rollout.services.replay.compare import compare_pair_file
+    from rollout.features.replay.compare import compare_pair_file
 
     def work() -> Figures:
         done = compare_pair_file(file)
@@ -210,9 +210,9 @@ def by_rollout(file: Path, _pairs: int) -> Callable[[], Figures]:
 
 def by_intervals(file: Path, _pairs: int) -> Callable[[], Figures]:
     """Work out again the intervals of a comparison, which the others don't."""
-    from rollout.reports.statistics.chance_agreement import compute_kappa_and_ac1
-    from rollout.reports.statistics.intervals import compute_share
-    from rollout.services.replay.compare import compare_pair_file
+    from rollout.features.replay.compare import compare_pair_file
+    from rollout.kernel.statistics.chance_agreement import compute_kappa_and_ac1
+    from rollout.kernel.statistics.intervals import compute_share
 
     (comparison,) = compare_pair_file(file).comparisons
     shares = [comparison.agreement, *(cell.agreement for cell in comparison.cells)]
@@ -376,10 +376,10 @@ def by_facts(file: Path, pairs: int) -> Callable[[], Figures]:
     from history import write_history
     from replay import POLICY as WHOLE
 
-    from rollout.formats.records.files import RecordPaths
-    from rollout.reports.figures.facts import compute_report_facts
-    from rollout.services.replay.replay import build_replay_inputs, replay_files
-    from rollout.services.replay.requests import ReplayRequest
+    from rollout.engine.files.files import RecordPaths
+    from rollout.features.replay.replay import build_replay_inputs, replay_files
+    from rollout.features.replay.requests import ReplayRequest
+    from rollout.features.reports.figures.facts import compute_report_facts
 
     folder = file.parent
     write_history(folder, pairs)

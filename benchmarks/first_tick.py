@@ -56,7 +56,7 @@ def write_policy(*, with_record_guards: bool) -> str:
 
 def build_day(cases: int, day: int) -> Any:
     """Return a day's cases, predicted and judged; some fail, few do harm."""
-    from rollout.tally.frames import build_outcomes_schema
+    from rollout.engine.evidence.frames import build_outcomes_schema
 
     random, first = np.random.default_rng(day), START + timedelta(days=day)
     seconds = np.sort(random.integers(0, 1440 * 60, cases))
@@ -97,12 +97,12 @@ def build_day(cases: int, day: int) -> Any:
 
 def fill(url: str, cases: int, days: int) -> None:
     """Import and count a history, apply the guards of records, and widen all cells."""
-    from rollout.core.scope.commands import Actor
-    from rollout.services.engine.policy_application import apply_policy
-    from rollout.services.engine.tick_passes import Ticker
-    from rollout.services.records.record_import import import_records
-    from rollout.store.database.migrations import upgrade
-    from rollout.store.database.session import Database
+    from rollout.data.database.migrations import upgrade
+    from rollout.data.database.session import Database
+    from rollout.engine.decide.commands import Actor
+    from rollout.features.records.record_import import import_records
+    from rollout.live.policy_application import apply_policy
+    from rollout.live.tick_passes import Ticker
 
     upgrade(url)
     database = Database(url)
@@ -132,9 +132,9 @@ def _find_end(days: int) -> datetime:
 
 
 def _approve_all(database: Any, at: datetime) -> None:
-    from rollout.core.scope.commands import Actor, ApproveProposal
-    from rollout.services.engine.command_handler import execute_command
-    from rollout.services.engine.rollout_state import load_rollout_state
+    from rollout.engine.decide.commands import Actor, ApproveProposal
+    from rollout.live.command_handler import execute_command
+    from rollout.live.rollout_state import load_rollout_state
 
     with database.begin_read() as transaction:
         proposals = load_rollout_state(transaction, "bench").scope.proposals
@@ -149,8 +149,8 @@ def tick_twice(url: str, days: int, turn: int) -> dict[str, float]:
     """Return CPU seconds of this process: its first tick, all until then, and a second tick."""
     import scipy.special  # noqa: F401 - the first evidence imports it
 
-    from rollout.services.engine.tick_passes import Ticker
-    from rollout.store.database.session import Database
+    from rollout.data.database.session import Database
+    from rollout.live.tick_passes import Ticker
 
     ticker, imported = Ticker(Database(url), "bench", f"first-{turn}"), process_time()
     at = _find_end(days) + 2 * turn * HOUR
@@ -182,8 +182,8 @@ def measure(url: str, cases: int, days: int) -> Iterator[str]:
     """Yield the figures of a history, which is made in an empty database."""
     from sqlalchemy import delete, func, select
 
-    from rollout.store.database.session import Database
-    from rollout.store.tables.tables import guard_snapshots
+    from rollout.data.database.session import Database
+    from rollout.data.tables.tables import guard_snapshots
 
     what = f"{cases:,} cases in {days} days"
     _run("--fill", url, cases, days, 0)

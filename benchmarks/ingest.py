@@ -249,12 +249,12 @@ def ours(url: str) -> Iterator[Any]:
     from datetime import UTC, datetime
 
     from api.app import create_app
-    from rollout.core.scope.commands import Actor
-    from rollout.core.scope.permissions import AssignedRole, Caller
-    from rollout.services.engine.policy_application import apply_policy
-    from rollout.services.engine.service import build_service
-    from rollout.store.database.migrations import upgrade
-    from rollout.store.database.session import Database
+    from rollout.data.database.migrations import upgrade
+    from rollout.data.database.session import Database
+    from rollout.engine.decide.commands import Actor
+    from rollout.engine.decide.permissions import AssignedRole, Caller
+    from rollout.live.policy_application import apply_policy
+    from rollout.live.service import build_service
 
     upgrade(url)
     database = Database(url)

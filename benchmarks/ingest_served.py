@@ -72,10 +72,10 @@ def _store_body(state: Any, write: Any, body: bytes) -> bytes:
 
     import msgspec
 
-    from rollout.formats.records.parse import ItemReader
-    from rollout.services.engine.unit_counting import WindowLookup
-    from rollout.store.records.record_rows import RECORD_SCHEMAS
-    from rollout.store.tables.columns import encode_instant
+    from rollout.data.records.record_rows import RECORD_SCHEMAS
+    from rollout.data.tables.columns import encode_instant
+    from rollout.engine.files.parse import ItemReader
+    from rollout.live.evidence.unit_counting import WindowLookup
 
     at = datetime.now(UTC)
     items = ItemReader(WindowLookup(state.policy).find_window, at).read_body(body)
@@ -100,9 +100,9 @@ def _list_rows(
     state: Any, columns_by_schema: Mapping[Any, dict[str, Any]], ids: Mapping[str, int]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each table's rows as columns: the records', then the queue's."""
-    from rollout.services.engine.unit_counting import _build_entries
-    from rollout.store.records.incoming_cases import build_incoming_cases
-    from rollout.store.records.record_rows import COLUMN_OF, build_hash_columns
+    from rollout.data.records.incoming_cases import build_incoming_cases
+    from rollout.data.records.record_rows import COLUMN_OF, build_hash_columns
+    from rollout.live.evidence.unit_counting import _build_entries
 
     rollout = state.rollout.number
     for schema, columns in columns_by_schema.items():

@@ -35,7 +35,7 @@ from cleaning import (
 )
 from reported_figures import report_figure
 
-from rollout.reports.figures.label_issues import build_work_list
+from rollout.features.reports.figures.label_issues import build_work_list
 
 GOALS = {"cleanlab": 2.0}
 LABELS, WARM_UP, TURNS, PAGE = "abcdefghij", 1_000, 3, 100

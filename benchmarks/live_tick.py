@@ -12,13 +12,10 @@ from time import process_time
 import polars as pl
 from reported_figures import report_figure
 
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
-from rollout.tally.frames import (
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import Actor
+from rollout.engine.evidence.frames import (
     REMARK_SCHEMA,
     RecordFrames,
     build_cases_schema,
@@ -26,6 +23,9 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
+from rollout.features.records.record_import import import_records
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -280,11 +280,11 @@ def _create_user(url: str) -> str:
 
     from argon2 import PasswordHasher
 
-    from rollout.core.scope.permissions import AssignedRole
-    from rollout.services.access import keys, users
-    from rollout.services.access.sign_in import SignIn
-    from rollout.services.support.clock import SystemClock
-    from rollout.store.database.session import Database
+    from rollout.data.database.session import Database
+    from rollout.engine.decide.permissions import AssignedRole
+    from rollout.features.access import keys, users
+    from rollout.features.access.sign_in import SignIn
+    from rollout.live.clock import SystemClock
 
     database, clock = Database(url), SystemClock()
     ada = users.load_local_caller(database, "ada")

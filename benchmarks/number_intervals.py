@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rollout.reports.statistics.agreement import (
+from rollout.kernel.statistics.agreement import (
     compute_concordance,
     compute_limits,
     compute_mean_estimate,
 )
-from rollout.reports.statistics.intervals import Estimate
+from rollout.kernel.statistics.intervals import Estimate
 
 UNITS = (100, 300, 1000)
 MANY = 500_000

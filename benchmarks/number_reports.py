@@ -137,10 +137,10 @@ def draw_prices(generator: np.random.Generator, pairs: int) -> dict[str, list[st
 
 def measure_report(folder: Path) -> dict[str, float]:
     """Return CPU seconds of replay and report, and the peak memory."""
-    from rollout.formats.records.files import RecordPaths
-    from rollout.reports.figures.facts import compute_report_facts
-    from rollout.services.replay.replay import build_replay_inputs, build_report_files, replay_files
-    from rollout.services.replay.requests import ReplayRequest
+    from rollout.engine.files.files import RecordPaths
+    from rollout.features.replay.replay import build_replay_inputs, build_report_files, replay_files
+    from rollout.features.replay.requests import ReplayRequest
+    from rollout.features.reports.figures.facts import compute_report_facts
 
     names = ("predictions.csv", "decisions.csv")
     sources = RecordPaths(*(folder / name for name in names), None, folder / "outcomes.csv")

@@ -17,16 +17,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.calendar.cell_clocks import CellClock, build_cell_clock
-from rollout.core.calendar.instants import MINUTE
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.policy.policy import Guard, Policy
-from rollout.formats.policy.reader import parse_policy
+from rollout.engine.evidence.answer_records import AnswerRecords
+from rollout.engine.evidence.episode_series import compute_episode_series
+from rollout.engine.evidence.guard_series import GuardSeries
+from rollout.engine.evidence.silence_series import (
+    SiteSigns,
+    build_case_signs,
+    compute_cell_silences,
+)
+from rollout.kernel.calendar.cell_clocks import CellClock, build_cell_clock
+from rollout.kernel.calendar.instants import MINUTE
+from rollout.kernel.calendar.sites import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.tally.answer_records import AnswerRecords
-from rollout.tally.episode_series import compute_episode_series
-from rollout.tally.guard_series import GuardSeries
-from rollout.tally.silence_series import SiteSigns, build_case_signs, compute_cell_silences
+from rollout.kernel.policy.policy import Guard, Policy
+from rollout.kernel.policy_files.reader import parse_policy
 
 DAYS, FIRST_DAY = 120, 20_000
 SEEDS = tuple(range(1, 21))  # fixed before the first run

@@ -112,9 +112,9 @@ def group_by_polars(folder: Path) -> Callable[[], str]:
 
 def replay_history(folder: Path) -> Callable[[], str]:
     """Replay the same files under a policy with four windows and hourly slots."""
-    from rollout.formats.records.files import RecordPaths
-    from rollout.services.replay.replay import replay_files
-    from rollout.services.replay.requests import ReplayRequest
+    from rollout.engine.files.files import RecordPaths
+    from rollout.features.replay.replay import replay_files
+    from rollout.features.replay.requests import ReplayRequest
 
     policy = folder / "policy.yaml"
     policy.write_text(POLICY.format(sites=", ".join(f"site-{n}" for n in range(50))))

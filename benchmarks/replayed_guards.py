@@ -19,14 +19,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 
-from rollout.core.calendar.opening_hours import is_always_open, is_open
-from rollout.core.calendar.sites import Site
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import Narrowed, Suspended, Widened
-from rollout.formats.policy.reader import read_policy
-from rollout.formats.records.files import RecordPaths
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.requests import ReplayRequest
+from rollout.engine.events import Narrowed, Suspended, Widened
+from rollout.engine.files.files import RecordPaths
+from rollout.features.replay.replay import replay_files
+from rollout.features.replay.requests import ReplayRequest
+from rollout.kernel.calendar.opening_hours import is_always_open, is_open
+from rollout.kernel.calendar.sites import Site
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files.reader import read_policy
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 DAYS = 120

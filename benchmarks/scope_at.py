@@ -21,10 +21,10 @@ BATCH = 200  # rows of a tick
 
 def extend_ledger(database: Any, rows: int) -> None:
     """Append rows that narrow and widen each cell in turn, a minute after the other."""
-    from rollout.core.scope.projection import apply_events
-    from rollout.services.engine.rollout_state import load_rollout_state
-    from rollout.store.ledger.ledger import Ledger
-    from rollout.store.ledger.scopes import StoredScopes
+    from rollout.data.ledger.ledger import Ledger
+    from rollout.data.ledger.scopes import StoredScopes
+    from rollout.engine.decide.projection import apply_events
+    from rollout.live.rollout_state import load_rollout_state
 
     with database.begin_write() as transaction:
         state = load_rollout_state(transaction, NAME)
@@ -39,7 +39,7 @@ def extend_ledger(database: Any, rows: int) -> None:
 
 
 def _build_event(number: int, cells: Any) -> Any:
-    from rollout.core.scope.events import Narrowed, Widened
+    from rollout.engine.events import Narrowed, Widened
 
     turn, position = divmod(number, len(cells))
     row = {
@@ -61,12 +61,12 @@ def find_instant(number: int) -> datetime:
 
 def measure(url: str, rows: int) -> list[tuple[float, float]]:
     """Return the CPU and wall milliseconds of each instant, the first of the process first."""
-    from rollout.core.scope.permissions import AssignedRole, Caller
-    from rollout.services.access.authentication import Authenticator
-    from rollout.services.assignments.snapshots import load_snapshot_at
-    from rollout.services.engine.service import build_service
-    from rollout.services.support.clock import SystemClock
-    from rollout.store.database.session import Database
+    from rollout.data.database.session import Database
+    from rollout.engine.decide.permissions import AssignedRole, Caller
+    from rollout.features.access.authentication import Authenticator
+    from rollout.features.assignments.snapshots import load_snapshot_at
+    from rollout.live.clock import SystemClock
+    from rollout.live.service import build_service
 
     database, clock = Database(url), SystemClock()
     service = build_service(database, Authenticator(database, clock), clock)
@@ -87,7 +87,7 @@ def measure(url: str, rows: int) -> list[tuple[float, float]]:
 
 def format_table(rows: int) -> Iterator[str]:
     """Yield the lines of the table."""
-    from rollout.store.database.session import Database
+    from rollout.data.database.session import Database
 
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/bench.db"

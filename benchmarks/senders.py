@@ -16,17 +16,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from rollout.core.calendar.instants import EPOCH, count_micros
-from rollout.core.scope.assignment import SAMPLE
-from rollout.core.scope.events import ProposalRaised, Widened
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
-from rollout.formats.policy.reader import parse_policy
-from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
-from rollout.services.replay.replay import NothingToReplayError, replay_records
-from rollout.services.replay.requests import ReplayRequest
-from rollout.tally.case_draws import DRAWS
-from rollout.tally.frames import (
+from rollout.engine.decide.assignment import SAMPLE
+from rollout.engine.events import ProposalRaised, Widened
+from rollout.engine.evidence.case_draws import DRAWS
+from rollout.engine.evidence.frames import (
     NAMED_PLACE_SCHEMA,
     REMARK_SCHEMA,
     RecordFrames,
@@ -36,6 +29,13 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.replay.replay import NothingToReplayError, replay_records
+from rollout.features.replay.requests import ReplayRequest
+from rollout.kernel.calendar.instants import EPOCH, count_micros
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 CELLS, DAYS, CASES_A_DAY = 40, 60, 20

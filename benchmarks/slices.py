@@ -82,7 +82,7 @@ def find_slices(seed: int) -> dict[str, list[str]]:
     """Make a mail room, replay it, return per version what is named, the strongest first."""
     import generate
 
-    from rollout.reports.figures.slices import compute_slice_searches, format_slice_name
+    from rollout.features.reports.figures.slices import compute_slice_searches, format_slice_name
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its summary takes means of planted letters: none here
@@ -93,13 +93,13 @@ def find_slices(seed: int) -> dict[str, list[str]]:
 
 
 def _inputs(folder: Path | None) -> Any:
+    from rollout.engine.files.files import RecordPaths
     from rollout.features.demo.catalog import (
         MAIL_ROOM,
         build_replay_request,
         find_example,
     )
-    from rollout.formats.records.files import RecordPaths
-    from rollout.services.replay.replay import build_replay_inputs, replay_files
+    from rollout.features.replay.replay import build_replay_inputs, replay_files
 
     order = build_replay_request(find_example(MAIL_ROOM))
     if folder is not None:
@@ -112,9 +112,13 @@ def _inputs(folder: Path | None) -> Any:
 
 def count_reshuffled_copies(copies: int) -> int:
     """Return in how many copies of the shipped records anything is named."""
-    from rollout.reports.figures.slices import count_testable_slices, find_divergent_slices
-    from rollout.reports.inputs.pairs import build_case_frame
-    from rollout.reports.inputs.slice_units import add_clock, build_dimensions, find_first_decisions
+    from rollout.features.reports.figures.slices import count_testable_slices, find_divergent_slices
+    from rollout.features.reports.inputs.pairs import build_case_frame
+    from rollout.features.reports.inputs.slice_units import (
+        add_clock,
+        build_dimensions,
+        find_first_decisions,
+    )
 
     inputs = _inputs(None)
     (lever,) = inputs.policy.levers

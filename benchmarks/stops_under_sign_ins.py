@@ -40,14 +40,14 @@ SCRIPT = "from rollout.cli.main import app; app()"
 
 def fill(url: str) -> str:
     """Make the rollout and its operator, who has a password; return the operator's key."""
-    from rollout.core.scope.commands import Actor
-    from rollout.core.scope.permissions import AssignedRole, Caller
-    from rollout.services.access import keys, users
-    from rollout.services.access.sign_in import SignIn
-    from rollout.services.engine.policy_application import apply_policy
-    from rollout.services.support.clock import SystemClock
-    from rollout.store.database.migrations import upgrade
-    from rollout.store.database.session import Database
+    from rollout.data.database.migrations import upgrade
+    from rollout.data.database.session import Database
+    from rollout.engine.decide.commands import Actor
+    from rollout.engine.decide.permissions import AssignedRole, Caller
+    from rollout.features.access import keys, users
+    from rollout.features.access.sign_in import SignIn
+    from rollout.live.clock import SystemClock
+    from rollout.live.policy_application import apply_policy
 
     upgrade(url)
     now, database = datetime.now(UTC), Database(url)

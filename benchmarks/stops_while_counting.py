@@ -37,11 +37,11 @@ GOAL = 0.3  # seconds that this share of all stops may take
 
 def measure(url: str, cases: int) -> tuple[list[float], float]:
     """Return the seconds of each stop during a tick, and those of the tick."""
-    from rollout.core.scope.commands import Actor
-    from rollout.services.engine.policy_application import apply_policy
-    from rollout.services.records.record_import import import_records
-    from rollout.store.database.migrations import upgrade
-    from rollout.store.database.session import Database
+    from rollout.data.database.migrations import upgrade
+    from rollout.data.database.session import Database
+    from rollout.engine.decide.commands import Actor
+    from rollout.features.records.record_import import import_records
+    from rollout.live.policy_application import apply_policy
 
     upgrade(url)
     database = Database(url)
@@ -67,9 +67,9 @@ def _start_process(url: str) -> Future[None]:
 
 
 def _stop(database: Any, site: str) -> float:
-    from rollout.core.scope.permissions import AssignedRole, Caller
-    from rollout.core.scope.stop_targets import StopTarget
-    from rollout.services.stops.stops import stop_cells
+    from rollout.engine.decide.permissions import AssignedRole, Caller
+    from rollout.engine.decide.stop_targets import StopTarget
+    from rollout.features.stops.stops import stop_cells
 
     ana = Caller("ana", role_assignments=(AssignedRole("operator"),))
     started = time.perf_counter()
@@ -79,7 +79,7 @@ def _stop(database: Any, site: str) -> float:
 
 def tick_once(database: Any) -> None:
     """Count all due cases."""
-    from rollout.services.engine.tick_passes import Ticker
+    from rollout.live.tick_passes import Ticker
 
     Ticker(database, "bench", "counting").tick(DAY + timedelta(days=1))
 
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--tick", metavar="URL", help="count what is due and end")
     options = parser.parse_args()
     if options.tick:
-        from rollout.store.database.session import Database
+        from rollout.data.database.session import Database
 
         tick_once(Database(options.tick, gives_way=True))
         return

@@ -24,13 +24,13 @@ Figures = dict[str, Any]
 
 def by_store(file: Path, pairs: int) -> Callable[[], Figures]:
     """Keep the sums and losses of a file's pairs as counting would, and read them as served."""
-    from rollout.core.scope.permissions import AssignedRole, Caller
-    from rollout.reports.figures.comparison import compute_comparisons
-    from rollout.services.divergences.top_losses import load_costliest_counted_pairs
-    from rollout.services.replay.compare import compare_pair_file
-    from rollout.store.counting.matrices import Matrices
-    from rollout.store.database.migrations import upgrade
-    from rollout.store.database.session import Database
+    from rollout.data.counting.matrices import Matrices
+    from rollout.data.database.migrations import upgrade
+    from rollout.data.database.session import Database
+    from rollout.engine.decide.permissions import AssignedRole, Caller
+    from rollout.features.divergences.top_losses import load_costliest_counted_pairs
+    from rollout.features.replay.compare import compare_pair_file
+    from rollout.features.reports.figures.comparison import compute_comparisons
 
     url = f"sqlite:///{file}.db"
     upgrade(url)
@@ -70,16 +70,16 @@ def by_store(file: Path, pairs: int) -> Callable[[], Figures]:
 
 def store_pairs(database: Any, file: Path) -> Any:
     """Write a file's pairs into a store's sums and losses, and return the rollout."""
-    from rollout.core.scope.commands import Actor
-    from rollout.formats.records.pair_files import scan_pairs
-    from rollout.reports.inputs.counted import count_pairs
-    from rollout.services.engine.policy_application import apply_policy
-    from rollout.services.engine.rollout_state import load_rollout_state
-    from rollout.services.engine.tick_passes import Ticker
-    from rollout.store.counting.counts import CountKey, ValueIds
-    from rollout.store.counting.matrices import Matrices
-    from rollout.store.ledger.versions import VersionInfo, VersionStore
-    from rollout.store.tables.tables import count_classes, count_series
+    from rollout.data.counting.counts import CountKey, ValueIds
+    from rollout.data.counting.matrices import Matrices
+    from rollout.data.ledger.versions import VersionInfo, VersionStore
+    from rollout.data.tables.tables import count_classes, count_series
+    from rollout.engine.decide.commands import Actor
+    from rollout.engine.files.pair_files import scan_pairs
+    from rollout.features.reports.inputs.counted import count_pairs
+    from rollout.live.policy_application import apply_policy
+    from rollout.live.rollout_state import load_rollout_state
+    from rollout.live.tick_passes import Ticker
 
     apply_policy(database, POLICY, Actor("ana"), AT - timedelta(days=2))
     with database.begin_write() as transaction:
@@ -106,9 +106,9 @@ def store_losses(transaction: Any, rollout: Any, pairs: Any, classes: Any) -> No
     """Write every pair that differs; of the surest hundred there are records, too."""
     import polars as pl
 
-    from rollout.store.database.bulk import insert_ignoring_conflicts
-    from rollout.store.records.records import RecordStore
-    from rollout.store.tables.tables import top_losses
+    from rollout.data.database.bulk import insert_ignoring_conflicts
+    from rollout.data.records.records import RecordStore
+    from rollout.data.tables.tables import top_losses
 
     differ = pairs.filter(pl.col("human") != pl.col("model")).collect()
     differ = differ.sort("confidence", "case_key", descending=[True, False])
@@ -124,7 +124,7 @@ def store_losses(transaction: Any, rollout: Any, pairs: Any, classes: Any) -> No
 
 def build_records(row: Figures) -> list[Any]:
     """Return a pair as the records that it came from."""
-    from rollout.core.records.records import Case, Decision, Prediction
+    from rollout.engine.records.records import Case, Decision, Prediction
 
     key, answers = row["case_key"], {"label": row["human"]}
     return [

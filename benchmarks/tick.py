@@ -7,15 +7,15 @@ from time import process_time
 
 from reported_figures import report_figure
 
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
-from rollout.core.policy.levers import Lever
-from rollout.core.policy.policy import EvidenceRules, Gate, Policy, Stage
-from rollout.core.scope.commands import Tick
-from rollout.core.scope.decider import decide
-from rollout.core.scope.events import PolicyApplied, VersionFirstUsed
-from rollout.core.scope.projection import apply_events
+from rollout.engine.decide.commands import Tick
+from rollout.engine.decide.decider import decide
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.events import PolicyApplied, VersionFirstUsed
+from rollout.kernel.calendar.sites import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.policy.policy import EvidenceRules, Gate, Policy, Stage
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 REQUIRED = (

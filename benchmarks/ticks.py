@@ -11,7 +11,7 @@ from pathlib import Path
 from live_tick import live_ticks
 from tick import tick_over
 
-from rollout.core.policy.policy import EvidenceRules
+from rollout.kernel.policy.policy import EvidenceRules
 
 
 def main() -> None:

@@ -19,14 +19,10 @@ from console_pages import fit_schema, sign_in
 from reported_figures import report_figure
 from starlette.testclient import TestClient
 
-from rollout.core.scope.commands import Actor, OpenIncident
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
-from rollout.tally.frames import (
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import Actor, OpenIncident
+from rollout.engine.evidence.frames import (
     REMARK_SCHEMA,
     RecordFrames,
     build_cases_schema,
@@ -34,6 +30,10 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
+from rollout.features.records.record_import import import_records
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 
 START, DAYS = datetime(2025, 1, 6, tzinfo=UTC), 731
 END = START + timedelta(days=DAYS)

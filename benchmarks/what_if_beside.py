@@ -22,17 +22,17 @@ from console_pages import END, history, policy_text
 from reported_figures import report_figure
 from starlette.testclient import TestClient
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.services.stops.stops import stop_cells
-from rollout.services.support.process_work import MAX_RUNS
-from rollout.services.what_if.requests import WhatIfRequest
-from rollout.services.what_if.runs import WhatIfRun, WhatIfRuns
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.features.records.record_import import import_records
+from rollout.features.stops.stops import stop_cells
+from rollout.features.what_if.requests import WhatIfRequest
+from rollout.features.what_if.runs import WhatIfRun, WhatIfRuns
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
+from rollout.live.work.process_work import MAX_RUNS
 
 SITES, EACH = 20, 40
 TURNS, REQUESTS, STOPS = 4, 100, 5

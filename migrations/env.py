@@ -1,4 +1,4 @@
-"""Runs revisions on the connection that `rollout.store.database.migrations` hands over.
+"""Runs revisions on the connection that `rollout.data.database.migrations` hands over.
 
 One transaction holds a whole upgrade, on SQLite too: it is done, or nothing is.
 """
@@ -8,10 +8,10 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import Connection
 
-from rollout.store.database.errors import UnsafeDatabaseError
-from rollout.store.database.migrations import add_revision, remove_revision
-from rollout.store.tables.columns import InstantType, JsonType, complete_partial_indexes
-from rollout.store.tables.tables import metadata
+from rollout.data.database.errors import UnsafeDatabaseError
+from rollout.data.database.migrations import add_revision, remove_revision
+from rollout.data.tables.columns import InstantType, JsonType, complete_partial_indexes
+from rollout.data.tables.tables import metadata
 
 
 def plain_type(kind: str, item: object, _context: object) -> str | Literal[False]:

@@ -18,17 +18,12 @@ from uuid import UUID
 import pytest
 
 from api import metrics
-from rollout.core.scope.events import (
-    ProposalRaised,
-    RecordsCounted,
-    RolloutCreated,
-    TrainingCutoffSet,
-)
-from rollout.services.engine import evidence_seals
-from rollout.services.reports import drafts
-from rollout.store.counting.counted_units import COVERED_FIELDS, CellDigests, summarize_counted
-from rollout.store.ledger import ledger
-from rollout.store.ledger import ledger as accounts
+from rollout.data.counting.counted_units import COVERED_FIELDS, CellDigests, summarize_counted
+from rollout.data.ledger import ledger
+from rollout.data.ledger import ledger as accounts
+from rollout.engine.events import ProposalRaised, RecordsCounted, RolloutCreated, TrainingCutoffSet
+from rollout.features.reports import drafts
+from rollout.live.evidence import evidence_seals
 
 _add_line = CellDigests.add_line
 

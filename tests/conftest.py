@@ -68,7 +68,7 @@ def _time_to_answer(monkeypatch):
 def _statements_compiled_once():
     """Let all databases share their compiled statements."""
     with pytest.MonkeyPatch.context() as patch:
-        session = sys.modules.get("rollout.store.database.session")  # many tests need no database
+        session = sys.modules.get("rollout.data.database.session")  # many tests need no database
         if session is not None:
             share_statements(patch, session)
         yield
@@ -78,7 +78,7 @@ def _statements_compiled_once():
 def _passwords_hashed_quickly():
     """Let services that are given no hasher hash in no time: a hash takes 0.2 s of a processor."""
     with pytest.MonkeyPatch.context() as patch:
-        passwords = sys.modules.get("rollout.services.access.credentials")
+        passwords = sys.modules.get("rollout.features.access.credentials")
         if passwords is not None:
             from argon2 import PasswordHasher  # noqa: PLC0415 - only then
 

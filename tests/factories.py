@@ -10,17 +10,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from rollout.core.calendar.sites import Cell, Site, Window
-from rollout.core.ledger.ledger import derive_salts
-from rollout.core.policy.cell_evidence import (
-    EvidenceCounts,
-    GuardReading,
-    MeasureKey,
-    VersionEvidence,
-)
-from rollout.core.policy.levers import Lever
-from rollout.core.policy.policy import EvidenceRules, Gate, Guard, Policy, Stage, Where
-from rollout.core.scope.commands import (
+from rollout.engine.decide.commands import (
     AcknowledgeIncident,
     Actor,
     AddVersion,
@@ -34,17 +24,27 @@ from rollout.core.scope.commands import (
     StopCells,
     Tick,
 )
-from rollout.core.scope.decider import decide
-from rollout.core.scope.events import AttemptsBegan, LedgerEvent, PolicyApplied, ProposalRaised
-from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import (
+from rollout.engine.decide.decider import decide
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import (
     CellState,
     ProposalState,
     Scope,
     compute_stage_level,
     set_cell_state,
 )
+from rollout.engine.events import AttemptsBegan, LedgerEvent, PolicyApplied, ProposalRaised
+from rollout.engine.ledger.ledger import derive_salts
+from rollout.kernel.calendar.sites import Cell, Site, Window
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.cell_evidence import (
+    EvidenceCounts,
+    GuardReading,
+    MeasureKey,
+    VersionEvidence,
+)
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Policy, Stage, Where
 
 SALTS = derive_salts(b"tests")
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)

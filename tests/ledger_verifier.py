@@ -6,10 +6,10 @@
 import importlib.util
 import sys
 
-from rollout.core.calendar.instants import to_micros
-from rollout.core.ledger.ledger import build_ledger, parse_event, verify_lines
-from rollout.core.scope.projection import apply_event
-from rollout.core.scope.scope import Scope, build_initial_state, compute_stage_level
+from rollout.engine.decide.projection import apply_event
+from rollout.engine.decide.scope import Scope, build_initial_state, compute_stage_level
+from rollout.engine.ledger.ledger import build_ledger, parse_event, verify_lines
+from rollout.kernel.calendar.instants import to_micros
 from tests.docs.pages import ROOT
 from tests.factories import SALTS
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
-from rollout.core.ledger.ledger import BrokenLedgerError
-from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
-from rollout.core.scope.scope import compute_stage_level
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.record_rows import RECORD_SCHEMAS
-from rollout.store.tables.columns import encode_instant, encode_json
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.record_rows import RECORD_SCHEMAS
+from rollout.data.tables.columns import encode_instant, encode_json
+from rollout.engine.decide.scope import compute_stage_level
+from rollout.engine.ledger.ledger import BrokenLedgerError
+from rollout.engine.records.records import Case, Decision, Outcome, Prediction, Record
 from tests.slow_fold import SlowFold
 
 OF_A_RECORD = {Case: (), Prediction: ("version",), Decision: ("reviewer",), Outcome: ()}

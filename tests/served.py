@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import uvicorn
 
 from api.app import create_app
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import SystemClock
+from rollout.features.access.authentication import Authenticator
+from rollout.live.clock import SystemClock
+from rollout.live.service import build_service
 
 
 @contextmanager

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 LIMITS = Path(__file__).with_name("ratchets.toml")
 MEASURES = ROOT / "rollout/kernel/measures"
 KINDS = {
-    "LedgerEvent": ("rollout/core/scope/events/", "rollout/core/access/access_events.py"),
+    "LedgerEvent": ("rollout/engine/events/", "rollout/engine/ledger/access_events.py"),
     "Population": ("rollout/kernel/populations.py", "rollout/kernel/facts.py"),
 }
 """Bases whose subclasses nobody asks for but the modules named here."""

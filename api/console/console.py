@@ -28,15 +28,15 @@ from api.console.page.page_context import SignInRequiredError, build_sign_in_pat
 from api.console.proposals.proposal_text import format_refusal
 from api.http_protocol import is_narrowing, run_with_priority
 from api.problems import STATUS_BY_CODE, build_retry_headers, find_route
-from rollout.core.errors import RefusalError
-from rollout.services.engine.service import Service
-from rollout.services.engine.state_cache import RevisionCache
-from rollout.services.incidents.cause_runs import CauseRuns
-from rollout.services.reports.report_work import ReportWork
-from rollout.services.support.user_runs import UserRuns
-from rollout.services.uploads.upload_runs import UploadFolder, UploadRuns
-from rollout.services.what_if.runs import WhatIfRuns
-from rollout.store.database.errors import StoreError, UnstorableValueError
+from rollout.data.database.errors import StoreError, UnstorableValueError
+from rollout.features.incidents.cause_runs import CauseRuns
+from rollout.features.reports.report_work import ReportWork
+from rollout.features.uploads.upload_runs import UploadFolder, UploadRuns
+from rollout.features.what_if.runs import WhatIfRuns
+from rollout.kernel.errors import RefusalError
+from rollout.live.service import Service
+from rollout.live.state_cache import RevisionCache
+from rollout.live.work.user_runs import UserRuns
 
 log = logging.getLogger("rollout.console")
 OVERVIEW_TEXT = "Go to the overview to find a page that answers."

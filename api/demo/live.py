@@ -21,6 +21,7 @@ from api.demo.playback import DemoPages, Playback, check_speed, create_tokens
 from api.demo.start import PREPARING
 from api.http_protocol import HTTP_PROTOCOL
 from api.routers.events import get_streams
+from rollout.engine.words.formatting import format_quantity, wrap_text
 from rollout.features.demo.accounts import (
     COLLEAGUE,
     DEMO_OPERATORS,
@@ -43,9 +44,8 @@ from rollout.features.demo.player import (
 from rollout.features.demo.recorded_cases import load_cases
 from rollout.features.demo.stage import DemoService, build_case_records, open_stage
 from rollout.features.demo.traffic import CaseTraffic
-from rollout.reports.text.formatting import format_quantity, wrap_text
-from rollout.scheduler.jobs import JobScheduler
-from rollout.services.engine.service import Service
+from rollout.live.service import Service
+from rollout.worker.jobs import JobScheduler
 
 WAKE_SECONDS = 0.1  # short, because a simulated hour is short
 KEEP_ALIVE_SECONDS = 86_400  # connections stay idle between simulated hours

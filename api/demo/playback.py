@@ -17,8 +17,8 @@ from api import auth
 from api.auth import FETCH_SITE_HEADER, OWN_SITES
 from api.console.page.page import redirect_to
 from api.console.page.page_context import HOME, SignedForm, get_safe_path, get_service
-from rollout.core.errors import NotAllowedError, RefusalError, UnauthenticatedError
 from rollout.features.demo.catalog import ExampleSystem
+from rollout.kernel.errors import NotAllowedError, RefusalError, UnauthenticatedError
 
 MIN_SPEED, MAX_SPEED = 1, 3_600
 DEFAULT_SPEED = 360

@@ -33,8 +33,9 @@ from api.schemas.assignments import (
     parse_quickly,
 )
 from api.schemas.examples import build_responses, inline_schema
-from rollout.formats.records.parse import MAX_DETAILED_FAULTS
-from rollout.services.assignments.assignments import (
+from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.engine.files.parse import MAX_DETAILED_FAULTS
+from rollout.features.assignments.assignments import (
     DATABASE_UNAVAILABLE,
     AssignmentAnswers,
     ClientHead,
@@ -43,10 +44,9 @@ from rollout.services.assignments.assignments import (
     answer_questions,
     assign_all_to_humans,
 )
-from rollout.services.assignments.question_records import RecordingResult
-from rollout.services.engine.service import Service
-from rollout.services.engine.state_cache import SharedAssignment
-from rollout.store.database.errors import DatabaseUnavailableError
+from rollout.features.assignments.question_records import RecordingResult
+from rollout.live.service import Service
+from rollout.live.state_cache import SharedAssignment
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["assignments"])
 BODY_ADAPTER = TypeAdapter(AssignmentBody)

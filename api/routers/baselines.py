@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.schemas.derived import add_input_of
-from rollout.core.records.records import BaselineCount
-from rollout.services.records.baselines import load_baselines, store_baselines
+from rollout.engine.records.records import BaselineCount
+from rollout.features.records.baselines import load_baselines, store_baselines
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/baselines", tags=["records"])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern="^[^\\x00]*$")]

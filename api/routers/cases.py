@@ -9,8 +9,8 @@ from api.auth import Caller, CurrentTime, Permission, RequirePermission, Service
 from api.paging import After, Limit, Page, decode_number, encode_number
 from api.schemas.examples import build_responses
 from api.schemas.records import CASE_EXAMPLE, CaseExplanation, CaseList, CaseSummary
-from rollout.services.divergences.cases import find_cases, load_case_details
-from rollout.store.records.case_pages import CaseFilter
+from rollout.data.records.case_pages import CaseFilter
+from rollout.features.divergences.cases import find_cases, load_case_details
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cases", tags=["records"])
 Reader = Annotated[Caller, RequirePermission(Permission.READ_CASES)]

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.schemas.causes import SEARCHING, Cause, build_cause, build_cause_progress
 from api.schemas.examples import LATER, NOON
-from rollout.core.errors import RefusalError
+from rollout.kernel.errors import RefusalError
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cause", tags=["cells"])
 MAX_NAME_LENGTH = 200
@@ -53,7 +53,7 @@ def find_cause(
     attributes are refused with 422. Fails with 404 if there is no such cell or version. A search of
     more than a second answers 202 and goes on: send the request again after `Retry-After`.
     """
-    from rollout.services.incidents.incident_causes import CauseQuery, load_cause
+    from rollout.features.incidents.incident_causes import CauseQuery, load_cause
 
     query = CauseQuery(
         version=cases.version,

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Query
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number
 from api.schemas.cells import CellDetails, CellList, Timeline, TimelineSpan
-from rollout.core.calendar.sites import Cell
-from rollout.reports.figures.timeline_parts import TimelineRequest
-from rollout.services.cells.cells import load_cell, load_cells
-from rollout.services.cells.timeline import load_cell_timeline
+from rollout.features.cells.cells import load_cell, load_cells
+from rollout.features.cells.timeline import load_cell_timeline
+from rollout.features.reports.figures.timeline_parts import TimelineRequest
+from rollout.kernel.calendar.sites import Cell
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cells", tags=["cells"])
 

@@ -10,17 +10,17 @@ from api.auth import Caller, CurrentTime, Permission, RequirePermission, Service
 from api.paging import After, Limit, Page, cut_page, decode_cursor, decode_number, encode_number
 from api.schemas.derived import add_fields_of, add_input_of
 from api.schemas.examples import build_responses
-from rollout.core.records.reviews import (
+from rollout.engine.records.reviews import (
     HUMANS_DISAGREE,
     MAX_LISTED,
     CleaningChoice,
     CleaningChoiceRequest,
     CleaningChoiceResult,
 )
-from rollout.reports.inputs.divergence_columns import Loss
+from rollout.features.reports.inputs.divergence_columns import Loss
 
 if TYPE_CHECKING:
-    from rollout.reports.figures.label_issues import LabelIssue
+    from rollout.features.reports.figures.label_issues import LabelIssue
 
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cleanings", tags=["training"])
@@ -189,7 +189,7 @@ def list_cleaning_items(
     cases in which they differ come last. Covers cases of the last 30 days, or from `since` to
     `until` (exclusive). Cases under review are excluded. Listed cases count as shown to you.
     """
-    from rollout.services.training.cleaning import load_label_issues, record_work_list_exposure
+    from rollout.features.training.cleaning import load_label_issues, record_work_list_exposure
 
     issues = load_label_issues(service.database, caller, rollout, now, **options)
     start = issues.find_place_after(decode_cursor(after))
@@ -220,8 +220,8 @@ def list_top_losses(
     Covers all units that are evidence. The response time does not depend on their number. Cases
     under review are excluded. Listed cases count as shown to you.
     """
-    from rollout.services.divergences.top_losses import load_costliest_counted_pairs
-    from rollout.services.training.cleaning import record_work_list_exposure
+    from rollout.features.divergences.top_losses import load_costliest_counted_pairs
+    from rollout.features.training.cleaning import record_work_list_exposure
 
     losses = load_costliest_counted_pairs(
         service.database, caller, rollout, now, version=version, has_choice=has_choice, limit=limit
@@ -251,7 +251,7 @@ def list_training_choices(
     cannot read and choices on gold cases under review are excluded, so a page can hold fewer than
     `limit` items before the last page: continue until `next` is null.
     """
-    from rollout.services.training.cleaning import load_choices
+    from rollout.features.training.cleaning import load_choices
 
     position = decode_number(after)
     choices, last = load_choices(
@@ -274,7 +274,7 @@ def record_training_choices(
     Records and evidence do not change. It is safe to retry: a choice that already applies returns
     `unchanged`. Requires the operator role.
     """
-    from rollout.services.training.cleaning import store_choices
+    from rollout.features.training.cleaning import store_choices
 
     requests = [CleaningChoiceRequest(**choice.model_dump()) for choice in body.items]
     results = store_choices(service.database, caller, rollout, requests, now)

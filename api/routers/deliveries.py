@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
 from api.schemas.examples import LATER, NOON, build_responses
-from rollout.services.delivery.outbox import (
+from rollout.features.delivery.outbox import (
     DeliveryStatus,
     load_deliveries,
     queue_report,

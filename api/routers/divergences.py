@@ -10,10 +10,10 @@ from api.paging import MAX_ITEMS, Page, decode_cursor, encode_cursor
 from api.routers.cases import CaseSelection, Instant, Name
 from api.routers.causes import parse_attributes
 from api.schemas.examples import LATER, NOON
-from rollout.reports.inputs.divergence_columns import COLUMNS, EXAMPLE, Divergence
+from rollout.features.reports.inputs.divergence_columns import COLUMNS, EXAMPLE, Divergence
 
 if TYPE_CHECKING:
-    from rollout.services.divergences.divergence_list import DivergenceQuery
+    from rollout.features.divergences.divergence_list import DivergenceQuery
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/divergences", tags=["records"])
 Reader = Annotated[Caller, RequirePermission(Permission.READ_CASES)]
@@ -87,7 +87,7 @@ class DivergenceSelection(CaseSelection):
 
     def to_query(self) -> "DivergenceQuery":
         """Return the filter that the service applies."""
-        from rollout.services.divergences.divergence_list import DivergenceQuery
+        from rollout.features.divergences.divergence_list import DivergenceQuery
 
         values = self.model_dump(exclude={"attribute", "form", "after", "limit"})
         return DivergenceQuery(**values, slices=parse_attributes(self.attribute))
@@ -114,7 +114,7 @@ def list_divergences(
     cost the same, the version's more confident answer comes first. Listed cases count as shown to
     you.
     """
-    from rollout.services.divergences.divergence_list import (
+    from rollout.features.divergences.divergence_list import (
         export_divergences_csv,
         load_divergence_page,
     )

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.schemas.derived import add_fields_of
-from rollout.services.erasure.erasure import MAX_REASON_LENGTH, ErasureRequest, ErasureResult
-from rollout.services.erasure.user_export import iterate_user_data
+from rollout.features.erasure.erasure import MAX_REASON_LENGTH, ErasureRequest, ErasureResult
+from rollout.features.erasure.user_export import iterate_user_data
 
 router = APIRouter(tags=["erasure"])
 Admin = Annotated[Caller, RequirePermission(Permission.ADMINISTER)]
@@ -87,7 +87,7 @@ def erase_contents(
     rejected. Repeating a request is safe; after a failure it continues. Requires the admin role for
     the whole rollout.
     """
-    from rollout.services.erasure.erasure import ERASURES
+    from rollout.features.erasure.erasure import ERASURES
 
     request = ErasureRequest(caller, rollout, body.reason, now)
     return ERASURES[body.kind](service.database, request, body.key)
@@ -107,7 +107,7 @@ def erase_user(
     E-mail address, sign-ins, notes and typed reasons are deleted. This can't be undone. Requires
     the admin role.
     """
-    from rollout.services.erasure import erasure
+    from rollout.features.erasure import erasure
 
     request = ErasureRequest(caller, "", body.reason, now)
     return erasure.erase_user(

@@ -17,11 +17,11 @@ from api.auth import (
     RequirePermission,
     ServiceDependency,
 )
-from rollout.core.errors import RefusalError, TooManyAttemptsError
-from rollout.core.scope.permissions import require_permission
-from rollout.services.engine.service import Service
-from rollout.store.database.errors import StoreError
-from rollout.store.ledger.ledger import StoredLedgerHead
+from rollout.data.database.errors import StoreError
+from rollout.data.ledger.ledger import StoredLedgerHead
+from rollout.engine.decide.permissions import require_permission
+from rollout.kernel.errors import RefusalError, TooManyAttemptsError
+from rollout.live.service import Service
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["events"])
 MAX_STREAMS = 200  # per process

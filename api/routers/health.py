@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.auth import ServiceDependency
 from api.problems import build_problem, build_problem_responses
-from rollout.services.engine.autonomy import list_readiness_faults
+from rollout.live.autonomy import list_readiness_faults
 
 router = APIRouter(prefix="/health", tags=["health"])
 

@@ -19,16 +19,16 @@ from api.schemas.causes import (
 )
 from api.schemas.examples import CELL, NOON, build_command_example, build_responses
 from api.schemas.stops import Reason
-from rollout.services.engine.command_handler import CommandResult
-from rollout.services.incidents.incidents import (
+from rollout.features.incidents.incidents import (
     IncidentStatus,
     load_incident,
     load_incidents,
     record_acknowledgement,
 )
+from rollout.live.command_handler import CommandResult
 
 if TYPE_CHECKING:
-    from rollout.services.incidents.detector_courses import LoadedCourse
+    from rollout.features.incidents.detector_courses import LoadedCourse
 
 
 class DetectorPoint(BaseModel):
@@ -195,8 +195,8 @@ def find_incident_cause(
     If you may be asked for blind reviews at the site, figures move in batches. A search of more
     than a second answers 202 and goes on: send the request again after `Retry-After`.
     """
-    from rollout.services.incidents.incident_causes import load_incident_cause
-    from rollout.services.incidents.incident_impact import load_incident_impact
+    from rollout.features.incidents.incident_causes import load_incident_cause
+    from rollout.features.incidents.incident_impact import load_incident_impact
 
     impact = load_incident_impact(service, caller, rollout, incident, at=now)
     load = partial(load_incident_cause, service, caller, rollout, impact, at=now)
@@ -224,8 +224,8 @@ def get_detector_course(
     such course. It is hidden while a reviewer may still decide one of its cases blind, and from
     users who may be asked for blind reviews at the site.
     """
-    from rollout.services.incidents.detector_courses import load_detector_course
-    from rollout.services.incidents.incident_impact import load_incident_impact
+    from rollout.features.incidents.detector_courses import load_detector_course
+    from rollout.features.incidents.incident_impact import load_incident_impact
 
     impact = load_incident_impact(service, caller, rollout, incident, at=now)
     course = load_detector_course(service, caller, rollout, impact, at=now)

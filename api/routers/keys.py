@@ -8,7 +8,7 @@ from api.auth import Caller, Permission, RequirePermission, ServiceDependency, W
 from api.paging import After, Limit, Page, build_page
 from api.schemas.examples import build_responses
 from api.schemas.users import KEY, ApiKeyList, ApiKeyMetadata, ApiKeyRequest, CreatedApiKey
-from rollout.services.access import keys
+from rollout.features.access import keys
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 KEYS_RESPONSES = build_responses({"items": [KEY], "next": None})

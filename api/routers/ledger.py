@@ -12,10 +12,10 @@ from api.auth import Caller, Permission, RequirePermission, ServiceDependency
 from api.paging import Limit
 from api.schemas.derived import add_fields_of
 from api.schemas.examples import CELL, build_responses
-from rollout.core.ledger.checkpoints import Checkpoint
-from rollout.core.ledger.ledger import CanonicalRow
-from rollout.services.ledger.checkpoints import sign_head
-from rollout.services.ledger.ledger_reader import (
+from rollout.engine.ledger.checkpoints import Checkpoint
+from rollout.engine.ledger.ledger import CanonicalRow
+from rollout.features.ledger.checkpoints import sign_head
+from rollout.features.ledger.ledger_reader import (
     LedgerVerification,
     iterate_ledger_lines,
     verify_stored_ledger,

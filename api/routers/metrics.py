@@ -12,8 +12,8 @@ from fastapi.responses import PlainTextResponse
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.metrics import RequestCounts
 from api.problems import COMMON_RESPONSES
-from rollout.services.access.keys import measure_key_expiry
-from rollout.services.engine.metrics import RolloutMetrics, load_all_metrics
+from rollout.features.access.keys import measure_key_expiry
+from rollout.live.metrics import RolloutMetrics, load_all_metrics
 
 router = APIRouter(prefix="/metrics", tags=["health"])
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"

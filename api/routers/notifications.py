@@ -7,11 +7,11 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import Caller, Permission, RequirePermission, ServiceDependency
-from rollout.services.engine.service import Service
-from rollout.services.notifications import settings
-from rollout.services.notifications.kinds import KINDS
-from rollout.services.notifications.settings import NotificationChannelStatus, NotificationSettings
-from rollout.store.access.notification_outbox import NotificationTimes
+from rollout.data.access.notification_outbox import NotificationTimes
+from rollout.features.notifications import settings
+from rollout.features.notifications.kinds import KINDS
+from rollout.features.notifications.settings import NotificationChannelStatus, NotificationSettings
+from rollout.live.service import Service
 
 CHANNEL: dict[str, Any] = {
     "channel": "mail",

@@ -6,11 +6,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from rollout.services.records.planted_cases import (
-    MAX_CASES,
-    PlantingRequest,
-)
-from rollout.services.records.planted_cases import declare_planted_cases as declare_in_service
+from rollout.features.records.planted_cases import MAX_CASES, PlantingRequest
+from rollout.features.records.planted_cases import declare_planted_cases as declare_in_service
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/planted-cases", tags=["records"])
 Key = Annotated[str, Field(min_length=1, max_length=200, pattern="^[^\\x00]*$")]

@@ -7,8 +7,8 @@ from pydantic import AwareDatetime
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.schemas.examples import APPLIED, BODY, IN_FORCE, PLANNED, build_responses
-from rollout.core.errors import PolicyRefusedError
-from rollout.services.policies import policies
+from rollout.features.policies import policies
+from rollout.kernel.errors import PolicyRefusedError
 
 router = APIRouter(prefix="/v1", tags=["policies"])
 MAX_POLICY_BYTES = 400_000  # enough for the maximum number of sites, and parsed within seconds

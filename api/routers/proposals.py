@@ -20,16 +20,16 @@ from api.schemas.proposals import (
     ProposalRequest,
     RejectionRequest,
 )
-from rollout.core.calendar.sites import Cell
-from rollout.services.engine.command_handler import CommandResult
-from rollout.services.engine.service import Service
-from rollout.services.proposals import proposals
-from rollout.services.proposals.proposal_details import (
+from rollout.features.proposals import proposals
+from rollout.features.proposals.proposal_details import (
     PROPOSAL_STATES,
     Proposal,
     load_proposal,
     load_proposals,
 )
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.command_handler import CommandResult
+from rollout.live.service import Service
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["proposals"])
 

@@ -17,9 +17,10 @@ from api.problems import build_problem
 from api.schemas.examples import inline_schema
 from api.schemas.records import ITEMS, RECORD_RESULT, RecordResult, RecordResultList
 from rollout import faults
-from rollout.core.records.records import Heartbeat, Record
-from rollout.core.scope.permissions import require_permission
-from rollout.formats.records.parse import (
+from rollout.data.database.errors import CommitUnknownError, StoreError
+from rollout.data.records.records import RecordReceipt
+from rollout.engine.decide.permissions import require_permission
+from rollout.engine.files.parse import (
     ActionWithPermit,
     DeclaringPrediction,
     ItemReader,
@@ -28,11 +29,10 @@ from rollout.formats.records.parse import (
     TooManyItemsError,
     split_lines,
 )
-from rollout.formats.records.schema import ITEM_ADAPTER
-from rollout.services.engine.service import Service
-from rollout.services.records.ingest import build_reader, ingest_items
-from rollout.store.database.errors import CommitUnknownError, StoreError
-from rollout.store.records.records import RecordReceipt
+from rollout.engine.files.schema import ITEM_ADAPTER
+from rollout.engine.records.records import Heartbeat, Record
+from rollout.features.records.ingest import build_reader, ingest_items
+from rollout.live.service import Service
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["records"])
 encode_lines = msgspec.json.Encoder().encode_lines

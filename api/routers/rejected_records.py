@@ -8,7 +8,7 @@ from api.auth import Caller, CurrentTime, Permission, RequirePermission, Service
 from api.paging import After, Limit, Page, decode_number, encode_number
 from api.schemas.examples import build_responses
 from api.schemas.records import REJECTED_RECORD, RejectedRecord, RejectedRecordList
-from rollout.services.divergences.cases import load_rejected_records
+from rollout.features.divergences.cases import load_rejected_records
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/rejected-records", tags=["records"])
 REJECTED_RECORDS_RESPONSES = build_responses({"items": [REJECTED_RECORD], "next": None})

@@ -13,17 +13,17 @@ from api.auth import Caller, CurrentTime, Permission, RequirePermission, Service
 from api.paging import After, Limit, decode_number, encode_number
 from api.schemas.derived import add_fields_of
 from api.schemas.examples import build_responses
-from rollout.services.reports.archive import (
+from rollout.data.reports.reports import MAX_NAME_LENGTH, ReportSummary
+from rollout.features.reports.archive import (
     format_report,
     load_report,
     load_reports,
     request_report,
     summarize_report,
 )
-from rollout.services.reports.builder import ReportCallbacks, ReportOptions
-from rollout.services.reports.report_work import ReportWork
-from rollout.services.reports.schedule import ON_DEMAND
-from rollout.store.reports.reports import MAX_NAME_LENGTH, ReportSummary
+from rollout.features.reports.builder import ReportCallbacks, ReportOptions
+from rollout.features.reports.report_work import ReportWork
+from rollout.features.reports.schedule import ON_DEMAND
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reports", tags=["reports"])
 

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.schemas.examples import build_responses
-from rollout.reports.figures.review_plan import DEFAULT_DECISIONS, MAX_DECISIONS
-from rollout.services.cells.overview import LiveReviewPlan, load_review_plan
+from rollout.features.cells.overview import LiveReviewPlan, load_review_plan
+from rollout.features.reports.figures.review_plan import DEFAULT_DECISIONS, MAX_DECISIONS
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["cells"])
 CELL = {

@@ -17,8 +17,8 @@ from api.schemas.reviews import (
     ReviewDecision,
     ReviewQueue,
 )
+from rollout.features.reviews import reviews
 from rollout.kernel.units import join_labels
-from rollout.services.reviews import reviews
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reviews", tags=["reviews"])
 Reviewer = Annotated[Caller, RequirePermission(Permission.REVIEW)]

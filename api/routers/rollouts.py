@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.auth import Caller, Permission, RequirePermission, ServiceDependency
 from api.schemas.derived import add_fields_of
-from rollout.services.cells.overview import RolloutOverview, load_rollout_overview, load_rollouts
+from rollout.features.cells.overview import RolloutOverview, load_rollout_overview, load_rollouts
 
 router = APIRouter(prefix="/v1/rollouts", tags=["rollouts"])
 EXAMPLE: dict[str, Any] = {

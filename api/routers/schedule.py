@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.schemas.examples import LATER, build_responses
-from rollout.services.cells.overview import DEFAULT_DAYS, MAX_DAYS, RolloutSchedule, load_schedule
+from rollout.features.cells.overview import DEFAULT_DAYS, MAX_DAYS, RolloutSchedule, load_schedule
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["rollouts"])
 EXAMPLE = {

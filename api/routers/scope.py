@@ -11,13 +11,13 @@ from starlette.concurrency import run_in_threadpool
 
 from api.answer_deadline import run_in_time
 from api.auth import Caller, Permission, RequirePermission, ServiceDependency
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import list_names
-from rollout.core.scope.scope import CellState
-from rollout.core.scope.scope_table import ScopeTable, build_scope_table
-from rollout.services.assignments.assignments import ClientHead
-from rollout.services.assignments.snapshots import Snapshot, load_snapshot, load_snapshot_at
-from rollout.services.engine.service import Service
+from rollout.engine.decide.commands import list_names
+from rollout.engine.decide.scope import CellState
+from rollout.engine.decide.scope_table import ScopeTable, build_scope_table
+from rollout.features.assignments.assignments import ClientHead
+from rollout.features.assignments.snapshots import Snapshot, load_snapshot, load_snapshot_at
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.service import Service
 
 SCOPE: dict[str, Any] = {
     "rollout": "bear-alarm",

@@ -17,9 +17,9 @@ from api.schemas.stops import (
     NarrowingRequest,
     StopRequest,
 )
-from rollout.services.engine.command_handler import CommandResult
-from rollout.services.stops import stops
-from rollout.services.stops.stops import latch_narrowing, latch_stop
+from rollout.features.stops import stops
+from rollout.features.stops.stops import latch_narrowing, latch_stop
+from rollout.live.command_handler import CommandResult
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["stops"])
 Operator = Annotated[Caller, RequirePermission(Permission.OPERATE)]

@@ -9,8 +9,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 
 if TYPE_CHECKING:
-    from rollout.reports.figures.label_issues import TrainingExport
-    from rollout.services.training.cleaning import TrainingOptions
+    from rollout.features.reports.figures.label_issues import TrainingExport
+    from rollout.features.training.cleaning import TrainingOptions
 
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/training", tags=["training"])
@@ -104,8 +104,8 @@ Instant = Annotated[AwareDatetime | None, Query(examples=["2027-05-01T00:00:00Z"
 def _get_options(
     source: Sources = None, since: Instant = None, until: Instant = None
 ) -> "TrainingOptions":
-    from rollout.reports.figures.label_sources import HUMAN_SOURCES
-    from rollout.services.training.cleaning import TrainingOptions
+    from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
+    from rollout.features.training.cleaning import TrainingOptions
 
     return TrainingOptions(tuple(source or HUMAN_SOURCES), since, until)
 
@@ -117,7 +117,7 @@ def _build_export(
     now: CurrentTime,
     options: Annotated["TrainingOptions", Depends(_get_options)],
 ) -> "TrainingExport":
-    from rollout.services.training.cleaning import export_training_rows as build_training_export
+    from rollout.features.training.cleaning import export_training_rows as build_training_export
 
     return build_training_export(service.database, caller, rollout, options, now)
 
@@ -140,7 +140,7 @@ def export_training_rows(
     Each row has the label, its source and its weight. Cases under review and cases with the choice
     `drop` are excluded.
     """
-    from rollout.reports.figures.label_issues import format_rows
+    from rollout.features.reports.figures.label_issues import format_rows
 
     response = StreamingResponse(format_rows(export.rows, form), media_type=MEDIA[form])
     response.headers["ETag"] = f'"{export.manifest.sha256}"'
@@ -153,6 +153,6 @@ def export_training_rows(
 )
 def get_training_manifest(export: RequestedExport) -> TrainingManifest:
     """Return the manifest of the rows that the same query exports."""
-    from rollout.reports.figures.label_issues import build_manifest_values
+    from rollout.features.reports.figures.label_issues import build_manifest_values
 
     return TrainingManifest.model_validate(build_manifest_values(export.manifest))

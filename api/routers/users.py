@@ -16,9 +16,9 @@ from api.schemas.users import (
     UserList,
     UserRequest,
 )
-from rollout.services.access import credentials, users
-from rollout.services.access.keys import TOKEN_BYTES, write_token
-from rollout.services.policies.approver_warnings import change_account
+from rollout.features.access import credentials, users
+from rollout.features.access.keys import TOKEN_BYTES, write_token
+from rollout.features.policies.approver_warnings import change_account
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 USERS_RESPONSES = build_responses({"items": [USER], "next": None})

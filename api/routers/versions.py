@@ -9,9 +9,9 @@ from api.auth import Caller, CurrentTime, Permission, RequirePermission, Service
 from api.http_protocol import prioritize
 from api.schemas.examples import CELL, NOON, build_command_example, build_responses
 from api.schemas.stops import Reason
-from rollout.services.divergences.matrices import VersionMatrix, load_version_confusion
-from rollout.services.engine.command_handler import CommandResult
-from rollout.services.engine.versions import (
+from rollout.features.divergences.matrices import VersionMatrix, load_version_confusion
+from rollout.live.command_handler import CommandResult
+from rollout.live.versions import (
     VersionStatus,
     load_versions,
     record_training_cutoff,

@@ -12,8 +12,9 @@ from msgspec.json import Decoder
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 from pydantic.dataclasses import dataclass
 
-from rollout.formats.records.parse import PARSE_ERRORS
-from rollout.formats.records.schema import (
+from rollout.data.records.record_rows import MAX_KEY_LENGTH
+from rollout.engine.files.parse import PARSE_ERRORS
+from rollout.engine.files.schema import (
     Answers,
     Name,
     Share,
@@ -22,7 +23,6 @@ from rollout.formats.records.schema import (
     TimeText,
     convert_type,
 )
-from rollout.store.records.record_rows import MAX_KEY_LENGTH
 
 MAX_QUESTIONS = 1_000  # in one request
 MAX_MEMBERS = 1_000  # of an object in a request; probabilities may have the most

@@ -8,13 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.schemas.examples import LATER, NOON
-from rollout.services.incidents.cause_runs import RELOAD_SECONDS
+from rollout.features.incidents.cause_runs import RELOAD_SECONDS
 
 if TYPE_CHECKING:
-    from rollout.reports.figures.incident_cause import IncidentCause, NewCaseValue, ValueFinding
-    from rollout.reports.statistics.intervals import Share
-    from rollout.services.incidents.incident_causes import LoadedCause
-    from rollout.services.support.user_runs import UserRun
+    from rollout.features.incidents.incident_causes import LoadedCause
+    from rollout.features.reports.figures.incident_cause import (
+        IncidentCause,
+        NewCaseValue,
+        ValueFinding,
+    )
+    from rollout.kernel.statistics.intervals import Share
+    from rollout.live.work.user_runs import UserRun
 
 
 class CauseCounts(BaseModel):

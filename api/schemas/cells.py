@@ -9,9 +9,10 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from api.paging import encode_number
 from api.schemas.derived import add_fields_of
 from api.schemas.examples import NOON
-from rollout.kernel.facts import EvidenceSeries
-from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
-from rollout.reports.figures.timeline_parts import (
+from rollout.engine.words.event_text import EventDescription
+from rollout.features.cells.cells import CellDetail, CellPage
+from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
+from rollout.features.reports.figures.timeline_parts import (
     CellTimeline,
     TimelineBucket,
     TimelineMark,
@@ -19,8 +20,7 @@ from rollout.reports.figures.timeline_parts import (
     TimelineStage,
     TimelineVersion,
 )
-from rollout.reports.text.event_text import EventDescription
-from rollout.services.cells.cells import CellDetail, CellPage
+from rollout.kernel.facts import EvidenceSeries
 
 FROM_ATTRIBUTES = ConfigDict(from_attributes=True)
 DAY = "2027-06-01T06:00:00Z"

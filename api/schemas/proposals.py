@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.schemas.examples import LATER, NOON
-from rollout.services.proposals.proposal_details import Proposal
-from rollout.services.proposals.proposals import MAX_APPROVALS_PER_CALL, ApprovalResult
+from rollout.features.proposals.proposal_details import Proposal
+from rollout.features.proposals.proposals import MAX_APPROVALS_PER_CALL, ApprovalResult
 
 Hash = Annotated[str, StringConstraints(max_length=64)]
 Id = Annotated[str, StringConstraints(max_length=64)]

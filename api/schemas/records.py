@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.paging import Page
 from api.schemas.derived import FormT, add_fields, add_fields_of, convert_type
-from rollout.core.records.records import (
+from rollout.data.records.case_pages import CaseCount
+from rollout.engine.records.records import (
     RECORD_FIELDS,
     Action,
     Decision,
@@ -15,8 +16,7 @@ from rollout.core.records.records import (
     Prediction,
     Record,
 )
-from rollout.services.divergences.cases import CaseDetails, ListedCase, RejectedRecordView
-from rollout.store.records.case_pages import CaseCount
+from rollout.features.divergences.cases import CaseDetails, ListedCase, RejectedRecordView
 
 CASE = {
     "kind": "case",

@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.schemas.derived import add_fields_of, add_input_of
-from rollout.core.policy.levers import Lever
-from rollout.kernel.units import SEPARATOR, join_labels
-from rollout.services.reviews.reviews import (
+from rollout.data.records.record_rows import MAX_KEY_LENGTH
+from rollout.features.reviews.reviews import (
     MAX_CLAIMED_CASES,
     ClaimedTask,
     DecisionDraft,
@@ -17,7 +16,8 @@ from rollout.services.reviews.reviews import (
     ReviewerTasks,
     StoredDecision,
 )
-from rollout.store.records.record_rows import MAX_KEY_LENGTH
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.units import SEPARATOR, join_labels
 
 MAX_REVIEWERS = 50
 Kind = Literal["blind", "assisted", "adjudicate"]

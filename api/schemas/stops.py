@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from api.schemas.examples import CELL, NOON, build_command_example
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.stop_targets import StopTarget
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.kernel.calendar.sites import Cell
 
 MAX_REASON_LENGTH = 2_000  # characters; the rest is cut off
 Name = Annotated[str, Field(description="a name without a match is ignored")]

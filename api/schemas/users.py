@@ -7,12 +7,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.paging import Page
 from api.schemas.derived import add_fields_of, add_input_of
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access.keys import CreatedKey
-from rollout.services.access.sign_in import StartedSession
-from rollout.services.access.users import AccountUpdate, UserAccount
-from rollout.services.policies.approver_warnings import ChangedAccount
-from rollout.store.access.api_keys import ApiKey
+from rollout.data.access.api_keys import ApiKey
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access.keys import CreatedKey
+from rollout.features.access.sign_in import StartedSession
+from rollout.features.access.users import AccountUpdate, UserAccount
+from rollout.features.policies.approver_warnings import ChangedAccount
 
 ROLE_ASSIGNMENT: dict[str, Any] = {
     "role": "operator",

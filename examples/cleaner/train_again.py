@@ -18,16 +18,16 @@ import polars as pl
 from digit_readings import AnnotatedBatch, Integers, load_digit_set, measure_accuracy
 from label_story import CleaningStory, make_story
 
-from rollout.formats.records.files import RecordPaths
-from rollout.reports.figures.label_sources import (
+from rollout.engine.files.files import RecordPaths
+from rollout.features.replay.replay import ReplayedFiles, build_replay_inputs, replay_files
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.label_sources import (
     ASSIGNMENT_SCHEMA,
     HUMAN_SOURCES,
     build_labelled_rows,
     select_training_rows,
 )
-from rollout.reports.inputs.inputs import MODEL, assign_deciders
-from rollout.services.replay.replay import ReplayedFiles, build_replay_inputs, replay_files
-from rollout.services.replay.requests import ReplayRequest
+from rollout.features.reports.inputs.inputs import MODEL, assign_deciders
 
 FOLDER: Final = Path(__file__).parent
 SEED: Final = 5  # of the shipped records

@@ -25,8 +25,8 @@ from boards import EMPTY, KINDS, UNLISTED, Integers, open_stream, photograph
 from scenes import BOARDS, Scene, draw_pictures, find_picture_name, format_answer, list_scenes
 from tagger_models import TRAINED, BoardReading, read_boards, train_versions
 
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
 from rollout.features.demo.catalog import build_parser, write_pictures, write_tables
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 
 ZONE: Final = ZoneInfo("Europe/Amsterdam")
 FIRST_DAY, DAYS = date(2026, 1, 12), 70  # a Monday, ten weeks

@@ -34,8 +34,8 @@ from shops import (
     sell,
 )
 
-from rollout.core.statistics.gate_thresholds import compute_sampling_values
 from rollout.features.demo.catalog import run_generator, write_tables
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
 
 ZONE: Final = ZoneInfo("Europe/Amsterdam")
 SALT: Final = bytes(32)  # of a replay

@@ -8,7 +8,7 @@ from rollout.cli.output import JsonFlag, print_answer, print_command_result
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, GroupNames, PastInstant, ReasonText, RolloutName
 from rollout.cli.runner import CommandRequest, build_runner
-from rollout.services.proposals import proposals
+from rollout.features.proposals import proposals
 
 ProposalId = Annotated[
     str, typer.Argument(help="id from `rollout proposals`, as P-1", metavar="PROPOSAL")

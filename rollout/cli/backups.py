@@ -16,17 +16,17 @@ from rollout.cli.runner import (
     open_database,
     open_unchecked_database,
 )
-from rollout.core.errors import RefusalError
-from rollout.services.backups.backups import (
+from rollout.data.database.migrations import check_revision_known
+from rollout.features.backups.backups import (
     RestoreRequest,
     RolloutEra,
     accept_restore,
     back_up,
     restore,
 )
-from rollout.services.backups.ledger_exports import parse_head
-from rollout.services.erasure.erasure_replay import AppliedErasures
-from rollout.store.database.migrations import check_revision_known
+from rollout.features.backups.ledger_exports import parse_head
+from rollout.features.erasure.erasure_replay import AppliedErasures
+from rollout.kernel.errors import RefusalError
 
 BackupFile = Annotated[Path, typer.Argument(help="the backup", metavar="FILE")]
 AdminName = Annotated[str, typer.Option("--by", help="the admin who restores")]

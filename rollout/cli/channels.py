@@ -13,9 +13,9 @@ import typer
 
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import JsonFlag
-from rollout.core.errors import RefusalError
-from rollout.services.delivery.sending import ChannelMessage, send_in_process
-from rollout.services.support.channels import Channels, load_channels, warn_if_readable_by_others
+from rollout.features.delivery.sending import ChannelMessage, send_in_process
+from rollout.kernel.errors import RefusalError
+from rollout.live.channels import Channels, load_channels, warn_if_readable_by_others
 
 CHANNELS_VARIABLE = "ROLLOUT_CHANNELS_FILE"
 TEST_TITLE = "rollout: test message"

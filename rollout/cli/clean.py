@@ -21,13 +21,13 @@ from rollout.cli.record_options import (
     read_input_files,
 )
 from rollout.cli.rollout_options import PolicyFile
-from rollout.services.support.atomic_files import write_files_atomically
-from rollout.services.training.cleaning_files import (
+from rollout.features.training.cleaning_files import (
     describe_work_list,
     format_work_list,
     list_file_label_issues,
     shorten_work_list,
 )
+from rollout.live.atomic_files import write_files_atomically
 
 app = typer.Typer(no_args_is_help=True)
 AllCases = Annotated[bool, typer.Option("--all", help="list all cases, not the first 200")]

@@ -12,17 +12,17 @@ from pydantic_core import to_jsonable_python
 from rollout.cli.errors import get_text_width, print_refusals
 from rollout.cli.output import JsonFlag
 from rollout.cli.record_options import EqualSides, SameForm, read_with_answers
-from rollout.formats.records.questions import FileChoices
-from rollout.reports.figures.comparison import Comparison
-from rollout.reports.pages.comparison_text import render_comparison, render_table
-from rollout.reports.text.formatting import (
+from rollout.engine.files.questions import FileChoices
+from rollout.engine.words.formatting import (
     format_count,
     format_decimal,
     format_percent,
     format_ratio,
 )
-from rollout.services.replay.compare import PairComparison, PairLoss
-from rollout.services.replay.compare import compare_pair_file as compare_file
+from rollout.features.replay.compare import PairComparison, PairLoss
+from rollout.features.replay.compare import compare_pair_file as compare_file
+from rollout.features.reports.figures.comparison import Comparison
+from rollout.features.reports.pages.comparison_text import render_comparison, render_table
 
 PairFile = Annotated[
     Path, typer.Argument(help="file of pairs: Parquet, CSV or JSON lines", metavar="PAIRS")

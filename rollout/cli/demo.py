@@ -16,7 +16,7 @@ from rollout.features.demo.catalog import (
     format_catalog,
     render_catalog_json,
 )
-from rollout.services.support.atomic_files import check_folder, write_files_atomically
+from rollout.live.atomic_files import check_folder, write_files_atomically
 
 
 def demo(  # noqa: PLR0913, PLR0917 - one parameter for each option

@@ -24,14 +24,12 @@ from rollout.cli.record_options import (
     ask_questions,
     build_choices,
 )
-from rollout.core.policy.evidence_sources import FileReading
-from rollout.formats.policy.draft import describe_draft_levers
-from rollout.formats.policy.fields import read_share
-from rollout.formats.policy.time_outliers import describe_outliers
-from rollout.formats.records.files import RecordPaths
-from rollout.formats.records.recognition import RecognizedFile
-from rollout.reports.figures.label_sources import describe_coverage
-from rollout.services.policies.drafting import (
+from rollout.engine.evidence.frames import RecordFrames, RecordKind
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.files.policy_draft import describe_draft_levers
+from rollout.engine.files.recognition import RecognizedFile
+from rollout.engine.files.time_outliers import describe_outliers
+from rollout.features.policies.drafting import (
     DraftRequest,
     FileReport,
     apply_answer,
@@ -44,7 +42,9 @@ from rollout.services.policies.drafting import (
     recognize_draft_files,
     report_files,
 )
-from rollout.tally.frames import RecordFrames, RecordKind
+from rollout.features.reports.figures.label_sources import describe_coverage
+from rollout.kernel.policy.evidence_sources import FileReading
+from rollout.kernel.policy_files.fields import read_share
 
 EXIT_TOO_MANY_REJECTED = 1
 

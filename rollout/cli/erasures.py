@@ -12,17 +12,17 @@ from rollout.cli.rollout_options import ActorName, ExpectedHeads
 from rollout.cli.runner import CommandRequest, LocalContext, build_runner, open_database
 from rollout.cli.second_factor_setting import is_second_factor_required
 from rollout.cli.users import build_user_path
-from rollout.services.access.users import load_local_caller
-from rollout.services.backups.ledger_exports import parse_head, read_exports
-from rollout.services.erasure.erasure import (
+from rollout.data.erasure.contents import compact_database
+from rollout.features.access.users import load_local_caller
+from rollout.features.backups.ledger_exports import parse_head, read_exports
+from rollout.features.erasure.erasure import (
     ERASURES,
     ErasureRequest,
     ErasureResult,
     describe_erasure,
     erase_user,
 )
-from rollout.services.erasure.erasure_replay import apply_erasures
-from rollout.store.erasure.contents import compact_database
+from rollout.features.erasure.erasure_replay import apply_erasures
 
 app = typer.Typer(no_args_is_help=True)
 

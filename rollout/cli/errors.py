@@ -6,7 +6,7 @@ from shutil import get_terminal_size
 
 import typer
 
-from rollout.core.errors import RefusalError
+from rollout.kernel.errors import RefusalError
 
 EXIT_INTERRUPTED = 130
 EXIT_REFUSED = 2

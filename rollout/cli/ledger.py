@@ -8,11 +8,11 @@ import typer
 from rollout.cli.command_table import CommandEntry, TableGroup, has_server_packages
 from rollout.cli.errors import print_refusals
 from rollout.cli.remote import ServerUrl
-from rollout.core.errors import RefusalError
-from rollout.core.installs import format_install
-from rollout.core.ledger.checkpoints import Checkpoint
-from rollout.reports.text.formatting import format_quantity
-from rollout.services.ledger.ledger_verification import verify_ledger_file
+from rollout.engine.ledger.checkpoints import Checkpoint
+from rollout.engine.words.formatting import format_quantity
+from rollout.features.ledger.ledger_verification import verify_ledger_file
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.installs import format_install
 
 COMMANDS: Final = {
     "seal": CommandEntry(
@@ -100,7 +100,7 @@ def print_report_seal(
 
     Example: `rollout ledger seal week.json`
     """
-    from rollout.reports.figures.report_version import compute_seal  # noqa: PLC0415 - slow to import
+    from rollout.features.reports.figures.report_version import compute_seal  # noqa: PLC0415 - slow to import
 
     with print_refusals():
         text = file.read_text(encoding="utf-8")
@@ -189,7 +189,7 @@ def create_key(
 
     Example: `rollout ledger create-key /etc/rollout/checkpoint.key`
     """
-    from rollout.services.support.checkpoint_keys import create_signing_key  # noqa: PLC0415
+    from rollout.live.checkpoint_keys import create_signing_key  # noqa: PLC0415
 
     with print_refusals():
         public_key = create_signing_key(file)
@@ -207,7 +207,7 @@ def load_checkpoints(file: Path | None, public_key: str | None) -> tuple[Checkpo
         return ()
     if file is None or public_key is None:
         raise RefusalError("a file of checkpoints and --public-key belong together; name both")
-    from rollout.services.ledger.checkpoints import read_checkpoints  # noqa: PLC0415
+    from rollout.features.ledger.checkpoints import read_checkpoints  # noqa: PLC0415
 
     return read_checkpoints(file, (public_key,))
 

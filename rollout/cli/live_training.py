@@ -21,16 +21,12 @@ from rollout.cli.runner import (
     open_database,
 )
 from rollout.cli.training import SourceNames, TrainingFile, find_format, format_export, write_export
-from rollout.core.records.reviews import CleaningChoiceRequest
-from rollout.reports.figures.label_sources import HUMAN_SOURCES
-from rollout.services.divergences.top_losses import load_costliest_counted_pairs
-from rollout.services.training.cleaning import (
-    TrainingOptions,
-    load_label_issues,
-    store_choices,
-)
-from rollout.services.training.cleaning import export_training_rows as rows_of
-from rollout.services.training.cleaning_files import (
+from rollout.engine.records.reviews import CleaningChoiceRequest
+from rollout.features.divergences.top_losses import load_costliest_counted_pairs
+from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
+from rollout.features.training.cleaning import TrainingOptions, load_label_issues, store_choices
+from rollout.features.training.cleaning import export_training_rows as rows_of
+from rollout.features.training.cleaning_files import (
     format_work_list,
     read_filled_rows,
     shorten_work_list,

@@ -21,15 +21,15 @@ from rollout.cli.record_options import (
 )
 from rollout.cli.remote import KEY_VARIABLE, SERVER_VARIABLE, request_json
 from rollout.cli.rollout_options import PolicyFile
-from rollout.formats.policy.reader import parse_policy, read_policy_text
-from rollout.formats.records.files import RecordPaths
-from rollout.reports.figures.review_plan import MAX_DECISIONS, ReviewPlan
-from rollout.reports.pages.text_report import format_review_plan
-from rollout.services.policies.planning import build_policy_plan as plan_of
-from rollout.services.policies.planning import format_plan
-from rollout.services.policies.traffic import compute_recorded_traffic
-from rollout.services.replay.replay import plan_recorded_reviews
-from rollout.services.replay.requests import ReplayRequest, read_request_records
+from rollout.engine.files.files import RecordPaths
+from rollout.features.policies.planning import build_policy_plan as plan_of
+from rollout.features.policies.planning import format_plan
+from rollout.features.policies.traffic import compute_recorded_traffic
+from rollout.features.replay.replay import plan_recorded_reviews
+from rollout.features.replay.requests import ReplayRequest, read_request_records
+from rollout.features.reports.figures.review_plan import MAX_DECISIONS, ReviewPlan
+from rollout.features.reports.pages.text_report import format_review_plan
+from rollout.kernel.policy_files.reader import parse_policy, read_policy_text
 
 PlanServerUrl = Annotated[
     str | None,

@@ -10,9 +10,9 @@ from rollout.cli.output import JsonFlag, format_changes, print_answer
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, PastInstant, PolicyFile, parse_salt
 from rollout.cli.runner import CommandRequest, LocalContext, build_local_service, build_runner
-from rollout.core.errors import RefusalError
-from rollout.formats.policy.reader import parse_policy, read_policy_text
-from rollout.services.policies.policies import preview_policy, put_policy
+from rollout.features.policies.policies import preview_policy, put_policy
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.policy_files.reader import parse_policy, read_policy_text
 
 
 def apply(

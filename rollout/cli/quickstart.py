@@ -28,8 +28,16 @@ from rollout.cli.runner import (
     convert_store_errors,
 )
 from rollout.cli.serve import load_service_command
-from rollout.core.errors import RefusalError
-from rollout.core.policy.policy import Policy
+from rollout.data.database.migrations import (
+    drop_tables,
+    list_table_names,
+    load_current_revision,
+    upgrade,
+)
+from rollout.data.database.session import Database
+from rollout.engine.words.formatting import format_percent, join_words
+from rollout.features.access.sign_in import SignIn
+from rollout.features.access.users import create_first_admin, load_local_caller
 from rollout.features.demo.accounts import (
     ADMIN_NAME,
     REVIEWER_NAME,
@@ -63,25 +71,13 @@ from rollout.features.demo.simulated_cases import (
     plan_history,
 )
 from rollout.features.demo.traffic import BusyServiceError, CaseTraffic, request_with_retries
-from rollout.formats.policy import fields
-from rollout.formats.policy.reader import parse_policy, read_policy, read_policy_text
-from rollout.reports.text.formatting import format_percent, join_words
-from rollout.services.access.sign_in import SignIn
-from rollout.services.access.users import create_first_admin, load_local_caller
-from rollout.services.policies.policies import put_policy
-from rollout.services.support.atomic_files import (
-    check_folder,
-    find_package_data,
-    write_files_atomically,
-)
-from rollout.services.support.clock import SystemClock
-from rollout.store.database.migrations import (
-    drop_tables,
-    list_table_names,
-    load_current_revision,
-    upgrade,
-)
-from rollout.store.database.session import Database
+from rollout.features.policies.policies import put_policy
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files import fields
+from rollout.kernel.policy_files.reader import parse_policy, read_policy, read_policy_text
+from rollout.live.atomic_files import check_folder, find_package_data, write_files_atomically
+from rollout.live.clock import SystemClock
 
 HOST = "127.0.0.1"
 KEY_FILE = "keys.env"

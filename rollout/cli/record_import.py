@@ -39,17 +39,17 @@ from rollout.cli.record_options import (
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, RolloutName
 from rollout.cli.runner import CommandRequest, LocalContext, build_runner, open_database
-from rollout.core.records.records import BaselineCount
-from rollout.services.access.users import load_local_caller
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.records.baselines import store_baselines
-from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.records.records import BaselineCount
+from rollout.features.access.users import load_local_caller
+from rollout.features.records.baselines import store_baselines
+from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
+from rollout.live.rollout_state import load_rollout_state
 
 if TYPE_CHECKING:
-    from rollout.core.policy.policy import Policy
-    from rollout.services.records.record_import import ActionFile
-    from rollout.store.database.session import Database
+    from rollout.data.database.session import Database
+    from rollout.features.records.record_import import ActionFile
+    from rollout.kernel.policy.policy import Policy
 
 
 UNUSED_ROWS = "unreadable_or_repeated"
@@ -90,12 +90,9 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     Example: `rollout import ramps --predictions predictions.csv --decisions decisions.csv --by ana`
     """
     # frames are slow to import
-    from rollout.formats.records.files import RecordPaths  # noqa: PLC0415
-    from rollout.services.records.planted_cases import (  # noqa: PLC0415
-        declare_planted_file,
-        split_imported_cases,
-    )
-    from rollout.services.records.record_import import (  # noqa: PLC0415  # noqa: PLC0415
+    from rollout.engine.files.files import RecordPaths  # noqa: PLC0415
+    from rollout.features.records.planted_cases import declare_planted_file, split_imported_cases  # noqa: PLC0415
+    from rollout.features.records.record_import import (  # noqa: PLC0415  # noqa: PLC0415
         VersionStatements,
         build_senders,
         check_declared_contents,
@@ -104,7 +101,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         import_records,
         vouch_for_import,
     )
-    from rollout.services.replay.requests import ReplayRequest, read_request_records  # noqa: PLC0415
+    from rollout.features.replay.requests import ReplayRequest, read_request_records  # noqa: PLC0415
 
     sources = RecordPaths(predictions, decisions, cases, outcomes)
     request = ReplayRequest(
@@ -156,7 +153,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
 
 
 def _read_actions(file: Path, policy: "Policy", now: datetime) -> "ActionFile":
-    from rollout.services.records.record_import import read_action_file  # noqa: PLC0415
+    from rollout.features.records.record_import import read_action_file  # noqa: PLC0415
 
     return read_action_file(file, policy, now)
 
@@ -164,7 +161,7 @@ def _read_actions(file: Path, policy: "Policy", now: datetime) -> "ActionFile":
 def _store_actions(
     database: "Database", rollout: str, action_file: "ActionFile", now: datetime
 ) -> dict[str, int]:
-    from rollout.services.records.record_import import import_actions  # noqa: PLC0415
+    from rollout.features.records.record_import import import_actions  # noqa: PLC0415
 
     return dict(import_actions(database, rollout, action_file, now))
 

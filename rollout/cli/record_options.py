@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from rollout.cli.progress import show_progress
-from rollout.core.policy.stages import parse_content
-from rollout.formats.records.questions import (
+from rollout.engine.files.questions import (
     Choice,
     FileChoices,
     OpenQuestionsError,
@@ -25,10 +24,11 @@ from rollout.formats.records.questions import (
     describe_question,
     map_rows_of,
 )
+from rollout.kernel.policy.stages import parse_content
 
 if TYPE_CHECKING:
-    from rollout.core.records.reviews import CleaningChoice
-    from rollout.services.training.cleaning_files import RecordedFiles
+    from rollout.engine.records.reviews import CleaningChoice
+    from rollout.features.training.cleaning_files import RecordedFiles
 
 
 PredictionsFile = Annotated[
@@ -146,9 +146,9 @@ def read_input_files(  # noqa: PLR0913 - one parameter for each option
     labels: LabelPopulation | None,
 ) -> "RecordedFiles":
     """Read a policy and recorded files."""
-    from rollout.formats.records.files import RecordPaths  # noqa: PLC0415
-    from rollout.services.replay.requests import ReplayRequest  # noqa: PLC0415
-    from rollout.services.training.cleaning_files import read_recorded_files  # noqa: PLC0415
+    from rollout.engine.files.files import RecordPaths  # noqa: PLC0415
+    from rollout.features.replay.requests import ReplayRequest  # noqa: PLC0415
+    from rollout.features.training.cleaning_files import read_recorded_files  # noqa: PLC0415
 
     sources = RecordPaths(predictions, decisions, cases, outcomes)
     request = ReplayRequest(
@@ -168,7 +168,7 @@ def read_choices(
     """Return the choices of a filled list; empty without a file."""
     if file is None:
         return ()
-    from rollout.services.training.cleaning_files import build_file_choices, read_filled_rows  # noqa: PLC0415
+    from rollout.features.training.cleaning_files import build_file_choices, read_filled_rows  # noqa: PLC0415
 
     return build_file_choices(file, read_filled_rows(file), files, getpass.getuser(), at)
 

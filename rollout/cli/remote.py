@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from rollout.core.errors import RefusalError
+from rollout.kernel.errors import RefusalError
 
 SERVER_VARIABLE, KEY_VARIABLE = "ROLLOUT_SERVER", "ROLLOUT_API_KEY"
 TIMEOUT = 30.0  # seconds

@@ -31,19 +31,19 @@ from rollout.cli.record_options import (
     read_with_answers,
 )
 from rollout.cli.rollout_options import PolicyFile, parse_salts
-from rollout.formats.policy.fields import read_duration
-from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.services.replay.replay import (
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.replay.replay import (
     add_whole_cell_replay,
     build_replay_inputs,
     build_report_files,
     format_terminal_report,
 )
-from rollout.services.replay.replay import replay_files as run_replay
-from rollout.services.replay.requests import ReplayRequest
-from rollout.services.support.atomic_files import check_folder, write_files_atomically
+from rollout.features.replay.replay import replay_files as run_replay
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.kernel.policy_files.fields import read_duration
+from rollout.live.atomic_files import check_folder, write_files_atomically
 
 
 def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option

@@ -23,8 +23,8 @@ from rollout.cli.runner import (
     build_runner,
     list_items,
 )
-from rollout.core.errors import RefusalError
-from rollout.services.delivery.outbox import load_deliveries, queue_report, requeue_delivery
+from rollout.features.delivery.outbox import load_deliveries, queue_report, requeue_delivery
+from rollout.kernel.errors import RefusalError
 
 ON_DEMAND = "on-demand"
 FORMATS: Final = ("csv", "html", "json")
@@ -116,13 +116,13 @@ def _request_report(
 def _create_local_report(
     context: LocalContext, rollout: str, report_options: dict[str, Any], report_format: str
 ) -> dict[str, Any]:
-    from rollout.services.reports.archive import (  # noqa: PLC0415 - charts are slow to import
+    from rollout.features.reports.archive import (  # noqa: PLC0415 - charts are slow to import
         format_report,
         load_report,
         request_report,
         summarize_report,
     )
-    from rollout.services.reports.builder import ReportOptions  # noqa: PLC0415
+    from rollout.features.reports.builder import ReportOptions  # noqa: PLC0415
 
     parsed_options = ReportOptions(
         report_options["since"], report_options["until"], report_options["view"]

@@ -18,16 +18,16 @@ from pydantic_core import to_jsonable_python
 from rollout.cli.errors import print_refusals
 from rollout.cli.remote import KEY_VARIABLE, SERVER_VARIABLE, request_all_pages, request_json
 from rollout.cli.rollout_options import parse_instant
-from rollout.core.errors import RefusalError
-from rollout.core.scope.permissions import VIEWER, AssignedRole, Caller
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.users import load_local_caller
-from rollout.services.engine.service import Service, build_service
-from rollout.services.engine.stop_latches import LatchFolder
-from rollout.services.support.clock import SystemClock
-from rollout.store.database.errors import StoreError
-from rollout.store.database.migrations import check_schema_current, find_schema_revision
-from rollout.store.database.session import Database
+from rollout.data.database.errors import StoreError
+from rollout.data.database.migrations import check_schema_current, find_schema_revision
+from rollout.data.database.session import Database
+from rollout.engine.decide.permissions import VIEWER, AssignedRole, Caller
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.users import load_local_caller
+from rollout.kernel.errors import RefusalError
+from rollout.live.clock import SystemClock
+from rollout.live.service import Service, build_service
+from rollout.live.stop_latches import LatchFolder
 
 DATABASE_VARIABLE = "ROLLOUT_DATABASE_URL"
 DEFAULT_DATABASE_URL = "sqlite:///rollout.db"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.core.installs import format_install
+from rollout.kernel.installs import format_install
 
 COMMAND_GROUP = "rollout.commands"
 

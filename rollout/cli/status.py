@@ -27,14 +27,14 @@ from rollout.cli.status_text import (
     format_proposals,
     format_status,
 )
-from rollout.services.cells.overview import load_rollout_overview
-from rollout.services.incidents.incidents import load_incidents
-from rollout.services.proposals.proposal_details import (
+from rollout.features.cells.overview import load_rollout_overview
+from rollout.features.incidents.incidents import load_incidents
+from rollout.features.proposals.proposal_details import (
     PROPOSAL_STATES,
     load_proposal,
     load_proposals,
 )
-from rollout.services.stops.stops import load_stops
+from rollout.features.stops.stops import load_stops
 
 
 def proposals(
@@ -132,7 +132,7 @@ def status(
 def _list_cells(server: str | None, rollout: str, at: str | None) -> list[Any]:
     def run_locally(context: LocalContext) -> Any:
         with exempt_from_collection():
-            from rollout.services.cells.cells import load_cells  # noqa: PLC0415 - half a second
+            from rollout.features.cells.cells import load_cells  # noqa: PLC0415 - half a second
 
         return load_cells(
             build_local_service(context.database),

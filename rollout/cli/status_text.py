@@ -4,9 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rollout.cli.output import JsonObject
-from rollout.core.policy.stages import describe_share
-from rollout.kernel.facts import StoredReading, say_rounded
-from rollout.reports.text.source_text import (
+from rollout.engine.words.source_text import (
     CountedOutcomeSource,
     CountedSource,
     RegisteredUnits,
@@ -16,7 +14,9 @@ from rollout.reports.text.source_text import (
     describe_sources,
     describe_vouched_units,
 )
-from rollout.reports.text.state_text import describe_unopened_incidents
+from rollout.engine.words.state_text import describe_unopened_incidents
+from rollout.kernel.facts import StoredReading, say_rounded
+from rollout.kernel.policy.stages import describe_share
 
 UNOPENED_FIELDS = ("kind", "site", "window", "unopened")
 

@@ -9,9 +9,9 @@ from rollout.cli.output import JsonFlag, print_command_result
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, PastInstant, ReasonText, RolloutName
 from rollout.cli.runner import CommandRequest, build_local_service, build_runner
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.services.stops import stops
-from rollout.services.stops.stops import narrow_at_once, stop_at_once
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.features.stops import stops
+from rollout.features.stops.stops import narrow_at_once, stop_at_once
 
 Sites = Annotated[
     list[str] | None, typer.Option("--site", help="site or pattern with * (repeatable)")

@@ -18,13 +18,13 @@ from rollout.cli.runner import (
     build_local_service,
     open_database,
 )
-from rollout.reports.text.formatting import format_quantity
-from rollout.services.ledger.checkpoints import append_checkpoints, sign_heads
-from rollout.services.ledger.ledger_reader import iterate_ledger_lines, verify_stored_ledger
-from rollout.services.support.checkpoint_keys import open_checkpoint_targets
+from rollout.data.database.rollouts import ACCESS_CHAIN
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.words.formatting import format_quantity
+from rollout.features.ledger.checkpoints import append_checkpoints, sign_heads
+from rollout.features.ledger.ledger_reader import iterate_ledger_lines, verify_stored_ledger
+from rollout.live.checkpoint_keys import open_checkpoint_targets
 from rollout.settings import read_settings
-from rollout.store.database.rollouts import ACCESS_CHAIN
-from rollout.store.ledger.ledger import Ledger
 
 
 def export(rollout: RolloutName, server: ServerUrl = None) -> None:

@@ -26,12 +26,8 @@ from rollout.cli.runner import (
     open_database,
     open_unchecked_database,
 )
-from rollout.services.access.users import load_local_caller
-from rollout.services.process.health_checks import clear_checked_damage, run_health_checks
-from rollout.services.support.checkpoint_keys import find_checkpoint_targets
-from rollout.settings import read_settings
-from rollout.store.database.errors import StoreError
-from rollout.store.database.migrations import (
+from rollout.data.database.errors import StoreError
+from rollout.data.database.migrations import (
     check_newest,
     check_schema_current,
     find_head_revision,
@@ -42,7 +38,11 @@ from rollout.store.database.migrations import (
     load_current_revision,
     upgrade,
 )
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.features.access.users import load_local_caller
+from rollout.features.process.health_checks import clear_checked_damage, run_health_checks
+from rollout.live.checkpoint_keys import find_checkpoint_targets
+from rollout.settings import read_settings
 
 
 def grant_role(

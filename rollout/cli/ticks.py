@@ -7,9 +7,9 @@ import typer
 from rollout.cli.output import JsonFlag, format_event, print_answer
 from rollout.cli.rollout_options import PastInstant, RolloutName, parse_instant
 from rollout.cli.runner import open_database
-from rollout.services.engine.command_handler import Event, build_command_result
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.support.clock import SystemClock
+from rollout.live.clock import SystemClock
+from rollout.live.command_handler import Event, build_command_result
+from rollout.live.tick_passes import Ticker
 
 
 def tick(rollout: RolloutName, at: PastInstant = None, as_json: JsonFlag = False) -> None:

@@ -21,7 +21,7 @@ from rollout.cli.record_options import (
     read_input_files,
 )
 from rollout.cli.rollout_options import PolicyFile
-from rollout.reports.figures.label_issues import (
+from rollout.features.reports.figures.label_issues import (
     FORMATS,
     TrainingExport,
     compute_digest,
@@ -30,9 +30,9 @@ from rollout.reports.figures.label_issues import (
     read_training_rows,
     render_manifest,
 )
-from rollout.reports.figures.label_sources import HUMAN_SOURCES, SOURCES
-from rollout.services.support.atomic_files import write_files_atomically
-from rollout.services.training.cleaning_files import export_files_for_training
+from rollout.features.reports.figures.label_sources import HUMAN_SOURCES, SOURCES
+from rollout.features.training.cleaning_files import export_files_for_training
+from rollout.live.atomic_files import write_files_atomically
 
 app = typer.Typer(no_args_is_help=True)
 TrainingFile = Annotated[

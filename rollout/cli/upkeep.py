@@ -8,8 +8,8 @@ from rollout.cli.output import JsonFlag, print_command_result
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, PastInstant, ReasonText, RolloutName
 from rollout.cli.runner import CommandRequest, build_runner
-from rollout.services.engine import versions
-from rollout.services.incidents import incidents
+from rollout.features.incidents import incidents
+from rollout.live import versions
 
 
 def retire(

@@ -22,16 +22,16 @@ from rollout.cli.remote import ServerUrl, build_path, request_lines
 from rollout.cli.rollout_options import ActorName
 from rollout.cli.runner import open_database
 from rollout.cli.second_factor_setting import is_second_factor_required
-from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
-from rollout.services.access import credentials, keys, users
-from rollout.services.access.keys import TOKEN_BYTES, write_token
-from rollout.services.access.sign_in import SignIn
-from rollout.services.access.users import AccountUpdate, UserAccount, load_local_caller
-from rollout.services.erasure.user_export import iterate_user_data
-from rollout.services.policies.approver_warnings import change_account
-from rollout.services.support.clock import SystemClock
-from rollout.store.access.api_keys import ApiKey
-from rollout.store.database.session import Database
+from rollout.data.access.api_keys import ApiKey
+from rollout.data.database.session import Database
+from rollout.engine.decide.permissions import ADMIN, AssignedRole, Caller
+from rollout.features.access import credentials, keys, users
+from rollout.features.access.keys import TOKEN_BYTES, write_token
+from rollout.features.access.sign_in import SignIn
+from rollout.features.access.users import AccountUpdate, UserAccount, load_local_caller
+from rollout.features.erasure.user_export import iterate_user_data
+from rollout.features.policies.approver_warnings import change_account
+from rollout.live.clock import SystemClock
 
 
 def export_user(

@@ -14,10 +14,10 @@ from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.progress import show_progress
 from rollout.cli.rollout_options import RolloutName
 from rollout.cli.runner import LOCAL_READER, open_database
-from rollout.services.what_if.requests import SPANS, WhatIfRequest
+from rollout.features.what_if.requests import SPANS, WhatIfRequest
 
 if TYPE_CHECKING:
-    from rollout.services.what_if.comparison import FigureRow, WhatIfResult
+    from rollout.features.what_if.comparison import FigureRow, WhatIfResult
 
 HASH_LENGTH = 12
 
@@ -37,8 +37,8 @@ def what_if(
     Example: `rollout what-if ramps draft.yaml --days 90`
     """
     # frames are slow to import
-    from rollout.services.what_if.closed_cases import load_what_if_inputs  # noqa: PLC0415
-    from rollout.services.what_if.comparison import compare_policies  # noqa: PLC0415
+    from rollout.features.what_if.closed_cases import load_what_if_inputs  # noqa: PLC0415
+    from rollout.features.what_if.comparison import compare_policies  # noqa: PLC0415
 
     with open_database() as database:
         request = WhatIfRequest(rollout, draft.read_text(encoding="utf-8"), days)
@@ -52,8 +52,8 @@ def what_if(
 
 
 def _format_result(result: "WhatIfResult", width: int) -> Iterator[str]:
-    from rollout.reports.pages.comparison_text import render_table  # noqa: PLC0415
-    from rollout.services.what_if.comparison import (  # noqa: PLC0415
+    from rollout.features.reports.pages.comparison_text import render_table  # noqa: PLC0415
+    from rollout.features.what_if.comparison import (  # noqa: PLC0415
         describe_coverage,
         describe_ranges,
         describe_result,

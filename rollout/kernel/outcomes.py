@@ -5,8 +5,8 @@ brings beyond people is the gain, in the outcome's unit.
 
 What the declaration of a part of a policy says of its keys in the file.
 
-The parts are plain frozen dataclasses. `rollout.formats.policy.sections` makes from them what reads
-the file and the JSON Schema, so that values load no reader.
+The parts are plain frozen dataclasses. `rollout.kernel.policy_files.sections` makes from them what
+reads the file and the JSON Schema, so that values load no reader.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ class Key:
     Its default is the field's. One that can't be written, such as None, is no default of the file.
 
     Attributes:
-        kind: name of its type in `rollout.formats.policy.fields`; of a list or mapping that of
+        kind: name of its type in `rollout.kernel.policy_files.fields`; of a list or mapping that of
             its values; "" for sections and choices.
         description: for schema and reference.
         example: how it may be written.

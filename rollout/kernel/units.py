@@ -39,9 +39,9 @@ UNUSABLE = frozenset({FAILED, LATE, OUTSIDE}) | SILENT
 class UnitClass:
     """Prediction, decisions and cost level of a unit, as measures count it.
 
-    `attribute_values` is the stored text of `rollout.core.policy.familiarity`; no measure reads it.
-    `slices` holds the values of the attributes that conditions slice by, as JSON.
-    `band` is how many confidence floors above the lowest one the confidence reaches.
+    `attribute_values` is the stored text of `rollout.kernel.policy.familiarity`; no measure reads
+    it. `slices` holds the values of the attributes that conditions slice by, as JSON. `band` is how
+    many confidence floors above the lowest one the confidence reaches.
     """
 
     lever: str

@@ -20,13 +20,13 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Final
 
-from rollout.core.calendar.instants import from_micros, to_micros
-from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.support.clock import SystemClock
-from rollout.services.support.process_work import list_frames
-from rollout.store.database.append_failures import AppendFailures, DamageSigns
-from rollout.store.database.errors import DatabaseUnavailableError
-from rollout.store.database.session import Database
+from rollout.data.database.append_failures import AppendFailures, DamageSigns
+from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.session import Database
+from rollout.kernel.calendar.instants import from_micros, to_micros
+from rollout.live.clock import SystemClock
+from rollout.live.tick_passes import TickScheduler
+from rollout.live.work.process_work import list_frames
 
 OOM_SCORE: Final = "500"
 """Where memory runs out, this process ends before the one that answers."""

@@ -11,9 +11,7 @@ __all__ = ["bears", "clocks_agree"]
 
 @pytest.fixture(autouse=True)
 def clocks_agree(monkeypatch):
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """A rollout of two sites by two windows for tests of the API: proposals without records."""
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor, AddVersion, ApproveProposal, Tick
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.engine.decide.commands import Actor, AddVersion, ApproveProposal, Tick
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.factories import MET
 from tests.store.snapshots import filled_once
 

@@ -4,10 +4,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from rollout.core.errors import UnauthenticatedError
-from rollout.core.scope.permissions import ROLES, AssignedRole, Caller
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import ManualClock
+from rollout.engine.decide.permissions import ROLES, AssignedRole, Caller
+from rollout.kernel.errors import UnauthenticatedError
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
 from tests.factories import NOON
 from tests.services.reports.in_process import _reports_in_this_process
 from tests.store.conftest import database, other, url

@@ -19,9 +19,7 @@ BURSTS = field.POLICY.replace("{unit: case}", "{unit: episode, episode_span: 10m
 @pytest.fixture(autouse=True)
 def steady(monkeypatch):
     """Set the clock of tests; a database's own is not."""
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
 
 
 def case(key="c1", site="creek", at=NOON, **more):

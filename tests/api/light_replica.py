@@ -12,15 +12,15 @@ from fastapi.testclient import TestClient
 
 import api.serve  # noqa: F401 - what the command imports
 from api.app import create_app
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.scheduler.jobs import JobScheduler
-from rollout.services.access import keys, users
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import SystemClock
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import keys, users
+from rollout.features.access.authentication import Authenticator
+from rollout.live.clock import SystemClock
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
+from rollout.worker.jobs import JobScheduler
 
 POLICY = """
 rollout: light

@@ -4,8 +4,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from api.app import create_app
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import ManualClock
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
 from tests.api.conftest import Asking, Doorkeeper
 from tests.services.review_room import ANA, BO, CY, DAN, Room
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from rollout.core.errors import StaleRevisionError
-from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
-from rollout.core.scope.permits import Permit
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.records.action_authorization import PERMIT_ENDED, SCOPE_FORBADE
-from rollout.services.records.ingest import store_asked_cases
-from rollout.services.records.unauthorized_actions import CASE_CAME_LATER, CASE_CORRECTED_LATER
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.permits import Permit
+from rollout.engine.events import IncidentAcknowledged, IncidentOpened
+from rollout.features.records.action_authorization import PERMIT_ENDED, SCOPE_FORBADE
+from rollout.features.records.ingest import store_asked_cases
+from rollout.features.records.unauthorized_actions import CASE_CAME_LATER, CASE_CORRECTED_LATER
+from rollout.kernel.errors import StaleRevisionError
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.field_box import (
     BEARS,
     BURSTS,
@@ -268,7 +268,7 @@ def test_a_question_is_kept_though_others_came_first(client, database, monkeypat
             raise StaleRevisionError("somebody stopped it")
         return kept
 
-    monkeypatch.setattr("rollout.services.assignments.question_records.store_asked_cases", late)
+    monkeypatch.setattr("rollout.features.assignments.question_records.store_asked_cases", late)
     question = field.question("c1", "dale", prediction=PREDICTED)
     told = client.by("ingest").post(f"{BEARS}/assignments", json=question).json()
     assert (told["recorded"]["status"], len(tries)) == ("duplicate", 2)
@@ -321,7 +321,7 @@ def test_many_actions_are_told_in_one_append_and_say_nothing_of_what_was_done(
         acted(client, permit, key=f"c{n}", revision=2, at=NOON - SECOND)
     reads = []
     monkeypatch.setattr(
-        "rollout.services.records.unauthorized_actions.load_rollout_state",
+        "rollout.features.records.unauthorized_actions.load_rollout_state",
         lambda *a: (reads.append(a), load_rollout_state(*a))[1],
     )
     send(client, *(case(f"c{n}", "dale") for n in range(3)), action(None, "c9"))
@@ -337,7 +337,7 @@ def test_nothing_is_read_for_new_cases_nor_for_what_is_said_of_known_ones(
     client, database, monkeypatch
 ):
     autonomous(database)
-    monkeypatch.setattr("rollout.services.records.unauthorized_actions.ActionStore", None)
+    monkeypatch.setattr("rollout.features.records.unauthorized_actions.ActionStore", None)
     permit = request_permit(client)
     items = [case("c2"), prediction("c2"), case(), prediction(), action(permit)]
     more = [case("c3"), prediction(version="v2"), action(permit, lever="gate")]

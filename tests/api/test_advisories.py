@@ -12,13 +12,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import ROLES, AssignedRole
-from rollout.services.access import keys
-from rollout.services.access.authentication import MAX_CACHE_AGE, Authenticator
-from rollout.services.access.users import AccountUpdate, update_account
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import ROLES, AssignedRole
+from rollout.features.access import keys
+from rollout.features.access.authentication import MAX_CACHE_AGE, Authenticator
+from rollout.features.access.users import AccountUpdate, update_account
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
 from tests.api.bears import POLICY, V1
 from tests.api.test_schemathesis import app, asking, everything
 from tests.api.test_shell import problem_of

@@ -14,8 +14,8 @@ from api import assignment_fast_path, limits
 from api.app import create_app
 from api.ofrep import InvalidContextError, parse_any_context, parse_context
 from api.routers.assignments import find_quick_answer
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine.state_cache import MAX_STALENESS
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.live.state_cache import MAX_STALENESS
 from rollout.settings import REQUEST_RATE
 from tests.api.conftest import Asking
 from tests.api.test_assignments import ALONE, OTHER
@@ -35,9 +35,7 @@ DURATION = re.compile(r"(_sum|_bucket)\{.*|process_.*|python_.*|db_client.*")
 
 @pytest.fixture(autouse=True)
 def _clocks_agree(monkeypatch):
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
 
 
 class ClosedLane:

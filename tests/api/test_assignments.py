@@ -12,17 +12,17 @@ from fastapi.exceptions import RequestValidationError
 from api.app import create_app
 from api.routers.assignments import _parse_body
 from api.schemas.assignments import AssignmentResult
-from rollout.core.scope.events import Resumed
-from rollout.core.scope.permissions import AssignedRole
-from rollout.core.scope.permits import Permit
-from rollout.core.scope.scope_table import IssuedHead, sign_head
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.state_cache import MAX_STALENESS
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.errors import DatabaseBusyError
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.decide.permits import Permit
+from rollout.engine.decide.scope_table import IssuedHead, sign_head
+from rollout.engine.events import Resumed
+from rollout.live.clock import ManualClock
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.state_cache import MAX_STALENESS
 from tests.api.conftest import Asking
 from tests.factories import DAY, MINUTE, NOON
 from tests.services import bear_field as field
@@ -36,9 +36,7 @@ OTHER, ALONE = keys(0.1)[0], keys(0.1, below=False)[0]
 @pytest.fixture(autouse=True)
 def _clocks_agree(monkeypatch):
     """The clock of tests is set; a database's own is not."""
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
 
 
 @pytest.fixture
@@ -208,14 +206,14 @@ def test_without_the_database_people_decide(client, service, clock, monkeypatch,
 def test_a_replica_whose_clock_is_off_lets_people_decide(client, clock, monkeypatch, bears):
     assert ask(client, ALONE).decider == "model"
     off = timedelta(seconds=5, microseconds=1)
-    monkeypatch.setattr("rollout.services.engine.state_cache.measure_clock_skew", lambda *_: off)
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: off)
     passed(clock, 6)
     told = ask(client, ALONE)
     assert told.decider == "human"
     assert "clock" in told.reason
     assert ask(client, ALONE).decider == "human"  # also from memory
     monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(seconds=5)
+        "rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(seconds=5)
     )
     passed(clock, 6)
     assert ask(client, ALONE).decider == "model"
@@ -226,7 +224,7 @@ def test_clocks_are_compared_every_few_seconds_and_not_at_each_question(
 ):
     asked = []
     monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew",
+        "rollout.live.state_cache.measure_clock_skew",
         lambda *_: asked.append(1) or timedelta(0),
     )
     for _ in range(20):

@@ -8,32 +8,25 @@ from sqlalchemy import text
 
 from api.app import create_app
 from rollout import faults
-from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.events import VersionFirstUsed
-from rollout.core.scope.incident_kinds import CLOCK_BEHIND, WRITES_FAILED
-from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
-from rollout.services.access import users
-from rollout.services.engine.autonomy import (
-    APPEND_FAILED,
-    DEFAULT_RESERVE,
-    NO_RESERVE,
-    NOT_WRITTEN,
-)
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.state_cache import MAX_STALENESS
-from rollout.services.engine.stop_latches import NO_FOLDER
-from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.process.replica_safety import ReplicaSafety
-from rollout.services.reports.archive import ALIVE_FOR
-from rollout.store.database.append_failures import APPEND, TICK
-from rollout.store.database.errors import DatabaseUnavailableError, StoreError
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.pending_stops import (
-    load_safety_rows,
-)
+from rollout.data.database.append_failures import APPEND, TICK
+from rollout.data.database.errors import DatabaseUnavailableError, StoreError
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.pending_stops import load_safety_rows
+from rollout.engine.decide.commands import OpenIncident
+from rollout.engine.decide.incident_kinds import CLOCK_BEHIND, WRITES_FAILED
+from rollout.engine.decide.incidents import MAX_OPEN_INCIDENTS
+from rollout.engine.events import VersionFirstUsed
+from rollout.features.access import users
+from rollout.features.process.replica_safety import ReplicaSafety
+from rollout.features.reports.archive import ALIVE_FOR
+from rollout.live.autonomy import APPEND_FAILED, DEFAULT_RESERVE, NO_RESERVE, NOT_WRITTEN
+from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.state_cache import MAX_STALENESS
+from rollout.live.stop_latches import NO_FOLDER
+from rollout.live.tick_passes import TickScheduler
 from tests.api.conftest import Asking
 from tests.factories import NOON
 from tests.services import bear_field as field
@@ -50,9 +43,7 @@ LEDGER, EVERY_WRITE = "append.locked", "commit.before"
 def _clocks_agree(monkeypatch):
     """The clock of tests is set; a database's own is not."""
     for module in ("state_cache", "autonomy"):
-        monkeypatch.setattr(
-            f"rollout.services.engine.{module}.measure_clock_skew", lambda *_: timedelta(0)
-        )
+        monkeypatch.setattr(f"rollout.live.{module}.measure_clock_skew", lambda *_: timedelta(0))
 
 
 class Replica:

@@ -11,10 +11,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.support.limited_process import MEMORY_LIMIT, NICENESS
-from rollout.services.what_if.requests import WhatIfRequest
-from rollout.services.what_if.runs import WhatIfRuns
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.what_if.requests import WhatIfRequest
+from rollout.features.what_if.runs import WhatIfRuns
+from rollout.live.work.limited_process import MEMORY_LIMIT, NICENESS
 from tests.api.test_assignments import ask
 from tests.api.test_stops import stop
 from tests.factories import NOON
@@ -23,12 +23,12 @@ from tests.services import bear_field as field
 ANA = Caller("ana", role_assignments=(AssignedRole("viewer"),))
 WORK = """
 from itertools import count
-from rollout.core.scope.permissions import Caller
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.support.limited_process import answer_request, report_step
-from rollout.services.what_if.what_if_process import TIME_LIMIT
-from rollout.store.database.session import Database
+from rollout.engine.decide.permissions import Caller
+from rollout.live.rollout_state import load_rollout_state
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.live.work.limited_process import answer_request, report_step
+from rollout.features.what_if.what_if_process import TIME_LIMIT
+from rollout.data.database.session import Database
 
 def read_for_ever(values):
     with Database(values["database"]).begin_read() as transaction:
@@ -45,7 +45,7 @@ answer_request(read_for_ever, TIME_LIMIT)
 def run(database, monkeypatch):
     """Return a comparison that has read and goes on in its transaction."""
     monkeypatch.setattr(  # the clock of tests is set; a database's own is not
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
+        "rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0)
     )
     field.autonomous(database)
     runs = WhatIfRuns(database, (sys.executable, "-P", "-c", WORK))

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from api.answer_deadline import ASSIGNMENT_SECONDS
-from rollout.services.uploads.upload_runs import (
+from rollout.features.uploads.upload_runs import (
     UploadFolder,
     UploadOptions,
     UploadRequest,

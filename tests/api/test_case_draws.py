@@ -2,11 +2,11 @@
 
 import pytest
 
-from rollout.core.scope.assignment import NOT_DRAWN, SAMPLE, UNKNOWN_DRAW
-from rollout.core.scope.permits import Permit
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
-from rollout.services.assignments.snapshots import LOCAL
-from rollout.store.database.rollouts import Rollouts
+from rollout.data.database.rollouts import Rollouts
+from rollout.engine.decide.assignment import NOT_DRAWN, SAMPLE, UNKNOWN_DRAW
+from rollout.engine.decide.permits import Permit
+from rollout.features.assignments.snapshots import LOCAL
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from tests.api.autonomous_bears import clocks_agree
 from tests.api.test_assignments import URL, ask, predicted
 from tests.api.test_permission_afterwards import action, answer_to, permission, prediction

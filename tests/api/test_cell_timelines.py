@@ -7,26 +7,30 @@ from itertools import pairwise
 import pytest
 
 from api.schemas.cells import Timeline
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.commands import Actor, OpenIncident
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.cell_timeline import (
+from rollout.engine.decide.commands import Actor, OpenIncident
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence.evidence_view import BATCH_SIZE
+from rollout.engine.evidence.slots import to_instant
+from rollout.features.cells.timeline import load_cell_timeline
+from rollout.features.records.record_import import import_records
+from rollout.features.reports.figures.cell_timeline import (
     MAX_BUCKETS,
     TimelineSource,
     build_cell_timeline,
 )
-from rollout.reports.figures.timeline_parts import TimelinePoint, TimelineRequest, TimelineVersion
-from rollout.services.cells.timeline import load_cell_timeline
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.services.support.clock import ManualClock
-from rollout.tally.evidence_view import BATCH_SIZE
-from rollout.tally.slots import to_instant
+from rollout.features.reports.figures.timeline_parts import (
+    TimelinePoint,
+    TimelineRequest,
+    TimelineVersion,
+)
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.clock import ManualClock
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.api.bears import V1, founded, widened
 from tests.console.divergence_rows import count
 from tests.console.told_cases import judged as judged_case

@@ -6,19 +6,19 @@ from datetime import timedelta
 import pytest
 
 from api.app import create_app
-from rollout.core.policy.cell_evidence import VersionEvidence
-from rollout.core.policy.gates import read_gate
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.evidence_reader import load_cell_evidence
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.services.support.clock import ManualClock
-from rollout.tally.slots import to_instant
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.evidence.slots import to_instant
+from rollout.features.records.record_import import import_records
+from rollout.kernel.policy.cell_evidence import VersionEvidence
+from rollout.kernel.policy.gates import read_gate
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.clock import ManualClock
+from rollout.live.evidence.evidence_reader import load_cell_evidence
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.api.bears import CREEK, V1, founded, tick, widened
 from tests.api.conftest import Asking
 from tests.api.test_shell import problem_of

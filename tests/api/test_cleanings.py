@@ -10,13 +10,13 @@ from math import log
 import polars as pl
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.reports.figures.label_issues import compute_digest
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.external_keys import ExternalKeys
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.reports.figures.label_issues import compute_digest
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.test_records import case, decision, prediction, sent_apart
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON

@@ -6,18 +6,18 @@ from random import Random
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.reports.inputs.losses import CONFIDENT_DIFFERENT
-from rollout.services.divergences.top_losses import load_costliest_counted_pairs
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.replay.compare import compare_pair_file
-from rollout.services.training.cleaning import load_label_issues
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.newest_records import NewestRecords
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.newest_records import NewestRecords
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.divergences.top_losses import load_costliest_counted_pairs
+from rollout.features.replay.compare import compare_pair_file
+from rollout.features.reports.inputs.losses import CONFIDENT_DIFFERENT
+from rollout.features.training.cleaning import load_label_issues
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.api.test_cleanings import RAMPS, chosen, judged, wish
 from tests.api.test_records import case, sent_apart
 from tests.api.test_shell import POLICY, problem_of

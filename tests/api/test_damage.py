@@ -3,16 +3,14 @@
 import pytest
 from sqlalchemy import text
 
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.autonomy import (
-    DAMAGED,
-)
-from rollout.services.engine.stop_latches import LatchFolder
-from rollout.services.process.health_checks import (
+from rollout.engine.decide.commands import Actor
+from rollout.features.process.health_checks import (
     NotCleanError,
     clear_checked_damage,
     find_damaged_rollouts,
 )
+from rollout.live.autonomy import DAMAGED
+from rollout.live.stop_latches import LatchFolder
 from tests.api.test_autonomy import _clocks_agree, bears, events, replica, second, stored
 from tests.factories import NOON
 from tests.services import bear_field as field
@@ -35,7 +33,7 @@ def spoil_rows(database):
 
 
 def add_second_rollout(database):
-    from rollout.services.engine.policy_application import apply_policy  # noqa: PLC0415
+    from rollout.live.policy_application import apply_policy  # noqa: PLC0415
 
     apply_policy(database, field.POLICY.replace("bears", "caves"), Actor("zoe"), NOON)
 
@@ -109,7 +107,7 @@ def test_only_a_clean_check_ends_damage_as_an_event_with_name_and_reason(
     assert stored(database).damages
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
-            "rollout.services.process.health_checks.run_health_checks", lambda *_, **__: ()
+            "rollout.features.process.health_checks.run_health_checks", lambda *_, **__: ()
         )
         assert clear_checked_damage(database, admin, "disk replaced", at=NOON) == ("bears",)
     (row,) = events(database, "DamageCleared")

@@ -11,9 +11,9 @@ from api import answer_deadline
 from api.answer_deadline import is_assignment
 from api.app import create_app
 from api.limits import MAX_ANONYMOUS_BYTES
-from rollout.services.assignments.assignments import DATABASE_UNAVAILABLE
-from rollout.services.engine.state_cache import MAX_STALENESS
-from rollout.store.database.errors import DatabaseUnavailableError
+from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.features.assignments.assignments import DATABASE_UNAVAILABLE
+from rollout.live.state_cache import MAX_STALENESS
 from tests.services import bear_field as field
 from tests.services.bear_field import question
 from tests.store.databases import fresh

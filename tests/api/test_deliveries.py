@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from api.app import create_app
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.support.channels import Channels
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.reports.deliveries import DeliveryStore, NewDelivery, Outbox
-from rollout.store.reports.reports import ReportStore, StoredReport
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.reports.deliveries import DeliveryStore, NewDelivery, Outbox
+from rollout.data.reports.reports import ReportStore, StoredReport
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.live.channels import Channels
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import POLICY, V1, founded
 from tests.api.conftest import Asking
 from tests.api.test_shell import problem_of

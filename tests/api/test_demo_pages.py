@@ -9,12 +9,12 @@ from starlette.testclient import TestClient
 
 from api.app import LazyConsole, create_app
 from api.demo.playback import DemoPages, Playback, create_tokens
+from rollout.features.access.authentication import Authenticator
 from rollout.features.demo.accounts import ROLES_BY_USER, create_demo_accounts, create_demo_keys
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
-from rollout.formats.policy.reader import read_policy
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import ManualClock
+from rollout.kernel.policy_files.reader import read_policy
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
 from tests.factories import NOON
 
 LOOPBACK, ELSEWHERE = ("127.0.0.1", 50_000), ("192.0.2.7", 50_000)

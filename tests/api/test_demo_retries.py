@@ -19,7 +19,7 @@ from rollout.features.demo.recorded_cases import load_cases
 from rollout.features.demo.simulated_cases import get_prediction_time
 from rollout.features.demo.stage import build_case_records
 from rollout.features.demo.traffic import MAX_SECONDS, MAX_TRIES, CaseTraffic
-from rollout.services.support.clock import ManualClock
+from rollout.live.clock import ManualClock
 
 EXAMPLE = find_example(MAIL_ROOM)
 ANSWER = {"decider": "human", "exposure": "blind", "permit": None}

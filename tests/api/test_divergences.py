@@ -6,16 +6,16 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.reports.inputs.divergence_columns import COLUMNS
-from rollout.services.divergences.divergence_list import DivergenceQuery, export_divergences_csv
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.reviews.exposure import find_hidden_cases
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.external_keys import ExternalKeys
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.divergences.divergence_list import DivergenceQuery, export_divergences_csv
+from rollout.features.reports.inputs.divergence_columns import COLUMNS
+from rollout.features.reviews.exposure import find_hidden_cases
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.api.test_cleanings import judged
 from tests.api.test_records import case, decision, prediction, sent_apart
 from tests.api.test_shell import POLICY, problem_of

@@ -7,9 +7,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import keys, users
-from rollout.store.access.users import SecondFactors, Users
+from rollout.data.access.users import SecondFactors, Users
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import keys, users
 from tests.api.test_people_routes import as_ada, as_bo, browser, house, service
 from tests.factories import NOON
 from tests.services.erasure.test_name_erasure import fill

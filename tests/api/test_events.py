@@ -13,9 +13,9 @@ import uvicorn
 from api.app import create_app
 from api.routers import events
 from api.routers.events import EventStreams, get_streams, stream_changes
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import SystemClock
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.live.clock import SystemClock
+from rollout.live.service import build_service
 from tests.api.bears import V1, founded, tick
 from tests.api.test_shell import problem_of
 from tests.factories import NOON

@@ -11,7 +11,7 @@ from rollout.features.demo.player import DemoPlayer, build_account_request
 from rollout.features.demo.recorded_cases import load_cases
 from rollout.features.demo.stage import build_case_records, open_stage
 from rollout.features.demo.traffic import CaseTraffic
-from rollout.services.engine.tick_passes import TickScheduler
+from rollout.live.tick_passes import TickScheduler
 from tests.api.conftest import Asking
 
 pytestmark = pytest.mark.simulation

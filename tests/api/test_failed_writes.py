@@ -4,18 +4,18 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from rollout.services.records.incoming_cases import PlantingRequest, declare_planted_cases
+from rollout.features.records.incoming_cases import PlantingRequest, declare_planted_cases
 from sqlalchemy import event, text
 
-from rollout.core.scope.commands import Actor
-from rollout.services.access import users
-from rollout.services.engine.autonomy import APPEND_FAILED
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.retention import purge_old_records
-from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.erasure.erasure import ErasureRequest, erase_name
-from rollout.store.database.append_failures import APPEND, NARROWING, RECORDS, TICK
-from rollout.store.database.errors import StoreError
+from rollout.data.database.append_failures import APPEND, NARROWING, RECORDS, TICK
+from rollout.data.database.errors import StoreError
+from rollout.engine.decide.commands import Actor
+from rollout.features.access import users
+from rollout.features.erasure.erasure import ErasureRequest, erase_name
+from rollout.live.autonomy import APPEND_FAILED
+from rollout.live.policy_application import apply_policy
+from rollout.live.retention import purge_old_records
+from rollout.live.tick_passes import TickScheduler
 from tests.api.test_autonomy import (
     EVERY_WRITE,
     V1,
@@ -225,7 +225,7 @@ def test_each_change_counts_that_fails_before_its_append(recorded, database, mon
         raise StoreError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"rollout.store.{MODULES[method.partition('.')[0]]}.{method}", fail)
+        patch.setattr(f"rollout.data.{MODULES[method.partition('.')[0]]}.{method}", fail)
         with pytest.raises(StoreError):
             BEFORE_APPENDS[method](database)
     assert recorded.reason() == APPEND_FAILED

@@ -6,10 +6,10 @@ from math import inf
 import polars as pl
 import pytest
 
-from rollout.core.scope.events import Narrowed, Widened
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
+from rollout.engine.events import Narrowed, Widened
+from rollout.features.records.record_import import import_records
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.tick_passes import Ticker
 from tests.api.field_box import steady
 from tests.core.scope.test_floor_assignments import read_floor
 from tests.replay.test_confidence_floors import START

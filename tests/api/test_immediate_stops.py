@@ -7,22 +7,19 @@ import pytest
 from sqlalchemy import text
 
 from rollout import faults
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.state_cache import MAX_STALENESS
-from rollout.services.engine.stop_latches import LatchFolder
-from rollout.services.stops.stops import (
+from rollout.data.database.errors import StoreError
+from rollout.data.ledger.pending_stops import PendingStop, store_pending_stop
+from rollout.engine.decide.commands import Actor
+from rollout.features.stops.stops import (
     ALSO_AFTER_RESTART,
     NARROWING_NOT_STORED,
     NOT_IN_LEDGER,
     UNTIL_RESTART,
 )
-from rollout.store.database.errors import StoreError
-from rollout.store.ledger.pending_stops import (
-    PendingStop,
-    store_pending_stop,
-)
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.state_cache import MAX_STALENESS
+from rollout.live.stop_latches import LatchFolder
 from tests.api.test_autonomy import (
     CREEK,
     EVERY_WRITE,
@@ -184,8 +181,8 @@ def test_a_failed_stop_of_all_needs_no_policy_from_the_database(replica, databas
         raise StoreError("rows can't be read")
 
     with monkeypatch.context() as patched:
-        patched.setattr("rollout.services.engine.state_cache._load_rollout", fail)
-        patched.setattr("rollout.services.engine.command_handler.load_rollout_state", fail)
+        patched.setattr("rollout.live.state_cache._load_rollout", fail)
+        patched.setattr("rollout.live.command_handler.load_rollout_state", fail)
         assert fresh.stop().json()["detail"] == UNTIL_RESTART
     fresh.pass_time()
     assert (fresh.decider(), fresh.decider("lake")) == ("human", "human")
@@ -220,7 +217,7 @@ def test_a_stop_whose_answer_was_lost_is_not_appended_after_its_resume(second, d
 
 
 def field_resumed():
-    from rollout.core.scope.events import Resumed  # noqa: PLC0415
+    from rollout.engine.events import Resumed  # noqa: PLC0415
 
     return Resumed(at=NOON, by="policy", stop="S-1", proposal="P-9")
 

@@ -9,13 +9,13 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from rollout.cli.main import app as commands
-from rollout.core.records.reviews import OTHER_ACTION
-from rollout.formats.records.action_rows import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SENT_NAMES
-from rollout.formats.records.rejected_rows import RecordError
-from rollout.formats.records.schema import ActionItem
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.records.record_import import import_actions, read_action_file
-from rollout.store.tables.tables import actions
+from rollout.data.tables.tables import actions
+from rollout.engine.files.action_rows import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SENT_NAMES
+from rollout.engine.files.rejected_rows import RecordError
+from rollout.engine.files.schema import ActionItem
+from rollout.engine.records.reviews import OTHER_ACTION
+from rollout.features.records.record_import import import_actions, read_action_file
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.field_box import request_permit, steady
 from tests.factories import NOON
 from tests.services import bear_field as field

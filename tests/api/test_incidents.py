@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.events import FamiliarityChanged, IncidentOpened
-from rollout.core.scope.permissions import AssignedRole
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.commands import OpenIncident
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.events import FamiliarityChanged, IncidentOpened
+from rollout.kernel.policy.cell_evidence import GuardReading
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.bears import CREEK, LAKE, POLICY, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, MET, NOON, TICK

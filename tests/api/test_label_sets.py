@@ -22,9 +22,7 @@ ROOM = POLICY.replace(POLICY[POLICY.index("levers:") : POLICY.index("sites:")], 
 @pytest.fixture(name="model_decides")
 def set_up_model(database, monkeypatch):
     """Let v1 decide in the cell creek by day."""
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
     field.set_up_field(database, policy=FIELD)
     field.widen(database, ("creek", "day"))
 

@@ -11,14 +11,14 @@ import pytest
 from api import auth
 from api.console.page.page_context import TOKEN_FIELD, mask_token
 from rollout import faults
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.permissions import AssignedRole
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.services.engine import stop_latches
-from rollout.services.engine.stop_latches import LatchFolder
-from rollout.services.stops.order_latching import NOT_LATCHED
-from rollout.services.stops.stops import latch_stop
-from rollout.store.ledger.pending_stops import NO_SAFETY_ROWS
+from rollout.data.ledger.pending_stops import NO_SAFETY_ROWS
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.features.stops.order_latching import NOT_LATCHED
+from rollout.features.stops.stops import latch_stop
+from rollout.kernel.calendar.sites import Cell
+from rollout.live import stop_latches
+from rollout.live.stop_latches import LatchFolder
 from tests.api.test_autonomy import (
     CREEK,
     V1,

@@ -7,18 +7,18 @@ import pytest
 from sqlalchemy import text
 
 from api.app import create_app
-from rollout.core.ledger.checkpoints import parse_checkpoints
-from rollout.core.ledger.ledger import BrokenLedgerError, verify_lines
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.ledger import ledger_reader
-from rollout.services.support.checkpoint_keys import (
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.ledger.checkpoints import parse_checkpoints
+from rollout.engine.ledger.ledger import BrokenLedgerError, verify_lines
+from rollout.features.ledger import ledger_reader
+from rollout.live.checkpoint_keys import (
     CheckpointSigner,
     CheckpointTargets,
     check_signatures,
     create_signing_key,
 )
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
 from tests.api.bears import V1, founded, widened
 from tests.api.conftest import Asking
 from tests.api.test_shell import problem_of

@@ -13,8 +13,12 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 HEAVY = (
     *("numpy", "polars", "narwhals", "scipy", "cryptography", "alembic.command"),
-    *("rollout.tally.frames", "rollout.tally.evidence_view", "rollout.replay.engine"),
-    *("rollout.reports.figures.facts", "rollout.services.engine.evidence_reader"),
+    *(
+        "rollout.engine.evidence.frames",
+        "rollout.engine.evidence.evidence_view",
+        "rollout.engine.slots.engine",
+    ),
+    *("rollout.features.reports.figures.facts", "rollout.live.evidence.evidence_reader"),
 )
 
 

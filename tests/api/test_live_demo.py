@@ -21,6 +21,8 @@ import pytest
 from api.app import create_app
 from api.demo.live import open_clients
 from rollout import faults
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.newest_records import NewestRecords
 from rollout.features.demo import history_cache
 from rollout.features.demo.accounts import (
     COLLEAGUE,
@@ -48,10 +50,8 @@ from rollout.features.demo.player import (
 from rollout.features.demo.recorded_cases import load_cases
 from rollout.features.demo.stage import build_case_records, open_stage
 from rollout.features.demo.traffic import CaseTraffic
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import TickScheduler
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.newest_records import NewestRecords
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import TickScheduler
 from tests.api.conftest import Asking
 from tests.docs.pages import BLOCK, text_of
 

@@ -1,7 +1,7 @@
 """Gauges of the whole service at /metrics; those of a rollout are tested with what they count."""
 
-from rollout.services.access.keys import create_key
-from rollout.services.access.users import create_account, create_first_admin
+from rollout.features.access.keys import create_key
+from rollout.features.access.users import create_account, create_first_admin
 from tests.factories import NOON
 from tests.services.houses import ADA, chance
 

@@ -14,11 +14,11 @@ from starlette.testclient import TestClient
 from api import oidc, serve
 from api.app import create_app
 from api.serve import build_provider
-from rollout.core.errors import RefusalError
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.access.users import AccountUpdate, load_accounts, update_account
-from rollout.services.engine.service import build_service
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.features.access.users import AccountUpdate, load_accounts, update_account
+from rollout.kernel.errors import RefusalError
+from rollout.live.service import build_service
 from rollout.settings import Settings
 from tests.factories import DAY, NOON
 from tests.services.access.test_sign_in import QUICK

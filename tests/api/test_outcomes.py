@@ -6,17 +6,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rollout.cli.status_text import format_proposal_details
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
-from rollout.core.scope.assignment import CaseQuestion
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.cells.cell_table import load_single_cell_page
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.proposals.proposal_details import load_proposal
-from rollout.services.proposals.proposal_evidence import load_proposal_evidence
+from rollout.engine.decide.assignment import CaseQuestion
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.cells.cell_table import load_single_cell_page
+from rollout.features.proposals.proposal_details import load_proposal
+from rollout.features.proposals.proposal_evidence import load_proposal_evidence
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 from rollout_client.client import build_assignment_fields
 from tests.client.local_answers import decide_locally, read_scope
 from tests.factories import DAY, HOUR, MINUTE
@@ -144,9 +144,7 @@ class Shop:
 @pytest.fixture(autouse=True)
 def _same_clocks(monkeypatch):
     """Set the clock of tests; a database's own is not."""
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
 
 
 def run_shop(client, database, clock, days, sources="", **behavior):

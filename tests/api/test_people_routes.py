@@ -6,11 +6,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from rollout.services.access import keys
-from rollout.services.access.authentication import MAX_CACHE_AGE, Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.access.users import AccountUpdate, create_first_link, update_account
-from rollout.services.engine.service import build_service
+from rollout.features.access import keys
+from rollout.features.access.authentication import MAX_CACHE_AGE, Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.features.access.users import AccountUpdate, create_first_link, update_account
+from rollout.live.service import build_service
 from tests.factories import DAY, NOON
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import ADA, BO, PASSWORD, chance, furnish

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.commands import AcceptRestore, Actor
-from rollout.core.scope.events import Resumed
-from rollout.core.scope.permits import Permit
-from rollout.services.assignments.snapshots import LOCAL
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.engine.decide.commands import AcceptRestore, Actor
+from rollout.engine.decide.permits import Permit
+from rollout.engine.events import Resumed
+from rollout.features.assignments.snapshots import LOCAL
+from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import load_rollout_state
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services import bear_field as field
 
@@ -20,9 +20,7 @@ SECOND = timedelta(seconds=1)
 @pytest.fixture(autouse=True)
 def _bears(database, monkeypatch):
     """Set the clock of tests; a database's own is not."""
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
     field.autonomous(database)
 
 

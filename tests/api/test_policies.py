@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
+from rollout.engine.decide.permissions import AssignedRole
 from tests.api.bears import LOOSER, POLICY, STRICTER, V1, founded, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, NOON, TICK

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
+from rollout.engine.decide.permissions import AssignedRole
 from tests.api.bears import CREEK, LAKE, LOOSER, V1, approved, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import BETWEEN, MET, NOON, TICK
@@ -193,9 +193,7 @@ def test_a_takeover_on_evidence_that_bears_it_is_raised_once(client, database, m
     founded(database, NOON, "v1", "v2")
     widened(database, NOON)
     tick(database, NOON, version="v2", of=BETWEEN)  # v2's attempt begins, with its number
-    monkeypatch.setattr(
-        "rollout.services.engine.evidence_reader.load_cell_evidence", lambda *_: MET
-    )
+    monkeypatch.setattr("rollout.live.evidence.evidence_reader.load_cell_evidence", lambda *_: MET)
     body = {"kind": "takeover", "site": "creek", "window": "day", "version": "v2"}
     raised = client.by("cy").post(f"{V1}/proposals", json=body | {"to": "supervised"})
     assert (raised.status_code, raised.json()["required_approvals"]) == (

@@ -12,10 +12,10 @@ from pydantic import BaseModel
 
 from api.app import add_routes, create_app
 from api.problems import STATUS_BY_CODE
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import SystemClock
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.features.access.authentication import Authenticator
+from rollout.live.clock import SystemClock
+from rollout.live.service import build_service
 
 CAMEL = re.compile(r"[a-z]+([A-Z][a-z]+)+")
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -126,29 +126,29 @@ def _classes():
 
 SERVICES = (
     "rollout.kernel.facts",
-    "rollout.reports.inputs.divergence_columns",
-    "rollout.core.calendar.sites",
-    "rollout.core.scope.scope_table",
-    "rollout.services.engine.cell_gains",
-    "rollout.services.cells.overview",
-    "rollout.services.cells.overview",
-    "rollout.reports.figures.review_plan",
-    "rollout.reports.statistics.chance_agreement",
-    "rollout.reports.figures.comparison",
-    "rollout.reports.figures.comparison",
-    "rollout.reports.statistics.intervals",
-    "rollout.services.engine.command_handler",
-    "rollout.services.cells.cells",
-    "rollout.services.delivery.outbox",
-    "rollout.services.incidents.incidents",
-    "rollout.services.ledger.ledger_reader",
-    "rollout.services.divergences.matrices",
-    "rollout.services.policies.policies",
-    "rollout.services.proposals.proposal_details",
-    "rollout.services.proposals.proposals",
-    "rollout.services.stops.stop_options",
-    "rollout.services.stops.stops",
-    "rollout.services.engine.versions",
+    "rollout.features.reports.inputs.divergence_columns",
+    "rollout.kernel.calendar.sites",
+    "rollout.engine.decide.scope_table",
+    "rollout.features.cells.cell_gains",
+    "rollout.features.cells.overview",
+    "rollout.features.cells.overview",
+    "rollout.features.reports.figures.review_plan",
+    "rollout.kernel.statistics.chance_agreement",
+    "rollout.features.reports.figures.comparison",
+    "rollout.features.reports.figures.comparison",
+    "rollout.kernel.statistics.intervals",
+    "rollout.live.command_handler",
+    "rollout.features.cells.cells",
+    "rollout.features.delivery.outbox",
+    "rollout.features.incidents.incidents",
+    "rollout.features.ledger.ledger_reader",
+    "rollout.features.divergences.matrices",
+    "rollout.features.policies.policies",
+    "rollout.features.proposals.proposal_details",
+    "rollout.features.proposals.proposals",
+    "rollout.features.stops.stop_options",
+    "rollout.features.stops.stops",
+    "rollout.live.versions",
 )
 
 

@@ -6,15 +6,15 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.database.errors import CommitUnknownError, DatabaseBusyError
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.records import RecordStatus, RejectedRecords
-from rollout.store.reviews.reviews import ReviewTaskStore
+from rollout.data.database.errors import CommitUnknownError, DatabaseBusyError
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.records import RecordStatus, RejectedRecords
+from rollout.data.reviews.reviews import ReviewTaskStore
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
 
@@ -218,7 +218,7 @@ def test_a_broken_line_in_the_middle_is_set_aside_and_the_others_are_kept(client
 def test_where_the_database_fails_on_the_way_the_rest_is_undone_and_says_so(
     client, service, monkeypatch
 ):
-    monkeypatch.setattr("rollout.formats.records.parse.LINES_PER_CHUNK", 2)
+    monkeypatch.setattr("rollout.engine.files.parse.LINES_PER_CHUNK", 2)
     writing, times = type(service.database).begin_write, iter([True, False])
 
     def once(database):

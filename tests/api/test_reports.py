@@ -7,9 +7,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from api.routers.reports import choose_format
-from rollout.core.scope.permissions import AssignedRole
-from rollout.reports.figures.report_version import compute_seal
-from rollout.services.engine.tick_passes import Ticker
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.reports.figures.report_version import compute_seal
+from rollout.live.tick_passes import Ticker
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field

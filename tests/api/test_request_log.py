@@ -12,13 +12,13 @@ import pytest
 from api.app import create_app
 from api.auth import Caller, Permission, RequirePermission
 from api.metrics import JsonFormatter, TextFormatter, build_log_config, request_id
-from rollout.scheduler import jobs
-from rollout.services.access.hashing_process import HashingProcess
-from rollout.services.engine import tick_passes
-from rollout.services.engine.evidence_report import EvidenceReport
-from rollout.services.engine.tick_passes import TickScheduler
+from rollout.features.access.hashing_process import HashingProcess
+from rollout.live import tick_passes
+from rollout.live.evidence.evidence_report import EvidenceReport
+from rollout.live.tick_passes import TickScheduler
 from rollout.settings import LOG_FORMATS as FORMS
 from rollout.settings import Settings, read_settings
+from rollout.worker import jobs
 from tests.api.conftest import Asking
 from tests.services import bear_field as field
 from tests.services.bear_field import question

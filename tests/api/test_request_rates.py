@@ -8,9 +8,9 @@ from fastapi.testclient import TestClient
 from api import limits
 from api.app import create_app
 from api.limits import ANONYMOUS_BURST, RequestRates
-from rollout.services.access import keys
-from rollout.services.access.authentication import MAX_CACHE_AGE, Authenticator
-from rollout.services.engine.service import build_service
+from rollout.features.access import keys
+from rollout.features.access.authentication import MAX_CACHE_AGE, Authenticator
+from rollout.live.service import build_service
 from tests.factories import NOON
 from tests.services.houses import ADA, BO, chance, furnish
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.tally.evidence_view import BATCH_SIZE
-from rollout.tally.slots import to_instant
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.evidence.evidence_view import BATCH_SIZE
+from rollout.engine.evidence.slots import to_instant
+from rollout.features.records.record_import import import_records
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 from tests.api.test_shell import problem_of
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import BY_CASE, STORY, replayed
@@ -92,7 +92,7 @@ def test_who_may_be_asked_blind_reads_whole_batches(client, viewer, door, story)
 def test_numbers_out_of_range_and_too_many_cells_are_refused(viewer, story, monkeypatch):
     for number in (0, -1, 100_001, "many"):
         assert viewer.get(PLAN, params={"next": number}).status_code == 422
-    monkeypatch.setattr("rollout.services.cells.overview.MAX_PLANNED_CELLS", 1)
+    monkeypatch.setattr("rollout.features.cells.overview.MAX_PLANNED_CELLS", 1)
     answer = viewer.get(PLAN)
     assert problem_of(answer) == (422, "refused")
     assert answer.json()["detail"].endswith("and one plan has at most 1: name a `site`")

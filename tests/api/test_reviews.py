@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
+from rollout.engine.decide.permissions import AssignedRole
 from tests.api.review_desk import ReviewDesk
 from tests.services.review_room import MINUTE, Room, policy_text
 

@@ -11,10 +11,10 @@ from fastapi.routing import APIRoute
 
 from api.app import create_app
 from api.routers.events import get_streams
-from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.scope.permissions import ROLES, AssignedRole
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.access.users import create_first_admin
+from rollout.engine.decide.permissions import ROLES, AssignedRole
+from rollout.features.access.users import create_first_admin
+from rollout.kernel.policy.cell_evidence import GuardReading
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.api.bears import CREEK, POLICY, STRICTER, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, MET, NOON, TICK

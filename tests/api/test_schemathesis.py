@@ -28,11 +28,11 @@ from sqlalchemy import select
 
 from api.app import create_app
 from api.routers.events import get_streams
-from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.scope.permissions import ROLES, AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.access.users import create_account, create_first_admin
-from rollout.store.tables.columns import metadata
+from rollout.data.tables.columns import metadata
+from rollout.engine.decide.permissions import ROLES, AssignedRole, Caller
+from rollout.features.access.users import create_account, create_first_admin
+from rollout.kernel.policy.cell_evidence import GuardReading
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.api.bears import CREEK, LAKE, LOOSER, POLICY, STRICTER, V1, founded, tick, widened
 from tests.api.conftest import Asking
 from tests.docs.pages import text_of
@@ -90,9 +90,7 @@ def settle(database):
 def app(service, database, door, monkeypatch):
     """Return the application of a rollout with a proposal, an incident, a stop, cases, people."""
     for module in ("state_cache", "autonomy"):
-        monkeypatch.setattr(
-            f"rollout.services.engine.{module}.measure_clock_skew", lambda *_: timedelta(0)
-        )
+        monkeypatch.setattr(f"rollout.live.{module}.measure_clock_skew", lambda *_: timedelta(0))
     door.let_in("every", *(AssignedRole(role) for role in ROLES))
     settle(database)
     made = create_app(replace(service, entropy=chance))  # no two keys or links alike

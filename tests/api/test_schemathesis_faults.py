@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
-from rollout.services.process.replica_safety import ReplicaSafety
-from rollout.store.database.append_failures import NARROWING
+from rollout.data.database.append_failures import NARROWING
+from rollout.features.process.replica_safety import ReplicaSafety
 from tests.api import test_schemathesis as fuzz
 from tests.api.conftest import Asking
 from tests.api.test_schemathesis import app

@@ -6,12 +6,12 @@ from hashlib import sha256
 import pytest
 
 from api.routers.scope import ScopeSnapshot
-from rollout.core.scope.permissions import AssignedRole
-from rollout.core.scope.scope_table import IssuedHead, sign_head
-from rollout.services.assignments.snapshots import LOCAL
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.records.site_signs import SiteSignStore
-from rollout.store.tables.columns import encode_instant
+from rollout.data.records.site_signs import SiteSignStore
+from rollout.data.tables.columns import encode_instant
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.decide.scope_table import IssuedHead, sign_head
+from rollout.features.assignments.snapshots import LOCAL
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.autonomous_bears import bears, clocks_agree
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, MINUTE, NOON
@@ -184,9 +184,7 @@ def test_a_snapshots_head_comes_back_with_its_code_and_stops_everybody_if_it_is_
 
 @on_sqlite
 def test_a_replica_whose_clock_is_off_leases_nothing(client, monkeypatch, bears):
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: 6 * MINUTE
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: 6 * MINUTE)
     assert problem_of(client.by("ingest").get(URL)) == (503, "clock-skew")
     assert read(client, by="viewer").revision > 0
 

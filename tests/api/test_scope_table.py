@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from api.routers.scope import ScopeSnapshot, build_table_scope
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.scope.scope import Grant, Scope, Version, build_initial_state, set_cell_state
-from rollout.services.assignments.snapshots import Snapshot
+from rollout.engine.decide.scope import Grant, Scope, Version, build_initial_state, set_cell_state
+from rollout.features.assignments.snapshots import Snapshot
+from rollout.kernel.calendar.sites import Site, Window
 from tests.api.autonomous_bears import bears, clocks_agree
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, NOON, policy

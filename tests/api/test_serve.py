@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 from api.serve import check_database_safety, open_service
 from rollout import faults
 from rollout.cli.main import app
-from rollout.services.support.clock import ManualClock
+from rollout.data.database.errors import UnsafeDatabaseError
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.session import Database
+from rollout.live.clock import ManualClock
 from rollout.settings import read_settings
-from rollout.store.database.errors import UnsafeDatabaseError
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
 from tests.api.bears import CREEK, tick
 from tests.factories import NOON
 from tests.services.notifications.mailing_list import Mailroom, add_users, choose, run_pass

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Actor, OpenIncident
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.reports.deliveries import DeliveryStore
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
+from rollout.data.reports.deliveries import DeliveryStore
+from rollout.engine.decide.commands import Actor, OpenIncident
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import POLICY
 from tests.api.test_serve import serving, until_ready
 from tests.services.receivers import webhook
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.enable_socket  # a server and a receiver on this machin
 MARK = "hunter2-token"
 REPORTS = "reports: [{name: morning, to: [ops]}]\n"
 QUICK_PASSES = """\
-from rollout.scheduler.jobs import JobScheduler
+from rollout.worker.jobs import JobScheduler
 JobScheduler.__init__.__kwdefaults__["pass_interval"] = 0.2
 """
 

@@ -7,9 +7,9 @@ from fastapi import APIRouter, FastAPI
 
 from api.app import add_routes, create_app
 from api.auth import Caller, Permission, RequirePermission
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.engine.policy_application import apply_policy
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.live.policy_application import apply_policy
 from tests.api.conftest import Asking
 from tests.factories import NOON
 

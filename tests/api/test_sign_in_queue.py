@@ -10,9 +10,9 @@ from argon2 import PasswordHasher
 
 from api.app import create_app
 from api.sign_in_queue import SignInQueueMiddleware
-from rollout.services.access.credentials import MAX_CONCURRENT_HASHES, MAX_WAITING_HASHES
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.service import build_service
+from rollout.features.access.credentials import MAX_CONCURRENT_HASHES, MAX_WAITING_HASHES
+from rollout.features.access.sign_in import SignIn
+from rollout.live.service import build_service
 from tests.api.bears import CREEK, V1, founded, scope_of, widened
 from tests.api.test_shell import problem_of
 from tests.factories import NOON

@@ -5,13 +5,13 @@ from datetime import timedelta
 import pytest
 
 from api.app import create_app
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import Suspended
-from rollout.core.scope.permits import Permit
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.store.ledger.ledger import CommitTimes
+from rollout.data.ledger.ledger import CommitTimes
+from rollout.engine.decide.permits import Permit
+from rollout.engine.events import Suspended
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.api.conftest import Asking
 from tests.api.field_box import SECOND, action, case, permissions, prediction, send, steady
 from tests.factories import MINUTE, NOON

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
+from rollout.engine.decide.permissions import AssignedRole
 from tests.api.bears import CREEK, LAKE, POLICY, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, NOON, TICK
@@ -165,9 +165,7 @@ def asked(client):
 @pytest.mark.parametrize(("what", "body"), [("stops", {}), ("narrowings", {"to": "shadow"})])
 def test_here_the_very_next_question_is_answered_under_it(client, bears, monkeypatch, what, body):
     """Other replicas read it within half a second; the one that took it knows at once."""
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
     before = asked(client)
     done = client.by("bo").post(f"{V1}/{what}", json={"all": True, **body}).json()
     assert before["revision"] < asked(client)["revision"] == done["revision"]

@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import users
-from rollout.services.engine.autonomy import UNREADABLE_FILE
-from rollout.services.engine.stop_latches import LatchFolder, StopLatches
-from rollout.services.stops.stops import NARROWING_KEPT
-from rollout.store.ledger.pending_stops import load_safety_rows
+from rollout.data.ledger.pending_stops import load_safety_rows
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
+from rollout.features.stops.stops import NARROWING_KEPT
+from rollout.live.autonomy import UNREADABLE_FILE
+from rollout.live.stop_latches import LatchFolder, StopLatches
 from tests.api.test_autonomy import EVERY_WRITE, LEDGER, V1, Replica, events, failing
 from tests.factories import NOON
 from tests.services import bear_field as field

@@ -12,18 +12,18 @@ from starlette.testclient import TestClient
 from api import auth
 from api.app import create_app
 from api.console.page.page_context import TOKEN_FIELD, mask_token
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import keys, users
-from rollout.services.access.authentication import (
+from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.session import SQLITE_PRAGMAS, Database
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import keys, users
+from rollout.features.access.authentication import (
     MAX_CACHE_AGE,
     SESSION_IDLE_TIMEOUT,
     Authenticator,
 )
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.stop_latches import LatchFolder
-from rollout.services.stops.stops import ALSO_AFTER_RESTART, NARROWING_KEPT, UNTIL_RESTART
-from rollout.store.database.errors import DatabaseUnavailableError
-from rollout.store.database.session import SQLITE_PRAGMAS, Database
+from rollout.features.access.sign_in import SignIn
+from rollout.features.stops.stops import ALSO_AFTER_RESTART, NARROWING_KEPT, UNTIL_RESTART
+from rollout.live.stop_latches import LatchFolder
 from tests.api.test_autonomy import CREEK, V1, Replica, _clocks_agree, events
 from tests.api.test_database_outages import is_problem, let_fail
 from tests.api.test_shell import problem_of

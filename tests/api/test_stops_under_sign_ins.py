@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.console.page.page_context import TOKEN_FIELD, mask_token
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import keys, users
-from rollout.services.access.authentication import MAX_CACHE_AGE, Authenticator
-from rollout.services.access.credentials import MAX_WAITING_HASHES
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.service import build_service
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import keys, users
+from rollout.features.access.authentication import MAX_CACHE_AGE, Authenticator
+from rollout.features.access.credentials import MAX_WAITING_HASHES
+from rollout.features.access.sign_in import SignIn
+from rollout.live.service import build_service
 from tests.api.bears import CREEK, V1, founded, scope_of, widened
 from tests.api.test_sign_in_queue import full_line, hasher
 from tests.factories import NOON

@@ -17,19 +17,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rollout.core.records.records import Prediction
-from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.permissions import AssignedRole
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import queue_cases
-from rollout.services.incidents import cause_runs
-from rollout.services.reports.archive import REPORT_FORMATS
-from rollout.store.database.session import Database
-from rollout.store.ledger.versions import VersionInfo, VersionStore
-from rollout.store.records.external_keys import ExternalKeys
+from rollout.data.database.session import Database
+from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.engine.decide.commands import OpenIncident
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.records.records import Prediction
+from rollout.features.incidents import cause_runs
+from rollout.features.reports.archive import REPORT_FORMATS
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.live.command_handler import execute_command
+from rollout.live.evidence.unit_counting import queue_cases
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.api.review_desk import ReviewDesk
 from tests.chance import without_chance
 from tests.services.review_room import START, Room, person, policy_text

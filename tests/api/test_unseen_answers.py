@@ -5,16 +5,16 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, select
 
-from rollout.core.records.records import Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.records import RecordStore
-from rollout.store.tables.tables import exposures as stored_exposures
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.records import RecordStore
+from rollout.data.tables.tables import exposures as stored_exposures
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.records.records import Prediction
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.test_records import case, decision, prediction, sent, sent_apart
 from tests.api.test_shell import POLICY
 from tests.factories import NOON

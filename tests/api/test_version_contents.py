@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import VersionFirstUsed
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.records import RejectedRecords
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.records import RejectedRecords
+from rollout.engine.decide.commands import Actor
+from rollout.engine.events import VersionFirstUsed
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 from tests.api.test_records import case, prediction, sent
 from tests.api.test_shell import POLICY
 from tests.factories import NOON

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 from tests.api.test_cleanings import RAMPS, judged
 from tests.api.test_records import case, decision, prediction, sent_apart
 from tests.api.test_shell import POLICY, problem_of

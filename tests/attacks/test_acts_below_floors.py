@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.records.reviews import TOO_UNSURE
-from rollout.core.scope.events import Narrowed
-from rollout.services.records.action_authorization import SCOPE_FORBADE
+from rollout.engine.events import Narrowed
+from rollout.engine.records.reviews import TOO_UNSURE
+from rollout.features.records.action_authorization import SCOPE_FORBADE
+from rollout.kernel.calendar.sites import Cell
 from rollout_client.client import EdgeClient
 from tests.api.field_box import (
     BEARS,

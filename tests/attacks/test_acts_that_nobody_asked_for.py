@@ -5,13 +5,11 @@ from itertools import permutations
 import pytest
 from sqlalchemy import select
 
-from rollout.core.records.reviews import NO_PREDICTION, OTHER_ACTION
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.records import ingest
-from rollout.services.records.unauthorized_actions import (
-    PREDICTION_CORRECTED_LATER,
-)
-from rollout.store.tables.tables import actions
+from rollout.data.tables.tables import actions
+from rollout.engine.records.reviews import NO_PREDICTION, OTHER_ACTION
+from rollout.features.records import ingest
+from rollout.features.records.unauthorized_actions import PREDICTION_CORRECTED_LATER
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.field_box import (
     BEARS,
     FLOORED,

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
+from rollout.engine.decide.permissions import AssignedRole
 from tests.factories import NOON
 from tests.services import bear_field as field
 
@@ -33,9 +33,7 @@ PAGES = (
 @pytest.fixture
 def seen(client, door, database, monkeypatch):
     """Return all that somebody who reviews, reads and operates is shown."""
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
     field.autonomous(database)
     roles = ("viewer", "reviewer", "operator", "admin")
     door.let_in("eve", *(AssignedRole(role, "bears") for role in roles))

@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from rollout.services.delivery.sending import ChannelMessage, send_in_process
+from rollout.features.delivery.sending import ChannelMessage, send_in_process
 from tests.services.receivers import serving, webhook
 
 pytestmark = pytest.mark.enable_socket  # receivers on this machine

@@ -1,12 +1,12 @@
 """Reports and choices change nothing that anything is decided by."""
 
-from rollout.core.records.reviews import CleaningChoiceRequest
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.reports.archive import load_report, request_report
-from rollout.services.reports.builder import ReportOptions
-from rollout.services.training.cleaning import store_choices
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.reviews import CleaningChoiceRequest
+from rollout.features.reports.archive import load_report, request_report
+from rollout.features.reports.builder import ReportOptions
+from rollout.features.training.cleaning import store_choices
+from rollout.live.rollout_state import load_rollout_state
 from tests.factories import DAY, NOON
 from tests.services.reports.test_builder import bears, tick
 

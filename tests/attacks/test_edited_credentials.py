@@ -5,11 +5,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from rollout.services.access import keys, users
-from rollout.services.access.access_state import find_access_ledger_faults
-from rollout.services.access.users import erase_account, strip_last_admin
-from rollout.services.support.clock import ManualClock
-from rollout.store.ledger.ledger import Accounts
+from rollout.data.ledger.ledger import Accounts
+from rollout.features.access import keys, users
+from rollout.features.access.access_state import find_access_ledger_faults
+from rollout.features.access.users import erase_account, strip_last_admin
+from rollout.live.clock import ManualClock
 from tests.factories import DAY, NOON
 from tests.services.access.factors import build_signing, enrol
 from tests.services.access.test_sign_in import ISSUER, QUICK

@@ -6,11 +6,11 @@ from random import Random
 import pytest
 from sqlalchemy import text
 
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.erasure.erasure import ErasureRequest, erase_name
-from rollout.store.records.exposures import ExposureStore
+from rollout.data.records.exposures import ExposureStore
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.erasure.erasure import ErasureRequest, erase_name
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.tick_passes import Ticker
 from tests.services.engine.test_evidence_check import attacking
 from tests.services.review_room import ANA, BO, DAY, MINUTE, Room, person, policy_text
 from tests.services.stored_reviews import HIGH, SUPERVISED

@@ -4,12 +4,12 @@ from itertools import product
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.cells.cell_table import load_cell_page, load_single_cell_page
-from rollout.services.cells.cells import load_cell, load_cells
-from rollout.services.divergences.matrices import load_action_changes, load_version_confusion
-from rollout.services.incidents.incident_causes import CauseQuery, load_cause
-from rollout.tally.evidence_view import BATCH_SIZE
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence.evidence_view import BATCH_SIZE
+from rollout.features.cells.cell_table import load_cell_page, load_single_cell_page
+from rollout.features.cells.cells import load_cell, load_cells
+from rollout.features.divergences.matrices import load_action_changes, load_version_confusion
+from rollout.features.incidents.incident_causes import CauseQuery, load_cause
 from tests.api.test_cell_timelines import READER, REVIEWER, list_cells, tick, told
 
 pytestmark = pytest.mark.exhaustive

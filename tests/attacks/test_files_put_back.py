@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine.rollout_state import NoSuchRolloutError
-from rollout.services.engine.service import build_service
-from rollout.services.stops import stops as stopping
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.stops import stops as stopping
+from rollout.live.rollout_state import NoSuchRolloutError
+from rollout.live.service import build_service
 from tests.factories import NOON
 from tests.services import bear_field as field
 from tests.store.databases import on_sqlite
@@ -72,7 +72,7 @@ def test_what_is_written_after_a_file_was_put_back_is_in_the_file(url, database,
 
 def test_a_replica_that_knows_the_lost_stop_stops_every_cell(url, database, backup, monkeypatch):
     monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: type(NOON - NOON)(0)
+        "rollout.live.state_cache.measure_clock_skew", lambda *_: type(NOON - NOON)(0)
     )
     service = build_service(database, None, entropy=bytes)
     stopping.stop_cells(database, WHO, "bears", ALL, at=NOON)

@@ -8,13 +8,13 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records.records import Action, Case, Prediction
-from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
-from rollout.core.scope.permits import Permit
-from rollout.core.scope.projection import apply_events
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.records.action_authorization import ActionAuthorizer, StoredCase
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.permits import Permit
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.events import IncidentAcknowledged, IncidentOpened
+from rollout.engine.records.records import Action, Case, Prediction
+from rollout.features.records.action_authorization import ActionAuthorizer, StoredCase
+from rollout.live.rollout_state import load_rollout_state
 from tests.factories import DAY, NOON
 from tests.services import bear_field as field
 from tests.store.databases import on_sqlite
@@ -49,8 +49,8 @@ def test_late_actions_do_not_fold_the_ledger_each(database, service, monkeypatch
         folded.extend(known)
         return apply_events(known, scope)
 
-    monkeypatch.setattr("rollout.services.records.action_authorization.apply_events", counted)
-    monkeypatch.setattr("rollout.store.ledger.ledger.apply_events", counted)
+    monkeypatch.setattr("rollout.features.records.action_authorization.apply_events", counted)
+    monkeypatch.setattr("rollout.data.ledger.ledger.apply_events", counted)
     with database.begin_read() as transaction:
         stood = load_rollout_state(transaction, "bears")
         folded.clear()
@@ -110,7 +110,7 @@ def test_a_flood_of_unpermitted_actions_is_told_at_once(database, client, monkey
     field.autonomous(database, NOON - 2 * DAY)
     reads = []
     monkeypatch.setattr(
-        "rollout.services.records.unauthorized_actions.load_rollout_state",
+        "rollout.features.records.unauthorized_actions.load_rollout_state",
         lambda *a: (reads.append(a), load_rollout_state(*a))[1],
     )
     done = {"kind": "action", "lever": "alarm", "action": "siren", "by": "model"}

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
+from rollout.engine.decide.permissions import AssignedRole
 from tests.api.bears import tick
 from tests.factories import NOON
 from tests.services import bear_field as field
@@ -14,9 +14,7 @@ BEARS = "/v1/rollouts/bears"
 
 @pytest.fixture(autouse=True)
 def _bears(database, monkeypatch):
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
     field.autonomous(database)
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.reviews.reviews import ReviewTaskStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.reviews.reviews import ReviewTaskStore
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.live.rollout_state import load_rollout_state
 from rollout_client import EdgeClient
 from tests.api.autonomous_bears import clocks_agree
 from tests.api.field_box import BEARS, case, prediction, send

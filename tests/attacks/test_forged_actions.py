@@ -4,9 +4,9 @@ from datetime import datetime
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import Resumed
-from rollout.services.engine.policy_application import apply_policy
+from rollout.engine.decide.commands import Actor
+from rollout.engine.events import Resumed
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import approved
 from tests.api.field_box import (
     BEARS,

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import httpx2
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import keys, users
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.session import Database
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import keys, users
 from tests.api.bears import founded
 from tests.api.test_serve import serving, until_ready
 

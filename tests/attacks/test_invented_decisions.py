@@ -5,14 +5,14 @@ from datetime import timedelta
 import pytest
 
 from rollout.cli.status_text import format_proposal_details
-from rollout.core.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import ProposalRaised
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import open_stored_history
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.events import ProposalRaised
+from rollout.kernel.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
+from rollout.live.evidence.unit_counting import open_stored_history
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.factories import DAY, MINUTE, NOON
 
 CASES = 80
@@ -32,9 +32,7 @@ SELF_NAMED = ", sources: {accounts: [{account: camera, reviewers: ['*']}]}"
 
 @pytest.fixture(autouse=True)
 def _two_accounts(door, monkeypatch):
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
     door.let_in("camera", AssignedRole("ingest"), machine=True)
     door.let_in("people", AssignedRole("ingest-decisions"), machine=True)
 

@@ -5,13 +5,13 @@ from datetime import timedelta
 import pytest
 
 from rollout.cli.status_text import format_proposal_details
-from rollout.core.records.records import NO_PLACE
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import ProposalRaised
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.events import ProposalRaised
+from rollout.engine.records.records import NO_PLACE
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 from tests.attacks.test_invented_decisions import POLICY
 from tests.factories import DAY, MINUTE, NOON
 
@@ -23,9 +23,7 @@ BY_CAMERA = "for gates cases count from camera alone (`evidence.sources.cases`)"
 
 @pytest.fixture
 def rollout(client, door, database, clock, monkeypatch):
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
     for name, role in (("box", "ingest"), ("camera", "ingest"), ("people", "ingest-decisions")):
         door.let_in(name, AssignedRole(role), machine=True)
 

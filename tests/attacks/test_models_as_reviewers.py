@@ -2,14 +2,14 @@
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.versions import ReviewerNameError
-from rollout.services.records.record_import import import_records
-from rollout.store.access.users import Users
-from rollout.store.ledger.versions import VersionInfo, VersionStore
+from rollout.data.access.users import Users
+from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.records.record_import import import_records
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.versions import ReviewerNameError
 from tests.attacks.test_invented_decisions import _two_accounts, begin, send
 from tests.factories import MINUTE, NOON
 from tests.services.records.test_import_contents import POLICY as STORY

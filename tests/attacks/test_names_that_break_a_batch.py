@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from rollout.core.records.records import Action, Case, Decision, Prediction
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.records.records import RecordStatus, RecordStore
+from rollout.data.records.records import RecordStatus, RecordStore
+from rollout.engine.records.records import Action, Case, Decision, Prediction
+from rollout.live.rollout_state import load_rollout_state
 from tests.factories import NOON
 from tests.services import bear_field as field
 

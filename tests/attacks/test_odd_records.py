@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
+from rollout.engine.decide.permissions import AssignedRole
 from tests.factories import NOON
 from tests.services import bear_field as field
 

@@ -6,15 +6,15 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import select
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.assignment import AssignmentClaim
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.records.parse import DeclaringPrediction
-from rollout.services.engine.service import build_service
-from rollout.services.records.ingest import ingest_items
-from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
-from rollout.services.support.clock import ManualClock
-from rollout.store.tables.tables import decisions, predictions, reviews
+from rollout.data.tables.tables import decisions, predictions, reviews
+from rollout.engine.decide.assignment import AssignmentClaim
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.files.parse import DeclaringPrediction
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.records.ingest import ingest_items
+from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
 from tests.api.field_box import action, case, prediction, request_permit, send, steady
 from tests.api.test_acted_before import autonomous, incidents
 from tests.factories import HOUR, MINUTE, NOON

@@ -2,23 +2,23 @@
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.evidence_sources import OWN_EPISODE_PREDICTION
-from rollout.core.records.records import Case, Outcome, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.replay.record_feed import HistoryFeeds
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.evidence_feeds import LiveGuardFeeds
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import open_stored_history
-from rollout.services.records.ingest import _Batch
-from rollout.store.counting.counted_outcomes import CountedOutcomes
-from rollout.store.ledger.ledger import Accounts
-from rollout.tally.case_placement import place_cases
-from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.outcome_resolution import resolve_outcome_units
+from rollout.data.counting.counted_outcomes import CountedOutcomes
+from rollout.data.ledger.ledger import Accounts
+from rollout.engine.decide.commands import Actor
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
+from rollout.engine.evidence.outcome_resolution import resolve_outcome_units
+from rollout.engine.records.records import Case, Outcome, Prediction
+from rollout.engine.slots.record_feed import HistoryFeeds
+from rollout.features.records.ingest import _Batch
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.evidence_sources import OWN_EPISODE_PREDICTION
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
+from rollout.live.evidence.unit_counting import open_stored_history
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR, MINUTE, NOON
 from tests.store.conftest import database, other, url
 

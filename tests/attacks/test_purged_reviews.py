@@ -2,8 +2,8 @@
 
 from sqlalchemy import func, select
 
-from rollout.store.counting.purge import list_old_cases, purge_records
-from rollout.store.tables.tables import count_queue, exposures, reviews
+from rollout.data.counting.purge import list_old_cases, purge_records
+from rollout.data.tables.tables import count_queue, exposures, reviews
 from tests.services.review_room import ANA, BO, DAY, Room, policy_text
 
 

@@ -5,19 +5,19 @@ from datetime import timedelta
 import pytest
 
 from rollout import faults
-from rollout.core.records.reviews import OTHER_ANSWER
-from rollout.core.scope.assignment import CaseQuestion
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import VersionFirstUsed, VersionRenamed
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.unauthorized_actions import CASE_CAME_LATER, PREDICTION_CAME_LATER
-from rollout.store.counting.counted_units import CountedUnits
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.counting.counted_units import CountedUnits
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.assignment import CaseQuestion
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.events import VersionFirstUsed, VersionRenamed
+from rollout.engine.records.reviews import OTHER_ANSWER
+from rollout.features.records.unauthorized_actions import CASE_CAME_LATER, PREDICTION_CAME_LATER
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.api.field_box import action, permissions, send
 from tests.api.field_box import case as case_of_field
 from tests.api.field_box import prediction as prediction_of_field
@@ -136,9 +136,7 @@ def test_a_name_that_comes_while_its_units_are_counted_counts_as_its_version(
 @pytest.fixture
 def bears(database, monkeypatch):
     """A rollout in which v1, of a known content, decides at creek by day."""
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
     at = NOON - DAY
     apply_policy(database, field.POLICY, Actor("zoe"), at, salt=field.SALT)
     field.append(

@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.reports.inputs.divergence_columns import escape_cell, unescape_cell
-from rollout.reports.inputs.divergences import escape_frame
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import queue_new_cases
-from rollout.services.records.review_tasks import seed_gold_case
-from rollout.services.reports.archive import format_report, load_report
-from rollout.services.reports.builder import ReportOptions, create_report
-from rollout.store.records.records import RecordStore
+from rollout.data.records.records import RecordStore
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.records.review_tasks import seed_gold_case
+from rollout.features.reports.archive import format_report, load_report
+from rollout.features.reports.builder import ReportOptions, create_report
+from rollout.features.reports.inputs.divergence_columns import escape_cell, unescape_cell
+from rollout.features.reports.inputs.divergences import escape_frame
+from rollout.live.evidence.unit_counting import queue_new_cases
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.factories import DAY, HOUR, NOON
 from tests.services.reports.test_builder import VIEWER
 

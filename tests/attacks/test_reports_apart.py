@@ -4,23 +4,23 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records.reviews import (
+from rollout.data.access.users import Users
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.newest_records import NewestRecords
+from rollout.data.reports.deliveries import DeliveryStore, NewDelivery
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.reviews import (
     DecisionConflictError,
     ReviewReassignedError,
     ReviewStillOpenError,
 )
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
-from rollout.services.engine.service import build_service
-from rollout.services.records.review_tasks import seed_gold_case
-from rollout.services.reports.archive import load_report
-from rollout.services.reports.builder import ReportOptions, create_report
-from rollout.services.reviews.reviews import release_review
-from rollout.services.support.channels import Channels
-from rollout.store.access.users import Users
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.newest_records import NewestRecords
-from rollout.store.reports.deliveries import DeliveryStore, NewDelivery
+from rollout.features.delivery.delivery import ReportPublisher, deliver_due_reports
+from rollout.features.records.review_tasks import seed_gold_case
+from rollout.features.reports.archive import load_report
+from rollout.features.reports.builder import ReportOptions, create_report
+from rollout.features.reviews.reviews import release_review
+from rollout.live.channels import Channels
+from rollout.live.service import build_service
 from tests.attacks.test_reports_that_tell import EVE
 from tests.services.review_room import ANA, BO, DAN, START, Room
 

@@ -7,11 +7,12 @@ from time import sleep
 
 import pytest
 
-from rollout.core.records.reviews import DecisionConflictError
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.records.review_tasks import seed_gold_case
-from rollout.services.reports import archive
-from rollout.services.reports.archive import (
+from rollout.data.reports.reports import ReportRequests
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.reviews import DecisionConflictError
+from rollout.features.records.review_tasks import seed_gold_case
+from rollout.features.reports import archive
+from rollout.features.reports.archive import (
     ALIVE_FOR,
     MAX_REPORTS_PER_HOUR,
     TooManyReportsError,
@@ -19,14 +20,13 @@ from rollout.services.reports.archive import (
     load_report,
     request_report,
 )
-from rollout.services.reports.builder import (
+from rollout.features.reports.builder import (
     NO_CALLBACKS,
     NothingToReportError,
     ReportCallbacks,
     ReportOptions,
     create_report,
 )
-from rollout.store.reports.reports import ReportRequests
 from tests.services.review_room import ANA, DAN, START, Room
 
 HOUR = timedelta(hours=1)

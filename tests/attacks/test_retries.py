@@ -11,20 +11,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rollout.core.calendar.sites import Cell, Site, Window
-from rollout.core.errors import NotAllowedError, PolicyRefusedError, UnknownRolloutError
-from rollout.core.policy.gates import is_gate_open
-from rollout.core.policy.policy import Minimum
-from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.scope.commands import AcceptRestore, AddVersion
-from rollout.core.scope.events import AttemptsBegan, VersionFirstUsed
-from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
-from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import AttemptYear
+from rollout.engine.decide.commands import AcceptRestore, AddVersion
+from rollout.engine.decide.permissions import ADMIN, AssignedRole, Caller
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import AttemptYear
+from rollout.engine.events import AttemptsBegan, VersionFirstUsed
+from rollout.features.policies.policies import put_policy
+from rollout.kernel.calendar.sites import Cell, Site, Window
+from rollout.kernel.errors import NotAllowedError, PolicyRefusedError, UnknownRolloutError
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.gates import is_gate_open
+from rollout.kernel.policy.policy import Minimum
+from rollout.kernel.policy.risk_shares import compute_yearly_share
 from rollout.kernel.units import FAILED, NOT_PREDICTED
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.policies.policies import put_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.core.scope.test_yearly_promise import RetryingDriver, list_attempts
 from tests.factories import ANA, CREEK, DAY, LAKE, MET, NOON, counted, gates, kinds, policy
 from tests.services import bear_field as field

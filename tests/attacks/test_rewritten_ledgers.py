@@ -9,11 +9,11 @@ from sqlalchemy import update
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.tables.columns import decode_instant
-from rollout.store.tables.tables import ledger, ledger_heads
+from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.tables.columns import decode_instant
+from rollout.data.tables.tables import ledger, ledger_heads
 from tests.api.bears import founded
 from tests.api.test_serve import serving, until_ready
 from tests.factories import NOON

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.scope.events import RolloutCreated
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.process.health_checks import run_health_checks
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.events import RolloutCreated
+from rollout.features.process.health_checks import run_health_checks
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
 from tests.api.autonomous_bears import clocks_agree
 from tests.api.bears import POLICY, V1
 from tests.api.test_rights_matrix import MATRIX
@@ -21,15 +21,15 @@ __all__ = ["clocks_agree"]
 
 SHARED, OWN = bytes(range(32)), bytes(range(100, 132))
 NAMING = {
-    "rollout/store/tables/tables.py",
-    "rollout/store/database/rollouts.py",
-    "rollout/core/scope/events/rollouts.py",
-    "rollout/core/scope/assignment.py",
-    "rollout/services/engine/policy_application.py",
-    "rollout/services/engine/rollout_state.py",
-    "rollout/services/process/health_checks.py",
-    "rollout/services/reports/inputs.py",
-    "rollout/services/what_if/closed_cases.py",
+    "rollout/data/tables/tables.py",
+    "rollout/data/database/rollouts.py",
+    "rollout/engine/events/rollouts.py",
+    "rollout/engine/decide/assignment.py",
+    "rollout/live/policy_application.py",
+    "rollout/live/rollout_state.py",
+    "rollout/features/process/health_checks.py",
+    "rollout/features/reports/stored_inputs.py",
+    "rollout/features/what_if/closed_cases.py",
     "rollout/features/demo/history_cache.py",
 }
 """The modules that name it: those that make it, store it, hash it, and draw by it."""

@@ -21,17 +21,17 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from rollout.core.calendar.instants import to_micros
-from rollout.core.scope.commands import Actor, OpenIncident
-from rollout.core.scope.incident_kinds import EVIDENCE_CHANGED
-from rollout.services.engine import tick_passes
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.process import health_checks
-from rollout.services.reports.builder import ReportOptions, create_report
-from rollout.store.ledger import scopes
-from rollout.store.tables.columns import APPEND_ONLY, InstantType, JsonType
-from rollout.store.tables.tables import metadata
+from rollout.data.ledger import scopes
+from rollout.data.tables.columns import APPEND_ONLY, InstantType, JsonType
+from rollout.data.tables.tables import metadata
+from rollout.engine.decide.commands import Actor, OpenIncident
+from rollout.engine.decide.incident_kinds import EVIDENCE_CHANGED
+from rollout.features.process import health_checks
+from rollout.features.reports.builder import ReportOptions, create_report
+from rollout.kernel.calendar.instants import to_micros
+from rollout.live import tick_passes
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
 from tests.attacks.test_edited_credentials import give_credentials
 from tests.attacks.test_edited_exposures import fill
 from tests.docs.pages import text_of

@@ -2,18 +2,18 @@
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import OPERATOR, AssignedRole, Caller
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.state_cache import MAX_STALENESS
-from rollout.services.process.replica_safety import ReplicaSafety
-from rollout.services.stops.order_latching import StopNotStoredError
-from rollout.services.stops.stops import stop_at_once
-from rollout.services.support.clock import ManualClock
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import OPERATOR, AssignedRole, Caller
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.features.access.authentication import Authenticator
+from rollout.features.process.replica_safety import ReplicaSafety
+from rollout.features.stops.order_latching import StopNotStoredError
+from rollout.features.stops.stops import stop_at_once
+from rollout.live.clock import ManualClock
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.state_cache import MAX_STALENESS
 from tests.api.test_stops_in_outages import outage
 from tests.factories import NOON
 from tests.store.conftest import database, other, url
@@ -33,10 +33,8 @@ SITES = {"renamed": "[{id: hill, was: creek}]", "added": "[creek, hill]"}
 
 @pytest.mark.parametrize("change", SITES)
 def test_it_stops_what_the_policy_in_force_has(database, other, monkeypatch, change):
-    monkeypatch.setattr("rollout.core.scope.policy_changes.list_looser_rules", lambda *_: ())
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: NOON - NOON
-    )
+    monkeypatch.setattr("rollout.engine.decide.policy_changes.list_looser_rules", lambda *_: ())
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: NOON - NOON)
     zoe, ana = Actor("zoe"), Caller("ana", role_assignments=(AssignedRole(OPERATOR),))
     apply_policy(
         database,

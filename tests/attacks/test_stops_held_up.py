@@ -7,9 +7,9 @@ import time
 import pytest
 
 from api.http_protocol import PRIORITY_THREADS
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.permissions import AssignedRole
-from rollout.store.database.session import WriteLock
+from rollout.data.database.session import WriteLock
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.kernel.calendar.sites import Cell
 from tests.api.bears import CREEK, LAKE, V1, approved, founded, scope_of, tick, widened
 from tests.factories import NOON
 from tests.store.databases import on_sqlite

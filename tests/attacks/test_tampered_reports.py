@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import text
 
-from rollout.services.process.health_checks import run_health_checks
-from rollout.services.reports.builder import ReportOptions, create_report
+from rollout.features.process.health_checks import run_health_checks
+from rollout.features.reports.builder import ReportOptions, create_report
 from tests.services.review_room import Room
 from tests.store.snapshots import filled_once
 

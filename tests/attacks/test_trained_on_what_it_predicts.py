@@ -4,15 +4,15 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import Narrowed, ProposalRaised, VersionFirstUsed, Widened
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.events import Narrowed, ProposalRaised, VersionFirstUsed, Widened
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.attacks.test_invented_decisions import POLICY
 from tests.attacks.test_left_out_cases import AGREEING, CASES, PEOPLE, cases, predictions
 from tests.factories import DAY, NOON
@@ -24,9 +24,7 @@ ALWAYS, LATER = "2099-01-01T00:00:00Z", timedelta(hours=2)
 @pytest.fixture
 def send(client, door, database, monkeypatch):
     """Begin a rollout; return the function that sends records by an account."""
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
     for name, role in (("box", "ingest"), ("people", "ingest-decisions")):
         door.let_in(name, AssignedRole(role), machine=True)
     door.let_in("ada", AssignedRole("admin"))

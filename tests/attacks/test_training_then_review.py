@@ -4,15 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from rollout.core.errors import StaleRevisionError
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.records.review_tasks import seed_gold_case
-from rollout.services.training import cleaning as exporting
-from rollout.services.training.cleaning import (
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.records.review_tasks import seed_gold_case
+from rollout.features.training import cleaning as exporting
+from rollout.features.training.cleaning import (
     TrainingOptions,
     export_training_rows,
     record_work_list_exposure,
 )
+from rollout.kernel.errors import StaleRevisionError
 from tests.factories import HOUR
 from tests.services.review_room import ANA, DAN, Room
 

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.formats.policy.reader import parse_policy
+from rollout.data.records.history import StoredHistory
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.units import resolve_units
+from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.units import AFTER_DECISION
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.records.history import StoredHistory
-from rollout.tally.case_placement import place_cases
-from rollout.tally.units import resolve_units
+from rollout.live.rollout_state import load_rollout_state
 from tests.factories import MINUTE, NOON
 from tests.services import bear_field as field
 
@@ -19,9 +19,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def _shadow(database, monkeypatch):
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
     field.set_up_field(database)
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import users
-from rollout.services.access.users import AccountUpdate
-from rollout.services.proposals import proposals
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
+from rollout.features.access.users import AccountUpdate
+from rollout.features.proposals import proposals
 from tests.api.bears import CREEK, LAKE, LOOSER, V1, founded, scope_of, tick, widened
 from tests.factories import DAY, NOON, TURNED
 

@@ -4,17 +4,17 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor, OpenIncident
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.delivery.delivery import RenderedReport, deliver_due_reports
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.incidents.incidents import build_incident_notification
-from rollout.services.support.channels import Channels
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.reports.deliveries import DeliveryStore, NewDelivery, Outbox
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.reports.deliveries import DeliveryStore, NewDelivery, Outbox
+from rollout.engine.decide.commands import Actor, OpenIncident
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.delivery.delivery import RenderedReport, deliver_due_reports
+from rollout.features.incidents.incidents import build_incident_notification
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.channels import Channels
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
 from tests.api.bears import POLICY, founded
 from tests.api.test_deliveries import REPORTS, sealed
 from tests.api.test_shell import problem_of

@@ -7,11 +7,11 @@ from unittest import mock
 import pytest
 
 from api.app import create_app
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
 from tests.browser.chromium import OPENED, TOO_WIDE, chromium, needs_chromium
 from tests.browser.console_pages import windows
 from tests.browser.looks import each_look, find_violations

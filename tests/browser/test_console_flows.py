@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.scope import find_acting_version
-from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.engine.decide.scope import find_acting_version
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.rollout_state import load_rollout_state
 from tests.browser.chromium import PHONE, needs_chromium
 from tests.browser.console_pages import served_town, windows
 from tests.browser.town import NAME, approve

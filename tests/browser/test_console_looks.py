@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from rollout.reports.pages.page_templates import LOSS_SHADES
+from rollout.features.reports.pages.page_templates import LOSS_SHADES
 from tests.browser.chromium import OPENED, PHONE, needs_chromium
 from tests.browser.console_pages import residents
 from tests.browser.test_console_pages import PAGES
 
 R = "/rollouts/bears"
-CSS = Path(__file__).parents[2] / "rollout/reports/templates/tokens.css"
+CSS = Path(__file__).parents[2] / "rollout/features/reports/templates/tokens.css"
 RATIOS = [
     # text or edge, ground, light, dark: the table of console.md §3
     ("stage-0-line", "surface", 4.0, 4.8),

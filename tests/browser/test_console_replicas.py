@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import users
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.support.clock import SystemClock
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
+from rollout.features.access.sign_in import SignIn
+from rollout.live.clock import SystemClock
+from rollout.live.rollout_state import load_rollout_state
 from tests.api import bears
 from tests.api.test_serve import serving, until_ready
 from tests.browser.chromium import chromium, needs_chromium

@@ -9,13 +9,13 @@ from functools import cache
 import pytest
 
 from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.report_version import FigureChange
-from rollout.reports.inputs.pictures import embed_picture
-from rollout.reports.pages.html_report import render_html_report
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.replay.replay import replay_files
+from rollout.features.replay.replay import replay_files
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.figures.report_version import FigureChange
+from rollout.features.reports.inputs.pictures import embed_picture
+from rollout.features.reports.pages.html_report import render_html_report
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.tick_passes import Ticker
 from tests.browser.chromium import (
     LARGE,
     OPENED,

@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 
 from api.app import create_app
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
 from tests.browser.chromium import HEIGHT, PHONE, SMALLEST, WIDE, needs_chromium
 from tests.browser.console_pages import windows
 from tests.browser.looks import each_look, find_violations

@@ -11,14 +11,14 @@ from api.app import create_app
 from api.console.divergences import divergences
 from api.console.reports import reports
 from api.console.rollouts import policy
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.service import build_service
-from rollout.services.incidents import cause_runs
-from rollout.services.policies import policies
-from rollout.services.reports import archive
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.features.incidents import cause_runs
+from rollout.features.policies import policies
+from rollout.features.reports import archive
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
 from tests.api.bears import STRICTER
 from tests.browser.chromium import OPENED, TOO_WIDE, chromium, needs_chromium
 from tests.browser.console_pages import windows

@@ -17,26 +17,26 @@ from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import AcknowledgeIncident, Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.services.access import keys, users
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import Service, build_service
-from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.notifications import settings as notifications
-from rollout.services.proposals import proposals
-from rollout.services.reports.archive import request_report
-from rollout.services.reports.builder import ReportOptions
-from rollout.services.stops.stops import stop_cells
-from rollout.services.support.channels import Channels
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import AcknowledgeIncident, Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.features.access import keys, users
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.features.notifications import settings as notifications
+from rollout.features.proposals import proposals
+from rollout.features.reports.archive import request_report
+from rollout.features.reports.builder import ReportOptions
+from rollout.features.stops.stops import stop_cells
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.channels import Channels
+from rollout.live.clock import ManualClock
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import Service, build_service
+from rollout.live.tick_passes import TickScheduler
 from tests.api.test_serve import free_port
 from tests.browser.pictures import picture
 from tests.services.houses import PASSWORD, chance

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
 from tests.commands import forget_settings, run
 from tests.store.databases import fresh
 from tests.store.snapshots import filled_once

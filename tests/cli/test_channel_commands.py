@@ -7,12 +7,12 @@ from typer.testing import CliRunner
 
 from rollout.cli import channels as commands
 from rollout.cli.main import app
-from rollout.core.scope.commands import Actor
-from rollout.services.access.users import create_first_admin
-from rollout.services.engine.policy_application import apply_policy
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.reports.deliveries import DeliveryStore, NewDelivery, Outbox
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
+from rollout.data.reports.deliveries import DeliveryStore, NewDelivery, Outbox
+from rollout.engine.decide.commands import Actor
+from rollout.features.access.users import create_first_admin
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import POLICY
 from tests.factories import HOUR, NOON
 from tests.store.databases import fresh

@@ -7,16 +7,16 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import queue_new_cases
-from rollout.services.engine.versions import record_new_versions
-from rollout.services.training import cleaning_files
-from rollout.store.database.session import Database
-from rollout.store.records.records import RecordStore
+from rollout.data.database.session import Database
+from rollout.data.records.records import RecordStore
+from rollout.engine.decide.commands import Actor
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.training import cleaning_files
+from rollout.live.evidence.unit_counting import queue_new_cases
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
+from rollout.live.versions import record_new_versions
 from tests.api.test_shell import POLICY
 from tests.store.databases import fresh
 from tests.store.snapshots import filled_once

@@ -5,10 +5,10 @@ from contextlib import closing
 import pytest
 from sqlalchemy import text
 
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.pending_stops import Damage, load_safety_rows, store_damage
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.pending_stops import Damage, load_safety_rows, store_damage
 from tests.commands import run
 from tests.factories import NOON
 from tests.services import bear_field as field

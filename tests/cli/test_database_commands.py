@@ -8,7 +8,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
 from tests.store.conftest import url
 from tests.store.databases import fresh, on_postgresql, on_sqlite
 

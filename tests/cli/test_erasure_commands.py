@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
 from tests.services.erasure.test_name_erasure import fill
 from tests.services.erasure.traces import find_in_files
 from tests.store.databases import fresh

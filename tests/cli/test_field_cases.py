@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.formats.policy.reader import parse_policy
-from rollout.formats.records.files import RecordPaths
-from rollout.services.replay.requests import ReplayRequest, read_request_records
+from rollout.engine.files.files import RecordPaths
+from rollout.features.replay.requests import ReplayRequest, read_request_records
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.docs.pages import ROOT
 
 CASES = ROOT.parent / "shared/data/field-cases"

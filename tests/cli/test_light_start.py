@@ -143,7 +143,7 @@ def test_a_command_with_a_database_imports_what_it_needs(words):
     code, modules = started(*words.split(), "--help")
     packages, most_modules = NEEDS[words]
     assert code == 0
-    assert "rollout.store.database.session" in modules
+    assert "rollout.data.database.session" in modules
     assert PACKAGES & set(modules) <= packages
     assert len(own(modules)) <= most_modules
 
@@ -201,7 +201,7 @@ def test_completion_imports_the_table_alone():
     typed = {"_ROLLOUT_COMPLETE": "complete_bash", "COMP_WORDS": "rollout re", "COMP_CWORD": "1"}
     code, peak, modules = measured(**typed)
     assert code == 0
-    assert not any(name.startswith(("rollout.services", "rollout.store")) for name in modules)
+    assert not any(name.startswith(("rollout.features", "rollout.data")) for name in modules)
     assert HEAVY & set(modules) == set()
     assert peak < MOST_MEMORY
 
@@ -263,9 +263,9 @@ def test_commands_on_few_records_import_no_engine_of_a_replay(tmp_path):
     files = ["--predictions", paths["p.csv"], "--decisions", paths["d.csv"], "--by", "ana"]
     code, imported = started("import", "light", *files, **database)
     assert code == 0
-    assert {"scipy", "rollout.replay.engine"} & set(imported) == set()
+    assert {"scipy", "rollout.engine.slots.engine"} & set(imported) == set()
     assert started("tick", "light", **database)[0] == 0
     code, imported = started("status", "light", **database)
     assert code == 0
     assert "numpy" in imported  # it has read evidence
-    assert {"narwhals", "polars", "rollout.replay.engine"} & set(imported) == set()
+    assert {"narwhals", "polars", "rollout.engine.slots.engine"} & set(imported) == set()

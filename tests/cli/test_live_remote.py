@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.core.scope.permissions import ADMIN, OPERATOR, AssignedRole, Caller
-from rollout.services.access.keys import KEY_BYTES, create_key
-from rollout.services.access.users import create_account, create_first_admin
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.engine.decide.permissions import ADMIN, OPERATOR, AssignedRole, Caller
+from rollout.features.access.keys import KEY_BYTES, create_key
+from rollout.features.access.users import create_account, create_first_admin
 from tests.api.bears import CREEK, POLICY, STRICTER, founded, scope_of, tick
 from tests.served import served
 from tests.store.databases import fresh

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.services.access import credentials
-from rollout.store.access.users import SecondFactors, Users
-from rollout.store.database.session import Database
+from rollout.data.access.users import SecondFactors, Users
+from rollout.data.database.session import Database
+from rollout.features.access import credentials
 from tests.factories import NOON
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import PASSWORD

@@ -3,8 +3,8 @@
 import pytest
 
 from rollout.cli.status_text import format_proposals
-from rollout.core.scope.proposals import ProposalHold
-from rollout.reports.text.state_text import describe_hold
+from rollout.engine.decide.proposals import ProposalHold
+from rollout.engine.words.state_text import describe_hold
 from tests.factories import NOON
 
 PROPOSAL = {

@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 from api.app import create_app
 from rollout.cli import remote
 from rollout.cli.main import app
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.api.conftest import Doorkeeper
 from tests.commands import forget_settings
 from tests.factories import DAY, HOUR, NOON

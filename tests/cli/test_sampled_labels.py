@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from rollout.cli import record_options
 from rollout.cli.main import app
-from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.policy_files.reader import parse_policy
 
 PREDICTED, LABELLED, RIGHT = 10_000, 2_000, 1_942
 

@@ -4,9 +4,9 @@ import httpx2
 import pytest
 
 from rollout.cli.quickstart import QuickstartClient
-from rollout.core.errors import RefusalError
 from rollout.features.demo import traffic
 from rollout.features.demo.traffic import MAX_TRIES
+from rollout.kernel.errors import RefusalError
 
 
 @pytest.fixture

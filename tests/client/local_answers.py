@@ -3,8 +3,8 @@
 import json
 
 from api.routers.scope import build_table_scope
-from rollout.core.scope.assignment import Assignment, FallbackAction
-from rollout.services.assignments.snapshots import Snapshot
+from rollout.engine.decide.assignment import Assignment, FallbackAction
+from rollout.features.assignments.snapshots import Snapshot
 from rollout_client.local_scope import parse_snapshot
 from rollout_client.questions import LocalQuestion
 

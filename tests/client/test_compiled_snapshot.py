@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import Window
-from rollout.core.policy.policy import EvidenceRules
+from rollout.kernel.calendar.sites import Window
+from rollout.kernel.policy.policy import EvidenceRules
 from rollout_client import client as client_module
 from rollout_client.prepared_answers import PreparedAnswers
 from rollout_client.questions import LocalQuestion

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.scope.assignment import CaseQuestion, decide_assignment
+from rollout.engine.decide.assignment import CaseQuestion, decide_assignment
 from rollout_client.client import EdgeClient, LedgerRolledBackError
 from rollout_client.leases import (
     MAX_CLOCK_DRIFT,

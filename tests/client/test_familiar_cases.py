@@ -7,16 +7,16 @@ import pytest
 
 from api.ofrep import parse_context
 from api.routers.scope import build_scope
-from rollout.core.policy.cell_evidence import VersionEvidence
-from rollout.core.policy.familiarity import (
+from rollout.engine.decide.assignment import CaseQuestion, decide_assignment
+from rollout.kernel.policy.cell_evidence import VersionEvidence
+from rollout.kernel.policy.familiarity import (
     FAMILIAR,
     MISTAKEN,
     FamiliarAttribute,
     FamiliarityRule,
     ValueReading,
 )
-from rollout.core.policy.policy import EvidenceRules
-from rollout.core.scope.assignment import CaseQuestion, decide_assignment
+from rollout.kernel.policy.policy import EvidenceRules
 from rollout_client.local_scope import parse_snapshot
 from tests.client.edge_clients import LEASE, SALT, build_scope_body, local
 from tests.client.local_answers import build_snapshot, decide_locally

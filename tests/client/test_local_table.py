@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.scope.assignment import CaseQuestion, decide_assignment
+from rollout.engine.decide.assignment import CaseQuestion, decide_assignment
 from rollout_client.client import EdgeClient
 from rollout_client.local_scope import parse_snapshot
 from tests.client.edge_clients import MovableClocks

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
 from rollout_client import connection
 from rollout_client.connection import ServiceConnection
 from rollout_client.seen_heads import LedgerHead

@@ -12,8 +12,8 @@ from sqlalchemy import MetaData, create_engine
 from api.app import create_app
 from api.console.console import PAGE_MODULES
 from api.console.page import page, revision
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import users
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
 from tests.browser.town import START, busy, town
 from tests.console.conftest import Browsing
 from tests.services.houses import PASSWORD

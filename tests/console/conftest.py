@@ -14,12 +14,12 @@ from api.app import create_app
 from api.console.page.page_context import TOKEN_FIELD
 from api.console.reports import reports
 from api.console.rollouts import policy
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import users
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import ManualClock
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
 from tests.api import bears
 from tests.console.told_cases import CLOSED, some
 from tests.factories import NOON

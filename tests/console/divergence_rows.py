@@ -2,11 +2,11 @@
 
 import re
 
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.tick_slots import TickSlots
-from rollout.tally.slots import find_slot_before, to_instant
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.tick_slots import TickSlots
+from rollout.engine.evidence.slots import find_slot_before, to_instant
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.console.told_cases import CLOSED
 from tests.store.snapshots import filled_once
 

@@ -2,10 +2,10 @@
 
 import re
 
-from rollout.core.scope.commands import AddVersion
-from rollout.services.engine.command_handler import execute_command
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.commands import AddVersion
+from rollout.live.command_handler import execute_command
 from tests.factories import NOON
 
 LIST = "/rollouts/bears/proposals"

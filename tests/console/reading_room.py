@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 
 from api.app import create_app
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import users
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import ManualClock
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.newest_records import NewestRecords
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.newest_records import NewestRecords
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
 from tests.console.conftest import Browsing
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import PASSWORD

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from rollout.services.reviews import reviews
+from rollout.features.reviews import reviews
 from tests.console.reading_room import (
     ADJUDICATION,
     ReadingRoom,

@@ -8,10 +8,10 @@ import pytest
 
 from api.console.divergences import divergences
 from api.console.ledger.cause_text import describe_doubt
-from rollout.core.scope.permissions import AssignedRole
-from rollout.reports.figures.incident_cause import find_incident_cause
-from rollout.reports.statistics.value_search import ValueKind
-from rollout.services.incidents import cause_runs
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.incidents import cause_runs
+from rollout.features.reports.figures.incident_cause import find_incident_cause
+from rollout.kernel.statistics.value_search import ValueKind
 from tests.console.divergence_rows import count
 from tests.console.told_cases import newcomer
 from tests.reports.figures.test_incident_cause import HOUR, build_symptoms, build_units

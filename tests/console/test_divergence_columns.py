@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rollout.reports.inputs.divergence_columns import (
+from rollout.features.reports.inputs.divergence_columns import (
     COLUMNS,
     EXAMPLE,
     Divergence,
@@ -24,7 +24,7 @@ ADDED = """    latency_ms: Annotated[
 """
 COLUMN = Mend(
     47,
-    "rollout/reports/inputs/divergence_columns.py",
+    "rollout/features/reports/inputs/divergence_columns.py",
     FIELD,
     ADDED + FIELD,
     "tests/console/added_column.py",

@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access.users import load_local_caller
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.reviews.reviews import claim_reviews
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.reviews.reviews import CleaningStore
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.reviews.reviews import CleaningStore
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access.users import load_local_caller
+from rollout.features.reviews.reviews import claim_reviews
+from rollout.live.rollout_state import load_rollout_state
 from tests.console.divergence_rows import HERE, count, fields, row_of, rows
 from tests.console.told_cases import (
     CLOSED,

@@ -8,16 +8,16 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from rollout.core.records.records import Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import VersionFirstUsed
-from rollout.services.access.users import load_local_caller
-from rollout.services.divergences.divergence_list import DivergenceQuery, load_divergence_page
-from rollout.services.divergences.matrices import load_version_confusion
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.versions import VersionInfo, VersionStore
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.engine.decide.commands import Actor
+from rollout.engine.events import VersionFirstUsed
+from rollout.engine.records.records import Prediction
+from rollout.features.access.users import load_local_caller
+from rollout.features.divergences.divergence_list import DivergenceQuery, load_divergence_page
+from rollout.features.divergences.matrices import load_version_confusion
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.bears import POLICY
 from tests.console.divergence_rows import HERE, count, fields, rows
 from tests.console.told_cases import (
@@ -370,7 +370,7 @@ def test_the_page_says_what_is_left_out_and_how_far_back_it_reaches(browser, tol
     assert "back to" not in page
     judged(told.database, "newer", "bear", "none", at=AT + timedelta(days=1))
     count(told.database)
-    monkeypatch.setattr("rollout.services.divergences.divergence_list.MAX_COMPARED_UNITS", 1)
+    monkeypatch.setattr("rollout.features.divergences.divergence_list.MAX_COMPARED_UNITS", 1)
     page = browser.page(HERE)
     assert rows(page) == ["newer"]
     assert "here back to 2 Jun 2027; 1 of them have a blind decision and are compared" in page

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from api.console.ledger.ledger import find_typed_reason
-from rollout.core.scope.commands import Actor, AddVersion, RetireVersion
-from rollout.core.scope.events import Stopped, VersionFirstUsed
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
+from rollout.engine.decide.commands import Actor, AddVersion, RetireVersion
+from rollout.engine.events import Stopped, VersionFirstUsed
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import CREEK, POLICY, approved, scope_of, widened
 from tests.factories import DAY, HOUR, NOON
 from tests.services.cells.test_overview import append_counts

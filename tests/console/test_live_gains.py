@@ -6,16 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.core.scope.events import ProposalRaised
-from rollout.services.access import users
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.services.support.clock import ManualClock
-from rollout.tally.slots import find_slot_before, to_instant
+from rollout.engine.events import ProposalRaised
+from rollout.engine.evidence.slots import find_slot_before, to_instant
+from rollout.features.access import users
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.features.records.record_import import import_records
+from rollout.live.clock import ManualClock
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
 from tests.console.conftest import PEOPLE
 from tests.replay import pricing

@@ -1,7 +1,7 @@
 """The list of proposals: several approved at once, closed ones, those raised by hand."""
 
-from rollout.services.access.users import load_local_caller
-from rollout.services.proposals import proposals
+from rollout.features.access.users import load_local_caller
+from rollout.features.proposals import proposals
 from tests.api.bears import CREEK, approved, widened
 from tests.console.raised_proposals import LIST, XSS, add_version, heading, rows
 from tests.factories import NOON

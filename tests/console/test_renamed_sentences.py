@@ -12,19 +12,19 @@ from unittest import mock
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor, NarrowCells
-from rollout.core.scope.permissions import Caller
-from rollout.core.scope.stop_targets import StopTarget
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.commands import Actor, NarrowCells
+from rollout.engine.decide.permissions import Caller
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.features.proposals import proposals
+from rollout.features.reports.archive import request_report
+from rollout.features.reports.builder import ReportOptions
+from rollout.features.stops.stops import propose_resume, stop_cells
+from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.measures import Condition
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.proposals import proposals
-from rollout.services.reports.archive import request_report
-from rollout.services.reports.builder import ReportOptions
-from rollout.services.stops.stops import propose_resume, stop_cells
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
 from tests.browser import town as towns
 from tests.browser.town import NAME, PEOPLE, scope_of
 from tests.chance import without_chance
@@ -36,9 +36,9 @@ pytestmark = pytest.mark.slow
 MARK = "¤ "
 CATALOGUE = (
     "rollout.kernel.facts",
-    "rollout.reports.figures.next_step",
+    "rollout.features.reports.figures.next_step",
     *(
-        f"rollout.reports.text.{name}"
+        f"rollout.engine.words.{name}"
         for name in ("event_text", "fact_text", "renewal_text", "source_text", "state_text")
     ),
 )

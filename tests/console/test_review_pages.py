@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records.records import Case, Prediction
-from rollout.services.reviews import reviews
+from rollout.engine.records.records import Case, Prediction
+from rollout.features.reviews import reviews
 from tests.console.reading_room import (
     PICTURE,
     REVIEW,

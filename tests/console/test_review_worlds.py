@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from rollout.core.records.reviews import ReviewStillOpenError
-from rollout.services.reviews import reviews
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.engine.records.reviews import ReviewStillOpenError
+from rollout.features.reviews import reviews
 from tests.api.test_two_worlds import WORLDS
 from tests.chance import without_chance
 from tests.console.reading_room import ADJUDICATION, REVIEW, ReadingRoom, form_of, hidden, undo_of

@@ -6,21 +6,21 @@ from html import unescape
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor, AddVersion, StopCells
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.text.formatting import OPENING_NOTE
-from rollout.reports.text.state_text import CELL_STATES
-from rollout.services.access.users import load_local_caller
-from rollout.services.cells.cell_table import load_cell_page
-from rollout.services.divergences.matrices import load_action_changes
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.proposals.eligible_approvers import list_pending_approvals
-from rollout.services.proposals.proposals import approve_proposal
-from rollout.services.records.record_import import import_records
-from rollout.tally.slots import to_instant
+from rollout.engine.decide.commands import Actor, AddVersion, StopCells
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.words.formatting import OPENING_NOTE
+from rollout.engine.words.state_text import CELL_STATES
+from rollout.features.access.users import load_local_caller
+from rollout.features.cells.cell_table import load_cell_page
+from rollout.features.divergences.matrices import load_action_changes
+from rollout.features.proposals.eligible_approvers import list_pending_approvals
+from rollout.features.proposals.proposals import approve_proposal
+from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 from tests.api import bears
 from tests.factories import BETWEEN, HOUR, MET, NOON
 from tests.replay.stories import a_history

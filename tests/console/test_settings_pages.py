@@ -6,8 +6,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from rollout.services.access.keys import load_keys
-from rollout.services.access.users import load_local_caller
+from rollout.features.access.keys import load_keys
+from rollout.features.access.users import load_local_caller
 from tests.services.houses import PASSWORD
 
 NEW = "a new long sentence"

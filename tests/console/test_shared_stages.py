@@ -12,13 +12,13 @@ from api.console.rollouts.map_rows import compute_schedules
 from api.console.rollouts.overview import RolloutCard, describe_deciding_models
 from api.console.rollouts.rollout_text import describe_allowed
 from rollout.cli.status_text import format_status
-from rollout.core.scope.policy_diff import list_looser_rules
-from rollout.reports.figures.report_identity import summarize_policy
-from rollout.reports.figures.timeline_parts import TimelineStage
-from rollout.reports.pages.timeline_chart import draw_small_timeline, list_key_items
-from rollout.services.cells.cells import build_cell_status
-from rollout.services.notifications.proposal_kinds import APPROVE, describe_proposal
-from rollout.services.proposals.proposal_details import Proposal, describe_effect
+from rollout.engine.decide.policy_diff import list_looser_rules
+from rollout.features.cells.cells import build_cell_status
+from rollout.features.notifications.proposal_kinds import APPROVE, describe_proposal
+from rollout.features.proposals.proposal_details import Proposal, describe_effect
+from rollout.features.reports.figures.report_identity import summarize_policy
+from rollout.features.reports.figures.timeline_parts import TimelineStage
+from rollout.features.reports.pages.timeline_chart import draw_small_timeline, list_key_items
 from tests.cli.test_status_text import CELL, STATUS
 from tests.factories import AUTONOMOUS, CREEK, NOON, SUPERVISED, autonomous, policy
 from tests.reports.pages.test_timeline_layout import timeline_of

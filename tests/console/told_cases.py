@@ -2,15 +2,15 @@
 
 from datetime import timedelta
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import users
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.unit_counting import queue_new_cases
-from rollout.services.records.review_tasks import seed_gold_case
-from rollout.store.records.records import RecordStore
+from rollout.data.records.records import RecordStore
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.access import users
+from rollout.features.records.review_tasks import seed_gold_case
+from rollout.live.evidence.unit_counting import queue_new_cases
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.bears import POLICY
 from tests.factories import NOON
 from tests.services.houses import PASSWORD

@@ -16,9 +16,9 @@ from api.console.rollouts.uploads import MAX_SKIPPED_BYTES
 from api.limits import BODY_TIMEOUT, HEAD_SECONDS, MAX_RAW_BYTES, UPLOAD_PATH
 from api.routers import assignments, records
 from api.serve import SHUTDOWN_SECONDS, TRANSACTION_SECONDS
-from rollout.scheduler.jobs import STOP_GRACE
-from rollout.services.uploads.upload_runs import FILE_NAMES, MAX_FILE_BYTES
+from rollout.features.uploads.upload_runs import FILE_NAMES, MAX_FILE_BYTES
 from rollout.settings import PREFIX, Settings
+from rollout.worker.jobs import STOP_GRACE
 from tests.deploy.files import (
     FOLDER,
     list_program_calls,

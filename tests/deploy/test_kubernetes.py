@@ -11,12 +11,12 @@ import yaml
 
 from api.routers.health import router
 from api.serve import SHUTDOWN_SECONDS, TRANSACTION_SECONDS
-from rollout.core.ledger.checkpoints import CheckpointError
-from rollout.scheduler.jobs import STOP_GRACE
-from rollout.services.access.keys import SecretKey, SecretKeyError
-from rollout.services.ledger.checkpoints import describe_weakness
-from rollout.services.support.checkpoint_keys import CheckpointSigner, open_checkpoint_targets
+from rollout.engine.ledger.checkpoints import CheckpointError
+from rollout.features.access.keys import SecretKey, SecretKeyError
+from rollout.features.ledger.checkpoints import describe_weakness
+from rollout.live.checkpoint_keys import CheckpointSigner, open_checkpoint_targets
 from rollout.settings import PREFIX, Settings, read_settings
+from rollout.worker.jobs import STOP_GRACE
 from tests.deploy.files import FOLDER, list_first_calls, read_text
 from tests.docs.pages import Typed, fault_of, text_of
 from tests.services.houses import chance

@@ -3,10 +3,10 @@
 from tempfile import TemporaryDirectory
 
 from api.app import create_app
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import SystemClock
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.features.access.authentication import Authenticator
+from rollout.live.clock import SystemClock
+from rollout.live.service import build_service
 from tests.api.test_rights_matrix import (
     DOOR,
     HOUSE,

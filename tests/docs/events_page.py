@@ -4,8 +4,8 @@ import inspect
 import re
 from dataclasses import fields
 
-from rollout.core.access.access_events import ACCESS_KINDS
-from rollout.core.scope.events import EVENT_TYPES, FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
+from rollout.engine.events import EVENT_TYPES, FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
+from rollout.engine.ledger.access_events import ACCESS_KINDS
 
 HEAD = """\
 # Ledger events

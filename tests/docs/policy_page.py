@@ -1,8 +1,8 @@
 """The page of a policy file's keys, from the model that reads the file."""
 
-from rollout.core.calendar.instants import format_duration
-from rollout.formats.policy.json_schema import build_policy_schema
+from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.measures import MEASURES
+from rollout.kernel.policy_files.json_schema import build_policy_schema
 
 HEAD = """\
 # Policy reference

@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.metrics import ProcessMetrics, RequestCounts
 from api.problems import STATUS_BY_CODE
 from api.routers import metrics
-from rollout.services.engine.metrics import RolloutMetrics
-from rollout.services.notifications.kinds import KINDS
+from rollout.data.database.session import Database
+from rollout.features.notifications.kinds import KINDS
+from rollout.live.metrics import RolloutMetrics
 from rollout.settings import PREFIX, Settings
-from rollout.store.database.session import Database
 from tests.docs.pages import ROOT
 
 REFERENCE = ROOT / "docs/reference"

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from rollout.core.policy.risk_shares import PLANNED_SHARE, compute_yearly_share
-from rollout.core.statistics.forecast import forecast_opening
+from rollout.kernel.policy.risk_shares import PLANNED_SHARE, compute_yearly_share
+from rollout.kernel.statistics.forecast import forecast_opening
 from tests.core.statistics.test_yearly_risk import RELEASES, open_any, open_each
 from tests.docs.pages import text_of
 

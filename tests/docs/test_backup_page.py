@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
 from tests.commands import forget_settings
 from tests.docs.pages import typed
 from tests.services import bear_field as field

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.policy_files.reader import parse_policy
 from rollout_client import EdgeClient
 from tests.docs.pages import text_of
 

@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from rollout.cli.main import app
-from rollout.core.scope.permissions import OPERATOR, AssignedRole
-from rollout.reports.figures.report_version import compute_seal
-from rollout.services.access import keys, users
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.service import build_service
-from rollout.services.support.channels import read_channels
-from rollout.services.support.clock import SystemClock
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.engine.decide.permissions import OPERATOR, AssignedRole
+from rollout.features.access import keys, users
+from rollout.features.access.authentication import Authenticator
+from rollout.features.reports.figures.report_version import compute_seal
+from rollout.live.channels import read_channels
+from rollout.live.clock import SystemClock
+from rollout.live.service import build_service
 from tests import recorded
 from tests.commands import forget_settings
 from tests.docs.pages import (

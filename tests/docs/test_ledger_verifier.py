@@ -12,9 +12,7 @@ from random import Random
 
 import pytest
 
-from rollout.core.ledger.checkpoints import Checkpoint
-from rollout.core.ledger.ledger import build_row
-from rollout.core.scope.events import (
+from rollout.engine.events import (
     EVENT_TYPES,
     AttemptsBegan,
     ClockCorrected,
@@ -29,7 +27,9 @@ from rollout.core.scope.events import (
     VersionRetired,
     Widened,
 )
-from rollout.services.support.checkpoint_keys import CheckpointSigner, create_signing_key
+from rollout.engine.ledger.checkpoints import Checkpoint
+from rollout.engine.ledger.ledger import build_row
+from rollout.live.checkpoint_keys import CheckpointSigner, create_signing_key
 from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.docs.pages import text_of
 from tests.factories import CREEK, DAY, HOUR, LAKE, NOON, SALTS, eventful

@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from api.answer_deadline import NO_ANSWER_TEXT
 from api.app import create_app
 from rollout.cli.main import app
-from rollout.core.scope.incident_kinds import INCIDENT_KINDS
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine import autonomy
-from rollout.services.engine import autonomy as clock_check
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import SystemClock
-from rollout.store.database import migrations, session
-from rollout.store.database.session import POSTGRESQL_SETTINGS, Database, create_database_engine
+from rollout.data.database import migrations, session
+from rollout.data.database.session import POSTGRESQL_SETTINGS, Database, create_database_engine
+from rollout.engine.decide.incident_kinds import INCIDENT_KINDS
+from rollout.features.access.authentication import Authenticator
+from rollout.live import autonomy
+from rollout.live import autonomy as clock_check
+from rollout.live.clock import SystemClock
+from rollout.live.service import build_service
 from tests.commands import forget_settings
 from tests.deploy.files import load_compose, read_text
 from tests.docs.pages import text_of, typed

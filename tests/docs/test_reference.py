@@ -6,11 +6,11 @@ import re
 import pytest
 
 from api.problems import STATUS_BY_CODE
-from rollout.core.errors import RefusalError
-from rollout.core.scope.events import EVENT_TYPES
-from rollout.core.scope.events.records import RecordEvent
-from rollout.formats.policy.json_schema import list_paths
+from rollout.engine.events import EVENT_TYPES
+from rollout.engine.events.records import RecordEvent
+from rollout.kernel.errors import RefusalError
 from rollout.kernel.measures import MEASURES
+from rollout.kernel.policy_files.json_schema import list_paths
 from tests.docs import api_page, events_page, policy_page, small_pages
 from tests.docs.pages import ROOT
 from tests.docs.reference import FOLDER, WRITERS

@@ -3,8 +3,8 @@
 import dataclasses
 import re
 
+from rollout.data.tables.tables import metadata
 from rollout.settings import Settings
-from rollout.store.tables.tables import metadata
 from tests.docs.pages import ROOT
 
 PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.policy.evidence_sources import AccountSource, EvidenceSources
-from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.policy.evidence_sources import AccountSource, EvidenceSources
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.docs.pages import text_of, typed
 from tests.docs.test_docs import folder, run
 

@@ -7,9 +7,9 @@ from statistics import median
 import numpy as np
 import pytest
 
-from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.statistics.evidence import compute_log_e
-from rollout.core.statistics.forecast import forecast_opening
+from rollout.kernel.policy.risk_shares import compute_yearly_share
+from rollout.kernel.statistics.evidence import compute_log_e
+from rollout.kernel.statistics.forecast import forecast_opening
 from tests.docs.pages import ROOT
 
 RUNS, LOOKS, EACH, THRESHOLD = 1_500, 40, 50, 0.95

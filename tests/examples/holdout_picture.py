@@ -9,10 +9,10 @@ from datetime import timedelta
 
 import polars as pl
 
-from rollout.core.calendar.instants import from_micros
 from rollout.features.demo.catalog import find_example
 from rollout.features.demo.story import format_day_month
-from rollout.reports.statistics.intervals import clopper_pearson
+from rollout.kernel.calendar.instants import from_micros
+from rollout.kernel.statistics.intervals import clopper_pearson
 from tests.docs.pages import ROOT
 from tests.examples.picture_frame import frame_picture
 from tests.examples.plays import play_example_story

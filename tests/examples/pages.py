@@ -7,9 +7,9 @@ compares each page with what this module returns.
 import re
 import sys
 
+from rollout.engine.words.formatting import format_percent
 from rollout.features.demo.catalog import list_examples
 from rollout.features.demo.story import format_day_month
-from rollout.reports.text.formatting import format_percent
 from tests.docs.pages import ROOT
 from tests.examples.seeds import LEAST_RULES, format_seed_table
 from tests.examples.stage_picture import draw_stages

@@ -5,8 +5,8 @@ import sys
 
 from rollout.features.demo.catalog import build_replay_request
 from rollout.features.demo.story import ExampleStory
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.services.replay.replay import build_replay_inputs, replay_files
+from rollout.features.replay.replay import build_replay_inputs, replay_files
+from rollout.features.reports.figures.facts import compute_report_facts
 
 
 def play_example_story(example):

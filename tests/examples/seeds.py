@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import Narrowed, TakenOver, Widened
+from rollout.engine.events import Narrowed, TakenOver, Widened
 from rollout.features.demo.catalog import find_example, list_examples
+from rollout.kernel.calendar.sites import Cell
 from tests.docs.pages import ROOT
 from tests.examples.plays import play_seed
 from tests.faults.outcomes import current_commit

@@ -16,12 +16,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalRaised, Suspended, Widened
-from rollout.core.statistics.evidence import compute_log_e
-from rollout.core.statistics.forecast import forecast_gate
+from rollout.engine.events import IncidentOpened, Narrowed, ProposalRaised, Suspended, Widened
 from rollout.features.demo.catalog import build_replay_request, find_example
-from rollout.services.replay.replay import replay_files
+from rollout.features.replay.replay import replay_files
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.statistics.evidence import compute_log_e
+from rollout.kernel.statistics.forecast import forecast_gate
 from tests.docs.pages import ROOT, text_of
 
 pytestmark = pytest.mark.simulation

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.core.errors import RefusalError
 from rollout.features.demo.catalog import (
     MAIL_ROOM,
     ExampleSystem,
@@ -17,7 +16,8 @@ from rollout.features.demo.catalog import (
     find_example,
     list_examples,
 )
-from rollout.formats.policy.reader import read_policy
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.policy_files.reader import read_policy
 
 EXAMPLES = {example.name: example for example in list_examples()}
 MOST_BYTES_OF_A_PICTURE = 1_480

@@ -21,8 +21,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import Narrowed, Suspended, Widened
+from rollout.engine.events import Narrowed, Suspended, Widened
+from rollout.kernel.calendar.sites import Cell
 from tests.docs.pages import ROOT
 from tests.replay.facts import compute_replay_facts
 

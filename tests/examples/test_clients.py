@@ -10,9 +10,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import SystemClock
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.live.clock import SystemClock
+from rollout.live.service import build_service
 from tests.api.conftest import Doorkeeper
 from tests.services import bear_field as field
 from tests.services.bear_field import keys

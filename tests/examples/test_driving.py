@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import (
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.events import (
     IncidentAcknowledged,
     IncidentOpened,
     Narrowed,
@@ -27,10 +27,10 @@ from rollout.core.scope.events import (
     ProposalVoided,
     Widened,
 )
-from rollout.core.scope.projection import apply_events
-from rollout.core.statistics.evidence import compute_log_e
 from rollout.features.demo.catalog import build_replay_request, find_example
-from rollout.services.replay.replay import replay_files
+from rollout.features.replay.replay import replay_files
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.statistics.evidence import compute_log_e
 from rollout_client.client import EdgeClient
 from rollout_client.leases import ClockReading
 from tests.client.local_answers import build_body

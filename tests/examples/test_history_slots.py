@@ -6,9 +6,9 @@ import pytest
 
 from rollout.features.demo.catalog import build_replay_request, list_examples
 from rollout.features.demo.recorded_cases import select_records_until
-from rollout.formats.policy.reader import read_policy
-from rollout.services.replay.replay import replay_records
-from rollout.services.replay.requests import read_request_records
+from rollout.features.replay.replay import replay_records
+from rollout.features.replay.requests import read_request_records
+from rollout.kernel.policy_files.reader import read_policy
 
 pytestmark = pytest.mark.simulation
 

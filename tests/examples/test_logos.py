@@ -18,9 +18,9 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from rollout.core.calendar.sites import Cell
 from rollout.features.demo.catalog import build_replay_request, find_example
-from rollout.services.replay.replay import replay_files
+from rollout.features.replay.replay import replay_files
+from rollout.kernel.calendar.sites import Cell
 
 pytestmark = pytest.mark.simulation
 

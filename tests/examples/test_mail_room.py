@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import (
+from rollout.engine.events import (
     FamiliarityChanged,
     IncidentOpened,
     Narrowed,
@@ -20,21 +19,22 @@ from rollout.core.scope.events import (
     TakenOver,
     Widened,
 )
+from rollout.engine.words.formatting import format_count
 from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.features.demo.story import CONFIDENCE_RULE, compute_plain_rules
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.funnel import compute_unfamiliar_cases
-from rollout.reports.inputs.inputs import MODEL, assign_deciders
-from rollout.reports.pages.floor_text import describe_held_floors
-from rollout.reports.pages.report_tiles import build_tiles, describe_stage_changes
-from rollout.reports.pages.summary import describe_results
-from rollout.reports.text.formatting import format_count
-from rollout.services.replay.replay import (
+from rollout.features.replay.replay import (
     add_whole_cell_replay,
     build_replay_inputs,
     replay_files,
     replay_records,
 )
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.figures.funnel import compute_unfamiliar_cases
+from rollout.features.reports.inputs.inputs import MODEL, assign_deciders
+from rollout.features.reports.pages.floor_text import describe_held_floors
+from rollout.features.reports.pages.report_tiles import build_tiles, describe_stage_changes
+from rollout.features.reports.pages.summary import describe_results
+from rollout.kernel.calendar.sites import Cell
 from tests.docs.pages import ROOT
 
 pytestmark = pytest.mark.simulation

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from rollout.features.demo.catalog import list_examples
-from rollout.formats.policy.reader import read_policy
-from rollout.services.policies.planning import build_policy_plan, format_plan
+from rollout.features.policies.planning import build_policy_plan, format_plan
+from rollout.kernel.policy_files.reader import read_policy
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parent / "own_tasks").glob("*.yaml"))}
 EXAMPLES = {example.name: example for example in list_examples()}

@@ -18,15 +18,15 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import Narrowed, Widened
+from rollout.engine.events import Narrowed, Widened
+from rollout.engine.files.files import RecordPaths
 from rollout.features.demo.catalog import find_example
-from rollout.formats.records.files import RecordPaths
-from rollout.reports.figures.holdout import compute_feedback
-from rollout.reports.inputs.inputs import ReportInputs
-from rollout.services.replay.replay import build_replay_inputs
-from rollout.services.replay.requests import ReplayRequest
-from rollout.services.training.cleaning_files import read_recorded_files
+from rollout.features.replay.replay import build_replay_inputs
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.holdout import compute_feedback
+from rollout.features.reports.inputs.inputs import ReportInputs
+from rollout.features.training.cleaning_files import read_recorded_files
+from rollout.kernel.calendar.sites import Cell
 from tests.docs.pages import ROOT, text_of
 from tests.examples.holdout_picture import PICTURE, draw_story, list_weeks
 from tests.examples.plays import play_example_story

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Cell
 from rollout.features.demo.catalog import find_example
+from rollout.kernel.calendar.sites import Cell
 from tests.examples.plays import play_example_story
 
 FOLDER = Path(__file__).parents[2] / "examples" / "placement"

@@ -10,12 +10,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Cell
 from rollout.features.demo.catalog import build_replay_request, find_example
-from rollout.reports.pages.findings import rank_findings
-from rollout.reports.pages.summary import describe_results
-from rollout.services.replay.replay import RecordedArmsError, replay_files
-from rollout.services.replay.requests import ReplayRequest
+from rollout.features.replay.replay import RecordedArmsError, replay_files
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.pages.findings import rank_findings
+from rollout.features.reports.pages.summary import describe_results
+from rollout.kernel.calendar.sites import Cell
 from tests.examples.plays import play_example_story
 
 FOLDER = Path(__file__).parents[2] / "examples" / "prices"

@@ -15,11 +15,11 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import Narrowed, Suspended, TakenOver, Widened
+from rollout.engine.events import Narrowed, Suspended, TakenOver, Widened
 from rollout.features.demo.catalog import build_replay_request, find_example
-from rollout.reports.inputs.inputs import MODEL, assign_deciders
-from rollout.services.replay.replay import build_replay_inputs, replay_files
+from rollout.features.replay.replay import build_replay_inputs, replay_files
+from rollout.features.reports.inputs.inputs import MODEL, assign_deciders
+from rollout.kernel.calendar.sites import Cell
 from tests.docs.pages import ROOT
 from tests.replay.facts import compute_replay_facts
 

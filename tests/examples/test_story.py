@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
+from rollout.engine.words.formatting import format_percent
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
 from rollout.features.demo.story import (
     BLOCKS_RULE,
@@ -18,8 +18,8 @@ from rollout.features.demo.story import (
     describe_condition,
     play_example,
 )
-from rollout.reports.inputs import inputs, pairs
-from rollout.reports.text.formatting import format_percent
+from rollout.features.reports.inputs import inputs, pairs
+from rollout.kernel.calendar.sites import Cell
 from tests.examples.plays import play_example_story
 
 pytestmark = pytest.mark.simulation

@@ -19,14 +19,14 @@ from threading import Event, Thread
 import httpx2
 from sqlalchemy import select
 
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import keys, users
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.tables.tables import cases, external_keys, predictions
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.tables.tables import cases, external_keys, predictions
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import keys, users
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.test_serve import free_port, until_ready
 from tests.factories import DAY
 from tests.services import bear_field as field_of_bears

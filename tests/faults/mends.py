@@ -41,21 +41,21 @@ EVIDENCE = "tests/services/engine/test_evidence_check.py"
 MENDS = (
     Mend(
         1,
-        "rollout/store/records/record_check.py",
+        "rollout/data/records/record_check.py",
         'bytes(row["record_hash"]) != record_hash:',
         "False:",
         f"{EVIDENCE}::test_an_edit_of_one_column_is_found",
     ),
     Mend(
         2,
-        "rollout/services/engine/autonomy.py",
+        "rollout/live/autonomy.py",
         "any(name in {rollout_name, ACCESS_CHAIN.name}",
         "not any(name in {rollout_name, ACCESS_CHAIN.name}",
         "tests/api/test_autonomy.py",
     ),
     Mend(
         3,
-        "rollout/services/assignments/assignments.py",
+        "rollout/features/assignments/assignments.py",
         "if client_head is None or has_client_head(",
         "if True or has_client_head(",
         "tests/api/test_assignments.py::"
@@ -63,14 +63,14 @@ MENDS = (
     ),
     Mend(
         4,
-        "rollout/store/database/errors.py",
+        "rollout/data/database/errors.py",
         "if _is_unreachable(error):",
         "if False:",
         "tests/faults/test_database_outages.py",
     ),
     Mend(
         5,
-        "rollout/services/backups/backups.py",
+        "rollout/features/backups/backups.py",
         "eras = accept_restore(\n                copy,",
         "eras = (lambda *_, **__: ())(\n                copy,",
         "tests/services/backups/test_backups.py::"
@@ -86,14 +86,14 @@ MENDS = (
     ),
     Mend(
         7,
-        "rollout/core/ledger/checkpoints.py",
+        "rollout/engine/ledger/checkpoints.py",
         "if stored_hash == checkpoint.hash:",
         "if True:",
         "tests/services/ledger/test_checkpoints.py::test_a_ledger_that_was_rewritten_whole_is_found",
     ),
     Mend(
         8,
-        "rollout/store/erasure/contents.py",
+        "rollout/data/erasure/contents.py",
         "delete_case_rows(",
         "(lambda *_: {})(",
         "tests/services/erasure/test_case_erasure.py::"
@@ -101,21 +101,21 @@ MENDS = (
     ),
     Mend(
         9,
-        "rollout/services/access/credentials.py",
+        "rollout/features/access/credentials.py",
         "MIN_STRENGTH: Final = 3",
         "MIN_STRENGTH: Final = 0",
         "tests/services/access/test_sign_in.py::test_a_password_that_is_easy_to_guess_is_refused",
     ),
     Mend(
         10,
-        "rollout/store/records/history.py",
+        "rollout/data/records/history.py",
         "if row.source == UNNAMED:",
         "if False:",
         "tests/attacks/test_invented_decisions.py",
     ),
     Mend(
         11,
-        "rollout/core/records/reviews.py",
+        "rollout/engine/records/reviews.py",
         " if is_policy_action(policy, prediction, lever, action) else OTHER_ACTION\n",
         "\n",
         "tests/attacks/test_acts_that_nobody_asked_for.py",

@@ -13,17 +13,17 @@ from unittest import mock
 
 from sqlalchemy import text, update
 
-from rollout.core.scope import approvals
-from rollout.core.scope.scope import Grant
-from rollout.store.counting.count_queue import CountQueue
-from rollout.store.counting.counted_units import CountedUnits
-from rollout.store.database import session
-from rollout.store.database.session import Database
-from rollout.store.ledger.evidence_snapshots import EvidenceStore
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.records import RecordStore
-from rollout.store.tables.tables import evidence_heads, ledger_heads
+from rollout.data.counting.count_queue import CountQueue
+from rollout.data.counting.counted_units import CountedUnits
+from rollout.data.database import session
+from rollout.data.database.session import Database
+from rollout.data.ledger.evidence_snapshots import EvidenceStore
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.records import RecordStore
+from rollout.data.tables.tables import evidence_heads, ledger_heads
+from rollout.engine.decide import approvals
+from rollout.engine.decide.scope import Grant
 from tests.faults import outgoing_mutants
 from tests.faults.instead import instead
 from tests.faults.trials import STEPS, Trial

@@ -7,7 +7,7 @@ tables by SQL of its own.
 from collections import Counter
 from dataclasses import dataclass
 
-from rollout.reports.figures.report_version import compute_seal
+from rollout.features.reports.figures.report_version import compute_seal
 from tests.oracles import ledger_rows, rows_of
 
 

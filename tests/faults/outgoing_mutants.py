@@ -6,13 +6,13 @@ from unittest import mock
 
 from api import idempotency
 from api.idempotency import IdempotencyMiddleware
-from rollout.services.delivery import delivery
-from rollout.services.reports import builder
-from rollout.store.database.idempotency_keys import IdempotentResponse
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.reports.reports import ReportStore
+from rollout.data.database.idempotency_keys import IdempotentResponse
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.reports.reports import ReportStore
+from rollout.features.delivery import delivery
+from rollout.features.reports import builder
 from tests.faults.instead import instead
 
 

@@ -11,7 +11,7 @@ from api.auth import AuthenticationMiddleware
 from api.idempotency import IdempotencyMiddleware
 from api.problems import install_handlers
 from api.routers import stops
-from rollout.core.errors import RefusalError
+from rollout.kernel.errors import RefusalError
 from tests.faults.outgoing import Replied
 
 UNSURE = {"outcome-unknown", "refused"}

@@ -15,34 +15,34 @@ from typing import Any
 
 from sqlalchemy import event
 
-from rollout.core.errors import RefusalError
-from rollout.core.ledger.ledger import list_fields
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.records.reviews import CleaningChoiceRequest
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.services.assignments import assignments
-from rollout.services.delivery.delivery import RenderedReport as Letter
-from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
-from rollout.services.engine import retention
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.policies import policies
-from rollout.services.proposals import proposals
-from rollout.services.records.ingest import ingest_items
-from rollout.services.reports import archive
-from rollout.services.reports.builder import ReportOptions as AskedReport
-from rollout.services.reports.schedule import ReportScheduler
-from rollout.services.reviews import decisions, reviews
-from rollout.services.stops import stops
-from rollout.services.support.channels import Channels
-from rollout.services.support.clock import ManualClock
-from rollout.services.training import cleaning
-from rollout.store.database.errors import DatabaseUnavailableError
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.reports.reports import ReportStore
+from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
+from rollout.data.reports.reports import ReportStore
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.engine.ledger.ledger import list_fields
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.engine.records.reviews import CleaningChoiceRequest
+from rollout.features.assignments import assignments
+from rollout.features.delivery.delivery import RenderedReport as Letter
+from rollout.features.delivery.delivery import ReportPublisher, deliver_due_reports
+from rollout.features.policies import policies
+from rollout.features.proposals import proposals
+from rollout.features.records.ingest import ingest_items
+from rollout.features.reports import archive
+from rollout.features.reports.builder import ReportOptions as AskedReport
+from rollout.features.reports.schedule import ReportScheduler
+from rollout.features.reviews import decisions, reviews
+from rollout.features.stops import stops
+from rollout.features.training import cleaning
+from rollout.kernel.errors import RefusalError
+from rollout.live import retention
+from rollout.live.channels import Channels
+from rollout.live.clock import ManualClock
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.faults import over_http
 from tests.faults.outgoing import Chose, Received, Sealed
 from tests.oracles import AnsweredRecord, OracleRow, Written

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.records.records import Case, Decision, Outcome, Prediction
+from rollout.engine.records.records import Case, Decision, Outcome, Prediction
+from rollout.kernel.calendar.sites import Cell
 
 START = datetime(2027, 6, 1, tzinfo=UTC)
 TICK = timedelta(hours=1)

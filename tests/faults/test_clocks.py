@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.services.engine import autonomy
-from rollout.services.engine.autonomy import ClockCheck
-from rollout.services.engine.state_cache import CLOCK_CHECK_INTERVAL
+from rollout.live import autonomy
+from rollout.live.autonomy import ClockCheck
+from rollout.live.state_cache import CLOCK_CHECK_INTERVAL
 from tests.api.conftest import clock, database, door, url
 from tests.api.test_autonomy import Replica, events
 from tests.services import bear_field as field

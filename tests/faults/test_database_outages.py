@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import httpx2
 import pytest
 
-from rollout.services.stops.stops import ALSO_AFTER_RESTART
+from rollout.features.stops.stops import ALSO_AFTER_RESTART
 from tests.api.test_serve import until_ready
 from tests.api.test_sign_in_queue import wait_until
 from tests.faults.live_outage import list_stopped, prepare_field, serve_replica

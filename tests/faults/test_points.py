@@ -3,7 +3,7 @@
 import pytest
 
 from rollout import faults
-from rollout.services.support.clock import ManualClock
+from rollout.live.clock import ManualClock
 from tests.factories import HOUR, NOON
 from tests.faults.kinds import Arm, Injected, raises, step
 

@@ -16,16 +16,16 @@ import pytest
 from sqlalchemy import text
 
 import rollout
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine.stop_latches import LatchFolder
-from rollout.services.process.health_checks import (
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.session import Database
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.process.health_checks import (
     NotCleanError,
     clear_checked_damage,
     run_health_checks,
 )
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
+from rollout.live.clock import ManualClock
+from rollout.live.stop_latches import LatchFolder
 from tests.api.conftest import Doorkeeper
 from tests.api.test_autonomy import Replica, events, stored
 from tests.factories import NOON

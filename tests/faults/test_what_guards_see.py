@@ -7,15 +7,15 @@ from datetime import timedelta
 import pytest
 
 from rollout import faults
-from rollout.services.engine.autonomy import TICKS_OVERDUE
-from rollout.services.engine.tick_passes import Ticker, TickScheduler
-from rollout.services.process.replica_safety import TickWatch
-from rollout.services.support.clock import ManualClock
-from rollout.store.counting.count_queue import CountQueue
-from rollout.store.database.migrations import record_heartbeat
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.tick_slots import DEAD_AFTER, TickSlots
-from rollout.tally.slots import find_slot_before
+from rollout.data.counting.count_queue import CountQueue
+from rollout.data.database.migrations import record_heartbeat
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.tick_slots import DEAD_AFTER, TickSlots
+from rollout.engine.evidence.slots import find_slot_before
+from rollout.features.process.replica_safety import TickWatch
+from rollout.live.autonomy import TICKS_OVERDUE
+from rollout.live.clock import ManualClock
+from rollout.live.tick_passes import Ticker, TickScheduler
 from tests.api.conftest import clock, database, door, url
 from tests.api.test_autonomy import V1, Replica
 from tests.factories import DAY, HOUR, MINUTE
@@ -38,9 +38,7 @@ LIMIT, LEASE = 3 * MINUTE, MINUTE
 def _clocks_agree(monkeypatch):
     """The clock of tests is set; a database's own is not."""
     for module in ("state_cache", "autonomy"):
-        monkeypatch.setattr(
-            f"rollout.services.engine.{module}.measure_clock_skew", lambda *_: timedelta(0)
-        )
+        monkeypatch.setattr(f"rollout.live.{module}.measure_clock_skew", lambda *_: timedelta(0))
 
 
 class WatchedField:

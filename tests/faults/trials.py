@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from rollout import faults
-from rollout.core.scope.projection import apply_events
-from rollout.store.database.rollouts import Rollouts
-from rollout.tally.slots import find_slot_before
+from rollout.data.database.rollouts import Rollouts
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.evidence.slots import find_slot_before
 from tests import oracles
 from tests.faults import kinds, outgoing
 from tests.faults.forks import Died, Fork

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollout import faults
-from rollout.core.errors import RefusalError
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.rollout_state import NoSuchRolloutError
-from rollout.store.database.errors import DatabaseBusyError
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.rollout_state import NoSuchRolloutError
 from tests.faults.outgoing import Received, queued
 from tests.faults.replica import NAME, Replica
 from tests.faults.script import LOOSER, POLICY, script

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from rollout.store.database.migrations import upgrade
+from rollout.data.database.migrations import upgrade
 from tests.api.test_serve import free_port, serving, until_ready
 
 pytestmark = pytest.mark.enable_socket  # servers on this machine are asked

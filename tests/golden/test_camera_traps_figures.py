@@ -12,14 +12,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.formats.records.files import RecordPaths
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.inputs.divergences import render_divergences_csv
-from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.json_report import render_json_report
-from rollout.reports.pages.summary import describe_results, format_headline
-from rollout.services.replay.replay import build_replay_inputs, replay_files
-from rollout.services.replay.requests import ReplayRequest
+from rollout.engine.files.files import RecordPaths
+from rollout.features.replay.replay import build_replay_inputs, replay_files
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.inputs.divergences import render_divergences_csv
+from rollout.features.reports.pages.html_report import render_html_report
+from rollout.features.reports.pages.json_report import render_json_report
+from rollout.features.reports.pages.summary import describe_results, format_headline
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT.parent / "shared/data/camera-traps"

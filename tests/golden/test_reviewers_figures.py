@@ -11,11 +11,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rollout.formats.records.files import RecordPaths
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.pages.json_report import render_json_report
-from rollout.services.replay.replay import build_replay_inputs, replay_files
-from rollout.services.replay.requests import ReplayRequest
+from rollout.engine.files.files import RecordPaths
+from rollout.features.replay.replay import build_replay_inputs, replay_files
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.pages.json_report import render_json_report
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT.parent / "shared/data/object-recognition-humans/decisions.csv.gz"

@@ -3,11 +3,11 @@
 import json
 import sys
 
-from rollout.formats.policy.json_schema import build_policy_schema
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.services.policies.planning import build_policy_plan, format_plan
-from rollout.services.policies.traffic import build_expected_traffic
+from rollout.features.policies.planning import build_policy_plan, format_plan
+from rollout.features.policies.traffic import build_expected_traffic
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.kernel.policy_files.json_schema import build_policy_schema
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.reports.alike_cases import often
 from tests.reports.conftest import Case, inputs_of
 

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.policy.policy import Guard, describe_guard
 from rollout.kernel.facts import (
     AlarmSubject,
     StoredAlarm,
@@ -17,6 +16,7 @@ from rollout.kernel.facts import (
 )
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.outcomes import OutcomeRule
+from rollout.kernel.policy.policy import Guard, describe_guard
 from rollout.kernel.populations import BothArms, EachValue
 from tests.factories import policy
 

@@ -5,8 +5,8 @@ from typing import Any
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from rollout.store.database.session import create_database_engine
-from rollout.store.tables.tables import metadata
+from rollout.data.database.session import create_database_engine
+from rollout.data.tables.tables import metadata
 
 
 def find_drift(url: str) -> list[Any]:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from alembic.command import downgrade
 
-from rollout.store.database.migrations import (
+from rollout.data.database.migrations import (
     build_config,
     find_head_revision,
     find_migrations_folder,
 )
-from rollout.store.database.session import create_database_engine
+from rollout.data.database.session import create_database_engine
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("rollout", "api", "config", "examples/mail-room/records")
@@ -92,7 +92,7 @@ def copy_program(folder):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, Path(folder) / name, ignore=ignored)
     copy_migrations(folder)
-    events = Path(folder) / "rollout/core/scope/events/__init__.py"
+    events = Path(folder) / "rollout/engine/events/__init__.py"
     text = events.read_text(encoding="utf-8")
     for before, after in KIND:
         assert text.count(before) == 1

@@ -7,17 +7,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from rollout.core.ledger.ledger import ACCOUNT_FIELDS, ALL_EVENT_TYPES, TEXT_FIELDS
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events.records import RecordEvent
-from rollout.services.engine.autonomy import Autonomy
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.state_cache import StateCache
-from rollout.services.process.health_checks import run_health_checks
-from rollout.services.support.clock import ManualClock
-from rollout.store.database import migrations
-from rollout.store.database.errors import SchemaMismatchError, UnreadableRowsError
-from rollout.store.database.migrations import (
+from rollout.data.database import migrations
+from rollout.data.database.errors import SchemaMismatchError, UnreadableRowsError
+from rollout.data.database.migrations import (
     PREDECESSORS_GONE_AFTER,
     UnfinishedUpgradeError,
     check_revision_known,
@@ -30,10 +22,18 @@ from rollout.store.database.migrations import (
     settle_upgrade,
     upgrade,
 )
-from rollout.store.database.session import Database
-from rollout.store.ledger import ledger as ledgers
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.tables.tables import damages
+from rollout.data.database.session import Database
+from rollout.data.ledger import ledger as ledgers
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.tables.tables import damages
+from rollout.engine.decide.commands import Actor
+from rollout.engine.events.records import RecordEvent
+from rollout.engine.ledger.ledger import ACCOUNT_FIELDS, ALL_EVENT_TYPES, TEXT_FIELDS
+from rollout.features.process.health_checks import run_health_checks
+from rollout.live.autonomy import Autonomy
+from rollout.live.clock import ManualClock
+from rollout.live.policy_application import apply_policy
+from rollout.live.state_cache import StateCache
 from tests.api.test_shell import POLICY
 from tests.factories import HOUR, MINUTE, NOON
 from tests.migrations.further import FURTHER, HEAD, TEXT, copy_migrations, go_back

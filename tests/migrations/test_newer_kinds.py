@@ -3,9 +3,9 @@
 import pytest
 from alembic.script import ScriptDirectory
 
-from rollout.core.ledger.ledger import ALL_EVENT_TYPES
-from rollout.core.scope.events import NEWER_KINDS
-from rollout.store.database.migrations import find_migrations_folder
+from rollout.data.database.migrations import find_migrations_folder
+from rollout.engine.events import NEWER_KINDS
+from rollout.engine.ledger.ledger import ALL_EVENT_TYPES
 from tests.migrations.further import copy_migrations
 
 

@@ -6,10 +6,10 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, select, text
 
-from rollout.store.database import migrations
-from rollout.store.database.append_only_checks import find_missing_triggers
-from rollout.store.database.errors import DatabaseBusyError, SchemaMismatchError
-from rollout.store.database.migrations import (
+from rollout.data.database import migrations
+from rollout.data.database.append_only_checks import find_missing_triggers
+from rollout.data.database.errors import DatabaseBusyError, SchemaMismatchError
+from rollout.data.database.migrations import (
     check_revision_known,
     check_schema_current,
     drop_tables,
@@ -17,9 +17,9 @@ from rollout.store.database.migrations import (
     load_current_revision,
     upgrade,
 )
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import SQLITE_PRAGMAS, Database, create_database_engine
-from rollout.store.tables.tables import api_keys, cases, metadata, users
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import SQLITE_PRAGMAS, Database, create_database_engine
+from rollout.data.tables.tables import api_keys, cases, metadata, users
 from tests.factories import NOON
 from tests.migrations.drift import find_drift
 from tests.migrations.further import FURTHER, HEAD, copy_migrations

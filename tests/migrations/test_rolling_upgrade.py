@@ -20,9 +20,9 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from rollout.store.database.migrations import load_current_revision
-from rollout.store.database.session import Database
-from rollout.store.tables.tables import cases, damages, external_keys
+from rollout.data.database.migrations import load_current_revision
+from rollout.data.database.session import Database
+from rollout.data.tables.tables import cases, damages, external_keys
 from tests.migrations.further import FURTHER, HEAD, copy_program
 from tests.store.databases import ENGINES, fresh
 
@@ -32,12 +32,12 @@ PATIENCE = 120  # seconds for a process to start on a busy machine
 SET_UP = """
 import os, sys
 from datetime import UTC, datetime, timedelta
-from rollout.core.scope.permissions import AssignedRole
-from rollout.core.scope.commands import Actor
-from rollout.services.access import keys, users
-from rollout.services.engine.policy_application import apply_policy
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.decide.commands import Actor
+from rollout.features.access import keys, users
+from rollout.live.policy_application import apply_policy
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.session import Database
 url, policy = os.environ["ROLLOUT_DATABASE_URL"], open(sys.argv[1]).read()
 upgrade(url)
 database, now = Database(url), datetime.now(UTC)
@@ -55,8 +55,8 @@ for name, role, is_machine in (("box", "ingest", True), ("ana", "operator", Fals
 TICK = """
 import os, sys
 from datetime import datetime
-from rollout.services.engine.tick_passes import Ticker
-from rollout.store.database.session import Database
+from rollout.live.tick_passes import Ticker
+from rollout.data.database.session import Database
 database = Database(os.environ["ROLLOUT_DATABASE_URL"])
 events = Ticker(database, "bears", "first").tick(datetime.fromisoformat(sys.argv[1]))
 print("nothing due" if events is None else "ticked")
@@ -64,11 +64,11 @@ print("nothing due" if events is None else "ticked")
 NOTE = """
 import os
 from datetime import UTC, datetime
-from rollout.core.scope.events import WeatherNoted
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.database.migrations import UnfinishedUpgradeError
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
+from rollout.engine.events import WeatherNoted
+from rollout.live.rollout_state import load_rollout_state
+from rollout.data.database.migrations import UnfinishedUpgradeError
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
 database = Database(os.environ["ROLLOUT_DATABASE_URL"])
 try:
     with database.begin_write() as transaction:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from rollout.core.scope.assignment import CaseQuestion
+from rollout.engine.decide.assignment import CaseQuestion
 from rollout_client.leases import compute_time_left
 from rollout_client.local_scope import parse_snapshot
 from tests.client.local_answers import decide_locally

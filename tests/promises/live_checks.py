@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from math import inf, log
 
-from rollout.core.scope.scope import compute_stage_level
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.tables.columns import decode_instant, encode_instant
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.tables.columns import decode_instant, encode_instant
+from rollout.engine.decide.scope import compute_stage_level
 from tests.ledger_verifier import compare_histories
 from tests.oracles import (
     NAMES,

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from unittest import mock
 
-from rollout.core.records import reviews
-from rollout.core.scope import approvals, decider
-from rollout.core.scope import decider as open_proposals
-from rollout.core.scope.permits import Permit
-from rollout.core.scope.scope import Grant, ProposalState, Scope
-from rollout.services.engine.service import PermitSigner
-from rollout.services.engine.state_cache import StateCache
-from rollout.services.reviews import decisions, exposure
+from rollout.engine.decide import approvals, decider
+from rollout.engine.decide import decider as open_proposals
+from rollout.engine.decide.permits import Permit
+from rollout.engine.decide.scope import Grant, ProposalState, Scope
+from rollout.engine.records import reviews
+from rollout.features.reviews import decisions, exposure
+from rollout.live.service import PermitSigner
+from rollout.live.state_cache import StateCache
 from tests.promises import live_boxes, live_scenes
 
 

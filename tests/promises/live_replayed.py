@@ -5,19 +5,19 @@ from itertools import zip_longest
 
 import numpy as np
 
-from rollout.core.calendar.instants import to_micros
-from rollout.core.scope.commands import AddVersion, Tick
-from rollout.core.scope.decider import decide
-from rollout.core.scope.events import PolicyApplied, RecordsCounted, RolloutCreated
-from rollout.core.scope.projection import apply_events
-from rollout.replay.engine import Replay, ReplayOptions, SlotEvidence, SlotFresh
-from rollout.replay.record_feed import HistoryFeeds
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.versions import VersionStore
-from rollout.store.records.history import StoredHistory
-from rollout.store.records.site_signs import SiteSignStore
-from rollout.store.tables.columns import decode_instant
-from rollout.tally.slots import to_instant
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.versions import VersionStore
+from rollout.data.records.history import StoredHistory
+from rollout.data.records.site_signs import SiteSignStore
+from rollout.data.tables.columns import decode_instant
+from rollout.engine.decide.commands import AddVersion, Tick
+from rollout.engine.decide.decider import decide
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.events import PolicyApplied, RecordsCounted, RolloutCreated
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.slots.engine import Replay, ReplayOptions, SlotEvidence, SlotFresh
+from rollout.engine.slots.record_feed import HistoryFeeds
+from rollout.kernel.calendar.instants import to_micros
 from tests.chance import list_unsealed_events
 from tests.promises.live_world import POLICIES, SITES, Ticked
 from tests.replay.stories import prepared

@@ -12,9 +12,10 @@ from tempfile import TemporaryDirectory
 from unittest import mock
 
 from api.app import create_app
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.commands import (
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
+from rollout.data.tables.columns import decode_instant, encode_instant
+from rollout.engine.decide.commands import (
     AddVersion,
     ApproveProposal,
     NarrowCells,
@@ -23,17 +24,16 @@ from rollout.core.scope.commands import (
     RejectProposal,
     RetireVersion,
 )
-from rollout.core.scope.commands import StopCells as Stop
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine import state_cache
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.tables.columns import decode_instant, encode_instant
-from rollout.tally.slots import find_slot_before, to_instant
+from rollout.engine.decide.commands import StopCells as Stop
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence.slots import find_slot_before, to_instant
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live import state_cache
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
+from rollout.live.tick_passes import TickScheduler
 from tests.api.conftest import Asking, Doorkeeper
 from tests.oracles import ledger_rows, rows_of
 from tests.store.databases import fresh

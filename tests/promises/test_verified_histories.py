@@ -8,8 +8,8 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from rollout.core.scope.commands import AcceptRestore, StopAfterRollback, StopChangedCells
-from rollout.core.scope.events import (
+from rollout.engine.decide.commands import AcceptRestore, StopAfterRollback, StopChangedCells
+from rollout.engine.events import (
     CasesErased,
     DamageCleared,
     NameErased,

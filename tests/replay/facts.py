@@ -1,7 +1,7 @@
 """What a replay's report says."""
 
-from rollout.reports.figures.facts import ReportFacts, compute_report_facts
-from rollout.services.replay.replay import ReplayedFiles, build_replay_inputs
+from rollout.features.replay.replay import ReplayedFiles, build_replay_inputs
+from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts
 
 
 def compute_replay_facts(replayed: ReplayedFiles) -> ReportFacts:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from rollout.formats.records.files import RecordPaths
+from rollout.engine.files.files import RecordPaths
 from rollout.kernel.units import format_label_set
 
 START = datetime(2027, 3, 1, tzinfo=UTC)

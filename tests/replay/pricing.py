@@ -9,11 +9,11 @@ import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
-from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
-from rollout.services.replay.replay import ReplayedFiles, replay_files
-from rollout.services.replay.requests import ReplayRequest
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.replay.replay import ReplayedFiles, replay_files
+from rollout.features.replay.requests import ReplayRequest
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 
 START = datetime(2027, 3, 1, tzinfo=UTC)
 SALT = bytes(32)

@@ -11,9 +11,26 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.policy.levers import CostRule, Lever
-from rollout.core.policy.policy import (
+from rollout.engine.evidence.case_placement import (
+    PlacedHistory,
+    find_first_predictions,
+    place_cases,
+)
+from rollout.engine.evidence.frames import (
+    RecordFrames,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
+)
+from rollout.engine.evidence.populations import resolve_natural_units
+from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
+from rollout.engine.slots.engine import Replay, ReplayOptions
+from rollout.engine.slots.record_feed import HistoryFeeds
+from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.levers import CostRule, Lever
+from rollout.kernel.policy.policy import (
     EvidenceRules,
     Freeze,
     Gate,
@@ -25,19 +42,6 @@ from rollout.core.policy.policy import (
     Waves,
     Where,
 )
-from rollout.kernel.measures import MEASURES, Condition
-from rollout.replay.engine import Replay, ReplayOptions
-from rollout.replay.record_feed import HistoryFeeds
-from rollout.tally.case_placement import PlacedHistory, find_first_predictions, place_cases
-from rollout.tally.frames import (
-    RecordFrames,
-    build_cases_schema,
-    build_decisions_schema,
-    build_outcomes_schema,
-    build_predictions_schema,
-)
-from rollout.tally.populations import resolve_natural_units
-from rollout.tally.tallied_units import TalliedUnits, build_units
 from tests.tally.histories import START, records
 
 LABELS = ("bear", "fox", "none")

@@ -1,9 +1,9 @@
 """The agenda of a replay reads the cells that a slot needs, not all."""
 
-from rollout.core.calendar.sites import Cell, Site
-from rollout.core.scope.scope import Scope
-from rollout.replay import fast_forward as agenda_module
-from rollout.replay.fast_forward import Agenda, SlotInterest
+from rollout.engine.decide.scope import Scope
+from rollout.engine.slots import fast_forward as agenda_module
+from rollout.engine.slots.fast_forward import Agenda, SlotInterest
+from rollout.kernel.calendar.sites import Cell, Site
 from tests.tally.histories import a_policy
 
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.scope.events import AttemptsBegan
-from rollout.core.scope.scope import Scope
-from rollout.replay.engine import ReplayOptions
-from rollout.replay.fast_forward import find_interest
-from rollout.tally.evidence_view import EvidenceView
+from rollout.engine.decide.scope import Scope
+from rollout.engine.events import AttemptsBegan
+from rollout.engine.evidence.evidence_view import EvidenceView
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.fast_forward import find_interest
 from tests.replay.stories import prepared
 from tests.tally.histories import a_policy, cases, decisions, predictions, records
 

@@ -22,21 +22,21 @@ from benchmarks.confidence_floors import (
     compare_picture_methods,
     replay_pictures,
 )
-from rollout.core.policy.confidence_floors import format_floor, list_floors
-from rollout.core.policy.policy import Stage
-from rollout.core.scope.events import Narrowed, Widened
-from rollout.core.statistics.gate_thresholds import compute_sampling_value, get_gate_threshold
-from rollout.formats.records.files import RecordPaths
+from rollout.engine.events import Narrowed, Widened
+from rollout.engine.evidence.slots import LAST_SLOT
+from rollout.engine.evidence.units import resolve_units
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.replay.replay import build_replay_inputs, replay_files
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.inputs.inputs import HUMAN, MODEL, assign_deciders
+from rollout.features.reports.pages.html_report import render_html_report
+from rollout.features.reports.pages.text_report import render_text_report
+from rollout.kernel.policy.confidence_floors import format_floor, list_floors
+from rollout.kernel.policy.policy import Stage
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value, get_gate_threshold
 from rollout.kernel.units import SILENT
-from rollout.replay.engine import ReplayOptions
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.inputs.inputs import HUMAN, MODEL, assign_deciders
-from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.text_report import render_text_report
-from rollout.services.replay.replay import build_replay_inputs, replay_files
-from rollout.services.replay.requests import ReplayRequest
-from rollout.tally.slots import LAST_SLOT
-from rollout.tally.units import resolve_units
 from tests.replay.stories import a_course, a_history, a_policy, a_story, prepared, seeded
 
 FLOORS = (0.3, 0.6, 0.8)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.instants import compute_end_of_local_day
-from rollout.core.policy.policy import Limit, Waves, Where
-from rollout.core.scope.events import Widened
+from rollout.engine.events import Widened
+from rollout.kernel.calendar.instants import compute_end_of_local_day
+from rollout.kernel.policy.policy import Limit, Waves, Where
 from tests.properties import examples
 from tests.replay.stories import (
     START,

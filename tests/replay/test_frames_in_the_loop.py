@@ -2,9 +2,9 @@
 
 import pytest
 
+from rollout.engine.slots.engine import Replay
 from rollout.features.demo.catalog import build_replay_request, find_example
-from rollout.replay.engine import Replay
-from rollout.services.replay.replay import replay_files
+from rollout.features.replay.replay import replay_files
 from tests.reports.collects import count_collects
 
 pytestmark = pytest.mark.simulation

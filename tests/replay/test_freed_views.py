@@ -4,8 +4,8 @@ import gc
 
 import pytest
 
-from rollout.replay import engine
-from rollout.tally.evidence_view import EvidenceView
+from rollout.engine.evidence.evidence_view import EvidenceView
+from rollout.engine.slots import engine
 from tests.replay.stories import a_history, prepared
 from tests.replay.test_fast_forward import told
 

@@ -6,23 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.policy.fresh_evidence import (
-    FreshEvidence,
-    UnplacedDecisions,
-    list_fresh_facts,
-)
-from rollout.core.scope.commands import Tick
-from rollout.core.scope.events import ProposalExpired, ProposalHeld, ProposalRaised, Widened
-from rollout.formats.records.files import RecordPaths
+from rollout.engine.decide.commands import Tick
+from rollout.engine.events import ProposalExpired, ProposalHeld, ProposalRaised, Widened
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.words.event_describer import CitedProposals, EventDescriber
+from rollout.engine.words.event_text import describe_event
+from rollout.engine.words.fact_text import describe_fresh_fact
+from rollout.features.replay.replay import replay_files
+from rollout.features.replay.requests import ReplayRequest
 from rollout.kernel.facts import FreshFact
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.replay.engine import ReplayOptions
-from rollout.reports.text.event_describer import CitedProposals, EventDescriber
-from rollout.reports.text.event_text import describe_event
-from rollout.reports.text.fact_text import describe_fresh_fact
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.requests import ReplayRequest
+from rollout.kernel.policy.cell_evidence import EvidenceCounts
+from rollout.kernel.policy.fresh_evidence import FreshEvidence, UnplacedDecisions, list_fresh_facts
 from tests.factories import (
     AGREEMENT_KEY,
     BO,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.tally import stage_history
+from rollout.engine.evidence import stage_history
 from tests.replay.stories import a_history, prepared
 from tests.replay.test_fast_forward import told
 

@@ -10,17 +10,17 @@ from sklearn.metrics import precision_recall_fscore_support
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.formats.policy.reader import parse_policy
-from rollout.replay.engine import ReplayOptions
-from rollout.reports.figures.agreement import compute_agreements
-from rollout.reports.inputs.divergences import render_divergences_csv
-from rollout.reports.inputs.pairs import build_pairs
-from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.summary import describe_results
-from rollout.reports.statistics.agreement import compare_sets
-from rollout.services.replay.compare import compare_pair_file
-from rollout.services.replay.replay import build_replay_inputs, replay_files
-from rollout.services.replay.requests import ReplayRequest
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.replay.compare import compare_pair_file
+from rollout.features.replay.replay import build_replay_inputs, replay_files
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.agreement import compute_agreements
+from rollout.features.reports.inputs.divergences import render_divergences_csv
+from rollout.features.reports.inputs.pairs import build_pairs
+from rollout.features.reports.pages.html_report import render_html_report
+from rollout.features.reports.pages.summary import describe_results
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.statistics.agreement import compare_sets
 from tests.replay.facts import compute_replay_facts
 from tests.replay.logos import LOGOS, POLICY, build_sets, write_stream
 from tests.replay.pricing import SALT, list_widenings

@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
-from rollout.core.scope.events import FamiliarityChanged, IncidentOpened, Narrowed
-from rollout.formats.policy.reader import read_policy
-from rollout.reports.figures.funnel import compute_unfamiliar_cases
-from rollout.reports.inputs.inputs import MODEL, assign_deciders
-from rollout.reports.pages.floor_text import describe_unfamiliar
-from rollout.services.replay.replay import build_replay_inputs, replay_records
-from rollout.services.replay.requests import read_request_records
+from rollout.engine.events import FamiliarityChanged, IncidentOpened, Narrowed
+from rollout.features.replay.replay import build_replay_inputs, replay_records
+from rollout.features.replay.requests import read_request_records
+from rollout.features.reports.figures.funnel import compute_unfamiliar_cases
+from rollout.features.reports.inputs.inputs import MODEL, assign_deciders
+from rollout.features.reports.pages.floor_text import describe_unfamiliar
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
+from rollout.kernel.policy_files.reader import read_policy
 from tests.replay.test_mail_room_story import ORDER
 
 LISBON_DAY = Cell("lisbon", "day")

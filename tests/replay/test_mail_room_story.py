@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.statistics.evidence import compute_log_e
-from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
-from rollout.services.replay.replay import replay_files, replay_records
-from rollout.services.replay.requests import ReplayRequest
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.replay.replay import replay_files, replay_records
+from rollout.features.replay.requests import ReplayRequest
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.statistics.evidence import compute_log_e
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "examples" / "mail-room" / "records"

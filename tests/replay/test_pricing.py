@@ -8,29 +8,29 @@ import polars as pl
 import pytest
 
 from api.console.proposals.path_chart import build_path_charts
-from rollout.core.policy.gates import GainReading, read_gate
-from rollout.core.statistics.gate_thresholds import compute_sampling_values
-from rollout.formats.policy.reader import parse_policy
-from rollout.formats.records.column_map import ColumnError
+from rollout.engine.evidence.case_draws import drop_undrawn
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.outcome_resolution import resolve_outcome_units
+from rollout.engine.evidence.slots import find_slot_before
+from rollout.engine.evidence.version_uses import NO_USES
+from rollout.engine.files.column_map import ColumnError
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.words.formatting import format_local_time
+from rollout.features.replay.replay import replay_files
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.report_identity import describe_promises
+from rollout.features.reports.inputs import evidence_inputs
+from rollout.features.reports.inputs.evidence_inputs import MAX_GAIN_POINTS, MIN_GAIN_POINTS
+from rollout.features.reports.pages.charts import draw_charts
+from rollout.features.reports.pages.html_report import render_html_report
+from rollout.features.reports.pages.report_tiles import build_cell_rows, build_tiles
+from rollout.features.reports.pages.section_summaries import summarize_sections
+from rollout.features.reports.pages.summary import describe_results, render_message_summary
+from rollout.features.reports.pages.text_report import render_text_report
 from rollout.kernel.facts import say_alarms, say_reading
-from rollout.replay.engine import ReplayOptions
-from rollout.reports.figures.report_identity import describe_promises
-from rollout.reports.inputs import evidence_inputs
-from rollout.reports.inputs.evidence_inputs import MAX_GAIN_POINTS, MIN_GAIN_POINTS
-from rollout.reports.pages.charts import draw_charts
-from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.report_tiles import build_cell_rows, build_tiles
-from rollout.reports.pages.section_summaries import summarize_sections
-from rollout.reports.pages.summary import describe_results, render_message_summary
-from rollout.reports.pages.text_report import render_text_report
-from rollout.reports.text.formatting import format_local_time
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.requests import ReplayRequest
-from rollout.tally.case_draws import drop_undrawn
-from rollout.tally.case_placement import place_cases
-from rollout.tally.outcome_resolution import resolve_outcome_units
-from rollout.tally.slots import find_slot_before
-from rollout.tally.version_uses import NO_USES
+from rollout.kernel.policy.gates import GainReading, read_gate
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
 from tests.replay.facts import compute_replay_facts
 from tests.replay.pricing import POLICY, SALT, list_widenings, replay_pricing, write_stream
 

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.replay.engine import ReplayOptions
-from rollout.services.replay.replay import RecordedArmsError, replay_files
-from rollout.services.replay.requests import ReplayRequest
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.replay.replay import RecordedArmsError, replay_files
+from rollout.features.replay.requests import ReplayRequest
 from tests.replay.pricing import POLICY, SALT, START, write_stream
 
 QUICK = POLICY.replace("{to: trial,", "{to: trial, minimum: {units: 20, days: 1},")

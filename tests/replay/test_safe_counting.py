@@ -7,16 +7,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Site
-from rollout.core.policy.policy import Minimum, Stage
-from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.scope.scope import CellState
-from rollout.core.statistics.evidence import compute_log_e
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
+from rollout.engine.decide.scope import CellState
+from rollout.engine.evidence.evidence_view import EvidenceView
+from rollout.engine.evidence.stage_history import StageHistory, build_stage_shares
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.kernel.calendar.sites import Site
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.replay.engine import ReplayOptions
-from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.stage_history import StageHistory, build_stage_shares
+from rollout.kernel.policy.policy import Minimum, Stage
+from rollout.kernel.policy.risk_shares import compute_yearly_share
+from rollout.kernel.statistics.evidence import compute_log_e
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from tests.replay.stories import prepared
 from tests.tally.histories import (
     HOUR,

@@ -17,8 +17,8 @@ from benchmarks.senders import (
     find_first_days,
     write_policy,
 )
-from rollout.formats.policy.reader import parse_policy
-from rollout.replay.engine import ReplayOptions
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.replay.stories import prepared
 
 SEEDS = range(2)

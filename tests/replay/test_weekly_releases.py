@@ -12,14 +12,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Site
-from rollout.core.policy.policy import EvidenceRules, Minimum
-from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.scope.commands import Actor, RetireVersion
-from rollout.core.scope.events import AttemptsBegan, ProposalRaised
-from rollout.core.statistics.forecast import forecast_opening
+from rollout.engine.decide.commands import Actor, RetireVersion
+from rollout.engine.events import AttemptsBegan, ProposalRaised
+from rollout.engine.slots.engine import Replay, ReplayOptions
+from rollout.kernel.calendar.sites import Site
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.replay.engine import Replay, ReplayOptions
+from rollout.kernel.policy.policy import EvidenceRules, Minimum
+from rollout.kernel.policy.risk_shares import compute_yearly_share
+from rollout.kernel.statistics.forecast import forecast_opening
 from tests.replay.stories import prepared
 from tests.tally.histories import a_gate, a_policy, cases, decisions, predictions, records
 

@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.calendar.instants import count_micros
-from rollout.core.policy.policy import Stage
-from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import Scope, find_acting_version
-from rollout.core.statistics.gate_thresholds import compute_sampling_values
-from rollout.tally.slots import to_instant
-from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import Scope, find_acting_version
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.evidence.stage_history import StageHistory, build_stage_shares, find_buckets
+from rollout.kernel.calendar.instants import count_micros
+from rollout.kernel.policy.policy import Stage
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
 from tests.replay.stories import LABELS, a_course, a_history, a_policy, a_story, prepared, seeded
 from tests.tally.histories import a_policy as small_policy
 

@@ -8,14 +8,8 @@ from functools import cache
 import polars as pl
 import pytest
 
-from rollout.core.policy.policy import Policy
-from rollout.formats.policy.reader import parse_policy
-from rollout.replay.engine import Replay, ReplayOptions
-from rollout.replay.record_feed import HistoryFeeds
-from rollout.reports.figures.facts import ReportFacts, compute_report_facts
-from rollout.reports.inputs.inputs import ReportInputs, SourceFile
-from rollout.tally.case_placement import place_cases
-from rollout.tally.frames import (
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.frames import (
     REMARK_SCHEMA,
     RecordFrames,
     RecordKind,
@@ -25,9 +19,15 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
-from rollout.tally.slots import to_instant
-from rollout.tally.tallied_units import build_units
-from rollout.tally.units import resolve_units
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.evidence.tallied_units import build_units
+from rollout.engine.evidence.units import resolve_units
+from rollout.engine.slots.engine import Replay, ReplayOptions
+from rollout.engine.slots.record_feed import HistoryFeeds
+from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts
+from rollout.features.reports.inputs.inputs import ReportInputs, SourceFile
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files.reader import parse_policy
 
 NOON = datetime(2026, 3, 2, 11, tzinfo=UTC)  # a Monday, noon in Vienna
 

@@ -1,7 +1,11 @@
 """Coefficients case by case, as their sources define them: what vectors are compared with."""
 
+from rollout.features.reports.figures.ratings import (
+    compute_alphas,
+    compute_label_parts,
+    nan_to_none,
+)
 from rollout.kernel.units import compute_overlap
-from rollout.reports.figures.ratings import compute_alphas, compute_label_parts, nan_to_none
 
 
 def compute_masi_distance(first, second):

@@ -8,12 +8,12 @@ import signal
 import sys
 import time
 
-from rollout.scheduler.jobs import JobScheduler
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.support.clock import SystemClock
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.features.access.authentication import Authenticator
+from rollout.live.clock import SystemClock
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
+from rollout.worker.jobs import JobScheduler
 
 
 def main(owner: str) -> None:

@@ -3,13 +3,13 @@
 import time
 from types import SimpleNamespace
 
-from rollout.scheduler import heartbeats
-from rollout.scheduler.heartbeats import HeartbeatWorker
-from rollout.services.engine.autonomy import MAX_WRITE_AGE, NOT_WRITTEN
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import SystemClock
-from rollout.store.database.errors import DatabaseUnavailableError, StoreError
-from rollout.store.database.session import Database
+from rollout.data.database.errors import DatabaseUnavailableError, StoreError
+from rollout.data.database.session import Database
+from rollout.live.autonomy import MAX_WRITE_AGE, NOT_WRITTEN
+from rollout.live.clock import SystemClock
+from rollout.live.service import build_service
+from rollout.worker import heartbeats
+from rollout.worker.heartbeats import HeartbeatWorker
 from tests.store.databases import fresh
 
 

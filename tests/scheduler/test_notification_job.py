@@ -4,14 +4,14 @@ import threading
 
 import pytest
 
-from rollout.core.scope.commands import OpenIncident
-from rollout.scheduler.jobs import JobScheduler
-from rollout.services.engine import autonomy
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.notifications.sending import NotificationPlanner
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.tick_slots import TickSlots
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.tick_slots import TickSlots
+from rollout.engine.decide.commands import OpenIncident
+from rollout.features.notifications.sending import NotificationPlanner
+from rollout.live import autonomy
+from rollout.live.command_handler import execute_command
+from rollout.worker.jobs import JobScheduler
 from tests.api.bears import CREEK, LAKE, tick
 from tests.api.conftest import clock, database, door, url
 from tests.factories import DAY, HOUR, MINUTE, NOON

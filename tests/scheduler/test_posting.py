@@ -7,20 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor, OpenIncident
-from rollout.core.scope.events import ReportSealed
-from rollout.scheduler.jobs import LONG, JobScheduler
-from rollout.services.engine import autonomy
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.support.channels import Channels
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.tick_slots import TickSlots
-from rollout.store.records.records import RecordStore
-from rollout.store.reports.deliveries import DeliveryStore
-from rollout.store.reports.reports import ReportRuns, ReportStore
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.records.records import RecordStore
+from rollout.data.reports.deliveries import DeliveryStore
+from rollout.data.reports.reports import ReportRuns, ReportStore
+from rollout.engine.decide.commands import Actor, OpenIncident
+from rollout.engine.events import ReportSealed
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.live import autonomy
+from rollout.live.channels import Channels
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.worker.jobs import LONG, JobScheduler
 from tests.api.bears import POLICY
 from tests.api.conftest import client, clock, database, door, service, url
 from tests.factories import DAY, HOUR, NOON

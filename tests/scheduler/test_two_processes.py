@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
-from rollout.store.database.session import Database
-from rollout.store.records.records import RecordStore
-from rollout.store.tables.tables import count_queue, counted_units, counts, tick_slots
+from rollout.data.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
+from rollout.data.database.session import Database
+from rollout.data.records.records import RecordStore
+from rollout.data.tables.tables import count_queue, counted_units, counts, tick_slots
+from rollout.engine.decide.commands import Actor
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.store.databases import fresh
 
 pytestmark = pytest.mark.faults

@@ -10,16 +10,16 @@ import pytest
 from apscheduler.schedulers import base
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import IncidentOpened
-from rollout.scheduler import jobs
-from rollout.scheduler.jobs import JobScheduler
-from rollout.services.engine import autonomy
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.tick_slots import TickSlots
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.tick_slots import TickSlots
+from rollout.engine.decide.commands import Actor
+from rollout.engine.events import IncidentOpened
+from rollout.live import autonomy
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
+from rollout.worker import jobs
+from rollout.worker.jobs import JobScheduler
 from tests.api.conftest import (
     clock,
     database,

@@ -1,13 +1,13 @@
 """A rollout with grants, on a database: its events are appended as a tick would write them."""
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import ProposalRaised, Stopped, VersionFirstUsed, Widened
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.ledger.ledger import CommitTimes, Ledger
-from rollout.store.ledger.versions import VersionInfo, VersionStore
+from rollout.data.ledger.ledger import CommitTimes, Ledger
+from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.engine.decide.commands import Actor
+from rollout.engine.events import ProposalRaised, Stopped, VersionFirstUsed, Widened
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.factories import DAY, NOON
 from tests.store.snapshots import filled_once
 

@@ -2,12 +2,12 @@
 
 from itertools import count
 
-from rollout.core.ledger.ledger import parse_event
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.access import users
-from rollout.store.access.access_ledger import load_access_head
-from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.access.access_ledger import load_access_head
+from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.ledger.ledger import parse_event
+from rollout.features.access import users
 from tests.factories import NOON
 from tests.store.snapshots import filled_once
 

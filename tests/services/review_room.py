@@ -3,18 +3,18 @@
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.records.records import Case, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.scope import CellState, Grant, Scope, Version
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
-from rollout.services.reviews import reviews
-from rollout.services.reviews.exposure import find_hidden_cases
-from rollout.services.reviews.reviews import DecisionDraft
-from rollout.store.database.session import Database
-from rollout.store.records.records import RecordStore
+from rollout.data.database.session import Database
+from rollout.data.records.records import RecordStore
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.scope import CellState, Grant, Scope, Version
+from rollout.engine.records.records import Case, Prediction
+from rollout.features.reviews import reviews
+from rollout.features.reviews.exposure import find_hidden_cases
+from rollout.features.reviews.reviews import DecisionDraft
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import RolloutState, load_rollout_state
 from tests.factories import replace_cell_state
 from tests.store.snapshots import filled_once
 

@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import select
 
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
-from rollout.store.database.session import Database
-from rollout.store.tables.tables import decisions
+from rollout.data.database.session import Database
+from rollout.data.tables.tables import decisions
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from tests.services.review_room import ANA
 from tests.store.databases import fresh
 

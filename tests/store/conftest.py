@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
 from tests.store.databases import ENGINES, fresh
 
 

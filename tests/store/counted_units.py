@@ -2,11 +2,11 @@
 
 import polars as pl
 
-from rollout.store.counting import counter
-from rollout.store.counting.counted_units import CountedUnits
-from rollout.store.counting.counts import StoredCounts
-from rollout.store.ledger.evidence_snapshots import EvidenceStore
-from rollout.tally.stored_units import COLUMNS
+from rollout.data.counting import counter
+from rollout.data.counting.counted_units import CountedUnits
+from rollout.data.counting.counts import StoredCounts
+from rollout.data.ledger.evidence_snapshots import EvidenceStore
+from rollout.engine.evidence.stored_units import COLUMNS
 
 
 def unit(name, slot=1, **changes):

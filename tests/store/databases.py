@@ -19,8 +19,8 @@ import pytest
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 
-from rollout.store.database.migrations import upgrade
-from rollout.store.tables.tables import metadata, schema_revisions
+from rollout.data.database.migrations import upgrade
+from rollout.data.tables.tables import metadata, schema_revisions
 from tests.store.snapshots import watching
 
 ENGINES = ("sqlite", "postgresql")

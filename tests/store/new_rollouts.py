@@ -4,7 +4,7 @@ from itertools import count
 
 import pytest
 
-from rollout.store.database.rollouts import Rollouts
+from rollout.data.database.rollouts import Rollouts
 from tests.factories import NOON
 
 NAMES = (f"rollout-{number}" for number in count(1))

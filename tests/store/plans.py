@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy import ClauseElement, event
 
-from rollout.store.database.session import Transaction
+from rollout.data.database.session import Transaction
 
 
 def steps(transaction: Transaction, ask: Callable[[], object]) -> list[str]:

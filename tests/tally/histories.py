@@ -9,12 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.policy.levers import Lever
-from rollout.core.policy.policy import EvidenceRules, Gate, Guard, Minimum, Policy, Stage
-from rollout.kernel.measures import MEASURES, Condition
-from rollout.tally.case_placement import place_cases
-from rollout.tally.frames import (
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.frames import (
     REMARK_SCHEMA,
     RecordFrames,
     build_cases_schema,
@@ -22,7 +18,11 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
-from rollout.tally.populations import resolve_natural_units
+from rollout.engine.evidence.populations import resolve_natural_units
+from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Minimum, Policy, Stage
 
 START = datetime(2025, 6, 2, tzinfo=UTC)
 SALT = bytes(32)

@@ -3,7 +3,7 @@
 from itertools import groupby
 from operator import itemgetter
 
-from rollout.tally.stored_units import COLUMNS, LeverClass, StoredUnits, UnitSeries
+from rollout.engine.evidence.stored_units import COLUMNS, LeverClass, StoredUnits, UnitSeries
 
 DEFAULTS = {"attribute_values": None, "slices": None, "band": None, "is_erased": False}
 GET_SERIES, GET_CLASS = itemgetter(*UnitSeries._fields), itemgetter(*LeverClass._fields)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rollout.tally.evidence_view import BATCH_SIZE, select_batches
-from rollout.tally.unit_arrays import UnitArrays
+from rollout.engine.evidence.evidence_view import BATCH_SIZE, select_batches
+from rollout.engine.evidence.unit_arrays import UnitArrays
 
 BANDS = 4
 NOBODY_STARTED = np.zeros(0, dtype=np.int64)

@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import Site
-from rollout.tally.outcome_buffer import SOURCE_FAULTS, CountedOutcome, OutcomeBuffer
-from rollout.tally.unit_buffer import (
+from rollout.engine.evidence.outcome_buffer import SOURCE_FAULTS, CountedOutcome, OutcomeBuffer
+from rollout.engine.evidence.unit_buffer import (
     FORM,
     BufferDigests,
     UnitBuffer,
     encode_buffers,
     restore_buffers,
 )
+from rollout.kernel.calendar.sites import Site
 from tests.tally.histories import a_policy
 from tests.tally.stored_units import build_stored_units
 from tests.tally.test_unit_buffer import LEVELS, POLICY, unit

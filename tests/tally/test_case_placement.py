@@ -3,9 +3,9 @@
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.calendar.windows import find_window
-from rollout.tally.case_placement import place_cases
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.windows import find_window
 from tests.tally.histories import SALT, a_policy, cases, hour, records
 
 ZONES = ("UTC", "Europe/Vienna", "Pacific/Chatham", "America/New_York")

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from rollout.tally.unit_arrays import decode_integers, decode_integers_into, encode_integers
+from rollout.engine.evidence.unit_arrays import (
+    decode_integers,
+    decode_integers_into,
+    encode_integers,
+)
 
 RISING = np.arange(1000) // 3
 COLUMNS = {

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rollout.core.policy.levers import CostRule, Lever, Margin, Number
+from rollout.engine.evidence.units import UNLISTED
+from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
 from rollout.kernel.units import FAILED, MISSING, OUTSIDE
-from rollout.tally.units import UNLISTED
 from tests.tally.histories import (
     ALARM,
     a_policy,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.levers import CostRule, Lever, Margin, Number
-from rollout.tally.case_placement import place_cases
-from rollout.tally.tallied_units import build_units
-from rollout.tally.units import count_units, resolve_units
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.tallied_units import build_units
+from rollout.engine.evidence.units import count_units, resolve_units
+from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
 from tests.properties import examples
 from tests.tally.histories import (
     ALARM,

@@ -6,16 +6,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from rollout.core.policy.policy import TrafficExpectation
-from rollout.tally import episode_series
-from rollout.tally.answer_records import AnswerRecords
-from rollout.tally.episode_series import (
+from rollout.engine.evidence import episode_series
+from rollout.engine.evidence.answer_records import AnswerRecords
+from rollout.engine.evidence.episode_series import (
     EMPTY_VOTES,
     LONGEST_READ_BACK,
     SiteVotes,
     compute_episode_series,
 )
-from rollout.tally.slots import find_slot_after, to_instant
+from rollout.engine.evidence.slots import find_slot_after, to_instant
+from rollout.kernel.policy.policy import TrafficExpectation
 from tests.tally.histories import a_guard, a_policy
 
 TICK = timedelta(minutes=15)

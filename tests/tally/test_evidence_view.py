@@ -12,14 +12,14 @@ from typing import NamedTuple
 import polars as pl
 import pytest
 
-from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.policy.gates import read_gate, read_renewal
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
+from rollout.engine.evidence.populations import resolve_natural_units
+from rollout.engine.evidence.slots import find_slot_after, find_slot_before
+from rollout.engine.slots.engine import ReplayResult
 from rollout.kernel.measures import MEASURES, Watch
+from rollout.kernel.policy.cell_evidence import EvidenceCounts
+from rollout.kernel.policy.gates import read_gate, read_renewal
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from rollout.kernel.units import MISSING, SILENT, SILENT_REASONS, UNDECIDED
-from rollout.replay.engine import ReplayResult
-from rollout.tally.populations import resolve_natural_units
-from rollout.tally.slots import find_slot_after, find_slot_before
 from tests.replay.stories import Prepared, a_course, a_history, a_policy, a_story, prepared, seeded
 from tests.tally.plain_readings import Plain, in_alarm, within
 

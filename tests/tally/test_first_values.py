@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
-from rollout.tally.first_values import KNOWN_SPAN, MAX_VALUES, FirstValues
+from rollout.engine.evidence.first_values import KNOWN_SPAN, MAX_VALUES, FirstValues
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from tests.factories import policy as bears_policy
 from tests.tally.stored_units import build_stored_units
 

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from rollout.core.policy.confidence_floors import list_floors
-from rollout.core.policy.gates import compute_condition_log_e
-from rollout.formats.records.files import RecordPaths
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.services.replay.replay import build_replay_inputs, replay_files
-from rollout.services.replay.requests import ReplayRequest
+from rollout.engine.files.files import RecordPaths
+from rollout.features.replay.replay import build_replay_inputs, replay_files
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.kernel.policy.confidence_floors import list_floors
+from rollout.kernel.policy.gates import compute_condition_log_e
 
 POLICY = """
 rollout: mail

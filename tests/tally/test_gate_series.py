@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.tally.gate_series import SLOTS_AT_ONCE, FlagSeries
+from rollout.engine.evidence.gate_series import SLOTS_AT_ONCE, FlagSeries
 
 ASKED = st.lists(
     st.tuples(st.integers(-5, 60), st.none() | st.integers(0, 70)), min_size=1, max_size=20

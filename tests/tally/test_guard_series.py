@@ -8,15 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.levers import CostRule
-from rollout.core.statistics import detector
+from rollout.engine.evidence.guard_series import compute_detector_series, compute_share_series
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses, build_empty_arrays
+from rollout.kernel.policy.levers import CostRule
+from rollout.kernel.statistics import detector
 from rollout.kernel.units import MISSING, UnitClass
-from rollout.tally.guard_series import (
-    compute_detector_series,
-    compute_share_series,
-)
-from rollout.tally.slots import to_instant
-from rollout.tally.unit_arrays import UnitArrays, UnitClasses, build_empty_arrays
 from tests.tally.histories import ALARM, HOUR, a_guard, a_policy
 from tests.tally.plain_readings import Plain, in_alarm, within
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from rollout.core.policy.policy import Guard
-from rollout.core.scope.events import (
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.events import (
     ClockCorrected,
     GrantExpired,
     IncidentOpened,
@@ -17,15 +17,15 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
     Widened,
 )
-from rollout.core.scope.projection import apply_events
+from rollout.engine.evidence.evidence_view import EvidenceView
+from rollout.engine.evidence.slots import find_slot_before
+from rollout.engine.evidence.stage_history import StageHistory, build_stage_shares
+from rollout.engine.evidence.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
 from rollout.kernel.facts import AlarmSubject
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.policy import Guard
 from rollout.kernel.populations import EachValue
 from rollout.kernel.units import UnitClass
-from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.slots import find_slot_before
-from rollout.tally.stage_history import StageHistory, build_stage_shares
-from rollout.tally.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
 from tests.tally.histories import HOUR, START, a_policy, hour
 
 BY_GROUP = Guard(

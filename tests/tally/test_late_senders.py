@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.tally import late_senders
-from rollout.tally.late_senders import (
+from rollout.engine.evidence import late_senders
+from rollout.engine.evidence.late_senders import (
     build_sent_cases,
     find_costly_spells,
     find_late_senders,

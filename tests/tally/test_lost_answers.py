@@ -4,15 +4,15 @@ from math import log
 
 import numpy as np
 
-from rollout.core.statistics.gain import ArmUnits, compute_gain_log_path
-from rollout.tally.outcome_buffer import (
+from rollout.engine.evidence.outcome_buffer import (
     DRAWN_MODEL,
     DRAWN_PEOPLE,
     NOT_ASKED,
     OutcomeUnits,
     build_arms,
 )
-from rollout.tally.stage_history import build_stage_shares, find_buckets
+from rollout.engine.evidence.stage_history import build_stage_shares, find_buckets
+from rollout.kernel.statistics.gain import ArmUnits, compute_gain_log_path
 from tests.tally.test_outcome_buffer import PROPOSING
 
 UNITS, SEEDS = 4_000, 40

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.policy import Minimum
-from rollout.tally import decision_resolution, populations, tallied_units
-from rollout.tally.case_placement import place_cases
-from rollout.tally.populations import number_units, resolve_natural_units
-from rollout.tally.tallied_units import build_units
+from rollout.engine.evidence import decision_resolution, populations, tallied_units
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.populations import number_units, resolve_natural_units
+from rollout.engine.evidence.tallied_units import build_units
+from rollout.kernel.policy.policy import Minimum
 from tests.properties import examples
 from tests.tally.histories import (
     SALT,

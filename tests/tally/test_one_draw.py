@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.core.scope.assignment import compute_unit_key
-from rollout.tally.case_placement import place_cases
+from rollout.engine.decide.assignment import compute_unit_key
+from rollout.engine.evidence.case_placement import place_cases
 from tests.tally.histories import HOUR, SALT, a_policy, cases, evidence, hour, records
 
 

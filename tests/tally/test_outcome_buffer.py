@@ -6,11 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.evidence_sources import OWN_PREDICTION
-from rollout.formats.policy.reader import parse_policy
-from rollout.kernel.outcomes import DECIDES, PROPOSES
-from rollout.tally.outcome_buffer import (
+from rollout.engine.evidence.outcome_buffer import (
     DRAWN_MODEL,
     DRAWN_PEOPLE,
     NOT_ASKED,
@@ -19,8 +15,12 @@ from rollout.tally.outcome_buffer import (
     OutcomeBuffer,
     build_arms,
 )
-from rollout.tally.outcome_resolution import to_outcome_units
-from rollout.tally.stage_history import build_stage_shares, find_buckets
+from rollout.engine.evidence.outcome_resolution import to_outcome_units
+from rollout.engine.evidence.stage_history import build_stage_shares, find_buckets
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.outcomes import DECIDES, PROPOSES
+from rollout.kernel.policy.evidence_sources import OWN_PREDICTION
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.replay.pricing import POLICY
 
 RULE = parse_policy(POLICY)  # trial: the model decides 10 %, of which 20 % are audited

@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.evidence_sources import NOT_NAMED
-from rollout.formats.policy.reader import parse_policy
-from rollout.tally.case_placement import place_cases
-from rollout.tally.frames import (
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.frames import (
     OUTCOME_SOURCE_SCHEMA,
     OWN_PREDICTION_SCHEMA,
     REMARK_SCHEMA,
@@ -20,7 +18,9 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
-from rollout.tally.outcome_resolution import list_harms, resolve_outcome_units
+from rollout.engine.evidence.outcome_resolution import list_harms, resolve_outcome_units
+from rollout.kernel.policy.evidence_sources import NOT_NAMED
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.factories import HOUR, MINUTE, NOON
 
 POLICY = parse_policy("""

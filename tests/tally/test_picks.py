@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from rollout.tally.picks import pick_until_decision
+from rollout.engine.evidence.picks import pick_until_decision
 
 
 def revise(case_id, *receipts):

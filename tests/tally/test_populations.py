@@ -10,24 +10,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.levers import Lever
-from rollout.core.policy.policy import EvidenceRules, Guard, Minimum
-from rollout.core.scope.events import ProposalRaised, Widened
-from rollout.formats.records.files import RecordPaths
+from rollout.engine.events import ProposalRaised, Widened
+from rollout.engine.evidence.populations import split_populations
+from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.replay.replay import build_replay_inputs, replay_records
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.evidence_facts import compute_planted_recall
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.pages.html_report import render_html_report
+from rollout.features.reports.pages.json_report import render_json_report
+from rollout.features.reports.pages.text_report import render_text_report
 from rollout.kernel.facts import say_reading
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.policy.policy import EvidenceRules, Guard, Minimum
 from rollout.kernel.populations import PlantedUnits
 from rollout.kernel.units import FAILED, MISSING, UnitClass
-from rollout.replay.engine import ReplayOptions
-from rollout.reports.figures.evidence_facts import compute_planted_recall
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.json_report import render_json_report
-from rollout.reports.pages.text_report import render_text_report
-from rollout.services.replay.replay import build_replay_inputs, replay_records
-from rollout.services.replay.requests import ReplayRequest
-from rollout.tally.populations import split_populations
-from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from tests.properties import examples
 from tests.tally.histories import (
     AGREEMENT,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.tally.frames import merge_renamed_predictions
+from rollout.engine.evidence.frames import merge_renamed_predictions
 from tests.tally.histories import cases, decisions, predictions, records
 
 FIRST_NAMES = {"v1b": "v1", "v1c": "v1"}

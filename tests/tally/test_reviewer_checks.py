@@ -8,11 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.policy.levers import Lever, Margin, Number
-from rollout.tally.frames import build_gold_schema
-from rollout.tally.reviewer_checks import (
-    build_reviewer_checks,
-)
+from rollout.engine.evidence.frames import build_gold_schema
+from rollout.engine.evidence.reviewer_checks import build_reviewer_checks
+from rollout.kernel.policy.levers import Lever, Margin, Number
 from tests.tally.histories import (
     ALARM,
     a_policy,

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from rollout.core.records.records import NAMED_BY_DECISION, UNREGISTERED, pick_first_draws
+from rollout.engine.evidence.case_draws import drop_undrawn
+from rollout.engine.evidence.frames import NAMED_PLACE_SCHEMA
+from rollout.engine.records.records import NAMED_BY_DECISION, UNREGISTERED, pick_first_draws
 from rollout.kernel.units import MISSING, NOT_PREDICTED
-from rollout.tally.case_draws import drop_undrawn
-from rollout.tally.frames import NAMED_PLACE_SCHEMA
 from tests.tally.histories import (
     a_policy,
     cases,

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.policy.levers import CostRule, Lever
+from rollout.engine.evidence.unit_arrays import UnitClasses
+from rollout.engine.evidence.units import UNLISTED
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.levers import CostRule, Lever
 from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE, UnitClass
-from rollout.tally.unit_arrays import UnitClasses
-from rollout.tally.units import UNLISTED
 from tests.tally.histories import a_policy, cases, decisions, only, predictions, records, resolved
 
 LABELS = ("nike", "puma", "c++", "a", "ab")

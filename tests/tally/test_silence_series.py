@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from rollout.core.calendar.instants import to_micros
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.scope.guards import store_alarm
+from rollout.engine.decide.guards import store_alarm
+from rollout.engine.evidence import silence_series
+from rollout.engine.evidence.silence_series import NO_SIGNS, build_case_signs, compute_cell_silences
+from rollout.engine.evidence.slots import find_slot_after, to_instant
+from rollout.kernel.calendar.instants import to_micros
+from rollout.kernel.calendar.sites import Site, Window
 from rollout.kernel.facts import say_alarm
-from rollout.tally import silence_series
-from rollout.tally.silence_series import NO_SIGNS, build_case_signs, compute_cell_silences
-from rollout.tally.slots import find_slot_after, to_instant
 from tests.tally.histories import a_guard, a_policy
 
 TICK, MINUTE, HOUR, DAY = (timedelta(minutes=n) for n in (15, 1, 60, 1440))

@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.calendar.instants import to_micros
-from rollout.core.calendar.sites import Site
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.populations import number_units, resolve_natural_units
+from rollout.engine.evidence.version_uses import VersionUses
+from rollout.kernel.calendar.instants import to_micros
+from rollout.kernel.calendar.sites import Site
 from rollout.kernel.units import MISSING, NOT_PREDICTED
-from rollout.tally.case_placement import place_cases
-from rollout.tally.populations import number_units, resolve_natural_units
-from rollout.tally.version_uses import VersionUses
 from tests.tally.histories import (
     SALT,
     a_policy,
@@ -137,7 +137,7 @@ def test_episode_counts_the_drawn_case_even_where_another_was_predicted():
 
 
 def test_numbered_units_have_the_same_silent_ones(monkeypatch):
-    monkeypatch.setattr("rollout.tally.populations.CASES_AT_ONCE", 2)
+    monkeypatch.setattr("rollout.engine.evidence.populations.CASES_AT_ONCE", 2)
     keys = [f"c{number}" for number in range(9)]
     history = records(
         cases(*((key, number) for number, key in enumerate(keys))),

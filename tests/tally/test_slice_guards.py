@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import numpy as np
 
-from rollout.core.policy.policy import Guard
+from rollout.engine.evidence.guard_series import compute_drift_series, compute_slice_series
+from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses
 from rollout.kernel.facts import AlarmSubject
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.policy import Guard
 from rollout.kernel.populations import EachValue
 from rollout.kernel.units import MISSING, UnitClass
-from rollout.tally.guard_series import compute_drift_series, compute_slice_series
-from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from tests.tally.histories import a_policy
 
 TICK = timedelta(hours=1)

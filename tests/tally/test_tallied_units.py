@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.tally import tallied_units
-from rollout.tally.frames import share_constants
-from rollout.tally.tallied_units import number_combinations
+from rollout.engine.evidence import tallied_units
+from rollout.engine.evidence.frames import share_constants
+from rollout.engine.evidence.tallied_units import number_combinations
 
 FRAME = pl.DataFrame(
     {

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Cell, Site
-from rollout.core.policy.policy import Guard
+from rollout.engine.evidence.tallied_units import build_units
+from rollout.engine.evidence.unit_buffer import UnitBuffer, find_cost_level
+from rollout.kernel.calendar.sites import Cell, Site
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.policy import Guard
 from rollout.kernel.populations import EachValue
-from rollout.tally.tallied_units import build_units
-from rollout.tally.unit_buffer import UnitBuffer, find_cost_level
 from tests.tally.histories import a_policy
 from tests.tally.stored_units import build_stored_units
 

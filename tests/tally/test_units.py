@@ -7,9 +7,13 @@ import narwhals as nw
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.policy.levers import CostRule
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
+from rollout.engine.evidence import units
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.slots import find_slot_after, find_slot_before
+from rollout.engine.evidence.units import UNLISTED
+from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.policy.levers import CostRule
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from rollout.kernel.units import (
     AFTER_DECISION,
     FAILED,
@@ -19,10 +23,6 @@ from rollout.kernel.units import (
     NOT_PREDICTED,
     OUTSIDE,
 )
-from rollout.tally import units
-from rollout.tally.case_placement import place_cases
-from rollout.tally.slots import find_slot_after, find_slot_before
-from rollout.tally.units import UNLISTED
 from tests.tally.histories import (
     ALARM,
     SALT,

@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from rollout.core.policy.familiarity import FAMILIAR, FEW, ValueReading
-from rollout.kernel.units import UnitClass
-from rollout.tally.stage_history import FamiliarHistory
-from rollout.tally.unit_arrays import UnitClasses
-from rollout.tally.value_series import (
+from rollout.engine.evidence.stage_history import FamiliarHistory
+from rollout.engine.evidence.unit_arrays import UnitClasses
+from rollout.engine.evidence.value_series import (
     UnfamiliarUnits,
     ValueCounts,
     count_unfamiliar_units,
     count_values,
 )
+from rollout.kernel.policy.familiarity import FAMILIAR, FEW, ValueReading
+from rollout.kernel.units import UnitClass
 from tests.factories import policy
 from tests.tally.test_value_series import CLASSES, FORM, RULE, build_rows
 

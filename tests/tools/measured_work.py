@@ -18,17 +18,17 @@ from sqlalchemy import event
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import Widened
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import keys, users
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.events import Widened
+from rollout.features.access import keys, users
+from rollout.features.access.authentication import Authenticator
+from rollout.live.clock import ManualClock
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 
 ROOT = Path(__file__).parents[2]
 START = datetime(2027, 6, 1, 12, tzinfo=UTC)

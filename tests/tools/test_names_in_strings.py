@@ -116,18 +116,21 @@ def test_each_name_in_a_string_exists():
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ('monkeypatch.setattr("rollout.core.errors.Gone", 1)', "rollout.core.errors.Gone"),
+        ('monkeypatch.setattr("rollout.kernel.errors.Gone", 1)', "rollout.kernel.errors.Gone"),
         ('mock.patch("rollout.gone.name")', "rollout.gone.name"),
         ('import_module("rollout.gone")', "rollout.gone"),
         ('import_module("no_such_package")', "no_such_package"),
         (
-            'from rollout.core import errors as e\nmonkeypatch.setattr(e, "Gone", 1)',
-            "rollout.core.errors.Gone",
+            'from rollout.kernel import errors as e\nmonkeypatch.setattr(e, "Gone", 1)',
+            "rollout.kernel.errors.Gone",
         ),
-        ('import rollout.core.errors as e\ngetattr(e, "Gone", None)', "rollout.core.errors.Gone"),
         (
-            'from rollout.core import errors\nmock.patch.object(errors, "Gone")',
-            "rollout.core.errors.Gone",
+            'import rollout.kernel.errors as e\ngetattr(e, "Gone", None)',
+            "rollout.kernel.errors.Gone",
+        ),
+        (
+            'from rollout.kernel import errors\nmock.patch.object(errors, "Gone")',
+            "rollout.kernel.errors.Gone",
         ),
     ],
 )
@@ -137,8 +140,8 @@ def test_a_name_that_is_not_there_is_found(text, place):
 
 def test_a_name_that_is_there_is_left_alone():
     text = """
-from rollout.core import errors
-monkeypatch.setattr("rollout.core.errors.RefusalError.__init__", None)
+from rollout.kernel import errors
+monkeypatch.setattr("rollout.kernel.errors.RefusalError.__init__", None)
 monkeypatch.setattr(errors, "RefusalError", None)
 monkeypatch.setattr(thing, "name", None)
 import_module("json")

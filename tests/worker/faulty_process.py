@@ -6,10 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-from rollout.core.ledger.ledger import ALL_EVENT_TYPES
-from rollout.services.engine.tick_passes import Ticker, TickScheduler
-from rollout.store.database.errors import DatabaseBusyError
-from rollout.store.ledger import ledger as ledgers
+from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.ledger import ledger as ledgers
+from rollout.engine.ledger.ledger import ALL_EVENT_TYPES
+from rollout.live.tick_passes import Ticker, TickScheduler
 from rollout.worker import tick_process
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.policy_application import apply_policy
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.ledger.tick_slots import TickSlots
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
+from rollout.data.ledger.tick_slots import TickSlots
+from rollout.engine.decide.commands import Actor
+from rollout.live.policy_application import apply_policy
 from tests.api.test_serve import serving, until_ready
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.slow]

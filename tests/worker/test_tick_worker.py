@@ -10,13 +10,13 @@ from threading import Thread
 import pytest
 
 from api.metrics import JsonFormatter
-from rollout.core.scope.events import IncidentOpened
-from rollout.core.scope.incident_kinds import EVIDENCE_CHANGED
-from rollout.services.engine.tick_passes import RETRY_DELAY, Ticker
-from rollout.services.support.process_work import ProcessFailedError
-from rollout.store.database.append_failures import TICK
-from rollout.store.database.migrations import add_revision, finish_upgrade
-from rollout.tally.slots import to_instant
+from rollout.data.database.append_failures import TICK
+from rollout.data.database.migrations import add_revision, finish_upgrade
+from rollout.engine.decide.incident_kinds import EVIDENCE_CHANGED
+from rollout.engine.events import IncidentOpened
+from rollout.engine.evidence.slots import to_instant
+from rollout.live.tick_passes import RETRY_DELAY, Ticker
+from rollout.live.work.process_work import ProcessFailedError
 from rollout.worker import tick_worker
 from rollout.worker.tick_worker import TickWorker
 from tests.migrations.further import FURTHER, HEAD

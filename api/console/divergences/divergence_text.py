@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from rollout.core.policy.levers import Lever
-from rollout.reports.figures.comparison import ConfusionMatrix
-from rollout.reports.pages.page_templates import choose_cost_shade, choose_count_shade
-from rollout.reports.text import formatting
-from rollout.reports.text.formatting import capitalize_first
-from rollout.services.divergences.divergence_list import (
+from rollout.engine.words import formatting
+from rollout.engine.words.formatting import capitalize_first
+from rollout.features.divergences.divergence_list import (
     MAX_COMPARED_UNITS,
     CostliestKind,
     DivergencePage,
 )
-from rollout.services.engine.versions import VersionStatus
+from rollout.features.reports.figures.comparison import ConfusionMatrix
+from rollout.features.reports.pages.page_templates import choose_cost_shade, choose_count_shade
+from rollout.kernel.policy.levers import Lever
+from rollout.live.versions import VersionStatus
 
 MAX_LABELS: Final = 12
 """Most rows of a matrix; rarer labels are merged into the last one."""

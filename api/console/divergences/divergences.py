@@ -41,30 +41,30 @@ from api.console.reviews.case import (
 from api.console.reviews.case_text import build_case_path
 from api.routers.training import Form as FileForm
 from api.routers.training import TrainingManifest, export_training_rows
-from rollout.core.errors import RefusalError, UnknownVersionError
-from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
-from rollout.reports.figures.comparison import Comparison
-from rollout.reports.figures.label_issues import TrainingExport, build_manifest_values
-from rollout.reports.figures.label_sources import HUMAN_SOURCES
-from rollout.reports.inputs.divergence_columns import select_titled_columns
-from rollout.reports.pages.summary import summarize_gains
-from rollout.reports.text.formatting import format_cell_name, format_value, to_sentence
-from rollout.services.cells.overview import load_rollouts
-from rollout.services.divergences.divergence_list import (
+from rollout.engine.decide.permissions import Permission, may_be_asked_blind, require_permission
+from rollout.engine.words.formatting import format_cell_name, format_value, to_sentence
+from rollout.features.cells.cell_gains import load_gains
+from rollout.features.cells.overview import load_rollouts
+from rollout.features.divergences.divergence_list import (
     DivergencePage,
     DivergenceQuery,
     export_divergences_csv,
     load_divergence_page,
 )
-from rollout.services.divergences.matrices import load_version_confusion
-from rollout.services.engine.cell_gains import load_gains
-from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.engine.versions import load_versions
-from rollout.services.incidents.cause_runs import RELOAD_SECONDS, CauseSearch
-from rollout.services.incidents.incident_causes import CauseQuery, load_cause
-from rollout.services.reports.builder import NothingToReportError
-from rollout.services.training.cleaning import TrainingOptions, store_choices
-from rollout.services.training.cleaning import export_training_rows as training
+from rollout.features.divergences.matrices import load_version_confusion
+from rollout.features.incidents.cause_runs import RELOAD_SECONDS, CauseSearch
+from rollout.features.incidents.incident_causes import CauseQuery, load_cause
+from rollout.features.reports.builder import NothingToReportError
+from rollout.features.reports.figures.comparison import Comparison
+from rollout.features.reports.figures.label_issues import TrainingExport, build_manifest_values
+from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
+from rollout.features.reports.inputs.divergence_columns import select_titled_columns
+from rollout.features.reports.pages.summary import summarize_gains
+from rollout.features.training.cleaning import TrainingOptions, store_choices
+from rollout.features.training.cleaning import export_training_rows as training
+from rollout.kernel.errors import RefusalError, UnknownVersionError
+from rollout.live.rollout_state import RolloutState
+from rollout.live.versions import load_versions
 
 FIELD_NAMES: Final = (
     "version",

@@ -12,17 +12,7 @@ from markupsafe import Markup
 from api.console.page.page_context import Visitor
 from api.console.page.text import ATTRIBUTE_PREFIX
 from api.console.page.time_format import format_site_time, format_time_span
-from rollout.core.policy.policy import Policy
-from rollout.reports.figures.incident_cause import IncidentCause, NewCaseValue, ValueFinding
-from rollout.reports.statistics.intervals import Share
-from rollout.reports.statistics.value_search import (
-    ANSWER,
-    ATTRIBUTE,
-    ERROR_RATE,
-    MIN_CASES,
-    ComparedValue,
-)
-from rollout.reports.text.formatting import (
+from rollout.engine.words.formatting import (
     format_count,
     format_interval,
     format_percent,
@@ -30,8 +20,22 @@ from rollout.reports.text.formatting import (
     format_ratio,
     join_words,
 )
-from rollout.services.incidents.case_properties import SITE, WINDOW
-from rollout.services.incidents.incident_causes import LoadedCause
+from rollout.features.incidents.case_properties import SITE, WINDOW
+from rollout.features.incidents.incident_causes import LoadedCause
+from rollout.features.reports.figures.incident_cause import (
+    IncidentCause,
+    NewCaseValue,
+    ValueFinding,
+)
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.statistics.intervals import Share
+from rollout.kernel.statistics.value_search import (
+    ANSWER,
+    ATTRIBUTE,
+    ERROR_RATE,
+    MIN_CASES,
+    ComparedValue,
+)
 
 MAX_ROWS: Final = 10
 """Rows of values in a table; the API has more."""

@@ -23,43 +23,32 @@ from api.console.page.stop_target import format_cell_value
 from api.console.page.text import encode_segment
 from api.console.page.time_format import format_time_span
 from api.paging import decode_cursor, encode_cursor
-from rollout.core.calendar.instants import EPOCH, MICROSECOND, to_micros
-from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.errors import RefusalError
-from rollout.core.policy.policy import Guard, Policy, describe_guard
-from rollout.core.scope.incident_kinds import ALARM, get_incident_kind
-from rollout.core.scope.permissions import Permission, require_permission
-from rollout.kernel.facts import say_against
-from rollout.kernel.measures import MeasureKey, Watch
-from rollout.reports.figures.funnel import build_value_mark
-from rollout.reports.figures.timeline_parts import TimelineMark
-from rollout.reports.pages.detector_chart import DetectorView, build_detector_view
-from rollout.reports.pages.timeline_chart import TimelineView
-from rollout.reports.statistics.intervals import compute_share
-from rollout.reports.text.event_describer import ZonedEventDescriber
-from rollout.reports.text.formatting import (
+from rollout.engine.decide.incident_kinds import ALARM, get_incident_kind
+from rollout.engine.decide.permissions import Permission, require_permission
+from rollout.engine.words.event_describer import ZonedEventDescriber
+from rollout.engine.words.formatting import (
     add_separators,
     format_count,
     format_interval,
     format_percent,
     format_ratio,
 )
-from rollout.reports.text.state_text import (
+from rollout.engine.words.state_text import (
     describe_unopened_incidents,
     format_incident_heading,
     get_incident_text,
 )
-from rollout.services.cells.cells import load_cell
-from rollout.services.incidents.cause_runs import CauseSearch
-from rollout.services.incidents.detector_courses import HIDDEN_COURSE_TEXTS, load_detector_course
-from rollout.services.incidents.incident_causes import LoadedCause, load_incident_cause
-from rollout.services.incidents.incident_impact import (
+from rollout.features.cells.cells import load_cell
+from rollout.features.incidents.cause_runs import CauseSearch
+from rollout.features.incidents.detector_courses import HIDDEN_COURSE_TEXTS, load_detector_course
+from rollout.features.incidents.incident_causes import LoadedCause, load_incident_cause
+from rollout.features.incidents.incident_impact import (
     AffectedCell,
     EvidencePeriod,
     IncidentImpact,
     load_incident_impact,
 )
-from rollout.services.incidents.incidents import (
+from rollout.features.incidents.incidents import (
     IncidentCursor,
     IncidentRow,
     IncidentStatus,
@@ -68,6 +57,17 @@ from rollout.services.incidents.incidents import (
     load_unopened_numbers,
     record_acknowledgement,
 )
+from rollout.features.reports.figures.funnel import build_value_mark
+from rollout.features.reports.figures.timeline_parts import TimelineMark
+from rollout.features.reports.pages.detector_chart import DetectorView, build_detector_view
+from rollout.features.reports.pages.timeline_chart import TimelineView
+from rollout.kernel.calendar.instants import EPOCH, MICROSECOND, to_micros
+from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.facts import say_against
+from rollout.kernel.measures import MeasureKey, Watch
+from rollout.kernel.policy.policy import Guard, Policy, describe_guard
+from rollout.kernel.statistics.intervals import compute_share
 
 COUNTS_OPEN_UNITS: Final = {Watch.UNITS, Watch.LABELS, Watch.HARMS}
 

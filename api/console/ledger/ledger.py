@@ -19,12 +19,12 @@ from api.console.page.page_context import CurrentVisitor, Form, SignedForm, Visi
 from api.console.page.revision import build_live_region
 from api.console.page.text import encode_segment
 from api.console.page.time_format import format_day
-from rollout.core.ledger.ledger import parse_event
-from rollout.core.scope.events import ENGINE
-from rollout.core.scope.permissions import Permission
-from rollout.reports.text.access_event_text import describe_access_event
-from rollout.reports.text.event_describer import ZonedEventDescriber
-from rollout.reports.text.event_text import (
+from rollout.engine.decide.permissions import Permission
+from rollout.engine.events import ENGINE
+from rollout.engine.ledger.ledger import parse_event
+from rollout.engine.words.access_event_text import describe_access_event
+from rollout.engine.words.event_describer import ZonedEventDescriber
+from rollout.engine.words.event_text import (
     ACCESS_EVENT_GROUPS,
     COUNTING_KINDS,
     EVENT_GROUPS,
@@ -32,8 +32,8 @@ from rollout.reports.text.event_text import (
     describe_event,
     find_tone,
 )
-from rollout.services.cells.overview import load_rollouts
-from rollout.services.ledger.ledger_reader import (
+from rollout.features.cells.overview import load_rollouts
+from rollout.features.ledger.ledger_reader import (
     LedgerEntry,
     LedgerFilter,
     LedgerPage,

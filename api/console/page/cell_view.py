@@ -16,23 +16,23 @@ from fastapi import Request
 from markupsafe import Markup
 
 from api.console.page.page_context import Visitor
-from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.errors import UnknownCellError
-from rollout.core.policy.confidence_floors import describe_floor_cases
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.proposals import compute_renewal_start
-from rollout.core.scope.scope import (
+from rollout.engine.decide.proposals import compute_renewal_start
+from rollout.engine.decide.scope import (
     CellState,
     ProposalState,
     Scope,
     compute_held_level,
     count_filled_needs,
 )
-from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.figures.funnel import join_value_marks
-from rollout.reports.figures.timeline_parts import TimelineMark, TimelineRequest
-from rollout.reports.pages.timeline_chart import TimelineView, build_timeline_view
-from rollout.reports.pages.timeline_layout import (
+from rollout.engine.words.formatting import format_quantity
+from rollout.engine.words.state_text import CELL_STATES, StateText
+from rollout.features.cells.cell_table import CellListPage, CellSummary, RecentChanges
+from rollout.features.cells.timeline import load_cell_timeline
+from rollout.features.reports.figures.evidence_facts import EvidenceFacts
+from rollout.features.reports.figures.funnel import join_value_marks
+from rollout.features.reports.figures.timeline_parts import TimelineMark, TimelineRequest
+from rollout.features.reports.pages.timeline_chart import TimelineView, build_timeline_view
+from rollout.features.reports.pages.timeline_layout import (
     EMPTY,
     HATCHED,
     HUMANS_CONFIRM,
@@ -43,10 +43,10 @@ from rollout.reports.pages.timeline_layout import (
     StageMarker,
     build_markers,
 )
-from rollout.reports.text.formatting import format_quantity
-from rollout.reports.text.state_text import CELL_STATES, StateText
-from rollout.services.cells.cell_table import CellListPage, CellSummary, RecentChanges
-from rollout.services.cells.timeline import load_cell_timeline
+from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.errors import UnknownCellError
+from rollout.kernel.policy.confidence_floors import describe_floor_cases
+from rollout.kernel.policy.policy import Policy
 
 TimeFormatter = Callable[[datetime], Markup]
 """Formats an instant by the site's clock, with the visitor's in brackets."""

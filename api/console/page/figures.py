@@ -4,11 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from rollout.core.policy.policy import Policy
-from rollout.kernel.facts import StoredReading, say_figures
-from rollout.kernel.measures import Statistic
-from rollout.reports.pages.number_charts import format_pixels
-from rollout.reports.text.formatting import (
+from rollout.engine.words.formatting import (
     add_separators,
     format_bound_value,
     format_count,
@@ -18,7 +14,11 @@ from rollout.reports.text.formatting import (
     is_amount,
     is_difference,
 )
-from rollout.services.proposals.proposal_details import Proposal
+from rollout.features.proposals.proposal_details import Proposal
+from rollout.features.reports.pages.number_charts import format_pixels
+from rollout.kernel.facts import StoredReading, say_figures
+from rollout.kernel.measures import Statistic
+from rollout.kernel.policy.policy import Policy
 
 
 def format_bound(measure: str, bound: float, threshold: float, *, at_least: bool) -> str:

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from api.console.page.cell_view import build_common_legend
 from api.console.page.page import render_page
 from api.console.page.page_context import CurrentVisitor
-from rollout.reports.text.state_text import CELL_STATES
+from rollout.engine.words.state_text import CELL_STATES
 
 router = APIRouter()
 

@@ -23,13 +23,13 @@ from jinja2 import Environment
 from api.console.page import text, time_format
 from api.console.page.page_context import HOME, TOKEN_FIELD, Visitor
 from api.http_protocol import NARROWING_PAGES
-from rollout.core.scope.permissions import Permission
-from rollout.reports.pages.page_templates import load_templates, load_tokens
-from rollout.reports.text import formatting
-from rollout.reports.text.formatting import OPENING_NOTE
-from rollout.services.access.keys import KEY_BYTES, PREFIX_BYTES, ApiKey
-from rollout.services.reviews.reviews import count_pending_reviews
-from rollout.store.database.errors import StoreError
+from rollout.data.database.errors import StoreError
+from rollout.engine.decide.permissions import Permission
+from rollout.engine.words import formatting
+from rollout.engine.words.formatting import OPENING_NOTE
+from rollout.features.access.keys import KEY_BYTES, PREFIX_BYTES, ApiKey
+from rollout.features.reports.pages.page_templates import load_templates, load_tokens
+from rollout.features.reviews.reviews import count_pending_reviews
 
 router = APIRouter()
 MEDIA_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}

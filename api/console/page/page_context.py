@@ -24,11 +24,11 @@ from starlette.requests import ClientDisconnect
 from api import auth
 from api.auth import FETCH_SITE_HEADER, OWN_SITES, get_caller
 from api.limits import BODY_TIMEOUT, is_upload
-from rollout.core.errors import CrossSiteRequestError, RefusalError, UnauthenticatedError
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import Caller, Permission
-from rollout.services.access.keys import read_token, write_token
-from rollout.services.engine.service import Service
+from rollout.engine.decide.permissions import Caller, Permission
+from rollout.features.access.keys import read_token, write_token
+from rollout.kernel.errors import CrossSiteRequestError, RefusalError, UnauthenticatedError
+from rollout.kernel.policy.policy import Policy
+from rollout.live.service import Service
 
 
 def mask_token(token: str, entropy: Callable[[int], bytes]) -> str:

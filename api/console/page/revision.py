@@ -16,11 +16,11 @@ from starlette.concurrency import run_in_threadpool
 
 from api.auth import get_caller
 from api.console.page.page_context import HOME, Visitor, get_service
-from rollout.core.calendar.instants import EPOCH
-from rollout.core.errors import UnauthenticatedError
-from rollout.core.scope.permissions import Caller, Permission
-from rollout.reports.text.formatting import MINUTE
-from rollout.services.engine.state_cache import RevisionCache
+from rollout.engine.decide.permissions import Caller, Permission
+from rollout.engine.words.formatting import MINUTE
+from rollout.kernel.calendar.instants import EPOCH
+from rollout.kernel.errors import UnauthenticatedError
+from rollout.live.state_cache import RevisionCache
 
 router = APIRouter()
 

@@ -6,16 +6,16 @@ from typing import Final
 from urllib.parse import unquote
 
 from api.console.page.text import encode_segment
-from rollout.core.calendar.sites import Cell
-from rollout.core.errors import RefusalError
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.reports.text.formatting import format_quantity, join_words
-from rollout.services.stops.stop_options import (
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.engine.words.formatting import format_quantity, join_words
+from rollout.features.stops.stop_options import (
     CellGrant,
     StopLatency,
     StopOptions,
     format_stop_latency,
 )
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import RefusalError
 
 ALL, SITE, CELL = "all", "site", "cell"
 CHOOSE_TARGET_TEXT: Final = "Choose how far: everything, a site or a cell"

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from rollout.reports.text.event_text import find_tone
-from rollout.reports.text.formatting import capitalize_first
-from rollout.reports.text.state_text import CLOSED_PROPOSALS
+from rollout.engine.words.event_text import find_tone
+from rollout.engine.words.formatting import capitalize_first
+from rollout.engine.words.state_text import CLOSED_PROPOSALS
 
 _TAG_OR_PERCENT: Final = re.compile(
     r"(<(textarea|option|pre|script)\b.*?</\2>|<[^>]*>)| %", re.DOTALL | re.IGNORECASE

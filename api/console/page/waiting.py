@@ -8,18 +8,18 @@ from typing import Final
 from api.console.page.figures import list_brief_grounds
 from api.console.page.page_context import Visitor
 from api.console.page.text import encode_segment
-from rollout.core.errors import RefusalError
-from rollout.core.scope.permissions import Permission
-from rollout.core.scope.scope import Incident, Stop
-from rollout.core.scope.scope import ProposalState as ScopeProposal
-from rollout.core.scope.stop_targets import has_open_resume
+from rollout.engine.decide.permissions import Permission
+from rollout.engine.decide.scope import Incident, Stop
+from rollout.engine.decide.scope import ProposalState as ScopeProposal
+from rollout.engine.decide.stop_targets import has_open_resume
+from rollout.engine.words.formatting import format_cell_name, format_quantity, join_words
+from rollout.engine.words.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
+from rollout.features.cells.overview import RolloutSummary
+from rollout.features.proposals.eligible_approvers import list_pending_approvals
+from rollout.features.proposals.proposal_details import Proposal, load_proposal
+from rollout.kernel.errors import RefusalError
 from rollout.kernel.facts import say_alarms
-from rollout.reports.text.formatting import format_cell_name, format_quantity, join_words
-from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
-from rollout.services.cells.overview import RolloutSummary
-from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.proposals.eligible_approvers import list_pending_approvals
-from rollout.services.proposals.proposal_details import Proposal, load_proposal
+from rollout.live.rollout_state import RolloutState
 
 MAX_TASKS: Final = 25
 """Maximum number of listed tasks; further ones are counted."""

@@ -8,10 +8,7 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from api.console.page.figures import format_bound, name_measure
-from rollout.kernel.facts import EvidenceSeries
-from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.pages.number_charts import format_pixels, list_ticks
-from rollout.reports.text.formatting import (
+from rollout.engine.words.formatting import (
     NO_BREAK_SPACE,
     capitalize_first,
     format_estimate,
@@ -20,6 +17,9 @@ from rollout.reports.text.formatting import (
     is_amount,
     is_difference,
 )
+from rollout.features.reports.figures.evidence_facts import EvidenceFacts
+from rollout.features.reports.pages.number_charts import format_pixels, list_ticks
+from rollout.kernel.facts import EvidenceSeries
 
 MAX_CHARTS = 6
 RANGE_FACTOR = 2

@@ -45,26 +45,16 @@ from api.console.proposals.proposal_text import (
 from api.console.reviews.case import build_cards
 from api.http_protocol import prioritize
 from api.problems import STATUS_BY_CODE
-from rollout.core.calendar.opening_hours import list_open_spans
-from rollout.core.calendar.sites import Cell
-from rollout.core.errors import EvidenceChangedError, RefusalError
-from rollout.core.policy.gates import round_down
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import Permission
-from rollout.core.scope.proposals import compute_renewal_start, list_takeover_levels
-from rollout.core.scope.scope import compute_held_level
-from rollout.kernel.facts import RECENT_DAYS
-from rollout.kernel.measures import Condition, Statistic
-from rollout.kernel.outcomes import describe_objective
-from rollout.reports.pages.timeline_chart import TimelineView
-from rollout.reports.statistics.bounds import ConditionEvidence
-from rollout.reports.text.fact_text import (
+from rollout.engine.decide.permissions import Permission
+from rollout.engine.decide.proposals import compute_renewal_start, list_takeover_levels
+from rollout.engine.decide.scope import compute_held_level
+from rollout.engine.words.fact_text import (
     describe_fresh_counts,
     describe_fresh_fact,
     describe_losses,
     describe_track_counts,
 )
-from rollout.reports.text.formatting import (
+from rollout.engine.words.formatting import (
     capitalize_first,
     format_bound_value,
     format_count,
@@ -72,40 +62,50 @@ from rollout.reports.text.formatting import (
     format_percent,
     join_words,
 )
-from rollout.reports.text.source_text import (
+from rollout.engine.words.source_text import (
     describe_outcome_sources,
     describe_registered_units,
     describe_sources,
     describe_vouched_units,
 )
-from rollout.services.cells.cell_table import CellValuesSummary, load_cell_values
-from rollout.services.cells.cells import load_cell
-from rollout.services.divergences.matrices import load_action_changes
-from rollout.services.divergences.top_losses import CostliestDivergences, load_costliest_divergences
-from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.policies.policies import (
+from rollout.features.cells.cell_table import CellValuesSummary, load_cell_values
+from rollout.features.cells.cells import load_cell
+from rollout.features.divergences.matrices import load_action_changes
+from rollout.features.divergences.top_losses import CostliestDivergences, load_costliest_divergences
+from rollout.features.policies.policies import (
     RESTART_TITLE,
     load_proposed_policy,
     load_restart_prices,
 )
-from rollout.services.proposals import proposals
-from rollout.services.proposals.approval_permissions import (
+from rollout.features.proposals import proposals
+from rollout.features.proposals.approval_permissions import (
     describe_missing_approvers,
     load_eligible_approvers,
 )
-from rollout.services.proposals.counter_evidence import list_facts_against, load_counter_evidence
-from rollout.services.proposals.eligible_approvers import find_proposal_sites, format_needs
-from rollout.services.proposals.proposal_details import Proposal, list_grounds, load_proposal
-from rollout.services.proposals.proposal_evidence import (
+from rollout.features.proposals.counter_evidence import list_facts_against, load_counter_evidence
+from rollout.features.proposals.eligible_approvers import find_proposal_sites, format_needs
+from rollout.features.proposals.proposal_details import Proposal, list_grounds, load_proposal
+from rollout.features.proposals.proposal_evidence import (
     GateMinimumProgress,
     ProposalEvidence,
     ReadingComparison,
     find_proposal_by_evidence,
     load_proposal_evidence,
 )
-from rollout.services.proposals.proposals import RENEWAL, TAKEOVER
-from rollout.services.stops.stop_options import CellGrant, list_cell_grants
-from rollout.services.stops.stops import ActiveStop, load_stops
+from rollout.features.proposals.proposals import RENEWAL, TAKEOVER
+from rollout.features.reports.pages.timeline_chart import TimelineView
+from rollout.features.stops.stop_options import CellGrant, list_cell_grants
+from rollout.features.stops.stops import ActiveStop, load_stops
+from rollout.kernel.calendar.opening_hours import list_open_spans
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import EvidenceChangedError, RefusalError
+from rollout.kernel.facts import RECENT_DAYS
+from rollout.kernel.measures import Condition, Statistic
+from rollout.kernel.outcomes import describe_objective
+from rollout.kernel.policy.gates import round_down
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.statistics.bounds import ConditionEvidence
+from rollout.live.rollout_state import RolloutState
 
 TimeSpan = tuple[datetime, datetime]
 LOOK_BACK, LOOK_AHEAD = timedelta(days=2), timedelta(days=9)

@@ -8,29 +8,29 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from api.console.page.time_format import format_time_span
-from rollout.core.calendar.sites import ALWAYS_WINDOW, SHADOW, Cell
-from rollout.core.policy.confidence_floors import describe_floor_cases, format_floor
-from rollout.core.policy.policy import Policy
-from rollout.core.policy.stages import (
-    Stage,
-    describe_decided,
-    describe_sample_share,
-    describe_share,
-)
-from rollout.core.scope.floor_grants import format_decided_floor
-from rollout.core.scope.proposals import list_proposal_holds
-from rollout.core.scope.scope import find_acting_version
-from rollout.reports.text.familiar_text import describe_familiar_cases, describe_unfamiliar_share
-from rollout.reports.text.formatting import (
+from rollout.engine.decide.floor_grants import format_decided_floor
+from rollout.engine.decide.proposals import list_proposal_holds
+from rollout.engine.decide.scope import find_acting_version
+from rollout.engine.words.familiar_text import describe_familiar_cases, describe_unfamiliar_share
+from rollout.engine.words.formatting import (
     format_quantity,
     format_zoned_time,
     join_words,
     to_sentence,
 )
-from rollout.reports.text.state_text import CLOSED_PROPOSALS, describe_hold
-from rollout.services.cells.cell_table import RECENT_DAYS, CellValuesSummary
-from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.proposals.proposal_details import Proposal
+from rollout.engine.words.state_text import CLOSED_PROPOSALS, describe_hold
+from rollout.features.cells.cell_table import RECENT_DAYS, CellValuesSummary
+from rollout.features.proposals.proposal_details import Proposal
+from rollout.kernel.calendar.sites import ALWAYS_WINDOW, SHADOW, Cell
+from rollout.kernel.policy.confidence_floors import describe_floor_cases, format_floor
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy.stages import (
+    Stage,
+    describe_decided,
+    describe_sample_share,
+    describe_share,
+)
+from rollout.live.rollout_state import RolloutState
 
 OPEN, APPROVED = "open", "approved"
 COMMON_STAGES: Final = frozenset({"supervised", "autonomous"})

@@ -28,16 +28,12 @@ from api.console.proposals.proposal import (
 )
 from api.console.proposals.proposal_text import ProposalQuestion, build_question, format_refusal
 from api.problems import STATUS_BY_CODE
-from rollout.core.errors import RefusalError, UnknownProposalError
-from rollout.core.scope.permissions import Permission
-from rollout.reports.text.state_text import CLOSED_PROPOSALS
-from rollout.services.proposals import proposals
-from rollout.services.proposals.proposal_details import (
-    Proposal,
-    load_proposal,
-    load_proposals,
-)
-from rollout.services.proposals.proposals import MAX_APPROVALS_PER_CALL, ProposalResult
+from rollout.engine.decide.permissions import Permission
+from rollout.engine.words.state_text import CLOSED_PROPOSALS
+from rollout.features.proposals import proposals
+from rollout.features.proposals.proposal_details import Proposal, load_proposal, load_proposals
+from rollout.features.proposals.proposals import MAX_APPROVALS_PER_CALL, ProposalResult
+from rollout.kernel.errors import RefusalError, UnknownProposalError
 
 router = APIRouter()
 PAGE_SIZE: Final = 25

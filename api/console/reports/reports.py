@@ -18,16 +18,16 @@ from api.paging import decode_number, encode_cursor
 from api.routers.reports import MAX_NUMBER, ReportFormat, View
 from api.routers.reports import Form as FileForm
 from api.routers.reports import get_report as as_api
-from rollout.core.errors import NotAllowedError, RefusalError, UnknownRolloutError
-from rollout.core.scope.permissions import Permission, require_permission
-from rollout.reports.text.formatting import capitalize_first
-from rollout.services.delivery.outbox import load_deliveries, requeue_delivery
-from rollout.services.reports import archive
-from rollout.services.reports.builder import VIEWS as KNOWN
-from rollout.services.reports.builder import NothingToReportError, ReportCallbacks, ReportOptions
-from rollout.services.reports.report_work import ReportWork
-from rollout.services.reports.schedule import ON_DEMAND
-from rollout.services.support.user_runs import StepCallback, UserRun, UserRuns
+from rollout.engine.decide.permissions import Permission, require_permission
+from rollout.engine.words.formatting import capitalize_first
+from rollout.features.delivery.outbox import load_deliveries, requeue_delivery
+from rollout.features.reports import archive
+from rollout.features.reports.builder import VIEWS as KNOWN
+from rollout.features.reports.builder import NothingToReportError, ReportCallbacks, ReportOptions
+from rollout.features.reports.report_work import ReportWork
+from rollout.features.reports.schedule import ON_DEMAND
+from rollout.kernel.errors import NotAllowedError, RefusalError, UnknownRolloutError
+from rollout.live.work.user_runs import StepCallback, UserRun, UserRuns
 
 router = APIRouter()
 PAGE_SIZE: Final = 25

@@ -19,20 +19,20 @@ from api.console.page.time_format import parse_day
 from api.console.reviews import case_text
 from api.console.reviews.case_text import build_case_path, fits_in_path
 from api.paging import decode_cursor, decode_number, encode_cursor
-from rollout.core.errors import RefusalError
-from rollout.core.policy.policy import Policy
-from rollout.core.records.reviews import (
+from rollout.engine.decide.permissions import Permission, require_permission
+from rollout.engine.records.reviews import (
     RELABEL,
     CleaningChoiceRequest,
     CleaningChoiceResult,
     UnknownCaseError,
 )
-from rollout.core.scope.permissions import Permission, require_permission
-from rollout.reports.inputs.pictures import find_picture, is_link
-from rollout.services.divergences.case_explanation import load_case_explanation
-from rollout.services.divergences.cases import CaseFilter, find_cases
-from rollout.services.divergences.top_losses import CostliestDivergence
-from rollout.services.training.cleaning import REJECTED, SAVED
+from rollout.features.divergences.case_explanation import load_case_explanation
+from rollout.features.divergences.cases import CaseFilter, find_cases
+from rollout.features.divergences.top_losses import CostliestDivergence
+from rollout.features.reports.inputs.pictures import find_picture, is_link
+from rollout.features.training.cleaning import REJECTED, SAVED
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.policy.policy import Policy
 
 HTTPS: Final = "https:"
 

@@ -7,9 +7,9 @@ from typing import Final
 from urllib.parse import quote
 
 from api.console.page.text import encode_segment
-from rollout.core.records.records import RECORD_FIELDS, Action, Decision, Outcome, Prediction
-from rollout.reports.text import formatting
-from rollout.services.divergences.case_explanation import CaseAssignment, ExplainedCase
+from rollout.engine.records.records import RECORD_FIELDS, Action, Decision, Outcome, Prediction
+from rollout.engine.words import formatting
+from rollout.features.divergences.case_explanation import CaseAssignment, ExplainedCase
 
 EXPOSURE_TEXTS: Final = {
     "blind": "blind: had seen no model answer",

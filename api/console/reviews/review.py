@@ -37,9 +37,8 @@ from api.console.reviews.review_case import (
     list_remote_pictures,
 )
 from api.schemas.reviews import DecisionRequest
-from rollout.core.errors import RefusalError, UnknownVersionError
-from rollout.core.policy.levers import Lever
-from rollout.core.records.reviews import (
+from rollout.engine.decide.permissions import Permission, require_permission
+from rollout.engine.records.reviews import (
     DecisionConflictError,
     InvalidDecisionError,
     NoConflictError,
@@ -49,18 +48,15 @@ from rollout.core.records.reviews import (
     check_started_at,
     compute_answer_deadline,
 )
-from rollout.core.scope.permissions import Permission, require_permission
-from rollout.kernel.units import format_label_set
-from rollout.reports.text.formatting import capitalize_first
-from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.reviews.own_decisions import (
+from rollout.engine.words.formatting import capitalize_first
+from rollout.features.reviews.own_decisions import (
     OwnDecision,
     OwnDecisions,
     load_own_decision,
     load_own_decisions,
 )
-from rollout.services.reviews.reviews import DecisionDraft as Said
-from rollout.services.reviews.reviews import (
+from rollout.features.reviews.reviews import DecisionDraft as Said
+from rollout.features.reviews.reviews import (
     ReviewerTasks,
     claim_page_task,
     claim_reviews,
@@ -71,6 +67,10 @@ from rollout.services.reviews.reviews import (
     request_adjudication,
     submit_decision,
 )
+from rollout.kernel.errors import RefusalError, UnknownVersionError
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.units import format_label_set
+from rollout.live.rollout_state import RolloutState
 
 UNDO_PERIOD: Final = timedelta(seconds=30)
 UNDO_COUNT: Final = 2

@@ -13,14 +13,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from api.console.page.page import CONTENT_POLICY
-from rollout.core.policy.levers import Lever, Number
-from rollout.core.records.records import Case
+from rollout.engine.records.records import Case
+from rollout.engine.words.formatting import capitalize_first, format_quantity, join_words
+from rollout.features.reports.inputs.pictures import is_link
+from rollout.features.reviews.own_decisions import OwnDecision
+from rollout.features.reviews.reviews import CLAIM_DURATION, ClaimedTask, ModelAnswer, ReviewQueue
+from rollout.kernel.policy.levers import Lever, Number
 from rollout.kernel.units import EMPTY_SET, split_label_set
-from rollout.reports.inputs.pictures import is_link
-from rollout.reports.text.formatting import capitalize_first, format_quantity, join_words
-from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.reviews.own_decisions import OwnDecision
-from rollout.services.reviews.reviews import CLAIM_DURATION, ClaimedTask, ModelAnswer, ReviewQueue
+from rollout.live.rollout_state import RolloutState
 
 UNSURE_KEY, UNDO_KEY, NOTE_KEY, HELP_KEY = "u", "z", ".", "?"
 RESERVED_KEYS: Final = frozenset({UNSURE_KEY, UNDO_KEY, NOTE_KEY, HELP_KEY})

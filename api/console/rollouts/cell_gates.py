@@ -22,25 +22,18 @@ from api.console.page.cell_view import (
 )
 from api.console.page.figures import format_bound
 from api.console.page.time_format import format_time_span
-from rollout.core.calendar.sites import SHADOW
-from rollout.core.policy.confidence_floors import describe_floor_cases, format_floor
-from rollout.core.policy.policy import NEVER, Policy, describe_guard
-from rollout.core.policy.stages import describe_sample_share
-from rollout.core.scope.events import ENGINE
-from rollout.core.scope.proposals import (
+from rollout.engine.decide.proposals import (
     ProposalHold,
     compute_renewal_start,
     has_alarm,
     list_proposal_holds,
 )
-from rollout.core.scope.scope import CellState, ProposalState, Scope
-from rollout.core.scope.stop_targets import find_resume_needs
-from rollout.core.scope.waves import find_wave_hold, find_wave_opening
-from rollout.kernel.facts import DAYS, REVIEWERS, UnmetRequirement, say_alarms
-from rollout.kernel.measures import Watch
-from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.figures.gate_facts import ConditionFacts
-from rollout.reports.text.formatting import (
+from rollout.engine.decide.scope import CellState, ProposalState, Scope
+from rollout.engine.decide.stop_targets import find_resume_needs
+from rollout.engine.decide.waves import find_wave_hold, find_wave_opening
+from rollout.engine.events import ENGINE
+from rollout.engine.evidence.slots import find_slot_after, to_instant
+from rollout.engine.words.formatting import (
     capitalize_first,
     format_count,
     format_estimate,
@@ -49,9 +42,16 @@ from rollout.reports.text.formatting import (
     is_difference,
     join_words,
 )
-from rollout.reports.text.state_text import describe_hold
-from rollout.services.cells.cell_table import CellSummary, RecentChanges
-from rollout.tally.slots import find_slot_after, to_instant
+from rollout.engine.words.state_text import describe_hold
+from rollout.features.cells.cell_table import CellSummary, RecentChanges
+from rollout.features.reports.figures.evidence_facts import EvidenceFacts
+from rollout.features.reports.figures.gate_facts import ConditionFacts
+from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.facts import DAYS, REVIEWERS, UnmetRequirement, say_alarms
+from rollout.kernel.measures import Watch
+from rollout.kernel.policy.confidence_floors import describe_floor_cases, format_floor
+from rollout.kernel.policy.policy import NEVER, Policy, describe_guard
+from rollout.kernel.policy.stages import describe_sample_share
 
 
 def describe_open_proposals(context: CellContext) -> Iterator[CellSentence]:

@@ -18,13 +18,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from api.console.page.cell_view import build_named_withheld_marker, build_stage_markers
-from rollout.core.calendar.instants import MINUTE, to_instant_micros, to_wall_times
-from rollout.core.calendar.opening_hours import compute_open_edges, follows_sun
-from rollout.core.calendar.sites import SHADOW, Cell, Site, Window
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.scope import STOPPED, SUSPENDED, Scope, compute_held_level
-from rollout.reports.pages.timeline_layout import StageMarker
-from rollout.reports.text.formatting import join_words
+from rollout.engine.decide.scope import STOPPED, SUSPENDED, Scope, compute_held_level
+from rollout.engine.words.formatting import join_words
+from rollout.features.reports.pages.timeline_layout import StageMarker
+from rollout.kernel.calendar.instants import MINUTE, to_instant_micros, to_wall_times
+from rollout.kernel.calendar.opening_hours import compute_open_edges, follows_sun
+from rollout.kernel.calendar.sites import SHADOW, Cell, Site, Window
+from rollout.kernel.policy.policy import Policy
 
 DAY_MINUTES: Final = 24 * 60
 WEEK_MINUTES: Final = 7 * DAY_MINUTES

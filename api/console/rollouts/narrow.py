@@ -17,12 +17,12 @@ from api.console.rollouts.stop import render_first_step, render_second_step
 from api.http_protocol import prioritize, run_with_priority
 from api.problems import STATUS_BY_CODE
 from api.schemas.stops import MAX_REASON_LENGTH, StopRequest
-from rollout.core.calendar.sites import SHADOW
-from rollout.core.errors import NotNarrowerError, RefusalError
-from rollout.core.policy.policy import Policy
-from rollout.services.stops import stops
-from rollout.services.stops.stop_options import load_own_narrowings
-from rollout.services.stops.stops import latch_narrowing
+from rollout.features.stops import stops
+from rollout.features.stops.stop_options import load_own_narrowings
+from rollout.features.stops.stops import latch_narrowing
+from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.errors import NotNarrowerError, RefusalError
+from rollout.kernel.policy.policy import Policy
 
 router = APIRouter()
 QueryText = Annotated[str, Query(max_length=2_000)]

@@ -28,14 +28,9 @@ from api.console.reviews.case_text import build_case_path
 from api.console.rollouts.map_rows import compute_schedules, has_hours_outside
 from api.console.rollouts.rollout_text import describe_versions, find_model_share
 from api.console.rollouts.week_map import OUTSIDE_MARKER, draw_small_map
-from rollout.core.calendar.sites import Cell
-from rollout.core.errors import RefusalError
-from rollout.core.policy.stages import describe_decided
-from rollout.core.scope.permissions import Permission
-from rollout.core.scope.scope import STOPPED, SUSPENDED
-from rollout.reports.pages.timeline_chart import describe_timeline, draw_small_timeline
-from rollout.reports.pages.timeline_layout import SOLID, WITHHELD, StageMarker
-from rollout.reports.text.formatting import (
+from rollout.engine.decide.permissions import Permission
+from rollout.engine.decide.scope import STOPPED, SUSPENDED
+from rollout.engine.words.formatting import (
     MINUTE,
     format_cell_name,
     format_count,
@@ -44,24 +39,29 @@ from rollout.reports.text.formatting import (
     format_zoned_time,
     join_words,
 )
-from rollout.reports.text.state_text import CELL_STATES
-from rollout.services.access.users import load_accounts
-from rollout.services.cells.overview import (
+from rollout.engine.words.state_text import CELL_STATES
+from rollout.features.access.users import load_accounts
+from rollout.features.cells.overview import (
     MAX_DAYS,
     RolloutSummary,
     ScheduledEntry,
     load_rollout_summaries,
     load_schedule,
 )
-from rollout.services.cells.timeline import load_recent_timelines
-from rollout.services.divergences.cases import find_case_site
-from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.ledger.activity import load_recent_activity
-from rollout.services.ledger.checkpoints import describe_weakness
-from rollout.services.ledger.ledger_reader import find_entries_by_hash, find_proposals_by_hash
-from rollout.services.policies.gate_plans import describe_fleet_risk
-from rollout.services.proposals.proposal_details import load_proposal
-from rollout.services.reviews.reviews import count_pending_reviews
+from rollout.features.cells.timeline import load_recent_timelines
+from rollout.features.divergences.cases import find_case_site
+from rollout.features.ledger.activity import load_recent_activity
+from rollout.features.ledger.checkpoints import describe_weakness
+from rollout.features.ledger.ledger_reader import find_entries_by_hash, find_proposals_by_hash
+from rollout.features.policies.gate_plans import describe_fleet_risk
+from rollout.features.proposals.proposal_details import load_proposal
+from rollout.features.reports.pages.timeline_chart import describe_timeline, draw_small_timeline
+from rollout.features.reports.pages.timeline_layout import SOLID, WITHHELD, StageMarker
+from rollout.features.reviews.reviews import count_pending_reviews
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.policy.stages import describe_decided
+from rollout.live.rollout_state import RolloutState
 
 
 @dataclass(frozen=True, slots=True)

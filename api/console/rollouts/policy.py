@@ -21,27 +21,27 @@ from api.console.page.revision import build_live_region
 from api.console.page.text import encode_segment
 from api.routers.policies import MAX_POLICY_BYTES
 from api.schemas.examples import TEXT
-from rollout.core.errors import (
-    NotAllowedError,
-    PolicyRefusedError,
-    RefusalError,
-    UnknownRolloutError,
-)
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import Permission, require_permission
-from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
-from rollout.reports.text.formatting import capitalize_first
-from rollout.services.incidents.incidents import list_incident_channels
-from rollout.services.policies import policies
-from rollout.services.policies.policies import (
+from rollout.engine.decide.permissions import Permission, require_permission
+from rollout.engine.words.formatting import capitalize_first
+from rollout.features.incidents.incidents import list_incident_channels
+from rollout.features.policies import policies
+from rollout.features.policies.policies import (
     RESTART_TITLE,
     PolicyChanges,
     load_policies,
     load_policy_by_number,
 )
-from rollout.services.proposals.eligible_approvers import format_group_counts, format_needs
-from rollout.services.support.channels import list_channel_warnings
-from rollout.services.support.user_runs import StepCallback, UserRun, UserRuns
+from rollout.features.proposals.eligible_approvers import format_group_counts, format_needs
+from rollout.kernel.errors import (
+    NotAllowedError,
+    PolicyRefusedError,
+    RefusalError,
+    UnknownRolloutError,
+)
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
+from rollout.live.channels import list_channel_warnings
+from rollout.live.work.user_runs import StepCallback, UserRun, UserRuns
 
 OUTCOME_TEXTS: Final[Mapping[str, str]] = MappingProxyType(
     {

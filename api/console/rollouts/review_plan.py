@@ -16,26 +16,26 @@ from api.console.page.page_context import (
     find_reason_fault,
 )
 from api.console.page.text import add_full_stop
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import Permission, require_permission
-from rollout.kernel.populations import PLANTED_TERMS
-from rollout.reports.figures.review_plan import DEFAULT_DECISIONS, MAX_DECISIONS
-from rollout.reports.pages.text_report import (
-    COLUMNS,
-    build_plan_row,
-    describe_method,
-    describe_review_plan,
-)
-from rollout.reports.text.formatting import capitalize_first
-from rollout.services.cells.overview import TooManyCellsError, load_review_plan
-from rollout.services.records.planted_cases import (
+from rollout.engine.decide.permissions import Permission, require_permission
+from rollout.engine.evidence.evidence_view import BATCH_SIZE
+from rollout.engine.words.formatting import capitalize_first
+from rollout.features.cells.overview import TooManyCellsError, load_review_plan
+from rollout.features.records.planted_cases import (
     MAX_CASES,
     PlantingRefusedError,
     PlantingRequest,
     PlantingResult,
     declare_planted_cases,
 )
-from rollout.tally.evidence_view import BATCH_SIZE
+from rollout.features.reports.figures.review_plan import DEFAULT_DECISIONS, MAX_DECISIONS
+from rollout.features.reports.pages.text_report import (
+    COLUMNS,
+    build_plan_row,
+    describe_method,
+    describe_review_plan,
+)
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.populations import PLANTED_TERMS
 
 router = APIRouter()
 TITLES: Final = tuple(capitalize_first(column) for column in COLUMNS)

@@ -56,22 +56,18 @@ from api.console.rollouts.value_table import (
     parse_requested_time,
 )
 from api.console.rollouts.week_map import OUTSIDE_MARKER, draw_week_map
-from rollout.core.calendar.instants import EPOCH
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
-from rollout.core.scope.scope import Scope
-from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.figures.gate_facts import ConditionFacts
-from rollout.reports.pages.timeline_layout import StageMarker
-from rollout.reports.statistics.bounds import ConditionEvidence
-from rollout.reports.text.formatting import (
+from rollout.engine.decide.permissions import Permission, may_be_asked_blind, require_permission
+from rollout.engine.decide.scope import Scope
+from rollout.engine.evidence.evidence_view import BATCH_SIZE
+from rollout.engine.evidence.late_senders import LateSenders, SilentSpell
+from rollout.engine.words.formatting import (
     capitalize_first,
     format_estimate,
     format_threshold,
     to_sentence,
 )
-from rollout.reports.text.source_text import describe_late_cases, describe_spell
-from rollout.services.cells.cell_table import (
+from rollout.engine.words.source_text import describe_late_cases, describe_spell
+from rollout.features.cells.cell_table import (
     CellListPage,
     CellSummary,
     load_cell_page,
@@ -79,15 +75,19 @@ from rollout.services.cells.cell_table import (
     load_number_agreements,
     load_single_cell_page,
 )
-from rollout.services.cells.cells import load_cell
-from rollout.services.cells.overview import load_rollout_summary
-from rollout.services.divergences.matrices import load_action_changes
-from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.ledger.activity import find_adjacent_changes, load_activity
-from rollout.services.proposals.eligible_approvers import list_pending_approvals
-from rollout.services.stops.stops import load_stops
-from rollout.tally.evidence_view import BATCH_SIZE
-from rollout.tally.late_senders import LateSenders, SilentSpell
+from rollout.features.cells.cells import load_cell
+from rollout.features.cells.overview import load_rollout_summary
+from rollout.features.divergences.matrices import load_action_changes
+from rollout.features.ledger.activity import find_adjacent_changes, load_activity
+from rollout.features.proposals.eligible_approvers import list_pending_approvals
+from rollout.features.reports.figures.evidence_facts import EvidenceFacts
+from rollout.features.reports.figures.gate_facts import ConditionFacts
+from rollout.features.reports.pages.timeline_layout import StageMarker
+from rollout.features.stops.stops import load_stops
+from rollout.kernel.calendar.instants import EPOCH
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.statistics.bounds import ConditionEvidence
+from rollout.live.rollout_state import RolloutState
 
 AGREEMENT: Final = "agreement"
 QUIET_KINDS: Final = frozenset({"", "mute", "good"})

@@ -13,19 +13,15 @@ from api.console.page.text import encode_segment
 from api.console.page.time_format import format_time_span
 from api.console.page.waiting import READ_TEXT, REQUEST_TEXT
 from api.console.rollouts.map_rows import StageSchedule
-from rollout.core.calendar.opening_hours import find_next_change, is_open
-from rollout.core.calendar.sites import Cell, Site
-from rollout.core.policy.policy import Freeze, Limit, Policy, Where
-from rollout.core.policy.stages import describe_decided
-from rollout.core.scope.commands import describe_version
-from rollout.core.scope.scope import ProposalState, Scope
-from rollout.reports.pages.timeline_layout import HATCHED, SOLID, WITHHELD, StageMarker
-from rollout.reports.text.formatting import (
-    capitalize_first,
-    format_quantity,
-    join_words,
-)
-from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
+from rollout.engine.decide.commands import describe_version
+from rollout.engine.decide.scope import ProposalState, Scope
+from rollout.engine.words.formatting import capitalize_first, format_quantity, join_words
+from rollout.engine.words.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
+from rollout.features.reports.pages.timeline_layout import HATCHED, SOLID, WITHHELD, StageMarker
+from rollout.kernel.calendar.opening_hours import find_next_change, is_open
+from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.policy.policy import Freeze, Limit, Policy, Where
+from rollout.kernel.policy.stages import describe_decided
 
 MAX_NAMED: Final = 4
 """Maximum number of locations named in a sentence; more are counted."""

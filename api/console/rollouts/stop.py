@@ -33,21 +33,18 @@ from api.console.proposals.proposal_text import APPROVED, describe_effect, forma
 from api.http_protocol import prioritize, run_with_priority
 from api.problems import STATUS_BY_CODE
 from api.schemas.stops import MAX_REASON_LENGTH, StopRequest
-from rollout.core.calendar.opening_hours import find_next_change, is_open
-from rollout.core.calendar.sites import SHADOW
-from rollout.core.errors import RefusalError
-from rollout.core.scope.permissions import Permission
-from rollout.reports.text.formatting import to_sentence
-from rollout.services.proposals.approval_permissions import (
+from rollout.engine.decide.permissions import Permission
+from rollout.engine.words.formatting import to_sentence
+from rollout.features.proposals.approval_permissions import (
     describe_missing_approvers,
     load_eligible_approvers,
     load_resume_askers,
 )
-from rollout.services.proposals.eligible_approvers import format_names, format_needs
-from rollout.services.proposals.proposal_details import Proposal, load_proposal
-from rollout.services.stops import stops
-from rollout.services.stops import stops as stopping
-from rollout.services.stops.stop_options import (
+from rollout.features.proposals.eligible_approvers import format_names, format_needs
+from rollout.features.proposals.proposal_details import Proposal, load_proposal
+from rollout.features.stops import stops
+from rollout.features.stops import stops as stopping
+from rollout.features.stops.stop_options import (
     CellGrant,
     StopOptions,
     format_stop_latency,
@@ -55,7 +52,10 @@ from rollout.services.stops.stop_options import (
     load_stoppable_rollouts,
     resolve_stop_target,
 )
-from rollout.services.stops.stops import ActiveStop, latch_stop
+from rollout.features.stops.stops import ActiveStop, latch_stop
+from rollout.kernel.calendar.opening_hours import find_next_change, is_open
+from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.errors import RefusalError
 
 router = APIRouter()
 

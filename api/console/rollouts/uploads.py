@@ -30,11 +30,9 @@ from api.console.page.page_context import (
 from api.console.page.sealed_report import CLOSED_POLICY, build_content_policy
 from api.console.rollouts.policy import build_error_context, escape_for_textarea, parse_typed_policy
 from api.limits import is_upload
-from rollout.core.errors import NotAllowedError, RefusalError
-from rollout.core.scope.permissions import ROLES_BY_PERMISSION, Permission, may_upload
-from rollout.formats.policy.reader import InvalidPolicyError
-from rollout.reports.text.formatting import capitalize_first
-from rollout.services.uploads.upload_runs import (
+from rollout.engine.decide.permissions import ROLES_BY_PERMISSION, Permission, may_upload
+from rollout.engine.words.formatting import capitalize_first
+from rollout.features.uploads.upload_runs import (
     ADVICE,
     DECISIONS_FILE,
     MAX_FILE_BYTES,
@@ -48,6 +46,8 @@ from rollout.services.uploads.upload_runs import (
     UploadRuns,
     has_files,
 )
+from rollout.kernel.errors import NotAllowedError, RefusalError
+from rollout.kernel.policy_files.reader import InvalidPolicyError
 
 router = APIRouter()
 RELOAD_SECONDS: Final = 3

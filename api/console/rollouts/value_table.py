@@ -16,19 +16,13 @@ from api.console.page.page_context import CurrentVisitor, SignedForm, Visitor
 from api.console.page.text import add_full_stop, encode_segment
 from api.console.proposals.proposal_text import format_refusal
 from api.schemas.stops import StopRequest
-from rollout.core.calendar.sites import Cell
-from rollout.core.errors import NotEligibleError, RefusalError, UnknownCellError
-from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
-from rollout.core.policy.policy import Policy
-from rollout.core.policy.risk_shares import compute_yearly_share, describe_restart
-from rollout.core.scope.guards import foresee_year
-from rollout.core.scope.permissions import Permission, require_permission
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.reports.figures.number_agreement import NumberAgreement
-from rollout.reports.pages.number_charts import choose_differences
-from rollout.reports.text.event_text import SCOPE_KINDS, EventDescription, find_tone
-from rollout.reports.text.familiar_text import describe_unfamiliar_share
-from rollout.reports.text.formatting import (
+from rollout.engine.decide.guards import foresee_year
+from rollout.engine.decide.permissions import Permission, require_permission
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.engine.evidence.value_series import ValueCounts
+from rollout.engine.words.event_text import SCOPE_KINDS, EventDescription, find_tone
+from rollout.engine.words.familiar_text import describe_unfamiliar_share
+from rollout.engine.words.formatting import (
     format_cell_name,
     format_count,
     format_decimal,
@@ -39,10 +33,16 @@ from rollout.reports.text.formatting import (
     format_percent,
     format_quantity,
 )
-from rollout.services.cells.cell_table import RECENT_DAYS, CellValuesSummary
-from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.stops import stops
-from rollout.tally.value_series import ValueCounts
+from rollout.features.cells.cell_table import RECENT_DAYS, CellValuesSummary
+from rollout.features.reports.figures.number_agreement import NumberAgreement
+from rollout.features.reports.pages.number_charts import choose_differences
+from rollout.features.stops import stops
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import NotEligibleError, RefusalError, UnknownCellError
+from rollout.kernel.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy.risk_shares import compute_yearly_share, describe_restart
+from rollout.live.rollout_state import RolloutState
 
 TIME_FORMAT_TEXT: Final = "Write a day and time such as 2027-06-17T14:32; leave it empty for now"
 MIN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)

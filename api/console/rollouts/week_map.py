@@ -24,11 +24,9 @@ from api.console.rollouts.map_rows import (
     group_rows,
     list_sites,
 )
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.policy import Policy
-from rollout.reports.figures.funnel import OUTSIDE_WINDOWS
-from rollout.reports.pages.number_charts import format_pixels
-from rollout.reports.pages.timeline_layout import (
+from rollout.features.reports.figures.funnel import OUTSIDE_WINDOWS
+from rollout.features.reports.pages.number_charts import format_pixels
+from rollout.features.reports.pages.timeline_layout import (
     EMPTY,
     HATCHED,
     HUMANS_DECIDE,
@@ -36,6 +34,8 @@ from rollout.reports.pages.timeline_layout import (
     WITHHELD,
     StageMarker,
 )
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.policy import Policy
 
 PATTERN_FILLS: Final = (HATCHED, WITHHELD)
 OVERLAY_PATTERNS: Final = (HATCHED, SOLID, WITHHELD)  # patterns drawn over shadow

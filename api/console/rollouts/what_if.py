@@ -17,13 +17,12 @@ from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, SignedForm, Visitor
 from api.console.page.text import encode_segment
 from api.console.rollouts.policy import build_error_context, parse_typed_policy
-from rollout.core.errors import RefusalError
-from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
-from rollout.reports.pages.number_charts import format_pixels
-from rollout.reports.pages.timeline_layout import HATCHED, StageMarker, build_markers
-from rollout.reports.text.formatting import format_cell_name
-from rollout.services.policies.policies import load_policy_at, load_proposed_policy
-from rollout.services.what_if.comparison import (
+from rollout.engine.decide.permissions import Permission, may_be_asked_blind, require_permission
+from rollout.engine.words.formatting import format_cell_name
+from rollout.features.policies.policies import load_policy_at, load_proposed_policy
+from rollout.features.reports.pages.number_charts import format_pixels
+from rollout.features.reports.pages.timeline_layout import HATCHED, StageMarker, build_markers
+from rollout.features.what_if.comparison import (
     EFFECT_WORDS,
     CellPair,
     WhatIfResult,
@@ -34,9 +33,10 @@ from rollout.services.what_if.comparison import (
     list_changes,
     list_figures,
 )
-from rollout.services.what_if.replayed_policy import CellReplay
-from rollout.services.what_if.requests import SPANS, WhatIfRequest, check_request
-from rollout.services.what_if.runs import WhatIfRun, WhatIfRuns
+from rollout.features.what_if.replayed_policy import CellReplay
+from rollout.features.what_if.requests import SPANS, WhatIfRequest, check_request
+from rollout.features.what_if.runs import WhatIfRun, WhatIfRuns
+from rollout.kernel.errors import RefusalError
 
 MAX_ROWS: Final = 40  # cells on a map; the table has all
 # Sizes in px.

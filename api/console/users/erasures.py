@@ -6,11 +6,10 @@ from fastapi import APIRouter, Request, Response
 
 from api.console.page.page import render_page
 from api.console.page.page_context import CurrentVisitor, Form, SignedForm, Visitor
-from rollout.core.errors import RefusalError
-from rollout.core.scope.permissions import Permission, require_permission
-from rollout.reports.text.formatting import capitalize_first
-from rollout.services.cells.overview import load_rollouts
-from rollout.services.erasure.erasure import (
+from rollout.engine.decide.permissions import Permission, require_permission
+from rollout.engine.words.formatting import capitalize_first
+from rollout.features.cells.overview import load_rollouts
+from rollout.features.erasure.erasure import (
     ERASURES,
     ErasureRefusedError,
     ErasureRequest,
@@ -18,6 +17,7 @@ from rollout.services.erasure.erasure import (
     describe_erasure,
     erase_user,
 )
+from rollout.kernel.errors import RefusalError
 
 router = APIRouter()
 USER: Final = "user"

@@ -10,8 +10,8 @@ from markupsafe import Markup
 from api import auth
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Form, SignedForm, Visitor
-from rollout.core.errors import NotAllowedError, RefusalError, UnauthenticatedError
-from rollout.reports.text.formatting import capitalize_first
+from rollout.engine.words.formatting import capitalize_first
+from rollout.kernel.errors import NotAllowedError, RefusalError, UnauthenticatedError
 
 router = APIRouter()
 PATH: Final = "/settings/second-factor"

@@ -20,13 +20,13 @@ from api.console.page.page import (
     store_single_keys,
 )
 from api.console.page.page_context import ZONE_COOKIE, CurrentVisitor, Form, SignedForm, Visitor
-from rollout.core.errors import NotAllowedError, RefusalError
-from rollout.core.scope.permissions import Permission, may_upload
-from rollout.reports.text.formatting import capitalize_first
-from rollout.services.access.keys import load_keys
-from rollout.services.cells.overview import load_rollouts
-from rollout.services.notifications import settings
-from rollout.services.notifications.kinds import KINDS
+from rollout.engine.decide.permissions import Permission, may_upload
+from rollout.engine.words.formatting import capitalize_first
+from rollout.features.access.keys import load_keys
+from rollout.features.cells.overview import load_rollouts
+from rollout.features.notifications import settings
+from rollout.features.notifications.kinds import KINDS
+from rollout.kernel.errors import NotAllowedError, RefusalError
 
 router = APIRouter()
 PASSWORDS_DIFFER_TEXT: Final = "The two new passwords differ. Type the same one twice"

@@ -16,15 +16,15 @@ from api.console.page.page_context import (
     get_safe_path,
     get_service,
 )
-from rollout.core.errors import (
+from rollout.engine.words.formatting import capitalize_first
+from rollout.features.access.sign_in import StartedSession
+from rollout.kernel.errors import (
     CodeRequiredError,
     InvalidAccountError,
     RefusalError,
     TooManyAttemptsError,
     UnauthenticatedError,
 )
-from rollout.reports.text.formatting import capitalize_first
-from rollout.services.access.sign_in import StartedSession
 
 router = APIRouter()
 ReturnPath = Annotated[str, Query(max_length=2_000)]

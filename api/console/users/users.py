@@ -23,22 +23,22 @@ from api.console.page.page import (
 )
 from api.console.page.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
 from api.console.page.text import encode_segment
-from rollout.core.errors import InvalidAccountError, RefusalError, UnknownUserError
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import REVIEWER, ROLES, SERVICE_ACCOUNT_ROLES, AssignedRole
-from rollout.reports.text.formatting import capitalize_first
-from rollout.services.access import keys, users
-from rollout.services.access.credentials import reset_second_factor
-from rollout.services.access.keys import (
+from rollout.engine.decide.permissions import REVIEWER, ROLES, SERVICE_ACCOUNT_ROLES, AssignedRole
+from rollout.engine.words.formatting import capitalize_first
+from rollout.features.access import keys, users
+from rollout.features.access.credentials import reset_second_factor
+from rollout.features.access.keys import (
     TOKEN_BYTES,
     find_link_created_since,
     load_access_revision,
     load_keys,
     write_token,
 )
-from rollout.services.access.users import AccountUpdate, UserAccount
-from rollout.services.cells.overview import load_rollouts
-from rollout.services.policies.approver_warnings import list_missing_approvers
+from rollout.features.access.users import AccountUpdate, UserAccount
+from rollout.features.cells.overview import load_rollouts
+from rollout.features.policies.approver_warnings import list_missing_approvers
+from rollout.kernel.errors import InvalidAccountError, RefusalError, UnknownUserError
+from rollout.kernel.policy.policy import Policy
 
 router = APIRouter()
 INVALID_DAY_TEXT: Final = "Write a day as 2028-01-31, or leave it empty"

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from rollout.core.errors import RefusalError
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import (
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import (
     ADMIN,
     APPROVER,
     INGEST_DECISIONS,
@@ -21,9 +20,10 @@ from rollout.core.scope.permissions import (
     VIEWER,
     AssignedRole,
 )
-from rollout.services.access import keys, users
-from rollout.services.access.sign_in import SignIn
-from rollout.store.database.session import Database
+from rollout.features.access import keys, users
+from rollout.features.access.sign_in import SignIn
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.policy.policy import Policy
 
 ADMIN_NAME, OPERATOR_NAMES, REVIEWER_NAME = "ada", ("ana", "bo", "cy"), "rui"
 """Who acts, in a quickstart as in a demo."""

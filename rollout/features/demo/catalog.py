@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rollout.core.calendar.sites import SHADOW
-from rollout.core.errors import RefusalError
-from rollout.reports.text.formatting import wrap_text
-from rollout.services.support.atomic_files import find_package_data
+from rollout.engine.words.formatting import wrap_text
+from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.errors import RefusalError
+from rollout.live.atomic_files import find_package_data
 
 if TYPE_CHECKING:
-    from rollout.services.replay.requests import ReplayRequest
+    from rollout.features.replay.requests import ReplayRequest
 
 
 DESCRIPTION_FILE: Final = "example.toml"
@@ -149,8 +149,8 @@ def _load_example(path: Path) -> ExampleSystem:
 def build_replay_request(example: ExampleSystem) -> ReplayRequest:
     """Return the replay of an example's records under its policy."""
     # imported here: whoever lists the examples needs no engine
-    from rollout.formats.records.files import RecordPaths
-    from rollout.services.replay.requests import ReplayRequest
+    from rollout.engine.files.files import RecordPaths
+    from rollout.features.replay.requests import ReplayRequest
 
     records = example.records_folder
     outcomes, planted = (
@@ -196,7 +196,7 @@ def render_catalog_json() -> str:
 
 
 def _build_item(example: ExampleSystem) -> dict[str, Any]:
-    from rollout.formats.policy.reader import read_policy
+    from rollout.kernel.policy_files.reader import read_policy
 
     policy = read_policy(example.policy_path)
     return {

@@ -3,18 +3,18 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from rollout.core.errors import RefusalError
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.case_pages import CaseFilter
+from rollout.engine.decide.permissions import ADMIN, AssignedRole, Caller
+from rollout.features.access.users import load_accounts
 from rollout.features.demo.accounts import list_quickstart_accounts
 from rollout.features.demo.simulated_cases import CASE_PREFIX
-from rollout.services.access.users import load_accounts
-from rollout.services.divergences.cases import find_cases
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.case_pages import CaseFilter
+from rollout.features.divergences.cases import find_cases
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.policy.policy import Policy
+from rollout.live.rollout_state import load_rollout_state
 
 LIVE_PREFIX = "simulated-"
 CASES_PER_PAGE = 500

@@ -17,23 +17,24 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from rollout.core.policy.evidence_sources import ACCOUNT
-from rollout.core.policy.policy import Policy
-from rollout.core.records.records import (
-    Case,
-    Heartbeat,
-    Prediction,
-    Record,
-    RejectedItem,
+from rollout.data.database.session import Database, Transaction
+from rollout.data.ledger.ledger import Accounts
+from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.data.records.records import RecordStore
+from rollout.engine.decide.assignment import Assignment, CaseQuestion, compute_unit_key
+from rollout.engine.decide.commands import Actor, ApproveProposal
+from rollout.engine.decide.permits import BOUND
+from rollout.engine.events import LedgerEvent, ProposalRaised, select_events
+from rollout.engine.evidence.slots import find_slot_after, to_instant
+from rollout.engine.files.parse import (
+    ActionWithPermit,
+    DeclaringPrediction,
+    ItemReader,
+    PlacedDecision,
+    SentItem,
 )
-from rollout.core.scope.assignment import Assignment, CaseQuestion, compute_unit_key
-from rollout.core.scope.commands import Actor, ApproveProposal
-from rollout.core.scope.events import (
-    LedgerEvent,
-    ProposalRaised,
-    select_events,
-)
-from rollout.core.scope.permits import BOUND
+from rollout.engine.records.records import Case, Heartbeat, Prediction, Record, RejectedItem
+from rollout.features.access.users import load_local_caller
 from rollout.features.demo.accounts import (
     ADMIN_NAME,
     MODEL_CLIENT,
@@ -49,28 +50,17 @@ from rollout.features.demo.simulated_cases import (
     get_prediction_time,
 )
 from rollout.features.demo.traffic import ScheduledItem
-from rollout.formats.records.parse import (
-    ActionWithPermit,
-    DeclaringPrediction,
-    ItemReader,
-    PlacedDecision,
-    SentItem,
-)
-from rollout.services.access.users import load_local_caller
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.due_counting import PageSize
-from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
-from rollout.services.engine.state_cache import AssignmentCache
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import WindowLookup, queue_new_cases
-from rollout.services.records.action_authorization import AUTHORIZED, MODEL, NOT_REQUIRED
-from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
-from rollout.services.records.review_tasks import open_reviews
-from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.ledger import Accounts
-from rollout.store.ledger.versions import VersionInfo, VersionStore
-from rollout.store.records.records import RecordStore
-from rollout.tally.slots import find_slot_after, to_instant
+from rollout.features.records.action_authorization import AUTHORIZED, MODEL, NOT_REQUIRED
+from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
+from rollout.features.records.review_tasks import open_reviews
+from rollout.kernel.policy.evidence_sources import ACCOUNT
+from rollout.kernel.policy.policy import Policy
+from rollout.live.command_handler import execute_command
+from rollout.live.evidence.due_counting import PageSize
+from rollout.live.evidence.unit_counting import WindowLookup, queue_new_cases
+from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.state_cache import AssignmentCache
+from rollout.live.tick_passes import Ticker
 
 HOUR: Final = timedelta(hours=1)
 APPROVAL_DELAY: Final = timedelta(hours=4)

@@ -16,7 +16,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
-from rollout.core.scope.commands import Actor
+from rollout.data.database.migrations import find_head_revision, upgrade
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import Actor
 from rollout.features.demo import accounts, digit_pictures, history, simulated_cases
 from rollout.features.demo.catalog import (
     DESCRIPTION_FILE,
@@ -26,9 +28,7 @@ from rollout.features.demo.catalog import (
 )
 from rollout.features.demo.simulated_cases import CaseRecords, ExampleCase
 from rollout.features.demo.traffic import ScheduledItem
-from rollout.services.engine.policy_application import apply_policy
-from rollout.store.database.migrations import find_head_revision, upgrade
-from rollout.store.database.session import Database
+from rollout.live.policy_application import apply_policy
 
 SALT: Final = bytes(32)  # the replay's, so that the same cases are sampled
 UNFINISHED_PREFIX: Final = "unfinished-history-"

@@ -10,9 +10,12 @@ from typing import Any, Final
 
 import httpx2
 
-from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.ledger.ledger import CanonicalRow, parse_event
-from rollout.core.policy.policy import Policy
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.ledger.ledger import CanonicalRow, parse_event
+from rollout.engine.words.event_describer import CitedProposals, EventDescriber
+from rollout.engine.words.event_text import COUNTING_KINDS, describe_event
+from rollout.engine.words.formatting import format_zoned_time
 from rollout.features.demo.simulated_cases import ExampleCase, JsonObject, get_prediction_time
 from rollout.features.demo.traffic import (
     AccountRequest,
@@ -20,13 +23,10 @@ from rollout.features.demo.traffic import (
     CaseTraffic,
     request_with_retries,
 )
-from rollout.reports.text.event_describer import CitedProposals, EventDescriber
-from rollout.reports.text.event_text import COUNTING_KINDS, describe_event
-from rollout.reports.text.formatting import format_zoned_time
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
+from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.policy.policy import Policy
+from rollout.live.clock import ManualClock
+from rollout.live.rollout_state import load_rollout_state
 
 QUIET_SECONDS: Final = 10.0
 """Wall seconds without a proposal after which the colleague makes one."""

@@ -15,7 +15,12 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from rollout.core.policy.policy import Policy
+from rollout.engine.evidence.frames import (
+    ATTRIBUTE_PREFIX,
+    OUTCOME_PREFIX,
+    VALUE_PREFIX,
+    RecordFrames,
+)
 from rollout.features.demo.catalog import ExampleSystem, build_replay_request
 from rollout.features.demo.digit_pictures import DIGITS_FILE, DigitPictures, load_digit_pictures
 from rollout.features.demo.simulated_cases import (
@@ -24,9 +29,9 @@ from rollout.features.demo.simulated_cases import (
     ExampleOutcome,
     ExamplePrediction,
 )
-from rollout.formats.policy.reader import read_policy
-from rollout.services.replay.requests import read_request_records
-from rollout.tally.frames import ATTRIBUTE_PREFIX, OUTCOME_PREFIX, VALUE_PREFIX, RecordFrames
+from rollout.features.replay.requests import read_request_records
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files.reader import read_policy
 
 MEDIA: Final = "media"
 """Attribute of a case that names its picture."""

@@ -17,10 +17,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from rollout.core.policy.levers import Lever, Number
-from rollout.core.policy.policy import Policy
 from rollout.features.demo.accounts import get_decisions_account, get_model_account
-from rollout.formats.policy import fields
+from rollout.kernel.policy.levers import Lever, Number
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files import fields
 from rollout.kernel.units import do_sets_agree, format_label_set, split_label_set
 
 Answers = Mapping[str, str | None]

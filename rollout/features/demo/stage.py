@@ -7,18 +7,18 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rollout.core.policy.policy import Policy
+from rollout.data.database.session import Database
+from rollout.features.access.authentication import Authenticator
 from rollout.features.demo.accounts import MODEL_CLIENT, create_demo_keys, get_decision_system
 from rollout.features.demo.catalog import ExampleSystem
 from rollout.features.demo.history_cache import DATABASE_FILE, PreparedHistory
 from rollout.features.demo.recorded_cases import CasePictures
 from rollout.features.demo.simulated_cases import CaseRecords, SiteClients
 from rollout.features.demo.traffic import ScheduledItem
-from rollout.formats.policy.reader import read_policy
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.service import Service, build_service
-from rollout.services.support.clock import ManualClock, SystemClock
-from rollout.store.database.session import Database
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files.reader import read_policy
+from rollout.live.clock import ManualClock, SystemClock
+from rollout.live.service import Service, build_service
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,21 +14,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from rollout.core.calendar.instants import from_micros
-from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.features.demo.catalog import ExampleSystem, build_replay_request
-from rollout.reports.figures.audits import Hindsight
-from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.figures.facts import ReportFacts, compute_report_facts
-from rollout.reports.figures.gate_facts import ConditionFacts
-from rollout.reports.figures.methods import (
-    build_naive_cases,
-    find_block_crossing,
-    find_rate_crossing,
-)
-from rollout.reports.inputs.inputs import CellStages, ReportInputs
-from rollout.reports.pages.summary import describe_gain
-from rollout.reports.text.formatting import (
+from rollout.engine.words.formatting import (
     LINE_WIDTH,
     NO_BREAK_SPACE,
     describe_duration,
@@ -41,13 +27,27 @@ from rollout.reports.text.formatting import (
     is_difference,
     wrap_text,
 )
-from rollout.services.replay.replay import (
+from rollout.features.demo.catalog import ExampleSystem, build_replay_request
+from rollout.features.replay.replay import (
     ReplayedFiles,
     build_replay_inputs,
     build_report_files,
     replay_files,
 )
-from rollout.services.replay.requests import Progress
+from rollout.features.replay.requests import Progress
+from rollout.features.reports.figures.audits import Hindsight
+from rollout.features.reports.figures.evidence_facts import EvidenceFacts
+from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts
+from rollout.features.reports.figures.gate_facts import ConditionFacts
+from rollout.features.reports.figures.methods import (
+    build_naive_cases,
+    find_block_crossing,
+    find_rate_crossing,
+)
+from rollout.features.reports.inputs.inputs import CellStages, ReportInputs
+from rollout.features.reports.pages.summary import describe_gain
+from rollout.kernel.calendar.instants import from_micros
+from rollout.kernel.calendar.sites import SHADOW, Cell
 
 SURE = 0.9
 CELL_RULE = "the cell's agreement is at the threshold, from 100 cases on"

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 import httpx2
 
-from rollout.core.errors import RefusalError
 from rollout.features.demo.simulated_cases import CaseRecords, ExampleCase, JsonObject
+from rollout.kernel.errors import RefusalError
 
 BUSY_STATUSES: Final = frozenset({429, 503})
 MAX_TRIES: Final = 6

@@ -6,7 +6,7 @@ from api.console.divergences.divergence_text import (
     build_label_table,
     merge_rare_labels,
 )
-from rollout.reports.figures.comparison import ConfusionMatrix
+from rollout.features.reports.figures.comparison import ConfusionMatrix
 
 
 def test_a_matrix_shades_what_agrees_apart_from_what_costs():

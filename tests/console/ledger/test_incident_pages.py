@@ -12,30 +12,30 @@ import numpy as np
 import pytest
 
 from api.console.ledger.incidents import build_count_rows
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading
-from rollout.core.scope import incident_kinds, incidents
-from rollout.core.scope.commands import (
+from rollout.engine.decide import incident_kinds, incidents
+from rollout.engine.decide.commands import (
     Actor,
     AddVersion,
     OpenIncident,
     StopAfterRollback,
     StopChangedCells,
 )
-from rollout.core.scope.incident_kinds import INCIDENT_KINDS, IncidentEffect, IncidentKind
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.scope import build_initial_state
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.pages.detector_chart import format_evidence
-from rollout.reports.text.formatting import capitalize_first
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.incidents.detector_courses import load_detector_course
-from rollout.services.incidents.incident_impact import (
+from rollout.engine.decide.incident_kinds import INCIDENT_KINDS, IncidentEffect, IncidentKind
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.scope import build_initial_state
+from rollout.engine.words.formatting import capitalize_first
+from rollout.features.incidents.detector_courses import load_detector_course
+from rollout.features.incidents.incident_impact import (
     EvidencePeriod,
     begin_counts,
     load_incident_impact,
 )
+from rollout.features.reports.pages.detector_chart import format_evidence
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.cell_evidence import EvidenceCounts, GuardReading
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
 from tests.console.divergence_rows import count
 from tests.console.told_cases import newcomer

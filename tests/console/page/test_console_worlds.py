@@ -10,10 +10,10 @@ from fastapi.routing import APIRoute
 from starlette.routing import compile_path
 
 from api.console.page.page_context import TOKEN_FIELD
-from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.permissions import Caller
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.proposals import proposals
+from rollout.engine.decide.commands import OpenIncident
+from rollout.engine.decide.permissions import Caller
+from rollout.features.proposals import proposals
+from rollout.live.command_handler import execute_command
 from tests.api.bears import CREEK
 from tests.browser import town as towns
 from tests.browser.town import HOUR, MINUTE, town
@@ -114,7 +114,7 @@ def founded(folder):
     assert "grace: 3h" in text
     with (
         mock.patch("api.limits.ANONYMOUS_BURST", 1e9),
-        mock.patch("rollout.services.engine.state_cache.MAX_REVISIONS_AGE", 0),
+        mock.patch("rollout.live.state_cache.MAX_REVISIONS_AGE", 0),
         mock.patch.object(towns, "chance", counted()),
         mock.patch.object(towns, "POLICY", text),
         fresh("sqlite", folder) as url,

@@ -10,14 +10,14 @@ from api.console.page.page import create_environment
 from api.console.proposals.proposal import build_condition_rows
 from api.console.rollouts.cell_gates import _describe_condition
 from api.console.rollouts.rollout import build_measure_readings
-from rollout.core.policy.evidence_sources import OWN_PREDICTION
-from rollout.formats.policy.reader import parse_policy
+from rollout.features.cells.cell_gains import Gain, GainArm
+from rollout.features.proposals.proposal_evidence import ReadingComparison
+from rollout.features.reports.figures.gate_facts import ConditionFacts
 from rollout.kernel.facts import StoredReading, to_facts
 from rollout.kernel.outcomes import DECIDES, PROPOSES
-from rollout.reports.figures.gate_facts import ConditionFacts
-from rollout.reports.statistics.bounds import ConditionEvidence
-from rollout.services.engine.cell_gains import Gain, GainArm
-from rollout.services.proposals.proposal_evidence import ReadingComparison
+from rollout.kernel.policy.evidence_sources import OWN_PREDICTION
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.statistics.bounds import ConditionEvidence
 from tests.replay.pricing import POLICY
 
 PRICING = parse_policy(POLICY)

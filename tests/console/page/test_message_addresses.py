@@ -10,23 +10,23 @@ import pytest
 from sqlalchemy import select
 
 from api.app import create_app
-from rollout.core.policy.familiarity import FEW, ValueReading
-from rollout.core.scope.commands import Actor, OpenIncident
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import users
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.notifications.kinds import KINDS
-from rollout.services.reports.schedule import ReportOrder
-from rollout.services.support.channels import Channels
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.reports.deliveries import DeliveryStore, NewDelivery
-from rollout.store.tables.columns import metadata
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.reports.deliveries import DeliveryStore, NewDelivery
+from rollout.data.tables.columns import metadata
+from rollout.engine.decide.commands import Actor, OpenIncident
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.features.delivery.delivery import ReportPublisher, deliver_due_reports
+from rollout.features.notifications.kinds import KINDS
+from rollout.features.reports.schedule import ReportOrder
+from rollout.kernel.policy.familiarity import FEW, ValueReading
+from rollout.live.channels import Channels
+from rollout.live.clock import ManualClock
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
 from tests.api.bears import CREEK, LAKE, POLICY, tick, widened
 from tests.console.conftest import Browsing
 from tests.factories import DAY, HOUR, MET, MINUTE, NOON

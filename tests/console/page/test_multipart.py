@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.console.page.page_context import MAX_FIELDS_BYTES, MAX_PARTS, NO_FORM_TEXT, MultipartReader
-from rollout.core.errors import RefusalError
+from rollout.kernel.errors import RefusalError
 
 KIND = "multipart/form-data; boundary=xYz"
 

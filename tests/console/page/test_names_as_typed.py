@@ -12,12 +12,12 @@ from unittest import mock
 import pytest
 
 from api.console.page.page_context import TOKEN_FIELD
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.permissions import Caller
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.stops.stops import stop_cells
+from rollout.engine.decide.commands import OpenIncident
+from rollout.engine.decide.permissions import Caller
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.features.stops.stops import stop_cells
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.command_handler import execute_command
 from tests.browser import town as towns
 from tests.browser.town import approve, town
 from tests.console.attacked_town import browsing, sent

@@ -8,18 +8,18 @@ from hashlib import sha256
 import pytest
 
 from api.console.page.sealed_report import build_content_policy
-from rollout.core.errors import NotAllowedError
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.reports.figures.report_version import compute_seal
-from rollout.services.access.users import load_local_caller
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.reports.archive import load_report_deliveries, request_report
-from rollout.services.reports.builder import ReportOptions
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.reports.deliveries import DeliveryStore, NewDelivery, Outbox
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.reports.deliveries import DeliveryStore, NewDelivery, Outbox
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access.users import load_local_caller
+from rollout.features.reports.archive import load_report_deliveries, request_report
+from rollout.features.reports.builder import ReportOptions
+from rollout.features.reports.figures.report_version import compute_seal
+from rollout.kernel.errors import NotAllowedError
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.api.bears import POLICY
 from tests.console.told_cases import AT, CLOSED, NASTY, newcomer, some
 from tests.factories import NOON
@@ -222,7 +222,7 @@ def test_before_the_first_report_it_says_what_to_do(browser):
 
 
 def test_an_hour_has_room_for_so_many_reports(browser, told, monkeypatch):
-    monkeypatch.setattr("rollout.services.reports.archive.MAX_REPORTS_PER_HOUR", 1)
+    monkeypatch.setattr("rollout.features.reports.archive.MAX_REPORTS_PER_HOUR", 1)
     browser.as_("vic").submit("/reports", on="/reports", **MADE)
     answer = browser.submit("/reports", 422, on="/reports", **MADE | {"name": "more"})
     assert "You requested 1 reports within an hour" in answer.text

@@ -7,9 +7,9 @@ from threading import Event
 import pytest
 
 from api.console.reports import reports
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.reports import archive
-from rollout.services.reports.builder import NO_CALLBACKS, STEPS
+from rollout.features.reports import archive
+from rollout.features.reports.builder import NO_CALLBACKS, STEPS
+from rollout.live.tick_passes import Ticker
 from tests.console.told_cases import CLOSED, some
 from tests.factories import NOON
 

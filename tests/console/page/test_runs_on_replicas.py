@@ -13,16 +13,16 @@ from api.app import create_app
 from api.console.divergences import divergences
 from api.console.reports import reports
 from api.console.rollouts import policy
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.incidents import cause_runs
-from rollout.services.policies import policies
-from rollout.services.reports import archive
-from rollout.services.uploads.upload_runs import UploadOptions, UploadRequest, UploadRuns
-from rollout.services.what_if.requests import WhatIfRequest
-from rollout.services.what_if.runs import WhatIfRun, WhatIfRuns
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.features.incidents import cause_runs
+from rollout.features.policies import policies
+from rollout.features.reports import archive
+from rollout.features.uploads.upload_runs import UploadOptions, UploadRequest, UploadRuns
+from rollout.features.what_if.requests import WhatIfRequest
+from rollout.features.what_if.runs import WhatIfRun, WhatIfRuns
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.api.bears import POLICY as POLICY_TEXT
 from tests.api.bears import STRICTER
 from tests.console.conftest import Browsing

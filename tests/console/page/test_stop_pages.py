@@ -9,17 +9,17 @@ import pytest
 
 from api.console.page.stop_target import parse_target
 from api.http_protocol import is_narrowing
-from rollout.core.calendar.sites import Cell
-from rollout.core.errors import RefusalError
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.services.access import users
-from rollout.services.access.users import AccountUpdate, load_local_caller
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.proposals import proposals
-from rollout.services.proposals.proposal_details import ProposalPage
-from rollout.services.stops import stops
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.features.access import users
+from rollout.features.access.users import AccountUpdate, load_local_caller
+from rollout.features.proposals import proposals
+from rollout.features.proposals.proposal_details import ProposalPage
+from rollout.features.stops import stops
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import RefusalError
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import CREEK, LAKE, POLICY, approved, scope_of, tick, widened
 from tests.console.conftest import token_of
 from tests.factories import HOUR, MINUTE, NOON, TICK

@@ -1,6 +1,6 @@
 """The page of terms explains every state that pages show."""
 
-from rollout.reports.text.state_text import CELL_STATES
+from rollout.engine.words.state_text import CELL_STATES
 
 
 def test_each_state_of_a_cell_is_explained_in_the_order_in_which_it_counts(browser):

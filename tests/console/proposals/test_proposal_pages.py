@@ -6,26 +6,26 @@ from dataclasses import replace
 import pytest
 
 from api.console.proposals.proposal_text import describe_effect
-from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.scope.commands import AcknowledgeIncident, Actor
-from rollout.core.scope.events import Approved
-from rollout.core.scope.permissions import AssignedRole
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.text.formatting import OPENING_NOTE
-from rollout.reports.text.source_text import RegisteredUnits, VouchedUnits
-from rollout.services.access import users
-from rollout.services.access.users import AccountUpdate, load_local_caller
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.policies import policies
-from rollout.services.proposals.proposal_details import load_proposal
-from rollout.services.proposals.proposal_evidence import load_proposal_evidence
-from rollout.services.stops import stops
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.external_keys import ExternalKeys
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.engine.decide.commands import AcknowledgeIncident, Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.engine.events import Approved
+from rollout.engine.words.formatting import OPENING_NOTE
+from rollout.engine.words.source_text import RegisteredUnits, VouchedUnits
+from rollout.features.access import users
+from rollout.features.access.users import AccountUpdate, load_local_caller
+from rollout.features.policies import policies
+from rollout.features.proposals.proposal_details import load_proposal
+from rollout.features.proposals.proposal_evidence import load_proposal_evidence
+from rollout.features.stops import stops
+from rollout.kernel.policy.cell_evidence import GuardReading
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.api.bears import CREEK, LAKE, LOOSER, POLICY, approved, scope_of, tick, widened
 from tests.console.raised_proposals import LIST, XSS, add_version, heading, rows
 from tests.console.told_cases import CLOSED, asked_again, judged, mia
@@ -431,7 +431,7 @@ def has_no_form(page):
 
 def test_it_names_units_whose_sender_could_have_seen_the_answer(browser, raised, monkeypatch):
     units = (VouchedUnits("box-7", 380, 412, 180_000, ("ana",)),)
-    place = "rollout.services.proposals.proposal_details._name_vouched_units"
+    place = "rollout.features.proposals.proposal_details._name_vouched_units"
     monkeypatch.setattr(place, lambda *_: units)
     page = browser.as_("ana").page(f"/rollouts/bears/proposals/{next(iter(raised))}")
     against = page[page.index("What speaks against it") : page.index("What this allows")]
@@ -441,7 +441,7 @@ def test_it_names_units_whose_sender_could_have_seen_the_answer(browser, raised,
 
 def test_it_says_who_registered_the_cases(browser, raised, monkeypatch):
     units = (RegisteredUnits("box-7", 380, 360), RegisteredUnits("imports", 32, 0))
-    place = "rollout.services.proposals.proposal_details._name_registering"
+    place = "rollout.features.proposals.proposal_details._name_registering"
     monkeypatch.setattr(place, lambda *_: units)
     page = browser.as_("ana").page(f"/rollouts/bears/proposals/{next(iter(raised))}")
     against = page[page.index("What speaks against it") : page.index("What this allows")]

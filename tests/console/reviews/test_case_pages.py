@@ -10,16 +10,16 @@ from msgspec.structs import replace
 
 from api.console.reviews import case_text
 from api.console.reviews.case_text import build_case_path, explain_uncounted
-from rollout.core.records.records import Action, Decision, Outcome, Prediction
-from rollout.core.records.reviews import CleaningChoiceRequest
-from rollout.services.access.users import load_local_caller
-from rollout.services.divergences.case_explanation import load_case_explanation
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.reviews.reviews import open_reviews
-from rollout.services.training.cleaning import store_choices
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.external_keys import ExternalKeys
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.engine.records.records import Action, Decision, Outcome, Prediction
+from rollout.engine.records.reviews import CleaningChoiceRequest
+from rollout.features.access.users import load_local_caller
+from rollout.features.divergences.case_explanation import load_case_explanation
+from rollout.features.reviews.reviews import open_reviews
+from rollout.features.training.cleaning import store_choices
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.api import bears
 from tests.console.told_cases import (
     AT,

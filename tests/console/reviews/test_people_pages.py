@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from api.console.users.users import compute_review_coverage
-from rollout.core.scope.permissions import AssignedRole
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.access import users
-from rollout.services.access.users import load_local_caller
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
+from rollout.features.access.users import load_local_caller
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.api.bears import POLICY
 from tests.console.test_settings_pages import keys, once
 from tests.services.houses import PASSWORD

@@ -9,14 +9,14 @@ from markupsafe import Markup
 
 from api.console.page.figures import format_bound
 from api.console.rollouts.cell_gates import describe_cell
-from rollout.core.calendar.sites import Cell, Site
-from rollout.core.policy.policy import Freeze, Limit, Waves, Where
+from rollout.engine.words.formatting import format_share_bound
+from rollout.features.cells.cell_table import CellSummary, find_recent_changes
+from rollout.features.cells.cells import build_cell_status
+from rollout.features.reports.figures.evidence_facts import EvidenceFacts
+from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
+from rollout.kernel.calendar.sites import Cell, Site
 from rollout.kernel.facts import DAYS, UNITS, UnmetRequirement, say_requirement
-from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
-from rollout.reports.text.formatting import format_share_bound
-from rollout.services.cells.cell_table import CellSummary, find_recent_changes
-from rollout.services.cells.cells import build_cell_status
+from rollout.kernel.policy.policy import Freeze, Limit, Waves, Where
 from tests.factories import (
     AUTONOMOUS,
     BO,

@@ -6,10 +6,10 @@ from html import unescape
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
-from rollout.reports.figures.timeline_parts import TimelineRequest
-from rollout.services.access.users import AccountUpdate, load_local_caller, update_account
-from rollout.services.cells.timeline import load_cell_timeline
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access.users import AccountUpdate, load_local_caller, update_account
+from rollout.features.cells.timeline import load_cell_timeline
+from rollout.features.reports.figures.timeline_parts import TimelineRequest
 from tests.console.test_rollout_page import story
 
 __all__ = ["story"]

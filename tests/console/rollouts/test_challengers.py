@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from api.console.rollouts import rollout
 from api.console.rollouts.rollout import build_challenger_comparisons
-from rollout.core.calendar.sites import Cell
+from rollout.kernel.calendar.sites import Cell
 
 CREEK = Cell("creek", "night")
 

@@ -6,9 +6,9 @@ from html import unescape
 
 import pytest
 
-from rollout.core.policy.cell_evidence import VersionEvidence
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.policy_application import apply_policy
+from rollout.engine.decide.commands import Actor
+from rollout.kernel.policy.cell_evidence import VersionEvidence
+from rollout.live.policy_application import apply_policy
 from tests.api import bears
 from tests.factories import MET, MINUTE, NOON
 

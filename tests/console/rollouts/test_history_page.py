@@ -12,11 +12,11 @@ from api.console.rollouts.value_table import (
     format_link_time,
     parse_requested_time,
 )
-from rollout.core.scope.commands import Actor, NarrowCells, StopCells
-from rollout.services.access.users import load_local_caller
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.ledger.activity import find_adjacent_changes, load_activity
+from rollout.engine.decide.commands import Actor, NarrowCells, StopCells
+from rollout.features.access.users import load_local_caller
+from rollout.features.ledger.activity import find_adjacent_changes, load_activity
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
 from tests.api import bears
 from tests.console.test_rollout_page import BEARS, HOSTILE, plain, region
 from tests.factories import DAY, HOUR, NOON

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks.senders import START, Sending, SentCases, at_once, send_nightly, write_policy
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.store.ledger.ledger import Accounts
+from rollout.data.ledger.ledger import Accounts
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 from tests.services.engine.test_live import ANA
 from tests.services.engine.test_live_senders import ROLES, list_sent, send_as_received
 

@@ -4,8 +4,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.policy_application import apply_policy
+from rollout.engine.decide.commands import Actor
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import CREEK, POLICY, approved, scope_of, tick, widened
 from tests.factories import HOUR, NOON, NOTHING
 

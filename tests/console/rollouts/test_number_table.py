@@ -6,18 +6,18 @@ import pytest
 from msgspec.structs import replace
 
 from api.console.rollouts import rollout as rollout_page
-from rollout.core.calendar.sites import Cell
-from rollout.core.records.records import Prediction
-from rollout.core.scope.commands import Actor, AddVersion
-from rollout.reports.figures.number_agreement import compute_number_agreements
-from rollout.reports.inputs.pairs import build_pairs
-from rollout.services.cells.cell_table import load_number_agreements
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.reports.inputs import load_report_inputs
-from rollout.services.reports.visible_records import ReportPeriod
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.reviews.reviews import NewReviewTask, ReviewTaskStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.reviews.reviews import NewReviewTask, ReviewTaskStore
+from rollout.engine.decide.commands import Actor, AddVersion
+from rollout.engine.records.records import Prediction
+from rollout.features.cells.cell_table import load_number_agreements
+from rollout.features.reports.figures.number_agreement import compute_number_agreements
+from rollout.features.reports.inputs.pairs import build_pairs
+from rollout.features.reports.stored_inputs import load_report_inputs
+from rollout.features.reports.visible_records import ReportPeriod
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import CREEK, LAKE
 from tests.console.test_divergence_pages import SCALES
 from tests.console.told_cases import AT, CLOSED, case, tell, verdict

@@ -9,17 +9,17 @@ from api.console.rollouts.overview import (
     build_rollout_card,
     describe_deciding_models,
 )
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor, StopCells
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.cells import timeline
-from rollout.services.cells.overview import load_rollout_summaries
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.proposals import proposals
-from rollout.services.support.checkpoint_keys import CheckpointTargets
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import Actor, StopCells
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.cells import timeline
+from rollout.features.cells.overview import load_rollout_summaries
+from rollout.features.proposals import proposals
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.checkpoint_keys import CheckpointTargets
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
 from tests.api import bears
 from tests.factories import DAY, NOON
 from tests.services import bear_field

@@ -6,11 +6,11 @@ from threading import Event
 import pytest
 
 from api.console.rollouts import policy as policy_pages
-from rollout.core.errors import PolicyRefusedError
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import users
-from rollout.services.policies import policies
-from rollout.store.database.errors import DatabaseUnavailableError
+from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
+from rollout.features.policies import policies
+from rollout.kernel.errors import PolicyRefusedError
 from tests.api.bears import STRICTER
 from tests.factories import NOON
 

@@ -2,10 +2,10 @@
 
 import re
 
-from rollout.reports.figures import evidence_facts
-from rollout.reports.figures.evidence_facts import PlantedRecall
-from rollout.reports.statistics.intervals import compute_share
-from rollout.services.engine.tick_passes import Ticker
+from rollout.features.reports.figures import evidence_facts
+from rollout.features.reports.figures.evidence_facts import PlantedRecall
+from rollout.kernel.statistics.intervals import compute_share
+from rollout.live.tick_passes import Ticker
 from tests.console.told_cases import CLOSED
 
 RECALL = PlantedRecall("alarm", "bear", compute_share(38, 40), compute_share(0, 0), missing=2)

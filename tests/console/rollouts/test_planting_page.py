@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from api.console.rollouts.review_plan import list_planted_conditions
-from rollout.core.records.records import Case
-from rollout.core.scope.events import CasesPlanted
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.records.planted_cases import MAX_CASES
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.records import RecordStore
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.records import RecordStore
+from rollout.engine.events import CasesPlanted
+from rollout.engine.records.records import Case
+from rollout.features.records.planted_cases import MAX_CASES
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.factories import NOON
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -6,12 +6,12 @@ import re
 import pytest
 
 from api.console.rollouts.policy import build_policy_faults, compare_policy_texts, escape_text
-from rollout.core.scope.commands import Actor
-from rollout.services.access.users import load_local_caller
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.policies.policies import load_policy_at
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.reports.deliveries import DeliveryStore, NewDelivery
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.reports.deliveries import DeliveryStore, NewDelivery
+from rollout.engine.decide.commands import Actor
+from rollout.features.access.users import load_local_caller
+from rollout.features.policies.policies import load_policy_at
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import LOOSER, POLICY, STRICTER, scope_of
 from tests.api.test_deliveries import settle
 from tests.factories import HOUR, NOON

@@ -2,7 +2,7 @@
 
 import re
 
-from rollout.services.engine.tick_passes import Ticker
+from rollout.live.tick_passes import Ticker
 from tests.console.conftest import Browsing
 from tests.console.told_cases import AT, CLOSED, judged, mia
 from tests.factories import DAY
@@ -69,7 +69,7 @@ def test_only_who_may_read_the_rollout_reads_its_plan(browser, service, clock):
 
 
 def test_a_rollout_of_too_many_cells_offers_its_sites(browser, monkeypatch):
-    monkeypatch.setattr("rollout.services.cells.overview.MAX_PLANNED_CELLS", 2)
+    monkeypatch.setattr("rollout.features.cells.overview.MAX_PLANNED_CELLS", 2)
     page = browser.as_("vic").page(PATH)
     assert "too many cells for one plan: choose a site" in page
     assert "creek · day" in browser.page(f"{PATH}?site=creek")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from api.console.rollouts.map_rows import compute_schedules
 from api.console.rollouts.overview import RolloutCard, describe_deciding_models
 from api.console.rollouts.rollout_text import describe_allowed
-from rollout.core.calendar.sites import Cell
+from rollout.kernel.calendar.sites import Cell
 from tests.factories import AUTONOMOUS, CREEK, LAKE, SUPERVISED, autonomous, policy
 
 SHARED = replace(AUTONOMOUS, blind=0.7, share=0.3)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.policy_application import apply_policy
+from rollout.engine.decide.commands import Actor
+from rollout.live.policy_application import apply_policy
 from tests.api import bears
 from tests.console.rollouts.test_floor_pages import OPERATORS, raise_proposal, visible
 from tests.factories import MET, MINUTE, NOON

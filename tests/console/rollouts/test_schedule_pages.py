@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.policy_application import apply_policy
+from rollout.engine.decide.commands import Actor
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import LAKE, POLICY, tick, widened
 from tests.factories import NOON, TICK
 

@@ -6,9 +6,9 @@ from html import unescape
 import pytest
 
 from api.console.page.page_context import TOKEN_FIELD
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import users
-from rollout.services.uploads.upload_runs import (
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
+from rollout.features.uploads.upload_runs import (
     COMMAND,
     COMMANDS_TEXT,
     MAX_FILE_BYTES,

@@ -8,19 +8,19 @@ import pytest
 from api.console.proposals import proposal as proposal_page
 from api.console.rollouts import rollout as rollout_page
 from api.console.rollouts.value_table import build_value_tables, list_gate_slices
-from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, ValueReading
-from rollout.core.scope.commands import Actor
-from rollout.formats.policy.reader import parse_policy, read_policy
-from rollout.services.cells.cell_table import (
+from rollout.engine.decide.commands import Actor
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.evidence.value_series import UnfamiliarUnits, ValueCounts, ValueSeries
+from rollout.features.cells.cell_table import (
     CellValuesSummary,
     load_cell_values,
     read_closed_values,
 )
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.tally.slots import to_instant
-from rollout.tally.value_series import UnfamiliarUnits, ValueCounts, ValueSeries
+from rollout.features.records.record_import import import_records
+from rollout.kernel.policy.familiarity import FAMILIAR, FEW, MISTAKEN, ValueReading
+from rollout.kernel.policy_files.reader import parse_policy, read_policy
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 from tests.api import bears
 from tests.factories import DAY, NOON
 from tests.replay.stories import a_history

@@ -21,8 +21,8 @@ from api.console.rollouts.map_rows import (
     has_hours_outside,
 )
 from api.console.rollouts.week_map import draw_small_map, draw_week_map
-from rollout.core.calendar.sites import Cell, Site, Window
-from rollout.core.policy.policy import Freeze, Where
+from rollout.kernel.calendar.sites import Cell, Site, Window
+from rollout.kernel.policy.policy import Freeze, Where
 from tests.factories import (
     AUTONOMOUS,
     CREEK,

@@ -6,17 +6,17 @@ from html import unescape
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import users
-from rollout.services.what_if.comparison import (
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
+from rollout.features.what_if.comparison import (
     WhatIfInputs,
     compare_policies,
     format_figure,
     list_cells,
 )
-from rollout.services.what_if.replayed_policy import WhatIfRecords
-from rollout.services.what_if.requests import WhatIfRequest
-from rollout.services.what_if.runs import WhatIfRun, WhatIfRuns
+from rollout.features.what_if.replayed_policy import WhatIfRecords
+from rollout.features.what_if.requests import WhatIfRequest
+from rollout.features.what_if.runs import WhatIfRun, WhatIfRuns
 from tests.api.bears import POLICY
 from tests.factories import DAY, NOON
 from tests.reports.conftest import BEARS, records_of, story

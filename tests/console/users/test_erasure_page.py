@@ -2,11 +2,11 @@
 
 import pytest
 
-from rollout.core.records.records import Case
-from rollout.core.scope.events import CasesErased
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.records import RecordStore
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.records import RecordStore
+from rollout.engine.events import CasesErased
+from rollout.engine.records.records import Case
 from tests.factories import NOON
 
 FORM = {"kind": "case", "rollout": "bears", "reason": "request 12", "final": "yes"}

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from api.app import create_app
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.service import build_service
-from rollout.services.notifications import settings
-from rollout.services.support.channels import Channels
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.features.notifications import settings
+from rollout.live.channels import Channels
+from rollout.live.service import build_service
 from tests.console.conftest import Browsing, inhabited
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import chance

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from api.app import create_app
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.service import build_service
+from rollout.features.access.authentication import Authenticator
+from rollout.live.service import build_service
 from tests.api import bears
 from tests.console.conftest import Browsing, inhabited
 from tests.factories import NOON

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from rollout.core.calendar.cell_clocks import build_cell_clock
-from rollout.core.calendar.instants import MINUTE, to_micros
-from rollout.core.calendar.opening_hours import is_open
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.calendar.windows import find_window
+from rollout.kernel.calendar.cell_clocks import build_cell_clock
+from rollout.kernel.calendar.instants import MINUTE, to_micros
+from rollout.kernel.calendar.opening_hours import is_open
+from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.windows import find_window
 
 DOOR = (Window("day", "Mo-Fr 08:00-16:00; PH off"), Window("evening", "Mo-Fr 15:00-20:00; PH off"))
 ALL_DAY = (Window("lunch", "12:00-13:00"), Window("rest"))

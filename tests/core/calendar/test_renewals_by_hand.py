@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.errors import (
+from rollout.engine.decide.commands import ProposeRenewal, RejectProposal
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import (
     NotEligibleError,
     UnknownCellError,
     UnknownVersionError,
     UserRequiredError,
 )
-from rollout.core.policy.policy import Limit
-from rollout.core.scope.commands import ProposeRenewal, RejectProposal
+from rollout.kernel.policy.policy import Limit
 from tests.factories import (
     BO,
     BOT,

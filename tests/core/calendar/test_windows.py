@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rollout.core.calendar.opening_hours import has_holidays
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.calendar.windows import (
+from rollout.kernel.calendar.opening_hours import has_holidays
+from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.windows import (
     compute_year_shares,
     find_hours_errors,
     list_hours_warnings,

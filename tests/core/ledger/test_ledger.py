@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.calendar.instants import to_micros
-from rollout.core.calendar.sites import Cell
-from rollout.core.ledger.ledger import (
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.events import EVENT_TYPES, LedgerEvent, PolicyApplied, VersionFirstUsed
+from rollout.engine.ledger.ledger import (
     BrokenLedgerError,
     CanonicalRow,
     build_ledger,
@@ -25,8 +25,8 @@ from rollout.core.ledger.ledger import (
     to_canonical_json,
     verify_lines,
 )
-from rollout.core.scope.events import EVENT_TYPES, LedgerEvent, PolicyApplied, VersionFirstUsed
-from rollout.core.scope.projection import apply_events
+from rollout.kernel.calendar.instants import to_micros
+from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.facts import (
     AlarmSubject,
     FreshFact,

@@ -2,8 +2,8 @@
 
 from dataclasses import fields
 
-from rollout.core.ledger.ledger import ALL_EVENT_TYPES, COLUMNS, DOMAIN, ROW_FIELDS
-from rollout.core.scope.events import ACCOUNT, FREE_TEXT, OMITTED_WHEN_EMPTY
+from rollout.engine.events import ACCOUNT, FREE_TEXT, OMITTED_WHEN_EMPTY
+from rollout.engine.ledger.ledger import ALL_EVENT_TYPES, COLUMNS, DOMAIN, ROW_FIELDS
 
 
 def _keys(kind):

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.access.access_events import ACCESS_KINDS
-from rollout.core.ledger.ledger import (
+from rollout.engine.events import CasesErased, ProposalRaised, Stopped, Suspended
+from rollout.engine.ledger.access_events import ACCESS_KINDS
+from rollout.engine.ledger.ledger import (
     BrokenLedgerError,
     LedgerText,
     build_row,
     find_shape_fault,
     verify_lines,
 )
-from rollout.core.scope.events import CasesErased, ProposalRaised, Stopped, Suspended
 from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.core.ledger.test_ledger import events, of_kind
 from tests.factories import CREEK, NOON, SALTS

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.policy.record_definition import is_redefined
-from rollout.core.scope.policy_diff import list_looser_rules
-from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
+from rollout.engine.decide.policy_diff import list_looser_rules
+from rollout.kernel.policy.record_definition import is_redefined
+from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 
 POLICY = """
 rollout: ramps

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.familiarity import (
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.familiarity import (
     FAMILIAR,
     FEW,
     MISTAKEN,
@@ -20,7 +21,6 @@ from rollout.core.policy.familiarity import (
     format_value,
     needs_record,
 )
-from rollout.kernel.measures import MEASURES, Condition
 
 FORM, SCANNER = FamiliarAttribute(("form",)), FamiliarAttribute(("scanner",))
 BOTH = FamiliarAttribute(("form", "scanner"))

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.policy.gates import (
+from rollout.kernel.facts import say_reading, say_requirement
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.cell_evidence import EvidenceCounts
+from rollout.kernel.policy.gates import (
     compute_condition_log_e,
     get_condition_counts,
     is_gate_open,
@@ -17,11 +19,9 @@ from rollout.core.policy.gates import (
     read_gate,
     read_renewal,
 )
-from rollout.core.policy.levers import CostRule, Lever
-from rollout.core.policy.policy import Gate, Minimum
-from rollout.core.statistics.evidence import compute_log_e
-from rollout.kernel.facts import say_reading, say_requirement
-from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.levers import CostRule, Lever
+from rollout.kernel.policy.policy import Gate, Minimum
+from rollout.kernel.statistics.evidence import compute_log_e
 from tests.factories import (
     AGREEMENT,
     CREEK,

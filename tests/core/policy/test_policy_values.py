@@ -5,19 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from rollout.core.calendar.instants import format_duration
-from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site
-from rollout.core.policy.levers import CostRule, Lever, Margin, Number
-from rollout.core.policy.policy import (
-    Freeze,
-    Gate,
-    Limit,
-    Policy,
-    Stage,
-    Where,
-    matches_pattern,
-)
+from rollout.kernel.calendar.instants import format_duration
+from rollout.kernel.calendar.sites import OTHER_WINDOW, Cell, Site
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
+from rollout.kernel.policy.policy import Freeze, Gate, Limit, Policy, Stage, Where, matches_pattern
 from tests.factories import (
     AGREEMENT,
     AUTONOMOUS,

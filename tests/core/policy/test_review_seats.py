@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from rollout.core.policy.levers import Lever, Margin, Number
-from rollout.core.policy.policy import EvidenceRules, Stage
-from rollout.core.records.records import Case
-from rollout.core.records.reviews import (
+from rollout.engine.decide.assignment import compute_unit_key
+from rollout.engine.records.records import Case
+from rollout.engine.records.reviews import (
     ADJUDICATE,
     ASSISTED,
     BLIND,
@@ -27,8 +26,9 @@ from rollout.core.records.reviews import (
     has_disagreement,
     plan_review_tasks,
 )
-from rollout.core.scope.assignment import compute_unit_key
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.policy.levers import Lever, Margin, Number
+from rollout.kernel.policy.policy import EvidenceRules, Stage
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from tests.factories import HOUR, MINUTE, NOON, policy
 
 LADDER = (Stage("supervised", blind=0.5), Stage("autonomous", blind=0.1, audit=0.5))

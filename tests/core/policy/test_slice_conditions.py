@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 
-from rollout.core.policy.cell_evidence import (
+from rollout.engine.decide.policy_diff import list_looser_rules
+from rollout.kernel.facts import say_reading, say_requirement
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.cell_evidence import (
     SliceCounts,
     list_recorded_attributes,
     list_slice_attributes,
 )
-from rollout.core.policy.gates import read_gate
-from rollout.core.scope.policy_diff import list_looser_rules
-from rollout.kernel.facts import say_reading, say_requirement
-from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.gates import read_gate
 from rollout.kernel.populations import EachValue
 from tests.factories import CREEK, counted, gates, policy
 

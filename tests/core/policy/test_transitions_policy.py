@@ -6,25 +6,25 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.errors import (
+from rollout.engine.decide import policy_changes
+from rollout.engine.decide.commands import Actor, BeginNextAttempt, RejectProposal, Tick
+from rollout.engine.decide.guards import foresee_attempt
+from rollout.engine.events import PolicyApplied
+from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.errors import (
     NotEligibleError,
     NotNarrowerError,
     OwnProposalError,
     PolicyRefusedError,
     UserRequiredError,
 )
-from rollout.core.policy.levers import CostRule, Lever
-from rollout.core.policy.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
-from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.scope import policy_changes
-from rollout.core.scope.commands import Actor, BeginNextAttempt, RejectProposal, Tick
-from rollout.core.scope.events import PolicyApplied
-from rollout.core.scope.guards import foresee_attempt
-from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.kernel.facts import OTHER_TICK
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.levers import CostRule, Lever
+from rollout.kernel.policy.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
+from rollout.kernel.policy.risk_shares import compute_yearly_share
 from rollout.kernel.populations import EachValue, PlantedUnits
+from rollout.kernel.statistics.gate_thresholds import get_gate_threshold
 from tests.factories import (
     AGREEMENT,
     ANA,

@@ -5,8 +5,10 @@ from datetime import date
 
 import pytest
 
-from rollout.core.calendar.sites import Cell, Site
-from rollout.core.errors import (
+from rollout.engine.decide.commands import Actor, ApproveProposal, RejectProposal
+from rollout.engine.events import ProposalVoided, Renewed, Widened
+from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.errors import (
     AlreadyApprovedError,
     EvidenceChangedError,
     NotEligibleError,
@@ -15,11 +17,9 @@ from rollout.core.errors import (
     UnknownProposalError,
     UserRequiredError,
 )
-from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.policy.policy import Freeze, Limit, Minimum, Waves, Where
-from rollout.core.scope.commands import Actor, ApproveProposal, RejectProposal
-from rollout.core.scope.events import ProposalVoided, Renewed, Widened
 from rollout.kernel.facts import say_reading
+from rollout.kernel.policy.cell_evidence import EvidenceCounts
+from rollout.kernel.policy.policy import Freeze, Limit, Minimum, Waves, Where
 from tests.factories import (
     ANA,
     BETWEEN,

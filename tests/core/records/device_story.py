@@ -10,20 +10,20 @@ from sqlalchemy import update
 
 from api.app import create_app
 from api.console.reviews.case_text import list_further_fields
-from rollout.core.records.records import Decision
-from rollout.core.scope.commands import Actor
-from rollout.services.access import users
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.erasure.erasure import erase_name
-from rollout.services.support.clock import ManualClock
-from rollout.store.counting.purge import open_purge
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.erasure.user_data import UserData
-from rollout.store.records.record_check import find_changed_records
-from rollout.store.records.record_rows import RECORD_SCHEMAS
-from rollout.store.tables.tables import decisions
+from rollout.data.counting.purge import open_purge
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
+from rollout.data.erasure.user_data import UserData
+from rollout.data.records.record_check import find_changed_records
+from rollout.data.records.record_rows import RECORD_SCHEMAS
+from rollout.data.tables.tables import decisions
+from rollout.engine.decide.commands import Actor
+from rollout.engine.records.records import Decision
+from rollout.features.access import users
+from rollout.features.erasure.erasure import erase_name
+from rollout.live.clock import ManualClock
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
 from tests.api.conftest import Asking, Doorkeeper
 from tests.factories import NOON
 from tests.services.erasure.test_name_erasure import POLICY, REQUEST

@@ -20,7 +20,7 @@ def add_field(folder, line):
     for name in ("rollout", "api", "migrations"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    records = folder / "rollout/core/records/records.py"
+    records = folder / "rollout/engine/records/records.py"
     text = records.read_text("utf-8")
     assert text.count(BEFORE) == 1
     records.write_text(text.replace(BEFORE, line + BEFORE), encoding="utf-8")
@@ -63,13 +63,13 @@ def test_a_field_more_is_one_line(tmp_path):
     ],
 )
 def test_a_field_that_is_half_declared_stops_the_start(tmp_path, line):
-    ran = run(add_field(tmp_path, line), "-c", "import rollout.core.records.records")
+    ran = run(add_field(tmp_path, line), "-c", "import rollout.engine.records.records")
     assert ran.returncode == 1
     assert "Decision.device: say in its `FieldRule` whether it is personal" in ran.stderr
 
 
 def test_what_is_sent_comes_first(tmp_path):
     line = DEVICE.replace("FieldRule(personal=Personal.TEXT)", "FILLED")
-    ran = run(add_field(tmp_path, line), "-c", "import rollout.core.records.records")
+    ran = run(add_field(tmp_path, line), "-c", "import rollout.engine.records.records")
     assert ran.returncode == 1
     assert "Decision: declare what is sent before what the service fills in" in ran.stderr

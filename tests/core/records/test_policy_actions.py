@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.records.records import Prediction
-from rollout.core.records.reviews import (
+from rollout.engine.decide.permits import (
+    BOUND,
+    Permit,
+    compute_answer_digest,
+    sign_permit,
+    verify_permit,
+)
+from rollout.engine.records.records import Prediction
+from rollout.engine.records.reviews import (
     NO_PREDICTION,
     OTHER_ACTION,
     TOO_UNSURE,
@@ -13,14 +20,7 @@ from rollout.core.records.reviews import (
     find_prediction_fault,
     is_policy_action,
 )
-from rollout.core.scope.permits import (
-    BOUND,
-    Permit,
-    compute_answer_digest,
-    sign_permit,
-    verify_permit,
-)
-from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.factories import MINUTE, NOON
 
 POLICY = parse_policy("""

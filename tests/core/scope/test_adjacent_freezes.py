@@ -1,7 +1,7 @@
 """Freezes that follow each other hold a proposal until the last ends."""
 
-from rollout.core.policy.policy import Freeze
-from rollout.core.scope.proposals import find_freeze_end, list_proposal_holds
+from rollout.engine.decide.proposals import find_freeze_end, list_proposal_holds
+from rollout.kernel.policy.policy import Freeze
 from tests.factories import CREEK, HOUR, MET, RolloutDriver, kinds, policy
 
 

@@ -4,9 +4,9 @@ from dataclasses import MISSING, fields, replace
 
 import pytest
 
-from rollout.core.ledger.ledger import build_row, parse_event, to_canonical_json, verify_lines
-from rollout.core.scope.commands import ApproveProposal
-from rollout.core.scope.events import EVENT_TYPES, OMITTED_WHEN_EMPTY, Approved
+from rollout.engine.decide.commands import ApproveProposal
+from rollout.engine.events import EVENT_TYPES, OMITTED_WHEN_EMPTY, Approved
+from rollout.engine.ledger.ledger import build_row, parse_event, to_canonical_json, verify_lines
 from tests.factories import ANA, BO, CREEK, MET, NOON, SALTS, RolloutDriver
 
 YES = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence_hash="3fe1")

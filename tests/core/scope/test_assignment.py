@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.calendar.opening_hours import find_next_change, is_open
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.calendar.windows import find_window
-from rollout.core.policy.levers import Lever
-from rollout.core.policy.policy import NEVER, EvidenceRules, Limit, Policy, Stage
-from rollout.core.scope.assignment import (
+from rollout.engine.decide.assignment import (
     CaseQuestion,
     FallbackAction,
     _compute_turns,
     decide_assignment,
     find_open_span,
 )
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.calendar.opening_hours import find_next_change, is_open
+from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.windows import find_window
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.policy.policy import NEVER, EvidenceRules, Limit, Policy, Stage
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from tests.factories import (
     AUTONOMOUS,
     CHANGE,

@@ -7,14 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.opening_hours import find_next_change
-from rollout.core.calendar.sites import Cell, Site, Window
-from rollout.core.policy.familiarity import FAMILIAR, MISTAKEN, FamiliarAttribute, FamiliarityRule
-from rollout.core.policy.policy import EvidenceRules, Limit, Stage
-from rollout.core.scope import assignment_table
-from rollout.core.scope.assignment import CaseQuestion, decide_assignment
-from rollout.core.scope.assignment_table import AssignmentTable
-from rollout.core.scope.scope import (
+from rollout.engine.decide import assignment_table
+from rollout.engine.decide.assignment import CaseQuestion, decide_assignment
+from rollout.engine.decide.assignment_table import AssignmentTable
+from rollout.engine.decide.scope import (
     CellValues,
     Grant,
     Scope,
@@ -23,6 +19,10 @@ from rollout.core.scope.scope import (
     build_initial_state,
     set_cell_state,
 )
+from rollout.kernel.calendar.opening_hours import find_next_change
+from rollout.kernel.calendar.sites import Cell, Site, Window
+from rollout.kernel.policy.familiarity import FAMILIAR, MISTAKEN, FamiliarAttribute, FamiliarityRule
+from rollout.kernel.policy.policy import EvidenceRules, Limit, Stage
 from tests.factories import AUTONOMOUS, DAY, HOUR, MINUTE, NOON, SUPERVISED, autonomous, policy
 from tests.properties import examples
 

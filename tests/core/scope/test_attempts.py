@@ -6,17 +6,14 @@ from functools import partial
 
 import pytest
 
-from rollout.core.calendar.sites import Site
-from rollout.core.errors import NotEligibleError
-from rollout.core.policy.policy import EvidenceRules
-from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.scope.commands import AddVersion, ProposeTakeover, Tick
-from rollout.core.scope.events import (
-    AttemptsBegan,
-    Narrowed,
-)
-from rollout.core.scope.guards import describe_cell_attempt, foresee_attempt
-from rollout.core.scope.projection import apply_events
+from rollout.engine.decide.commands import AddVersion, ProposeTakeover, Tick
+from rollout.engine.decide.guards import describe_cell_attempt, foresee_attempt
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.events import AttemptsBegan, Narrowed
+from rollout.kernel.calendar.sites import Site
+from rollout.kernel.errors import NotEligibleError
+from rollout.kernel.policy.policy import EvidenceRules
+from rollout.kernel.policy.risk_shares import compute_yearly_share
 from tests.factories import (
     BETWEEN,
     BO,

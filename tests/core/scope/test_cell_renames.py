@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.calendar.sites import Cell, Site, Window
-from rollout.core.errors import PolicyRefusedError
-from rollout.core.scope.events import PolicyApplied
-from rollout.core.scope.scope import AttemptYear
+from rollout.engine.decide.scope import AttemptYear
+from rollout.engine.events import PolicyApplied
+from rollout.kernel.calendar.sites import Cell, Site, Window
+from rollout.kernel.errors import PolicyRefusedError
 from tests.core.scope.test_attempts import YearDriver
 from tests.factories import BO, CREEK, CY, HOUR, NOON, policy
 

@@ -5,12 +5,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rollout.core.errors import UserRequiredError
-from rollout.core.ledger.ledger import build_ledger, parse_event, verify_lines
-from rollout.core.scope.commands import AcknowledgeIncident, CheckClock, Tick
-from rollout.core.scope.events import ClockCorrected
-from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import compute_stage_level
+from rollout.engine.decide.commands import AcknowledgeIncident, CheckClock, Tick
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import compute_stage_level
+from rollout.engine.events import ClockCorrected
+from rollout.engine.ledger.ledger import build_ledger, parse_event, verify_lines
+from rollout.kernel.errors import UserRequiredError
 from tests.factories import (
     BO,
     BOT,

@@ -3,10 +3,10 @@
 from datetime import timedelta
 from random import Random
 
-from rollout.core.scope.commands import Tick
-from rollout.core.scope.events import ClockCorrected, Renewed, Suspended, TakenOver, Widened
-from rollout.core.scope.projection import apply_event, list_effective_times
-from rollout.core.scope.scope import compute_stage_level
+from rollout.engine.decide.commands import Tick
+from rollout.engine.decide.projection import apply_event, list_effective_times
+from rollout.engine.decide.scope import compute_stage_level
+from rollout.engine.events import ClockCorrected, Renewed, Suspended, TakenOver, Widened
 from tests.factories import (
     BO,
     CREEK,

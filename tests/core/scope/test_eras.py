@@ -5,16 +5,11 @@ So do cells whose evidence was changed, without an era.
 
 import pytest
 
-from rollout.core.errors import NotAllowedError, UserRequiredError
-from rollout.core.scope.commands import (
-    AcceptRestore,
-    Actor,
-    StopAfterRollback,
-    StopChangedCells,
-)
-from rollout.core.scope.events import EraBegan
-from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import format_revision
+from rollout.engine.decide.commands import AcceptRestore, Actor, StopAfterRollback, StopChangedCells
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import format_revision
+from rollout.engine.events import EraBegan
+from rollout.kernel.errors import NotAllowedError, UserRequiredError
 from tests.factories import ANA, BO, CREEK, CREEK_NIGHT, CY, autonomous, kinds
 
 LOST = {"reason": "box-7 has seen revision 57, which this ledger lost", "about": "box-7"}

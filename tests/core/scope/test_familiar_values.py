@@ -2,8 +2,12 @@
 
 from dataclasses import replace
 
-from rollout.core.policy.cell_evidence import VersionEvidence
-from rollout.core.policy.familiarity import (
+from rollout.engine.decide.assignment import CaseQuestion, decide_assignment
+from rollout.engine.decide.commands import AcknowledgeIncident
+from rollout.engine.decide.incidents import MAX_OPEN_INCIDENTS, count_unopened_values
+from rollout.engine.decide.projection import apply_events
+from rollout.kernel.policy.cell_evidence import VersionEvidence
+from rollout.kernel.policy.familiarity import (
     FAMILIAR,
     FEW,
     MISTAKEN,
@@ -11,11 +15,7 @@ from rollout.core.policy.familiarity import (
     FamiliarityRule,
     ValueReading,
 )
-from rollout.core.policy.policy import EvidenceRules
-from rollout.core.scope.assignment import CaseQuestion, decide_assignment
-from rollout.core.scope.commands import AcknowledgeIncident
-from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS, count_unopened_values
-from rollout.core.scope.projection import apply_events
+from rollout.kernel.policy.policy import EvidenceRules
 from tests.factories import BO, CREEK, RolloutDriver, autonomous, kinds, policy
 
 RULE = FamiliarityRule((FamiliarAttribute(("form",)),))

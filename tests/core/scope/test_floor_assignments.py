@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.routers.scope import build_scope
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.assignment import BELOW_FLOOR, CaseQuestion, decide_assignment
-from rollout.core.scope.assignment_table import AssignmentTable
-from rollout.core.scope.commands import Actor, ApproveProposal, StopCells, Tick
-from rollout.core.scope.events import (
+from rollout.engine.decide.assignment import BELOW_FLOOR, CaseQuestion, decide_assignment
+from rollout.engine.decide.assignment_table import AssignmentTable
+from rollout.engine.decide.commands import Actor, ApproveProposal, StopCells, Tick
+from rollout.engine.events import (
     GrantExpired,
     Narrowed,
     ProposalRaised,
@@ -22,6 +21,7 @@ from rollout.core.scope.events import (
     TakenOver,
     Widened,
 )
+from rollout.kernel.calendar.sites import Cell
 from rollout_client.local_scope import InvalidSnapshotError, parse_snapshot
 from tests.client.local_answers import build_body, build_snapshot, decide_locally
 from tests.core.scope.test_floor_steps import COST, GOOD, GUARD, PAIRS, Ladder, at_floors, ladder

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading, VersionEvidence
-from rollout.core.policy.confidence_floors import format_floor, list_floors
-from rollout.core.policy.policy import EvidenceRules, Gate, Guard, Minimum
-from rollout.core.policy.stages import Stage
-from rollout.core.scope.commands import Actor, ApplyPolicy, ApproveProposal, Tick
-from rollout.core.scope.decider import decide
-from rollout.core.scope.events import (
+from rollout.engine.decide.commands import Actor, ApplyPolicy, ApproveProposal, Tick
+from rollout.engine.decide.decider import decide
+from rollout.engine.decide.floor_grants import get_acting_floor, raise_floors
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import Grant
+from rollout.engine.events import (
     Narrowed,
     PolicyApplied,
     ProposalRaised,
@@ -23,13 +22,14 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
     Widened,
 )
-from rollout.core.scope.floor_grants import get_acting_floor, raise_floors
-from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import Grant
-from rollout.core.statistics.evidence import compute_log_e
+from rollout.features.proposals.proposal_details import list_grounds
 from rollout.kernel.facts import RAISED_FLOOR
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.services.proposals.proposal_details import list_grounds
+from rollout.kernel.policy.cell_evidence import EvidenceCounts, GuardReading, VersionEvidence
+from rollout.kernel.policy.confidence_floors import format_floor, list_floors
+from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Minimum
+from rollout.kernel.policy.stages import Stage
+from rollout.kernel.statistics.evidence import compute_log_e
 from tests.factories import ANA, CREEK, DAY, NOON, TICK, begin_attempt, hashed, policy
 
 FLOORS = (0.6, 0.8, 0.9, 0.97)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.events import PolicyApplied
+from rollout.engine.events import PolicyApplied
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.outcomes import DECIDES, OutcomeRule
 from rollout.kernel.populations import BothArms

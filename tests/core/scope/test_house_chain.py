@@ -4,16 +4,16 @@ from dataclasses import fields, replace
 
 import pytest
 
-from rollout.core.access.access_events import (
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import Scope
+from rollout.engine.ledger.access_events import (
     ACCESS_KINDS,
     KeyCreated,
     OneTimeLinkCreated,
     RoleGranted,
     UserAdded,
 )
-from rollout.core.ledger.ledger import BrokenLedgerError, build_ledger, parse_event, verify_lines
-from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import Scope
+from rollout.engine.ledger.ledger import BrokenLedgerError, build_ledger, parse_event, verify_lines
 from tests.factories import DAY, NOON, SALTS
 
 EVENTS = (

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.errors import NotAllowedError, UnknownIncidentError, UserRequiredError
-from rollout.core.ledger.ledger import build_row, parse_event
-from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, Tick
-from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS, is_over_limit
+from rollout.engine.decide.commands import AcknowledgeIncident, OpenIncident, Tick
+from rollout.engine.decide.incidents import MAX_OPEN_INCIDENTS, is_over_limit
+from rollout.engine.ledger.ledger import build_row, parse_event
+from rollout.kernel.errors import NotAllowedError, UnknownIncidentError, UserRequiredError
 from tests.factories import (
     BO,
     BOT,

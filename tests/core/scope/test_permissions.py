@@ -2,8 +2,7 @@
 
 import pytest
 
-from rollout.core.errors import InvalidAccountError, NotAllowedError, UnknownRolloutError
-from rollout.core.scope.permissions import (
+from rollout.engine.decide.permissions import (
     ROLES,
     ROLES_BY_PERMISSION,
     AssignedRole,
@@ -12,6 +11,7 @@ from rollout.core.scope.permissions import (
     check_role_assignment,
     require_permission,
 )
+from rollout.kernel.errors import InvalidAccountError, NotAllowedError, UnknownRolloutError
 
 EVERY_ROLE = pytest.mark.parametrize("role", ROLES)
 

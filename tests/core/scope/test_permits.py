@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.scope import permits
-from rollout.core.scope.permits import (
+from rollout.engine.decide import permits
+from rollout.engine.decide.permits import (
     BOUND,
     Permit,
     build_permit_text,

@@ -3,11 +3,13 @@ from datetime import date, timedelta
 
 import pytest
 
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.policy.evidence_sources import FileReading
-from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
-from rollout.core.policy.levers import CostRule, Lever, Margin, Number
-from rollout.core.policy.policy import (
+from rollout.engine.decide.policy_diff import list_looser_rules
+from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.evidence_sources import FileReading
+from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
+from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
+from rollout.kernel.policy.policy import (
     EvidenceRules,
     Freeze,
     Guard,
@@ -19,9 +21,7 @@ from rollout.core.policy.policy import (
     Waves,
     Where,
 )
-from rollout.core.policy.record_definition import compute_definition, is_redefined
-from rollout.core.scope.policy_diff import list_looser_rules
-from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.record_definition import compute_definition, is_redefined
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, LAKE, gates, policy
 
 HOUR = timedelta(hours=1)

@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.core.scope.events import (
+from rollout.engine.decide.projection import apply_event, apply_events
+from rollout.engine.decide.scope import Scope, compute_stage_level
+from rollout.engine.events import (
     EVENT_TYPES,
     Approved,
     ClockCorrected,
@@ -26,8 +28,6 @@ from rollout.core.scope.events import (
     Widened,
     build_registry,
 )
-from rollout.core.scope.projection import apply_event, apply_events
-from rollout.core.scope.scope import Scope, compute_stage_level
 from tests.factories import (
     CREEK,
     DAY,

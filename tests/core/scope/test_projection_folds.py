@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.scope.events import (
+from rollout.engine.decide.projection import apply_event, apply_events
+from rollout.engine.decide.scope import Scope
+from rollout.engine.events import (
     Approved,
     ClockCorrected,
     GrantExpired,
@@ -33,8 +34,7 @@ from rollout.core.scope.events import (
     VersionRetired,
     Widened,
 )
-from rollout.core.scope.projection import apply_event, apply_events
-from rollout.core.scope.scope import Scope
+from rollout.kernel.calendar.sites import SHADOW, Cell
 from tests.core.scope.test_projection import SEEN, widened
 from tests.factories import (
     CREEK,

@@ -24,22 +24,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from rollout.core.calendar.sites import Cell, Site, Window
-from rollout.core.errors import RefusalError
-from rollout.core.ledger.ledger import BrokenLedgerError, build_ledger, parse_event, verify_lines
-from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading, VersionEvidence
-from rollout.core.policy.policy import (
-    EvidenceRules,
-    Freeze,
-    Gate,
-    Limit,
-    Minimum,
-    Policy,
-    Stage,
-    Waves,
-)
-from rollout.core.scope.assignment import CaseQuestion, decide_assignment
-from rollout.core.scope.commands import (
+from rollout.engine.decide.assignment import CaseQuestion, decide_assignment
+from rollout.engine.decide.commands import (
     AcknowledgeIncident,
     Actor,
     ActorCommand,
@@ -57,8 +43,10 @@ from rollout.core.scope.commands import (
     StopCells,
     Tick,
 )
-from rollout.core.scope.decider import decide
-from rollout.core.scope.events import (
+from rollout.engine.decide.decider import decide
+from rollout.engine.decide.projection import apply_event, apply_events
+from rollout.engine.decide.scope import CellState, Scope, compute_stage_level
+from rollout.engine.events import (
     Approved,
     ClockCorrected,
     FactsConfirmed,
@@ -76,9 +64,21 @@ from rollout.core.scope.events import (
     TakenOver,
     Widened,
 )
-from rollout.core.scope.projection import apply_event, apply_events
-from rollout.core.scope.scope import CellState, Scope, compute_stage_level
-from rollout.core.statistics.evidence import compute_log_e
+from rollout.engine.ledger.ledger import BrokenLedgerError, build_ledger, parse_event, verify_lines
+from rollout.kernel.calendar.sites import Cell, Site, Window
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.policy.cell_evidence import EvidenceCounts, GuardReading, VersionEvidence
+from rollout.kernel.policy.policy import (
+    EvidenceRules,
+    Freeze,
+    Gate,
+    Limit,
+    Minimum,
+    Policy,
+    Stage,
+    Waves,
+)
+from rollout.kernel.statistics.evidence import compute_log_e
 from tests.factories import (
     AGREEMENT,
     AGREEMENT_KEY,

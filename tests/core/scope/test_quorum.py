@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.policy import Gate, Where
-from rollout.core.scope.approvals import (
+from rollout.engine.decide.approvals import (
     find_eligible_requesters,
     find_group_memberships,
     find_groups,
@@ -16,8 +15,8 @@ from rollout.core.scope.approvals import (
     find_unfilled_needs,
     list_resume_needs,
 )
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.scope import (
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.scope import (
     CellState,
     GivenApproval,
     Grant,
@@ -26,7 +25,8 @@ from rollout.core.scope.scope import (
     Version,
     count_filled_needs,
 )
-from rollout.core.scope.stop_targets import find_resume_needs
+from rollout.engine.decide.stop_targets import find_resume_needs
+from rollout.kernel.policy.policy import Gate, Where
 from tests.factories import (
     AGREEMENT,
     CREEK,

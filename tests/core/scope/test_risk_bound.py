@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import Cell, Site, Window
-from rollout.core.policy.policy import EvidenceRules
-from rollout.core.scope.commands import Tick
-from rollout.core.scope.events import AttemptsBegan, PolicyApplied, ProposalRaised
+from rollout.engine.decide.commands import Tick
+from rollout.engine.events import AttemptsBegan, PolicyApplied, ProposalRaised
+from rollout.kernel.calendar.sites import Cell, Site, Window
+from rollout.kernel.policy.policy import EvidenceRules
 from tests.core.scope.test_attempts import YearDriver
 from tests.factories import BETWEEN, BO, CY, policy
 from tests.properties import examples

@@ -5,10 +5,10 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.policy.policy import Freeze, Limit, ReportPlan, Waves, Where
-from rollout.core.scope.schedule import limit_to_sites, list_schedule
-from rollout.reports.text.state_text import describe_entry
+from rollout.engine.decide.schedule import limit_to_sites, list_schedule
+from rollout.engine.words.state_text import describe_entry
+from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.policy.policy import Freeze, Limit, ReportPlan, Waves, Where
 from tests.factories import (
     BO,
     CREEK,

@@ -8,11 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.policy import Limit
-from rollout.core.scope.events import Widened
-from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import (
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import (
     FIRST_SHARE,
     CellState,
     GivenApproval,
@@ -24,6 +21,9 @@ from rollout.core.scope.scope import (
     count_filled_needs,
     find_acting_version,
 )
+from rollout.engine.events import Widened
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.policy import Limit
 from tests.factories import (
     CREEK,
     CREEK_NIGHT,

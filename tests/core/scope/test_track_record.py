@@ -5,16 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.errors import EvidenceChangedError, NotEligibleError
-from rollout.core.scope.approvals import build_track_record
-from rollout.core.scope.commands import AcknowledgeIncident, Actor, ApproveProposal, Tick
-from rollout.core.scope.events import (
-    FactsConfirmed,
-    ProposalRaised,
-    ProposalVoided,
-    Widened,
-)
-from rollout.core.scope.proposals import list_proposal_holds
+from rollout.engine.decide.approvals import build_track_record
+from rollout.engine.decide.commands import AcknowledgeIncident, Actor, ApproveProposal, Tick
+from rollout.engine.decide.proposals import list_proposal_holds
+from rollout.engine.events import FactsConfirmed, ProposalRaised, ProposalVoided, Widened
+from rollout.kernel.errors import EvidenceChangedError, NotEligibleError
 from tests.factories import (
     BO,
     CREEK,

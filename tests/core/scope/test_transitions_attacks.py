@@ -6,15 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rollout.core.errors import (
-    NotAllowedError,
-    NotEligibleError,
-    OwnProposalError,
-    PolicyRefusedError,
-    ProposalClosedError,
-)
-from rollout.core.policy.policy import Limit, Minimum
-from rollout.core.scope.commands import (
+from rollout.engine.decide.commands import (
     AcknowledgeIncident,
     Actor,
     AddVersion,
@@ -27,9 +19,17 @@ from rollout.core.scope.commands import (
     StopCells,
     Tick,
 )
-from rollout.core.scope.decider import decide
-from rollout.core.scope.events import Narrowed, Widened
-from rollout.core.scope.scope import Scope
+from rollout.engine.decide.decider import decide
+from rollout.engine.decide.scope import Scope
+from rollout.engine.events import Narrowed, Widened
+from rollout.kernel.errors import (
+    NotAllowedError,
+    NotEligibleError,
+    OwnProposalError,
+    PolicyRefusedError,
+    ProposalClosedError,
+)
+from rollout.kernel.policy.policy import Limit, Minimum
 from tests.factories import (
     AUTONOMOUS,
     BETWEEN,

@@ -5,28 +5,28 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.errors import (
-    NotNarrowerError,
-    UnknownCellError,
-    UnknownProposalError,
-    UnknownVersionError,
-    UserRequiredError,
-)
-from rollout.core.ledger.ledger import list_fields
-from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.policy.policy import Freeze, Gate, Guard, Policy
-from rollout.core.scope.commands import AcknowledgeIncident, Actor, Tick
-from rollout.core.scope.events import (
+from rollout.engine.decide.commands import AcknowledgeIncident, Actor, Tick
+from rollout.engine.decide.scope import compute_stage_level
+from rollout.engine.events import (
     GrantExpired,
     IncidentOpened,
     Narrowed,
     Suspended,
     VersionFirstUsed,
 )
-from rollout.core.scope.scope import compute_stage_level
+from rollout.engine.ledger.ledger import list_fields
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import (
+    NotNarrowerError,
+    UnknownCellError,
+    UnknownProposalError,
+    UnknownVersionError,
+    UserRequiredError,
+)
 from rollout.kernel.facts import ENDED_GRANT, USER_NARROWED, AlarmSubject, StoredAlarm
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.cell_evidence import GuardReading
+from rollout.kernel.policy.policy import Freeze, Gate, Guard, Policy
 from rollout.kernel.populations import EachValue
 from tests.factories import (
     AGREEMENT,

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.errors import NotEligibleError, UnknownVersionError, UserRequiredError
-from rollout.core.policy.policy import Minimum, Waves
-from rollout.core.scope.commands import AddVersion, ProposeTakeover, RejectProposal
-from rollout.core.scope.events import TakenOver
+from rollout.engine.decide.commands import AddVersion, ProposeTakeover, RejectProposal
+from rollout.engine.events import TakenOver
+from rollout.kernel.errors import NotEligibleError, UnknownVersionError, UserRequiredError
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.outcomes import PROPOSES, OutcomeRule
+from rollout.kernel.policy.policy import Minimum, Waves
 from rollout.kernel.populations import BothArms
 from tests.factories import (
     BETWEEN,

@@ -2,15 +2,11 @@
 
 import pytest
 
-from rollout.core.policy.policy import EvidenceRules
-from rollout.core.policy.stages import VersionRule
-from rollout.core.scope.commands import MAX_ALIASES, AddVersion, describe_version, list_names
-from rollout.core.scope.events import (
-    VersionFirstUsed,
-    VersionRenamed,
-    VersionRetired,
-)
-from rollout.core.scope.projection import apply_events
+from rollout.engine.decide.commands import MAX_ALIASES, AddVersion, describe_version, list_names
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.events import VersionFirstUsed, VersionRenamed, VersionRetired
+from rollout.kernel.policy.policy import EvidenceRules
+from rollout.kernel.policy.stages import VersionRule
 from tests.core.scope.test_yearly_promise import RetryingDriver
 from tests.factories import BETWEEN, CREEK, DAY, HOUR, MET, NOON, policy
 

@@ -5,11 +5,11 @@ from datetime import date, timedelta
 
 import pytest
 
-from rollout.core.calendar.sites import Cell, Site
-from rollout.core.policy.policy import Limit, Policy, Waves, Where
-from rollout.core.scope.waves import find_settled_at, find_wave_hold, find_wave_opening, get_wave
-from rollout.replay.fast_forward import list_timed_slots
-from rollout.tally.slots import find_slot_after
+from rollout.engine.decide.waves import find_settled_at, find_wave_hold, find_wave_opening, get_wave
+from rollout.engine.evidence.slots import find_slot_after
+from rollout.engine.slots.fast_forward import list_timed_slots
+from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.policy.policy import Limit, Policy, Waves, Where
 from tests.factories import (
     ANA,
     BO,

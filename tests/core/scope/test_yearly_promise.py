@@ -7,18 +7,13 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import Site
-from rollout.core.errors import ProposalClosedError
-from rollout.core.policy.policy import EvidenceRules, Policy
-from rollout.core.scope.commands import AddVersion, Tick
-from rollout.core.scope.events import (
-    AttemptsBegan,
-    ClockCorrected,
-    ProposalRaised,
-    RolloutCreated,
-)
-from rollout.core.scope.projection import apply_events
+from rollout.engine.decide.commands import AddVersion, Tick
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.events import AttemptsBegan, ClockCorrected, ProposalRaised, RolloutCreated
+from rollout.kernel.calendar.sites import Site
+from rollout.kernel.errors import ProposalClosedError
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.policy import EvidenceRules, Policy
 from tests.core.scope.test_attempts import YearDriver, on
 from tests.factories import (
     BETWEEN,

@@ -5,13 +5,13 @@ from math import inf, log
 
 import numpy as np
 
-from rollout.core.statistics.detector import (
+from rollout.kernel.statistics.detector import (
     FALLS,
     compute_action_change_log_factors,
     compute_agreement_log_factors,
     compute_cost_log_factors,
 )
-from rollout.core.statistics.evidence import check_inside_unit, check_levels
+from rollout.kernel.statistics.evidence import check_inside_unit, check_levels
 
 _INITIAL_LOG_SUMS = (-inf,) * FALLS
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollout.core.statistics.detector import (
+from rollout.kernel.statistics.detector import (
     compute_action_change_log_factors,
     compute_agreement_log_factors,
     compute_cost_log_factors,

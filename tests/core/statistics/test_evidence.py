@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollout.core.statistics import evidence
-from rollout.core.statistics.evidence import (
+from rollout.kernel.statistics import evidence
+from rollout.kernel.statistics.evidence import (
     compute_action_mix_log_e,
     compute_cost_log_e,
     compute_log_e,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.statistics.evidence import compute_log_e
-from rollout.core.statistics.forecast import (
+from rollout.kernel.statistics.evidence import compute_log_e
+from rollout.kernel.statistics.forecast import (
     GateForecast,
     OpeningForecast,
     estimate_detection_records,

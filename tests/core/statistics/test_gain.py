@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.statistics.gain import (
+from rollout.kernel.statistics.gain import (
     ArmUnits,
     compute_gain_alarm_path,
     compute_gain_interval,

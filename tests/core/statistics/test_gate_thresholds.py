@@ -7,13 +7,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollout.core.statistics import gate_thresholds
-from rollout.core.statistics.evidence import (
+from rollout.kernel.statistics import gate_thresholds
+from rollout.kernel.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
     compute_log_mixture,
 )
-from rollout.core.statistics.gate_thresholds import (
+from rollout.kernel.statistics.gate_thresholds import (
     GateThreshold,
     compute_cost_log_e_path,
     compute_least_successes,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy
 
-from rollout.core.statistics.forecast import forecast_opening
-from rollout.core.statistics.gate_thresholds import get_gate_threshold
-from rollout.core.statistics.opening_simulation import (
+from rollout.kernel.statistics.forecast import forecast_opening
+from rollout.kernel.statistics.gate_thresholds import get_gate_threshold
+from rollout.kernel.statistics.opening_simulation import (
     draw_class_shares,
     draw_units,
     find_cheapest_effort,

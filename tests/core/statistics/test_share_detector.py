@@ -5,9 +5,9 @@ from math import log
 import numpy as np
 import pytest
 
-from rollout.core.statistics import share_detector
-from rollout.core.statistics.detector import compute_log_path
-from rollout.core.statistics.share_detector import (
+from rollout.kernel.statistics import share_detector
+from rollout.kernel.statistics.detector import compute_log_path
+from rollout.kernel.statistics.share_detector import (
     ShareRecords,
     compute_clear_lengths,
     compute_clear_rate,

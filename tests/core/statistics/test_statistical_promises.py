@@ -8,17 +8,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from rollout.core.statistics.detector import (
+from rollout.kernel.statistics.detector import (
     compute_action_change_log_factors,
     compute_agreement_log_factors,
     compute_cost_log_factors,
     compute_log_path,
 )
-from rollout.core.statistics.forecast import forecast_opening
-from rollout.core.statistics.gate_thresholds import (
-    GateThreshold,
-    compute_cost_log_e_path,
-)
+from rollout.kernel.statistics.forecast import forecast_opening
+from rollout.kernel.statistics.gate_thresholds import GateThreshold, compute_cost_log_e_path
 from tests.core.statistics.step_detectors import (
     ActionChangeDetector,
     AgreementDetector,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.statistics.share_detector import (
+from rollout.kernel.statistics.share_detector import (
     UnitStream,
     find_recovery_slot,
     list_alarm_episodes,

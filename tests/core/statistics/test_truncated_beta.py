@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import gammaln
 
-from rollout.core.statistics.evidence import (
+from rollout.kernel.statistics.evidence import (
     compute_factorial_remainder,
     compute_half_remainder,
     compute_log_mixture,

@@ -9,8 +9,8 @@ from math import prod
 
 import pytest
 
-from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.statistics.forecast import forecast_opening
+from rollout.kernel.policy.risk_shares import compute_yearly_share
+from rollout.kernel.statistics.forecast import forecast_opening
 
 RISK = 0.05
 THRESHOLD = 0.95

@@ -5,9 +5,9 @@ import json
 
 from sqlalchemy import func, select
 
-from rollout.core.scope.scope import Scope
-from rollout.store.records.records import RecordStore
-from rollout.store.tables.tables import cases
+from rollout.data.records.records import RecordStore
+from rollout.data.tables.tables import cases
+from rollout.engine.decide.scope import Scope
 
 EARLY = 0.3
 """Seconds by which the mutant answers before it stores anything."""

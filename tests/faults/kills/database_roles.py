@@ -4,8 +4,8 @@ from contextlib import closing
 
 from sqlalchemy import make_url
 
-from rollout.store.database.migrations import grant_privileges
-from rollout.store.database.session import Database
+from rollout.data.database.migrations import grant_privileges
+from rollout.data.database.session import Database
 
 SERVICE_ROLE = "rollout_kills_service"
 PASSWORD = "in tests alone"  # noqa: S105 - of a role that lasts as long as a test's server

@@ -15,7 +15,7 @@ from threading import Thread
 
 from sqlalchemy import make_url
 
-from rollout.store.database.migrations import load_current_revision
+from rollout.data.database.migrations import load_current_revision
 from tests.faults.kills.kill_field import SITES
 from tests.faults.kills.replica_clients import ACCOUNTS, build_cases, is_acknowledged
 from tests.faults.kills.replica_processes import (

@@ -4,19 +4,19 @@ import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.access import keys, users
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.proposals.proposals import approve_proposal
-from rollout.services.records.ingest import ingest_items
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.access import keys, users
+from rollout.features.proposals.proposals import approve_proposal
+from rollout.features.records.ingest import ingest_items
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.clock import ManualClock
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 
 ROLLOUT, VERSION, WINDOW, REVIEWER = "trail", "v1", "always", "dia"
 SITES = tuple(f"site-{number}" for number in range(8))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import text
 
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
 from tests import oracles
 from tests.faults import outgoing
 from tests.faults.kills.kill_field import (

@@ -17,7 +17,7 @@ import api.serve
 from rollout import faults
 from rollout.cli import backups, tables
 from rollout.cli.main import COMMANDS, app
-from rollout.services.reports import archive
+from rollout.features.reports import archive
 from rollout.worker.tick_worker import TickWorker
 from tests.faults.kills.broken_services import MUTANTS
 from tests.faults.migrations import further_in, whole_schema
@@ -30,8 +30,8 @@ LATE_MODULES = (
     *(f"api.routers.{name}" for name in api.app.ROUTERS),
     "alembic.command",
     "psycopg",
-    "rollout.services.reports.archive",
-    "rollout.services.reports.builder",
+    "rollout.features.reports.archive",
+    "rollout.features.reports.builder",
     "uvicorn.loops.auto",
     "uvicorn.protocols.http.auto",
     "uvicorn.lifespan.on",

@@ -4,7 +4,7 @@ import sys
 from time import monotonic
 
 from rollout import faults
-from rollout.services.engine.tick_passes import Ticker
+from rollout.live.tick_passes import Ticker
 from rollout.worker import tick_process
 from tests.faults.kills.process_marks import open_region
 

@@ -17,21 +17,21 @@ import pytest
 
 from api.app import create_app
 from rollout.cli import quickstart as command
-from rollout.core.errors import RefusalError
-from rollout.core.scope.approvals import find_missing_for_resume
-from rollout.core.scope.permissions import Caller
-from rollout.core.scope.scope import GivenApproval, count_filled_needs
+from rollout.data.database.session import Database
+from rollout.engine.decide.approvals import find_missing_for_resume
+from rollout.engine.decide.permissions import Caller
+from rollout.engine.decide.scope import GivenApproval, count_filled_needs
+from rollout.features.access.authentication import Authenticator
 from rollout.features.demo import simulated_cases
 from rollout.features.demo.accounts import (
     list_operators,
     list_quickstart_accounts,
     parse_key_file,
 )
-from rollout.formats.policy.reader import parse_policy, read_policy
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import SystemClock
-from rollout.store.database.session import Database
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.policy_files.reader import parse_policy, read_policy
+from rollout.live.clock import SystemClock
+from rollout.live.service import build_service
 from tests.commands import done, forget_settings, refused, run
 from tests.served import served
 from tests.shipped_policies import SHIPPED_POLICIES

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.errors import PolicyRefusedError
-from rollout.formats.policy.reader import InvalidPolicyError, parse_policy, read_policy
+from rollout.kernel.errors import PolicyRefusedError
+from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy, read_policy
 
 BASE = """\
 rollout: bear-alarm

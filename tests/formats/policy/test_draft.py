@@ -4,8 +4,8 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from rollout.formats.policy.draft import draft_policy
-from rollout.formats.policy.reader import parse_policy
+from rollout.engine.files.policy_draft import draft_policy
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.tally import histories
 
 

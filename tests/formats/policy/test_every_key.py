@@ -15,12 +15,12 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from rollout.core.policy.record_definition import is_redefined
-from rollout.core.scope.policy_diff import list_looser_rules
-from rollout.formats.policy.json_schema import list_paths
-from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
-from rollout.formats.policy.sections import PolicySection, WrittenPolicy, build_model
-from rollout.services.policies.planning import build_policy_plan, format_plan
+from rollout.engine.decide.policy_diff import list_looser_rules
+from rollout.features.policies.planning import build_policy_plan, format_plan
+from rollout.kernel.policy.record_definition import is_redefined
+from rollout.kernel.policy_files.json_schema import list_paths
+from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
+from rollout.kernel.policy_files.sections import PolicySection, WrittenPolicy, build_model
 from tests.formats.policy import key_edits as edits
 
 HERE = Path(__file__).parent

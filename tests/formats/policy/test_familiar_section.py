@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
-from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
+from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
+from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 
 POLICY = """
 rollout: story

@@ -1,10 +1,10 @@
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.policy import Guard, Policy, Where
-from rollout.formats.policy.conditions import build_selectors, widen_condition
-from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.policy import Guard, Policy, Where
+from rollout.kernel.policy_files.conditions import build_selectors, widen_condition
+from rollout.kernel.policy_files.reader import parse_policy
 
 BASE = """
 rollout: bear-alarm

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.policy.evidence_sources import FileReading
-from rollout.formats.policy.draft import draft_import
-from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
-from rollout.formats.records.column_map import ColumnError, build_policy_columns
-from rollout.tally.frames import RecordKind
+from rollout.engine.evidence.frames import RecordKind
+from rollout.engine.files.column_map import ColumnError, build_policy_columns
+from rollout.engine.files.policy_draft import draft_import
+from rollout.kernel.policy.evidence_sources import FileReading
+from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 
 SMALLEST = (Path(__file__).parents[3] / "config/policies/smallest.yaml").read_text(encoding="utf-8")
 READING = FileReading(

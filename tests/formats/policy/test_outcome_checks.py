@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.policy_diff import list_looser_rules
-from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
+from rollout.engine.decide.policy_diff import list_looser_rules
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.outcomes import DECIDES
+from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 from rollout.kernel.populations import BothArms
 from tests.replay.pricing import POLICY
 

@@ -3,11 +3,11 @@
 
 import pytest
 
-from rollout.core.scope.policy_diff import list_looser_rules
-from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
+from rollout.engine.decide.policy_diff import list_looser_rules
+from rollout.features.policies.planning import build_policy_plan, format_plan
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 from rollout.kernel.populations import PlantedUnits
-from rollout.services.policies.planning import build_policy_plan, format_plan
 
 NATURAL = "{measure: agreement, at_least: 90%}"
 PLANTED = "{measure: recall, label: bear, of: planted, at_least: 95%}"

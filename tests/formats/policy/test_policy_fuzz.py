@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
-from rollout.formats.policy.yaml_reader import DocumentValue, read_document
+from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
+from rollout.kernel.policy_files.yaml_reader import DocumentValue, read_document
 from tests.properties import examples
 from tests.shipped_policies import SHIPPED_POLICIES
 

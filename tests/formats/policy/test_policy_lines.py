@@ -1,4 +1,4 @@
-from rollout.formats.policy.yaml_reader import DocumentFault, format_path, read_document
+from rollout.kernel.policy_files.yaml_reader import DocumentFault, format_path, read_document
 
 TEXT = """\
 sites: [46.10, no]

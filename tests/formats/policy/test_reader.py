@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.levers import Margin
-from rollout.core.policy.policy import EvidenceRules, Minimum, Policy, Stage, Waves
-from rollout.formats.policy.reader import (
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.levers import Margin
+from rollout.kernel.policy.policy import EvidenceRules, Minimum, Policy, Stage, Waves
+from rollout.kernel.policy_files.reader import (
     InvalidPolicyError,
     parse_checked_policy,
     parse_policy,

@@ -2,10 +2,10 @@
 
 import pytest
 
-from rollout.core.policy.record_definition import is_redefined
-from rollout.core.scope.policy_diff import list_looser_rules
-from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
-from rollout.services.policies.planning import build_policy_plan, format_plan
+from rollout.engine.decide.policy_diff import list_looser_rules
+from rollout.features.policies.planning import build_policy_plan, format_plan
+from rollout.kernel.policy.record_definition import is_redefined
+from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 
 POLICY = """
 rollout: ads

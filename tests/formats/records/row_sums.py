@@ -1,6 +1,6 @@
 """Whether what a file's import counted adds up."""
 
-from rollout.tally.frames import RowCount
+from rollout.engine.evidence.frames import RowCount
 
 
 def adds_up(count: RowCount) -> bool:

@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rollout.formats.records.files import RecordPaths, read_records
-from rollout.tally.frames import RecordKind
+from rollout.engine.evidence.frames import RecordKind
+from rollout.engine.files.files import RecordPaths, read_records
 from tests.formats.records.row_sums import adds_up
 
 FOLDER = Path(__file__).parents[4] / "shared" / "data" / "camera-traps"

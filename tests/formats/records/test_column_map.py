@@ -1,6 +1,7 @@
 import pytest
 
-from rollout.formats.records.column_map import (
+from rollout.engine.evidence.frames import RecordKind
+from rollout.engine.files.column_map import (
     ColumnError,
     ColumnMap,
     FileColumns,
@@ -9,7 +10,6 @@ from rollout.formats.records.column_map import (
     parse_column_map,
     read_column_map,
 )
-from rollout.tally.frames import RecordKind
 
 LEVERS = ["alarm"]
 FOUND = ["case_key", "site", "occurred_at", "model_version", "label"]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.records.file_rows import read_delimited
-from rollout.formats.records.rejected_rows import RecordError
+from rollout.engine.files.file_rows import read_delimited
+from rollout.engine.files.rejected_rows import RecordError
 
 
 def read(text, separator=","):

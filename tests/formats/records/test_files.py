@@ -6,16 +6,16 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from rollout.formats.records.column_map import ColumnError, parse_column_flags
-from rollout.formats.records.files import RecordPaths, read_records
-from rollout.formats.records.rejected_rows import RecordError
-from rollout.tally.frames import (
+from rollout.engine.evidence.frames import (
     RecordKind,
     build_cases_schema,
     build_decisions_schema,
     build_outcomes_schema,
     build_predictions_schema,
 )
+from rollout.engine.files.column_map import ColumnError, parse_column_flags
+from rollout.engine.files.files import RecordPaths, read_records
+from rollout.engine.files.rejected_rows import RecordError
 from tests.formats.records.row_sums import adds_up
 
 PREDICTIONS = """\

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.evidence_sources import FileReading
-from rollout.formats.records import pair_files
-from rollout.formats.records.pair_files import count_file, scan_pairs
-from rollout.reports.inputs.counted import count_combinations
+from rollout.engine.files import pair_files
+from rollout.engine.files.pair_files import count_file, scan_pairs
+from rollout.features.reports.inputs.counted import count_combinations
+from rollout.kernel.policy.evidence_sources import FileReading
 
 ROWS = {
     "case_key": ["a", "b", "c"],

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.records.records import RejectedItem
-from rollout.formats.records.parse import (
+from rollout.engine.files.parse import (
     BUILDERS,
     MAX_LINE_BYTES,
     ItemReader,
@@ -17,7 +16,7 @@ from rollout.formats.records.parse import (
     UnreadableBodyError,
     split_lines,
 )
-from rollout.formats.records.schema import (
+from rollout.engine.files.schema import (
     ITEM_ADAPTER,
     ITEM_FORMS,
     KIND,
@@ -25,6 +24,7 @@ from rollout.formats.records.schema import (
     STRUCTS,
     find_default,
 )
+from rollout.engine.records.records import RejectedItem
 from tests.formats.spoilt import spoilt
 
 READER = ItemReader(lambda *_: "day", datetime(2026, 1, 1, tzinfo=UTC))

@@ -3,11 +3,11 @@
 import polars as pl
 import pytest
 
-from rollout.formats.records.column_map import suggest_column
-from rollout.formats.records.file_rows import recognize_encoding
-from rollout.formats.records.questions import ReadingQuestion
-from rollout.formats.records.recognition import recognize_delimiter
-from rollout.formats.records.text_formats import (
+from rollout.engine.files.column_map import suggest_column
+from rollout.engine.files.file_rows import recognize_encoding
+from rollout.engine.files.questions import ReadingQuestion
+from rollout.engine.files.recognition import recognize_delimiter
+from rollout.engine.files.text_formats import (
     find_several_labels,
     recognize_date_formats,
     recognize_decimal,

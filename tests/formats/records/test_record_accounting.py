@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.records.files import RecordPaths, read_records
-from rollout.tally.frames import RecordKind
+from rollout.engine.evidence.frames import RecordKind
+from rollout.engine.files.files import RecordPaths, read_records
 from tests.formats.records.row_sums import adds_up
 from tests.properties import examples
 

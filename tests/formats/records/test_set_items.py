@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from rollout.core.records.records import RejectedItem
-from rollout.formats.records.column_map import ColumnError
-from rollout.formats.records.label_set_texts import parse_set
-from rollout.formats.records.mapped_rows import expand_values
-from rollout.formats.records.parse import ActionWithPermit, ItemReader
-from rollout.formats.records.text_formats import find_several_labels
+from rollout.engine.files.column_map import ColumnError
+from rollout.engine.files.label_set_texts import parse_set
+from rollout.engine.files.mapped_rows import expand_values
+from rollout.engine.files.parse import ActionWithPermit, ItemReader
+from rollout.engine.files.text_formats import find_several_labels
+from rollout.engine.records.records import RejectedItem
 from rollout.kernel.units import is_label_set
 
 AT = "2025-06-01T12:00:00Z"

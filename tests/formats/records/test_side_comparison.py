@@ -3,9 +3,9 @@
 import polars as pl
 import pytest
 
-from rollout.formats.records.files import RecordPaths, read_records
-from rollout.formats.records.questions import NO_CHOICES, FileChoices, OpenQuestionsError
-from rollout.formats.records.side_comparison import NothingSharedError, normalize_forms
+from rollout.engine.files.files import RecordPaths, read_records
+from rollout.engine.files.questions import NO_CHOICES, FileChoices, OpenQuestionsError
+from rollout.engine.files.side_comparison import NothingSharedError, normalize_forms
 
 ROWS = 40
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.records.text_formats import SiteZones, convert_to_instants, parse_times
+from rollout.engine.files.text_formats import SiteZones, convert_to_instants, parse_times
 
 VIENNA = "Europe/Vienna"
 

@@ -8,17 +8,21 @@ import polars as pl
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from rollout.core.records.records import BaselineCount
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.agreement import compute_agreements
-from rollout.reports.figures.audits import build_sampling_frame, compute_audits
-from rollout.reports.figures.baseline_change import ACTUAL, HUMANS, compute_baseline_changes
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.holdout import compute_holdout_actions
-from rollout.reports.figures.reviewer_agreement import compute_reviewer_agreement
-from rollout.reports.inputs.inputs import ACTION_SCHEMA, assign_deciders
-from rollout.reports.inputs.pairs import build_assisted_pairs, build_pairs
-from rollout.reports.statistics.intervals import clopper_pearson
+from rollout.engine.records.records import BaselineCount
+from rollout.features.reports.figures.agreement import compute_agreements
+from rollout.features.reports.figures.audits import build_sampling_frame, compute_audits
+from rollout.features.reports.figures.baseline_change import (
+    ACTUAL,
+    HUMANS,
+    compute_baseline_changes,
+)
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.figures.holdout import compute_holdout_actions
+from rollout.features.reports.figures.reviewer_agreement import compute_reviewer_agreement
+from rollout.features.reports.inputs.inputs import ACTION_SCHEMA, assign_deciders
+from rollout.features.reports.inputs.pairs import build_assisted_pairs, build_pairs
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.statistics.intervals import clopper_pearson
 
 FIVE = timedelta(minutes=5)
 TWO_LEVERS = """

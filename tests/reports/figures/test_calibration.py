@@ -6,9 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.policy.levers import Lever
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.calibration import (
+from rollout.engine.evidence.frames import (
+    REMARK_SCHEMA,
+    RecordFrames,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
+)
+from rollout.features.reports.figures.calibration import (
     HUMANS,
     MAX_CURVE_POINTS,
     NO_CONFIDENCES,
@@ -21,17 +27,11 @@ from rollout.reports.figures.calibration import (
     find_bins,
     find_risk_threshold,
 )
-from rollout.reports.inputs.pairs import build_case_frame, build_pairs
-from rollout.reports.pages.charts import draw_reliability_chart, draw_risk_chart
-from rollout.reports.statistics.intervals import clopper_pearson
-from rollout.tally.frames import (
-    REMARK_SCHEMA,
-    RecordFrames,
-    build_cases_schema,
-    build_decisions_schema,
-    build_outcomes_schema,
-    build_predictions_schema,
-)
+from rollout.features.reports.inputs.pairs import build_case_frame, build_pairs
+from rollout.features.reports.pages.charts import draw_reliability_chart, draw_risk_chart
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.statistics.intervals import clopper_pearson
 
 CIFAR = Path(__file__).parents[4] / "shared/data/cifar10-humans"
 GOLDEN = {  # of ../shared/data/README.md: calibration error against outcomes, mean confidence

@@ -6,7 +6,7 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from rollout.core.records.reviews import (
+from rollout.engine.records.reviews import (
     DROP,
     KEEP,
     RELABEL,
@@ -16,16 +16,16 @@ from rollout.core.records.reviews import (
     check_choice,
     find_final_choices,
 )
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.label_issues import (
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.figures.label_issues import (
     build_item_rows,
     build_work_list,
     compute_cleaning,
 )
-from rollout.reports.inputs import losses
-from rollout.reports.inputs.losses import CONFIDENT_DIFFERENT
-from rollout.reports.inputs.pairs import build_pairs
-from rollout.reports.pages.html_report import render_html_report
+from rollout.features.reports.inputs import losses
+from rollout.features.reports.inputs.losses import CONFIDENT_DIFFERENT
+from rollout.features.reports.inputs.pairs import build_pairs
+from rollout.features.reports.pages.html_report import render_html_report
 from tests.reports.conftest import NOON, Case
 
 MINUTE = timedelta(minutes=1)

@@ -5,18 +5,18 @@ import polars as pl
 import pytest
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, precision_recall_fscore_support
 
-from rollout.core.policy.levers import CostRule, Lever
-from rollout.kernel.units import FAILED
-from rollout.reports.figures.agreement import compute_slice_kappa
-from rollout.reports.figures.comparison import (
+from rollout.features.reports.figures.agreement import compute_slice_kappa
+from rollout.features.reports.figures.comparison import (
     build_matrix,
     compute_comparisons,
     compute_label_figures,
 )
-from rollout.reports.inputs.count_columns import KEY_COLUMNS
-from rollout.reports.inputs.counted import count_pairs
-from rollout.reports.pages.comparison_text import render_comparison
-from rollout.reports.statistics.intervals import clopper_pearson, compute_unit_share
+from rollout.features.reports.inputs.count_columns import KEY_COLUMNS
+from rollout.features.reports.inputs.counted import count_pairs
+from rollout.features.reports.pages.comparison_text import render_comparison
+from rollout.kernel.policy.levers import CostRule, Lever
+from rollout.kernel.statistics.intervals import clopper_pearson, compute_unit_share
+from rollout.kernel.units import FAILED
 
 LABELS = ("bear", "elk", "none")
 COSTS = (CostRule(5.0, did="nothing", right="sound"), CostRule(1.0))

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import polars as pl
 
-from rollout.reports.figures.label_sources import UnsourcedDecisions, compute_decision_sources
-from rollout.reports.text.source_text import CountedSource, describe_sources
-from rollout.tally.frames import UNSOURCED_SCHEMA
+from rollout.engine.evidence.frames import UNSOURCED_SCHEMA
+from rollout.engine.words.source_text import CountedSource, describe_sources
+from rollout.features.reports.figures.label_sources import (
+    UnsourcedDecisions,
+    compute_decision_sources,
+)
 from tests.tally.histories import decisions
 from tests.tally.histories import records as history
 

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 from scipy.stats import hypergeom
 
-from rollout.reports.figures.drift import (
+from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX
+from rollout.features.reports.figures.drift import (
     KOLMOGOROV_SMIRNOV,
     PERMUTATIONS,
     TOTAL_VARIATION,
@@ -20,8 +21,7 @@ from rollout.reports.figures.drift import (
     mark_significant,
     split_by_site,
 )
-from rollout.reports.pages.charts import draw_drift_chart, format_drift_name
-from rollout.tally.frames import ATTRIBUTE_PREFIX
+from rollout.features.reports.pages.charts import draw_drift_chart, format_drift_name
 from tests.reports.collects import count_collects
 
 DAYS, A_DAY = 42, 12

@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from rollout.core.records.records import BaselineCount
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.pages.html_report import render_html_report
+from rollout.engine.records.records import BaselineCount
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.pages.html_report import render_html_report
+from rollout.kernel.policy_files.reader import parse_policy
 
 POLICY = """
 rollout: page

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.reports.figures.calibration import NO_CONFIDENCES
-from rollout.reports.figures.drift import Drift
-from rollout.reports.figures.facts import LatencyQuantile
-from rollout.reports.figures.slices import DivergentSlice
-from rollout.reports.pages.html_report import render_html_report
+from rollout.features.reports.figures.calibration import NO_CONFIDENCES
+from rollout.features.reports.figures.drift import Drift
+from rollout.features.reports.figures.facts import LatencyQuantile
+from rollout.features.reports.figures.slices import DivergentSlice
+from rollout.features.reports.pages.html_report import render_html_report
 
 
 @pytest.fixture

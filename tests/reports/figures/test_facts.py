@@ -7,21 +7,21 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.policy.familiarity import encode_case_values
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.funnel import (
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.figures.funnel import (
     NO_PREDICTION,
     ONLY_ASSISTED,
     UNANSWERED,
     UNSURE,
     compute_funnels,
 )
-from rollout.reports.figures.reviewer_agreement import Reviewer, list_visible_standouts
-from rollout.reports.inputs.inputs import NOT_DRAWN, UNFAMILIAR
-from rollout.reports.inputs.pairs import compare_answers
-from rollout.reports.pages.json_report import to_plain_values
-from rollout.reports.statistics.intervals import (
+from rollout.features.reports.figures.reviewer_agreement import Reviewer, list_visible_standouts
+from rollout.features.reports.inputs.inputs import NOT_DRAWN, UNFAMILIAR
+from rollout.features.reports.inputs.pairs import compare_answers
+from rollout.features.reports.pages.json_report import to_plain_values
+from rollout.kernel.policy.familiarity import encode_case_values
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.statistics.intervals import (
     EXACT_METHOD,
     clopper_pearson,
     compute_share,

@@ -7,9 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.records.reviews import DROP, RELABEL, CleaningChoice
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.holdout import REQUIRED_LOG_E, build_holdout_sides, compute_feedback
+from rollout.engine.records.reviews import DROP, RELABEL, CleaningChoice
+from rollout.features.reports.figures.holdout import (
+    REQUIRED_LOG_E,
+    build_holdout_sides,
+    compute_feedback,
+)
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.reports.conftest import BEARS, NOON, Case
 
 HOUR = timedelta(hours=1)
@@ -172,9 +176,9 @@ def test_a_service_says_which_units_were_held_out(told):
 
 @pytest.mark.parametrize("loop", [True, False])
 def test_facts_of_every_view_hold_it(replay_of, loop):
-    from rollout.reports.figures.facts import compute_report_facts  # noqa: PLC0415 - slow, and asked for here alone
-    from rollout.reports.pages.html_report import render_html_report  # noqa: PLC0415
-    from rollout.reports.pages.text_report import render_text_report  # noqa: PLC0415
+    from rollout.features.reports.figures.facts import compute_report_facts  # noqa: PLC0415 - slow, and asked for here alone
+    from rollout.features.reports.pages.html_report import render_html_report  # noqa: PLC0415
+    from rollout.features.reports.pages.text_report import render_text_report  # noqa: PLC0415
 
     facts = compute_report_facts(replay_of(stream(loop=loop, cases=600)))
     page = render_html_report(facts)

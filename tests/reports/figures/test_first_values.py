@@ -5,17 +5,17 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.reports.figures.cell_timeline import compute_cell_timelines
-from rollout.reports.figures.funnel import (
+from rollout.engine.evidence import first_values
+from rollout.engine.evidence.first_values import NewCellValue
+from rollout.engine.evidence.slots import to_instant
+from rollout.features.reports.figures.cell_timeline import compute_cell_timelines
+from rollout.features.reports.figures.funnel import (
     build_value_mark,
     join_value_marks,
     list_first_values,
     list_value_marks,
 )
-from rollout.tally import first_values
-from rollout.tally.first_values import NewCellValue
-from rollout.tally.slots import to_instant
+from rollout.kernel.calendar.sites import Cell
 from tests.factories import DAY, HOUR, NOON, TICK
 
 CELL = Cell("creek", "day")

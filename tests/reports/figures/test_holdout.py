@@ -4,8 +4,8 @@ from math import comb, exp
 import numpy as np
 import pytest
 
-from rollout.core.statistics.evidence import compute_action_mix_log_e
-from rollout.reports.statistics.differences import compute_concurrent_log_e
+from rollout.kernel.statistics.differences import compute_concurrent_log_e
+from rollout.kernel.statistics.evidence import compute_action_mix_log_e
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import default_rng
 
-from rollout.reports.figures.incident_cause import (
+from rollout.features.reports.figures.incident_cause import (
     BATCH_SIZE,
     JudgedUnits,
     find_incident_cause,
     find_rise,
     list_batch_ends,
 )
-from rollout.reports.statistics.value_search import ERROR_RATE, ValueKind
+from rollout.kernel.statistics.value_search import ERROR_RATE, ValueKind
 
 HOUR = 3_600_000_000
 FORMS = ("new", "old")

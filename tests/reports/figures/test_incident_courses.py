@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.scope.events import IncidentOpened, Narrowed
-from rollout.reports.figures import detector_courses
-from rollout.reports.figures.detector_courses import compute_incident_courses
-from rollout.reports.pages.html_report import render_html_report
+from rollout.engine.events import IncidentOpened, Narrowed
+from rollout.features.reports.figures import detector_courses
+from rollout.features.reports.figures.detector_courses import compute_incident_courses
+from rollout.features.reports.pages.html_report import render_html_report
 from tests.core.statistics.step_detectors import AgreementDetector
 
 

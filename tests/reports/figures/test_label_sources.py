@@ -5,8 +5,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from rollout.core.records.reviews import DROP, KEEP, RELABEL, CleaningChoice
-from rollout.reports.figures.label_sources import (
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.records.reviews import DROP, KEEP, RELABEL, CleaningChoice
+from rollout.features.reports.figures.label_sources import (
     ASSIGNMENT_SCHEMA,
     HUMAN_SOURCES,
     MODEL_MADE,
@@ -15,8 +16,7 @@ from rollout.reports.figures.label_sources import (
     build_labelled_rows,
     select_training_rows,
 )
-from rollout.reports.inputs.inputs import HUMAN_CONFIRMS, MODEL
-from rollout.tally.case_placement import place_cases
+from rollout.features.reports.inputs.inputs import HUMAN_CONFIRMS, MODEL
 from tests.reports.conftest import NOON, Case, records_of
 
 

@@ -4,15 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.facts import (
-    NO_ERROR_TEXT,
-    ORDER_METHOD,
-    UNBOUNDED_METHOD,
-    compute_latencies,
-    compute_quantile,
-)
-from rollout.tally.frames import (
+from rollout.engine.evidence.frames import (
     REMARK_SCHEMA,
     RecordFrames,
     build_cases_schema,
@@ -20,6 +12,14 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
+from rollout.features.reports.figures.facts import (
+    NO_ERROR_TEXT,
+    ORDER_METHOD,
+    UNBOUNDED_METHOD,
+    compute_latencies,
+    compute_quantile,
+)
+from rollout.kernel.policy_files.reader import parse_policy
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 POLICY = parse_policy("""

@@ -11,20 +11,20 @@ from markupsafe import escape
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.core.policy.confidence_floors import list_floors
-from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.pages.floor_text import describe_held_floors
-from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.text_report import render_text_report
-from rollout.services.replay.replay import (
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.replay.replay import (
     add_whole_cell_replay,
     build_replay_inputs,
     replay_files,
     replay_records,
 )
-from rollout.services.replay.requests import ReplayRequest
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.pages.floor_text import describe_held_floors
+from rollout.features.reports.pages.html_report import render_html_report
+from rollout.features.reports.pages.text_report import render_text_report
+from rollout.kernel.policy.confidence_floors import list_floors
 
 POLICY = """
 rollout: mail

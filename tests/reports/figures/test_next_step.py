@@ -5,9 +5,15 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.scope.scope import CellState, Grant, ProposalState, Scope
+from rollout.engine.decide.scope import CellState, Grant, ProposalState, Scope
+from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
+from rollout.features.reports.figures.next_step import (
+    GateOutlook,
+    describe_next_step,
+    describe_requirement,
+)
+from rollout.features.reports.inputs.evidence_inputs import StatePeriod
+from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.facts import (
     DAYS,
     MISSING,
@@ -16,9 +22,7 @@ from rollout.kernel.facts import (
     UnmetRequirement,
     say_requirement,
 )
-from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
-from rollout.reports.figures.next_step import GateOutlook, describe_next_step, describe_requirement
-from rollout.reports.inputs.evidence_inputs import StatePeriod
+from rollout.kernel.policy.cell_evidence import EvidenceCounts
 from tests.factories import replace_cell_state
 from tests.reports.conftest import NOON
 

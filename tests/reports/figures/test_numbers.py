@@ -4,13 +4,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.number_agreement import select_points
-from rollout.reports.inputs.pairs import compare_answers, compare_pairs
-from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.number_charts import draw_difference_chart, draw_scatter_chart
-from rollout.reports.statistics.intervals import NORMAL_QUANTILE as NORMAL
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.figures.number_agreement import select_points
+from rollout.features.reports.inputs.pairs import compare_answers, compare_pairs
+from rollout.features.reports.pages.html_report import render_html_report
+from rollout.features.reports.pages.number_charts import draw_difference_chart, draw_scatter_chart
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.statistics.intervals import NORMAL_QUANTILE as NORMAL
 from tests.reports.alike_cases import FIVE
 from tests.reports.collects import count_pattern_searches
 from tests.reports.conftest import BEARS

@@ -5,14 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import (
-    IncidentAcknowledged,
-    IncidentOpened,
-    Resumed,
-    Stopped,
-)
-from rollout.reports.figures.oversight import compute_oversight
+from rollout.engine.events import IncidentAcknowledged, IncidentOpened, Resumed, Stopped
+from rollout.features.reports.figures.oversight import compute_oversight
+from rollout.kernel.calendar.sites import Cell
 
 HOUR = timedelta(hours=1)
 CREEK = Cell("creek", "day")

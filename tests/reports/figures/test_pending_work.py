@@ -3,8 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from rollout.reports.figures.facts import SiteActivity, compute_pending_work
-from rollout.reports.inputs.inputs import PendingReviews
+from rollout.features.reports.figures.facts import SiteActivity, compute_pending_work
+from rollout.features.reports.inputs.inputs import PendingReviews
 
 HOUR = timedelta(hours=1)
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from rollout.reports.figures.oversight import PermitCount, count_permits
-from rollout.reports.inputs.inputs import ACTION_SCHEMA
+from rollout.features.reports.figures.oversight import PermitCount, count_permits
+from rollout.features.reports.inputs.inputs import ACTION_SCHEMA
 from tests.factories import NOON
 
 

@@ -7,7 +7,7 @@ import scipy
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
-from rollout.reports.figures.ratings import (
+from rollout.features.reports.figures.ratings import (
     compute_model_agreement,
     compute_model_set_agreement,
     compute_number_agreement,
@@ -15,7 +15,7 @@ from rollout.reports.figures.ratings import (
     compute_rater_agreement,
     compute_set_agreement,
 )
-from rollout.reports.statistics.unit_bootstrap import BOOTSTRAP, NO_SPREAD
+from rollout.kernel.statistics.unit_bootstrap import BOOTSTRAP, NO_SPREAD
 from tests.reports.plain_coefficients import compute_alpha, compute_masi_distance
 
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.oversight import PermitCount
-from rollout.reports.figures.report_identity import describe_promises, summarize_policy
-from rollout.reports.pages.findings import rank_findings
-from rollout.reports.pages.html_report import render_html_report
+from rollout.features.reports.figures.oversight import PermitCount
+from rollout.features.reports.figures.report_identity import describe_promises, summarize_policy
+from rollout.features.reports.pages.findings import rank_findings
+from rollout.features.reports.pages.html_report import render_html_report
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.reports.conftest import BEARS
 
 GATES = """

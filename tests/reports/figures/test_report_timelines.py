@@ -2,10 +2,10 @@
 
 from html import unescape
 
-from rollout.reports.figures import cell_timeline
-from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.timeline_chart import DECIDED_UNITS_TEXT, describe_timeline
-from rollout.reports.text.event_text import CELL_KINDS
+from rollout.engine.words.event_text import CELL_KINDS
+from rollout.features.reports.figures import cell_timeline
+from rollout.features.reports.pages.html_report import render_html_report
+from rollout.features.reports.pages.timeline_chart import DECIDED_UNITS_TEXT, describe_timeline
 
 
 def test_cells_with_events_have_a_timeline_in_the_policys_order(told):

@@ -8,22 +8,22 @@ import polars as pl
 import pytest
 import scipy
 
-from rollout.core.scope.events import ProposalRaised
-from rollout.core.statistics.forecast import forecast_opening
-from rollout.formats.records.files import RecordPaths
-from rollout.formats.records.questions import FileChoices
-from rollout.replay.engine import ReplayOptions
-from rollout.reports.figures import review_plan
-from rollout.reports.figures.review_plan import (
+from rollout.engine.events import ProposalRaised
+from rollout.engine.evidence.unit_arrays import CellUnitArrays
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.files.questions import FileChoices
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.replay.replay import build_replay_inputs, replay_files
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures import review_plan
+from rollout.features.reports.figures.review_plan import (
     CellReviewPlan,
     compute_review_plan,
     count_decisions_per_unit,
 )
-from rollout.reports.inputs.evidence_inputs import build_state_periods
-from rollout.reports.pages.text_report import build_plan_row, format_review_plan
-from rollout.services.replay.replay import build_replay_inputs, replay_files
-from rollout.services.replay.requests import ReplayRequest
-from rollout.tally.unit_arrays import CellUnitArrays
+from rollout.features.reports.inputs.evidence_inputs import build_state_periods
+from rollout.features.reports.pages.text_report import build_plan_row, format_review_plan
+from rollout.kernel.statistics.forecast import forecast_opening
 
 POLICY = """
 rollout: ramps

@@ -8,8 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.reviewers import (
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.frames import build_gold_schema
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.figures.reviewers import (
     FEW_METHOD,
     NO_OTHER_REVIEWERS,
     compute_expected_runs,
@@ -17,10 +19,8 @@ from rollout.reports.figures.reviewers import (
     compute_review_quality,
     find_longest_runs,
 )
-from rollout.reports.inputs.pairs import build_case_frame
-from rollout.reports.pages.html_report import render_html_report
-from rollout.tally.case_placement import place_cases
-from rollout.tally.frames import build_gold_schema
+from rollout.features.reports.inputs.pairs import build_case_frame
+from rollout.features.reports.pages.html_report import render_html_report
 from tests.reports.collects import count_collects
 from tests.tally.histories import (
     SALT,

@@ -5,6 +5,12 @@ import polars as pl
 import pytest
 from sklearn.metrics import jaccard_score, precision_recall_fscore_support
 
+from rollout.features.reports.figures.agreement import (
+    compute_set_pair_alpha,
+    compute_set_unit_alpha,
+)
+from rollout.features.reports.figures.comparison import compute_set_label_figures
+from rollout.kernel.statistics.agreement import compare_sets
 from rollout.kernel.units import (
     EMPTY_SET,
     FAILED,
@@ -13,9 +19,6 @@ from rollout.kernel.units import (
     format_label_set,
     split_label_set,
 )
-from rollout.reports.figures.agreement import compute_set_pair_alpha, compute_set_unit_alpha
-from rollout.reports.figures.comparison import compute_set_label_figures
-from rollout.reports.statistics.agreement import compare_sets
 from tests.reports.plain_coefficients import compute_masi_distance
 
 LOGOS = tuple(f"logo {letter}" for letter in "abcdefghij")

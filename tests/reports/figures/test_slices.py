@@ -9,35 +9,35 @@ import polars as pl
 import pytest
 from scipy.stats import fisher_exact, hypergeom
 
-from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.slices import (
-    compute_slice_searches,
-    count_testable_slices,
-    find_divergent_slices,
-    format_slice_name,
-)
-from rollout.reports.inputs.pairs import build_case_frame
-from rollout.reports.inputs.slice_units import (
-    LABEL_KIND,
-    add_clock,
-    build_dimensions,
-    find_first_decisions,
-)
-from rollout.reports.statistics.differences import (
-    build_strata_table,
-    compute_tail_bound,
-    compute_tail_chance,
-    compute_z_scores,
-)
-from rollout.services.replay.replay import build_replay_inputs, replay_files
-from rollout.tally.frames import (
+from rollout.engine.evidence.frames import (
     REMARK_SCHEMA,
     RecordFrames,
     build_cases_schema,
     build_decisions_schema,
     build_outcomes_schema,
     build_predictions_schema,
+)
+from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
+from rollout.features.replay.replay import build_replay_inputs, replay_files
+from rollout.features.reports.figures.slices import (
+    compute_slice_searches,
+    count_testable_slices,
+    find_divergent_slices,
+    format_slice_name,
+)
+from rollout.features.reports.inputs.pairs import build_case_frame
+from rollout.features.reports.inputs.slice_units import (
+    LABEL_KIND,
+    add_clock,
+    build_dimensions,
+    find_first_decisions,
+)
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.statistics.differences import (
+    build_strata_table,
+    compute_tail_bound,
+    compute_tail_chance,
+    compute_z_scores,
 )
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)

@@ -7,22 +7,22 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.scope.events import AttemptsBegan, Narrowed
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures import funnel
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.funnel import COLUMNS
-from rollout.reports.figures.methods import find_block_crossing, find_rate_crossing
-from rollout.reports.inputs.inputs import (
+from rollout.engine.events import AttemptsBegan, Narrowed
+from rollout.engine.words.event_text import is_in_timeline
+from rollout.features.reports.figures import funnel
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.figures.funnel import COLUMNS
+from rollout.features.reports.figures.methods import find_block_crossing, find_rate_crossing
+from rollout.features.reports.inputs.inputs import (
     HUMAN,
     HUMAN_CONFIRMS,
     MODEL,
     assign_deciders,
     compute_stage_histories,
 )
-from rollout.reports.text.event_text import is_in_timeline
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.risk_shares import compute_yearly_share
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.reports.alike_cases import FIVE, often
 
 

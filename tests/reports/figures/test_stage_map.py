@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.stage_map import _build_grid, build_calendars, find_rectangles
+from rollout.features.reports.figures.stage_map import _build_grid, build_calendars, find_rectangles
+from rollout.kernel.policy_files.reader import parse_policy
 
 GRIDS = arrays(np.int64, st.tuples(st.integers(1, 12), st.just(24)), elements=st.integers(-2, 1))
 

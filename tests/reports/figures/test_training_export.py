@@ -8,8 +8,9 @@ from hashlib import sha256
 import polars as pl
 import pytest
 
-from rollout.core.records.reviews import DROP, RELABEL, CleaningChoice
-from rollout.reports.figures.label_issues import (
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.records.reviews import DROP, RELABEL, CleaningChoice
+from rollout.features.reports.figures.label_issues import (
     FORMATS,
     build_export_from_records,
     compute_digest,
@@ -18,14 +19,13 @@ from rollout.reports.figures.label_issues import (
     read_training_rows,
     render_manifest,
 )
-from rollout.reports.figures.label_sources import (
+from rollout.features.reports.figures.label_sources import (
     ASSIGNMENT_SCHEMA,
     HUMAN_SOURCES,
     SOURCES,
     TRAINING_SCHEMA,
 )
-from rollout.reports.inputs.inputs import MODEL
-from rollout.tally.case_placement import place_cases
+from rollout.features.reports.inputs.inputs import MODEL
 from tests.reports.conftest import NOON, Case, records_of
 
 NIGHT = NOON + timedelta(hours=9)

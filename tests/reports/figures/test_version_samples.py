@@ -2,9 +2,9 @@
 
 import pytest
 
-from rollout.core.policy.policy_warnings import list_policy_warnings
-from rollout.core.policy.stages import VersionRule
-from rollout.reports.figures.label_sources import VersionSample, compute_decision_sources
+from rollout.features.reports.figures.label_sources import VersionSample, compute_decision_sources
+from rollout.kernel.policy.policy_warnings import list_policy_warnings
+from rollout.kernel.policy.stages import VersionRule
 from tests.tally.histories import a_policy, cases, decisions, predictions, records
 
 SHARES = {"v1": 0.1}

@@ -4,15 +4,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from math import log
 
-from rollout.kernel.units import is_label_set, split_label_set
-from rollout.reports.inputs.losses import (
+from rollout.features.reports.inputs.losses import (
     CONFIDENT_DIFFERENT,
     KINDS,
     REVIEWERS_SPLIT,
     SUSPECTED_HUMAN_ERROR,
     UNSURE,
 )
-from rollout.reports.inputs.pairs import compare_answers
+from rollout.features.reports.inputs.pairs import compare_answers
+from rollout.kernel.units import is_label_set, split_label_set
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,17 @@ from math import log
 import polars as pl
 import pytest
 
-from rollout.core.policy.levers import Lever
-from rollout.core.records.reviews import MAX_LISTED
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.inputs.losses import (
+from rollout.engine.evidence.frames import (
+    PROBABILITY_SCHEMA,
+    REMARK_SCHEMA,
+    RecordFrames,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
+)
+from rollout.engine.records.reviews import MAX_LISTED
+from rollout.features.reports.inputs.losses import (
     CONFIDENT_DIFFERENT,
     NO_CONFIDENCES,
     REVIEWERS_SPLIT,
@@ -20,15 +27,8 @@ from rollout.reports.inputs.losses import (
     rank_losses,
     sort_losses,
 )
-from rollout.tally.frames import (
-    PROBABILITY_SCHEMA,
-    REMARK_SCHEMA,
-    RecordFrames,
-    build_cases_schema,
-    build_decisions_schema,
-    build_outcomes_schema,
-    build_predictions_schema,
-)
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.policy_files.reader import parse_policy
 
 POLICY = parse_policy("""
 rollout: bears

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.inputs.divergences import MAX_LISTED, MAX_PICTURES
-from rollout.reports.inputs.pictures import (
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.inputs.divergences import MAX_LISTED, MAX_PICTURES
+from rollout.features.reports.inputs.pictures import (
     MAX_PICTURE_BYTES,
     embed_picture,
     find_no_media,
     find_picture,
     is_link,
 )
-from rollout.reports.pages.html_report import render_html_report
+from rollout.features.reports.pages.html_report import render_html_report
 
 GIF = b"GIF89a" + bytes(20)
 LINK = "https://pictures.example/7.jpg?size=2&of=bear"

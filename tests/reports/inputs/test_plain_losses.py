@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.reports.inputs.losses import classify_cases, rank_losses
-from rollout.tally.frames import (
+from rollout.engine.evidence.frames import (
     PROBABILITY_SCHEMA,
     REMARK_SCHEMA,
     RecordFrames,
@@ -17,6 +16,7 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
+from rollout.features.reports.inputs.losses import classify_cases, rank_losses
 from tests.reports.inputs.plain_losses import (
     RecordedCase,
     find_plain_losses,

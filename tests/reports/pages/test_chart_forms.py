@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.reports.inputs.inputs import ActionFrequencyChange
-from rollout.reports.pages import number_charts
-from rollout.reports.pages.charts import draw_action_chart, draw_charts, draw_figure_charts
-from rollout.reports.pages.number_charts import compile_chart
-from rollout.reports.statistics.intervals import PairedChange
-from rollout.reports.text.formatting import format_day
+from rollout.engine.words.formatting import format_day
+from rollout.features.reports.inputs.inputs import ActionFrequencyChange
+from rollout.features.reports.pages import number_charts
+from rollout.features.reports.pages.charts import draw_action_chart, draw_charts, draw_figure_charts
+from rollout.features.reports.pages.number_charts import compile_chart
+from rollout.kernel.statistics.intervals import PairedChange
 
 vl_convert = pytest.importorskip("vl_convert")
 
@@ -77,7 +77,7 @@ def test_the_charts_of_a_report_are_drawn_as_specified(facts, monkeypatch):
         return number_charts.finish_svg(drawing, prefix, title, description)
 
     for module in ("charts", "number_charts"):
-        monkeypatch.setattr(f"rollout.reports.pages.{module}.draw_svg", draw_plain)
+        monkeypatch.setattr(f"rollout.features.reports.pages.{module}.draw_svg", draw_plain)
     assert (draw_charts(facts), draw_figure_charts(facts)) == filled
 
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from rollout.reports.figures.detector_courses import CoursePoint, DetectorCourse
-from rollout.reports.pages.detector_chart import build_detector_view
+from rollout.features.reports.figures.detector_courses import CoursePoint, DetectorCourse
+from rollout.features.reports.pages.detector_chart import build_detector_view
 from tests.factories import DAY, NOON
 
 LETTER = 6.8  # pixels of the widest usual letters

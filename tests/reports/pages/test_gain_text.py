@@ -4,11 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.reports.figures.audits import VisibleAgreement
-from rollout.reports.figures.methods import GainFacts
-from rollout.reports.pages.findings import rank_findings
-from rollout.reports.pages.summary import describe_conflicts, describe_gain, summarize_gains
-from rollout.reports.statistics.intervals import compute_share
+from rollout.features.reports.figures.audits import VisibleAgreement
+from rollout.features.reports.figures.methods import GainFacts
+from rollout.features.reports.pages.findings import rank_findings
+from rollout.features.reports.pages.summary import (
+    describe_conflicts,
+    describe_gain,
+    summarize_gains,
+)
+from rollout.kernel.statistics.intervals import compute_share
 
 
 def build_gain(lower, upper):

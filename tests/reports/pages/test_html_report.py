@@ -8,12 +8,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from rollout.core.scope.events import IncidentOpened
-from rollout.formats.policy.reader import parse_policy
+from rollout.engine.events import IncidentOpened
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.figures.report_version import FigureChange
+from rollout.features.reports.pages.html_report import render_html_report
 from rollout.kernel.facts import StoredAlarm
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.report_version import FigureChange
-from rollout.reports.pages.html_report import render_html_report
+from rollout.kernel.policy_files.reader import parse_policy
 
 VOID = {"meta", "br", "rect", "path", "line", "circle", "link", "img"}
 

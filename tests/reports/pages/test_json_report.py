@@ -5,7 +5,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from rollout.reports.pages.json_report import (
+from rollout.features.reports.pages.json_report import (
     build_report_schema,
     render_json_report,
     to_plain_values,
@@ -22,7 +22,7 @@ def test_the_report_fits_its_schema(facts):
 
 def test_the_written_schema_is_current():
     assert SCHEMA.read_text(encoding="utf-8") == build_report_schema(), (
-        "write it anew: python -c 'from rollout.reports.pages.json_report import "
+        "write it anew: python -c 'from rollout.features.reports.pages.json_report import "
         'build_report_schema; print(build_report_schema(), end="")\' > config/report.schema.json'
     )
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.reports.figures.comparison import ConfusionMatrix
-from rollout.reports.pages.page_templates import choose_shades
+from rollout.features.reports.figures.comparison import ConfusionMatrix
+from rollout.features.reports.pages.page_templates import choose_shades
 
 
 class Count(int):

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.reports.pages.summary import (
+from rollout.features.reports.pages.summary import (
     describe_report,
     describe_results,
     escape_markdown,
     render_message_summary,
 )
-from rollout.reports.pages.text_report import render_text_report
+from rollout.features.reports.pages.text_report import render_text_report
 
 
 def edited(facts, **changed):

@@ -6,23 +6,27 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.calendar.sites import SHADOW
-from rollout.reports.figures.calibration import HUMANS, OUTCOMES, CoveragePoint
-from rollout.reports.figures.drift import NewValue
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.next_step import OpenProposal
-from rollout.reports.pages.findings import SEVERITIES, rank_findings
-from rollout.reports.pages.html_report import (
+from rollout.engine.words.formatting import format_share_bound
+from rollout.features.reports.figures.calibration import HUMANS, OUTCOMES, CoveragePoint
+from rollout.features.reports.figures.drift import NewValue
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.figures.next_step import OpenProposal
+from rollout.features.reports.pages.findings import SEVERITIES, rank_findings
+from rollout.features.reports.pages.html_report import (
     SECTION_TITLES,
     label_cells,
     list_sections,
     render_html_report,
 )
-from rollout.reports.pages.report_tiles import build_cell_rows, build_tiles, describe_stage_changes
-from rollout.reports.pages.section_summaries import SUMMARIES, summarize_sections
-from rollout.reports.pages.summary import describe_results
-from rollout.reports.statistics.intervals import compute_share
-from rollout.reports.text.formatting import format_share_bound
+from rollout.features.reports.pages.report_tiles import (
+    build_cell_rows,
+    build_tiles,
+    describe_stage_changes,
+)
+from rollout.features.reports.pages.section_summaries import SUMMARIES, summarize_sections
+from rollout.features.reports.pages.summary import describe_results
+from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.statistics.intervals import compute_share
 from tests.reports.conftest import NOON
 
 READERS = ("operator", "engineer", "auditor")

@@ -10,12 +10,12 @@ from jinja2 import Environment, FileSystemLoader
 from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
 
 from api.console.page.page import create_environment
-from rollout.reports.pages.html_report import _load_template
-from rollout.reports.pages.page_templates import load_templates
+from rollout.features.reports.pages.html_report import _load_template
+from rollout.features.reports.pages.page_templates import load_templates
 
 NAME = "page.html.j2"
 ENVIRONMENTS = {
-    "rollout.reports": lambda: _load_template().environment,
+    "rollout.features.reports": lambda: _load_template().environment,
     "api.console": create_environment,
 }
 
@@ -45,7 +45,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def start_process(folder: Path) -> Environment:
     """Return an environment as a new process has it."""
-    environment = load_templates("rollout.reports")
+    environment = load_templates("rollout.features.reports")
     environment.loader = FileSystemLoader(folder)
     return environment
 
@@ -65,10 +65,10 @@ def test_a_second_process_compiles_no_template(folder, compiled):
 
 @pytest.mark.slow
 def test_all_templates_of_a_report_are_compiled_once(folder, compiled):
-    names = list_templates("rollout.reports")
+    names = list_templates("rollout.features.reports")
     for _ in range(2):
-        environment = ENVIRONMENTS["rollout.reports"]().overlay(
-            cache_size=0, bytecode_cache=load_templates("rollout.reports").bytecode_cache
+        environment = ENVIRONMENTS["rollout.features.reports"]().overlay(
+            cache_size=0, bytecode_cache=load_templates("rollout.features.reports").bytecode_cache
         )
         for name in names:
             environment.get_template(name)

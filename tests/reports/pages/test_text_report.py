@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.reports.pages.text_report import render_text_report
+from rollout.features.reports.pages.text_report import render_text_report
 
 
 def test_the_story_is_told_the_same_way(facts, snapshot):

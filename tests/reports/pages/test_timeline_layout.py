@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from rollout.reports.figures.timeline_parts import (
+from rollout.features.reports.figures.timeline_parts import (
     CellTimeline,
     TimelineBucket,
     TimelineGap,
@@ -18,12 +18,12 @@ from rollout.reports.figures.timeline_parts import (
     TimelineThreshold,
     TimelineVersion,
 )
-from rollout.reports.pages.timeline_chart import (
+from rollout.features.reports.pages.timeline_chart import (
     draw_small_timeline,
     draw_timeline,
     list_key_items,
 )
-from rollout.reports.pages.timeline_layout import (
+from rollout.features.reports.pages.timeline_layout import (
     BARS_BOTTOM,
     BARS_TOP,
     HEIGHT,

@@ -5,17 +5,17 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.reports.figures.drift import NewValue
-from rollout.reports.figures.next_step import OpenProposal
-from rollout.reports.figures.slices import DivergentSlice
-from rollout.reports.pages.html_report import (
+from rollout.features.reports.figures.drift import NewValue
+from rollout.features.reports.figures.next_step import OpenProposal
+from rollout.features.reports.figures.slices import DivergentSlice
+from rollout.features.reports.pages.html_report import (
     find_confusions,
     render_html_report,
     take_leading,
     take_remaining,
 )
-from rollout.reports.pages.report_tiles import build_cell_rows
-from rollout.reports.pages.summary import describe_results
+from rollout.features.reports.pages.report_tiles import build_cell_rows
+from rollout.features.reports.pages.summary import describe_results
 from tests.reports.conftest import NOON
 
 WAITS = "widening to supervised (P-3) needs 1 more approval; open until Mon 9 Mar 12:00 CET"

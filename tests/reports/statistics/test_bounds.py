@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.statistics.evidence import (
+from rollout.engine.words.formatting import OPENING_NOTE
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.risk_shares import compute_yearly_share
+from rollout.kernel.statistics.bounds import compute_bounds, compute_cost_bounds, compute_estimates
+from rollout.kernel.statistics.evidence import (
     compute_cost_log_e,
     compute_lower_bound,
     count_further_agreements,
 )
-from rollout.kernel.measures import MEASURES, Condition
-from rollout.reports.statistics.bounds import compute_bounds, compute_cost_bounds, compute_estimates
-from rollout.reports.text.formatting import OPENING_NOTE
 
 LEVELS = (0.0, 0.25, 1.0)
 

@@ -8,15 +8,15 @@ import pytest
 import scipy
 from sklearn.metrics import cohen_kappa_score
 
-from rollout.reports.figures.ratings import compute_rater_agreement
-from rollout.reports.statistics.chance_agreement import (
+from rollout.features.reports.figures.ratings import compute_rater_agreement
+from rollout.kernel.statistics.chance_agreement import (
     compute_ac1,
     compute_kappa,
     compute_kappa_and_ac1,
     compute_kappa_with_interval,
     find_rare_labels,
 )
-from rollout.reports.statistics.intervals import EffectiveNumber
+from rollout.kernel.statistics.intervals import EffectiveNumber
 from tests.reports.plain_coefficients import compute_alpha
 
 CIFAR = Path(__file__).parents[4] / "shared/data/cifar10-humans"

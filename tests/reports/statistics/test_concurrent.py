@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rollout.reports.statistics.differences import compute_concurrent_log_e
+from rollout.kernel.statistics.differences import compute_concurrent_log_e
 
 SEED, RUNS, LOOKS = 7, 400, 20
 

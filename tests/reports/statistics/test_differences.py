@@ -3,7 +3,7 @@ import pytest
 import scipy
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from rollout.reports.statistics.differences import (
+from rollout.kernel.statistics.differences import (
     DAILY_METHOD,
     ComparedSide,
     build_side,
@@ -14,7 +14,7 @@ from rollout.reports.statistics.differences import (
     compute_difference_by_day,
     compute_period_difference,
 )
-from rollout.reports.statistics.intervals import (
+from rollout.kernel.statistics.intervals import (
     compute_clustered_share,
     compute_share,
     compute_weighted_share,

@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from rollout.reports.statistics.intervals import (
+from rollout.kernel.statistics.intervals import (
     clopper_pearson,
     compute_clustered_share,
     compute_difference_number,

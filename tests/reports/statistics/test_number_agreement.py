@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rollout.reports.statistics.agreement import (
+from rollout.kernel.statistics.agreement import (
     CONSTANT_SIDE,
     ONE_NUMBER,
     SAME_GAP,

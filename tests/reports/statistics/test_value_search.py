@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import default_rng
 
-from rollout.reports.statistics.value_search import (
+from rollout.kernel.statistics.value_search import (
     ERROR_RATE,
     MAX_VALUES,
     MAX_VALUES_OF_A_KIND,

@@ -4,18 +4,18 @@ from collections import Counter
 
 import pytest
 
-from rollout.core.access.access_events import ACCESS_KINDS
-from rollout.core.scope.events import EVENT_TYPES, Approved, VersionFirstUsed, VersionRetired
-from rollout.reports.text import event_text
-from rollout.reports.text import event_text as event_kinds
-from rollout.reports.text.access_event_text import describe_access_event
-from rollout.reports.text.event_describer import (
+from rollout.engine.events import EVENT_TYPES, Approved, VersionFirstUsed, VersionRetired
+from rollout.engine.ledger.access_events import ACCESS_KINDS
+from rollout.engine.words import event_text
+from rollout.engine.words import event_text as event_kinds
+from rollout.engine.words.access_event_text import describe_access_event
+from rollout.engine.words.event_describer import (
     CitedProposals,
     EventDescriber,
     describe_mark,
     phrase_event,
 )
-from rollout.reports.text.state_text import CELL_STATES, CLOSED_PROPOSALS, PROPOSAL_KINDS
+from rollout.engine.words.state_text import CELL_STATES, CLOSED_PROPOSALS, PROPOSAL_KINDS
 from tests.factories import NOON, policy
 
 

@@ -1,13 +1,10 @@
 """The rule of familiar cases in words, as proposals and promises show it."""
 
-from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
-from rollout.core.policy.policy import EvidenceRules
-from rollout.reports.figures.report_identity import describe_promises
-from rollout.reports.text.familiar_text import (
-    describe_familiar_cases,
-    describe_unfamiliar_share,
-)
-from rollout.tally.value_series import UnfamiliarUnits
+from rollout.engine.evidence.value_series import UnfamiliarUnits
+from rollout.engine.words.familiar_text import describe_familiar_cases, describe_unfamiliar_share
+from rollout.features.reports.figures.report_identity import describe_promises
+from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
+from rollout.kernel.policy.policy import EvidenceRules
 from tests.factories import policy
 
 RULE = FamiliarityRule(tuple(FamiliarAttribute((n,)) for n in ("form", "scanner")), line=0.9)

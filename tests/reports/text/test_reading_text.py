@@ -2,10 +2,10 @@
 
 import pytest
 
-from rollout.formats.policy.reader import read_policy
+from rollout.engine.words.formatting import format_reading
 from rollout.kernel.facts import StoredReading
-from rollout.reports.text.formatting import format_reading
-from rollout.services.support.atomic_files import find_package_data
+from rollout.kernel.policy_files.reader import read_policy
+from rollout.live.atomic_files import find_package_data
 from tests.shipped_policies import SHIPPED_POLICIES
 
 

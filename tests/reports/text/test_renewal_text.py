@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from rollout.core.statistics.forecast import compute_renewal_chance
-from rollout.core.statistics.gate_thresholds import get_gate_threshold
+from rollout.engine.words.renewal_text import describe_renewal_errors
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.reports.text.renewal_text import describe_renewal_errors
+from rollout.kernel.statistics.forecast import compute_renewal_chance
+from rollout.kernel.statistics.gate_thresholds import get_gate_threshold
 
 
 def test_errors_of_a_hundred_audits_are_told_both_ways():

@@ -2,14 +2,14 @@
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import ProposalRaised, Widened
-from rollout.formats.policy.reader import parse_policy
+from rollout.engine.events import ProposalRaised, Widened
+from rollout.engine.words.event_text import describe_events
+from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.facts import StoredReading, to_facts
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.outcomes import OutcomeRule
+from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.populations import BothArms
-from rollout.reports.text.event_text import describe_events
 from tests.factories import DAY, NOON
 from tests.services.bear_field import POLICY
 

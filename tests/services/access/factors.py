@@ -2,9 +2,9 @@
 
 import pyotp
 
-from rollout.services.access.credentials import STEP_SECONDS, AuthenticatorCodes
-from rollout.services.access.keys import SecretKey
-from rollout.services.access.sign_in import SignIn
+from rollout.features.access.credentials import STEP_SECONDS, AuthenticatorCodes
+from rollout.features.access.keys import SecretKey
+from rollout.features.access.sign_in import SignIn
 from tests.factories import NOON
 from tests.services.houses import PASSWORD, chance
 

@@ -4,25 +4,25 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.errors import CrossSiteRequestError, UnauthenticatedError
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import keys
-from rollout.services.access.authentication import (
+from rollout.data.access.access_ledger import AccessLedgerHead
+from rollout.data.database.session import Database
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import keys
+from rollout.features.access.authentication import (
     MAX_CACHE_AGE,
     SESSION_IDLE_TIMEOUT,
     Authenticator,
 )
-from rollout.services.access.keys import write_token
-from rollout.services.access.sign_in import SESSION_LIFETIME, SignIn
-from rollout.services.access.users import (
+from rollout.features.access.keys import write_token
+from rollout.features.access.sign_in import SESSION_LIFETIME, SignIn
+from rollout.features.access.users import (
     AccountUpdate,
     create_account,
     create_sign_in_link,
     update_account,
 )
-from rollout.services.support.clock import ManualClock
-from rollout.store.access.access_ledger import AccessLedgerHead
-from rollout.store.database.session import Database
+from rollout.kernel.errors import CrossSiteRequestError, UnauthenticatedError
+from rollout.live.clock import ManualClock
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import ADA, BO, PASSWORD, chain_of, chance, furnish

@@ -2,20 +2,20 @@
 
 import pytest
 
-from rollout.core.errors import CrossSiteRequestError, UnauthenticatedError
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import authentication, keys
-from rollout.services.access.authentication import (
+from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import authentication, keys
+from rollout.features.access.authentication import (
     MAX_CACHE_AGE,
     MAX_OUTAGE_AGE,
     SESSION_IDLE_TIMEOUT,
     Authenticator,
 )
-from rollout.services.access.keys import write_token
-from rollout.services.access.sign_in import SESSION_LIFETIME, SignIn
-from rollout.services.access.users import AccountUpdate, update_account
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.errors import DatabaseUnavailableError
+from rollout.features.access.keys import write_token
+from rollout.features.access.sign_in import SESSION_LIFETIME, SignIn
+from rollout.features.access.users import AccountUpdate, update_account
+from rollout.kernel.errors import CrossSiteRequestError, UnauthenticatedError
+from rollout.live.clock import ManualClock
 from tests.factories import HOUR, NOON
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import ADA, BO, PASSWORD, chance, furnish

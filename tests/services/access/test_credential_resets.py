@@ -5,15 +5,15 @@ from datetime import timedelta
 import pytest
 from argon2 import PasswordHasher
 
-from rollout.core.errors import NotEligibleError
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import keys, users
-from rollout.services.access.access_state import find_access_ledger_faults
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.access.users import AccountUpdate, create_sign_in_link, load_local_caller
-from rollout.services.proposals.proposals import approve_proposal
-from rollout.services.support.clock import ManualClock
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import keys, users
+from rollout.features.access.access_state import find_access_ledger_faults
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.features.access.users import AccountUpdate, create_sign_in_link, load_local_caller
+from rollout.features.proposals.proposals import approve_proposal
+from rollout.kernel.errors import NotEligibleError
+from rollout.live.clock import ManualClock
 from tests.api.bears import founded, scope_of, tick
 from tests.factories import DAY, NOON
 from tests.services.houses import PASSWORD, chance, kinds

@@ -9,7 +9,7 @@ import pytest
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
-from rollout.services.access.hashing_process import (
+from rollout.features.access.hashing_process import (
     COMMAND,
     NICENESS,
     HashingProcess,

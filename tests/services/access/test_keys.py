@@ -4,14 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.errors import (
-    InvalidAccountError,
-    NotAllowedError,
-    UnknownKeyError,
-    UnknownUserError,
-)
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.access.keys import (
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.access.keys import (
     KEY_BYTES,
     create_key,
     load_keys,
@@ -19,7 +13,13 @@ from rollout.services.access.keys import (
     parse_key,
     revoke_key,
 )
-from rollout.services.access.users import AccountUpdate, create_account, update_account
+from rollout.features.access.users import AccountUpdate, create_account, update_account
+from rollout.kernel.errors import (
+    InvalidAccountError,
+    NotAllowedError,
+    UnknownKeyError,
+    UnknownUserError,
+)
 from tests.factories import DAY, NOON
 from tests.services.houses import ADA, BO, BOX, chain_of, chance, furnish, kinds
 

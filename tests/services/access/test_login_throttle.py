@@ -2,10 +2,10 @@
 
 import pytest
 
-from rollout.core.errors import TooManyAttemptsError, UnauthenticatedError
-from rollout.services.access import sign_in
-from rollout.services.access.sign_in import MAX_WAIT, RESET_AFTER, LoginThrottle, SignInLimits
-from rollout.services.support.clock import ManualClock
+from rollout.features.access import sign_in
+from rollout.features.access.sign_in import MAX_WAIT, RESET_AFTER, LoginThrottle, SignInLimits
+from rollout.kernel.errors import TooManyAttemptsError, UnauthenticatedError
+from rollout.live.clock import ManualClock
 from tests.factories import NOON
 
 

@@ -8,7 +8,21 @@ import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import select, update
 
-from rollout.core.errors import (
+from rollout.data.access.users import Users
+from rollout.data.tables.tables import recovery_codes, second_factors, sign_in_addresses
+from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.features.access import keys
+from rollout.features.access.access_state import find_access_ledger_faults
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.credentials import RECOVERY_BYTES, reset_second_factor
+from rollout.features.access.keys import TOKEN_BYTES, SecretKey, SecretKeyError
+from rollout.features.access.users import (
+    AccountUpdate,
+    create_sign_in_link,
+    erase_account,
+    update_account,
+)
+from rollout.kernel.errors import (
     CodeRequiredError,
     InvalidAccountError,
     NotAllowedError,
@@ -16,22 +30,8 @@ from rollout.core.errors import (
     TooManyAttemptsError,
     UnauthenticatedError,
 )
-from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.services.access import keys
-from rollout.services.access.access_state import find_access_ledger_faults
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.credentials import RECOVERY_BYTES, reset_second_factor
-from rollout.services.access.keys import TOKEN_BYTES, SecretKey, SecretKeyError
-from rollout.services.access.users import (
-    AccountUpdate,
-    create_sign_in_link,
-    erase_account,
-    update_account,
-)
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import ManualClock
-from rollout.store.access.users import Users
-from rollout.store.tables.tables import recovery_codes, second_factors, sign_in_addresses
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
 from tests.factories import NOON
 from tests.services.access.factors import build_signing, code_at, enrol
 from tests.services.houses import ADA, BO, PASSWORD, chance, furnish, kinds

@@ -9,19 +9,15 @@ import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import event
 
-from rollout.core.errors import (
-    AdminExistsError,
-    InvalidAccountError,
-    NotAllowedError,
-    TooManyAttemptsError,
-    UnauthenticatedError,
-)
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.credentials import MAX_CONCURRENT_HASHES, MAX_WAITING_HASHES
-from rollout.services.access.keys import write_token
-from rollout.services.access.sign_in import SignIn
-from rollout.services.access.users import (
+from rollout.data.access import sessions
+from rollout.data.access.sessions import SignInAddresses
+from rollout.data.access.users import Users
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.credentials import MAX_CONCURRENT_HASHES, MAX_WAITING_HASHES
+from rollout.features.access.keys import write_token
+from rollout.features.access.sign_in import SignIn
+from rollout.features.access.users import (
     AccountUpdate,
     create_first_admin,
     create_first_link,
@@ -29,10 +25,14 @@ from rollout.services.access.users import (
     load_accounts,
     update_account,
 )
-from rollout.services.support.clock import ManualClock
-from rollout.store.access import sessions
-from rollout.store.access.sessions import SignInAddresses
-from rollout.store.access.users import Users
+from rollout.kernel.errors import (
+    AdminExistsError,
+    InvalidAccountError,
+    NotAllowedError,
+    TooManyAttemptsError,
+    UnauthenticatedError,
+)
+from rollout.live.clock import ManualClock
 from tests.factories import DAY, NOON
 from tests.services.houses import ADA, BO, BOX, PASSWORD, chain_of, chance, furnish, kinds
 

@@ -4,20 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rollout.core.errors import (
-    AdminExistsError,
-    InvalidAccountError,
-    LastAdminError,
-    NameTakenError,
-    NotAllowedError,
-    UnknownRolloutError,
-    UnknownUserError,
-)
-from rollout.core.scope.commands import Actor, AddVersion
-from rollout.core.scope.permissions import AssignedRole, Caller, Permission, require_permission
-from rollout.services.access import keys
-from rollout.services.access.access_state import find_access_ledger_faults
-from rollout.services.access.users import (
+from rollout.data.access.api_keys import ApiKeys
+from rollout.data.access.users import Users
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.commands import Actor, AddVersion
+from rollout.engine.decide.permissions import AssignedRole, Caller, Permission, require_permission
+from rollout.features.access import keys
+from rollout.features.access.access_state import find_access_ledger_faults
+from rollout.features.access.users import (
     AccountUpdate,
     create_account,
     create_first_admin,
@@ -27,12 +22,17 @@ from rollout.services.access.users import (
     load_local_caller,
     update_account,
 )
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.store.access.api_keys import ApiKeys
-from rollout.store.access.users import Users
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
+from rollout.kernel.errors import (
+    AdminExistsError,
+    InvalidAccountError,
+    LastAdminError,
+    NameTakenError,
+    NotAllowedError,
+    UnknownRolloutError,
+    UnknownUserError,
+)
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
 from tests.factories import DAY, HOUR, NOON
 from tests.services.houses import ADA, BO, BOX, chain_of, chance, furnish, kinds
 

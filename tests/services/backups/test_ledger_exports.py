@@ -7,23 +7,23 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from rollout.core.access.access_events import UserErased
-from rollout.core.ledger.ledger import build_ledger, build_row, verify_lines
-from rollout.core.scope.events import VersionFirstUsed
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access.access_state import find_access_ledger_faults
-from rollout.services.access.keys import create_key, load_keys
-from rollout.services.access.users import (
+from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Accounts, Ledger
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.events import VersionFirstUsed
+from rollout.engine.ledger.access_events import UserErased
+from rollout.engine.ledger.ledger import build_ledger, build_row, verify_lines
+from rollout.features.access.access_state import find_access_ledger_faults
+from rollout.features.access.keys import create_key, load_keys
+from rollout.features.access.users import (
     AccountUpdate,
     create_account,
     load_accounts,
     load_local_caller,
     update_account,
 )
-from rollout.services.erasure.erasure import erase_case, erase_name
-from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Accounts, Ledger
+from rollout.features.erasure.erasure import erase_case, erase_name
 from tests.factories import NOON
 from tests.services.backups.test_backups import back_up, bears, database, rollout, url
 from tests.services.erasure.test_case_erasure import build_records

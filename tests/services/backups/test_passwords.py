@@ -9,8 +9,8 @@ from sqlalchemy import create_engine, make_url, text
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.session import Database
 from tests.docs.pages import typed
 from tests.faults.own_server import own_server
 from tests.services import bear_field as field

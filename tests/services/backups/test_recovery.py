@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from rollout.cli.main import app
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import Stopped
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.session import Database
+from rollout.engine.events import Stopped
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.clock import ManualClock
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
 from tests.api.conftest import Asking, Doorkeeper
 from tests.docs.pages import typed
 from tests.factories import NOON
@@ -37,9 +37,7 @@ WAIT_SECONDS = 20
 @pytest.fixture(autouse=True)
 def _clocks_agree(monkeypatch):
     """The clock of tests is set; a server's own is not."""
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
 
 
 def query(server, statement, database="rollout"):

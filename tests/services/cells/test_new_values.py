@@ -7,30 +7,30 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
-from rollout.replay.engine import ReplayOptions
-from rollout.reports.figures.funnel import NEW_VALUE, list_first_values
-from rollout.reports.figures.timeline_parts import TimelineRequest
-from rollout.services.cells.timeline import load_cell_timeline
-from rollout.services.engine import evidence_reader, live_evidence
-from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.erasure.erasure import ErasureRequest, erase_case
-from rollout.services.records.record_import import import_records
-from rollout.services.replay.replay import build_record_inputs, replay_records
-from rollout.services.replay.requests import ReplayRequest
-from rollout.services.reports.inputs import load_report_inputs
-from rollout.services.reports.visible_records import ReportPeriod
-from rollout.services.support.clock import ManualClock
-from rollout.services.what_if.replayed_policy import NO_FILE
-from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
-from rollout.tally import first_values
-from rollout.tally.slots import find_slot_before, to_instant
+from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence import first_values
+from rollout.engine.evidence.slots import find_slot_before, to_instant
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.cells.timeline import load_cell_timeline
+from rollout.features.erasure.erasure import ErasureRequest, erase_case
+from rollout.features.records.record_import import import_records
+from rollout.features.replay.replay import build_record_inputs, replay_records
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.funnel import NEW_VALUE, list_first_values
+from rollout.features.reports.figures.timeline_parts import TimelineRequest
+from rollout.features.reports.stored_inputs import load_report_inputs
+from rollout.features.reports.visible_records import ReportPeriod
+from rollout.features.what_if.replayed_policy import NO_FILE
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.clock import ManualClock
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.evidence import evidence_reader, live_evidence
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.factories import DAY, HOUR
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import BY_CASE, STORY, replayed

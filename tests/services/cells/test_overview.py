@@ -4,17 +4,17 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import RecordsCounted
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.access.authentication import Authenticator
-from rollout.services.cells.overview import load_rollout_summaries
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.ledger.activity import load_recent_activity
-from rollout.services.support.clock import ManualClock
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.events import RecordsCounted
+from rollout.features.access.authentication import Authenticator
+from rollout.features.cells.overview import load_rollout_summaries
+from rollout.features.ledger.activity import load_recent_activity
+from rollout.live.clock import ManualClock
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
 from tests.api import bears
 from tests.factories import DAY, HOUR, NOON
 from tests.services.reports.test_inputs import keep
@@ -73,8 +73,8 @@ def test_traffic_is_the_newest_case_and_how_many_came_within_an_hour(database, s
 
 
 def test_more_cases_than_are_looked_at_are_said_to_be_more(database, service, monkeypatch):
-    monkeypatch.setattr("rollout.store.ledger.revisions.MAX_RECENT_CASES", 2)
-    monkeypatch.setattr("rollout.services.cells.overview.MAX_RECENT_CASES", 2)
+    monkeypatch.setattr("rollout.data.ledger.revisions.MAX_RECENT_CASES", 2)
+    monkeypatch.setattr("rollout.features.cells.overview.MAX_RECENT_CASES", 2)
     for n in range(3):
         keep(database, f"c{n}", NOON - MINUTE)
     line = load_rollout_summaries(service, VIC, NOON)[0]

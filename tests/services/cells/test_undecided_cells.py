@@ -8,11 +8,11 @@ import pytest
 
 from api.console.rollouts.cell_gates import describe_cell
 from rollout.cli.runner import build_local_service
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.cells.cell_table import load_cell_page
-from rollout.services.cells.cells import load_cell
-from rollout.tally.slots import to_instant
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence.slots import to_instant
+from rollout.features.cells.cell_table import load_cell_page
+from rollout.features.cells.cells import load_cell
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.replay.stories import Story, a_history
 from tests.services.engine.test_live import BY_CASE, all_at_first, live
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from rollout import faults
-from rollout.core.errors import NotAllowedError
-from rollout.core.scope.commands import Actor
-from rollout.services.delivery.delivery import (
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.reports.deliveries import DeliveryStore, NewDelivery
+from rollout.data.tables.columns import metadata
+from rollout.engine.decide.commands import Actor
+from rollout.features.delivery.delivery import (
     DELIVERY_LEASE,
     FIRST_RETRY_DELAY,
     MAX_ATTEMPTS,
@@ -21,18 +23,16 @@ from rollout.services.delivery.delivery import (
     compute_retry_delay,
     deliver_due_reports,
 )
-from rollout.services.delivery.outbox import (
+from rollout.features.delivery.outbox import (
     DeliverySentError,
     UnknownDeliveryError,
     load_deliveries,
     requeue_delivery,
 )
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.support.channels import Channels
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.reports.deliveries import DeliveryStore, NewDelivery
-from rollout.store.tables.columns import metadata
+from rollout.kernel.errors import NotAllowedError
+from rollout.live.channels import Channels
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
 from tests.api.bears import POLICY, founded
 from tests.api.conftest import clock, door
 from tests.factories import DAY, HOUR, MINUTE, NOON

@@ -2,15 +2,15 @@
 
 import pytest
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.services.delivery.delivery import ReportPublisher
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.reports.schedule import ReportOrder
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.records import RecordStore
-from rollout.store.reviews.reviews import NewReviewTask, ReviewTaskStore
-from rollout.store.tables.columns import metadata
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.records import RecordStore
+from rollout.data.reviews.reviews import NewReviewTask, ReviewTaskStore
+from rollout.data.tables.columns import metadata
+from rollout.engine.decide.commands import Actor
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.delivery.delivery import ReportPublisher
+from rollout.features.reports.schedule import ReportOrder
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import POLICY
 from tests.api.conftest import clock, door, service
 from tests.factories import DAY, HOUR, NOON

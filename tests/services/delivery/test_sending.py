@@ -6,8 +6,8 @@ from threading import Event
 
 import pytest
 
-from rollout.services.delivery import sending
-from rollout.services.delivery.sending import ChannelMessage, send_in_process
+from rollout.features.delivery import sending
+from rollout.features.delivery.sending import ChannelMessage, send_in_process
 from tests.services.receivers import mailbox, webhook
 
 pytestmark = pytest.mark.enable_socket  # receivers on this machine

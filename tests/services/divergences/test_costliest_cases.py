@@ -5,17 +5,17 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.errors import NotAllowedError
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.access import users
-from rollout.services.divergences.top_losses import PROPOSAL_PAGE, load_costliest_divergences
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.external_keys import ExternalKeys
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.access import users
+from rollout.features.divergences.top_losses import PROPOSAL_PAGE, load_costliest_divergences
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import NotAllowedError
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.api.bears import CREEK, LAKE, POLICY, founded
 from tests.api.conftest import Doorkeeper
 from tests.console.told_cases import AT, CLOSED, asked_again, case, judged, some, tell, verdict

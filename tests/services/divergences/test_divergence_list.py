@@ -7,29 +7,29 @@ import polars as pl
 import pytest
 from msgspec.structs import replace
 
-from rollout.core.records.records import Case, Prediction
-from rollout.core.records.reviews import CleaningChoiceRequest
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Permission
-from rollout.kernel.units import FAILED, WHOLE_UNIT
-from rollout.reports.figures.comparison import build_action_matrix, build_matrix
-from rollout.reports.inputs.divergences import build_divergence_frame, format_csv
-from rollout.reports.inputs.pairs import Pairs, build_pairs
-from rollout.services.access import users
-from rollout.services.divergences import divergence_list as listing
-from rollout.services.divergences.divergence_list import (
+from rollout.data.counting.purge import list_old_cases, purge_records
+from rollout.data.records.history import StoredHistory
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Permission
+from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX
+from rollout.engine.records.records import Case, Prediction
+from rollout.engine.records.reviews import CleaningChoiceRequest
+from rollout.features.access import users
+from rollout.features.divergences import divergence_list as listing
+from rollout.features.divergences.divergence_list import (
     DivergenceQuery,
     export_divergences_csv,
     load_divergence_page,
 )
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.records.review_tasks import seed_gold_case
-from rollout.services.reports.inputs import NothingToReportError
-from rollout.services.training.cleaning import TrainingOptions, load_closed_inputs, store_choices
-from rollout.store.counting.purge import list_old_cases, purge_records
-from rollout.store.records.history import StoredHistory
-from rollout.tally.frames import ATTRIBUTE_PREFIX
+from rollout.features.records.review_tasks import seed_gold_case
+from rollout.features.reports.figures.comparison import build_action_matrix, build_matrix
+from rollout.features.reports.inputs.divergences import build_divergence_frame, format_csv
+from rollout.features.reports.inputs.pairs import Pairs, build_pairs
+from rollout.features.reports.stored_inputs import NothingToReportError
+from rollout.features.training.cleaning import TrainingOptions, load_closed_inputs, store_choices
+from rollout.kernel.units import FAILED, WHOLE_UNIT
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.bears import POLICY, founded
 from tests.console.divergence_rows import count
 from tests.console.told_cases import AT, judged, tell, verdict
@@ -270,7 +270,7 @@ def test_of_a_place_with_few_cases_others_are_passed_over_though_not_for_ever(bu
     whole = listed(busy, asked(site="lake"), limit=CASES)
     assert whole.is_truncated
     assert 30 <= whole.compared <= 40
-    monkeypatch.setattr("rollout.store.counting.closed_units.MAX_PASSES", 1)
+    monkeypatch.setattr("rollout.data.counting.closed_units.MAX_PASSES", 1)
     found = listed(busy, asked(site="lake"), limit=CASES)
     assert 5 <= found.compared <= 30
     assert found.since > whole.since

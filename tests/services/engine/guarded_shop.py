@@ -5,20 +5,20 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.records.records import Case, Heartbeat, Outcome, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine import evidence_feeds
-from rollout.services.engine.evidence_feeds import LiveGuardFeeds
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.ingest import _Batch
-from rollout.store.ledger.ledger import Accounts
-from rollout.store.tables.tables import guard_snapshots
-from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.slots import find_slot_before
+from rollout.data.ledger.ledger import Accounts
+from rollout.data.tables.tables import guard_snapshots
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
+from rollout.engine.evidence.slots import find_slot_before
+from rollout.engine.records.records import Case, Heartbeat, Outcome, Prediction
+from rollout.features.records.ingest import _Batch
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.evidence import evidence_feeds
+from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.factories import MINUTE, NOON
 from tests.promises.live_world import HOUR as TICK
 

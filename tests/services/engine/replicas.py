@@ -6,22 +6,22 @@ from unittest import mock
 import numpy as np
 from sqlalchemy import delete
 
-from rollout.core.errors import RefusalError
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.evidence_feeds import LiveGuardFeeds
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.ingest import ingest_items
-from rollout.services.support.clock import ManualClock
-from rollout.store.ledger import ledger
-from rollout.store.ledger.ledger import Accounts
-from rollout.store.tables.tables import evidence_snapshots, guard_snapshots
-from rollout.tally.outcome_buffer import OutcomeBuffer
+from rollout.data.ledger import ledger
+from rollout.data.ledger.ledger import Accounts
+from rollout.data.tables.tables import evidence_snapshots, guard_snapshots
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
+from rollout.features.records.ingest import ingest_items
+from rollout.kernel.errors import RefusalError
+from rollout.live.clock import ManualClock
+from rollout.live.command_handler import execute_command
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.factories import NOON
 from tests.oracles import ledger_rows
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.scope.events import AttemptsBegan, PolicyApplied
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.tally.slots import to_instant
+from rollout.engine.events import AttemptsBegan, PolicyApplied
+from rollout.engine.evidence.slots import to_instant
+from rollout.features.records.record_import import import_records
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import ANA, BY_CASE, STORY, replayed, scope_of, until
 

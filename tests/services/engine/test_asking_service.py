@@ -8,24 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import Site, Window
-from rollout.core.policy.cell_evidence import VersionEvidence
-from rollout.core.policy.familiarity import (
+from rollout.data.database.errors import StoreError
+from rollout.data.database.session import Database
+from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.engine.decide.assignment import CaseQuestion, decide_assignment
+from rollout.engine.decide.assignment_table import MAX_SEGMENTS
+from rollout.engine.decide.permits import CODE_LENGTH, SIGNATURE_DOMAIN, Permit, sign_permit
+from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.policy.cell_evidence import VersionEvidence
+from rollout.kernel.policy.familiarity import (
     FAMILIAR,
     FamiliarAttribute,
     FamiliarityRule,
     ValueReading,
 )
-from rollout.core.policy.policy import EvidenceRules, Limit, Stage, Where
-from rollout.core.scope.assignment import CaseQuestion, decide_assignment
-from rollout.core.scope.assignment_table import MAX_SEGMENTS
-from rollout.core.scope.permits import CODE_LENGTH, SIGNATURE_DOMAIN, Permit, sign_permit
-from rollout.services.engine.service import KEY_REFRESH_INTERVAL, UNKNOWN_KEY_RETRY, PermitSigner
-from rollout.services.engine.state_cache import MAX_STALENESS, AssignmentCache, StateCache
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.errors import StoreError
-from rollout.store.database.session import Database
-from rollout.store.ledger.versions import VersionInfo, VersionStore
+from rollout.kernel.policy.policy import EvidenceRules, Limit, Stage, Where
+from rollout.live.clock import ManualClock
+from rollout.live.service import KEY_REFRESH_INTERVAL, UNKNOWN_KEY_RETRY, PermitSigner
+from rollout.live.state_cache import MAX_STALENESS, AssignmentCache, StateCache
 from tests.factories import (
     AUTONOMOUS,
     CREEK,
@@ -121,7 +121,7 @@ def test_cases_alike_share_one_ruling():
 
 
 def test_made_up_versions_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr("rollout.core.scope.assignment_table.MAX_SEGMENTS", 10)
+    monkeypatch.setattr("rollout.engine.decide.assignment_table.MAX_SEGMENTS", 10)
     rollout = ROLLOUTS["plain"]
     rulings = AssignmentCache(rollout.scope, rollout.policy, SALT)
     at = rollout.at + MINUTE
@@ -211,9 +211,7 @@ def test_a_replica_that_never_signed_reads_permits(database, other, clock):
 
 @pytest.fixture
 def watch(database, clock, monkeypatch):
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
+    monkeypatch.setattr("rollout.live.state_cache.measure_clock_skew", lambda *_: timedelta(0))
     field.autonomous(database)
     return StateCache(database, clock)
 

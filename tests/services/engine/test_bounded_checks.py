@@ -3,16 +3,16 @@
 import pytest
 from sqlalchemy import update
 
-from rollout.core.scope.events import ProposalRaised
-from rollout.services.engine import evidence_seals, held_evidence_check
-from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.evidence_seals import SealedSpans
-from rollout.services.engine.held_evidence_check import RecountedEvidence
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.counting import top_losses
-from rollout.store.ledger import ledger
-from rollout.store.tables import tables
+from rollout.data.counting import top_losses
+from rollout.data.ledger import ledger
+from rollout.data.tables import tables
+from rollout.engine.events import ProposalRaised
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.evidence import evidence_seals, held_evidence_check
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.evidence_seals import SealedSpans
+from rollout.live.evidence.held_evidence_check import RecountedEvidence
+from rollout.live.rollout_state import load_rollout_state
 from tests.services.engine.test_evidence_check import attacking, database
 from tests.services.engine.test_live import written
 

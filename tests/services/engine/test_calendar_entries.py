@@ -1,15 +1,15 @@
 """The ledger says with which calendar data its service counts, and when they changed."""
 
-from rollout.core.calendar.calendar_data import compute_holiday_digest, compute_zone_digest
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import CalendarDataSet
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.text.event_text import describe_events
-from rollout.services.engine import calendar_entries
-from rollout.services.engine.calendar_entries import CalendarEntries
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.commands import Actor
+from rollout.engine.events import CalendarDataSet
+from rollout.engine.words.event_text import describe_events
+from rollout.kernel.calendar.calendar_data import compute_holiday_digest, compute_zone_digest
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live import calendar_entries
+from rollout.live.calendar_entries import CalendarEntries
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.factories import DAY, NOON
 from tests.store.databases import on_sqlite
 

@@ -5,15 +5,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from rollout.core.scope.commands import AcknowledgeIncident, StopCells
-from rollout.core.scope.events import ClockCorrected, IncidentOpened, ProposalRaised, Suspended
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
-from rollout.services.engine.tick_passes import Ticker
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.ledger.tick_slots import TickSlots
-from rollout.store.tables.tables import (
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
+from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.tables.tables import (
     confusion_matrices,
     count_classes,
     count_series,
@@ -25,7 +20,12 @@ from rollout.store.tables.tables import (
     top_losses,
     version_uses,
 )
-from rollout.tally.slots import to_instant
+from rollout.engine.decide.commands import AcknowledgeIncident, StopCells
+from rollout.engine.events import ClockCorrected, IncidentOpened, ProposalRaised, Suspended
+from rollout.engine.evidence.slots import to_instant
+from rollout.live.command_handler import execute_command
+from rollout.live.evidence.evidence_check import EvidenceCheck, sample_evidence
+from rollout.live.tick_passes import Ticker
 from tests.services.engine.test_live import ANA, BO, begun, count_waiting, scope_of, written
 from tests.services.engine.test_ticks import HISTORY, SLOTS, TICK, kinds
 from tests.store.databases import ENGINES, fresh

@@ -6,15 +6,15 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, func, insert, select, update
 
-from rollout.core.scope.events import IncidentOpened
-from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.rollout_state import NoSuchRolloutError, load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.scopes import StoredScopes, encode_scope
-from rollout.store.tables import tables
-from rollout.tally.slots import to_instant
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.scopes import StoredScopes, encode_scope
+from rollout.data.tables import tables
+from rollout.engine.events import IncidentOpened
+from rollout.engine.evidence.slots import to_instant
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.rollout_state import NoSuchRolloutError, load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import BY_CASE, STORY, begun, parse_policy, replayed
 from tests.store.databases import ENGINES, fresh

@@ -6,24 +6,24 @@ from random import Random
 import pytest
 from sqlalchemy import select, update
 
-from rollout.core.records.records import Action, Outcome
-from rollout.core.scope.events import RecordsCounted, RecordsPurged
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.retention import purge_old_records
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.erasure.erasure import ErasureRequest, erase_case
-from rollout.store.counting.purge import open_purge
-from rollout.store.database.session import Database
-from rollout.store.records.record_check import (
+from rollout.data.counting.purge import open_purge
+from rollout.data.database.session import Database
+from rollout.data.records.record_check import (
     _compute_content_hashes,
     _compute_hashes,
     _select_records,
 )
-from rollout.store.records.record_rows import RECORD_SCHEMAS
-from rollout.store.records.records import RecordStore
-from rollout.store.tables import tables
-from rollout.tally.slots import to_instant
+from rollout.data.records.record_rows import RECORD_SCHEMAS
+from rollout.data.records.records import RecordStore
+from rollout.data.tables import tables
+from rollout.engine.events import RecordsCounted, RecordsPurged
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.records.records import Action, Outcome
+from rollout.features.erasure.erasure import ErasureRequest, erase_case
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.retention import purge_old_records
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.services.engine.test_consistency_check import HISTORY, SLOTS
 from tests.services.engine.test_evidence_check import (
     ADMIN,

@@ -9,29 +9,29 @@ from msgspec.structs import replace
 from sqlalchemy import event, select
 
 from rollout import faults
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.statistics import gate_thresholds
-from rollout.services.engine import due_counting
-from rollout.services.engine.due_counting import CollectionPause, DueCounter, PageSize
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.stage_history import RolloutHistory
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import queue_new_cases
-from rollout.services.erasure.erasure import ErasureRequest, erase_case, erase_name
-from rollout.store.counting import counter
-from rollout.store.counting.count_queue import CountQueue
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.versions import VersionStore, build_version_info
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.history import StoredHistory
-from rollout.store.records.records import RecordStore
-from rollout.store.tables.tables import counted_units, counts, top_losses
-from rollout.tally.slots import find_slot_before
+from rollout.data.counting import counter
+from rollout.data.counting.count_queue import CountQueue
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.versions import VersionStore, build_version_info
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.history import StoredHistory
+from rollout.data.records.records import RecordStore
+from rollout.data.tables.tables import counted_units, counts, top_losses
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence.slots import find_slot_before
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
+from rollout.kernel.statistics import gate_thresholds
+from rollout.live.evidence import due_counting
+from rollout.live.evidence.due_counting import CollectionPause, DueCounter, PageSize
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.stage_history import RolloutHistory
+from rollout.live.evidence.unit_counting import queue_new_cases
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services.engine.test_races import run_once
 

@@ -3,14 +3,14 @@
 import pytest
 from sqlalchemy import update
 
-from rollout.core.scope.events import ProposalRaised
-from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
-from rollout.services.engine.evidence_reader import EvidenceReader
-from rollout.services.engine.frozen_sources import freeze_sources
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.database.session import Database
-from rollout.store.tables.tables import count_series, evidence_heads, tick_slots
-from rollout.tally.slots import to_instant
+from rollout.data.database.session import Database
+from rollout.data.tables.tables import count_series, evidence_heads, tick_slots
+from rollout.engine.events import ProposalRaised
+from rollout.engine.evidence.slots import to_instant
+from rollout.live.evidence.evidence_check import EvidenceCheck, sample_evidence
+from rollout.live.evidence.evidence_reader import EvidenceReader
+from rollout.live.evidence.frozen_sources import freeze_sources
+from rollout.live.rollout_state import load_rollout_state
 from tests.services.engine.test_consistency_check import HISTORY, SLOTS
 from tests.services.engine.test_evidence_check import HOUR, tick_often
 from tests.services.engine.test_live import begun, written

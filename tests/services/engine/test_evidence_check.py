@@ -8,25 +8,26 @@ from random import Random
 import pytest
 from sqlalchemy import Text, func, select, text, type_coerce, update
 
-from rollout.core.policy.policy import Retention
-from rollout.core.records.records import Decision
-from rollout.core.scope.events import IncidentOpened, ProposalRaised, RecordsCounted
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine import evidence_check, evidence_seals, retention
-from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
-from rollout.services.engine.evidence_seals import SealedSpans
-from rollout.services.engine.retention import purge_old_records
-from rollout.services.engine.rollout_state import load_rollout_state, parse_stored_policy
-from rollout.services.erasure.erasure import ErasureRequest, erase_case, erase_name
-from rollout.store.counting.counted_units import read_unit_lines
-from rollout.store.counting.purge import open_purge
-from rollout.store.database.session import Database
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.record_check import _compute_hashes, _select_records
-from rollout.store.records.record_rows import RECORD_SCHEMAS
-from rollout.store.tables import tables
-from rollout.store.tables.columns import build_triggers
-from rollout.tally.slots import to_instant
+from rollout.data.counting.counted_units import read_unit_lines
+from rollout.data.counting.purge import open_purge
+from rollout.data.database.session import Database
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.record_check import _compute_hashes, _select_records
+from rollout.data.records.record_rows import RECORD_SCHEMAS
+from rollout.data.tables import tables
+from rollout.data.tables.columns import build_triggers
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.events import IncidentOpened, ProposalRaised, RecordsCounted
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.records.records import Decision
+from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
+from rollout.kernel.policy.policy import Retention
+from rollout.live import retention
+from rollout.live.evidence import evidence_check, evidence_seals
+from rollout.live.evidence.evidence_check import EvidenceCheck, sample_evidence
+from rollout.live.evidence.evidence_seals import SealedSpans
+from rollout.live.retention import purge_old_records
+from rollout.live.rollout_state import load_rollout_state, parse_stored_policy
 from tests.services.engine.test_consistency_check import HISTORY, SLOTS
 from tests.services.engine.test_live import begun, written
 from tests.store.databases import ENGINES, fresh

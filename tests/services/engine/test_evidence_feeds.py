@@ -5,15 +5,15 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine import evidence_feeds
-from rollout.services.engine.evidence_feeds import NO_OBSERVATIONS, LiveGuardFeeds
-from rollout.services.engine.guard_memory import GuardObservations
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.records.record_import import import_records
-from rollout.tally.outcome_buffer import OutcomeBuffer
+from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
+from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.evidence import evidence_feeds
+from rollout.live.evidence.evidence_feeds import NO_OBSERVATIONS, LiveGuardFeeds
+from rollout.live.evidence.guard_memory import GuardObservations
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.replay.stories import START, Story, a_history
 from tests.services.engine.test_live import ANA, BY_CASE
 

@@ -6,21 +6,21 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import insert, select, update
 
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine import live_evidence
-from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.evidence_reader import EvidenceReader
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker, TickScheduler
-from rollout.services.erasure.erasure import ErasureRequest, erase_name
-from rollout.store.database.errors import DatabaseBusyError
-from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
-from rollout.store.tables.tables import evidence_snapshots
-from rollout.tally.slots import to_instant
-from rollout.tally.unit_arrays import LENGTH_BYTES
-from rollout.tally.unit_buffer import FORM, BufferDigests
+from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
+from rollout.data.tables.tables import evidence_snapshots
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.evidence.unit_arrays import LENGTH_BYTES
+from rollout.engine.evidence.unit_buffer import FORM, BufferDigests
+from rollout.features.erasure.erasure import ErasureRequest, erase_name
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.evidence import live_evidence
+from rollout.live.evidence.evidence_reader import EvidenceReader
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker, TickScheduler
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import ANA, BY_CASE, STORY, begun, replayed
 from tests.store.snapshots import filled_once
@@ -71,7 +71,7 @@ def read_evidence(database, reader, *, has_snapshot):
         return restored[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rollout.services.engine.evidence_reader.restore_evidence", noted)
+        patch.setattr("rollout.live.evidence.evidence_reader.restore_evidence", noted)
         reader.load_views(database, state, ())
     assert [slot >= 0 for slot in restored] == has_snapshot
     digests = BufferDigests()

@@ -7,23 +7,24 @@ import numpy as np
 import pytest
 from sqlalchemy import event, update
 
-from rollout.core.records.records import Decision, Heartbeat
-from rollout.core.scope.commands import Actor
-from rollout.services.engine import evidence_feeds, rollout_state
-from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
-from rollout.services.engine.guard_memory import FORM
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.retention import purge_old_records
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.erasure.erasure import ErasureRequest, erase_case
-from rollout.store.counting.arrivals import StoredArrivals
-from rollout.store.ledger import ledger
-from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.tables.tables import guard_snapshots
-from rollout.tally.answer_records import AnswerRecords
+from rollout.data.counting.arrivals import StoredArrivals
+from rollout.data.ledger import ledger
+from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.tables.tables import guard_snapshots
+from rollout.engine.decide.commands import Actor
+from rollout.engine.evidence.answer_records import AnswerRecords
+from rollout.engine.records.records import Decision, Heartbeat
+from rollout.features.erasure.erasure import ErasureRequest, erase_case
+from rollout.live import rollout_state
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.evidence import evidence_feeds
+from rollout.live.evidence.evidence_feeds import ARRIVAL_RETENTION
+from rollout.live.evidence.guard_memory import FORM
+from rollout.live.policy_application import apply_policy
+from rollout.live.retention import purge_old_records
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services.engine.guarded_shop import (
     ACCOUNTS,

@@ -7,27 +7,27 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import insert
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor, ApproveProposal, ProposeResume
-from rollout.core.scope.events import IncidentOpened, Stopped
-from rollout.core.scope.incident_kinds import EVIDENCE_CHANGED
-from rollout.services.engine import held_evidence_check, live_evidence
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.evidence_reader import EvidenceReader, restore_evidence
-from rollout.services.engine.held_evidence_check import CHECK_INTERVAL, stop_changed_cells
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.retention import purge_old_records
-from rollout.services.engine.tick_passes import Ticker, TickScheduler
-from rollout.services.erasure.erasure import ErasureRequest, erase_case, erase_name
-from rollout.services.records.record_import import import_records
-from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
-from rollout.store.tables.tables import evidence_snapshots
-from rollout.tally.held_evidence import FIRST_POSITION
-from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.slots import to_instant
-from rollout.tally.unit_arrays import UnitArrays
-from rollout.tally.unit_buffer import BufferDigests, UnitBuffer, encode_buffers
+from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots
+from rollout.data.tables.tables import evidence_snapshots
+from rollout.engine.decide.commands import Actor, ApproveProposal, ProposeResume
+from rollout.engine.decide.incident_kinds import EVIDENCE_CHANGED
+from rollout.engine.events import IncidentOpened, Stopped
+from rollout.engine.evidence.held_evidence import FIRST_POSITION
+from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.evidence.unit_arrays import UnitArrays
+from rollout.engine.evidence.unit_buffer import BufferDigests, UnitBuffer, encode_buffers
+from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
+from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.command_handler import execute_command
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.evidence import held_evidence_check, live_evidence
+from rollout.live.evidence.evidence_reader import EvidenceReader, restore_evidence
+from rollout.live.evidence.held_evidence_check import CHECK_INTERVAL, stop_changed_cells
+from rollout.live.policy_application import apply_policy
+from rollout.live.retention import purge_old_records
+from rollout.live.tick_passes import Ticker, TickScheduler
 from tests.counted_work import counting_work
 from tests.services.engine.test_evidence_snapshots import (
     ADMIN,

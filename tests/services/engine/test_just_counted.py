@@ -3,13 +3,13 @@
 import pytest
 
 from rollout import faults
-from rollout.core.scope.events import RecordsCounted, select_events
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.erasure.erasure import erase_name
-from rollout.store.counting import counted_units
-from rollout.store.counting.counted_units import CountedUnits, read_joined_lines, summarize_counted
-from rollout.tally.slots import find_slot_before
+from rollout.data.counting import counted_units
+from rollout.data.counting.counted_units import CountedUnits, read_joined_lines, summarize_counted
+from rollout.engine.events import RecordsCounted, select_events
+from rollout.engine.evidence.slots import find_slot_before
+from rollout.features.erasure.erasure import erase_name
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR
 from tests.services.engine.test_due_counting import (
     ADMIN,

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records import record_import
-from rollout.store.counting.arrivals import StoredArrivals
+from rollout.data.counting.arrivals import StoredArrivals
+from rollout.features.records import record_import
+from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR, MINUTE
 from tests.services.engine.guarded_shop import (
     Shop,

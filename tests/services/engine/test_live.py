@@ -10,31 +10,29 @@ from itertools import count
 import polars as pl
 import pytest
 
-from rollout.core.errors import EvidenceChangedError, ProposalClosedError
-from rollout.core.scope.commands import (
+from rollout.data.counting.count_queue import CountQueue
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.commands import (
     AcknowledgeIncident,
     Actor,
     ApproveProposal,
     ProposeResume,
     StopCells,
 )
-from rollout.core.scope.events import IncidentOpened, ProposalRaised, Widened
-from rollout.core.scope.scope import find_acting_version
+from rollout.engine.decide.scope import find_acting_version
+from rollout.engine.events import IncidentOpened, ProposalRaised, Widened
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.slots.engine import ReplayOptions
 from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
-from rollout.formats.policy.reader import parse_policy
-from rollout.replay.engine import ReplayOptions
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import (
-    load_rollout_state,
-)
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import VersionStatements, import_records
-from rollout.services.replay.requests import read_request_records
-from rollout.store.counting.count_queue import CountQueue
-from rollout.store.ledger.ledger import Ledger
-from rollout.tally.slots import to_instant
+from rollout.features.records.record_import import VersionStatements, import_records
+from rollout.features.replay.requests import read_request_records
+from rollout.kernel.errors import EvidenceChangedError, ProposalClosedError
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.command_handler import execute_command
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history, prepared
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import open_stored_history
-from rollout.services.records.record_import import import_records
+from rollout.features.records.record_import import import_records
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.evidence.unit_counting import open_stored_history
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import BY_CASE, STORY, all_at_first, live, replayed

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.scope.commands import Actor, ApproveProposal
-from rollout.core.scope.events import PolicyApplied, ProposalRaised
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.store.tables.tables import external_keys
-from rollout.tally.slots import to_instant
+from rollout.data.tables.tables import external_keys
+from rollout.engine.decide.commands import Actor, ApproveProposal
+from rollout.engine.events import PolicyApplied, ProposalRaised
+from rollout.engine.evidence.slots import to_instant
+from rollout.features.records.record_import import import_records
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import ANA, BY_CASE, STORY, begun, replayed, scope_of
 

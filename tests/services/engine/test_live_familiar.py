@@ -7,8 +7,8 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from rollout.core.scope.events import FamiliarityChanged
-from rollout.replay.engine import ReplayOptions
+from rollout.engine.events import FamiliarityChanged
+from rollout.engine.slots.engine import ReplayOptions
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history, prepared
 from tests.services.engine.test_live import (

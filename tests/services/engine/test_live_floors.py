@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 from sqlalchemy import func, select, text
 
-from rollout.core.scope.events import Narrowed, Widened
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.replay.requests import read_request_records
-from rollout.store.tables.columns import CLOSE_PURGE, OPEN_PURGE
-from rollout.store.tables.tables import counted_units
+from rollout.data.tables.columns import CLOSE_PURGE, OPEN_PURGE
+from rollout.data.tables.tables import counted_units
+from rollout.engine.events import Narrowed, Widened
+from rollout.features.replay.requests import read_request_records
+from rollout.live.evidence.evidence_check import EvidenceCheck
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history
 from tests.replay.test_confidence_floors import BANDS, MAIL, write_rows

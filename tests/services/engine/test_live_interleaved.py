@@ -8,19 +8,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.calendar.instants import to_micros
-from rollout.core.records.records import Heartbeat
-from rollout.core.scope.events import Suspended
-from rollout.formats.policy.reader import parse_policy
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.records import RecordStore
+from rollout.engine.events import Suspended
+from rollout.engine.evidence.slots import find_slot_after, to_instant
+from rollout.engine.records.records import Heartbeat
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.record_feed import HistoryFeeds
+from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.facts import say_alarms
-from rollout.replay.engine import ReplayOptions
-from rollout.replay.record_feed import HistoryFeeds
-from rollout.services.engine import live_evidence
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.records import RecordStore
-from rollout.tally.slots import find_slot_after, to_instant
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.evidence import live_evidence
+from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
 from tests.replay.stories import a_history, prepared
 from tests.services.engine.test_live import BY_CASE, BY_EPISODE, STORY, live, replayed, until

@@ -8,13 +8,13 @@ import polars as pl
 import pytest
 from sqlalchemy import text
 
-from rollout.core.statistics.gate_thresholds import compute_sampling_values
-from rollout.formats.policy.reader import read_policy
-from rollout.services.engine import live_evidence
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.services.replay.requests import ReplayRequest, read_request_records
+from rollout.features.records.record_import import import_records
+from rollout.features.replay.requests import ReplayRequest, read_request_records
+from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.live.evidence import live_evidence
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
 from tests.replay import pricing
 from tests.services.engine.test_evidence_check import attacking

@@ -7,14 +7,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rollout.core.scope.events import VersionFirstUsed, VersionRenamed
-from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import VersionStatements, import_records
-from rollout.services.replay.replay import replay_records
-from rollout.services.replay.requests import ReplayRequest
-from rollout.tally.slots import to_instant
+from rollout.engine.events import VersionFirstUsed, VersionRenamed
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.records.record_import import VersionStatements, import_records
+from rollout.features.replay.replay import replay_records
+from rollout.features.replay.requests import ReplayRequest
+from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history
 from tests.services.engine.test_live import BY_CASE, find_evidence_faults, live, parse_policy

@@ -24,28 +24,28 @@ from benchmarks.senders import (
     write_policy,
 )
 from benchmarks.senders import DAYS as LAST_DAY
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.events import VersionFirstUsed
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
-from rollout.formats.records.parse import PlacedDecision
-from rollout.services.engine.due_counting import PageSize
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import open_stored_history
-from rollout.services.records.ingest import ingest_items
-from rollout.services.support.clock import ManualClock
-from rollout.store.ledger.ledger import Accounts
-from rollout.store.tables.record_tables import GATE
-from rollout.store.tables.tables import counted_units
-from rollout.tally.case_draws import drop_undrawn
-from rollout.tally.case_placement import place_cases
-from rollout.tally.picks import vouch_for_files
-from rollout.tally.populations import resolve_natural_units
-from rollout.tally.slots import find_slot_before
+from rollout.data.ledger.ledger import Accounts
+from rollout.data.tables.record_tables import GATE
+from rollout.data.tables.tables import counted_units
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.events import VersionFirstUsed
+from rollout.engine.evidence.case_draws import drop_undrawn
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.picks import vouch_for_files
+from rollout.engine.evidence.populations import resolve_natural_units
+from rollout.engine.evidence.slots import find_slot_before
+from rollout.engine.files.parse import PlacedDecision
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.records.ingest import ingest_items
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.clock import ManualClock
+from rollout.live.evidence.due_counting import PageSize
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.unit_counting import open_stored_history
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
 from tests.services.engine.test_live import ANA, live, replayed
 

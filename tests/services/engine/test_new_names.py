@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.decider import MAX_OPEN_VERSIONS
-from rollout.core.scope.scope import Scope, Version
-from rollout.services.engine.new_versions import find_first_names, list_new_versions
-from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.engine.versions import select_usable_names
-from rollout.store.database.rollouts import Rollout
-from rollout.store.ledger.versions import StoredVersion, build_version_info
+from rollout.data.database.rollouts import Rollout
+from rollout.data.ledger.versions import StoredVersion, build_version_info
+from rollout.engine.decide.decider import MAX_OPEN_VERSIONS
+from rollout.engine.decide.scope import Scope, Version
+from rollout.live.evidence.new_versions import find_first_names, list_new_versions
+from rollout.live.rollout_state import RolloutState
+from rollout.live.versions import select_usable_names
 from tests.factories import HOUR, NOON, policy
 
 CONTENT, OTHER = "ab" * 32, "cd" * 32

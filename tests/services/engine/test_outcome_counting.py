@@ -4,18 +4,18 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import select
 
-from rollout.core.records.records import Case, Outcome, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import queue_new_cases
-from rollout.services.erasure.erasure import ErasureRequest, erase_case
-from rollout.store.counting.counted_outcomes import CountedOutcomes
-from rollout.store.ledger.versions import VersionInfo, VersionStore, build_version_info
-from rollout.store.records.records import RecordStore
-from rollout.store.tables.tables import outcomes
+from rollout.data.counting.counted_outcomes import CountedOutcomes
+from rollout.data.ledger.versions import VersionInfo, VersionStore, build_version_info
+from rollout.data.records.records import RecordStore
+from rollout.data.tables.tables import outcomes
+from rollout.engine.decide.commands import Actor
+from rollout.engine.records.records import Case, Outcome, Prediction
+from rollout.features.erasure.erasure import ErasureRequest, erase_case
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.unit_counting import queue_new_cases
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR, MINUTE, NOON
 from tests.replay.pricing import POLICY
 from tests.services.engine.test_evidence_check import ADMIN

@@ -6,14 +6,14 @@ from random import Random
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import GrantExpired, LedgerEvent, ProposalRaised, Widened
-from rollout.formats.policy.reader import parse_policy
-from rollout.replay.engine import ReplayOptions
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.tally.slots import to_instant
+from rollout.engine.events import GrantExpired, LedgerEvent, ProposalRaised, Widened
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
 from tests.factories import HOUR
 from tests.replay.stories import a_history, prepared

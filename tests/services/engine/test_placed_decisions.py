@@ -6,22 +6,22 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from rollout.core.records.records import NO_PLACE, Case, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.case_pages import CasePages
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.records import RejectedRecords
+from rollout.data.tables.tables import counted_units
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.records import NO_PLACE, Case, Prediction
+from rollout.features.records.ingest import build_reader, ingest_items
 from rollout.kernel.units import AFTER_DECISION, CASELESS, NOT_PREDICTED
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import GATE, GUARD
-from rollout.services.records.ingest import build_reader, ingest_items
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.case_pages import CasePages
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.records import RejectedRecords
-from rollout.store.tables.tables import counted_units
+from rollout.live.clock import ManualClock
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.unit_counting import GATE, GUARD
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.factories import DAY, HOUR, NOON
 
 pytestmark = pytest.mark.slow

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.scope.events import CasesPlanted, ProposalRaised
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
-from rollout.formats.records.files import RecordPaths
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.events import CasesPlanted, ProposalRaised
+from rollout.engine.evidence.populations import split_populations
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
+from rollout.features.replay.replay import replay_records
+from rollout.features.replay.requests import ReplayRequest
 from rollout.kernel.facts import say_reading
-from rollout.replay.engine import ReplayOptions
-from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
-from rollout.services.replay.replay import replay_records
-from rollout.services.replay.requests import ReplayRequest
-from rollout.tally.populations import split_populations
-from rollout.tally.slots import to_instant
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history
 from tests.services.engine.test_live import (

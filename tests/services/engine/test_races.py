@@ -8,18 +8,18 @@ import pytest
 from sqlalchemy import text
 
 from rollout import faults
-from rollout.core.records.records import Case, Outcome, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.retention import purge_old_records
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import queue_new_cases
-from rollout.services.records.record_import import import_records
-from rollout.store.counting.counted_outcomes import CountedOutcomes
-from rollout.store.ledger.versions import VersionStore, build_version_info
-from rollout.store.records.records import RecordStore
+from rollout.data.counting.counted_outcomes import CountedOutcomes
+from rollout.data.ledger.versions import VersionStore, build_version_info
+from rollout.data.records.records import RecordStore
+from rollout.engine.decide.commands import Actor
+from rollout.engine.records.records import Case, Outcome, Prediction
+from rollout.features.records.record_import import import_records
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.unit_counting import queue_new_cases
+from rollout.live.policy_application import apply_policy
+from rollout.live.retention import purge_old_records
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR, MINUTE, NOON
 from tests.replay.pricing import POLICY
 from tests.tally.histories import START, cases, predictions, records

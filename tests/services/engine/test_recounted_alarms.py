@@ -8,13 +8,13 @@ import polars as pl
 import pytest
 from sqlalchemy import update
 
-from rollout.core.ledger.ledger import list_fields
-from rollout.core.scope.events import IncidentOpened, Narrowed
-from rollout.formats.policy.reader import parse_policy
+from rollout.data.tables.columns import APPEND_ONLY
+from rollout.data.tables.tables import ledger
+from rollout.engine.events import IncidentOpened, Narrowed
+from rollout.engine.ledger.ledger import list_fields
 from rollout.kernel.facts import to_facts
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.store.tables.columns import APPEND_ONLY
-from rollout.store.tables.tables import ledger
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.evidence.evidence_check import EvidenceCheck
 from tests.replay.stories import a_history
 from tests.services.engine.test_evidence_check import attacking
 from tests.services.engine.test_live import all_at_first, live, replayed, written

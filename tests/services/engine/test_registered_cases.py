@@ -4,16 +4,16 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records.records import Case, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.records import Case, Prediction
+from rollout.features.records.decision_places import describe_missing_case
+from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.units import AFTER_DECISION, CASELESS, LATE_CASE
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.engine.unit_counting import GUARD
-from rollout.services.records.decision_places import describe_missing_case
-from rollout.services.support.clock import ManualClock
+from rollout.live.clock import ManualClock
+from rollout.live.evidence.unit_counting import GUARD
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
 from tests.factories import HOUR, NOON
 from tests.services.engine.test_placed_decisions import BOX, EPISODES, MINUTE, POLICY, Mole
 

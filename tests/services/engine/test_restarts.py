@@ -14,25 +14,25 @@ import numpy as np
 import pytest
 
 from rollout import faults
-from rollout.core.calendar.sites import Cell
-from rollout.core.records.records import Case, Decision, Heartbeat, Outcome, Prediction
-from rollout.core.scope.commands import (
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import (
     Actor,
     ApproveProposal,
     ProposeResume,
     RetireVersion,
     StopCells,
 )
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine import evidence_feeds, held_evidence_check, live_evidence
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.retention import purge_old_records
-from rollout.services.erasure.erasure import ErasureRequest, erase_case
-from rollout.services.records import ingest
-from rollout.services.records.record_import import import_records
-from rollout.store.database.session import Database
-from rollout.tally.slots import find_slot_before, to_instant
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence.slots import find_slot_before, to_instant
+from rollout.engine.records.records import Case, Decision, Heartbeat, Outcome, Prediction
+from rollout.features.erasure.erasure import ErasureRequest, erase_case
+from rollout.features.records import ingest
+from rollout.features.records.record_import import import_records
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.evidence import evidence_feeds, held_evidence_check, live_evidence
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.policy_application import apply_policy
+from rollout.live.retention import purge_old_records
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services.engine.replicas import KINDS, POLICY, ZOE, Replicas
 from tests.store.databases import fresh

@@ -6,9 +6,9 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from rollout.core.scope.events import ProposalRaised, Widened
-from rollout.formats.policy.reader import parse_policy
+from rollout.engine.events import ProposalRaised, Widened
 from rollout.kernel.facts import say_reading
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history
 from tests.services.engine.test_live import all_at_first, find_evidence_faults, live, replayed

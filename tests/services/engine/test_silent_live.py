@@ -6,10 +6,10 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
+from rollout.features.records.record_import import import_records
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import (

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.scope.events import ProposalRaised, Widened
-from rollout.core.scope.projection import apply_event
-from rollout.core.scope.scope import Scope
-from rollout.formats.policy.reader import parse_policy
+from rollout.engine.decide.projection import apply_event
+from rollout.engine.decide.scope import Scope
+from rollout.engine.events import ProposalRaised, Widened
 from rollout.kernel.facts import say_alarms, say_reading
+from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.populations import EachValue
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history

@@ -5,11 +5,8 @@ from datetime import timedelta
 
 import numpy as np
 
-from rollout.core.calendar.sites import Cell, Site
-from rollout.core.policy.levers import CostRule, Lever
-from rollout.core.policy.policy import Stage
-from rollout.core.policy.record_definition import compute_definition
-from rollout.core.scope.events import (
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.events import (
     Narrowed,
     PolicyApplied,
     Resumed,
@@ -19,9 +16,12 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
     Widened,
 )
-from rollout.core.scope.projection import apply_events
-from rollout.services.engine.stage_history import RolloutHistory
-from rollout.tally.slots import find_slot_after
+from rollout.engine.evidence.slots import find_slot_after
+from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.policy.levers import CostRule, Lever
+from rollout.kernel.policy.policy import Stage
+from rollout.kernel.policy.record_definition import compute_definition
+from rollout.live.evidence.stage_history import RolloutHistory
 from tests.factories import begin_attempt
 from tests.tally.histories import HOUR, a_policy, hour
 

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Actor, AddVersion
-from rollout.core.scope.events import VersionFirstUsed
-from rollout.services.engine import rollout_state
-from rollout.services.engine.command_handler import append_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.ledger import ledger as chain
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.ledger import ledger as chain
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.commands import Actor, AddVersion
+from rollout.engine.events import VersionFirstUsed
+from rollout.live import rollout_state
+from rollout.live.command_handler import append_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.services.access.test_sign_in import counted_statements
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

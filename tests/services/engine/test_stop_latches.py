@@ -5,11 +5,11 @@ from threading import Event, Thread
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor
-from rollout.services.engine import stop_latches
-from rollout.services.engine.stop_latches import LatchFolder, StopLatches
-from rollout.store.ledger.pending_stops import Damage, PendingStop
+from rollout.data.ledger.pending_stops import Damage, PendingStop
+from rollout.engine.decide.commands import Actor
+from rollout.kernel.calendar.sites import Cell
+from rollout.live import stop_latches
+from rollout.live.stop_latches import LatchFolder, StopLatches
 from tests.factories import NOON
 
 DAMAGE = Damage("bears", "malformed", NOON)

@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.formats.policy.test_reader import HOURS, SMALL
 
 SCRIPT = """
 import sys
-from rollout.services.engine.rollout_state import parse_stored_policy
+from rollout.live.rollout_state import parse_stored_policy
 
 policy = parse_stored_policy(sys.stdin.read())
 print(policy.hash, "numpy" in sys.modules)

@@ -10,9 +10,18 @@ import pytest
 from sqlalchemy import func, select
 
 from rollout import faults
-from rollout.core.records.records import NO_PLACE, Heartbeat, RejectedItem
-from rollout.core.scope.commands import Actor, ApproveProposal, OpenIncident, StopCells
-from rollout.core.scope.events import (
+from rollout.data.counting import counter
+from rollout.data.counting.count_queue import CountQueue
+from rollout.data.counting.counted_units import CountedUnits
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.records.records import RecordStore, RejectedRecords
+from rollout.data.tables.tables import counts, tick_slots
+from rollout.engine.decide.commands import Actor, ApproveProposal, OpenIncident, StopCells
+from rollout.engine.decide.proposals import compute_gate_hash
+from rollout.engine.events import (
     AttemptsBegan,
     FamiliarityChanged,
     GrantExpired,
@@ -26,26 +35,18 @@ from rollout.core.scope.events import (
     SuspensionCleared,
     Widened,
 )
-from rollout.core.scope.proposals import compute_gate_hash
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine import evidence_seals, tick_passes
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.due_counting import OTHER_TRACKS, PageSize
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import OPEN_ATTEMPTS, Ticker, TickScheduler
-from rollout.services.records.record_import import import_records
-from rollout.store.counting import counter
-from rollout.store.counting.count_queue import CountQueue
-from rollout.store.counting.counted_units import CountedUnits
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.tick_slots import TickSlots
-from rollout.store.records.records import RecordStore, RejectedRecords
-from rollout.store.tables.tables import counts, tick_slots
-from rollout.tally.slots import find_slot_before, to_instant
-from rollout.tally.unit_buffer import UnitBuffer
+from rollout.engine.evidence.slots import find_slot_before, to_instant
+from rollout.engine.evidence.unit_buffer import UnitBuffer
+from rollout.engine.records.records import NO_PLACE, Heartbeat, RejectedItem
+from rollout.features.records.record_import import import_records
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live import tick_passes
+from rollout.live.command_handler import execute_command
+from rollout.live.evidence import evidence_seals
+from rollout.live.evidence.due_counting import OTHER_TRACKS, PageSize
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import OPEN_ATTEMPTS, Ticker, TickScheduler
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import (
     ANA,

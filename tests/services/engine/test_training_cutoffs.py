@@ -6,24 +6,20 @@ from random import SystemRandom
 import pytest
 from sqlalchemy import insert, update
 
-from rollout.core.records.records import Case, Prediction
-from rollout.core.scope.events import TrainingCutoffSet
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.records.parse import DeclaringPrediction
-from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.versions import (
-    LateCutoffError,
-    TrainedLaterError,
-    record_training_cutoff,
-)
-from rollout.services.records.ingest import ingest_items
-from rollout.services.records.record_import import VersionStatements, import_records
-from rollout.store.database.session import Database
-from rollout.store.ledger.versions import VersionInfo, VersionStore
-from rollout.store.tables.tables import versions
-from rollout.tally.slots import to_instant
+from rollout.data.database.session import Database
+from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.data.tables.tables import versions
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.events import TrainingCutoffSet
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.files.parse import DeclaringPrediction
+from rollout.engine.records.records import Case, Prediction
+from rollout.features.records.ingest import ingest_items
+from rollout.features.records.record_import import VersionStatements, import_records
+from rollout.live.evidence.evidence_check import EvidenceCheck, sample_evidence
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.versions import LateCutoffError, TrainedLaterError, record_training_cutoff
 from tests.services.engine.test_consistency_check import HISTORY, SLOTS
 from tests.services.engine.test_evidence_check import HOUR, attacking, tick_often
 from tests.services.engine.test_live import written

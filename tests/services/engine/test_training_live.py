@@ -4,17 +4,17 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records.records import Case, Decision, Outcome, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
-from rollout.reports.figures.holdout import compute_feedback
-from rollout.reports.figures.label_sources import SOURCES
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.reports.inputs import load_report_inputs
-from rollout.services.reports.visible_records import load_whole_period
-from rollout.services.training.cleaning import TrainingOptions, export_training_rows
-from rollout.store.records.records import RecordStore
+from rollout.data.records.records import RecordStore
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.records import Case, Decision, Outcome, Prediction
+from rollout.features.reports.figures.holdout import compute_feedback
+from rollout.features.reports.figures.label_sources import SOURCES
+from rollout.features.reports.stored_inputs import load_report_inputs
+from rollout.features.reports.visible_records import load_whole_period
+from rollout.features.training.cleaning import TrainingOptions, export_training_rows
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.live.rollout_state import load_rollout_state
 from tests.api.bears import CREEK, POLICY, approved, founded, scope_of, tick, widened
 from tests.factories import NOON, TICK
 

@@ -2,14 +2,14 @@
 
 from datetime import timedelta
 
-from rollout.core.scope.commands import Actor
-from rollout.services.engine import tick_passes
-from rollout.services.engine.due_counting import PageSize
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker, TickScheduler
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.tick_slots import TickSlots
-from rollout.tally.slots import find_slot_before, to_instant
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.tick_slots import TickSlots
+from rollout.engine.decide.commands import Actor
+from rollout.engine.evidence.slots import find_slot_before, to_instant
+from rollout.live import tick_passes
+from rollout.live.evidence.due_counting import PageSize
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker, TickScheduler
 from tests.services.engine.test_live import begun, count_waiting
 from tests.services.engine.test_ticks import HISTORY, SLOTS, TICK
 from tests.services.process.test_health_checks import POLICY

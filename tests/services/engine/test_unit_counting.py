@@ -5,15 +5,15 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.unit_counting import queue_new_cases, resolve_case_units
-from rollout.store.counting.count_queue import CountQueue
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.records import RecordStore
-from rollout.tally.slots import to_instant
+from rollout.data.counting.count_queue import CountQueue
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.records import RecordStore
+from rollout.engine.decide.commands import Actor
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.live.evidence.unit_counting import queue_new_cases, resolve_case_units
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.factories import HOUR, MINUTE, NOON
 from tests.store.conftest import database, other, url
 

@@ -4,16 +4,16 @@ from contextlib import suppress
 from datetime import timedelta
 
 from rollout import faults
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.ingest import ingest_items
-from rollout.services.support.clock import ManualClock
-from rollout.store.tables.tables import counted_units
+from rollout.data.tables.tables import counted_units
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.records.ingest import ingest_items
+from rollout.live.clock import ManualClock
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR, NOON
 from tests.faults.kinds import Arm, Injected, raises
 

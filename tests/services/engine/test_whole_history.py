@@ -5,25 +5,25 @@ import sqlalchemy
 from msgspec.structs import replace
 from sqlalchemy import text
 
-from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import queue_new_cases
-from rollout.services.engine.versions import record_training_cutoff
-from rollout.services.erasure.erasure import ErasureRequest, erase_case
-from rollout.services.process.health_checks import run_health_checks
-from rollout.services.records.planted_cases import (
+from rollout.data.ledger.versions import VersionStore, build_version_info
+from rollout.data.records.records import RecordStore
+from rollout.data.tables.columns import APPEND_ONLY
+from rollout.engine.decide.commands import Actor
+from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction
+from rollout.features.erasure.erasure import ErasureRequest, erase_case
+from rollout.features.process.health_checks import run_health_checks
+from rollout.features.records.planted_cases import (
     PlantingRequest,
     declare_planted_cases,
     find_planting_faults,
 )
-from rollout.store.ledger.versions import VersionStore, build_version_info
-from rollout.store.records.records import RecordStore
-from rollout.store.tables.columns import APPEND_ONLY
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.unit_counting import queue_new_cases
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
+from rollout.live.versions import record_training_cutoff
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services.engine.test_evidence_check import ADMIN, attacking
 from tests.store.conftest import database, url

@@ -6,27 +6,27 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import insert, select
 
-from rollout.core.errors import NotAllowedError
-from rollout.core.records.records import Case, Decision, Outcome, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import CasesErased, IncidentOpened
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.records.parse import ItemReader
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.erasure.erasure import (
+from rollout.data.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.record_rows import ErasedHashes
+from rollout.data.records.records import RecordStatus, RecordStore, RejectedRecords
+from rollout.data.tables.tables import deliveries, erased_hashes
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.events import CasesErased, IncidentOpened
+from rollout.engine.files.parse import ItemReader
+from rollout.engine.records.records import Case, Decision, Outcome, Prediction
+from rollout.features.erasure.erasure import (
     ErasureRefusedError,
     ErasureRequest,
     UnknownSubjectError,
     erase_case,
     erase_episode,
 )
-from rollout.store.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.record_rows import ErasedHashes
-from rollout.store.records.records import RecordStatus, RecordStore, RejectedRecords
-from rollout.store.tables.tables import deliveries, erased_hashes
+from rollout.kernel.errors import NotAllowedError
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.factories import HOUR, NOON
 from tests.services.erasure.traces import find_traces
 from tests.store.conftest import database, url
@@ -161,7 +161,7 @@ def test_an_erasure_done_again_changes_nothing(database):
 
 
 def test_an_episode_goes_with_all_its_cases_in_batches(database, monkeypatch):
-    monkeypatch.setattr("rollout.services.erasure.erasure.CASES_PER_BATCH", 2)
+    monkeypatch.setattr("rollout.features.erasure.erasure.CASES_PER_BATCH", 2)
     fill(database)
     for number in range(3):
         store(database, build_records(f"gull-{number}", episode="flock"))
@@ -176,7 +176,7 @@ def test_an_episode_goes_with_all_its_cases_in_batches(database, monkeypatch):
 
 @pytest.mark.parametrize("fails_at", [1, 2])
 def test_an_interrupted_erasure_continues_when_it_is_repeated(database, monkeypatch, fails_at):
-    monkeypatch.setattr("rollout.services.erasure.erasure.CASES_PER_BATCH", 1)
+    monkeypatch.setattr("rollout.features.erasure.erasure.CASES_PER_BATCH", 1)
     fill(database)
     for number in range(2):
         store(database, build_records(f"gull-{number}", episode="flock"))

@@ -7,17 +7,17 @@ from shutil import copyfile
 
 import pytest
 
-from rollout.core.errors import NotAllowedError
-from rollout.core.ledger.ledger import verify_lines
-from rollout.core.scope.permissions import Caller
-from rollout.services.access import users
-from rollout.services.backups import backups
-from rollout.services.erasure.erasure import erase_case, erase_episode, erase_name
-from rollout.services.erasure.erasure_replay import AppliedErasures, apply_erasures
-from rollout.store.access.users import Users
-from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Accounts, Ledger
+from rollout.data.access.users import Users
+from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Accounts, Ledger
+from rollout.engine.decide.permissions import Caller
+from rollout.engine.ledger.ledger import verify_lines
+from rollout.features.access import users
+from rollout.features.backups import backups
+from rollout.features.erasure.erasure import erase_case, erase_episode, erase_name
+from rollout.features.erasure.erasure_replay import AppliedErasures, apply_erasures
+from rollout.kernel.errors import NotAllowedError
 from tests.factories import NOON
 from tests.services.erasure.test_case_erasure import build_records
 from tests.services.erasure.test_name_erasure import ADA, LATER, REQUEST, decide, fill, store

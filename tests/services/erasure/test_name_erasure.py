@@ -9,33 +9,33 @@ import pytest
 from msgspec import structs
 from sqlalchemy import select
 
-from rollout.core.errors import LastAdminError, NameTakenError
-from rollout.core.records.records import Case, Decision
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import NameErased, Stopped
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.access import users
-from rollout.services.access.access_state import find_access_ledger_faults
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.erasure.erasure import (
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.erasure.contents import compact_database
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.projection_check import find_differences
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.external_keys import EPISODE, ExternalKeys
+from rollout.data.records.records import RecordStatus, RecordStore
+from rollout.data.tables.tables import decisions, external_keys
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.events import NameErased, Stopped
+from rollout.engine.records.records import Case, Decision
+from rollout.features.access import users
+from rollout.features.access.access_state import find_access_ledger_faults
+from rollout.features.erasure.erasure import (
     ErasureRefusedError,
     ErasureRequest,
     UnknownSubjectError,
     erase_episode,
     erase_name,
 )
-from rollout.services.records.ingest import ingest_items
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.erasure.contents import compact_database
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.projection_check import find_differences
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.external_keys import EPISODE, ExternalKeys
-from rollout.store.records.records import RecordStatus, RecordStore
-from rollout.store.tables.tables import decisions, external_keys
+from rollout.features.records.ingest import ingest_items
+from rollout.kernel.errors import LastAdminError, NameTakenError
+from rollout.live.clock import ManualClock
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
 from tests.factories import NOON
 from tests.services.erasure.traces import find_in_files, find_traces
 from tests.store.conftest import database, other, url
@@ -185,7 +185,7 @@ def test_an_erased_name_is_not_given_to_another_account(database):
 
 
 def test_an_erasure_in_batches_continues_after_a_failure(database, monkeypatch):
-    monkeypatch.setattr("rollout.services.erasure.erasure.ROWS_PER_BATCH", 1)
+    monkeypatch.setattr("rollout.features.erasure.erasure.ROWS_PER_BATCH", 1)
     fill(database)
     append, calls = Ledger.append, []
 

@@ -5,16 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.reports.figures.report_version import compute_seal
-from rollout.reports.inputs.pictures import embed_picture
-from rollout.services.erasure.erasure import ErasureRequest, erase_case, erase_name
-from rollout.services.reports import archive
-from rollout.services.reports.archive import find_seal_faults
-from rollout.services.reports.builder import ReportCallbacks, draft_here
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.external_keys import ExternalKeys
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
+from rollout.features.reports import archive
+from rollout.features.reports.archive import find_seal_faults
+from rollout.features.reports.builder import ReportCallbacks, draft_here
+from rollout.features.reports.figures.report_version import compute_seal
+from rollout.features.reports.inputs.pictures import embed_picture
 from tests.factories import DAY, NOON
 from tests.services.erasure.traces import find_traces
 from tests.services.reports.test_builder import VIEWER, bears, make, send

@@ -4,25 +4,25 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.erasure.erasure import (
+from rollout.data.counting.counted_units import read_unit_lines
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.erasure.contents import CaseContents
+from rollout.data.records.external_keys import CASE, ExternalKeys
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.erasure.erasure import (
     ErasureRequest,
     erase_case,
     erase_contents,
     erase_episode,
 )
-from rollout.services.records.ingest import ingest_items
-from rollout.services.support.clock import ManualClock
-from rollout.store.counting.counted_units import read_unit_lines
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.erasure.contents import CaseContents
-from rollout.store.records.external_keys import CASE, ExternalKeys
+from rollout.features.records.ingest import ingest_items
+from rollout.live.clock import ManualClock
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR, NOON
 from tests.services.erasure.traces import find_traces
 from tests.store.conftest import database, url

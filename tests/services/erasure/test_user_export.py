@@ -8,8 +8,18 @@ from typing import get_args, get_origin
 
 from sqlalchemy import insert
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.ledger.ledger import (
+from rollout.data.access.users import SecondFactors, Users
+from rollout.data.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
+from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
+from rollout.data.erasure.user_data import ACCOUNT_COLUMNS, MADE_BY_COLUMNS, NAMED_COLUMNS
+from rollout.data.ledger.ledger import Accounts
+from rollout.data.ledger.pending_stops import PendingStop, store_pending_stop
+from rollout.data.records.record_rows import TABLES
+from rollout.data.records.records import RecordStore
+from rollout.data.tables.tables import ledger, ledger_texts, metadata
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.ledger.ledger import (
     ACCOUNT_FIELDS,
     ALL_EVENT_TYPES,
     EVENT_HINTS,
@@ -18,26 +28,12 @@ from rollout.core.ledger.ledger import (
     build_row,
     to_canonical_json,
 )
-from rollout.core.records.records import Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import keys, users
-from rollout.services.access.credentials import reset_second_factor
-from rollout.services.access.users import AccountUpdate
-from rollout.services.erasure.user_export import iterate_user_data
-from rollout.store.access.users import SecondFactors, Users
-from rollout.store.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
-from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
-from rollout.store.erasure.user_data import (
-    ACCOUNT_COLUMNS,
-    MADE_BY_COLUMNS,
-    NAMED_COLUMNS,
-)
-from rollout.store.ledger.ledger import Accounts
-from rollout.store.ledger.pending_stops import PendingStop, store_pending_stop
-from rollout.store.records.record_rows import TABLES
-from rollout.store.records.records import RecordStore
-from rollout.store.tables.tables import ledger, ledger_texts, metadata
+from rollout.engine.records.records import Prediction
+from rollout.features.access import keys, users
+from rollout.features.access.credentials import reset_second_factor
+from rollout.features.access.users import AccountUpdate
+from rollout.features.erasure.user_export import iterate_user_data
+from rollout.kernel.calendar.sites import Cell
 from tests.factories import DAY, NOON
 from tests.services.erasure.test_name_erasure import ADA, ANSWERS, fill
 from tests.services.houses import chance

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rollout.store.tables.tables import metadata
+from rollout.data.tables.tables import metadata
 
 
 def find_traces(database, words):

@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from rollout.core.records.records import Prediction
-from rollout.core.scope.commands import OpenIncident
-from rollout.services.engine.command_handler import execute_command
+from rollout.engine.decide.commands import OpenIncident
+from rollout.engine.records.records import Prediction
+from rollout.live.command_handler import execute_command
 from tests.api.bears import CREEK, founded, widened
 from tests.console.divergence_rows import count
 from tests.console.told_cases import case, tell, verdict

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from threading import Event, Thread
 
-from rollout.core.scope.permissions import Caller
-from rollout.services.incidents import cause_runs
-from rollout.services.incidents.cause_runs import MAX_WAITING, CauseRuns
+from rollout.engine.decide.permissions import Caller
+from rollout.features.incidents import cause_runs
+from rollout.features.incidents.cause_runs import MAX_WAITING, CauseRuns
 
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)
 

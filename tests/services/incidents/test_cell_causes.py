@@ -5,19 +5,19 @@ from itertools import pairwise
 
 import pytest
 
-from rollout.core.calendar.instants import EPOCH, to_micros
-from rollout.core.calendar.sites import Cell
-from rollout.core.errors import RefusalError, UnknownCellError, UnknownVersionError
-from rollout.core.scope.permissions import AssignedRole, Caller, NotAllowedError
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.incident_cause import BATCH_SIZE
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.incidents.incident_causes import CauseQuery, load_cause, load_incident_cause
-from rollout.services.incidents.incident_impact import load_incident_impact
-from rollout.services.support.clock import ManualClock
-from rollout.store.counting.closed_units import JudgedUnitStore
-from rollout.store.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import JudgedUnitStore
+from rollout.data.counting.period_records import PeriodRecords
+from rollout.engine.decide.permissions import AssignedRole, Caller, NotAllowedError
+from rollout.features.incidents.incident_causes import CauseQuery, load_cause, load_incident_cause
+from rollout.features.incidents.incident_impact import load_incident_impact
+from rollout.features.reports.figures.incident_cause import BATCH_SIZE
+from rollout.kernel.calendar.instants import EPOCH, to_micros
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import RefusalError, UnknownCellError, UnknownVersionError
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.clock import ManualClock
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
 from tests.api.bears import POLICY
 from tests.console.divergence_rows import count
 from tests.counted_work import counting_work

@@ -4,25 +4,25 @@ from math import log
 
 import pytest
 
-from rollout.core.policy.policy import Guard
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures import detector_courses
-from rollout.reports.figures.detector_courses import compute_incident_courses
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.incidents.detector_courses import (
+from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.incidents.detector_courses import (
     MAY_BE_ASKED,
     OPEN,
     RECOUNTED,
     load_detector_course,
 )
-from rollout.services.incidents.incident_impact import load_incident_impact
-from rollout.services.reports.inputs import load_report_inputs
-from rollout.services.reports.visible_records import load_whole_period
-from rollout.services.support.clock import ManualClock
-from rollout.store.counting.period_records import PeriodRecords
-from rollout.store.records.external_keys import ExternalKeys
+from rollout.features.incidents.incident_impact import load_incident_impact
+from rollout.features.reports.figures import detector_courses
+from rollout.features.reports.figures.detector_courses import compute_incident_courses
+from rollout.features.reports.stored_inputs import load_report_inputs
+from rollout.features.reports.visible_records import load_whole_period
+from rollout.kernel.policy.policy import Guard
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.clock import ManualClock
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
 from tests.api.bears import CREEK, POLICY
 from tests.core.statistics.step_detectors import AgreementDetector
 from tests.services.incidents.cause_town import (

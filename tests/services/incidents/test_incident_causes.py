@@ -4,14 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.incident_cause import BATCH_SIZE
-from rollout.services.engine.service import build_service
-from rollout.services.incidents.incident_causes import load_incident_cause
-from rollout.services.incidents.incident_impact import load_incident_impact
-from rollout.services.support.clock import ManualClock
-from rollout.store.counting.period_records import PeriodRecords
+from rollout.data.counting.period_records import PeriodRecords
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.incidents.incident_causes import load_incident_cause
+from rollout.features.incidents.incident_impact import load_incident_impact
+from rollout.features.reports.figures.incident_cause import BATCH_SIZE
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
 from tests.api.bears import POLICY
 from tests.console.divergence_rows import count
 from tests.services.incidents.cause_town import (

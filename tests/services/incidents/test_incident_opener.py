@@ -5,19 +5,19 @@ from dataclasses import asdict
 import pytest
 
 from rollout.cli.status_text import format_incidents
-from rollout.core.scope.commands import AcknowledgeIncident, Actor, OpenIncident
-from rollout.core.scope.incident_kinds import INCIDENT_KINDS
-from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.service import IncidentOpener, build_service
-from rollout.services.incidents.incidents import (
+from rollout.engine.decide.commands import AcknowledgeIncident, Actor, OpenIncident
+from rollout.engine.decide.incident_kinds import INCIDENT_KINDS
+from rollout.engine.decide.incidents import MAX_OPEN_INCIDENTS
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.incidents.incidents import (
     UnopenedNumber,
     load_all_incidents,
     load_incidents,
     load_unopened_numbers,
 )
-from rollout.services.support.clock import ManualClock
+from rollout.live.clock import ManualClock
+from rollout.live.command_handler import execute_command
+from rollout.live.service import IncidentOpener, build_service
 from tests.api.bears import CREEK, founded
 from tests.factories import NOON
 

@@ -2,21 +2,21 @@
 
 from dataclasses import replace
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor, NarrowCells, StopCells
-from rollout.core.scope.events import Stopped
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.reports.text.event_text import describe_event
-from rollout.services.access.authentication import Authenticator
-from rollout.services.cells.cell_table import find_recent_changes, load_cell_page
-from rollout.services.cells.cells import load_cell
-from rollout.services.divergences.matrices import load_action_changes
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.evidence_reader import load_events
-from rollout.services.engine.service import build_service
-from rollout.services.ledger.activity import build_describer, load_activity
-from rollout.services.support.clock import ManualClock
-from rollout.store.ledger.ledger import Ledger
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.commands import Actor, NarrowCells, StopCells
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.events import Stopped
+from rollout.engine.words.event_text import describe_event
+from rollout.features.access.authentication import Authenticator
+from rollout.features.cells.cell_table import find_recent_changes, load_cell_page
+from rollout.features.cells.cells import load_cell
+from rollout.features.divergences.matrices import load_action_changes
+from rollout.features.ledger.activity import build_describer, load_activity
+from rollout.kernel.calendar.sites import Cell
+from rollout.live.clock import ManualClock
+from rollout.live.command_handler import execute_command
+from rollout.live.evidence.evidence_reader import load_events
+from rollout.live.service import build_service
 from tests.api import bears
 from tests.factories import CREEK, DAY, HOUR, NOON, TICK, autonomous, eventful
 from tests.services.houses import chance

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.core.ledger.checkpoints import Checkpoint, CheckpointError, parse_checkpoints
-from rollout.services.engine.service import build_service
-from rollout.services.ledger.checkpoints import (
+from rollout.data.database.session import Database
+from rollout.engine.ledger.checkpoints import Checkpoint, CheckpointError, parse_checkpoints
+from rollout.features.ledger.checkpoints import (
     SECOND_PLACE_TEXT,
     CheckpointPublisher,
     announce_key,
@@ -23,7 +23,7 @@ from rollout.services.ledger.checkpoints import (
     read_checkpoints,
     sign_heads,
 )
-from rollout.services.support.checkpoint_keys import (
+from rollout.live.checkpoint_keys import (
     NO_CHECKPOINTS,
     CheckpointSigner,
     CheckpointTargets,
@@ -31,8 +31,8 @@ from rollout.services.support.checkpoint_keys import (
     create_signing_key,
     open_checkpoint_targets,
 )
+from rollout.live.service import build_service
 from rollout.settings import Settings
-from rollout.store.database.session import Database
 from tests.api.bears import founded, widened
 from tests.factories import HOUR, NOON
 from tests.store.databases import fresh

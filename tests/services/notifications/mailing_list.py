@@ -1,14 +1,14 @@
 """Users of the bears rollout who chose notifications, and a place where messages arrive."""
 
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.access import users
-from rollout.services.engine.service import build_service
-from rollout.services.notifications import settings
-from rollout.services.notifications.kinds import KINDS
-from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
-from rollout.services.support.channels import Channels
-from rollout.store.access.notification_outbox import NotificationTimes
-from rollout.store.access.users import Users
+from rollout.data.access.notification_outbox import NotificationTimes
+from rollout.data.access.users import Users
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.access import users
+from rollout.features.notifications import settings
+from rollout.features.notifications.kinds import KINDS
+from rollout.features.notifications.sending import NotificationPlanner, send_due_notifications
+from rollout.live.channels import Channels
+from rollout.live.service import build_service
 from tests.api.bears import founded
 from tests.factories import NOON
 from tests.store.snapshots import filled_once

@@ -1,13 +1,13 @@
 """An example of a kind of notification: `test_kinds.py` adds it to a copy of the program."""
 
-from rollout.core.scope.permissions import Permission
-from rollout.services.notifications.proposal_kinds import (
+from rollout.data.access.notification_outbox import Notice
+from rollout.engine.decide.permissions import Permission
+from rollout.features.notifications.proposal_kinds import (
     MessageText,
     NotificationKind,
     build_path,
     remove_markup,
 )
-from rollout.store.access.notification_outbox import Notice
 
 
 class Stops(NotificationKind):

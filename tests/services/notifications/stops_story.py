@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from api.app import create_app
-from rollout.core.scope.commands import Actor, StopCells
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
+from rollout.data.database.migrations import upgrade
+from rollout.data.database.session import Database
+from rollout.engine.decide.commands import Actor, StopCells
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.live.clock import ManualClock
+from rollout.live.command_handler import execute_command
 from tests.api.bears import CREEK
 from tests.api.conftest import Asking, Doorkeeper
 from tests.console.conftest import Browsing

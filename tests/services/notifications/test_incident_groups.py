@@ -2,9 +2,9 @@
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.scope import Incident
-from rollout.services.notifications.kinds import find_incident_time, sort_incidents
+from rollout.engine.decide.scope import Incident
+from rollout.features.notifications.kinds import find_incident_time, sort_incidents
+from rollout.kernel.calendar.sites import Cell
 from tests.factories import MINUTE, NOON
 
 DAY, NIGHT, LAKE = Cell("creek", "day"), Cell("creek", "night"), Cell("lake", "day")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rollout.services.notifications.kinds import KIND_OF_NOTICE, KINDS
-from rollout.services.notifications.proposal_kinds import NotificationKind
+from rollout.features.notifications.kinds import KIND_OF_NOTICE, KINDS
+from rollout.features.notifications.proposal_kinds import NotificationKind
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
@@ -46,16 +46,16 @@ def test_another_kind_is_one_class_and_one_entry(tmp_path):
     for part in ("rollout", "migrations"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, tmp_path / part, ignore=ignored)
-    folder = tmp_path / "rollout/services/notifications"
+    folder = tmp_path / "rollout/features/notifications"
     shutil.copy(HERE / "stops_kind.py", folder)
     listing = (folder / "kinds.py").read_text("utf-8")
     entry, imported = (
         "            Incidents(),\n",
-        "from rollout.services.notifications.proposal_kinds import",
+        "from rollout.features.notifications.proposal_kinds import",
     )
     assert entry in listing
     listing = listing.replace(entry, entry + "            Stops(),\n")
-    of_stops = "from rollout.services.notifications.stops_kind import Stops\n"
+    of_stops = "from rollout.features.notifications.stops_kind import Stops\n"
     listing = listing.replace(imported, of_stops + imported)
     (folder / "kinds.py").write_text(listing, encoding="utf-8")
     ran = subprocess.run(

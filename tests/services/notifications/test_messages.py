@@ -4,15 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.scope import Incident
-from rollout.kernel.facts import StoredAlarm
-from rollout.kernel.measures import MEASURES, Condition
-from rollout.services.notifications.kinds import (
+from rollout.engine.decide.scope import Incident
+from rollout.features.notifications.kinds import (
     describe_digest,
     describe_incidents,
     describe_reviews,
 )
-from rollout.services.notifications.proposal_kinds import (
+from rollout.features.notifications.proposal_kinds import (
     APPROVE,
     QUESTIONS,
     Proposals,
@@ -20,7 +18,9 @@ from rollout.services.notifications.proposal_kinds import (
     describe_code,
     describe_proposal,
 )
-from rollout.services.proposals.proposal_details import Proposal
+from rollout.features.proposals.proposal_details import Proposal
+from rollout.kernel.facts import StoredAlarm
+from rollout.kernel.measures import MEASURES, Condition
 from tests.api.bears import CREEK
 from tests.factories import DAY, NOON
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.policy.familiarity import FAMILIAR, FEW, ValueReading
-from rollout.core.scope.commands import Actor
-from rollout.services.cells import cell_table
-from rollout.services.cells.cell_table import CellValuesSummary
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.notifications import proposal_kinds
-from rollout.services.notifications.kinds import MAX_VALUE_AGE
-from rollout.tally.value_series import UnfamiliarUnits
+from rollout.engine.decide.commands import Actor
+from rollout.engine.evidence.value_series import UnfamiliarUnits
+from rollout.features.cells import cell_table
+from rollout.features.cells.cell_table import CellValuesSummary
+from rollout.features.notifications import proposal_kinds
+from rollout.features.notifications.kinds import MAX_VALUE_AGE
+from rollout.kernel.policy.familiarity import FAMILIAR, FEW, ValueReading
+from rollout.live.policy_application import apply_policy
 from tests.api.bears import CREEK, LAKE, POLICY, tick, widened
 from tests.factories import HOUR, MET, MINUTE, NOON
 from tests.services.notifications.mailing_list import choose, run_pass

@@ -2,10 +2,10 @@
 
 import pytest
 
-from rollout.core.scope.commands import OpenIncident
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.notifications import settings
-from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
+from rollout.engine.decide.commands import OpenIncident
+from rollout.features.notifications import settings
+from rollout.features.notifications.sending import NotificationPlanner, send_due_notifications
+from rollout.live.command_handler import execute_command
 from tests.api.bears import CREEK, tick
 from tests.factories import MINUTE, NOON
 from tests.services.notifications.mailing_list import (

@@ -2,12 +2,12 @@
 
 import pytest
 
-from rollout.core.records.records import Case, Decision
-from rollout.services.reviews.reviews import count_pending_reviews
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.records import RecordStore
-from rollout.store.reviews.reviews import NewReviewTask, ReviewTaskStore
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.records import RecordStore
+from rollout.data.reviews.reviews import NewReviewTask, ReviewTaskStore
+from rollout.engine.records.records import Case, Decision
+from rollout.features.reviews.reviews import count_pending_reviews
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services.notifications.mailing_list import build_user, choose, run_pass
 

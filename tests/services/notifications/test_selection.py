@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.permissions import (
+from rollout.data.database.rollouts import Rollout
+from rollout.data.reviews.reviews import OPEN, StoredReviewTask
+from rollout.engine.decide.permissions import (
     READ_ROLES,
     ROLES,
     AssignedRole,
@@ -16,11 +17,9 @@ from rollout.core.scope.permissions import (
     Permission,
     may_be_asked_blind,
 )
-from rollout.core.scope.scope import GivenApproval, Incident, ProposalState, Scope
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.notifications.kinds import KIND_OF_NOTICE, KINDS, select_notices
-from rollout.services.notifications.proposal_kinds import (
+from rollout.engine.decide.scope import GivenApproval, Incident, ProposalState, Scope
+from rollout.features.notifications.kinds import KIND_OF_NOTICE, KINDS, select_notices
+from rollout.features.notifications.proposal_kinds import (
     HALF_TIME,
     LAST_DAY,
     PROPOSAL,
@@ -28,8 +27,9 @@ from rollout.services.notifications.proposal_kinds import (
     RolloutNews,
     list_reminders,
 )
-from rollout.store.database.rollouts import Rollout
-from rollout.store.reviews.reviews import OPEN, StoredReviewTask
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.rollout_state import RolloutState
 from tests.api.bears import POLICY
 from tests.factories import DAY, HOUR, NOON
 from tests.properties import examples

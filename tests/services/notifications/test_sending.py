@@ -7,16 +7,16 @@ from datetime import timedelta
 import pytest
 
 from rollout import faults
-from rollout.core.scope.commands import Actor, ApproveProposal, OpenIncident
-from rollout.services.access import users
-from rollout.services.delivery.delivery import DELIVERY_LEASE, MAX_ATTEMPTS, MAX_RETRY_DELAY
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.incidents.incidents import record_acknowledgement
-from rollout.services.notifications import settings
-from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
-from rollout.services.support.channels import Channels
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.exposures import ExposureStore
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.exposures import ExposureStore
+from rollout.engine.decide.commands import Actor, ApproveProposal, OpenIncident
+from rollout.features.access import users
+from rollout.features.delivery.delivery import DELIVERY_LEASE, MAX_ATTEMPTS, MAX_RETRY_DELAY
+from rollout.features.incidents.incidents import record_acknowledgement
+from rollout.features.notifications import settings
+from rollout.features.notifications.sending import NotificationPlanner, send_due_notifications
+from rollout.live.channels import Channels
+from rollout.live.command_handler import execute_command
 from tests.api.bears import CREEK, LAKE, scope_of, tick
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.services.notifications.mailing_list import (

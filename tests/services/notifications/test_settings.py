@@ -4,18 +4,18 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.erasure.erasure import ErasureRequest, erase_name
-from rollout.services.erasure.user_export import iterate_user_data
-from rollout.services.notifications import settings
-from rollout.services.notifications.settings import (
+from rollout.data.access.notification_outbox import NotificationTimes
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.erasure.erasure import ErasureRequest, erase_name
+from rollout.features.erasure.user_export import iterate_user_data
+from rollout.features.notifications import settings
+from rollout.features.notifications.settings import (
     CODE_LIFETIME,
     MAX_CODES_PER_HOUR,
     MAX_WRONG_CODES,
     NotificationSettingsError,
 )
-from rollout.services.support.channels import Channels
-from rollout.store.access.notification_outbox import NotificationTimes
+from rollout.live.channels import Channels
 from tests.factories import HOUR, NOON
 from tests.services.erasure.traces import find_traces
 from tests.services.notifications.mailing_list import ADMIN, TOKEN, build_user, choose, run_pass

@@ -2,14 +2,14 @@
 
 import pytest
 
-from rollout.core.errors import NotAllowedError
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import users
-from rollout.services.access.credentials import reset_second_factor
-from rollout.services.access.users import AccountUpdate
-from rollout.services.erasure.erasure import ErasureRequest, erase_user
-from rollout.services.policies.approver_warnings import change_account, list_missing_approvers
-from rollout.store.access.users import SecondFactors, Users
+from rollout.data.access.users import SecondFactors, Users
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
+from rollout.features.access.credentials import reset_second_factor
+from rollout.features.access.users import AccountUpdate
+from rollout.features.erasure.erasure import ErasureRequest, erase_user
+from rollout.features.policies.approver_warnings import change_account, list_missing_approvers
+from rollout.kernel.errors import NotAllowedError
 from tests.factories import DAY, NOON, TICK
 from tests.services import bear_field as field
 from tests.services.houses import ADA, BO

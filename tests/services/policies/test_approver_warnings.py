@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.policy import Gate
-from rollout.core.scope.approvals import find_group_memberships
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.stop_targets import TWO_OPERATORS
-from rollout.services.access import users
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.users import AccountUpdate, load_local_caller
-from rollout.services.engine.service import build_service
-from rollout.services.policies.approver_warnings import list_approver_warnings
-from rollout.services.policies.policies import preview_policy, put_policy
-from rollout.services.support.clock import ManualClock
+from rollout.engine.decide.approvals import find_group_memberships
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stop_targets import TWO_OPERATORS
+from rollout.features.access import users
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.users import AccountUpdate, load_local_caller
+from rollout.features.policies.approver_warnings import list_approver_warnings
+from rollout.features.policies.policies import preview_policy, put_policy
+from rollout.kernel.policy.policy import Gate
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
 from tests.api.bears import POLICY, founded
 from tests.factories import AGREEMENT, NOON, policy
 

@@ -5,12 +5,12 @@ from datetime import date
 
 import numpy as np
 
-from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
-from rollout.core.policy.policy import EvidenceRules
+from rollout.engine.evidence.tallied_units import TalliedUnits
+from rollout.engine.evidence.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
+from rollout.features.policies.familiar_plan import forecast_familiarity, format_familiarity
+from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
+from rollout.kernel.policy.policy import EvidenceRules
 from rollout.kernel.units import UnitClass
-from rollout.services.policies.familiar_plan import forecast_familiarity, format_familiarity
-from rollout.tally.tallied_units import TalliedUnits
-from rollout.tally.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
 from tests.factories import CREEK, policy
 
 RULE = FamiliarityRule((FamiliarAttribute(("form",)),), at_least=3, line=0.6)

@@ -6,20 +6,20 @@ from datetime import timedelta
 import pytest
 
 from rollout.cli.output import format_changes
-from rollout.core.scope.commands import Actor, AddVersion
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.policies import familiar_plan
-from rollout.services.policies.familiar_plan import describe_unfamiliar_effect
-from rollout.services.policies.policies import preview_policy
-from rollout.services.records.record_import import import_records
-from rollout.services.support.clock import ManualClock
-from rollout.tally.slots import find_slot_after, to_instant
+from rollout.engine.decide.commands import Actor, AddVersion
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.evidence.slots import find_slot_after, to_instant
+from rollout.features.access.authentication import Authenticator
+from rollout.features.policies import familiar_plan
+from rollout.features.policies.familiar_plan import describe_unfamiliar_effect
+from rollout.features.policies.policies import preview_policy
+from rollout.features.records.record_import import import_records
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.clock import ManualClock
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
 from tests.factories import DAY
 from tests.replay.stories import Story, a_history
 from tests.services.engine.test_live import BY_CASE

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.statistics.forecast import forecast_opening
-from rollout.services.policies.planning import build_policy_plan, format_plan
-from rollout.services.policies.traffic import compute_recorded_traffic
-from rollout.services.replay.replay import replay_files
+from rollout.features.policies.planning import build_policy_plan, format_plan
+from rollout.features.policies.traffic import compute_recorded_traffic
+from rollout.features.replay.replay import replay_files
+from rollout.kernel.policy.risk_shares import compute_yearly_share
+from rollout.kernel.statistics.forecast import forecast_opening
 from tests.replay.test_confidence_floors import BANDS, MAIL, write_rows
 
 LETTERS = 2_000  # 25 in a quarter of an hour, so they are of one day

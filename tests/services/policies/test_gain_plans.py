@@ -2,9 +2,9 @@
 
 import pytest
 
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.policies.gate_forecast import count_needed_units, list_gain_warnings
-from rollout.services.policies.planning import build_policy_plan, format_plan
+from rollout.features.policies.gate_forecast import count_needed_units, list_gain_warnings
+from rollout.features.policies.planning import build_policy_plan, format_plan
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.replay.pricing import POLICY
 
 

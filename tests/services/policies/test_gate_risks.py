@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
-from rollout.formats.policy.reader import read_policy
-from rollout.services.policies.gate_plans import (
+from rollout.features.policies.gate_plans import (
     GatePlan,
     compute_expected_errors,
     count_cells_by_gate,
@@ -14,6 +12,8 @@ from rollout.services.policies.gate_plans import (
     format_risk,
     format_total_risk,
 )
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy_files.reader import read_policy
 from tests.shipped_policies import SHIPPED_POLICIES
 
 POLICY = read_policy(SHIPPED_POLICIES["mail-room"])

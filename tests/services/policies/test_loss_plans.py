@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from benchmarks import senders
-from rollout.core.policy.policy import DAY
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.policies.gate_plans import (
+from rollout.features.policies.gate_plans import (
     compute_days_with_losses,
     compute_fresh_days,
     format_losses,
     plan_gates,
 )
-from rollout.services.policies.traffic import build_expected_traffic
+from rollout.features.policies.traffic import build_expected_traffic
+from rollout.kernel.policy.policy import DAY
+from rollout.kernel.policy_files.reader import parse_policy
 
 AT_ONCE = senders.Sending("at once", 0.98, senders.at_once)
 GRACE = replace(AT_ONCE, name="late", grace=74 / 24)

@@ -8,9 +8,9 @@ from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.formats.policy.reader import parse_policy
-from rollout.formats.records.files import RecordPaths
-from rollout.services.replay.requests import ReplayRequest, read_request_records
+from rollout.engine.files.files import RecordPaths
+from rollout.features.replay.requests import ReplayRequest, read_request_records
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.services.policies.messy_files import Variant, write_files
 
 EARLY = {"step": timedelta(hours=4)}  # days 1 to 11: they can be months too

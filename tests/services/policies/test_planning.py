@@ -6,26 +6,21 @@ from math import inf
 import polars as pl
 import pytest
 
-from rollout.core.calendar.sites import Cell, Window
-from rollout.core.policy.policy import Guard, Where
-from rollout.formats.policy.reader import parse_policy, read_policy
-from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.populations import EachValue
-from rollout.services.policies.gate_forecast import (
+from rollout.features.policies.gate_forecast import (
     compute_evidence_need,
     compute_records_to_alarm,
     compute_renewal_chance,
     format_days,
 )
-from rollout.services.policies.gate_plans import (
+from rollout.features.policies.gate_plans import (
     AgreementDrop,
     compute_false_alarms,
     describe_slices,
     plan_gates,
     plan_guards,
 )
-from rollout.services.policies.planning import build_policy_plan, format_plan
-from rollout.services.policies.traffic import (
+from rollout.features.policies.planning import build_policy_plan, format_plan
+from rollout.features.policies.traffic import (
     CellTraffic,
     MeasureRate,
     RolloutTraffic,
@@ -33,7 +28,12 @@ from rollout.services.policies.traffic import (
     compute_recorded_traffic,
     find_missing_columns,
 )
-from rollout.services.policies.traffic_warnings import list_traffic_warnings
+from rollout.features.policies.traffic_warnings import list_traffic_warnings
+from rollout.kernel.calendar.sites import Cell, Window
+from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.policy import Guard, Where
+from rollout.kernel.policy_files.reader import parse_policy, read_policy
+from rollout.kernel.populations import EachValue
 from tests.shipped_policies import SHIPPED_POLICIES
 from tests.tally import histories
 

@@ -1,8 +1,8 @@
 # ruff: noqa: E501 - a table of cases reads best with one line for each
 import pytest
 
-from rollout.core.policy.policy_warnings import list_policy_warnings
-from rollout.formats.policy.reader import parse_policy
+from rollout.kernel.policy.policy_warnings import list_policy_warnings
+from rollout.kernel.policy_files.reader import parse_policy
 
 QUIET = """\
 rollout: bear-alarm

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rollout.services.process.health_checks import run_health_checks
-from rollout.store.database.session import Database
+from rollout.data.database.session import Database
+from rollout.features.process.health_checks import run_health_checks
 from tests.services.engine.test_evidence_check import tick_often
 from tests.store.databases import fresh
 

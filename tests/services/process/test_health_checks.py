@@ -5,15 +5,15 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import text, update
 
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.access.users import create_account, create_first_admin
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.process.health_checks import run_health_checks
-from rollout.store.database.errors import StoreError
-from rollout.store.database.session import Database
-from rollout.store.tables.tables import account_names, proposals, users
+from rollout.data.database.errors import StoreError
+from rollout.data.database.session import Database
+from rollout.data.tables.tables import account_names, proposals, users
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.access.users import create_account, create_first_admin
+from rollout.features.process.health_checks import run_health_checks
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.factories import NOON
 from tests.store.conftest import database, url
 from tests.store.databases import fresh, on_sqlite

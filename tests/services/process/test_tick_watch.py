@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.services.process.replica_safety import MIN_WAIT, TickWork, WatchedScope, is_overdue
+from rollout.features.process.replica_safety import MIN_WAIT, TickWork, WatchedScope, is_overdue
 from tests.factories import DAY, HOUR, MINUTE, NOON
 
 SECOND, NONE = timedelta(seconds=1), timedelta(0)

@@ -2,21 +2,21 @@
 
 import pytest
 
-from rollout.core.errors import UnknownRolloutError
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.stop_targets import StopTarget
-from rollout.services.access import users
-from rollout.services.access.authentication import Authenticator
-from rollout.services.access.sign_in import SignIn
-from rollout.services.access.users import load_local_caller
-from rollout.services.engine.service import build_service
-from rollout.services.proposals import proposals
-from rollout.services.proposals.approval_permissions import (
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.features.access import users
+from rollout.features.access.authentication import Authenticator
+from rollout.features.access.sign_in import SignIn
+from rollout.features.access.users import load_local_caller
+from rollout.features.proposals import proposals
+from rollout.features.proposals.approval_permissions import (
     describe_missing_approvers,
     load_resume_askers,
 )
-from rollout.services.stops.stops import propose_resume, stop_cells
-from rollout.services.support.clock import ManualClock
+from rollout.features.stops.stops import propose_resume, stop_cells
+from rollout.kernel.errors import UnknownRolloutError
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
 from tests.api.bears import approved, founded, scope_of, tick, widened
 from tests.factories import DAY, NOON, TICK
 from tests.services.access.test_sign_in import QUICK

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.errors import NotAllowedError
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.kernel.facts import say_reading
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.proposals.proposal_details import load_proposal
-from rollout.services.proposals.proposal_evidence import (
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.proposals.proposal_details import load_proposal
+from rollout.features.proposals.proposal_evidence import (
     find_proposal_by_evidence,
     load_proposal_evidence,
 )
-from rollout.services.support.clock import ManualClock
+from rollout.kernel.errors import NotAllowedError
+from rollout.kernel.facts import say_reading
+from rollout.live.clock import ManualClock
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.api.bears import CREEK, LAKE, POLICY, founded, scope_of, tick, widened
 from tests.api.conftest import Doorkeeper
 from tests.console.told_cases import CLOSED, some

@@ -7,17 +7,17 @@ import pytest
 from msgspec import structs
 from sqlalchemy import select
 
-from rollout.core.records.records import Case, Prediction, RejectedItem
-from rollout.core.scope.assignment import AssignmentClaim
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.records.parse import DeclaringPrediction, ItemReader
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.records.action_authorization import StoredCase
-from rollout.services.records.assignment_claims import STORED_BEFORE, ClaimChecker
-from rollout.services.records.ingest import ingest_items
-from rollout.services.support.clock import ManualClock
-from rollout.store.tables.tables import predictions, rejected_records
+from rollout.data.tables.tables import predictions, rejected_records
+from rollout.engine.decide.assignment import AssignmentClaim
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.files.parse import DeclaringPrediction, ItemReader
+from rollout.engine.records.records import Case, Prediction, RejectedItem
+from rollout.features.records.action_authorization import StoredCase
+from rollout.features.records.assignment_claims import STORED_BEFORE, ClaimChecker
+from rollout.features.records.ingest import ingest_items
+from rollout.live.clock import ManualClock
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services import bear_field as field
 from tests.store.conftest import database, url

@@ -4,14 +4,14 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.service import build_service
-from rollout.services.records.ingest import ingest_items
-from rollout.services.support.clock import ManualClock
-from rollout.store.records.records import RecordStatus
+from rollout.data.records.records import RecordStatus
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.records.ingest import ingest_items
+from rollout.live.clock import ManualClock
+from rollout.live.policy_application import apply_policy
+from rollout.live.service import build_service
 from tests.attacks.test_invented_decisions import NAMED, POLICY
 from tests.factories import DAY, NOON
 from tests.store.conftest import database, url

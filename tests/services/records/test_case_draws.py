@@ -7,29 +7,29 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from rollout.core.records.records import NAMED_BY_DECISION, Case, Prediction
-from rollout.core.scope.assignment import SAMPLE
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.statistics.gate_thresholds import compute_sampling_value
-from rollout.formats.policy.reader import parse_policy
-from rollout.formats.records.files import RecordPaths
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import open_stored_history
-from rollout.services.policies.drafting import (
+from rollout.data.tables.tables import cases, counted_units, external_keys
+from rollout.engine.decide.assignment import SAMPLE
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.records.records import NAMED_BY_DECISION, Case, Prediction
+from rollout.features.policies.drafting import (
     DraftRequest,
     read_draft_records,
     recognize_draft_files,
 )
-from rollout.services.records.ingest import build_reader, ingest_items
-from rollout.services.records.record_import import import_records
-from rollout.services.replay.requests import ReplayRequest, read_request_records
-from rollout.services.support.clock import ManualClock
-from rollout.store.tables.tables import cases, counted_units, external_keys
+from rollout.features.records.ingest import build_reader, ingest_items
+from rollout.features.records.record_import import import_records
+from rollout.features.replay.requests import ReplayRequest, read_request_records
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.live.clock import ManualClock
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.unit_counting import open_stored_history
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
+from rollout.live.tick_passes import Ticker
 from tests.factories import HOUR, NOON
 
 POLICY = """

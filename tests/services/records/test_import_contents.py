@@ -6,15 +6,15 @@ import polars as pl
 import pytest
 
 from rollout.cli.record_options import parse_version_content
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import (
+from rollout.engine.decide.commands import Actor
+from rollout.features.records.record_import import (
     OtherContentError,
     VersionStatements,
     import_records,
 )
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.store.conftest import database, other, url
 from tests.store.databases import on_sqlite
 from tests.tally.histories import HOUR, START, cases, decisions, hour, predictions, records

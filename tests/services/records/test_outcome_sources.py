@@ -6,16 +6,16 @@ import polars as pl
 import pytest
 from msgspec.structs import replace
 
-from rollout.core.policy.evidence_sources import NOT_NAMED, OWN_EPISODE_PREDICTION, OWN_PREDICTION
-from rollout.core.records.records import Case, Outcome, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.unit_counting import open_stored_history
-from rollout.services.records.ingest import _Batch
-from rollout.store.ledger.ledger import Accounts
-from rollout.tally.case_placement import place_cases
-from rollout.tally.outcome_resolution import list_harms, resolve_outcome_units
+from rollout.data.ledger.ledger import Accounts
+from rollout.engine.decide.commands import Actor
+from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.outcome_resolution import list_harms, resolve_outcome_units
+from rollout.engine.records.records import Case, Outcome, Prediction
+from rollout.features.records.ingest import _Batch
+from rollout.kernel.policy.evidence_sources import NOT_NAMED, OWN_EPISODE_PREDICTION, OWN_PREDICTION
+from rollout.live.evidence.unit_counting import open_stored_history
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.factories import DAY, HOUR, NOON
 
 POLICY = """

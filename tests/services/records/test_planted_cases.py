@@ -8,32 +8,32 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, func, select, update
 
-from rollout.core.calendar.instants import to_micros
-from rollout.core.errors import NotAllowedError
-from rollout.core.records.records import Prediction, RejectedItem
-from rollout.core.scope.events import CasesPlanted
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.divergences.cases import CaseFilter, find_cases, load_case_details
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.erasure.erasure import ErasureRequest, erase_case
-from rollout.services.records.planted_cases import (
+from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.revisions import load_activity
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.history import StoredHistory
+from rollout.data.records.incoming_cases import PlantedCases
+from rollout.data.records.records import RejectedRecords, build_rejected_record
+from rollout.data.records.site_signs import SiteSignStore
+from rollout.data.tables.tables import cases, planted_cases
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.events import CasesPlanted
+from rollout.engine.records.records import Prediction, RejectedItem
+from rollout.features.divergences.cases import CaseFilter, find_cases, load_case_details
+from rollout.features.erasure.erasure import ErasureRequest, erase_case
+from rollout.features.records.planted_cases import (
     PlantingRefusedError,
     PlantingRequest,
     PlantingResult,
     declare_planted_cases,
     find_planting_faults,
 )
-from rollout.store.counting.period_records import PeriodRecords
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.revisions import load_activity
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.history import StoredHistory
-from rollout.store.records.incoming_cases import PlantedCases
-from rollout.store.records.records import RejectedRecords, build_rejected_record
-from rollout.store.records.site_signs import SiteSignStore
-from rollout.store.tables.tables import cases, planted_cases
+from rollout.kernel.calendar.instants import to_micros
+from rollout.kernel.errors import NotAllowedError
+from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.rollout_state import load_rollout_state
 from tests.services.engine.test_evidence_check import attacking
 from tests.services.review_room import ANA, DAN, MINUTE, Room, person
 from tests.store.databases import on_postgresql

@@ -2,12 +2,12 @@
 
 import pytest
 
-from rollout.services.records.planted_cases import (
+from rollout.features.records.planted_cases import (
     PlantingRequest,
     declare_planted_cases,
     split_imported_cases,
 )
-from rollout.services.replay.file_contents import LateDeclarationError
+from rollout.features.replay.file_contents import LateDeclarationError
 from tests.services.review_room import DAN, START, Room
 from tests.tally import histories
 from tests.tally.histories import HOUR, cases, decisions, outcomes, predictions, records

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.evidence_sources import DEFAULT_SOURCES
-from rollout.core.policy.levers import Lever, Margin, Number
-from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
-from rollout.services.records.record_notes import RecordNotes, add_note
-from rollout.store.records.record_rows import RECORD_SCHEMAS
-from rollout.store.records.records import RecordReceipt, RecordStatus, StoredBatch
+from rollout.data.records.record_rows import RECORD_SCHEMAS
+from rollout.data.records.records import RecordReceipt, RecordStatus, StoredBatch
+from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction
+from rollout.features.records.record_notes import RecordNotes, add_note
+from rollout.kernel.policy.evidence_sources import DEFAULT_SOURCES
+from rollout.kernel.policy.levers import Lever, Margin, Number
 from tests.factories import NOON
 
 LEVERS = [

@@ -3,16 +3,16 @@
 import pytest
 from sqlalchemy import select
 
-from rollout.core.records.records import Case, Decision
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.access import users
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.policies.policies import put_policy
-from rollout.services.process.health_checks import run_health_checks
-from rollout.services.records.ingest import _Batch
-from rollout.store.tables.tables import decisions
+from rollout.data.tables.tables import decisions
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.records import Case, Decision
+from rollout.features.access import users
+from rollout.features.policies.policies import put_policy
+from rollout.features.process.health_checks import run_health_checks
+from rollout.features.records.ingest import _Batch
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
 from tests.attacks.test_invented_decisions import NAMED, POLICY
 from tests.factories import DAY, NOON
 

@@ -6,12 +6,12 @@ import pytest
 from msgspec import structs
 from sqlalchemy import select
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.reviews import reviews as reviewing
-from rollout.services.reviews.own_decisions import load_own_decision
-from rollout.store.reviews.reviews import ReviewTaskStore
-from rollout.store.tables.tables import decisions, reviews
+from rollout.data.reviews.reviews import ReviewTaskStore
+from rollout.data.tables.tables import decisions, reviews
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.reviews import reviews as reviewing
+from rollout.features.reviews.own_decisions import load_own_decision
 from tests.services.review_room import ANA, MINUTE, START, Room, on_stage, person, policy_text
 from tests.services.stored_reviews import (
     AUDITED,

@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records.records import BaselineCount
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.records.baselines import BaselineRefusedError, store_baselines
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.records import BaselineCount
+from rollout.features.records.baselines import BaselineRefusedError, store_baselines
+from rollout.live.policy_application import apply_policy
 from tests.factories import NOON
 from tests.store.conftest import database, url
 from tests.store.databases import on_sqlite

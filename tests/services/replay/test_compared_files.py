@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.records import pair_files
-from rollout.reports.inputs import counted
-from rollout.services.replay.compare import compare_pair_file
+from rollout.engine.files import pair_files
+from rollout.features.replay.compare import compare_pair_file
+from rollout.features.reports.inputs import counted
 
 ANSWERS = st.sampled_from(["bear", "elk", "", None])
 CONFIDENCES = st.sampled_from([0.0, 0.5, 0.75, 0.9, 0.9, 1.0, math.nan, None])

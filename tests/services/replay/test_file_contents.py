@@ -2,11 +2,11 @@
 
 import pytest
 
-from rollout.core.scope.events import VersionFirstUsed, VersionRenamed
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.replay.file_contents import list_file_contents
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.requests import read_request_records
+from rollout.engine.events import VersionFirstUsed, VersionRenamed
+from rollout.features.replay.file_contents import list_file_contents
+from rollout.features.replay.replay import replay_files
+from rollout.features.replay.requests import read_request_records
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.services.replay.test_replay import POLICY, an_order, rows
 
 FIRST, OTHER = "ab" * 32, "cd" * 32

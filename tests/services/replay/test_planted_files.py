@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.calendar.instants import to_micros
-from rollout.formats.records.planted_rows import read_planted_rows
-from rollout.formats.records.rejected_rows import RecordError
-from rollout.services.replay.file_contents import LateDeclarationError
-from rollout.services.replay.replay import build_replay_command, replay_files
+from rollout.engine.files.planted_rows import read_planted_rows
+from rollout.engine.files.rejected_rows import RecordError
+from rollout.features.replay.file_contents import LateDeclarationError
+from rollout.features.replay.replay import build_replay_command, replay_files
+from rollout.kernel.calendar.instants import to_micros
 from tests.commands import create_tables, done, forget_settings, refused
 from tests.services.replay.test_replay import an_order, rows
 

@@ -6,24 +6,24 @@ from datetime import UTC, datetime
 import pytest
 from polars.testing import assert_frame_equal
 
-from rollout.core.scope.events import VersionRetired
-from rollout.formats.records.files import RecordPaths
-from rollout.formats.records.questions import FileChoices
-from rollout.formats.records.rejected_rows import RecordError
-from rollout.replay.engine import VersionsAtOnceError
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.pages.findings import list_data_findings
-from rollout.reports.pages.summary import describe_report, describe_results
-from rollout.reports.text.source_text import VouchedUnits
-from rollout.services.replay.replay import (
+from rollout.engine.events import VersionRetired
+from rollout.engine.evidence import populations
+from rollout.engine.evidence.case_placement import find_first_predictions, place_cases
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.files.questions import FileChoices
+from rollout.engine.files.rejected_rows import RecordError
+from rollout.engine.slots.engine import VersionsAtOnceError
+from rollout.engine.words.source_text import VouchedUnits
+from rollout.features.replay.replay import (
     NothingToReplayError,
     build_replay_command,
     build_replay_inputs,
     replay_files,
 )
-from rollout.services.replay.requests import ReplayRequest
-from rollout.tally import populations
-from rollout.tally.case_placement import find_first_predictions, place_cases
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.pages.findings import list_data_findings
+from rollout.features.reports.pages.summary import describe_report, describe_results
 from tests.tally.histories import (
     SALT,
     a_policy,

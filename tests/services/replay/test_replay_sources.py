@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.formats.policy.reader import read_policy
-from rollout.formats.records.parts import UnknownSourceError
-from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.summary import render_message_summary
-from rollout.reports.pages.text_report import render_text_report
-from rollout.services.replay.replay import build_replay_command, replay_files
-from rollout.services.replay.requests import read_request_records
-from rollout.tally.frames import RecordKind
+from rollout.engine.evidence.frames import RecordKind
+from rollout.engine.files.parts import UnknownSourceError
+from rollout.features.replay.replay import build_replay_command, replay_files
+from rollout.features.replay.requests import read_request_records
+from rollout.features.reports.pages.html_report import render_html_report
+from rollout.features.reports.pages.summary import render_message_summary
+from rollout.features.reports.pages.text_report import render_text_report
+from rollout.kernel.policy_files.reader import read_policy
 from tests.properties import examples
 from tests.replay.facts import compute_replay_facts
 from tests.services.replay.test_replay import an_order, rows

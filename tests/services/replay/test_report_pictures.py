@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.records.records import Case
-from rollout.formats.records.files import RecordPaths
-from rollout.reports.inputs.pictures import MAX_PICTURE_BYTES
-from rollout.reports.pages.html_report import render_html_report
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.requests import ReplayRequest
-from rollout.services.reports.archive import format_report, load_report
-from rollout.services.reports.builder import ReportOptions, create_report
-from rollout.store.records.records import RecordStore
+from rollout.data.records.records import RecordStore
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.records.records import Case
+from rollout.features.replay.replay import replay_files
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.archive import format_report, load_report
+from rollout.features.reports.builder import ReportOptions, create_report
+from rollout.features.reports.inputs.pictures import MAX_PICTURE_BYTES
+from rollout.features.reports.pages.html_report import render_html_report
 from tests.factories import HOUR
 from tests.replay.facts import compute_replay_facts
 from tests.services.replay.test_replay import POLICY

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rollout.services.reports.archive import format_here
-from rollout.services.reports.builder import draft_here
-from rollout.services.reports.report_work import ReportWork
+from rollout.features.reports.archive import format_here
+from rollout.features.reports.builder import draft_here
+from rollout.features.reports.report_work import ReportWork
 
 
 @pytest.fixture(autouse=True)

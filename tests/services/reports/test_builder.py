@@ -5,27 +5,20 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.errors import NotAllowedError, UnknownRolloutError
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import VersionFirstUsed
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.reports.figures import report_version
-from rollout.reports.figures.report_version import (
-    VOLATILE_SECTIONS,
-    compare_versions,
-    compute_seal,
-    compute_table_seal,
-)
-from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import queue_new_cases
-from rollout.services.process.health_checks import run_health_checks
-from rollout.services.records.review_tasks import seed_gold_case
-from rollout.services.reports import archive, drafts
-from rollout.services.reports.archive import (
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.records import RecordStore
+from rollout.data.reports.reports import ReportStore
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.events import VersionFirstUsed
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.features.process.health_checks import run_health_checks
+from rollout.features.records.review_tasks import seed_gold_case
+from rollout.features.reports import archive, drafts
+from rollout.features.reports.archive import (
     UnknownReportError,
     UnreadableReportError,
     find_seal_faults,
@@ -34,21 +27,28 @@ from rollout.services.reports.archive import (
     load_reports,
     request_report,
 )
-from rollout.services.reports.builder import (
+from rollout.features.reports.builder import (
     STEPS,
     ReportActor,
     ReportCallbacks,
     ReportOptions,
     create_report,
 )
-from rollout.services.reports.inputs import NothingToReportError
-from rollout.services.reports.report_pages import parse_report_facts
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.records import RecordStore
-from rollout.store.reports.reports import ReportStore
+from rollout.features.reports.figures import report_version
+from rollout.features.reports.figures.report_version import (
+    VOLATILE_SECTIONS,
+    compare_versions,
+    compute_seal,
+    compute_table_seal,
+)
+from rollout.features.reports.report_pages import parse_report_facts
+from rollout.features.reports.stored_inputs import NothingToReportError
+from rollout.kernel.errors import NotAllowedError, UnknownRolloutError
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.evidence.unit_counting import queue_new_cases
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field
 from tests.services.review_room import ANA, DAN, MINUTE, Room

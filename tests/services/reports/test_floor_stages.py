@@ -1,9 +1,9 @@
 """A live report maps the stages of each policy with the floors that they held from."""
 
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.stage_history import LivePolicyPeriod
-from rollout.services.reports.inputs import _map_stage_history
-from rollout.tally.stage_history import StageHistory
+from rollout.engine.evidence.stage_history import StageHistory
+from rollout.features.reports.stored_inputs import _map_stage_history
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.evidence.stage_history import LivePolicyPeriod
 from tests.services.engine.test_live_floors import FLOORED
 
 

@@ -9,35 +9,35 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from rollout.core.policy.evidence_sources import BEFORE_SOURCES, FrozenRegistering
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor, ApproveProposal
-from rollout.formats.policy.reader import parse_policy, read_policy
-from rollout.formats.records.files import RecordPaths
+from rollout.data.database.session import Database
+from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.records import RecordStore
+from rollout.engine.decide.commands import Actor, ApproveProposal
+from rollout.engine.evidence.slots import find_slot_after, to_instant
+from rollout.engine.evidence.units import resolve_units
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.engine.slots.engine import ReplayOptions
+from rollout.features.records.record_import import import_records
+from rollout.features.replay.replay import build_replay_inputs, replay_records
+from rollout.features.replay.requests import ReplayRequest, read_request_records
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.figures.funnel import STILL_OPEN, WITHHELD
+from rollout.features.reports.inputs.inputs import ReportInputs
+from rollout.features.reports.inputs.inputs import assign_deciders as standing_of
+from rollout.features.reports.pages.findings import list_data_findings
+from rollout.features.reports.pages.json_report import to_plain_values
+from rollout.features.reports.stored_inputs import NothingToReportError, load_report_inputs
+from rollout.features.reports.visible_records import ReportPeriod, load_whole_period
+from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, FrozenRegistering
+from rollout.kernel.policy_files.reader import parse_policy, read_policy
 from rollout.kernel.units import MISSING
-from rollout.replay.engine import ReplayOptions
-from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.funnel import STILL_OPEN, WITHHELD
-from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.inputs.inputs import assign_deciders as standing_of
-from rollout.reports.pages.findings import list_data_findings
-from rollout.reports.pages.json_report import to_plain_values
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.engine.unit_counting import queue_cases, queue_new_cases
-from rollout.services.records.record_import import import_records
-from rollout.services.replay.replay import build_replay_inputs, replay_records
-from rollout.services.replay.requests import ReplayRequest, read_request_records
-from rollout.services.reports.inputs import NothingToReportError, load_report_inputs
-from rollout.services.reports.visible_records import ReportPeriod, load_whole_period
-from rollout.store.database.session import Database
-from rollout.store.ledger.versions import VersionInfo, VersionStore
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.records import RecordStore
-from rollout.tally.slots import find_slot_after, to_instant
-from rollout.tally.units import resolve_units
+from rollout.live.command_handler import execute_command
+from rollout.live.evidence.unit_counting import queue_cases, queue_new_cases
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.tick_passes import Ticker
 from tests.factories import DAY, HOUR, NOON
 from tests.replay.stories import a_history, prepared
 from tests.services import bear_field as field

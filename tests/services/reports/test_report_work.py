@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from rollout.services.delivery.delivery import ReportPublisher
-from rollout.services.engine.rollout_state import NoSuchRolloutError
-from rollout.services.engine.service import build_service
-from rollout.services.reports import archive
-from rollout.services.reports.builder import (
+from rollout.features.delivery.delivery import ReportPublisher
+from rollout.features.reports import archive
+from rollout.features.reports.builder import (
     STEPS,
     NothingToReportError,
     ReportCallbacks,
     ReportOptions,
     draft_here,
 )
-from rollout.services.reports.report_work import COMMAND, ReportWork
-from rollout.services.reports.schedule import ReportOrder
-from rollout.services.support import process_work
-from rollout.services.support.clock import ManualClock
-from rollout.services.support.process_work import ProcessFailedError
-from rollout.services.support.user_runs import MAX_WORKING
+from rollout.features.reports.report_work import COMMAND, ReportWork
+from rollout.features.reports.schedule import ReportOrder
+from rollout.live.clock import ManualClock
+from rollout.live.rollout_state import NoSuchRolloutError
+from rollout.live.service import build_service
+from rollout.live.work import process_work
+from rollout.live.work.process_work import ProcessFailedError
+from rollout.live.work.user_runs import MAX_WORKING
 from tests.factories import DAY, NOON
 from tests.services.reports.test_builder import VIEWER, WEEK, bears, ledger, make
 
@@ -107,7 +107,7 @@ def test_pages_are_those_of_this_process_and_drawn_once(bears, tmp_path):
 
 
 def test_pages_that_are_kept_have_an_end(monkeypatch, bears):
-    monkeypatch.setattr("rollout.services.reports.report_work.MAX_KEPT", 25)
+    monkeypatch.setattr("rollout.features.reports.report_work.MAX_KEPT", 25)
     work = ReportWork()
     monkeypatch.setattr(work._drawing, "run_in_place", lambda values: values["view"] * 10)
     for view in ("a", "b", "c", "b", "d"):
@@ -156,11 +156,11 @@ def test_the_address_of_the_database_is_in_no_command_line_and_no_environment(be
 REPLICA = """
 import sys
 from datetime import datetime
-from rollout.services.reports.builder import ReportOptions
-from rollout.services.reports.report_work import ReportWork
-from rollout.store.database.session import Database
+from rollout.features.reports.builder import ReportOptions
+from rollout.features.reports.report_work import ReportWork
+from rollout.data.database.session import Database
 endless = (
-    "import os, time; from rollout.services.support.limited_process import *;"
+    "import os, time; from rollout.live.work.limited_process import *;"
     "answer_parent(lambda _: (report_step(str(os.getpid()), 0, 1), time.sleep(600)))"
 )
 tell = lambda step, *_: print(step, flush=True)

@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rollout import faults
-from rollout.core.scope.commands import Actor, OpenIncident
-from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.service import build_service
-from rollout.services.incidents.incidents import record_acknowledgement
-from rollout.services.reports.schedule import CLAIM_TIMEOUT, ReportScheduler
-from rollout.store.reports.deliveries import DeliveryStore
+from rollout.data.reports.deliveries import DeliveryStore
+from rollout.engine.decide.commands import Actor, OpenIncident
+from rollout.features.incidents.incidents import record_acknowledgement
+from rollout.features.reports.schedule import CLAIM_TIMEOUT, ReportScheduler
+from rollout.live.command_handler import execute_command
+from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
 from tests.api.conftest import clock, door, service
 from tests.factories import DAY, HOUR, MINUTE
 

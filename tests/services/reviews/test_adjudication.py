@@ -2,10 +2,10 @@
 
 import pytest
 
-from rollout.core.errors import NotAllowedError, UnknownVersionError
-from rollout.core.records.reviews import NoConflictError, ReviewStillOpenError, UnknownCaseError
-from rollout.services.reviews import reviews
-from rollout.store.tables.tables import exposures
+from rollout.data.tables.tables import exposures
+from rollout.engine.records.reviews import NoConflictError, ReviewStillOpenError, UnknownCaseError
+from rollout.features.reviews import reviews
+from rollout.kernel.errors import NotAllowedError, UnknownVersionError
 from tests.services.review_room import ANA, BO, CY, DAN, Room, person, policy_text
 from tests.services.stored_reviews import lite, stored, waiting
 

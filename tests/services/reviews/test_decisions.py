@@ -5,23 +5,23 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rollout import faults
-from rollout.core.errors import NotAllowedError, UnknownRolloutError, UserRequiredError
-from rollout.core.records.records import NAMED_BY_DECISION, Case, Prediction
-from rollout.core.records.reviews import (
+from rollout.data.counting.count_queue import CountQueue
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.tables.tables import cases, exposures
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.records.records import NAMED_BY_DECISION, Case, Prediction
+from rollout.engine.records.reviews import (
     DecisionConflictError,
     InvalidDecisionError,
     ReviewReassignedError,
     UnknownReviewError,
 )
-from rollout.core.scope.permissions import AssignedRole
+from rollout.features.records.ingest import store_asked_cases
+from rollout.features.reviews import reviews
+from rollout.features.reviews.reviews import DecisionDraft
+from rollout.kernel.errors import NotAllowedError, UnknownRolloutError, UserRequiredError
 from rollout.kernel.units import CASELESS
-from rollout.services.engine.unit_counting import resolve_case_units
-from rollout.services.records.ingest import store_asked_cases
-from rollout.services.reviews import reviews
-from rollout.services.reviews.reviews import DecisionDraft
-from rollout.store.counting.count_queue import CountQueue
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.tables.tables import cases, exposures
+from rollout.live.evidence.unit_counting import resolve_case_units
 from tests.services.review_room import (
     ANA,
     BO,

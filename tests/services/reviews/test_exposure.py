@@ -1,9 +1,9 @@
 """What was shown is noted and decides exposure; nobody sees what they could still judge."""
 
-from rollout.core.records.records import Prediction
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.reviews.exposure import record_unclaimed_cases
-from rollout.store.tables.tables import exposures
+from rollout.data.tables.tables import exposures
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.records.records import Prediction
+from rollout.features.reviews.exposure import record_unclaimed_cases
 from tests.services.review_room import ANA, DAN, DAY, MINUTE, Room, person, policy_text
 from tests.services.stored_reviews import AUTONOMOUS, HIGH, LOW, SUPERVISED, lite, only, stored
 

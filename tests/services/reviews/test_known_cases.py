@@ -2,16 +2,16 @@
 
 import pytest
 
-from rollout.core.errors import NotAllowedError
-from rollout.core.records.reviews import (
+from rollout.data.records.newest_records import NewestRecords
+from rollout.data.reviews.reviews import ReviewTaskStore
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.records.reviews import (
     DecisionConflictError,
     InvalidDecisionError,
     ReviewStillOpenError,
 )
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.reviews import reviews
-from rollout.store.records.newest_records import NewestRecords
-from rollout.store.reviews.reviews import ReviewTaskStore
+from rollout.features.reviews import reviews
+from rollout.kernel.errors import NotAllowedError
 from tests.services.review_room import ANA, DAN, Room, person
 from tests.services.stored_reviews import AUTONOMOUS, HIGH, LOW, lite, only, stored
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from rollout.core.records.reviews import UnknownReviewError
-from rollout.core.scope.permissions import NotAllowedError
-from rollout.services.reviews import reviews
-from rollout.services.reviews.own_decisions import load_own_decision, load_own_decisions
+from rollout.engine.decide.permissions import NotAllowedError
+from rollout.engine.records.reviews import UnknownReviewError
+from rollout.features.reviews import reviews
+from rollout.features.reviews.own_decisions import load_own_decision, load_own_decisions
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, Room
 
 

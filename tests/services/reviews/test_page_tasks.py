@@ -2,13 +2,13 @@
 
 import pytest
 
-from rollout.core.errors import NotAllowedError, UserRequiredError
-from rollout.core.records.reviews import SEEDED
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.reviews import reviews
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.reviews.reviews import ReviewTaskStore
-from rollout.store.tables.tables import exposures
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.reviews.reviews import ReviewTaskStore
+from rollout.data.tables.tables import exposures
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.records.reviews import SEEDED
+from rollout.features.reviews import reviews
+from rollout.kernel.errors import NotAllowedError, UserRequiredError
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, Room, person
 from tests.services.stored_reviews import KEYS, lite, stored
 

@@ -4,10 +4,10 @@ from random import Random
 
 import pytest
 
-from rollout.core.records.records import Case, Prediction
-from rollout.services.reviews import reviews
-from rollout.store.database.session import Database
-from rollout.store.records.records import RecordStore
+from rollout.data.database.session import Database
+from rollout.data.records.records import RecordStore
+from rollout.engine.records.records import Case, Prediction
+from rollout.features.reviews import reviews
 from tests.services.review_room import ANA, MINUTE, START, Room, policy_text
 from tests.store.databases import fresh
 

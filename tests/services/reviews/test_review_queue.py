@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole, NotAllowedError
-from rollout.services.reviews.reviews import load_adjudication_cases
+from rollout.engine.decide.permissions import AssignedRole, NotAllowedError
+from rollout.features.reviews.reviews import load_adjudication_cases
 from tests.services.review_room import ANA, BO, CY, DAN, MINUTE, Room, person, policy_text
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rollout.core.errors import NotAllowedError
-from rollout.core.records.reviews import UnknownReviewError
-from rollout.services.reviews import reviews
+from rollout.engine.records.reviews import UnknownReviewError
+from rollout.features.reviews import reviews
+from rollout.kernel.errors import NotAllowedError
 from tests.services.review_room import (
     ANA,
     BO,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.services.support import atomic_files
-from rollout.services.support.atomic_files import write_files_atomically
+from rollout.live import atomic_files
+from rollout.live.atomic_files import write_files_atomically
 
 
 def test_all_files_appear_and_nothing_else(tmp_path):

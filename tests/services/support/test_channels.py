@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.support.channels import (
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.channels import (
     Channels,
     list_channel_warnings,
     load_channels,

@@ -7,22 +7,22 @@ from threading import Event, Thread
 
 import pytest
 
-from rollout.core.errors import RefusalError, StaleRevisionError
-from rollout.services.support import process_work
-from rollout.services.support.process_work import (
+from rollout.data.database.errors import DatabaseBusyError
+from rollout.kernel.errors import RefusalError, StaleRevisionError
+from rollout.live.work import process_work
+from rollout.live.work.process_work import (
     MAX_WAITING,
     ProcessFailedError,
     ProcessWork,
     WorkBusyError,
 )
-from rollout.services.support.user_runs import MAX_WORKING
-from rollout.store.database.errors import DatabaseBusyError
+from rollout.live.work.user_runs import MAX_WORKING
 
 WORKER = """
 import json, os
-from rollout.core.errors import *
-from rollout.store.database.errors import *
-from rollout.services.support.limited_process import answer_parent, build_answer, report_step
+from rollout.kernel.errors import *
+from rollout.data.database.errors import *
+from rollout.live.work.limited_process import answer_parent, build_answer, report_step
 
 def answer(values):
     report_step("one", 0, 1)

@@ -8,9 +8,9 @@ from weakref import ref
 
 import pytest
 
-from rollout.core.errors import RefusalError
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.support.user_runs import BROKEN_TEXT, UserRuns
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.kernel.errors import RefusalError
+from rollout.live.work.user_runs import BROKEN_TEXT, UserRuns
 
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)
 

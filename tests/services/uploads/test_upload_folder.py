@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.errors import RefusalError
-from rollout.services.uploads.upload_runs import (
+from rollout.features.uploads.upload_runs import (
     UploadFolder,
     build_default_root,
     delete_abandoned_uploads,
 )
+from rollout.kernel.errors import RefusalError
 
 CRASHING = """
 import os, sys
 from pathlib import Path
-from rollout.services.uploads.upload_runs import UploadFolder
+from rollout.features.uploads.upload_runs import UploadFolder
 folder = UploadFolder(Path(sys.argv[1]))
 path = folder.create_upload()
 (path / "predictions.csv").write_text("secret")

@@ -6,12 +6,9 @@ import time
 
 import pytest
 
-from rollout.core.errors import RefusalError
-from rollout.services.support.limited_process import MEMORY_LIMIT, NICENESS
-from rollout.services.support.process_work import LIFETIME
-from rollout.services.uploads import upload_runs
-from rollout.services.uploads.upload_process import MEMORY_TEXT
-from rollout.services.uploads.upload_runs import (
+from rollout.features.uploads import upload_runs
+from rollout.features.uploads.upload_process import MEMORY_TEXT
+from rollout.features.uploads.upload_runs import (
     BROKEN_TEXT,
     COMMAND,
     COMMANDS_TEXT,
@@ -22,7 +19,10 @@ from rollout.services.uploads.upload_runs import (
     UploadRuns,
     has_files,
 )
-from rollout.services.uploads.uploaded_files import run_uploaded_files
+from rollout.features.uploads.uploaded_files import run_uploaded_files
+from rollout.kernel.errors import RefusalError
+from rollout.live.work.limited_process import MEMORY_LIMIT, NICENESS
+from rollout.live.work.process_work import LIFETIME
 from tests.factories import DAY, NOON
 from tests.recorded import write_records
 
@@ -211,8 +211,8 @@ def test_the_process_ends_with_its_parent():
 
 LIMITED = """
 import os, resource
-from rollout.services.support.limited_process import limit_process
-from rollout.services.uploads import upload_process
+from rollout.live.work.limited_process import limit_process
+from rollout.features.uploads import upload_process
 before = os.nice(0)
 limit_process(300)
 print(os.nice(0) - before, resource.getrlimit(resource.RLIMIT_DATA)[0])

@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.services.uploads import uploaded_files
-from rollout.services.uploads.upload_runs import COMMANDS_TEXT, FILE_NAMES, STEPS, UploadOptions
-from rollout.services.uploads.uploaded_files import prepare_file, run_uploaded_files
+from rollout.features.uploads import uploaded_files
+from rollout.features.uploads.upload_runs import COMMANDS_TEXT, FILE_NAMES, STEPS, UploadOptions
+from rollout.features.uploads.uploaded_files import prepare_file, run_uploaded_files
 from tests.recorded import write_records
 
 RAMPS = UploadOptions(rollout="ramps")

@@ -3,18 +3,18 @@
 import polars as pl
 import pytest
 
-from rollout.core.errors import NotAllowedError, RefusalError
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.methods import build_model_cases, compute_cell_costs
-from rollout.reports.inputs.inputs import assign_deciders, compute_stage_histories
-from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.tick_passes import Ticker
-from rollout.services.records.record_import import import_records
-from rollout.services.what_if.closed_cases import load_what_if_inputs
-from rollout.services.what_if.comparison import compare_policies
-from rollout.services.what_if.requests import WhatIfRequest
+from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.records.record_import import import_records
+from rollout.features.reports.figures.methods import build_model_cases, compute_cell_costs
+from rollout.features.reports.inputs.inputs import assign_deciders, compute_stage_histories
+from rollout.features.what_if.closed_cases import load_what_if_inputs
+from rollout.features.what_if.comparison import compare_policies
+from rollout.features.what_if.requests import WhatIfRequest
+from rollout.kernel.errors import NotAllowedError, RefusalError
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.policy_application import apply_policy
+from rollout.live.tick_passes import Ticker
 from tests.factories import DAY, HOUR
 from tests.reports.conftest import BEARS, NOON, Case, inputs_of, records_of, story
 

@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.errors import RefusalError
-from rollout.core.policy.policy import Policy
-from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.methods import build_model_cases, compute_cell_costs
-from rollout.reports.inputs.inputs import HUMAN, MODEL, assign_deciders, compute_stage_histories
-from rollout.services.what_if import comparison
-from rollout.services.what_if.comparison import (
+from rollout.engine.evidence.populations import split_populations
+from rollout.features.reports.figures.methods import build_model_cases, compute_cell_costs
+from rollout.features.reports.inputs.inputs import (
+    HUMAN,
+    MODEL,
+    assign_deciders,
+    compute_stage_histories,
+)
+from rollout.features.what_if import comparison
+from rollout.features.what_if.comparison import (
     DRAW_COUNT,
     WhatIfInputs,
     WhatIfTotals,
@@ -30,14 +33,16 @@ from rollout.services.what_if.comparison import (
     list_made_up_salts,
     merge_stages,
 )
-from rollout.services.what_if.replayed_policy import (
+from rollout.features.what_if.replayed_policy import (
     WhatIfFigures,
     WhatIfRecords,
     check_comparable,
     compute_figures,
     replay_policy,
 )
-from rollout.tally.populations import split_populations
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.properties import examples
 from tests.reports.conftest import BEARS, NOON, Case, inputs_of, records_of, story
 

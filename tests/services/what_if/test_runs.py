@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from rollout.core.errors import RefusalError
-from rollout.core.scope.permissions import Caller
-from rollout.services.support.limited_process import MEMORY_LIMIT, NICENESS
-from rollout.services.support.process_work import LIFETIME
-from rollout.services.what_if.comparison import compare_policies
-from rollout.services.what_if.requests import WhatIfRequest
-from rollout.services.what_if.runs import BROKEN_TEXT, COMMAND, WhatIfRuns
-from rollout.services.what_if.what_if_process import MEMORY_TEXT
+from rollout.engine.decide.permissions import Caller
+from rollout.features.what_if.comparison import compare_policies
+from rollout.features.what_if.requests import WhatIfRequest
+from rollout.features.what_if.runs import BROKEN_TEXT, COMMAND, WhatIfRuns
+from rollout.features.what_if.what_if_process import MEMORY_TEXT
+from rollout.kernel.errors import RefusalError
+from rollout.live.work.limited_process import MEMORY_LIMIT, NICENESS
+from rollout.live.work.process_work import LIFETIME
 from tests.factories import DAY
 from tests.services.what_if.test_closed_cases import DRAFT, ENDED, ENGINEER, lived, load
 
@@ -99,8 +99,8 @@ def test_the_process_ends_with_its_parent(database):
 
 LIMITED = """
 import os, resource
-from rollout.services.support.limited_process import limit_process
-from rollout.services.what_if import what_if_process
+from rollout.live.work.limited_process import limit_process
+from rollout.features.what_if import what_if_process
 before = os.nice(0)
 limit_process(what_if_process.TIME_LIMIT)
 print(os.nice(0) - before, resource.getrlimit(resource.RLIMIT_DATA)[0])

@@ -5,14 +5,14 @@ from threading import Barrier, Thread
 
 import pytest
 
-from rollout.store.access.notification_outbox import (
+from rollout.data.access.notification_outbox import (
     DROPPED,
     FAILED,
     NewNotification,
     Notice,
     NotificationOutbox,
 )
-from rollout.store.access.users import Users
+from rollout.data.access.users import Users
 from tests.factories import DAY, MINUTE, NOON
 from tests.store.databases import on_sqlite
 from tests.store.plans import steps

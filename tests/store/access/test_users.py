@@ -3,12 +3,12 @@
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from rollout.core.errors import UnknownRolloutError
-from rollout.core.scope.permissions import AssignedRole
-from rollout.store.access.api_keys import ApiKeys, hash_secret
-from rollout.store.access.sessions import OneTimeLinks, Sessions, hash_session_token
-from rollout.store.access.users import Users
-from rollout.store.database.rollouts import Rollouts
+from rollout.data.access.api_keys import ApiKeys, hash_secret
+from rollout.data.access.sessions import OneTimeLinks, Sessions, hash_session_token
+from rollout.data.access.users import Users
+from rollout.data.database.rollouts import Rollouts
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.kernel.errors import UnknownRolloutError
 from tests.factories import DAY, HOUR, NOON
 
 SECRET = "s" * 32

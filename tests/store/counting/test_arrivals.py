@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from rollout.store.counting.arrivals import StoredArrivals
+from rollout.data.counting.arrivals import StoredArrivals
 from tests.factories import MINUTE, NOON
 from tests.store.new_rollouts import rollout
 

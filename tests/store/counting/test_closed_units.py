@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import text
 
-from rollout.core.calendar.sites import Cell
-from rollout.store.counting.closed_units import NEWEST_QUERY, ClosedUnits
+from rollout.data.counting.closed_units import NEWEST_QUERY, ClosedUnits
+from rollout.kernel.calendar.sites import Cell
 from tests.factories import NOON
 from tests.store.counted_units import counts, unit
 from tests.store.databases import on_sqlite
@@ -55,7 +55,7 @@ def test_no_more_than_asked_for_and_how_far_they_reach(database, rollout):
 def test_others_are_passed_over_so_many_times(database, rollout, monkeypatch):
     assert newest(database, rollout, ("lake",), most=2) == ([3, 2], 2)
     assert newest(database, rollout, ("lake",), most=3) == ([3, 2, 1], None)
-    monkeypatch.setattr("rollout.store.counting.closed_units.MAX_PASSES", 2)
+    monkeypatch.setattr("rollout.data.counting.closed_units.MAX_PASSES", 2)
     assert newest(database, rollout, ("lake",), most=1) == ([], 4)
     assert newest(database, rollout, ("lake",), most=2) == ([3], 3)
 

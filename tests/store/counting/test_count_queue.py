@@ -1,7 +1,7 @@
 """Due entries are listed oldest first, locked by one transaction, and stay until deleted."""
 
-from rollout.store.counting import count_queue
-from rollout.store.counting.count_queue import CountQueue, DueCase
+from rollout.data.counting import count_queue
+from rollout.data.counting.count_queue import CountQueue, DueCase
 from tests.factories import MINUTE, NOON
 from tests.store.databases import on_postgresql
 from tests.store.new_rollouts import rollout

@@ -6,12 +6,12 @@ import polars as pl
 import pytest
 from sqlalchemy import event, text
 
-from rollout.core.errors import StaleRevisionError
-from rollout.store.counting import counted_units, counter
-from rollout.store.counting import counted_units as unit_digests
-from rollout.store.counting.counts import StoredCounts
-from rollout.store.counting.matrices import Matrices
-from rollout.store.counting.unit_records import UnitRecords
+from rollout.data.counting import counted_units, counter
+from rollout.data.counting import counted_units as unit_digests
+from rollout.data.counting.counts import StoredCounts
+from rollout.data.counting.matrices import Matrices
+from rollout.data.counting.unit_records import UnitRecords
+from rollout.kernel.errors import StaleRevisionError
 from tests.store.counted_units import (
     advance,
     advance_in,

@@ -7,12 +7,12 @@ from contextlib import suppress
 import polars as pl
 import pytest
 
-from rollout.core.errors import StaleRevisionError
-from rollout.store.counting import counter
-from rollout.store.counting.count_queue import CountQueue, DueCase
-from rollout.store.database.errors import DatabaseBusyError
-from rollout.store.database.session import Database
-from rollout.store.ledger.evidence_snapshots import EvidenceStore
+from rollout.data.counting import counter
+from rollout.data.counting.count_queue import CountQueue, DueCase
+from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.session import Database
+from rollout.data.ledger.evidence_snapshots import EvidenceStore
+from rollout.kernel.errors import StaleRevisionError
 from tests.factories import MINUTE, NOON
 from tests.store.counted_units import advance_in, marks, unit, wrong
 from tests.store.new_rollouts import rollout

@@ -5,14 +5,14 @@ from msgspec.structs import replace
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.sqlite import dialect
 
-from rollout.store.counting.count_queue import CountQueue, DueCase
-from rollout.store.counting.purge import _select_old_cases, list_old_cases, purge_records
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.record_rows import RECORD_SCHEMAS
-from rollout.store.records.records import PURGED_TEXT, RecordStatus
-from rollout.store.tables.record_tables import RECORD_UNSEALED
-from rollout.store.tables.tables import count_queue, external_keys
+from rollout.data.counting.count_queue import CountQueue, DueCase
+from rollout.data.counting.purge import _select_old_cases, list_old_cases, purge_records
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.record_rows import RECORD_SCHEMAS
+from rollout.data.records.records import PURGED_TEXT, RecordStatus
+from rollout.data.tables.record_tables import RECORD_UNSEALED
+from rollout.data.tables.tables import count_queue, external_keys
 from tests.factories import DAY, NOON
 from tests.store.counted_units import counts, marks, unit, wrong
 from tests.store.databases import on_sqlite

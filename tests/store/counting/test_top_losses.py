@@ -4,10 +4,10 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import delete, update
 
-from rollout.core.records.records import Decision
-from rollout.store.counting.top_losses import MOST_CONFIDENT_QUERY, StoredLosses
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.tables.tables import top_losses
+from rollout.data.counting.top_losses import MOST_CONFIDENT_QUERY, StoredLosses
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.tables.tables import top_losses
+from rollout.engine.records.records import Decision
 from tests.factories import DAY, HOUR, NOON
 from tests.store.counted_units import counts, marks, unit
 from tests.store.counting.test_purge import purged

@@ -7,8 +7,7 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from rollout.core.errors import RefusalError
-from rollout.store.database.append_failures import (
+from rollout.data.database.append_failures import (
     APPEND,
     CHARACTERS_PER_ROW,
     RECORDS,
@@ -20,17 +19,18 @@ from rollout.store.database.append_failures import (
     is_damage,
     is_failure_of_size,
 )
-from rollout.store.database.bulk import delete_keys, insert_columns, insert_missing, upsert_sums
-from rollout.store.database.errors import (
+from rollout.data.database.bulk import delete_keys, insert_columns, insert_missing, upsert_sums
+from rollout.data.database.errors import (
     CommitUnknownError,
     DatabaseBusyError,
     DatabaseUnavailableError,
     StoreError,
 )
-from rollout.store.database.migrations import record_heartbeat
-from rollout.store.database.session import Database, Transaction
-from rollout.store.tables.columns import encode_instant
-from rollout.store.tables.tables import replica_heartbeats
+from rollout.data.database.migrations import record_heartbeat
+from rollout.data.database.session import Database, Transaction
+from rollout.data.tables.columns import encode_instant
+from rollout.data.tables.tables import replica_heartbeats
+from rollout.kernel.errors import RefusalError
 from tests.factories import DAY, HOUR, NOON
 
 

@@ -4,19 +4,19 @@ import pytest
 from sqlalchemy import delete, insert, text
 from sqlalchemy.exc import ProgrammingError
 
-from rollout.core.scope.events import VersionFirstUsed
-from rollout.store.counting import purge
-from rollout.store.database.append_only_checks import (
+from rollout.data.counting import purge
+from rollout.data.database.append_only_checks import (
     find_missing_triggers,
     find_unsafe_settings,
     list_owned_tables,
 )
-from rollout.store.database.migrations import grant_privileges
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Transaction
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.tables.columns import APPEND_ONLY, list_triggers
-from rollout.store.tables.tables import cases
+from rollout.data.database.migrations import grant_privileges
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Transaction
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.tables.columns import APPEND_ONLY, list_triggers
+from rollout.data.tables.tables import cases
+from rollout.engine.events import VersionFirstUsed
 from tests.factories import NOON
 from tests.store.databases import on_postgresql, on_sqlite
 from tests.store.tables.test_append_only import row

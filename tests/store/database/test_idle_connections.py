@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url, text
 
-from rollout.store.database import session
+from rollout.data.database import session
 from tests.store.databases import on_postgresql
 
 pytestmark = on_postgresql

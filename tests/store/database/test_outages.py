@@ -8,19 +8,19 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from rollout.store.database.errors import (
+from rollout.data.database.errors import (
     DatabaseBusyError,
     DatabaseUnavailableError,
     StoreError,
     translate_driver_errors,
 )
-from rollout.store.database.postgresql_connections import (
+from rollout.data.database.postgresql_connections import (
     MAX_SILENCE,
     ServerSilentError,
     ServerTest,
     limit_silence,
 )
-from rollout.store.database.session import MAX_ATTEMPT_TIME, RETRY_INTERVAL, Database, OutageMonitor
+from rollout.data.database.session import MAX_ATTEMPT_TIME, RETRY_INTERVAL, Database, OutageMonitor
 from tests.store.databases import on_postgresql, on_sqlite
 
 

@@ -21,9 +21,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from rollout.store.database.bulk import insert_columns, insert_tables
-from rollout.store.database.postgresql_connections import BinaryArray, encode_array
-from rollout.store.tables.tables import external_keys, heartbeats
+from rollout.data.database.bulk import insert_columns, insert_tables
+from rollout.data.database.postgresql_connections import BinaryArray, encode_array
+from rollout.data.tables.tables import external_keys, heartbeats
 from tests.store.databases import on_postgresql
 from tests.store.new_rollouts import rollout
 

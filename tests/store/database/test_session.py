@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
-from rollout.store.database.errors import CommitUnknownError, DatabaseBusyError, UnsafeDatabaseError
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import SQLITE_PRAGMAS, Database, limit_lock_waits
-from rollout.store.tables.columns import OPEN_PURGE
-from rollout.store.tables.tables import rollouts
+from rollout.data.database.errors import CommitUnknownError, DatabaseBusyError, UnsafeDatabaseError
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import SQLITE_PRAGMAS, Database, limit_lock_waits
+from rollout.data.tables.columns import OPEN_PURGE
+from rollout.data.tables.tables import rollouts
 from tests.factories import NOON
 from tests.store.databases import on_postgresql
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
 from tests.factories import NOON
 from tests.store.databases import fresh
 from tests.store.snapshots import filled_once

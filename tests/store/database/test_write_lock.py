@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from rollout.store.database.errors import DatabaseBusyError
-from rollout.store.database.session import WriteLock
+from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.session import WriteLock
 from tests.store.databases import on_sqlite
 
 

@@ -6,12 +6,12 @@ from hashlib import sha256
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from rollout.core.scope.scope import Scope
-from rollout.services.engine.new_versions import find_first_names
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.policies import PolicyTexts
-from rollout.store.ledger.versions import VersionInfo, VersionStore
-from rollout.store.reports.reports import ReportStore, StoredReport
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.policies import PolicyTexts
+from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.data.reports.reports import ReportStore, StoredReport
+from rollout.engine.decide.scope import Scope
+from rollout.live.evidence.new_versions import find_first_names
 from tests.factories import DAY, HOUR, NOON, policy
 
 REPORT = StoredReport(

@@ -9,17 +9,17 @@ from multiprocessing import get_context
 import pytest
 from sqlalchemy import insert, text, update
 
-from rollout.core.errors import StaleRevisionError
-from rollout.core.ledger.ledger import BrokenLedgerError, parse_event, verify_lines
-from rollout.core.scope.events import VersionFirstUsed
-from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import Scope
-from rollout.store.database.errors import DatabaseBusyError
-from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
-from rollout.store.tables.columns import build_triggers
-from rollout.store.tables.tables import ledger, ledger_heads
+from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
+from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger, StoredLedgerHead
+from rollout.data.tables.columns import build_triggers
+from rollout.data.tables.tables import ledger, ledger_heads
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import Scope
+from rollout.engine.events import VersionFirstUsed
+from rollout.engine.ledger.ledger import BrokenLedgerError, parse_event, verify_lines
+from rollout.kernel.errors import StaleRevisionError
 from tests.factories import HOUR, NOON, eventful
 from tests.store.plans import steps
 
@@ -96,7 +96,7 @@ def test_the_scope_of_an_instant_is_what_had_happened_by_then(database, rollout)
 def test_the_last_entry_by_a_time_is_found_also_where_the_clock_went_back(
     database, rollout, monkeypatch, newest_rows
 ):
-    monkeypatch.setattr("rollout.store.ledger.ledger.NEWEST_ROWS", newest_rows)
+    monkeypatch.setattr("rollout.data.ledger.ledger.NEWEST_ROWS", newest_rows)
     hours = (0, 5, 6, 2, 7, 8)
     append(database, rollout, [replace(seen(n), at=NOON + n * HOUR) for n in hours], after=0)
     found = [read(database, rollout, "find_revision_at", NOON + n * HOUR) for n in range(-1, 10)]

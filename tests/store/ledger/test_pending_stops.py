@@ -1,8 +1,6 @@
 """Stops and damage in their small tables come back as they were stored."""
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Actor
-from rollout.store.ledger.pending_stops import (
+from rollout.data.ledger.pending_stops import (
     ALL_ROLLOUTS,
     NO_SAFETY_ROWS,
     Damage,
@@ -14,6 +12,8 @@ from rollout.store.ledger.pending_stops import (
     store_damage,
     store_pending_stop,
 )
+from rollout.engine.decide.commands import Actor
+from rollout.kernel.calendar.sites import Cell
 from tests.factories import HOUR, NOON
 
 CELLS = (Cell("creek", "day"), Cell("lake", "night"))

@@ -3,15 +3,15 @@
 import pytest
 from sqlalchemy import insert, select, text, update
 
-from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import Scope
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger import projection_check
-from rollout.store.ledger import scopes as kept
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.projection_check import find_differences
-from rollout.store.ledger.scopes import StoredScopes, encode_scope, from_plain, to_plain
-from rollout.store.tables.tables import incidents, proposals, scopes
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger import projection_check
+from rollout.data.ledger import scopes as kept
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.projection_check import find_differences
+from rollout.data.ledger.scopes import StoredScopes, encode_scope, from_plain, to_plain
+from rollout.data.tables.tables import incidents, proposals, scopes
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import Scope
 from tests.factories import HOUR, NOON, eventful
 
 EVENTS = tuple(eventful().events)

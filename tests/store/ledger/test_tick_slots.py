@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 
-from rollout.store.database.session import Database
-from rollout.store.ledger.tick_slots import TickSlots
+from rollout.data.database.session import Database
+from rollout.data.ledger.tick_slots import TickSlots
 from tests.factories import MINUTE, NOON
 from tests.store.new_rollouts import rollout
 

@@ -12,15 +12,15 @@ import psycopg
 import pytest
 from sqlalchemy import select, text
 
-from rollout.core.records.records import Case, Decision, Prediction
-from rollout.store.database import bulk
-from rollout.store.database.rollouts import match_cases
-from rollout.store.database.session import Database
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.external_keys import PURGED, ExternalKeys
-from rollout.store.records.incoming_cases import IncomingCases
-from rollout.store.records.records import RecordStore, load_batch_facts
-from rollout.store.tables.tables import cases, external_keys
+from rollout.data.database import bulk
+from rollout.data.database.rollouts import match_cases
+from rollout.data.database.session import Database
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.external_keys import PURGED, ExternalKeys
+from rollout.data.records.incoming_cases import IncomingCases
+from rollout.data.records.records import RecordStore, load_batch_facts
+from rollout.data.tables.tables import cases, external_keys
+from rollout.engine.records.records import Case, Decision, Prediction
 from tests.factories import NOON
 from tests.store.databases import fresh, on_postgresql
 from tests.store.new_rollouts import created, rollout

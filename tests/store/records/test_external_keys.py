@@ -1,6 +1,6 @@
 """Keys are found by number with one search each, however many there are."""
 
-from rollout.store.records.external_keys import ExternalKeys, _build_keys_query
+from rollout.data.records.external_keys import ExternalKeys, _build_keys_query
 from tests.store.databases import on_sqlite
 from tests.store.new_rollouts import created
 from tests.store.plans import steps_of

@@ -11,19 +11,19 @@ import pytest
 from msgspec import structs
 from sqlalchemy import event, select
 
-from rollout.core.calendar.instants import EPOCH
-from rollout.core.policy.evidence_sources import ACCOUNT
-from rollout.core.policy.policy import EvidenceRules
-from rollout.core.records.records import Case, Decision, Outcome, Prediction
-from rollout.store.counting import counter
-from rollout.store.counting.counted_units import CountedUnits
-from rollout.store.database.rollouts import match_cases
-from rollout.store.records import history as stored_history
-from rollout.store.records.history import HISTORY_COLUMNS, StoredHistory, parse_json
-from rollout.store.records.records import RecordStore
-from rollout.store.tables.columns import InstantType, JsonType
-from rollout.store.tables.tables import cases
-from rollout.tally.tallied_units import build_units
+from rollout.data.counting import counter
+from rollout.data.counting.counted_units import CountedUnits
+from rollout.data.database.rollouts import match_cases
+from rollout.data.records import history as stored_history
+from rollout.data.records.history import HISTORY_COLUMNS, StoredHistory, parse_json
+from rollout.data.records.records import RecordStore
+from rollout.data.tables.columns import InstantType, JsonType
+from rollout.data.tables.tables import cases
+from rollout.engine.evidence.tallied_units import build_units
+from rollout.engine.records.records import Case, Decision, Outcome, Prediction
+from rollout.kernel.calendar.instants import EPOCH
+from rollout.kernel.policy.evidence_sources import ACCOUNT
+from rollout.kernel.policy.policy import EvidenceRules
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.store.counted_units import load_unit_frame
 from tests.store.databases import on_sqlite

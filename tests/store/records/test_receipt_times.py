@@ -3,12 +3,12 @@
 from msgspec.structs import replace
 from sqlalchemy import select
 
-from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
-from rollout.store.counting.count_queue import CountQueue
-from rollout.store.records.case_pages import CaseFilter, CasePages
-from rollout.store.records.record_rows import RECORD_SCHEMAS
-from rollout.store.records.records import RecordStatus, RecordStore
-from rollout.store.tables.tables import external_keys, rejected_records
+from rollout.data.counting.count_queue import CountQueue
+from rollout.data.records.case_pages import CaseFilter, CasePages
+from rollout.data.records.record_rows import RECORD_SCHEMAS
+from rollout.data.records.records import RecordStatus, RecordStore
+from rollout.data.tables.tables import external_keys, rejected_records
+from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.store.new_rollouts import created, rollout
 

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from sqlalchemy import select, text
 
-from rollout.core.records.records import Action, Case, Decision, Heartbeat, Outcome, Prediction
-from rollout.store.records.case_pages import CasePages
-from rollout.store.records.record_check import find_changed_records
-from rollout.store.records.record_rows import RECORD_SCHEMAS
-from rollout.store.records.records import (
+from rollout.data.records.case_pages import CasePages
+from rollout.data.records.record_check import find_changed_records
+from rollout.data.records.record_rows import RECORD_SCHEMAS
+from rollout.data.records.records import (
     NO_CASE_YET,
     RecordReceipt,
     RecordStatus,
     RecordStore,
     RejectedRecords,
 )
-from rollout.store.tables.tables import external_keys, outcomes
+from rollout.data.tables.tables import external_keys, outcomes
+from rollout.engine.records.records import Action, Case, Decision, Heartbeat, Outcome, Prediction
 from tests.factories import DAY, MINUTE, NOON
 from tests.store.databases import on_sqlite
 from tests.store.new_rollouts import created, rollout

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rollout.store.records.record_rows import RECORD_SCHEMAS, compute_record_hashes, format_rows
+from rollout.data.records.record_rows import RECORD_SCHEMAS, compute_record_hashes, format_rows
 
 ROWS = [
     {"key": "a", "note": None, "revision": 1, "confidence": 0.5, "unsure": True, "answers": "{}"},

@@ -2,8 +2,8 @@
 
 from sqlalchemy import select
 
-from rollout.store.records.record_rows import RECORD_SCHEMAS
-from rollout.store.records.records import RecordStatus, RecordStore
+from rollout.data.records.record_rows import RECORD_SCHEMAS
+from rollout.data.records.records import RecordStatus, RecordStore
 from tests.factories import NOON
 from tests.store.new_rollouts import rollout
 from tests.store.records.test_records import EACH

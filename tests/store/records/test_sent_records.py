@@ -11,18 +11,18 @@ from msgspec.structs import replace
 from sqlalchemy import BigInteger, func, select, type_coerce
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
-from rollout.formats.records.parse import ItemReader
-from rollout.store.database.bulk import (
+from rollout.data.database.bulk import (
     IGNORE_CONFLICTS,
     ROWS_PER_STATEMENT,
     Repeated,
     insert_columns,
 )
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.record_rows import RECORD_SCHEMAS
-from rollout.store.records.records import RecordStore
-from rollout.store.tables.tables import cases, heartbeats
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.record_rows import RECORD_SCHEMAS
+from rollout.data.records.records import RecordStore
+from rollout.data.tables.tables import cases, heartbeats
+from rollout.engine.files.parse import ItemReader
+from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction
 from tests.factories import NOON
 from tests.store.databases import on_postgresql
 

@@ -6,8 +6,8 @@ from threading import Barrier, Thread
 import pytest
 from sqlalchemy import select
 
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.reports.deliveries import (
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.reports.deliveries import (
     FAILED,
     SENT,
     WAITING,
@@ -15,8 +15,8 @@ from rollout.store.reports.deliveries import (
     NewDelivery,
     Outbox,
 )
-from rollout.store.reports.reports import ReportRuns
-from rollout.store.tables.tables import report_runs
+from rollout.data.reports.reports import ReportRuns
+from rollout.data.tables.tables import report_runs
 from tests.factories import DAY, HOUR, MINUTE, NOON
 
 LEASE = 5 * MINUTE

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from rollout.core.records.reviews import DROP, KEEP, RELABEL, CleaningChoice, find_final_choices
-from rollout.store.counting.purge import list_old_cases, purge_records
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.reviews.reviews import CleaningStore
+from rollout.data.counting.purge import list_old_cases, purge_records
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.reviews.reviews import CleaningStore
+from rollout.engine.records.reviews import DROP, KEEP, RELABEL, CleaningChoice, find_final_choices
 from tests.factories import DAY, HOUR, NOON
 from tests.store.records.test_records import CASE, keep
 

@@ -8,12 +8,12 @@ from threading import Event
 
 import pytest
 
-from rollout.core.records.records import Case, Decision
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.exposures import ExposureStore
-from rollout.store.records.records import RecordStore
-from rollout.store.reviews.reviews import DONE, NewReviewTask, ReviewTaskStore
-from rollout.store.tables.tables import reviews
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.records import RecordStore
+from rollout.data.reviews.reviews import DONE, NewReviewTask, ReviewTaskStore
+from rollout.data.tables.tables import reviews
+from rollout.engine.records.records import Case, Decision
 from tests.factories import DAY, HOUR, MINUTE, NOON
 
 NAMES = (f"queue-{number}" for number in count(1))
@@ -168,7 +168,7 @@ def test_those_that_are_due_first_come_first_and_the_draw_breaks_ties(queue):
 def test_another_order_of_the_queue_is_one_line(queue, monkeypatch):
     """Those that run out are listed by due time in any order: a limit cuts the last ones."""
     by_site = (reviews.c.site, reviews.c.due_at.desc())
-    monkeypatch.setattr("rollout.store.reviews.reviews.QUEUE_ORDER", by_site)
+    monkeypatch.setattr("rollout.data.reviews.reviews.QUEUE_ORDER", by_site)
     queue.open("a", site="lake", due_at=NOON + HOUR).open("b", site="lake")
     queue.open("c", due_at=NOON + 2 * HOUR).open("d", due_at=NOON + 3 * HOUR)
     assert queue.everybody("ana") == "dcba"
@@ -260,7 +260,7 @@ def test_waiting_counts_the_cases_that_could_be_given_to_somebody(queue, monkeyp
     assert [waiting("ana", *BLIND), waiting("ana", "assisted")] == [2, 1]
     queue.claim("ana")
     assert [waiting("ana", *BLIND), waiting("bo", *BLIND)] == [1, 2]
-    monkeypatch.setattr("rollout.store.reviews.reviews.MAX_COUNTED", 1)
+    monkeypatch.setattr("rollout.data.reviews.reviews.MAX_COUNTED", 1)
     assert waiting("bo", *BLIND) == 1
 
 

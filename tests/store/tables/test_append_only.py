@@ -20,10 +20,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from rollout.store.counting import purge
-from rollout.store.database.bulk import build_insert
-from rollout.store.tables.columns import APPEND_ONLY, ERASABLE, OPEN_PURGE, InstantType, JsonType
-from rollout.store.tables.tables import metadata
+from rollout.data.counting import purge
+from rollout.data.database.bulk import build_insert
+from rollout.data.tables.columns import APPEND_ONLY, ERASABLE, OPEN_PURGE, InstantType, JsonType
+from rollout.data.tables.tables import metadata
 from tests.factories import NOON
 from tests.store.databases import on_postgresql, on_sqlite
 

@@ -3,8 +3,8 @@
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex
 
-from rollout.store.tables.columns import APPEND_ONLY, complete_partial_indexes
-from rollout.store.tables.tables import metadata
+from rollout.data.tables.columns import APPEND_ONLY, complete_partial_indexes
+from rollout.data.tables.tables import metadata
 
 
 def test_tables_and_columns_keep_their_names(snapshot):

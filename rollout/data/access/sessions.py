@@ -1,0 +1,269 @@
+"""Sessions of users: a random token that only the browser has, stored as a hash.
+
+One-time links: with one a user sets the first password, or the first admin signs up.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+
+from sqlalchemy import ColumnElement, delete, insert, or_, select, update
+
+from rollout.data.access.api_keys import hash_secret
+from rollout.data.access.users import StoredUser, Users
+from rollout.data.database.bulk import insert_once
+from rollout.data.database.session import Transaction
+from rollout.data.tables.tables import (
+    credential_resets,
+    one_time_links,
+    sessions,
+    sign_in_addresses,
+)
+
+MAX_ADDRESSES_PER_USER = 50
+
+
+class SignInAddresses:
+    """The addresses of all users, the newest of each."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def has(self, user: StoredUser, address: str) -> bool:
+        """Return whether the user signed in from an address before."""
+        query = select(sign_in_addresses.c.used_at).where(
+            sign_in_addresses.c.user_id == user.number,
+            sign_in_addresses.c.hash == _hash_address(user, address),
+        )
+        return self._transaction.execute(query).first() is not None
+
+    def add(self, user: StoredUser, address: str, *, at: datetime) -> None:
+        """Store an address, and delete the user's oldest ones above the limit."""
+        row = {"user_id": user.number, "hash": _hash_address(user, address), "used_at": at}
+        is_new = insert_once(self._transaction, sign_in_addresses, row)
+        if not is_new:
+            return
+        is_own = sign_in_addresses.c.user_id == user.number
+        query = select(sign_in_addresses.c.hash).where(is_own)
+        newest_first = query.order_by(sign_in_addresses.c.used_at.desc())
+        hashes = self._transaction.execute(newest_first.offset(MAX_ADDRESSES_PER_USER)).scalars()
+        old = sign_in_addresses.c.hash.in_(list(hashes))
+        self._transaction.execute(delete(sign_in_addresses).where(is_own, old))
+
+
+def _hash_address(user: StoredUser, address: str) -> bytes:
+    """Return the hash of an address, unlike that of another user's same address."""
+    return sha256(f"{user.number} {address}".encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session that was not ended; the caller compares its expiry."""
+
+    user_id: int
+    csrf: bytes = field(repr=False)
+    expires_at: datetime
+    seen_at: datetime
+    second_factor: str = ""
+
+
+class Sessions:
+    """The sessions of all users, by the hash of their token."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def start(
+        self,
+        user: StoredUser,
+        token: bytes,
+        csrf: bytes,
+        *,
+        at: datetime,
+        expires_at: datetime,
+        second_factor: str = "",
+    ) -> None:
+        """Store a new session and delete the user's old ones.
+
+        `second_factor` is the kind that was given, "" for none.
+        """
+        is_over = or_(sessions.c.expires_at <= at, sessions.c.ended_at.is_not(None))
+        self._transaction.execute(
+            delete(sessions).where(sessions.c.user_id == user.number, is_over)
+        )
+        row = {
+            "user_id": user.number,
+            "hash": hash_session_token(token),
+            "csrf": csrf,
+            "created_at": at,
+            "expires_at": expires_at,
+            "last_used_at": at,
+            "second_factor": second_factor or None,
+        }
+        self._transaction.execute(insert(sessions).values(row))
+
+    def find(self, hashed: bytes) -> Session | None:
+        """Return the session with this token hash, unless ended."""
+        query = select(sessions).where(sessions.c.hash == hashed, sessions.c.ended_at.is_(None))
+        row = self._transaction.execute(query).one_or_none()
+        if row is None:
+            return None
+        return Session(
+            row.user_id,
+            row.csrf,
+            row.expires_at,
+            row.last_used_at or row.created_at,
+            row.second_factor or "",
+        )
+
+    def list_open(self, hashes: Iterable[bytes]) -> set[bytes]:
+        """Return those of some token hashes whose sessions were not ended."""
+        query = select(sessions.c.hash).where(
+            sessions.c.hash.in_(list(hashes)), sessions.c.ended_at.is_(None)
+        )
+        return set(self._transaction.execute(query).scalars())
+
+    def set_second_factor(self, hashed: bytes, kind: str) -> None:
+        """Store the kind of second factor that was given during a session."""
+        statement = update(sessions).where(sessions.c.hash == hashed)
+        self._transaction.execute(statement.values(second_factor=kind))
+
+    def record_uses(self, uses: Mapping[bytes, datetime]) -> None:
+        """Store when each session, by token hash, was last used."""
+        for hashed, at in uses.items():
+            statement = update(sessions).where(sessions.c.hash == hashed)
+            self._transaction.execute(statement.values(last_used_at=at))
+
+    def end(self, hashed: bytes, *, at: datetime) -> None:
+        """End a session; an ended one keeps its first end time."""
+        self._end(sessions.c.hash == hashed, at)
+
+    def end_all(self, user: StoredUser, *, at: datetime) -> None:
+        """End all sessions of a user."""
+        self._end(sessions.c.user_id == user.number, at)
+
+    def end_others(self, user: StoredUser, hashed: bytes, *, at: datetime) -> None:
+        """End all sessions of a user but the one with this token hash."""
+        self._end((sessions.c.user_id == user.number) & (sessions.c.hash != hashed), at)
+
+    def _end(self, condition: ColumnElement[bool], at: datetime) -> None:
+        statement = update(sessions).where(condition, sessions.c.ended_at.is_(None))
+        self._transaction.execute(statement.values(ended_at=at))
+
+
+def hash_session_token(token: bytes) -> bytes:
+    """Return the hash under which a token is stored.
+
+    The token is random and long, so a plain hash can't be searched.
+    """
+    return sha256(token).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialReset:
+    """A reset; `reset_by` is the number of the user who made it, 0 if unknown."""
+
+    user_id: int
+    reset_by: int
+    credential: str
+    reset_at: datetime
+
+
+class CredentialResets:
+    """All resets since they are recorded."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def add(
+        self, user: StoredUser, by: StoredUser | None, credential: str, *, at: datetime
+    ) -> None:
+        """Store a reset of a user's credential."""
+        row = {
+            "user_id": user.number,
+            "reset_by": 0 if by is None else by.number,
+            "credential": credential,
+            "reset_at": at,
+        }
+        self._transaction.execute(insert(credential_resets).values(row))
+
+    def list_all(self) -> Sequence[CredentialReset]:
+        """Return all resets, oldest first."""
+        query = select(credential_resets).order_by(credential_resets.c.id)
+        return [
+            CredentialReset(row.user_id, row.reset_by, row.credential, row.reset_at)
+            for row in self._transaction.execute(query)
+        ]
+
+
+class OneTimeLinks:
+    """The one-time links, stored by the hash of their secret."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def add(
+        self,
+        user: StoredUser | None,
+        secret: str,
+        *,
+        at: datetime,
+        expires_at: datetime,
+        by: StoredUser | None = None,
+    ) -> None:
+        """Store a link's hash and creator; without a user it is the first admin's."""
+        row = {
+            "user_id": None if user is None else user.number,
+            "hash": hash_secret(secret),
+            "created_at": at,
+            "expires_at": expires_at,
+            "created_by": None if by is None else by.number,
+        }
+        self._transaction.execute(insert(one_time_links).values(row))
+
+    def find_valid(self, secret: str, *, at: datetime) -> tuple[bool, StoredUser | None]:
+        """Return whether a link is valid now, and its user, without using it."""
+        query = select(one_time_links.c.user_id).where(
+            one_time_links.c.hash == hash_secret(secret),
+            one_time_links.c.used_at.is_(None),
+            one_time_links.c.expires_at > at,
+        )
+        row = self._transaction.execute(query).one_or_none()
+        return row is not None, self._find_user(row and row.user_id)
+
+    def find_creator(self, secret: str) -> StoredUser | None:
+        """Return the admin who created a link, or None if unknown."""
+        query = select(one_time_links.c.created_by).where(
+            one_time_links.c.hash == hash_secret(secret)
+        )
+        return self._find_user(self._transaction.execute(query).scalar())
+
+    def redeem(self, secret: str, *, at: datetime) -> tuple[bool, StoredUser | None]:
+        """Use a link: return whether it was valid, and its user.
+
+        The user is None for the first admin's link. Of concurrent calls exactly one succeeds.
+        """
+        is_link = one_time_links.c.hash == hash_secret(secret)
+        is_valid = (one_time_links.c.used_at.is_(None), one_time_links.c.expires_at > at)
+        statement = update(one_time_links).where(is_link, *is_valid)
+        if not self._transaction.execute(statement.values(used_at=at)).rowcount:
+            return False, None
+        query = select(one_time_links.c.user_id).where(is_link)
+        return True, self._find_user(self._transaction.execute(query).scalar())
+
+    def _find_user(self, user_id: int | None) -> StoredUser | None:
+        return None if user_id is None else Users(self._transaction).get_by_id(user_id)
+
+    def end_links(self, user: StoredUser, *, at: datetime) -> None:
+        """End a user's open links, and those of first admins."""
+        user_id = one_time_links.c.user_id
+        statement = update(one_time_links).where(
+            or_(user_id == user.number, user_id.is_(None)), one_time_links.c.used_at.is_(None)
+        )
+        self._transaction.execute(statement.values(used_at=at))
+
+
+def compute_link_digest(link_hash: bytes, expires_at: int) -> str:
+    """Return the digest of a link; its secret is random, so no salt is needed."""
+    return sha256(b"%s %d" % (link_hash, expires_at)).hexdigest()

@@ -1,0 +1,247 @@
+"""What one process knows about its failed appends and about damage in its database.
+
+A small write may succeed on a full disk where a larger one fails. So a failed append counts until
+an append of the same kind succeeds, whatever else was written meanwhile. The kinds:
+
+- `stop`, `narrowing`, `tick`: whole operations, each repeated by the replica until it succeeds.
+- `append`: of few rows, or a lock or a connection failed, which shows nothing about larger ones.
+  Any append to the ledger ends it.
+- the first event's kind, for a larger append. It ends with an append of that kind with at least
+  half as many rows: a repetition finds some rows, such as an account's id, already there.
+- what a transaction announced, if it failed before its append or has none: `records`, or the kind
+  of the event to come. It ends in the same way.
+
+What is written later in parts, by any sender, ends a large failure when it adds up to all of its
+rows. A database that grew by as much has had the space, and the sender may have gone elsewhere.
+
+Every writing transaction is watched, so that no caller can forget it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from threading import Lock, local
+from typing import Any, Final
+
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from rollout.data.database.errors import (
+    CommitUnknownError,
+    DatabaseBusyError,
+    DatabaseUnavailableError,
+    StoreError,
+    UnstorableValueError,
+)
+
+APPEND, STOP, NARROWING, TICK = "append", "stop", "narrowing", "tick"
+"""Kinds of appends to a ledger, beside those of large ones."""
+RECORDS, ACCESS = "records", "access"
+"""Kinds of large writes that may come before an append, or without one."""
+SMALL_APPEND: Final = 20
+"""Rows that a transaction of kind `append` writes at most: a few pages, as an incident does."""
+CHARACTERS_PER_ROW: Final = 500
+"""Length of a text that counts as a further row: about a row of a ledger."""
+SQLITE_DAMAGE: Final = frozenset({11, 26})
+"""SQLite's primary result codes CORRUPT and NOTADB."""
+POSTGRESQL_DAMAGE: Final = frozenset({"XX001", "XX002"})
+"""PostgreSQL's states data_corrupted and index_corrupted."""
+POSTGRESQL_TIME_OUTS: Final = frozenset({"57014", "25P03", "25P04"})
+"""PostgreSQL's time-outs of statements, idle transactions and whole transactions."""
+
+
+def is_storage_failure(error: BaseException) -> bool:
+    """Return whether the database or its disk failed, rather than the request."""
+    return isinstance(error, StoreError | DBAPIError | OSError)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether stored rows can't be read, by the driver's code."""
+    original = _find_driver_error(error)
+    result_code = getattr(original, "sqlite_errorcode", None)
+    return getattr(original, "sqlstate", None) in POSTGRESQL_DAMAGE or (
+        result_code is not None and result_code & 0xFF in SQLITE_DAMAGE
+    )
+
+
+def is_failure_of_size(error: BaseException) -> bool:
+    """Return whether a smaller transaction might have succeeded.
+
+    SQLite has no connection to lose: what looks like it may be a full disk.
+    """
+    if isinstance(error, DatabaseBusyError):
+        return False
+    is_lost = isinstance(error, DatabaseUnavailableError | CommitUnknownError)
+    return not is_lost or hasattr(_find_driver_error(error), "sqlite_errorcode")
+
+
+def is_contention(error: BaseException) -> bool:
+    """Return whether other transactions were in the way of a working database."""
+    state = getattr(_find_driver_error(error), "sqlstate", None)
+    return isinstance(error, DatabaseBusyError) and state not in POSTGRESQL_TIME_OUTS
+
+
+def _find_driver_error(error: BaseException) -> BaseException | None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DBAPIError):
+        cause = cause.__cause__
+    return None if cause is None else cause.orig
+
+
+@dataclass(slots=True)
+class WriteTally:
+    """What one transaction has written.
+
+    Attributes:
+        rows: of all tables.
+        writes: kinds of what was announced, by rollout.
+        appends: kinds of the first events, by rollout.
+    """
+
+    rows: int = 0
+    writes: dict[str, str] = field(default_factory=dict)
+    appends: dict[str, str] = field(default_factory=dict)
+
+    def announce(self, rollout_name: str, kind: str) -> None:
+        """Let a failure before the append, or without one, count as one of this kind."""
+        self.writes.setdefault(rollout_name, kind)
+
+    def count_rows(self, rows: Mapping[str, Any] | Sequence[Any] | None) -> None:
+        """Count the rows of a statement; a single row's long texts count as more."""
+        if isinstance(rows, Mapping):
+            lengths = (len(value) for value in rows.values() if isinstance(value, str))
+            self.rows += 1 + sum(length // CHARACTERS_PER_ROW for length in lengths)
+        else:
+            self.rows += 1 if rows is None else len(rows)
+
+
+@dataclass(slots=True)
+class AppendAttempt:
+    """An append under way; `is_appended` becomes true when rows were committed."""
+
+    is_appended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AppendFailure:
+    """Why an append failed, the rows that it had written by then, and those of later parts."""
+
+    reason: str
+    rows: int = 0
+    repeated_rows: int = 0
+
+    def repeat(self, rows: int) -> "AppendFailure | None":
+        """Return what is left of it after a success of its kind, None if nothing."""
+        repeated_rows = self.repeated_rows + rows
+        if self.rows <= max(2 * rows, repeated_rows):
+            return None
+        return replace(self, repeated_rows=repeated_rows)
+
+    def repeat_failure(self, reason: str, rows: int) -> "AppendFailure":
+        """Return it after another failure of its kind; a failure of all begins anew."""
+        most = max(self.rows, rows)
+        return AppendFailure(reason, most, min(self.repeated_rows, most - rows))
+
+
+class AppendFailures:
+    """Appends that failed, by rollout and kind, until one of the kind succeeds."""
+
+    def __init__(self) -> None:
+        self._failures: Mapping[tuple[str, str], AppendFailure] = {}
+        self._lock, self._thread = Lock(), local()
+
+    @contextmanager
+    def watch(self, rollout_name: str, kind: str) -> Iterator[AppendAttempt]:
+        """Record whether the append in this block failed or succeeded.
+
+        A refusal, or a block that appends nothing, changes nothing. Within an operation all is
+        part of it, also after another block.
+        """
+        attempt = AppendAttempt()
+        is_within_operation = self._is_operation
+        self._thread.is_operation = is_within_operation or kind != APPEND
+        try:
+            yield attempt
+        except Exception as error:
+            if is_storage_failure(error):
+                self.record_failure(rollout_name, kind, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._thread.is_operation = is_within_operation
+        if attempt.is_appended:
+            self.record_success(rollout_name, kind)
+
+    @contextmanager
+    def watch_transaction(self) -> Iterator[WriteTally]:
+        """Record whether what a transaction writes for rollouts failed or succeeded.
+
+        Within `watch` a failure of an operation is of that operation's kind alone.
+        """
+        tally = WriteTally()
+        try:
+            yield tally
+        except Exception as error:
+            # a value that can't be stored, or is there already, is the request's fault
+            is_refusal = isinstance(error, UnstorableValueError | IntegrityError)
+            if is_storage_failure(error) and not is_refusal:
+                self._record_failed_writes(tally, error)
+            raise
+        for rollout_name in tally.appends:
+            self.record_success(rollout_name, APPEND)
+        for rollout_name, kind in {*tally.writes.items(), *tally.appends.items()}:
+            if kind == RECORDS or rollout_name in tally.appends:  # other kinds need their append
+                self.record_success(rollout_name, kind, tally.rows)
+
+    @property
+    def _is_operation(self) -> bool:
+        return getattr(self._thread, "is_operation", False)
+
+    def _record_failed_writes(self, tally: WriteTally, error: Exception) -> None:
+        if self._is_operation:
+            return
+        reason = f"{type(error).__name__}: {error}"
+        is_small = tally.rows <= SMALL_APPEND or not is_failure_of_size(error)
+        # users wait for an append; a sender who only met another one repeats
+        writes = {} if is_contention(error) else tally.writes
+        for rollout_name, kind in {**writes, **tally.appends}.items():
+            self.record_failure(rollout_name, APPEND if is_small else kind, reason, tally.rows)
+
+    def record_failure(self, rollout_name: str, kind: str, reason: str, rows: int = 0) -> None:
+        """Record a failed append."""
+        key = (rollout_name, kind)
+        with self._lock:
+            earlier = self._failures.get(key, AppendFailure(""))
+            failure = earlier.repeat_failure((reason.splitlines() or [""])[0], rows)
+            self._failures = {**self._failures, key: failure}
+
+    def record_success(self, rollout_name: str, kind: str, rows: int | None = None) -> None:
+        """Forget the failure of that kind, if any; after a part of it count the rows."""
+        key = (rollout_name, kind)
+        if key not in self._failures:
+            return
+        with self._lock:
+            failures = dict(self._failures)
+            failure = failures.pop(key, None)
+            left_over = None if failure is None or rows is None else failure.repeat(rows)
+            self._failures = failures if left_over is None else {**failures, key: left_over}
+
+    @property
+    def failures(self) -> Mapping[tuple[str, str], AppendFailure]:
+        """Return the failures by rollout and kind; never changed later."""
+        return self._failures
+
+
+class DamageSigns:
+    """Signs of damage that transactions of one process met, until they are taken."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Keep the text of an error that shows damage, and raise it on."""
+        try:
+            yield
+        except Exception as error:
+            if is_damage(error):
+                self.text = str(error).splitlines()[0]
+            raise

@@ -1,0 +1,74 @@
+"""First responses by idempotency key, which a retry with the same key gets again."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, select
+
+from rollout import faults
+from rollout.data.database.bulk import insert_once
+from rollout.data.database.session import Transaction
+from rollout.data.tables.tables import idempotency_keys
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotentResponse:
+    """A stored response; `request` is the hash of the request."""
+
+    request: bytes
+    status: int
+    body: str
+
+
+class IdempotencyKeys:
+    """The stored responses of all callers."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def find(self, principal: str, key: str, *, at: datetime) -> IdempotentResponse | None:
+        """Return the stored response of a key, unless expired."""
+        query = select(idempotency_keys).where(
+            idempotency_keys.c.principal == principal,
+            idempotency_keys.c.key == key,
+            idempotency_keys.c.expires_at > at,
+        )
+        row = self._transaction.execute(query).one_or_none()
+        return (
+            None
+            if row is None
+            else IdempotentResponse(row.request_hash, row.response_status, row.response_body)
+        )
+
+    def store(
+        self,
+        principal: str,
+        key: str,
+        response: IdempotentResponse,
+        *,
+        at: datetime,
+        until: datetime,
+    ) -> None:
+        """Store a response; an earlier one stays, unless it has expired."""
+        expired = (
+            idempotency_keys.c.principal == principal,
+            idempotency_keys.c.key == key,
+            idempotency_keys.c.expires_at <= at,
+        )
+        self._transaction.execute(delete(idempotency_keys).where(*expired))
+        row = {
+            "principal": principal,
+            "key": key,
+            "request_hash": response.request,
+            "response_status": response.status,
+            "response_body": response.body,
+            "expires_at": until,
+        }
+        insert_once(self._transaction, idempotency_keys, row)
+        faults.reach_point("reply.kept")
+
+    def delete_expired(self, *, at: datetime) -> None:
+        """Delete the expired responses."""
+        self._transaction.execute(
+            delete(idempotency_keys).where(idempotency_keys.c.expires_at <= at)
+        )

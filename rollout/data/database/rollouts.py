@@ -1,0 +1,112 @@
+"""Rollouts: their numbers, names and salts."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import ColumnElement, FromClause, Row, literal, literal_column, select, tuple_
+
+from rollout.data.database.bulk import insert_once, select_numbers
+from rollout.data.database.session import Transaction
+from rollout.data.tables.tables import ACCESS_LEDGER, evidence_heads, ledger, ledger_heads, rollouts
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A stored rollout: the number in keys and the name in hashes.
+
+    Clients get `salt` with a snapshot. `service_salt` leaves the service in no form but its hash:
+    who chooses keys could else choose what it draws.
+    """
+
+    number: int
+    name: str
+    salt: bytes = field(default=b"", repr=False)
+    service_salt: bytes = field(default=b"", repr=False)
+
+
+ACCESS_CHAIN: Final = Rollout(ACCESS_LEDGER, ":access")
+"""The owner of the access ledger; no rollout may have its name, which is part of stored hashes."""
+
+
+def match_cases(
+    transaction: Transaction, rollout: Rollout, table: FromClause, case_ids: Collection[int] | None
+) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions for a rollout's rows; None means all cases.
+
+    PostgreSQL gets pairs that it can't take apart: with a condition for the rollout alone it
+    compares all its cases with all of `case_ids` as long as the table has no statistics.
+    """
+    is_own = table.c.rollout == rollout.number
+    if case_ids is None:
+        return (is_own,)
+    if transaction.engine == "sqlite" and (run := _find_run(case_ids)) is not None:
+        return is_own, table.c.case_id.between(run.start, run.stop - 1)
+    numbers = select_numbers(transaction, case_ids)
+    if transaction.engine == "sqlite":
+        return is_own, table.c.case_id.in_(numbers)
+    own_number = literal(rollout.number).label("rollout")
+    pairs = numbers.with_only_columns(own_number, *numbers.selected_columns)
+    is_listed = tuple_(table.c.rollout, table.c.case_id).in_(pairs.offset(literal_column("0")))
+    return (is_listed,)
+
+
+def _find_run(case_ids: Collection[int]) -> range | None:
+    """Return cases that follow each other, as those of a batch do: SQLite reads them faster."""
+    if len(case_ids) <= 1:
+        return None
+    run = range(min(case_ids), max(case_ids) + 1)
+    return run if len(run) <= len(case_ids) and len(run) == len({*case_ids}) else None
+
+
+class Rollouts:
+    """The rollouts of one database."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def create(self, name: str, *, salt: bytes, at: datetime, service_salt: bytes = b"") -> Rollout:
+        """Return the rollout with this name, created if new.
+
+        A new rollout has an empty ledger; an existing one keeps its salts.
+        """
+        row = {"name": name, "salt": salt, "service_salt": service_salt, "created_at": at}
+        insert_once(self._transaction, rollouts, row)
+        rollout = self.find(name)
+        assert rollout is not None  # noqa: S101 - inserted now or before
+        self._open_ledger(rollout)
+        insert_once(self._transaction, evidence_heads, {"rollout": rollout.number, "through": 0})
+        return rollout
+
+    def open_access_ledger(self) -> Rollout:
+        """Return the owner of the access ledger, which is created if missing."""
+        self._open_ledger(ACCESS_CHAIN)
+        return ACCESS_CHAIN
+
+    def find(self, name: str) -> Rollout | None:
+        """Return the rollout with this name, or None."""
+        query = select(rollouts).where(rollouts.c.name == name)
+        row = self._transaction.execute(query).one_or_none()
+        return None if row is None else _build_rollout(row)
+
+    def list_all(self) -> tuple[Rollout, ...]:
+        """Return all rollouts, oldest first."""
+        rows = self._transaction.execute(select(rollouts).order_by(rollouts.c.id))
+        return tuple(_build_rollout(row) for row in rows)
+
+    def list_orphans(self) -> list[int]:
+        """Return the numbers of ledgers whose rollout has no row."""
+        number = ledger.c.rollout
+        query = select(number).where(number != ACCESS_LEDGER).distinct()
+        return sorted(
+            self._transaction.execute(query.where(number.not_in(select(rollouts.c.id)))).scalars()
+        )
+
+    def _open_ledger(self, rollout: Rollout) -> None:
+        head = {"rollout": rollout.number, "revision": 0, "hash": ""}
+        insert_once(self._transaction, ledger_heads, head)
+
+
+def _build_rollout(row: Row[tuple[object, ...]]) -> Rollout:
+    return Rollout(row.id, row.name, row.salt, row.service_salt)

@@ -1,0 +1,49 @@
+"""Imported baselines: what humans did before the rollout, and who vouches for it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Final
+
+from sqlalchemy import insert, select
+
+from rollout.data.database.rollouts import Rollout
+from rollout.data.database.session import Transaction
+from rollout.data.tables.tables import baselines, rollouts
+from rollout.engine.records.records import BaselineCount
+
+COLUMNS: Final = tuple(baselines.c[name] for name in BaselineCount.__dataclass_fields__)
+
+
+class Baselines:
+    """The baselines of one rollout; a correction is another row."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def add(self, imported: Iterable[BaselineCount]) -> Sequence[bool]:
+        """Store baselines; return for each whether it is new or changed."""
+        lock_query = select(rollouts.c.id).where(rollouts.c.id == self._rollout.number)
+        self._transaction.execute(
+            lock_query.with_for_update()
+        )  # one of two concurrent imports waits
+        current_by_identity = {baseline.identity: baseline for baseline in self.list_all()}
+        added = []
+        for baseline in imported:
+            added.append(current_by_identity.get(baseline.identity) != baseline)
+            if added[-1]:
+                row = {"rollout": self._rollout.number, **asdict(baseline)}
+                self._transaction.execute(insert(baselines).values(row))
+                current_by_identity[baseline.identity] = baseline
+        return added
+
+    def list_all(self) -> Sequence[BaselineCount]:
+        """Return all baselines in the order of their import."""
+        query = select(*COLUMNS).where(baselines.c.rollout == self._rollout.number)
+        rows = self._transaction.execute(query.order_by(baselines.c.id))
+        return [BaselineCount(**row._asdict()) for row in rows]
+
+    def list_current(self) -> Sequence[BaselineCount]:
+        """Return the last baseline of each identity, sorted by cell."""
+        last_by_identity = {baseline.identity: baseline for baseline in self.list_all()}
+        return [last_by_identity[identity] for identity in sorted(last_by_identity, key=repr)]

@@ -1,0 +1,238 @@
+"""Pages of cases, newest first, and the stored records of one case."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec.structs import replace
+from sqlalchemy import ColumnElement, Exists, Row, Select, Table, and_, exists, select
+
+from rollout.data.database.rollouts import Rollout
+from rollout.data.database.session import Transaction
+from rollout.data.records.record_rows import RecordT, parse_record
+from rollout.data.tables.tables import (
+    actions,
+    cases,
+    count_classes,
+    count_series,
+    counted_units,
+    decisions,
+    outcomes,
+    predictions,
+)
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.records.records import Action, Outcome
+from rollout.kernel.policy.evidence_sources import name_sender
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseFilter:
+    """A filter of cases; a field with its default matches all."""
+
+    sites: Collection[str] | None = None
+    window: str | None = None
+    version: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    differs: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseCount:
+    """Where a case's unit was counted on one lever; `slot` is the time of the counting tick."""
+
+    version: str
+    track: str
+    slot: datetime
+    site: str
+    window: str
+    attempt: int
+    definition: str
+    lever: str
+    predicted: str
+    decided: str
+    reviewer: str | None
+    excluded: str | None
+
+
+class CasePages:
+    """The cases of one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def list_page(
+        self, case_filter: CaseFilter, *, before: int | None = None, limit: int = 100
+    ) -> Mapping[int, datetime]:
+        """Return matching cases with the time of receipt, newest first.
+
+        `before` is the last case number of the previous page. With `differs` the result also
+        contains cases whose stored answers differ in form only.
+        """
+        query = self._select_newest().where(*self._build_conditions(case_filter))
+        if before is not None:
+            query = query.where(cases.c.case_id < before)
+        rows = self._transaction.execute(query.order_by(cases.c.case_id.desc()).limit(limit))
+        return {row.case_id: row.received_at for row in rows}
+
+    def list_site_cases(self, site: str, *, since: datetime) -> set[int]:
+        """Return the cases of which a revision occurred at a site after an instant."""
+        query = select(cases.c.case_id).where(
+            cases.c.rollout == self._rollout.number,
+            cases.c.site == site,
+            cases.c.occurred_at > since,
+        )
+        return set(self._transaction.execute(query).scalars())
+
+    def list_unpredicted_cases(
+        self, sites: Collection[str], versions: Collection[str], *, since: datetime
+    ) -> Mapping[str, Sequence[tuple[int, datetime]]]:
+        """Return by site the cases from an instant on that have no prediction, and their times.
+
+        `versions` are the names of one version.
+        """
+        is_predicted = exists().where(
+            predictions.c.rollout == cases.c.rollout,
+            predictions.c.case_id == cases.c.case_id,
+            predictions.c.version.in_(versions),
+        )
+        query = select(cases.c.site, cases.c.case_id, cases.c.occurred_at).where(
+            cases.c.rollout == self._rollout.number,
+            cases.c.site.in_(sites),
+            cases.c.occurred_at >= since,
+            ~is_predicted,
+        )
+        cases_by_site: dict[str, list[tuple[int, datetime]]] = defaultdict(list)
+        for site, case_id, occurred_at in map(tuple, self._transaction.execute(query)):
+            cases_by_site[site].append((case_id, occurred_at))
+        return cases_by_site
+
+    def find_received_at(self, case_id: int) -> datetime | None:
+        """Return when a case's newest revision was received, or None."""
+        query = self._select_newest().where(cases.c.case_id == case_id)
+        row = self._transaction.execute(query).one_or_none()
+        return None if row is None else row.received_at
+
+    def find_registrar(self, case_id: int) -> str | None:
+        """Return who sent a case's first registered revision, an id or a kind; None if unknown."""
+        query = select(cases.c.sender).where(
+            cases.c.rollout == self._rollout.number,
+            cases.c.case_id == case_id,
+            cases.c.revision > 0,
+        )
+        rows = self._transaction.execute(query.order_by(cases.c.revision).limit(1))
+        return next((name_sender(row.sender, is_review=False) for row in rows if row.sender), None)
+
+    def list_actions(self, case_id: int, key: str) -> Sequence[Action]:
+        """Return the newest revision of a case's action on each lever."""
+        records = self._load_records(Action, actions, case_id, key)
+        return list({record.lever: record for record in records}.values())
+
+    def list_outcomes(self, case_id: int, key: str) -> Sequence[Outcome]:
+        """Return the newest revision of a case's outcome, or nothing.
+
+        Values that it does not name are those of earlier revisions.
+        """
+        revisions = self._load_records(Outcome, outcomes, case_id, key)
+        values = {name: value for each in revisions for name, value in each.values.items()}
+        return [replace(newest, values=values) for newest in revisions[-1:]]
+
+    def list_counted(self, case_id: int, tick: timedelta) -> Sequence[CaseCount]:
+        """Return the counts of a case's unit, which may be its episode, by ticks `tick` apart."""
+        query = (
+            select(counted_units, *(count_series.c[name] for name in ("site", "window", "attempt")))
+            .add_columns(count_series.c.definition)
+            .join(count_series, count_series.c.id == counted_units.c.series_id)
+            .where(
+                counted_units.c.rollout == self._rollout.number, counted_units.c.case_id == case_id
+            )
+            .order_by(counted_units.c.slot, counted_units.c.track, counted_units.c.version)
+        )
+        rows = self._transaction.execute(query).all()
+        classes = self._load_classes({class_id for row in rows for class_id in row.class_ids})
+        return [
+            _build_count(row, classes[class_id], tick) for row in rows for class_id in row.class_ids
+        ]
+
+    def _load_classes(self, numbers: Collection[int]) -> Mapping[int, Row[Any]]:
+        query = select(count_classes).where(count_classes.c.id.in_(numbers))
+        return {row.id: row for row in self._transaction.execute(query)}
+
+    def _select_newest(self) -> Select[Any]:
+        query = select(cases.c.case_id, cases.c.received_at)
+        return query.where(cases.c.rollout == self._rollout.number, ~has_later_revision())
+
+    def _build_conditions(self, case_filter: CaseFilter) -> list[ColumnElement[bool]]:
+        conditions: list[ColumnElement[bool]] = []
+        if case_filter.sites is not None:
+            conditions.append(cases.c.site.in_(sorted(case_filter.sites)))
+        if case_filter.window is not None:
+            conditions.append(cases.c.window == case_filter.window)
+        if case_filter.since is not None:
+            conditions.append(cases.c.occurred_at >= case_filter.since)
+        if case_filter.until is not None:
+            conditions.append(cases.c.occurred_at < case_filter.until)
+        if case_filter.version is not None:
+            conditions.append(
+                self._match_case(predictions, predictions.c.version == case_filter.version)
+            )
+        if case_filter.differs:
+            conditions.append(self._match_differing())
+        return conditions
+
+    def _match_differing(self) -> ColumnElement[bool]:
+        """Return the condition for a prediction and a decision with different answers."""
+        differing_answers = select(predictions.c.case_id).join(
+            decisions,
+            and_(
+                decisions.c.rollout == predictions.c.rollout,
+                decisions.c.case_id == predictions.c.case_id,
+                decisions.c.answers != predictions.c.answers,
+            ),
+        )
+        same_case = (
+            predictions.c.rollout == cases.c.rollout,
+            predictions.c.case_id == cases.c.case_id,
+        )
+        return differing_answers.where(*same_case).correlate(cases).exists()
+
+    def _match_case(self, table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+        same_case = (table.c.rollout == cases.c.rollout, table.c.case_id == cases.c.case_id)
+        return exists().where(*same_case, *conditions)
+
+    def _load_records(
+        self, kind: type[RecordT], table: Table, case_id: int, key: str
+    ) -> Sequence[RecordT]:
+        conditions = (table.c.rollout == self._rollout.number, table.c.case_id == case_id)
+        query = select(table).where(*conditions).order_by(table.c.revision)
+        return [parse_record(kind, row, key=key) for row in self._transaction.execute(query)]
+
+
+def has_later_revision() -> Exists:
+    """Return the condition for a row of `cases` that was corrected."""
+    later = cases.alias("later")
+    return exists().where(
+        later.c.rollout == cases.c.rollout,
+        later.c.case_id == cases.c.case_id,
+        later.c.revision > cases.c.revision,
+    )
+
+
+def _build_count(row: Row[Any], class_row: Row[Any], tick: timedelta) -> CaseCount:
+    return CaseCount(
+        version=row.version,
+        track=row.track,
+        slot=to_instant(row.slot, tick),
+        site=row.site,
+        window=row.window,
+        attempt=row.attempt,
+        definition=row.definition,
+        lever=class_row.lever,
+        predicted=class_row.predicted,
+        decided=class_row.decided,
+        reviewer=row.reviewer,
+        excluded=row.exclusion_reason,
+    )

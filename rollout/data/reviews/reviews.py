@@ -1,0 +1,517 @@
+"""The review queue: review tasks, each claimed by one reviewer at a time.
+
+A claim ends at the task's `claimed_until`; the task is then free without any process. The
+reviewer's name stays until another reviewer claims it, so that a slow reviewer may still answer.
+
+Choices for training on cases: relabel, drop or keep.
+
+Read-only lists of review tasks: what reviewers decided, and open adjudications.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from rollout.data.database.bulk import insert_new_rows
+from rollout.data.database.rollouts import Rollout, match_cases
+from rollout.data.database.session import Transaction
+from rollout.data.records.exposures import select_figures_until
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.tables.columns import decode_instant
+from rollout.data.tables.tables import cases, cleanings, decisions, exposures, reviews, rollouts
+from rollout.engine.records.reviews import (
+    ADJUDICATE,
+    BLIND_KINDS,
+    REVEALING_CONTENT,
+    SEEDED,
+    CleaningChoice,
+)
+
+OPEN, DONE, WITHDRAWN = "open", "done", "withdrawn"
+QUEUE_ORDER: Final = (
+    reviews.c.due_at,
+    reviews.c.opened_at,
+    reviews.c.sampling_value,
+    reviews.c.task_number,
+)
+"""The order in which tasks are claimed and shown, after those whose answer can affect an action."""
+MAX_COUNTED: Final = 1_000
+"""Maximum of counted cases: a page shows the number, and requests it often."""
+
+SiteFilter = Collection[str] | None
+"""Sites at which a reviewer may decide; None means all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewReviewTask:
+    """A review task to open."""
+
+    case_id: int
+    kind: str
+    task_number: int
+    site: str
+    opened_at: datetime
+    sampling_value: float
+    due_at: datetime | None = None
+    answer_by: datetime | None = None
+    version: str | None = None
+    gold_answers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredReviewTask:
+    """A stored review task."""
+
+    id: int
+    case_id: int
+    kind: str
+    task_number: int
+    site: str
+    version: str | None
+    opened_at: datetime
+    due_at: datetime | None
+    answer_by: datetime | None
+    state: str
+    reviewer: str | None
+    claimed_until: datetime | None
+    gold_answers: Mapping[str, str] | None
+    gold_decision: Mapping[str, Any] | None
+
+    def is_claimed_by(self, reviewer: str) -> bool:
+        """Return whether the task is open and last claimed by `reviewer`."""
+        return self.state == OPEN and self.reviewer == reviewer
+
+    def is_free(self, at: datetime, claim_time: datetime) -> bool:
+        """Return whether the task can be claimed at `at`, `claim_time` on the wall clock."""
+        is_unclaimed = self.claimed_until is None or self.claimed_until <= claim_time
+        return self.state == OPEN and is_unclaimed and self.is_wanted_at(at)
+
+    def is_wanted_at(self, at: datetime) -> bool:
+        """Return whether a decision is still needed at `at`."""
+        return self.state == OPEN and (self.due_at is None or at < self.due_at)
+
+    def is_urgent_at(self, at: datetime) -> bool:
+        """Return whether a client still waits for the answer."""
+        return self.answer_by is not None and at < self.answer_by
+
+
+TASK_COLUMNS: Final = tuple(reviews.c[name] for name in StoredReviewTask.__dataclass_fields__)
+
+
+class ReviewTaskStore:
+    """The review tasks of one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def open_tasks(self, new_tasks: Iterable[NewReviewTask]) -> None:
+        """Store new tasks; existing ones stay as they are."""
+        rows = [_build_row(self._rollout, new_task) for new_task in new_tasks]
+        insert_new_rows(self._transaction, reviews, rows)
+
+    def find(self, number: int, *, lock: bool = False) -> StoredReviewTask | None:
+        """Return the task with this number, or None; `lock` blocks changes."""
+        query = self._select_tasks(reviews.c.id == number)
+        row = self._transaction.execute(query.with_for_update() if lock else query).one_or_none()
+        return None if row is None else build_task(row)
+
+    def list_of_cases(self, case_ids: Collection[int]) -> Sequence[StoredReviewTask]:
+        """Return all tasks of some cases, in order within each case."""
+        query = self._select_tasks(*self._match_cases(case_ids))
+        return self._load_all(
+            query.order_by(reviews.c.case_id, reviews.c.kind, reviews.c.task_number)
+        )
+
+    def list_claimed(
+        self, reviewer: str, at: datetime, kinds: Collection[str], sites: SiteFilter
+    ) -> list[StoredReviewTask]:
+        """Return the tasks that a reviewer has claimed, in queue order."""
+        query = self._select_tasks(
+            reviews.c.reviewer == reviewer,
+            reviews.c.state == OPEN,
+            reviews.c.kind.in_(kinds),
+            reviews.c.claimed_until > at,
+            *match_sites(sites),
+        )
+        return self._load_all(query.order_by(*QUEUE_ORDER))
+
+    def lock_reviewer(self, reviewer: str) -> None:
+        """Block other claims of this reviewer until the transaction ends.
+
+        Concurrent requests would otherwise claim twice as much: each skips the rows that the other
+        locks. SQLite has one writer anyway.
+        """
+        if self._transaction.connection.dialect.name == "postgresql":
+            lock_key = (self._rollout.number, func.hashtext(reviewer))
+            self._transaction.execute(select(func.pg_advisory_xact_lock(*lock_key)))
+
+    def claim(
+        self,
+        reviewer: str,
+        at: datetime,
+        kinds: Collection[str],
+        sites: SiteFilter,
+        until: datetime,
+        claim_time: datetime | None = None,
+        *,
+        only_urgent: bool = False,
+    ) -> StoredReviewTask | None:
+        """Claim the next task for a reviewer until `until`, or return None.
+
+        Tasks whose answer can still affect the action come first, by `answer_by`; then the others
+        by due time. Concurrent calls get different tasks. `claim_time` is `at` on the clock of
+        claims; None means the same clock.
+        """
+        available = self._select_tasks(
+            *self._match_available(reviewer, at, kinds, sites, claim_time or at)
+        )
+        urgent = available.where(reviews.c.answer_by > at).order_by(reviews.c.answer_by)
+        for query in (urgent,) if only_urgent else (urgent, available):
+            task = self._lock_first(query.order_by(*QUEUE_ORDER))
+            if task is not None:
+                return self._claim_locked(task, reviewer, until)
+        return None
+
+    def release(self, task: StoredReviewTask) -> None:
+        """Release a claim."""
+        self._release(reviews.c.id == task.id, reviews.c.reviewer == task.reviewer)
+
+    def release_all(self, reviewer: str, sites: SiteFilter) -> int:
+        """Release all claims of a reviewer; return the number of tasks."""
+        return self._release(reviews.c.reviewer == reviewer, *match_sites(sites))
+
+    def release_revealed(self, reviewer: str) -> None:
+        """Release the gold cases that figures may have revealed to their reviewer."""
+        self._release(
+            reviews.c.reviewer == reviewer,
+            reviews.c.kind == SEEDED,
+            self._match_seen_figures(reviewer),
+        )
+
+    def _release(self, *conditions: ColumnElement[bool], **values: Any) -> int:
+        """Release open tasks and return their number; also set `values`."""
+        return self._update(
+            reviews.c.state == OPEN, *conditions, reviewer=None, claimed_until=None, **values
+        )
+
+    def close(
+        self,
+        task: StoredReviewTask,
+        reviewer: str,
+        *,
+        at: datetime,
+        gold_decision: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Close a task with a decision; gold cases have a `gold_decision`."""
+        self._update(
+            reviews.c.id == task.id,
+            state=DONE,
+            reviewer=reviewer,
+            claimed_until=None,
+            closed_at=at,
+            gold_decision=gold_decision,
+        )
+
+    def withdraw(self, case_ids: Collection[int], kinds: Collection[str], *, at: datetime) -> None:
+        """Withdraw the open tasks of cases; decisions stay."""
+        if case_ids:
+            conditions = (reviews.c.kind.in_(kinds), reviews.c.state == OPEN)
+            self._update(*self._match_cases(case_ids), *conditions, state=WITHDRAWN, closed_at=at)
+
+    def change_site(self, case_id: int, site: str) -> None:
+        """Move a corrected case's open tasks and release them."""
+        self._release(reviews.c.case_id == case_id, reviews.c.site != site, site=site)
+
+    def count_available(
+        self,
+        reviewer: str,
+        at: datetime,
+        kinds: Collection[str],
+        sites: SiteFilter,
+        claim_time: datetime | None = None,
+        *,
+        due_until: datetime | None = None,
+    ) -> int:
+        """Return how many cases a reviewer could claim, at most `MAX_COUNTED`.
+
+        With `due_until` only those of tasks that are due by then.
+        """
+        available = self._match_available(reviewer, at, kinds, sites, claim_time or at)
+        due = () if due_until is None else (reviews.c.due_at <= due_until,)
+        own_cases = select(reviews.c.case_id).where(reviews.c.rollout == self._rollout.number)
+        case_query = own_cases.where(*available, *due).distinct().limit(MAX_COUNTED)
+        query = select(func.count()).select_from(case_query.subquery())
+        return int(self._transaction.execute(query).scalar_one())
+
+    def list_overdue(
+        self, *, since: datetime, until: datetime, sites: SiteFilter, limit: int
+    ) -> Sequence[StoredReviewTask]:
+        """Return open tasks due in [`since`, `until`), the first due first."""
+        query = self._select_tasks(
+            reviews.c.state == OPEN,
+            reviews.c.due_at >= since,
+            reviews.c.due_at < until,
+            *match_sites(sites),
+        )
+        return self._load_all(query.order_by(reviews.c.due_at, reviews.c.id).limit(limit))
+
+    def _select_tasks(self, *conditions: ColumnElement[bool]) -> Select[Any]:
+        return select_tasks(self._rollout, *conditions)
+
+    def _match_cases(self, case_ids: Collection[int]) -> tuple[ColumnElement[bool], ...]:
+        return match_cases(self._transaction, self._rollout, reviews, case_ids)
+
+    def _update(self, *conditions: ColumnElement[bool], **values: Any) -> int:
+        statement = update(reviews).where(reviews.c.rollout == self._rollout.number, *conditions)
+        return self._transaction.execute(statement.values(**values)).rowcount
+
+    def _load_all(self, query: Select[Any]) -> list[StoredReviewTask]:
+        return [build_task(row) for row in self._transaction.execute(query)]
+
+    def _lock_first(self, query: Select[Any]) -> StoredReviewTask | None:
+        locking_query = query.limit(1).with_for_update(skip_locked=True, of=reviews)
+        row = self._transaction.execute(locking_query).one_or_none()
+        return None if row is None else build_task(row)
+
+    def _claim_locked(
+        self, task: StoredReviewTask, reviewer: str, until: datetime
+    ) -> StoredReviewTask | None:
+        """Claim a locked task; None if the reviewer has another one."""
+        try:
+            with self._transaction.connection.begin_nested():
+                self._update(reviews.c.id == task.id, reviewer=reviewer, claimed_until=until)
+        except IntegrityError:
+            return None
+        return self.find(task.id)
+
+    def _match_available(
+        self,
+        reviewer: str,
+        at: datetime,
+        kinds: Collection[str],
+        sites: SiteFilter,
+        claim_time: datetime,
+    ) -> tuple[ColumnElement[bool], ...]:
+        """Return the conditions for a task that a reviewer may claim."""
+        return (
+            reviews.c.state == OPEN,
+            reviews.c.kind.in_(kinds),
+            or_(reviews.c.claimed_until.is_(None), reviews.c.claimed_until <= claim_time),
+            or_(reviews.c.due_at.is_(None), reviews.c.due_at > at),
+            *match_sites(sites),
+            _match_case(cases),
+            ~_match_case(decisions, decisions.c.reviewer == reviewer),
+            ~_has_other_task(reviewer),
+            or_(reviews.c.kind.not_in(BLIND_KINDS), ~_has_seen_content(reviewer)),
+            or_(reviews.c.kind != SEEDED, ~self._match_seen_figures(reviewer)),
+        )
+
+    def _match_seen_figures(self, reviewer: str) -> ColumnElement[bool]:
+        """Return the condition for cases in figures that a reviewer saw."""
+        figures_until = select_figures_until(self._rollout, reviewer)
+        return _match_case(cases, cases.c.occurred_at < figures_until)
+
+
+def select_tasks(rollout: Rollout, *conditions: ColumnElement[bool]) -> Select[Any]:
+    """Return the query for tasks of a rollout, with the columns that `build_task` reads."""
+    return select(*TASK_COLUMNS).where(reviews.c.rollout == rollout.number, *conditions)
+
+
+def match_sites(sites: SiteFilter) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition for tasks at some sites; () for all."""
+    return () if sites is None else (reviews.c.site.in_(sorted(sites)),)
+
+
+def _match_case(table: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition for a table having rows of the task's case."""
+    same_case = and_(table.c.rollout == reviews.c.rollout, table.c.case_id == reviews.c.case_id)
+    return exists().where(same_case, *conditions).correlate(reviews)
+
+
+def _has_other_task(reviewer: str) -> ColumnElement[bool]:
+    """Return the condition for another task of the case with this reviewer."""
+    other_task = reviews.alias("other")
+    return _match_case(
+        other_task, other_task.c.reviewer == reviewer, other_task.c.id != reviews.c.id
+    )
+
+
+def _has_seen_content(reviewer: str) -> ColumnElement[bool]:
+    """Return the condition for exposure to content that blind tasks forbid."""
+    return _match_case(
+        exposures,
+        exposures.c.reviewer == reviewer,
+        exposures.c.content.in_(sorted(REVEALING_CONTENT)),
+    )
+
+
+def _build_row(rollout: Rollout, new_task: NewReviewTask) -> dict[str, Any]:
+    fields = NewReviewTask.__dataclass_fields__
+    values = {name: getattr(new_task, name) for name in fields}
+    return {"rollout": rollout.number, "state": OPEN, **values}
+
+
+def build_task(row: Row[Any]) -> StoredReviewTask:
+    """Return the task of a row of `select_tasks`."""
+    fields = StoredReviewTask.__dataclass_fields__
+    return StoredReviewTask(**{name: getattr(row, name) for name in fields})
+
+
+CHOICE_COLUMNS = ("lever", "choice", "label", "reason", "by", "at", "version", "report")
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedChoice:
+    """A choice with its number; later choices have higher numbers."""
+
+    number: int
+    choice: CleaningChoice
+
+
+class CleaningStore:
+    """The choices of one rollout; all of them stay."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def lock(self) -> None:
+        """Block other choices in this rollout until the transaction ends."""
+        lock_query = select(rollouts.c.id).where(rollouts.c.id == self._rollout.number)
+        self._transaction.execute(lock_query.with_for_update())
+
+    def add(self, choices: Iterable[tuple[int, CleaningChoice]]) -> None:
+        """Store choices in order, each with the number of its case."""
+        for case_id, choice in choices:
+            values = {name: getattr(choice, name) for name in CHOICE_COLUMNS}
+            row = {"rollout": self._rollout.number, "case_id": case_id, **values}
+            self._transaction.execute(insert(cleanings).values(row))
+
+    def list_for_cases(self, case_ids: Collection[int]) -> Sequence[CleaningChoice]:
+        """Return all choices on some cases, oldest first."""
+        conditions = match_cases(self._transaction, self._rollout, cleanings, case_ids)
+        query = select(cleanings).where(*conditions).order_by(cleanings.c.id)
+        return [numbered.choice for numbered in self._load_choices(query)]
+
+    def list_page(self, *, before: int | None = None, limit: int = 100) -> Sequence[NumberedChoice]:
+        """Return choices before a number, newest first."""
+        is_own = cleanings.c.rollout == self._rollout.number
+        query = select(cleanings).where(is_own).order_by(cleanings.c.id.desc())
+        if before is not None:
+            query = query.where(cleanings.c.id < before)
+        return self._load_choices(query.limit(limit))
+
+    def _load_choices(self, query: Select[Any]) -> list[NumberedChoice]:
+        rows = self._transaction.execute(query).all()
+        keys = ExternalKeys(self._transaction, self._rollout).find_keys(
+            {row.case_id for row in rows}
+        )
+        return [
+            NumberedChoice(row.id, _build_choice(row, keys)) for row in rows if row.case_id in keys
+        ]
+
+
+def _build_choice(row: Row[Any], keys: Mapping[int, str]) -> CleaningChoice:
+    return CleaningChoice(
+        key=keys[row.case_id], **{name: getattr(row, name) for name in CHOICE_COLUMNS}
+    )
+
+
+class ReviewTaskLists:
+    """The review tasks of one rollout as read-only lists."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def count_decided(self, reviewer: str, since: datetime) -> int:
+        """Return how many cases a reviewer decided since a time."""
+        query = select(func.count()).where(
+            reviews.c.rollout == self._rollout.number,
+            *_match_done(reviewer),
+            reviews.c.closed_at >= since,
+        )
+        return int(self._transaction.execute(query).scalar_one())
+
+    def list_submissions(
+        self, reviewer: str, since: datetime, limit: int
+    ) -> Sequence[tuple[datetime | None, datetime, bool]]:
+        """Return start, end and unsureness of a reviewer's last decisions.
+
+        Decisions of gold cases are among them; of several revisions the newest counts.
+        """
+        newest_first = (reviews.c.closed_at.desc(), reviews.c.id.desc())
+        closed = (
+            select(reviews.c.id, reviews.c.case_id, reviews.c.gold_decision, reviews.c.closed_at)
+            .where(
+                reviews.c.rollout == self._rollout.number,
+                *_match_done(reviewer),
+                reviews.c.closed_at >= since,
+            )
+            .order_by(*newest_first)
+            .limit(limit)
+            .subquery()
+        )
+        own_decision = and_(
+            decisions.c.rollout == self._rollout.number,
+            decisions.c.case_id == closed.c.case_id,
+            decisions.c.reviewer == reviewer,
+        )
+        query = (
+            select(closed.c.id, closed.c.gold_decision, closed.c.closed_at)
+            .add_columns(decisions.c.started_at, decisions.c.submitted_at, decisions.c.unsure)
+            .select_from(closed.outerjoin(decisions, own_decision))
+            .order_by(closed.c.id, decisions.c.revision)
+        )
+        newest = {row.id: row for row in self._transaction.execute(query)}
+        return [_read_submission(row) for row in newest.values()]
+
+    def list_last_decided(
+        self, reviewer: str, limit: int
+    ) -> Sequence[tuple[StoredReviewTask, datetime]]:
+        """Return a reviewer's last decisions with their times, newest first."""
+        newest_first = (reviews.c.closed_at.desc(), reviews.c.id.desc())
+        return self._load_closed(*_match_done(reviewer), order=newest_first, limit=limit)
+
+    def find_decided(self, reviewer: str, number: int) -> tuple[StoredReviewTask, datetime] | None:
+        """Return a reviewer's decided task by number, or None."""
+        conditions = (*_match_done(reviewer), reviews.c.id == number)
+        return next(iter(self._load_closed(*conditions, order=(), limit=1)), None)
+
+    def list_adjudications(self, sites: SiteFilter, limit: int) -> Sequence[StoredReviewTask]:
+        """Return open adjudications at sites (None: all), oldest first."""
+        query = select_tasks(
+            self._rollout,
+            reviews.c.kind == ADJUDICATE,
+            reviews.c.state == OPEN,
+            *match_sites(sites),
+        )
+        rows = self._transaction.execute(
+            query.order_by(reviews.c.opened_at, reviews.c.id).limit(limit)
+        )
+        return [build_task(row) for row in rows]
+
+    def _load_closed(
+        self, *conditions: ColumnElement[bool], order: Sequence[Any], limit: int
+    ) -> Sequence[tuple[StoredReviewTask, datetime]]:
+        query = select_tasks(self._rollout, *conditions).add_columns(reviews.c.closed_at)
+        rows = self._transaction.execute(query.order_by(*order).limit(limit))
+        return [(build_task(row), row.closed_at) for row in rows]
+
+
+def _read_submission(row: Row[Any]) -> tuple[datetime | None, datetime, bool]:
+    gold = row.gold_decision
+    if gold is None:
+        return row.started_at, row.submitted_at or row.closed_at, bool(row.unsure)
+    started_at = None if gold["started_at"] is None else decode_instant(gold["started_at"])
+    is_unsure = gold["unsure"] or None in gold["answers"].values()
+    return started_at, decode_instant(gold["submitted_at"]), is_unsure
+
+
+def _match_done(reviewer: str) -> tuple[ColumnElement[bool], ...]:
+    return reviews.c.reviewer == reviewer, reviews.c.state == DONE

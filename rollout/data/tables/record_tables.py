@@ -1,0 +1,406 @@
+"""The tables of records. All are append-only; a correction is another revision.
+
+The columns of a record's fields derive from its declaration.
+
+The tables of counting: its queue, the counted units and their sums.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy import UniqueConstraint as Unique
+
+from rollout.data.tables.columns import (
+    InstantType,
+    JsonType,
+    build_partial_index,
+    build_record_hash_columns,
+    id_column,
+    key_column,
+    metadata,
+    optional_column,
+    required_column,
+    rollout_column,
+)
+from rollout.engine.records.records import (
+    RECORD_FIELDS,
+    Action,
+    Case,
+    Decision,
+    Outcome,
+    Prediction,
+    Record,
+    RecordField,
+)
+
+cleanings = Table(  # the last one of a case and lever is in force
+    "cleanings",
+    metadata,
+    id_column(),
+    required_column("rollout", Integer),
+    required_column("case_id", BigInteger),
+    required_column("lever"),
+    required_column("choice"),  # relabel, drop or keep
+    optional_column("label"),  # only with relabel
+    required_column("reason"),
+    required_column("by"),
+    required_column("at", InstantType),
+    required_column("version"),
+    required_column("report"),
+    Index(None, "rollout", "case_id"),
+)
+
+
+external_keys = (
+    Table(  # `kind` is case or episode; a purge replaces the key by a hash and `kind` by purged
+        "external_keys",
+        metadata,
+        id_column(),
+        required_column("rollout", Integer),
+        required_column("kind"),
+        required_column("key"),
+        Unique("rollout", "kind", "key"),
+    )
+)
+
+HAS_EPISODE = text("episode is not null")  # most cases have none
+
+COLUMN_TYPES: Final[Mapping[Any, Any]] = {
+    str: Text,
+    bool: Boolean,
+    float: Double,
+    datetime: InstantType,
+    Mapping: JsonType,
+}
+
+
+def _build_column(field: RecordField) -> Column[Any]:
+    """Return the column of a field; of `key` it is the case's number."""
+    is_large = field.rule.is_numbered or (field.limits is not None and field.limits.lt == 2**63)
+    kind = BigInteger if is_large else COLUMN_TYPES.get(field.kind, Integer)
+    if field.rule.is_key:
+        return key_column("case_id" if field.name == "key" else field.column, kind)
+    is_null = field.is_optional or field.rule.is_null_if_empty
+    return (optional_column if is_null else required_column)(field.column, kind)
+
+
+def _build_table(name: str, kind: type[Record], *others: Any) -> Table:
+    """Return the table of one kind of record, with columns that only the store fills in."""
+    return Table(
+        name,
+        metadata,
+        rollout_column(),
+        *map(_build_column, sorted(RECORD_FIELDS[kind], key=lambda field: not field.rule.is_key)),
+        required_column("received_at", InstantType),
+        optional_column("sender"),  # account id or file; null if none is known
+        required_column("hash", LargeBinary),
+        *build_record_hash_columns(),
+        *others,
+        sqlite_with_rowid=False,
+    )
+
+
+cases = _build_table(
+    "cases",
+    Case,
+    optional_column("planted", Boolean),  # null: the case occurred by itself
+    optional_column("vouched", BigInteger),  # microseconds; null: its sender is not vouched for
+    optional_column("draws", JsonType),  # by version with a sample whether it runs on the case
+    Index(None, "rollout", "site", "occurred_at"),
+    Index(None, "rollout", "received_at"),  # finds what a purge deletes
+    build_partial_index(None, "rollout", "episode", where=HAS_EPISODE),
+)
+predictions = _build_table(
+    "predictions",
+    Prediction,
+    optional_column("vouched", BigInteger),  # microseconds; null: its sender is not vouched for
+)
+decisions = _build_table("decisions", Decision)
+actions = _build_table("actions", Action)
+outcomes = _build_table("outcomes", Outcome)
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    rollout_column(),
+    key_column("site", Text),
+    key_column("at", InstantType),
+    required_column("received_at", InstantType),
+    sqlite_with_rowid=False,
+)
+
+planted_cases = Table(  # declared before any record; `revision` is that of the ledger's event
+    "planted_cases",
+    metadata,
+    rollout_column(),
+    key_column("case_id"),
+    required_column("declared_at", InstantType),
+    required_column("revision", BigInteger),
+    sqlite_with_rowid=False,
+)
+
+rejected_records = Table(
+    "rejected_records",
+    metadata,
+    id_column(),
+    required_column("rollout", Integer),
+    required_column("kind"),
+    required_column("key"),
+    required_column("body"),
+    required_column("reason"),
+    required_column("received_at", InstantType),
+    required_column("hash", LargeBinary),
+    Unique("rollout", "hash"),  # an item sent again is stored once
+)
+
+erased_hashes = Table(  # of records that a purge or an erasure took, by the event's revision
+    "erased_hashes",
+    metadata,
+    rollout_column(),
+    key_column("case_id"),
+    key_column("revision"),
+    required_column("hashes", LargeBinary),  # sorted and joined
+    Index(None, "rollout", "revision"),
+    sqlite_with_rowid=False,
+)
+
+baselines = Table(  # imported counts of human actions before the rollout
+    "baselines",
+    metadata,
+    id_column(),
+    required_column("rollout", Integer),
+    required_column("site"),
+    required_column("window"),
+    required_column("lever"),
+    required_column("action"),
+    required_column("n", Integer),
+    required_column("since", InstantType),
+    required_column("until", InstantType),
+    required_column("imported_by"),
+    Index(None, "rollout"),
+)
+
+
+GATE: Final = "gate"
+OF_GATE: Final = text("track = 'gate'")  # the condition of the partial index
+OUTCOME: Final = "outcome"
+"""The queue's track of cases with an outcome whose deadline passes."""
+RECORD_UNSEALED: Final = "unsealed"
+"""The queue's track of cases with actions or outcomes whose hashes the next tick takes."""
+
+count_queue = Table(  # written with the record, deleted when counted
+    "count_queue",
+    metadata,
+    rollout_column(),
+    key_column("at", InstantType),
+    key_column("case_id"),
+    key_column("track", Text),
+    sqlite_with_rowid=False,
+)
+
+recent_arrivals = Table(  # of records that guards use; each replica reads them
+    "recent_arrivals",
+    metadata,
+    rollout_column(),
+    key_column("at", InstantType),
+    key_column("case_id"),
+    sqlite_with_rowid=False,
+)
+
+tick_slots = Table(
+    "tick_slots",
+    metadata,
+    rollout_column(),
+    key_column("slot"),
+    required_column("owner"),
+    required_column("claimed_at", InstantType),
+    optional_column("done_at", InstantType),
+    sqlite_with_rowid=False,
+)
+
+count_series = Table(  # the keys of series of counts
+    "count_series",
+    metadata,
+    id_column(),
+    required_column("rollout", Integer),
+    required_column("track"),
+    required_column("version"),
+    required_column("site"),
+    required_column("window"),
+    required_column("definition"),
+    required_column("attempt", Integer),
+    Unique(
+        *("rollout", "track", "version", "site", "window", "definition", "attempt"),
+        name="uq_count_series_columns",  # PostgreSQL cuts names at 63 letters
+    ),
+)
+
+count_classes = Table(  # the answers and cost level of a unit
+    "count_classes",
+    metadata,
+    id_column(),
+    required_column("rollout", Integer),
+    required_column("lever"),
+    required_column("predicted"),
+    required_column("decided"),
+    required_column("second"),
+    required_column("level", Integer),
+    Unique(
+        *("rollout", "lever", "predicted", "decided", "second", "level"),
+        name="uq_count_classes_columns",
+    ),
+)
+
+counted_units = Table(  # with several levers a unit has one more class for all together
+    "counted_units",
+    metadata,
+    rollout_column(),
+    key_column("unit"),
+    key_column("version", Text),
+    key_column("track", Text),
+    required_column("case_id", BigInteger),
+    required_column("slot", BigInteger),
+    required_column("occurred", BigInteger),
+    required_column("day", Integer),
+    required_column("series_id", BigInteger),
+    required_column("class_ids", JsonType),
+    required_column("bucket", Integer),
+    optional_column("reviewer"),
+    optional_column("exclusion_reason"),  # null means evidence
+    required_column("record_hashes", LargeBinary),  # of the records behind it, sorted, joined
+    optional_column("attribute_values"),  # of its cases, as JSON text, if the policy asks for them
+    optional_column("slices"),  # the case's values of the recorded attributes, as JSON
+    optional_column("value_seal", LargeBinary),  # hashed with both, for digests
+    optional_column("band", Integer),  # floors above the lowest that its confidence reaches
+    Index(None, "rollout", "slot"),
+    build_partial_index(  # for pages of a version's newest pairs
+        "ix_counted_units_newest",
+        *("rollout", "version", "occurred", "unit", "series_id"),
+        where=OF_GATE,
+    ),
+    sqlite_with_rowid=False,
+)
+
+counted_records = Table(  # hashes of actions and outcomes, by the tick that counted them
+    "counted_records",
+    metadata,
+    rollout_column(),
+    key_column("case_id"),
+    key_column("record_hash", LargeBinary),
+    required_column("kind"),
+    required_column("slot", BigInteger),
+    Index(None, "rollout", "slot"),
+    sqlite_with_rowid=False,
+)
+
+counted_outcomes = Table(  # units whose deadline for an outcome with a value has passed
+    "counted_outcomes",
+    metadata,
+    rollout_column(),
+    key_column("unit"),
+    key_column("version", Text),
+    key_column("outcome", Text),
+    required_column("case_id", BigInteger),
+    required_column("slot", BigInteger),
+    required_column("occurred", BigInteger),
+    required_column("site"),
+    required_column("window"),
+    required_column("definition"),  # range, direction and deadline of the outcome
+    required_column("bucket", Integer),
+    optional_column("drawn"),  # who was to decide, as stored with the question
+    required_column("score", Double),
+    required_column("known_share", Double),
+    required_column("record_hashes", LargeBinary),  # of the records behind it, sorted, joined
+    optional_column("sources"),  # of its values, sorted, joined; null before they were stored
+    optional_column("source_fault"),  # why it is no evidence to widen; null means evidence
+    Index(None, "rollout", "slot"),
+    sqlite_with_rowid=False,
+)
+
+counts = Table(  # `n` grows only in slots after `evidence_heads.through`
+    "counts",
+    metadata,
+    rollout_column(),
+    key_column("slot"),
+    key_column("occurred"),
+    key_column("series_id"),
+    key_column("class_id"),
+    key_column("bucket", Integer),
+    required_column("n", Integer),
+    sqlite_with_rowid=False,
+)
+
+version_uses = Table(  # the first unit of a version in a cell that it predicted in time
+    "version_uses",
+    metadata,
+    rollout_column(),
+    key_column("version", Text),
+    key_column("site", Text),
+    key_column("window", Text),
+    required_column("occurred", BigInteger),
+    required_column("slot", BigInteger),
+    sqlite_with_rowid=False,
+)
+
+confusion_matrices = Table(  # sums over all slots, so reads don't slow down with time
+    "confusion_matrices",
+    metadata,
+    rollout_column(),
+    key_column("series_id"),
+    key_column("class_id"),
+    required_column("n", BigInteger),
+    sqlite_with_rowid=False,
+)
+
+top_losses = Table(  # pairs that differ, indexed by confidence
+    "top_losses",
+    metadata,
+    rollout_column(),
+    key_column("case_id"),
+    key_column("version", Text),
+    key_column("class_id"),
+    required_column("confidence", Double),
+    required_column("series_id", BigInteger),
+    Index(
+        "ix_top_losses_confidence",
+        *("rollout", "version", "class_id", "confidence", "case_id", "series_id"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+evidence_heads = Table(  # advanced by compare-and-set; no count at or before `through` grows
+    "evidence_heads",
+    metadata,
+    rollout_column(),
+    required_column("through", BigInteger),
+)
+
+
+def _build_snapshot_table(name: str) -> Table:
+    """Return a table of derived arrays, the newest ones of each rollout."""
+    return Table(
+        name,
+        metadata,
+        rollout_column(),
+        required_column("revision", BigInteger),
+        required_column("slot", BigInteger),
+        required_column("body", LargeBinary),
+        required_column("hash", LargeBinary),
+    )
+
+
+evidence_snapshots = _build_snapshot_table("evidence_snapshots")  # of counted units and outcomes
+guard_snapshots = _build_snapshot_table("guard_snapshots")  # of records that guards use

@@ -1,0 +1,303 @@
+"""Policy edits: stricter ones apply at once, looser ones need approvals."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import takewhile
+from typing import NamedTuple
+
+from rollout.engine.decide.commands import ApplyPolicy, Tick, check_renames, find_renamed_cells
+from rollout.engine.decide.guards import begin_answered_attempts, foresee_year
+from rollout.engine.decide.pending_events import PendingEvents
+from rollout.engine.decide.policy_diff import list_looser_rules
+from rollout.engine.decide.proposals import build_proposal, compute_gate_hash
+from rollout.engine.decide.scope import AttemptYear, CellState, ProposalState, Scope
+from rollout.engine.decide.stop_targets import TWO_OPERATORS, find_resume_needs
+from rollout.engine.events import ENGINE, Narrowed, PolicyApplied
+from rollout.kernel.calendar.instants import format_duration
+from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.errors import PolicyRefusedError
+from rollout.kernel.facts import EDITED_LADDER, EDITED_POLICY, OTHER_TICK, say_void
+from rollout.kernel.measures import Condition
+from rollout.kernel.policy.confidence_floors import list_floor_texts
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy.record_definition import is_redefined
+
+
+def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
+    """Apply a policy, or propose it if it is looser."""
+    old, new = pending.policy, command.policy
+    is_first = pending.scope.policy_number == 0
+    if not is_first and new.hash == pending.scope.policy_hash:
+        return  # it is in force
+    if not is_first:
+        if tick_kept := _find_kept_tick(old, new):
+            raise PolicyRefusedError(say_void(OTHER_TICK, tick_kept))
+        check_renames(old, new)
+    looser_rules = () if is_first else list_looser_rules(old, new)
+    if looser_rules and any(
+        proposal.about == new.hash for proposal in pending.scope.proposals.values()
+    ):
+        return  # proposed already
+    if looser_rules:
+        _propose_policy(command, pending, looser_rules)
+    else:
+        _emit_policy_applied(
+            pending, command, new, by=command.by.name, looser_rules=(), proposal_id=""
+        )
+
+
+def _find_kept_tick(old: Policy, new: Policy) -> str:
+    """Return the tick that an edit must keep, "" if it does: evidence has numbers of its slots.
+
+    With a longer one no slot would come after those that are done, so no guard would narrow.
+    """
+    return "" if new.tick == old.tick else format_duration(old.tick)
+
+
+def _propose_policy(
+    command: ApplyPolicy, pending: PendingEvents, looser_rules: tuple[str, ...]
+) -> None:
+    lines = (f"policy {command.policy.hash}", *looser_rules)
+    needs = find_highest_approvals(pending.policy)
+    raised = build_proposal(
+        pending, "policy", command.by.name, needs, lines, about=command.policy.hash
+    )
+    pending.emit(replace(raised, loosens=looser_rules))
+
+
+def find_highest_approvals(policy: Policy) -> tuple[str, ...]:
+    """Return the approvals of the gate to the highest stage.
+
+    Of several such gates the one with most approvals; two operators for a policy without gates.
+    """
+    gates = sorted(
+        policy.gates, key=lambda gate: (policy.stage_ids.index(gate.to), len(gate.approvals))
+    )
+    return gates[-1].approvals if gates else TWO_OPERATORS
+
+
+def apply_approved_policies(pending: PendingEvents, tick: Tick) -> bool:
+    """Apply the approved policy proposal that was raised last.
+
+    Observing policies can be edited too, or they could never be left.
+
+    Returns:
+        Whether a policy was applied.
+    """
+    approved_proposals = [
+        candidate
+        for candidate in pending.scope.proposals.values()
+        if candidate.rules.changes_policy
+        and candidate.is_approved
+        and candidate.about in tick.pending_policies
+    ]
+    if not approved_proposals:
+        return False
+    proposal = approved_proposals[-1]  # in the order in which they were raised
+    new = tick.pending_policies[proposal.about]
+    if tick_kept := _find_kept_tick(pending.policy, new):
+        pending.void_proposal(proposal.id, OTHER_TICK, tick_kept)
+        return False
+    looser_rules = list_looser_rules(pending.policy, new)
+    _emit_policy_applied(
+        pending, tick, new, by=ENGINE, looser_rules=looser_rules, proposal_id=proposal.id
+    )
+    return True
+
+
+def _emit_policy_applied(
+    pending: PendingEvents,
+    command: ApplyPolicy | Tick,
+    new: Policy,
+    *,
+    by: str,
+    looser_rules: tuple[str, ...],
+    proposal_id: str,
+) -> None:
+    """Emit PolicyApplied, after voiding and narrowing what the edit invalidates.
+
+    An attempt of which answers can be looked at has begun before, so that the look has its price.
+    """
+    if pending.scope.policy_number:
+        cells = find_restarting_cells(pending.policy, new)
+        begin_answered_attempts(pending, command.find_answered(cells) if cells else {})
+    effects = _find_effects(pending, new)
+    for proposal in list(pending.scope.proposals.values()):
+        if proposal.id != proposal_id and _is_voided_by_edit(
+            pending, proposal, new, looser_rules, effects.cleared
+        ):
+            pending.void_proposal(proposal.id, EDITED_POLICY)
+    _narrow_to_ladder(pending, new, by, effects.cleared)
+    pending.emit(
+        PolicyApplied(
+            at=pending.at,
+            by=by,
+            number=pending.scope.policy_number + 1,
+            policy_hash=new.hash,
+            loosens=looser_rules,
+            restarted=effects.restarted,
+            cleared=effects.cleared,
+            proposal=proposal_id,
+            renamed=tuple(effects.renamed),
+            former=tuple(effects.renamed.values()),
+            confidence_floors=list_floor_texts(new.evidence),
+        )
+    )
+    pending.policy = new
+
+
+class _EditEffects(NamedTuple):
+    cleared: tuple[Cell, ...]
+    restarted: tuple[Cell, ...]
+    renamed: Mapping[Cell, Cell]
+
+
+def _find_effects(pending: PendingEvents, new: Policy) -> _EditEffects:
+    """Return what an edit does to cells; nothing for the first policy."""
+    old, scope = pending.policy, pending.scope
+    if scope.policy_number == 0:
+        return _EditEffects((), (), {})
+    return _EditEffects(
+        _find_cleared_cells(old, new),
+        tuple(cell for cell in find_restarting_cells(old, new) if scope.list_begun(cell)),
+        find_renamed_cells(old, new),
+    )
+
+
+def _narrow_to_ladder(
+    pending: PendingEvents, new: Policy, by: str, cleared_cells: tuple[Cell, ...]
+) -> None:
+    """Remove the grants that don't match the new stages level by level.
+
+    Left in place they would restore a stage, unapproved, once the missing ones below are granted.
+    """
+    for (cell, version), state in list(pending.scope.cells.items()):
+        stages = tuple(grant.stage for grant in state.grants)
+        common_count = _count_common_stages(stages, new.stage_ids[1:])
+        if common_count == len(stages) or cell in cleared_cells:
+            continue
+        pending.void_proposal(state.proposal, EDITED_LADDER)
+        to_stage, reason = (SHADOW, *stages)[common_count], "the policy's ladder was edited"
+        pending.emit(_build_narrowing(pending, by, (cell, version), state, to_stage, reason))
+
+
+def _build_narrowing(
+    pending: PendingEvents,
+    by: str,
+    key: tuple[Cell, str],
+    state: CellState,
+    to_stage: str,
+    reason: str,
+) -> Narrowed:
+    return Narrowed(
+        at=pending.at,
+        by=by,
+        cell=key[0],
+        version=key[1],
+        from_stage=state.grants[-1].stage,
+        to_stage=to_stage,
+        reason=reason,
+    )
+
+
+def _count_common_stages(stages: tuple[str, ...], ladder: tuple[str, ...]) -> int:
+    """Return how many of `stages`, lowest first, match the ladder."""
+    matches = (a == b for a, b in zip(stages, ladder, strict=False))
+    return sum(takewhile(bool, matches))
+
+
+def _is_voided_by_edit(
+    pending: PendingEvents,
+    proposal: ProposalState,
+    new: Policy,
+    looser_rules: tuple[str, ...],
+    cleared_cells: tuple[Cell, ...],
+) -> bool:
+    """Return whether an edit voids a proposal.
+
+    Any edit voids proposals of policies, looser ones all others. A resume stays
+    open only if the new policy needs the same approvals.
+    """
+    cell = proposal.cell
+    if proposal.rules.changes_policy or looser_rules:
+        return True
+    if cell is None:
+        stop = pending.scope.stops[proposal.about]
+        return find_resume_needs(pending.scope, new, stop, pending.at) != proposal.needs
+    if cell in cleared_cells or proposal.to not in new.stage_ids:
+        return True
+    return compute_gate_hash(new, new.stage_ids.index(proposal.to), cell) != proposal.gate
+
+
+def _find_cleared_cells(old: Policy, new: Policy) -> tuple[Cell, ...]:
+    """Return the cells that are gone or whose records mean something else."""
+    return tuple(
+        cell for cell in old.cells if cell not in new.cell_set or is_redefined(old, new, cell)
+    )
+
+
+class Restart(NamedTuple):
+    """A cell whose evidence an edit makes start anew, what is asked, and its next attempt."""
+
+    cell: Cell
+    questions: tuple[Condition, ...]
+    following: AttemptYear
+
+
+def foresee_restarts(command: ApplyPolicy, scope: Scope, policy: Policy) -> tuple[Restart, ...]:
+    """Return what an edit of a policy in force would cost, whether it needs approvals or not."""
+    new, pending = command.policy, PendingEvents(scope, policy, command.at, None)
+    cells = find_restarting_cells(policy, new)
+    begin_answered_attempts(pending, command.find_answered(cells) if cells else {})
+    return tuple(
+        Restart(
+            cell,
+            _list_new_questions(policy, new, cell),
+            foresee_year(pending.scope, new, cell, command.at),
+        )
+        for cell in cells
+        if pending.scope.list_begun(cell)
+    )
+
+
+def find_restarting_cells(old: Policy, new: Policy) -> tuple[Cell, ...]:
+    """Return the cells in which a gate's risk has risen, or asks another question.
+
+    Threshold and minimums are none: a confidence sequence holds for every threshold at once. A gate
+    that is put back is as new as any other, so nobody gains by taking it away first.
+    """
+    return tuple(
+        cell
+        for cell in old.cells
+        if cell in new.cell_set
+        and (_has_higher_risk(old, new, cell) or _list_new_questions(old, new, cell))
+    )
+
+
+def _has_higher_risk(old: Policy, new: Policy, cell: Cell) -> bool:
+    for stage in new.stage_ids[1:]:
+        old_gate, new_gate = old.find_gate_to(stage, cell), new.find_gate_to(stage, cell)
+        if old_gate is not None and new_gate is not None and new_gate.risk > old_gate.risk:
+            return True
+    return False
+
+
+def _list_new_questions(old: Policy, new: Policy, cell: Cell) -> tuple[Condition, ...]:
+    """Return the conditions of a cell that start anew by an edit; both policies have the cell.
+
+    These are all of a gate that asks something new, or no longer asks something: whoever has seen
+    the answers could drop the question that they speak against, or choose the one that they favour.
+    """
+    return tuple(dict.fromkeys(_find_new_questions(old, new, cell)))
+
+
+def _find_new_questions(old: Policy, new: Policy, cell: Cell) -> Iterator[Condition]:
+    for level, stage in enumerate(new.stage_ids[1:], start=1):
+        if new.find_gate(level, cell) is None:
+            continue
+        conditions, before = new.list_conditions(level, cell), set[tuple[object, ...]]()
+        if old.find_gate_to(stage, cell) is not None:
+            old_level = old.stage_ids.index(stage)
+            before = {c.question for c in old.list_conditions(old_level, cell)}
+        if {condition.question for condition in conditions} != before:
+            yield from conditions

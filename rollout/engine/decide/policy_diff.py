@@ -1,0 +1,631 @@
+"""Rules that an edit of a policy loosens, as text.
+
+Looser edits need the approvals of the current policy: edits that let the model do more, sooner, for
+longer, on less evidence or with less control. If the texts can't show whether an edit loosens
+(hours moved between windows, another span of a guard), it counts as looser. `is_redefined` finds
+changes of what records mean; the two are independent.
+
+What changed in single sections of a policy.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+
+from rollout.kernel.calendar.instants import format_duration
+from rollout.kernel.calendar.opening_hours import uses_holidays
+from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.measures import Condition
+from rollout.kernel.outcomes import OutcomeRule, find_outcome
+from rollout.kernel.policy.confidence_floors import format_floor, list_floors
+from rollout.kernel.policy.evidence_sources import UNNAMED, EvidenceSources
+from rollout.kernel.policy.familiarity import FamiliarityRule, find_line
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.policy.policy import EvidenceRules, Freeze, Gate, Guard, Policy, Waves
+from rollout.kernel.policy.risk_shares import describe_releases
+from rollout.kernel.policy.stages import Stage, describe_decided, shorten_content
+
+
+def compare_familiarity(old: Policy, new: Policy) -> Iterator[str]:
+    """Yield a sentence for each way in which the model may decide less familiar cases."""
+    old_rule, new_rule = old.evidence.familiar, new.evidence.familiar
+    if old_rule is None:
+        return
+    if new_rule is None:
+        yield "the model decides cases with unfamiliar attribute values"
+        return
+    yield from _compare_attributes(old_rule, new_rule)
+    if new_rule.at_least < old_rule.at_least:
+        yield (
+            f"fewer judged units make a value familiar: {new_rule.at_least} instead of"
+            f" {old_rule.at_least}"
+        )
+    cells = [cell for cell in new.cells if cell in old.cell_set]
+    for cell in cells:
+        old_line, new_line = (
+            find_line(rule, (guard.condition for guard in policy.list_guards(cell)))
+            for policy, rule in ((old, old_rule), (new, new_rule))
+        )
+        if new_line < old_line:
+            yield (
+                "less agreement makes a value familiar:"
+                f" {new_line * 100:g} % instead of {old_line * 100:g} %, first in {cell}"
+            )
+            return
+
+
+def _compare_attributes(old: FamiliarityRule, new: FamiliarityRule) -> Iterator[str]:
+    new_cuts = {attribute.id: attribute.cuts for attribute in new.attributes}
+    for attribute in old.attributes:
+        if attribute.id not in new_cuts:
+            yield f"the model decides cases with unfamiliar values of {attribute.id}"
+        elif new_cuts[attribute.id] != attribute.cuts:
+            yield f"{attribute.id} has other bins, so other values are familiar"
+
+
+def compare_floors(old: EvidenceRules, new: EvidenceRules) -> Iterator[str]:
+    """Yield what is looser: fewer floors share the risk, or some lie where none did.
+
+    The first means that each may use more of it. A higher floor opens before the others, so with
+    it the model may decide where a whole cell is not good enough.
+    """
+    old_floors, new_floors = list_floors(old), list_floors(new)
+    if len(new_floors) < len(old_floors):
+        yield (
+            f"fewer confidence floors share the risk, so each has more: 1/{len(new_floors)} instead"
+            f" of 1/{len(old_floors)}"
+        )
+    added = [floor for floor in new.higher_floors if floor not in old_floors]
+    if added:
+        texts = ", ".join(format_floor(floor) for floor in added)
+        yield f"the model may decide sure cases where others are not good enough: floors {texts}"
+
+
+ANSWER_KINDS = ("one label", "a set of labels")
+
+
+def compare_label_sets(old: Policy, new: Policy) -> Iterator[str]:
+    """Yield a sentence for each lever whose answers became sets, or agree with less overlap."""
+    for lever in new.levers:
+        old_lever = old.levers_by_id.get(lever.id)
+        if old_lever is not None and lever.number is old_lever.number is None:
+            yield from _compare_answers(old_lever, lever)
+
+
+def _compare_answers(old: Lever, new: Lever) -> Iterator[str]:
+    if new.many != old.many:
+        kinds = f"{ANSWER_KINDS[new.many]}, where it was {ANSWER_KINDS[old.many]}"
+        yield f"lever {new.id}: an answer is {kinds}"
+    if new.overlap < old.overlap:
+        yield (
+            f"lever {new.id}: sets agree from an overlap of {new.overlap * 100:g} % on, where it"
+            f" was {old.overlap * 100:g} %"
+        )
+
+
+def compare_outcomes(old: Policy, new: Policy) -> Iterator[str]:
+    """Yield a sentence for each outcome that is measured otherwise, or may be missing more."""
+    for outcome in new.outcomes:
+        old_outcome = find_outcome(old.outcomes, outcome.id)
+        if old_outcome is None:
+            continue
+        if _drop_missing_rule(outcome) != _drop_missing_rule(old_outcome):
+            yield (
+                f"outcome {outcome.id} is measured otherwise: {_describe_outcome(outcome)}, instead"
+                f" of {_describe_outcome(old_outcome)}"
+            )
+        if outcome.missing_at_most > old_outcome.missing_at_most:
+            missing_text = f"{outcome.missing_at_most * 100:g} %"
+            yield f"more outcomes of {outcome.id} may be missing: {missing_text}"
+
+
+def _drop_missing_rule(outcome: OutcomeRule) -> OutcomeRule:
+    return replace(outcome, missing_at_most=0.0)
+
+
+def _describe_outcome(outcome: OutcomeRule) -> str:
+    better = "more" if outcome.more_is_better else "less"
+    unit = f" {outcome.unit}" if outcome.unit else ""
+    return (
+        f"{outcome.low:g} to {outcome.high:g}{unit}, {better} is better, closed after"
+        f" {format_duration(outcome.closes)}"
+    )
+
+
+def compare_model_shares(old: Stage, new: Stage) -> Iterator[str]:
+    """Yield a sentence if the model decides more units, drawn by chance."""
+    if new.blind >= old.blind:
+        return
+    if new.share is not None:
+        yield f"{new.id}: the model decides a larger share of units, {new.share * 100:g} %"
+    else:
+        yield f"{new.id}: a smaller blind share, {new.blind * 100:g} %"
+
+
+def compare_audits(old: Stage, new: Stage) -> Iterator[str]:
+    """Yield a sentence if fewer cases are audited."""
+    if old.audit is None or new.audit is None:
+        return
+    if new.audit < old.audit:
+        yield f"{new.id}: fewer audits, {new.audit * 100:g} %"
+
+
+def compare_waves(old: Policy, new: Policy) -> Iterator[str]:
+    """Yield a sentence for each wave rule that is looser."""
+    if old.waves is None:
+        return
+    if new.waves is None:
+        yield "sites no longer wait for an earlier wave"
+        return
+    yield from _compare_wave_rules(old.waves, new.waves, new)
+    earlier_sites = [
+        s.id for s in new.sites if s.id in old.sites_by_id and s.wave < old.sites_by_id[s.id].wave
+    ]
+    if earlier_sites:
+        yield f"an earlier wave: {', '.join(earlier_sites)}"
+    left_sites = [site.id for site in new.sites if _leaves_wave(old, new, site)]
+    if left_sites:
+        yield f"the next wave no longer waits for {', '.join(left_sites)}"
+
+
+def _leaves_wave(old: Policy, new: Policy, site: Site) -> bool:
+    """Return whether a site moves to a later wave from one that other sites wait for.
+
+    A removed site, or one that may no longer reach the stage, only narrows: nobody waits for it.
+    """
+    old_site = old.sites_by_id.get(site.id)
+    if old_site is None or site.wave <= old_site.wave:
+        return False
+    return any(other.wave > old_site.wave for other in new.sites if other.id != site.id)
+
+
+def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[str]:
+    stage_ids = policy.stage_ids
+    if new.stage != old.stage and (
+        old.stage not in stage_ids or stage_ids.index(new.stage) < stage_ids.index(old.stage)
+    ):
+        yield f"the next wave waits for a lower stage, {new.stage}"
+    if new.hold < old.hold or new.share < old.share:
+        yield "the next wave opens sooner, or after fewer cells"
+    allows_more = old.at_once is not None and (new.at_once is None or new.at_once > old.at_once)
+    if allows_more or new.settle < old.settle:
+        yield "more cells may be widened at once"
+
+
+def compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:
+    """Yield a sentence for a higher ceiling and a later end of a cell."""
+    allowed_stages = _list_allowed_stages(old, cell)
+    for stage_level, stage in enumerate(_list_allowed_stages(new, cell)[1:], start=1):
+        if (
+            stage in old.stage_ids
+            and stage not in allowed_stages
+            and new.find_gate(stage_level, cell) is not None
+        ):
+            yield f"{stage} is allowed, where {allowed_stages[-1]} was the most"
+    old_end, new_end = _find_end(old, cell), _find_end(new, cell)
+    if old_end is not None and (new_end is None or new_end > old_end):
+        yield f"the trial goes on {f'to {new_end}' if new_end else 'without end'}, not to {old_end}"
+
+
+def _list_allowed_stages(policy: Policy, cell: Cell) -> tuple[str, ...]:
+    """Return the stages up to the lowest `never_above` of the cell."""
+    caps = [limit.never_above for limit in policy.limits if limit.where.fits(cell)]
+    stage_levels = [policy.stage_ids.index(cap) for cap in caps if cap is not None]
+    return policy.stage_ids[: min(stage_levels, default=len(policy.stage_ids)) + 1]
+
+
+def _find_end(policy: Policy, cell: Cell) -> date | None:
+    ends = [limit.ends for limit in policy.limits if limit.where.fits(cell)]
+    return min((end for end in ends if end is not None), default=None)
+
+
+def compare_freezes(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:
+    """Yield a sentence for each freeze of a cell that is gone or moved."""
+    for freeze in old.freezes:
+        has_same_days = _have_same_holidays(old, new, cell.site) or not uses_holidays(freeze.hours)
+        if freeze.where.fits(cell) and not (
+            has_same_days and any(_is_same_freeze(f, freeze, cell) for f in new.freezes)
+        ):
+            yield f"the freeze for {freeze.reason} ({freeze.hours}) is gone or moved"
+
+
+def _have_same_holidays(old: Policy, new: Policy, site: str) -> bool:
+    """Return whether hours that name holidays mean the same days at a site."""
+    return old.sites_by_id[site].country == new.sites_by_id[site].country
+
+
+def _is_same_freeze(new: Freeze, old: Freeze, cell: Cell) -> bool:
+    return new.hours == old.hours and new.where.fits(cell)
+
+
+_REACH_ORDER = ("cell", "site", "rollout")
+Sentences = Iterator[str]
+
+
+def list_looser_rules(old: Policy, new: Policy) -> tuple[str, ...]:
+    """Return a sentence for each rule that `new` loosens."""
+    sentences = [sentence for rule in _RULES for sentence in rule(old, new)]
+    return (*sentences, *_compare_cells(old, new))
+
+
+def _compare_cells(old: Policy, new: Policy) -> Sentences:
+    """Yield the looser rules of cells, each sentence once with its cells."""
+    cells_by_sentence: dict[str, list[Cell]] = {}
+    shared_cells = [cell for cell in new.cells if cell in old.cell_set]
+    for cell in shared_cells:
+        for rule in _CELL_RULES:
+            for sentence in rule(old, new, cell):
+                cells_by_sentence.setdefault(sentence, []).append(cell)
+    for sentence, cells in cells_by_sentence.items():
+        yield sentence + _format_cells(cells, len(shared_cells))
+
+
+def _format_cells(cells: list[Cell], count: int) -> str:
+    if len(cells) == count:
+        return ""
+    more = f" and {len(cells) - 3} more cells" if len(cells) > 3 else ""
+    return f", in {', '.join(str(cell) for cell in cells[:3])}{more}"
+
+
+# Levers
+
+
+def _compare_levers(old: Policy, new: Policy) -> Sentences:
+    for lever in new.levers:
+        old_lever = old.levers_by_id.get(lever.id)
+        if old_lever is None:
+            yield f"lever {lever.id} is new: the model would decide it too"
+        else:
+            yield from _compare_lever(old_lever, lever)
+
+
+def _compare_lever(old: Lever, new: Lever) -> Sentences:
+    added_labels = [label for label in new.labels if label not in old.labels]
+    if added_labels:
+        yield f"lever {new.id} has new labels: {', '.join(added_labels)}"
+    if _has_cheaper_error(old, new) or _has_cheaper_distance(old, new):
+        yield f"lever {new.id}: some wrong action costs less than before"
+    if _is_longer(old.answer_within, new.answer_within):
+        yield f"lever {new.id}: a later answer of the model counts"
+    if new.unanswered != old.unanswered:
+        yield f"lever {new.id}: another action without an answer in time"
+    if _has_wider_number(old, new):
+        yield f"lever {new.id}: a wider range or tolerance of its number"
+
+
+def _has_cheaper_error(old: Lever, new: Lever) -> bool:
+    """Return whether mistaking one shared label, or one set, for another costs less."""
+    if new.many and old.many:
+        return new.largest_cost < old.largest_cost
+    shared_labels = [label for label in new.labels if label in old.labels]
+    return any(
+        _compute_label_cost(new, a, b) < _compute_label_cost(old, a, b)
+        for a in shared_labels
+        for b in shared_labels
+    )
+
+
+def _compute_label_cost(lever: Lever, did: str, right: str) -> float:
+    return lever.compute_cost(lever.find_action(did) or did, lever.find_action(right) or right)
+
+
+def _has_cheaper_distance(old: Lever, new: Lever) -> bool:
+    """Return whether some distance costs less.
+
+    Costs change only at the distances in the rows.
+    """
+    if old.number is None or new.number is None:
+        return False
+    human_numbers = {old.number.low, old.number.high, new.number.low, new.number.high, 0.0}
+    return any(
+        new.compute_number_cost(human_number + gap, human_number)
+        < old.compute_number_cost(human_number + gap, human_number)
+        for human_number in human_numbers
+        for gap in _list_gaps_beyond(old, new, human_number)
+    )
+
+
+def _list_gaps_beyond(old: Lever, new: Lever, human_number: float) -> Iterator[float]:
+    for lever in (old, new):
+        margins = [m for rule in lever.costs for m in (rule.under, rule.over, rule.off)]
+        tolerance = lever.number.tolerance if lever.number is not None else None
+        for margin in (*margins, tolerance):
+            if margin is not None:
+                gap = margin.compute_distance(human_number) * (1 + 1e-9) + 1e-9
+                yield from (gap, -gap)
+
+
+def _has_wider_number(old: Lever, new: Lever) -> bool:
+    old_number, new_number = old.number, new.number
+    if old_number is None or new_number is None:
+        return False
+    human_numbers = (old_number.low, old_number.high, new_number.low, new_number.high)
+    has_looser_tolerance = any(
+        new_number.tolerance.compute_distance(human_number)
+        > old_number.tolerance.compute_distance(human_number)
+        for human_number in human_numbers
+    )
+    return (
+        new_number.low < old_number.low or new_number.high > old_number.high or has_looser_tolerance
+    )
+
+
+def _is_longer(old: timedelta | None, new: timedelta | None) -> bool:
+    """Return whether a time limit grew; None is no limit."""
+    return old is not None and (new is None or new > old)
+
+
+# Evidence
+
+
+def _compare_evidence(old: Policy, new: Policy) -> Sentences:
+    old_rules, new_rules = old.evidence, new.evidence
+    if old_rules.unit == "episode" and new_rules.unit == "case":
+        yield "each case of a burst counts, where an episode counted once"
+    if old_rules.unit == new_rules.unit == "episode" and _is_shorter(
+        old_rules.episode_span, new_rules.episode_span
+    ):
+        yield "episodes are cut shorter, so bursts count more often"
+    if new_rules.grace != old_rules.grace:
+        yield (
+            f"a unit closes {format_duration(new_rules.grace)} after its case, instead of"
+            f" {format_duration(old_rules.grace)}: other decisions and predictions count"
+        )
+    if new_rules.missing_at_most > old_rules.missing_at_most:
+        yield f"more units may lack a decision: {_format_share(new_rules.missing_at_most)}"
+    if new_rules.releases != old_rules.releases:
+        yield (
+            f"from each cell's next year on, {describe_releases(new_rules.releases)}, instead of"
+            f" {describe_releases(old_rules.releases)}"
+        )
+    if new_rules.verdicts < old_rules.verdicts:
+        yield f"fewer reviewers judge a unit: {new_rules.verdicts} instead of {old_rules.verdicts}"
+    if new_rules.outside_blind and not old_rules.outside_blind:
+        yield "decisions made elsewhere count as blind"
+    yield from _compare_sources(old_rules.sources, new_rules.sources)
+    yield from _compare_versions(old, new)
+    yield from compare_familiarity(old, new)
+    if _is_lower(old_rules.lowest_floor, new_rules.lowest_floor):
+        yield "the model decides less sure cases: the confidence floor is lower or gone"
+    yield from compare_floors(old_rules, new_rules)
+
+
+def _compare_file_readings(old: Policy, new: Policy) -> Sentences:
+    is_named_already = new.evidence.outside_blind and not old.evidence.outside_blind
+    if _reads_as_blind(new) and not _reads_as_blind(old) and not is_named_already:
+        yield "imported decisions count as blind where their file does not say"
+
+
+def _reads_as_blind(policy: Policy) -> bool:
+    """Return whether an imported decision is blind if its file does not say."""
+    reading = policy.file_readings.get("decisions")
+    exposure = reading and (reading.constants.get("exposure") or reading.exposure)
+    return exposure == "blind" if exposure else policy.evidence.outside_blind
+
+
+def _compare_versions(old: Policy, new: Policy) -> Sentences:
+    for version, content in new.contents_by_version.items():
+        if content != old.contents_by_version.get(version):
+            yield f"{version} is declared to have the content {shorten_content(content)}"
+    for version, share in new.samples_by_version.items():
+        if share < old.samples_by_version.get(version, 1):
+            yield f"{version} runs on fewer cases, {_format_share(share)} of them"
+
+
+def _compare_sources(old: EvidenceSources, new: EvidenceSources) -> Sentences:
+    for account in dict.fromkeys(source.account for source in new.accounts):
+        old_patterns = old.list_patterns(account)
+        added = [p for p in new.list_patterns(account) if p not in old_patterns]
+        if added and "*" not in old_patterns:
+            yield f"decisions that {account} sends for {', '.join(added)} are evidence"
+    yield from _compare_registering(old, new)
+    if old.outcomes is not None and new.outcomes is None:
+        yield "outcomes of every account that may send them are evidence"
+    for account, within in new.vouched.items():
+        if within > old.vouched.get(account, timedelta()):
+            yield (
+                f"what {account} sends up to {format_duration(within)} after a case counts as made"
+                " before the decision"
+            )
+    for account in dict.fromkeys(new.outcomes or ()):
+        if old.find_outcome_kind(account) == UNNAMED:
+            yield f"outcomes that {account} sends are evidence"
+
+
+def _compare_registering(old: EvidenceSources, new: EvidenceSources) -> Sentences:
+    if old.cases is not None and new.cases is None:
+        yield "cases of every account that may send them count for gates"
+    for account in dict.fromkeys(new.cases or ()):
+        if not old.registers(account):
+            yield f"cases that {account} sends count for gates"
+
+
+def _is_lower(old: float | None, new: float | None) -> bool:
+    """Return whether a minimum fell; None is no minimum."""
+    return old is not None and (new is None or new < old)
+
+
+def _is_shorter(old: timedelta | None, new: timedelta | None) -> bool:
+    """Return whether episodes were cut shorter; with None, records without episode don't count."""
+    return new is not None and (old is None or new < old)
+
+
+def _format_share(share: float) -> str:
+    return f"{share * 100:g} %"
+
+
+# Stages and sites
+
+
+def _compare_stages(old: Policy, new: Policy) -> Sentences:
+    old_stages = {stage.id: stage for stage in old.stages}
+    for stage_level, stage in enumerate(new.stages):
+        old_stage = old_stages.get(stage.id)
+        if old_stage is None:
+            continue
+        yield from _compare_stage(old_stage, stage)
+        old_stages_below = old.stage_ids[1 : old.stage_ids.index(stage.id)]
+        removed_stages = [
+            name for name in old_stages_below if name not in new.stage_ids[1 : stage_level + 1]
+        ]
+        if removed_stages:
+            yield f"{stage.id} is no longer above {', '.join(removed_stages)}"
+
+
+def _compare_stage(old: Stage, new: Stage) -> Sentences:
+    if new.model_decides and not old.model_decides:
+        drawn = "" if new.share is None else f" {describe_decided(new.share)}"
+        yield f"at {new.id} the model decides{drawn}, where a human confirmed"
+    yield from compare_model_shares(old, new)
+    yield from compare_audits(old, new)
+    if new.lasts > old.lasts:
+        yield f"{new.id}: a grant lasts longer, {format_duration(new.lasts)}"
+
+
+def _compare_sites(old: Policy, new: Policy) -> Sentences:
+    for site in new.sites:
+        old_site = old.sites_by_id.get(site.id)
+        if old_site is None:
+            yield f"site {site.id} is new" + f", and was {site.was}" * bool(site.was)
+        elif _get_lease(new, site) > _get_lease(old, old_site):
+            lease = format_duration(_get_lease(new, site))
+            yield f"a stop reaches {site.id} later: its answers are valid for {lease}"
+        if old_site is not None and site.open is not None:
+            if site.open != old_site.open:
+                yield f"silence of {site.id} counts in other hours: {site.open}"
+            elif uses_holidays(site.open) and site.country != old_site.country:
+                yield f"silence of {site.id} counts on other holidays, those of {site.country}"
+    old_windows = [(w.id, w.hours, w.when) for w in old.windows]
+    new_windows = [(w.id, w.hours, w.when) for w in new.windows]
+    if old_windows[: len(new_windows)] != new_windows:
+        yield "windows are cut otherwise: hours come under other gates than before"
+
+
+def _get_lease(policy: Policy, site: Site) -> timedelta:
+    return site.lease or policy.lease
+
+
+def _compare_engine(old: Policy, new: Policy) -> Sentences:
+    if old.observe and not new.observe:
+        yield "proposals are applied, where they were only raised"
+    if new.tick > old.tick:
+        yield f"guards look less often, every {format_duration(new.tick)}"
+    if new.takeover != old.takeover and _find_takeover_level(new, new) < _find_takeover_level(
+        old, new
+    ):
+        yield f"a challenger may take over at a lower stage, {new.takeover}"
+
+
+def _find_takeover_level(policy: Policy, ladder: Policy) -> int:
+    """Return the takeover's level in `ladder`, the highest for `same-stage`."""
+    is_on_ladder = policy.takeover in ladder.stage_ids
+    return ladder.stage_ids.index(policy.takeover) if is_on_ladder else len(ladder.stage_ids)
+
+
+# Rules of a cell
+
+
+def _compare_gates(old: Policy, new: Policy, cell: Cell) -> Sentences:
+    for stage_level, stage in enumerate(new.stages, start=1):
+        gate = new.find_gate(stage_level, cell)
+        if gate is None:
+            continue
+        old_gate = old.find_gate_to(stage.id, cell)
+        if old_gate is None:
+            yield f"a gate to {stage.id}, where none was"
+            continue
+        yield from _compare_gate(old_gate, gate)
+        new_conditions = new.list_conditions(stage_level, cell)
+        for condition in old.list_conditions(old.stage_ids.index(stage.id), cell):
+            yield from _compare_condition(stage.id, condition, new_conditions)
+
+
+def _compare_condition(
+    stage: str, condition: Condition, new_conditions: tuple[Condition, ...]
+) -> Sentences:
+    same_conditions = [other for other in new_conditions if other.key == condition.key]
+    if not same_conditions:
+        yield f"{stage} no longer asks for {condition}"
+    elif not any(_is_as_strict(other, condition) for other in same_conditions):
+        yield f"{stage} asks for {same_conditions[0]} instead of {condition.threshold_text}"
+
+
+def _is_as_strict(new: Condition, old: Condition) -> bool:
+    return new.threshold >= old.threshold if old.at_least else new.threshold <= old.threshold
+
+
+def _compare_gate(old: Gate, new: Gate) -> Sentences:
+    if new.risk > old.risk:
+        yield (
+            f"{new.to} opens at a risk of {_format_share(new.risk)} instead of"
+            f" {_format_share(old.risk)}"
+        )
+    for minimum in ("units", "days", "reviewers"):
+        new_minimum, old_minimum = getattr(new.minimum, minimum), getattr(old.minimum, minimum)
+        if new_minimum < old_minimum:
+            yield f"{new.to} asks for {new_minimum} {minimum} instead of {old_minimum}"
+    if Counter(old.approvals) - Counter(new.approvals):
+        yield f"{new.to} is approved by {', '.join(new.approvals)}, not {', '.join(old.approvals)}"
+
+
+def _compare_guards(old: Policy, new: Policy, cell: Cell) -> Sentences:
+    for guard in old.list_guards(cell):
+        same_guards = [g for g in new.list_guards(cell) if g.condition.key == guard.condition.key]
+        if not any(_is_guard_as_strict(other, guard) for other in same_guards):
+            change = (
+                f"is looser: {same_guards[0].condition}, {same_guards[0].then}"
+                if same_guards
+                else "is gone"
+            )
+            yield f"the guard on {guard.condition} ({guard.then}) {change}"
+
+
+def _is_guard_as_strict(new: Guard, old: Guard) -> bool:
+    return (
+        _is_as_strict(new.condition, old.condition)
+        and _is_interval_as_short(new, old)
+        and new.quiet_days >= old.quiet_days
+        and (new.then in {old.then, "shadow"} or old.then == "report")
+        and _REACH_ORDER.index(new.reach) >= _REACH_ORDER.index(old.reach)
+        and _REACH_ORDER.index(new.holds) >= _REACH_ORDER.index(old.holds)
+        and (new.over == old.over or _has_longer_harm_span(new, old))
+    )
+
+
+def _is_interval_as_short(new: Guard, old: Guard) -> bool:
+    """Return whether false alarms may be as frequent; units and time don't compare."""
+    if new.false_alarm_span is None or old.false_alarm_span is None:
+        return (
+            new.false_alarm_span == old.false_alarm_span
+            and new.false_alarm_every <= old.false_alarm_every
+        )
+    return new.false_alarm_span <= old.false_alarm_span
+
+
+def _has_longer_harm_span(new: Guard, old: Guard) -> bool:
+    """Return whether a harm guard counts over a longer span.
+
+    A longer span reaches the count sooner; for other measures the effect is unknown.
+    """
+    is_longer_span = new.over is not None and old.over is not None and new.over > old.over
+    return old.condition.measure.is_longer_stricter and is_longer_span
+
+
+_RULES: tuple[Callable[[Policy, Policy], Sentences], ...] = (
+    _compare_levers,
+    compare_label_sets,
+    _compare_evidence,
+    _compare_file_readings,
+    compare_outcomes,
+    _compare_stages,
+    _compare_sites,
+    _compare_engine,
+    compare_waves,
+)
+_CELL_RULES: tuple[Callable[[Policy, Policy, Cell], Sentences], ...] = (
+    _compare_gates,
+    _compare_guards,
+    compare_ceilings,
+    compare_freezes,
+)

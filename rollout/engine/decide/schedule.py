@@ -1,0 +1,218 @@
+"""What will happen in a rollout by its policy and its ledger, and when.
+
+It names no person. It assumes that nothing else happens: a widening moves the opening of a wave.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from rollout.engine.decide.proposals import list_proposal_holds
+from rollout.engine.decide.scope import ProposalState, Scope
+from rollout.engine.decide.waves import find_wave_hold, find_wave_opening
+from rollout.kernel.calendar.instants import EPOCH, MICROSECOND, compute_end_of_local_day
+from rollout.kernel.calendar.opening_hours import list_open_spans
+from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy.report_times import list_due_times
+
+LONGEST_FREEZE = timedelta(days=60)  # of a longer one the entry begins so long before the schedule
+DRILL_INTERVAL = timedelta(days=30)
+MAX_HOLDS_IN_TURN = 50  # of a longer chain of freezes the end is called unknown
+FIRST_DRILL, DUE_DRILL, OVERDUE_DRILL = "first", "due", "overdue"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleEntry:
+    """Something that will happen at `at`, or lasts until `until`.
+
+    Attributes:
+        kind: wave, freeze, start, end, grant, expiry, effect, report or drill.
+        subject: number of a wave, hours of a freeze, stage of a grant, id of a proposal, name of a
+            report, which drill; "" for ends.
+        sites: where; () means the whole rollout.
+        window: of one cell's entry, else "".
+        detail: reason of a freeze, version of a grant, kind of a proposal, view of a report.
+    """
+
+    kind: str
+    at: datetime
+    subject: str = ""
+    sites: tuple[str, ...] = ()
+    window: str = ""
+    detail: str = ""
+    until: datetime | None = None
+
+
+def list_schedule(
+    scope: Scope,
+    policy: Policy,
+    since: datetime,
+    until: datetime,
+    last_drills: Mapping[str, datetime],
+) -> tuple[ScheduleEntry, ...]:
+    """Return the entries of [since, until), by time; `since` is the present.
+
+    Args:
+        last_drills: time of the last stop drill by site; no entry for sites without one.
+    """
+    entries = [
+        *_list_waves(scope, policy, since),
+        *_list_freezes(policy, since, until),
+        *_list_limits(policy),
+        *_list_grant_ends(scope, policy),
+        *_list_proposals(scope, policy, since),
+        *_list_reports(policy, since, until),
+        *_list_drills(scope, policy, since, last_drills),
+    ]
+    coming = (e for e in entries if e.at < until and since < (e.until or e.at))
+    return tuple(sorted(coming, key=lambda e: (e.at, e.kind, e.subject, e.sites, e.window)))
+
+
+def limit_to_sites(
+    entries: Iterable[ScheduleEntry], readable_sites: frozenset[str]
+) -> Iterator[ScheduleEntry]:
+    """Yield the entries without sites that may not be read."""
+    for entry in entries:
+        sites = tuple(site for site in entry.sites if site in readable_sites)
+        if sites or not entry.sites:
+            yield ScheduleEntry(
+                entry.kind, entry.at, entry.subject, sites, entry.window, entry.detail, entry.until
+            )
+
+
+def _list_waves(scope: Scope, policy: Policy, at: datetime) -> Iterator[ScheduleEntry]:
+    """Yield when each closed wave opens, by window, where that is known."""
+    if policy.waves is None:
+        return
+    stage_level = policy.stage_ids.index(policy.waves.stage)
+    sites_by_group: dict[tuple[int, str], list[Site]] = {}
+    for site in policy.sites:  # all cells of a group wait for the same
+        sites_by_group.setdefault((site.wave, site.timezone), []).append(site)
+    for (wave, _), sites in sites_by_group.items():
+        for window in policy.windows:
+            cell = Cell(sites[0].id, window.id)
+            if find_wave_hold(scope, policy, cell, stage_level, at) is None:
+                continue
+            opens_at = find_wave_opening(scope, policy, cell, at)[1]
+            if opens_at is not None:
+                site_ids = tuple(site.id for site in sites)
+                yield ScheduleEntry("wave", opens_at, str(wave), site_ids, window.id)
+
+
+def _list_freezes(policy: Policy, since: datetime, until: datetime) -> Iterator[ScheduleEntry]:
+    """Yield the spans of freezes, sites with the same span together."""
+    for freeze in policy.freezes:
+        sites_by_span: dict[tuple[datetime, datetime], list[str]] = {}
+        for site in policy.sites:
+            if any(freeze.where.fits(Cell(site.id, window.id)) for window in policy.windows):
+                spans = list_open_spans(
+                    freeze.hours, site, since - LONGEST_FREEZE, until + LONGEST_FREEZE
+                )
+                for span in spans:
+                    sites_by_span.setdefault(span, []).append(site.id)
+        for (start, end), sites in sites_by_span.items():
+            yield ScheduleEntry(
+                "freeze", start, freeze.hours, tuple(sites), detail=freeze.reason, until=end
+            )
+
+
+def _list_limits(policy: Policy) -> Iterator[ScheduleEntry]:
+    """Yield the ends of limits, sites with the same instant together."""
+    sites_by_time: dict[tuple[str, datetime], list[str]] = {}
+    for limit in policy.limits:
+        for site in policy.sites:
+            if not any(limit.where.fits(Cell(site.id, window.id)) for window in policy.windows):
+                continue
+            if limit.ends is not None:
+                key = "end", compute_end_of_local_day(site, limit.ends)
+                sites_by_time.setdefault(key, []).append(site.id)
+    for (kind, at), sites in sites_by_time.items():
+        yield ScheduleEntry(kind, at, sites=tuple(dict.fromkeys(sites)))
+
+
+def _list_grant_ends(scope: Scope, policy: Policy) -> Iterator[ScheduleEntry]:
+    for (cell, version), state in scope.cells.items():
+        if cell in policy.cell_set:
+            for grant in state.grants:
+                yield ScheduleEntry(
+                    "grant", grant.until, grant.stage, (cell.site,), cell.window, version
+                )
+
+
+def _list_proposals(scope: Scope, policy: Policy, at: datetime) -> Iterator[ScheduleEntry]:
+    """Yield when open proposals expire, and when approved ones take effect if that is known."""
+    for proposal in scope.proposals.values():
+        effect_at = _find_effect(scope, policy, proposal, at)
+        kind = "expiry" if effect_at is None else "effect"
+        sites, window = _find_place(scope, proposal)
+        yield ScheduleEntry(
+            kind, effect_at or proposal.expires_at, proposal.id, sites, window, proposal.kind
+        )
+
+
+def _find_effect(
+    scope: Scope, policy: Policy, proposal: ProposalState, at: datetime
+) -> datetime | None:
+    """Return the first tick without a hold, or None if an end is not known or too late.
+
+    Another hold may have begun when one ends: a freeze on the first day that limits allow.
+    """
+    tick_at = at
+    for _ in range(MAX_HOLDS_IN_TURN):
+        holds = list_proposal_holds(scope, policy, proposal, tick_at)
+        ends = [hold.until for hold in holds if hold.until is not None]
+        if not proposal.is_approved or len(ends) < len(holds) or tick_at >= proposal.expires_at:
+            return None
+        if not holds and tick_at > at:
+            return tick_at
+        tick_at = _find_tick(policy, max(ends, default=at + MICROSECOND))
+    return None
+
+
+def _find_tick(policy: Policy, at: datetime) -> datetime:
+    """Return the first tick at or after `at`."""
+    return EPOCH - ((EPOCH - at) // policy.tick) * policy.tick
+
+
+def _find_place(scope: Scope, proposal: ProposalState) -> tuple[tuple[str, ...], str]:
+    if proposal.cell is not None:
+        return (proposal.cell.site,), proposal.cell.window
+    stop = scope.stops.get(proposal.about) if proposal.rules.ends_stop else None
+    return (() if stop is None else tuple(sorted({cell.site for cell in stop.cells}))), ""
+
+
+def _list_reports(policy: Policy, since: datetime, until: datetime) -> Iterator[ScheduleEntry]:
+    for plan in policy.reports:
+        for due_time in list_due_times(plan, policy.timezone, since, until):
+            yield ScheduleEntry("report", due_time, plan.name, detail=plan.view)
+
+
+def _list_drills(
+    scope: Scope, policy: Policy, at: datetime, last_drills: Mapping[str, datetime]
+) -> Iterator[ScheduleEntry]:
+    """Yield the next stop drill of sites with a grant, sites with the same instant together.
+
+    One that is late stands at the next tick, where a calendar still shows it.
+    """
+    granted_sites = {
+        cell.site
+        for (cell, _), state in scope.cells.items()
+        if cell in policy.cell_set and any(at < grant.until for grant in state.grants)
+    }
+    sites_by_drill: dict[tuple[str, datetime], list[str]] = {}
+    for site in policy.sites:
+        if site.id in granted_sites:
+            drill = _find_drill(policy, last_drills.get(site.id), at)
+            sites_by_drill.setdefault(drill, []).append(site.id)
+    for (subject, due_at), sites in sites_by_drill.items():
+        yield ScheduleEntry("drill", due_at, subject, tuple(sites))
+
+
+def _find_drill(policy: Policy, last_drill: datetime | None, at: datetime) -> tuple[str, datetime]:
+    """Return which drill of a site is next, and when."""
+    next_tick = _find_tick(policy, at + MICROSECOND)
+    if last_drill is None:
+        return FIRST_DRILL, next_tick
+    due_at = last_drill + DRILL_INTERVAL
+    return (DUE_DRILL, due_at) if at < due_at else (OVERDUE_DRILL, next_tick)

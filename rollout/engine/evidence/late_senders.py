@@ -1,0 +1,208 @@
+"""What senders look like whose cases or predictions come after the first decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from rollout.kernel.calendar.instants import format_duration
+from rollout.kernel.late_modules import LateModule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import polars as pl
+
+    from rollout.engine.evidence.frames import RecordFrames
+else:
+    pl = LateModule("polars")
+
+MIN_LATE: Final = 0.01  # share of decided predictions below which nothing is proposed
+LAST_DELAY: Final = 0.999
+RACE, FAILED_NIGHT = timedelta(minutes=5), timedelta(hours=24)
+NIGHT_DELAY: Final = timedelta(hours=30)  # a night's round, with hours to spare
+SHORTEST_SPELL: Final = timedelta(days=2)
+LONGEST_OFFLINE: Final = timedelta(days=30)  # most cases later than this were predicted afterwards
+RACES = "services that race each other by seconds, or desks whose clocks differ"
+NIGHTS = "a device or a batch that sends once a day"
+OFFLINE = "devices that were offline for days"
+BACKTEST = "a backtest: cases predicted long after they were decided"
+
+
+@dataclass(frozen=True, slots=True)
+class LateSenders:
+    """Decided predictions that came after their first decision, or whose cases did.
+
+    Attributes:
+        late, decided: predictions; those of cases with a decision.
+        set_up: what the delays look like.
+        within_seconds: the time after a case that would have covered them, with room for a failed
+            night; None for a backtest, which no time covers.
+        account: who sent them; "" where files don't say.
+    """
+
+    late: int
+    decided: int
+    set_up: str
+    within_seconds: int | None
+    account: str = ""
+
+    @property
+    def policy_lines(self) -> tuple[str, ...]:
+        """Return the two lines under `evidence` that vouch for the sender; () for a backtest."""
+        if self.within_seconds is None:
+            return ()
+        within = format_duration(timedelta(seconds=self.within_seconds))
+        sender = f"account: {self.account or 'NAME'}"
+        return (f"grace: {within}", f"sources: {{vouched: [{{{sender}, within: {within}}}]}}")
+
+
+@dataclass(frozen=True, slots=True)
+class SilentSpell:
+    """A time in which no case of a site was received, though people decided some.
+
+    Attributes:
+        site, since, until: of the site's last case before it, and of the first one after it.
+        missing: cases of that time that came after they were decided.
+        within_seconds: the time after a case that would have covered them, with room for a failed
+            night.
+    """
+
+    site: str
+    since: datetime
+    until: datetime
+    missing: int
+    within_seconds: int
+
+
+def find_silent_spells(sent: pl.DataFrame) -> tuple[SilentSpell, ...]:
+    """Return the spells of sites without a case, oldest first.
+
+    A spell lasts two days, and three times as long as is usual between receipts of the site.
+
+    Args:
+        sent: of each case `site`, `occurred_at`, `received_at`, `known_at` (null where that is its
+            receipt) and `decided`, its first decision.
+    """
+    received = sent.drop_nulls("received_at")
+    times = received.select("site", since="received_at").unique().sort("site", "since")
+    gap = pl.col("until") - pl.col("since")
+    gaps = (
+        times.with_columns(until=pl.col("since").shift(-1).over("site"))
+        .drop_nulls()
+        .filter(gap > SHORTEST_SPELL, gap > 3 * gap.median().over("site"))
+    )
+    missing = received.join(gaps, on="site").filter(
+        pl.col("occurred_at").is_between("since", "until"),
+        pl.col("received_at") >= pl.col("until"),
+        pl.coalesce("known_at", "received_at") > pl.col("decided"),
+    )
+    delay = (pl.col("received_at") - pl.col("occurred_at")).max()
+    spells = missing.group_by("site", "since", "until").agg(pl.len(), delay=delay)
+    return tuple(
+        SilentSpell(site, since, until, count, int(_cover_spell(delay).total_seconds()))
+        for site, since, until, count, delay in spells.sort("since", "site").iter_rows()
+    )
+
+
+def _cover_spell(delay: timedelta) -> timedelta:
+    return timedelta(days=ceil(delay / FAILED_NIGHT)) + FAILED_NIGHT
+
+
+def build_sent_cases(site: str, rows: Iterable[tuple[int, int, int, int | None]]) -> pl.DataFrame:
+    """Return a site's cases as `find_silent_spells` wants them.
+
+    The rows have the columns in microseconds: occurred, received, known and decided.
+    """
+    columns = ("occurred_at", "received_at", "known_at", "decided")
+    frame = pl.DataFrame(list(rows), dict.fromkeys(columns, pl.Int64), orient="row")
+    instants = pl.col(columns).cast(pl.Datetime("us", "UTC"))
+    return frame.with_columns(instants, site=pl.lit(site))
+
+
+def find_costly_spells(records: RecordFrames, late: LateSenders | None) -> tuple[SilentSpell, ...]:
+    """Return the silent spells of records; () if most of their predictions come late anyway."""
+    if late is not None and 2 * late.late > late.decided:
+        return ()
+    decided_at = pl.min_horizontal("at", "received_at").min()
+    decisions = records.decisions.group_by("case_key").agg(decided=decided_at)
+    columns = ("site", "occurred_at", "received_at", "known_at", "case_key")
+    cases = records.cases.select(columns).join(decisions, on="case_key", how="left")
+    return find_silent_spells(cases)
+
+
+def find_late_senders(records: RecordFrames) -> LateSenders | None:
+    """Return what late cases and predictions look like; None if hardly any came late."""
+    decided_at = pl.coalesce(pl.min_horizontal("at", "received_at"))
+    decisions = records.decisions.select("case_key", decided=decided_at).drop_nulls()
+    first_decisions = decisions.group_by("case_key").agg(pl.col("decided").min())
+    cases = records.cases.select("case_key", "occurred_at", case_at="received_at")
+    sent_at = pl.max_horizontal("case_at", pl.coalesce("received_at", "at"))
+    sent = (
+        records.predictions.join(cases, on="case_key")
+        .join(first_decisions, on="case_key")
+        .select("occurred_at", "decided", sent=sent_at)
+        .drop_nulls()
+    )
+    late = sent.filter(pl.col("sent") > pl.col("decided"))
+    if late.height <= MIN_LATE * sent.height:
+        return None
+    after_case, after_decision = (
+        (late["sent"] - late[name]).dt.total_microseconds() for name in ("occurred_at", "decided")
+    )
+    summary = [
+        after_case.quantile(LAST_DELAY, interpolation="higher"),
+        after_decision.quantile(LAST_DELAY, interpolation="higher"),
+        after_case.cast(pl.Float64).quantile(0.5),
+    ]
+    last, last_after_decision, middle = (timedelta(microseconds=n or 0) for n in summary)
+    is_afterwards = bool(sent.select(pl.col("sent").min() > pl.col("decided").max()).item())
+    return _recognise(
+        *(late.height, sent.height),
+        *(last, last_after_decision, middle),
+        is_afterwards=is_afterwards,
+    )
+
+
+def recognise_senders(
+    delays: Sequence[tuple[int, int]], decided: int, account: str = ""
+) -> LateSenders:
+    """Return what one account's late records look like.
+
+    `delays` are those of records that came after the first decision on their case: how long after
+    the case and after the decision, in microseconds. `decided` is how many cases were decided.
+    """
+    times = [delay for delay, _ in delays]
+    after_decisions = [delay for _, delay in delays]
+    summary = (max(times), max(after_decisions), median(times))
+    after_case, after_decision, middle = (timedelta(microseconds=delay) for delay in summary)
+    return _recognise(len(delays), decided, after_case, after_decision, middle, account)
+
+
+def _recognise(
+    late: int,
+    decided: int,
+    after_case: timedelta,
+    after_decision: timedelta,
+    middle: timedelta,
+    account: str = "",
+    *,
+    is_afterwards: bool = False,
+) -> LateSenders:
+    """Return the set-up of delays: the last after case and decision, and the median after cases."""
+    if is_afterwards or middle > LONGEST_OFFLINE:
+        return LateSenders(late, decided, BACKTEST, None, account)
+    if after_decision <= RACE:
+        set_up, within = RACES, max(RACE, _round_up(after_case))
+    else:
+        set_up = NIGHTS if after_case <= NIGHT_DELAY else OFFLINE
+        within = _round_up(after_case) + FAILED_NIGHT
+    return LateSenders(late, decided, set_up, int(within.total_seconds()), account)
+
+
+def _round_up(delay: timedelta) -> timedelta:
+    """Return a delay in whole hours, one under five minutes as it is."""
+    return delay if delay <= RACE else timedelta(hours=ceil(delay / timedelta(hours=1)))

@@ -1,0 +1,511 @@
+"""Questions about recorded files that only a user can answer.
+
+A question holds facts. `question_texts` has the sentence of each kind; a terminal asks all open
+questions, and elsewhere one refusal names them with the options that decide.
+
+What a user decided about recorded files, beside how each is written.
+
+The sentences of questions about recorded files, and the options that answer them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import singledispatch
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rollout.engine.evidence.frames import RecordKind
+
+
+NO_LABEL = "no label"
+"""What is typed for `--unsure ""`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An answer to a question: an option with its value, and what is typed at a prompt."""
+
+    option: str
+    value: str
+    name: str
+
+
+def offer(option: str, *values: str) -> tuple[Choice, ...]:
+    """Return a choice for each value of an option, by its own name."""
+    return tuple(Choice(option, value, value) for value in values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingQuestion(ABC):
+    """Several readings fit the rows of a file, or none does.
+
+    Attributes:
+        title: what the choices are about, as a prompt has it.
+        file: name of the file, or of both files.
+        records: the kind of records in the file; None for both files.
+    """
+
+    title: ClassVar[str]
+    file: str
+    records: RecordKind | None = None
+
+    @property
+    @abstractmethod
+    def choices(self) -> tuple[Choice, ...]:
+        """The possible answers, at least one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DelimiterQuestion(ReadingQuestion):
+    """Several characters can separate the columns; `columns` has how many by each."""
+
+    title = "delimiter"
+    columns: tuple[tuple[str, int], ...]
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The delimiters."""
+        return offer("--delimiter", *(delimiter for delimiter, _ in self.columns))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecimalQuestion(ReadingQuestion):
+    """A comma in a number can be a decimal comma; `point` is a number with a point, if any."""
+
+    title = "decimal"
+    comma: str
+    point: str | None = None
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The decimal signs."""
+        return offer("--decimal", ".", ",")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleQuestion(ReadingQuestion):
+    """Confidences can be shares or percent."""
+
+    title = "percent"
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Percent or shares."""
+        return offer("--percent", "true", "false")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedConfidences(ScaleQuestion):
+    """Some confidences have a percent sign, such as `confidence`, and some have none."""
+
+    confidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertainConfidences(ScaleQuestion):
+    """Every confidence is 0 or 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedConfidences(ScaleQuestion):
+    """Some of `total` confidences are above 1, such as `confidence`; the others are not."""
+
+    above: int
+    total: int
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherScale(ScaleQuestion):
+    """Confidences are beyond 1 and don't fill 0 to 100."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactTimes(ReadingQuestion):
+    """Times such as `time` can be Unix seconds, or date and time in ten digits."""
+
+    title = "date-format"
+    time: str
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The forms of times."""
+        return offer("--date-format", "unix-seconds", "%y%m%d%H%M")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayOrder(ReadingQuestion):
+    """Dates can have the day or the month first, or no order fits all.
+
+    Attributes:
+        time: a time that can be both.
+        day_first, month_first: times that contradict each other, if any.
+    """
+
+    title = "date-format"
+    time: str
+    day_first: str | None = None
+    month_first: str | None = None
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The orders."""
+        return offer("--date-format", "day-first", "month-first")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnsureLabel(ReadingQuestion):
+    """A label of both sides can mean that a reviewer was unsure."""
+
+    title = "unsure"
+    label: str
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The label, or none for a label like the others."""
+        return (*offer("--unsure", self.label), Choice("--unsure", "", NO_LABEL))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoubtfulLabel(ReadingQuestion):
+    """Both sides answer with a text, such as `none`, that can mean a missing answer."""
+
+    title = "meaning"
+    label: str
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """A label, or no answer."""
+        return (
+            Choice("--label", self.label, "label"),
+            Choice("--unsure", self.label, "no answer"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsOfSide(ReadingQuestion):
+    """One file holds both sides, and nothing says which rows are this side's.
+
+    Attributes:
+        condition: the rows that seem to be, as `identified_by=Computer vision`.
+        rows: how many those are.
+    """
+
+    title = "rows"
+    condition: str
+    rows: int
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The proposal."""
+        return (Choice(f"--{self.records}-where", self.condition, "yes"),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EqualSides(ReadingQuestion):
+    """Model and humans gave the same answer in each of `pairs` rows."""
+
+    title = "equal sides"
+    pairs: int
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """They are two sides."""
+        return (Choice("--equal-sides", "true", "yes"),)
+
+
+@dataclass(frozen=True, slots=True)
+class FormPair:
+    """A text of a column and one of the other side that differs in form only."""
+
+    column: str
+    text: str
+    other: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SameForm(ReadingQuestion):
+    """Texts of the two sides differ in form only, such as 1 and 1.0."""
+
+    title = "same form"
+    pairs: tuple[FormPair, ...]
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The same, or different ones."""
+        return (Choice("--same-form", "true", "yes"), Choice("--same-form", "false", "no"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingLabels(ReadingQuestion):
+    """Many of the `predicted` cases have no decision."""
+
+    title = "labels"
+    predicted: int
+    without: int
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Labels of a sample, or of all cases."""
+        return offer("--labels", "sampled", "all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedAfterwards(ReadingQuestion):
+    """Of the `decided` cases `late` were predicted after they were decided, as in a backtest."""
+
+    title = "backtest"
+    decided: int
+    late: int
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """They count, or are missing."""
+        return (Choice("--backtest", "true", "yes"), Choice("--backtest", "false", "no"))
+
+
+@dataclass(frozen=True, slots=True)
+class FileChoices:
+    """Answers to questions, by option.
+
+    Attributes:
+        label: texts such as `none` that are labels.
+        unsure: texts that mean: no answer.
+        mappings: rows of a side, as entries of a column map.
+        same_form: whether texts that differ in form only are the same; None if nobody said it.
+        labels: `sampled` if a sample of the cases was labelled, `all` if decisions are missing.
+        equal_sides: whether two sides that agree everywhere are two.
+        backtest: whether predictions count that were made after the decisions; None if nobody said
+            it.
+    """
+
+    label: tuple[str, ...] = ()
+    unsure: tuple[str, ...] = ()
+    mappings: tuple[str, ...] = ()
+    same_form: bool | None = None
+    labels: str | None = None
+    equal_sides: bool = False
+    backtest: bool | None = None
+
+    def add(self, choice: Choice) -> FileChoices:
+        """Return these choices with one more."""
+        match choice.option:
+            case "--label":
+                return replace(self, label=(*self.label, choice.value))
+            case "--unsure":
+                return replace(self, unsure=(*self.unsure, choice.value))
+            case "--same-form":
+                return replace(self, same_form=choice.value == "true")
+            case "--labels":
+                return replace(self, labels=choice.value)
+            case "--equal-sides" | "--backtest":
+                return self._add_meaning(choice)
+            case "--predictions-where" | "--decisions-where":
+                mapping = map_rows_of(choice.option, choice.value)
+                return replace(self, mappings=(*self.mappings, mapping))
+        raise ValueError(f"{choice.option} is no choice about recorded files")
+
+    def _add_meaning(self, choice: Choice) -> FileChoices:
+        """Add what the two sides are."""
+        if choice.option == "--equal-sides":
+            return replace(self, equal_sides=True)
+        return replace(self, backtest=choice.value == "true")
+
+    def list_arguments(self) -> list[str]:
+        """Return the options of a command that reads forms and labels in the same way."""
+        arguments = [] if self.labels is None else ["--labels", self.labels]
+        if self.same_form is not None:
+            arguments.append("--same-form" if self.same_form else "--no-same-form")
+        return arguments
+
+    def list_replay_arguments(self) -> list[str]:
+        """Return the options of a replay of the same files."""
+        arguments = self.list_arguments()
+        if self.equal_sides:
+            arguments.append("--equal-sides")
+        if self.backtest is not None:
+            arguments.append("--backtest" if self.backtest else "--no-backtest")
+        return arguments
+
+
+NO_CHOICES = FileChoices()
+
+
+def map_rows_of(option: str, condition: str) -> str:
+    """Return the entry of a column map that chooses the rows of a side.
+
+    >>> map_rows_of("--decisions-where", "by!=model")
+    'decisions.where=by!=model'
+    """
+    return f"{option.removeprefix('--').removesuffix('-where')}.where={condition}"
+
+
+@singledispatch
+def describe_question(question: ReadingQuestion) -> str:
+    """Return what is open, with examples."""
+    raise NotImplementedError(type(question).__name__)
+
+
+@describe_question.register
+def _(question: DelimiterQuestion) -> str:
+    columns = ", ".join(f"{count} with {delimiter}" for delimiter, count in question.columns)
+    return f"{question.file}: several characters can separate the columns ({columns})"
+
+
+@describe_question.register
+def _(question: DecimalQuestion) -> str:
+    comma, point = question.comma, question.point
+    if point is not None:
+        return f"{question.file}: numbers have decimal points ({point}) and commas ({comma})"
+    return f"{question.file}: the comma in {comma} can be a decimal comma, or something else"
+
+
+@describe_question.register
+def _(question: SignedConfidences) -> str:
+    example = question.confidence
+    return f"{question.file}: some confidences have a percent sign ({example}) and some have none"
+
+
+@describe_question.register
+def _(question: CertainConfidences) -> str:
+    return f"{question.file}: every confidence is 0 or 1, which can be 1 of 1 or 1 %"
+
+
+@describe_question.register
+def _(question: MixedConfidences) -> str:
+    share = f"{question.above:,} of {question.total:,} confidences are above 1"
+    return f"{question.file}: {share} (as {question.confidence:g}), the others from 0 to 1"
+
+
+@describe_question.register
+def _(question: OtherScale) -> str:
+    return (
+        f"{question.file}: confidences run from {question.low:g} to {question.high:g}, which fills"
+        " neither 0 to 1 nor 0 to 100; rename the column if they are scores on another scale"
+    )
+
+
+@describe_question.register
+def _(question: CompactTimes) -> str:
+    return (
+        f"{question.file}: times such as {question.time} can be Unix seconds or year, month, day"
+        " and time"
+    )
+
+
+@describe_question.register
+def _(question: DayOrder) -> str:
+    if question.day_first is not None and question.month_first is not None:
+        return (
+            f"{question.file}: no order of day and month fits every time: {question.day_first} has"
+            f" the day first, {question.month_first} the month; name the right one, and"
+            " the other rows are rejected"
+        )
+    return (
+        f"{question.file}: times such as {question.time} can have the day first or the month first"
+    )
+
+
+@describe_question.register
+def _(question: UnsureLabel) -> str:
+    return (
+        f"{question.file}: {question.label!r} can mean that the reviewer was unsure, or be a label,"
+        " because the model predicts it too"
+    )
+
+
+@describe_question.register
+def _(question: DoubtfulLabel) -> str:
+    return f"{question.file}: {question.label!r} can be a label, or mean that there is no answer"
+
+
+@describe_question.register
+def _(question: RowsOfSide) -> str:
+    return (
+        f"{question.file} is given for both sides, so that answers would agree with themselves; the"
+        f" {question.records} seem to be its {question.rows:,} rows with {question.condition}"
+    )
+
+
+@describe_question.register
+def _(question: EqualSides) -> str:
+    return (
+        f"{question.file}: humans and model agree in all {question.pairs:,} rows, as one side read"
+        " twice does"
+    )
+
+
+@describe_question.register
+def _(question: MissingLabels) -> str:
+    return (
+        f"{question.file}: {question.without:,} of {question.predicted:,} predicted cases have no"
+        " decision; either a sample was labelled, and only labelled cases count, or decisions are"
+        " missing, and such cases count against the model"
+    )
+
+
+@describe_question.register
+def _(question: PredictedAfterwards) -> str:
+    return (
+        f"{question.file}: {question.late:,} of {question.decided:,} decided cases were predicted"
+        " after they were decided; either this is a backtest of a model that did not see the"
+        " decisions, and they count, or they count against the model"
+    )
+
+
+COLUMN_NAMES = {"case_key": "keys", "site": "sites"}
+MAX_EXAMPLES = 3
+
+
+@describe_question.register
+def _(question: SameForm) -> str:
+    columns = dict.fromkeys(pair.column for pair in question.pairs)
+    texts = (
+        _describe_forms(
+            COLUMN_NAMES.get(column, "labels"),
+            [pair for pair in question.pairs if pair.column == column],
+        )
+        for column in columns
+    )
+    return f"{question.file} differ in form only: {'; '.join(texts)}"
+
+
+def _describe_forms(name: str, pairs: Sequence[FormPair]) -> str:
+    examples = ", ".join(f"{p.text!r} and {p.other!r}" for p in pairs[:MAX_EXAMPLES])
+    more = f", and {len(pairs) - MAX_EXAMPLES:,} more" if len(pairs) > MAX_EXAMPLES else ""
+    return f"{name} {examples}{more}"
+
+
+def list_options(question: ReadingQuestion) -> Iterator[str]:
+    """Yield the options that answer a question, as they are typed."""
+    for choice in question.choices:
+        if choice.value in {"true", "false"}:
+            sign = "--no-" if choice.value == "false" else "--"
+            yield sign + choice.option.removeprefix("--")
+        else:
+            is_plain = choice.value.replace("-", "").isalnum()
+            quoted = choice.value if is_plain else f"'{choice.value}'"
+            yield f"{choice.option} {quoted}"
+
+
+def format_refusal(questions: Sequence[ReadingQuestion]) -> str:
+    """Return a line for each open question, with the options that decide."""
+    return "\n".join(
+        f"{describe_question(question)}; decide with {' or '.join(list_options(question))}"
+        for question in questions
+    )
+
+
+class OpenQuestionsError(ValueError):
+    """Questions are open; the text has a line for each, with the options that decide."""
+
+    def __init__(self, questions: Sequence[ReadingQuestion]) -> None:
+        super().__init__(format_refusal(questions))
+        self.questions = tuple(questions)

@@ -1,0 +1,532 @@
+"""Descriptions of the ledger's events.
+
+Kinds of events, as pages and reports group and mark them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import singledispatch
+from typing import Final
+
+from rollout.engine.events import (
+    Approved,
+    AttemptsBegan,
+    CalendarDataSet,
+    CasesErased,
+    CasesPlanted,
+    ClockCorrected,
+    DamageCleared,
+    EraBegan,
+    FactsConfirmed,
+    FamiliarityChanged,
+    GrantExpired,
+    IncidentAcknowledged,
+    IncidentOpened,
+    LedgerEvent,
+    NameErased,
+    Narrowed,
+    PolicyApplied,
+    ProposalExpired,
+    ProposalHeld,
+    ProposalRaised,
+    ProposalRejected,
+    ProposalVoided,
+    RecordsCounted,
+    RecordsImported,
+    RecordsPurged,
+    Renewed,
+    ReportSealed,
+    Resumed,
+    RolloutCreated,
+    Stopped,
+    Suspended,
+    SuspensionCleared,
+    TakenOver,
+    TrainingCutoffSet,
+    VersionFirstUsed,
+    VersionRenamed,
+    VersionRetired,
+    Widened,
+)
+from rollout.engine.words.event_describer import (
+    CitedProposals,
+    EventDescriber,
+    phrase_event,
+    phrase_narrowing,
+)
+from rollout.engine.words.fact_text import describe_fresh_fact
+from rollout.engine.words.formatting import (
+    format_count,
+    format_local_time,
+    format_quantity,
+    join_words,
+)
+from rollout.kernel.facts import say_against, say_alarms
+from rollout.kernel.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
+from rollout.kernel.policy.policy import Policy, describe_guard
+from rollout.kernel.policy.stages import shorten_content
+
+
+@dataclass(frozen=True, slots=True)
+class EventDescription:
+    """The description of one event.
+
+    Attributes:
+        revision: its position in the ledger.
+        at, local: the instant, and the time at the cell's site (else in the rollout's zone).
+        kind: the event's name.
+        site, window, version: None if the event has no cell or version.
+        to: the stage that it leads to, or None; None of a narrowing of evidence alone.
+        by: the user, or `policy` for the engine.
+        text: description without time and cell.
+        short_text: short description.
+        simulated: whether its approvals were simulated.
+        effect: what an incident caused; "" of other events.
+    """
+
+    revision: int
+    at: datetime
+    local: str
+    kind: str
+    site: str | None
+    window: str | None
+    version: str | None
+    to: str | None
+    by: str
+    text: str
+    short_text: str
+    simulated: bool
+    effect: str = ""
+
+
+def describe_events(
+    policy: Policy,
+    events: Sequence[LedgerEvent],
+    first: datetime,
+    last: datetime,
+    *,
+    is_simulated: bool = False,
+    is_readable: Callable[[str], bool] | None = None,
+) -> tuple[EventDescription, ...]:
+    """Return descriptions of all events of a ledger, in order.
+
+    Times are formatted without the year if `first` and `last` are in the same one. A stop names
+    cells only of sites for which `is_readable` is true.
+    """
+    reference_date = first if first.year == last.year else None
+    cited = CitedProposals.collect(events)
+    describer = EventDescriber(policy, cited, is_simulated, reference_date)
+    if is_readable is not None:
+        describer = replace(describer, is_readable=is_readable)
+    return tuple(
+        describe_event(revision, event, describer) for revision, event in enumerate(events, start=1)
+    )
+
+
+def describe_event(
+    revision: int, event: LedgerEvent, describer: EventDescriber
+) -> EventDescription:
+    """Return the description of one event."""
+    cell = describer.find_cell(event)
+    return EventDescription(
+        revision=revision,
+        at=event.at,
+        local=format_local_time(event.at, describer.find_zone(cell), describer.reference_date),
+        kind=type(event).__name__,
+        site=cell.site if cell else None,
+        window=cell.window if cell else None,
+        version=describer.find_version(event),
+        to=None if event.begins_attempt else getattr(event, "to_stage", None) or None,
+        by=event.by,
+        text=_describe(event, describer),
+        short_text=_describe_briefly(event, describer),
+        simulated=describer.is_simulated and event.is_approved,
+        effect=getattr(event, "effect", ""),
+    )
+
+
+@singledispatch
+def _describe(event: LedgerEvent, _describer: EventDescriber) -> str:
+    return type(event).__name__
+
+
+@_describe.register
+def _(event: RolloutCreated, _describer: EventDescriber) -> str:
+    return f"rollout created; SHA-256 of its sampling salt: {event.salt_hash[:12]}…"
+
+
+@_describe.register
+def _(event: PolicyApplied, _describer: EventDescriber) -> str:
+    return f"{phrase_event(event)} by {event.by}, hash {event.policy_hash[:12]}…"
+
+
+@_describe.register
+def _(event: VersionFirstUsed, _describer: EventDescriber) -> str:
+    content = f", content {shorten_content(event.content)}" if event.content else ""
+    return f"{phrase_event(event)}{content}; it starts in shadow in every cell"
+
+
+@_describe.register
+def _(event: VersionRenamed, _describer: EventDescriber) -> str:
+    return (
+        f"{event.version} is {event.continues} under a new name, with the same content"
+        f" {shorten_content(event.content)}; its evidence, attempts and grants go on"
+    )
+
+
+@_describe.register
+def _(event: VersionRetired, _describer: EventDescriber) -> str:
+    return f"{phrase_event(event)}; all its grants ended"
+
+
+@_describe.register
+def _(event: ProposalRaised, describer: EventDescriber) -> str:
+    needs = format_quantity(len(event.needs), "approval")
+    return f"{phrase_event(event)}, needs {needs}; {describer.format_readings(event.proposal)}"
+
+
+@_describe.register
+def _(event: Approved, describer: EventDescriber) -> str:
+    suffix = " (simulated)" if describer.is_simulated else ""
+    return f"{phrase_event(event)}{suffix}, citing evidence hash {event.evidence_hash[:12]}…"
+
+
+@_describe.register
+def _(event: FactsConfirmed, _describer: EventDescriber) -> str:
+    return f"{event.by} wants {event.proposal} in spite of {', '.join(event.incidents)}"
+
+
+@_describe.register
+def _(event: ProposalHeld, _describer: EventDescriber) -> str:
+    facts = "; ".join(map(describe_fresh_fact, event.fresh_facts))
+    return f"{event.proposal} is approved and held: {facts}"
+
+
+@_describe.register
+def _(event: ProposalRejected, _describer: EventDescriber) -> str:
+    return f"{event.proposal} rejected by {event.by}"
+
+
+@_describe.register
+def _(event: ProposalVoided, describer: EventDescriber) -> str:
+    return f"{event.proposal} became void: {event.describe_closing(describer.find_cell(event))}"
+
+
+@_describe.register
+def _(event: ProposalExpired, _describer: EventDescriber) -> str:
+    return f"{event.proposal} expired before it was applied"
+
+
+@_describe.register
+def _(event: Widened, describer: EventDescriber) -> str:
+    until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
+    return (
+        f"{phrase_event(event)} until {until}; {describer.format_readings(event.proposal)};"
+        f" approved by {describer.format_approvers(event.proposal)}"
+    )
+
+
+@_describe.register
+def _(event: Renewed, describer: EventDescriber) -> str:
+    until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
+    return (
+        f"{phrase_event(event)} until {until}; approved by"
+        f" {describer.format_approvers(event.proposal)}"
+    )
+
+
+@_describe.register
+def _(event: TakenOver, describer: EventDescriber) -> str:
+    return (
+        f"{phrase_event(event)}; {describer.format_readings(event.proposal)}; approved by"
+        f" {describer.format_approvers(event.proposal)}"
+    )
+
+
+@_describe.register
+def _(event: Narrowed, _describer: EventDescriber) -> str:
+    cause = f"guard {say_alarms(event.alarms)}"
+    if not event.alarms:
+        cause = f"{event.by}: {event.reason or 'no reason given'}"
+    suffix = ", evidence restarts from zero" if event.restart and not event.begins_attempt else ""
+    return f"{phrase_narrowing(event, f' from {event.from_stage}')}; {cause}{suffix}"
+
+
+@_describe.register
+def _(event: Suspended, _describer: EventDescriber) -> str:
+    return f"{phrase_event(event)}; guard {say_alarms(event.alarms)}"
+
+
+@_describe.register
+def _(event: SuspensionCleared, _describer: EventDescriber) -> str:
+    if not event.alarms:
+        return f"{phrase_event(event)}; the policy no longer has its guard"
+    return f"{phrase_event(event)}; guard {describe_guard(event.alarms[0])} is met again"
+
+
+@_describe.register
+def _(event: GrantExpired, describer: EventDescriber) -> str:
+    until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
+    return f"{phrase_event(event)} {until}, not renewed"
+
+
+@_describe.register
+def _(event: Stopped, describer: EventDescriber) -> str:
+    drill = " (a drill)" if event.drill else ""
+    reason = event.reason or "no reason given"
+    return f"{event.by} stopped {describer.format_cells(event.cells)}{drill}: {reason}"
+
+
+@_describe.register
+def _(event: Resumed, describer: EventDescriber) -> str:
+    return f"{phrase_event(event)}; approved by {describer.format_approvers(event.proposal)}"
+
+
+@_describe.register
+def _(event: IncidentOpened, _describer: EventDescriber) -> str:
+    return f"{phrase_event(event)}: {say_alarms(event.alarms, event.reason)}"
+
+
+@_describe.register
+def _(event: IncidentAcknowledged, _describer: EventDescriber) -> str:
+    note = f": {event.note}" if event.note else ""
+    return f"{event.by} acknowledged incident {event.incident}{note}"
+
+
+@_describe.register
+def _(event: ClockCorrected, describer: EventDescriber) -> str:
+    wrong_time = describer.format_instant(event.previous_time, describer.policy.timezone, event.at)
+    return (
+        f"the rollout's time, ahead at {wrong_time}, went back to the clock's; units counted ahead"
+        " count again when they are due, and grants that expired by the wrong time stay expired"
+    )
+
+
+@_describe.register
+def _(event: RecordsPurged, describer: EventDescriber) -> str:
+    before = describer.format_instant(event.before, describer.policy.timezone, event.at)
+    return f"{format_count(sum(event.counts))} rows of records from before {before} deleted"
+
+
+@_describe.register
+def _(event: CasesErased, _describer: EventDescriber) -> str:
+    reason = f": {event.reason}" if event.reason else ""
+    return f"{phrase_event(event)}{reason}; their counts stay"
+
+
+@_describe.register
+def _(event: CasesPlanted, _describer: EventDescriber) -> str:
+    cases = format_quantity(event.cases, "case")
+    reason = f": {event.reason}" if event.reason else ""
+    return f"{event.by} declared {cases} as planted, of which no record was stored{reason}"
+
+
+@_describe.register
+def _(event: NameErased, _describer: EventDescriber) -> str:
+    reason = f": {event.reason}" if event.reason else ""
+    return f"{event.by} replaced a name by {event.pseudonym}{reason}"
+
+
+@_describe.register
+def _(event: RecordsImported, describer: EventDescriber) -> str:
+    since, until = (
+        describer.format_instant(at, describer.policy.timezone, event.at)
+        for at in (event.received_since, event.received_until)
+    )
+    cases, files = format_quantity(event.cases, "case"), join_words(list(event.files))
+    return (
+        f"{cases} imported from {files}; {event.by} vouches that they were received from {since} to"
+        f" {until}"
+    )
+
+
+@_describe.register
+def _(event: TrainingCutoffSet, describer: EventDescriber) -> str:
+    until = describer.format_instant(event.trained_until, describer.policy.timezone, event.at)
+    return f"{event.by} stated that {event.version} was trained on cases up to {until}"
+
+
+@_describe.register
+def _(event: CalendarDataSet, _describer: EventDescriber) -> str:
+    holidays = f", holidays of {event.holidays}" if event.holidays else ""
+    data = f"program {event.program}, time-zone data {event.time_zones}{holidays}"
+    names = {"program": "the program", "time_zones": "time-zone data", "holidays": "holidays"}
+    changed = join_words([names[field] for field in event.changed])
+    if not changed:
+        return f"counted with {data}"
+    return f"{changed} changed: {data}; past days may lie in other windows than before"
+
+
+@_describe.register
+def _(event: ReportSealed, describer: EventDescriber) -> str:
+    since, until = (
+        describer.format_instant(at, describer.policy.timezone, event.at)
+        for at in (event.since, event.until)
+    )
+    name = f"edition {event.number} of the report “{event.report}”, {since} to {until}"
+    return f"{event.by} sealed {name}, {event.state}; seal {event.sha256[:12]}…"
+
+
+@_describe.register
+def _(event: RecordsCounted, _describer: EventDescriber) -> str:
+    return f"{format_count(event.records)} records counted; hash over them: {event.digest[:12]}…"
+
+
+@_describe.register
+def _(event: AttemptsBegan, _describer: EventDescriber) -> str:
+    first = (
+        f"{event.versions[0]} in {event.cells[0]}: attempt {event.numbers[0]} of {event.years[0]},"
+        f" with {float(event.shares[0]) * 100:.3g} % of each gate's risk"
+    )
+    others = len(event.cells) - 1
+    return f"evidence begins for {first}" + f"; and {others} more attempts" * (others > 0)
+
+
+@_describe.register
+def _(event: FamiliarityChanged, _describer: EventDescriber) -> str:
+    text = format_value((event.attributes[0], event.values[0]))
+    verb = {
+        FAMILIAR: f"{text} is familiar from now on",
+        MISTAKEN: f"humans decide cases with {text}, on which the version differs too often",
+        FEW: f"humans decide cases with {text}, which is new here",
+    }[event.statuses[0]]
+    first = (
+        f"{event.versions[0]} in {event.cells[0]}: {verb};"
+        f" {event.agreed[0]} of {event.judged[0]} judged units agree"
+    )
+    others = len(event.cells) - 1
+    return first + f"; and {others} more value{'s' * (others > 1)}" * (others > 0)
+
+
+@_describe.register
+def _(event: EraBegan, _describer: EventDescriber) -> str:
+    return (
+        f"{event.by} began era {event.era} after a restore, so that earlier permits and leases are "
+        f"invalid: {event.reason}"
+    )
+
+
+@_describe.register
+def _(event: DamageCleared, _describer: EventDescriber) -> str:
+    return f"{event.by} checked damaged rows and let the model decide again: {event.reason}"
+
+
+@singledispatch
+def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
+    """Return a short description, or the full one if there is none."""
+    return _describe(event, describer)
+
+
+@_describe_briefly.register
+def _(event: Widened, describer: EventDescriber) -> str:
+    return f"{phrase_event(event)}, {describer.format_main_reading(event.proposal)}"
+
+
+@_describe_briefly.register
+def _(event: Narrowed, _describer: EventDescriber) -> str:
+    cause_text = f"guard: {say_against(event.alarms[0])}" if event.alarms else f"by {event.by}"
+    return f"{phrase_event(event)}, {cause_text}"
+
+
+@_describe_briefly.register(TakenOver)
+@_describe_briefly.register(Renewed)
+@_describe_briefly.register(GrantExpired)
+def _(event: LedgerEvent, _describer: EventDescriber) -> str:
+    return phrase_event(event)
+
+
+EventGroups = Mapping[str, tuple[str, tuple[str, ...]]]
+"""Filter choices of a ledger: label and event kinds by URL name."""
+
+WIDENING_KINDS: Final = ("Widened", "Renewed", "TakenOver", "Resumed", "SuspensionCleared")
+NARROWING_KINDS: Final = ("Narrowed", "Suspended", "GrantExpired", "Stopped")
+PROPOSAL_EVENT_KINDS: Final = (
+    "ProposalRaised", "Approved", "FactsConfirmed", "ProposalHeld", "ProposalRejected",
+    "ProposalVoided", "ProposalExpired",
+)  # fmt: skip
+COUNTING_KINDS: Final = ("RecordsCounted", "AttemptsBegan")
+"""Kinds that most ticks append; lists leave them out unless they are chosen."""
+FAMILIAR_KINDS: Final = ("FamiliarityChanged",)
+EVENT_GROUPS: Final[EventGroups] = {
+    "wider": ("Widened, renewed, taken over, resumed, cleared", WIDENING_KINDS),
+    "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWING_KINDS),
+    "proposals": ("Proposals and approvals", PROPOSAL_EVENT_KINDS),
+    "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
+    "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
+    "versions": (
+        "Versions",
+        ("VersionFirstUsed", "VersionRenamed", "VersionRetired", "TrainingCutoffSet"),
+    ),
+    "counting": ("Counted records", COUNTING_KINDS),
+    "familiar": ("Familiar attribute values", FAMILIAR_KINDS),
+    "other": (
+        "Reports, clock, calendar, imports, deletions, damage",
+        (
+            "ReportSealed",
+            "ClockCorrected",
+            "RecordsImported",
+            "CasesPlanted",
+            "RecordsPurged",
+            "CasesErased",
+            "NameErased",
+            "DamageCleared",
+            "CalendarDataSet",
+        ),
+    ),
+    "all": ("Everything, with counted records", ()),
+}
+ACCESS_EVENT_GROUPS: Final[EventGroups] = {
+    "users": ("Users", ("UserAdded", "UserDisabled", "UserErased", "UserEnabled", "EmailSet")),
+    "roles": ("Roles", ("RoleGranted", "RoleRevoked")),
+    "keys": ("Keys", ("KeyCreated", "KeyRevoked", "CheckpointKeyUsed")),
+    "ways-in": (
+        "Passwords, second factors and links",
+        (
+            "PasswordSet",
+            "PasswordRehashed",
+            "SecondFactorAdded",
+            "SecondFactorRemoved",
+            "RecoveryCodeUsed",
+            "CredentialsReset",
+            "OneTimeLinkCreated",
+            "IdentityLinked",
+        ),
+    ),
+}
+CELL_KINDS: Final = (
+    "Widened", "Renewed", "TakenOver", "Narrowed", "Suspended", "SuspensionCleared", "GrantExpired",
+    "Stopped", "ProposalRaised", "IncidentOpened",
+)  # fmt: skip
+"""Kinds that concern cells."""
+SCOPE_KINDS: Final = frozenset(
+    {*WIDENING_KINDS, *NARROWING_KINDS, "PolicyApplied", "VersionRetired"}
+)
+"""Kinds that may change the scope."""
+TIMELINE_KINDS: Final = frozenset(
+    {
+        *SCOPE_KINDS, "VersionFirstUsed", "VersionRenamed", "ProposalHeld", "ProposalVoided",
+        "ProposalExpired",
+        "ProposalRejected", "ClockCorrected", "RecordsPurged", "RecordsImported", "CasesErased",
+        "CasesPlanted", "NameErased", "DamageCleared", "TrainingCutoffSet",
+        "CalendarDataSet",
+    }
+)  # fmt: skip
+"""Kinds in the timeline; proposals and approvals are only in the auditor's part."""
+AUDITORS_OMITTED_KINDS: Final = frozenset(
+    {"RolloutCreated", "VersionFirstUsed", "IncidentOpened", "RecordsCounted", "AttemptsBegan"}
+)
+
+
+def find_tone(kind: str) -> str:
+    """Return `wider`, `narrower` or "": how an event is marked."""
+    if kind in WIDENING_KINDS:
+        return "wider"
+    return "narrower" if kind in {*NARROWING_KINDS, "VersionRetired"} else ""
+
+
+def is_in_timeline(event: EventDescription) -> bool:
+    """Return whether the timeline shows an event; incidents only without another effect."""
+    if event.kind == "IncidentOpened":
+        return event.effect == "reported"
+    return event.kind in TIMELINE_KINDS

@@ -1,0 +1,451 @@
+"""Back up a database while it is in use, and restore it where nothing runs.
+
+A restored database starts stopped, in a new era. It is made and checked beside the old one, which
+stays until the new one is whole.
+
+Begin an era in every rollout of a restored database.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from rollout.data.access.api_keys import ApiKeys
+from rollout.data.access.sessions import OneTimeLinks, Sessions
+from rollout.data.access.users import SecondFactors, Users
+from rollout.data.database import postgresql_dumps, sqlite_files
+from rollout.data.database.append_only_checks import find_missing_triggers
+from rollout.data.database.errors import DriverError, StoreError
+from rollout.data.database.migrations import check_revision_known, upgrade
+from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
+from rollout.data.database.session import Database, Transaction
+from rollout.data.database.sqlite_files import find_database_file, is_sqlite_url
+from rollout.data.ledger.ledger import Ledger, StoredLedgerHead
+from rollout.data.ledger.revisions import load_heads
+from rollout.engine.decide.commands import AcceptRestore
+from rollout.engine.decide.permissions import AssignedRole, Caller, Permission, require_permission
+from rollout.engine.ledger.ledger import BrokenLedgerError, CanonicalRow
+from rollout.features.access.access_state import find_access_ledger_faults
+from rollout.features.access.keys import revoke_key
+from rollout.features.access.users import AccountUpdate, load_local_caller, update_account
+from rollout.features.backups.ledger_exports import (
+    ExpectedHead,
+    LedgerExport,
+    load_all_heads,
+    read_exports,
+)
+from rollout.features.erasure.erasure_replay import ERASURE_KINDS, AppliedErasures, apply_erasures
+from rollout.features.process.health_checks import clear_damage
+from rollout.kernel.errors import LastAdminError, RefusalError
+from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import RolloutState, load_rollout_state
+
+
+@dataclass(frozen=True, slots=True)
+class AccessContent:
+    """The access that a database gives, by account name.
+
+    Attributes:
+        roles: roles of the enabled accounts.
+        disabled: the disabled accounts.
+        credentials: hash of the password and secret of the second factor.
+        revoked_keys: holders of the revoked keys, by prefix.
+    """
+
+    roles: Mapping[str, frozenset[AssignedRole]] = field(default_factory=dict)
+    disabled: frozenset[str] = frozenset()
+    credentials: Mapping[str, tuple[object, object]] = field(default_factory=dict, repr=False)
+    revoked_keys: Mapping[str, str] = field(default_factory=dict)
+
+
+def load_access_content(database: Database) -> AccessContent:
+    """Return the access that a database gives."""
+    with database.begin_read() as transaction:
+        users = Users(transaction)
+        all_users, roles = users.list_all(), users.list_all_role_assignments()
+        keys = ApiKeys(transaction).list_all()
+        credentials = {
+            user.name: (users.load_password_hash(user), _load_secret(transaction, user.name))
+            for user in all_users
+        }
+    return AccessContent(
+        roles={
+            user.name: frozenset(roles.get(user.number, ()))
+            for user in all_users
+            if user.disabled_at is None
+        },
+        disabled=frozenset(user.name for user in all_users if user.disabled_at is not None),
+        credentials=credentials,
+        revoked_keys={key.prefix: key.holder for key in keys if key.revoked_at is not None},
+    )
+
+
+def end_sign_ins(database: Database, at: datetime) -> None:
+    """End all sessions and one-time links of a restored database."""
+    with database.begin_write() as transaction:
+        for user in Users(transaction).list_all():
+            Sessions(transaction).end_all(user, at=at)
+            OneTimeLinks(transaction).end_links(user, at=at)
+
+
+def revoke_again(
+    copy: Database, caller: Caller, present: AccessContent, at: datetime
+) -> tuple[str, ...]:
+    """Take from a restored database what the replaced one had revoked; describe each step.
+
+    Accounts, keys and roles that the replaced database never had are left as they are.
+    """
+    restored = load_access_content(copy)
+    return (
+        *_revoke_keys(copy, caller, present, restored, at),
+        *_narrow_accounts(copy, caller, present, restored, at),
+        *_list_older_credentials(present, restored),
+    )
+
+
+def _revoke_keys(
+    copy: Database,
+    caller: Caller,
+    present: AccessContent,
+    restored: AccessContent,
+    at: datetime,
+) -> Iterator[str]:
+    with copy.begin_read() as transaction:
+        prefixes = {key.prefix for key in ApiKeys(transaction).list_all()}
+    lost = (prefixes & present.revoked_keys.keys()) - restored.revoked_keys.keys()
+    for prefix in sorted(lost):
+        revoke_key(copy, caller, prefix, at=at)
+        yield f"key {prefix} of {present.revoked_keys[prefix]} is revoked again"
+
+
+def _narrow_accounts(
+    copy: Database,
+    caller: Caller,
+    present: AccessContent,
+    restored: AccessContent,
+    at: datetime,
+) -> Iterator[str]:
+    """Disable accounts and revoke roles; those of the caller last, who needs them until then."""
+    for name in sorted(restored.roles, key=lambda name: (name == caller.name, name)):
+        if name in present.disabled:
+            update, text = AccountUpdate(is_disabled=True), f"{name} is disabled again"
+        elif lost_roles := restored.roles[name] - present.roles.get(name, restored.roles[name]):
+            roles = tuple(sorted(lost_roles, key=str))
+            update = AccountUpdate(roles_to_revoke=roles)
+            text = f"{name} is no longer {', '.join(map(str, roles))}"
+        else:
+            continue
+        try:
+            update_account(copy, caller, name, update, at=at)
+        except LastAdminError:
+            text = f"{name} stays the last admin, who was removed since the backup: add another one"
+        yield text
+
+
+def _list_older_credentials(present: AccessContent, restored: AccessContent) -> Iterator[str]:
+    kinds = ("password", "second factor")
+    for name in sorted(restored.roles.keys() & present.roles.keys()):
+        pairs = zip(kinds, present.credentials[name], restored.credentials[name], strict=True)
+        older = [kind for kind, now, before in pairs if before is not None and before != now]
+        if older:
+            yield f"{name} has the {' and the '.join(older)} of the backup again: set a new one"
+
+
+def _load_secret(transaction: Transaction, user_name: str) -> bytes | None:
+    user = Users(transaction).find(user_name)
+    factor = None if user is None else SecondFactors(transaction).find(user)
+    return None if factor is None or factor.confirmed_at is None else factor.secret
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutEra:
+    """A rollout's era, and the stops that hold in it."""
+
+    rollout: str
+    era: int
+    stops: tuple[str, ...]
+
+
+def accept_restore(
+    database: Database,
+    user_name: str,
+    reason: str,
+    *,
+    at: datetime,
+    known_eras: Mapping[str, int] | None = None,
+) -> tuple[RolloutEra, ...]:
+    """Begin an era with every cell stopped in each rollout, in an admin's name.
+
+    All sessions and one-time links end. Damage found before ends with it: the declared database is
+    the one that counts. `known_eras`
+    are eras that clients may know although this database lacks them.
+
+    Raises:
+        UnknownUserError: there are users, but none of that name.
+        NotAllowedError: the user is no admin of every rollout.
+    """
+    caller = load_local_caller(database, user_name)
+    names = list_rollout_names(database)
+    for name in names:
+        require_permission(caller, Permission.ADMINISTER, name)
+    eras = dict(known_eras or {})
+    for name in names:
+
+        def build_command(_: RolloutState, name: str = name) -> AcceptRestore:
+            by, known_era = caller.as_actor(name), eras.get(name, 0)
+            return AcceptRestore(at=at, by=by, reason=reason, known_era=known_era)
+
+        execute_command(database, name, build_command, caller.access_head)
+    end_sign_ins(database, at)
+    clear_damage(database, caller.name, reason, at=at)
+    return tuple(_load_era(database, name) for name in names)
+
+
+def load_eras(database: Database) -> Mapping[str, int]:
+    """Return the era of each rollout."""
+    return {name: _load_era(database, name).era for name in list_rollout_names(database)}
+
+
+def list_rollout_names(database: Database) -> tuple[str, ...]:
+    """Return the names of all rollouts, sorted."""
+    with database.begin_read() as transaction:
+        return tuple(sorted(rollout.name for rollout in Rollouts(transaction).list_all()))
+
+
+def _load_era(database: Database, name: str) -> RolloutEra:
+    with database.begin_read() as transaction:
+        scope = load_rollout_state(transaction, name).scope
+    return RolloutEra(name, scope.era, tuple(scope.stops))
+
+
+RESTORING_SUFFIX = ".restoring"
+
+
+class RestoreRefusedError(RefusalError):
+    """A restore that would lose what only the present database has, or a faulty backup."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """What is restored, by whom and why.
+
+    Attributes:
+        url: of the database that is replaced; it need not exist.
+        discards_newer: also replace a database that has ledger entries the backup lacks.
+        ledgers: exports whose erasures are applied, too.
+        expected_heads: each must be in one of these exports.
+    """
+
+    url: str
+    source: Path
+    user_name: str
+    reason: str
+    at: datetime
+    discards_newer: bool = False
+    ledgers: tuple[Path, ...] = ()
+    expected_heads: frozenset[ExpectedHead] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _PresentDatabase:
+    """What the replaced database still tells: its eras, and what was erased or revoked in it."""
+
+    eras: Mapping[str, int] = field(default_factory=dict)
+    erasures: tuple[CanonicalRow, ...] = ()
+    access: AccessContent = field(default_factory=AccessContent)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredDatabase:
+    """The eras that a restore began, what it took from accounts in words, and what it erased.
+
+    `exports` are the exported ledgers that it read.
+    """
+
+    eras: tuple[RolloutEra, ...]
+    access_changes: tuple[str, ...]
+    erased: AppliedErasures
+    exports: tuple[LedgerExport, ...]
+
+
+def back_up(url: str, target: Path) -> Mapping[str, StoredLedgerHead]:
+    """Write a backup and return the ledger head of each rollout.
+
+    The heads are read before the backup is taken, so it holds them.
+
+    Raises:
+        RefusalError: the target exists.
+        StoreError: the database can't be read, or `pg_dump` is missing or failed.
+    """
+    if target.exists():
+        raise RefusalError(f"{target} exists already; name a new file, or move that one away")
+    with closing(Database(url)) as database:
+        heads = _load_heads(database)
+    if is_sqlite_url(url):
+        sqlite_files.copy_database(find_database_file(url), target)
+    else:
+        postgresql_dumps.dump_database(url, target)
+    return heads
+
+
+def restore(request: RestoreRequest) -> RestoredDatabase:
+    """Replace a database by a backup; every rollout starts stopped, in a new era.
+
+    All sessions end. What was erased or revoked in the present database is so in the restored one,
+    and what was erased by the ledgers of the request.
+
+    Raises:
+        RestoreRefusedError: the backup is faulty, or the present database has newer entries.
+        LedgerExportRefusedError: a ledger of the request does not continue the backup's, or an
+            expected head is in none.
+        RefusalError: there is no such file, or the user is no admin.
+        DatabaseInUseError: the present database is in use.
+        StoreError: the backup can't be read.
+    """
+    if not request.source.is_file():
+        raise RefusalError(f"{request.source}: no such file; name one of `rollout db backup`")
+    _check_unused(request.url)
+    with _load_copy(request.url, request.source) as copy_url:
+        exports = _upgrade_copy(copy_url, request)
+        with closing(Database(copy_url)) as copy:
+            _check_content(copy, request.source)
+            present = _compare_with_present(request, copy)
+            eras = accept_restore(
+                copy, request.user_name, request.reason, at=request.at, known_eras=present.eras
+            )
+            caller = load_local_caller(copy, request.user_name)
+            access_changes = revoke_again(copy, caller, present.access, request.at)
+            rows = (*present.erasures, *(row for each in exports for row in each.erasures))
+            erased = apply_erasures(copy, caller, rows, request.at)
+        _replace(request.url, copy_url)
+    return RestoredDatabase(eras, access_changes, erased, exports)
+
+
+def _load_heads(database: Database) -> Mapping[str, StoredLedgerHead]:
+    with database.begin_read() as transaction:
+        return {name: head for name, (_, head) in load_heads(transaction).items()}
+
+
+def _check_unused(url: str) -> None:
+    if not is_sqlite_url(url):
+        postgresql_dumps.check_unused(url)
+    elif find_database_file(url).exists():
+        sqlite_files.merge_wal(find_database_file(url))
+
+
+@contextmanager
+def _load_copy(url: str, source: Path) -> Iterator[str]:
+    """Give the URL of a copy of the backup, beside the present database."""
+    if not is_sqlite_url(url):
+        copy_url = postgresql_dumps.load_dump(url, source)
+        try:
+            yield copy_url
+        finally:
+            postgresql_dumps.drop_database(copy_url)
+        return
+    file = find_database_file(url)
+    copy = file.with_name(file.name + RESTORING_SUFFIX)
+    try:
+        sqlite_files.copy_database(source, copy)
+        yield f"sqlite:///{copy}"
+    finally:
+        sqlite_files.remove_database(copy)
+
+
+def _upgrade_copy(copy_url: str, request: RestoreRequest) -> tuple[LedgerExport, ...]:
+    """Upgrade a copy of the backup; return the request's ledgers."""
+    with closing(Database(copy_url)) as copy:
+        check_revision_known(copy)
+    upgrade(copy_url)
+    with closing(Database(copy_url)) as copy:
+        return read_exports(request.ledgers, request.expected_heads, load_all_heads(copy))
+
+
+def _check_content(copy: Database, source: Path) -> None:
+    """Verify every ledger of a copy, its users and its triggers."""
+    faults = list(_find_faults(copy))
+    if faults:
+        raise RestoreRefusedError(f"{source} is faulty: {'; '.join(faults)}; take another backup")
+
+
+def _find_faults(copy: Database) -> Iterator[str]:
+    try:
+        yield from find_access_ledger_faults(copy)
+    except BrokenLedgerError as error:
+        yield f"access ledger, {error}"
+    with copy.begin_read() as transaction:
+        for name in find_missing_triggers(transaction):
+            yield f"trigger {name} is missing"
+        for rollout in Rollouts(transaction).list_all():
+            try:
+                Ledger(transaction, rollout).verify()
+            except BrokenLedgerError as error:
+                yield f"ledger of {rollout.name}, {error}"
+
+
+def _compare_with_present(request: RestoreRequest, copy: Database) -> _PresentDatabase:
+    """Return what the present database tells, after checking that nothing newer is lost."""
+    if not _has_database(request.url):
+        return _PresentDatabase()
+    try:
+        with closing(Database(request.url)) as database:
+            lost = _find_lost_entries(database, copy)
+            present = _PresentDatabase(
+                load_eras(database), _load_erasures(database), load_access_content(database)
+            )
+    except (StoreError, DriverError, BrokenLedgerError) as error:
+        lost = (f"the present database can't be read ({type(error).__name__})",)
+        present = _PresentDatabase()
+    if lost and not request.discards_newer:
+        raise RestoreRefusedError(
+            f"{'; '.join(lost)}. Nothing was changed. Back it up first, and repeat with "
+            "--discard-newer to lose it"
+        )
+    return present
+
+
+def _has_database(url: str) -> bool:
+    if is_sqlite_url(url):
+        return find_database_file(url).exists()
+    return postgresql_dumps.has_database(url)
+
+
+def _load_erasures(database: Database) -> tuple[CanonicalRow, ...]:
+    """Return the ledgers' rows about erasures."""
+    with database.begin_read() as transaction:
+        return tuple(
+            row
+            for rollout in (*Rollouts(transaction).list_all(), ACCESS_CHAIN)
+            for row in Ledger(transaction, rollout).list_rows(kinds=ERASURE_KINDS)
+        )
+
+
+def _find_lost_entries(present: Database, copy: Database) -> tuple[str, ...]:
+    """Describe the ledgers of the present database that have entries the copy lacks."""
+    present_heads, copy_heads = _load_heads(present), _load_heads(copy)
+    return tuple(
+        f"{name}: the present ledger ends at revision {head.revision}, the backup's at "
+        f"{copy_heads[name].revision if name in copy_heads else 0}"
+        for name, head in sorted(present_heads.items())
+        if head.revision and not _has_head(copy, name, head)
+    )
+
+
+def _has_head(database: Database, name: str, head: StoredLedgerHead) -> bool:
+    with database.begin_read() as transaction:
+        rollout = Rollouts(transaction).find(name)
+        if rollout is None:
+            return False
+        rows = Ledger(transaction, rollout).list_rows(after=head.revision - 1, until=head.revision)
+        return any(row.hash == head.hash for row in rows)
+
+
+def _replace(url: str, copy_url: str) -> None:
+    _check_unused(url)
+    if is_sqlite_url(url):
+        sqlite_files.merge_wal(find_database_file(copy_url))
+        sqlite_files.replace_database(find_database_file(url), find_database_file(copy_url))
+    else:
+        postgresql_dumps.replace_database(url, copy_url)

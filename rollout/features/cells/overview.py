@@ -1,0 +1,349 @@
+"""The overview of all rollouts: state, pending units and proposals.
+
+The review plan of a running rollout: where the next reviews help most.
+
+The schedule of a rollout, as API and console show it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+from rollout.data.counting.count_queue import CountQueue
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database, Transaction
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.revisions import MAX_RECENT_CASES, RolloutActivity, load_activity
+from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.reports.deliveries import DeliveryStore
+from rollout.engine.decide.permissions import (
+    Caller,
+    Permission,
+    may_be_asked_blind,
+    require_permission,
+)
+from rollout.engine.decide.schedule import ScheduleEntry, limit_to_sites, list_schedule
+from rollout.engine.events import Stopped
+from rollout.engine.evidence.slots import to_instant
+from rollout.engine.words.state_text import describe_entry
+from rollout.features.reports.figures.review_plan import ReviewPlan, compute_review_plan
+from rollout.kernel.errors import RefusalError
+from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.service import Service
+
+ONE_HOUR = timedelta(hours=1)
+NO_PULSE = RolloutActivity(None, None, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSummary:
+    """Summary of one rollout.
+
+    Attributes:
+        ticked_at: newest completed slot; None before the first.
+        last_case: receipt time of the newest case; None without cases.
+        has_more_cases: whether `cases_in_last_hour` stopped at its maximum.
+        is_overdue: whether humans decide since no tick has done what has long been due.
+    """
+
+    name: str
+    state: RolloutState
+    ticked_at: datetime | None
+    last_case: datetime | None
+    cases_in_last_hour: int
+    has_more_cases: bool
+    is_overdue: bool
+
+
+def load_rollout_summaries(
+    service: Service, caller: Caller, at: datetime
+) -> tuple[RolloutSummary, ...]:
+    """Return summaries of the readable rollouts, by name."""
+    cached_rollouts = service.state_cache.load_all()
+    readable_states = [
+        cached_rollout.state
+        for cached_rollout in cached_rollouts
+        if _is_readable(caller, cached_rollout.state)
+    ]
+    with service.database.begin_read() as transaction:
+        pulses_by_rollout = load_activity(transaction, at - ONE_HOUR)
+    return tuple(
+        _build_rollout_summary(
+            service, state, pulses_by_rollout.get(state.rollout.number, NO_PULSE)
+        )
+        for state in readable_states
+    )
+
+
+def load_rollout_summary(
+    service: Service, caller: Caller, rollout_name: str, at: datetime
+) -> RolloutSummary:
+    """Return the summary of one rollout.
+
+    Raises:
+        UnknownRolloutError: the caller may not see such a rollout.
+        NotAllowedError: the caller may not read it.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    with service.database.begin_read() as transaction:
+        pulses_by_rollout = load_activity(transaction, at - ONE_HOUR)
+    return _build_rollout_summary(
+        service, state, pulses_by_rollout.get(state.rollout.number, NO_PULSE)
+    )
+
+
+def _is_readable(caller: Caller, state: RolloutState) -> bool:
+    return caller.has_permission_somewhere(Permission.READ, state.rollout.name)
+
+
+def _build_rollout_summary(
+    service: Service, state: RolloutState, pulse: RolloutActivity
+) -> RolloutSummary:
+    last_slot = pulse.last_slot
+    return RolloutSummary(
+        name=state.rollout.name,
+        state=state,
+        ticked_at=None if last_slot is None else to_instant(last_slot, state.policy.tick),
+        last_case=pulse.last_case_at,
+        cases_in_last_hour=pulse.recent_cases,
+        has_more_cases=pulse.recent_cases == MAX_RECENT_CASES,
+        is_overdue=state.rollout.name in service.autonomy.overdue,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutOverview:
+    """One rollout in the overview; `ticked_at` is the newest completed slot.
+
+    `undelivered` is the number of reports whose delivery failed at every try.
+    """
+
+    name: str
+    revision: int
+    hash: str
+    policy: int
+    at: datetime | None
+    ticked_at: datetime | None
+    pending: int
+    open_proposals: int
+    stops: int
+    undelivered: int
+
+
+def load_rollouts(database: Database, caller: Caller) -> tuple[RolloutOverview, ...]:
+    """Return the overview entries of the readable rollouts, by name."""
+    with database.begin_read() as transaction:
+        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).list_all())
+        readable_names = [
+            rollout_name
+            for rollout_name in rollout_names
+            if caller.has_permission_somewhere(Permission.READ, rollout_name)
+        ]
+        return tuple(_load_overview(transaction, rollout_name) for rollout_name in readable_names)
+
+
+def load_rollout_overview(database: Database, caller: Caller, rollout_name: str) -> RolloutOverview:
+    """Return the overview entry of one rollout.
+
+    Raises:
+        UnknownRolloutError: the caller may not see such a rollout.
+        NotAllowedError: the caller may not read it.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    with database.begin_read() as transaction:
+        return _load_overview(transaction, rollout_name)
+
+
+def _load_overview(transaction: Transaction, rollout_name: str) -> RolloutOverview:
+    state = load_rollout_state(transaction, rollout_name)
+    last_slot = TickSlots(transaction, state.rollout).load_last_done()
+    return RolloutOverview(
+        name=rollout_name,
+        revision=state.scope.revision,
+        hash=Ledger(transaction, state.rollout).load_head().hash,
+        policy=state.scope.policy_number,
+        at=state.scope.at,
+        ticked_at=None if last_slot is None else to_instant(last_slot, state.policy.tick),
+        pending=CountQueue(transaction, state.rollout).count_waiting(),
+        open_proposals=len(state.scope.proposals),
+        stops=len(state.scope.stops),
+        undelivered=DeliveryStore(transaction, state.rollout).count_failed(),
+    )
+
+
+MAX_PLANNED_CELLS: Final = 100
+"""Simulating a condition takes 20 to 400 ms, unless its counts are as before."""
+
+MAX_NAMED_SITES: Final = 5
+
+
+class TooManyCellsError(RefusalError):
+    """A plan has more cells than one request may simulate."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveReviewPlan:
+    """A review plan with the ledger's revision that it is of.
+
+    `is_batched` says that evidence of some site moves in batches, since the reader may be asked for
+    a blind review there.
+    """
+
+    rollout: str
+    revision: int
+    is_batched: bool
+    plan: ReviewPlan
+
+
+def load_review_plan(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    *,
+    at: datetime,
+    decisions: int,
+    site: str | None = None,
+) -> LiveReviewPlan:
+    """Return where the next decisions help most, of the cells whose sites the caller may read.
+
+    Where the caller may be asked for blind reviews, evidence moves in whole batches. The present
+    rate is that of the two weeks before.
+
+    Args:
+        site: plan the cells of this site alone.
+
+    Raises:
+        NotAllowedError: the caller may not read the site, or any.
+        RefusalError: the policy has no such site.
+        TooManyCellsError: there are more cells than a request plans.
+    """
+    from rollout.features.cells.cells import (
+        batch_evidence,
+        build_current_period,
+        build_evidence_inputs,
+    )
+    from rollout.live.evidence.evidence_reader import load_events, load_evidence_views
+
+    require_permission(caller, Permission.READ, rollout_name, () if site is None else (site,))
+    cached_rollout = service.state_cache.reload_rollout(rollout_name)
+    state = cached_rollout.state
+    if site is not None and site not in state.policy.sites_by_id:
+        examples = ", ".join(list(state.policy.sites_by_id)[:MAX_NAMED_SITES])
+        raise RefusalError(f"the policy has no site {site}: name one of its sites, as {examples}")
+    cells = [
+        cell
+        for cell in state.policy.cells
+        if site in {None, cell.site}
+        and caller.has_permission(Permission.READ, rollout_name, cell.site)
+    ]
+    if len(cells) > MAX_PLANNED_CELLS:
+        raise TooManyCellsError(
+            f"{len(cells):,} cells, and one plan has at most {MAX_PLANNED_CELLS}: name a `site`"
+        )
+    views = batch_evidence(
+        load_evidence_views(service.database, state, cells), caller, rollout_name
+    )
+    inputs = build_evidence_inputs(state, load_events(service.database, state), views, at)
+    periods = {
+        key: (build_current_period(key, state, inputs.last),) for key in inputs.evidence_views
+    }
+    sites = tuple({cell.site for cell in cells})
+    return LiveReviewPlan(
+        rollout_name,
+        cached_rollout.head.revision,
+        bool(sites) and may_be_asked_blind(caller, rollout_name, sites),
+        compute_review_plan(inputs, periods, decisions),
+    )
+
+
+def load_last_drills(transaction: Transaction, state: RolloutState) -> dict[str, datetime]:
+    """Return the time of the last stop drill by site, also if of one window."""
+    ledger = Ledger(transaction, state.rollout)
+    last_drills: dict[str, datetime] = {}
+    for event in ledger.list_of(Stopped, until=state.scope.revision):
+        if event.drill:
+            last_drills.update(dict.fromkeys((cell.site for cell in event.cells), event.at))
+    return last_drills
+
+
+DEFAULT_DAYS: Final = 31
+MAX_DAYS: Final = 92
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledEntry:
+    """Something that will happen in a rollout.
+
+    Attributes:
+        kind: wave, freeze, start, end, grant, expiry, effect, report or drill.
+        at: when it happens or begins.
+        until: end of a freeze, else null.
+        sites: where; [] means the whole rollout.
+        window: of one cell, else "".
+        subject: number of a wave, hours of a freeze, stage of a grant, id of a proposal, name of a
+            report, which drill (first, due, overdue); else "".
+        text: the entry in words.
+    """
+
+    kind: str
+    at: datetime
+    until: datetime | None
+    sites: tuple[str, ...]
+    window: str
+    subject: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSchedule:
+    """What will happen up to `until`, by time, if nothing else happens before."""
+
+    items: tuple[ScheduledEntry, ...]
+    until: datetime
+
+
+def load_schedule(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    *,
+    at: datetime,
+    days: int = DEFAULT_DAYS,
+) -> RolloutSchedule:
+    """Return what will happen in the next days at the sites that the caller may read.
+
+    Raises:
+        NotAllowedError: the caller may read no site of the rollout.
+        RefusalError: `days` is out of range.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    if not 0 < days <= MAX_DAYS:
+        raise RefusalError(f"{days} days are out of range; ask for 1 to {MAX_DAYS}")
+    state = service.state_cache.reload_rollout(rollout_name).state
+    until = at + timedelta(days=days)
+    with service.database.begin_read() as transaction:
+        last_drills = load_last_drills(transaction, state)
+    entries = list_schedule(state.scope, state.policy, at, until, last_drills)
+    readable = limit_to_sites(entries, _list_readable_sites(caller, state))
+    describe = partial(describe_entry, names_windows=len(state.policy.windows) > 1)
+    return RolloutSchedule(tuple(_build_entry(e, describe(e)) for e in readable), until)
+
+
+def _list_readable_sites(caller: Caller, state: RolloutState) -> frozenset[str]:
+    name = state.rollout.name
+    sites = {*state.policy.sites_by_id, *(cell.site for cell, _ in state.scope.cells)}
+    return frozenset(site for site in sites if caller.has_permission(Permission.READ, name, site))
+
+
+def _build_entry(entry: ScheduleEntry, text: str) -> ScheduledEntry:
+    return ScheduledEntry(
+        kind=entry.kind,
+        at=entry.at,
+        until=entry.until,
+        sites=entry.sites,
+        window=entry.window,
+        subject=entry.subject,
+        text=text,
+    )

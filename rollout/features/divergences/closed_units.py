@@ -1,0 +1,321 @@
+"""Closed units of a version with the answers of model and human.
+
+Answers come from the counted classes. Records are read only for differing pairs whose class does
+not hold the answer. Cases that may still be decided blind are excluded.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import polars as pl
+
+from rollout.data.counting.closed_units import AnswerPair, ClosedUnit, ClosedUnits
+from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.database.session import Transaction
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.history import StoredHistory
+from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
+from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
+from rollout.engine.evidence.units import UNLISTED
+from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, compare_answers
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE
+from rollout.live.rollout_state import RolloutState
+
+SitePredicate = Callable[[str], bool]
+ComparisonResult = tuple[bool, str, str, bool, float]
+"""The return value of `rollout.features.reports.inputs.pairs.compare_answers`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitFilter:
+    """Selection of closed units of one version and lever.
+
+    Attributes:
+        site, window: None for all.
+        slices: required attribute values.
+        since, until: times of the cases, `until` exclusive.
+    """
+
+    version: str
+    lever: Lever
+    site: str | None
+    window: str | None
+    is_readable: SitePredicate
+    slices: Mapping[str, str]
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferingPair:
+    """A case on which human and model differ."""
+
+    case_id: int
+    key: str
+    window: str
+    human: str
+    model: str
+    human_action: str
+    model_action: str
+    cost: float
+    confidence: float | None
+
+    @property
+    def sort_key(self) -> tuple[float, bool, float, str]:
+        """Return the list order: cost, then confidence, both descending, then key."""
+        confidence = self.confidence
+        return (-self.cost, confidence is None, -(confidence or 0.0), self.key)
+
+
+@dataclass(frozen=True)
+class ComparedUnits:
+    """Closed units that match a filter.
+
+    Attributes:
+        series_cells: cells in which the version was ever counted, at readable sites.
+        class_answers: the answers of each class of the lever.
+        unsliced_units: matching units before the slice filter, each case once.
+        units: matching units.
+        since: start of the searched period if older units may match; else None.
+    """
+
+    unit_filter: UnitFilter
+    series_cells: Mapping[int, Cell]
+    class_answers: Mapping[int, AnswerPair]
+    unsliced_units: Sequence[ClosedUnit]
+    units: Sequence[ClosedUnit]
+    since: datetime | None
+
+    @cached_property
+    def answers_by_class(self) -> Mapping[str, AnswerPair | None]:
+        """Return the answers of each set of classes; None without a human answer."""
+        return {
+            class_ids: self._find_answers(class_ids)
+            for class_ids in {unit.kinds for unit in self.units}
+        }
+
+    def _find_answers(self, kinds: str) -> AnswerPair | None:
+        listed_answers = [
+            self.class_answers[class_id]
+            for class_id in json.loads(kinds)
+            if class_id in self.class_answers
+        ]
+        return listed_answers[0] if listed_answers and listed_answers[0][0] != MISSING else None
+
+    @cached_property
+    def counts(self) -> Mapping[AnswerPair, int]:
+        """Return the number of compared units by pair of answers."""
+        counts: Counter[AnswerPair] = Counter()
+        for kinds, count in Counter(unit.kinds for unit in self.units).items():
+            if (answers := self.answers_by_class[kinds]) is not None:
+                counts[answers] += count
+        return counts
+
+    def list_differing(self) -> list[tuple[ClosedUnit, AnswerPair]]:
+        """Return the units with different answers, with these answers."""
+        differing_answers = {
+            kinds: answers
+            for kinds, answers in self.answers_by_class.items()
+            if answers and answers[0] != answers[1]
+        }
+        return [
+            (unit, differing_answers[unit.kinds])
+            for unit in self.units
+            if unit.kinds in differing_answers
+        ]
+
+
+def load_compared_units(
+    transaction: Transaction, state: RolloutState, unit_filter: UnitFilter, at: datetime, limit: int
+) -> ComparedUnits:
+    """Return the newest closed units that match, at most `limit`.
+
+    Units counted under an earlier policy keep their window and classes. Whether a case is closed
+    follows from the grace of the current policy.
+    """
+    unit_store = ClosedUnits(transaction, state.rollout, unit_filter.version, state.first_names)
+    tick = state.policy.tick
+    series_cells = {
+        series: cell
+        for series, cell in unit_store.load_cells().items()
+        if unit_filter.is_readable(cell.site)
+    }
+    series_ids = {
+        series for series, cell in series_cells.items() if _is_in_cell_filter(cell, unit_filter)
+    }
+    slots = range(
+        find_slot_before(unit_filter.since, tick), find_slot_after(unit_filter.until, tick)
+    )
+    case_ids, oldest_slot = unit_store.list_newest(series_ids, slots, limit)
+    received_before = at - state.policy.evidence.grace
+    closed_units = unit_store.load_closed(
+        case_ids, unit_filter.since, unit_filter.until, received_before
+    )
+    units = _select_readable(
+        closed_units,
+        unit_filter.is_readable,
+        PeriodRecords(transaction, state.rollout).list_blind_cases(at),
+    )
+    since = None if oldest_slot is None else max(unit_filter.since, to_instant(oldest_slot, tick))
+    classes = unit_store.load_classes(unit_filter.lever.id)
+    return ComparedUnits(
+        unit_filter,
+        series_cells,
+        classes,
+        units,
+        _filter_by_slices(units, unit_filter.slices),
+        since,
+    )
+
+
+def _is_in_cell_filter(cell: Cell, unit_filter: UnitFilter) -> bool:
+    return unit_filter.site in {None, cell.site} and unit_filter.window in {None, cell.window}
+
+
+def _select_readable(
+    units: Iterable[ClosedUnit], is_readable: SitePredicate, open_case_ids: Collection[int]
+) -> list[ClosedUnit]:
+    """Return readable units, one per case.
+
+    Two policies may have counted a case in two units.
+    """
+    units_by_case = {unit.case_id: unit for unit in units if unit.case_id not in open_case_ids}
+    readable_sites = {
+        site for site in {unit.site for unit in units_by_case.values()} if is_readable(site)
+    }
+    return [unit for unit in units_by_case.values() if unit.site in readable_sites]
+
+
+def _filter_by_slices(
+    units: Sequence[ClosedUnit], slices: Mapping[str, str]
+) -> Sequence[ClosedUnit]:
+    if not slices:
+        return units
+    wanted_items, texts = slices.items(), {unit.attributes for unit in units}
+    matching_texts = {text for text in texts if wanted_items <= json.loads(text).items()}
+    return [unit for unit in units if unit.attributes in matching_texts]
+
+
+def load_differing_pairs(
+    transaction: Transaction, state: RolloutState, compared_units: ComparedUnits
+) -> list[DifferingPair]:
+    """Return the differing units in list order."""
+    unit_filter, differing_units = compared_units.unit_filter, compared_units.list_differing()
+    case_ids = [unit.case_id for unit, _ in differing_units]
+    keys = ExternalKeys(transaction, state.rollout).find_keys(case_ids)
+    confidences = ClosedUnits(
+        transaction, state.rollout, unit_filter.version, state.first_names
+    ).load_confidences(case_ids)
+    record_answers = _load_record_answers(
+        transaction,
+        state,
+        unit_filter,
+        [item for item in differing_units if _needs_record_answer(unit_filter, item[1])],
+    )
+    comparisons: dict[tuple[AnswerPair, AnswerPair], ComparisonResult] = {}
+    pairs = []
+    for unit, answers in differing_units:
+        shown_answers = record_answers.get(unit.case_id, answers)
+        if (answers, shown_answers) not in comparisons:
+            comparisons[answers, shown_answers] = _compare_answers(
+                unit_filter.lever, answers, shown_answers
+            )
+        agrees, human_action, model_action, _, cost = comparisons[answers, shown_answers]
+        if agrees or unit.case_id not in confidences:
+            continue
+        pairs.append(
+            DifferingPair(
+                case_id=unit.case_id,
+                key=keys[unit.case_id],
+                window=compared_units.series_cells[unit.series].window,
+                human=shown_answers[0],
+                model=shown_answers[1],
+                human_action=human_action,
+                model_action=model_action,
+                cost=cost,
+                confidence=confidences[unit.case_id],
+            )
+        )
+    return sorted(pairs, key=lambda pair: pair.sort_key)
+
+
+def _needs_record_answer(unit_filter: UnitFilter, answers: AnswerPair) -> bool:
+    """Return whether the class does not hold the answer itself."""
+    return unit_filter.lever.number is not None or answers[0] == UNLISTED or answers[1] == OUTSIDE
+
+
+def _compare_answers(
+    lever: Lever, answers: AnswerPair, shown_answers: AnswerPair
+) -> ComparisonResult:
+    """Compare two answers; an unusable answer has the largest cost."""
+    is_unusable = answers[0] == UNLISTED or answers[1] in {FAILED, LATE, OUTSIDE}
+    if lever.number is None or not is_unusable:
+        return compare_answers(lever, *shown_answers)
+    return (False, *shown_answers, False, lever.largest_cost)
+
+
+def _load_record_answers(
+    transaction: Transaction,
+    state: RolloutState,
+    unit_filter: UnitFilter,
+    units: Sequence[tuple[ClosedUnit, AnswerPair]],
+) -> Mapping[int, AnswerPair]:
+    """Return the answers from the records, by case."""
+    if not units:
+        return {}
+    keys = ExternalKeys(transaction, state.rollout).find_keys({unit.case_id for unit, _ in units})
+    history = StoredHistory(
+        transaction,
+        state.rollout,
+        levers=[unit_filter.lever.id],
+        first_names=state.first_names,
+    )
+    records = history.load_records(keys)
+    model = _select_model_answers(records, unit_filter)
+    decisions = _select_unassisted_decisions(records, unit_filter)
+    has_quorum = state.policy.evidence.verdicts > 1
+    record_answers = {}
+    for unit, answers in units:
+        key = keys[unit.case_id]
+        assigned_answer = None if has_quorum else decisions.get(key, {}).get(unit.reviewer or "")
+        human_answer = (
+            assigned_answer or _find_most_common(decisions.get(key, {}).values()) or answers[0]
+        )
+        is_usable = answers[1] not in {FAILED, LATE}
+        record_answers[unit.case_id] = (
+            human_answer,
+            (model.get(key) if is_usable else None) or answers[1],
+        )
+    return record_answers
+
+
+def _select_model_answers(
+    records: RecordFrames, unit_filter: UnitFilter
+) -> Mapping[str, str | None]:
+    predictions = records.predictions.filter(pl.col("version") == unit_filter.version)
+    return dict(predictions.select("case_key", VALUE_PREFIX + unit_filter.lever.id).iter_rows())
+
+
+def _select_unassisted_decisions(
+    records: RecordFrames, unit_filter: UnitFilter
+) -> Mapping[str, Mapping[str, str]]:
+    """Return human decisions without exposure to a prediction, by case and reviewer."""
+    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
+    decisions: dict[str, dict[str, str]] = {}
+    for key, reviewer, answer in unassisted.select(
+        "case_key", "reviewer", VALUE_PREFIX + unit_filter.lever.id
+    ).iter_rows():
+        if answer is not None:
+            decisions.setdefault(key, {})[reviewer] = answer
+    return decisions
+
+
+def _find_most_common(answers: Iterable[str]) -> str | None:
+    most_common = Counter(answers).most_common(1)
+    return most_common[0][0] if most_common else None

@@ -1,0 +1,507 @@
+"""What all erasures share: who may erase, the reason, and the result.
+
+Erasing the contents of a case or of an episode's cases, in batches.
+
+A batch is one transaction, with its event. After a failure, repeat the request: it continues.
+
+Erasing what a request names: a case, an episode or a name.
+
+Erasing the name of a user or reviewer: a pseudonym takes its place, in batches.
+
+First the name is refused, so that no record brings it back. Then each rollout's tables are changed,
+with an event for each batch. Last the account is erased, and with it the name of the pseudonym.
+After a failure, repeat the request: it continues.
+
+Erasing rows of cases and names from sealed reports, whose seals stay valid.
+"""
+
+import csv
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from io import StringIO
+from types import MappingProxyType
+from typing import Any, Final
+
+from rollout import faults
+from rollout.data.access.users import Users
+from rollout.data.counting.purge import open_purge
+from rollout.data.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
+from rollout.data.database.session import Database, Transaction
+from rollout.data.erasure.contents import (
+    CaseContents,
+    EarlierHolders,
+    ErasedContents,
+    RolloutNames,
+    contains_word,
+    delete_ledger_texts,
+    delete_texts_by,
+    list_name_spellings,
+)
+from rollout.data.ledger.ledger import Accounts, Ledger
+from rollout.data.records.external_keys import is_name_refused, refuse_name, wait_for_batches
+from rollout.data.reports.reports import ReportStore
+from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.events import CasesErased, NameErased
+from rollout.features.access.users import erase_account
+from rollout.features.policies.approver_warnings import make_change_with_warnings
+from rollout.features.reports.figures.report_version import CASE_FIELDS, erase_parts
+from rollout.features.reports.inputs.divergence_columns import unescape_cell
+from rollout.kernel.errors import NotAllowedError, RefusalError
+from rollout.live.command_handler import retry_on_stale_revision
+from rollout.live.rollout_state import load_rollout_state
+
+MAX_REASON_LENGTH: Final = 2_000
+
+
+class ErasureRefusedError(RefusalError):
+    """The erasure has no reason, or can't be done as asked."""
+
+    code = "erasure-refused"
+
+
+class UnknownSubjectError(RefusalError):
+    """Nothing is stored under this key or name."""
+
+    code = "unknown-subject"
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureResult:
+    """What an erasure did; repeating a finished one changes nothing.
+
+    Attributes:
+        subject: `case`, `episode` or `name`.
+        cases: cases whose contents were erased now.
+        rows: deleted or changed rows.
+        reports: reports from which rows of cases were erased now.
+        pseudonym: what replaces a name; "" for cases.
+        warnings: gates and stops for which users are missing since a user was erased.
+    """
+
+    subject: str
+    cases: int = 0
+    rows: int = 0
+    reports: int = 0
+    pseudonym: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureRequest:
+    """Who erases, where, why and when; rollout "" means all rollouts."""
+
+    caller: Caller
+    rollout: str
+    reason: str
+    at: datetime
+
+    def check(self, subject: str) -> "ErasureRequest":
+        """Return the request with its reason stripped.
+
+        Raises:
+            NotAllowedError: the caller is no admin of the whole rollout.
+            UnknownRolloutError: the caller may not see such a rollout.
+            ErasureRefusedError: the reason is missing, too long, or has the subject's name.
+        """
+        require_permission(self.caller, Permission.ADMINISTER, self.rollout)
+        if not self.caller.has_permission(Permission.ADMINISTER, self.rollout):
+            place = self.rollout or "all rollouts"
+            raise NotAllowedError(
+                f"{self.caller.name} may not erase in {place}: ask an admin of {place}"
+            )
+        reason = self.reason.strip()
+        if not 0 < len(reason) <= MAX_REASON_LENGTH:
+            raise ErasureRefusedError(
+                f"give a reason of 1 to {MAX_REASON_LENGTH} letters; it stays, so it should name"
+                " nobody and no case"
+            )
+        if any(contains_word(reason, word) for word in list_name_spellings(subject)):
+            raise ErasureRefusedError(
+                f"the reason has the word {subject}, but it stays: leave the word out"
+            )
+        return replace(self, reason=reason)
+
+
+PartFilter = Callable[[Any], bool]
+
+
+def erase_from_reports(
+    transaction: Transaction, rollout: Rollout, is_erased: PartFilter
+) -> tuple[int, ...]:
+    """Erase parts of all reports; return the numbers of the changed ones.
+
+    Reports are read one at a time.
+    """
+    store, changed_numbers = ReportStore(transaction, rollout), []
+    for number in store.list_numbers():
+        report = store.get(number)
+        erased = report and erase_parts(report.body, report.divergences, is_erased)
+        if erased:
+            with open_purge(transaction):
+                store.replace_content(number, *erased)
+            changed_numbers.append(number)
+    return tuple(changed_numbers)
+
+
+def match_words(words: Collection[str]) -> PartFilter:
+    """Return the filter for texts and rows that have one of the words."""
+
+    def is_matching(part: Any) -> bool:
+        if isinstance(part, str):
+            text = part.replace('""', '"')  # as a line of a table writes one quote
+            return any(word in text and contains_word(text, word) for word in words)
+        if isinstance(part, dict):
+            return any(is_matching(item) for item in part.values())
+        return isinstance(part, list) and any(is_matching(item) for item in part)
+
+    return is_matching
+
+
+def match_cases_of(keys: Collection[str]) -> PartFilter:
+    """Return the filter for rows of cases, and for texts that name one."""
+    names_case = match_words(keys)
+
+    def is_matching(part: Any) -> bool:
+        if isinstance(part, dict):
+            return any(part.get(field) in keys for field in CASE_FIELDS) or names_case(part)
+        return _read_first_cell(part) in keys or names_case(part)
+
+    return is_matching
+
+
+def _read_first_cell(line: str) -> str:
+    """Return the key in a line of the table; keys and other texts may have line breaks.
+
+    >>> _read_first_cell("'=cmd,v1"), _read_first_cell("'a,b',v1")
+    ('=cmd', "'a")
+    """
+    try:
+        cells = next(csv.reader(StringIO(line, newline="")), [])
+    except csv.Error:  # a text longer than a cell may be, which is no line of the table
+        return ""
+    return unescape_cell(next(iter(cells), ""))
+
+
+CASES_PER_BATCH: Final = 100
+CASE, EPISODE = "case", "episode"
+
+
+def erase_case(database: Database, request: ErasureRequest, key: str) -> ErasureResult:
+    """Erase the contents of a case; its counts stay.
+
+    Raises:
+        NotAllowedError: the caller is no admin of the whole rollout.
+        UnknownRolloutError: the caller may not see such a rollout.
+        ErasureRefusedError: there is no reason, or it names the case.
+        UnknownSubjectError: no record has this key.
+    """
+    request = request.check(key)
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, request.rollout).rollout
+        contents = CaseContents(transaction, rollout)
+        is_stored, is_erased = contents.find_cases([key]), contents.find_erased([key])
+    if not is_stored and not is_erased:
+        raise UnknownSubjectError(
+            f"{request.rollout} has no case {key}; check the key, upper and lower case differ"
+        )
+    if not is_stored:
+        return ErasureResult(CASE)
+    return erase_case_batch(database, request, [key])
+
+
+def erase_episode(database: Database, request: ErasureRequest, episode: str) -> ErasureResult:
+    """Erase the contents of an episode's cases and its key; the counts stay.
+
+    Raises the errors of `erase_case`.
+    """
+    request = request.check(episode)
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, request.rollout).rollout
+        if not CaseContents(transaction, rollout).has_episode(episode):
+            raise UnknownSubjectError(
+                f"{request.rollout} has no episode {episode}; check the key, upper and lower case"
+                " differ"
+            )
+    result = ErasureResult(EPISODE)
+    while True:
+        with database.begin_read() as transaction:
+            contents = CaseContents(transaction, rollout)
+            keys = contents.list_episode_cases(episode, CASES_PER_BATCH)
+        if not keys:
+            return result
+        batch = erase_case_batch(database, request, keys, episode)
+        result = replace(
+            result,
+            cases=result.cases + batch.cases,
+            rows=result.rows + batch.rows,
+            reports=result.reports + batch.reports,
+        )
+
+
+def erase_case_batch(
+    database: Database, request: ErasureRequest, keys: Collection[str], episode: str = ""
+) -> ErasureResult:
+    """Erase the contents of cases in one transaction, for a request that was checked."""
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, request.rollout)
+        contents = CaseContents(transaction, state.rollout)
+        earlier = contents.find_value_holders(keys, state.policy.evidence.episode_span)
+
+    def _erase() -> ErasureResult:
+        with database.begin_write() as transaction:
+            event = erase_contents(transaction, request, keys, earlier, episode)
+        return ErasureResult(
+            CASE,
+            cases=len(event.keys),
+            rows=sum(event.counts),
+            reports=len(event.reports),
+        )
+
+    return retry_on_stale_revision(_erase)
+
+
+def erase_contents(
+    transaction: Transaction,
+    request: ErasureRequest,
+    keys: Collection[str],
+    earlier: EarlierHolders,
+    episode: str = "",
+) -> CasesErased:
+    """Erase the contents of cases, and append the event, which is returned."""
+    transaction.tally.announce(request.rollout, CasesErased.__name__)
+    state = load_rollout_state(transaction, request.rollout)
+    if episode:
+        wait_for_batches(transaction, state.rollout)
+    contents = CaseContents(transaction, state.rollout)
+    span, revision = state.policy.evidence.episode_span, state.scope.revision + 1
+    erased = contents.erase(keys, revision=revision, episode_span=span, earlier=earlier)
+    reports = erase_from_reports(transaction, state.rollout, match_cases_of(keys))
+    faults.reach_point("purge.deleted")
+    tables = tuple(sorted(erased.counts))
+    event = CasesErased(
+        at=request.at,
+        by=request.caller.name,
+        keys=erased.keys,
+        tables=tables,
+        counts=tuple(erased.counts[table] for table in tables),
+        records_digest=erased.records_digest,
+        reports=reports,
+        episode=contents.erase_episode_key(episode) if episode else "",
+        reason=request.reason,
+    )
+    Ledger(transaction, state.rollout).append(
+        [event], after=state.scope.revision, access_head=request.caller.access_head
+    )
+    return event
+
+
+ROWS_PER_BATCH: Final = 500
+NAME: Final = "name"
+
+
+def erase_name(database: Database, request: ErasureRequest, name: str) -> ErasureResult:
+    """Erase a user with their account, or a reviewer's name; counts stay.
+
+    The request's rollout limits it to a reviewer's name at the sources of that rollout.
+
+    Raises:
+        NotAllowedError: the caller is no admin of the rollout, or of all.
+        UnknownRolloutError: the caller may not see such a rollout.
+        ErasureRefusedError: there is no reason, it has the name, or an account has the name and
+            the request names a rollout.
+        UnknownSubjectError: neither an account nor a record has the name.
+        InvalidAccountError: the name is a service account's.
+        LastAdminError: no admin would be left.
+    """
+    request = request.check(name)
+    rollouts = _find_rollouts(database, request, name)
+    if not rollouts:
+        return ErasureResult(NAME)
+    with database.begin_write() as transaction:
+        for rollout in rollouts:
+            wait_for_batches(transaction, rollout)
+        if not request.rollout:
+            _check_account(transaction, request, name)
+        pseudonym = Accounts(transaction).add_names([name]).find_id(name)
+        for rollout in rollouts:
+            refuse_name(transaction, rollout, name)
+    subject = _ErasedName(name, pseudonym)
+    rows = sum(_erase_batches(database, request, rollout, subject) for rollout in rollouts)
+    rows += retry_on_stale_revision(lambda: _finish(database, request, rollouts, subject))
+    return ErasureResult(NAME, rows=rows, pseudonym=pseudonym)
+
+
+@dataclass(frozen=True, slots=True)
+class _ErasedName:
+    """A name and the id that takes its place."""
+
+    name: str
+    pseudonym: str
+
+
+def _find_rollouts(database: Database, request: ErasureRequest, name: str) -> Sequence[Rollout]:
+    """Return the rollouts to change; none if the name was erased before."""
+    with database.begin_read() as transaction:
+        everywhere = Rollouts(transaction).list_all()
+        rollouts = [rollout for rollout in everywhere if request.rollout in {"", rollout.name}]
+        has_user = Users(transaction).find(name) is not None
+        if has_user and request.rollout:
+            raise ErasureRefusedError(
+                f"{name} is an account; erase it in all rollouts, without naming one"
+            )
+        is_known = has_user or name in Accounts(transaction).find_ids([name])
+        if is_known or any(RolloutNames(transaction, each).has_name(name) for each in rollouts):
+            return rollouts
+        if any(is_name_refused(transaction, each, name) for each in rollouts):
+            return ()
+    place = request.rollout or "any rollout"
+    raise UnknownSubjectError(
+        f"no account and no reviewer in {place} is called {name}; check the name, upper and lower"
+        " case differ"
+    )
+
+
+def _check_account(transaction: Transaction, request: ErasureRequest, name: str) -> None:
+    """Raise the errors of erasing the account before anything is changed."""
+    with transaction.rehearse():
+        erase_account(transaction, request.caller, name, reason=request.reason, at=request.at)
+
+
+def _erase_batches(
+    database: Database, request: ErasureRequest, rollout: Rollout, subject: _ErasedName
+) -> int:
+    """Replace the name in the tables that grow with cases; return the number of rows."""
+
+    def _erase_batch() -> int:
+        with database.begin_write() as transaction:
+            return _erase_rows(transaction, request, rollout, subject, _replace_batch)
+
+    rows = 0
+    while batch := retry_on_stale_revision(_erase_batch):
+        rows += batch
+    return rows
+
+
+def _replace_batch(names: RolloutNames, subject: _ErasedName, revision: int) -> ErasedContents:
+    return names.replace_batch(
+        subject.name, subject.pseudonym, limit=ROWS_PER_BATCH, revision=revision
+    )
+
+
+def _replace_rest(names: RolloutNames, subject: _ErasedName, revision: int) -> ErasedContents:
+    return names.replace_rest(subject.name, subject.pseudonym, revision=revision)
+
+
+def _erase_rows(
+    transaction: Transaction,
+    request: ErasureRequest,
+    rollout: Rollout,
+    subject: _ErasedName,
+    replace_rows: Callable[[RolloutNames, _ErasedName, int], ErasedContents],
+) -> int:
+    """Replace the name in some rows and append the event; return the number of rows."""
+    transaction.tally.announce(rollout.name, NameErased.__name__)
+    state = load_rollout_state(transaction, rollout.name)
+    revision = state.scope.revision
+    erased = replace_rows(RolloutNames(transaction, rollout), subject, revision + 1)
+    if replace_rows is _replace_rest:
+        erased = _erase_in_reports(transaction, rollout, subject, erased)
+    if not erased.counts:
+        return 0
+    event = _build_event(transaction, request, rollout, subject, erased)
+    access_head = request.caller.access_head
+    Ledger(transaction, rollout).append([event], after=revision, access_head=access_head)
+    return sum(event.counts)
+
+
+def _erase_in_reports(
+    transaction: Transaction, rollout: Rollout, subject: _ErasedName, erased: ErasedContents
+) -> ErasedContents:
+    """Erase the name from sealed reports, and add their number to the counts."""
+    is_named = match_words(list_name_spellings(subject.name))
+    reports = erase_from_reports(transaction, rollout, is_named)
+    if not reports:
+        return erased
+    return replace(erased, counts={**erased.counts, "reports": len(reports)})
+
+
+def _build_event(
+    transaction: Transaction,
+    request: ErasureRequest,
+    rollout: Rollout,
+    subject: _ErasedName,
+    erased: ErasedContents,
+) -> NameErased:
+    tables = tuple(sorted(erased.counts))
+    return NameErased(
+        at=request.at,
+        by=request.caller.name,
+        pseudonym=subject.pseudonym,
+        name_hash=refuse_name(transaction, rollout, subject.name),
+        tables=tables,
+        counts=tuple(erased.counts[table] for table in tables),
+        records_digest=erased.records_digest,
+        reason=request.reason,
+    )
+
+
+def _finish(
+    database: Database, request: ErasureRequest, rollouts: Sequence[Rollout], subject: _ErasedName
+) -> int:
+    """Erase the account, small tables, and the name of the pseudonym; return the rows.
+
+    That is one transaction, so that a replica that reads these events finds no name any more.
+    """
+    with database.begin_write() as transaction:
+        rows = sum(
+            _erase_rows(transaction, request, rollout, subject, _replace_rest)
+            for rollout in rollouts
+        )
+        if not request.rollout:
+            words = list_name_spellings(subject.name)
+            delete_texts_by(transaction, ACCESS_CHAIN, subject.pseudonym)
+            delete_ledger_texts(transaction, ACCESS_CHAIN, words)
+            erase_account(
+                transaction, request.caller, subject.name, reason=request.reason, at=request.at
+            )
+        elsewhere = (
+            RolloutNames(transaction, rollout).has_name(subject.name)
+            for rollout in Rollouts(transaction).list_all()
+        )
+        if not any(elsewhere):
+            Accounts(transaction).clear_name(subject.pseudonym)
+    return rows
+
+
+def erase_user(
+    database: Database, request: ErasureRequest, name: str, *, requires_second_factor: bool
+) -> ErasureResult:
+    """Erase a name as `erase_name` does, and warn; nothing is refused for a warning."""
+    checked_request = request.check(name)  # only an admin learns who is missing
+    result, warnings = make_change_with_warnings(
+        database,
+        lambda: erase_name(database, checked_request, name),
+        at=request.at,
+        requires_second_factor=requires_second_factor,
+    )
+    return replace(result, warnings=warnings)
+
+
+ERASURES: Final[Mapping[str, Callable[[Database, ErasureRequest, str], ErasureResult]]] = (
+    MappingProxyType({"case": erase_case, "episode": erase_episode, "reviewer": erase_name})
+)
+"""What can be erased in one rollout, with the function."""
+
+
+def describe_erasure(result: ErasureResult) -> str:
+    """Return the sentence for the result of an erasure."""
+    if not result.rows and not result.cases:
+        return "nothing was left to erase: it was erased before"
+    if result.pseudonym:
+        return f"{result.rows} rows changed or deleted; {result.pseudonym} replaces the name"
+    cases, reports = (
+        f"{count} {noun}{'' if count == 1 else 's'}"
+        for count, noun in ((result.cases, "case"), (result.reports, "report"))
+    )
+    return f"{cases} erased: {result.rows} rows, and parts of {reports}; counts stay"

@@ -1,0 +1,351 @@
+"""The cause of an incident, loaded for a caller.
+
+Nobody may still be asked about the counted cases. A reader who may review at the site reads units
+that closed, in whole batches, so that a look before and one after an own answer tells of no case.
+
+Where a version differs in a cell or a filter, without an incident: loaded for a caller.
+
+The same population, search and error rate as for an incident (decision record 0076).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from rollout.data.counting.closed_units import JudgedUnitStore
+from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.database.session import Transaction
+from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.evidence.slots import find_slot_after, find_slot_before
+from rollout.features.incidents.case_properties import (
+    build_judged_units,
+    load_lever_answers,
+    select_with_attributes,
+)
+from rollout.features.incidents.incident_impact import IncidentImpact
+from rollout.features.reports.figures.incident_cause import (
+    BATCH_SIZE,
+    IncidentCause,
+    JudgedUnits,
+    find_incident_cause,
+    list_batch_ends,
+)
+from rollout.kernel.calendar.instants import EPOCH, from_micros, to_micros
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import RefusalError, UnknownCellError, UnknownVersionError
+from rollout.kernel.statistics.value_search import Codes, ValueSearch
+from rollout.live.rollout_state import RolloutState
+from rollout.live.service import Service
+
+MIN_TIME_BEFORE: Final = timedelta(days=3)
+MAX_TIME_BEFORE: Final = timedelta(days=30)
+TIME_AFTER: Final = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCause:
+    """The cause of an incident in its cell.
+
+    Attributes:
+        site, window: of the cell; "" for several cells.
+        since, until: times of the read cases: around an incident from the stage before it, at least
+            three and at most 30 days, until at most a week after it.
+        opened: when the incident opened; None of a cell or a filter.
+        started: the first judged case after the change, or the first case of all with the newest
+            value; None if no change is likely.
+        batch: units by which the figures move for this reader; None if one by one.
+        names_reviewers: whether reviewers are compared: operators alone read their names.
+        attributes: that all read cases have.
+    """
+
+    site: str
+    window: str
+    version: str
+    timezone: str
+    since: datetime
+    until: datetime
+    opened: datetime | None
+    started: datetime | None
+    batch: int | None
+    names_reviewers: bool
+    cause: IncidentCause
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+def load_incident_cause(
+    service: Service, caller: Caller, rollout_name: str, impact: IncidentImpact, *, at: datetime
+) -> LoadedCause | None:
+    """Return the cause of an incident, None without a version in a cell of the policy.
+
+    Args:
+        impact: the incident as the caller may read it.
+    """
+    incident = impact.incident
+    cell = Cell(incident.site, incident.window)
+    if impact.period_before is None:
+        return None
+    state = service.state_cache.reload_rollout(rollout_name).state
+    opened = incident.opened_at
+    since = min(impact.period_before.since, opened - MIN_TIME_BEFORE)
+    since = max(since, opened - MAX_TIME_BEFORE)
+    until = min(at, opened + TIME_AFTER)
+    is_batched = caller.has_permission(Permission.REVIEW, rollout_name, cell.site)
+    names_reviewers = caller.has_permission(Permission.OPERATE, rollout_name, cell.site)
+    timezone = state.policy.sites_by_id[cell.site].timezone
+    with service.database.begin_read() as transaction:
+        store = JudgedUnitStore(transaction, state.rollout, cell, incident.version)
+        judged = build_judged_units(
+            _load_units(transaction, state, store, since, until, at, is_batched=is_batched),
+            load_lever_answers(store, state.policy),
+            state.policy,
+            names_reviewers=names_reviewers,
+        )
+        cause = find_incident_cause(judged, to_micros(opened))
+        cause = withhold_values(cause) if is_batched else cause
+        started = find_cause_start({cell: store}, judged, cause, since)
+    return LoadedCause(
+        *(cell.site, cell.window, incident.version, timezone),
+        *(since, until, opened),
+        started,
+        BATCH_SIZE if is_batched else None,
+        names_reviewers,
+        cause,
+    )
+
+
+def withhold_values(cause: IncidentCause) -> IncidentCause:
+    """Return a cause without its values, for whoever may be asked for blind reviews.
+
+    All figures together move in batches; those of a value would move by the few cases of a batch
+    that have it, and a reviewer knows the values of the own case.
+    """
+    return replace(cause, search=ValueSearch((), (), ()), findings=(), new_values=(), standout=None)
+
+
+def find_cause_start(
+    stores: Mapping[Cell, JudgedUnitStore],
+    judged: JudgedUnits,
+    cause: IncidentCause,
+    since: datetime,
+) -> datetime | None:
+    """Return the start of the change; a new value's first case may not have been judged."""
+    if cause.started is None:
+        return None
+    started = from_micros(cause.started)
+    if not cause.new_values:
+        return started
+    earlier = judged.occurred[judged.occurred < cause.started]
+    last_before = max(since, from_micros(int(earlier[-1]))) if len(earlier) else since
+    kind, value = cause.new_values[0].kind, cause.new_values[0].value
+    firsts = [
+        first
+        for cell, store in stores.items()
+        if (first := store.find_first_case(cell, kind, value, last_before, started)) is not None
+    ]
+    return from_micros(min(firsts)) if firsts else started
+
+
+def _load_units(
+    transaction: Transaction,
+    state: RolloutState,
+    store: JudgedUnitStore,
+    since: datetime,
+    until: datetime,
+    at: datetime,
+    *,
+    is_batched: bool,
+) -> pl.DataFrame:
+    """Return the judged units that the reader may have figures of."""
+    if is_batched:
+        return load_whole_batches(transaction, state, store, since, until, at)
+    return load_answered_units(transaction, state, store, since, until, at)
+
+
+def load_whole_batches(
+    transaction: Transaction,
+    state: RolloutState,
+    store: JudgedUnitStore,
+    since: datetime,
+    until: datetime,
+    at: datetime,
+) -> pl.DataFrame:
+    """Return the closed units of the batches that lie wholly in a span, by the time they counted.
+
+    The units of a batch get the time of its first case. So each figure of a time is of whole
+    batches, wherever the time begins and ends.
+    """
+    slots = load_closed_slots(transaction, state, store, at)
+    ends = list_batch_ends(slots)
+    first_slot, end_slot = (find_slot_before(end, state.policy.tick) for end in (since, until))
+    begins = [int(slots[0]), *(end + 1 for end in ends)] if ends else []
+    whole = [
+        (begin, end)
+        for begin, end in zip(begins, ends, strict=False)
+        if begin >= first_slot and end <= end_slot
+    ]
+    read_slots = range(whole[0][0], whole[-1][1] + 1) if whole else range(0)
+    units = store.load_occurred(EPOCH, at, slots=read_slots)
+    batches = np.searchsorted(ends, units["slot"].to_numpy())
+    batch_of_unit = pl.Series("batch", batches, dtype=pl.Int64)
+    return (
+        units.with_columns(batch_of_unit)
+        .with_columns(pl.col("occurred").min().over("batch"))
+        .drop("batch")
+    )
+
+
+def load_answered_units(
+    transaction: Transaction,
+    state: RolloutState,
+    store: JudgedUnitStore,
+    since: datetime,
+    until: datetime,
+    at: datetime,
+) -> pl.DataFrame:
+    """Return the units of a span whose cases nobody may still be asked about."""
+    tick = state.policy.tick
+    slots = range(find_slot_before(since, tick), find_slot_after(at, tick) + 1)
+    open_cases = PeriodRecords(transaction, state.rollout).list_blind_cases(at)
+    units = store.load_occurred(since, until, slots=slots)
+    return units.filter(~pl.col("case_id").is_in(list(open_cases)))
+
+
+def load_closed_slots(
+    transaction: Transaction, state: RolloutState, store: JudgedUnitStore, at: datetime
+) -> Codes:
+    """Return the slot of each unit up to which no counted case may still be decided blind.
+
+    Tasks keep the due time of the policy under which they were opened, which may be later than the
+    grace of today's. Gold cases are closed ones that are asked again (decision record 0052).
+    """
+    slot = find_slot_before(at - state.policy.evidence.grace, state.policy.tick)
+    records = PeriodRecords(transaction, state.rollout)
+    open_case_ids = records.list_blind_cases(at, with_gold=False)
+    return store.load_closed_slots(open_case_ids, until=slot).to_numpy()
+
+
+DEFAULT_SPAN: Final = timedelta(days=30)
+MAX_SPAN: Final = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True)
+class CauseQuery:
+    """Which cases to search; what is empty or None is not narrowed.
+
+    Without a version, the acting one of the cell, else the newest.
+    """
+
+    version: str = ""
+    site: str = ""
+    window: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Return whether days or attributes choose among a cell's cases."""
+        return bool(self.since or self.until or self.attributes)
+
+
+def load_cause(
+    service: Service, caller: Caller, rollout_name: str, query: CauseQuery, *, at: datetime
+) -> LoadedCause:
+    """Return since when and in which cases a version differs, by default of the last 30 days.
+
+    For a caller who may review at a site, its cases count in whole batches of closed ones.
+
+    Raises:
+        NotAllowedError: the caller may not read the site.
+        UnknownCellError: no cell of the policy matches.
+        UnknownVersionError: the rollout has no such version.
+        RefusalError: the span ends before it begins or is too long; or a caller who may be asked
+            for blind reviews chooses days or attributes, which could single out a case.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    if query.site:
+        require_permission(caller, Permission.READ, rollout_name, (query.site,))
+    state = service.state_cache.reload_rollout(rollout_name).state
+    cells = _list_cells(state, caller, query)
+    version = _find_version(state, cells, query)
+    is_batched = {
+        cell: caller.has_permission(Permission.REVIEW, rollout_name, cell.site) for cell in cells
+    }
+    if query.is_narrowed and any(is_batched.values()):
+        raise RefusalError(
+            "because you may be asked for blind reviews here, leave days and attributes empty: they"
+            " could single out a case"
+        )
+    since, until = _find_span(query, at)
+    names_reviewers = all(
+        caller.has_permission(Permission.OPERATE, rollout_name, cell.site) for cell in cells
+    )
+    with service.database.begin_read() as transaction:
+        stores = {
+            cell: JudgedUnitStore(transaction, state.rollout, cell, version) for cell in cells
+        }
+        units = [
+            load_whole_batches(transaction, state, store, since, until, at)
+            if is_batched[cell]
+            else load_answered_units(transaction, state, store, since, until, at)
+            for cell, store in stores.items()
+        ]
+        judged = build_judged_units(
+            select_with_attributes(pl.concat(units), query.attributes),
+            load_lever_answers(stores[cells[0]], state.policy),
+            state.policy,
+            names_reviewers=names_reviewers,
+        )
+        cause = find_incident_cause(judged, to_micros(until))
+        cause = withhold_values(cause) if any(is_batched.values()) else cause
+        started = find_cause_start(stores, judged, cause, since)
+    timezone = state.policy.get_timezone(cells[0].site if len(cells) == 1 else "")
+    return LoadedCause(
+        *(query.site, query.window, version, timezone),
+        *(since, until, None),
+        started,
+        BATCH_SIZE if any(is_batched.values()) else None,
+        names_reviewers,
+        cause,
+        query.attributes,
+    )
+
+
+def _list_cells(state: RolloutState, caller: Caller, query: CauseQuery) -> tuple[Cell, ...]:
+    cells = tuple(
+        cell
+        for cell in state.policy.cells
+        if query.site in {"", cell.site}
+        and query.window in {"", cell.window}
+        and caller.has_permission(Permission.READ, state.rollout.name, cell.site)
+    )
+    if not cells:
+        place = " · ".join(filter(None, (query.site, query.window)))
+        raise UnknownCellError(f"the policy has no {place}; list the cells to see their names")
+    return cells
+
+
+def _find_version(state: RolloutState, cells: tuple[Cell, ...], query: CauseQuery) -> str:
+    versions = state.scope.versions
+    if query.version:
+        version = state.scope.get_first_name(query.version)
+        if version not in versions:
+            raise UnknownVersionError(f"no version {version} was seen in {state.rollout.name}")
+        return version
+    return state.scope.get_holder(cells[0]) or next(reversed(list(versions)), "")
+
+
+def _find_span(query: CauseQuery, at: datetime) -> tuple[datetime, datetime]:
+    until = min(query.until or at, at)
+    if until <= EPOCH:
+        raise RefusalError("no case is older than 1970; choose a later end")
+    since = query.since or until - DEFAULT_SPAN
+    if since >= until:
+        raise RefusalError("nothing is in this span: its begin has to be before its end and now")
+    if until - since > MAX_SPAN:
+        raise RefusalError(f"choose at most {MAX_SPAN.days} days")
+    return since, until

@@ -1,0 +1,311 @@
+"""Read and verify stored ledgers: pages of entries, NDJSON lines, hashes.
+
+A rollout's ledger is readable with permission for all its sites; the access ledger by admins.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from rollout.data.database.rollouts import ACCESS_CHAIN, Rollout
+from rollout.data.database.session import Transaction
+from rollout.data.ledger.ledger import (
+    Ledger,
+    LedgerEntry,
+    LedgerFilter,
+    LedgerPages,
+    StoredLedgerHead,
+)
+from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
+from rollout.engine.words.event_describer import CitedProposals
+from rollout.kernel.policy.policy import Policy
+from rollout.live.rollout_state import RolloutState
+from rollout.live.service import Service
+
+__all__ = [
+    "LedgerEntry",
+    "LedgerFilter",
+    "LedgerPage",
+    "LedgerVerification",
+    "iterate_access_ledger_lines",
+    "iterate_ledger_lines",
+    "load_access_ledger_page",
+    "load_cited_proposals",
+    "load_ledger_page",
+    "verify_access_ledger",
+    "verify_stored_ledger",
+]
+
+ROWS_PER_SEARCH = 500  # entries to filter at once for a page of one site
+MAX_SEARCHES = 20  # for one page, which may be short
+ACCESS_LEDGER_NAME = "access"
+MAX_FOUND = 5  # entries or proposals with a hash: a prefix rarely fits two
+ROWS_PER_TRANSACTION = 500  # so that a slow reader holds no transaction open
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPage:
+    """A page of ledger entries, newest first.
+
+    Attributes:
+        ledger_name: the rollout, or `access` for the access ledger.
+        head: the ledger's end now.
+        next_before: the revision before which the next page begins; None at the end.
+        cited: the proposals that the entries name.
+        policy: the policy in force; None for the access ledger.
+        actors: names of who wrote entries, sorted.
+    """
+
+    ledger_name: str
+    head: StoredLedgerHead
+    items: tuple[LedgerEntry, ...]
+    next_before: int | None
+    cited: CitedProposals = field(default_factory=CitedProposals)
+    policy: Policy | None = None
+    actors: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerVerification:
+    """The result of recomputing every hash of a ledger.
+
+    Attributes:
+        rows: intact entries from the first on.
+        head: the hash of the last of them, "" without any.
+        fault: where and how it breaks, or "".
+        head_matches: whether it holds the requested entry; None without a request.
+    """
+
+    rollout: str
+    rows: int
+    head: str
+    intact: bool
+    fault: str
+    head_matches: bool | None
+
+
+def load_ledger_page(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    row_filter: LedgerFilter,
+    *,
+    site: str = "",
+    before: int | None = None,
+    limit: int = 50,
+) -> LedgerPage:
+    """Return a page of a rollout's ledger, with the proposals it names.
+
+    `site` selects entries about a site and about its proposals and incidents; "" selects all.
+
+    Raises:
+        UnknownRolloutError: the caller sees no such rollout.
+        NotAllowedError: the caller may not read every site; a ledger can't be read in part.
+    """
+    state = _load_readable_state(service, caller, rollout_name)
+    with service.database.begin_read() as transaction:
+        pages, rollout = LedgerPages(transaction, state.rollout), state.rollout
+        entries, next_before = _find_page(pages, row_filter, site, before, limit)
+        cited = load_cited_proposals(transaction, rollout, [entry.row for entry in entries])
+        head, actors = Ledger(transaction, rollout).load_head(), pages.list_actors()
+    return LedgerPage(rollout_name, head, tuple(entries), next_before, cited, state.policy, actors)
+
+
+def find_proposals_by_hash(
+    service: Service, caller: Caller, rollout_name: str, prefix: str
+) -> tuple[str, ...]:
+    """Return the newest proposals whose evidence hash begins so, at any site.
+
+    Raises:
+        NotAllowedError: the caller may not read anything of the rollout.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.load_rollout(rollout_name).state
+    with service.database.begin_read() as transaction:
+        pages = LedgerPages(transaction, state.rollout)
+        return tuple(pages.find_proposals_by_hash(prefix, MAX_FOUND))
+
+
+def find_entries_by_hash(
+    service: Service, caller: Caller, rollout_name: str, prefix: str
+) -> tuple[int, ...]:
+    """Return the newest revisions whose hash begins so.
+
+    Raises:
+        NotAllowedError: the caller may not read every site.
+    """
+    state = _load_readable_state(service, caller, rollout_name)
+    with service.database.begin_read() as transaction:
+        return tuple(LedgerPages(transaction, state.rollout).find_by_hash(prefix, MAX_FOUND))
+
+
+def load_access_ledger_page(
+    service: Service,
+    caller: Caller,
+    row_filter: LedgerFilter,
+    *,
+    before: int | None = None,
+    limit: int = 50,
+) -> LedgerPage:
+    """Return a page of the access ledger.
+
+    Raises:
+        NotAllowedError: the caller is no admin of all rollouts.
+    """
+    require_permission(caller, Permission.ADMINISTER, "")
+    with service.database.begin_read() as transaction:
+        pages = LedgerPages(transaction, ACCESS_CHAIN)
+        entries, next_before = _find_page(pages, row_filter, "", before, limit)
+        head, actors = Ledger(transaction, ACCESS_CHAIN).load_head(), pages.list_actors()
+    return LedgerPage(ACCESS_LEDGER_NAME, head, tuple(entries), next_before, actors=actors)
+
+
+def iterate_ledger_lines(
+    service: Service, caller: Caller, rollout_name: str, *, after: int = 0, limit: int | None = None
+) -> Iterator[str]:
+    """Return an iterator over ledger entries as NDJSON lines without line ends.
+
+    It ends with the newest entry at the time of the call. Permissions are checked before it is
+    returned.
+
+    Raises:
+        NotAllowedError: the caller may not read every site; a ledger can't be read in part.
+    """
+    state = _load_readable_state(service, caller, rollout_name)
+    last_revision = state.scope.revision
+    until = last_revision if limit is None else min(last_revision, after + limit)
+    return _iterate_lines(service, state.rollout, after, until)
+
+
+def iterate_access_ledger_lines(service: Service, caller: Caller) -> Iterator[str]:
+    """Return an iterator over the access ledger as NDJSON lines.
+
+    Raises:
+        NotAllowedError: the caller is no admin of all rollouts.
+    """
+    require_permission(caller, Permission.ADMINISTER, "")
+    with service.database.begin_read() as transaction:
+        last_revision = Ledger(transaction, ACCESS_CHAIN).load_head().revision
+    return _iterate_lines(service, ACCESS_CHAIN, 0, last_revision)
+
+
+def _iterate_lines(service: Service, rollout: Rollout, after: int, until: int) -> Iterator[str]:
+    for start in range(after, until, ROWS_PER_TRANSACTION):
+        with service.database.begin_read() as transaction:
+            end = min(start + ROWS_PER_TRANSACTION, until)
+            lines = list(Ledger(transaction, rollout).list_lines(after=start, until=end))
+        yield from lines
+
+
+def verify_stored_ledger(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    *,
+    revision: int | None = None,
+    row_hash: str | None = None,
+) -> LedgerVerification:
+    """Recompute every hash of the stored ledger.
+
+    Hashes alone show neither entries cut off at the end nor a completely rewritten ledger: for
+    these, pass a revision and the hash that was seen there.
+
+    Raises:
+        NotAllowedError: the caller may not read every site.
+    """
+    state = _load_readable_state(service, caller, rollout_name)
+    with service.database.begin_read() as transaction:
+        ledger = Ledger(transaction, state.rollout)
+        verification = _verify(ledger, rollout_name)
+        if not verification.intact or revision is None or row_hash is None:
+            return verification
+        return replace(verification, head_matches=_has_row(ledger, revision, row_hash))
+
+
+def verify_access_ledger(service: Service, caller: Caller) -> LedgerVerification:
+    """Recompute every hash of the access ledger.
+
+    Raises:
+        NotAllowedError: the caller is no admin of all rollouts.
+    """
+    require_permission(caller, Permission.ADMINISTER, "")
+    with service.database.begin_read() as transaction:
+        return _verify(Ledger(transaction, ACCESS_CHAIN), ACCESS_LEDGER_NAME)
+
+
+def _verify(ledger: Ledger, ledger_name: str) -> LedgerVerification:
+    try:
+        head = ledger.verify()
+    except BrokenLedgerError as error:
+        return LedgerVerification(
+            ledger_name, error.line - 1, "", intact=False, fault=str(error), head_matches=None
+        )
+    return LedgerVerification(
+        ledger_name, head.revision, head.hash, intact=True, fault="", head_matches=None
+    )
+
+
+def _has_row(ledger: Ledger, revision: int, row_hash: str) -> bool:
+    rows = ledger.list_rows(after=revision - 1, until=revision)
+    return any(row.hash == row_hash for row in rows)
+
+
+def _load_readable_state(service: Service, caller: Caller, rollout_name: str) -> RolloutState:
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    require_permission(caller, Permission.READ, rollout_name, tuple(state.policy.sites_by_id))
+    return state
+
+
+def _find_page(
+    pages: LedgerPages, row_filter: LedgerFilter, site: str, before: int | None, limit: int
+) -> tuple[list[LedgerEntry], int | None]:
+    """Return a page and the start of the next."""
+    if not site:
+        entries = pages.list_page(row_filter, before=before, limit=limit + 1)
+        return entries[:limit], entries[limit - 1].row.revision if len(entries) > limit else None
+    cited_ids, site_entries, next_before = pages.list_ids_of_site(site), [], before
+    for _ in range(MAX_SEARCHES):
+        batch = pages.list_page(row_filter, before=next_before, limit=ROWS_PER_SEARCH)
+        for entry in batch:
+            next_before = entry.row.revision
+            if _is_about(entry, site, cited_ids):
+                site_entries.append(entry)
+            if len(site_entries) == limit:
+                return site_entries, next_before
+        if len(batch) < ROWS_PER_SEARCH:
+            return site_entries, None
+    return site_entries, next_before
+
+
+def _is_about(entry: LedgerEntry, site: str, cited_ids: frozenset[str]) -> bool:
+    body = entry.row.fields
+    located_bodies = [
+        body,
+        *body.get("cells", ()),
+        *body.get("restarted", ()),
+        *body.get("cleared", ()),
+    ]
+    if any(located_body.get("site") == site for located_body in located_bodies):
+        return True
+    return bool(cited_ids & {body.get("proposal", ""), body.get("incident", "")})
+
+
+def load_cited_proposals(
+    transaction: Transaction, rollout: Rollout, rows: Sequence[CanonicalRow]
+) -> CitedProposals:
+    """Return the proposals that entries name, and their approvers up to the newest entry."""
+    pages = LedgerPages(transaction, rollout)
+    ids = {str(row.fields.get("proposal") or "") for row in rows} - {""}
+    revisions = pages.find_raising_revisions(ids)
+    cited = CitedProposals.collect(
+        parse_event(entry.row) for entry in pages.list_revisions(revisions)
+    )
+    if not cited.proposals:
+        return cited
+    for row in Ledger(transaction, rollout).list_rows(
+        after=min(revisions), until=max(row.revision for row in rows), kinds=("Approved",)
+    ):
+        if row.fields["proposal"] in cited.proposals:
+            cited.add_event(parse_event(row))
+    return cited

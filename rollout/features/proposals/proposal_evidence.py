@@ -1,0 +1,256 @@
+"""Figures of a proposal's evidence: frozen when raised, and current."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.decide.proposal_kinds import ProposalKind
+from rollout.engine.decide.scope import CellState
+from rollout.engine.events import ProposalRaised
+from rollout.engine.words.renewal_text import describe_renewal_errors, select_renewal_condition
+from rollout.features.proposals.proposal_details import Proposal
+from rollout.features.reports.figures.report_identity import describe_promises
+from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.facts import StoredReading, say_reading, say_requirement
+from rollout.kernel.measures import Condition
+from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
+from rollout.kernel.policy.gates import (
+    ConditionReading,
+    GateReading,
+    read_condition,
+    read_gate,
+    read_renewal,
+)
+from rollout.kernel.policy.policy import Gate, Minimum, Policy
+from rollout.kernel.statistics.bounds import ConditionEvidence, build_condition_evidence
+from rollout.kernel.statistics.forecast import LAST_FIFTH
+from rollout.live.evidence.evidence_reader import load_cell_evidence
+from rollout.live.rollout_state import RolloutState
+from rollout.live.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingComparison:
+    """A frozen and a current reading of a condition.
+
+    `stored` is None for what is no condition; the evidence where the policy has no such condition.
+    """
+
+    text: str
+    stored: StoredReading | None
+    frozen: ConditionEvidence | None
+    current: ConditionEvidence | None
+
+
+@dataclass(frozen=True, slots=True)
+class GateMinimumProgress:
+    """A minimum that a gate requires, and its current value."""
+
+    units: int
+    days: int
+    reviewers: int
+    closed_units: int
+    missing_units: int
+    recent_closed: int
+    recent_missing: int
+    losses: Mapping[str, int]
+    minimum: Minimum
+    missing_at_most: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalEvidence:
+    """The evidence of a proposal.
+
+    Attributes:
+        readings: one per text of the proposal, in the same order.
+        minimum_progress: current values; None if the policy no longer has the gate, or if the
+            proposal concerns no cell.
+        unmet_requirements: descriptions of what the gate lacks now.
+        has_turned: whether the current evidence would void the proposal.
+        risk: risk of the gate in this attempt.
+        since: start of the attempt; units from then on count.
+        promise: what the gate guarantees and what not, "" without a gate.
+    """
+
+    readings: tuple[ReadingComparison, ...]
+    minimum_progress: GateMinimumProgress | None = None
+    unmet_requirements: tuple[str, ...] = ()
+    has_turned: bool = False
+    risk: float | None = None
+    since: datetime | None = None
+    promise: str = ""
+
+
+def load_proposal_evidence(
+    service: Service, caller: Caller, rollout_name: str, proposal: Proposal
+) -> ProposalEvidence:
+    """Return the frozen and current figures of a proposal.
+
+    Raises:
+        NotAllowedError: the caller may not read its site.
+    """
+    require_permission(
+        caller, Permission.READ, rollout_name, (proposal.site,) if proposal.site else ()
+    )
+    state = service.state_cache.reload_rollout(rollout_name).state
+    cell = Cell(proposal.site, proposal.window)
+    stage_level = _find_stage_level(state.policy, proposal)
+    gate = (
+        state.policy.find_gate(stage_level, cell)
+        if stage_level and cell in state.policy.cell_set
+        else None
+    )
+    if gate is None:
+        return ProposalEvidence(
+            tuple(ReadingComparison(text, None, None, None) for text in proposal.texts)
+        )
+    cell_evidence = load_cell_evidence(service.database, state, cell, proposal.version)
+    return _build_proposal_evidence(state, proposal, cell, stage_level, gate, cell_evidence)
+
+
+def find_proposal_by_evidence(
+    service: Service, caller: Caller, rollout_name: str, evidence_hash: str
+) -> ProposalRaised | None:
+    """Return the proposal with an evidence hash, None if there is none.
+
+    Raises:
+        NotAllowedError: the caller may not read the rollout.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    with service.database.begin_read() as transaction:
+        for raised in Ledger(transaction, state.rollout).list_of(ProposalRaised):
+            site = "" if raised.cell is None else raised.cell.site
+            if raised.evidence_hash == evidence_hash and caller.has_permission(
+                Permission.READ, rollout_name, site
+            ):
+                return raised
+    return None
+
+
+def _find_stage_level(policy: Policy, proposal: Proposal) -> int:
+    return policy.stage_ids.index(proposal.to) if proposal.to in policy.stage_ids else 0
+
+
+def _build_proposal_evidence(
+    state: RolloutState,
+    proposal: Proposal,
+    cell: Cell,
+    stage_level: int,
+    gate: Gate,
+    cell_evidence: VersionEvidence,
+) -> ProposalEvidence:
+    policy, scope = state.policy, state.scope
+    cell_state = scope.get_cell_state(cell, proposal.version)
+    reading, evidence_counts = _read_gate(
+        policy, proposal, cell, stage_level, cell_state.risk_share, cell_evidence
+    )
+    current_readings = {
+        condition_reading.condition: condition_reading for condition_reading in reading.readings
+    }
+    unit_counts = evidence_counts if proposal.rules.extends_grant else cell_evidence.attempt
+    return ProposalEvidence(
+        readings=(
+            *(_compare_reading(stored, current_readings, policy) for stored in proposal.readings),
+            *(
+                ReadingComparison(text, None, None, None)
+                for text in proposal.texts[len(proposal.readings) :]
+            ),
+        ),
+        minimum_progress=GateMinimumProgress(
+            units=evidence_counts.decided,
+            days=evidence_counts.days,
+            reviewers=evidence_counts.reviewers,
+            closed_units=unit_counts.closed,
+            missing_units=unit_counts.missing,
+            recent_closed=unit_counts.recent_closed,
+            recent_missing=unit_counts.recent_missing,
+            losses=unit_counts.losses,
+            minimum=gate.minimum,
+            missing_at_most=policy.evidence.missing_at_most,
+        ),
+        unmet_requirements=tuple(map(say_requirement, reading.unmet_requirements)),
+        has_turned=reading.has_turned,
+        risk=reading.readings[0].risk if reading.readings else None,
+        since=cell_state.attempt_since,
+        promise=_describe_promise(policy, gate, cell_state, proposal.rules)
+        + _describe_renewal(gate, reading, proposal.rules),
+    )
+
+
+def _describe_promise(policy: Policy, gate: Gate, cell_state: CellState, kind: ProposalKind) -> str:
+    """Return what the gate guarantees and, of a numbered attempt, its part of the risk."""
+    promise = describe_promises(policy)[policy.gates.index(gate)]
+    if not cell_state.number or kind.extends_grant:
+        return promise
+    risk = gate.risk * cell_state.risk_share * 100
+    return (
+        f"{promise} This is attempt {cell_state.number} of the year; its part of that risk is"
+        f" {risk:.3g} %."
+    )
+
+
+def _describe_renewal(gate: Gate, reading: GateReading, kind: ProposalKind) -> str:
+    """Return both errors of a renewal with its grant's audits, after the promise; "" of others.
+
+    It is raised when the last fifth begins, so a quarter more audits are to come.
+    """
+    condition = select_renewal_condition(gate.require)
+    if not kind.extends_grant or condition is None:
+        return ""
+    counts = next((sum(r.counts) for r in reading.readings if r.condition == condition), 0)
+    return (
+        f" Renewal: {describe_renewal_errors(condition, ceil(counts / LAST_FIFTH))}."
+        if counts
+        else ""
+    )
+
+
+def _read_gate(
+    policy: Policy,
+    proposal: Proposal,
+    cell: Cell,
+    stage_level: int,
+    risk_share: float,
+    cell_evidence: VersionEvidence,
+) -> tuple[GateReading, EvidenceCounts]:
+    """Return the gate's reading for a tick now, with the counts for its minimum."""
+    if proposal.rules.extends_grant:
+        renewal_counts = cell_evidence.spans.get(proposal.to, EvidenceCounts())
+        return read_renewal(policy, cell, stage_level, renewal_counts), renewal_counts
+    counts = cell_evidence.attempt if proposal.rules.replaces_version else cell_evidence.entered
+    return read_gate(policy, cell, stage_level, risk_share, cell_evidence.attempt, counts), counts
+
+
+def _compare_reading(
+    stored: StoredReading, current_readings: Mapping[Condition, ConditionReading], policy: Policy
+) -> ReadingComparison:
+    condition = stored.parse_condition()
+    reading = current_readings.get(condition)
+    if reading is None:
+        return ReadingComparison(say_reading(stored), stored, None, None)
+    frozen = _build_frozen_evidence(stored, condition, policy)
+    current = build_condition_evidence(reading, policy)
+    return ReadingComparison(say_reading(stored), stored, frozen, current)
+
+
+def _build_frozen_evidence(
+    stored: StoredReading, condition: Condition, policy: Policy
+) -> ConditionEvidence | None:
+    """Return what a proposal froze; None if its counts don't fit the policy's cost levels."""
+    if condition.population.has_gain:
+        return ConditionEvidence(
+            condition,
+            stored.counts,
+            float(stored.estimate) if stored.estimate else None,
+            float(stored.bound) if stored.bound else None,
+            stored.is_enough,
+        )
+    if len(stored.counts) != condition.measure.get_width(len(policy.cost_levels)):
+        return None
+    reading = read_condition(condition, stored.counts, float(stored.risk), policy)
+    return build_condition_evidence(reading, policy)

@@ -1,0 +1,474 @@
+"""Evidence of each cell and version, the state of its next gate, and its next step.
+
+Evidence at each confidence floor, and agreement in the band between two floors.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from math import log
+
+import numpy as np
+
+from rollout.engine.decide.floor_grants import find_acting_index, get_acting_floor
+from rollout.engine.decide.guards import describe_cell_attempt
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import CellState, Scope, compute_stage_level
+from rollout.engine.evidence.evidence_view import EvidenceView
+from rollout.engine.evidence.slots import find_slot_before
+from rollout.engine.evidence.unit_arrays import IntArray, UnitArrays
+from rollout.engine.words.fact_text import describe_losses
+from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
+from rollout.features.reports.figures.next_step import (
+    GateOutlook,
+    OpenProposal,
+    describe_next_step,
+    find_open_proposal,
+    find_successor,
+)
+from rollout.features.reports.inputs.evidence_inputs import (
+    CellVersion,
+    EvidenceInputs,
+    StatePeriod,
+    find_open_stage_level,
+)
+from rollout.kernel.facts import EvidenceSeries, say_requirement
+from rollout.kernel.measures import RECALL, Condition, Statistic
+from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
+from rollout.kernel.policy.confidence_floors import (
+    compute_gate_risk,
+    describe_floor_cases,
+    find_floor_index,
+    format_floor,
+    list_floors,
+)
+from rollout.kernel.policy.gates import ConditionReading, GainReading, GateReading, read_gate
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.populations import ALL_UNITS, PlantedUnits
+from rollout.kernel.statistics.bounds import compute_estimates, compute_reading_bound
+from rollout.kernel.statistics.forecast import forecast_gate
+from rollout.kernel.statistics.intervals import Share, compute_share
+
+
+@dataclass(frozen=True, slots=True)
+class FloorEvidence:
+    """The gate of a stage at one confidence floor.
+
+    A floor's average can hide a bad band, so the band up to the next floor has its own figures.
+
+    Attributes:
+        cases: of which confidence.
+        to: the stage of the gate: the one that the cell holds, or the first one.
+        reached: decided units at or above the floor, and how many of them agree.
+        band: the same of those below the next floor.
+        log_e, log_e_needed: of the condition that is furthest from its threshold.
+        state: `acting`, `met` or `not met`.
+        undecided_units: units at or above the floor without a decision; gates count them as
+            disagreements.
+    """
+
+    floor: str
+    cases: str
+    to: str
+    reached: Share
+    band: Share
+    log_e: float
+    log_e_needed: float
+    state: str
+    undecided_units: int = 0
+
+
+def compute_floor_evidence(
+    view: EvidenceView, state: CellState, stage_level: int, slot: int
+) -> tuple[FloorEvidence, ...]:
+    """Return the evidence at each floor up to a slot; () without several floors or a gate.
+
+    `stage_level` is the one that the version holds, 0 for shadow.
+    """
+    policy, rules = view.policy, view.policy.evidence
+    gate = policy.find_gate(max(stage_level, 1), view.cell)
+    if not view.floor_views or gate is None:
+        return ()
+    acting_floor = get_acting_floor(state)
+    counts = [*(_count_agreement(floor_view, slot) for floor_view in view.floor_views), (0, 0)]
+    rows = []
+    for i, floor in enumerate(list_floors(rules)):
+        evidence = view.floor_views[i].read_evidence(slot)
+        reading = _read_floor(evidence, view, state, stage_level)
+        log_e, needed = _find_weakest(reading, view)
+        (agreed, judged), (agreed_above, judged_above) = counts[i], counts[i + 1]
+        is_acting = bool(acting_floor) and find_floor_index(rules, acting_floor) == i
+        rows.append(
+            FloorEvidence(
+                floor=format_floor(floor),
+                cases=describe_floor_cases(format_floor(floor)),
+                to=gate.to,
+                reached=compute_share(agreed, judged),
+                band=compute_share(agreed - agreed_above, judged - judged_above),
+                log_e=log_e,
+                log_e_needed=needed,
+                state="acting" if is_acting else "met" if reading.is_met else "not met",
+                undecided_units=evidence.attempt.missing,
+            )
+        )
+    return tuple(rows)
+
+
+def list_acting_cases(floors: Iterable[FloorEvidence]) -> list[str]:
+    """Return on which cases a version acts, for a sentence; [] without several floors."""
+    return [f"acts on {floor.cases}" for floor in floors if floor.state == "acting"]
+
+
+def _read_floor(
+    evidence: VersionEvidence, view: EvidenceView, state: CellState, stage_level: int
+) -> GateReading:
+    level = max(stage_level, 1)
+    return read_gate(
+        view.policy, view.cell, level, state.risk_share, evidence.attempt, evidence.entered
+    )
+
+
+def _find_weakest(reading: GateReading, view: EvidenceView) -> tuple[float, float]:
+    """Return log E of the condition that is furthest from its threshold, and the threshold."""
+    pairs = [(r.compute_log_e(view.policy), -float(np.log(r.risk))) for r in reading.readings]
+    return min(pairs, key=lambda pair: pair[0] - pair[1])
+
+
+def _count_agreement(view: EvidenceView, slot: int) -> tuple[int, int]:
+    """Return the decided units of the attempt that agree, and all of them, up to a slot."""
+    rows = view.gate_rows.select(view.gate_rows.slot <= slot)
+    classes = view.unit_classes
+    is_judged = classes.is_whole_unit & ~classes.is_missing
+    agreed = (is_judged & classes.agrees)[rows.unit_class]
+    return int(agreed.sum()), int(is_judged[rows.unit_class].sum())
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedRecall:
+    """The share of cases with a human label that a version labelled so, by population.
+
+    Each counts as gates count it: a planted unit without a blind decision is a miss unless the
+    version has the label, one that occurred is left out. How often cases are planted says nothing
+    about how often they occur, so the two shares are never added.
+
+    Attributes:
+        lever, label: the human's label.
+        planted: of the planted cases.
+        natural: of the cases that occurred.
+        missing: units in `planted` without a decision.
+    """
+
+    lever: str
+    label: str
+    planted: Share
+    natural: Share
+    missing: int = 0
+
+
+def compute_planted_recall(view: EvidenceView, slot: int) -> tuple[PlantedRecall, ...]:
+    """Return the recall of labels of planted cases, up to a slot; () without any.
+
+    The labels are those that humans gave, and those that a gate requires.
+    """
+    if not len(view.planted_rows):
+        return ()
+    planted, natural = (
+        rows.select(rows.slot <= slot) for rows in (view.planted_rows, view.gate_rows)
+    )
+    required = {c.label for c in view.conditions if c.population.is_planted}
+    return tuple(
+        recall
+        for lever, label in _list_labels(view)
+        if (recall := _compare_recall(view, planted, natural, lever, label)).planted.n
+        and (recall.planted.n > recall.missing or label in required)
+    )
+
+
+def _list_labels(view: EvidenceView) -> Iterator[tuple[str, str]]:
+    for lever in view.policy.levers:
+        yield from ((lever.id, label) for label in lever.labels)
+
+
+def _compare_recall(
+    view: EvidenceView, planted: UnitArrays, natural: UnitArrays, lever: str, label: str
+) -> PlantedRecall:
+    planted_counts, natural_counts = (
+        view.unit_classes.get_class_counts(Condition(RECALL, 0.5, label, lever, population=of))[
+            rows.unit_class
+        ]
+        for of, rows in ((PlantedUnits(), planted), (ALL_UNITS, natural))
+    )
+    missing = planted_counts[view.unit_classes.is_missing[planted.unit_class]]
+    return PlantedRecall(
+        lever, label, _sum_share(planted_counts), _sum_share(natural_counts), int(missing.sum())
+    )
+
+
+def _sum_share(counts: IntArray) -> Share:
+    return compute_share(int(counts[:, 0].sum()), int(counts.sum()))
+
+
+RATE_SPAN = timedelta(days=14)  # span of the rate of decisions
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceFacts:
+    """The evidence of one version in one cell at the end.
+
+    Attributes:
+        site, window, version: the cell and the version.
+        stage: the version's stage at the end.
+        acting: whether it is the acting version of the cell.
+        since: when its state last changed.
+        attempt, attempt_since: the version's own number, 1 plus how often its evidence restarted in
+            the cell, and the first instant whose units count since.
+        closed_units, decided_units, undecided_units: units of the attempt that the engine counted.
+        decided_units_per_day: decided units a day over the last two weeks; None without any.
+        gate: the next gate, at the acting confidence floor; None if no gate leads further, or a
+            newer version acts here.
+        next_step: the next step as text.
+        versions, attempts: versions ever tried in the cell, and how many attempts of the year
+            began there, over all versions.
+        path: the evidence over time.
+        missing_reasons: why units of the attempt have no counted decision; empty where records are
+            not loaded, or where a stage asked for decisions on some units only.
+        losses: why units of the attempt are missing, as they were counted.
+        attempt_number: of the attempt in its cell's year, over all versions, as in the ledger; 0
+            before its first unit.
+        attempt_text: that number as text, or the one that the next attempt would get.
+        planted: by label what the version did with planted cases, beside those that occurred.
+        floors: at each confidence floor; () without several. The other fields but `gate` are of the
+            lowest.
+        successor: the newer version that acts in the cell; None without one.
+        withheld: `stopped` or `suspended`; "" if the version's grants are in use.
+        proposal: the one that needs approvals, if the cell isn't withheld.
+    """
+
+    site: str
+    window: str
+    version: str
+    stage: str
+    acting: bool
+    since: datetime
+    attempt: int
+    attempt_since: datetime
+    closed_units: int
+    decided_units: int
+    undecided_units: int
+    decided_units_per_day: float | None
+    gate: GateFacts | None
+    next_step: str
+    versions: int
+    attempts: int
+    path: tuple[EvidenceSeries, ...]
+    missing_reasons: dict[str, int] = field(default_factory=dict)
+    losses: Mapping[str, int] = field(default_factory=dict)
+    attempt_number: int = 0
+    attempt_text: str = ""
+    planted: tuple[PlantedRecall, ...] = ()
+    floors: tuple[FloorEvidence, ...] = ()
+    successor: str | None = None
+    withheld: str = ""
+    proposal: OpenProposal | None = None
+
+    @property
+    def losses_text(self) -> str:
+        """Return how many units of the attempt counted, and why others are missing."""
+        return describe_losses(self.closed_units, self.losses)
+
+
+def compute_evidence_facts(
+    inputs: EvidenceInputs,
+    state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
+    paths: Mapping[CellVersion, tuple[EvidenceSeries, ...]],
+    missing_reasons: Mapping[CellVersion, dict[str, int]],
+) -> tuple[EvidenceFacts, ...]:
+    """Return the evidence of every cell and version, in the order of the policy's cells.
+
+    Args:
+        inputs: what was counted.
+        state_periods, paths: by cell and version.
+        missing_reasons: how many units have no counted decision, by reason; {} without records.
+    """
+    scope = apply_events(inputs.events)
+    return tuple(
+        _build_evidence_facts(
+            key, state_periods, scope, inputs, paths[key], missing_reasons.get(key, {})
+        )
+        for key in inputs.cell_versions
+        if state_periods[key]
+    )
+
+
+def _build_evidence_facts(
+    key: CellVersion,
+    state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
+    scope: Scope,
+    inputs: EvidenceInputs,
+    path: tuple[EvidenceSeries, ...],
+    reasons: dict[str, int],
+) -> EvidenceFacts:
+    (cell, version), policy = key, inputs.policy
+    view = inputs.evidence_views[key]
+    # another version's attempt changes the next share without a period of this one
+    period = replace(state_periods[key][-1], state=scope.get_cell_state(cell, version))
+    slot = find_slot_before(inputs.last, policy.tick)
+    attempt = view.attempt_window.count_at(slot)
+    is_replaced = find_successor(scope, cell, version) is not None
+    # the next stage begins at the floor that acts, a takeover at the holder's
+    holder_state = scope.get_cell_state(cell, scope.get_holder(cell) or version)
+    acting_index = find_acting_index(policy, holder_state)
+    gate_view = view.get_floor_view(acting_index)
+    gate_counts = gate_view.attempt_window.count_at(slot)
+    stage_evidence = gate_view.entered_window.count_at(slot)
+    gate = (
+        None
+        if is_replaced
+        else _build_gate_facts(view, period, gate_counts, stage_evidence, policy)
+    )
+    if gate is not None and acting_index:
+        gate = replace(gate, cases=describe_floor_cases(get_acting_floor(holder_state)))
+    per_day = compute_daily_rate(view, slot, policy)
+    # after a restart, or above shadow, `reasons` has units that the attempt doesn't count
+    reasons = reasons if sum(reasons.values()) == attempt.missing else {}
+    is_newer = not period.other_stage_level and stage_evidence.decided < gate_counts.decided
+    floors = compute_floor_evidence(view, period.state, period.stage_level, slot)
+    progress = GateOutlook(
+        gate,
+        gate_counts,
+        is_newer,
+        compute_daily_rate(gate_view, slot, policy),
+        {} if acting_index else reasons,
+    )
+    next_step = describe_next_step(key, period, progress, scope, policy, inputs.last)
+    return EvidenceFacts(
+        site=cell.site,
+        window=cell.window,
+        version=version,
+        stage=policy.stage_ids[compute_stage_level(scope, policy, cell, version, inputs.last)],
+        acting=scope.get_holder(cell) == version,
+        since=period.since,
+        attempt=period.state.attempt,
+        attempt_since=period.state.attempt_since,
+        closed_units=attempt.closed,
+        decided_units=attempt.decided,
+        undecided_units=attempt.missing,
+        losses=attempt.losses,
+        decided_units_per_day=per_day,
+        gate=gate,
+        next_step="; ".join((*list_acting_cases(floors), next_step)),
+        versions=sum(other_key[0] == cell for other_key in state_periods),
+        attempts=scope.attempt_years[cell].count if cell in scope.attempt_years else 0,
+        path=path,
+        missing_reasons=reasons,
+        attempt_number=period.state.number,
+        attempt_text=describe_cell_attempt(scope, policy, cell, version, inputs.last),
+        planted=compute_planted_recall(view, slot),
+        floors=floors,
+        successor=find_successor(scope, cell, version),
+        withheld=scope.find_withholding(cell, version),
+        proposal=find_open_proposal(key, scope, policy, inputs.last),
+    )
+
+
+def _build_gate_facts(
+    view: EvidenceView,
+    period: StatePeriod,
+    attempt: EvidenceCounts,
+    stage_evidence: EvidenceCounts,
+    policy: Policy,
+) -> GateFacts | None:
+    stage_level = find_open_stage_level(view.cell, period, policy)
+    gate = policy.find_gate(stage_level, view.cell)
+    if gate is None or stage_level == period.stage_level:
+        return None
+    gate_evidence = attempt if period.other_stage_level else stage_evidence
+    reading = read_gate(
+        policy, view.cell, stage_level, period.state.risk_share, attempt, gate_evidence
+    )
+    return GateFacts(
+        to=gate.to,
+        risk=compute_gate_risk(policy, gate, period.state.risk_share),
+        met=reading.is_met,
+        missing=tuple(map(say_requirement, reading.unmet_requirements)),
+        unmet=reading.unmet_requirements,
+        required_approvals=gate.approvals,
+        conditions=tuple(
+            _build_condition_facts(condition_reading, policy)
+            for condition_reading in reading.readings
+        ),
+    )
+
+
+def _build_gain_condition_facts(reading: ConditionReading, gain: GainReading) -> ConditionFacts:
+    return ConditionFacts(
+        condition=str(reading.condition),
+        name=reading.condition.name,
+        unit=reading.condition.find_unit(""),
+        measure=reading.condition.measure.name,
+        label=None,
+        lever=None,
+        threshold=reading.condition.threshold,
+        at_least=True,
+        n=sum(gain.counts),
+        counts=gain.counts,
+        estimate=gain.estimate,
+        bound=gain.bound,
+        log_e=gain.log_e,
+        log_e_needed=log(1 / reading.risk),
+        met=reading.is_met,
+        records_needed_min=None,
+        probability_below=None,
+        records_needed_p50=None,
+        records_needed_p90=None,
+    )
+
+
+def _build_condition_facts(reading: ConditionReading, policy: Policy) -> ConditionFacts:
+    if reading.gain is not None:
+        return _build_gain_condition_facts(reading, reading.gain)
+    condition, counts = reading.condition, np.array([reading.counts], dtype=np.int64)
+    n = int(counts.sum())
+    is_share = condition.measure.statistic is Statistic.SHARE
+    agreed, disagreed = reading.counts[:2]
+    has_forecast = is_share and not reading.is_met
+    outlook = (
+        forecast_gate(agreed, disagreed, at_least=condition.share, alpha=reading.risk)
+        if has_forecast
+        else None
+    )
+    opening = None if outlook is None else outlook.opening
+    return ConditionFacts(
+        condition=str(condition),
+        name=condition.name,
+        unit=condition.find_unit(policy.charter.cost_in),
+        measure=condition.measure.name,
+        label=condition.label,
+        lever=condition.lever,
+        threshold=condition.threshold,
+        at_least=condition.at_least,
+        n=n,
+        counts=reading.counts,
+        estimate=float(compute_estimates(condition, counts, policy)[0]) if n else None,
+        bound=compute_reading_bound(reading, policy),
+        log_e=reading.compute_log_e(policy),
+        log_e_needed=log(1 / reading.risk),
+        met=reading.is_met,
+        records_needed_min=None if outlook is None else outlook.if_all_agree,
+        probability_below=None if outlook is None else outlook.probability_below,
+        records_needed_p50=None if opening is None else opening.median,
+        records_needed_p90=None if opening is None else opening.ninety,
+        is_planted=condition.population.is_planted,
+    )
+
+
+def compute_daily_rate(view: EvidenceView, slot: int, policy: Policy) -> float | None:
+    """Return decided units a day in the two weeks before `slot`."""
+    span = view.attempt_window
+    start_slot = slot - RATE_SPAN // policy.tick
+    reviewed = span.count_at(slot).decided - span.count_at(start_slot).decided
+    if not reviewed:
+        return None
+    first_slot = int(span.row_slots[0])
+    days = min(slot - start_slot, max(slot - first_slot, 1)) * (policy.tick / timedelta(days=1))
+    return reviewed / max(days, 1.0)

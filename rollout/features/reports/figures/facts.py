@@ -1,0 +1,695 @@
+"""The facts of a report: all figures, independent of any page.
+
+Latency of versions: answer times, late answers, failures and their reasons.
+
+Correctness against outcomes and adjudications; never evidence.
+
+Outcomes are known for few cases, which are rarely a random sample. Adjudications exist only for
+divergences, so they can only turn disagreements into agreements. Gates therefore use neither.
+
+Pending reviews and the last activity of each site, when a report is made.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+import scipy
+from numpy.typing import NDArray
+
+from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
+from rollout.engine.evidence.late_senders import find_costly_spells, find_late_senders
+from rollout.engine.words.event_text import EventDescription, describe_events
+from rollout.features.reports.figures.agreement import AgreementFigures, compute_agreements
+from rollout.features.reports.figures.audits import (
+    AuditFigures,
+    Hindsight,
+    VisibleAgreement,
+    build_sampling_frame,
+    compute_audits,
+    compute_hindsights,
+    compute_visible_agreements,
+)
+from rollout.features.reports.figures.baseline_change import (
+    BaselineChange,
+    compute_baseline_changes,
+)
+from rollout.features.reports.figures.calibration import Calibration, compute_calibrations
+from rollout.features.reports.figures.cell_timeline import compute_cell_timelines
+from rollout.features.reports.figures.comparison import (
+    ConfusionMatrix,
+    LabelFigures,
+    build_matrix,
+    compute_label_figures,
+    compute_set_label_figures,
+)
+from rollout.features.reports.figures.detector_courses import (
+    IncidentCourse,
+    compute_incident_courses,
+)
+from rollout.features.reports.figures.drift import DriftFigures, compute_drift
+from rollout.features.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
+from rollout.features.reports.figures.funnel import (
+    FileRowCounts,
+    Funnel,
+    RowExample,
+    UnfamiliarCases,
+    UnknownLabels,
+    compute_funnels,
+    compute_unfamiliar_cases,
+    count_cell_reasons,
+    count_file_rows,
+    find_unknown_labels,
+    list_rejected_examples,
+)
+from rollout.features.reports.figures.holdout import (
+    FeedbackLoop,
+    HoldoutActions,
+    compute_feedback,
+    compute_holdout_actions,
+)
+from rollout.features.reports.figures.label_issues import CleaningFigures, compute_cleaning
+from rollout.features.reports.figures.label_sources import (
+    DecisionSources,
+    compute_decision_sources,
+    count_vouched_units,
+)
+from rollout.features.reports.figures.methods import (
+    CellModelCost,
+    GainFacts,
+    MethodOutcome,
+    ModelCost,
+    NaiveOpening,
+    build_model_cases,
+    compare_methods,
+    compute_cell_costs,
+    compute_gains,
+    compute_model_cost,
+    find_naive_openings,
+)
+from rollout.features.reports.figures.next_step import OpenProposal
+from rollout.features.reports.figures.number_agreement import (
+    NumberAgreement,
+    compute_number_agreements,
+)
+from rollout.features.reports.figures.oversight import (
+    Oversight,
+    PermitCount,
+    compute_oversight,
+    count_permits,
+)
+from rollout.features.reports.figures.report_identity import (
+    PolicySummary,
+    ReportIdentity,
+    build_identity,
+    describe_promises,
+    summarize_policy,
+)
+from rollout.features.reports.figures.report_version import (
+    SCHEMA,
+    ReportVersion,
+    build_report_version,
+)
+from rollout.features.reports.figures.reviewer_agreement import (
+    ReviewerAgreement,
+    compute_reviewer_agreement,
+)
+from rollout.features.reports.figures.reviewers import (
+    Anchoring,
+    ReviewQuality,
+    compute_anchoring,
+    compute_review_quality,
+)
+from rollout.features.reports.figures.slices import SliceSearch, compute_slice_searches
+from rollout.features.reports.figures.stage_map import SiteCalendar, build_calendars
+from rollout.features.reports.figures.timeline_parts import CellTimeline
+from rollout.features.reports.inputs.divergences import (
+    DivergenceFigures,
+    build_divergence_frame,
+    compute_divergences,
+)
+from rollout.features.reports.inputs.evidence_inputs import (
+    build_all_evidence_paths,
+    build_state_periods,
+)
+from rollout.features.reports.inputs.inputs import (
+    ActionFrequencyChange,
+    CellStages,
+    PendingReviews,
+    ReportInputs,
+    assign_deciders,
+    compute_action_changes,
+    compute_stage_histories,
+)
+from rollout.features.reports.inputs.losses import LossFigures, compute_losses
+from rollout.features.reports.inputs.pairs import (
+    build_assisted_pairs,
+    compare_pairs,
+    find_adjudicated_labels,
+    find_single_answers,
+)
+from rollout.kernel.calendar.instants import count_micros, format_duration
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.statistics.chance_agreement import (
+    AgreementCoefficient,
+    compute_kappa_with_interval,
+)
+from rollout.kernel.statistics.intervals import (
+    CONFIDENCE_LEVEL,
+    Estimate,
+    PairedChange,
+    Share,
+    compute_case_difference_number,
+    compute_paired_change,
+    compute_unit_share,
+)
+from rollout.kernel.units import FAILED
+
+Floats = NDArray[np.float64]
+
+PERCENTS = (50, 95, 99)
+ORDER_METHOD = "order statistics, 95 %"
+UNBOUNDED_METHOD = "too few answers for an interval"
+MAX_ERRORS = 20  # distinct errors in a report
+NO_ERROR_TEXT = "no answer, and no word why"
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyQuantile(Estimate):
+    """The time within which `percent` of the answers came, in milliseconds.
+
+    `low` and `high` are order statistics; an end is None with too few answers to bound it.
+    """
+
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """Share of timed answers on one lever that came after `answer_within`.
+
+    `answer_within` is in seconds, `limit` is the same in the notation of policies.
+    """
+
+    lever: str
+    answer_within: float
+    limit: str
+    late: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Latency of one version, everywhere (site None) or at one site.
+
+    Attributes:
+        version, site: whose answers, and where.
+        predictions: cases with a prediction of the version.
+        timed: cases with a latency.
+        quantiles: of these latencies; empty without any.
+        late: per lever with a time limit; from the answer's time, else from its latency.
+        failed: cases without an answer on some lever.
+        errors: at most 20 reasons of failures, the most frequent first.
+    """
+
+    version: str
+    site: str | None
+    predictions: int
+    timed: int
+    quantiles: tuple[LatencyQuantile, ...]
+    late: tuple[Lateness, ...]
+    failed: Share
+    errors: tuple[tuple[str, int], ...]
+
+
+def compute_latencies(
+    records: RecordFrames, cases: pl.DataFrame, policy: Policy
+) -> tuple[Latency, ...]:
+    """Return the latency of every version, in all and then by site.
+
+    `cases`: the cases in a cell, with t and unit; other cases can't be late, and are each a unit.
+    """
+    case_times = cases.select("case_key", "occurred_us", "unit")
+    sites = records.cases.select("case_key", "site")
+    predictions = records.predictions.join(sites, on="case_key", how="left")
+    predictions = predictions.join(case_times, on="case_key", how="left").with_columns(
+        unit=pl.coalesce("unit", "case_key").rank("dense")
+    )
+    order = [site.id for site in policy.sites]
+    figures = []
+    for (version,), part in sorted(predictions.partition_by("version", as_dict=True).items()):
+        figures.append(_compute_latency(part, str(version), None, policy))
+        parts_by_site = part.partition_by("site", as_dict=True)
+        if len(parts_by_site) > 1:
+            site_parts = [
+                (site, parts_by_site[(site,)]) for site in order if (site,) in parts_by_site
+            ]
+            figures += [
+                _compute_latency(site_part, str(version), site, policy)
+                for site, site_part in site_parts
+            ]
+    return tuple(figures)
+
+
+def compute_quantile(values: Floats, percent: int) -> LatencyQuantile | None:
+    """Return a quantile with a distribution-free interval, None without values.
+
+    The value is the smallest that is at least as large as `percent` in 100 of the values. The
+    number of values below the true quantile is binomial, so two order statistics bound it.
+
+    Args:
+        values: shape (answers,), in any order.
+        percent: in 1 … 99.
+
+    >>> quantile = compute_quantile(np.arange(1.0, 101.0), 50)
+    >>> quantile.value, quantile.low, quantile.high, quantile.method
+    (50.0, 40.0, 61.0, 'order statistics, 95 %')
+
+    Source: David and Nagaraja, Order Statistics, 3rd ed. (2003), section 7.1.
+    """
+    n = len(values)
+    if not n:
+        return None
+    ranked, q, tail = np.sort(values), percent / 100, (1 - CONFIDENCE_LEVEL) / 2
+    index = max(int(np.ceil(q * n)), 1)
+    counts = range(n + 1)  # of the values below the true quantile
+    below = bisect_left(counts, tail, key=lambda k: float(scipy.special.bdtr(k, n, q)))
+    above = bisect_left(counts, -tail, key=lambda k: -float(scipy.special.bdtrc(k, n, q))) + 1
+    return LatencyQuantile(
+        n=n,
+        percent=percent,
+        value=float(ranked[index - 1]),
+        low=float(ranked[below - 1]) if below >= 1 else None,
+        high=float(ranked[above - 1]) if above <= n else None,
+        method=ORDER_METHOD if below >= 1 or above <= n else UNBOUNDED_METHOD,
+    )
+
+
+def _compute_latency(part: pl.DataFrame, version: str, site: str | None, policy: Policy) -> Latency:
+    times = part["latency_ms"].drop_nulls().to_numpy()
+    has_missing_answer = pl.any_horizontal(
+        pl.col(VALUE_PREFIX + lever.id).is_null() for lever in policy.levers
+    )
+    failed = part.filter(has_missing_answer)
+    reasons = failed.select(error=pl.col("error").fill_null(NO_ERROR_TEXT)).group_by("error").len()
+    top = reasons.sort("len", "error", descending=[True, False]).head(MAX_ERRORS)
+    quantiles = [compute_quantile(times, percent) for percent in PERCENTS]
+    return Latency(
+        version=version,
+        site=site,
+        predictions=part.height,
+        timed=len(times),
+        quantiles=tuple(quantile for quantile in quantiles if quantile is not None),
+        late=tuple(
+            _compute_lateness(part, lever) for lever in policy.levers if lever.answer_within
+        ),
+        failed=compute_unit_share(part, has_missing_answer),
+        errors=tuple(top.iter_rows()),
+    )
+
+
+def _compute_lateness(part: pl.DataFrame, lever: Lever) -> Lateness:
+    assert lever.answer_within is not None  # noqa: S101 - only called for levers with a limit
+    max_micros = count_micros(lever.answer_within)
+    waiting_time = pl.coalesce(
+        pl.col("at").dt.epoch("us") - pl.col("occurred_us"), pl.col("latency_ms") * 1000
+    )
+    is_late = waiting_time > max_micros
+    answered = part.drop_nulls(VALUE_PREFIX + lever.id).select("unit", late=is_late).drop_nulls()
+    late = compute_unit_share(answered, "late")
+    seconds, limit = lever.answer_within.total_seconds(), format_duration(lever.answer_within)
+    return Lateness(lever.id, seconds, limit, late)
+
+
+OUTCOME, ADJUDICATED = "outcome", "adjudicated"
+
+
+@dataclass(frozen=True, slots=True)
+class Correctness:
+    """Correctness of one version and of humans on one lever.
+
+    Attributes:
+        version, lever: whose answers.
+        reference: `outcome` or `adjudicated`.
+        known_cases: predicted cases with known truth.
+        model: share on which the version was right.
+        kappa: of version and truth; None for numbers.
+        labels: figures by label, with the truth as `human`; empty for numbers.
+        human: share on which the single unassisted human label was right.
+        model_on_same_cases: the version on the same cases.
+        change: cases on which only the version was right minus those on which only humans were,
+            per 100 of these cases.
+    """
+
+    version: str
+    lever: str
+    reference: str
+    known_cases: int
+    model: Share
+    kappa: AgreementCoefficient | None
+    labels: tuple[LabelFigures, ...]
+    human: Share
+    model_on_same_cases: Share
+    change: PairedChange
+
+
+def compute_correctness(
+    records: RecordFrames, facts: pl.DataFrame, policy: Policy
+) -> tuple[Correctness, ...]:
+    """Return the correctness of every version and lever, against each kind of truth."""
+    units = facts.select("case_key", "unit")
+    decisions = {lever.id: find_single_answers(records, lever) for lever in policy.levers}
+    versions = records.predictions["version"].unique().sort()
+    return tuple(
+        _compute_version_correctness(lever, reference, version, rows)
+        for lever in policy.levers
+        for reference, truth in _list_truths(records, lever)
+        for version in versions
+        if (rows := _build_rows(records, lever, version, truth, decisions[lever.id], units)).height
+    )
+
+
+def _list_truths(records: RecordFrames, lever: Lever) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yield the truths by kind: case_key, truth."""
+    outcomes = records.outcomes.select("case_key", truth=VALUE_PREFIX + lever.id).drop_nulls()
+    yield OUTCOME, outcomes
+    yield ADJUDICATED, find_adjudicated_labels(records, lever)
+
+
+def _build_rows(
+    records: RecordFrames,
+    lever: Lever,
+    version: str,
+    truth: pl.DataFrame,
+    decisions: pl.DataFrame,
+    units: pl.DataFrame,
+) -> pl.DataFrame:
+    """Return the cases with known truth: unit, human (the truth), model, said, agrees."""
+    predictions = records.predictions.lazy().filter(pl.col("version") == version)
+    model = predictions.select("case_key", model=pl.col(VALUE_PREFIX + lever.id).fill_null(FAILED))
+    single_answers = decisions.lazy().rename({"human": "said"})
+    joined = model.join(truth.lazy(), on="case_key").join(single_answers, on="case_key", how="left")
+    renamed = joined.rename({"truth": "human"}).collect()
+    comparison = compare_pairs(lever, renamed).select("human", "model", "agrees")
+    rows = renamed.join(comparison, on=["human", "model"]).join(units, on="case_key", how="left")
+    human_answers = rows.select("human", model="said").drop_nulls()
+    human_comparison = compare_pairs(lever, human_answers).select(
+        "human", said="model", people_agree="agrees"
+    )
+    return rows.join(human_comparison, on=["human", "said"], how="left").sort("case_key")
+
+
+def _compute_version_correctness(
+    lever: Lever, reference: str, version: str, rows: pl.DataFrame
+) -> Correctness:
+    model_share = compute_unit_share(rows)
+    matrix = build_matrix(rows, "human", "model", lever.labels) if lever.has_single_labels else None
+    with_decision = rows.drop_nulls("people_agree")
+    return Correctness(
+        version=version,
+        lever=lever.id,
+        reference=reference,
+        known_cases=rows.height,
+        model=model_share,
+        kappa=compute_kappa_with_interval(matrix.table, model_share.effective_number, matrix.labels)
+        if matrix
+        else None,
+        labels=_compute_labels(lever, rows, matrix),
+        human=compute_unit_share(with_decision, "people_agree"),
+        model_on_same_cases=compute_unit_share(with_decision),
+        change=_compute_change(with_decision),
+    )
+
+
+def _compute_labels(
+    lever: Lever, rows: pl.DataFrame, matrix: ConfusionMatrix | None
+) -> tuple[LabelFigures, ...]:
+    if lever.many:
+        return compute_set_label_figures(rows, lever.labels, {})
+    return compute_label_figures(rows, matrix, {}) if matrix else ()
+
+
+def _compute_change(with_decision: pl.DataFrame) -> PairedChange:
+    """Return how many more of 100 cases the version has right than humans."""
+    model_right, human_right = (
+        with_decision[name].to_numpy().astype(np.int64) for name in ("agrees", "people_agree")
+    )
+    difference = model_right - human_right
+    return compute_paired_change(
+        int(np.sum(difference > 0)),
+        int(np.sum(difference < 0)),
+        with_decision.height,
+        compute_case_difference_number(with_decision["unit"], difference),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SiteActivity:
+    """The last activity of a site, a record or a heartbeat; None if never."""
+
+    site: str
+    last_activity_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingWork:
+    """Pending reviews, and the last activity of each site.
+
+    Attributes:
+        live: False for a replay; all other fields are then empty.
+        open, overdue, expiring: reviews over all sites, as in `PendingReviews`.
+        oldest: when the oldest open review was created; None without one.
+        sites: the same by site, for sites with reviews.
+        site_activities: every site of the policy; never active first, then the longest silent.
+    """
+
+    live: bool
+    open: int
+    overdue: int
+    expiring: int
+    oldest: datetime | None
+    sites: tuple[PendingReviews, ...]
+    site_activities: tuple[SiteActivity, ...]
+
+
+def compute_pending_work(inputs: ReportInputs) -> PendingWork:
+    """Return the pending reviews and site activity; empty for a replay."""
+    sites = inputs.pending_reviews
+    return PendingWork(
+        live=inputs.is_live,
+        open=sum(site.open for site in sites),
+        overdue=sum(site.overdue for site in sites),
+        expiring=sum(site.expiring for site in sites),
+        oldest=min((site.oldest for site in sites if site.oldest), default=None),
+        sites=tuple(sites),
+        site_activities=tuple(_list_site_activity(inputs)) if inputs.is_live else (),
+    )
+
+
+def _list_site_activity(inputs: ReportInputs) -> Iterator[SiteActivity]:
+    sites = [site.id for site in inputs.policy.sites]
+    yield from (SiteActivity(site, None) for site in sites if site not in inputs.last_activity)
+    active = [site for site in sites if site in inputs.last_activity]
+    yield from (
+        SiteActivity(site, inputs.last_activity[site])
+        for site in sorted(active, key=lambda site: inputs.last_activity[site])
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFacts:
+    """All facts of a report.
+
+    Attributes:
+        schema: name and version of this format; removing a field or changing its meaning raises
+            the version, adding one doesn't.
+        identity, policy, promises: rollout and span, the policy, and what the policy guarantees.
+        files, rejected_examples: counts of the rows read, and examples of rejected rows.
+        unknown_labels: answers that are none of the policy's labels, or out of its range.
+        sources: from where human decisions came.
+        funnels: per version, cases from record to evidence.
+        agreements: per version and lever, agreement over records; never evidence.
+        anchoring: how much more reviewers agree with an answer they see.
+        correctness: versions and humans against outcomes and adjudications; never evidence.
+        audits: how cases were sampled, and the agreement of all cases that this implies.
+        hold_outs: actions of the model and of humans on randomly split cases.
+        baseline_changes: actions now against the manual baseline; empty without one.
+        evidence: per cell and version, the evidence that gates use.
+        stages, calendar, events: stages by cell and by hour, and the ledger's events.
+        model_cost, cell_model_costs: cost of the model's decisions, in all and by cell.
+        hindsights, visible_agreements: what the same guards and agreement show on all decisions.
+        naive_openings: when plain rules would have widened each cell, for comparison.
+        actions: how often model and humans take each action, on the same cases.
+        divergences: their number, and the costliest.
+        reviewer_agreement: reviewers, and how far they agree with each other.
+        review_quality: review quality: decision times, runs of equal answers, gold cases, reviewer
+            checks.
+        calibrations: per version and lever, how often it is right by confidence.
+        slice_searches: per version and lever, slices that differ more than elsewhere.
+        drift: changes since the first days of each site.
+        latencies: per version and site, answer times and failures.
+        losses: per version and lever, cases to look at again.
+        pending_work: pending reviews and the last activity of each site; empty for a replay.
+        feedback_loops: per version and lever, how the model's actions shape later data.
+        cleaning: choices about training labels, and their effect on agreement.
+        oversight: stops, incidents, and the longest silence of each site.
+        permits: actions of the model by kind of permit and authorization; empty for a replay.
+        report_version: the version of this report, and until when it may change.
+        number_agreements: per version and lever with a number, how far the numbers differ.
+        unfamiliar_cases: cases that humans decided because the acting version was not familiar with
+            them.
+        gains: per cell, version and outcome with a value, what the model brought beyond people.
+        cell_timelines: of the cells with most events, who decided, how versions agreed, and when.
+        detector_courses: how the detectors behind the newest incidents came to their alarms.
+        planted_cases: of a replay, cases that users planted; only `evidence[].planted` has them.
+        methods: of a replay with several confidence floors, what other ways to open cells give.
+    """
+
+    schema: str
+    identity: ReportIdentity
+    policy: PolicySummary
+    promises: tuple[str, ...]
+    files: tuple[FileRowCounts, ...]
+    rejected_examples: tuple[RowExample, ...]
+    unknown_labels: tuple[UnknownLabels, ...]
+    funnels: tuple[Funnel, ...]
+    agreements: tuple[AgreementFigures, ...]
+    anchoring: tuple[Anchoring, ...]
+    correctness: tuple[Correctness, ...]
+    audits: AuditFigures
+    hold_outs: tuple[HoldoutActions, ...]
+    baseline_changes: tuple[BaselineChange, ...]
+    evidence: tuple[EvidenceFacts, ...]
+    stages: tuple[CellStages, ...]
+    calendar: tuple[SiteCalendar, ...]
+    events: tuple[EventDescription, ...]
+    model_cost: ModelCost
+    cell_model_costs: tuple[CellModelCost, ...]
+    hindsights: tuple[Hindsight, ...]
+    visible_agreements: tuple[VisibleAgreement, ...]
+    naive_openings: tuple[NaiveOpening, ...]
+    actions: tuple[ActionFrequencyChange, ...]
+    divergences: DivergenceFigures
+    reviewer_agreement: ReviewerAgreement
+    review_quality: ReviewQuality
+    calibrations: tuple[Calibration, ...]
+    slice_searches: tuple[SliceSearch, ...]
+    drift: DriftFigures
+    latencies: tuple[Latency, ...]
+    losses: tuple[LossFigures, ...]
+    pending_work: PendingWork
+    feedback_loops: tuple[FeedbackLoop, ...]
+    cleaning: CleaningFigures
+    oversight: Oversight
+
+    report_version: ReportVersion
+    sources: DecisionSources
+    permits: tuple[PermitCount, ...]
+    number_agreements: tuple[NumberAgreement, ...]
+    unfamiliar_cases: tuple[UnfamiliarCases, ...]
+    gains: tuple[GainFacts, ...]
+    planted_cases: int
+    cell_timelines: tuple[CellTimeline, ...]
+    methods: tuple[MethodOutcome, ...]
+    detector_courses: tuple[IncidentCourse, ...]
+
+    @property
+    def open_proposals(self) -> tuple[OpenProposal, ...]:
+        """Return the proposals that need approvals, in the order of the cells."""
+        return tuple(item.proposal for item in self.evidence if item.proposal is not None)
+
+
+def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
+    """Return the facts that follow from the inputs; the same inputs give the same facts."""
+    pairs = inputs.pairs
+    assisted_pairs = build_assisted_pairs(inputs.records, inputs.case_facts, inputs.policy)
+    state_periods = build_state_periods(inputs)
+    decided_cases = assign_deciders(inputs)
+    sampled_cases = build_sampling_frame(inputs, decided_cases)
+    model_cases = build_model_cases(inputs, decided_cases)
+    late_senders = None if inputs.records.backtest else find_late_senders(inputs.records)
+    return ReportFacts(
+        schema=SCHEMA,
+        identity=build_identity(inputs),
+        policy=summarize_policy(inputs.policy),
+        promises=describe_promises(inputs.policy),
+        files=count_file_rows(inputs.records),
+        rejected_examples=list_rejected_examples(inputs.records),
+        unknown_labels=find_unknown_labels(inputs.records, inputs.policy),
+        sources=compute_decision_sources(
+            inputs.records,
+            inputs.chosen_sources,
+            late_senders,
+            find_costly_spells(inputs.records, late_senders),
+            count_vouched_units(inputs),
+            inputs.policy.samples_by_version,
+            inputs.registered,
+        ),
+        funnels=compute_funnels(inputs, pairs.predicted),
+        agreements=compute_agreements(pairs, assisted_pairs, inputs.records, inputs.policy),
+        anchoring=compute_anchoring(pairs, assisted_pairs, inputs.policy),
+        correctness=compute_correctness(inputs.records, inputs.case_facts, inputs.policy),
+        audits=compute_audits(inputs, pairs, sampled_cases),
+        hold_outs=compute_holdout_actions(inputs, sampled_cases),
+        baseline_changes=compute_baseline_changes(inputs),
+        evidence=compute_evidence_facts(
+            inputs,
+            state_periods,
+            build_all_evidence_paths(inputs, state_periods),
+            count_cell_reasons(inputs),
+        ),
+        stages=compute_stage_histories(inputs),
+        calendar=build_calendars(inputs),
+        events=describe_events(
+            inputs.policy,
+            inputs.events,
+            inputs.first,
+            inputs.last,
+            is_simulated=inputs.is_simulated,
+        ),
+        model_cost=compute_model_cost(model_cases),
+        cell_model_costs=compute_cell_costs(model_cases),
+        hindsights=compute_hindsights(inputs, state_periods, model_cases),
+        visible_agreements=compute_visible_agreements(inputs),
+        naive_openings=find_naive_openings(inputs, pairs),
+        actions=compute_action_changes(pairs, inputs.policy),
+        divergences=compute_divergences(
+            build_divergence_frame(pairs, inputs.records, inputs.policy),
+            inputs.policy,
+            inputs.media,
+        ),
+        reviewer_agreement=compute_reviewer_agreement(
+            pairs, inputs.records, inputs.case_facts, inputs.policy
+        ),
+        review_quality=compute_review_quality(inputs, decided_cases),
+        calibrations=compute_calibrations(pairs, inputs.records, inputs.case_facts, inputs.policy),
+        slice_searches=compute_slice_searches(inputs.records, inputs.case_facts, inputs.policy),
+        drift=compute_drift(inputs),
+        latencies=compute_latencies(inputs.records, inputs.cases, inputs.policy),
+        losses=compute_losses(inputs.records, inputs.cases, inputs.policy),
+        pending_work=compute_pending_work(inputs),
+        feedback_loops=compute_feedback(inputs),
+        cleaning=compute_cleaning(inputs, pairs),
+        oversight=compute_oversight(inputs),
+        permits=count_permits(inputs),
+        report_version=build_report_version(inputs),
+        number_agreements=compute_number_agreements(pairs, inputs.policy),
+        unfamiliar_cases=compute_unfamiliar_cases(inputs, decided_cases),
+        gains=compute_gains(inputs),
+        planted_cases=_count_planted_cases(inputs),
+        cell_timelines=compute_cell_timelines(inputs, state_periods),
+        methods=compare_methods(inputs, decided_cases, model_cases),
+        detector_courses=compute_incident_courses(inputs),
+    )
+
+
+def _count_planted_cases(inputs: ReportInputs) -> int:
+    """Return the planted cases of a replay; 0 in a service.
+
+    There a count that rises when a case arrives would tell its reviewers that it is planted.
+    """
+    planted = inputs.records.planted
+    return planted.cases.height if inputs.is_simulated and planted is not None else 0

@@ -1,0 +1,319 @@
+"""`report.html`: one self-contained page for screens and paper."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from jinja2 import Template
+from markupsafe import Markup
+
+from rollout.engine.words import formatting
+from rollout.engine.words.event_text import AUDITORS_OMITTED_KINDS, is_in_timeline
+from rollout.engine.words.formatting import (
+    OPENING_NOTE,
+    choose_words,
+    format_bound_value,
+    format_number_interval,
+    format_number_value,
+)
+from rollout.engine.words.state_text import describe_remark
+from rollout.features.reports.figures.comparison import ConfusionMatrix
+from rollout.features.reports.figures.detector_courses import MAX_COURSES
+from rollout.features.reports.figures.facts import ReportFacts
+from rollout.features.reports.figures.next_step import explain_conditions
+from rollout.features.reports.inputs.divergence_columns import Loss, select_titled_columns
+from rollout.features.reports.inputs.inputs import ActionFrequencyChange
+from rollout.features.reports.inputs.pictures import is_embedded, is_link
+from rollout.features.reports.pages.charts import (
+    build_report_markers,
+    draw_charts,
+    draw_figure_charts,
+    format_drift_name,
+    sample_rows,
+)
+from rollout.features.reports.pages.detector_chart import build_detector_view
+from rollout.features.reports.pages.findings import rank_findings
+from rollout.features.reports.pages.floor_text import describe_held_floors, name_method
+from rollout.features.reports.pages.number_charts import describe_points
+from rollout.features.reports.pages.page_templates import choose_shades, load_templates
+from rollout.features.reports.pages.report_tiles import build_cell_rows, build_tiles
+from rollout.features.reports.pages.section_summaries import (
+    format_loss_kind,
+    select_naive_openings,
+    summarize_sections,
+)
+from rollout.features.reports.pages.summary import format_headline, summarize_gains
+from rollout.features.reports.pages.timeline_chart import build_timeline_view
+from rollout.kernel.installs import format_install
+
+READER_NAMES: Final[Mapping[str, str]] = {
+    "operator": "operator",
+    "engineer": "ML engineer",
+    "auditor": "auditor",
+}
+SECTION_TITLES: Final[Mapping[str, Mapping[str, str]]] = {
+    "operator": {
+        "stages": "Stages over time",
+        "cells": "Cells and next steps",
+        "actions": "Change in actions",
+        "divergences": "Costliest divergences",
+        "incidents": "Operations",
+    },
+    "engineer": {
+        "evidence": "Evidence against thresholds",
+        "rules": "Simple rules",
+        "auditing": "Price of auditing little",
+        "price": "Cost of the model's decisions",
+        "events": "What happened",
+        "timelines": "Timelines of cells",
+        "funnel": "From records to evidence",
+        "agreement": "Agreement",
+        "slices": "Slices",
+        "losses": "Cases to look at again",
+        "confusion": "Confusions",
+        "confidence": "Confidence",
+        "drift": "Drift",
+        "latency": "Latency",
+        "sampling": "Sampling",
+        "outcomes": "Outcomes and baseline",
+        "reviewers": "Reviewers",
+        "cleaning": "Training choices",
+        "feedback": "Feedback",
+    },
+    "auditor": {
+        "policy": "Policy",
+        "promises": "Promises and limits",
+        "versions": "Versions and attempts",
+        "ledger": "Proposals and approvals",
+        "checks": "Reviewer checks",
+        "stops": "Stops and incidents",
+        "gaps": "Gaps in the records",
+        "sources": "Reproduce this report",
+    },
+}
+"""Sections by reader, in the order of the page; a finding links to the section of its details."""
+
+
+def list_sections(view: str | None) -> dict[str, str]:
+    """Return the titles of the sections of a view by their id; all without a view."""
+    readers = [view] if view else list(SECTION_TITLES)
+    return {id_: title for reader in readers for id_, title in SECTION_TITLES[reader].items()}
+
+
+HEADER_PATTERN = re.compile(r"<thead>(.*?)</thead>", re.DOTALL)
+COLUMN_PATTERN = re.compile(r"<th\b[^>]*>(.*?)</th>|<td></td>", re.DOTALL)
+BODY_PATTERN = re.compile(r"<tbody>.*?</tbody>", re.DOTALL)
+ROW_PATTERN = re.compile(r"<tr\b[^>]*>.*?</tr>", re.DOTALL)
+CELL_PATTERN = re.compile(r"<(td|th)\b")
+
+
+def label_cells(tables: str) -> Markup:
+    """Return HTML whose table cells carry the name of their column; matrices stay as they are.
+
+    >>> header = "<table><thead><tr><th>Cell</th><th>Units</th></tr></thead>"
+    >>> table = header + "<tbody><tr><th>a</th><td>3</td></tr></tbody></table>"
+    >>> str(label_cells(table)).removeprefix(header)
+    '<tbody><tr><th>a</th><td data-label="Units">3</td></tr></tbody></table>'
+    """
+    parts = re.split(r"(?=<table\b)", str(tables))
+    # `tables` is markup already: a template rendered and escaped it
+    return Markup("".join(_label_table(part) for part in parts))  # noqa: S704
+
+
+def _label_table(table: str) -> str:
+    header = HEADER_PATTERN.search(table)
+    if header is None or table.startswith('<table class="matrix"'):
+        return table
+    columns = [_get_plain_text(column) for column in COLUMN_PATTERN.findall(header[1])]
+    return BODY_PATTERN.sub(
+        lambda body: ROW_PATTERN.sub(lambda row: _label_row(row[0], columns), body[0]), table
+    )
+
+
+def _get_plain_text(html: str) -> str:
+    return re.sub(r"<[^>]*>", "", html).replace('"', "&quot;")
+
+
+def _label_row(row: str, columns: list[str]) -> str:
+    names = iter(columns)
+
+    def add_label(cell: re.Match[str]) -> str:
+        name = next(names, "")
+        return f'<td data-label="{name}"' if cell[1] == "td" and name else cell[0]
+
+    return CELL_PATTERN.sub(add_label, row)
+
+
+MAX_ROWS = 60  # of one table; report.json has all
+FIRST_LOSSES = 5
+COLUMN_WIDTH = 96  # pixels of a timeline that are chosen at once
+OPEN_CELLS = 10  # of the operator's table; the others are one fold deeper
+OPEN_ACTIONS = 8  # of the operator's table: the largest changes; the others are one fold deeper
+INSTALL = format_install("charts")
+
+
+def render_html_report(
+    facts: ReportFacts, view: str | None = None, example: str | None = None
+) -> str:
+    """Return the page; without vl-convert it has tables but no charts.
+
+    `view` selects the part for `operator`, `engineer` or `auditor`; by default all three. `example`
+    is the shipped example whose replay this is.
+    """
+    readers = (view,) if view else tuple(READER_NAMES)
+    timeline_views = [
+        build_timeline_view(timeline, f"tl{number}", COLUMN_WIDTH)
+        for number, timeline in enumerate(facts.cell_timelines, start=1)
+    ]
+    page = _load_template().render(
+        facts=facts,
+        view=view,
+        example=example,
+        readers=readers,
+        reader_names=READER_NAMES,
+        sections=list_sections(view),
+        summaries=summarize_sections(facts),
+        tiles={reader: build_tiles(facts, reader) for reader in readers},
+        findings={reader: rank_findings(facts, reader) for reader in readers},
+        proposals=facts.open_proposals,
+        markers=build_report_markers(facts),
+        charts=draw_charts(facts),
+        figures=draw_figure_charts(facts),
+        headline=format_headline(facts),
+        next_line=_describe_next(facts),
+        cells=list(build_cell_rows(facts))[:MAX_ROWS],
+        open_cells=OPEN_CELLS,
+        open_actions=OPEN_ACTIONS,
+        more_cells=max(0, len(facts.stages) - MAX_ROWS),
+        timeline=[event for event in facts.events if is_in_timeline(event)],
+        timeline_views=timeline_views,
+        max_courses=MAX_COURSES,
+        detector_views=[
+            build_detector_view(item.course, item.timezone, f"det{number}")
+            for number, item in enumerate(facts.detector_courses, start=1)
+        ],
+        ledger=[event for event in facts.events if event.kind not in AUDITORS_OMITTED_KINDS],
+        held_floors=list(describe_held_floors(facts)),
+        hidden=[item for item in facts.visible_agreements if item.sampled.n < item.all.n],
+        plain_rules=select_naive_openings(facts),
+        span=_format_span(facts),
+        loss_count=FIRST_LOSSES,
+        most=MAX_ROWS,
+        install=INSTALL,
+        condition_terms=explain_conditions(evidence.gate for evidence in facts.evidence),
+    )
+    return formatting.prevent_breaks(page)
+
+
+@cache
+def _load_template() -> Template:
+    environment = load_templates("rollout.features.reports")
+    environment.filters.update(
+        between=formatting.format_interval,
+        change_between=formatting.format_change_interval,
+        counts=formatting.format_ratio,
+        local=formatting.format_local_time,
+        titled_columns=select_titled_columns,
+        took=formatting.describe_duration,
+        remark=describe_remark,
+        drawing=Markup,
+        luck=formatting.format_chance,
+        drift_name=format_drift_name,
+        kind_name=format_loss_kind,
+        bound=_format_condition_bound,
+        some=sample_rows,
+        leading=take_leading,
+        beyond=take_remaining,
+        confused=find_confusions,
+        by_change=_sort_by_change,
+        label_cells=label_cells,
+        measure=format_number_value,
+        ends=format_number_interval,
+        points_drawn=describe_points,
+        way=name_method,
+        written=formatting.format_value,
+        gain_counts=summarize_gains,
+        capitalize_first=lambda text: text[:1].upper() + text[1:],
+    )
+    environment.tests.update(link=is_link, drawn=is_embedded)
+    environment.globals.update(
+        cell_name=formatting.format_cell_name,
+        several=formatting.format_quantity,
+        shades=choose_shades,
+        truth_words=choose_words,
+        opening_note=OPENING_NOTE,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _format_condition_bound(condition: Any) -> str:
+    return format_bound_value(
+        condition.measure, condition.bound, condition.threshold, at_least=condition.at_least
+    )
+
+
+def _describe_next(facts: ReportFacts) -> str:
+    """Describe in one sentence what needs an approval."""
+    proposals = facts.open_proposals
+    if not proposals:
+        return "No proposal needs an approval."
+    if len(proposals) > 1:
+        return f"{formatting.format_count(len(proposals))} proposals need approvals."
+    (proposal,) = proposals
+    cell = formatting.format_cell_name(proposal.site, proposal.window)
+    needed = formatting.format_quantity(proposal.needed, "more approval")
+    return f"One {proposal.kind} ({cell}) needs {needed}."
+
+
+def _sort_by_change(rows: Sequence[ActionFrequencyChange]) -> list[ActionFrequencyChange]:
+    """Return the rows with the largest changes first."""
+    return sorted(rows, key=lambda row: -abs(row.change.per_100 or 0))
+
+
+def take_leading(rows: Sequence[Loss], count: int) -> list[Loss]:
+    """Return the first `count` rows of each kind."""
+    return [row for kind in _group_by_kind(rows) for row in kind[:count]]
+
+
+def take_remaining(rows: Sequence[Loss], count: int) -> list[Loss]:
+    """Return the rows after those of `take_leading`."""
+    return [row for kind in _group_by_kind(rows) for row in kind[count:]]
+
+
+def _group_by_kind(rows: Sequence[Loss]) -> list[list[Loss]]:
+    kinds = dict.fromkeys(row.kind for row in rows)
+    return [[row for row in rows if row.kind == kind] for kind in kinds]
+
+
+class LabelConfusion(NamedTuple):
+    """A human label with a different model label: its count, and the total of the former."""
+
+    human: str
+    model: str
+    times: int
+    human_total: int
+
+
+def find_confusions(matrix: ConfusionMatrix, count: int) -> list[LabelConfusion]:
+    """Return the most frequent confusions, the first `count`.
+
+    >>> find_confusions(ConfusionMatrix(("bear", "elk"), ((7, 1), (2, 9))), 1)
+    [LabelConfusion(human='elk', model='bear', times=2, human_total=11)]
+    """
+    confusions = [
+        LabelConfusion(human, model, times, sum(counts))
+        for human, counts in zip(matrix.labels, matrix.counts, strict=True)
+        for model, times in zip(matrix.labels, counts, strict=True)
+        if human != model and times
+    ]
+    return sorted(confusions, key=lambda pair: -pair.times)[:count]
+
+
+def _format_span(facts: ReportFacts) -> str:
+    identity = facts.identity
+    first, last = identity.first_case or identity.first, identity.last_case or identity.last
+    return (
+        f"{formatting.format_day(first, identity.timezone)} to"
+        f" {formatting.format_day(last, identity.timezone)}"
+    )

@@ -1,0 +1,397 @@
+"""Charts of numbers: the model's against the human's, and their differences (Bland–Altman).
+
+Charts as inline SVG, drawn by vl-convert if it is installed.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from html import escape
+from itertools import accumulate, pairwise
+from math import ceil, floor, log10
+from typing import Any, Final
+
+from rollout.engine.words.formatting import format_count, format_number_value
+from rollout.features.reports.figures.number_agreement import NumberAgreement, NumberDifferences
+from rollout.kernel.policy.levers import Margin
+
+_FIRST_SLOT = 987_100_000  # numbers from here on are slots: no size of a chart is as large
+_SLOT_KEY = "slot"
+
+Compiler = Callable[[str], Mapping[str, Any]]
+
+
+def compile_chart(spec: Mapping[str, Any], compile_form: Compiler) -> str:
+    """Return a Vega-Lite specification compiled to Vega, as JSON."""
+    values: list[object] = []
+    form = json.dumps(_take_values(spec, "", values))
+    return json.dumps(_put_values(_compile_form(compile_form, form), values))
+
+
+@lru_cache(maxsize=64)
+def _compile_form(compile_form: Compiler, form: str) -> Mapping[str, Any]:
+    return compile_form(form)
+
+
+def _take_values(part: Any, key: str, values: list[object]) -> Any:
+    """Return a part of a specification with slots, and append what they stand for."""
+    if key == "data":
+        return {"values": [{_SLOT_KEY: _add_slot(part["values"], values)}]}
+    if key == "datum":
+        return _add_slot(part, values)
+    if key == "domain":
+        return [_add_slot(end, values) for end in part]
+    if isinstance(part, dict):
+        return {name: _take_values(item, name, values) for name, item in part.items()}
+    if isinstance(part, list):
+        return [_take_values(item, "", values) for item in part]
+    return part
+
+
+def _add_slot(value: object, values: list[object]) -> int:
+    values.append(value)
+    return _FIRST_SLOT + len(values) - 1
+
+
+def _put_values(part: Any, values: list[object]) -> Any:
+    """Return a part of a compiled form with values in its slots."""
+    if isinstance(part, dict):
+        return {name: _put_values(item, values) for name, item in part.items()}
+    if isinstance(part, list):
+        if len(part) == 1 and isinstance(part[0], dict) and _SLOT_KEY in part[0]:
+            return values[part[0][_SLOT_KEY] - _FIRST_SLOT]
+        return [_put_values(item, values) for item in part]
+    if isinstance(part, int) and part >= _FIRST_SLOT:
+        return values[part - _FIRST_SLOT]
+    return part
+
+
+MAX_TICKS = 5
+TICK_SIZES = (1, 2, 5, 10)
+MAX_COUNT_STEPS = 3
+
+
+def format_pixels(value: float) -> str:
+    """Format a coordinate or length without needless decimals.
+
+    >>> format_pixels(12.04), format_pixels(12.25)
+    ('12', '12.2')
+    """
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def list_ticks(low: float, high: float) -> list[float]:
+    """Return round values between two edges, at most six.
+
+    >>> list_ticks(0.86, 1.0), list_ticks(0.0, 31.0)
+    ([0.9, 0.95, 1.0], [0, 10, 20, 30])
+    """
+    span = high - low
+    power = 10 ** floor(log10(span / MAX_TICKS))
+    step = next(power * size for size in TICK_SIZES if span / (power * size) <= MAX_TICKS)
+    first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]
+
+
+def list_count_ticks(highest: int) -> list[int]:
+    """Return round counts from 0 to one that is at least `highest`, at most four.
+
+    >>> list_count_ticks(0), list_count_ticks(92), list_count_ticks(154), list_count_ticks(3)
+    ([0, 1], [0, 50, 100], [0, 100, 200], [0, 1, 2, 3])
+    """
+    power = 10 ** floor(log10(max(highest / MAX_COUNT_STEPS, 1)))
+    step = next(power * size for size in TICK_SIZES if highest <= power * size * MAX_COUNT_STEPS)
+    return [step * number for number in range(max(ceil(highest / step), 1) + 1)]
+
+
+def spread_centers(
+    targets: Sequence[float], sizes: Sequence[float], low: float, high: float
+) -> list[float]:
+    """Return centers that keep their order and don't overlap, nearest to `targets`.
+
+    They lie between `low` and `high` if their sizes fit there together. This is the least-squares
+    solution: pooling adjacent violators of the distances (Barlow et al., 1972).
+
+    >>> spread_centers([50, 52, 90], [10, 10, 10], 0, 100)
+    [46.0, 56.0, 90.0]
+    >>> spread_centers([98, 99], [10, 10], 0, 100)
+    [85.0, 95.0]
+    """
+    if not targets:
+        return []
+    half_steps = [(size + other) / 2 for size, other in pairwise(sizes)]
+    offsets = [sizes[0] / 2, *half_steps]
+    offsets = list(accumulate(offsets))
+    blocks: list[tuple[float, int]] = []
+    for center, offset in zip(targets, offsets, strict=True):
+        blocks.append((center - offset, 1))
+        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
+            (mean, count), (other, other_count) = blocks.pop(), blocks.pop()
+            total = count + other_count
+            blocks.append(((mean * count + other * other_count) / total, total))
+    last_start = max(high - sum(sizes), low)
+    starts = [min(max(mean, low), last_start) for mean, count in blocks for _ in range(count)]
+    return [start + offset for start, offset in zip(starts, offsets, strict=True)]
+
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+FONT = "system-ui, sans-serif"
+
+# Placeholder colours, replaced by the tokens for light and dark mode. Their values are
+# odd so that they occur nowhere else in a drawing.
+PAINTS: Mapping[str, str] = {
+    "#010a01": "var(--ink)",
+    "#010a02": "var(--ink-2)",
+    "#010a03": "var(--line)",
+    "#010a04": "var(--primary)",
+    "#010a05": "var(--shade-3)",
+    "#010a06": "var(--surface)",
+    "#010b00": "var(--stage-0)",
+    "#010b01": "url(#p-1)",
+    "#010b02": "var(--stage-2)",
+    "#010b0f": "var(--sunken)",
+    "#010c00": "var(--ink-2)",
+    "#010c01": "var(--ink)",
+    "#010c02": "var(--stage-2-ink)",
+    "#010d00": "var(--stage-0-line)",
+    "#010d01": "var(--stage-1-line)",
+    "#010d02": "var(--stage-2)",
+}
+INK, SOFT, RULE, ACCENT, ACCENT_SOFT, PAGE = list(PAINTS)[:6]
+NO_STAGE = "#010b0f"
+SINGLE_ROW_DATA: dict[str, Any] = {"values": [{}]}  # a rule over more rows is drawn repeatedly
+
+
+def get_stage_fill(pattern: str) -> str:
+    """Return the fill of a stage pattern: `0` empty, `1` hatched, `2` solid."""
+    return f"#010b0{pattern}"
+
+
+def get_stage_ink(pattern: str) -> str:
+    """Return the text colour on a stage pattern."""
+    return f"#010c0{pattern}"
+
+
+def get_stage_edge(pattern: str) -> str:
+    """Return the edge colour of a stage pattern."""
+    return f"#010d0{pattern}"
+
+
+PADDING: Final = {"left": 6, "top": 2, "right": 6, "bottom": 2}
+"""The page's letters are a little wider than those that Vega measures."""
+CONFIG: dict[str, Any] = {
+    "font": FONT,
+    "aria": False,
+    "background": None,
+    "view": {"stroke": None},
+    "text": {"font": FONT, "fontSize": 11, "color": INK},
+    "axis": {
+        "labelColor": SOFT, "titleColor": SOFT, "labelFontSize": 11, "titleFontSize": 11,
+        "labelFont": FONT, "titleFont": FONT, "titleFontWeight": "normal",
+        "gridColor": RULE, "domainColor": RULE, "tickColor": RULE, "tickSize": 4,
+        "labelLimit": 0,  # names have a limit at their axis; measuring numbers took a sixth
+    },
+    "header": {
+        "labelColor": INK, "labelFont": FONT, "labelFontSize": 12, "labelFontWeight": 600,
+        "title": None,
+    },
+}  # fmt: skip
+
+
+def draw_svg(spec: Mapping[str, Any], prefix: str, title: str, description: str) -> str | None:
+    """Return a Vega-Lite specification as inline SVG, None without vl-convert.
+
+    Args:
+        spec: without schema and config, which all charts share.
+        prefix: prefix of all ids, unique on a page.
+        title: accessible name.
+        description: accessible description.
+    """
+    try:
+        import vl_convert
+    except ImportError:
+        return None
+    full_spec = {"$schema": SCHEMA, "config": CONFIG, "padding": PADDING, **spec}
+    svg = _draw_vega(vl_convert.vega_to_svg, compile_chart(full_spec, vl_convert.vegalite_to_vega))
+    return finish_svg(svg, prefix, title, description)
+
+
+@lru_cache(maxsize=64)  # a report's pages for its three readers share their charts
+def _draw_vega(draw: Callable[[str], str], spec: str) -> str:
+    """Return the drawing of a specification; drawing costs 30 ms and more."""
+    return draw(spec)
+
+
+def finish_svg(svg: str, prefix: str, title: str, description: str) -> str:
+    """Return a drawing with unique ids, page colours, short numbers and a title."""
+    svg = svg[svg.index("<svg") :]
+    svg = _rename_ids(svg, prefix)
+    svg = re.sub(r' (?:d|transform|[xy]\d?|width|height|viewBox)="[^"]*"', _shorten_numbers, svg)
+    svg = compact_svg(svg)
+    for paint, variable in PAINTS.items():
+        svg = svg.replace(paint, variable)
+    attributes = f'role="img" aria-labelledby="{prefix}-title {prefix}-desc"'
+    header = f'<title id="{prefix}-title">{escape(title)}</title>'
+    header += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
+    return re.sub(
+        r"<svg([^>]*)>", rf"<svg {attributes}\1>{_escape_backslashes(header)}", svg, count=1
+    )
+
+
+def _rename_ids(svg: str, prefix: str) -> str:
+    """Return a drawing with ids numbered from 1; vl-convert counts over all drawings.
+
+    >>> _rename_ids('<clipPath id="clip7"/><g clip-path="url(#clip7)"/>', "a0")
+    '<clipPath id="a0-1"/><g clip-path="url(#a0-1)"/>'
+    """
+    ids = dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))
+    names = {old_id: f"{prefix}-{number}" for number, old_id in enumerate(ids, start=1)}
+    svg = re.sub(r'\bid="([^"]+)"', lambda match: f'id="{names[match[1]]}"', svg)
+    return re.sub(r"url\(#([^)]+)\)", lambda match: f"url(#{names.get(match[1], match[1])})", svg)
+
+
+def _shorten_numbers(attribute: re.Match[str]) -> str:
+    """Return an attribute with coordinates rounded to a tenth of a pixel."""
+    return re.sub(r"-?\d+\.\d{2,}", lambda match: f"{float(match[0]):.1f}", attribute[0])
+
+
+def compact_svg(svg: str) -> str:
+    """Return a drawing without invisible parts: empty shapes, group names, defaults."""
+    svg = re.sub(r'<path[^>]* d="(?:M0,0h0v0h0Z)?"[^>]*/>', "", svg)
+    svg = re.sub(
+        r' (?:class|role|aria-[a-z]+|pointer-events|version|font-family|xmlns:xlink)="[^"]*"',
+        "",
+        svg,
+    )
+    svg = re.sub(r' (?:transform="translate\(0,0\)"|opacity="1"|[xy]2?="0")', "", svg)
+    while "<g></g>" in svg or "<g><g>" in svg:
+        previous = svg
+        svg = re.sub(r"<g></g>", "", svg)
+        svg = re.sub(r"<g><g>((?:(?!</?g[ >]).)*)</g></g>", r"<g>\1</g>", svg)
+        if svg == previous:
+            return svg
+    return svg
+
+
+def _escape_backslashes(text: str) -> str:
+    return text.replace("\\", r"\\")
+
+
+SIZE = {"width": 250, "height": 170}
+POINT = {"type": "point", "filled": True, "fill": ACCENT, "size": 12, "opacity": 0.6, "clip": True}
+BAND = {"type": "area", "fill": ACCENT_SOFT, "opacity": 0.35, "clip": True}
+DASHED = {"type": "line", "stroke": INK, "strokeDash": [5, 4], "clip": True}
+MAX_RELATIVE_TICKS = 5
+
+
+def choose_differences(numbers: NumberAgreement) -> NumberDifferences:
+    """Return the differences in the tolerance's own terms: percent, or the lever's unit."""
+    return numbers.relative if numbers.relative_tolerance else numbers.differences
+
+
+def draw_scatter_chart(numbers: NumberAgreement, *, prefix: str) -> str | None:
+    """Return the model's numbers against the human's; None without pairs."""
+    if not numbers.points:
+        return None
+    values = [value for point in numbers.points for value in (point.human, point.model)]
+    low, high = _widen(min(values), max(values))
+    margin = Margin(numbers.tolerance_amount, numbers.relative_tolerance)
+    band = [
+        {"x": x, "low": x - margin.compute_distance(x), "high": x + margin.compute_distance(x)}
+        for x in sorted({low, min(max(0.0, low), high), high})
+    ]
+    x = _build_axis("x", f"human, {numbers.unit}", low, high)
+    y = _build_axis("y", f"model, {numbers.unit}", low, high)
+    points = [{"x": point.human, "y": point.model} for point in numbers.points]
+    spec = {
+        **SIZE,
+        "layer": [
+            {"mark": BAND, "data": {"values": band},
+             "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}}},
+            {"mark": DASHED, "data": {"values": [{"x": low, "y": low}, {"x": high, "y": high}]},
+             "encoding": {"x": x, "y": y}},
+            {"mark": POINT, "data": {"values": points}, "encoding": {"x": x, "y": y}},
+        ],
+    }  # fmt: skip
+    text = f"{describe_points(numbers)} On the dashed line both are equal; shaded: the tolerance."
+    return draw_svg(spec, prefix, f"Numbers of {numbers.version} and humans", text)
+
+
+def draw_difference_chart(numbers: NumberAgreement, *, prefix: str) -> str | None:
+    """Return the differences by the mean of both numbers; None without pairs."""
+    rows = [
+        {"x": (point.human + point.model) / 2, "y": difference}
+        for point in numbers.points
+        if (difference := _compute_difference(numbers, point.human, point.model)) is not None
+    ]
+    if not rows:
+        return None
+    differences = choose_differences(numbers)
+    tolerance = numbers.tolerance_amount * (100 if numbers.relative_tolerance else 1)
+    lines = [
+        estimate.value
+        for estimate in (differences.lower, differences.upper)
+        if estimate.value is not None
+    ]
+    heights = [*(row["y"] for row in rows), *lines, -tolerance, tolerance]
+    x = _build_axis("x", f"mean of both, {numbers.unit}", *_widen(*_find_ends(rows)))
+    y = _build_axis("y", f"model − human, {differences.unit}", *_widen(min(heights), max(heights)))
+    ends = x["scale"]["domain"]
+    band = [{"x": end, "low": -tolerance, "high": tolerance} for end in ends]
+    spec = {
+        **SIZE,
+        "layer": [
+            {"mark": BAND, "data": {"values": band},
+             "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}}},
+            _build_rule(0.0, y, stroke=SOFT),
+            {"mark": POINT, "data": {"values": rows}, "encoding": {"x": x, "y": y}},
+            *(_build_rule(line, y, stroke=INK, strokeDash=[5, 4]) for line in lines),
+            _build_rule(differences.bias.value, y, stroke=ACCENT, strokeWidth=2),
+        ],
+    }  # fmt: skip
+    bias = format_number_value(differences.bias.value, differences.unit)
+    text = (
+        f"{describe_points(numbers)} Line: the bias, {bias}; dashed: the limits of agreement;"
+        " shaded: the tolerance."
+    )
+    return draw_svg(spec, prefix, f"Differences of {numbers.version} from humans", text)
+
+
+def describe_points(numbers: NumberAgreement) -> str:
+    """Describe how many pairs are drawn."""
+    drawn, n = len(numbers.points), numbers.concordance.n
+    if drawn == n:
+        return f"All {format_count(n)} pairs."
+    return f"{format_count(drawn)} of {format_count(n)} pairs, evenly by difference."
+
+
+def _compute_difference(numbers: NumberAgreement, human: float, model: float) -> float | None:
+    if not numbers.relative_tolerance:
+        return model - human
+    return 100 * (model - human) / abs(human) if human else None
+
+
+def _find_ends(rows: list[dict[str, float]]) -> tuple[float, float]:
+    return min(row["x"] for row in rows), max(row["x"] for row in rows)
+
+
+def _widen(low: float, high: float) -> tuple[float, float]:
+    """Return the ends of an axis with a margin, also for a single value."""
+    margin = 0.03 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def _build_axis(field: str, title: str, low: float, high: float) -> dict[str, Any]:
+    axis = {"title": title.rstrip(", "), "tickCount": MAX_RELATIVE_TICKS, "gridColor": RULE}
+    scale = {"domain": [low, high], "nice": False, "zero": False}
+    return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
+
+
+def _build_rule(height: float | None, y: dict[str, Any], **stroke: Any) -> dict[str, Any]:
+    encoding = {name: y[name] for name in ("type", "scale", "axis")}
+    return {
+        "mark": {"type": "rule", **stroke},
+        "data": SINGLE_ROW_DATA,
+        "encoding": {"y": {"datum": height, **encoding}},
+    }

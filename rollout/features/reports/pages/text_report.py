@@ -1,0 +1,403 @@
+"""The report as text for a terminal: summary, timeline, cells, records.
+
+The review plan as text, for a terminal and the console alike.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from textwrap import wrap as _wrap
+from typing import Final
+
+from rollout.engine.records.records import UNREADABLE_REASONS
+from rollout.engine.words.event_text import is_in_timeline
+from rollout.engine.words.fact_text import describe_losses
+from rollout.engine.words.formatting import (
+    NO_BREAK_SPACE,
+    format_cell_name,
+    format_count,
+    format_percent,
+    format_quantity,
+    format_rounded_count,
+    prevent_breaks,
+    to_sentence,
+    wrap_text,
+)
+from rollout.engine.words.state_text import describe_remark
+from rollout.features.reports.figures.evidence_facts import EvidenceFacts
+from rollout.features.reports.figures.facts import ReportFacts
+from rollout.features.reports.figures.funnel import FileRowCounts, Funnel, RowExample
+from rollout.features.reports.figures.next_step import NO_COUNTED_DECISION, describe_uncounted
+from rollout.features.reports.figures.review_plan import (
+    HOPELESS_CHANCE,
+    CellReviewPlan,
+    ChangedSetting,
+    Outlook,
+    ReviewChange,
+    ReviewPlan,
+)
+from rollout.features.reports.pages.comparison_text import render_table
+from rollout.features.reports.pages.report_tiles import (
+    find_leading_evidence,
+    list_cell_evidence,
+    list_other_versions,
+)
+from rollout.features.reports.pages.summary import describe_report, describe_results
+from rollout.kernel.statistics.opening_simulation import HORIZON, RUNS
+
+DEFAULT_WIDTH = 80
+MAX_ROWS = 40  # of a list; report.html has more
+MAX_REJECTED_ROWS = 5
+INDENT = "    "
+
+
+def render_text_report(facts: ReportFacts, width: int = DEFAULT_WIDTH) -> str:
+    """Return the report as plain text, wrapped at `width` characters."""
+    return "\n".join(_render_lines(facts, width)) + "\n"
+
+
+def wrap_lines(
+    text: str, width: int, *, initial_indent: str = "", subsequent_indent: str = ""
+) -> list[str]:
+    """Return the wrapped lines of a text, without breaks before a per cent sign."""
+    lines = _wrap(
+        prevent_breaks(text),
+        width,
+        initial_indent=initial_indent,
+        subsequent_indent=subsequent_indent,
+    )
+    return [line.replace(NO_BREAK_SPACE, " ") for line in lines]
+
+
+def _render_lines(facts: ReportFacts, width: int) -> Iterator[str]:
+    title, *head = describe_report(facts)
+    yield title
+    for line in head:
+        yield from wrap_lines(line, width)
+    yield ""
+    for line in describe_results(facts):
+        yield from wrap_lines(f"- {line}", width, subsequent_indent="  ")
+    yield from _render_heading("Timeline (local time of each site)", width)
+    yield from _render_timeline(facts, width)
+    yield from _render_heading("Cells: stage, version, next step", width)
+    yield from _render_cells(facts, width)
+    yield from _render_heading("Records: read, used, compared", width)
+    for file in facts.files:
+        yield from wrap_lines(_describe_file(file), width, subsequent_indent=INDENT)
+    for row in [row for row in facts.rejected_examples if row.reason in UNREADABLE_REASONS][
+        :MAX_REJECTED_ROWS
+    ]:
+        yield from wrap_lines(f"  {_describe_row(row)}", width, subsequent_indent=INDENT)
+    if facts.planted_cases:
+        planted = format_quantity(facts.planted_cases, "planted case")
+        yield from wrap_lines(f"{planted}, not in these figures", width, subsequent_indent=INDENT)
+    for funnel in facts.funnels:
+        for line in _render_funnel(funnel):
+            yield from wrap_lines(line, width, subsequent_indent=INDENT)
+
+
+def _render_heading(title: str, width: int) -> Iterator[str]:
+    yield ""
+    yield title
+    yield "-" * min(len(title), width)
+
+
+def _render_timeline(facts: ReportFacts, width: int) -> Iterator[str]:
+    rows = [
+        event for event in facts.events if is_in_timeline(event) and event.kind != "PolicyApplied"
+    ]
+    cell_width = max((len(format_cell_name(event.site, event.window)) for event in rows), default=0)
+    time_width = max((len(event.local) for event in rows), default=0)
+    for row in rows[:MAX_ROWS]:
+        prefix = (
+            f"{row.local:>{time_width}} "
+            f" {format_cell_name(row.site, row.window):<{min(cell_width, 30)}}  "
+        )
+        yield from wrap_lines(
+            prefix + row.short_text, width, subsequent_indent=" " * (len(prefix) + 2)
+        )
+    if len(rows) > MAX_ROWS:
+        yield f"... and {format_quantity(len(rows) - MAX_ROWS, 'more event')}, in report.html"
+
+
+def _render_cells(facts: ReportFacts, width: int) -> Iterator[str]:
+    """Yield the leading version and next step of each cell; equal cells share a line."""
+    rows = list(_list_leading_evidence(facts))
+    groups = _group_equal_cells(rows)
+    for group in groups[:MAX_ROWS]:
+        first = group[0]
+        losses_text = _describe_group_losses(group)
+        text = " ".join(map(to_sentence, filter(None, (_describe_group_step(group), losses_text))))
+        prefix = f"{_name_cells(group, len(facts.stages))}: {first.stage}, {first.version}"
+        yield from wrap_lines(f"{prefix}. {text}", width, subsequent_indent=INDENT)
+        for other in _list_other_versions(group, facts):
+            line = f"{INDENT}{other.version}: {to_sentence(other.next_step)}"
+            yield from wrap_lines(line, width, subsequent_indent=INDENT * 2)
+    if len(groups) > MAX_ROWS:
+        more = sum(len(group) for group in groups[MAX_ROWS:])
+        yield f"... and {format_quantity(more, 'more cell')}, in report.html"
+    silent_count = len(facts.stages) - len(rows)
+    if silent_count:
+        yield from wrap_lines(f"{format_quantity(silent_count, 'cell')} in shadow, no data.", width)
+
+
+def _list_other_versions(
+    group: Sequence[EvidenceFacts], facts: ReportFacts
+) -> Iterator[EvidenceFacts]:
+    """Yield a cell's other versions with units; none for several cells at once."""
+    if len(group) == 1:
+        leading = group[0]
+        (cell,) = (c for c in facts.stages if (c.site, c.window) == (leading.site, leading.window))
+        others = list_other_versions(list_cell_evidence(facts, cell), leading)
+        yield from (row for row in others if row.closed_units)
+
+
+def _group_equal_cells(rows: Iterable[EvidenceFacts]) -> list[list[EvidenceFacts]]:
+    """Return the cells by stage, version and next step.
+
+    Cells without a counted decision are equal if the reasons are, whatever their counts.
+    """
+    groups: dict[tuple[str, ...], list[EvidenceFacts]] = {}
+    for row in rows:
+        step = (row.next_step,) if row.decided_units else ("", *sorted(row.missing_reasons))
+        groups.setdefault((row.stage, row.version, *step), []).append(row)
+    return list(groups.values())
+
+
+def _describe_group_step(group: Sequence[EvidenceFacts]) -> str:
+    """Return the next step of equal cells, with the sums of their uncounted units."""
+    reasons: Counter[str] = Counter()
+    for row in group:
+        reasons.update(row.missing_reasons)
+    if len(group) == 1 or not reasons:
+        return group[0].next_step
+    gate_text = f"{group[0].gate.to}: " if group[0].gate else ""
+    return f"{gate_text}{NO_COUNTED_DECISION}; {describe_uncounted(reasons)}"
+
+
+def _describe_group_losses(group: Sequence[EvidenceFacts]) -> str:
+    """Return why units of equal cells are missing, together; "" where the step says it."""
+    losses: Counter[str] = Counter()
+    for row in group:
+        losses.update(row.losses)
+    if not losses or any(row.missing_reasons and not row.decided_units for row in group):
+        return ""
+    return describe_losses(sum(row.closed_units for row in group), losses)
+
+
+def _name_cells(group: Sequence[EvidenceFacts], total: int) -> str:
+    """Name the cells of a group; all of them as a number."""
+    if len(group) == total > 1:
+        return f"All {format_count(total)} cells"
+    names = [format_cell_name(row.site, row.window) for row in group]
+    return names[0] if len(names) == 1 else f"{format_count(len(names))} cells ({', '.join(names)})"
+
+
+def _list_leading_evidence(facts: ReportFacts) -> Iterator[EvidenceFacts]:
+    for cell in facts.stages:
+        leading = find_leading_evidence(list_cell_evidence(facts, cell))
+        if leading is not None and leading.closed_units:
+            yield leading
+
+
+def _describe_file(file: FileRowCounts) -> str:
+    text = f"{file.file}: {format_quantity(file.rows, 'row')} read, {format_count(file.used)} used"
+    return (
+        text
+        + _format_reasons("rejected", file.set_aside)
+        + _format_reasons("used, with a remark", _explain_notes(file.notes))
+    )
+
+
+def _describe_row(row: RowExample) -> str:
+    """Describe one rejected row: file, line, column, reason and detail."""
+    location = row.file if row.line is None else f"{row.file}:{row.line}"
+    problem = row.reason if row.column is None else f"{row.column}: {row.reason}"
+    return f"{location}: {problem}: {row.detail}"
+
+
+def _explain_notes(notes: dict[str, int]) -> dict[str, int]:
+    """Return the notes, with what makes a row failed or unsure."""
+    return {describe_remark(reason): count for reason, count in notes.items()}
+
+
+def _format_reasons(title: str, counts: dict[str, int]) -> str:
+    if not counts:
+        return ""
+    rows: Iterable[str] = (f"{format_count(n)} {reason}" for reason, n in counts.items())
+    return f"; {title}: {', '.join(rows)}"
+
+
+def _render_funnel(funnel: Funnel) -> Iterator[str]:
+    """Yield the steps of a version's funnel; steps without a loss are skipped."""
+    yield funnel.version
+    for step in funnel.steps:
+        if step.lost or step is funnel.steps[0]:
+            lost = f"; {describe_uncounted(step.lost)}" if step.lost else ""
+            yield f"  {format_count(step.remaining)} {step.name}{lost}"
+    if funnel.agreement.n:
+        share = format_percent(funnel.agreement.rate)
+        yield f"  {format_count(funnel.agreement.count)} agree ({share})"
+
+
+COLUMNS: Final = (
+    "cell",
+    "next stage",
+    "outlook",
+    "decisions (50 %)",
+    "decisions (90 %)",
+    "days (50 %)",
+    "ever opens",
+    "decisions per opening",
+    "planned decisions",
+)
+OUTLOOK_TEXTS: Final[dict[Outlook, str]] = {
+    "met": "gate is met",
+    "on course": "on course",
+    "uncertain": "uncertain",
+    "hopeless": "hopeless",
+    "waits": "needs no review",
+    "no data": "no data",
+}
+SETTING_TEXTS: Final[dict[ChangedSetting, str]] = {
+    "blind share": "a blind share",
+    "planted cases": "planted cases",
+}
+SLOW_DAYS: Final = 365
+"""Days beyond which a cell that opens at the present rate isn't called on course."""
+MIN_WHOLE_PERCENT: Final = 0.01
+SLOW_TEXT: Final = "over a year"
+_NONE: Final = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewPlanRow:
+    """One cell of a review plan as text: its table row, and sentences about it."""
+
+    name: str
+    cells: tuple[str, ...]
+    reason: str
+    changes: tuple[str, ...]
+
+
+def describe_review_plan(plan: ReviewPlan) -> Iterator[str]:
+    """Yield sentences about a review plan: what its decisions are expected to open, and how."""
+    used = plan.decisions - plan.unplanned
+    if not plan.cells:
+        yield "No cell has a next stage."
+    else:
+        yield (
+            f"The next {format_quantity(plan.decisions, 'decision')}: {format_count(used)} planned,"
+            f" in the cheapest order; they are expected to open {plan.expected_openings:.1f} of"
+            f" {format_quantity(len(plan.cells), 'cell')}."
+        )
+    if plan.cells and plan.unplanned:
+        yield (
+            f"{format_quantity(plan.unplanned, 'decision')} not planned: by then more evidence is"
+            " known, so plan again."
+        )
+    if plan.closed_cells:
+        yield f"No gate leads further in {format_quantity(plan.closed_cells, 'cell')}."
+
+
+def describe_method() -> Iterator[str]:
+    """Yield what the figures of a review plan mean."""
+    yield (
+        f"Each figure is of {RUNS} simulated runs, with true shares as likely as the evidence makes"
+        " them. 50 %: half of the runs have opened by then; 90 %: nine of ten. Ever opens: share of"
+        " the runs. Decisions per opening: spent for each cell that opens, if you stop where more"
+        " of them help least; the order follows it."
+    )
+    yield (
+        f"On course: half of the runs open within {SLOW_DAYS} days. Hopeless: opens with a chance"
+        f" of less than {HOPELESS_CHANCE * 100:.0f} %, at the present rate. A run ends after"
+        f" {format_count(HORIZON)} records. Stops, suspensions, freezes,"
+        " waves and approvals are not included."
+    )
+
+
+def build_plan_row(row: CellReviewPlan) -> ReviewPlanRow:
+    """Return a cell's row as text; a gate that is met needs no figures."""
+    floor = f", {row.floor}" if row.floor else ""
+    figures: tuple[str, ...] = (
+        _format_decisions(row.decisions_p50),
+        _format_decisions(row.decisions_p90),
+        _format_days(row.days),
+        _NONE if row.ever_chance is None else _format_share(row.ever_chance),
+        _NONE
+        if row.decisions_per_opening is None
+        else format_rounded_count(round(row.decisions_per_opening)),
+        format_count(row.planned) if row.planned else _NONE,
+    )
+    if row.outlook == "met":
+        figures = (_NONE,) * len(figures)
+    name = f"{format_cell_name(row.site, row.window)} ({row.version})"
+    cells = (f"{row.to}{floor}", _describe_outlook(row), *figures)
+    return ReviewPlanRow(name, cells, row.reason, tuple(map(describe_change, row.changes)))
+
+
+def _describe_outlook(row: CellReviewPlan) -> str:
+    is_slow = row.outlook == "on course" and row.days is not None and row.days > SLOW_DAYS
+    return SLOW_TEXT if is_slow else OUTLOOK_TEXTS[row.outlook]
+
+
+def describe_change(change: ReviewChange) -> str:
+    """Describe what another setting would change."""
+    needs = f"about {_format_decisions(change.decisions)} decisions"
+    if change.decisions is None:
+        needs = f"more than {format_count(HORIZON)} records"
+    if change.days is not None:
+        needs += f", {_format_days(change.days)} day{'' if change.days < 1.5 else 's'}"
+    if change.decisions == 0:
+        needs = "no further decision"
+    if change.setting == "planted cases":
+        return (
+            f"if the gate took its recall of {change.label} from planted cases:"
+            f" {format_quantity(change.planted, 'planted case')} if the model gets each right, and"
+            f" {needs} for the rest"
+        )
+    other = "" if change.other_share is None else format_percent(change.other_share, 0)
+    now = "" if change.share is None else f" instead of {format_percent(change.share, 0)}"
+    return f"with {SETTING_TEXTS[change.setting]} of {other}{now}: {needs}"
+
+
+def format_review_plan(plan: ReviewPlan) -> str:
+    """Format a review plan for a terminal, without a newline at the end."""
+    return "\n".join(_list_lines(plan)).replace(NO_BREAK_SPACE, " ")
+
+
+def _list_lines(plan: ReviewPlan) -> Iterator[str]:
+    for sentence in describe_review_plan(plan):
+        yield from wrap_text(sentence)
+    if not plan.cells:
+        return
+    rows = [build_plan_row(row) for row in plan.cells]
+    yield ""
+    table = [COLUMNS, *((row.name, *row.cells) for row in rows)]
+    yield from render_table(table, left_aligned=3)
+    yield ""
+    for row in rows:
+        if row.reason or row.changes:
+            yield from wrap_text(f"{row.name}: {row.reason}", indent="  ")
+            for change in row.changes:
+                yield from wrap_text(change, indent="    ")
+    yield ""
+    for sentence in describe_method():
+        yield from wrap_text(sentence)
+
+
+def _format_decisions(decisions: int | None) -> str:
+    return _NONE if decisions is None else format_rounded_count(decisions)
+
+
+def _format_days(days: float | None) -> str:
+    if days is None:
+        return _NONE
+    return format_rounded_count(round(days)) if days >= 1 or not days else "under 1"
+
+
+def _format_share(share: float) -> str:
+    """Return a share of the runs in per cent; only all of them are 100 %."""
+    if 0 < share < MIN_WHOLE_PERCENT or 1 - MIN_WHOLE_PERCENT < share < 1:
+        return f"{'under 1' if share < MIN_WHOLE_PERCENT else 'over 99'}{NO_BREAK_SPACE}%"
+    return format_percent(share, 0)

@@ -1,0 +1,405 @@
+"""The inputs of a report, read from the store, as a replay provides them.
+
+A report covers the cases of a period. Ledger and gate evidence end with the period; records of its
+cases may arrive until each closes. Cases that may still be decided blind are excluded from
+everything, so that no report reveals them.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from importlib.metadata import version
+
+import polars as pl
+
+from rollout.data.counting.counted_outcomes import CountedOutcomes
+from rollout.data.counting.counted_units import CountedUnits
+from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.unit_records import count_registering
+from rollout.data.database.bulk import select_numbers
+from rollout.data.database.session import Transaction
+from rollout.data.ledger.evidence_snapshots import EvidenceStore
+from rollout.data.ledger.ledger import Accounts, Ledger
+from rollout.data.ledger.policies import PolicyTexts
+from rollout.data.records.baselines import Baselines
+from rollout.data.reviews.reviews import CleaningStore
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import Scope
+from rollout.engine.events import LedgerEvent, ReportSealed, find_applied_policies
+from rollout.engine.evidence.evidence_view import EvidenceView
+from rollout.engine.evidence.first_values import FirstValues
+from rollout.engine.evidence.frames import RecordFrames
+from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
+from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
+from rollout.engine.evidence.stage_history import StageHistory
+from rollout.engine.evidence.stored_units import StoredUnits, UnitSeries
+from rollout.engine.evidence.unit_buffer import UnitBuffer
+from rollout.engine.evidence.units import TRACKS
+from rollout.engine.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
+from rollout.engine.records.records import BaselineCount
+from rollout.engine.records.reviews import CleaningChoice
+from rollout.features.reports.builder import NothingToReportError
+from rollout.features.reports.inputs.evidence_inputs import CellVersion
+from rollout.features.reports.inputs.inputs import (
+    ACTION_SCHEMA,
+    PendingReviews,
+    PolicyPeriod,
+    ReportInputs,
+    SourceFile,
+)
+from rollout.features.reports.schedule import ON_DEMAND
+from rollout.features.reports.visible_records import (
+    ReportPeriod,
+    VisibleRecords,
+    build_report_command,
+    load_visible_records,
+)
+from rollout.kernel.calendar.instants import from_micros
+from rollout.kernel.policy.evidence_sources import FrozenRegistering
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.populations import PLANTED_TRACK
+from rollout.kernel.units import MISSING
+from rollout.live.evidence.due_counting import open_unit_keys
+from rollout.live.evidence.evidence_reader import GateFeeds
+from rollout.live.evidence.stage_history import LivePolicyPeriod as PastEra
+from rollout.live.evidence.stage_history import RolloutHistory
+from rollout.live.rollout_state import RolloutState, parse_stored_policy
+
+GATE = TRACKS[0]
+KEY = ("unit", "version", "site", "window", "lever")
+DEFINITION = ("site", "window", "definition")
+MISSING_COLUMNS = (*KEY, "definition")
+
+
+def list_missing_units(units: StoredUnits) -> Iterator[tuple[str, ...]]:
+    """Yield the units that gates counted without a decision, as rows of `MISSING_COLUMNS`."""
+    for series, unit, lever_class in units.list_lever_rows():
+        if lever_class.decided == MISSING and series.track == GATE:
+            cell = (series.site, series.window)
+            yield unit, series.version, *cell, lever_class.lever, series.definition
+
+
+def drop_late_decisions(
+    units: pl.DataFrame,
+    missing_units: pl.DataFrame,
+    definitions: Iterable[tuple[str, str, str]],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return units without decisions that came too late for gates, and which these are.
+
+    Args:
+        units: rows as `resolve_units` returns them.
+        missing_units: with columns `MISSING_COLUMNS`.
+        definitions: site, window and record definition of what is comparable with `units`: a unit
+            that lacked a decision under another definition need not lack one under this.
+
+    Returns:
+        The units, and columns unit and version of those that gates counted without a decision
+        although one in time is stored now.
+    """
+    is_decided = (pl.col("track") == GATE) & (pl.col("decided") != MISSING)
+    comparable = pl.DataFrame(list(definitions), schema=DEFINITION, orient="row")
+    missing_keys = missing_units.join(
+        comparable.cast(dict.fromkeys(DEFINITION, pl.String)), on=DEFINITION, how="semi"
+    )
+    if missing_keys.is_empty():
+        return units, units.select("unit", "version").clear()
+    late_rows = units.filter(is_decided).join(missing_keys, on=KEY, how="semi")
+    late_keys = late_rows.select(*KEY, "track").with_columns(is_late=pl.lit(value=True))
+    return (
+        units.join(late_keys, on=[*KEY, "track"], how="left", maintain_order="left")
+        .with_columns(
+            decided=pl.when(pl.col("is_late")).then(pl.lit(MISSING)).otherwise(pl.col("decided"))
+        )
+        .drop("is_late"),
+        late_rows.select("unit", "version").unique(maintain_order=True),
+    )
+
+
+EXPIRY_FRACTION = 4  # a review task is about to expire in the last quarter of the grace
+
+
+def load_report_inputs(
+    transaction: Transaction, state: RolloutState, period: ReportPeriod, name: str = ON_DEMAND
+) -> ReportInputs:
+    """Return the inputs of a report.
+
+    Args:
+        transaction: everything is read from its database snapshot.
+        period: the policy at its end applies.
+        name: of the report; the command that makes it again has it.
+
+    Raises:
+        NothingToReportError: the period is empty, or ended before the rollout started.
+    """
+    ledger_inputs = _load_ledger_inputs(transaction, state, period)
+    record_inputs = load_visible_records(transaction, state, period, ledger_inputs.policy)
+    last_slot = EvidenceStore(transaction, state.rollout).get_last_slot()
+    history, policy = ledger_inputs.history, ledger_inputs.policy
+    history.advance_to(find_slot_before(period.until, policy.tick))
+    policy_periods = _build_policy_periods(history)
+    period_records = PeriodRecords(transaction, state.rollout)
+    is_counted = pl.col("slot") <= last_slot
+    evidence = _load_counted_evidence(
+        transaction, state, ledger_inputs, period, last_slot, record_inputs
+    )
+    units, late_units = drop_late_decisions(
+        record_inputs.units.filter(is_counted),
+        evidence.missing_units,
+        _iterate_definitions(policy, history),
+    )
+    return ReportInputs(
+        policy=policy,
+        events=ledger_inputs.events,
+        timelines=policy_periods[-1].timelines,
+        evidence_views=evidence.views,
+        units=units,
+        late_units=late_units,
+        records=record_inputs.records,
+        cases=record_inputs.history.cases,
+        unplaced=record_inputs.history.excluded,
+        first=max(period.since, ledger_inputs.events[0].at),
+        last=period.until,
+        salt=state.rollout.salt,
+        audit_salt=state.rollout.service_salt,
+        is_simulated=False,
+        sources=tuple(_iterate_sources(policy, record_inputs.records)),
+        command=build_report_command(state.rollout.name, period, name),
+        product=f"rollout-controller {version('rollout-controller')}",
+        made_at=period.at,
+        counted_until=max(to_instant(last_slot, policy.tick), ledger_inputs.events[0].at),
+        closes_at=_compute_due_time(record_inputs.history.cases, policy, period),
+        pending_units=record_inputs.units.filter(~is_counted & (pl.col("track") == "gate")),
+        withheld_count=len(record_inputs.withheld_case_ids),
+        actions=period_records.load_actions(record_inputs.case_ids, ACTION_SCHEMA),
+        baselines=_load_baselines(transaction, state),
+        pending_reviews=_load_pending_work(period_records, period, policy.evidence.grace),
+        last_activity=period_records.load_last_received(),
+        ledger_rows=ledger_inputs.rows,
+        ledger_fault=_find_ledger_fault(transaction, state),
+        policy_periods=policy_periods,
+        choices=tuple(_iterate_choices(transaction, state, record_inputs.case_ids, period)),
+        first_values=evidence.first_values,
+        registered=tuple(_name_registering(transaction, state, record_inputs.case_ids)),
+    )
+
+
+def _name_registering(
+    transaction: Transaction, state: RolloutState, case_ids: Collection[int]
+) -> Iterator[FrozenRegistering]:
+    """Yield who registered some cases, with the names of accounts."""
+    counts = count_registering(transaction, state.rollout, select_numbers(transaction, case_ids))
+    names = Accounts(transaction).find_names(count.source for count in counts)
+    for count in counts:
+        yield replace(count, source=names.find_name(count.source))
+
+
+@dataclass(frozen=True)
+class _LedgerInputs:
+    """The ledger's contents at the end of the period."""
+
+    rows: tuple[CanonicalRow, ...]
+    events: tuple[LedgerEvent, ...]
+    scope: Scope
+    policy: Policy
+    history: RolloutHistory
+
+
+def _load_ledger_inputs(
+    transaction: Transaction, state: RolloutState, period: ReportPeriod
+) -> _LedgerInputs:
+    ledger = Ledger(transaction, state.rollout)
+    rows = list(ledger.list_rows(until=ledger.find_revision_at(period.until)))
+    while rows and rows[-1].kind == ReportSealed.__name__:
+        rows.pop()  # the entry of a report must not change the next report
+    events = tuple(map(parse_event, rows))
+    applied_hashes = find_applied_policies(events)
+    if not applied_hashes:
+        started_at = next(ledger.list_events(until=1)).at.isoformat()
+        raise NothingToReportError(
+            f"{state.rollout.name} began at {started_at}; let the span end after it"
+        )
+    if period.since >= period.until:
+        raise NothingToReportError(
+            f"{period.since.isoformat()} is not before {period.until.isoformat()}"
+        )
+    texts = PolicyTexts(transaction, state.rollout).load_texts(applied_hashes)
+    policies = {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}
+    history, scope = RolloutHistory(), apply_events(events)
+    history.add_events(events, policies.__getitem__)
+    return _LedgerInputs(tuple(rows), events, scope, policies[scope.policy_hash], history)
+
+
+def _build_policy_periods(history: RolloutHistory) -> tuple[PolicyPeriod, ...]:
+    """Return the past policies, each with the cells' stages in its terms."""
+    live_periods = history.policy_periods
+    return tuple(
+        PolicyPeriod(
+            since=to_instant(live_period.first_slot, live_period.policy.tick),
+            policy=live_period.policy,
+            timelines={
+                cell: _map_stage_history(history.get_stage_history(cell), live_periods, live_period)
+                for cell in live_period.policy.cells
+            },
+        )
+        for live_period in live_periods
+    )
+
+
+def _map_stage_history(
+    stage_history: StageHistory, live_periods: Sequence[PastEra], live_period: PastEra
+) -> StageHistory:
+    """Return a cell's stage levels under one policy.
+
+    A stage that the policy lacks is mapped to its level, at most the policy's highest.
+    """
+    mapped_history = StageHistory()
+    changes = (stage_history.slots, stage_history.stage_levels, stage_history.versions)
+    for slot, row, acting_version, floor in zip(*changes, stage_history.floors, strict=True):
+        period_then = next(
+            (candidate for candidate in reversed(live_periods) if candidate.first_slot <= slot),
+            live_periods[0],
+        )
+        mapped_history = mapped_history.extend(
+            slot,
+            _map_stage_level(row - period_then.first_row if row else 0, period_then, live_period),
+            acting_version,
+            floor,
+        )
+    return mapped_history
+
+
+def _map_stage_level(stage_level: int, period_then: PastEra, live_period: PastEra) -> int:
+    stage_ids, stage_id = live_period.policy.stage_ids, period_then.policy.stage_ids[stage_level]
+    if period_then.first_row == live_period.first_row or stage_id not in stage_ids:
+        return min(stage_level, len(stage_ids) - 1)
+    return stage_ids.index(stage_id)
+
+
+@dataclass(frozen=True)
+class _CountedEvidence:
+    """What gates counted until the last slot.
+
+    Attributes:
+        views: of units until the end of the period, by cell and version.
+        missing_units: those counted without a decision, under any definition.
+        first_values: of the same units.
+    """
+
+    views: Mapping[CellVersion, EvidenceView]
+    missing_units: pl.DataFrame
+    first_values: FirstValues
+
+
+def _load_counted_evidence(
+    transaction: Transaction,
+    state: RolloutState,
+    ledger_inputs: _LedgerInputs,
+    period: ReportPeriod,
+    last_slot: int,
+    record_inputs: VisibleRecords,
+) -> _CountedEvidence:
+    policy, scope, history = ledger_inputs.policy, ledger_inputs.scope, ledger_inputs.history
+    units = UnitBuffer(policy, history.find_equivalent_definitions)
+    until = find_slot_after(period.until, policy.tick)
+
+    def is_included(series: UnitSeries, unit: str, occurred: int) -> bool:
+        is_planted = series.track == PLANTED_TRACK
+        open_units = record_inputs.open_planted_units if is_planted else record_inputs.open_units
+        return occurred < until and unit not in open_units
+
+    missing_rows: list[tuple[str, ...]] = []
+    for part in CountedUnits(transaction, state.rollout).load_units(after=-1, until=last_slot):
+        units.add(part.select(is_included))
+        missing_rows += list_missing_units(part)
+    missing_units = pl.DataFrame(
+        missing_rows, schema=dict.fromkeys(MISSING_COLUMNS, pl.String), orient="row"
+    )
+    lines = CountedOutcomes(transaction, state.rollout).read_lines(after=-1, until=last_slot)
+    unit_keys = open_unit_keys(transaction, replace(state, policy=policy))
+    excluded_ids = frozenset(unit_keys.find_ids(record_inputs.open_units).values())
+    outcomes = OutcomeBuffer()
+    outcomes.add(line for line in lines if line.occurred < until and line.unit not in excluded_ids)
+    feeds = GateFeeds(outcomes)
+    granted_keys = {key for key in scope.cells if key[0] in policy.cell_set}
+    outcome_keys = {key for key in outcomes.list_keys() if key[0] in policy.cell_set}
+    keys = sorted(key for key in {*units, *granted_keys, *outcome_keys} if key[1] in scope.versions)
+    views = {key: _build_evidence_view(key, units, feeds, ledger_inputs) for key in keys}
+    return _CountedEvidence(views, missing_units, units.first_values)
+
+
+def _iterate_definitions(policy: Policy, history: RolloutHistory) -> Iterator[tuple[str, str, str]]:
+    """Yield site, window and each definition whose units the policy in force can use."""
+    for cell in policy.cells:
+        for definition in history.find_equivalent_definitions(cell):
+            yield (cell.site, cell.window, definition)
+
+
+def _build_evidence_view(
+    key: CellVersion, units: UnitBuffer, feeds: GateFeeds, ledger_inputs: _LedgerInputs
+) -> EvidenceView:
+    cell, version = key
+    return EvidenceView(
+        cell=cell,
+        version=version,
+        rows=units.get_rows(key),
+        unit_classes=units.unit_classes,
+        policy=ledger_inputs.policy,
+        state=ledger_inputs.scope.get_cell_state(cell, version),
+        first_seen=ledger_inputs.scope.versions[version].first_seen,
+        stage_history=ledger_inputs.history.get_stage_history(cell),
+        shares=ledger_inputs.history.stage_shares,
+        find_buckets=lambda rows: rows.unit,  # stored units hold their buckets
+        feeds=feeds,
+        familiar_history=ledger_inputs.history.familiar_histories[key],
+    )
+
+
+def _compute_due_time(cases: pl.DataFrame, policy: Policy, period: ReportPeriod) -> datetime:
+    """Return when the last case of the period closes, with its outcomes; at least its end."""
+    last_instant = (
+        cases.select(pl.max_horizontal("occurred_us", "received").max()).item()
+        if cases.height
+        else None
+    )
+    at = period.until if last_instant is None else max(period.until, from_micros(int(last_instant)))
+    span = max(policy.evidence.grace, *(outcome.closes for outcome in policy.outcomes), timedelta())
+    return to_instant(find_slot_after(at + span, policy.tick), policy.tick)
+
+
+def _load_pending_work(
+    period_records: PeriodRecords, period: ReportPeriod, grace: timedelta
+) -> tuple[PendingReviews, ...]:
+    rows = period_records.count_open_reviews(
+        period.since, period.at, period.at + grace / EXPIRY_FRACTION
+    )
+    return tuple(PendingReviews(*row) for row in rows)
+
+
+def _load_baselines(transaction: Transaction, state: RolloutState) -> tuple[BaselineCount, ...]:
+    return tuple(Baselines(transaction, state.rollout).list_current())
+
+
+def _iterate_choices(
+    transaction: Transaction, state: RolloutState, cases: Collection[int], period: ReportPeriod
+) -> Iterator[CleaningChoice]:
+    """Yield the choices about the cases at the time of the report."""
+    choices = CleaningStore(transaction, state.rollout).list_for_cases(cases)
+    yield from (choice for choice in choices if choice.at <= period.at)
+
+
+def _find_ledger_fault(transaction: Transaction, state: RolloutState) -> str:
+    try:
+        Ledger(transaction, state.rollout).verify()
+    except BrokenLedgerError as error:
+        return str(error)
+    return ""
+
+
+def _iterate_sources(policy: Policy, records: RecordFrames) -> Iterator[SourceFile]:
+    """Yield the policy and each record table with the hash of its contents."""
+    yield SourceFile(f"policy of {policy.rollout}", policy.hash)
+    for table_name in ("cases", "predictions", "decisions", "outcomes"):
+        frame: pl.DataFrame = getattr(records, table_name)
+        rows = frame.select(sorted(frame.columns)).sort(sorted(frame.columns), nulls_last=True)
+        yield SourceFile(f"stored {table_name}", sha256(rows.write_csv().encode()).hexdigest())

@@ -1,0 +1,312 @@
+"""What a user may stop or narrow, and its current grants; nothing is counted.
+
+Stop latency by site, from leases and earlier policies in the ledger.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database, Transaction
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.policies import PolicyTexts
+from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.decide.scope import compute_held_level, find_acting_version
+from rollout.engine.decide.stop_targets import ResolvedTarget, StopTarget, resolve_target
+from rollout.engine.events import Narrowed
+from rollout.engine.ledger.ledger import CanonicalRow
+from rollout.kernel.calendar.instants import from_micros
+from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.errors import UnknownCellError
+from rollout.kernel.policy.policy import Policy
+from rollout.live.rollout_state import RolloutState, parse_stored_policy
+from rollout.live.service import Service
+from rollout.live.state_cache import MAX_STALENESS
+
+STALENESS = timedelta(seconds=MAX_STALENESS)
+MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class StopLatency:
+    """Seconds after the answer by which a stop holds at a site."""
+
+    site: str
+    within_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopHistory:
+    """Earlier stops and policies.
+
+    Attributes:
+        stop_reasons: by stop id.
+        last_drill: None before the first.
+        replaced_policies: earlier policies, with the time of their end.
+    """
+
+    stop_reasons: Mapping[str, str]
+    last_drill: datetime | None
+    replaced_policies: tuple[tuple[datetime, Policy], ...]
+
+
+def load_stop_history(transaction: Transaction, state: RolloutState) -> StopHistory:
+    """Return earlier stops and policies, up to the state's revision."""
+    ledger, until = Ledger(transaction, state.rollout), state.scope.revision
+    rows = list(ledger.list_rows(until=until, kinds=("Stopped", "PolicyApplied")))
+    stop_rows = [row for row in rows if row.kind == "Stopped"]
+    applied_rows = [row for row in rows if row.kind == "PolicyApplied"]
+    drill_times = [_parse_row_time(row) for row in stop_rows if row.fields["drill"]]
+    texts = PolicyTexts(transaction, state.rollout).load_texts(
+        {row.fields["policy_hash"] for row in applied_rows[:-1]}
+    )
+    end_times = [_parse_row_time(row) for row in applied_rows[1:]]
+    return StopHistory(
+        stop_reasons={row.fields["stop"]: row.fields["reason"] for row in stop_rows},
+        last_drill=max(drill_times, default=None),
+        replaced_policies=tuple(
+            (end, parse_stored_policy(texts[row.fields["policy_hash"]]))
+            for end, row in zip(end_times, applied_rows, strict=False)
+        ),
+    )
+
+
+def _parse_row_time(row: CanonicalRow) -> datetime:
+    return from_micros(row.at)
+
+
+def compute_stop_latencies(
+    stop_history: StopHistory, policy: Policy, sites: Iterable[str], at: datetime
+) -> tuple[StopLatency, ...]:
+    """Return the stop latency at each site: replica staleness plus lease.
+
+    An answer under a longer lease of an earlier policy is valid for the rest of it.
+    """
+    return tuple(
+        StopLatency(site, _compute_stop_latency(stop_history, policy, site, at).total_seconds())
+        for site in sites
+    )
+
+
+def _compute_stop_latency(
+    stop_history: StopHistory, policy: Policy, site: str, at: datetime
+) -> timedelta:
+    remaining_leases = [
+        find_lease(old_policy, site) - (at - end)
+        for end, old_policy in stop_history.replaced_policies
+        if site in old_policy.sites_by_id
+    ]
+    return STALENESS + max(find_lease(policy, site), *remaining_leases, timedelta(0))
+
+
+def find_lease(policy: Policy, site: str) -> timedelta:
+    """Return how long an answer may be used at a site."""
+    site_lease = policy.sites_by_id[site].lease
+    return policy.lease if site_lease is None else site_lease
+
+
+def describe_stop_latency(latencies: Sequence[StopLatency]) -> str:
+    """Describe stop latencies, shortest first, equal sites together."""
+    sites_by_latency: dict[float, list[str]] = {}
+    for latency in sorted(latencies, key=lambda latency: latency.within_seconds):
+        sites_by_latency.setdefault(latency.within_seconds, []).append(latency.site)
+    latency_texts = (
+        f"{_join_with_and(sites)} within {format_stop_latency(seconds)}"
+        for seconds, sites in sites_by_latency.items()
+    )
+    return f"the model stops acting on earlier assignments at {', '.join(latency_texts)}"
+
+
+def format_stop_latency(seconds: float) -> str:
+    """Format a stop latency in at most two units, rounded up, as it is a promise.
+
+    >>> [format_stop_latency(seconds) for seconds in (0.5, 10.5, 60.5, 3_599.5)]
+    ['1 s', '11 s', '1 min 1 s', '1 h']
+    >>> [format_stop_latency(seconds) for seconds in (43_200.5, 86_399.5, 86_400.5)]
+    ['12 h 1 min', '1 d', '1 d 1 h']
+    """
+    step = 1 if seconds < HOUR else MINUTE if seconds < DAY else HOUR
+    remaining, parts = ceil(seconds / step) * step, []
+    for size, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (1, "s")):
+        count, remaining = divmod(remaining, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts) or "0 s"
+
+
+def _join_with_and(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+
+
+MAX_OTHER_ROWS = 200  # other entries that may lie among those of one command
+
+
+@dataclass(frozen=True, slots=True)
+class CellGrant:
+    """The current grant of a cell.
+
+    Attributes:
+        version: the version with grants there, or "".
+        stage: the stage on which it acts; shadow if that is withheld.
+        granted_stage: the highest stage of its valid grants, withheld or not.
+        is_stopped: whether a stop withholds them.
+        model_decides: whether the version acts now without a human decision.
+    """
+
+    cell: Cell
+    version: str
+    stage: str
+    granted_stage: str
+    is_stopped: bool
+    model_decides: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LastDrill:
+    """The last drill of a stop."""
+
+    at: datetime
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopOptions:
+    """What a caller may stop in a rollout.
+
+    Attributes:
+        cells: the cells they operate, in the policy's order.
+        other_sites: the sites they don't operate.
+        stop_latencies: of the sites they operate.
+        last_drill: None before the first.
+    """
+
+    policy: Policy
+    cells: tuple[CellGrant, ...]
+    other_sites: tuple[str, ...]
+    stop_latencies: tuple[StopLatency, ...]
+    last_drill: LastDrill | None
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Return the sites they operate."""
+        return tuple(dict.fromkeys(cell_grant.cell.site for cell_grant in self.cells))
+
+
+def load_stoppable_rollouts(database: Database, caller: Caller) -> tuple[str, ...]:
+    """Return the rollouts in which the caller may stop something, by name."""
+    with database.begin_read() as transaction:
+        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).list_all())
+    return tuple(
+        rollout_name
+        for rollout_name in rollout_names
+        if caller.has_permission_somewhere(Permission.OPERATE, rollout_name)
+    )
+
+
+def load_stop_options(
+    service: Service, caller: Caller, rollout_name: str, *, at: datetime
+) -> StopOptions:
+    """Return what the caller may stop.
+
+    Raises:
+        NotAllowedError: the caller operates no site of the rollout.
+    """
+    require_permission(caller, Permission.OPERATE, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    operable_sites = [
+        site
+        for site in state.policy.sites_by_id
+        if caller.has_permission(Permission.OPERATE, rollout_name, site)
+    ]
+    if not operable_sites:
+        require_permission(
+            caller, Permission.OPERATE, rollout_name, tuple(state.policy.sites_by_id)
+        )
+    with service.database.begin_read() as transaction:
+        stop_history = load_stop_history(transaction, state)
+        last_drill = _find_last_drill(Ledger(transaction, state.rollout), stop_history)
+    return StopOptions(
+        policy=state.policy,
+        cells=tuple(
+            list_cell_grants(
+                state, (cell for cell in state.policy.cells if cell.site in set(operable_sites)), at
+            )
+        ),
+        other_sites=tuple(
+            site for site in state.policy.sites_by_id if site not in set(operable_sites)
+        ),
+        stop_latencies=compute_stop_latencies(stop_history, state.policy, operable_sites, at),
+        last_drill=last_drill,
+    )
+
+
+def list_cell_grants(
+    state: RolloutState, cells: Iterable[Cell], at: datetime
+) -> Iterator[CellGrant]:
+    """Yield each cell's grant at an instant."""
+    scope, policy = state.scope, state.policy
+    at = at if scope.at is None else max(at, scope.at)
+    for cell in cells:
+        acting_version = scope.get_holder(cell)
+        acting_grant = find_acting_version(scope, policy, cell, at)
+        granted_level = (
+            0
+            if acting_version is None
+            else compute_held_level(policy, scope.get_cell_state(cell, acting_version), at)
+        )
+        yield CellGrant(
+            cell=cell,
+            version=acting_version or "",
+            stage=SHADOW if acting_grant is None else policy.stage_ids[acting_grant[1]],
+            granted_stage=policy.stage_ids[granted_level],
+            is_stopped=scope.is_stopped(cell),
+            model_decides=acting_grant is not None
+            and policy.get_stage(acting_grant[1]).model_decides,
+        )
+
+
+def resolve_stop_target(
+    service: Service, caller: Caller, rollout_name: str, target: StopTarget
+) -> ResolvedTarget:
+    """Return the named cells that the caller operates, and the excluded ones.
+
+    Raises:
+        RefusalError: nothing was named, none of it exists, or the caller operates none of it.
+    """
+    require_permission(caller, Permission.OPERATE, rollout_name)
+    return resolve_target(
+        target, service.state_cache.reload_rollout(rollout_name).state.policy, caller
+    )
+
+
+def load_own_narrowings(
+    service: Service, caller: Caller, rollout_name: str, *, until: int, count: int
+) -> tuple[Narrowed, ...]:
+    """Return the caller's last narrowings up to a revision, at most `count`.
+
+    Raises:
+        NotAllowedError: the caller operates no site of the rollout.
+        UnknownCellError: the ledger has no such revision.
+    """
+    require_permission(caller, Permission.OPERATE, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    if until > state.scope.revision:
+        raise UnknownCellError(
+            f"{rollout_name} has no revision {until} yet; its ledger shows those that it has"
+        )
+    after = max(0, until - count - MAX_OTHER_ROWS)
+    with service.database.begin_read() as transaction:
+        events = Ledger(transaction, state.rollout).list_of(Narrowed, after=after, until=until)
+        own_narrowings = [event for event in events if event.by == caller.name]
+    return tuple(own_narrowings[max(0, len(own_narrowings) - count) :])
+
+
+def _find_last_drill(ledger: Ledger, stop_history: StopHistory) -> LastDrill | None:
+    if stop_history.last_drill is None:
+        return None
+    until = ledger.find_revision_at(stop_history.last_drill)
+    rows = ledger.list_rows(after=max(0, until - MAX_OTHER_ROWS), until=until, kinds=("Stopped",))
+    actors = [row.by for row in rows if row.fields["drill"]]
+    return LastDrill(stop_history.last_drill, actors[-1] if actors else "")

@@ -1,0 +1,87 @@
+"""Runs of comparisons, each in a process of its own; every replica has their results.
+
+A replica runs the comparisons that were begun on it. The last result of a user is stored as the
+response to their request, for seven days, under a key that no client can send.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
+
+from rollout.data.database.errors import StoreError
+from rollout.data.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
+from rollout.data.database.session import Database
+from rollout.engine.decide.permissions import Caller
+from rollout.features.what_if.comparison import WhatIfResult
+from rollout.features.what_if.requests import WhatIfRequest
+from rollout.live.work.process_work import LIFETIME, ProcessRun, ProcessRuns, RunKind
+
+COMMAND: Final = (sys.executable, "-P", "-m", "rollout.features.what_if.what_if_process")
+"""`-P` keeps modules of the working directory out."""
+LONGEST_RUN: Final = 6 * 3600.0  # seconds; one that waits uses no processor
+BROKEN_TEXT: Final = (
+    "it ended without a result: it may need more than 1 GiB of memory or half an hour of a"
+    " processor; compare 30 days, or run the command"
+)
+WhatIfRun = ProcessRun[WhatIfRequest, WhatIfResult]
+STORED_KEY: Final = "what-if\n"
+"""Keys of clients are printable, so none is this one."""
+STORED_OUTCOME: Final = TypeAdapter(tuple[WhatIfRequest, datetime, WhatIfResult])
+
+
+class WhatIfRuns(ProcessRuns[WhatIfRequest, WhatIfResult]):
+    """The last comparison of each user.
+
+    One that is not done, or that failed, is only on the replica on which it was begun.
+    """
+
+    def __init__(self, database: Database, command: Sequence[str] = COMMAND) -> None:
+        super().__init__(RunKind(tuple(command), WhatIfResult, LONGEST_RUN, BROKEN_TEXT))
+        self._database = database
+
+    def start(self, caller: Caller, request: WhatIfRequest, *, at: datetime) -> WhatIfRun:
+        """Start a run, which replaces the user's last one, and return at once.
+
+        Raises:
+            RefusalError: the user has a running one, or the replica has as many as it may.
+        """
+        values = {
+            "database": self._database.engine.url.render_as_string(hide_password=False),
+            "caller": to_jsonable_python(caller),
+            "request": to_jsonable_python(request),
+            "at": at.isoformat(),
+        }
+        advice = f"`rollout what-if {request.rollout} draft.yaml --days {request.days}`"
+        return self.start_process(caller.name, request, values, advice=advice, at=at)
+
+    def find(self, user: str, rollout: str, *, at: datetime) -> WhatIfRun | None:
+        """Return the user's last run on a rollout; None without one in the last seven days."""
+        runs = (self.find_run(user, at=at), *self._load(user, at))
+        own_runs = [run for run in runs if run is not None and run.request.rollout == rollout]
+        return max(own_runs, key=lambda run: run.started_at, default=None)
+
+    def _load(self, user: str, at: datetime) -> Iterator[WhatIfRun]:
+        with self._database.begin_read() as transaction:
+            response = IdempotencyKeys(transaction).find(user, STORED_KEY, at=at)
+        if response is not None:
+            with suppress(ValueError):  # a result of another program, after an upgrade
+                request, started_at, result = STORED_OUTCOME.validate_json(response.body)
+                yield WhatIfRun(request, started_at, None, result=result)
+
+    def _end(self, run: WhatIfRun) -> None:
+        """Store the result, unless the run was cancelled or a later one has one."""
+        users = [user for user, last_run in tuple(self._runs.items()) if last_run is run]
+        if run.result is None or not users:
+            return
+        body = STORED_OUTCOME.dump_json((run.request, run.started_at, run.result)).decode()
+        response = IdempotentResponse(b"", 200, body)
+        until = run.started_at + LIFETIME  # earlier runs have ended before
+        with suppress(StoreError), self._database.begin_write() as transaction:  # else only here
+            IdempotencyKeys(transaction).store(
+                users[0], STORED_KEY, response, at=until, until=until
+            )

@@ -1,0 +1,281 @@
+"""Sources of evidence: from where decisions and outcomes count, and for which reviewers.
+
+The kind of a record's source is found when it is received, by the policy in force then, and is
+stored with it. So an edit of the sources changes neither what was counted nor what a recount gives.
+
+How recorded files are written: encoding, separator, dates, numbers, columns.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Annotated, Final
+
+from rollout.kernel.outcomes import Key
+
+REVIEWS, IMPORTS, ACCOUNT, UNNAMED = "reviews", "imports", "account", "unnamed"
+"""Kinds: reviews made here, imports, an account that the policy names, and none of these."""
+NOT_NAMED = "the policy does not name its sender as a source"
+OWN_PREDICTION = "its sender also sent a prediction of the case"
+OWN_EPISODE_PREDICTION = "its sender also sent a prediction of the episode"
+BEFORE_SOURCES: Final = "before"
+"""The source of records that have none."""
+FILE_PREFIX: Final = "file:"
+"""Prefix of the sender of an imported record; the SHA-256 of the file follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSource:
+    """A service account whose decisions are evidence, for some reviewers."""
+
+    account: Annotated[str, Key("NonEmptyText", "Name of the service account.", "people-system")]
+    reviewers: Annotated[
+        tuple[str, ...],
+        Key(
+            "Pattern",
+            "Reviewers for whom it may speak: names, or patterns with *.",
+            "[ana, bo]",
+            is_filled=True,
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class VouchedSender:
+    """A service account that sends late, and for which somebody vouches that it sees no answers."""
+
+    account: Annotated[str, Key("NonEmptyText", "Name of the service account.", "box-7")]
+    within: Annotated[
+        timedelta,
+        Key(
+            "PositiveDuration",
+            "Its cases and predictions count as made before the decision if they come at"
+            " most this long after the case occurred. At most `grace`.",
+            "50h",
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSources:
+    """From where records are evidence, besides reviews made here and imports.
+
+    Others are stored and reported only.
+    """
+
+    accounts: Annotated[
+        tuple[AccountSource, ...],
+        Key("", "Service accounts that send decisions made elsewhere."),
+    ] = ()
+    vouched_senders: Annotated[
+        tuple[VouchedSender, ...],
+        Key(
+            "",
+            "Service accounts that may send cases and predictions after humans decided:"
+            " devices that send at night, batches, services that race each other, desks whose"
+            " clocks differ.",
+            name="vouched",
+        ),
+    ] = ()
+    outcomes: Annotated[
+        tuple[str, ...] | None,
+        Key(
+            "NonEmptyText",
+            "Service accounts whose outcomes count; default: all that may send them. None"
+            " counts to widen for a case that it predicted.",
+            "[till]",
+        ),
+    ] = None
+    cases: Annotated[
+        tuple[str, ...] | None,
+        Key(
+            "NonEmptyText",
+            "Service accounts whose cases count for gates; default: all that may send them."
+            " Other accounts' cases are as if not stored, except for guards. Imports always count.",
+            "[camera-1]",
+        ),
+    ] = None
+
+    @property
+    def vouched(self) -> Mapping[str, timedelta]:
+        """Return how long after a case an account may send, by account."""
+        return {sender.account: sender.within for sender in self.vouched_senders}
+
+    def registers(self, account: str) -> bool:
+        """Return whether a case counts for gates because this account sent it."""
+        return self.cases is None or account in self.cases
+
+    def find_outcome_kind(self, account: str) -> str:
+        """Return the kind of an account's outcomes."""
+        return ACCOUNT if self.outcomes is None or account in self.outcomes else UNNAMED
+
+    def list_patterns(self, account: str) -> tuple[str, ...]:
+        """Return the reviewers for whom an account may speak, as patterns."""
+        return tuple(
+            pattern
+            for source in self.accounts
+            if source.account == account
+            for pattern in source.reviewers
+        )
+
+
+DEFAULT_SOURCES: Final = EvidenceSources()
+"""The sources of a policy that names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenSource:
+    """Counted decisions of one source, a kind or the id of an account.
+
+    >>> FrozenSource.parse("reviews 210 6")
+    FrozenSource(source='reviews', decisions=210, reviewers=6)
+    """
+
+    source: str
+    decisions: int
+    reviewers: int
+
+    def format(self) -> str:
+        """Return the count as the ledger holds it."""
+        return f"{self.source} {self.decisions} {self.reviewers}"
+
+    @classmethod
+    def parse(cls, text: str) -> "FrozenSource":
+        """Return the count of a text made by `format`."""
+        source, decisions, reviewers = text.rsplit(" ", 2)
+        return cls(source, int(decisions), int(reviewers))
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenOutcomeSource:
+    """Counted units with outcomes of one source, a kind or the id of an account.
+
+    >>> FrozenOutcomeSource.parse("imports 210")
+    FrozenOutcomeSource(source='imports', units=210)
+    """
+
+    source: str
+    units: int
+
+    def format(self) -> str:
+        """Return the count as the ledger holds it."""
+        return f"{self.source} {self.units}"
+
+    @classmethod
+    def parse(cls, text: str) -> "FrozenOutcomeSource":
+        """Return the count of a text made by `format`."""
+        source, units = text.rsplit(" ", 1)
+        return cls(source, int(units))
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenVouching:
+    """Counted units of a vouched account that were known after their first decision only.
+
+    Attributes:
+        account: its id.
+        units: those that count because it is vouched for.
+        counted: all units that count.
+        within: the longest time after a case for which it was vouched for.
+
+    >>> FrozenVouching.parse("a-7 380 412 180000").format()
+    'a-7 380 412 180000'
+    """
+
+    account: str
+    units: int
+    counted: int
+    within: timedelta
+
+    def format(self) -> str:
+        """Return the count as the ledger holds it, its time in seconds."""
+        return f"{self.account} {self.units} {self.counted} {self.within.total_seconds():.0f}"
+
+    @classmethod
+    def parse(cls, text: str) -> "FrozenVouching":
+        """Return the count of a text made by `format`."""
+        account, units, counted, seconds = text.rsplit(" ", 3)
+        return cls(account, int(units), int(counted), timedelta(seconds=int(seconds)))
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenRegistering:
+    """Counted units whose cases one source registered, a kind or the id of an account.
+
+    Attributes:
+        source: of the cases.
+        units: those units.
+        own: those of them that it also predicted, with the version that is judged.
+
+    >>> FrozenRegistering.parse("a-7 380 12").format()
+    'a-7 380 12'
+    """
+
+    source: str
+    units: int
+    own: int
+
+    def format(self) -> str:
+        """Return the count as the ledger holds it."""
+        return f"{self.source} {self.units} {self.own}"
+
+    @classmethod
+    def parse(cls, text: str) -> "FrozenRegistering":
+        """Return the count of a text made by `format`."""
+        source, units, own = text.rsplit(" ", 2)
+        return cls(source, int(units), int(own))
+
+
+def name_sender(sender: str | None, *, is_review: bool) -> str:
+    """Return where a record came from: a kind, or the id of the account that sent it.
+
+    >>> name_sender("file:3fe1", is_review=False), name_sender(None, is_review=False)
+    ('imports', 'before')
+    """
+    if is_review:
+        return REVIEWS
+    if sender is None:
+        return BEFORE_SOURCES
+    return IMPORTS if sender.startswith(FILE_PREFIX) else sender
+
+
+def build_file_sender(sha256: str) -> str:
+    """Return the sender of the records of a file."""
+    return FILE_PREFIX + sha256
+
+
+@dataclass(frozen=True, slots=True)
+class FileReading:
+    """How the files of one kind of records are written; None where nothing was chosen.
+
+    Attributes:
+        encoding: name of a codec; default UTF-8.
+        delimiter: one character between columns; default by suffix.
+        decimal: `.` or `,`; default `.`.
+        date_formats: forms of times beside ISO 8601, see `rollout.engine.files.text_formats`.
+        percent: confidence is from 0 to 100.
+        unsure: labels that mean "no answer".
+        exposure: what reviewers had seen, where the file does not say.
+        columns: their column by our name.
+        constants: one text for all rows, by our name.
+        attributes: the columns that are attributes of the case.
+        number_levers: levers whose answers are numbers and have the decimal sign; other answers are
+            text, in which a comma stays.
+        set_labels: levers whose answers are sets, with their labels.
+        listed: by column (`site`, `value:<lever>`) the texts that are no placeholders, because the
+            policy or an option lists them.
+    """
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    date_formats: tuple[str, ...] | None = None
+    percent: bool | None = None
+    unsure: tuple[str, ...] | None = None
+    exposure: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] | None = None
+    number_levers: frozenset[str] = frozenset()
+    set_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    listed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -1,0 +1,300 @@
+"""Validate a document against the model: collect all faults, keep what is readable.
+
+Unreadable values are dropped and the rest is validated again, so that one run also finds the
+faults that need several fields. `unreadable` lists the dropped paths, so that checks which need
+them are skipped.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import chain
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from rollout.kernel.policy_files.json_schema import find_example, find_key_paths, list_keys
+from rollout.kernel.policy_files.sections import WrittenPolicy, read_section
+from rollout.kernel.policy_files.yaml_reader import (
+    Document,
+    DocumentFault,
+    DocumentPath,
+    DocumentValue,
+)
+
+MAX_FAULTS = 100
+"""Faults of form in one run; comparing more of them would take minutes."""
+
+# Replacements for unreadable required sections, so that the other sections are still checked.
+_STAND_INS: Mapping[str, DocumentValue] = {
+    "rollout": "unread",
+    "timezone": "UTC",
+    "levers": [{"id": "unread", "labels": ["unread"]}],
+    "sites": ["unread"],
+    "evidence": {"unit": "case"},
+    "gates": [
+        {"to": "supervised", "require": [{"measure": "agreement", "at_least": "95%"}]},
+    ],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedPolicy:
+    """A validated document with its unreadable paths and a fault for each.
+
+    Attributes:
+        written: the model, without the unreadable values.
+        value: the document as read.
+    """
+
+    written: WrittenPolicy
+    unreadable: frozenset[DocumentPath]
+    faults: tuple[DocumentFault, ...]
+    value: DocumentValue
+
+    def find_origin(self, path: DocumentPath) -> DocumentPath:
+        """Return the document path of a model path; list indices differ after drops."""
+        return _find_origin(path, self.value, self.unreadable)
+
+    def is_unreadable(self, path: DocumentPath) -> bool:
+        """Return whether a path is in an unreadable value."""
+        return any(
+            path[: len(unreadable_path)] == unreadable_path for unreadable_path in self.unreadable
+        )
+
+    def list_rows(self, section: str) -> Iterator[tuple[int, dict[str, DocumentValue]]]:
+        """Return the rows of a section that are keys and values, as written, with their places."""
+        rows = _find_value(self.value, (section,))
+        places = enumerate(rows if isinstance(rows, list) else ())
+        return ((place, row) for place, row in places if isinstance(row, dict))
+
+    def has_paths(self, *paths: str) -> bool:
+        """Return whether all values at the paths, such as `sites.*.id`, are readable."""
+        path_parts = [tuple(parts.split(".")) for parts in paths]
+        return not any(
+            _covers(unreadable_path, parts)
+            for unreadable_path in self.unreadable
+            for parts in path_parts
+        )
+
+
+def _covers(unreadable_path: DocumentPath, path: tuple[str, ...]) -> bool:
+    """Return whether the unreadable path is the pattern's path or contains it."""
+    pairs = zip(unreadable_path, path, strict=False)
+    return len(unreadable_path) <= len(path) and all(
+        part in ("*", str(step)) for step, part in pairs
+    )
+
+
+def parse_document(document: Document) -> ParsedPolicy:
+    """Return the readable part of a document as a policy model, with all faults of form."""
+    unreadable: set[DocumentPath] = set()
+    faults: list[DocumentFault] = []
+    value: DocumentValue = document.value if document.value is not None else {}
+    if not isinstance(value, dict):
+        faults.append(DocumentFault((), "holds no keys; a policy starts with `rollout: its-name`"))
+        value = {}
+        unreadable.update((key,) for key in _STAND_INS)
+    while True:
+        try:
+            written = read_section(WrittenPolicy, _drop_unreadable(value, unreadable))
+            return ParsedPolicy(written, frozenset(unreadable), tuple(faults), value)
+        except ValidationError as error:
+            unreadable_count, errors = len(unreadable), error.errors(include_url=False)
+            faults.extend(_collect_faults(errors[:MAX_FAULTS], value, unreadable))
+            # No progress: validate the replacements alone, which always succeeds.
+            if len(unreadable) == unreadable_count or len(faults) >= MAX_FAULTS:
+                value = {}
+                unreadable.update((key,) for key in _STAND_INS)
+
+
+def _collect_faults(
+    errors: Iterable[ErrorDetails], value: DocumentValue, unreadable: set[DocumentPath]
+) -> list[DocumentFault]:
+    """Return each new fault once and add its path to `unreadable`."""
+    unreadable_before = frozenset(unreadable)
+    located = [(error, _find_origin(error["loc"], value, unreadable_before)) for error in errors]
+    unknown_keys = [path for error, path in located if error["type"] == "extra_forbidden"]
+    unreadable.update(
+        target
+        for path in unknown_keys
+        if (target := _find_misspelt_target(path, value)) is not None
+    )
+    faults = []
+    for error, path in located:
+        is_repeated = any(unreadable_path[: len(path)] == path for unreadable_path in unreadable)
+        if not is_repeated:
+            faults.append(DocumentFault(path, _describe_error(error, path)))
+        unreadable.add(_get_parent(path) if is_repeated or error["type"] == "missing" else path)
+        unreadable.add(path)
+    return faults
+
+
+def _find_misspelt_target(path: DocumentPath, value: DocumentValue) -> DocumentPath | None:
+    """Return the path that a misspelt key was probably meant for, or None."""
+    row, close_key = _find_value(value, path[:-1]), _find_close_key(path)
+    is_absent = close_key is not None and isinstance(row, dict) and close_key not in row
+    return (
+        (*path[:-1], close_key)
+        if close_key and is_absent and not find_key_paths(str(path[-1]))
+        else None
+    )
+
+
+def _find_close_key(path: DocumentPath) -> str | None:
+    return next(iter(get_close_matches(str(path[-1]), list_keys(path[:-1]), n=1)), None)
+
+
+def _get_parent(path: DocumentPath) -> DocumentPath:
+    """Return the enclosing row of a path; a top-level section is its own parent."""
+    return path[:-1] if len(path) > 1 else path
+
+
+def _drop_unreadable(
+    value: DocumentValue, unreadable: set[DocumentPath]
+) -> dict[str, DocumentValue]:
+    """Return the values without unreadable ones; required sections are replaced."""
+    values = _remove_paths(value, (), unreadable)
+    assert isinstance(values, dict)  # noqa: S101 - the caller passes a mapping
+    stand_ins = {key: stand_in for key, stand_in in _STAND_INS.items() if (key,) in unreadable}
+    return values | stand_ins
+
+
+def _remove_paths(
+    value: DocumentValue, path: DocumentPath, unreadable: set[DocumentPath]
+) -> DocumentValue:
+    if isinstance(value, dict):
+        remaining = {key: inner for key, inner in value.items() if (*path, key) not in unreadable}
+        return {
+            key: _remove_paths(inner, (*path, key), unreadable) for key, inner in remaining.items()
+        }
+    if isinstance(value, list):
+        rows = [(i, row) for i, row in enumerate(value) if (*path, i) not in unreadable]
+        return [_remove_paths(row, (*path, i), unreadable) for i, row in rows]
+    return value
+
+
+def _find_origin(
+    path: DocumentPath, value: DocumentValue, unreadable: frozenset[DocumentPath]
+) -> DocumentPath:
+    origin: DocumentPath = ()
+    for step in path:
+        rows = _find_value(value, origin)
+        if isinstance(step, int) and isinstance(rows, list):
+            indices = [i for i in range(len(rows)) if (*origin, i) not in unreadable]
+            origin = (*origin, indices[step] if step < len(indices) else step)
+        else:
+            origin = (*origin, step)
+    return origin
+
+
+def _find_value(value: DocumentValue, path: DocumentPath) -> DocumentValue | None:
+    """Return the value at a path, or None if the document has none."""
+    current: DocumentValue | None = value
+    for step in path:
+        if isinstance(current, dict):
+            current = current.get(str(step))
+        elif isinstance(current, list) and isinstance(step, int) and step < len(current):
+            current = current[step]
+        else:
+            return None
+    return current
+
+
+def _describe_error(error: ErrorDetails, path: DocumentPath) -> str:
+    value, kind = error["input"], error["type"]
+    sentences: dict[str, Callable[[], str]] = {
+        "missing": lambda: f"is missing; write it, such as {path[-1]}: {find_example(path)}",
+        "extra_forbidden": lambda: _describe_unknown_key(path, value),
+        "literal_error": lambda: _describe_invalid_choice(error, value),
+        "too_short": lambda: "is empty; write at least one, or leave the key out",
+        "value_error": lambda: str(error["ctx"]["error"]),
+    }
+    return sentences.get(kind, lambda: _describe_wrong_form(kind, value, path))()
+
+
+def _describe_wrong_form(kind: str, value: Any, path: DocumentPath) -> str:
+    if value == "":
+        return "is empty; write it, or leave the key out"
+    example = find_example(path)
+    if "tuple" in kind:
+        expected = "a list: [a, b]"
+    elif example.startswith("{"):
+        expected = f"{path[-1]}: {example}"
+    else:
+        expected = "keys and values: {key: value}"
+    return f"has the wrong form; write {expected}"
+
+
+def _describe_unknown_key(path: DocumentPath, value: Any) -> str:
+    key, close_key = str(path[-1]), _find_close_key(path)
+    key_paths = " or ".join(find_key_paths(key)[:3])
+    if value == "" and ":" in key:
+        return "is no key; quote hours that contain a comma"
+    if key_paths:
+        here = f"; those known here are {', '.join(list_keys(path[:-1]))}" if path[:-1] else ""
+        return f"is no key here; it belongs at {key_paths}{here}"
+    if close_key:
+        return f"is no key here; did you mean {close_key}?"
+    return f"is no key here; those known are {', '.join(list_keys(path[:-1]))}"
+
+
+def _describe_invalid_choice(error: ErrorDetails, value: Any) -> str:
+    choices = error["ctx"]["expected"].replace("'", "")
+    words = choices.replace(" or ", ", ").split(", ")
+    close_words = get_close_matches(str(value), words, n=1)
+    hint = f"did you mean {close_words[0]}?" if close_words else f"write {choices}"
+    return f"{value!r} is not offered; {hint}"
+
+
+MAX_CELLS = 10_000
+MAX_ROWS = 200_000
+"""Cells times gates and guards."""
+MAX_ITEMS = 500
+"""Of each list except the sites, and of each mapping."""
+MAX_TEXT_LENGTH = 4_000
+"""Of each text."""
+
+
+def find_length_faults(value: DocumentValue) -> tuple[DocumentFault, ...]:
+    """Return a fault for each list, mapping or text that is too long."""
+    return tuple(
+        chain.from_iterable(_check_length(part, path) for part, path in _list_parts(value, ()))
+    )
+
+
+def _list_parts(
+    value: DocumentValue, path: DocumentPath
+) -> Iterator[tuple[DocumentValue, DocumentPath]]:
+    yield value, path
+    if isinstance(value, dict) and len(value) <= _get_limit(path):
+        for key, inner in value.items():
+            yield from _list_parts(inner, (*path, key))
+    if isinstance(value, list) and len(value) <= _get_limit(path):
+        for i, row in enumerate(value):
+            yield from _list_parts(row, (*path, i))
+
+
+def _get_limit(path: DocumentPath) -> int:
+    return MAX_CELLS if path == ("sites",) else MAX_ITEMS
+
+
+def _check_length(value: DocumentValue, path: DocumentPath) -> Iterator[DocumentFault]:
+    if isinstance(value, list | dict) and len(value) > _get_limit(path):
+        yield DocumentFault(path, f"holds {len(value)}; write at most {_get_limit(path)}")
+    if isinstance(value, str) and len(value) > MAX_TEXT_LENGTH:
+        yield DocumentFault(path, f"has {len(value)} characters; write at most {MAX_TEXT_LENGTH}")
+
+
+def find_size_faults(written: WrittenPolicy) -> tuple[DocumentFault, ...]:
+    """Return a fault if the policy has too many cells or rows."""
+    cells = len(written.sites) * len(written.windows or (1,))
+    rows = cells * (len(written.gates) + len(written.guards))
+    if cells > MAX_CELLS:
+        text = f"makes {cells} cells with its windows; at most {MAX_CELLS}: make several rollouts"
+        return (DocumentFault(("sites",), text),)
+    if rows > MAX_ROWS:
+        text = f"and its guards for each of {cells} cells are {rows}; at most {MAX_ROWS}"
+        return (DocumentFault(("gates",), text),)
+    return ()

@@ -1,0 +1,349 @@
+"""Resolve the units of cases, and queue them for the slots in which they count.
+
+If a unit is a case, its slots follow from a few times. The queue holds every slot that
+`rollout.engine.evidence.units.resolve_units` returns for it, and some more: an entry whose unit is
+pending or already counted has no effect. Units that are episodes depend on other cases: the next
+tick resolves them in one batch and queues those that are pending.
+
+Windows of incoming cases; opening hours are computed once a day and site.
+"""
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from rollout import faults
+from rollout.data.counting.arrivals import StoredArrivals
+from rollout.data.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
+from rollout.data.counting.unit_records import UnitRecords
+from rollout.data.counting.version_uses import StoredUses
+from rollout.data.database.session import Transaction
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
+from rollout.data.records.records import StoredBatch
+from rollout.data.tables.record_tables import OUTCOME
+from rollout.kernel.calendar.instants import DAY, count_micros, to_instant_micros, to_micros
+from rollout.kernel.calendar.opening_hours import compute_open_edges, is_always_open
+from rollout.kernel.calendar.sites import OTHER_WINDOW, Site, Window
+from rollout.kernel.policy.cell_evidence import list_recorded_attributes
+from rollout.kernel.policy.policy import Policy
+from rollout.live.rollout_state import RolloutState
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from rollout.data.records.history import RowFilter, StoredHistory
+    from rollout.engine.evidence.version_uses import VersionUses
+
+
+BLIND, ASSISTED, UNKNOWN = "blind", "assisted", "unknown"
+GATE, GUARD = "gate", "guard"
+QueueEntry = tuple[int, int, str]
+
+
+def queue_new_cases(
+    transaction: Transaction, state: RolloutState, stored_batch: StoredBatch, at: datetime
+) -> Mapping[int, IncomingCase]:
+    """Queue a stored batch's cases, in the transaction that stored it; return their facts.
+
+    Units that are episodes are resolved by the next tick: of them no facts are read.
+    """
+    case_ids = stored_batch.changed_cases
+    if not case_ids:
+        return {}
+    if has_extra_inputs(state.policy):
+        # a gold case's answer is no record, but arrives like one
+        arrivals = stored_batch.list_arrivals() or {(at, case_id) for case_id in case_ids}
+        StoredArrivals(transaction, state.rollout).add(arrivals)
+    if state.policy.evidence.unit != "case":
+        queue_outcomes(transaction, state, case_ids)
+        CountQueue(transaction, state.rollout).add(
+            DueCase(at, case_id, CASE_RECEIVED) for case_id in case_ids
+        )
+        faults.reach_point("ingest.due")
+        return {}
+    incoming_cases = IncomingCases(transaction, state.rollout)
+    case_facts = load_case_facts(incoming_cases, stored_batch)
+    outcome_entries = _build_outcome_entries(case_facts, state.policy)
+    entries = [*_build_entries(case_facts, state.policy), *sorted(outcome_entries)]
+    incoming_cases.queue_entries(entries, stored_batch.new_cases)
+    faults.reach_point("ingest.due")
+    return case_facts
+
+
+def load_case_facts(
+    incoming_cases: IncomingCases, stored_batch: StoredBatch
+) -> Mapping[int, IncomingCase]:
+    """Return the facts of a stored batch's cases, by number."""
+    case_facts = build_incoming_cases(stored_batch.columns)
+    old_cases = stored_batch.changed_cases - stored_batch.new_cases
+    if old_cases:  # they also have stored facts
+        case_facts |= incoming_cases.load_cases(old_cases)
+    return case_facts
+
+
+def _build_entries(case_facts: Mapping[int, IncomingCase], policy: Policy) -> list[QueueEntry]:
+    """Return the queue entries of cases, by the rule of `resolve_units`."""
+    sites = policy.sites_by_id
+    grace, tick = count_micros(policy.evidence.grace), count_micros(policy.tick)
+    tracks = {BLIND: GUARD, ASSISTED: ASSISTED}
+    if policy.evidence.outside_blind:
+        tracks[UNKNOWN] = GUARD
+    entries: set[QueueEntry] = set()
+    for case_id, case in case_facts.items():
+        if not case.predicted and case.first_decided is None and not policy.samples_by_version:
+            continue  # who neither was asked nor predicted has missed nothing
+        for site, occurred, received in case.places:  # which one counts is known later
+            if site not in sites:
+                continue
+            times = _list_times(case, occurred + grace, received, tracks)
+            settled = (case.first_decided or 0) + grace
+            if settled > received > occurred + grace:
+                times.append((settled, GATE))
+            first_slot = occurred // tick + 1  # the slot after the one in which it occurred
+            for at, track in times:
+                slot = -(-at // tick)
+                slot = max(first_slot, slot)
+                entries.add((slot * tick, case_id, track))
+    return sorted(entries)  # sorted inserts are faster
+
+
+def _list_times(
+    case: IncomingCase, closes: int, received: int, tracks: Mapping[str, str]
+) -> list[tuple[int, str]]:
+    """Return when a case is counted at one of its places, by track."""
+    times = [(max(received, closes), GATE)]
+    for exposure, decided in case.decisions.values():
+        track = tracks.get(exposure)
+        if track == ASSISTED:
+            times += [(max(decided, received, at), track) for at in case.predicted]
+        elif track is not None:
+            times.append((max(received, decided), track))
+    return times
+
+
+def queue_outcomes(
+    transaction: Transaction, state: RolloutState, case_ids: Collection[int]
+) -> None:
+    """Queue stored cases for the deadlines of the policy's outcomes."""
+    if state.policy.outcomes:
+        incoming_cases = IncomingCases(transaction, state.rollout)
+        entries = _build_outcome_entries(incoming_cases.load_cases(case_ids), state.policy)
+        incoming_cases.queue_entries(sorted(entries))
+
+
+def _build_outcome_entries(
+    case_facts: Mapping[int, IncomingCase], policy: Policy
+) -> set[QueueEntry]:
+    """Return the queue entries of cases for the deadlines of the policy's outcomes."""
+    tick, sites = count_micros(policy.tick), policy.sites_by_id
+    spans = {count_micros(outcome.closes) for outcome in policy.outcomes}
+    return {
+        (max(-(-due // tick), occurred // tick + 1) * tick, case_id, OUTCOME)
+        for case_id, case in case_facts.items()
+        for site, occurred, received in case.places
+        if site in sites
+        for due in (max(occurred + span, received) for span in spans)
+    }
+
+
+def queue_cases(
+    transaction: Transaction, state: RolloutState, case_ids: set[int], at: datetime
+) -> None:
+    """Queue the units of cases, in the transaction that stored their records.
+
+    If guards use more than decisions, the arrival is also recorded at `at`, the present: tickers
+    extend their memory by it.
+    """
+    if not case_ids:
+        return
+    if has_extra_inputs(state.policy):
+        StoredArrivals(transaction, state.rollout).add((at, case_id) for case_id in case_ids)
+    units = resolve_case_units(transaction, state, case_ids, has_any_version=True)
+    unit_entries = list_unit_entries(transaction, state, units)
+    incoming_cases = IncomingCases(transaction, state.rollout)
+    outcome_entries: set[QueueEntry] = set()
+    if state.policy.outcomes:
+        outcome_entries = _build_outcome_entries(incoming_cases.load_cases(case_ids), state.policy)
+    # all at once, so that nothing is inserted before the wait for a tick that counts some of them
+    incoming_cases.queue_entries([*unit_entries, *sorted(outcome_entries)])
+    faults.reach_point("ingest.due")
+
+
+def list_unit_entries(
+    transaction: Transaction, state: RolloutState, units: "pl.DataFrame"
+) -> list[QueueEntry]:
+    """Return the queue entry of each unit, once."""
+    case_ids = ExternalKeys(transaction, state.rollout).find_ids(
+        units["case_key"].unique().to_list()
+    )
+    due_units = units.select("slot", "case_key", "track").unique().sort("slot", "case_key", "track")
+    tick = count_micros(state.policy.tick)
+    return [(slot * tick, case_ids[key], track) for slot, key, track in due_units.iter_rows()]
+
+
+def resolve_case_units(
+    transaction: Transaction,
+    state: RolloutState,
+    case_ids: set[int],
+    unit_records: UnitRecords | None = None,
+    *,
+    has_any_version: bool = False,
+) -> "pl.DataFrame":
+    """Return the units of some cases and their episodes.
+
+    `unit_records` gets the records that were read. `has_any_version` adds the units of
+    `ANY_VERSION`: when they close, some version's use may have begun that nobody knows of yet.
+    """
+    from rollout.engine.evidence.case_placement import place_cases
+    from rollout.engine.evidence.populations import place_planted_cases, resolve_all_units
+
+    select_rows = None if unit_records is None else unit_records.add_rows
+    record_history = open_stored_history(transaction, state, select_rows)
+    all_case_ids = add_unit_cases(record_history, state.policy, case_ids)
+    records = record_history.load_records(all_case_ids)
+    if unit_records is not None:
+        unit_records.case_numbers = record_history.case_numbers
+    placing = (state.policy, state.rollout.salt, state.trained_until)
+    natural, planted = place_cases(records, *placing), place_planted_cases(records, *placing)
+    uses = load_uses(transaction, state)
+    natural = replace(natural, uses=uses.assume(natural.cases) if has_any_version else uses)
+    if unit_records is not None:
+        unit_records.uses = uses
+    if unit_records is not None and state.policy.evidence.unit != "case":
+        placements = (natural,) if planted is None else (natural, planted)
+        frames = (placement.cases for placement in placements)
+        unit_records.cases_beside = find_cases_beside(transaction, state, frames)
+    return resolve_all_units(natural, planted, state.policy)
+
+
+def load_uses(transaction: Transaction, state: RolloutState) -> "VersionUses":
+    """Return since when each version is in use in each cell, as it was counted."""
+    from rollout.engine.evidence.version_uses import VersionUses
+
+    begun = StoredUses(transaction, state.rollout).load_all()
+    return VersionUses(begun, state.retired_until)
+
+
+def add_unit_cases(
+    record_history: "StoredHistory", policy: Policy, case_ids: Collection[int]
+) -> set[int]:
+    """Return cases with all others of their units."""
+    if policy.evidence.unit == "case":
+        return {*case_ids}
+    all_case_ids = record_history.add_episode_cases(case_ids)
+    episode_span = policy.evidence.episode_span
+    if policy.evidence.unit == "episode" and episode_span is not None:
+        all_case_ids |= record_history.add_span_cases(case_ids, episode_span)
+    return all_case_ids
+
+
+def find_cases_beside(
+    transaction: Transaction, state: RolloutState, frames: "Iterable[pl.DataFrame]"
+) -> dict[int, list[int]]:
+    """Return by case all cases of its unit; each frame has the placed cases of a population."""
+    unit_cases: dict[int, list[int]] = {}
+    for cases in frames:
+        case_ids = ExternalKeys(transaction, state.rollout).find_ids(cases["case_key"].to_list())
+        cases_by_unit: dict[str, list[int]] = {}
+        for unit, case_key in cases.select("unit", "case_key").iter_rows():
+            cases_by_unit.setdefault(unit, []).append(case_ids[case_key])
+        unit_cases |= {number: numbers for numbers in cases_by_unit.values() for number in numbers}
+    return unit_cases
+
+
+def has_extra_inputs(policy: Policy) -> bool:
+    """Return whether a guard uses failures, latency, harm or heartbeats."""
+    return any(guard.condition.measure.reads_more for guard in policy.guards)
+
+
+def open_stored_history(
+    transaction: Transaction, state: RolloutState, select_rows: "RowFilter | None" = None
+) -> "StoredHistory":
+    """Return the rollout's stored records, with the columns its policy needs."""
+    from rollout.data.records.history import StoredHistory
+
+    windows, rule = state.policy.windows, state.policy.evidence.familiar
+    attributes = {attribute for window in windows for attribute in window.when}
+    return StoredHistory(
+        transaction,
+        state.rollout,
+        levers=[lever.id for lever in state.policy.levers],
+        outcomes=[outcome.id for outcome in state.policy.outcomes],
+        attributes=sorted(
+            attributes
+            | (rule.attribute_names if rule else frozenset())
+            | {*list_recorded_attributes(state.policy)}
+        ),
+        select_rows=select_rows,
+        first_names=state.first_names,
+    )
+
+
+MAX_CACHED_DAYS: Final = 50_000  # pairs of day and site, for one policy
+DayWindows = tuple[tuple[Window, tuple[int, ...] | None], ...]
+"""Each window and when it opens and closes; None if it is always open."""
+
+
+class WindowLookup:
+    """Windows of one policy, by the rule of `rollout.kernel.calendar.windows.find_window`."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._days = _get_day_cache(policy.rollout, policy.hash)
+
+    def find_window(self, site: str, at: datetime, attributes: Mapping[str, str]) -> str:
+        """Return the window of an instant and attributes; `other` at unknown sites.
+
+        Raises:
+            ValueError: `at` has no time zone.
+        """
+        try:
+            instant = to_micros(at)
+        except TypeError:
+            instant = to_instant_micros(at)  # raises with an explanation
+        key = (site, instant // DAY)
+        day_windows = self._days.get(key)
+        if day_windows is None:
+            policy_site = self._policy.sites_by_id.get(site)
+            if policy_site is None:
+                return OTHER_WINDOW
+            day_windows = self._load_day(policy_site, key[1])
+        return _find_first_open(day_windows, instant, attributes)
+
+    def _load_day(self, site: Site, day: int) -> DayWindows:
+        day_start, day_end = day * DAY, (day + 1) * DAY
+        day_windows = tuple(
+            (
+                window,
+                None
+                if is_always_open(window.hours)
+                else tuple(compute_open_edges(window.hours, site, day_start, day_end).tolist()),
+            )
+            for window in self._policy.windows
+        )
+        if len(self._days) >= MAX_CACHED_DAYS:
+            self._days.clear()
+        self._days[site.id, day] = day_windows
+        return day_windows
+
+
+@lru_cache(maxsize=64)
+def _get_day_cache(_rollout: str, _policy_hash: str) -> dict[tuple[str, int], DayWindows]:
+    return {}
+
+
+def _find_first_open(day_windows: DayWindows, instant: int, attributes: Mapping[str, str]) -> str:
+    for window, edges in day_windows:
+        if edges is not None and bisect_right(edges, instant) % 2 == 0:
+            continue
+        if not window.when:
+            return window.id
+        if any(attributes.get(attribute) is None for attribute in window.when):
+            return OTHER_WINDOW
+        if all(attributes[attribute] in values for attribute, values in window.when.items()):
+            return window.id
+    return OTHER_WINDOW

@@ -1,0 +1,271 @@
+"""State of a live rollout: its scope, the policy in force, the known versions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from rollout.data.database.rollouts import Rollout, Rollouts
+from rollout.data.database.session import Transaction
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.policies import PolicyTexts
+from rollout.data.ledger.versions import StoredVersion, VersionStore
+from rollout.engine.decide.commands import merge_training_cutoffs
+from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.scope import Scope
+from rollout.engine.events import LedgerEvent
+from rollout.engine.ledger.ledger import CanonicalRow, parse_event
+from rollout.kernel.calendar.instants import to_micros
+from rollout.kernel.errors import UnknownRolloutError
+from rollout.kernel.policy.policy import Policy
+from rollout.live.evidence.new_versions import find_first_names
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rollout.engine.records.records import Case
+    from rollout.engine.records.reviews import CaseDraws
+
+
+class NoSuchRolloutError(UnknownRolloutError):
+    """The database has no such rollout; the text lists the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutState:
+    """A rollout at one revision of its ledger.
+
+    Attributes:
+        rollout: number, name and salt.
+        scope: the result of all ledger entries.
+        policy: the policy in force.
+        pending: policies that need approval, by hash.
+        versions: information on each name of a version, and when it was first used.
+        first_names: by later name of a version its first one, by which it counts.
+    """
+
+    rollout: Rollout
+    scope: Scope
+    policy: Policy
+    pending: Mapping[str, Policy]
+    versions: Mapping[str, StoredVersion]
+    first_names: Mapping[str, str] = field(default_factory=dict)
+
+    def replace_versions(self, versions: Mapping[str, StoredVersion]) -> "RolloutState":
+        """Return the state with other information on versions."""
+        first_names = find_first_names(self.scope, self.policy, versions)
+        return replace(self, versions=versions, first_names=first_names)
+
+    def draw_case(
+        self, key: str, site: str, occurred: int, episode: str | None
+    ) -> Mapping[str, bool]:
+        """Return by version with a sample whether it runs on a case; `occurred` in microseconds."""
+        if not self.policy.samples_by_version:  # asked for each case that is sent
+            return {}
+        from rollout.engine.decide.assignment import draw_case
+
+        return draw_case(self.policy, self.rollout.service_salt, key, site, occurred, episode)
+
+    def draw_units(self, keys: Sequence[str]) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
+        """Return the sampling values of units: those of deciders, and those of audits."""
+        from rollout.kernel.statistics.gate_thresholds import (
+            AUDIT,
+            SAMPLING_PURPOSE,
+            compute_sampling_values,
+        )
+
+        rollout = self.rollout
+        deciders = compute_sampling_values(rollout.salt, SAMPLING_PURPOSE, keys)
+        return deciders, compute_sampling_values(rollout.service_salt, AUDIT, keys)
+
+    def draw_case_values(self, policy: Policy, case: "Case") -> "CaseDraws":
+        """Return the sampling values of a case under a policy."""
+        from rollout.engine.records.reviews import draw_case_values
+
+        return draw_case_values(policy, self.rollout.salt, self.rollout.service_salt, case)
+
+    def find_draw(self, draws: Mapping[str, bool], version: str) -> bool | None:
+        """Return whether a version, by any of its names, runs on a case; None: on all cases."""
+        return next((draws[name] for name in self.list_names(version) if name in draws), None)
+
+    def list_names(self, version: str) -> tuple[str, ...]:
+        """Return all names of a version, given by any of them, that one and its first first."""
+        first_name = self.first_names.get(version, version)
+        others = (name for name, first in self.first_names.items() if first == first_name)
+        return tuple(dict.fromkeys([version, first_name, *others]))
+
+    @property
+    def trained_until(self) -> dict[str, datetime]:
+        """Return by version when its training cases end, where recorded; the last of its names."""
+        ends = {
+            name: stored.info.trained_until
+            for name, stored in self.versions.items()
+            if stored.info.trained_until is not None
+        }
+        return merge_training_cutoffs(ends, self.first_names)
+
+    @property
+    def retired_until(self) -> dict[str, int]:
+        """Return by retired version when it was retired, in microseconds."""
+        return {
+            name: to_micros(version.retired_at)
+            for name, version in self.scope.versions.items()
+            if version.retired_at is not None
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedState:
+    """A state, and the hash of the last ledger entry in it."""
+
+    state: RolloutState
+    last_hash: str
+
+
+_state_cache: WeakKeyDictionary[object, dict[str, _CachedState]] = WeakKeyDictionary()
+"""Last loaded state, by database and rollout."""
+
+
+def load_rollout_state(transaction: Transaction, rollout_name: str) -> RolloutState:
+    """Load the current state of a rollout.
+
+    A state loaded before is extended if the ledger still holds its last entry. Otherwise (a
+    backup was restored, an append was rolled back) everything is read again.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+    """
+    return _load_cached_state(transaction, find_rollout(transaction, rollout_name), None)
+
+
+def load_state_and_events(
+    transaction: Transaction, rollout_name: str
+) -> tuple[RolloutState, tuple[LedgerEvent, ...]]:
+    """Load the current state of a rollout with all its events, which are read once.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+    """
+    rollout = find_rollout(transaction, rollout_name)
+    events = tuple(Ledger(transaction, rollout).list_events())
+    return _load_cached_state(transaction, rollout, events), events
+
+
+def _load_cached_state(
+    transaction: Transaction, rollout: Rollout, events: tuple[LedgerEvent, ...] | None
+) -> RolloutState:
+    cached_states = _state_cache.setdefault(transaction.pool, {})
+    cached_state = cached_states.get(rollout.name)
+    cached_states[rollout.name] = _load_state(transaction, rollout, cached_state, events)
+    return cached_states[rollout.name].state
+
+
+def keep_appended(pool: object, state: RolloutState, rows: Sequence[CanonicalRow]) -> Scope:
+    """Return the scope after entries that were committed to `state`; the next load starts there.
+
+    `pool` is the database's. Entries that bring another policy are read again.
+    """
+    scope = apply_events(map(parse_event, rows), state.scope)
+    if scope.policy_hash == state.scope.policy_hash:
+        extended_state = _CachedState(replace(state, scope=scope), rows[-1].hash)
+        _state_cache.setdefault(pool, {})[state.rollout.name] = extended_state
+    return scope
+
+
+def find_rollout(transaction: Transaction, rollout_name: str) -> Rollout:
+    """Return the rollout of a name.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+    """
+    rollouts = Rollouts(transaction)
+    rollout = rollouts.find(rollout_name)
+    if rollout is None:
+        rollout_names = (
+            ", ".join(other_rollout.name for other_rollout in rollouts.list_all()) or "none yet"
+        )
+        raise NoSuchRolloutError(
+            f"no rollout {rollout_name}; rollouts: {rollout_names}. `rollout apply` creates one"
+        )
+    return rollout
+
+
+def _load_state(
+    transaction: Transaction,
+    rollout: Rollout,
+    cached_state: _CachedState | None,
+    events: tuple[LedgerEvent, ...] | None,
+) -> _CachedState:
+    """Return the state, from all events if they were read, else from new or all ones."""
+    ledger = Ledger(transaction, rollout)
+    if cached_state is not None and cached_state.state.rollout == rollout:
+        last = cached_state.state.scope.revision
+        rows = tuple(ledger.list_rows(after=max(last - 1, 0)))  # hashes the last known one anew
+        if rows and (rows[0].revision, rows[0].hash) == (last, cached_state.last_hash):
+            later_events = tuple(map(parse_event, rows[1:]))
+            state = extend_rollout_state(transaction, cached_state.state, later_events)
+            return _CachedState(state, rows[-1].hash)
+    scope = ledger.load_scope() if events is None else apply_events(events, Scope())
+    last_rows = ledger.list_rows(after=scope.revision - 1, until=scope.revision)
+    last_hash = next((row.hash for row in last_rows), "")
+    return _CachedState(_build_state(transaction, rollout, scope), last_hash)
+
+
+def refresh_rollout_state(transaction: Transaction, known_state: RolloutState) -> RolloutState:
+    """Return the current state, applying only entries after `known_state`."""
+    ledger = Ledger(transaction, known_state.rollout)
+    events = tuple(ledger.list_events(after=known_state.scope.revision))
+    return extend_rollout_state(transaction, known_state, events)
+
+
+def extend_rollout_state(
+    transaction: Transaction, known_state: RolloutState, events: tuple[LedgerEvent, ...]
+) -> RolloutState:
+    """Return the state after the ledger's next events, which were read in this transaction.
+
+    After an erasure all entries are read again, so that memory forgets what was erased.
+    """
+    ledger = Ledger(transaction, known_state.rollout)
+    is_erased = any(event.erases for event in events)
+    scope = ledger.load_scope() if is_erased else apply_events(events, known_state.scope)
+    policies = {**known_state.pending, known_state.scope.policy_hash: known_state.policy}
+    return _build_state(transaction, known_state.rollout, scope, policies)
+
+
+def _build_state(
+    transaction: Transaction,
+    rollout: Rollout,
+    scope: Scope,
+    known_policies: Mapping[str, Policy] = MappingProxyType({}),
+) -> RolloutState:
+    pending_hashes = {
+        proposal.about for proposal in scope.proposals.values() if proposal.rules.changes_policy
+    }
+    unread_hashes = {scope.policy_hash, *pending_hashes} - known_policies.keys()
+    texts = PolicyTexts(transaction, rollout).load_texts(unread_hashes) if unread_hashes else {}
+    policies = {
+        **known_policies,
+        **{policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()},
+    }
+    policy, versions = policies[scope.policy_hash], VersionStore(transaction, rollout).list_all()
+    return RolloutState(
+        rollout=rollout,
+        scope=scope,
+        policy=policy,
+        pending={policy_hash: policies[policy_hash] for policy_hash in pending_hashes},
+        versions=versions,
+        first_names=find_first_names(scope, policy, versions),
+    )
+
+
+@lru_cache(maxsize=64)
+def parse_stored_policy(text: str) -> Policy:
+    """Parse a stored policy, which was valid when it was stored."""
+    # imported here: Pydantic takes a tenth of a second, and not every command reads a policy
+    from rollout.kernel.policy_files.reader import parse_checked_policy
+
+    return parse_checked_policy(text)

@@ -1,0 +1,413 @@
+"""Background jobs, all woken by one scheduler.
+
+APScheduler's own job store would run each job once in each replica. Here every replica checks every
+second which slots are due, and the database gives each slot to one of them. Heartbeats and retries
+of stops have a thread of their own (`heartbeats`), so that no job can take autonomy away.
+
+Jobs that run at their intervals though the wall clock steps.
+
+APScheduler plans runs by the wall clock: one that is an hour ahead, even for seconds, puts each
+job's next run off by an hour.
+"""
+
+import gc
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from hashlib import sha256
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from apscheduler.executors.base import BaseExecutor, run_job
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.features.delivery.delivery import ReportPublisher, deliver_due_reports
+from rollout.features.delivery.sending import ChannelMessage, MessageSender, send_in_process
+from rollout.features.ledger.checkpoints import CheckpointPublisher
+from rollout.features.notifications.kinds import URGENT_NOTICES
+from rollout.features.notifications.sending import NotificationPlanner, send_due_notifications
+from rollout.features.reports.report_work import ReportWork
+from rollout.features.reports.schedule import ON_INCIDENT, ReportScheduler
+from rollout.live.autonomy import CheckedClock, ClockCheck, report_clock_skew
+from rollout.live.calendar_entries import CalendarEntries
+from rollout.live.retention import delete_expired
+from rollout.live.service import Service
+from rollout.worker.heartbeats import HeartbeatWorker
+from rollout.worker.tick_worker import TickWorker
+
+if TYPE_CHECKING:
+    from rollout.live.tick_passes import TickScheduler
+
+
+WATCH_INTERVAL: Final = 0.25  # seconds
+LATE: Final = timedelta(seconds=0.5)
+
+
+class FromNowTrigger(BaseTrigger):  # type: ignore[misc]
+    """Plans the next run an interval from now: a step ahead leaves no missed runs to list."""
+
+    def __init__(self, interval: timedelta) -> None:
+        """Build the trigger of one job."""
+        self.interval = interval
+
+    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
+        """Return the time of the next run."""
+        return now + self.interval
+
+
+class JobWatch:
+    """A thread that lets a job run when it is overdue by the monotonic clock, or too far ahead."""
+
+    def __init__(self, scheduler: BackgroundScheduler) -> None:
+        """Build the watch of a scheduler's jobs without starting it."""
+        self._scheduler = scheduler
+        self._planned: dict[str, tuple[datetime, float]] = {}
+        self._is_stopping = Event()
+        self._thread = Thread(target=self._run, name="job-watch", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread."""
+        self._is_stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_stopping.wait(WATCH_INTERVAL):
+            for job in self._scheduler.get_jobs():
+                if self._is_put_off(job):
+                    with suppress(JobLookupError):
+                        self._scheduler.modify_job(job.id, next_run_time=datetime.now(UTC))
+
+    def _is_put_off(self, job: Any) -> bool:
+        longest: timedelta = job.trigger.interval + LATE
+        monotonic = time.monotonic()
+        planned = self._planned.get(job.id)
+        if planned is None or planned[0] != job.next_run_time:
+            self._planned[job.id] = planned = job.next_run_time, monotonic
+        is_overdue = timedelta(seconds=monotonic - planned[1]) > longest
+        ahead: timedelta = job.next_run_time - datetime.now(UTC)
+        return is_overdue or ahead > longest
+
+
+class DaemonThreadExecutor(BaseExecutor):  # type: ignore[misc]
+    """Runs each job in a thread of its own, which ends with the process."""
+
+    def __init__(self, grace: float) -> None:
+        """Build the executor; `grace` is how many seconds a stop waits for running jobs."""
+        super().__init__()
+        self._grace = grace
+        self._threads: dict[str, Thread] = {}
+
+    def _do_submit_job(self, job: Any, run_times: Sequence[datetime]) -> None:
+        thread = Thread(target=self._run, args=(job, run_times), name=job.id, daemon=True)
+        self._threads[job.id] = thread
+        thread.start()
+
+    def _run(self, job: Any, run_times: Sequence[datetime]) -> None:
+        try:
+            store = job._jobstore_alias  # noqa: SLF001 - as APScheduler's own executors
+            events = run_job(job, store, run_times, self._logger.name)
+        except BaseException:  # noqa: BLE001 - reported below
+            self._run_job_error(job.id, *sys.exc_info()[1:])
+        else:
+            self._run_job_success(job.id, events)
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Wait for running jobs, together as long as the grace."""
+        ends_at = time.monotonic() + (self._grace if wait else 0)
+        for thread in self._threads.values():
+            thread.join(max(ends_at - time.monotonic(), 0))
+
+
+MAX_NOTIFY_TIME: Final = 60.0  # seconds of sending before new notifications are queued
+log = logging.getLogger("rollout.scheduler")
+
+
+class NotificationJob:
+    """A replica's passes over notifications; the scheduler runs one at a time."""
+
+    def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
+        """Build the job without running it."""
+        self._clock_check = ClockCheck(service.database, service.clock)
+        self._service = replace(service, clock=CheckedClock(self._clock_check, service.clock))
+        self._send = send_message
+        self._planner = NotificationPlanner(self._service)
+        self._failed_channels: frozenset[str] = frozenset()
+        self._stop_event = Event()
+
+    def run(self) -> None:
+        """Queue what is new, then send what is due."""
+        clock = self._clock_check.now()
+        is_clock_apart = bool(clock.skew_text)
+        self._planner.queue_notifications(clock.at, urgent_only=is_clock_apart)
+        started_at = time.monotonic()
+
+        def has_time_left() -> bool:
+            return not self._stop_event.is_set() and time.monotonic() - started_at < MAX_NOTIFY_TIME
+
+        result = send_due_notifications(
+            self._service,
+            self._send,
+            has_time_left,
+            self._failed_channels,
+            kinds=URGENT_NOTICES if is_clock_apart else None,
+        )
+        self._failed_channels = result.failed_channels
+        for line in result.failures:
+            log.warning("%s", line)
+
+    def stop(self) -> None:
+        """Let the running pass end after the message that is being sent."""
+        self._stop_event.set()
+
+
+MAX_REPORT_TIME: Final = 60.0  # seconds of deliveries before due ones are listed again
+
+
+class DueReportJob:
+    """A replica's passes over due reports; the scheduler runs one at a time."""
+
+    def __init__(self, service: Service, owner: str) -> None:
+        """Build the job without running it; `owner` is the name in the claims of reports."""
+        self._clock_check = ClockCheck(service.database, service.clock)
+        checked_service = replace(service, clock=CheckedClock(self._clock_check, service.clock))
+        publisher = ReportPublisher(checked_service, ReportWork().draft_report)
+        self._report_rounds = ReportScheduler(checked_service, publisher.make_report, owner)
+
+    def run(self) -> None:
+        """Make the due reports and queue their deliveries."""
+        clock = self._clock_check.now()
+        errors = self._report_rounds.run_report_jobs(clock.at, incidents_only=bool(clock.skew_text))
+        for name, error in errors.items():
+            if not isinstance(error, DatabaseUnavailableError):
+                log.error("no report of %s; it is tried again: %s", name, error, exc_info=error)
+
+
+class DeliveryJob:
+    """A replica's passes over due deliveries; the scheduler runs one at a time."""
+
+    def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
+        """Build the job without running it."""
+        self._clock_check = ClockCheck(service.database, service.clock)
+        self._service = replace(service, clock=CheckedClock(self._clock_check, service.clock))
+        self._send = send_message
+        self._publisher = ReportPublisher(self._service, format_page=ReportWork().format_page)
+        self._silent_channels: frozenset[str] = frozenset()
+        self._stop_event = Event()
+
+    def run(self) -> None:
+        """Send what is due."""
+        is_clock_apart = bool(self._clock_check.now().skew_text)
+        started_at = time.monotonic()
+
+        def has_time_left() -> bool:
+            return not self._stop_event.is_set() and time.monotonic() - started_at < MAX_REPORT_TIME
+
+        result = deliver_due_reports(
+            self._service,
+            self._publisher.render_report,
+            self._send,
+            has_time_left,
+            self._silent_channels,
+            reasons={ON_INCIDENT} if is_clock_apart else None,
+        )
+        self._silent_channels = result.failed_channels
+        for line in result.failures:
+            log.warning("%s", line)
+
+    def stop(self) -> None:
+        """Let the running pass end after the message that is being sent."""
+        self._stop_event.set()
+
+
+TICK_INTERVAL: Final = 1.0
+PASS_INTERVAL: Final = 10.0
+MINUTE, HOUR = 60.0, 3600.0
+STOP_GRACE: Final = 10.0  # seconds to finish a report or a message at a stop
+WAKING_RULES: Final = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+"""Of all jobs: a late run is made up for, several missed ones become one, none overlaps itself."""
+POOL, LONG = "default", "long"
+"""Executors: a stop waits for jobs of the pool to their end, and for long ones `STOP_GRACE`."""
+RETENTION_RUNS_PER_DAY = 24
+logging.getLogger("apscheduler").setLevel(logging.ERROR)  # skipped passes are normal
+
+
+class PlannedJob(NamedTuple):
+    """A job and how often it is woken, in seconds."""
+
+    id: str
+    interval: float
+    run: Callable[[], None]
+    executor: str = POOL
+    runs_at_start: bool = False
+
+
+class JobScheduler:
+    """A replica's scheduler."""
+
+    def __init__(
+        self,
+        service: Service,
+        owner: str,
+        interval: float = TICK_INTERVAL,
+        observe_tick: Callable[[str, float], object] = lambda _rollout, _seconds: None,
+        *,
+        pass_interval: float = PASS_INTERVAL,
+        send_message: MessageSender = send_in_process,
+        tick_worker: TickWorker | None = None,
+    ) -> None:
+        """Build the scheduler without starting it.
+
+        `owner` is the name in the claims of slots and reports. `observe_tick` gets the rollout and
+        the seconds of each tick, for metrics. Without `tick_worker` this process counts units.
+        """
+        self._service, self._observe_tick, self._owner = service, observe_tick, owner
+        self._tick_worker = tick_worker
+        self._clock_check = ClockCheck(service.database, service.clock)
+        self._heartbeat_worker = HeartbeatWorker(service, owner)
+        self._report_job = DueReportJob(service, owner)
+        self._delivery_job = DeliveryJob(service, send_message)
+        self._notification_job = NotificationJob(service, send_message)
+        self._checkpoint_publisher = CheckpointPublisher(service, self._send_checkpoints)
+        self._is_clock_apart = False
+        self._calendar_entries = CalendarEntries(service.database)
+        self._retention_runs = 0
+        self._scheduler = _build_scheduler(
+            (
+                PlannedJob("tick", interval, self._run_tick),
+                PlannedJob("reports", pass_interval, self._report_job.run, LONG),
+                PlannedJob("deliveries", pass_interval, self._delivery_job.run, LONG),
+                PlannedJob("notifications", pass_interval, self._notification_job.run, LONG),
+                PlannedJob("calendar", MINUTE, self._write_calendar_data),
+                PlannedJob("uses", MINUTE, self._record_key_uses),
+                PlannedJob("callers", MINUTE, service.authenticator.refresh),
+                PlannedJob("tidy", HOUR, self._run_retention),
+                PlannedJob("evidence", HOUR, self._check_evidence, LONG),
+                PlannedJob("checkpoints", HOUR, self._publish_checkpoints, runs_at_start=True),
+            )
+        )
+        self._job_watch = JobWatch(self._scheduler)
+
+    def start(self) -> None:
+        """Start all jobs."""
+        self._heartbeat_worker.start()
+        self._scheduler.start()
+        self._job_watch.start()
+
+    def stop(self) -> None:
+        """Finish the running jobs and stop; a report or a message gets `STOP_GRACE` to finish."""
+        self._notification_job.stop()
+        self._delivery_job.stop()
+        self._job_watch.stop()
+        if self._tick_worker is not None:
+            self._tick_worker.stop()
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=True)
+        if self._tick_worker is not None:
+            self._tick_worker.close()
+        self._heartbeat_worker.stop()
+
+    @cached_property
+    def _tick_runner(self) -> "TickScheduler | TickWorker":
+        """Whoever runs ticks; the first tick of this process loads what it counts with."""
+        if self._tick_worker is not None:
+            return self._tick_worker
+        from rollout.live.tick_passes import TickScheduler  # noqa: PLC0415 - see above
+
+        gc.freeze()  # as at the start: what was imported is not scanned for garbage
+        return TickScheduler(self._service.database, self._owner)
+
+    def _run_tick(self) -> None:
+        clock = self._clock_check.now()
+        if clock.skew_text and not self._is_clock_apart:
+            log.error("%s; until then only narrowing is written", clock.skew_text)
+            report_clock_skew(self._service.database, clock)
+        self._is_clock_apart = bool(clock.skew_text)
+        now = None if self._is_clock_apart else self._service.clock.now
+        result = self._tick_runner.run_due_ticks(
+            clock.at, narrow_only=self._is_clock_apart, get_time=now
+        )
+        for name, seconds in result.seconds_by_rollout.items():
+            self._observe_tick(name, seconds)
+        for name, error in result.errors.items():
+            log.error("tick of %s failed; it is tried again: %s", name, error, exc_info=error)
+
+    def _run_retention(self) -> None:
+        is_daily_run = self._retention_runs % RETENTION_RUNS_PER_DAY == 0
+        now = self._service.clock.now()
+        delete_expired(self._service.database, now, with_orphans=is_daily_run)
+        self._retention_runs += 1
+
+    def _write_calendar_data(self) -> None:
+        clock = self._clock_check.now()
+        if not clock.skew_text:
+            self._calendar_entries.write(clock.at)
+
+    def _check_evidence(self) -> None:
+        for name, text in self._tick_runner.sample_evidence(self._service.clock.now()).items():
+            log.error(
+                "evidence of %s changed, see its incident; run `rollout doctor --rebuild`;"
+                " this sample: %s",
+                *(name, text),
+            )
+
+    def _publish_checkpoints(self) -> None:
+        if error := self._checkpoint_publisher.publish():
+            log.warning("checkpoints were not sent; they are sent again: %s", error)
+
+    def _send_checkpoints(self, channel: str, text: str) -> str:
+        message = ChannelMessage(
+            url=self._service.channels.urls[channel],
+            title="Ledger checkpoints",
+            body=f"Keep these lines: they show whether a ledger was rewritten.\n\n```\n{text}\n```",
+            key=sha256(text.encode()).hexdigest(),
+        )
+        return send_in_process(message)
+
+    def _record_key_uses(self) -> None:
+        self._service.authenticator.write_last_uses(self._service.wall_clock.now())
+
+
+def _build_scheduler(jobs: tuple[PlannedJob, ...]) -> BackgroundScheduler:
+    """Return a scheduler with a thread for each job, so that none waits for another."""
+    scheduler = BackgroundScheduler(
+        timezone="UTC",
+        job_defaults=WAKING_RULES,
+        executors={POOL: ThreadPoolExecutor(len(jobs)), LONG: DaemonThreadExecutor(STOP_GRACE)},
+    )
+    for job in jobs:
+        scheduler.add_job(
+            _log_errors(job.id, job.run),
+            FromNowTrigger(timedelta(seconds=job.interval)),
+            id=job.id,
+            executor=job.executor,
+            **({"next_run_time": datetime.now(UTC)} if job.runs_at_start else {}),
+        )
+    return scheduler
+
+
+def _log_errors(job_id: str, run: Callable[[], None]) -> Callable[[], None]:
+    """Return the job's function with errors logged instead of raised."""
+
+    def run_job() -> None:
+        try:
+            run()
+        except DatabaseUnavailableError:
+            log.debug("%s waits for the database", job_id)  # the outage is logged once
+        except Exception:
+            log.exception("job %s failed; it is tried again", job_id)
+
+    return run_job
