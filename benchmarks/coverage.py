@@ -1,7 +1,8 @@
 """How often each interval of a report covers what is true: statistics.md §17, measured again.
 
 `python benchmarks/coverage.py [METHOD…]` runs each simulation some thousand times and prints a
-table, which stands in README.md; `tests/reports/test_coverage.py` runs the same ones fewer times.
+table, which stands in README.md; `tests/features/reports/test_coverage.py` runs the same ones
+fewer times.
 """
 
 import sys

@@ -3,7 +3,7 @@
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from tests.store.databases import fresh
+from tests.data.databases import fresh
 
 SETTINGS = ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY")
 

@@ -12,10 +12,10 @@ from functools import partial
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.data.compiled_statements import share_statements
 from tests.parts import Spent, mark_parts
 from tests.samples import COMMIT, Sample, file_of_seconds
 from tests.second_tries import count_tries_in_workers
-from tests.store.compiled_statements import share_statements
 
 # Programs that tests start inherit SIGINT where a shell ignores it, and would not end on Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -103,7 +103,7 @@ def _whole_responses():
 def _nothing_left_running():
     """Close what tests share, the server and the templates of databases, at the very end."""
     yield
-    databases = sys.modules.get("tests.store.databases")  # many tests need no database
+    databases = sys.modules.get("tests.data.databases")  # many tests need no database
     if databases is not None:
         databases.close_server()
         databases.close_templates()

@@ -34,7 +34,7 @@ SECOND_TRIES: Final = 3
 """A run fails with more tests than this that pass only at a second try."""
 FOLDERS: Final = {"tests/browser": "browser", "tests/first_hour": "first_hour"}
 BY_HAND: Final = ("slow", "simulation", "exhaustive", "faults")
-SQL_DIFFERS: Final = ("tests/store", "tests/migrations", "tests/scheduler")
+SQL_DIFFERS: Final = ("tests/data", "tests/migrations", "tests/worker")
 """Folders whose tests run on both engines in `fast`; elsewhere the first of each module does."""
 WHOLE: Final = 500
 """Tests from which on a run is judged by its budgets: nobody needs the table of a few."""

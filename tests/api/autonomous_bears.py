@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.services import bear_field as field
+from tests.features import bear_field as field
 
 __all__ = ["bears", "clocks_agree"]
 

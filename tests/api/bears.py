@@ -5,8 +5,8 @@ from rollout.kernel.calendar.sites import Cell
 from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
+from tests.data.snapshots import filled_once
 from tests.factories import MET
-from tests.store.snapshots import filled_once
 
 V1 = "/v1/rollouts/bears"
 CREEK, LAKE = Cell("creek", "day"), Cell("lake", "day")

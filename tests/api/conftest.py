@@ -8,9 +8,9 @@ from rollout.engine.decide.permissions import ROLES, AssignedRole, Caller
 from rollout.kernel.errors import UnauthenticatedError
 from rollout.live.clock import ManualClock
 from rollout.live.service import build_service
+from tests.data.conftest import database, other, url
 from tests.factories import NOON
-from tests.services.reports.in_process import _reports_in_this_process
-from tests.store.conftest import database, other, url
+from tests.features.reports.in_process import _reports_in_this_process
 
 __all__ = [
     "_reports_in_this_process",

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from tests.factories import NOON
-from tests.services import bear_field as field
+from tests.features import bear_field as field
 
 BEARS = "/v1/rollouts/bears"
 SECOND = timedelta(seconds=1)

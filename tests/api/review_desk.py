@@ -7,7 +7,7 @@ from api.app import create_app
 from rollout.live.clock import ManualClock
 from rollout.live.service import build_service
 from tests.api.conftest import Asking, Doorkeeper
-from tests.services.review_room import ANA, BO, CY, DAN, Room
+from tests.features.review_room import ANA, BO, CY, DAN, Room
 
 PATH = "/v1/rollouts/bears/reviews"
 

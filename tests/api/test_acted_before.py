@@ -23,9 +23,9 @@ from tests.api.field_box import (
     send,
     steady,
 )
+from tests.data.databases import on_sqlite
 from tests.factories import DAY, HOUR, MINUTE, NOON
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
 
 __all__ = ["steady"]
 FOGGY = field.POLICY.replace("windows: [", "windows: [{id: fog, when: {fog: [yes]}}, ").replace(

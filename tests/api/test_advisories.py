@@ -24,7 +24,7 @@ from tests.api.test_schemathesis import app, asking, everything
 from tests.api.test_shell import problem_of
 from tests.docs.pages import ROOT
 from tests.factories import DAY, HOUR, NOON
-from tests.services.houses import ADA, chance, furnish
+from tests.features.houses import ADA, chance, furnish
 
 __all__ = ["app", "asking"]
 

@@ -20,11 +20,11 @@ from rollout.settings import REQUEST_RATE
 from tests.api.conftest import Asking
 from tests.api.test_assignments import ALONE, OTHER
 from tests.api.test_quick_questions import EDGES, told
+from tests.data.databases import on_sqlite
+from tests.engine.files.spoilt import spoilt
 from tests.factories import DAY, NOON
-from tests.formats.spoilt import spoilt
-from tests.services import bear_field as field
-from tests.services.bear_field import question
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
+from tests.features.bear_field import question
 
 URL = "/v1/rollouts/bears/assignments"
 FLAG_URL = "/ofrep/v1/evaluate/flags/gate.bears"

@@ -24,10 +24,10 @@ from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
 from rollout.live.state_cache import MAX_STALENESS
 from tests.api.conftest import Asking
+from tests.data.databases import on_sqlite
 from tests.factories import DAY, MINUTE, NOON
-from tests.services import bear_field as field
-from tests.services.bear_field import keys, question
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
+from tests.features.bear_field import keys, question
 
 URL = "/v1/rollouts/bears/assignments"
 OTHER, ALONE = keys(0.1)[0], keys(0.1, below=False)[0]

@@ -28,10 +28,10 @@ from rollout.live.state_cache import MAX_STALENESS
 from rollout.live.stop_latches import NO_FOLDER
 from rollout.live.tick_passes import TickScheduler
 from tests.api.conftest import Asking
+from tests.data.databases import on_sqlite
 from tests.factories import NOON
-from tests.services import bear_field as field
-from tests.services.bear_field import keys, question
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
+from tests.features.bear_field import keys, question
 
 V1 = "/v1/rollouts/bears"
 ALONE = keys(0.1, below=False)[0]

@@ -18,7 +18,7 @@ from rollout.live.work.limited_process import MEMORY_LIMIT, NICENESS
 from tests.api.test_assignments import ask
 from tests.api.test_stops import stop
 from tests.factories import NOON
-from tests.services import bear_field as field
+from tests.features import bear_field as field
 
 ANA = Caller("ana", role_assignments=(AssignedRole("viewer"),))
 WORK = """

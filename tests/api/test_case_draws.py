@@ -11,7 +11,7 @@ from tests.api.autonomous_bears import clocks_agree
 from tests.api.test_assignments import URL, ask, predicted
 from tests.api.test_permission_afterwards import action, answer_to, permission, prediction
 from tests.factories import DAY, MINUTE, NOON
-from tests.services import bear_field as field
+from tests.features import bear_field as field
 
 __all__ = ["clocks_agree"]
 

@@ -8,7 +8,7 @@ from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.incidents import cause_runs, incident_causes
 from tests.api.bears import V1
 from tests.api.test_shell import problem_of
-from tests.services.incidents.cause_town import END, build_town
+from tests.features.incidents.cause_town import END, build_town
 
 
 @pytest.fixture

@@ -35,11 +35,11 @@ from tests.api.bears import V1, founded, widened
 from tests.console.divergence_rows import count
 from tests.console.told_cases import judged as judged_case
 from tests.counted_work import counting_work
+from tests.data.snapshots import filled_once
+from tests.engine.slots.stories import a_history
 from tests.factories import DAY, HOUR, NOON, TICK
 from tests.factories import policy as bears_policy
-from tests.replay.stories import a_history
-from tests.services.engine.test_live import BY_CASE, STORY, replayed
-from tests.store.snapshots import filled_once
+from tests.live.test_live import BY_CASE, STORY, replayed
 
 CREEK = Cell("creek", "day")
 PATH = f"{V1}/cells/creek/day/timeline"

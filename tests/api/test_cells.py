@@ -22,10 +22,10 @@ from rollout.live.tick_passes import Ticker
 from tests.api.bears import CREEK, V1, founded, tick, widened
 from tests.api.conftest import Asking
 from tests.api.test_shell import problem_of
+from tests.data.snapshots import filled_once
+from tests.engine.slots.stories import a_history
 from tests.factories import DAY, NOON, TICK
-from tests.replay.stories import a_history
-from tests.services.engine.test_live import BY_CASE, STORY, replayed
-from tests.store.snapshots import filled_once
+from tests.live.test_live import BY_CASE, STORY, replayed
 
 V1_STORY = "/v1/rollouts/story"
 

@@ -21,8 +21,8 @@ from rollout.live.tick_passes import Ticker
 from tests.api.test_cleanings import RAMPS, chosen, judged, wish
 from tests.api.test_records import case, sent_apart
 from tests.api.test_shell import POLICY, problem_of
+from tests.data.counted_units import counts, unit
 from tests.factories import NOON
-from tests.store.counted_units import counts, unit
 
 LATER = timedelta(days=2)
 VIEWER = Caller("vi", role_assignments=(AssignedRole("viewer"),))

@@ -12,9 +12,9 @@ from rollout.features.process.health_checks import (
 from rollout.live.autonomy import DAMAGED
 from rollout.live.stop_latches import LatchFolder
 from tests.api.test_autonomy import _clocks_agree, bears, events, replica, second, stored
+from tests.data.databases import on_sqlite
 from tests.factories import NOON
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
 
 __all__ = ["_clocks_agree", "bears", "replica", "second"]
 

@@ -14,9 +14,9 @@ from api.limits import MAX_ANONYMOUS_BYTES
 from rollout.data.database.errors import DatabaseUnavailableError
 from rollout.features.assignments.assignments import DATABASE_UNAVAILABLE
 from rollout.live.state_cache import MAX_STALENESS
-from tests.services import bear_field as field
-from tests.services.bear_field import question
-from tests.store.databases import fresh
+from tests.data.databases import fresh
+from tests.features import bear_field as field
+from tests.features.bear_field import question
 
 ASSIGNMENTS = "/v1/rollouts/bears/assignments"
 FLAGS = "/ofrep/v1/evaluate/flags"

@@ -20,7 +20,7 @@ from tests.api.test_cleanings import judged
 from tests.api.test_records import case, decision, prediction, sent_apart
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
-from tests.services.access.test_sign_in import counted_statements
+from tests.features.access.test_sign_in import counted_statements
 
 RAMPS = "/v1/rollouts/ramps"
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

@@ -12,9 +12,9 @@ from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import keys, users
 from tests.api.test_people_routes import as_ada, as_bo, browser, house, service
 from tests.factories import NOON
-from tests.services.erasure.test_name_erasure import fill
-from tests.services.erasure.traces import find_traces
-from tests.services.houses import ADA, chance
+from tests.features.erasure.test_name_erasure import fill
+from tests.features.erasure.traces import find_traces
+from tests.features.houses import ADA, chance
 
 __all__ = ["as_ada", "as_bo", "browser", "house", "service"]
 REASON = {"reason": "request 12"}

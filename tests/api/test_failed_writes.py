@@ -30,10 +30,10 @@ from tests.api.test_autonomy import (
     replica,
 )
 from tests.api.test_stops_in_outages import outage, town
+from tests.data.databases import on_sqlite
 from tests.factories import NOON
-from tests.services import bear_field as field
-from tests.services.houses import ADA
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
+from tests.features.houses import ADA
 
 __all__ = ["_clocks_agree", "bears", "recorded", "replica", "town"]  # fixtures
 PARTS = 3

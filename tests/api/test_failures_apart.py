@@ -16,8 +16,8 @@ from rollout.live.command_handler import execute_command
 from tests.api.test_autonomy import CREEK, V1, bears, events, failing, replica
 from tests.api.test_damage import add_second_rollout
 from tests.api.test_stops_in_outages import NARROWING, deaf, outage, town
+from tests.data.databases import on_sqlite
 from tests.factories import NOON
-from tests.store.databases import on_sqlite
 
 __all__ = ["bears", "deaf", "replica", "town"]  # fixtures
 

@@ -11,10 +11,10 @@ from rollout.features.records.record_import import import_records
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.tick_passes import Ticker
 from tests.api.field_box import steady
-from tests.core.scope.test_floor_assignments import read_floor
-from tests.replay.test_confidence_floors import START
-from tests.services.engine.test_live import live, replayed, written
-from tests.services.engine.test_live_floors import AFTER, MAIL_POLICY, build_mail
+from tests.engine.decide.test_floor_assignments import read_floor
+from tests.engine.slots.test_confidence_floors import START
+from tests.live.test_live import live, replayed, written
+from tests.live.test_live_floors import AFTER, MAIL_POLICY, build_mail
 
 __all__ = ["steady"]
 pytestmark = pytest.mark.simulation

@@ -34,9 +34,9 @@ from tests.api.test_autonomy import (
     second,
     stored,
 )
+from tests.data.databases import on_postgresql, on_sqlite
 from tests.factories import NOON
-from tests.services import bear_field as field
-from tests.store.databases import on_postgresql, on_sqlite
+from tests.features import bear_field as field
 
 __all__ = ["_clocks_agree", "bears", "replica", "second"]
 

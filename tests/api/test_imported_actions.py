@@ -17,9 +17,9 @@ from rollout.engine.records.reviews import OTHER_ACTION
 from rollout.features.records.record_import import import_actions, read_action_file
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.field_box import request_permit, steady
+from tests.data.databases import on_sqlite
 from tests.factories import NOON
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
 
 __all__ = ["steady"]
 BEAR = {"answers": {"alarm": "bear"}}

@@ -14,9 +14,9 @@ from rollout.live.command_handler import execute_command
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.bears import CREEK, LAKE, POLICY, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
+from tests.data.databases import on_sqlite
 from tests.factories import HOUR, MET, NOON, TICK
-from tests.services.incidents.cause_town import END, alarm_town, build_town
-from tests.store.databases import on_sqlite
+from tests.features.incidents.cause_town import END, alarm_town, build_town
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 
 from tests.api.review_desk import ReviewDesk
 from tests.factories import NOON
-from tests.services import bear_field as field
-from tests.services.review_room import POLICY, Room
+from tests.features import bear_field as field
+from tests.features.review_room import POLICY, Room
 
 BEARS = "/v1/rollouts/bears"
 LEVERS = """levers:

@@ -29,9 +29,9 @@ from tests.api.test_autonomy import (
     replica,
 )
 from tests.api.test_stops_in_outages import NARROWING, outage, town
+from tests.data.databases import on_sqlite
 from tests.factories import NOON
-from tests.services.houses import chance
-from tests.store.databases import on_sqlite
+from tests.features.houses import chance
 
 __all__ = ["_clocks_agree", "bears", "replica", "town"]
 NARROWINGS, STOPS = f"{V1}/narrowings", f"{V1}/stops"

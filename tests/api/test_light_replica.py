@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.databases import fresh
+from tests.data.databases import fresh
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 from rollout.features.access.keys import create_key
 from rollout.features.access.users import create_account, create_first_admin
 from tests.factories import NOON
-from tests.services.houses import ADA, chance
+from tests.features.houses import ADA, chance
 
 NAME = "rollout_key_expiry_seconds"
 

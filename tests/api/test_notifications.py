@@ -4,7 +4,7 @@ import pytest
 
 from tests.api.conftest import client, clock, door
 from tests.factories import NOON
-from tests.services.notifications.mailing_list import (
+from tests.features.notifications.mailing_list import (
     add_users,
     build_notified_service,
     build_user,

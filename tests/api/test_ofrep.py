@@ -11,9 +11,9 @@ from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.decide.scope_table import IssuedHead, sign_head
 from tests.api.autonomous_bears import bears, clocks_agree
 from tests.api.test_assignments import ALONE, OTHER
+from tests.data.databases import on_sqlite
 from tests.factories import DAY, MINUTE, NOON
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
 
 __all__ = ["bears", "clocks_agree"]
 

@@ -21,8 +21,8 @@ from rollout.kernel.errors import RefusalError
 from rollout.live.service import build_service
 from rollout.settings import Settings
 from tests.factories import DAY, NOON
-from tests.services.access.test_sign_in import QUICK
-from tests.services.houses import ADA, chance, furnish, kinds
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import ADA, chance, furnish, kinds
 
 ISSUER = "https://id.example.org"
 SETTINGS = Settings(

@@ -12,8 +12,8 @@ from rollout.features.access.sign_in import SignIn
 from rollout.features.access.users import AccountUpdate, create_first_link, update_account
 from rollout.live.service import build_service
 from tests.factories import DAY, NOON
-from tests.services.access.test_sign_in import QUICK
-from tests.services.houses import ADA, BO, PASSWORD, chance, furnish
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import ADA, BO, PASSWORD, chance, furnish
 
 HERE = {"Sec-Fetch-Site": "same-origin"}
 OTHER = "staple horse correct"

@@ -11,7 +11,7 @@ from rollout.features.assignments.snapshots import LOCAL
 from rollout.live.command_handler import execute_command
 from rollout.live.rollout_state import load_rollout_state
 from tests.factories import HOUR, MINUTE, NOON
-from tests.services import bear_field as field
+from tests.features import bear_field as field
 
 BEARS = "/v1/rollouts/bears"
 SECOND = timedelta(seconds=1)

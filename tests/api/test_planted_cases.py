@@ -4,7 +4,7 @@ import pytest
 
 from tests.api.review_desk import ReviewDesk
 from tests.api.test_shell import problem_of
-from tests.services.review_room import ANA, DAN, MINUTE, Room
+from tests.features.review_room import ANA, DAN, MINUTE, Room
 
 PATH = "/v1/rollouts/bears/planted-cases"
 

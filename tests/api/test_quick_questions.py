@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from api.routers.assignments import BODY_ADAPTER, _parse_body
 from api.schemas.assignments import MAX_QUESTIONS, AssignmentQuestion, parse_quickly
-from tests.formats.spoilt import spoilt
+from tests.engine.files.spoilt import spoilt
 
 AT = "2027-06-01T12:00:00"
 QUESTION = {

@@ -11,10 +11,10 @@ from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.reports.figures.report_version import compute_seal
 from rollout.live.tick_passes import Ticker
 from tests.api.test_shell import problem_of
+from tests.data.snapshots import filled_once
 from tests.factories import DAY, HOUR, NOON
-from tests.services import bear_field as field
-from tests.services.reports.test_builder import keep
-from tests.store.snapshots import filled_once
+from tests.features import bear_field as field
+from tests.features.reports.test_builder import keep
 
 SCHEMA = Path(__file__).parents[2] / "config/report.schema.json"
 PATH = "/v1/rollouts/bears/reports"

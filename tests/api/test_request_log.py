@@ -20,9 +20,9 @@ from rollout.settings import LOG_FORMATS as FORMS
 from rollout.settings import Settings, read_settings
 from rollout.worker import jobs
 from tests.api.conftest import Asking
-from tests.services import bear_field as field
-from tests.services.bear_field import question
-from tests.store.databases import on_sqlite
+from tests.data.databases import on_sqlite
+from tests.features import bear_field as field
+from tests.features.bear_field import question
 
 
 @pytest.fixture

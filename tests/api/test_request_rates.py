@@ -12,7 +12,7 @@ from rollout.features.access import keys
 from rollout.features.access.authentication import MAX_CACHE_AGE, Authenticator
 from rollout.live.service import build_service
 from tests.factories import NOON
-from tests.services.houses import ADA, BO, chance, furnish
+from tests.features.houses import ADA, BO, chance, furnish
 
 FLOOD = int(ANONYMOUS_BURST)
 

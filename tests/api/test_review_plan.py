@@ -13,9 +13,9 @@ from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker
 from tests.api.test_shell import problem_of
-from tests.replay.stories import a_history
-from tests.services.engine.test_live import BY_CASE, STORY, replayed
-from tests.store.snapshots import filled_once
+from tests.data.snapshots import filled_once
+from tests.engine.slots.stories import a_history
+from tests.live.test_live import BY_CASE, STORY, replayed
 
 STRICT = BY_CASE.replace("50%}], risk", "80%}], risk").replace("70%}]", "85%}]")
 PLAN = "/v1/rollouts/story/review-plan"

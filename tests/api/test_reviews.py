@@ -4,7 +4,7 @@ import pytest
 
 from rollout.engine.decide.permissions import AssignedRole
 from tests.api.review_desk import ReviewDesk
-from tests.services.review_room import MINUTE, Room, policy_text
+from tests.features.review_room import MINUTE, Room, policy_text
 
 
 @pytest.fixture

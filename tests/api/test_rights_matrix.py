@@ -17,8 +17,8 @@ from rollout.kernel.policy.cell_evidence import GuardReading
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.api.bears import CREEK, POLICY, STRICTER, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
+from tests.data.snapshots import filled_once
 from tests.factories import HOUR, MET, NOON, TICK
-from tests.store.snapshots import filled_once
 
 READ = {"viewer", "operator", "approver", "admin"}
 ASK = {"ingest", "ingest-predictions"}

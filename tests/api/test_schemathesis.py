@@ -35,10 +35,10 @@ from rollout.kernel.policy.cell_evidence import GuardReading
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.api.bears import CREEK, LAKE, LOOSER, POLICY, STRICTER, V1, founded, tick, widened
 from tests.api.conftest import Asking
+from tests.data.snapshots import filled_once
 from tests.docs.pages import text_of
 from tests.factories import DAY, MET, MINUTE, NOON, TICK
-from tests.services.houses import chance
-from tests.store.snapshots import filled_once
+from tests.features.houses import chance
 
 pytestmark = pytest.mark.exhaustive
 

@@ -16,7 +16,7 @@ from rollout.features.process.replica_safety import ReplicaSafety
 from tests.api import test_schemathesis as fuzz
 from tests.api.conftest import Asking
 from tests.api.test_schemathesis import app
-from tests.store.databases import on_sqlite
+from tests.data.databases import on_sqlite
 
 __all__ = ["app"]
 

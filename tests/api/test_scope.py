@@ -14,9 +14,9 @@ from rollout.features.assignments.snapshots import LOCAL
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.autonomous_bears import bears, clocks_agree
 from tests.api.test_shell import problem_of
+from tests.data.databases import on_sqlite
 from tests.factories import DAY, HOUR, MINUTE, NOON
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
 
 __all__ = ["bears", "clocks_agree"]
 

@@ -11,9 +11,9 @@ from rollout.features.assignments.snapshots import Snapshot
 from rollout.kernel.calendar.sites import Site, Window
 from tests.api.autonomous_bears import bears, clocks_agree
 from tests.api.test_shell import problem_of
+from tests.data.databases import on_sqlite
 from tests.factories import DAY, HOUR, NOON, policy
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
 
 URL = "/v1/rollouts/bears/scope"
 MAX_BYTES = 100_000

@@ -25,9 +25,9 @@ from rollout.data.database.session import Database
 from rollout.live.clock import ManualClock
 from rollout.settings import read_settings
 from tests.api.bears import CREEK, tick
+from tests.data.databases import fresh
 from tests.factories import NOON
-from tests.services.notifications.mailing_list import Mailroom, add_users, choose, run_pass
-from tests.store.databases import fresh
+from tests.features.notifications.mailing_list import Mailroom, add_users, choose, run_pass
 
 pytestmark = pytest.mark.enable_socket  # a server on this machine is asked
 

@@ -13,8 +13,8 @@ from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
 from tests.api.bears import POLICY
 from tests.api.test_serve import serving, until_ready
-from tests.services.receivers import webhook
-from tests.store.databases import fresh
+from tests.data.databases import fresh
+from tests.features.receivers import webhook
 
 pytestmark = pytest.mark.enable_socket  # a server and a receiver on this machine
 MARK = "hunter2-token"

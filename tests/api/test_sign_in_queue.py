@@ -15,10 +15,10 @@ from rollout.features.access.sign_in import SignIn
 from rollout.live.service import build_service
 from tests.api.bears import CREEK, V1, founded, scope_of, widened
 from tests.api.test_shell import problem_of
+from tests.data.databases import on_sqlite
 from tests.factories import NOON
-from tests.services.access.test_sign_in import QUICK, counted_statements
-from tests.services.houses import ADA, PASSWORD, chance, furnish
-from tests.store.databases import on_sqlite
+from tests.features.access.test_sign_in import QUICK, counted_statements
+from tests.features.houses import ADA, PASSWORD, chance, furnish
 
 BODY = {"name": "bo", "password": PASSWORD}
 FORM = "name=bo&password=x"

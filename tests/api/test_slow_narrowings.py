@@ -14,9 +14,9 @@ from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
 from tests.api.conftest import Asking
 from tests.api.field_box import SECOND, action, case, permissions, prediction, send, steady
+from tests.data.databases import on_sqlite
 from tests.factories import MINUTE, NOON
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
 
 __all__ = ["steady"]
 CELL = Cell("creek", "day")

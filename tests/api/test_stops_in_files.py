@@ -14,10 +14,10 @@ from rollout.features.stops.stops import NARROWING_KEPT
 from rollout.live.autonomy import UNREADABLE_FILE
 from rollout.live.stop_latches import LatchFolder, StopLatches
 from tests.api.test_autonomy import EVERY_WRITE, LEDGER, V1, Replica, events, failing
+from tests.data.databases import on_sqlite
 from tests.factories import NOON
-from tests.services import bear_field as field
-from tests.services.houses import ADA
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
+from tests.features.houses import ADA
 
 pytestmark = on_sqlite
 STOP = ("stop", "bears", "--site", "creek", "--reason", "smoke")

@@ -28,12 +28,12 @@ from tests.api.test_autonomy import CREEK, V1, Replica, _clocks_agree, events
 from tests.api.test_database_outages import is_problem, let_fail
 from tests.api.test_shell import problem_of
 from tests.api.test_sign_in_queue import SECONDS, wait_until
+from tests.data.databases import on_sqlite
+from tests.data.snapshots import filled_once
 from tests.factories import NOON
-from tests.services import bear_field as field
-from tests.services.access.test_sign_in import QUICK
-from tests.services.houses import ADA, PASSWORD, chance
-from tests.store.databases import on_sqlite
-from tests.store.snapshots import filled_once
+from tests.features import bear_field as field
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import ADA, PASSWORD, chance
 
 __all__ = ["_clocks_agree"]
 CONSOLE_STOP = "/console/rollouts/bears/stop/confirm"

@@ -22,8 +22,8 @@ from rollout.live.service import build_service
 from tests.api.bears import CREEK, V1, founded, scope_of, widened
 from tests.api.test_sign_in_queue import full_line, hasher
 from tests.factories import NOON
-from tests.services.access.test_sign_in import QUICK
-from tests.services.houses import ADA, PASSWORD, chance, furnish
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import ADA, PASSWORD, chance, furnish
 
 __all__ = ["hasher"]
 BODY = {"sites": ["creek"]}

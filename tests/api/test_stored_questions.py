@@ -8,7 +8,7 @@ from rollout.data.database.errors import DatabaseBusyError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.versions import VersionStore
 from tests.api.test_assignments import ALONE, URL, _clocks_agree, ask, bears, predicted
-from tests.services.bear_field import keys, question
+from tests.features.bear_field import keys, question
 
 __all__ = ["_clocks_agree", "bears"]
 

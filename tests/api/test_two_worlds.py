@@ -32,8 +32,8 @@ from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.api.review_desk import ReviewDesk
 from tests.chance import without_chance
-from tests.services.review_room import START, Room, person, policy_text
-from tests.store.databases import fresh
+from tests.data.databases import fresh
+from tests.features.review_room import START, Room, person, policy_text
 
 pytestmark = pytest.mark.exhaustive
 

@@ -18,7 +18,7 @@ from rollout.live.rollout_state import load_rollout_state
 from tests.api.test_records import case, decision, prediction, sent, sent_apart
 from tests.api.test_shell import POLICY
 from tests.factories import NOON
-from tests.services.engine.test_evidence_check import attacking
+from tests.live.test_evidence_check import attacking
 
 RAMPS = "/v1/rollouts/ramps"
 DAY = timedelta(days=1)

@@ -22,9 +22,9 @@ from tests.api.field_box import (
 )
 from tests.attacks.test_acts_that_nobody_asked_for import incidents
 from tests.client.edge_clients import MovableClocks
+from tests.data.databases import on_sqlite
 from tests.factories import DAY, NOON
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
 
 __all__ = ["steady"]
 SECOND = timedelta(seconds=1)

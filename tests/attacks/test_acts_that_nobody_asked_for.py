@@ -21,8 +21,8 @@ from tests.api.field_box import (
     send,
     steady,
 )
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.data.databases import on_sqlite
+from tests.features import bear_field as field
 
 __all__ = ["steady"]
 BEAR, NONE = {"answers": {"alarm": "bear"}}, {"answers": {"alarm": "none"}}

@@ -6,7 +6,7 @@ import pytest
 
 from rollout.engine.decide.permissions import AssignedRole
 from tests.factories import NOON
-from tests.services import bear_field as field
+from tests.features import bear_field as field
 
 BEARS = "/v1/rollouts/bears"
 BLIND = field.keys(0.1, purpose="audit")[0]

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from rollout.features.delivery.sending import ChannelMessage, send_in_process
-from tests.services.receivers import serving, webhook
+from tests.features.receivers import serving, webhook
 
 pytestmark = pytest.mark.enable_socket  # receivers on this machine
 PIECE = bytes(2**20)

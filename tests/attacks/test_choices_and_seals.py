@@ -8,7 +8,7 @@ from rollout.features.reports.builder import ReportOptions
 from rollout.features.training.cleaning import store_choices
 from rollout.live.rollout_state import load_rollout_state
 from tests.factories import DAY, NOON
-from tests.services.reports.test_builder import bears, tick
+from tests.features.reports.test_builder import bears, tick
 
 __all__ = ["bears"]
 ANA = Caller(

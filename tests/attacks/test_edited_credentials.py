@@ -11,9 +11,9 @@ from rollout.features.access.access_state import find_access_ledger_faults
 from rollout.features.access.users import erase_account, strip_last_admin
 from rollout.live.clock import ManualClock
 from tests.factories import DAY, NOON
-from tests.services.access.factors import build_signing, enrol
-from tests.services.access.test_sign_in import ISSUER, QUICK
-from tests.services.houses import ADA, BO, PASSWORD, chance, furnish
+from tests.features.access.factors import build_signing, enrol
+from tests.features.access.test_sign_in import ISSUER, QUICK
+from tests.features.houses import ADA, BO, PASSWORD, chance, furnish
 
 LATER = 9_000_000_000_000_000  # microseconds since 1970
 SELECT_BO = "from users where name = 'bo'"

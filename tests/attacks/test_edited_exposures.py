@@ -11,10 +11,10 @@ from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.erasure.erasure import ErasureRequest, erase_name
 from rollout.live.evidence.evidence_check import EvidenceCheck
 from rollout.live.tick_passes import Ticker
-from tests.services.engine.test_evidence_check import attacking
-from tests.services.review_room import ANA, BO, DAY, MINUTE, Room, person, policy_text
-from tests.services.stored_reviews import HIGH, SUPERVISED
-from tests.store.snapshots import filled_once
+from tests.data.snapshots import filled_once
+from tests.features.review_room import ANA, BO, DAY, MINUTE, Room, person, policy_text
+from tests.features.stored_reviews import HIGH, SUPERVISED
+from tests.live.test_evidence_check import attacking
 
 ADMIN = person("dan", AssignedRole("admin"))
 UPDATE = "update exposures set {0} where page = 'review' and content = 'prediction'"

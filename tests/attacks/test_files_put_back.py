@@ -10,9 +10,9 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.features.stops import stops as stopping
 from rollout.live.rollout_state import NoSuchRolloutError
 from rollout.live.service import build_service
+from tests.data.databases import on_sqlite
 from tests.factories import NOON
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
 
 pytestmark = on_sqlite
 WHO = Caller("ana", role_assignments=(AssignedRole("operator"),))

@@ -15,9 +15,9 @@ from rollout.engine.events import IncidentAcknowledged, IncidentOpened
 from rollout.engine.records.records import Action, Case, Prediction
 from rollout.features.records.action_authorization import ActionAuthorizer, StoredCase
 from rollout.live.rollout_state import load_rollout_state
+from tests.data.databases import on_sqlite
 from tests.factories import DAY, NOON
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
 
 SECOND = timedelta(seconds=1)
 LONG = 400  # rows

@@ -7,7 +7,7 @@ import pytest
 from rollout.engine.decide.permissions import AssignedRole
 from tests.api.bears import tick
 from tests.factories import NOON
-from tests.services import bear_field as field
+from tests.features import bear_field as field
 
 BEARS = "/v1/rollouts/bears"
 

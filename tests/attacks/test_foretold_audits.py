@@ -11,7 +11,7 @@ from tests.api.autonomous_bears import clocks_agree
 from tests.api.field_box import BEARS, case, prediction, send
 from tests.client.edge_clients import MovableClocks
 from tests.factories import HOUR, NOON
-from tests.services import bear_field as field
+from tests.features import bear_field as field
 
 __all__ = ["clocks_agree"]
 

@@ -22,7 +22,7 @@ from tests.api.field_box import (
     steady,
 )
 from tests.factories import DAY, HOUR, MINUTE, NOON
-from tests.services import bear_field as field
+from tests.features import bear_field as field
 
 __all__ = ["steady"]
 

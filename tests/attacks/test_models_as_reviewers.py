@@ -11,10 +11,10 @@ from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.versions import ReviewerNameError
 from tests.attacks.test_invented_decisions import _two_accounts, begin, send
+from tests.data.databases import on_sqlite
+from tests.engine.evidence.histories import START, cases, decisions, hour, predictions, records
 from tests.factories import MINUTE, NOON
-from tests.services.records.test_import_contents import POLICY as STORY
-from tests.store.databases import on_sqlite
-from tests.tally.histories import START, cases, decisions, hour, predictions, records
+from tests.features.records.test_import_contents import POLICY as STORY
 
 __all__ = ["_two_accounts"]
 CASE = {"kind": "case", "key": "c1", "site": "ramp-a", "occurred_at": (NOON - MINUTE).isoformat()}

@@ -11,7 +11,7 @@ from rollout.data.records.records import RecordStatus, RecordStore
 from rollout.engine.records.records import Action, Case, Decision, Prediction
 from rollout.live.rollout_state import load_rollout_state
 from tests.factories import NOON
-from tests.services import bear_field as field
+from tests.features import bear_field as field
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from rollout.live.clock import ManualClock
 from rollout.live.service import build_service
 from tests.api.field_box import action, case, prediction, request_permit, send, steady
 from tests.api.test_acted_before import autonomous, incidents
+from tests.data.databases import on_sqlite
 from tests.factories import HOUR, MINUTE, NOON
-from tests.services import bear_field as field
-from tests.services.records.test_assignment_claims import POLICY
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
+from tests.features.records.test_assignment_claims import POLICY
 
 __all__ = ["steady"]
 BOX = Caller("box", is_service_account=True, role_assignments=(AssignedRole("ingest"),))

@@ -19,8 +19,8 @@ from rollout.live.evidence.unit_counting import open_stored_history
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
+from tests.data.conftest import database, other, url
 from tests.factories import HOUR, MINUTE, NOON
-from tests.store.conftest import database, other, url
 
 __all__ = ["database", "other", "url"]
 POLICY = """

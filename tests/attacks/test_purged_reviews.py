@@ -4,7 +4,7 @@ from sqlalchemy import func, select
 
 from rollout.data.counting.purge import list_old_cases, purge_records
 from rollout.data.tables.tables import count_queue, exposures, reviews
-from tests.services.review_room import ANA, BO, DAY, Room, policy_text
+from tests.features.review_room import ANA, BO, DAY, Room, policy_text
 
 
 def count(room, table):

@@ -25,9 +25,9 @@ from tests.api.test_records import case, decision, prediction, sent, sent_apart
 from tests.api.test_shell import POLICY
 from tests.attacks.test_acts_that_nobody_asked_for import incidents
 from tests.client.local_answers import decide_locally, read_scope
+from tests.data.databases import on_sqlite
 from tests.factories import DAY, HOUR, NOON
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.features import bear_field as field
 
 CONTENT = "ab" * 32
 BEARS = "/v1/rollouts/bears"

@@ -22,7 +22,7 @@ from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.factories import DAY, HOUR, NOON
-from tests.services.reports.test_builder import VIEWER
+from tests.features.reports.test_builder import VIEWER
 
 EVE = Caller(
     "eve", role_assignments=(AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears"))

@@ -22,7 +22,7 @@ from rollout.features.reviews.reviews import release_review
 from rollout.live.channels import Channels
 from rollout.live.service import build_service
 from tests.attacks.test_reports_that_tell import EVE
-from tests.services.review_room import ANA, BO, DAN, START, Room
+from tests.features.review_room import ANA, BO, DAN, START, Room
 
 EVE_BEFORE = Caller("eve", role_assignments=(AssignedRole("viewer", "bears"),))
 """The same person before they were let review."""

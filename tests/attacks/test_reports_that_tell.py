@@ -27,7 +27,7 @@ from rollout.features.reports.builder import (
     ReportOptions,
     create_report,
 )
-from tests.services.review_room import ANA, DAN, START, Room
+from tests.features.review_room import ANA, DAN, START, Room
 
 HOUR = timedelta(hours=1)
 EVE = Caller(

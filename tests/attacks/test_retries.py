@@ -2,7 +2,7 @@
 
 A model exactly at the threshold gets past a gate in at most 5 % of years, because all attempts of a
 cell's year share that risk. Here somebody looks for attempts that aren't counted. A clock or a zone
-set back over New Year: tests/core/scope/test_attempts.py. The table of docs/concepts/attempts.md
+set back over New Year: tests/engine/decide/test_attempts.py. The table of docs/concepts/attempts.md
 has a row for each.
 """
 
@@ -25,11 +25,19 @@ from rollout.kernel.policy.policy import Minimum
 from rollout.kernel.policy.risk_shares import compute_yearly_share
 from rollout.kernel.units import FAILED, NOT_PREDICTED
 from rollout.live.rollout_state import load_rollout_state
-from tests.core.scope.test_yearly_promise import RetryingDriver, list_attempts
+from tests.data.snapshots import filled_once
+from tests.engine.decide.test_yearly_promise import RetryingDriver, list_attempts
+from tests.engine.evidence.histories import (
+    a_policy,
+    cases,
+    decisions,
+    predictions,
+    records,
+    resolved,
+    track,
+)
 from tests.factories import ANA, CREEK, DAY, LAKE, MET, NOON, counted, gates, kinds, policy
-from tests.services import bear_field as field
-from tests.store.snapshots import filled_once
-from tests.tally.histories import a_policy, cases, decisions, predictions, records, resolved, track
+from tests.features import bear_field as field
 
 ADMIN_OF_ALL = Caller("zoe", role_assignments=(AssignedRole(ADMIN),))
 OF_BEARS = AssignedRole(ADMIN, "bears")

@@ -17,7 +17,7 @@ from rollout.data.tables.tables import ledger, ledger_heads
 from tests.api.bears import founded
 from tests.api.test_serve import serving, until_ready
 from tests.factories import NOON
-from tests.services.engine.test_evidence_check import attacking
+from tests.live.test_evidence_check import attacking
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.slow]
 

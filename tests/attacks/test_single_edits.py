@@ -34,14 +34,14 @@ from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
 from tests.attacks.test_edited_credentials import give_credentials
 from tests.attacks.test_edited_exposures import fill
+from tests.data.databases import on_postgresql, on_sqlite
+from tests.data.snapshots import filled_once
 from tests.docs.pages import text_of
 from tests.factories import NOON
-from tests.services.engine.test_evidence_check import attacking
-from tests.services.engine.test_whole_history import END, tell_history
-from tests.services.process.test_health_checks import LOOSER, POLICY
-from tests.services.review_room import START
-from tests.store.databases import on_postgresql, on_sqlite
-from tests.store.snapshots import filled_once
+from tests.features.process.test_health_checks import LOOSER, POLICY
+from tests.features.review_room import START
+from tests.live.test_evidence_check import attacking
+from tests.live.test_whole_history import END, tell_history
 
 pytestmark = pytest.mark.exhaustive
 TABLES = {table.name: table for table in metadata.sorted_tables if table.name != "purging"}
@@ -54,8 +54,8 @@ UNSEEN = {
 }
 """By table the columns that the page lists, or `all`; `ADDED` where an added row is unseen."""
 ELSEWHERE = {
-    "evidence_snapshots": "tests/services/engine/test_evidence_snapshots.py",
-    "guard_snapshots": "tests/services/engine/test_guard_snapshots.py",
+    "evidence_snapshots": "tests/live/test_evidence_snapshots.py",
+    "guard_snapshots": "tests/live/test_guard_snapshots.py",
 }
 """Tables that the history of this module doesn't fill, by the test that edits them."""
 PICKED = {  # the row to edit; the first, where nothing is said

@@ -15,8 +15,8 @@ from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
 from rollout.live.state_cache import MAX_STALENESS
 from tests.api.test_stops_in_outages import outage
+from tests.data.conftest import database, other, url
 from tests.factories import NOON
-from tests.store.conftest import database, other, url
 
 __all__ = ["database", "other", "url"]
 POLICY = """

@@ -11,8 +11,8 @@ from rollout.data.database.session import WriteLock
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.kernel.calendar.sites import Cell
 from tests.api.bears import CREEK, LAKE, V1, approved, founded, scope_of, tick, widened
+from tests.data.databases import on_sqlite
 from tests.factories import NOON
-from tests.store.databases import on_sqlite
 
 pytestmark = on_sqlite  # what is attacked is the edge; promises on both engines stand elsewhere
 JSON = {"Content-Type": "application/json"}

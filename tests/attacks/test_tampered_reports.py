@@ -5,8 +5,8 @@ from sqlalchemy import text
 
 from rollout.features.process.health_checks import run_health_checks
 from rollout.features.reports.builder import ReportOptions, create_report
-from tests.services.review_room import Room
-from tests.store.snapshots import filled_once
+from tests.data.snapshots import filled_once
+from tests.features.review_room import Room
 
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 SEALS = "bears: reports match their seals in the ledger"

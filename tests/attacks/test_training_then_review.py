@@ -14,7 +14,7 @@ from rollout.features.training.cleaning import (
 )
 from rollout.kernel.errors import StaleRevisionError
 from tests.factories import HOUR
-from tests.services.review_room import ANA, DAN, Room
+from tests.features.review_room import ANA, DAN, Room
 
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 VIEWER = Caller("eve", role_assignments=(AssignedRole("viewer", "bears"),))

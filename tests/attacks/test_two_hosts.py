@@ -7,8 +7,8 @@ import pytest
 
 from api.app import create_app
 from tests.api.bears import CREEK, V1, founded, scope_of, widened
+from tests.data.databases import on_sqlite
 from tests.factories import NOON
-from tests.store.databases import on_sqlite
 
 pytestmark = on_sqlite  # what is attacked is the edge
 HOSTS = [b"localhost", b"example.org"]

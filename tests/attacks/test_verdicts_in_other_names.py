@@ -11,7 +11,7 @@ from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.units import AFTER_DECISION
 from rollout.live.rollout_state import load_rollout_state
 from tests.factories import MINUTE, NOON
-from tests.services import bear_field as field
+from tests.features import bear_field as field
 
 BEARS = "/v1/rollouts/bears"
 HOUR = timedelta(hours=1)

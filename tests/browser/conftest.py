@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.store.conftest import database, other, url
+from tests.data.conftest import database, other, url
 
 __all__ = ["browser", "database", "other", "url"]
 

@@ -6,8 +6,8 @@ from unittest import mock
 from api.app import create_app
 from tests.browser.chromium import HEIGHT, WIDE, chromium
 from tests.browser.town import busy, served, town
-from tests.services.houses import PASSWORD
-from tests.store.databases import fresh
+from tests.data.databases import fresh
+from tests.features.houses import PASSWORD
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from tests.api.test_serve import serving, until_ready
 from tests.browser.chromium import chromium, needs_chromium
 from tests.browser.console_pages import windows
 from tests.browser.town import HASHER, served
-from tests.services.houses import PASSWORD, chance
-from tests.store.databases import fresh
+from tests.data.databases import fresh
+from tests.features.houses import PASSWORD, chance
 
 pytestmark = [needs_chromium, pytest.mark.enable_socket]  # servers on this machine are asked
 

@@ -27,12 +27,12 @@ from tests.browser.chromium import (
 )
 from tests.browser.looks import find_violations
 from tests.browser.test_drawings_in_a_browser import COLLISIONS
+from tests.engine.slots.facts import compute_replay_facts
 from tests.factories import DAY, HOUR, NOON
-from tests.replay.facts import compute_replay_facts
-from tests.reports.conftest import BEARS, inputs_of, story
-from tests.services import bear_field as field
-from tests.services.reports.test_inputs import keep, of_store
-from tests.services.review_room import MINUTE
+from tests.features import bear_field as field
+from tests.features.reports.conftest import BEARS, inputs_of, story
+from tests.features.reports.test_inputs import keep, of_store
+from tests.features.review_room import MINUTE
 
 pytestmark = needs_chromium
 

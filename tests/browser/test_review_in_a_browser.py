@@ -15,8 +15,8 @@ from tests.browser.town import served
 from tests.console.reading_room import ADJUDICATION, PICTURE, REVIEW, ReadingRoom, verdicts
 from tests.console.test_review_pages import sent_in
 from tests.console.test_set_reviews import SETS
-from tests.services.review_room import ANA, BO, MINUTE, policy_text
-from tests.store.databases import fresh
+from tests.data.databases import fresh
+from tests.features.review_room import ANA, BO, MINUTE, policy_text
 
 pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at
 

@@ -25,10 +25,10 @@ from tests.browser.console_pages import windows
 from tests.browser.looks import each_look, find_violations
 from tests.browser.town import served
 from tests.console.conftest import inhabited
-from tests.services.access.test_sign_in import QUICK
-from tests.services.houses import chance
-from tests.services.incidents.cause_town import END, alarm_town
-from tests.store.databases import fresh
+from tests.data.databases import fresh
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import chance
+from tests.features.incidents.cause_town import END, alarm_town
 
 pytestmark = [needs_chromium, pytest.mark.enable_socket]
 WIDTHS = (1280, 390)

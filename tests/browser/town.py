@@ -39,8 +39,8 @@ from rollout.live.service import Service, build_service
 from rollout.live.tick_passes import TickScheduler
 from tests.api.test_serve import free_port
 from tests.browser.pictures import picture
-from tests.services.houses import PASSWORD, chance
-from tests.store.snapshots import filled_once
+from tests.data.snapshots import filled_once
+from tests.features.houses import PASSWORD, chance
 
 CHANNELS = {"mail": "mailto://mail.example.org?to={address}", "chat": "slack://A/B/C/{address}"}
 START = datetime(2027, 6, 14, 6, tzinfo=UTC)

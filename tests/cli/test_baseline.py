@@ -4,8 +4,8 @@ import pytest
 
 from rollout.data.database.session import Database
 from tests.commands import forget_settings, run
-from tests.store.databases import fresh
-from tests.store.snapshots import filled_once
+from tests.data.databases import fresh
+from tests.data.snapshots import filled_once
 
 POLICY = """
 rollout: ramps

@@ -14,9 +14,9 @@ from rollout.engine.decide.commands import Actor
 from rollout.features.access.users import create_first_admin
 from rollout.live.policy_application import apply_policy
 from tests.api.bears import POLICY
+from tests.data.databases import fresh
+from tests.data.snapshots import filled_once
 from tests.factories import HOUR, NOON
-from tests.store.databases import fresh
-from tests.store.snapshots import filled_once
 
 MARK = "hunter2-token"
 REPORTS = "reports: [{name: morning, to: [ops, rangers]}]\n"

@@ -18,8 +18,8 @@ from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
 from rollout.live.versions import record_new_versions
 from tests.api.test_shell import POLICY
-from tests.store.databases import fresh
-from tests.store.snapshots import filled_once
+from tests.data.databases import fresh
+from tests.data.snapshots import filled_once
 
 NOW = datetime.now(UTC)
 AT = NOW - timedelta(days=3)

@@ -10,9 +10,9 @@ from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.pending_stops import Damage, load_safety_rows, store_damage
 from tests.commands import run
+from tests.data.databases import fresh
 from tests.factories import NOON
-from tests.services import bear_field as field
-from tests.store.databases import fresh
+from tests.features import bear_field as field
 
 CLEAR = ("doctor", "--clear-damage", "--by", "ada", "--reason", "disk replaced")
 

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.data.database.session import Database
-from tests.store.conftest import url
-from tests.store.databases import fresh, on_postgresql, on_sqlite
+from tests.data.conftest import url
+from tests.data.databases import fresh, on_postgresql, on_sqlite
 
 __all__ = ["url"]
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from rollout.cli import record_options
 from rollout.cli.main import app
 from rollout.kernel.policy_files.reader import parse_policy
-from tests.services.policies.messy_files import Variant, write_files
+from tests.features.policies.messy_files import Variant, write_files
 
 EARLY = timedelta(hours=4)
 

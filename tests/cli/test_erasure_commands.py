@@ -7,10 +7,10 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.data.database.session import Database
-from tests.services.erasure.test_name_erasure import fill
-from tests.services.erasure.traces import find_in_files
-from tests.store.databases import fresh
-from tests.store.snapshots import filled_once
+from tests.data.databases import fresh
+from tests.data.snapshots import filled_once
+from tests.features.erasure.test_name_erasure import fill
+from tests.features.erasure.traces import find_in_files
 
 fill_once = filled_once(fill)
 

@@ -16,7 +16,7 @@ from rollout.cli.database import COMMANDS as DATABASE_COMMANDS
 from rollout.cli.ledger import COMMANDS as LEDGER_COMMANDS
 from rollout.cli.main import COMMANDS, app
 from tests.api.light_replica import POLICY
-from tests.core.ledger.golden import PATH
+from tests.engine.ledger.golden import PATH
 
 HEAVY = {"numpy", "polars", "scipy", "sqlalchemy", "alembic", "opening_hours", "jinja2"}
 MOST_MODULES = 500  # a help page has 460 with what prints it; an engine has over a thousand

@@ -12,8 +12,8 @@ from rollout.engine.decide.permissions import ADMIN, OPERATOR, AssignedRole, Cal
 from rollout.features.access.keys import KEY_BYTES, create_key
 from rollout.features.access.users import create_account, create_first_admin
 from tests.api.bears import CREEK, POLICY, STRICTER, founded, scope_of, tick
+from tests.data.databases import fresh
 from tests.served import served
-from tests.store.databases import fresh
 
 pytestmark = pytest.mark.enable_socket  # a server on this machine is asked
 ADMINISTRATOR = Caller("zoe", role_assignments=(AssignedRole(ADMIN),))

@@ -9,11 +9,11 @@ from rollout.cli.main import app
 from rollout.data.access.users import SecondFactors, Users
 from rollout.data.database.session import Database
 from rollout.features.access import credentials
+from tests.data.databases import fresh
+from tests.data.snapshots import filled_once
 from tests.factories import NOON
-from tests.services.access.test_sign_in import QUICK
-from tests.services.houses import PASSWORD
-from tests.store.databases import fresh
-from tests.store.snapshots import filled_once
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import PASSWORD
 
 POLICY = """
 rollout: ramps

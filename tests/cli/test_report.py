@@ -16,11 +16,11 @@ from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
 from tests.api.conftest import Doorkeeper
 from tests.commands import forget_settings
+from tests.data.databases import fresh
+from tests.data.snapshots import filled_once
 from tests.factories import DAY, HOUR, NOON
-from tests.services import bear_field as field
-from tests.services.reports.test_builder import keep
-from tests.store.databases import fresh
-from tests.store.snapshots import filled_once
+from tests.features import bear_field as field
+from tests.features.reports.test_builder import keep
 
 BEGAN = NOON - 400 * DAY
 SPAN = ("--since", BEGAN.isoformat(), "--until", (BEGAN + DAY).isoformat())

@@ -13,7 +13,7 @@ from rollout_client.client import EdgeClient
 from rollout_client.local_scope import parse_snapshot
 from tests.client.edge_clients import MovableClocks
 from tests.client.local_answers import SALT, build_body, decide_locally
-from tests.core.scope.test_assignment_table import NEAR, instants, list_edges, questions, worlds
+from tests.engine.decide.test_assignment_table import NEAR, instants, list_edges, questions, worlds
 from tests.factories import CREEK, DAY, HOUR, MINUTE, autonomous
 from tests.properties import examples
 

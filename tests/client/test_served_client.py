@@ -12,11 +12,11 @@ from rollout_client import connection
 from rollout_client.connection import ServiceConnection
 from rollout_client.seen_heads import LedgerHead
 from tests.api.conftest import Doorkeeper
+from tests.data.databases import fresh
 from tests.docs.pages import text_of
+from tests.features import bear_field as field
+from tests.features.bear_field import keys
 from tests.served import served
-from tests.services import bear_field as field
-from tests.services.bear_field import keys
-from tests.store.databases import fresh
 
 pytestmark = [pytest.mark.slow, pytest.mark.enable_socket]  # a service on this machine
 (SNIPPET,) = re.findall(r"```python\n(.*?)```", text_of("clients/python/README.md"), re.DOTALL)

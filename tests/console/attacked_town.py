@@ -16,8 +16,8 @@ from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users
 from tests.browser.town import START, busy, town
 from tests.console.conftest import Browsing
-from tests.services.houses import PASSWORD
-from tests.store.databases import fresh
+from tests.data.databases import fresh
+from tests.features.houses import PASSWORD
 
 R = "/rollouts/bears"
 FILLED = {

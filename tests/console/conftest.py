@@ -22,13 +22,13 @@ from rollout.live.clock import ManualClock
 from rollout.live.service import build_service
 from tests.api import bears
 from tests.console.told_cases import CLOSED, some
+from tests.data.conftest import database, other
+from tests.data.databases import ENGINES, fresh
+from tests.data.snapshots import filled_once
 from tests.factories import NOON
-from tests.services.access.test_sign_in import QUICK
-from tests.services.houses import PASSWORD, chance
-from tests.services.reports.in_process import _reports_in_this_process
-from tests.store.conftest import database, other
-from tests.store.databases import ENGINES, fresh
-from tests.store.snapshots import filled_once
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import PASSWORD, chance
+from tests.features.reports.in_process import _reports_in_this_process
 
 __all__ = ["_reports_in_this_process", "database", "other"]
 

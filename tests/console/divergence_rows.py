@@ -8,7 +8,7 @@ from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.console.told_cases import CLOSED
-from tests.store.snapshots import filled_once
+from tests.data.snapshots import filled_once
 
 HERE = "/rollouts/bears/divergences"
 

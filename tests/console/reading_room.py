@@ -18,10 +18,10 @@ from rollout.features.access.sign_in import SignIn
 from rollout.live.clock import ManualClock
 from rollout.live.service import build_service
 from tests.console.conftest import Browsing
-from tests.services.access.test_sign_in import QUICK
-from tests.services.houses import PASSWORD
-from tests.services.review_room import Room, policy_text
-from tests.store.snapshots import filled_once
+from tests.data.snapshots import filled_once
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import PASSWORD
+from tests.features.review_room import Room, policy_text
 
 REVIEWS = AssignedRole("reviewer", "bears")
 STAFF = {

@@ -14,7 +14,7 @@ from tests.console.reading_room import (
     verdicts,
 )
 from tests.console.test_review_pages import ODD
-from tests.services.review_room import ANA, DAN, MINUTE, person
+from tests.features.review_room import ANA, DAN, MINUTE, person
 
 ON_BOTH_ENGINES = True
 NEXT = f"{ADJUDICATION}/next"

@@ -14,14 +14,14 @@ from rollout.features.reports.figures.incident_cause import find_incident_cause
 from rollout.kernel.statistics.value_search import ValueKind
 from tests.console.divergence_rows import count
 from tests.console.told_cases import newcomer
-from tests.reports.figures.test_incident_cause import HOUR, build_symptoms, build_units
-from tests.services.incidents.cause_town import (
+from tests.features.incidents.cause_town import (
     CHANGE,
     END,
     find_time,
     is_wrong,
     tell_cases,
 )
+from tests.features.reports.figures.test_incident_cause import HOUR, build_symptoms, build_units
 
 CELL = "/rollouts/bears/cells/creek/day"
 FILTER = "/rollouts/bears/divergences?version=v1&site=creek&since=2027-06-03&is+camera=cam-1"

@@ -17,7 +17,7 @@ import pytest
 from api.app import create_app
 from tests.browser.town import SCRIPT, busy, town
 from tests.console.conftest import Browsing
-from tests.store.databases import fresh
+from tests.data.databases import fresh
 
 pytestmark = pytest.mark.exhaustive
 

@@ -12,9 +12,9 @@ from rollout.engine.events import Stopped, VersionFirstUsed
 from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
 from tests.api.bears import CREEK, POLICY, approved, scope_of, widened
+from tests.data.ledger.test_ledger import tamper
 from tests.factories import DAY, HOUR, NOON
-from tests.services.cells.test_overview import append_counts
-from tests.store.ledger.test_ledger import tamper
+from tests.features.cells.test_overview import append_counts
 
 ON_BOTH_ENGINES = True
 SCRIPT = '"><script>alert(1)</script>'

@@ -18,11 +18,11 @@ from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
 from tests.console.conftest import PEOPLE
-from tests.replay import pricing
-from tests.services.access.test_sign_in import QUICK
-from tests.services.engine.test_live import live, replayed, until
-from tests.services.engine.test_live_outcomes import read_stream
-from tests.services.houses import PASSWORD, chance
+from tests.engine.slots import pricing
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import PASSWORD, chance
+from tests.live.test_live import live, replayed, until
+from tests.live.test_live_outcomes import read_stream
 
 pytestmark = pytest.mark.simulation
 APPROVED_AFTER = timedelta(minutes=20)

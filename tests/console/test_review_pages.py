@@ -19,7 +19,7 @@ from tests.console.reading_room import (
     undo_of,
     verdicts,
 )
-from tests.services.review_room import DAN, DAY, MINUTE, person, policy_text
+from tests.features.review_room import DAN, DAY, MINUTE, person, policy_text
 
 __all__ = ["browser", "hall"]
 SECOND = timedelta(seconds=1)

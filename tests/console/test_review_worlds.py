@@ -17,8 +17,8 @@ from rollout.features.reviews import reviews
 from tests.api.test_two_worlds import WORLDS
 from tests.chance import without_chance
 from tests.console.reading_room import ADJUDICATION, REVIEW, ReadingRoom, form_of, hidden, undo_of
-from tests.services.review_room import DAN, DAY, MINUTE
-from tests.store.databases import fresh
+from tests.data.databases import fresh
+from tests.features.review_room import DAN, DAY, MINUTE
 
 pytestmark = pytest.mark.exhaustive
 

@@ -22,10 +22,10 @@ from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker
 from tests.api import bears
+from tests.data.snapshots import filled_once
+from tests.engine.slots.stories import a_history
 from tests.factories import BETWEEN, HOUR, MET, NOON
-from tests.replay.stories import a_history
-from tests.services.engine.test_live import BY_CASE, STORY, replayed
-from tests.store.snapshots import filled_once
+from tests.live.test_live import BY_CASE, STORY, replayed
 
 BEARS = "/rollouts/bears"
 CREEK = f"{BEARS}/cells/creek/day"

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.console.reading_room import REVIEW, ReadingRoom, form_of, hidden, verdicts
-from tests.services.review_room import policy_text
+from tests.features.review_room import policy_text
 
 ONE = "labels: [bear, fox, none]\n    actions: {bear: ring, fox: wait, none: wait}\n"
 TEXT = policy_text().replace(ONE, "labels: [bear, fox, wolf-pack]\n    many: true\n")

@@ -8,7 +8,7 @@ import pytest
 
 from rollout.features.access.keys import load_keys
 from rollout.features.access.users import load_local_caller
-from tests.services.houses import PASSWORD
+from tests.features.houses import PASSWORD
 
 NEW = "a new long sentence"
 SCRIPT = '"><script>alert(1)</script>'

@@ -21,7 +21,7 @@ from rollout.features.reports.figures.timeline_parts import TimelineStage
 from rollout.features.reports.pages.timeline_chart import draw_small_timeline, list_key_items
 from tests.cli.test_status_text import CELL, STATUS
 from tests.factories import AUTONOMOUS, CREEK, NOON, SUPERVISED, autonomous, policy
-from tests.reports.pages.test_timeline_layout import timeline_of
+from tests.features.reports.pages.test_timeline_layout import timeline_of
 
 POLICY = policy(stages=(SUPERVISED, replace(AUTONOMOUS, blind=0.6, share=0.4)))
 ROLLOUT = autonomous(POLICY)

@@ -12,9 +12,9 @@ from rollout.live.evidence.unit_counting import queue_new_cases
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.bears import POLICY
+from tests.data.snapshots import filled_once
 from tests.factories import NOON
-from tests.services.houses import PASSWORD
-from tests.store.snapshots import filled_once
+from tests.features.houses import PASSWORD
 
 AT = NOON + timedelta(hours=1)
 CLOSED = NOON + timedelta(days=3)

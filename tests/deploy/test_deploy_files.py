@@ -19,6 +19,7 @@ from api.serve import SHUTDOWN_SECONDS, TRANSACTION_SECONDS
 from rollout.features.uploads.upload_runs import FILE_NAMES, MAX_FILE_BYTES
 from rollout.settings import PREFIX, Settings
 from rollout.worker.jobs import STOP_GRACE
+from tests.data.databases import fresh
 from tests.deploy.files import (
     FOLDER,
     list_program_calls,
@@ -29,7 +30,6 @@ from tests.deploy.files import (
 )
 from tests.docs.pages import ROOT, text_of
 from tests.docs.small_pages import sample_metrics
-from tests.store.databases import fresh
 
 SERIES = {re.split(r"[{ ]", line)[0] for line in sample_metrics() if not line.startswith("#")}
 FROM_PROMETHEUS = {"up"}

@@ -19,7 +19,7 @@ from rollout.settings import PREFIX, Settings, read_settings
 from rollout.worker.jobs import STOP_GRACE
 from tests.deploy.files import FOLDER, list_first_calls, read_text
 from tests.docs.pages import Typed, fault_of, text_of
-from tests.services.houses import chance
+from tests.features.houses import chance
 
 FILES = sorted((FOLDER / "kubernetes").iterdir())
 SETTINGS = {PREFIX + name.upper() for name in Settings.__dataclass_fields__}

@@ -9,8 +9,8 @@ import pytest
 
 from rollout.kernel.policy.risk_shares import PLANNED_SHARE, compute_yearly_share
 from rollout.kernel.statistics.forecast import forecast_opening
-from tests.core.statistics.test_yearly_risk import RELEASES, open_any, open_each
 from tests.docs.pages import text_of
+from tests.kernel.statistics.test_yearly_risk import RELEASES, open_any, open_each
 
 PAGE = " ".join(text_of("docs/concepts/attempts.md").split())
 

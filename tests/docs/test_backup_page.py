@@ -1,6 +1,6 @@
 """docs/how-to/backup.md: its trial of a restore runs as written.
 
-On PostgreSQL it does in tests/services/backups/test_passwords.py.
+On PostgreSQL it does in tests/features/backups/test_passwords.py.
 """
 
 import re
@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from rollout.cli.main import app
 from rollout.data.database.session import Database
 from tests.commands import forget_settings
+from tests.data.databases import fresh
 from tests.docs.pages import typed
-from tests.services import bear_field as field
-from tests.store.databases import fresh
+from tests.features import bear_field as field
 
 PAGE, TRIAL = "docs/how-to/backup.md", "Try a restore"
 

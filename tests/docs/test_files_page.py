@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from tests.docs.pages import text_of, typed
-from tests.services.policies.messy_files import Variant, write_files
+from tests.features.policies.messy_files import Variant, write_files
 
 GERMAN = Variant(
     "German Excel",

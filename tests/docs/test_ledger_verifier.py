@@ -30,8 +30,8 @@ from rollout.engine.events import (
 from rollout.engine.ledger.checkpoints import Checkpoint
 from rollout.engine.ledger.ledger import build_row
 from rollout.live.checkpoint_keys import CheckpointSigner, create_signing_key
-from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.docs.pages import text_of
+from tests.engine.ledger.golden import ACCESS, ROLLOUT
 from tests.factories import CREEK, DAY, HOUR, LAKE, NOON, SALTS, eventful
 from tests.ledger_verifier import (
     FILE,

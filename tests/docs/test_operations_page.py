@@ -21,9 +21,9 @@ from rollout.live import autonomy as clock_check
 from rollout.live.clock import SystemClock
 from rollout.live.service import build_service
 from tests.commands import forget_settings
+from tests.data.databases import fresh
 from tests.deploy.files import load_compose, read_text
 from tests.docs.pages import text_of, typed
-from tests.store.databases import fresh
 
 PAGE, CLIENTS = "docs/operations.md", "docs/how-to/clients.md"
 

@@ -24,7 +24,7 @@ from rollout.cli.main import app
 from rollout.engine.events import Narrowed, Suspended, Widened
 from rollout.kernel.calendar.sites import Cell
 from tests.docs.pages import ROOT
-from tests.replay.facts import compute_replay_facts
+from tests.engine.slots.facts import compute_replay_facts
 
 pytestmark = pytest.mark.simulation
 

@@ -14,9 +14,9 @@ from rollout.data.database.session import Database
 from rollout.live.clock import SystemClock
 from rollout.live.service import build_service
 from tests.api.conftest import Doorkeeper
-from tests.services import bear_field as field
-from tests.services.bear_field import keys
-from tests.store.databases import fresh
+from tests.data.databases import fresh
+from tests.features import bear_field as field
+from tests.features.bear_field import keys
 
 CLIENTS = Path(__file__).parents[2] / "examples" / "clients"
 POLICY = field.POLICY.replace("08:00-20:00", "24/7").replace(

@@ -1,7 +1,7 @@
 """The mail room's page beside its story: no confidence floor opens the held cell; `familiar` helps.
 
-tests/replay has the story itself: test_mail_room_story.py, and what `familiar` does on the day of
-the new form.
+tests/engine/slots has the story itself: test_mail_room_story.py, and what `familiar` does on the
+day of the new form.
 """
 
 import re

@@ -21,7 +21,7 @@ from rollout.features.replay.replay import build_replay_inputs, replay_files
 from rollout.features.reports.inputs.inputs import MODEL, assign_deciders
 from rollout.kernel.calendar.sites import Cell
 from tests.docs.pages import ROOT
-from tests.replay.facts import compute_replay_facts
+from tests.engine.slots.facts import compute_replay_facts
 
 pytestmark = pytest.mark.simulation
 

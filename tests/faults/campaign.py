@@ -16,6 +16,7 @@ import time
 from collections import Counter, defaultdict
 from contextlib import closing
 
+from tests.data.databases import close_server, close_templates
 from tests.faults import trials
 from tests.faults.copies import COPIES
 from tests.faults.forks import Died, Fork, each
@@ -24,7 +25,6 @@ from tests.faults.mutants import MUTANTS
 from tests.faults.trials import STEPS, Trial
 from tests.faults.world import recorded
 from tests.samples import draw
-from tests.store.databases import close_server, close_templates
 
 KINDS = ("kill", "raise", "cut", "pause")
 REPEATS = {  # steps that do once more what another one does: left out of the short form

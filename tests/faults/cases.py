@@ -126,12 +126,12 @@ def _clock_cases():
         )
 
 
-EVIDENCE = "tests/services/engine/test_evidence_check.py"
+EVIDENCE = "tests/live/test_evidence_check.py"
 HEADS = "tests/api/test_assignments.py"
 DISKS = "tests/faults/test_real_disks.py"
-CHECKPOINTS = "tests/services/ledger/test_checkpoints.py"
+CHECKPOINTS = "tests/features/ledger/test_checkpoints.py"
 CLOCKS = "tests/faults/test_clocks.py::test_a_clock_that_jumps_widens_nothing"
-FACTORS = "tests/services/access/test_second_factors.py"
+FACTORS = "tests/features/access/test_second_factors.py"
 CASES = (
     _tested(
         1,
@@ -180,7 +180,7 @@ CASES = (
         "ledger pages overwritten",
         "sqlite",
         f"{DISKS}::test_a_stop_on_corrupt_pages_is_obeyed_until_an_admin_clears_the_damage",
-        "tests/services/process/test_damaged_pages.py",
+        "tests/features/process/test_damaged_pages.py",
         wider=0,
         late_stops=0,
         note="`doctor` has a sentence for each; humans decide until an admin clears the damage",
@@ -210,7 +210,7 @@ CASES = (
         5,
         "database lost, backup restored",
         "both",
-        "tests/services/backups/test_backups.py::"
+        "tests/features/backups/test_backups.py::"
         "test_a_backup_under_traffic_is_restored_whole_and_stopped",
         lost=0,
         doubled=0,
@@ -250,9 +250,9 @@ CASES = (
         8,
         "a case and a person erased",
         "both",
-        "tests/services/erasure/test_case_erasure.py::"
+        "tests/features/erasure/test_case_erasure.py::"
         "test_an_erased_case_leaves_no_trace_in_any_table",
-        "tests/services/erasure/test_name_erasure.py::"
+        "tests/features/erasure/test_name_erasure.py::"
         "test_an_erased_user_leaves_no_trace_and_everything_verifies",
         note="no trace is left in any table, and every ledger still verifies",
     ),
@@ -260,8 +260,8 @@ CASES = (
         9,
         "guessed passwords, copied codes, missing factors",
         "both",
-        "tests/services/access/test_sign_in.py::test_a_password_that_is_easy_to_guess_is_refused",
-        "tests/services/access/test_sign_in.py::"
+        "tests/features/access/test_sign_in.py::test_a_password_that_is_easy_to_guess_is_refused",
+        "tests/features/access/test_sign_in.py::"
         "test_failures_from_everywhere_never_slow_an_address_that_was_used_before",
         f"{FACTORS}::test_a_code_works_once_and_one_step_to_each_side",
         f"{FACTORS}::test_without_a_factor_an_operator_looks_stops_and_rejects_but_does_not_widen",

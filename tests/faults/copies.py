@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import make_url
 
-from tests.store.databases import _sqlite_template, server
+from tests.data.databases import _sqlite_template, server
 
 
 class SqliteCopies:

@@ -29,8 +29,8 @@ from rollout.features.access import keys, users
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.test_serve import free_port, until_ready
 from tests.factories import DAY
-from tests.services import bear_field as field_of_bears
-from tests.services.houses import ADA, chance
+from tests.features import bear_field as field_of_bears
+from tests.features.houses import ADA, chance
 
 BASE = "/v1/rollouts/bears"
 COMMAND = "from rollout.cli.main import app; app(prog_name='rollout')"

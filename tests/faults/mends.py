@@ -37,7 +37,7 @@ class Mend:
     node: str
 
 
-EVIDENCE = "tests/services/engine/test_evidence_check.py"
+EVIDENCE = "tests/live/test_evidence_check.py"
 MENDS = (
     Mend(
         1,
@@ -73,7 +73,7 @@ MENDS = (
         "rollout/features/backups/backups.py",
         "eras = accept_restore(\n                copy,",
         "eras = (lambda *_, **__: ())(\n                copy,",
-        "tests/services/backups/test_backups.py::"
+        "tests/features/backups/test_backups.py::"
         "test_a_backup_under_traffic_is_restored_whole_and_stopped",
     ),
     Mend(
@@ -89,14 +89,14 @@ MENDS = (
         "rollout/engine/ledger/checkpoints.py",
         "if stored_hash == checkpoint.hash:",
         "if True:",
-        "tests/services/ledger/test_checkpoints.py::test_a_ledger_that_was_rewritten_whole_is_found",
+        "tests/features/ledger/test_checkpoints.py::test_a_ledger_that_was_rewritten_whole_is_found",
     ),
     Mend(
         8,
         "rollout/data/erasure/contents.py",
         "delete_case_rows(",
         "(lambda *_: {})(",
-        "tests/services/erasure/test_case_erasure.py::"
+        "tests/features/erasure/test_case_erasure.py::"
         "test_an_erased_case_leaves_no_trace_in_any_table",
     ),
     Mend(
@@ -104,7 +104,7 @@ MENDS = (
         "rollout/features/access/credentials.py",
         "MIN_STRENGTH: Final = 3",
         "MIN_STRENGTH: Final = 0",
-        "tests/services/access/test_sign_in.py::test_a_password_that_is_easy_to_guess_is_refused",
+        "tests/features/access/test_sign_in.py::test_a_password_that_is_easy_to_guess_is_refused",
     ),
     Mend(
         10,

@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
-from tests.store.databases import NO_SERVER
+from tests.data.databases import NO_SERVER
 
 
 class OwnServer:

@@ -9,8 +9,8 @@ from rollout.live.autonomy import ClockCheck
 from rollout.live.state_cache import CLOCK_CHECK_INTERVAL
 from tests.api.conftest import clock, database, door, url
 from tests.api.test_autonomy import Replica, events
-from tests.services import bear_field as field
-from tests.store.databases import on_sqlite
+from tests.data.databases import on_sqlite
+from tests.features import bear_field as field
 
 pytestmark = pytest.mark.faults
 __all__ = ["clock", "database", "door", "url"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.databases import ENGINES, close_server, server
 from tests.samples import COMMIT
-from tests.store.databases import ENGINES, close_server, server
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.databases import ENGINES, close_server, fresh, server
 from tests.faults.kills.kill_campaign import KillResult, plan_shots, share_kills
 from tests.faults.kills.kill_field import prepare_field
 from tests.faults.kills.kill_oracle import KillOracle, OracleCounts
@@ -20,7 +21,6 @@ from tests.faults.kills.kill_outcome import build_outcome
 from tests.faults.kills.process_marks import ACTIONS, MarkBoard, open_region
 from tests.faults.kills.replica_clients import ScopeAnswer
 from tests.faults.outcomes import OUTCOMES
-from tests.store.databases import ENGINES, close_server, fresh, server
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"sqlite": 8, "postgresql": 6}

@@ -29,7 +29,7 @@ from rollout.live.stop_latches import LatchFolder
 from tests.api.conftest import Doorkeeper
 from tests.api.test_autonomy import Replica, events, stored
 from tests.factories import NOON
-from tests.services import bear_field as field
+from tests.features import bear_field as field
 
 pytestmark = pytest.mark.faults
 RESERVE = 64 * 1024

@@ -19,8 +19,8 @@ from rollout.live.tick_passes import Ticker, TickScheduler
 from tests.api.conftest import clock, database, door, url
 from tests.api.test_autonomy import V1, Replica
 from tests.factories import DAY, HOUR, MINUTE
-from tests.services import bear_field as field
-from tests.services.bear_field import keys, question
+from tests.features import bear_field as field
+from tests.features.bear_field import keys, question
 
 pytestmark = pytest.mark.faults
 __all__ = ["clock", "database", "door", "url"]

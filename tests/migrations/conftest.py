@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.store.databases import ENGINES, fresh
+from tests.data.databases import ENGINES, fresh
 
 
 @pytest.fixture(params=ENGINES)

@@ -20,10 +20,10 @@ from rollout.data.database.migrations import (
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import SQLITE_PRAGMAS, Database, create_database_engine
 from rollout.data.tables.tables import api_keys, cases, metadata, users
+from tests.data.tables.test_append_only import row
 from tests.factories import NOON
 from tests.migrations.drift import find_drift
 from tests.migrations.further import FURTHER, HEAD, copy_migrations
-from tests.store.tables.test_append_only import row
 
 BATCHES = """
     with op.batch_alter_table("users") as users:

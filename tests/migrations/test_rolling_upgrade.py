@@ -23,8 +23,8 @@ from sqlalchemy import select
 from rollout.data.database.migrations import load_current_revision
 from rollout.data.database.session import Database
 from rollout.data.tables.tables import cases, damages, external_keys
+from tests.data.databases import ENGINES, fresh
 from tests.migrations.further import FURTHER, HEAD, copy_program
-from tests.store.databases import ENGINES, fresh
 
 pytestmark = [pytest.mark.faults, pytest.mark.enable_socket]
 ROOT = Path(__file__).parents[2]

@@ -19,8 +19,8 @@ from rollout.engine.slots.engine import Replay, ReplayOptions, SlotEvidence, Slo
 from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.kernel.calendar.instants import to_micros
 from tests.chance import list_unsealed_events
+from tests.engine.slots.stories import prepared
 from tests.promises.live_world import POLICIES, SITES, Ticked
-from tests.replay.stories import prepared
 
 
 def micros_of(instants):

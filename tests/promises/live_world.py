@@ -35,8 +35,8 @@ from rollout.live.clock import ManualClock
 from rollout.live.service import build_service
 from rollout.live.tick_passes import TickScheduler
 from tests.api.conftest import Asking, Doorkeeper
+from tests.data.databases import fresh
 from tests.oracles import ledger_rows, rows_of
-from tests.store.databases import fresh
 
 START = datetime(2027, 6, 1, 6, tzinfo=UTC)
 NAME, V1 = "story", "/v1/rollouts/story"

@@ -17,9 +17,9 @@ from rollout.engine.events import (
     RecordsPurged,
     ReportSealed,
 )
-from tests.core.scope.test_promises import PEOPLE, Promises
+from tests.engine.decide.test_promises import PEOPLE, Promises
+from tests.engine.slots.stories import a_course, a_history, a_policy, a_story, prepared, seeded
 from tests.ledger_verifier import compare_histories, write_ledger
-from tests.replay.stories import a_course, a_history, a_policy, a_story, prepared, seeded
 
 FEW = 2
 DIGEST = "ab" * 32

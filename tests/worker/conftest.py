@@ -1,5 +1,5 @@
 """Fixtures: a database with tables, on each engine."""
 
-from tests.store.conftest import database, url
+from tests.data.conftest import database, url
 
 __all__ = ("database", "url")

@@ -19,13 +19,13 @@ from rollout.live.tick_passes import RETRY_DELAY, Ticker
 from rollout.live.work.process_work import ProcessFailedError
 from rollout.worker import tick_worker
 from rollout.worker.tick_worker import TickWorker
+from tests.data.databases import ENGINES, fresh
+from tests.data.snapshots import filled_once
+from tests.live.test_evidence_check import change_decision
+from tests.live.test_live import begun, count_waiting, written
+from tests.live.test_ticks import HISTORY, SLOTS
+from tests.live.test_ticks import TICK as SLOT
 from tests.migrations.further import FURTHER, HEAD
-from tests.services.engine.test_evidence_check import change_decision
-from tests.services.engine.test_live import begun, count_waiting, written
-from tests.services.engine.test_ticks import HISTORY, SLOTS
-from tests.services.engine.test_ticks import TICK as SLOT
-from tests.store.databases import ENGINES, fresh
-from tests.store.snapshots import filled_once
 
 FIRST, LAST = to_instant(SLOTS[0], SLOT), to_instant(SLOTS[-1], SLOT)
 on_both = pytest.mark.parametrize("url", ENGINES, indirect=True)

@@ -40,7 +40,7 @@ from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
 from tests.console.divergence_rows import count
 from tests.console.told_cases import newcomer
 from tests.factories import HOUR, MET, MINUTE, NOON, TICK
-from tests.services.incidents.cause_town import (
+from tests.features.incidents.cause_town import (
     CHANGE,
     END,
     alarm_town,

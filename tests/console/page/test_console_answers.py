@@ -23,7 +23,7 @@ from tests.console.attacked_town import (
 )
 from tests.console.conftest import token_of
 from tests.console.test_every_page import Read
-from tests.services.houses import PASSWORD
+from tests.features.houses import PASSWORD
 
 pytestmark = pytest.mark.exhaustive
 

@@ -21,7 +21,7 @@ from tests.chance import without_chance
 from tests.console.attacked_town import R, browsing, routes, sent, with_eve
 from tests.console.conftest import token_of
 from tests.console.test_every_page import Read
-from tests.store.databases import fresh
+from tests.data.databases import fresh
 
 pytestmark = pytest.mark.exhaustive
 

@@ -17,7 +17,7 @@ from tests.console.attacked_town import (
     sent,
 )
 from tests.console.conftest import token_of
-from tests.services.houses import PASSWORD
+from tests.features.houses import PASSWORD
 
 pytestmark = pytest.mark.exhaustive
 

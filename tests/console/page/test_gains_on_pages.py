@@ -18,7 +18,7 @@ from rollout.kernel.outcomes import DECIDES, PROPOSES
 from rollout.kernel.policy.evidence_sources import OWN_PREDICTION
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.statistics.bounds import ConditionEvidence
-from tests.replay.pricing import POLICY
+from tests.engine.slots.pricing import POLICY
 
 PRICING = parse_policy(POLICY)
 CONDITION = PRICING.gates[1].require[0]

@@ -30,9 +30,9 @@ from rollout.live.service import build_service
 from tests.api.bears import CREEK, LAKE, POLICY, tick, widened
 from tests.console.conftest import Browsing
 from tests.factories import DAY, HOUR, MET, MINUTE, NOON
-from tests.services.access.test_sign_in import QUICK
-from tests.services.houses import PASSWORD, chance
-from tests.services.notifications.mailing_list import (
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import PASSWORD, chance
+from tests.features.notifications.mailing_list import (
     ADMIN,
     PUBLIC_URL,
     URLS,
@@ -41,7 +41,7 @@ from tests.services.notifications.mailing_list import (
     choose,
     run_pass,
 )
-from tests.services.notifications.test_review_deadlines import open_task
+from tests.features.notifications.test_review_deadlines import open_task
 
 NAME = "eva"
 TITLES = {

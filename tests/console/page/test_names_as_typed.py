@@ -24,7 +24,7 @@ from tests.console.attacked_town import browsing, sent
 from tests.console.conftest import token_of
 from tests.console.page import test_console_worlds as worlds
 from tests.console.test_every_page import crawled
-from tests.store.databases import fresh
+from tests.data.databases import fresh
 
 pytestmark = pytest.mark.exhaustive
 

@@ -8,7 +8,7 @@ import pytest
 
 from api.console.console import create_console
 from tests.api.test_database_outages import let_fail
-from tests.store.databases import on_sqlite
+from tests.data.databases import on_sqlite
 
 pytestmark = [on_sqlite, pytest.mark.exhaustive]
 WITHOUT_DATABASE = {

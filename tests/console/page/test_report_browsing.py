@@ -22,8 +22,8 @@ from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.api.bears import POLICY
 from tests.console.told_cases import AT, CLOSED, NASTY, newcomer, some
+from tests.data.snapshots import filled_once
 from tests.factories import NOON
-from tests.store.snapshots import filled_once
 
 MADE = {"rollout": "bears", "name": "week", "since": "", "until": "", "view": "operator"}
 DAY_ONE = CLOSED.replace(day=2, hour=0)

@@ -31,9 +31,9 @@ from tests.console.page.test_report_runs import FIELDS
 from tests.console.rollouts.test_what_if_page import result
 from tests.console.told_cases import CLOSED, some
 from tests.factories import DAY, HOUR, NOON
-from tests.services.access.test_sign_in import QUICK
-from tests.services.houses import chance
-from tests.services.incidents.cause_town import END, tell_cases
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import chance
+from tests.features.incidents.cause_town import END, tell_cases
 
 __all__ = ["result"]
 POLICY = "/rollouts/bears/settings"

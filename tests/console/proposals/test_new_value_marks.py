@@ -8,8 +8,8 @@ import pytest
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access.users import AccountUpdate, load_local_caller, update_account
 from rollout.live.clock import ManualClock
-from tests.services.cells.test_new_values import END, fill, list_replayed, load_state
-from tests.services.cells.test_new_values import (
+from tests.features.cells.test_new_values import END, fill, list_replayed, load_state
+from tests.features.cells.test_new_values import (
     _a_story_shorter_than_a_week as a_story_shorter_than_a_week,
 )
 

@@ -12,7 +12,7 @@ from rollout.features.access.users import load_local_caller
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.api.bears import POLICY
 from tests.console.test_settings_pages import keys, once
-from tests.services.houses import PASSWORD
+from tests.features.houses import PASSWORD
 
 SCRIPT = '"><script>alert(1)</script>'
 

@@ -12,7 +12,7 @@ from tests.console.reading_room import (
     undo_of,
     verdicts,
 )
-from tests.services.review_room import MINUTE
+from tests.features.review_room import MINUTE
 
 __all__ = ["browser", "hall"]
 SECOND = timedelta(seconds=1)

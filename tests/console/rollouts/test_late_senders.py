@@ -10,8 +10,8 @@ from benchmarks.senders import START, Sending, SentCases, at_once, send_nightly,
 from rollout.data.ledger.ledger import Accounts
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker
-from tests.services.engine.test_live import ANA
-from tests.services.engine.test_live_senders import ROLES, list_sent, send_as_received
+from tests.live.test_live import ANA
+from tests.live.test_live_senders import ROLES, list_sent, send_as_received
 
 DAYS, WEEKS = 3, 21
 

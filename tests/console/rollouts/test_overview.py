@@ -21,10 +21,10 @@ from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
 from rollout.live.service import build_service
 from tests.api import bears
+from tests.data.databases import fresh
 from tests.factories import DAY, NOON
-from tests.services import bear_field
-from tests.services.access.test_sign_in import counted_statements
-from tests.store.databases import fresh
+from tests.features import bear_field
+from tests.features.access.test_sign_in import counted_statements
 
 VIC = Caller("vic", role_assignments=(AssignedRole("viewer"),))
 BO = Caller("bo", role_assignments=(AssignedRole("operator"),))

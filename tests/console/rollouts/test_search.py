@@ -7,7 +7,7 @@ import pytest
 from tests.api.bears import scope_of
 from tests.console.told_cases import case, mia, some, tell
 from tests.factories import DAY, NOON
-from tests.services.cells.test_overview import append_counts
+from tests.features.cells.test_overview import append_counts
 
 ON_BOTH_ENGINES = True
 

@@ -18,9 +18,9 @@ from rollout.features.uploads.upload_runs import (
 from tests.api.bears import POLICY
 from tests.console.conftest import token_of
 from tests.factories import NOON
+from tests.features.houses import PASSWORD
+from tests.features.uploads.test_upload_runs import wait_until
 from tests.recorded import write_records
-from tests.services.houses import PASSWORD
-from tests.services.uploads.test_upload_runs import wait_until
 
 PATH = "/files"
 BROKEN = (sys.executable, "-c", "")

@@ -22,12 +22,12 @@ from rollout.kernel.policy_files.reader import parse_policy, read_policy
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker
 from tests.api import bears
+from tests.engine.evidence.test_value_series import CLASSES, FORM, build_rows
+from tests.engine.evidence.test_value_series import RULE as RULE_OF_FORMS
+from tests.engine.slots.stories import a_history
 from tests.factories import DAY, NOON
-from tests.replay.stories import a_history
-from tests.services.engine.test_live import BY_CASE, replayed
-from tests.services.engine.test_live_familiar import RULE, STORY, with_forms
-from tests.tally.test_value_series import CLASSES, FORM, build_rows
-from tests.tally.test_value_series import RULE as RULE_OF_FORMS
+from tests.live.test_live import BY_CASE, replayed
+from tests.live.test_live_familiar import RULE, STORY, with_forms
 
 TEXT = BY_CASE.replace("evidence: {", RULE)
 FORMS = [

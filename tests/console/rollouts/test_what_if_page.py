@@ -19,8 +19,8 @@ from rollout.features.what_if.requests import WhatIfRequest
 from rollout.features.what_if.runs import WhatIfRun, WhatIfRuns
 from tests.api.bears import POLICY
 from tests.factories import DAY, NOON
-from tests.reports.conftest import BEARS, records_of, story
-from tests.reports.conftest import NOON as BEGAN
+from tests.features.reports.conftest import BEARS, records_of, story
+from tests.features.reports.conftest import NOON as BEGAN
 
 PATH = "/rollouts/bears/settings/what-if"
 ENDLESS = (sys.executable, "-c", "import sys; sys.stdin.read()")

@@ -10,7 +10,7 @@ from rollout.features.access.authentication import SESSION_IDLE_TIMEOUT
 from tests.api import bears
 from tests.console.conftest import token_of
 from tests.factories import HOUR
-from tests.services.houses import PASSWORD
+from tests.features.houses import PASSWORD
 
 REASON = 'two cubs & "a" <b>cart</b>\nby the lake'
 

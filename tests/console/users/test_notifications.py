@@ -11,9 +11,9 @@ from rollout.features.notifications import settings
 from rollout.live.channels import Channels
 from rollout.live.service import build_service
 from tests.console.conftest import Browsing, inhabited
-from tests.services.access.test_sign_in import QUICK
-from tests.services.houses import chance
-from tests.services.notifications.mailing_list import URLS, build_user
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import chance
+from tests.features.notifications.mailing_list import URLS, build_user
 
 PATH = "/settings/notifications"
 MAIL = {"channel": "mail", "field": "address-1"}

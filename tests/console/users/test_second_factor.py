@@ -12,9 +12,9 @@ from rollout.live.service import build_service
 from tests.api import bears
 from tests.console.conftest import Browsing, inhabited
 from tests.factories import NOON
-from tests.services.access.factors import build_signing, code_at
-from tests.services.access.test_sign_in import QUICK
-from tests.services.houses import PASSWORD, chance
+from tests.features.access.factors import build_signing, code_at
+from tests.features.access.test_sign_in import QUICK
+from tests.features.houses import PASSWORD, chance
 
 PATH = "/settings/second-factor"
 MINUTE = timedelta(minutes=1)

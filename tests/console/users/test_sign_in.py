@@ -11,7 +11,7 @@ from rollout.features.access.keys import write_token
 from rollout.features.access.users import create_sign_in_link, load_local_caller
 from tests.console.conftest import token_of
 from tests.factories import NOON
-from tests.services.houses import PASSWORD
+from tests.features.houses import PASSWORD
 
 FOREIGN = {"Sec-Fetch-Site": "cross-site"}
 WAYS_IN = {"/sign-in", "/sign-in/code", "/set-password"}

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from threading import Event
 
+from tests.data.databases import close_server, close_templates
 from tests.faults.copies import COPIES
 from tests.faults.kills.broken_services import MUTANTS
 from tests.faults.kills.database_roles import create_service_role
@@ -22,7 +23,6 @@ from tests.faults.kills.process_marks import MarkBoard
 from tests.faults.kills.replica_processes import REGIONS
 from tests.faults.kills.service_process import build_runner, warm_up
 from tests.faults.outcomes import OUTCOMES, record_outcome
-from tests.store.databases import close_server, close_templates
 
 MUTANT_ACTIONS = {"lost": ("ingest",), "doubled": ("ingest",), "late_stops": ("stop",)}
 MUTANT_LIMITS = {"kills": 2, "most": 2, "final_commands": ()}

@@ -21,7 +21,7 @@ from rollout.features.demo.simulated_cases import (
 from rollout.kernel.policy_files.reader import parse_policy, read_policy
 from rollout.kernel.units import do_sets_agree, is_label_set
 from rollout.live.atomic_files import find_package_data
-from tests.replay.logos import POLICY as SPONSORS
+from tests.engine.slots.logos import POLICY as SPONSORS
 from tests.shipped_policies import SHIPPED_POLICIES
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -1,0 +1,54 @@
+"""One of many callers claims a slot, until it is done or stale."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+
+from rollout.data.database.session import Database
+from rollout.data.ledger.tick_slots import TickSlots
+from tests.data.new_rollouts import rollout
+from tests.factories import MINUTE, NOON
+
+__all__ = ["rollout"]
+
+
+def claim(database, rollout, owner, slot=7, at=NOON):
+    with database.begin_write() as transaction:
+        slots = TickSlots(transaction, rollout)
+        return slots.claim(slot, owner=owner, at=at, stale_after=5 * MINUTE)
+
+
+def test_of_many_who_claim_a_slot_one_is_given_it(url, rollout):
+    databases = [Database(url) for _ in range(4)]
+    owners = ["ana", "bo", "cy", "di"]
+    with ThreadPoolExecutor(4) as pool:
+        for slot in range(10):
+            asked = partial(claim, slot=slot)
+            told = list(pool.map(asked, databases, [rollout] * 4, owners))
+            assert sorted(told) == [False, False, False, True]
+    for database in databases:
+        database.close()
+
+
+def test_a_claim_that_outlived_its_time_goes_to_one_other(database, rollout):
+    later = NOON + timedelta(minutes=5)
+    assert claim(database, rollout, "dead")
+    assert not claim(database, rollout, "bo", at=later - timedelta(microseconds=1))
+    assert claim(database, rollout, "bo", at=later)
+    assert not claim(database, rollout, "cy", at=later)
+
+
+def test_who_broke_off_may_take_up_their_own_slot_at_once(database, rollout):
+    assert claim(database, rollout, "ana")
+    assert claim(database, rollout, "ana")
+    assert not claim(database, rollout, "bo")
+
+
+def test_a_slot_that_is_done_is_nobodys_again(database, rollout):
+    claim(database, rollout, "ana")
+    with database.begin_write() as transaction:
+        slots = TickSlots(transaction, rollout)
+        assert slots.load_last_done() is None
+        slots.complete(7, at=NOON)
+        assert slots.load_last_done() == 7
+    assert not claim(database, rollout, "bo", at=NOON + timedelta(days=9))

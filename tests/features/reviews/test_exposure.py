@@ -1,0 +1,101 @@
+"""What was shown is noted and decides exposure; nobody sees what they could still judge."""
+
+from rollout.data.tables.tables import exposures
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.records.records import Prediction
+from rollout.features.reviews.exposure import record_unclaimed_cases
+from tests.features.review_room import ANA, DAN, DAY, MINUTE, Room, person, policy_text
+from tests.features.stored_reviews import AUTONOMOUS, HIGH, LOW, SUPERVISED, lite, only, stored
+
+__all__ = ["lite"]
+
+
+def test_an_assisted_review_shows_the_proposal_and_that_is_noted_first(database):
+    room = Room(database, SUPERVISED).arrive(HIGH, confidence=0.75)
+    task = room.take(ANA)
+    assert (task.kind, task.proposal.answers) == ("assisted", {"alarm": "bear"})
+    assert {(row.reviewer, row.content, row.page) for row in stored(room, exposures)} == {
+        ("ana", "case", "review"),
+        ("ana", "prediction", "review"),
+    }
+    room.judge(ANA, task.review, "fox")
+    assert only(stored(room)).exposure == "assisted"
+    assert only(stored(room)).task_number is None
+
+
+def test_an_assisted_review_before_any_proposal_is_a_blind_verdict(lite):
+    room = Room(lite, SUPERVISED).arrive(HIGH, label=None)
+    task = room.take(ANA)
+    assert task.proposal is None
+    room.judge(ANA, task.review)
+    assert only(stored(room)).exposure == "blind"
+
+
+def test_a_proposal_that_comes_meanwhile_is_shown_and_noted(lite):
+    room = Room(lite, SUPERVISED).arrive(HIGH, label=None)
+    task = room.take(ANA)
+    room.keep(Prediction(key=HIGH, version="v1", answers={"alarm": "fox"}))
+    assert only(room.mine(ANA).tasks).proposal.answers == {"alarm": "fox"}
+    room.judge(ANA, task.review)
+    assert only(stored(room)).exposure == "assisted"
+
+
+def test_what_is_shown_twice_is_noted_once(lite):
+    room = Room(lite, SUPERVISED).arrive(HIGH)
+    for _ in range(3):
+        room.later(MINUTE).claim(ANA)
+    assert len(stored(room, exposures)) == 2
+
+
+def test_a_prediction_seen_on_another_page_makes_a_verdict_no_evidence(lite):
+    """Should a page ever show what it must not, the decision after it is not blind."""
+    room = Room(lite).arrive("a")
+    review = room.take(ANA).review
+    room.show(ANA, "a")
+    room.judge(ANA, review)
+    assert only(stored(room)).exposure == "revealed"
+
+
+def test_a_prediction_is_kept_from_whoever_could_still_judge_blind(lite):
+    room = Room(lite, text=policy_text(verdicts=3)).arrive("a")
+    both = person("eve", AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears"))
+    there = person(
+        "lee", AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears", "lake")
+    )
+    assert not room.may_see(both, "a")
+    assert room.may_see(there, "a")
+    assert room.may_see(DAN, "a")
+    room.done(both)
+    assert room.may_see(both, "a")
+    assert not room.may_see(ANA, "a")
+    assert room.later(DAY).may_see(ANA, "a")
+
+
+def test_a_prediction_is_kept_from_who_holds_a_claim_whatever_rights_are_left(lite):
+    room = Room(lite).arrive("a")
+    room.take(ANA)
+    assert not room.may_see(
+        person("ana", AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears", "lake")),
+        "a",
+    )
+
+
+def test_a_prediction_that_came_before_its_case_is_kept_from_all_reviewers(lite):
+    room = Room(lite)
+    room.keep(Prediction(key="early", version="v1", answers={"alarm": "bear"}))
+    assert not room.may_see(ANA, "early")
+    assert room.may_see(DAN, "early")
+
+
+def test_an_unwatched_case_of_the_models_hides_nothing(lite):
+    room = Room(lite, AUTONOMOUS).arrive(HIGH, LOW)
+    assert room.may_see(ANA, HIGH)
+    assert not room.may_see(ANA, LOW)
+
+
+def test_of_machines_no_page_is_noted(lite):
+    room = Room(lite).arrive("a")
+    box = person("box", AssignedRole("viewer", "bears"), machine=True)
+    with lite.begin_write() as transaction:
+        record_unclaimed_cases(transaction, room.stood, box, ["a"], room.at, page="report")
+    assert stored(room, exposures) == []

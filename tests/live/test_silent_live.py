@@ -1,0 +1,63 @@
+"""Cases on which a version in use is silent: live counts them as replay does, and the auditor."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from rollout.features.records.record_import import import_records
+from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.consistency_check import rebuild_derived_tables
+from rollout.live.tick_passes import Ticker
+from tests.chance import list_unsealed_events
+from tests.engine.slots.stories import a_history
+from tests.live.test_live import (
+    BY_CASE,
+    BY_EPISODE,
+    STORY,
+    decide_live_and_replayed,
+    find_evidence_faults,
+    live,
+    replayed,
+    until,
+)
+
+pytestmark = pytest.mark.simulation
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+AFTER = timedelta(minutes=20)
+
+
+def leave_out(history, seed):
+    """Return a history in which each version is silent on a tenth of the cases."""
+    is_sent = pl.struct("case_key", "version").hash(seed) % 10 > 0
+    return replace(history, predictions=history.predictions.filter(is_sent))
+
+
+@on_sqlite
+@pytest.mark.parametrize("text", [BY_CASE, BY_EPISODE], ids=["case", "episode"])
+def test_silent_cases_give_the_same_events_live_and_in_replay(database, text):
+    policy = parse_policy(text)
+    story = replace(STORY, seed=12, slots=60)
+    history = leave_out(a_history(story, policy), 2)
+    events, expected = decide_live_and_replayed(database, text, history, AFTER)
+    assert list_unsealed_events(events) == list_unsealed_events(expected)
+    assert find_evidence_faults(database) == []
+    assert not rebuild_derived_tables(database, "story")
+
+
+@on_sqlite
+def test_silent_cases_that_come_as_they_are_made_are_counted_when_due(database):
+    policy = parse_policy(BY_CASE)
+    history = leave_out(a_history(replace(STORY, slots=60), policy), 3)
+    slots, expected = replayed(history, policy, AFTER)
+
+    def before_slot(slot, at):
+        if (slot - slots[0]) % 10:
+            return None
+        import_records(database, "story", until(history, at + 9 * policy.tick), at)
+        return Ticker(database, "story", "one")
+
+    events = live(database, BY_CASE, slots, AFTER, before_slot=before_slot)
+    assert list_unsealed_events(events) == list_unsealed_events(expected)
+    assert find_evidence_faults(database) == []
