@@ -4,7 +4,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from rollout.features.records.incoming_cases import PlantingRequest, declare_planted_cases
 from sqlalchemy import event, text
 
 from rollout.data.database.append_failures import APPEND, NARROWING, RECORDS, TICK
@@ -12,6 +11,7 @@ from rollout.data.database.errors import StoreError
 from rollout.engine.decide.commands import Actor
 from rollout.features.access import users
 from rollout.features.erasure.erasure import ErasureRequest, erase_name
+from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.live.autonomy import APPEND_FAILED
 from rollout.live.policy_application import apply_policy
 from rollout.live.retention import purge_old_records

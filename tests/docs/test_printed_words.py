@@ -17,13 +17,15 @@ FOLDERS = (
     "rollout/engine/words",
     "rollout/features/reports/pages",
     "rollout/features/reports/figures/funnel.py",
-    "rollout/features/reports/figures/funnel.py",
     "rollout/features/reports/figures/methods.py",
     "rollout/features/reports/figures/next_step.py",
     "rollout/features/policies",
     "rollout/features/delivery",
     "rollout/features/replay",
-    "rollout/features/reports",
+    *(
+        f"rollout/features/reports/{path.name}"
+        for path in ROOT.glob("rollout/features/reports/*.py")
+    ),
     "rollout/kernel/policy_files",
     "rollout/kernel/policy",
 )

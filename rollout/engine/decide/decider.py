@@ -39,7 +39,7 @@ from rollout.engine.decide.commands import (
     find_continued_version,
     use_first_name,
 )
-from rollout.engine.decide.floor_grants import (
+from rollout.engine.decide.floor_steps import (
     WideningStep,
     find_acting_index,
     list_widening_steps,

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from rollout.engine.decide.commands import EvidenceByCell, Tick
-from rollout.engine.decide.floor_grants import (
+from rollout.engine.decide.floor_steps import (
     WideningStep,
     list_met_floors,
     list_widening_steps,

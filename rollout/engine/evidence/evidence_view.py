@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from rollout.engine.decide.floor_grants import find_acting_index
+from rollout.engine.decide.floor_steps import find_acting_index
 from rollout.engine.evidence.count_windows import CountWindow
 from rollout.engine.evidence.gate_series import (
     GateSeries,

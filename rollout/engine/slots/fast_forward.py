@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import NamedTuple
 
-from rollout.engine.decide.floor_grants import find_acting_index, list_widening_steps
+from rollout.engine.decide.floor_steps import find_acting_index, list_widening_steps
 from rollout.engine.decide.incident_kinds import UNFAMILIAR
 from rollout.engine.decide.incidents import has_room
 from rollout.engine.decide.proposals import compute_renewal_start, is_challenger

@@ -20,7 +20,7 @@ import polars as pl
 import scipy
 from numpy.typing import NDArray
 
-from rollout.engine.decide.floor_grants import find_acting_index
+from rollout.engine.decide.floor_steps import find_acting_index
 from rollout.engine.decide.projection import list_effective_times
 from rollout.engine.events import Narrowed, select_events
 from rollout.engine.evidence.evidence_view import EvidenceView

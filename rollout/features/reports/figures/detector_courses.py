@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from rollout.engine.decide.floor_grants import find_acting_index
+from rollout.engine.decide.floor_steps import find_acting_index
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import CellState, Scope
 from rollout.engine.events import VOID_STATE, IncidentOpened, LedgerEvent, Reach, select_events

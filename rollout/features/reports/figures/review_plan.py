@@ -14,7 +14,7 @@ from functools import lru_cache
 from math import ceil, inf, isfinite, log
 from typing import TYPE_CHECKING, Final, Literal
 
-from rollout.engine.decide.floor_grants import WideningStep, find_acting_index, list_widening_steps
+from rollout.engine.decide.floor_steps import WideningStep, find_acting_index, list_widening_steps
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.evidence.slots import find_slot_before
 from rollout.kernel.facts import say_requirement
