@@ -81,6 +81,8 @@ BUSY_STATES = frozenset({"55P03", "40P01", "40001", "57014", "25P03", "25P04"})
 """PostgreSQL: lock time-out, deadlock, serialization, statement and idle time-outs."""
 
 
+NO_PRIVILEGE = "42501"
+"""PostgreSQL's state where a role lacks a right."""
 SQLITE_UNREACHABLE = frozenset({10, 14})
 """SQLite's primary result codes for a file that can't be read or opened: IOERR, CANTOPEN."""
 SQLITE_FAILED = frozenset({11, 13, 26})
@@ -126,6 +128,11 @@ def _translate_error(error: DBAPIError, *, writes: bool) -> StoreError | None:
         return StoreError(
             f"the database failed ({_read_first_line(error)}); nothing was done, retry when the"
             " database works again"
+        )
+    if getattr(error.orig, "sqlstate", None) == NO_PRIVILEGE:
+        return StoreError(
+            f"the role of this URL lacks a right ({_read_first_line(error)}); the owner of the"
+            " tables gives it by `rollout db grant`, also after a restore"
         )
     return None
 

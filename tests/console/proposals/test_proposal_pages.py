@@ -73,6 +73,28 @@ def test_it_asks_what_it_would_allow_where_when_and_until_when(browser, raised):
     assert f'name="evidence" value="{evidence}"' in page
 
 
+CHARTER = """
+charter:
+  objective: Wake the ranger for a bear.
+  affected: [campers, the ranger]
+  if_it_works_very_well: The ranger sleeps by day.
+  worst_case: A bear stays unheard <b>all night</b>.
+"""
+
+
+def test_the_charter_is_folded_to_a_line_each_before_the_evidence(browser, service, raised):
+    ada = load_local_caller(service.database, "ada")
+    policies.put_policy(service.database, ada, "bears", POLICY + CHARTER, at=NOON)
+    page = browser.as_("ana").page(P1)
+    folded = re.findall(r"<details( open)?><summary>(.*?)</summary><p>(.*?)</p></details>", page)
+    assert folded[:3] == [
+        ("", "Who is affected", "Campers, the ranger."),
+        ("", "Worst case", "A bear stays unheard &lt;b&gt;all night&lt;/b&gt;."),
+        ("", "If it works very well", "The ranger sleeps by day."),
+    ]
+    assert page.index("<h1>") < page.index("Who is affected") < page.index('data-label="Bound"')
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_still_met")
 def test_two_people_approve_each_with_a_reason_that_stays_with_their_name(browser, service, raised):

@@ -92,6 +92,17 @@ def test_a_backup_is_taken_and_restored_wherever_the_password_is(
     assert done.exit_code == 0, done.stderr
 
 
+def test_a_role_without_rights_reads_which_right_and_who_gives_it(server, rollout, tmp_path):
+    admin = create_engine(server(), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"create role stranger login password '{SECRET}'"))
+    admin.dispose()
+    refused = rollout(server("stranger"), "db", "backup", str(tmp_path / "x"))
+    assert refused.exit_code == 2
+    assert "permission denied for table" in refused.stderr
+    assert "`rollout db grant`, also after a restore" in " ".join(refused.stderr.split())
+
+
 def test_the_role_of_backups_reads_all_and_the_service_is_refused(server, rollout, tmp_path):
     assert rollout(server(), "db", "grant", "rollout_service").exit_code == 0
     refused = rollout(server("rollout_service"), "db", "backup", str(tmp_path / "x"))
