@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import ofrep
 from api.assignment_fast_path import AssignmentFastPathMiddleware
 from api.auth import AuthenticationMiddleware, PermissionCheck
-from api.console.page.page import DemoConsole
+from api.console.page.demo_console import DemoConsole
 from api.idempotency import IdempotencyMiddleware
 from api.limits import CLOSED_POLICY, LimitsMiddleware, RequestRates
 from api.metrics import (

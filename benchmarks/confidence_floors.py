@@ -27,7 +27,7 @@ import numpy as np
 import polars as pl
 
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import (
     ReplayedFiles,
     add_whole_cell_replay,

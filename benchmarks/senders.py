@@ -30,7 +30,7 @@ from rollout.engine.evidence.frames import (
     build_predictions_schema,
 )
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import NothingToReplayError, replay_records
 from rollout.features.replay.requests import ReplayRequest
 from rollout.kernel.calendar.instants import EPOCH, count_micros

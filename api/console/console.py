@@ -23,7 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.console.page import page as assets
 from api.console.page import revision
-from api.console.page.page import DemoConsole, render_page
+from api.console.page.demo_console import DemoConsole
+from api.console.page.page import render_page
 from api.console.page.page_context import SignInRequiredError, build_sign_in_path, find_visitor
 from api.console.proposals.proposal_text import format_refusal
 from api.http_protocol import is_narrowing, run_with_priority

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.answer_deadline import run_in_time
 from api.auth import Caller, Permission, RequirePermission, ServiceDependency
-from rollout.engine.decide.commands import list_names
+from rollout.engine.decide.renames import list_names
 from rollout.engine.decide.scope import CellState
 from rollout.engine.decide.scope_table import ScopeTable, build_scope_table
 from rollout.features.assignments.assignments import ClientHead

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.cli.rollout_options import ExpectedHeads
-from rollout.cli.runner import (
+from rollout.cli.local_database import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
     convert_store_errors,
     open_database,
     open_unchecked_database,
 )
+from rollout.cli.rollout_options import ExpectedHeads
 from rollout.data.database.migrations import check_revision_known
 from rollout.features.backups.backups import (
     RestoreRequest,

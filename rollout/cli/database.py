@@ -8,7 +8,7 @@ from rollout.cli.command_table import CommandEntry, TableGroup
 
 COMMANDS: Final = {
     "upgrade": CommandEntry(
-        "tables:upgrade_tables",
+        "table_upgrade:upgrade_tables",
         "Create the tables, or upgrade them to this version of the program; all or nothing.",
     ),
     "grant": CommandEntry(

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, print_answer, print_warnings
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, ExpectedHeads
-from rollout.cli.runner import CommandRequest, LocalContext, build_runner, open_database
+from rollout.cli.runner import CommandRequest, LocalContext, build_runner
 from rollout.cli.second_factor_setting import is_second_factor_required
 from rollout.cli.users import build_user_path
 from rollout.data.erasure.contents import compact_database

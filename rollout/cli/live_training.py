@@ -10,16 +10,11 @@ import typer
 from rollout.cli import clean, training
 from rollout.cli.clean import AllCases, OutputFile, format_choice_results, write_or_print
 from rollout.cli.errors import print_refusals
+from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, RolloutName, parse_instant
-from rollout.cli.runner import (
-    LOCAL_READER,
-    CommandRequest,
-    LocalContext,
-    build_runner,
-    open_database,
-)
+from rollout.cli.runner import LOCAL_READER, CommandRequest, LocalContext, build_runner
 from rollout.cli.training import SourceNames, TrainingFile, find_format, format_export, write_export
 from rollout.engine.records.reviews import CleaningChoiceRequest
 from rollout.features.divergences.top_losses import load_costliest_counted_pairs

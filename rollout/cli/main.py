@@ -136,12 +136,12 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "doctor": CommandEntry(
-        "tables:run_doctor",
+        "doctor:run_doctor",
         "Check the database: tables, triggers, ledgers, reports. Exit 1 if a check fails.",
         needs_server=True,
     ),
     "deliveries": CommandEntry(
-        "reporting:manage_deliveries",
+        "deliveries:manage_deliveries",
         "List deliveries of reports, retry a failed one, or send a report.",
         needs_server=True,
     ),

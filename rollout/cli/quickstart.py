@@ -19,14 +19,14 @@ import numpy as np
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.cli.record_import import import_record_files
-from rollout.cli.remote import build_path
-from rollout.cli.runner import (
+from rollout.cli.local_database import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
     connect_database,
     convert_store_errors,
 )
+from rollout.cli.record_import import import_record_files
+from rollout.cli.remote import build_path
 from rollout.cli.serve import load_service_command
 from rollout.data.database.migrations import (
     drop_tables,

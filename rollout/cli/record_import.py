@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rollout.cli.errors import print_refusals
+from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.record_options import (
     ActionsFile,
@@ -38,7 +39,7 @@ from rollout.cli.record_options import (
 )
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, RolloutName
-from rollout.cli.runner import CommandRequest, LocalContext, build_runner, open_database
+from rollout.cli.runner import CommandRequest, LocalContext, build_runner
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.records.records import BaselineCount
 from rollout.features.access.users import load_local_caller

@@ -32,7 +32,7 @@ from rollout.cli.record_options import (
 )
 from rollout.cli.rollout_options import PolicyFile, parse_salts
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import (
     add_whole_cell_replay,
     build_replay_inputs,

@@ -10,17 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli.command_table import exempt_from_collection
+from rollout.cli.local_service import build_local_service
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import PastInstant, RolloutName
-from rollout.cli.runner import (
-    NO_LIMIT,
-    CommandRequest,
-    LocalContext,
-    RequestRunner,
-    build_local_service,
-    list_items,
-)
+from rollout.cli.runner import NO_LIMIT, CommandRequest, LocalContext, RequestRunner, list_items
 from rollout.cli.status_text import (
     format_incidents,
     format_proposal_details,

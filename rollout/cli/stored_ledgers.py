@@ -9,15 +9,11 @@ import typer
 
 from rollout.cli.errors import print_refusals
 from rollout.cli.ledger import report_fault
+from rollout.cli.local_database import open_database
+from rollout.cli.local_service import build_local_service
 from rollout.cli.remote import ServerUrl, build_path, request_lines
 from rollout.cli.rollout_options import RolloutName
-from rollout.cli.runner import (
-    LOCAL_READER,
-    CommandRequest,
-    RequestRunner,
-    build_local_service,
-    open_database,
-)
+from rollout.cli.runner import LOCAL_READER, CommandRequest, RequestRunner
 from rollout.data.database.rollouts import ACCESS_CHAIN
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.words.formatting import format_quantity

@@ -4,9 +4,9 @@ import secrets
 
 import typer
 
+from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, format_event, print_answer
 from rollout.cli.rollout_options import PastInstant, RolloutName, parse_instant
-from rollout.cli.runner import open_database
 from rollout.live.clock import SystemClock
 from rollout.live.command_handler import Event, build_command_result
 from rollout.live.tick_passes import Ticker

@@ -17,10 +17,10 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli.errors import print_refusals
+from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, print_warnings
 from rollout.cli.remote import ServerUrl, build_path, request_lines
 from rollout.cli.rollout_options import ActorName
-from rollout.cli.runner import open_database
 from rollout.cli.second_factor_setting import is_second_factor_required
 from rollout.data.access.api_keys import ApiKey
 from rollout.data.database.session import Database

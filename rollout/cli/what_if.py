@@ -10,10 +10,11 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from rollout.cli.errors import get_text_width
+from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.progress import show_progress
 from rollout.cli.rollout_options import RolloutName
-from rollout.cli.runner import LOCAL_READER, open_database
+from rollout.cli.runner import LOCAL_READER
 from rollout.features.what_if.requests import SPANS, WhatIfRequest
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.policies import PolicyTexts
 from rollout.data.ledger.versions import StoredVersion, VersionStore
-from rollout.engine.decide.commands import merge_training_cutoffs
 from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.renames import merge_training_cutoffs
 from rollout.engine.decide.scope import Scope
 from rollout.engine.events import LedgerEvent
 from rollout.engine.ledger.ledger import CanonicalRow, parse_event

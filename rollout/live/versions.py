@@ -24,12 +24,14 @@ from rollout.data.ledger.versions import (
 )
 from rollout.data.records.record_rows import is_storable_name
 from rollout.data.records.reviewer_names import find_people
-from rollout.engine.decide.commands import RetireVersion, list_names
+from rollout.engine.decide.commands import RetireVersion
 from rollout.engine.decide.decider import MAX_OPEN_VERSIONS
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.decide.renames import list_names
 from rollout.engine.decide.scope import find_acting_version
 from rollout.engine.events import ENGINE, TrainingCutoffSet
-from rollout.engine.records.records import Case, Prediction, Record, find_version_fault, select_kind
+from rollout.engine.records.records import Case, Prediction, Record, select_kind
+from rollout.engine.records.reviewer_names import find_version_fault
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import RefusalError, StaleRevisionError
 from rollout.kernel.policy.stages import find_content_fault

@@ -22,7 +22,7 @@ from rollout.engine.decide.commands import (
 from rollout.engine.decide.scope import find_acting_version
 from rollout.engine.events import IncidentOpened, ProposalRaised, Widened
 from rollout.engine.evidence.slots import to_instant
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.features.records.record_import import VersionStatements, import_records
 from rollout.features.replay.requests import read_request_records

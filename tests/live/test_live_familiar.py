@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from rollout.engine.events import FamiliarityChanged
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from tests.chance import list_unsealed_events
 from tests.engine.slots.stories import Story, a_history, prepared
 from tests.live.test_live import (

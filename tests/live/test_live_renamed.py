@@ -10,7 +10,7 @@ import pytest
 from rollout.engine.events import VersionFirstUsed, VersionRenamed
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.records.record_import import VersionStatements, import_records
 from rollout.features.replay.replay import replay_records
 from rollout.features.replay.requests import ReplayRequest

@@ -8,7 +8,7 @@ import pytest
 
 from rollout.engine.events import GrantExpired, LedgerEvent, ProposalRaised, Widened
 from rollout.engine.evidence.slots import to_instant
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.records.record_import import import_records
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy_files.reader import parse_policy

@@ -10,7 +10,7 @@ from rollout.engine.events import CasesPlanted, ProposalRaised
 from rollout.engine.evidence.populations import split_populations
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.features.replay.replay import replay_records
 from rollout.features.replay.requests import ReplayRequest

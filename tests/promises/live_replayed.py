@@ -15,7 +15,8 @@ from rollout.engine.decide.decider import decide
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.events import PolicyApplied, RecordsCounted, RolloutCreated
 from rollout.engine.evidence.slots import to_instant
-from rollout.engine.slots.engine import Replay, ReplayOptions, SlotEvidence, SlotFresh
+from rollout.engine.slots.engine import Replay, SlotEvidence, SlotFresh
+from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.kernel.calendar.instants import to_micros
 from tests.chance import list_unsealed_events

@@ -2,18 +2,16 @@
 
 Style sheet and scripts, cached for a year under the hash of their content.
 
-What the live demo adds to the console; other services have none of it.
-
 Browser settings (single keys, timezone) and the tokens of key forms.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from zoneinfo import available_timezones
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -319,31 +317,3 @@ def create_environment() -> Environment:
         opening_note=OPENING_NOTE,
     )
     return templates
-
-
-class DemoConsole(Protocol):
-    """The state of the live demo that pages show, and the routes that change it."""
-
-    @property
-    def router(self) -> APIRouter:
-        """Return the routes: sign-in links and the speed."""
-        ...
-
-    @property
-    def speed(self) -> int:
-        """Return how many times faster than the wall clock the story goes."""
-        ...
-
-    @property
-    def is_paused(self) -> bool:
-        """Return whether the story is paused."""
-        ...
-
-    @property
-    def offered_speeds(self) -> Sequence[int]:
-        """Return the speeds for which a page has a button."""
-        ...
-
-    def describe_speed(self) -> str:
-        """Return the state in words."""
-        ...

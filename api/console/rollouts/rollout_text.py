@@ -13,7 +13,7 @@ from api.console.page.text import encode_segment
 from api.console.page.time_format import format_time_span
 from api.console.page.waiting import READ_TEXT, REQUEST_TEXT
 from api.console.rollouts.map_rows import StageSchedule
-from rollout.engine.decide.commands import describe_version
+from rollout.engine.decide.renames import describe_version
 from rollout.engine.decide.scope import ProposalState, Scope
 from rollout.engine.words.formatting import capitalize_first, format_quantity, join_words
 from rollout.engine.words.state_text import ANY_PROPOSAL, PROPOSAL_KINDS

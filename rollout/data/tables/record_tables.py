@@ -35,6 +35,7 @@ from rollout.data.tables.columns import (
     required_column,
     rollout_column,
 )
+from rollout.engine.records.record_fields import RecordField
 from rollout.engine.records.records import (
     RECORD_FIELDS,
     Action,
@@ -43,7 +44,6 @@ from rollout.engine.records.records import (
     Outcome,
     Prediction,
     Record,
-    RecordField,
 )
 
 cleanings = Table(  # the last one of a case and lever is in force

@@ -36,8 +36,6 @@ from rollout.engine.decide.commands import (
     StopCells,
     StopChangedCells,
     Tick,
-    find_continued_version,
-    use_first_name,
 )
 from rollout.engine.decide.floor_steps import (
     WideningStep,
@@ -77,6 +75,7 @@ from rollout.engine.decide.proposals import (
     raise_due_proposals,
     raise_proposal,
 )
+from rollout.engine.decide.renames import find_continued_version, use_first_name
 from rollout.engine.decide.scope import (
     NOTHING_AGAINST,
     CellState,

@@ -5,11 +5,12 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import NamedTuple
 
-from rollout.engine.decide.commands import ApplyPolicy, Tick, check_renames, find_renamed_cells
+from rollout.engine.decide.commands import ApplyPolicy, Tick
 from rollout.engine.decide.guards import begin_answered_attempts, foresee_year
 from rollout.engine.decide.pending_events import PendingEvents
 from rollout.engine.decide.policy_diff import list_looser_rules
 from rollout.engine.decide.proposals import build_proposal, compute_gate_hash
+from rollout.engine.decide.renames import check_renames, find_renamed_cells
 from rollout.engine.decide.scope import AttemptYear, CellState, ProposalState, Scope
 from rollout.engine.decide.stop_targets import TWO_OPERATORS, find_resume_needs
 from rollout.engine.events import ENGINE, Narrowed, PolicyApplied

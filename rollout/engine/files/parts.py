@@ -34,7 +34,8 @@ from rollout.engine.files.rejected_rows import (
     list_remaining_rows,
     select_first_per_row,
 )
-from rollout.engine.records.records import RemarkReason, find_reviewer_fault, fold_name
+from rollout.engine.records.records import RemarkReason
+from rollout.engine.records.reviewer_names import find_reviewer_fault, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

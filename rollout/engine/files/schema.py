@@ -24,6 +24,8 @@ from pydantic import ConfigDict, Discriminator, Field, TypeAdapter
 from pydantic import with_config as of_form
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
+from rollout.engine.records.record_fields import Answers as StoredAnswers
+from rollout.engine.records.record_fields import RecordField
 from rollout.engine.records.records import (
     RECORD_FIELDS,
     Action,
@@ -32,9 +34,7 @@ from rollout.engine.records.records import (
     Outcome,
     Prediction,
     Record,
-    RecordField,
 )
-from rollout.engine.records.records import Answers as StoredAnswers
 
 MAX_ITEMS: Final = 10_000
 KIND: Final = "kind"

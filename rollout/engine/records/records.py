@@ -3,21 +3,14 @@
 Records arrive in any order and name their case by the client's key. The highest `revision`
 counts. Fields that the service fills in don't count when a repeat is compared with a conflict.
 
-What a record's declaration says of each of its fields.
-
-Reviewers and versions have different names: the model is no human.
-
-A decision under the name of a version, or of an account that sends predictions, would let a model
-agree with itself. An account may pass on what named people decided.
-
 Why a row of records was rejected, and notes on rows that are used.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import Enum, StrEnum
-from types import MappingProxyType, NoneType
+from enum import StrEnum
+from types import MappingProxyType
 from typing import (
     Annotated,
     Any,
@@ -25,158 +18,24 @@ from typing import (
     Final,
     Self,
     TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
 )
 
-from msgspec import NODEFAULT, Meta, Struct, field, structs
-from msgspec.structs import fields
+from msgspec import Meta, Struct, field, structs
 
 from rollout.engine.decide.permissions import Permission
-
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
-ShortText = Annotated[str, Meta(max_length=2_000)]
-LongText = Annotated[str, Meta(max_length=10_000)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Revision = Annotated[int, Meta(ge=1, lt=2**31)]
-Number = Annotated[int, Meta(lt=2**63)]
-"""A number that the database counts up."""
-Answers = Mapping[str, str | None]
-
-
-class Personal(Enum):
-    """What an erasure of a user's name does with a field."""
-
-    NO = "leaves it"
-    NAME = "replaces it by the pseudonym"
-    TEXT = "replaces it by its default"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldRule:
-    """What a field is for; its type and limits stand beside it.
-
-    Attributes:
-        personal: what an erasure of a name does with it; a text without it stops the start.
-        is_sent: whether clients send it; otherwise the service fills it in.
-        is_content: whether records of one key that differ in it are in conflict.
-        is_exported: whether the user who is named by the record gets it.
-        is_shown: whether page and API of the case have it.
-        is_key: whether it is a part of the row's key.
-        is_numbered: whether the row has the number of this external key.
-        is_null_if_empty: whether an empty mapping is stored as null.
-        column: the column's name; "" for that of the field.
-        sent_as: its name in what clients send; "" for its own.
-        shown_as: its name in the API; "" for that of the column.
-    """
-
-    personal: Personal | None = None
-    is_sent: bool = True
-    is_content: bool = True
-    is_exported: bool = True
-    is_shown: bool = True
-    is_key: bool = False
-    is_numbered: bool = False
-    is_null_if_empty: bool = False
-    column: str = ""
-    sent_as: str = ""
-    shown_as: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordField:
-    """A field of a record, as declared.
-
-    Attributes:
-        hint: the type with its limits.
-        plain: the type without limits and None.
-        default: NODEFAULT if it is required.
-    """
-
-    name: str
-    hint: Any
-    plain: Any
-    limits: Meta | None
-    is_optional: bool
-    default: Any
-    rule: FieldRule
-
-    @property
-    def kind(self) -> Any:
-        """Return the type without what it is of: `Mapping` of any mapping."""
-        return get_origin(self.plain) or self.plain
-
-    @property
-    def column(self) -> str:
-        """Return the name of its column."""
-        return self.rule.column or self.name
-
-    @property
-    def sent_name(self) -> str:
-        """Return its name in what clients send."""
-        return self.rule.sent_as or self.name
-
-    @property
-    def shown_name(self) -> str:
-        """Return its name in the API."""
-        return self.rule.shown_as or self.column
-
-
-def read_fields(record: type[Struct]) -> tuple[RecordField, ...]:
-    """Return the fields of a record, in the order of their declaration.
-
-    Raises:
-        TypeError: a field has no rule or a wrong place, or a text does not say whether it is
-            personal.
-    """
-    hints = get_type_hints(record, include_extras=True)
-    read = tuple(
-        _read_field(record, field.name, hints[field.name], _find_default(field))
-        for field in fields(record)
-    )
-    if list(read) != sorted(read, key=lambda field: not field.rule.is_sent):
-        raise TypeError(f"{record.__name__}: declare what is sent before what the service fills in")
-    return read
-
-
-def _find_default(field: Any) -> Any:
-    return field.default if field.default_factory is NODEFAULT else field.default_factory()
-
-
-def _read_field(record: type[Struct], name: str, declared: Any, default: Any) -> RecordField:
-    base, *extras = get_args(declared) if get_origin(declared) is Annotated else (declared,)
-    rule = next((extra for extra in extras if isinstance(extra, FieldRule)), None)
-    limits = [extra for extra in extras if isinstance(extra, Meta)]
-    hint = Annotated[base, limits[0]] if limits else base
-    if rule is None or (rule.personal is None and TEXT_TYPES.intersection(_list_types(base))):
-        raise TypeError(f"{record.__name__}.{name}: say in its `FieldRule` whether it is personal")
-    is_optional = NoneType in get_args(base)
-    part = next(each for each in get_args(base) if each is not NoneType) if is_optional else hint
-    is_limited = get_origin(part) is Annotated
-    plain, *others = get_args(part) if is_limited else (part,)
-    return RecordField(
-        name=name,
-        hint=hint,
-        plain=plain,
-        limits=others[0] if others else None,
-        is_optional=is_optional,
-        default=default,
-        rule=rule,
-    )
-
-
-TEXT_TYPES: Final = frozenset({str, Any})
-
-
-def _list_types(hint: Any) -> Iterator[Any]:
-    """Yield the types of which a type is made."""
-    if get_origin(hint) is Annotated:
-        yield from _list_types(get_args(hint)[0])
-        return
-    yield hint
-    for part in get_args(hint):
-        yield from _list_types(part)
+from rollout.engine.records.record_fields import (
+    Answers,
+    FieldRule,
+    LongText,
+    Name,
+    Number,
+    Personal,
+    RecordField,
+    Revision,
+    Share,
+    ShortText,
+    read_fields,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,48 +291,6 @@ def _get_order(row: Any) -> tuple[bool, int, int]:
 def list_drawn(draws: Mapping[str, bool]) -> tuple[str, ...] | None:
     """Return the versions with a sample that run on a case; None if none has a sample."""
     return tuple(version for version, is_drawn in draws.items() if is_drawn) if draws else None
-
-
-def fold_name(name: str) -> str:
-    """Return a name without its letter case and outer blanks, for comparison.
-
-    >>> fold_name(" V1")
-    'v1'
-    """
-    return name.strip().casefold()
-
-
-def find_reviewer_fault(
-    reviewer: str, folded_versions: Collection[str], predicting_accounts: Collection[str]
-) -> str:
-    """Return why a decision of this reviewer is rejected, or "".
-
-    Args:
-        reviewer: the name that the decision has.
-        folded_versions: the names of all versions, by `fold_name`.
-        predicting_accounts: service accounts that send predictions.
-
-    >>> find_reviewer_fault("ana", {"v1"}, {"box-7"})
-    ''
-    """
-    advice = "a model is no human; name the person who decided as `reviewer`"
-    if fold_name(reviewer) in folded_versions:
-        return f"reviewer {reviewer} is the name of a version: {advice}"
-    if reviewer in predicting_accounts:
-        return f"reviewer {reviewer} is an account that sends predictions: {advice}"
-    return ""
-
-
-def find_version_fault(version: str, reviewers: Collection[str]) -> str:
-    """Return why a version of this name is refused, or "".
-
-    Args:
-        version: a new name.
-        reviewers: names of people: users, and who decided a case.
-    """
-    if version not in reviewers:
-        return ""
-    return f"{version} is the name of a reviewer; give the version another name"
 
 
 class RemarkReason(StrEnum):

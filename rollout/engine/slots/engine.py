@@ -1,9 +1,5 @@
 """Replay of a whole history, slot by slot, without using later records early.
 
-Options of a replay.
-
-They stand apart from the engine: a command that only reads recorded files imports no engine.
-
 Retirements in a replay of many versions: each after its last record.
 
 A rollout has at most `MAX_OPEN_VERSIONS` open versions at once. Files of a year may have more, one
@@ -14,7 +10,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
 from types import MappingProxyType
@@ -50,6 +46,7 @@ from rollout.engine.evidence.tallied_units import TalliedUnits
 from rollout.engine.evidence.unit_arrays import IntArray, UnitArrays
 from rollout.engine.ledger.access_events import REPLAY, SIMULATED
 from rollout.engine.slots.fast_forward import Agenda, SlotInterest, find_interest
+from rollout.engine.slots.options import ReplayOptions
 from rollout.kernel.calendar.instants import MICROSECOND
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import EvidenceChangedError, ProposalClosedError
@@ -57,26 +54,6 @@ from rollout.kernel.policy.cell_evidence import VersionEvidence
 from rollout.kernel.policy.confidence_floors import list_floor_texts
 from rollout.kernel.policy.fresh_evidence import NO_UNPLACED, FreshEvidence, UnplacedDecisions
 from rollout.kernel.policy.policy import Policy
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayOptions:
-    """Options of a replay.
-
-    Attributes:
-        salt: of sampling values; the same salt gives the same replay.
-        audit_salt: of the draws of audits, as a service has its own; empty: the same salt.
-        approval_delay: delay of simulated approvals; None: none are given.
-        skip_idle_slots: skip slots in which nothing can happen; the ledger is the same either way.
-        pass_times: when a service ticked, by slot; None: at the start of each slot.
-    """
-
-    salt: bytes = bytes(32)
-    audit_salt: bytes = b""
-    approval_delay: timedelta | None = timedelta(hours=4)
-    skip_idle_slots: bool = True
-    pass_times: Mapping[int, datetime] | None = None
-
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from rollout.data.records.incoming_cases import IncomingCases
 from rollout.data.records.newest_records import NewestRecords
 from rollout.data.reviews.reviews import CleaningStore
 from rollout.engine.decide.assignment import CaseQuestion, decide_assignment
-from rollout.engine.decide.commands import find_by_any_name
 from rollout.engine.decide.permissions import Caller
+from rollout.engine.decide.renames import find_by_any_name
 from rollout.engine.decide.scope import Scope, find_acting_version
 from rollout.engine.records.records import Case
 from rollout.engine.records.reviews import CleaningChoice, compute_due_time

@@ -54,12 +54,11 @@ from rollout.engine.records.records import (
     Record,
     RecordT,
     RejectedItem,
-    find_reviewer_fault,
-    fold_name,
     is_registered,
     mark_unregistered,
     select_kind,
 )
+from rollout.engine.records.reviewer_names import find_reviewer_fault, fold_name
 from rollout.engine.records.reviews import (
     ASSISTED,
     REVEALING_CONTENT,

@@ -14,10 +14,10 @@ from rollout.data.records.newest_records import NewestRecords
 from rollout.data.records.records import RecordStatus, StoredBatch
 from rollout.data.reviews.reviews import DONE, NewReviewTask, ReviewTaskStore
 from rollout.engine.decide.assignment import find_unfamiliar_values
-from rollout.engine.decide.commands import find_by_any_name
 from rollout.engine.decide.floor_grants import find_decided_floor
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.projection import apply_event
+from rollout.engine.decide.renames import find_by_any_name
 from rollout.engine.decide.scope import Scope, find_acting_version
 from rollout.engine.records.records import Case, Decision, Record
 from rollout.engine.records.reviews import (

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from rollout.engine.decide.commands import RetireVersion, merge_training_cutoffs
+from rollout.engine.decide.commands import RetireVersion
+from rollout.engine.decide.renames import merge_training_cutoffs
 from rollout.engine.evidence.case_draws import drop_undrawn
 from rollout.engine.evidence.case_placement import (
     NO_EPISODE,

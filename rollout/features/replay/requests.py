@@ -18,7 +18,7 @@ from rollout.engine.files.column_map import (
 )
 from rollout.engine.files.files import RecordPaths, read_records, select_labelled
 from rollout.engine.files.questions import NO_CHOICES, FileChoices, OpenQuestionsError
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.file_contents import check_file_contents, split_declared_cases
 from rollout.kernel.policy.evidence_sources import FileReading
 

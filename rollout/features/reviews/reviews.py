@@ -16,13 +16,13 @@ from rollout.data.database.session import Database, Transaction
 from rollout.data.records.newest_records import NewestRecords
 from rollout.data.reviews.reviews import DONE, ReviewTaskLists, ReviewTaskStore, StoredReviewTask
 from rollout.data.tables.columns import encode_json
-from rollout.engine.decide.commands import find_by_any_name
 from rollout.engine.decide.permissions import (
     ROLES_BY_PERMISSION,
     Caller,
     Permission,
     require_permission,
 )
+from rollout.engine.decide.renames import find_by_any_name
 from rollout.engine.decide.scope import Scope
 from rollout.engine.records.records import Case, Prediction
 from rollout.engine.records.reviews import (

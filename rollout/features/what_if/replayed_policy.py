@@ -19,7 +19,7 @@ from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.evidence.reviewer_checks import is_blind_decision
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import build_record_inputs, replay_records
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.methods import add_costs

@@ -14,7 +14,7 @@ from rollout.engine.events import ProposalRaised, Widened
 from rollout.engine.evidence.populations import split_populations
 from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import build_replay_inputs, replay_records
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.evidence_facts import compute_planted_recall

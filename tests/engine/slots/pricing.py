@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import ReplayedFiles, replay_files
 from rollout.features.replay.requests import ReplayRequest
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value

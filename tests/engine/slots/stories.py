@@ -25,7 +25,8 @@ from rollout.engine.evidence.frames import (
 )
 from rollout.engine.evidence.populations import resolve_natural_units
 from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
-from rollout.engine.slots.engine import Replay, ReplayOptions
+from rollout.engine.slots.engine import Replay
+from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.kernel.calendar.sites import Site, Window
 from rollout.kernel.measures import MEASURES, Condition

@@ -7,8 +7,8 @@ import pytest
 from rollout.engine.decide.scope import Scope
 from rollout.engine.events import AttemptsBegan
 from rollout.engine.evidence.evidence_view import EvidenceView
-from rollout.engine.slots.engine import ReplayOptions
 from rollout.engine.slots.fast_forward import find_interest
+from rollout.engine.slots.options import ReplayOptions
 from tests.engine.evidence.histories import a_policy, cases, decisions, predictions, records
 from tests.engine.slots.stories import prepared
 

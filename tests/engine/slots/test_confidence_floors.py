@@ -26,7 +26,7 @@ from rollout.engine.events import Narrowed, Widened
 from rollout.engine.evidence.slots import LAST_SLOT
 from rollout.engine.evidence.units import resolve_units
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import build_replay_inputs, replay_files
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.facts import compute_report_facts

@@ -9,7 +9,7 @@ import pytest
 from rollout.engine.decide.commands import Tick
 from rollout.engine.events import ProposalExpired, ProposalHeld, ProposalRaised, Widened
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.words.event_describer import CitedProposals, EventDescriber
 from rollout.engine.words.event_text import describe_event
 from rollout.engine.words.fact_text import describe_fresh_fact

@@ -10,7 +10,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.compare import compare_pair_file
 from rollout.features.replay.replay import build_replay_inputs, replay_files
 from rollout.features.replay.requests import ReplayRequest

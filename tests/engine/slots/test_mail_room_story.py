@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import replay_files, replay_records
 from rollout.features.replay.requests import ReplayRequest
 from rollout.kernel.calendar.sites import Cell

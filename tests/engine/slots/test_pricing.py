@@ -14,7 +14,7 @@ from rollout.engine.evidence.outcome_resolution import resolve_outcome_units
 from rollout.engine.evidence.slots import find_slot_before
 from rollout.engine.evidence.version_uses import NO_USES
 from rollout.engine.files.column_map import ColumnError
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.words.formatting import format_local_time
 from rollout.features.replay.replay import replay_files
 from rollout.features.replay.requests import ReplayRequest

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import RecordedArmsError, replay_files
 from rollout.features.replay.requests import ReplayRequest
 from tests.engine.slots.pricing import POLICY, SALT, START, write_stream

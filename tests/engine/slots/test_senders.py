@@ -17,7 +17,7 @@ from benchmarks.senders import (
     find_first_days,
     write_policy,
 )
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.engine.slots.stories import prepared
 

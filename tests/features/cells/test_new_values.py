@@ -12,7 +12,7 @@ from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence import first_values
 from rollout.engine.evidence.slots import find_slot_before, to_instant
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.cells.timeline import load_cell_timeline
 from rollout.features.erasure.erasure import ErasureRequest, erase_case
 from rollout.features.records.record_import import import_records

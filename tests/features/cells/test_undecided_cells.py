@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from api.console.rollouts.cell_gates import describe_cell
-from rollout.cli.runner import build_local_service
+from rollout.cli.local_service import build_local_service
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence.slots import to_instant
 from rollout.features.cells.cell_table import load_cell_page

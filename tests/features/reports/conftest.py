@@ -22,7 +22,8 @@ from rollout.engine.evidence.frames import (
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.tallied_units import build_units
 from rollout.engine.evidence.units import resolve_units
-from rollout.engine.slots.engine import Replay, ReplayOptions
+from rollout.engine.slots.engine import Replay
+from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.features.reports.inputs.inputs import ReportInputs, SourceFile

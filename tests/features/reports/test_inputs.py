@@ -18,7 +18,7 @@ from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.evidence.units import resolve_units
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.records.records import Case, Decision, Prediction
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.records.record_import import import_records
 from rollout.features.replay.replay import build_replay_inputs, replay_records
 from rollout.features.replay.requests import ReplayRequest, read_request_records

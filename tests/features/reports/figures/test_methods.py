@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import (
     add_whole_cell_replay,
     build_replay_inputs,

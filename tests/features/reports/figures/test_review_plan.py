@@ -12,7 +12,7 @@ from rollout.engine.events import ProposalRaised
 from rollout.engine.evidence.unit_arrays import CellUnitArrays
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.files.questions import FileChoices
-from rollout.engine.slots.engine import ReplayOptions
+from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import build_replay_inputs, replay_files
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures import review_plan

@@ -1,0 +1,70 @@
+"""The local database of commands: opened from ROLLOUT_DATABASE_URL, checked, closed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rollout.cli.errors import print_refusals
+from rollout.data.database.errors import StoreError
+from rollout.data.database.migrations import check_schema_current, find_schema_revision
+from rollout.data.database.session import Database
+from rollout.kernel.errors import RefusalError
+
+DATABASE_VARIABLE = "ROLLOUT_DATABASE_URL"
+
+
+DEFAULT_DATABASE_URL = "sqlite:///rollout.db"
+
+
+@contextmanager
+def open_database() -> Iterator[Database]:
+    """Open the local database; print a refusal and exit."""
+    with print_refusals(), convert_store_errors(), connect_database() as database:
+        yield database
+
+
+@contextmanager
+def open_unchecked_database() -> Iterator[Database]:
+    """Open the local database, which must exist, without a check of its tables."""
+    with print_refusals(), convert_store_errors():
+        url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
+        _require_sqlite_file(url)
+        database = Database(url)
+        try:
+            find_schema_revision(database)  # raises if the database can't be opened
+            yield database
+        finally:
+            database.close()
+
+
+def _require_sqlite_file(url: str) -> None:
+    """Raise an error if an SQLite file is missing: opening would create an empty one."""
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and path.parent.is_dir() and not path.exists():
+        raise RefusalError(
+            f"{path}: no such database; set {DATABASE_VARIABLE}, or run `rollout db upgrade` to"
+            " create it"
+        )
+
+
+@contextmanager
+def connect_database() -> Iterator[Database]:
+    """Open the database in ROLLOUT_DATABASE_URL, which must exist; its tables must be current."""
+    url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
+    _require_sqlite_file(url)
+    database = Database(url)
+    try:
+        check_schema_current(database)
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def convert_store_errors() -> Iterator[None]:
+    """Convert errors of the store to refusals, which commands print."""
+    try:
+        yield
+    except StoreError as error:
+        raise RefusalError(str(error)) from error
