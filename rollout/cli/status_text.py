@@ -15,8 +15,9 @@ from rollout.engine.words.source_text import (
     describe_vouched_units,
 )
 from rollout.engine.words.state_text import describe_unopened_incidents
-from rollout.kernel.facts import StoredReading, say_rounded
+from rollout.kernel.facts import StoredReading
 from rollout.kernel.policy.stages import describe_share
+from rollout.kernel.words import say_rounded
 
 UNOPENED_FIELDS = ("kind", "site", "window", "unopened")
 

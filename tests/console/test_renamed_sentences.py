@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 MARK = "¤ "
 CATALOGUE = (
-    "rollout.kernel.facts",
+    "rollout.kernel.words",
     "rollout.features.reports.figures.next_step",
     *(
         f"rollout.engine.words.{name}"

@@ -17,8 +17,8 @@ from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.features.records.record_import import import_records
 from rollout.kernel.calendar.instants import to_micros
-from rollout.kernel.facts import say_alarms
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.words import say_alarms
 from rollout.live.evidence import live_evidence
 from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events

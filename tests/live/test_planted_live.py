@@ -14,8 +14,8 @@ from rollout.engine.slots.options import ReplayOptions
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.features.replay.replay import replay_records
 from rollout.features.replay.requests import ReplayRequest
-from rollout.kernel.facts import say_reading
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.words import say_reading
 from tests.chance import list_unsealed_events
 from tests.engine.slots.stories import Story, a_history
 from tests.live.test_live import (

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from rollout.engine.events import ProposalRaised, Widened
-from rollout.kernel.facts import say_reading
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.words import say_reading
 from tests.chance import list_unsealed_events
 from tests.engine.slots.stories import Story, a_history
 from tests.live.test_live import all_at_first, find_evidence_faults, live, replayed

@@ -64,10 +64,10 @@ from rollout.features.reports.pages.timeline_chart import TimelineView
 from rollout.kernel.calendar.instants import EPOCH, MICROSECOND, to_micros
 from rollout.kernel.calendar.sites import SHADOW, Cell
 from rollout.kernel.errors import RefusalError
-from rollout.kernel.facts import say_against
 from rollout.kernel.measures import MeasureKey, Watch
 from rollout.kernel.policy.policy import Guard, Policy, describe_guard
 from rollout.kernel.statistics.intervals import compute_share
+from rollout.kernel.words import say_against
 
 COUNTS_OPEN_UNITS: Final = {Watch.UNITS, Watch.LABELS, Watch.HARMS}
 

@@ -16,9 +16,10 @@ from rollout.engine.words.formatting import (
 )
 from rollout.features.proposals.proposal_details import Proposal
 from rollout.features.reports.pages.number_charts import format_pixels
-from rollout.kernel.facts import StoredReading, say_figures
+from rollout.kernel.facts import StoredReading
 from rollout.kernel.measures import Statistic
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.words import say_figures
 
 
 def format_bound(measure: str, bound: float, threshold: float, *, at_least: bool) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from rollout.engine.words.event_text import find_tone
+from rollout.engine.words.event_kinds import find_tone
 from rollout.engine.words.formatting import capitalize_first
 from rollout.engine.words.state_text import CLOSED_PROPOSALS
 

@@ -18,7 +18,7 @@ from rollout.features.cells.overview import RolloutSummary
 from rollout.features.proposals.eligible_approvers import list_pending_approvals
 from rollout.features.proposals.proposal_details import Proposal, load_proposal
 from rollout.kernel.errors import RefusalError
-from rollout.kernel.facts import say_alarms
+from rollout.kernel.words import say_alarms
 from rollout.live.rollout_state import RolloutState
 
 MAX_TASKS: Final = 25

@@ -47,11 +47,12 @@ from rollout.features.cells.cell_table import CellSummary, RecentChanges
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.gate_facts import ConditionFacts
 from rollout.kernel.calendar.sites import SHADOW
-from rollout.kernel.facts import DAYS, REVIEWERS, UnmetRequirement, say_alarms
+from rollout.kernel.facts import DAYS, REVIEWERS, UnmetRequirement
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.confidence_floors import describe_floor_cases, format_floor
 from rollout.kernel.policy.policy import NEVER, Policy, describe_guard
 from rollout.kernel.policy.stages import describe_sample_share
+from rollout.kernel.words import say_alarms
 
 
 def describe_open_proposals(context: CellContext) -> Iterator[CellSentence]:

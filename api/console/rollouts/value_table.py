@@ -20,7 +20,8 @@ from rollout.engine.decide.guards import foresee_year
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.decide.stop_targets import StopTarget
 from rollout.engine.evidence.value_series import ValueCounts
-from rollout.engine.words.event_text import SCOPE_KINDS, EventDescription, find_tone
+from rollout.engine.words.event_kinds import SCOPE_KINDS, find_tone
+from rollout.engine.words.event_text import EventDescription
 from rollout.engine.words.familiar_text import describe_unfamiliar_share
 from rollout.engine.words.formatting import (
     format_cell_name,

@@ -42,7 +42,8 @@ from rollout.engine.decide.proposal_kinds import OfKind
 from rollout.engine.events import LedgerEvent
 from rollout.engine.ledger.ledger import LedgerText, read_body
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.facts import StoredAlarm, parse_facts, say_alarms
+from rollout.kernel.facts import StoredAlarm, parse_facts
+from rollout.kernel.words import say_alarms
 
 LISTS: Final = MappingProxyType({"proposals": proposals, "incidents": incidents})
 

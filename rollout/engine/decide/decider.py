@@ -130,12 +130,12 @@ from rollout.kernel.facts import (
     SPOKEN_AGAINST,
     TURNED,
     USER_NARROWED,
-    say_requirement,
 )
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.kernel.policy.confidence_floors import find_floor_index
 from rollout.kernel.policy.gates import GateReading, read_gate, read_renewal
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.words import say_requirement
 
 
 def update_open_proposals(pending: PendingEvents, tick: Tick) -> None:

@@ -17,11 +17,12 @@ from rollout.engine.events import ENGINE, Narrowed, PolicyApplied
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.sites import SHADOW, Cell
 from rollout.kernel.errors import PolicyRefusedError
-from rollout.kernel.facts import EDITED_LADDER, EDITED_POLICY, OTHER_TICK, say_void
+from rollout.kernel.facts import EDITED_LADDER, EDITED_POLICY, OTHER_TICK
 from rollout.kernel.measures import Condition
 from rollout.kernel.policy.confidence_floors import list_floor_texts
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.record_definition import is_redefined
+from rollout.kernel.words import say_void
 
 
 def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:

@@ -19,7 +19,8 @@ from rollout.engine.events.base import (
     Reach,
 )
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.facts import FreshFact, StoredAlarm, StoredReading, say_void
+from rollout.kernel.facts import FreshFact, StoredAlarm, StoredReading
+from rollout.kernel.words import say_void
 
 VOID_STATE: Final = "void"
 """State of a proposal that became invalid."""

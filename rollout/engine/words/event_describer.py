@@ -37,9 +37,9 @@ from rollout.engine.words.formatting import (
     join_words,
 )
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.facts import say_counts, say_gain
 from rollout.kernel.policy.confidence_floors import describe_floor, describe_floor_cases
 from rollout.kernel.policy.policy import Policy, describe_guard
+from rollout.kernel.words import say_counts, say_gain
 
 
 @singledispatch

@@ -15,10 +15,11 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-from rollout.kernel.facts import StoredReading, say_figures
 from rollout.kernel.measures import MEASURES, Statistic
+from rollout.kernel.words import say_figures
 
 if TYPE_CHECKING:
+    from rollout.kernel.facts import StoredReading
     from rollout.kernel.policy.policy import Policy
     from rollout.kernel.statistics.differences import ShareDifference
     from rollout.kernel.statistics.intervals import Estimate, PairedChange, Share, WeightedShare

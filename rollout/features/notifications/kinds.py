@@ -56,8 +56,8 @@ from rollout.features.reviews.reviews import (
 )
 from rollout.kernel.calendar.instants import MICROSECOND
 from rollout.kernel.calendar.sites import find_digest_time
-from rollout.kernel.facts import say_alarms
 from rollout.kernel.policy.familiarity import FEW, UNITS_BEFORE_NOTICE, format_value
+from rollout.kernel.words import say_alarms
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
 

@@ -46,7 +46,7 @@ from rollout.features.cells.cell_gains import Gain, load_gains
 from rollout.features.proposals.eligible_approvers import find_proposal_sites
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import RefusalError, UnknownProposalError
-from rollout.kernel.facts import StoredReading, say_reading
+from rollout.kernel.facts import StoredReading
 from rollout.kernel.policy.confidence_floors import describe_floor, describe_floor_cases
 from rollout.kernel.policy.evidence_sources import (
     DEFAULT_SOURCES,
@@ -58,6 +58,7 @@ from rollout.kernel.policy.evidence_sources import (
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.risk_shares import describe_attempt
 from rollout.kernel.policy.stages import Stage, describe_share
+from rollout.kernel.words import say_reading
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
 

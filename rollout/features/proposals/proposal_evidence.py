@@ -14,7 +14,7 @@ from rollout.engine.words.renewal_text import describe_renewal_errors, select_re
 from rollout.features.proposals.proposal_details import Proposal
 from rollout.features.reports.figures.report_identity import describe_promises
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.facts import StoredReading, say_reading, say_requirement
+from rollout.kernel.facts import StoredReading
 from rollout.kernel.measures import Condition
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.kernel.policy.gates import (
@@ -27,6 +27,7 @@ from rollout.kernel.policy.gates import (
 from rollout.kernel.policy.policy import Gate, Minimum, Policy
 from rollout.kernel.statistics.bounds import ConditionEvidence, build_condition_evidence
 from rollout.kernel.statistics.forecast import LAST_FIFTH
+from rollout.kernel.words import say_reading, say_requirement
 from rollout.live.evidence.evidence_reader import load_cell_evidence
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service

@@ -67,12 +67,13 @@ from rollout.engine.evidence.slots import find_slot_before
 from rollout.engine.evidence.unit_buffer import DefinitionLevels, UnitBuffer
 from rollout.engine.evidence.units import TRAINED_ON
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.facts import StoredAlarm, say_against, say_alarms, say_reading
+from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.kernel.policy.confidence_floors import find_floor_index
 from rollout.kernel.policy.gates import GateReading, read_gate, read_renewal
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.policy.record_definition import compute_definition
+from rollout.kernel.words import say_against, say_alarms, say_reading
 from rollout.live.command_handler import execute_command
 from rollout.live.evidence.evidence_reader import GateFeeds, restore_evidence
 from rollout.live.evidence.evidence_seals import load_policies

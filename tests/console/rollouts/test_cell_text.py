@@ -15,8 +15,9 @@ from rollout.features.cells.cells import build_cell_status
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.kernel.calendar.sites import Cell, Site
-from rollout.kernel.facts import DAYS, UNITS, UnmetRequirement, say_requirement
+from rollout.kernel.facts import DAYS, UNITS, UnmetRequirement
 from rollout.kernel.policy.policy import Freeze, Limit, Waves, Where
+from rollout.kernel.words import say_requirement
 from tests.factories import (
     AUTONOMOUS,
     BO,

@@ -12,7 +12,7 @@ from rollout.engine.evidence.silence_series import NO_SIGNS, build_case_signs, c
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.calendar.sites import Site, Window
-from rollout.kernel.facts import say_alarm
+from rollout.kernel.words import say_alarm
 from tests.engine.evidence.histories import a_guard, a_policy
 
 TICK, MINUTE, HOUR, DAY = (timedelta(minutes=n) for n in (15, 1, 60, 1440))

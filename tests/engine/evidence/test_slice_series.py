@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from rollout.engine.evidence.count_windows import CountWindow
 from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses
-from rollout.kernel.facts import say_requirement
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.cell_evidence import MAX_SLICE_VALUES
 from rollout.kernel.policy.gates import is_gate_open, read_gate, read_renewal
 from rollout.kernel.policy.policy import Minimum
 from rollout.kernel.populations import EachValue
 from rollout.kernel.units import MISSING, UnitClass
+from rollout.kernel.words import say_requirement
 from tests.engine.evidence.histories import a_gate, a_policy
 
 

@@ -27,10 +27,10 @@ from rollout.features.reports.pages.report_tiles import build_cell_rows, build_t
 from rollout.features.reports.pages.section_summaries import summarize_sections
 from rollout.features.reports.pages.summary import describe_results, render_message_summary
 from rollout.features.reports.pages.text_report import render_text_report
-from rollout.kernel.facts import say_alarms, say_reading
 from rollout.kernel.policy.gates import GainReading, read_gate
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.words import say_alarms, say_reading
 from tests.engine.slots.facts import compute_replay_facts
 from tests.engine.slots.pricing import POLICY, SALT, list_widenings, replay_pricing, write_stream
 

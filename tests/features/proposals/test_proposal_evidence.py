@@ -11,7 +11,7 @@ from rollout.features.proposals.proposal_evidence import (
     load_proposal_evidence,
 )
 from rollout.kernel.errors import NotAllowedError
-from rollout.kernel.facts import say_reading
+from rollout.kernel.words import say_reading
 from rollout.live.clock import ManualClock
 from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker

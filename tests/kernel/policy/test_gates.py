@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.kernel.facts import say_reading, say_requirement
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.cell_evidence import EvidenceCounts
 from rollout.kernel.policy.gates import (
@@ -22,6 +21,7 @@ from rollout.kernel.policy.gates import (
 from rollout.kernel.policy.levers import CostRule, Lever
 from rollout.kernel.policy.policy import Gate, Minimum
 from rollout.kernel.statistics.evidence import compute_log_e
+from rollout.kernel.words import say_reading, say_requirement
 from tests.factories import (
     AGREEMENT,
     CREEK,

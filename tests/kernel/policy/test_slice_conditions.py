@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from rollout.engine.decide.policy_diff import list_looser_rules
-from rollout.kernel.facts import say_reading, say_requirement
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.cell_evidence import (
     SliceCounts,
@@ -12,6 +11,7 @@ from rollout.kernel.policy.cell_evidence import (
 )
 from rollout.kernel.policy.gates import read_gate
 from rollout.kernel.populations import EachValue
+from rollout.kernel.words import say_reading, say_requirement
 from tests.factories import CREEK, counted, gates, policy
 
 BY_GROUP = Condition(MEASURES["agreement"], 0.9, population=EachValue("group"))

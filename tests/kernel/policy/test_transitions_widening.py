@@ -17,9 +17,9 @@ from rollout.kernel.errors import (
     UnknownProposalError,
     UserRequiredError,
 )
-from rollout.kernel.facts import say_reading
 from rollout.kernel.policy.cell_evidence import EvidenceCounts
 from rollout.kernel.policy.policy import Freeze, Limit, Minimum, Waves, Where
+from rollout.kernel.words import say_reading
 from tests.factories import (
     ANA,
     BETWEEN,

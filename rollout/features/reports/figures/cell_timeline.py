@@ -18,7 +18,7 @@ from rollout.engine.events import RecordsPurged, select_events
 from rollout.engine.evidence.evidence_view import BATCH_SIZE, EvidenceView, batch_view
 from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray, UnitArrays
-from rollout.engine.words.event_text import CELL_KINDS
+from rollout.engine.words.event_kinds import CELL_KINDS
 from rollout.features.reports.figures.funnel import list_first_values
 from rollout.features.reports.figures.timeline_parts import (
     CONFIRMED,

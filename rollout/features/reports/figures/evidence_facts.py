@@ -33,7 +33,7 @@ from rollout.features.reports.inputs.evidence_inputs import (
     StatePeriod,
     find_open_stage_level,
 )
-from rollout.kernel.facts import EvidenceSeries, say_requirement
+from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import RECALL, Condition, Statistic
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.kernel.policy.confidence_floors import (
@@ -49,6 +49,7 @@ from rollout.kernel.populations import ALL_UNITS, PlantedUnits
 from rollout.kernel.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.kernel.statistics.forecast import forecast_gate
 from rollout.kernel.statistics.intervals import Share, compute_share
+from rollout.kernel.words import say_requirement
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,12 +29,12 @@ from rollout.kernel.facts import (
     REVIEWERS,
     UNITS,
     UnmetRequirement,
-    say_requirement,
 )
 from rollout.kernel.measures import MEASURES, Statistic
 from rollout.kernel.policy.cell_evidence import EvidenceCounts
 from rollout.kernel.policy.policy import DAY, Policy
 from rollout.kernel.populations import PLANTED_TERMS
+from rollout.kernel.words import say_requirement
 
 OFF_COURSE_CHANCE = 0.5  # above this chance to be below the threshold, no forecast is given
 NOTED_MISSING_SHARE = 0.05  # from here on the text says how missing decisions count

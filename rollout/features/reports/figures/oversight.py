@@ -15,7 +15,8 @@ from rollout.engine.events import (
     select_events,
 )
 from rollout.features.reports.inputs.inputs import ReportInputs
-from rollout.kernel.facts import say_alarms, to_facts
+from rollout.kernel.facts import to_facts
+from rollout.kernel.words import say_alarms
 
 NO_PERMIT = "none"
 

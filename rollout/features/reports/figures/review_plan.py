@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final, Literal
 from rollout.engine.decide.floor_steps import WideningStep, find_acting_index, list_widening_steps
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.evidence.slots import find_slot_before
-from rollout.kernel.facts import say_requirement
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.measures import Condition, Statistic, Subject
 from rollout.kernel.policy.confidence_floors import describe_floor_cases, format_floor, list_floors
@@ -31,6 +30,7 @@ from rollout.kernel.statistics.opening_simulation import (
     find_cheapest_effort,
     simulate_openings,
 )
+from rollout.kernel.words import say_requirement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

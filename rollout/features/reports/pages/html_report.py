@@ -9,7 +9,7 @@ from jinja2 import Template
 from markupsafe import Markup
 
 from rollout.engine.words import formatting
-from rollout.engine.words.event_text import AUDITORS_OMITTED_KINDS, is_in_timeline
+from rollout.engine.words.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.engine.words.formatting import (
     OPENING_NOTE,
     choose_words,

@@ -14,15 +14,9 @@ from rollout.features.reports.figures.next_step import (
 )
 from rollout.features.reports.inputs.evidence_inputs import StatePeriod
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.facts import (
-    DAYS,
-    MISSING,
-    RECENT_MISSING,
-    UNITS,
-    UnmetRequirement,
-    say_requirement,
-)
+from rollout.kernel.facts import DAYS, MISSING, RECENT_MISSING, UNITS, UnmetRequirement
 from rollout.kernel.policy.cell_evidence import EvidenceCounts
+from rollout.kernel.words import say_requirement
 from tests.factories import replace_cell_state
 from tests.features.reports.conftest import NOON
 

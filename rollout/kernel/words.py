@@ -1,0 +1,260 @@
+"""Facts in words."""
+
+from collections.abc import Iterable, Mapping
+from math import exp
+from types import MappingProxyType
+from typing import Final
+
+from rollout.kernel.facts import (
+    CHANGED_EVIDENCE,
+    CORRECTED_CLOCK,
+    DAYS,
+    EDITED_GATE,
+    EDITED_LADDER,
+    EDITED_POLICY,
+    ENDED_GRANT,
+    FEW_OF_VALUE,
+    IN_ALARM,
+    LOST_GATE,
+    LOST_STAGE,
+    LOW_CEILING,
+    MANY_VALUES,
+    MISSING,
+    NEW_ERA,
+    NEXT_ATTEMPT,
+    NO_HOLDER,
+    NO_UNIT,
+    OTHER_FLOOR,
+    OTHER_HOLDER_STAGE,
+    OTHER_STEP,
+    OTHER_TICK,
+    OTHER_VERSION,
+    OWN_HOLDER,
+    RAISED_FLOOR,
+    RECENT_DAYS,
+    RECENT_MISSING,
+    REPLACED,
+    RETIRED,
+    REVIEWERS,
+    SPOKEN_AGAINST,
+    TURNED,
+    UNITS,
+    USER_NARROWED,
+    AlarmSubject,
+    StoredAlarm,
+    StoredReading,
+    UnmetRequirement,
+)
+from rollout.kernel.measures import Condition, Watch
+
+MAX_EXPONENT: Final = 700.0
+
+
+def say_counts(counts: tuple[int, ...]) -> str:
+    """Return shares as `successes of records`, other counts as a list.
+
+    >>> say_counts((418, 8)), say_counts((60, 3, 1))
+    ('418 of 426', '60 3 1')
+    """
+    if len(counts) == 2:
+        return f"{counts[0]} of {sum(counts)}"
+    return " ".join(str(count) for count in counts)
+
+
+def say_figures(reading: StoredReading, condition: Condition) -> str:
+    """Return what was counted, without its evidence."""
+    if not condition.population.has_gain:
+        return say_counts(reading.counts)
+    model, people, missing = reading.counts
+    counts = f"{model} by the model, {people} by people, {missing} without outcome"
+    if reading.draw_log_e:
+        e_value = exp(min(float(reading.draw_log_e), MAX_EXPONENT))
+        counts += f", not the arms that were sampled (E {e_value:.3g})"
+    return f"{say_gain(reading, condition)}; {counts}" if reading.estimate else counts
+
+
+def say_gain(reading: StoredReading, condition: Condition) -> str:
+    """Return a gain and its bound: `+5.1 EUR a unit so far, at least +1.2 EUR at every look`."""
+    outcome = condition.population.outcome
+    text = f"{outcome.format_amount(float(reading.estimate))} a unit so far"
+    if not reading.bound:
+        return text
+    return f"{text}, at least {outcome.format_amount(float(reading.bound))} at every look"
+
+
+def say_reading(reading: StoredReading) -> str:
+    """Return a reading as auditors read it.
+
+    >>> facts = {"measure": "agreement", "threshold": "0.95"}
+    >>> say_reading(StoredReading(facts, (245, 3), "4.271300", "0.05"))
+    'agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)'
+    """
+    return f"{say_measured(reading)}, log E {reading.log_e} of {_say_needed(reading)}"
+
+
+def say_measured(reading: StoredReading) -> str:
+    """Return a reading without its evidence: `agreement at least 95 %: 245 of 248`."""
+    condition = reading.parse_condition()
+    return f"{condition}: {say_figures(reading, condition)}"
+
+
+def say_rounded(reading: StoredReading) -> str:
+    """Return a reading with rounded figures; the ledger has all digits."""
+    return (
+        f"{say_measured(reading)}, log E {float(reading.log_e):.2f}, needed"
+        f" {reading.needed_log_e:.2f} (risk {float(reading.risk) * 100:.3g} %)"
+    )
+
+
+ALSO_IN_ALARM: Final = "; also in alarm: "
+
+
+REPEATED_SUSPENSION: Final = "third suspension in 24 h"
+
+
+def say_alarms(alarms: Iterable[StoredAlarm], reason: str = "") -> str:
+    """Return the alarms of a cell, the first as the cause; a typed reason if there are none."""
+    return ALSO_IN_ALARM.join(map(say_alarm, alarms)) or reason
+
+
+def say_alarm(alarm: StoredAlarm) -> str:
+    """Return a guard's condition and what it counted.
+
+    >>> from rollout.kernel.measures import MEASURES
+    >>> say_alarm(StoredAlarm(Condition(MEASURES["agreement"], 0.9), against=15, records=1820))
+    'agreement at least 90 %: 15 of 1,820 blind decisions disagree'
+    """
+    if alarm.suspensions:
+        return REPEATED_SUSPENSION
+    subject, share = alarm.subject, "" if alarm.subject is None else _say_share(alarm.subject)
+    name = alarm.condition.subject if subject is None else _say_value(subject)
+    return f"{alarm.condition.describe(name + share)}: {say_against(alarm)}"
+
+
+def say_against(alarm: StoredAlarm) -> str:
+    """Return what an alarm's guard counted: `15 of 1,820 blind decisions disagree`."""
+    condition, against = alarm.condition, alarm.against
+    if alarm.suspensions:
+        return REPEATED_SUSPENSION
+    if condition.measure.watch is Watch.SIGNS:
+        return f"no heartbeat for {_say_silence(against)} in opening hours"
+    if condition.population.has_gain:
+        outcome = condition.population.outcome
+        amount = outcome.format_amount(against * 1e-6 * outcome.span)
+        return f"{amount} a unit so far, over {alarm.records:,} units"
+    subject = condition.subject if alarm.subject is None else _say_value(alarm.subject)
+    counted = condition.measure.describe_counted(subject, condition.threshold_text)
+    return f"{against:,} of {alarm.records:,} {counted}"
+
+
+def _say_value(subject: AlarmSubject) -> str:
+    if not subject.value:
+        return f"{subject.attribute} with a value that the reference lacks"
+    return f"{subject.moved} {subject.attribute}={subject.value}".lstrip()
+
+
+def _say_share(subject: AlarmSubject) -> str:
+    return "" if subject.share is None else f" (was {subject.share * 100:.3g} %)"
+
+
+def _say_silence(minutes: int) -> str:
+    """Return minutes in at most two units.
+
+    >>> _say_silence(31), _say_silence(51 * 60 + 5)
+    ('31 min', '2 d 3 h')
+    """
+    days, hours = divmod(minutes // 60, 24)
+    amounts = ((days, "d"), (hours, "h"), (minutes % 60, "min"))
+    first = next((i for i, (amount, _) in enumerate(amounts) if amount), len(amounts) - 1)
+    parts = [f"{amount} {unit}" for amount, unit in amounts[first : first + 2] if amount]
+    return " ".join(parts) or "0 min"
+
+
+REQUIREMENTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        UNITS: "{actual} of {needed} decided units",
+        REVIEWERS: "{actual} of {needed} reviewers",
+        DAYS: "{actual} of {needed} days",
+        MISSING: "{actual} of {needed} units are missing, allowed are {share:g} %",
+        RECENT_MISSING: "{actual} of {needed} units of the last {days} days are missing, allowed"
+        " are {share:g} %",
+        NO_UNIT: "no unit for {subject}",
+        MANY_VALUES: "{subject} has {actual} values, and at most {needed} can be slices; slice by"
+        " an attribute with fewer values",
+        FEW_OF_VALUE: "{actual} of {needed} decided units with {subject}; wait for more, or leave"
+        " this value to humans with `when` in the window",
+    }
+)
+
+
+def say_requirement(requirement: UnmetRequirement) -> str:
+    """Return what a gate lacks.
+
+    >>> say_requirement(UnmetRequirement(MISSING, 3, 40, share_at_most=0.05))
+    '3 of 40 units are missing, allowed are 5 %'
+    """
+    return REQUIREMENTS[requirement.kind].format(
+        actual=requirement.actual,
+        needed=requirement.needed,
+        subject=requirement.subject,
+        share=requirement.share_at_most * 100,
+        days=RECENT_DAYS,
+    )
+
+
+VOID_CAUSES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        TURNED: "the evidence has turned",
+        LOST_GATE: "the policy has no gate for it any more",
+        EDITED_GATE: "the policy's gate was edited",
+        LOW_CEILING: "it lies above the cell's ceiling now",
+        RETIRED: "the version is retired",
+        LOST_STAGE: "the cell no longer holds the stage",
+        OTHER_VERSION: "another version acts in the cell now",
+        OTHER_FLOOR: "the cell's confidence floor has changed",
+        OTHER_STEP: "the cell's stage is no longer the one below",
+        NO_HOLDER: "no version acts in the cell any more",
+        OWN_HOLDER: "the version acts in the cell already",
+        RAISED_FLOOR: "an alarm raised the confidence floor of the acting version",
+        OTHER_HOLDER_STAGE: "the acting version's stage has changed",
+        REPLACED: "{about} took effect in the cell",
+        EDITED_POLICY: "the policy was edited",
+        EDITED_LADDER: "the policy's ladder was edited",
+        OTHER_TICK: "tick: {about} stays as it is, since evidence is counted by its slots; write"
+        " tick: {about}, or start a rollout of another name",
+        CHANGED_EVIDENCE: "its evidence was not what was counted",
+        ENDED_GRANT: "{cell}: the grant of {about} has ended",
+        SPOKEN_AGAINST: "{incidents} spoke against {about} after it was raised",
+        USER_NARROWED: "{by} narrowed {cell}",
+        NEXT_ATTEMPT: "{by} began the next attempt",
+        NEW_ERA: "era {about} began",
+        CORRECTED_CLOCK: "the rollout's time went back to the clock's",
+        IN_ALARM: "{cell} is narrowed: {alarms}",
+    }
+)
+
+
+def say_void(
+    cause: str,
+    about: str = "",
+    by: str = "",
+    cell: object = None,
+    incidents: Iterable[str] = (),
+    alarms: Iterable[StoredAlarm] = (),
+) -> str:
+    """Return why a proposal is void.
+
+    >>> say_void(ENDED_GRANT, "supervised", cell="creek · day")
+    'creek · day: the grant of supervised has ended'
+    """
+    return VOID_CAUSES.get(cause, cause).format(
+        about=about,
+        by=by,
+        cell=cell,
+        incidents=" and ".join(incidents),
+        alarms=say_alarms(alarms),
+    )
+
+
+def _say_needed(reading: StoredReading) -> str:
+    return f"{reading.needed_log_e:.6f} (risk {float(reading.risk):g})"
