@@ -6,8 +6,7 @@ import pytest
 
 from rollout.engine.events import EVENT_TYPES, Approved, VersionFirstUsed, VersionRetired
 from rollout.engine.ledger.access_events import ACCESS_KINDS
-from rollout.engine.words import event_text
-from rollout.engine.words import event_text as event_kinds
+from rollout.engine.words import event_kinds, event_text
 from rollout.engine.words.access_event_text import describe_access_event
 from rollout.engine.words.event_describer import (
     CitedProposals,

@@ -15,7 +15,7 @@ from time import monotonic
 import api.app
 import api.serve
 from rollout import faults
-from rollout.cli import backups, tables
+from rollout.cli import backups, table_upgrade
 from rollout.cli.main import COMMANDS, app
 from rollout.features.reports import archive
 from rollout.worker.tick_worker import TickWorker
@@ -123,7 +123,7 @@ def _run_command(order, marks, stack):
         return
     if order.words == ("db", "upgrade"):
         stack.enter_context(_next_migrations())
-    tables.upgrade = _mark_calls(tables.upgrade, marks, "migrate")
+    table_upgrade.upgrade = _mark_calls(table_upgrade.upgrade, marks, "migrate")
     backups.back_up = _mark_calls(backups.back_up, marks, "backup")
     app(args=list(order.words), prog_name="rollout")
 
