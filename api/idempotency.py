@@ -15,8 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http_protocol import is_narrowing
 from api.limits import replay_message
+from api.priority_threads import is_narrowing
 from api.problems import MEDIA_TYPE, build_problem
 from rollout import faults
 from rollout.data.database.errors import DatabaseUnavailableError, StoreError

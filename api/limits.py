@@ -27,7 +27,8 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http_protocol import HTTP_PROTOCOL, is_narrowing
+from api.http_protocol import HTTP_PROTOCOL
+from api.priority_threads import is_narrowing
 from api.problems import build_problem
 from rollout.data.database.errors import StoreError
 from rollout.engine.decide.permissions import Caller, may_upload

@@ -27,7 +27,7 @@ from api.console.page.demo_console import DemoConsole
 from api.console.page.page import render_page
 from api.console.page.page_context import SignInRequiredError, build_sign_in_path, find_visitor
 from api.console.proposals.proposal_text import format_refusal
-from api.http_protocol import is_narrowing, run_with_priority
+from api.priority_threads import is_narrowing, run_with_priority
 from api.problems import STATUS_BY_CODE, build_retry_headers, find_route
 from rollout.data.database.errors import StoreError, UnstorableValueError
 from rollout.features.incidents.cause_runs import CauseRuns

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.http_protocol import prioritize
 from api.paging import After, Limit, decode_number, encode_number
+from api.priority_threads import prioritize
 from api.schemas.examples import build_command_example, build_responses
 from api.schemas.proposals import (
     APPROVAL,

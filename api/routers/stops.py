@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.http_protocol import run_with_priority
+from api.priority_threads import run_with_priority
 from api.schemas.examples import build_responses
 from api.schemas.stops import (
     NARROWED,

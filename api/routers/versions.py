@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.http_protocol import prioritize
+from api.priority_threads import prioritize
 from api.schemas.examples import CELL, NOON, build_command_example, build_responses
 from api.schemas.stops import Reason
 from rollout.features.divergences.matrices import VersionMatrix, load_version_confusion

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from api.http_protocol import PRIORITY_THREADS
+from api.priority_threads import PRIORITY_THREADS
 from rollout.data.database.session import WriteLock
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.kernel.calendar.sites import Cell

@@ -20,7 +20,7 @@ from jinja2 import Environment
 
 from api.console.page import text, time_format
 from api.console.page.page_context import HOME, TOKEN_FIELD, Visitor
-from api.http_protocol import NARROWING_PAGES
+from api.priority_threads import NARROWING_PAGES
 from rollout.data.database.errors import StoreError
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.words import formatting

@@ -43,7 +43,7 @@ from api.console.proposals.proposal_text import (
     format_refusal,
 )
 from api.console.reviews.case import build_cards
-from api.http_protocol import prioritize
+from api.priority_threads import prioritize
 from api.problems import STATUS_BY_CODE
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.decide.proposals import compute_renewal_start, list_takeover_levels

@@ -14,7 +14,7 @@ from api.console.page.stop_target import parse_target
 from api.console.page.text import encode_segment
 from api.console.proposals.proposal_text import format_refusal
 from api.console.rollouts.stop import render_first_step, render_second_step
-from api.http_protocol import prioritize, run_with_priority
+from api.priority_threads import prioritize, run_with_priority
 from api.problems import STATUS_BY_CODE
 from api.schemas.stops import MAX_REASON_LENGTH, StopRequest
 from rollout.features.stops import stops

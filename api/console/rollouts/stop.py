@@ -30,7 +30,7 @@ from api.console.page.text import encode_segment
 from api.console.page.waiting import READ_TEXT
 from api.console.proposals.proposal import build_proposal_path
 from api.console.proposals.proposal_text import APPROVED, describe_effect, format_refusal
-from api.http_protocol import prioritize, run_with_priority
+from api.priority_threads import prioritize, run_with_priority
 from api.problems import STATUS_BY_CODE
 from api.schemas.stops import MAX_REASON_LENGTH, StopRequest
 from rollout.engine.decide.permissions import Permission

@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from api.console.page.stop_target import parse_target
-from api.http_protocol import is_narrowing
+from api.priority_threads import is_narrowing
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.decide.stop_targets import StopTarget
