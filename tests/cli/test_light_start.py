@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from rollout.cli.database import COMMANDS as DATABASE_COMMANDS
 from rollout.cli.ledger import COMMANDS as LEDGER_COMMANDS
 from rollout.cli.main import COMMANDS, app
 from tests.api.light_replica import POLICY
+from tests.docs.pages import ROOT
 from tests.engine.ledger.golden import PATH
 
 HEAVY = {"numpy", "polars", "scipy", "sqlalchemy", "alembic", "opening_hours", "jinja2"}
@@ -146,6 +149,16 @@ def test_a_command_with_a_database_imports_what_it_needs(words):
     assert "rollout.data.database.session" in modules
     assert PACKAGES & set(modules) <= packages
     assert len(own(modules)) <= most_modules
+
+
+@pytest.mark.parametrize("words", ["replay", "compare", "init", "demo"])
+def test_commands_on_files_need_no_package_of_the_extra_server(words):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = (re.match(r"[\w-]+", each)[0] for each in extras["optional-dependencies"]["server"])
+    packages = {"argon2" if name == "argon2-cffi" else name.replace("-", "_") for name in names}
+    assert {"sqlalchemy", "fastapi"} <= packages
+    code, modules = started(*words.split(), "--help")
+    assert (code, packages & set(modules)) == (0, set())
 
 
 def test_each_module_of_commands_on_a_database_has_its_needs():
