@@ -11,7 +11,7 @@ ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 oldest_program = down_revision  # that works on these tables
-kinds: list[str] = []  # of ledger entries that its program adds
+forms: dict[str, str] = {}  # of ledger entries that its program adds: their fields by kind
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
 

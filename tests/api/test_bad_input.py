@@ -212,7 +212,8 @@ HEADERS = [
 ]
 
 
-PASSING = ("idempotency_keys", "permit_keys")  # made by asking for the scope
+PASSING = ("idempotency_keys", "permit_keys", "exposures")
+"""Made by asking for the scope and the divergences."""
 
 
 def test_absurd_headers_break_nothing(asking, database):

@@ -29,7 +29,7 @@ revision = "{further}"
 down_revision = "{head}"
 oldest_program = "{head}"
 branch_labels, depends_on = None, None
-kinds = ["WeatherNoted"]
+forms = dict(WeatherNoted="at by slot weather")
 
 
 def upgrade():
@@ -45,9 +45,11 @@ UPGRADES = """
     op.create_table("weathers", sa.Column("id", sa.Integer(), primary_key=True))
     op.execute("insert into weathers (id) select id from rollouts")
 """
+EVENTS, FORMS = "rollout/engine/events/__init__.py", "rollout/engine/ledger/forms.py"
 KIND = (
     (
-        "NEWER_KINDS: Final[frozenset[str]] = frozenset()",
+        EVENTS,
+        "EVENT_TYPES: dict",
         """
 from dataclasses import dataclass
 
@@ -57,12 +59,12 @@ class WeatherNoted(LedgerEvent):
 
     def apply(self, builder):
         pass
-
-NEWER_KINDS: Final[frozenset[str]] = frozenset({"WeatherNoted"})""",
+EVENT_TYPES: dict""",
     ),
-    ("    DamageCleared,\n)\n", "    DamageCleared,\n    WeatherNoted,\n)\n"),
+    (EVENTS, "    DamageCleared,\n)\n", "    DamageCleared,\n    WeatherNoted,\n)\n"),
+    (FORMS, "frozenset()\n", 'frozenset({"WeatherNoted"})\n'),
 )
-"""What stands in the next program's module of events instead."""
+"""What stands in the next program's modules instead."""
 DRIFT = ["remove_table", "remove_column"]
 """The kinds of differences between the program's tables and the next ones."""
 
@@ -92,9 +94,8 @@ def copy_program(folder):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, Path(folder) / name, ignore=ignored)
     copy_migrations(folder)
-    events = Path(folder) / "rollout/engine/events/__init__.py"
-    text = events.read_text(encoding="utf-8")
-    for before, after in KIND:
+    for name, before, after in KIND:
+        module = Path(folder) / name
+        text = module.read_text(encoding="utf-8")
         assert text.count(before) == 1
-        text = text.replace(before, after)
-    events.write_text(text, encoding="utf-8")
+        module.write_text(text.replace(before, after), encoding="utf-8")

@@ -23,11 +23,11 @@ from rollout.data.database.migrations import (
     upgrade,
 )
 from rollout.data.database.session import Database
-from rollout.data.ledger import ledger as ledgers
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.tables.tables import damages
 from rollout.engine.decide.commands import Actor
 from rollout.engine.events.records import RecordEvent
+from rollout.engine.ledger import forms
 from rollout.engine.ledger.ledger import ACCOUNT_FIELDS, ALL_EVENT_TYPES, TEXT_FIELDS
 from rollout.features.process.health_checks import run_health_checks
 from rollout.live.autonomy import Autonomy
@@ -158,12 +158,19 @@ def test_a_replica_that_was_replaced_gives_up_at_its_next_heartbeat(current, new
         assert "no confirmed write" in autonomy.find_doubt("bears")
 
 
-def test_a_kind_that_the_program_before_cannot_read_waits(bears, current, newer, monkeypatch):
-    monkeypatch.setattr(ledgers, "NEWER_KINDS", frozenset({"PolicyApplied"}))
+@pytest.mark.parametrize("form", ["PolicyApplied", "PolicyApplied.number"])
+def test_a_form_that_the_program_before_cannot_read_waits(bears, current, newer, monkeypatch, form):
+    monkeypatch.setattr(forms, "NEWER_FORMS", frozenset({form}))
     newer(current)
-    with pytest.raises(UnfinishedUpgradeError, match=r"PolicyApplied.*--finish"):
+    with pytest.raises(UnfinishedUpgradeError, match=rf"{form}`.*--finish"):
         apply_policy(bears, POLICY.replace("95%", "96%"), Actor("zoe"), NOON + HOUR)
     finish(bears)
+    apply_policy(bears, POLICY.replace("95%", "96%"), Actor("zoe"), NOON + HOUR)
+
+
+def test_an_entry_without_a_newer_field_does_not_wait(bears, current, newer, monkeypatch):
+    monkeypatch.setattr(forms, "NEWER_FORMS", frozenset({"PolicyApplied.former"}))
+    newer(current)
     apply_policy(bears, POLICY.replace("95%", "96%"), Actor("zoe"), NOON + HOUR)
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from rollout.data.database.errors import DatabaseBusyError
-from rollout.data.ledger import ledger as ledgers
+from rollout.engine.ledger import forms
 from rollout.engine.ledger.ledger import ALL_EVENT_TYPES
 from rollout.live.tick_passes import Ticker, TickScheduler
 from rollout.worker import tick_process
@@ -38,7 +38,7 @@ def log_error(_ticker):
 
 
 def write_newer_kinds(_ticker):
-    ledgers.NEWER_KINDS = frozenset(ALL_EVENT_TYPES)
+    forms.NEWER_FORMS = frozenset(ALL_EVENT_TYPES)
 
 
 FAULTS = {

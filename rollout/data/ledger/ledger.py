@@ -43,7 +43,8 @@ from rollout.data.tables.tables import (
 )
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Scope
-from rollout.engine.events import NEWER_KINDS, EventT, LedgerEvent
+from rollout.engine.events import EventT, LedgerEvent
+from rollout.engine.ledger import forms
 from rollout.engine.ledger.access_events import AccountNames, is_account_id, is_account_name
 from rollout.engine.ledger.ledger import (
     NO_TEXTS,
@@ -261,14 +262,14 @@ class Ledger:
 
         Raises:
             StaleRevisionError: the ledger has a newer revision; read it again and decide again.
-            UnfinishedUpgradeError: an older program that may still run can't read an event's kind.
+            UnfinishedUpgradeError: an older program that may still run can't read an event's form.
             ValueError: an event has no canonical form.
         """
         event_list = tuple(events)
         if not event_list:
             return ()
-        for kind in NEWER_KINDS & {type(event).__name__ for event in event_list}:
-            require_finished(self._transaction, f"an entry `{kind}`")
+        for form in forms.find_newer_forms(event_list):
+            require_finished(self._transaction, f"an entry with `{form}`")
         self._transaction.tally.appends.setdefault(self._rollout.name, type(event_list[0]).__name__)
         head = self._load_head(self._select_head().with_for_update())
         faults.reach_point("append.locked")

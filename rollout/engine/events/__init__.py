@@ -5,8 +5,6 @@ canonical form (`rollout.engine.ledger.ledger`). `by` is an account's name, or `
 engine.
 """
 
-from typing import Final
-
 from rollout.engine.events.base import (
     ACCOUNT,
     AGAINST,
@@ -84,7 +82,6 @@ __all__ = [
     "EVENT_TYPES",
     "FREE_TEXT",
     "HARM_FACT",
-    "NEWER_KINDS",
     "NO_SOURCES",
     "OMITTED_WHEN_EMPTY",
     "OPEN_STATE",
@@ -140,9 +137,6 @@ __all__ = [
     "find_applied_policies",
     "select_events",
 ]
-
-NEWER_KINDS: Final[frozenset[str]] = frozenset()
-"""Kinds that the program before can't read: none is written while its replicas may run."""
 
 EVENT_TYPES: dict[str, type[LedgerEvent]] = build_registry(
     RolloutCreated,
