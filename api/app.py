@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
+from pkgutil import resolve_name
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -20,10 +21,9 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, select_autoescape
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import ofrep
-from api.assignment_fast_path import AssignmentFastPathMiddleware
+from api.assignments import ofrep
+from api.assignments.fast_path import AssignmentFastPathMiddleware
 from api.auth import AuthenticationMiddleware, PermissionCheck
-from api.console.page.demo_console import DemoConsole
 from api.idempotency import IdempotencyMiddleware
 from api.limits import CLOSED_POLICY, LimitsMiddleware, RequestRates
 from api.metrics import (
@@ -35,6 +35,7 @@ from api.metrics import (
 from api.oidc import IdentityProvider, build_router
 from api.problems import COMMON_RESPONSES, Problem, install_handlers
 from api.sign_in_queue import SignInQueueMiddleware
+from api.web_kit.demo_console import DemoConsole
 from rollout.features.incidents.cause_runs import CauseRuns
 from rollout.features.reports.report_work import ReportWork
 from rollout.live.service import Service
@@ -84,7 +85,9 @@ def render_docs(document: Document) -> str:
 
 @lru_cache(maxsize=1)
 def _load_environment() -> Environment:
-    return Environment(loader=PackageLoader("api"), autoescape=select_autoescape(default=True))
+    return Environment(
+        loader=PackageLoader("api", "web_kit"), autoescape=select_autoescape(default=True)
+    )
 
 
 def _list_operations(document: Document) -> Iterator[tuple[str, Operation]]:
@@ -167,7 +170,7 @@ class LazyConsole:
     def create(self) -> ASGIApp:
         """Return the application, made by the first call."""
         if self._console is None:
-            module = import_module("api.console.console")
+            module = import_module("api.console")
             self._console = module.create_console(
                 self._service,
                 has_openid=self._openid,
@@ -179,39 +182,39 @@ class LazyConsole:
 
 
 ROUTERS = (
-    "assignments",  # first because it gets the most requests
-    "records",
-    "health",
-    "metrics",
-    "rollouts",
-    "scope",
-    "reviews",
-    "keys",
-    "me",
-    "notifications",
-    "users",
-    "erasures",
-    "sessions",
-    "cells",
-    "review_plan",
-    "causes",
-    "schedule",
-    "proposals",
-    "stops",
-    "policies",
-    "versions",
-    "incidents",
-    "deliveries",
-    "ledger",
-    "events",
-    "cases",
-    "divergences",
-    "rejected_records",
-    "baselines",
-    "planted_cases",
-    "reports",
-    "cleanings",
-    "training",
+    "assignments.routes:router",  # first because it gets the most requests
+    "records.routes:router",
+    "health.routes:router",
+    "health.routes:metrics_router",
+    "cells.routes:rollouts_router",
+    "cells.routes:scope_router",
+    "reviews.routes:router",
+    "access.routes:keys_router",
+    "access.routes:me_router",
+    "notifications.routes:router",
+    "access.routes:router",
+    "erasure.routes:router",
+    "access.routes:sessions_router",
+    "cells.routes:router",
+    "reviews.routes:review_plan_router",
+    "incidents.routes:causes_router",
+    "cells.routes:schedule_router",
+    "proposals.routes:router",
+    "stops.routes:router",
+    "policies.routes:router",
+    "policies.routes:versions_router",
+    "incidents.routes:router",
+    "reports.routes:deliveries_router",
+    "ledger.routes:router",
+    "ledger.routes:events_router",
+    "records.routes:cases_router",
+    "divergences.routes:router",
+    "records.routes:rejected_records_router",
+    "records.routes:baselines_router",
+    "records.routes:planted_cases_router",
+    "reports.routes:router",
+    "training.routes:cleanings_router",
+    "training.routes:router",
 )
 CONSOLE_PATH = "/console"
 DESCRIPTION = (
@@ -249,8 +252,8 @@ def create_app(
     app.state.process_metrics = metrics = ProcessMetrics(service.database)
     app.state.flag_rollouts = set()  # whose flags are `human` while the database does not respond
     add_routes(app, ofrep.router)  # first: routes are matched in turn, and flags are asked most
-    for name in ROUTERS:
-        add_routes(app, import_module(f"api.routers.{name}").router)
+    for source in ROUTERS:
+        add_routes(app, resolve_name(f"api.{source}"))
     if openid is not None:
         add_routes(app, build_router(openid))
     add_routes(app, router)

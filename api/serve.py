@@ -18,10 +18,10 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.http_protocol import MAX_HEAD_BYTES
+from api.ledger.routes import EventStreams, get_streams
 from api.limits import build_protocol, read_connection_limits
 from api.metrics import build_log_config
 from api.oidc import CALLBACK_PATH, IdentityProvider, OpenIdClient, is_secure
-from api.routers.events import EventStreams, get_streams
 from rollout import faults
 from rollout.data.database.append_only_checks import find_missing_triggers, find_unsafe_settings
 from rollout.data.database.errors import StoreError, UnsafeDatabaseError

@@ -47,7 +47,7 @@ lease: 30m
 
 def build_client(sites: int, windows: int) -> Any:
     """Return a client with a fresh snapshot in which `v1` decides everywhere."""
-    from api.routers.scope import build_table_scope
+    from api.cells.routes import build_table_scope
     from rollout.engine.decide.scope import (
         Grant,
         Scope,

@@ -20,7 +20,7 @@ from api.app import create_app
 from api.demo.playback import DemoPages, Playback, check_speed, create_tokens
 from api.demo.start import PREPARING
 from api.http_protocol import HTTP_PROTOCOL
-from api.routers.events import get_streams
+from api.ledger.routes import get_streams
 from rollout.engine.words.formatting import format_quantity, wrap_text
 from rollout.features.demo.accounts import (
     COLLEAGUE,

@@ -15,8 +15,8 @@ from fastapi.responses import RedirectResponse
 
 from api import auth
 from api.auth import FETCH_SITE_HEADER, OWN_SITES
-from api.console.page.page import redirect_to
-from api.console.page.page_context import HOME, SignedForm, get_safe_path, get_service
+from api.web_kit.page import redirect_to
+from api.web_kit.page_context import HOME, SignedForm, get_safe_path, get_service
 from rollout.features.demo.catalog import ExampleSystem
 from rollout.kernel.errors import NotAllowedError, RefusalError, UnauthenticatedError
 

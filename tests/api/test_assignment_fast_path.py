@@ -10,10 +10,11 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 
-from api import assignment_fast_path, limits
+from api import limits
 from api.app import create_app
-from api.ofrep import InvalidContextError, parse_any_context, parse_context
-from api.routers.assignments import find_quick_answer
+from api.assignments import fast_path
+from api.assignments.ofrep import InvalidContextError, parse_any_context, parse_context
+from api.assignments.routes import find_quick_answer
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.live.state_cache import MAX_STALENESS
 from rollout.settings import REQUEST_RATE
@@ -51,13 +52,13 @@ class ClosedLane:
 @pytest.fixture
 def fast_answers(monkeypatch):
     """Return the list of what the fast path itself answers."""
-    answers, send_json = [], assignment_fast_path._send_json
+    answers, send_json = [], fast_path._send_json
 
     async def send_and_note(send, body):
         answers.append(body)
         await send_json(send, body)
 
-    monkeypatch.setattr(assignment_fast_path, "_send_json", send_and_note)
+    monkeypatch.setattr(fast_path, "_send_json", send_and_note)
     return answers
 
 
@@ -267,8 +268,8 @@ def test_an_error_in_the_lane_is_left_to_the_route(both, caplog, monkeypatch, re
         raise ValueError("a fault of the fast path")
 
     expected = send(plain, caplog, **ANSWERED[request_name])
-    monkeypatch.setattr("api.routers.assignments.answer_from_memory", fail)
-    monkeypatch.setattr("api.ofrep.answer_from_memory", fail)
+    monkeypatch.setattr("api.assignments.routes.answer_from_memory", fail)
+    monkeypatch.setattr("api.assignments.ofrep.answer_from_memory", fail)
     assert send(quick, caplog, **ANSWERED[request_name]) == expected
 
 
@@ -309,7 +310,7 @@ def test_a_spoilt_context_is_read_as_by_the_rules(body):
 
 
 def test_a_context_without_attributes_is_read_at_once(monkeypatch):
-    monkeypatch.setattr("api.ofrep.parse_any_context", None)
+    monkeypatch.setattr("api.assignments.ofrep.parse_any_context", None)
     assert parse_context(text({"context": CONTEXT})).question.key == ALONE
 
 

@@ -10,8 +10,8 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 
 from api.app import create_app
-from api.routers.assignments import _parse_body
-from api.schemas.assignments import AssignmentResult
+from api.assignments.routes import _parse_body
+from api.assignments.schemas import AssignmentResult
 from rollout.data.database.errors import DatabaseBusyError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger

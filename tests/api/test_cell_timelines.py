@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from api.schemas.cells import Timeline
+from api.cells.schemas import Timeline
 from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence.evidence_view import BATCH_SIZE

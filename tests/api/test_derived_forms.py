@@ -8,7 +8,7 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api.schemas.derived import add_fields_of, add_input_of
+from api.schema_forms import add_fields_of, add_input_of
 
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)
 

@@ -11,8 +11,8 @@ import pytest
 import uvicorn
 
 from api.app import create_app
-from api.routers import events
-from api.routers.events import EventStreams, get_streams, stream_changes
+from api.ledger import routes
+from api.ledger.routes import EventStreams, get_streams, stream_changes
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.live.clock import SystemClock
 from rollout.live.service import build_service
@@ -31,8 +31,8 @@ def bears(database):
 @pytest.fixture
 def quick(monkeypatch):
     """Look often, so that a test waits for nothing."""
-    monkeypatch.setattr(events, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(events, "COMMENT_SECONDS", 0.02)
+    monkeypatch.setattr(routes, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(routes, "COMMENT_SECONDS", 0.02)
 
 
 async def yes():
@@ -95,7 +95,7 @@ def test_a_stream_ends_with_the_rights_with_the_service_and_with_the_database(
 
 
 def test_so_many_streams_and_no_more(client, monkeypatch, bears):
-    monkeypatch.setattr(events, "MAX_STREAMS", 0)
+    monkeypatch.setattr(routes, "MAX_STREAMS", 0)
     assert problem_of(client.get(f"{V1}/events")) == (429, "too-many-requests")
 
 

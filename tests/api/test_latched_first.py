@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from api import auth
-from api.console.page.page_context import TOKEN_FIELD, mask_token
+from api.web_kit.page_context import TOKEN_FIELD, mask_token
 from rollout import faults
 from rollout.data.ledger.pending_stops import NO_SAFETY_ROWS
 from rollout.engine.decide.permissions import AssignedRole

@@ -15,15 +15,15 @@ UNASKED = (
     "requests",
     "duckdb",
     "vl_convert",
-    "api.console.page.page",
+    "api.web_kit.page",
 )
 ASKS = f"""
 import sys
-from importlib import import_module
+from pkgutil import resolve_name
 import rollout.cli.main, api.serve
 from api.app import ROUTERS
 for name in ROUTERS:
-    import_module(f"api.routers.{{name}}")
+    resolve_name(f"api.{{name}}")
 print(*(name for name in {UNASKED} if name in sys.modules))
 """
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from jsonschema import Draft202012Validator
 
-from api import ofrep
+from api.assignments import ofrep
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.decide.scope_table import IssuedHead, sign_head
 from tests.api.autonomous_bears import bears, clocks_agree
@@ -85,7 +85,7 @@ def test_after_the_first_flag_the_database_is_not_asked(client, service, monkeyp
     def refuse(*_):
         raise AssertionError("the database was asked")
 
-    monkeypatch.setattr("api.ofrep.answer_questions", refuse)
+    monkeypatch.setattr("api.assignments.ofrep.answer_questions", refuse)
     assert evaluate(client)["value"] == "model"
     assert evaluate(client, key=OTHER, facet="audit-rate")["value"] == 0.1
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from api.routers.reports import choose_format
+from api.reports.routes import choose_format
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.reports.figures.report_version import compute_seal
 from rollout.live.tick_passes import Ticker

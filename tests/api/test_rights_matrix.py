@@ -10,7 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from api.app import create_app
-from api.routers.events import get_streams
+from api.ledger.routes import get_streams
 from rollout.engine.decide.permissions import ROLES, AssignedRole
 from rollout.features.access.users import create_first_admin
 from rollout.kernel.policy.cell_evidence import GuardReading

@@ -27,7 +27,7 @@ from schemathesis.specs.openapi.checks import (
 from sqlalchemy import select
 
 from api.app import create_app
-from api.routers.events import get_streams
+from api.ledger.routes import get_streams
 from rollout.data.tables.columns import metadata
 from rollout.engine.decide.permissions import ROLES, AssignedRole, Caller
 from rollout.features.access.users import create_account, create_first_admin

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import pytest
 
-from api.routers.scope import ScopeSnapshot
+from api.cells.routes import ScopeSnapshot
 from rollout.data.records.site_signs import SiteSignStore
 from rollout.data.tables.columns import encode_instant
 from rollout.engine.decide.permissions import AssignedRole

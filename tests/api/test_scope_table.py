@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from api.routers.scope import ScopeSnapshot, build_table_scope
+from api.cells.routes import ScopeSnapshot, build_table_scope
 from rollout.engine.decide.scope import Grant, Scope, Version, build_initial_state, set_cell_state
 from rollout.features.assignments.snapshots import Snapshot
 from rollout.kernel.calendar.sites import Site, Window

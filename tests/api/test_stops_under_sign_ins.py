@@ -12,7 +12,7 @@ from anyio import to_thread
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.console.page.page_context import TOKEN_FIELD, mask_token
+from api.web_kit.page_context import TOKEN_FIELD, mask_token
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import keys, users
 from rollout.features.access.authentication import MAX_CACHE_AGE, Authenticator

@@ -115,7 +115,7 @@ def test_requests_that_hang_hold_up_no_stop(client, database, service, monkeypat
         go_on.wait(20)
         return []
 
-    monkeypatch.setattr("api.routers.records.ingest_items", hang)
+    monkeypatch.setattr("api.records.routes.ingest_items", hang)
     monkeypatch.setattr(
         service.authenticator, "find_cached_caller", lambda *_, **_more: None
     )  # and everybody is looked up

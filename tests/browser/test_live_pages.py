@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from api.console.rollouts import overview
+from api.cells import overview_pages
 from tests.browser.chromium import api, needs_chromium
 from tests.browser.console_pages import served_town, windows
 from tests.browser.town import MINUTE, NAME, busy
@@ -90,7 +90,7 @@ def test_an_open_page_equals_a_reload_after_two_minutes(window, town):
 
 
 def test_a_site_that_falls_silent_is_named_once_the_limit_has_passed(window, town, monkeypatch):
-    monkeypatch.setattr(overview, "MAX_SILENCE", 3 * MINUTE)
+    monkeypatch.setattr(overview_pages, "MAX_SILENCE", 3 * MINUTE)
     page = window.open("/")
     assert "No data" not in page.inner_text("main")
     town.clock.advance(4 * MINUTE)

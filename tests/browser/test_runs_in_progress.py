@@ -8,9 +8,9 @@ from unittest import mock
 import pytest
 
 from api.app import create_app
-from api.console.divergences import divergences
-from api.console.reports import reports
-from api.console.rollouts import policy
+from api.divergences import pages
+from api.policies import pages as policy
+from api.reports import pages as reports
 from rollout.data.database.session import Database
 from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn
@@ -87,7 +87,7 @@ def look(opened, user, path, progress):
 
 
 def test_a_search_for_a_cause(opened, monkeypatch):
-    with held(monkeypatch, divergences, "load_cause", cause_runs):
+    with held(monkeypatch, pages, "load_cause", cause_runs):
         look(opened, "ana", "/rollouts/bears/cause?site=creek", "Reading the cases")
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from api.routers.scope import build_table_scope
+from api.cells.routes import build_table_scope
 from rollout.engine.decide.assignment import Assignment, FallbackAction
 from rollout.features.assignments.snapshots import Snapshot
 from rollout_client.local_scope import parse_snapshot

@@ -5,8 +5,8 @@ from itertools import product
 
 import pytest
 
-from api.ofrep import parse_context
-from api.routers.scope import build_scope
+from api.assignments.ofrep import parse_context
+from api.cells.routes import build_scope
 from rollout.engine.decide.assignment import CaseQuestion, decide_assignment
 from rollout.kernel.policy.cell_evidence import VersionEvidence
 from rollout.kernel.policy.familiarity import (

@@ -11,9 +11,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.console.page.page_context import TOKEN_FIELD
-from api.console.reports import reports
-from api.console.rollouts import policy
+from api.policies import pages as policy
+from api.reports import pages
+from api.web_kit.page_context import TOKEN_FIELD
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users
 from rollout.features.access.authentication import Authenticator
@@ -53,7 +53,7 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(autouse=True)
 def _patient_requests(monkeypatch):
     """Let requests wait for their reports and plans, however busy the machine is."""
-    monkeypatch.setattr(reports, "PATIENCE", 120.0)
+    monkeypatch.setattr(pages, "PATIENCE", 120.0)
     monkeypatch.setattr(policy, "PATIENCE", 120.0)
 
 

@@ -6,8 +6,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from api.console.divergences import divergences
-from api.console.ledger.cause_text import describe_doubt
+from api.divergences import pages
+from api.incidents.cause_text import describe_doubt
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.incidents import cause_runs
 from rollout.features.reports.figures.incident_cause import find_incident_cause
@@ -129,14 +129,14 @@ def test_without_a_judged_case_the_page_says_so(browser):
 
 
 def test_a_long_search_shows_its_progress_and_then_its_result(browser, caused, monkeypatch):
-    may_end, load = Event(), divergences.load_cause
+    may_end, load = Event(), pages.load_cause
 
     def load_slowly(*arguments, **options):
         assert may_end.wait(60)
         return load(*arguments, **options)
 
     monkeypatch.setattr(cause_runs, "PATIENCE", 0.05)
-    monkeypatch.setattr(divergences, "load_cause", load_slowly)
+    monkeypatch.setattr(pages, "load_cause", load_slowly)
     path = "/rollouts/bears/cause?site=creek"
     answer = browser.as_("ana").get(f"/console{path}")
     assert (answer.status_code, answer.headers["refresh"]) == (200, "2")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from api.console.ledger.ledger import find_typed_reason
+from api.ledger.pages import find_typed_reason
 from rollout.engine.decide.commands import Actor, AddVersion, RetireVersion
 from rollout.engine.events import Stopped, VersionFirstUsed
 from rollout.live.command_handler import execute_command
@@ -131,7 +131,7 @@ def test_a_time_that_is_none_is_said_and_everything_typed_is_kept(browser, lived
 
 
 def test_older_rows_come_by_pages_and_none_twice(browser, lived, monkeypatch):
-    monkeypatch.setattr("api.console.ledger.ledger.PAGE_SIZE", 3)
+    monkeypatch.setattr("api.ledger.pages.PAGE_SIZE", 3)
     text, found = browser.as_("vic").page(PATH), []
     while "Older entries</a>" in text:
         found += rows(text)
@@ -142,13 +142,13 @@ def test_older_rows_come_by_pages_and_none_twice(browser, lived, monkeypatch):
 
 
 def test_a_search_in_a_site_goes_on_where_it_ended(browser, lived, monkeypatch):
-    monkeypatch.setattr("api.console.ledger.ledger.PAGE_SIZE", 1)
+    monkeypatch.setattr("api.ledger.pages.PAGE_SIZE", 1)
     text, found = browser.as_("vic").page(f"{PATH}?site=creek"), []
     while "Older entries</a>" in text:
         found += rows(text)
         href = re.search(r'href="/console([^"]*)">Older entries', text)[1].replace("&amp;", "&")
         text = browser.page(href)
-    monkeypatch.setattr("api.console.ledger.ledger.PAGE_SIZE", 50)
+    monkeypatch.setattr("api.ledger.pages.PAGE_SIZE", 50)
     assert found + rows(text) == rows(browser.page(f"{PATH}?site=creek"))
 
 

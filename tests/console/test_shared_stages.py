@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.console.page.cell_view import build_common_legend, build_stage_markers
-from api.console.proposals.proposal_text import build_meaning, build_question
-from api.console.rollouts.map_rows import compute_schedules
-from api.console.rollouts.overview import RolloutCard, describe_deciding_models
-from api.console.rollouts.rollout_text import describe_allowed
+from api.cells.map_rows import compute_schedules
+from api.cells.overview_pages import RolloutCard, describe_deciding_models
+from api.cells.rollout_text import describe_allowed
+from api.proposals.proposal_text import build_meaning, build_question
+from api.web_kit.cell_view import build_common_legend, build_stage_markers
 from rollout.cli.status_text import format_status
 from rollout.engine.decide.policy_diff import list_looser_rules
 from rollout.features.cells.cells import build_cell_status

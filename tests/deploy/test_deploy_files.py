@@ -12,10 +12,11 @@ import promql_parser
 import pytest
 import yaml
 
-from api.console.rollouts.uploads import MAX_SKIPPED_BYTES
+from api.assignments import routes
 from api.limits import BODY_TIMEOUT, HEAD_SECONDS, MAX_RAW_BYTES, UPLOAD_PATH
-from api.routers import assignments, records
+from api.records import routes as records
 from api.serve import SHUTDOWN_SECONDS, TRANSACTION_SECONDS
+from api.uploads.pages import MAX_SKIPPED_BYTES
 from rollout.features.uploads.upload_runs import FILE_NAMES, MAX_FILE_BYTES
 from rollout.settings import PREFIX, Settings
 from rollout.worker.jobs import STOP_GRACE
@@ -279,7 +280,7 @@ def test_nginx_lets_through_what_the_service_takes_and_no_endless_head():
     repeated = re.findall(r"location ([^{]*){[^}]*non_idempotent", text)
     assert repeated == ["~ ^/v1/rollouts/[^/]+/(records|assignments)$ "]
     pattern = repeated[0].removeprefix("~ ").strip()
-    paths = {f"{route.path}" for module in (records, assignments) for route in module.router.routes}
+    paths = {f"{route.path}" for module in (records, routes) for route in module.router.routes}
     assert {path.rpartition("/")[2] for path in paths if re.search(pattern, path)} == {
         "records", "assignments",
     }  # fmt: skip

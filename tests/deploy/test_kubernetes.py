@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from api.routers.health import router
+from api.health.routes import router
 from api.serve import SHUTDOWN_SECONDS, TRANSACTION_SECONDS
 from rollout.engine.ledger.checkpoints import CheckpointError
 from rollout.features.access.keys import SecretKey, SecretKeyError

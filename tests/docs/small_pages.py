@@ -7,9 +7,9 @@ from dataclasses import fields
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.health import routes
 from api.metrics import ProcessMetrics, RequestCounts
 from api.problems import STATUS_BY_CODE
-from api.routers import metrics
 from rollout.data.database.session import Database
 from rollout.features.notifications.kinds import KINDS
 from rollout.live.metrics import RolloutMetrics
@@ -73,12 +73,12 @@ def sample_metrics():
     counts.assignments["r", "human"] += 1
     counts.records["r", "accepted"] += 1
     numbers = dict.fromkeys((f.name for f in fields(RolloutMetrics)), 1)
-    gauges = metrics._format_gauges([RolloutMetrics(**numbers | {"name": "r"})])
+    gauges = routes._format_gauges([RolloutMetrics(**numbers | {"name": "r"})])
     process = ProcessMetrics(Database("sqlite:///sample.db"))
     process.observe_request("GET", "/", 200, 0.01)
     process.observe_tick("r", 0.1)
-    gauges = [*gauges, *metrics._format_key_expiry(1.0)]
-    return "".join([*metrics._format_counters(counts), *gauges, process.format()]).splitlines()
+    gauges = [*gauges, *routes._format_key_expiry(1.0)]
+    return "".join([*routes._format_counters(counts), *gauges, process.format()]).splitlines()
 
 
 def write_metrics():

@@ -10,7 +10,7 @@ from api.app import add_routes
 from api.auth import AuthenticationMiddleware
 from api.idempotency import IdempotencyMiddleware
 from api.problems import install_handlers
-from api.routers import stops
+from api.stops import routes
 from rollout.kernel.errors import RefusalError
 from tests.faults.outgoing import Replied
 
@@ -33,7 +33,7 @@ def application(service):
     """Return the application with the routes that the script asks."""
     app = FastAPI()
     app.state.service = service
-    add_routes(app, stops.router)
+    add_routes(app, routes.router)
     install_handlers(app)
     app.add_middleware(IdempotencyMiddleware, service=service)
     app.add_middleware(AuthenticationMiddleware, service=service)

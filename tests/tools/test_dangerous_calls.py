@@ -64,7 +64,7 @@ def test_what_is_dangerous_would_be_found(source):
 
 
 def test_no_script_of_the_console_writes_markup_or_stores_anything():
-    scripts = list((ROOT / "api/console/assets").glob("*.js"))
+    scripts = list((ROOT / "api/web_kit/assets").glob("*.js"))
     assert scripts
     assert not [path.name for path in scripts if SCRIPT_SINKS.search(path.read_text("utf-8"))]
     assert SCRIPT_SINKS.search("element.innerHTML = text")

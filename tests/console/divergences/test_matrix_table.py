@@ -1,6 +1,6 @@
 """Matrices as tables: shades, and rare labels together."""
 
-from api.console.divergences.divergence_text import (
+from api.divergences.divergence_text import (
     OTHER_LABELS,
     build_action_table,
     build_label_table,

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from api.console.ledger.incidents import build_count_rows
+from api.incidents.pages import build_count_rows
 from rollout.engine.decide import incident_kinds, incidents
 from rollout.engine.decide.commands import (
     Actor,
@@ -262,7 +262,7 @@ def test_evidence_that_stopped_cells_says_so_and_how_they_resume(browser, servic
 
 
 def test_the_open_ones_are_read_in_pages(browser, service, alarmed, monkeypatch):
-    monkeypatch.setattr("api.console.ledger.incidents.MAX_OPEN_INCIDENTS", 1)
+    monkeypatch.setattr("api.incidents.pages.MAX_OPEN_INCIDENTS", 1)
     text = browser.as_("vic").page("/incidents")
     assert "creek · day" not in text
     further = text.split('href="/console/incidents?older=')[1].split('"')[0]

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.console.page.page_context import TOKEN_FIELD
+from api.web_kit.page_context import TOKEN_FIELD
 from tests.browser.town import scope_of
 from tests.console.attacked_town import (
     R,
@@ -74,9 +74,7 @@ def test_every_answer_is_framed_nowhere_and_taken_for_nothing_else(made, browser
 def test_a_fault_is_a_page_under_the_same_policy_and_says_nothing_of_itself(made, browser):
     browser.as_("ana")
     with (
-        mock.patch(
-            "api.console.rollouts.stop.load_stop_options", side_effect=ValueError("inner words")
-        ),
+        mock.patch("api.stops.pages.load_stop_options", side_effect=ValueError("inner words")),
         TestClient(
             create_app(made.service),
             base_url="http://localhost:8000",

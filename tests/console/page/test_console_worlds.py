@@ -9,7 +9,7 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
 
-from api.console.page.page_context import TOKEN_FIELD
+from api.web_kit.page_context import TOKEN_FIELD
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.permissions import Caller
 from rollout.features.proposals import proposals

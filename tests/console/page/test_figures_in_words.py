@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.console.page.figures import list_brief_grounds
-from api.console.proposals.path_chart import build_path_charts
+from api.proposals.path_chart import build_path_charts
+from api.web_kit.figures import list_brief_grounds
 from rollout.kernel.facts import EvidenceSeries, StoredReading
 from tests.factories import NOON, policy
 

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from api.console.page.page_context import TOKEN_FIELD, _check_form_token, read_form
+from api.web_kit.page_context import TOKEN_FIELD, _check_form_token, read_form
 from tests.browser.town import scope_of
 from tests.console.attacked_town import (
     R,

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from api.console.page.figures import list_brief_grounds
-from api.console.page.page import create_environment
-from api.console.proposals.proposal import build_condition_rows
-from api.console.rollouts.cell_gates import _describe_condition
-from api.console.rollouts.rollout import build_measure_readings
+from api.cells.cell_gates import _describe_condition
+from api.cells.pages import build_measure_readings
+from api.proposals.pages import build_condition_rows
+from api.web_kit.figures import list_brief_grounds
+from api.web_kit.page import create_environment
 from rollout.features.cells.cell_gains import Gain, GainArm
 from rollout.features.proposals.proposal_evidence import ReadingComparison
 from rollout.features.reports.figures.gate_facts import ConditionFacts

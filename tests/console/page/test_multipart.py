@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.console.page.page_context import MAX_FIELDS_BYTES, MAX_PARTS, NO_FORM_TEXT, MultipartReader
+from api.web_kit.page_context import MAX_FIELDS_BYTES, MAX_PARTS, NO_FORM_TEXT, MultipartReader
 from rollout.kernel.errors import RefusalError
 
 KIND = "multipart/form-data; boundary=xYz"

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from api.console.page.page_context import TOKEN_FIELD
+from api.web_kit.page_context import TOKEN_FIELD
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.permissions import Caller
 from rollout.engine.decide.stop_targets import StopTarget

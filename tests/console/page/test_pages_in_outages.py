@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import pytest
 
-from api.console.console import create_console
+from api.console import create_console
 from tests.api.test_database_outages import let_fail
 from tests.data.databases import on_sqlite
 

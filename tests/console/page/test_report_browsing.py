@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from api.console.page.sealed_report import build_content_policy
+from api.web_kit.sealed_report import build_content_policy
 from rollout.data.records.exposures import ExposureStore
 from rollout.data.reports.deliveries import DeliveryStore, NewDelivery, Outbox
 from rollout.engine.decide.commands import Actor
@@ -204,7 +204,7 @@ def test_where_a_report_went_stands_beside_it(browser, told):
 
 @pytest.mark.slow
 def test_many_reports_come_in_pages(browser, told, monkeypatch):
-    monkeypatch.setattr("api.console.reports.reports.PAGE_SIZE", 3)
+    monkeypatch.setattr("api.reports.pages.PAGE_SIZE", 3)
     for n in range(5):
         made(told, f"r{n:02}")
     names = r'/about">(r\d\d)<span'

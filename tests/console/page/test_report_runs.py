@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from api.console.reports import reports
+from api.reports import pages
 from rollout.features.reports import archive
 from rollout.features.reports.builder import NO_CALLBACKS, STEPS
 from rollout.live.tick_passes import Ticker
@@ -45,7 +45,7 @@ def held(service, clock, monkeypatch):
     clock.advance(CLOSED - NOON)
     made = HeldReports()
     monkeypatch.setattr(archive, "request_report", made.make)
-    monkeypatch.setattr(reports, "PATIENCE", 0.05)
+    monkeypatch.setattr(pages, "PATIENCE", 0.05)
     yield made
     made.go.set()
 
@@ -101,7 +101,7 @@ def test_a_report_that_fails_says_so(browser, held):
 
 def test_a_report_within_the_wait_leaves_no_notice(browser, held, monkeypatch):
     held.go.set()
-    monkeypatch.setattr(reports, "PATIENCE", 60.0)
+    monkeypatch.setattr(pages, "PATIENCE", 60.0)
     answer = browser.as_("vic").submit("/reports", on="/reports", **FIELDS)
     assert answer.headers["location"].endswith("/about")
     assert "is made" not in browser.page("/reports")

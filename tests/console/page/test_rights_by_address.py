@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from api.console.page.page_context import TOKEN_FIELD
+from api.web_kit.page_context import TOKEN_FIELD
 from tests.browser.town import find_lake_proposal, scope_of
 from tests.console.attacked_town import R, addressed, browser, made, opened, routes, sent
 from tests.console.conftest import token_of

@@ -10,9 +10,9 @@ from threading import Event
 import pytest
 
 from api.app import create_app
-from api.console.divergences import divergences
-from api.console.reports import reports
-from api.console.rollouts import policy
+from api.divergences import pages
+from api.policies import pages as policy
+from api.reports import pages as reports
 from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn
 from rollout.features.incidents import cause_runs
@@ -126,7 +126,7 @@ def test_a_cause_is_found_anew_by_the_other_replica(browser, other_browser, serv
     count(service.database, at=END)
     service.wall_clock.advance(END - NOON)
     monkeypatch.setattr(cause_runs, "PATIENCE", 0.05)
-    with held(monkeypatch, divergences, "load_cause") as may_end:
+    with held(monkeypatch, pages, "load_cause") as may_end:
         assert "Reading the cases" in browser.as_("ana").page(CAUSE)
         monkeypatch.setattr(cause_runs, "PATIENCE", LONG)
         elsewhere = other_browser.page(CAUSE)
@@ -147,7 +147,7 @@ def made_runs(monkeypatch):
         return runs
 
     for kind in made:
-        monkeypatch.setattr(f"api.console.console.{kind.__name__}", partial(make, kind))
+        monkeypatch.setattr(f"api.console.{kind.__name__}", partial(make, kind))
     yield made
     for runs in (*made[WhatIfRuns], *made[UploadRuns]):
         runs.close()

@@ -1,6 +1,6 @@
 """Codes and patterns of stages."""
 
-from api.console.page.cell_view import build_stage_markers, build_withheld_marker
+from api.web_kit.cell_view import build_stage_markers, build_withheld_marker
 from rollout.features.reports.pages.timeline_layout import compute_stage_codes
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.api.bears import POLICY

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import pytest
 
-from api.console.page.stop_target import parse_target
 from api.priority_threads import is_narrowing
+from api.web_kit.stop_target import parse_target
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.decide.stop_targets import StopTarget
@@ -245,7 +245,7 @@ def test_pages_that_hang_hold_up_no_stop(browser, service, monkeypatch):
         return ProposalPage((), None)
 
     browser.as_("ana")
-    monkeypatch.setattr("api.console.proposals.proposals.load_proposals", hang)
+    monkeypatch.setattr("api.proposals.list_pages.load_proposals", hang)
     many = [
         threading.Thread(target=browser.get, args=("/console/rollouts/bears/proposals",))
         for _ in range(45)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from api.console.proposals.proposal_text import describe_effect
+from api.proposals.proposal_text import describe_effect
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
@@ -41,7 +41,7 @@ def _still_met(monkeypatch):
     def load(*args):
         return replace(load_proposal_evidence(*args), has_turned=False)
 
-    monkeypatch.setattr("api.console.proposals.proposal.load_proposal_evidence", load)
+    monkeypatch.setattr("api.proposals.pages.load_proposal_evidence", load)
 
 
 def approve(browser, raised, name="P-1", reason="two cubs", status=303, **more):
@@ -371,7 +371,7 @@ def test_evidence_below_the_threshold_now_says_what_an_approval_still_does(
         )
         return replace(evidence, readings=readings, has_turned=has_turned)
 
-    monkeypatch.setattr("api.console.proposals.proposal.load_proposal_evidence", load)
+    monkeypatch.setattr("api.proposals.pages.load_proposal_evidence", load)
     page = browser.as_("ana").page(P1)
     assert (": not met" in page) == bool(counts[1])
     assert expected in page

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 from msgspec.structs import replace
 
-from api.console.reviews import case_text
-from api.console.reviews.case_text import build_case_path, explain_uncounted
+from api.records import case_text
+from api.records.case_text import build_case_path, explain_uncounted
 from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.engine.records.records import Action, Decision, Outcome, Prediction

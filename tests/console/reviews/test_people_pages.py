@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from api.console.users.users import compute_review_coverage
+from api.access.user_pages import compute_review_coverage
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users
 from rollout.features.access.users import load_local_caller

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from markupsafe import Markup
 
-from api.console.page.figures import format_bound
-from api.console.rollouts.cell_gates import describe_cell
+from api.cells.cell_gates import describe_cell
+from api.web_kit.figures import format_bound
 from rollout.engine.words.formatting import format_share_bound
 from rollout.features.cells.cell_table import CellSummary, find_recent_changes
 from rollout.features.cells.cells import build_cell_status

@@ -2,17 +2,15 @@
 
 from types import SimpleNamespace
 
-from api.console.rollouts import rollout
-from api.console.rollouts.rollout import build_challenger_comparisons
+from api.cells import pages
+from api.cells.pages import build_challenger_comparisons
 from rollout.kernel.calendar.sites import Cell
 
 CREEK = Cell("creek", "night")
 
 
 def compare(monkeypatch, holder, versions):
-    monkeypatch.setattr(
-        rollout, "build_measure_readings", lambda facts, *_: (f"of {facts.version}",)
-    )
+    monkeypatch.setattr(pages, "build_measure_readings", lambda facts, *_: (f"of {facts.version}",))
     evidence = [SimpleNamespace(version=version, next_step="more") for version in versions]
     summary = SimpleNamespace(cell=CREEK, evidence=evidence, passed_thresholds=())
     policy = SimpleNamespace(charter=SimpleNamespace(cost_in="EUR"))

@@ -6,7 +6,7 @@ from html import unescape
 
 import pytest
 
-from api.console.rollouts.value_table import (
+from api.cells.value_table import (
     FUTURE_TIME_TEXT,
     TIME_FORMAT_TEXT,
     format_link_time,

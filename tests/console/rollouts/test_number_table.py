@@ -5,7 +5,7 @@ from statistics import mean, stdev
 import pytest
 from msgspec.structs import replace
 
-from api.console.rollouts import rollout as rollout_page
+from api.cells import pages as rollout_page
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.reviews.reviews import NewReviewTask, ReviewTaskStore
 from rollout.engine.decide.commands import Actor, AddVersion

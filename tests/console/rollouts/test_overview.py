@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 
-from api.console.rollouts.overview import (
+from api.cells.overview_pages import (
     VISITS_COOKIE,
     _format_heading,
     build_rollout_card,

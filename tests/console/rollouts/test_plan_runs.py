@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from api.console.rollouts import policy as policy_pages
+from api.policies import pages as policy_pages
 from rollout.data.database.errors import DatabaseUnavailableError
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users

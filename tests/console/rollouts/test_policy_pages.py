@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from api.console.rollouts.policy import build_policy_faults, compare_policy_texts, escape_text
+from api.policies.pages import build_policy_faults, compare_policy_texts, escape_text
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.reports.deliveries import DeliveryStore, NewDelivery
 from rollout.engine.decide.commands import Actor

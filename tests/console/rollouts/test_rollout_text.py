@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from api.console.rollouts.map_rows import compute_schedules
-from api.console.rollouts.overview import RolloutCard, describe_deciding_models
-from api.console.rollouts.rollout_text import describe_allowed
+from api.cells.map_rows import compute_schedules
+from api.cells.overview_pages import RolloutCard, describe_deciding_models
+from api.cells.rollout_text import describe_allowed
 from rollout.kernel.calendar.sites import Cell
 from tests.factories import AUTONOMOUS, CREEK, LAKE, SUPERVISED, autonomous, policy
 

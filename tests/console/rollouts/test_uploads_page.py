@@ -5,7 +5,7 @@ from html import unescape
 
 import pytest
 
-from api.console.page.page_context import TOKEN_FIELD
+from api.web_kit.page_context import TOKEN_FIELD
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users
 from rollout.features.uploads.upload_runs import (
@@ -50,7 +50,7 @@ def made_runs(monkeypatch, tmp_path, commands):
         )
         return made[-1]
 
-    monkeypatch.setattr("api.console.console.UploadRuns", make)
+    monkeypatch.setattr("api.console.UploadRuns", make)
     yield made
     for runs in made:
         runs.close()

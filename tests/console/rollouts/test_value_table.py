@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from api.console.proposals import proposal as proposal_page
-from api.console.rollouts import rollout as rollout_page
-from api.console.rollouts.value_table import build_value_tables, list_gate_slices
+from api.cells import pages as rollout_page
+from api.cells.value_table import build_value_tables, list_gate_slices
+from api.proposals import pages as proposal_page
 from rollout.engine.decide.commands import Actor
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.value_series import UnfamiliarUnits, ValueCounts, ValueSeries

@@ -8,8 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from api.console.page.cell_view import build_named_withheld_marker, build_stage_markers
-from api.console.rollouts.map_rows import (
+from api.cells.map_rows import (
     WEEK_MINUTES,
     StageSchedule,
     compute_bands,
@@ -20,7 +19,8 @@ from api.console.rollouts.map_rows import (
     describe_window_changes,
     has_hours_outside,
 )
-from api.console.rollouts.week_map import draw_small_map, draw_week_map
+from api.cells.week_map import draw_small_map, draw_week_map
+from api.web_kit.cell_view import build_named_withheld_marker, build_stage_markers
 from rollout.kernel.calendar.sites import Cell, Site, Window
 from rollout.kernel.policy.policy import Freeze, Where
 from tests.factories import (

@@ -35,7 +35,7 @@ def made_runs(monkeypatch):
         made.append(WhatIfRuns(database, ENDLESS))
         return made[-1]
 
-    monkeypatch.setattr("api.console.console.WhatIfRuns", make)
+    monkeypatch.setattr("api.console.WhatIfRuns", make)
     yield made
     for runs in made:
         runs.close()

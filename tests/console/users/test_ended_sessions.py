@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from api.console.page.page_context import TOKEN_FIELD
+from api.web_kit.page_context import TOKEN_FIELD
 from rollout.features.access.authentication import SESSION_IDLE_TIMEOUT
 from tests.api import bears
 from tests.console.conftest import token_of

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from api.console.console import create_console
-from api.console.page.page_context import TOKEN_FIELD, _check_form_token
+from api.console import create_console
+from api.web_kit.page_context import TOKEN_FIELD, _check_form_token
 from rollout.features.access.keys import write_token
 from rollout.features.access.users import create_sign_in_link, load_local_caller
 from tests.console.conftest import token_of

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.routers.scope import build_scope
+from api.cells.routes import build_scope
 from rollout.engine.decide.assignment import BELOW_FLOOR, CaseQuestion, decide_assignment
 from rollout.engine.decide.assignment_table import AssignmentTable
 from rollout.engine.decide.commands import Actor, ApproveProposal, StopCells, Tick

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import update
 
 from api.app import create_app
-from api.console.reviews.case_text import list_further_fields
+from api.records.case_text import list_further_fields
 from rollout.data.counting.purge import open_purge
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database

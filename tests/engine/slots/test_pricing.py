@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from api.console.proposals.path_chart import build_path_charts
+from api.proposals.path_chart import build_path_charts
 from rollout.engine.evidence.case_draws import drop_undrawn
 from rollout.engine.evidence.case_placement import place_cases
 from rollout.engine.evidence.outcome_resolution import resolve_outcome_units

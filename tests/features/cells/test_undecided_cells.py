@@ -6,7 +6,7 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from api.console.rollouts.cell_gates import describe_cell
+from api.cells.cell_gates import describe_cell
 from rollout.cli.local_service import build_local_service
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence.slots import to_instant

@@ -69,14 +69,15 @@ SHARED_PACKAGE = "rollout.features.reports"  # its `marks.html.j2` draws tags an
 TOKENS_FILE = "tokens.css"
 
 
-def load_templates(package: str) -> Environment:
-    r"""Return the Jinja environment of a package, with the common filters.
+def load_templates(package: str, *folders: str) -> Environment:
+    r"""Return the Jinja environment of a package's folders, with the common filters.
 
     >>> load_templates("rollout.features.reports").filters["pc"](0.5)
     '50.0\xa0%'
     """
+    loaders = [PackageLoader(package, folder) for folder in folders or ("templates",)]
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package), PackageLoader(SHARED_PACKAGE)]),
+        loader=ChoiceLoader([*loaders, PackageLoader(SHARED_PACKAGE)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -9,14 +9,14 @@ import pytest
 from jinja2 import Environment, FileSystemLoader
 from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
 
-from api.console.page.page import create_environment
+from api.web_kit.page import create_environment
 from rollout.features.reports.pages.html_report import _load_template
 from rollout.features.reports.pages.page_templates import load_templates
 
 NAME = "page.html.j2"
 ENVIRONMENTS = {
     "rollout.features.reports": lambda: _load_template().environment,
-    "api.console": create_environment,
+    "api": create_environment,
 }
 
 

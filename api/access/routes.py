@@ -1,0 +1,327 @@
+"""Users and service accounts, API keys, the current account, and browser sessions."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api import auth
+from api.access.schemas import (
+    KEY,
+    USER,
+    ApiKeyList,
+    ApiKeyMetadata,
+    ApiKeyRequest,
+    BrowserSession,
+    ChangedUser,
+    CreatedApiKey,
+    CurrentAccount,
+    LinkSignInRequest,
+    PasswordLink,
+    PasswordRequest,
+    SignInRequest,
+    User,
+    UserChangeRequest,
+    UserList,
+    UserRequest,
+)
+from api.auth import (
+    AnonymousCaller,
+    Caller,
+    Permission,
+    RequirePermission,
+    ServiceDependency,
+    WallTime,
+)
+from api.paging import After, Limit, Page, build_page
+from api.schema_forms import build_responses
+from rollout.features.access import credentials, keys, users
+from rollout.features.access.keys import TOKEN_BYTES, write_token
+from rollout.features.policies.approver_warnings import change_account
+
+router = APIRouter(prefix="/v1/users", tags=["users"])
+USERS_RESPONSES = build_responses({"items": [USER], "next": None})
+Admin = Annotated[Caller, RequirePermission(Permission.ADMINISTER)]
+
+
+@router.get(
+    "",
+    operation_id="listUsers",
+    summary="List users and service accounts",
+    response_model=UserList,
+    responses=USERS_RESPONSES,
+)
+def list_users(
+    service: ServiceDependency, caller: Admin, after: After = None, limit: Limit = 100
+) -> Page[User]:
+    """Return all users and service accounts, oldest first.
+
+    Disabled accounts are included. Requires the admin role.
+    """
+    accounts = users.load_accounts(service.database, caller)
+    return build_page([User.of(user) for user in accounts], lambda user: user.name, after, limit)
+
+
+@router.post(
+    "", operation_id="createUser", summary="Create a user or a service account", status_code=201
+)
+def create_user(
+    body: UserRequest, service: ServiceDependency, caller: Admin, now: WallTime
+) -> User:
+    """Create a user or a service account.
+
+    A name cannot be reused, even after the account is disabled (409). Service accounts can have the
+    roles `ingest` and `viewer`. Requires the admin role.
+    """
+    account = users.create_account(
+        service.database,
+        caller,
+        body.name,
+        at=now,
+        is_service_account=body.service_account,
+        email=body.email,
+        role_assignments=[form.assigned_role for form in body.roles],
+    )
+    return User.of(account)
+
+
+@router.patch("/{name}", operation_id="updateUser", summary="Disable a user or change their roles")
+def update_user(
+    name: str, body: UserChangeRequest, service: ServiceDependency, caller: Admin, now: WallTime
+) -> ChangedUser:
+    """Disable or enable an account, or change its roles or email.
+
+    All changes are applied, or none. When an account is disabled, its keys, sessions, password and
+    roles end immediately. `warnings` names each gate and each stop for which users are missing
+    since then. Requires the admin role.
+    """
+    changed = change_account(
+        service.database,
+        caller,
+        name,
+        body.amendment,
+        at=now,
+        requires_second_factor=service.requires_second_factor,
+    )
+    return ChangedUser.of_change(changed)
+
+
+@router.post(
+    "/{name}/link",
+    operation_id="createPasswordLink",
+    summary="Create a one-time link to set a password",
+    status_code=201,
+)
+def create_password_link(
+    name: str, service: ServiceDependency, caller: Admin, now: WallTime
+) -> PasswordLink:
+    """Return a one-time token to set a password.
+
+    The token expires after one day. Send it only to the user. Requires the admin role.
+    """
+    secret = write_token(service.entropy(TOKEN_BYTES))
+    return PasswordLink(
+        name=name,
+        token=users.create_sign_in_link(service.database, caller, name, at=now, secret=secret),
+    )
+
+
+@router.delete(
+    "/{name}/second-factor",
+    operation_id="resetSecondFactor",
+    summary="Remove a user's second factor",
+    status_code=204,
+    response_class=Response,
+)
+def reset_second_factor(
+    name: str, service: ServiceDependency, caller: Admin, now: WallTime
+) -> None:
+    """Remove the second factor of a user who lost it.
+
+    Their sessions end. Their approvals count again after 24 hours, and never together with yours.
+    Requires the admin role.
+    """
+    credentials.reset_second_factor(service.database, caller, name, at=now)
+
+
+keys_router = APIRouter(prefix="/v1/keys", tags=["keys"])
+KEYS_RESPONSES = build_responses({"items": [KEY], "next": None})
+Anyone = Annotated[Caller, RequirePermission(Permission.IDENTIFY)]
+Holder = Annotated[
+    str | None, Query(max_length=64, description="account name; default: your own, for admins all")
+]
+
+
+@keys_router.get(
+    "",
+    operation_id="listKeys",
+    summary="List API keys",
+    response_model=ApiKeyList,
+    responses=KEYS_RESPONSES,
+)
+def list_keys(
+    service: ServiceDependency,
+    caller: Anyone,
+    holder: Holder = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> Page[ApiKeyMetadata]:
+    """Return your API keys, oldest first; admins can list all keys.
+
+    Secrets are never included.
+    """
+    listed_keys = [
+        ApiKeyMetadata.model_validate(key)
+        for key in keys.load_keys(service.database, caller, holder)
+    ]
+    return build_page(listed_keys, lambda key: key.prefix, after, limit)
+
+
+@keys_router.post("", operation_id="createKey", summary="Create an API key", status_code=201)
+def create_key(
+    body: ApiKeyRequest, service: ServiceDependency, caller: Anyone, now: WallTime
+) -> CreatedApiKey:
+    """Return a new API key with its secret.
+
+    The secret is shown only once and cannot be retrieved later. Users create keys for themselves,
+    admins for any account.
+    """
+    created_key = keys.create_key(
+        service.database,
+        caller,
+        body.holder or caller.name,
+        random_bytes=service.entropy(keys.KEY_BYTES),
+        at=now,
+        expires_at=body.expires_at,
+    )
+    return CreatedApiKey.model_validate(created_key)
+
+
+@keys_router.delete(
+    "/{prefix}",
+    operation_id="revokeKey",
+    summary="Revoke an API key",
+    status_code=204,
+    response_class=Response,
+)
+def revoke_key(prefix: str, service: ServiceDependency, caller: Anyone, now: WallTime) -> None:
+    """Revoke an API key.
+
+    Every replica rejects the key within one second. It is safe to retry.
+    """
+    keys.revoke_key(service.database, caller, prefix, at=now)
+
+
+me_router = APIRouter(prefix="/v1/me", tags=["users"])
+
+
+@me_router.get(
+    "", operation_id="getCurrentAccount", summary="Get the current account and its roles"
+)
+def get_current_account(caller: Anyone) -> CurrentAccount:
+    """Return your account name and roles.
+
+    `access_head` is the revision of the access ledger that they come from.
+    """
+    return CurrentAccount.model_validate(caller)
+
+
+@me_router.put(
+    "/password",
+    operation_id="setPassword",
+    summary="Set my password",
+    status_code=204,
+    response_class=Response,
+)
+def set_password(
+    body: PasswordRequest, service: ServiceDependency, caller: Anyone, now: WallTime
+) -> None:
+    """Set your password.
+
+    `current` is required if you have a password. All your sessions end, including this one.
+    """
+    service.sign_in.set_password(
+        caller, caller.name, body.password, at=now, current_password=body.current
+    )
+
+
+sessions_router = APIRouter(prefix="/v1/session", tags=["sessions"])
+Everywhere = Annotated[bool, Query(description="end all your sessions")]
+
+
+@sessions_router.post("", operation_id="signIn", summary="Sign in with a password")
+def sign_in(
+    body: SignInRequest,
+    request: Request,
+    response: Response,
+    service: ServiceDependency,
+    now: WallTime,
+    _caller: AnonymousCaller,
+) -> BrowserSession:
+    """Start a session and set its cookie.
+
+    A session lasts at most 12 hours and ends after 2 idle hours. If the account has a second factor
+    and `code` is missing, the request fails with `code-required`: send it again with a code. After
+    five failed attempts with a name from an address, or twenty from an address, requests fail with
+    429 for up to 30 seconds.
+    """
+    started_session = service.sign_in.sign_in_with_password(
+        body.name, body.password, address=_get_client_address(request), at=now, code=body.code
+    )
+    auth.set_session(request, response, service.sign_in, started_session, now)
+    return BrowserSession.of(started_session)
+
+
+@sessions_router.post("/link", operation_id="signInByLink", summary="Sign in with a one-time link")
+def sign_in_by_link(
+    body: LinkSignInRequest,
+    request: Request,
+    response: Response,
+    service: ServiceDependency,
+    now: WallTime,
+    _caller: AnonymousCaller,
+) -> BrowserSession:
+    """Set a password with a one-time link and start a session.
+
+    `name` is required for the first admin's link.
+    """
+    started_session = service.sign_in.sign_in_with_link(
+        body.token, body.password, at=now, address=_get_client_address(request), user_name=body.name
+    )
+    auth.set_session(request, response, service.sign_in, started_session, now)
+    return BrowserSession.of(started_session)
+
+
+@sessions_router.get("", operation_id="getSession", summary="Get my session")
+def get_session(request: Request, service: ServiceDependency, _caller: Anyone) -> BrowserSession:
+    """Return your session and its CSRF token.
+
+    Use this after a page reload.
+    """
+    return BrowserSession.of(service.sign_in.load_current_session(auth.get_session_token(request)))
+
+
+@sessions_router.delete(
+    "", operation_id="signOut", summary="Sign out", status_code=204, response_class=Response
+)
+def sign_out(
+    request: Request,
+    service: ServiceDependency,
+    caller: Anyone,
+    now: WallTime,
+    everywhere: Everywhere = False,
+) -> Response:
+    """End this session, or all your sessions with `everywhere`.
+
+    Every replica rejects the session within one second.
+    """
+    if everywhere:
+        service.sign_in.sign_out_everywhere(caller, caller.name, at=now)
+    service.sign_in.sign_out(auth.get_session_token(request), at=now)
+    service.authenticator.refresh()
+    response = Response(status_code=204)
+    auth.clear_session(request, response)
+    return response
+
+
+def _get_client_address(request: Request) -> str:
+    return "" if request.client is None else request.client.host

@@ -1,0 +1,288 @@
+"""Schemas of accounts, roles, API keys and sessions."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from api.paging import Page
+from api.schema_forms import add_fields_of, add_input_of
+from rollout.data.access.api_keys import ApiKey
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access.keys import CreatedKey
+from rollout.features.access.sign_in import StartedSession
+from rollout.features.access.users import AccountUpdate, UserAccount
+from rollout.features.policies.approver_warnings import ChangedAccount
+
+ROLE_ASSIGNMENT: dict[str, Any] = {
+    "role": "operator",
+    "rollout": "bear-alarm",
+    "site": "creek",
+    "group": "",
+}
+NAME_RULE = "1 to 64 letters, digits or any of . _ @ -"
+USER: dict[str, Any] = {
+    "name": "bo",
+    "service_account": False,
+    "added_at": "2027-06-01T12:00:00Z",
+    "disabled_at": None,
+    "email": "bo@example.org",
+    "has_password": True,
+    "roles": [ROLE_ASSIGNMENT],
+    "broad": False,
+}
+MISSING_APPROVERS = (
+    "bear-alarm: no user is in the group safety, so the gate to autonomous never opens"
+)
+KEY: dict[str, Any] = {
+    "holder": "creek-box",
+    "prefix": "5f1c2a9be077",
+    "created_at": "2027-06-01T12:00:00Z",
+    "expires_at": "2028-05-31T12:00:00Z",
+    "revoked_at": None,
+    "last_used_at": "2027-06-02T08:15:00Z",
+}
+SESSION: dict[str, Any] = {"name": "bo", "csrf": "q83v…", "expires_at": "2027-06-02T00:00:00Z"}
+
+
+@add_input_of(AssignedRole, text=Annotated[str, Field(max_length=200)])
+class RoleAssignment(BaseModel):
+    """A role, limited to a rollout and a site; `""` means all of them.
+
+    Approvers also have a group.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", from_attributes=True, json_schema_extra={"example": ROLE_ASSIGNMENT}
+    )
+
+    role: Literal[
+        "viewer",
+        "reviewer",
+        "operator",
+        "approver",
+        "ingest",
+        "ingest-predictions",
+        "ingest-decisions",
+        "ingest-outcomes",
+        "admin",
+    ]
+    group: str = Field(default="", max_length=64)
+
+    @property
+    def assigned_role(self) -> AssignedRole:
+        """Return the role as the core defines it."""
+        return AssignedRole(**self.model_dump())
+
+
+class UserRequest(BaseModel):
+    """A user or service account to create."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"name": "bo", "roles": [ROLE_ASSIGNMENT]}}
+    )
+
+    name: str = Field(max_length=64, description=NAME_RULE)
+    service_account: bool = False
+    email: str = Field(default="", max_length=320)
+    roles: list[RoleAssignment] = Field(default_factory=list, max_length=50)
+
+
+class UserChangeRequest(BaseModel):
+    """The changes to an account; omitted fields stay as they are."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"grant_roles": [ROLE_ASSIGNMENT]}}
+    )
+
+    disabled: bool | None = None
+    email: str | None = Field(default=None, max_length=320)
+    grant_roles: list[RoleAssignment] = Field(default_factory=list, max_length=50)
+    revoke_roles: list[RoleAssignment] = Field(default_factory=list, max_length=50)
+
+    @property
+    def amendment(self) -> AccountUpdate:
+        """Return the changes as the service takes them."""
+        return AccountUpdate(
+            is_disabled=self.disabled,
+            email=self.email,
+            roles_to_grant=tuple(form.assigned_role for form in self.grant_roles),
+            roles_to_revoke=tuple(form.assigned_role for form in self.revoke_roles),
+        )
+
+
+class User(BaseModel):
+    """A user or service account with its roles."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": USER})
+
+    name: str
+    service_account: bool = Field(validation_alias="is_service_account")
+    added_at: datetime
+    disabled_at: datetime | None
+    email: str
+    has_password: bool
+    roles: list[RoleAssignment] = Field(validation_alias="rights")
+    broad: bool = Field(
+        validation_alias="is_broad",
+        description="May send predictions, and decisions or outcomes; split it by role.",
+    )
+
+    @classmethod
+    def of(cls, account: UserAccount) -> "User":
+        """Return the schema of an account."""
+        return cls.model_validate(account)
+
+
+class ChangedUser(User):
+    """An account after a change."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={"example": {**USER, "warnings": [MISSING_APPROVERS]}},
+    )
+
+    warnings: list[str] = Field(
+        default_factory=list,
+        description="gates and stops for which users are missing since this change",
+    )
+
+    @classmethod
+    def of_change(cls, changed: ChangedAccount) -> "ChangedUser":
+        """Return the schema of a changed account."""
+        user = cls.model_validate(changed.account)
+        return user.model_copy(update={"warnings": list(changed.warnings)})
+
+
+class PasswordLink(BaseModel):
+    """A one-time token; whoever has it can set the password."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"name": "bo", "token": "9bX0…"}})
+
+    name: str
+    token: str
+
+
+class CurrentAccount(BaseModel):
+    """Your account and its roles, at a revision of the access ledger."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "name": "bo",
+                "service_account": False,
+                "roles": [ROLE_ASSIGNMENT],
+                "access_head": 12,
+            }
+        },
+    )
+
+    name: str
+    service_account: bool = Field(validation_alias="is_service_account")
+    roles: list[RoleAssignment] = Field(validation_alias="role_assignments")
+    access_head: int | None
+
+
+class PasswordRequest(BaseModel):
+    """A new password, and the current one if there is one."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"password": "a sentence is fine", "current": "what it was until now"}
+        },
+    )
+
+    password: str = Field(max_length=1_000)
+    current: str = Field(default="", max_length=1_000)
+
+
+class ApiKeyRequest(BaseModel):
+    """An API key to create, for yourself or, as an admin, for any account."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"holder": "creek-box"}}
+    )
+
+    holder: str | None = Field(default=None, max_length=64, description="default: your own account")
+    expires_at: AwareDatetime | None = Field(
+        default=None, description="default: in 365 days for service accounts, in 90 days for users"
+    )
+
+
+@add_fields_of(CreatedKey, "text")
+class CreatedApiKey(BaseModel):
+    """A new API key with its secret, which is shown only once."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "holder": "creek-box",
+                "prefix": "5f1c2a9be077",
+                "expires_at": "2028-05-31T12:00:00Z",
+                "key": "ro_5f1c2a9be077_…",
+            }
+        },
+    )
+
+    key: str = Field(validation_alias="text")
+
+
+@add_fields_of(ApiKey)
+class ApiKeyMetadata(BaseModel):
+    """An API key without its secret."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": KEY})
+
+    prefix: str
+
+
+class SignInRequest(BaseModel):
+    """A name, its password and, with a second factor, a code of it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"name": "bo", "password": "a sentence is fine"}},
+    )
+
+    name: str = Field(max_length=64)
+    password: str = Field(max_length=1_000)
+    code: str = Field(default="", max_length=64)
+
+
+class LinkSignInRequest(BaseModel):
+    """A one-time token, the new password and, for the first admin, a name."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"token": "9bX0…", "password": "a sentence is fine"}},
+    )
+
+    token: str = Field(max_length=200)
+    password: str = Field(max_length=1_000)
+    name: str = Field(default="", max_length=64)
+
+
+class BrowserSession(BaseModel):
+    """A session. Requests that change something send `csrf` as `X-CSRF-Token`."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": SESSION})
+
+    name: str
+    csrf: str
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, signed_in: StartedSession) -> "BrowserSession":
+        """Return the schema of a session; only the cookie contains its token."""
+        return cls.model_validate(signed_in)
+
+
+class UserList(Page[User]):
+    """Users and service accounts, in the order in which they were created."""
+
+
+class ApiKeyList(Page[ApiKeyMetadata]):
+    """API keys, the oldest first."""

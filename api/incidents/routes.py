@@ -1,0 +1,338 @@
+"""Incidents: list them, get one, acknowledge one.
+
+Causes: in which cases a version differs, in a cell or a filter.
+"""
+
+from datetime import datetime
+from functools import partial
+from math import log
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.incidents.schemas import (
+    SEARCHING,
+    Cause,
+    IncidentCauseAnswer,
+    build_cause,
+    build_cause_answer,
+    build_cause_progress,
+)
+from api.paging import After, Limit, decode_number, encode_number
+from api.schema_forms import CELL, LATER, NOON, build_command_example, build_responses
+from api.stops.schemas import Reason
+from rollout.features.incidents.incidents import (
+    IncidentStatus,
+    load_incident,
+    load_incidents,
+    record_acknowledgement,
+)
+from rollout.kernel.errors import RefusalError
+from rollout.live.command_handler import CommandResult
+
+if TYPE_CHECKING:
+    from rollout.features.incidents.detector_courses import LoadedCourse
+
+
+class DetectorPoint(BaseModel):
+    """The detector after a tick; counts since its start."""
+
+    at: datetime
+    value_log10: float
+    against: int
+    records: int
+
+
+class DetectorCourseBody(BaseModel):
+    """A guard's detector from its start to the alarm."""
+
+    guard: str
+    threshold: float
+    points: list[DetectorPoint] = Field(description="At most 200, the last one at the alarm.")
+
+
+class DetectorCourseAnswer(BaseModel):
+    """The course of an incident's detector; null without one, or if it is hidden."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"incident": "I-3", "course": None, "hidden": None}}
+    )
+
+    incident: str
+    course: DetectorCourseBody | None
+    hidden: Literal["asked", "open", "recounted"] | None = Field(
+        description="`asked`: you may be asked for blind reviews at the site. `open`: a reviewer"
+        " may still decide one of its cases blind. `recounted`: today's records are not those it"
+        " read."
+    )
+
+
+def build_course_answer(incident: str, loaded: "LoadedCourse | None") -> DetectorCourseAnswer:
+    """Return the answer for a loaded course."""
+    if loaded is None or loaded.course is None:
+        hidden = None if loaded is None else loaded.hidden or None
+        return DetectorCourseAnswer(incident=incident, course=None, hidden=hidden)
+    points = [
+        DetectorPoint(
+            at=point.at,
+            value_log10=point.log_value / log(10),
+            against=point.against,
+            records=point.records,
+        )
+        for point in loaded.course.points
+    ]
+    body = DetectorCourseBody(
+        guard=loaded.course.guard, threshold=loaded.course.threshold, points=points
+    )
+    return DetectorCourseAnswer(incident=incident, course=body, hidden=None)
+
+
+router = APIRouter(prefix="/v1/rollouts/{rollout}/incidents", tags=["incidents"])
+INCIDENT: dict[str, Any] = {
+    "id": "I-3",
+    "kind": "alarm",
+    "opened_at": NOON,
+    **CELL,
+    "version": "v7",
+    "guard": "agreement>=0.93",
+    "effect": "narrowed",
+    "reason": "agreement at least 93 %: 12 of 40 blind decisions disagree",
+    "alarms": [
+        {
+            "condition": {"measure": "agreement", "threshold": "0.93"},
+            "against": 12,
+            "records": 40,
+        }
+    ],
+    "about": "",
+    "acknowledged_at": None,
+    "acknowledged_by": "",
+    "note": "",
+    "revision": 42,
+    "unopened": 0,
+}
+ACKNOWLEDGED = build_command_example(
+    "IncidentAcknowledged", "bo", {"incident": "I-3", "note": "snow on the lens"}
+)
+ACKNOWLEDGED_BY_STATE = {"open": False, "acknowledged": True, "all": None}
+State = Annotated[
+    Literal["open", "acknowledged", "all"], Query(description="state of the incidents")
+]
+
+
+class IncidentList(BaseModel):
+    """A page of incidents, newest first. `next` is null on the last page."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [INCIDENT], "next": None}})
+
+    items: list[IncidentStatus]
+    next: str | None
+
+
+class AcknowledgementRequest(BaseModel):
+    """An optional note on the incident."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"note": "snow on the lens"}}
+    )
+
+    note: Reason = ""
+
+
+@router.get("", operation_id="listIncidents", summary="List incidents")
+def list_incidents(
+    rollout: str,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    state: State = "open",
+    after: After = None,
+    limit: Limit = 50,
+) -> IncidentList:
+    """Return incidents, newest first; by default only open ones."""
+    incidents = load_incidents(
+        service,
+        caller,
+        rollout,
+        acknowledged=ACKNOWLEDGED_BY_STATE[state],
+        before=decode_number(after),
+        limit=limit,
+    )
+    return IncidentList(items=list(incidents.items), next=encode_number(incidents.before))
+
+
+@router.get(
+    "/{incident}",
+    operation_id="getIncident",
+    summary="Get an incident",
+    responses=build_responses(INCIDENT),
+)
+def get_incident(
+    rollout: str,
+    incident: str,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+) -> IncidentStatus:
+    """Return an incident with its cause and its effect."""
+    return load_incident(service, caller, rollout, incident)
+
+
+@router.get(
+    "/{incident}/cause",
+    operation_id="findIncidentCause",
+    summary="Find an incident's cause",
+    response_model=IncidentCauseAnswer,
+    responses=SEARCHING,
+)
+def find_incident_cause(
+    request: Request,
+    rollout: str,
+    incident: str,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+) -> IncidentCauseAnswer | JSONResponse:
+    """Return since when and in which cases the version differs from blind decisions.
+
+    Attribute values, answers, hours and weekdays are compared with all other cases of the same
+    time; for operators also reviewers. The chance that any stands out without cause is at most 5 %.
+    If you may be asked for blind reviews at the site, figures move in batches. A search of more
+    than a second answers 202 and goes on: send the request again after `Retry-After`.
+    """
+    from rollout.features.incidents.incident_causes import load_incident_cause
+    from rollout.features.incidents.incident_impact import load_incident_impact
+
+    impact = load_incident_impact(service, caller, rollout, incident, at=now)
+    load = partial(load_incident_cause, service, caller, rollout, impact, at=now)
+    search = request.app.state.cause_runs.find(caller, (rollout, impact.incident.id), load, at=now)
+    if search.run is not None:
+        return build_cause_progress(search.run)
+    return build_cause_answer(incident, search.loaded)
+
+
+@router.get(
+    "/{incident}/detector",
+    operation_id="getDetectorCourse",
+    summary="Get the course of an incident's detector",
+)
+def get_detector_course(
+    rollout: str,
+    incident: str,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+) -> DetectorCourseAnswer:
+    """Return the values of the guard's detector by the records that it read, until the alarm.
+
+    The alarm is raised at `threshold`. Guards of shares over a time, of slices and of gains have no
+    such course. It is hidden while a reviewer may still decide one of its cases blind, and from
+    users who may be asked for blind reviews at the site.
+    """
+    from rollout.features.incidents.detector_courses import load_detector_course
+    from rollout.features.incidents.incident_impact import load_incident_impact
+
+    impact = load_incident_impact(service, caller, rollout, incident, at=now)
+    course = load_detector_course(service, caller, rollout, impact, at=now)
+    return build_course_answer(incident, course)
+
+
+@router.post(
+    "/{incident}/acknowledgement",
+    operation_id="acknowledgeIncident",
+    summary="Acknowledge an incident",
+    responses=build_responses(ACKNOWLEDGED),
+)
+def acknowledge_incident(
+    rollout: str,
+    incident: str,
+    body: AcknowledgementRequest,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
+) -> CommandResult:
+    """Acknowledge an incident.
+
+    This closes the incident. It does not restore a stage or a grant. It is safe to retry: the first
+    acknowledgement is kept. Requires the operator role.
+    """
+    return record_acknowledgement(
+        service.database, caller, rollout, incident, at=now, note=body.note
+    )
+
+
+causes_router = APIRouter(prefix="/v1/rollouts/{rollout}/cause", tags=["cells"])
+MAX_NAME_LENGTH = 200
+
+
+class CauseFilter(BaseModel):
+    """Which cases are searched."""
+
+    site: str = Field("", max_length=MAX_NAME_LENGTH)
+    window: str = Field("", max_length=MAX_NAME_LENGTH)
+    version: str = Field(
+        "", max_length=MAX_NAME_LENGTH, description="By default the acting or the newest one."
+    )
+    since: AwareDatetime | None = Field(None, alias="from", examples=[NOON])
+    until: AwareDatetime | None = Field(None, examples=[LATER])
+    attribute: list[str] = Field(
+        [], max_length=20, description="Attributes of the cases.", examples=[["form=new"]]
+    )
+
+
+@causes_router.get(
+    "",
+    operation_id="findCause",
+    summary="Find a cause in a cell or a filter",
+    response_model=Cause,
+    responses=SEARCHING,
+)
+def find_cause(
+    request: Request,
+    rollout: str,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    cases: Annotated[CauseFilter, Query()],
+) -> Cause | JSONResponse:
+    """Return since when and in which cases a version differs, by default of the last 30 days.
+
+    The same figures as of an incident, of all cells that you may read or of some, for at most 90
+    days. If you may be asked for blind reviews at a site, its figures move in batches, and days or
+    attributes are refused with 422. Fails with 404 if there is no such cell or version. A search of
+    more than a second answers 202 and goes on: send the request again after `Retry-After`.
+    """
+    from rollout.features.incidents.incident_causes import CauseQuery, load_cause
+
+    query = CauseQuery(
+        version=cases.version,
+        site=cases.site,
+        window=cases.window,
+        since=cases.since,
+        until=cases.until,
+        attributes=parse_attributes(cases.attribute),
+    )
+    load = partial(load_cause, service, caller, rollout, query, at=now)
+    search = request.app.state.cause_runs.find(caller, (rollout, query), load, at=now)
+    return build_cause(search.loaded) if search.run is None else build_cause_progress(search.run)
+
+
+def parse_attributes(texts: list[str]) -> dict[str, str]:
+    """Return the attributes of `NAME=VALUE` texts.
+
+    Raises:
+        RefusalError: a text has another form, or an attribute is named twice.
+    """
+    pairs = [_parse_attribute(text) for text in texts]
+    attributes = dict(pairs)
+    if len(attributes) < len(pairs):
+        raise RefusalError("`attribute` names an attribute twice; a case has one value of each")
+    return attributes
+
+
+def _parse_attribute(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise RefusalError(f"`attribute` is {text!r}; write NAME=VALUE")
+    return name, value

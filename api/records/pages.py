@@ -1,0 +1,379 @@
+"""Case pages: newest cases, search by key, explanation of one case.
+
+The form for training choices on divergences, and its result.
+
+Pictures of cases: embedded if the page's policy allows it, else linked.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.paging import decode_cursor, decode_number, encode_cursor
+from api.records import case_text
+from api.records.case_text import build_case_path, fits_in_path
+from api.web_kit.page import redirect_to, render_page
+from api.web_kit.page_context import HOME, CurrentVisitor, Form, Visitor
+from api.web_kit.text import encode_segment
+from api.web_kit.time_format import parse_day
+from rollout.engine.decide.permissions import Permission, require_permission
+from rollout.engine.records.reviews import (
+    RELABEL,
+    CleaningChoiceRequest,
+    CleaningChoiceResult,
+    UnknownCaseError,
+)
+from rollout.features.divergences.case_explanation import load_case_explanation
+from rollout.features.divergences.cases import CaseFilter, find_cases
+from rollout.features.divergences.top_losses import CostliestDivergence
+from rollout.features.reports.inputs.pictures import find_picture, is_link
+from rollout.features.training.cleaning import REJECTED, SAVED
+from rollout.kernel.errors import RefusalError
+from rollout.kernel.policy.policy import Policy
+
+HTTPS: Final = "https:"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture: `src` to embed it, `href` to link it."""
+
+    src: str | None
+    href: str | None
+
+
+def build_picture(address: str | None) -> Picture | None:
+    """Return how a page shows a picture's URL; None without one.
+
+    >>> build_picture("https://pictures.example/7.jpg").src
+    'https://pictures.example/7.jpg'
+    >>> build_picture("http://pictures.example/7.jpg").src is None
+    True
+    """
+    if address is None:
+        return None
+    if address.startswith("data:"):
+        return Picture(address, None)
+    if not is_link(address):
+        return None
+    return Picture(address if address.lower().startswith(HTTPS) else None, address)
+
+
+def list_pictures(media: Mapping[str, str]) -> list[tuple[str, Picture]]:
+    """Return the pictures of a case with their names, without dead ones."""
+    named_pictures = (
+        (name, build_picture(find_picture([media[name]], may_embed=True))) for name in sorted(media)
+    )
+    return [
+        (name, picture_item) for name, picture_item in named_pictures if picture_item is not None
+    ]
+
+
+def find_first_picture(attributes: Mapping[str, str], media: Mapping[str, str]) -> Picture | None:
+    """Return the first picture of a case, or None."""
+    return next((picture for _, picture in list_pictures({**attributes, **media})), None)
+
+
+EMBEDDED_PREFIX: Final = "data:"
+MAX_ATTRIBUTES: Final = 12  # maximum attributes on a card
+
+
+@dataclass(frozen=True, slots=True)
+class DivergenceCard:
+    """A case with differing decisions.
+
+    Attributes:
+        case: the case.
+        differences_text: what the version would have done and what the human did, in
+            words.
+        picture: name and address, or None.
+        attributes: formatted attributes.
+        href: path of the case's page.
+    """
+
+    case: CostliestDivergence
+    differences_text: str
+    picture: tuple[str, Picture] | None
+    attributes: tuple[tuple[str, str], ...]
+    href: str
+
+
+def build_cards(rollout: str, cases: Iterable[CostliestDivergence]) -> tuple[DivergenceCard, ...]:
+    """Return cards of some cases, in their order."""
+    return tuple(_build_card(rollout, case) for case in cases)
+
+
+def _build_card(rollout: str, case: CostliestDivergence) -> DivergenceCard:
+    case_pictures = list_pictures({**case.attributes, **case.media})
+    attributes = [
+        (name, value)
+        for name, value in case.attributes.items()
+        if not value.startswith(EMBEDDED_PREFIX)
+    ]
+    return DivergenceCard(
+        case=case,
+        differences_text="; ".join(_describe_differences(case)),
+        picture=case_pictures[0] if case_pictures else None,
+        attributes=tuple(attributes[:MAX_ATTRIBUTES]),
+        href=HOME + build_case_path(rollout, case.key),
+    )
+
+
+def _describe_differences(case: CostliestDivergence) -> Iterator[str]:
+    for answer in case.differences:
+        if answer.model_action and answer.model_action != answer.human_action:
+            yield f"{answer.model_action} instead of {answer.human_action or 'nothing known'}"
+        else:
+            yield f"{answer.lever} answered differently"
+
+
+router = APIRouter()
+MAX_KEY_LENGTH = 200
+PAGE_SIZE = 25
+FILTER_FIELDS: Final = ("site", "window", "since", "until", "answers")
+DIFFERING: Final = "differ"
+CaseKeyQuery = Annotated[str, Query(max_length=2_000)]
+CursorQuery = Annotated[str | None, Query(max_length=500)]
+
+
+@router.get("/rollouts/{rollout}/cases")
+def find_case(
+    request: Request,
+    rollout: str,
+    visitor: CurrentVisitor,
+    key: CaseKeyQuery = "",
+    after: CursorQuery = None,
+) -> Response:
+    """Find a case by its key, or show the newest cases."""
+    if key and not fits_in_path(key):
+        return _render_case(request, rollout, visitor, key)
+    key_text = key.strip()
+    return (
+        redirect_to(build_case_path(rollout, key_text))
+        if key_text
+        else _render_newest_cases(request, rollout, visitor, after)
+    )
+
+
+def _parse_filter(
+    request: Request, policy: Policy
+) -> tuple[CaseFilter, dict[str, str], dict[str, str]]:
+    """Return the filter of a URL, its fields as typed and errors; invalid ones don't filter."""
+    typed = {
+        name: value
+        for name in FILTER_FIELDS
+        if (value := request.query_params.get(name, "").strip()[:MAX_KEY_LENGTH])
+    }
+    errors: dict[str, str] = {}
+    return (
+        CaseFilter(
+            sites={typed["site"]} if "site" in typed else None,
+            window=typed.get("window"),
+            since=parse_day(typed, "since", policy.timezone, errors),
+            until=parse_day(typed, "until", policy.timezone, errors, is_end=True),
+            differs=typed.get("answers") == DIFFERING,
+        ),
+        typed,
+        errors,
+    )
+
+
+@router.get("/rollouts/{rollout}/cases/{key:path}")
+def show_case(request: Request, rollout: str, key: str, visitor: CurrentVisitor) -> Response:
+    """Explain one case: decider, permit, answers, use as evidence."""
+    return _render_case(request, rollout, visitor, key)
+
+
+def _render_newest_cases(
+    request: Request, rollout: str, visitor: Visitor, after: str | None
+) -> Response:
+    require_permission(visitor.caller, Permission.READ_CASES, rollout)
+    database, before = visitor.service.database, decode_number(after)
+    policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
+    case_filter, typed, errors = _parse_filter(request, policy)
+    case_page = find_cases(
+        database, visitor.caller, rollout, case_filter, visitor.at, before=before, limit=PAGE_SIZE
+    )
+    cases_path = f"/rollouts/{encode_segment(rollout)}/cases"
+    query = urlencode(typed)
+    cursor = f"after={encode_cursor(str(case_page.next))}" if case_page.next else ""
+    return render_page(
+        request,
+        visitor,
+        "cases",
+        422 if errors else 200,
+        rollout=rollout,
+        here=cases_path,
+        cases=case_page.items,
+        zones=_list_timezones(policy),
+        further=f"{cases_path}?{'&'.join(part for part in (query, cursor) if part)}"
+        if cursor
+        else "",
+        start=cases_path + (f"?{query}" if query else "") if after else "",
+        typed=typed,
+        errors=errors,
+        sites=visitor.list_permitted_sites(Permission.READ_CASES, rollout, policy),
+        windows=list(dict.fromkeys(cell.window for cell in policy.cells)),
+        picture=find_first_picture,
+        missing="",
+        case_address=build_case_path,
+    )
+
+
+def _list_timezones(policy: Policy) -> dict[str, str]:
+    """Return the timezone of each site, and of the policy under ""."""
+    return {site.id: site.timezone for site in policy.sites} | {"": policy.timezone}
+
+
+def _render_case(request: Request, rollout: str, visitor: Visitor, key: str) -> Response:
+    require_permission(visitor.caller, Permission.READ_CASES, rollout)
+    if not 0 < len(key) <= MAX_KEY_LENGTH or "\0" in key:  # no stored case has such a key
+        return _render_unknown_case(request, rollout, visitor, key)
+    try:
+        story = load_case_explanation(
+            visitor.service.database, visitor.caller, rollout, key, visitor.at
+        )
+    except UnknownCaseError:
+        return _render_unknown_case(request, rollout, visitor, key)
+    return render_page(
+        request,
+        visitor,
+        "case",
+        rollout=rollout,
+        case=story.case_details.case,
+        explained=story.case_details,
+        story=story,
+        open=story.closes_at > visitor.at,
+        words=case_text,
+        pictures=list_pictures(story.media),
+        history=case_text.list_case_events(story),
+    )
+
+
+def _render_unknown_case(request: Request, rollout: str, visitor: Visitor, key: str) -> Response:
+    """Show that the case doesn't exist, with the search form and nothing else."""
+    cases_path = f"/rollouts/{encode_segment(rollout)}/cases"
+    context = {
+        "cases": (),
+        "zones": {},
+        "further": "",
+        "start": cases_path,
+        "missing": key[:MAX_KEY_LENGTH],
+    }
+    return render_page(
+        request,
+        visitor,
+        "cases",
+        404,
+        rollout=rollout,
+        here=cases_path,
+        case_address=build_case_path,
+        typed={"key": key[:MAX_KEY_LENGTH]},
+        **context,
+    )
+
+
+MAX_ROWS: Final = 200  # maximum rows of one form
+NO_CHOICE_TEXT: Final = "Choose keep, relabel or drop for at least one case; nothing was saved"
+
+
+@dataclass(frozen=True, slots=True)
+class TypedChoice:
+    """Values typed in one row."""
+
+    choice: str = ""
+    label: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningFormResult:
+    """Result of a submitted form.
+
+    Attributes:
+        stored_count: number of new choices.
+        typed: typed values of refused rows, by case key.
+        errors: messages by case key.
+        form_error: message about the whole form, or "".
+    """
+
+    stored_count: int = 0
+    typed: Mapping[str, TypedChoice] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+    form_error: str = ""
+
+    @property
+    def has_errors(self) -> bool:
+        """Return whether the form has to be shown again."""
+        return bool(self.errors or self.form_error)
+
+
+def encode_case_key(key: str) -> str:
+    r"""Encode a case key for a field, safe from line-end changes of browsers.
+
+    >>> decode_cursor(encode_case_key("creek\r\n0412"))
+    'creek\r\n0412'
+    """
+    return encode_cursor(key)
+
+
+def parse_choice_requests(form: Form, version: str, lever: str) -> list[CleaningChoiceRequest]:
+    """Return the choices of a form; empty rows have none.
+
+    Raises:
+        RefusalError: a row has an invalid case key.
+    """
+    row_numbers = [
+        row_number for row_number in range(MAX_ROWS) if form.get_text(f"choice-{row_number}")
+    ]
+    return [_parse_choice_request(form, row_number, version, lever) for row_number in row_numbers]
+
+
+def _parse_choice_request(
+    form: Form, row_number: int, version: str, lever: str
+) -> CleaningChoiceRequest:
+    key = decode_cursor(form.get_text(f"case-{row_number}"))
+    choice = form.get_text(f"choice-{row_number}")
+    if not key:
+        raise RefusalError("a row of the form names no case; load the page again")
+    label = form.get_raw_text(f"label-{row_number}") if choice == RELABEL else ""
+    return CleaningChoiceRequest(
+        key=key,
+        choice=choice,
+        lever=lever,
+        label=label or None,
+        reason=form.get_text(f"reason-{row_number}"),
+        version=version,
+    )
+
+
+def build_form_result(
+    requests: Sequence[CleaningChoiceRequest], results: Sequence[CleaningChoiceResult]
+) -> CleaningFormResult:
+    """Return the result of a form; a form without any choice is an error."""
+    if not requests:
+        return CleaningFormResult(form_error=NO_CHOICE_TEXT)
+    pairs = list(zip(requests, results, strict=True))
+    rejected = [(request, result) for request, result in pairs if result.status == REJECTED]
+    return CleaningFormResult(
+        stored_count=sum(result.status == SAVED for result in results),
+        typed={
+            request_item.key: TypedChoice(
+                request_item.choice, request_item.label or "", request_item.reason
+            )
+            for request_item, _ in rejected
+        },
+        errors={
+            request_item.key: _describe_rejection(request_item, result_item.reason)
+            for request_item, result_item in rejected
+        },
+    )
+
+
+def _describe_rejection(request: CleaningChoiceRequest, reason: str) -> str:
+    if request.choice == RELABEL and not request.label:
+        return f"{request.key}: choose the label that it should have"
+    return f"{request.key}: {reason}"

@@ -1,0 +1,221 @@
+"""Schemas of records, explained cases and rejected records."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.paging import Page
+from api.schema_forms import FormT, add_fields, add_fields_of, convert_type
+from rollout.data.records.case_pages import CaseCount
+from rollout.engine.records.records import (
+    RECORD_FIELDS,
+    Action,
+    Decision,
+    Outcome,
+    Prediction,
+    Record,
+)
+from rollout.features.divergences.cases import CaseDetails, ListedCase, RejectedRecordView
+
+CASE = {
+    "kind": "case",
+    "key": "creek-0412",
+    "site": "creek",
+    "occurred_at": "2027-06-01T05:12:09-06:00",
+    "attributes": {"weather": "dry"},
+}
+PREDICTION = {
+    "kind": "prediction",
+    "key": "creek-0412",
+    "version": "v7",
+    "answers": {"alarm": "bear"},
+    "confidence": 0.97,
+    "latency_ms": 140,
+    "at": "2027-06-01T05:12:10-06:00",
+}
+DECISION = {
+    "kind": "decision",
+    "key": "creek-0412",
+    "reviewer": "ana",
+    "answers": {"alarm": "bear"},
+    "exposure": "blind",
+    "submitted_at": "2027-06-01T05:13:30-06:00",
+}
+ITEMS: list[Mapping[str, Any]] = [CASE, PREDICTION, DECISION]
+
+
+class RecordResult(BaseModel):
+    """The result of one item."""
+
+    index: int = Field(description="zero-based index of the item, or of the NDJSON line")
+    key: str
+    status: Literal["accepted", "duplicate", "conflict", "rejected", "not_stored", "unknown"]
+    reason: str = Field(description="why the item was not used, or what is missing; usually empty")
+    drawn: list[str] | None = Field(
+        default=None,
+        description="of a case the versions with a `sample` that run on it; missing where the"
+        " policy has no such version",
+    )
+
+
+RECORD_RESULT: dict[str, Any] = {
+    "index": 0,
+    "key": "creek-0412",
+    "status": "accepted",
+    "reason": "",
+}
+
+
+class RecordResultList(BaseModel):
+    """The result of each item, in the order of the request."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [RECORD_RESULT]}})
+
+    items: list[RecordResult]
+
+
+CASE_EXAMPLE: dict[str, Any] = {
+    "key": "creek-0412",
+    "site": "creek",
+    "window": "night",
+    "occurred_at": "2027-06-01T11:12:09Z",
+    "received_at": "2027-06-01T11:12:11Z",
+    "episode": None,
+    "attributes": {"weather": "dry"},
+    "versions": ["v7"],
+    "differs": False,
+    "compared": True,
+}
+
+
+@add_fields_of(ListedCase, "number", "is_compared", "media", "closes_at")
+class CaseSummary(BaseModel):
+    """A case in a list."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CASE_EXAMPLE})
+
+    versions: list[str] = Field(description="versions with a prediction; empty if hidden")
+    differs: bool | None = Field(
+        description="whether a prediction and a human decision differ; null if hidden"
+    )
+    compared: bool = Field(
+        validation_alias="is_compared",
+        description="whether both exist, the decision being sure; false if hidden",
+    )
+
+
+def _add_shown(kind: type[Record]) -> Callable[[type[FormT]], type[FormT]]:
+    """Return what adds to a form the fields of a record that are shown."""
+    fields = {}
+    for field in RECORD_FIELDS[kind]:
+        if field.rule.is_shown:
+            alias = field.name if field.name != field.shown_name else None
+            plain = convert_type(field.plain)
+            hint = plain | None if field.is_optional else plain
+            fields[field.shown_name] = (hint, Field(validation_alias=alias))
+    return add_fields(fields, kind)
+
+
+@_add_shown(Prediction)
+class CasePrediction(BaseModel):
+    """A version's prediction, and the assignment it was made under."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+@_add_shown(Decision)
+class CaseDecision(BaseModel):
+    """A human decision, and the reviewer's exposure to the model's answer."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+@_add_shown(Action)
+class CaseAction(BaseModel):
+    """An action, and whether it was authorized."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+@_add_shown(Outcome)
+class CaseOutcome(BaseModel):
+    """What turned out to be true."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+@add_fields_of(CaseCount)
+class CountedUnit(BaseModel):
+    """An entry of the case in the evidence: track, slot, attempt and values."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+@add_fields_of(CaseDetails)
+class CaseExplanation(BaseModel):
+    """A case with its predictions, decisions, actions, outcomes and evidence.
+
+    If `hidden` is true, answers are left out because you may be asked to review the case, or send
+    its decision or outcome while it can still count. An answer that the assignment gives to humans
+    is shown; what you send of the case afterwards is at least `assisted`.
+    """
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "case": CASE_EXAMPLE,
+                "hidden": False,
+                "registered_by": "camera-1",
+                "planted": False,
+                "asked": True,
+                "pending": "closes 2027-06-02T11:12:11+00:00",
+                "predictions": [],
+                "decisions": [],
+                "actions": [],
+                "outcomes": [],
+                "counted_units": [],
+            }
+        },
+    )
+
+    registered_by: str | None = Field(
+        description="account that registered the case, or `imports`; null if hidden or unknown"
+    )
+    planted: bool | None = Field(
+        description="whether a user declared the case as planted, so that no figure about the cases"
+        " that occur counts it; null if hidden, and for programs"
+    )
+    asked: bool | None = Field(
+        description="whether a blind decision is asked for, as of an audited case; null if hidden,"
+        " and until the case closes for who may send predictions"
+    )
+    pending: str = Field(description="what is missing before the case is complete")
+
+
+REJECTED_RECORD: dict[str, Any] = {
+    "number": 7,
+    "received_at": "2027-06-01T12:00:00Z",
+    "kind": "case",
+    "key": "creek-0412",
+    "body": '{"key": "creek-0412", "kind": "case"}',
+    "reason": "site: Field required",
+}
+
+
+@add_fields_of(RejectedRecordView)
+class RejectedRecord(BaseModel):
+    """An item that could not be used, as it was sent, with the reason."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": REJECTED_RECORD})
+
+    number: int
+
+
+class RejectedRecordList(Page[RejectedRecord]):
+    """Rejected records, oldest first."""
+
+
+class CaseList(Page[CaseSummary]):
+    """Cases, newest first."""

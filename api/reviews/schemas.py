@@ -1,0 +1,333 @@
+"""Schemas of the review queue. Reviewers see every field, so new fields can unblind them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from api.schema_forms import add_fields_of, add_input_of
+from rollout.data.records.record_rows import MAX_KEY_LENGTH
+from rollout.features.reviews.reviews import (
+    MAX_CLAIMED_CASES,
+    ClaimedTask,
+    DecisionDraft,
+    ModelAnswer,
+    OverdueTask,
+    ReviewerTasks,
+    StoredDecision,
+)
+from rollout.kernel.policy.levers import Lever
+from rollout.kernel.units import SEPARATOR, join_labels
+
+MAX_REVIEWERS = 50
+Kind = Literal["blind", "assisted", "adjudicate"]
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH, pattern=r"^[^\x00]+$")
+]
+Number = Annotated[int, Field(ge=1, lt=2**53)]
+
+TASK: dict[str, Any] = {
+    "review": 4182,
+    "kind": "blind",
+    "case": "meadow-004182",
+    "site": "meadow",
+    "occurred_at": "2027-06-16T23:48:00-07:00",
+    "attributes": {"weather": "dry"},
+    "media": {"still": "https://pictures.example/meadow-004182.jpg"},
+    "answer_by": "2027-06-16T23:50:00-07:00",
+    "claimed_until": "2027-06-16T23:58:12-07:00",
+    "model_answer": None,
+    "decisions": [],
+}
+LEVER: dict[str, Any] = {
+    "id": "alarm",
+    "labels": ["bear", "no-bear"],
+    "number": None,
+    "many": False,
+}
+OWN_TASKS: dict[str, Any] = {
+    "levers": [LEVER],
+    "tasks": [TASK],
+    "waiting": {"blind": 7, "assisted": 0, "adjudicate": 0},
+}
+DECISION: dict[str, Any] = {
+    "review": 4182,
+    "case": "meadow-004182",
+    "answers": {"alarm": "bear"},
+    "unsure": False,
+    "note": None,
+    "revision": 1,
+    "at": "2027-06-16T23:48:20-07:00",
+}
+OVERDUE_REVIEW: dict[str, Any] = {
+    "review": 4170,
+    "case": "meadow-004170",
+    "site": "meadow",
+    "kind": "blind",
+    "due_at": "2027-06-17T23:48:00-07:00",
+    "reviewer": "ana",
+}
+
+
+def _build_config(example: Any, *, is_input: bool = False) -> ConfigDict:
+    """Return a model's configuration; `is_input` forbids unknown fields."""
+    extra = {"example": example}
+    if is_input:
+        return ConfigDict(extra="forbid", json_schema_extra=extra)
+    return ConfigDict(from_attributes=True, json_schema_extra=extra)
+
+
+class ClaimRequest(BaseModel):
+    """The number of review tasks to hold, and optionally their queue.
+
+    Without `kind`, tasks are claimed in the order in which they are due, then adjudications.
+    """
+
+    model_config = _build_config({"kind": "blind", "claims": 2}, is_input=True)
+
+    kind: Kind | None = None
+    claims: int = Field(default=1, ge=1, le=MAX_CLAIMED_CASES)
+
+
+class NumberRange(BaseModel):
+    """The range of a lever whose answer is a number."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    unit: str
+    low: float
+    high: float
+
+
+class ReviewLever(BaseModel):
+    """A decision variable of the case: labels or a number range.
+
+    With `many` an answer is a list of labels, empty if none of them is right.
+    """
+
+    model_config = _build_config(LEVER)
+
+    id: str
+    labels: list[str]
+    number: NumberRange | None
+    many: bool = False
+
+    @classmethod
+    def of(cls, lever: Lever) -> "ReviewLever":
+        """Return a lever without the actions that its answers lead to."""
+        number = None if lever.number is None else NumberRange.model_validate(lever.number)
+        return cls(id=lever.id, labels=list(lever.labels), number=number, many=lever.many)
+
+
+class VersionAnswer(BaseModel):
+    """A version's answer to a case; an answer is null if the version failed."""
+
+    model_config = _build_config(
+        {"version": "v7", "answers": {"alarm": "no-bear"}, "confidence": 0.61}
+    )
+
+    version: str
+    answers: dict[str, str | None]
+    confidence: float | None
+
+
+class ReviewTask(BaseModel):
+    """A review task with everything that the reviewer may see."""
+
+    model_config = _build_config(TASK)
+
+    review: int
+    kind: Kind
+    case: str
+    site: str
+    occurred_at: datetime
+    attributes: dict[str, str]
+    media: dict[str, str]
+    answer_by: datetime | None = Field(
+        description="after this time, the client no longer waits for the answer"
+    )
+    claimed_until: datetime = Field(
+        description="after this time, other reviewers can claim the task"
+    )
+    model_answer: VersionAnswer | None = Field(description="only for assisted reviews")
+    decisions: list[dict[str, str | None]] = Field(description="only for adjudications")
+
+    @classmethod
+    def of(cls, task: ClaimedTask) -> "ReviewTask":
+        """Return the schema of a claimed task."""
+        return cls(
+            review=task.review,
+            kind=task.kind,
+            case=task.case.key,
+            site=task.case.site,
+            occurred_at=task.case.occurred_at,
+            attributes=dict(task.case.attributes),
+            media=dict(task.case.media),
+            answer_by=task.answer_by,
+            claimed_until=task.claimed_until,
+            model_answer=_build_answer(task.proposal),
+            decisions=[dict(answers) for answers in task.verdicts],
+        )
+
+
+def _build_answer(answer: ModelAnswer | None) -> VersionAnswer | None:
+    if answer is None:
+        return None
+    lever_answers = dict(answer.answers)
+    return VersionAnswer(
+        version=answer.version, answers=lever_answers, confidence=answer.confidence
+    )
+
+
+class ReviewQueueCounts(BaseModel):
+    """The number of tasks available to the reviewer, by queue."""
+
+    model_config = _build_config(OWN_TASKS["waiting"])
+
+    blind: int
+    assisted: int
+    adjudicate: int
+
+
+class ReviewQueue(BaseModel):
+    """The levers, the reviewer's claimed tasks and the number of available ones."""
+
+    model_config = _build_config(OWN_TASKS)
+
+    levers: list[ReviewLever]
+    tasks: list[ReviewTask]
+    waiting: ReviewQueueCounts
+
+    @classmethod
+    def of(cls, reviewer_tasks: ReviewerTasks) -> "ReviewQueue":
+        """Return the schema of a reviewer's tasks."""
+        return cls(
+            levers=[ReviewLever.of(lever) for lever in reviewer_tasks.levers],
+            tasks=[ReviewTask.of(task) for task in reviewer_tasks.tasks],
+            waiting=ReviewQueueCounts.model_validate(dict(reviewer_tasks.waiting)),
+        )
+
+
+def _check_labels(labels: list[str]) -> list[str]:
+    join_labels(labels)
+    return labels
+
+
+SetLabel = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=rf"^[^\x00{SEPARATOR}]+$")
+]
+AnswerText = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+SentAnswer = (
+    AnswerText | Annotated[list[SetLabel], Field(max_length=100), AfterValidator(_check_labels)]
+)
+"""An answer as sent: text, or the labels of a set."""
+
+
+@add_input_of(DecisionDraft, "claimed_exposure", text=Name)
+class DecisionRequest(BaseModel):
+    """A decision: an answer by lever, or `unsure`.
+
+    A lever that is missing or null counts as unsure.
+    """
+
+    model_config = _build_config(
+        {"answers": {"alarm": "bear"}, "started_at": "2027-06-16T23:48:05-07:00"}, is_input=True
+    )
+
+    answers: dict[Name, SentAnswer | None] = Field(default_factory=dict, max_length=50)
+    note: str | None = Field(default=None, max_length=2_000)
+    exposure: Literal["blind", "assisted", "revealed"] = Field(
+        default="blind",
+        description="what the reviewer had seen; it can only make the stored exposure less blind",
+    )
+    supersedes: Number | None = Field(
+        default=None, description="the revision that this decision corrects"
+    )
+
+    def to_draft(self) -> DecisionDraft:
+        """Return the decision as the service takes it."""
+        return DecisionDraft(
+            answers={
+                lever: None if answer is None else join_labels(answer)
+                for lever, answer in self.answers.items()
+            },
+            claimed_exposure=self.exposure,
+            **self.model_dump(exclude={"answers", "exposure"}),
+        )
+
+
+@add_fields_of(StoredDecision)
+class ReviewDecision(BaseModel):
+    """A stored decision."""
+
+    model_config = _build_config(DECISION)
+
+    @classmethod
+    def of(cls, stored: StoredDecision) -> "ReviewDecision":
+        """Return the schema of a stored decision."""
+        return cls.model_validate(stored)
+
+
+class AdjudicationRequest(BaseModel):
+    """A case to adjudicate.
+
+    The answer of `version`, if given, is shown beside the human decisions.
+    """
+
+    model_config = _build_config({"case": "meadow-004182", "version": "v7"}, is_input=True)
+
+    case: Name
+    version: Name | None = None
+
+
+class GoldCaseRequest(BaseModel):
+    """A stored case, its known answers and the number of reviewers to ask."""
+
+    model_config = _build_config(
+        {"case": "meadow-003107", "answers": {"alarm": "bear"}, "reviewers": 3}, is_input=True
+    )
+
+    case: Name
+    answers: dict[Name, SentAnswer] = Field(min_length=1, max_length=50)
+    reviewers: int = Field(ge=1, le=MAX_REVIEWERS)
+
+
+class ReassignmentRequest(BaseModel):
+    """The absent reviewer."""
+
+    model_config = _build_config({"reviewer": "ana"}, is_input=True)
+
+    reviewer: Name
+
+
+class ReassignmentResult(BaseModel):
+    """The number of review tasks that were released."""
+
+    model_config = _build_config({"released": 2})
+
+    released: int
+
+
+@add_fields_of(OverdueTask)
+class OverdueReview(BaseModel):
+    """An undecided review task that is close to or past its deadline."""
+
+    model_config = _build_config(OVERDUE_REVIEW)
+
+    kind: Kind
+    reviewer: str | None = Field(description="the reviewer who holds the task")
+
+
+class OverdueReviewList(BaseModel):
+    """Overdue review tasks, soonest deadline first."""
+
+    model_config = _build_config({"items": [OVERDUE_REVIEW]})
+
+    items: list[OverdueReview]
+
+    @classmethod
+    def of(cls, tasks: list[OverdueTask]) -> "OverdueReviewList":
+        """Return the schema of overdue tasks."""
+        return cls(
+            items=[OverdueReview.model_validate(task, from_attributes=True) for task in tasks]
+        )

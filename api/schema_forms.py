@@ -1,0 +1,213 @@
+"""Forms that have the fields of what answers are made from, or what requests become.
+
+Parts of the OpenAPI document: examples, responses and inlined schemas.
+
+OpenAPI body and examples of policies.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, fields
+from datetime import datetime
+from functools import reduce
+from operator import or_
+from types import UnionType
+from typing import Any, Final, TypeVar, Union, get_args, get_origin
+
+from pydantic import AwareDatetime, BaseModel, TypeAdapter, create_model
+
+FormT = TypeVar("FormT", bound=BaseModel)
+FORMS: Final[dict[Any, Any]] = {}
+"""The form of each value that has one, in answers that contain it."""
+
+
+def add_fields_of(value: type, *left_out: str) -> Callable[[type[FormT]], type[FormT]]:
+    """Return what adds to a form the fields of a dataclass; those that it declares stay its own.
+
+    All are required: an answer has each of its fields. Forms declared later contain the form where
+    their values contain the dataclass.
+    """
+    hints = {each.name: each.type for each in _list_fields(value, left_out)}
+    return add_fields({name: (convert_type(hints[name]), ...) for name in hints}, value)
+
+
+def add_input_of(value: type, *left_out: str, text: Any) -> Callable[[type[FormT]], type[FormT]]:
+    """Return what adds to the form of a request the fields of a dataclass, but its own.
+
+    Texts are of the type `text`, times have an offset; what has a default may be left out.
+    """
+    types = {str: text, datetime: AwareDatetime}
+    return add_fields(
+        {
+            each.name: (
+                convert_type(each.type, types),
+                ... if each.default is MISSING else each.default,
+            )
+            for each in _list_fields(value, left_out)
+        }
+    )
+
+
+def _list_fields(value: Any, left_out: Sequence[str]) -> list[Field[Any]]:
+    return [each for each in fields(value) if each.name not in left_out]
+
+
+def add_fields(
+    added: Mapping[str, Any], value: type | None = None
+) -> Callable[[type[FormT]], type[FormT]]:
+    """Return what adds fields, given as to `create_model`, to a form; of answers with `value`."""
+
+    def add(form: type[FormT]) -> type[FormT]:
+        missing: dict[str, Any] = {
+            name: field for name, field in added.items() if name not in form.model_fields
+        }
+        texts: Any = {"__doc__": form.__doc__, "__module__": form.__module__}
+        complete = create_model(form.__name__, __base__=form, **texts, **missing)
+        if value is not None:
+            FORMS[value] = complete
+        return complete
+
+    return add
+
+
+def convert_type(hint: Any, types: Mapping[Any, Any] = FORMS) -> Any:
+    """Return the type of a JSON value: lists of tuples, dictionaries of mappings, others' forms."""
+    parts = tuple(convert_type(part, types) for part in get_args(hint))
+    match get_origin(hint):
+        case origin if origin is tuple or origin is Sequence:
+            return list[parts[0]]  # type: ignore[valid-type]
+        case origin if origin is Mapping:
+            return dict[parts[0], parts[1]]  # type: ignore[valid-type]
+        case origin if origin is UnionType or origin is Union:
+            return reduce(or_, parts)
+    return types.get(hint, hint)
+
+
+HEAD: dict[str, Any] = {"rollout": "bear-alarm", "revision": 42, "hash": "9f2c…"}
+CELL: dict[str, Any] = {"site": "creek", "window": "night"}
+NOON, LATER = "2027-06-01T12:00:00Z", "2027-06-15T12:00:00Z"
+
+
+def build_responses(
+    example: Any, *statuses: int, model: type[Any] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """Return a route's OpenAPI `responses` with an example.
+
+    Args:
+        example: the example of a response body.
+        statuses: the possible statuses, by default only 200.
+        model: the type of the body; needed if there are several statuses.
+    """
+    status_texts = {
+        200: "the result, or the existing state if nothing changed",
+        201: "created",
+        202: "proposed; needs approvals",
+    }
+    responses: dict[int | str, dict[str, Any]] = {}
+    for status in statuses or (200,):
+        content = {"application/json": {"example": example}}
+        responses[status] = {"description": status_texts[status], "content": content}
+        if model is not None:
+            responses[status]["model"] = model
+    return responses
+
+
+def build_command_example(
+    event: str, by: str, body: dict[str, Any], **extra: Any
+) -> dict[str, Any]:
+    """Return an example of a command's result."""
+    events = [{"at": NOON, "kind": event, "by": by, "body": body}]
+    return {**HEAD, "events": events, **extra}
+
+
+def inline_schema(adapter: TypeAdapter[Any]) -> Mapping[str, Any]:
+    """Return a type's JSON schema with all references replaced by their targets."""
+    schema = adapter.json_schema()
+    inlined_schema: Mapping[str, Any] = _inline_part(schema, schema.get("$defs", {}))
+    return inlined_schema
+
+
+def _inline_part(part: Any, definitions: Mapping[str, Any]) -> Any:
+    if isinstance(part, list):
+        return [_inline_part(inner_part, definitions) for inner_part in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return _inline_part(definitions[part["$ref"].rsplit("/", 1)[-1]], definitions)
+    return {
+        name: _inline_part(inner_part, definitions)
+        for name, inner_part in part.items()
+        if name not in {"$defs", "discriminator"}
+    }
+
+
+TEXT = """rollout: parcel-damage
+timezone: Europe/Vienna
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp-a, ramp-b]
+evidence: {unit: case}
+gates:
+  - {to: supervised, require: [{measure: agreement, at_least: 95%}]}
+"""
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/yaml": {"schema": {"type": "string"}, "example": TEXT},
+            "application/json": {
+                "schema": {"type": "object"},
+                "example": {
+                    "rollout": "parcel-damage",
+                    "timezone": "Europe/Vienna",
+                    "levers": [{"id": "parcel", "labels": ["damaged", "sound"]}],
+                    "sites": ["ramp-a", "ramp-b"],
+                    "evidence": {"unit": "case"},
+                    "gates": [
+                        {
+                            "to": "supervised",
+                            "require": [{"measure": "agreement", "at_least": "95%"}],
+                        }
+                    ],
+                },
+            },
+        },
+    }
+}
+"""The body is the policy file itself: YAML or JSON."""
+
+PLANNED: dict[str, Any] = {
+    "rollout": "parcel-damage",
+    "policy": "5be1…",
+    "cells": 2,
+    "stages": ["shadow", "supervised", "autonomous"],
+    "changes": {
+        "outcome": "propose",
+        "loosens": ["the gate to supervised: agreement at least 93 %, not 95 %"],
+        "required_approvals": ["operator", "operator"],
+        "narrowed": [],
+        "restarted": [],
+        "cleared": [],
+        "voided": [],
+    },
+    "warnings": [],
+    "text": "Plan of parcel-damage: 2 cells, shadow → supervised → autonomous\n…",
+}
+APPLIED = build_command_example(
+    "PolicyApplied",
+    "ana",
+    {"number": 2, "policy": "5be1…"},
+    outcome="applied",
+    policy=2,
+    proposal="",
+    required_approvals=[],
+    evidence_hash="",
+    text="policy 2 of parcel-damage holds",
+    warnings=[],
+)
+IN_FORCE: dict[str, Any] = {
+    "rollout": "parcel-damage",
+    "number": 1,
+    "hash": "5be1…",
+    "since": NOON,
+    "by": "ana",
+    "text": TEXT,
+}

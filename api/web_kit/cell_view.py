@@ -1,0 +1,299 @@
+"""One cell as pages describe it: its context, sentences and address.
+
+Stage markers (code, pattern, text) and grants as pages show them.
+
+The timeline of a cell, loaded for a page's visitor.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+from urllib.parse import unquote
+from zoneinfo import ZoneInfo
+
+from fastapi import Request
+from markupsafe import Markup
+
+from api.web_kit.page_context import Visitor
+from rollout.engine.decide.proposals import compute_renewal_start
+from rollout.engine.decide.scope import (
+    CellState,
+    ProposalState,
+    Scope,
+    compute_held_level,
+    count_filled_needs,
+)
+from rollout.engine.words.formatting import format_quantity
+from rollout.engine.words.state_text import CELL_STATES, StateText
+from rollout.features.cells.cell_table import CellListPage, CellSummary, RecentChanges
+from rollout.features.cells.timeline import load_cell_timeline
+from rollout.features.reports.figures.evidence_facts import EvidenceFacts
+from rollout.features.reports.figures.funnel import join_value_marks
+from rollout.features.reports.figures.timeline_parts import TimelineMark, TimelineRequest
+from rollout.features.reports.pages.timeline_chart import TimelineView, build_timeline_view
+from rollout.features.reports.pages.timeline_layout import (
+    EMPTY,
+    HATCHED,
+    HUMANS_CONFIRM,
+    HUMANS_DECIDE,
+    MODEL_DECIDES,
+    SOLID,
+    WITHHELD,
+    StageMarker,
+    build_markers,
+)
+from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.errors import UnknownCellError
+from rollout.kernel.policy.confidence_floors import describe_floor_cases
+from rollout.kernel.policy.policy import Policy
+
+TimeFormatter = Callable[[datetime], Markup]
+"""Formats an instant by the site's clock, with the visitor's in brackets."""
+
+UNTAGGED: Final = StateText("", "", "")
+STATE_ORDER: Final = (*CELL_STATES, "")
+
+
+@dataclass(frozen=True, slots=True)
+class CellSentence:
+    """One sentence that applies to a cell.
+
+    Attributes:
+        state: one of `STATE_ORDER`; "" without a tag.
+        text: the sentence.
+        tag: the tag's text, if it isn't the state's.
+    """
+
+    state: str
+    text: Markup
+    tag: str = ""
+
+    @property
+    def tag_text(self) -> str:
+        """Return the tag's text; "" without a tag."""
+        return self.tag or CELL_STATES.get(self.state, UNTAGGED).tag
+
+    @property
+    def tag_kind(self) -> str:
+        """Return shape and colour of the tag."""
+        return CELL_STATES.get(self.state, UNTAGGED).kind
+
+
+@dataclass(frozen=True, slots=True)
+class CellDescription:
+    """A cell in words: its first tag, and all sentences in state order."""
+
+    kind: str
+    tag: str
+    sentences: tuple[CellSentence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CellContext:
+    """Everything that the sentences about a cell are computed from."""
+
+    policy: Policy
+    scope: Scope
+    summary: CellSummary
+    recent_changes: RecentChanges
+    at: datetime
+    format_time: TimeFormatter
+
+    @property
+    def cell(self) -> Cell:
+        """The described cell."""
+        return self.summary.cell
+
+    @property
+    def cell_state(self) -> CellState | None:
+        """State of the acting version, or None in shadow."""
+        acting_version = self.scope.get_holder(self.cell)
+        return (
+            None if acting_version is None else self.scope.get_cell_state(self.cell, acting_version)
+        )
+
+    @property
+    def held_level(self) -> int:
+        """Stage level of the valid grants, even if they are withheld."""
+        return (
+            0
+            if self.cell_state is None
+            else compute_held_level(self.policy, self.cell_state, self.at)
+        )
+
+    @property
+    def main_facts(self) -> EvidenceFacts | None:
+        """Evidence that the page shows first."""
+        return find_main_evidence(self.summary, self.scope)
+
+    @property
+    def timezone(self) -> ZoneInfo:
+        """Timezone of the site."""
+        return ZoneInfo(self.policy.sites_by_id[self.cell.site].timezone)
+
+
+def find_main_evidence(summary: CellSummary, scope: Scope) -> EvidenceFacts | None:
+    """Return evidence of the acting version, or in shadow of the latest version."""
+    acting_version = scope.get_holder(summary.cell)
+    candidates = [
+        facts for facts in summary.evidence if facts.version == acting_version
+    ] or summary.evidence[-1:]
+    return candidates[0] if candidates else None
+
+
+def list_open_proposals(context: CellContext) -> list[ProposalState]:
+    """Return the open proposals for the cell."""
+    return [
+        proposal for proposal in context.scope.proposals.values() if proposal.cell == context.cell
+    ]
+
+
+def format_sentence(text: str, *values: object) -> Markup:
+    """Return one of our sentences with escaped values."""
+    return Markup(text).format(*values)  # noqa: S704 - the sentences are all ours
+
+
+def describe_missing_approvals(proposal: ProposalState) -> str:
+    """Format the number of missing approvals: `1 more approval`."""
+    missing_count = len(proposal.needs) - count_filled_needs(proposal.needs, proposal.approvals)
+    return format_quantity(missing_count, "more approval")
+
+
+def parse_cell_address(request: Request, decoded: str) -> Cell:
+    """Parse the site and window at the end of a URL path.
+
+    Args:
+        request: has the path with its percent escapes.
+        decoded: the decoded path, used if a proxy has already decoded the path.
+
+    Raises:
+        UnknownCellError: the path doesn't end with two names.
+    """
+    raw_path = (
+        bytes(request.scope.get("raw_path") or b"").decode("ascii", "replace").partition("?")[0]
+    )
+    parts = raw_path.rpartition("/cells/")[2].split("/")
+    if len(parts) != 2:
+        parts = decoded.split("/")
+    if len(parts) != 2:
+        raise UnknownCellError("the address of a cell ends with its site and its window")
+    site, window = map(unquote, parts)
+    return Cell(site, window)
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRow:
+    """One grant in the table.
+
+    Attributes:
+        cell, stage, version: what it allows.
+        since, until: its period.
+        by: the approvers.
+        zone: timezone of the site.
+        tag: tag kind and text beside its end; empty if all is well.
+        proposal: the proposal that it came from.
+        renewal: id of its open renewal, or "".
+        cases: for which cases it holds; "" without several confidence floors.
+    """
+
+    cell: Cell
+    stage: str
+    version: str
+    since: datetime
+    until: datetime
+    by: tuple[str, ...]
+    zone: str
+    tag: tuple[str, str] | None
+    proposal: str
+    renewal: str
+    cases: str = ""
+
+
+def build_grant_rows(cell_page: CellListPage, cells: Iterable[Cell]) -> tuple[GrantRow, ...]:
+    """Return all grants of the cells, also withheld ones, which go on ageing."""
+    return tuple(row for cell in cells for row in _build_cell_grants(cell_page, cell))
+
+
+def _build_cell_grants(cell_page: CellListPage, cell: Cell) -> Iterator[GrantRow]:
+    scope, policy = cell_page.state.scope, cell_page.state.policy
+    acting_version = scope.get_holder(cell)
+    if acting_version is None:
+        return
+    cell_state = scope.get_cell_state(cell, acting_version)
+    for grant in reversed(cell_state.grants):
+        has_ended = cell_page.at >= grant.until
+        is_in_policy = grant.stage in policy.stage_ids
+        is_lapsing = is_in_policy and cell_page.at >= compute_renewal_start(
+            policy, cell_state, policy.stage_ids.index(grant.stage)
+        )
+        tag = ("warn", "Lapsed") if has_ended else ("warn", "Lapsing") if is_lapsing else None
+        renewals = (
+            proposal.id
+            for proposal in scope.proposals.values()
+            if (proposal.kind, proposal.cell, proposal.to) == ("renewal", cell, grant.stage)
+        )
+        yield GrantRow(
+            cell=cell,
+            stage=grant.stage,
+            version=acting_version,
+            since=grant.since,
+            until=grant.until,
+            by=cell_page.recent_changes.approvers.get(grant.proposal, ()),
+            zone=policy.sites_by_id[cell.site].timezone,
+            tag=tag,
+            proposal=grant.proposal,
+            renewal=next(renewals, ""),
+            cases=describe_floor_cases(grant.floors[0]) if grant.floors else "",
+        )
+
+
+def build_stage_markers(policy: Policy) -> Mapping[str, StageMarker]:
+    """Return a marker for each stage of a policy, shadow first."""
+    shares = {stage.id: stage.decided_share for stage in policy.stages}
+    deciding = {stage: share for stage, share in shares.items() if share is not None}
+    return build_markers(policy.stage_ids, deciding)
+
+
+def build_withheld_marker(markers: Mapping[str, StageMarker]) -> StageMarker:
+    """Return the marker of a cell whose grants are withheld."""
+    return StageMarker("suspended or stopped", markers[SHADOW].code, WITHHELD, HUMANS_DECIDE)
+
+
+def build_named_withheld_marker(markers: Mapping[str, StageMarker], name: str) -> StageMarker:
+    """Return that marker with one state as its name: `stopped` or `suspended`."""
+    return StageMarker(name, markers[SHADOW].code, WITHHELD, HUMANS_DECIDE)
+
+
+def build_common_legend(*, has_shares: bool) -> tuple[StageMarker, ...]:
+    """Return the legend where rollouts may have their own stages.
+
+    Args:
+        has_shares: whether some stages draw a share of the cases for the model.
+    """
+    shared = ", or a share of cases, drawn at random; humans the rest" if has_shares else ""
+    return (
+        StageMarker("shadow", "Sh", EMPTY, HUMANS_DECIDE),
+        StageMarker("supervised", "Su", HATCHED, HUMANS_CONFIRM),
+        StageMarker("autonomous", "Au", SOLID, f"{MODEL_DECIDES}{shared}"),
+        StageMarker("suspended or stopped", "Sh", WITHHELD, HUMANS_DECIDE),
+    )
+
+
+PREFIX: Final = "tl"
+
+
+def load_timeline_view(
+    visitor: Visitor,
+    rollout: str,
+    cell: Cell,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    first_marks: Sequence[TimelineMark] = (),
+) -> TimelineView:
+    """Return a cell's timeline with marks of first cases, by default of the last six weeks."""
+    request = TimelineRequest(cell, since, until)
+    timeline = load_cell_timeline(visitor.service, visitor.caller, rollout, request, at=visitor.at)
+    in_span = [mark for mark in first_marks if timeline.since <= mark.at <= timeline.until]
+    timeline = replace(timeline, marks=join_value_marks(timeline.marks, in_span))
+    return build_timeline_view(timeline, PREFIX)
