@@ -45,10 +45,11 @@ def parse_threshold(measure: Measure, text: str) -> float:
     ...     parse_threshold(MEASURES["agreement"], "95%"),
     ...     parse_threshold(MEASURES["heartbeat"], "2h"),
     ...     parse_threshold(MEASURES["cost"], "0.3"),
+    ...     parse_threshold(MEASURES["harm"], "1"),
     ... )
-    (0.95, 7200.0, 0.3)
+    (0.95, 7200.0, 0.3, 1.0)
     """
-    return _PARSERS[measure.unit](text)
+    return float(_PARSERS[measure.unit](text))  # a count, too: facts have one form of it
 
 
 def _parse_share(text: str) -> float:
