@@ -8,8 +8,12 @@ import pytest
 
 from api.divergences import pages
 from api.incidents.cause_text import describe_doubt
+from api.incidents.schemas import build_cause
 from rollout.engine.decide.permissions import AssignedRole
+from rollout.features.access import users
 from rollout.features.incidents import cause_runs
+from rollout.features.incidents.incident_causes import load_incident_cause
+from rollout.features.incidents.incident_impact import load_incident_impact
 from rollout.features.reports.figures.incident_cause import find_incident_cause
 from rollout.kernel.statistics.value_search import ValueKind
 from tests.console.divergence_rows import count
@@ -19,6 +23,7 @@ from tests.features.incidents.cause_town import (
     END,
     find_time,
     is_wrong,
+    open_incident,
     tell_cases,
 )
 from tests.features.reports.figures.test_incident_cause import HOUR, build_symptoms, build_units
@@ -126,6 +131,39 @@ def test_without_a_judged_case_the_page_says_so(browser):
     assert headline == "No case with a blind decision is counted in this time yet."
     browser.page("/rollouts/bears/cause?site=moon", 404)
     assert "Write a day" in browser.page("/rollouts/bears/cause?since=soon", 422)
+
+
+def read_verdicts(page):
+    """Return by value what a page says of it."""
+    rows = re.findall(
+        r'<th role="rowheader" scope="row">(?:<a [^>]*>)?([^<]*)(?:</a>)?</th>'
+        r'.*?data-label="Result">(.*?)</td></tr>',
+        page,
+    )
+    return {name: re.sub(r"<[^>]*>", "", text).strip() for name, text in rows}
+
+
+def test_a_comparison_has_the_same_verdict_on_every_page(browser, service, caused):
+    open_incident(service.database)
+    ana = users.load_local_caller(service.database, "ana")
+    impact = load_incident_impact(service, ana, "bears", "I-1", at=END)
+    loaded = load_incident_cause(service, ana, "bears", impact, at=END)
+    cause = loaded.cause
+    facts = build_cause(loaded).values
+    verdicts = {
+        f"{value.name} = {value.value}": describe_doubt(finding, cause.new_values) or "Stands out"
+        for value, finding in zip(facts, cause.findings, strict=True)
+    }
+    assert {value.verdict for value in facts} > {"stands-out"}
+    stands_out = {f"{v.name} = {v.value}" for v in facts if v.verdict == "stands-out"}
+    span = {"since": loaded.since.isoformat(), "until": loaded.until.isoformat()}
+    query = urlencode({"site": "creek", "window": "day", "version": "v1", **span})
+    for path in ("incidents/I-1", f"cause?{query}"):
+        page = browser.as_("ana").page(f"/rollouts/bears/{path}")
+        shown = read_verdicts(page)
+        assert shown == {name: verdicts[name] for name in shown}, path
+        assert {name for name, text in shown.items() if text == "Stands out"} == stands_out
+        assert "cases with lens = new differ" in read_headline(page)
 
 
 def test_a_long_search_shows_its_progress_and_then_its_result(browser, caused, monkeypatch):

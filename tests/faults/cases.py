@@ -290,8 +290,9 @@ CASES = (
         "tests/faults/test_what_guards_see.py",
         wider=0,
         note="ticks stop, the clock steps back or stands still, the queue is stuck, evidence can't"
-        " be read: the model answers no longer than the due time, three slots or 10 minutes, and a"
-        " lease, so its wrong answers are at most those of that time; readiness names the rollout",
+        " be read: a model that is wrong from then on gives more wrong answers than in the same"
+        " run without the fault only for three slots or 10 minutes, and a lease; readiness names"
+        " the rollout",
     ),
     *_clock_cases(),
 )

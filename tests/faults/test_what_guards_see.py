@@ -1,6 +1,6 @@
 """What guards see: people decide soon after ticks leave undone what is due."""
 
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,6 +10,7 @@ from rollout import faults
 from rollout.data.counting.count_queue import CountQueue
 from rollout.data.database.migrations import record_heartbeat
 from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.session import Database
 from rollout.data.ledger.tick_slots import DEAD_AFTER, TickSlots
 from rollout.engine.evidence.slots import find_slot_before
 from rollout.features.process.replica_safety import TickWatch
@@ -18,7 +19,8 @@ from rollout.live.clock import ManualClock
 from rollout.live.tick_passes import Ticker, TickScheduler
 from tests.api.conftest import clock, database, door, url
 from tests.api.test_autonomy import V1, Replica
-from tests.factories import DAY, HOUR, MINUTE
+from tests.data.databases import fresh
+from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.features import bear_field as field
 from tests.features.bear_field import keys, question
 
@@ -30,6 +32,7 @@ ALONE = keys(0.1, below=False)
 POLICY = field.POLICY.replace(
     "evidence: {unit: case}", "evidence: {unit: case, grace: 2m}\ntick: 1m"
 )
+GUARDED = POLICY + "guards: [{measure: agreement, at_least: 90%, false_alarm_every: 100}]\n"
 LIMIT, LEASE = 3 * MINUTE, MINUTE
 """Three slots; and for how long a permit lasts."""
 
@@ -44,8 +47,10 @@ def _clocks_agree(monkeypatch):
 class WatchedField:
     """A replica that asks in each step, which stores a case, and ticks as long as it can."""
 
-    def __init__(self, database, door, clock):
-        field.set_up_field(database, clock.at - DAY, POLICY)
+    answer = "none"
+
+    def __init__(self, database, door, clock, policy=POLICY):
+        field.set_up_field(database, clock.at - DAY, policy)
         field.widen(database, ("creek", "day"), at=clock.at - DAY)
         self.database, self.clock = database, clock
         self.replica = Replica(database, door, clock)
@@ -63,17 +68,40 @@ class WatchedField:
         camera = self.replica.client.by("ingest")
         case = {"kind": "case", "key": key, "site": "creek", "occurred_at": at}
         prediction = {"kind": "prediction", "key": key, "version": "v1", "at": at}
-        records = [case, prediction | {"answers": {"alarm": "none"}}]
+        records = [case, prediction | {"answers": {"alarm": self.answer}}, *self.judge(key, at)]
         sent = camera.post(f"{V1}/records", json={"items": records}).json()
         assert {item["status"] for item in sent["items"]} == {"accepted"}, sent
         answer = camera.post(f"{V1}/assignments", json=question(key, at=at))
         assert answer.status_code == 200, answer.text
         return answer.json()["decider"]
 
+    def judge(self, _key, _at):
+        """Return what people send beside the case."""
+        return []
+
     def run(self, span):
         """Return how long the model decided within a span."""
         steps = [self.step() for _ in range(span // STEP)]
         return STEP * steps.count("model")
+
+
+class JudgedField(WatchedField):
+    """People also decide a case like it in each step, which never has a bear."""
+
+    def judge(self, key, at):
+        judged = {"key": f"judged-{key}"}
+        answers = {"answers": {"alarm": "none"}}
+        return [
+            {"kind": "case", **judged, "site": "creek", "occurred_at": at},
+            {"kind": "prediction", **judged, "version": "v1", "at": at}
+            | {"answers": {"alarm": self.answer}},
+            {"kind": "decision", **judged, "reviewer": "ana", "submitted_at": at, **answers},
+        ]
+
+    def count_wrong(self, span):
+        """Return how often the model answers wrongly from now on, until people decide."""
+        self.answer = "bear"
+        return self.run(span) // STEP
 
 
 @pytest.fixture
@@ -139,6 +167,25 @@ def test_people_decide_within_the_limit(watched, monkeypatch, name):
         ready = watched.replica.readiness()
         assert (ready.status_code, ready.json()["overdue"]) == (200, ["bears"])
         assert watched.replica.stop().status_code == 201
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_wrong_answers_beyond_the_same_run_without_the_fault(
+    database, door, tmp_path, monkeypatch, name
+):
+    """The model is wrong from the fault on; a guard would see it, were it not blind."""
+    blind, folder = JudgedField(database, door, ManualClock(NOON), GUARDED), tmp_path / "other"
+    folder.mkdir()
+    with fresh(database.engine.dialect.name, folder) as url, closing(Database(url)) as other:
+        without = JudgedField(other, door, ManualClock(NOON), GUARDED)
+        assert without.run(LIMIT) == LIMIT
+        fewest = without.count_wrong(3 * LIMIT)
+    assert blind.run(LIMIT) == LIMIT
+    assert MINUTE <= fewest * STEP < LIMIT
+    with FAULTS[name](blind, monkeypatch):
+        most = blind.count_wrong(3 * LIMIT)
+        assert blind.step() == "human"
+    assert fewest < most <= fewest + (LIMIT + LEASE) // STEP
 
 
 def test_nothing_due_is_no_doubt(watched):

@@ -7,7 +7,8 @@ import pytest
 from rollout.engine.decide.commands import ApproveProposal
 from rollout.engine.events import EVENT_TYPES, OMITTED_WHEN_EMPTY, Approved
 from rollout.engine.ledger.ledger import build_row, parse_event, to_canonical_json, verify_lines
-from tests.factories import ANA, BO, CREEK, MET, NOON, SALTS, RolloutDriver
+from rollout.kernel.errors import NotEligibleError
+from tests.factories import ANA, BO, CREEK, DAN, MET, NOON, SALTS, RolloutDriver
 
 YES = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence_hash="3fe1")
 BEFORE = (
@@ -57,3 +58,20 @@ def test_the_first_reason_stays_when_a_yes_is_said_again():
     assert yes(ANA, "seen") == ["seen"]
     assert yes(ANA, "changed my mind") == []
     assert yes(BO, "") == [""]
+
+
+def test_a_third_approver_reads_who_has_approved():
+    rollout = RolloutDriver()
+    rollout.tick({CREEK: MET})
+    (proposal,) = rollout.scope.proposals.values()
+    for person in (ANA, BO):
+        rollout.do(
+            ApproveProposal(
+                at=rollout.at, by=person, proposal=proposal.id, evidence_hash=proposal.evidence_hash
+            )
+        )
+    late = ApproveProposal(
+        at=rollout.at, by=DAN, proposal=proposal.id, evidence_hash=proposal.evidence_hash
+    )
+    with pytest.raises(NotEligibleError, match="has all its approvals, of ana and bo"):
+        rollout.do(late)
