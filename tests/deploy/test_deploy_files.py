@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.resources import files
 from ipaddress import ip_address, ip_network
 from pathlib import Path, PurePosixPath
 
 import promql_parser
 import pytest
 import yaml
+from jsonschema.validators import validator_for
 
 from api.assignments import routes
 from api.limits import BODY_TIMEOUT, HEAD_SECONDS, MAX_RAW_BYTES, UPLOAD_PATH
@@ -107,6 +109,16 @@ def test_the_image_has_no_version_control_data():
     copied = re.findall(r"^COPY (.*)$", stages[-1], re.MULTILINE)
     assert copied
     assert all(words.startswith("--from=build /opt/rollout ") for words in copied)
+
+
+def test_the_compose_file_is_of_its_schema():
+    schemas = files("check_jsonschema.builtin_schemas")
+    schema = json.loads((schemas / "vendor/compose-spec.json").read_text("utf-8"))
+    checker = validator_for(schema)(schema)
+    compose = load_compose()
+    assert [error.message for error in checker.iter_errors(compose)] == []
+    compose["services"]["proxy"]["restarts"] = "always"
+    assert [list(error.path) for error in checker.iter_errors(compose)] == [["services", "proxy"]]
 
 
 def test_containers_have_a_read_only_root_and_no_capabilities():
