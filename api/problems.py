@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +15,9 @@ from starlette.types import Scope
 from api.metrics import ROUTE_KEY, UNMATCHED_ROUTE
 from rollout.data.database.errors import StoreError, UnstorableValueError
 from rollout.kernel.errors import RefusalError
+
+if TYPE_CHECKING:
+    from rollout.kernel.policy_files.reader import PolicyFault
 
 MEDIA_TYPE = "application/problem+json"
 MAX_FAULTS = 20
@@ -198,27 +201,24 @@ def install_handlers(app: FastAPI) -> None:
 
 
 def _handle_refusal(_request: Request, error: Exception) -> JSONResponse:
-    lines: tuple[str, ...] = getattr(error, "faults", ())  # of a policy: one line per fault
-    faults = [_parse_policy_fault(line) for line in lines[:MAX_FAULTS]]
-    text = (
-        "\n".join(line[:MAX_FAULT_LENGTH] for line in lines[:MAX_FAULTS]) if lines else str(error)
-    )
+    faults: tuple[PolicyFault, ...] = getattr(error, "faults", ())[:MAX_FAULTS]
+    text = "\n".join(str(fault)[:MAX_FAULT_LENGTH] for fault in faults) or str(error)
     is_stored: bool | None = getattr(error, "is_stored", None)  # of a stop that the ledger lacks
     problem = build_problem(
-        getattr(error, "code", "refused"), text, faults=faults, is_stored=is_stored
+        getattr(error, "code", "refused"),
+        text,
+        faults=[
+            FieldFault(
+                where=f"line {fault.line}, {fault.field}"[:MAX_FAULT_LENGTH],
+                text=fault.text[:MAX_FAULT_LENGTH],
+            )
+            for fault in faults
+        ],
+        is_stored=is_stored,
     )
     if hasattr(error, "retry_after"):  # in seconds
         problem.headers["Retry-After"] = str(error.retry_after)
     return problem
-
-
-def _parse_policy_fault(line: str) -> FieldFault:
-    """Return a policy fault: its line and field, what is wrong, what is right."""
-    location, field, text = (*line.split(": ", 2), "", "")[:3]
-    return FieldFault(
-        where=f"line {location.rpartition(':')[2]}, {field}"[:MAX_FAULT_LENGTH],
-        text=text[:MAX_FAULT_LENGTH],
-    )
 
 
 def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse:

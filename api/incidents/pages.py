@@ -27,7 +27,6 @@ from rollout.engine.decide.incident_kinds import ALARM, get_incident_kind
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.words.event_describer import ZonedEventDescriber
 from rollout.engine.words.formatting import (
-    add_separators,
     format_count,
     format_interval,
     format_percent,
@@ -268,8 +267,8 @@ def _format_judged(span: EvidencePeriod) -> str:
 
 
 def _format_missing(span: EvidencePeriod) -> str:
-    closed = span.counts.closed
-    return add_separators(f"{span.counts.missing} of {closed}") if closed else "no data"
+    missing, closed = span.counts.missing, span.counts.closed
+    return f"{missing:,} of {closed:,}" if closed else "no data"
 
 
 def _get_counts(span: EvidencePeriod, key: MeasureKey) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ Only a planned text can be applied, and only while the policy it was planned aga
 Text of the policy pages: faults, changes and line differences.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -39,7 +38,7 @@ from rollout.kernel.errors import (
     UnknownRolloutError,
 )
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
+from rollout.kernel.policy_files.reader import InvalidPolicyError, PolicyFault, parse_policy
 from rollout.live.channels import list_channel_warnings
 from rollout.live.work.user_runs import StepCallback, UserRun, UserRuns
 
@@ -52,21 +51,11 @@ OUTCOME_TEXTS: Final[Mapping[str, str]] = MappingProxyType(
         "policy in force stays.",
     }
 )
-FAULT_PATTERN: Final = re.compile(r"[^:]*:(\d+): (.*)", re.DOTALL)
 MAX_LINES: Final = 6_000  # of both texts together; longer ones take seconds to compare
 CONTEXT_LINES: Final = 3  # unchanged lines shown around a change
 SIGNS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {"+": ("added", "+"), "-": ("removed", "−"), " ": ("same", " ")}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyFault:
-    """One fault: line number (0 if unknown), message and typed line."""
-
-    line: int
-    text: str
-    typed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +86,6 @@ def escape_text(text: str) -> Markup:
 def escape_for_textarea(text: str) -> Markup:
     """Return escaped text for a `textarea` or `pre`, which drop a first newline."""
     return Markup("\n") + escape_text(text)
-
-
-def build_policy_faults(fault_texts: tuple[str, ...], text: str) -> tuple[PolicyFault, ...]:
-    """Return the faults of a policy with their lines.
-
-    >>> build_policy_faults(("policy.yaml:1: rollout: 'a b' is no id",), "rollout: a b")
-    (PolicyFault(line=1, text="rollout: 'a b' is no id", typed='rollout: a b'),)
-    """
-    lines = text.split("\n")
-    return tuple(_build_fault(fault_text, lines) for fault_text in fault_texts)
-
-
-def _build_fault(fault_text: str, lines: list[str]) -> PolicyFault:
-    match = FAULT_PATTERN.fullmatch(fault_text)
-    if match is None:
-        return PolicyFault(0, fault_text, "")
-    number = int(match[1])
-    return PolicyFault(number, match[2], lines[number - 1] if 0 < number <= len(lines) else "")
 
 
 def compare_policy_texts(before: str, after: str) -> tuple[PolicyDiffLine, ...] | None:
@@ -464,11 +435,12 @@ def _get_applied_text(plan_view: PolicyPlanView | None) -> str:
 def build_error_context(
     error: RefusalError | None, text: str, fallback_text: str
 ) -> dict[str, object]:
-    """Return faults by line, and the typed text."""
-    policy_faults: tuple[PolicyFault, ...] = ()
+    """Return faults, each with the typed line, and the typed text."""
+    policy_faults: list[tuple[PolicyFault, str]] = []
     errors: dict[str, str] = {}
     if isinstance(error, InvalidPolicyError):
-        policy_faults = build_policy_faults(error.faults, text)
+        lines = ("", *text.split("\n"))
+        policy_faults = [(fault, lines[fault.line]) for fault in error.faults]
         count_text = "one fault" if len(policy_faults) == 1 else f"{len(policy_faults)} faults"
         errors = {"text": f"The policy is invalid: {count_text}, listed with lines below"}
     elif error is not None:

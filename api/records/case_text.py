@@ -32,21 +32,6 @@ TRACK_TEXTS: Final = {
     "assisted": "for overrides, when a reviewer confirmed or changed the answer",
     "planted": "for planted cases, when its unit closed",
 }
-REASON_TEXTS: Final = {
-    "shadow: a human decides": "The cell was in shadow, so humans decided.",
-    "shadow: people decide": "The cell was in shadow, so humans decided.",  # stored before
-    "blind share": "Its sampling value fell into the blind share: humans decided it blind.",
-    "a human confirms": "At this stage a human confirms its answer.",
-    "a person confirms": "At this stage a human confirms its answer.",  # as above
-    "audited": "The model decided, and the case was sampled for a blind audit.",
-    "the model decides": "The model decided, and the case was not sampled for an audit.",
-    "below the confidence floor": "Its confidence was below the policy's floor, so humans decided.",
-    "no window fits": "No window of the policy contains its time, so humans decided.",
-}
-WITHHELD_TEXTS: Final = {
-    "stopped: ": "A stop withheld the cell ({}), so humans decided.",
-    "suspended: ": "A guard had suspended the cell ({}), so humans decided.",
-}
 CHOICE_TEXTS: Final = {
     "keep": "keep as it is",
     "drop": "exclude from training",
@@ -116,7 +101,12 @@ def _describe_action(action: Action, actions: Sequence[Action]) -> str:
 
 def describe_assignment(assignment: CaseAssignment) -> list[str]:
     """Describe the assignment: stage, share, sampling value, revision."""
-    reason = describe_reason("audited" if assignment.is_audited else assignment.reason)
+    sampled = "sampled" if assignment.is_audited else "not sampled"
+    reason = (
+        f"The model decided, and the case was {sampled} for a blind audit."
+        if assignment.decider == "model"
+        else f"Humans decided ({assignment.reason})."
+    )
     stage_text = (
         f" {assignment.version} was {assignment.stage} there." if assignment.version else ""
     )
@@ -136,18 +126,6 @@ def describe_assignment(assignment: CaseAssignment) -> list[str]:
             f" {source_text}."
         ),
     ]
-
-
-def describe_reason(reason: str) -> str:
-    """Return the reason of an assignment as a sentence.
-
-    >>> describe_reason("stopped: S-3")
-    'A stop withheld the cell (S-3), so humans decided.'
-    """
-    for prefix, text in WITHHELD_TEXTS.items():
-        if reason.startswith(prefix):
-            return text.format(reason.removeprefix(prefix))
-    return REASON_TEXTS.get(reason, formatting.to_sentence(reason))
 
 
 def describe_authorization(action: Action) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from rollout.engine.words.formatting import (
-    add_separators,
     format_bound_value,
     format_count,
     format_estimate,
@@ -19,7 +18,7 @@ from rollout.features.reports.pages.number_charts import format_pixels
 from rollout.kernel.facts import StoredReading
 from rollout.kernel.measures import Statistic
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.words import say_figures
+from rollout.kernel.words import say_measured
 
 
 def format_bound(measure: str, bound: float, threshold: float, *, at_least: bool) -> str:
@@ -83,7 +82,7 @@ def list_brief_grounds(
 def _format_brief_reading(reading: StoredReading, policy: Policy) -> str:
     condition = reading.parse_condition()
     if condition.measure.statistic is not Statistic.MEAN:
-        return f"{condition}: {add_separators(say_figures(reading, condition))}"
+        return say_measured(reading)
     if len(reading.counts) != len(policy.cost_levels):
         return f"{condition}: {format_count(sum(reading.counts))} units"
     return format_reading(reading, policy)

@@ -53,12 +53,12 @@ MAX_EXPONENT: Final = 700.0
 def say_counts(counts: tuple[int, ...]) -> str:
     """Return shares as `successes of records`, other counts as a list.
 
-    >>> say_counts((418, 8)), say_counts((60, 3, 1))
-    ('418 of 426', '60 3 1')
+    >>> say_counts((1820, 8)), say_counts((60, 3, 1))
+    ('1,820 of 1,828', '60 3 1')
     """
     if len(counts) == 2:
-        return f"{counts[0]} of {sum(counts)}"
-    return " ".join(str(count) for count in counts)
+        return f"{counts[0]:,} of {sum(counts):,}"
+    return " ".join(f"{count:,}" for count in counts)
 
 
 def say_figures(reading: StoredReading, condition: Condition) -> str:
@@ -66,7 +66,7 @@ def say_figures(reading: StoredReading, condition: Condition) -> str:
     if not condition.population.has_gain:
         return say_counts(reading.counts)
     model, people, missing = reading.counts
-    counts = f"{model} by the model, {people} by people, {missing} without outcome"
+    counts = f"{model:,} by the model, {people:,} by people, {missing:,} without outcome"
     if reading.draw_log_e:
         e_value = exp(min(float(reading.draw_log_e), MAX_EXPONENT))
         counts += f", not the arms that were sampled (E {e_value:.3g})"
@@ -172,17 +172,17 @@ def _say_silence(minutes: int) -> str:
 
 REQUIREMENTS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        UNITS: "{actual} of {needed} decided units",
-        REVIEWERS: "{actual} of {needed} reviewers",
-        DAYS: "{actual} of {needed} days",
-        MISSING: "{actual} of {needed} units are missing, allowed are {share:g} %",
-        RECENT_MISSING: "{actual} of {needed} units of the last {days} days are missing, allowed"
-        " are {share:g} %",
+        UNITS: "{actual:,} of {needed:,} decided unit{s}",
+        REVIEWERS: "{actual:,} of {needed:,} reviewer{s}",
+        DAYS: "{actual:,} of {needed:,} day{s}",
+        MISSING: "{actual:,} of {needed:,} units are missing (at most {share:g} % allowed)",
+        RECENT_MISSING: "{actual:,} of {needed:,} units of the last {days} days are missing (at"
+        " most {share:g} % allowed)",
         NO_UNIT: "no unit for {subject}",
-        MANY_VALUES: "{subject} has {actual} values, and at most {needed} can be slices; slice by"
+        MANY_VALUES: "{subject} has {actual:,} values, and at most {needed} can be slices; slice by"
         " an attribute with fewer values",
-        FEW_OF_VALUE: "{actual} of {needed} decided units with {subject}; wait for more, or leave"
-        " this value to humans with `when` in the window",
+        FEW_OF_VALUE: "{actual:,} of {needed:,} decided unit{s} with {subject}; wait for more, or"
+        " leave this value to humans with `when` in the window",
     }
 )
 
@@ -190,12 +190,15 @@ REQUIREMENTS: Final[Mapping[str, str]] = MappingProxyType(
 def say_requirement(requirement: UnmetRequirement) -> str:
     """Return what a gate lacks.
 
-    >>> say_requirement(UnmetRequirement(MISSING, 3, 40, share_at_most=0.05))
-    '3 of 40 units are missing, allowed are 5 %'
+    >>> say_requirement(UnmetRequirement(REVIEWERS, 0, 1))
+    '0 of 1 reviewer'
+    >>> say_requirement(UnmetRequirement(MISSING, 533, 925, share_at_most=0.05))
+    '533 of 925 units are missing (at most 5 % allowed)'
     """
     return REQUIREMENTS[requirement.kind].format(
         actual=requirement.actual,
         needed=requirement.needed,
+        s="" if requirement.needed == 1 else "s",
         subject=requirement.subject,
         share=requirement.share_at_most * 100,
         days=RECENT_DAYS,

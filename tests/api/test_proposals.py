@@ -34,7 +34,7 @@ def test_a_proposal_says_what_it_allows_on_which_evidence_and_who_may(client, ra
     assert [one["id"] for one in found["items"]] == ["P-2", "P-1"]
     one = client.get(f"{V1}/proposals/P-1").json()
     assert one["allows"].startswith("v1 is widened to supervised at creek in day until")
-    assert "agreement at least 95 %: 2000 of 2000" in one["texts"][0]
+    assert "agreement at least 95 %: 2,000 of 2,000" in one["texts"][0]
     assert one["evidence_hash"] == raised["P-1"].evidence_hash
     assert (one["state"], one["approvals_missing"], one["groups_missing"]) == (
         "open",

@@ -8,7 +8,7 @@ from rollout.cli.status_text import format_proposal_details
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.events import ProposalRaised
-from rollout.engine.records.records import NO_PLACE
+from rollout.features.records.decision_places import NO_PLACE
 from rollout.live.evidence.evidence_check import EvidenceCheck
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker

@@ -13,7 +13,8 @@ from rollout.data.records.records import RejectedRecords
 from rollout.data.tables.tables import counted_units
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.engine.records.records import NO_PLACE, Case, Prediction
+from rollout.engine.records.records import Case, Prediction
+from rollout.features.records.decision_places import NO_PLACE
 from rollout.features.records.ingest import build_reader, ingest_items
 from rollout.kernel.units import AFTER_DECISION, CASELESS, NOT_PREDICTED
 from rollout.live.clock import ManualClock

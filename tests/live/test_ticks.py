@@ -37,7 +37,7 @@ from rollout.engine.events import (
 )
 from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.evidence.unit_buffer import UnitBuffer
-from rollout.engine.records.records import NO_PLACE, Heartbeat, RejectedItem
+from rollout.engine.records.records import Heartbeat, RejectedItem
 from rollout.features.records.record_import import import_records
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live import tick_passes
@@ -508,7 +508,9 @@ def test_where_clocks_disagree_what_is_approved_is_not_applied(database):
 def test_decisions_without_a_place_hold_what_is_approved_for_a_week(database):
     ticker = begun_here(database)
     at = approved(database, ticker, LAST)
-    rejected = [RejectedItem("decision", f"lost{n}", str(n), NO_PLACE) for n in range(10_000)]
+    rejected = [
+        RejectedItem("decision", f"lost{n}", str(n), "", is_placeless=True) for n in range(10_000)
+    ]
     with database.begin_write() as transaction:
         rollout = Rollouts(transaction).find("story")
         RejectedRecords(transaction, rollout).add(rejected, received_at=LAST)

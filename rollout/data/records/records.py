@@ -19,7 +19,7 @@ from json import dumps, loads
 from typing import Any, Final, NamedTuple
 
 from msgspec import structs
-from sqlalchemy import Column, Select, Table, bindparam, func, literal_column, or_, select
+from sqlalchemy import Column, Select, Table, bindparam, func, literal_column, select
 
 from rollout import faults
 from rollout.data.database.append_failures import RECORDS
@@ -67,8 +67,6 @@ from rollout.data.tables.tables import (
     versions,
 )
 from rollout.engine.records.records import (
-    NO_PLACE,
-    UNKNOWN_PLACE,
     Action,
     Case,
     Heartbeat,
@@ -124,7 +122,9 @@ class RejectedRecords:
         )
         return [
             StoredRejectedRecord(
-                row.id, row.received_at, RejectedItem(row.kind, row.key, row.body, row.reason)
+                row.id,
+                row.received_at,
+                RejectedItem(row.kind, row.key, row.body, row.reason, row.is_placeless),
             )
             for row in self._transaction.execute(query)
         ]
@@ -165,8 +165,7 @@ class RejectedRecords:
             .distinct()
             .where(
                 table.c.rollout == rollout.number,
-                table.c.kind == "decision",
-                or_(*(table.c.reason.startswith(begin) for begin in (NO_PLACE, UNKNOWN_PLACE))),
+                table.c.is_placeless,
                 table.c.received_at.between(since, until),
             )
         )
@@ -192,6 +191,7 @@ class RejectedRecords:
             "key": item.key,
             "body": item.body,
             "reason": item.reason,
+            "is_placeless": item.is_placeless,
             "received_at": received_at,
             "hash": sha256(content.encode()).digest(),
         }
@@ -639,11 +639,13 @@ def select_storable(sent_cases: Sequence[Case]) -> list[Case]:
     return [] if group is None else [sent_cases[position] for position in group.positions]
 
 
-def build_rejected_record(record: Record, reason: str) -> RejectedItem:
+def build_rejected_record(
+    record: Record, reason: str, *, is_placeless: bool = False
+) -> RejectedItem:
     """Return a record as rejected, escaped to ASCII for every database."""
     body = json.dumps(structs.asdict(record), default=str, sort_keys=True)
     kind = RECORD_SCHEMAS[type(record)].name
-    return RejectedItem(kind, escape_key(record.key), body, reason)
+    return RejectedItem(kind, escape_key(record.key), body, reason, is_placeless)
 
 
 class BatchFacts(NamedTuple):

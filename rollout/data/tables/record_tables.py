@@ -161,6 +161,7 @@ rejected_records = Table(
     required_column("key"),
     required_column("body"),
     required_column("reason"),
+    required_column("is_placeless", Boolean),  # a decision that belongs to no cell
     required_column("received_at", InstantType),
     required_column("hash", LargeBinary),
     Unique("rollout", "hash"),  # an item sent again is stored once

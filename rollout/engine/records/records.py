@@ -72,11 +72,6 @@ NAMED_BY_DECISION: Final = UNREGISTERED
 """Revision of a case that only a decision places; clients' own begin with 1."""
 UNTIMED: Final = MappingProxyType({"occurred_at": "that of its decision"})
 """Attributes of such a case whose decision names its site only."""
-NO_PLACE: Final = (
-    "no case of this key is stored: send the case first, or name the decision's `site`"
-)
-UNKNOWN_PLACE: Final = "its site is none of the policy's"
-"""What the reason begins with for a decision that names such a site."""
 
 
 NOT_PERSONAL: Final = FieldRule(personal=Personal.NO)
@@ -235,12 +230,17 @@ RECORD_FIELDS: Final[Mapping[type[Record], tuple[RecordField, ...]]] = MappingPr
 
 @dataclass(frozen=True, slots=True)
 class RejectedItem:
-    """An item that can't be used: kind, key, its text as sent, and the reason."""
+    """An item that can't be used: kind, key, its text as sent, and the reason.
+
+    Attributes:
+        is_placeless: whether it is a decision that belongs to no cell.
+    """
 
     kind: str
     key: str
     body: str
     reason: str
+    is_placeless: bool = False
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True):

@@ -28,7 +28,6 @@ from rollout.engine.events import (
     select_events,
 )
 from rollout.engine.words.formatting import (
-    add_separators,
     format_cell_name,
     format_local_time,
     format_quantity,
@@ -278,7 +277,7 @@ class EventDescriber:
                 return f"gain {say_gain(reading, condition)}"
         for reading, condition in readings:
             if condition.is_whole_agreement:
-                return f"{add_separators(say_counts(reading.counts))} agree"
+                return f"{say_counts(reading.counts)} agree"
         return next(self._list_grounds(event), "") if event else ""
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from rollout.kernel.measures import MEASURES, Statistic
-from rollout.kernel.words import say_figures
+from rollout.kernel.words import say_measured
 
 if TYPE_CHECKING:
     from rollout.kernel.facts import StoredReading
@@ -32,7 +32,6 @@ MIN_PRINTED_CHANCE = 1e-6  # smaller chances are printed as this
 MIN_DECIMAL_CHANCE = 0.05  # "1 in 1" would hide the difference between 0.7 and 1
 NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
 PLAIN_WORD_PATTERN = re.compile(r"\A[a-z]+(?=[\s,.:;!?)'’]|\Z)")
-COUNT_PATTERN = re.compile(r"(?<![\w.,-])\d{4,}(?= of \d)|(?<=\d of )\d{4,}(?![\w-]|[.,]\d)")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -47,7 +46,7 @@ def format_percent(rate: float | None, digits: int = 1) -> str:
     if rate in (0.0, 1.0):
         return f"{100 * rate:.0f}{NO_BREAK_SPACE}%"
     text = f"{100 * rate:.{digits}f}"
-    if float(text) in (0.0, 100.0):
+    if round(100 * rate, digits) in {0, 100}:
         if digits < MAX_PERCENT_DIGITS:
             return format_percent(rate, digits + 1)
         text = "under 0.001" if rate < 1 / 2 else "over 99.999"
@@ -81,8 +80,7 @@ def format_decimal(value: float | None, digits: int = 3) -> str:
     """
     if value is None:
         return NO_DATA
-    text = f"{value:,.{digits}f}"
-    return ("−" + text[1:]) if text.startswith("-") and float(value) else text
+    return f"{value:z,.{digits}f}".replace("-", "−")
 
 
 def format_value(value: object) -> str:
@@ -104,10 +102,9 @@ def format_signed(value: float | None, digits: int = 1) -> str:
     """
     if value is None:
         return NO_DATA
-    text = format_decimal(abs(value), digits)
-    if float(text.replace(",", "")) == 0:
-        return format_signed(value, digits + 1) if value and digits < 2 else text
-    return ("+" if value > 0 else "−") + text
+    if value and not round(value, digits) and digits < 2:
+        return format_signed(value, digits + 1)
+    return ("+" if round(value, digits) > 0 else "") + format_decimal(value, digits)
 
 
 def format_chance(p: float) -> str:
@@ -214,19 +211,6 @@ def wrap_text(text: str, indent: str = "") -> list[str]:
     return [line.replace(NO_BREAK_SPACE, " ") for line in lines]
 
 
-def add_separators(text: str) -> str:
-    """Return a text with separators in counts such as `1080 of 1130`.
-
-    All other digits stay: they may be a key, label, site or version.
-
-    >>> add_separators("1080 of 1130"), add_separators("1080 of 1130 in slice 0001234")
-    ('1,080 of 1,130', '1,080 of 1,130 in slice 0001234')
-    >>> add_separators("recall of 0001234 at least 90 %: 3 of 1820 since 2025-10-20")
-    'recall of 0001234 at least 90 %: 3 of 1,820 since 2025-10-20'
-    """
-    return COUNT_PATTERN.sub(lambda match: format_count(int(match[0])), text)
-
-
 def format_quantity(count: int, singular: str, plural: str | None = None) -> str:
     """Format a count with its noun.
 
@@ -276,6 +260,7 @@ def to_sentence(text: str) -> str:
 
 
 SIGNIFICANT = 3
+LEAST_DIGITS = 1e-4  # what is less has an exponent
 
 
 def format_number_value(value: float | None, unit: str, *, signed: bool = True) -> str:
@@ -310,11 +295,10 @@ def format_decimal_interval(estimate: Estimate) -> str:
 
 def _format_digits(value: float, *, signed: bool) -> str:
     size = abs(value)
+    if size < LEAST_DIGITS:
+        return format_decimal(0)
     digits = f"{size:,.0f}" if size >= 100 else f"{size:#.{SIGNIFICANT}g}".rstrip(".")
-    if not size or "e" in digits:
-        digits = f"{size:.3f}"
-    sign = "" if not float(digits.replace(",", "")) else "−" if value < 0 else "+" if signed else ""
-    return sign + digits
+    return ("−" if value < 0 else "+" if signed else "") + digits
 
 
 def format_reading(reading: StoredReading, policy: Policy) -> str:
@@ -325,18 +309,10 @@ def format_reading(reading: StoredReading, policy: Policy) -> str:
     condition, counts = reading.parse_condition(), reading.counts
     is_mean = condition.measure.statistic is Statistic.MEAN
     if not is_mean or len(counts) != len(policy.cost_levels):
-        return f"{condition}: {_separate_counts(say_figures(reading, condition))}"
+        return say_measured(reading)
     total = sum(count * cost for count, cost in zip(counts, policy.cost_levels, strict=True))
     mean_text = f"mean {total / max(sum(counts), 1):.3f} {policy.charter.cost_in}"
     return f"{condition}: {mean_text} over {format_quantity(sum(counts), 'unit')}"
-
-
-def _separate_counts(counts: str) -> str:
-    """Return counts with separators; where names stand among them, only `1080 of 1130`."""
-    words = counts.split(" ")
-    if any(not word.isdecimal() and word != "of" for word in words):
-        return add_separators(counts)
-    return " ".join(format_count(int(word)) if word.isdecimal() else word for word in words)
 
 
 OPENING_NOTE: Final = (

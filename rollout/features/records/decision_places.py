@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -11,8 +11,6 @@ from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import IncomingCases, Place
 from rollout.engine.records.records import (
     NAMED_BY_DECISION,
-    NO_PLACE,
-    UNKNOWN_PLACE,
     UNTIMED,
     Case,
     is_registered,
@@ -26,11 +24,16 @@ if TYPE_CHECKING:
     from rollout.engine.files.parse import PlacedDecision
 
 
+NO_PLACE: Final = (
+    "no case of this key is stored: send the case first, or name the decision's `site`"
+)
+
+
 def describe_missing_case(sources: EvidenceSources) -> str:
     """Return why a decision is rejected whose case is not stored, or as if it were not.
 
-    >>> describe_missing_case(EvidenceSources(cases=("camera-1",))).removeprefix(NO_PLACE)
-    '; for gates cases count from camera-1 alone (`evidence.sources.cases`)'
+    >>> describe_missing_case(EvidenceSources())
+    "no case of this key is stored: send the case first, or name the decision's `site`"
     """
     if sources.cases is None:
         return NO_PLACE
@@ -72,7 +75,7 @@ class DecisionPlaces:
         sites = self._state.policy.sites_by_id
         if placed.site in sites:
             return ""
-        return f"{UNKNOWN_PLACE}: {placed.site} instead of {', '.join(sites)}"
+        return f"its site is none of the policy's: {placed.site} instead of {', '.join(sites)}"
 
     def list_cases(
         self, decisions: "Iterable[PlacedDecision]", stored: Mapping[str, Collection[Place]]

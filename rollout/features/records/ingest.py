@@ -371,7 +371,7 @@ class _Batch:
         self._placed_cases = placing.list_cases(placed_decisions, stored)
         for position, decision in self._list(Decision):
             if fault := faults.get(decision.key):
-                self._reject(position, build_rejected_record(decision, fault))
+                self._reject(position, build_rejected_record(decision, fault, is_placeless=True))
         self._drop_rejected()
 
     def _list_decided_keys(self) -> set[str]:

@@ -258,7 +258,11 @@ def _store_batch(
             return ""
         return faults.get(record.reviewer, missing if record.key in unplaced else "")
 
-    refused = [build_rejected_record(r, fault) for _, r in in_order if (fault := find_fault(r))]
+    refused = [
+        build_rejected_record(decision, fault, is_placeless=decision.reviewer not in faults)
+        for decision in decisions
+        if (fault := find_fault(decision))
+    ]
     in_order = [item for item in in_order if not find_fault(item[1])]
     RejectedRecords(transaction, state.rollout).add(refused, received_at=at)
     if refused:

@@ -9,7 +9,7 @@ Check outcomes with a value, and conditions on gain.
 """
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -630,11 +630,29 @@ def _build_file_reading(row: WrittenReading, written: WrittenPolicy) -> FileRead
     )
 
 
-class InvalidPolicyError(PolicyRefusedError):
-    """A refused policy file; `faults` has one line for each fault."""
+@dataclass(frozen=True, slots=True)
+class PolicyFault:
+    """Where a policy file is wrong, and how.
 
-    def __init__(self, faults: tuple[str, ...]) -> None:
-        super().__init__("\n".join(faults))
+    >>> print(PolicyFault("policy.yaml", 1, "(file)", "is empty"))
+    policy.yaml:1: (file): is empty
+    """
+
+    name: str
+    line: int
+    field: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return file, line, field, the problem and its remedy."""
+        return f"{self.name}:{self.line}: {self.field}: {self.text}"
+
+
+class InvalidPolicyError(PolicyRefusedError):
+    """A refused policy file; its text has a line for each fault."""
+
+    def __init__(self, faults: tuple[PolicyFault, ...]) -> None:
+        super().__init__("\n".join(map(str, faults)))
         self.faults = faults
 
 
@@ -658,11 +676,11 @@ def read_policy_text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        message = f"{path.name}:1: (file): is not UTF-8 (byte {error.start}); save it as UTF-8"
-        raise InvalidPolicyError((message,)) from None
+        fault_text = f"is not UTF-8 (byte {error.start}); save it as UTF-8"
+        raise InvalidPolicyError((PolicyFault(path.name, 1, "(file)", fault_text),)) from None
     if not text.strip():  # as a refused `rollout init > FILE` leaves it
-        message = f"{path.name}:1: (file): is empty; write a policy, or draft one by `rollout init`"
-        raise InvalidPolicyError((message,))
+        fault_text = "is empty; write a policy, or draft one by `rollout init`"
+        raise InvalidPolicyError((PolicyFault(path.name, 1, "(file)", fault_text),))
     return text
 
 
@@ -674,7 +692,7 @@ def parse_policy(text: str, *, name: str = "policy.yaml") -> Policy:
         name: file name for the faults.
 
     Raises:
-        InvalidPolicyError: a line per fault: file, line, field, the problem and its remedy.
+        InvalidPolicyError: with all faults.
 
     >>> parse_policy("rollout: a b")
     Traceback (most recent call last):
@@ -683,7 +701,7 @@ def parse_policy(text: str, *, name: str = "policy.yaml") -> Policy:
     document, parsed, policy = _read_policy(text, name)
     faults = (*document.faults, *parsed.faults, *find_policy_faults(parsed, policy))
     if faults:
-        raise InvalidPolicyError(_format_faults(document, faults, name))
+        raise InvalidPolicyError(_place_faults(document, faults, name))
     return policy
 
 
@@ -697,30 +715,30 @@ def parse_checked_policy(text: str) -> Policy:
     """
     document, parsed, policy = _read_policy(text, "policy.yaml")
     if faults := (*document.faults, *parsed.faults):
-        raise InvalidPolicyError(_format_faults(document, faults, "policy.yaml"))
+        raise InvalidPolicyError(_place_faults(document, faults, "policy.yaml"))
     return policy
 
 
 def _read_policy(text: str, name: str) -> tuple[Document, ParsedPolicy, Policy]:
     document = read_document(text)
     if document.value is None:
-        raise InvalidPolicyError(_format_faults(document, document.faults, name))
+        raise InvalidPolicyError(_place_faults(document, document.faults, name))
     if length_faults := find_length_faults(document.value):
-        raise InvalidPolicyError(_format_faults(document, (*document.faults, *length_faults), name))
+        raise InvalidPolicyError(_place_faults(document, (*document.faults, *length_faults), name))
     parsed = parse_document(document)
     if large := find_size_faults(parsed.written):
         raise InvalidPolicyError(
-            _format_faults(document, (*document.faults, *parsed.faults, *large), name)
+            _place_faults(document, (*document.faults, *parsed.faults, *large), name)
         )
     return document, parsed, build_policy(parsed.written, text)
 
 
-def _format_faults(
+def _place_faults(
     document: Document, faults: tuple[DocumentFault, ...], name: str
-) -> tuple[str, ...]:
+) -> tuple[PolicyFault, ...]:
     rows = sorted(
         (document.find_line(fault.path), index, fault) for index, fault in enumerate(faults)
     )
     return tuple(
-        f"{name}:{line}: {format_path(fault.path)}: {fault.text}" for line, _, fault in rows
+        PolicyFault(name, line, format_path(fault.path), fault.text) for line, _, fault in rows
     )

@@ -75,7 +75,7 @@ def test_a_case_is_explained_in_words(browser, service, clock):
         "A human decided: siren.",
         "creek · day",
         "camera north",
-        "The cell was in shadow, so humans decided.",
+        "Humans decided (shadow: a human decides).",
         ": the last one before the case.",
         "A human acted; that needs no permit.",
         "v1 bear 90.0 %",
@@ -109,7 +109,7 @@ def test_a_case_of_the_model_tells_stage_draw_share_and_permit(browser, service,
     clock.advance(CLOSED - NOON)
     told = plain(browser.as_("vic").page(f"{CASES}/c1"))
     assert "v1 decided: siren." in told
-    assert "At this stage a human confirms its answer. v1 was supervised there." in told
+    assert "Humans decided (a human confirms). v1 was supervised there." in told
     assert re.search(
         r"Sampling treats 50.0 % of all units like this one \(sampling value 0\.\d{4}\)",
         told,

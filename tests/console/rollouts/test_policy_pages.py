@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from api.policies.pages import build_policy_faults, compare_policy_texts, escape_text
+from api.policies.pages import compare_policy_texts, escape_text
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.reports.deliveries import DeliveryStore, NewDelivery
 from rollout.engine.decide.commands import Actor
@@ -181,10 +181,6 @@ def test_differences_leave_out_what_is_the_same():
     assert [one.text for one in found if one.kind == "added"] == ["line x"]
     assert sum(one.kind == "gap" for one in found) == 1
     assert compare_policy_texts("a\n" * 4_000, "b\n" * 4_000) is None
-
-
-def test_a_fault_without_a_line_is_kept_whole():
-    assert build_policy_faults(("policy.yaml: is empty",), "")[0].line == 0
 
 
 def test_a_text_cannot_leave_its_element():

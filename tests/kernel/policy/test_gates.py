@@ -231,5 +231,5 @@ def test_version_silent_in_its_last_days_holds_the_gate_though_few_are_missing_i
         closed=1000, missing=20, days=9, reviewers=1, recent_closed=140, recent_missing=20
     )
     assert [say_requirement(u) for u in list_unmet_requirements(least, seen, seen, 0.05)] == [
-        "20 of 140 units of the last 7 days are missing, allowed are 5 %"
+        "20 of 140 units of the last 7 days are missing (at most 5 % allowed)"
     ]

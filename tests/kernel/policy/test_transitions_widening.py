@@ -74,7 +74,7 @@ def test_what_a_proposal_rests_on_is_frozen_under_its_hash():
     (other,) = RolloutDriver().tick({CREEK: build_evidence(counted(2001))})
     assert first.evidence_hash == same.evidence_hash != other.evidence_hash
     assert say_reading(first.readings[0]).startswith(
-        "agreement at least 95 %: 2000 of 2000, log E 100."
+        "agreement at least 95 %: 2,000 of 2,000, log E 100."
     )
 
 

@@ -30,7 +30,7 @@ def find_faults(edits):
     try:
         parse_policy(edit(edits), name="p.yaml")
     except InvalidPolicyError as refusal:
-        return refusal.faults
+        return tuple(map(str, refusal.faults))
     return ()
 
 

@@ -49,7 +49,7 @@ def refusals(text: str) -> tuple[str, ...]:
     try:
         parse_policy(text)
     except InvalidPolicyError as refusal:
-        return refusal.faults or ("refused without a word",)
+        return tuple(map(str, refusal.faults)) or ("refused without a word",)
     return ()
 
 

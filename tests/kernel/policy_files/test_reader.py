@@ -120,7 +120,10 @@ def test_null_in_json_is_no_value(key, says):
     with pytest.raises(InvalidPolicyError) as refusal:
         parse_policy(json.dumps(document))
     path = ".".join((key, *objective))
-    assert any(fault.startswith(f"policy.yaml:1: {path}: {says}") for fault in refusal.value.faults)
+    assert any(
+        fault.startswith(f"policy.yaml:1: {path}: {says}")
+        for fault in map(str, refusal.value.faults)
+    )
 
 
 def test_shares_read_the_same_with_and_without_a_per_cent_sign():

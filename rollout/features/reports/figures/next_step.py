@@ -8,7 +8,6 @@ from rollout.engine.decide.proposals import is_challenger
 from rollout.engine.decide.scope import CellState, ProposalState, Scope
 from rollout.engine.decide.waves import WaveHold, find_wave_hold
 from rollout.engine.words.formatting import (
-    add_separators,
     format_bound_value,
     format_count,
     format_decimal,
@@ -23,9 +22,6 @@ from rollout.features.reports.inputs.evidence_inputs import CellVersion, StatePe
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.facts import (
     DAYS,
-    MISSING,
-    RECENT_DAYS,
-    RECENT_MISSING,
     REVIEWERS,
     UNITS,
     UnmetRequirement,
@@ -195,7 +191,7 @@ def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
         yield describe_uncounted(reasons or {"missing units": counts.missing})
         return
     yield from _describe_minimums(gate, progress)
-    yield from (describe_requirement(unmet) for unmet in gate.unmet if not unmet.is_minimum)
+    yield from (say_requirement(unmet) for unmet in gate.unmet if not unmet.is_minimum)
     is_noted = counts.missing > NOTED_MISSING_SHARE * counts.closed
     if is_noted and reasons:
         yield describe_uncounted(reasons)
@@ -203,24 +199,6 @@ def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
     yield from (_describe_missing_evidence(condition, progress) for condition in unmet)
     if is_noted and any(MEASURES[condition.measure].counts_missing for condition in unmet):
         yield "missing units count as disagreements"
-
-
-def describe_requirement(unmet: UnmetRequirement) -> str:
-    """Describe an unmet requirement of a gate on a page.
-
-    >>> describe_requirement(UnmetRequirement(REVIEWERS, 0, 1))
-    '0 of 1 reviewer'
-    >>> describe_requirement(UnmetRequirement(MISSING, 533, 925, share_at_most=0.05))
-    '533 of 925 units are missing (at most 5 % allowed)'
-    """
-    if unmet.kind in {MISSING, RECENT_MISSING}:
-        units = "units" if unmet.kind == MISSING else f"units of the last {RECENT_DAYS} days"
-        return (
-            f"{format_count(unmet.actual)} of {format_count(unmet.needed)} {units} are missing"
-            f" (at most {unmet.share_at_most * 100:g} % allowed)"
-        )
-    text = add_separators(say_requirement(unmet))
-    return text.removesuffix("s") if unmet.is_minimum and unmet.needed == 1 else text
 
 
 def _describe_minimums(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
@@ -233,7 +211,7 @@ def _describe_minimums(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
         yield from (_describe_stage_minimum(minimum, progress.per_day) for minimum in minimums)
         return
     yield ", ".join(
-        f"{describe_requirement(minimum)}{_format_rate(minimum, progress.per_day)}"
+        f"{say_requirement(minimum)}{_format_rate(minimum, progress.per_day)}"
         for minimum in minimums
     )
 

@@ -32,7 +32,7 @@ from rollout.features.reports.figures.audits import Hindsight
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.methods import NaiveOpening
-from rollout.features.reports.figures.next_step import OpenProposal, describe_requirement
+from rollout.features.reports.figures.next_step import OpenProposal
 from rollout.features.reports.figures.reviewer_agreement import (
     compute_other_rate,
     list_visible_standouts,
@@ -439,8 +439,7 @@ def _describe_shortfall(evidence: EvidenceFacts) -> str:
     measured = _format_measured(worst.measure, worst.estimate, worst.counts)
     text = f"{evidence.version}: {measured}; {worst.describe_need()}."
     if gate.missing:
-        lacking = "; ".join(describe_requirement(unmet) for unmet in gate.unmet)
-        text += f" Also missing: {lacking}."
+        text += f" Also missing: {'; '.join(gate.missing)}."
     return text
 
 

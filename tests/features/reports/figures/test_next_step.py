@@ -10,11 +10,10 @@ from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFact
 from rollout.features.reports.figures.next_step import (
     GateOutlook,
     describe_next_step,
-    describe_requirement,
 )
 from rollout.features.reports.inputs.evidence_inputs import StatePeriod
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.facts import DAYS, MISSING, RECENT_MISSING, UNITS, UnmetRequirement
+from rollout.kernel.facts import DAYS, MISSING, UNITS, UnmetRequirement
 from rollout.kernel.policy.cell_evidence import EvidenceCounts
 from rollout.kernel.words import say_requirement
 from tests.factories import replace_cell_state
@@ -177,10 +176,3 @@ def test_a_met_gate_is_told_as_met(says, bears):
     gate = bears.find_gate(1, CREEK)
     met = GateFacts(gate.to, gate.risk, True, (), (), ("operator",), (share(met=True),))
     assert says(BEGUN, progress=GateOutlook(met)) == f"the gate to {gate.to} is met"
-
-
-def test_missing_units_of_the_last_days_are_described():
-    unmet = UnmetRequirement(RECENT_MISSING, 20, 140, share_at_most=0.05)
-    assert describe_requirement(unmet) == (
-        "20 of 140 units of the last 7 days are missing (at most 5 % allowed)"
-    )
