@@ -181,7 +181,8 @@ PLANNED: dict[str, Any] = {
     "stages": ["shadow", "supervised", "autonomous"],
     "changes": {
         "outcome": "propose",
-        "loosens": ["the gate to supervised: agreement at least 93 %, not 95 %"],
+        "loosens": [{"kind": "missing", "values": {"new": "0.1"}, "cells": [], "others": 0}],
+        "looser_texts": ["more units may lack a decision: 10 %"],
         "required_approvals": ["operator", "operator"],
         "narrowed": [],
         "restarted": [],

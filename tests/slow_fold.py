@@ -220,12 +220,13 @@ class SlowFold:
 
 def _list_evidence_lines(body):
     """Return the lines that a person was shown, of which the evidence is the hash."""
+    form = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
     if body["kind"] not in APPLIES.values():
         cells = [f"{cell['site']} · {cell['window']}" for cell in body.get("cells", [])]
-        return [f"{body['kind']} {body['about']}", *body.get("loosens", []), *cells]
+        loosens = [json.dumps(looser, **form) for looser in body.get("loosens", [])]
+        return [f"{body['kind']} {body['about']}", *loosens, *cells]
     cell = f"{body['site']} · {body['window']}"
     what = f"{body['kind']} {cell} {body['version']} {body['to_stage']}"
-    form = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
     floor = [body["confidence_floor"]] if "confidence_floor" in body else []
     return [what, *floor, *(json.dumps(reading, **form) for reading in body["readings"])]
 

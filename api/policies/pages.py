@@ -111,7 +111,7 @@ def _list_diff_lines(lines: Iterator[str]) -> Iterator[PolicyDiffLine]:
 def list_policy_changes(effect: PolicyChanges) -> tuple[PolicyChange, ...]:
     """Return what a policy would change, by kind; empty if nothing."""
     changes = (
-        PolicyChange("It loosens", effect.loosens),
+        PolicyChange("It loosens", effect.looser_texts),
         PolicyChange("It needs approvals of", format_group_counts(effect.required_approvals)),
         PolicyChange("These cells are narrowed", effect.narrowed),
         PolicyChange(RESTART_TITLE, effect.restarted),

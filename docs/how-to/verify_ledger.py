@@ -188,8 +188,8 @@ class RaisedProposal:
             self.subject,
             *([body["confidence_floor"]] if body.get("confidence_floor") else []),
         ]
-        lines += map(format_canonical, body["readings"])
-        lines += [*body.get("loosens", []), *cells, *body.get("incidents", [])]
+        lines += map(format_canonical, [*body["readings"], *body.get("loosens", [])])
+        lines += [*cells, *body.get("incidents", [])]
         return sha256("\n".join(lines).encode()).hexdigest()
 
 

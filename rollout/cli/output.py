@@ -65,7 +65,7 @@ def format_changes(preview: JsonObject) -> str:
     changes = preview["changes"]
     lines = [f"Applied to {preview['rollout']} now, the policy {OUTCOME_TEXTS[changes['outcome']]}"]
     labels = {
-        "loosens": "looser",
+        "looser_texts": "looser",
         "required_approvals": "needs approval of",
         "narrowed": "narrowed",
         "restarted": "evidence starts anew",

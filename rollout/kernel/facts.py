@@ -6,14 +6,16 @@ out, numbers are decimal text, spans are seconds.
 What gates and guards read, as the ledger holds it, and what a gate lacks beside it.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from math import log
 from types import MappingProxyType, UnionType
-from typing import Any, Final, TypeVar, get_args, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
+from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.measures import MEASURES, Condition, Measure
 from rollout.kernel.populations import POPULATIONS, Population
 
@@ -46,6 +48,11 @@ def _list_facts(value: Any) -> dict[str, Any]:
     return {KIND: value.kind, **facts} if isinstance(value, Population) else facts
 
 
+def format_facts(value: Any) -> str:
+    """Return the facts of a value as canonical JSON, a line of an evidence hash."""
+    return json.dumps(to_facts(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def parse_condition(facts: Mapping[str, Any]) -> Condition:
     """Return the condition with such facts.
 
@@ -71,11 +78,13 @@ def parse_facts(kind: type[Value], facts: Mapping[str, Any]) -> Value:
 def _parse(hint: Any, value: Any) -> Any:
     if value is None or isinstance(hint, UnionType):
         return None if value is None else _parse(get_args(hint)[0], value)
+    if get_origin(hint) is tuple:
+        return tuple(_parse(get_args(hint)[0], item) for item in value)
     if hint in _PARSERS:
         return _PARSERS[hint](value)
     if is_dataclass(hint):
         return _build(hint, value)
-    if type(value) is not hint:  # a boolean is no number
+    if type(value) is not (get_origin(hint) or hint):  # a boolean is no number
         raise TypeError(f"{value!r} is no {hint.__name__}")
     return value
 
@@ -197,6 +206,27 @@ class StoredAlarm:
     records: int = 0
     subject: AlarmSubject | None = None
     suspensions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LooserRule:
+    """A rule that an edit of a policy loosens.
+
+    Attributes:
+        kind: one of `LOOSER_RULES` of `kernel.words`, which says it.
+        values: facts by name, as that sentence has them.
+        cells: the first cells that it is about, () for all, and how many there are beside them.
+    """
+
+    kind: str
+    values: dict[str, Any]
+    cells: tuple[Cell, ...] = ()
+    others: int = 0
+
+
+def build_looser(kind: str, **values: Any) -> LooserRule:
+    """Return a looser rule with the facts of values."""
+    return LooserRule(kind, {name: to_facts(value) for name, value in values.items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,13 @@
 """Facts in words."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from math import exp
+from string import Formatter
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
+from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.facts import (
     CHANGED_EVIDENCE,
     CORRECTED_CLOCK,
@@ -41,11 +44,17 @@ from rollout.kernel.facts import (
     UNITS,
     USER_NARROWED,
     AlarmSubject,
+    LooserRule,
     StoredAlarm,
     StoredReading,
     UnmetRequirement,
+    parse_condition,
+    parse_facts,
 )
 from rollout.kernel.measures import Condition, Watch
+from rollout.kernel.outcomes import OutcomeRule
+from rollout.kernel.policy.risk_shares import describe_releases
+from rollout.kernel.policy.stages import describe_decided, shorten_content
 
 MAX_EXPONENT: Final = 700.0
 
@@ -250,12 +259,142 @@ def say_void(
     >>> say_void(ENDED_GRANT, "supervised", cell="creek · day")
     'creek · day: the grant of supervised has ended'
     """
-    return VOID_CAUSES.get(cause, cause).format(
+    return VOID_CAUSES[cause].format(
         about=about,
         by=by,
         cell=cell,
         incidents=" and ".join(incidents),
         alarms=say_alarms(alarms),
+    )
+
+
+LOOSER_RULES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "all-cases": "cases of every account that may send them count for gates",
+        "all-outcomes": "outcomes of every account that may send them are evidence",
+        "answer-within": "lever {lever}: a later answer of the model counts",
+        "approvals": "{stage} is approved by {new}, not {old}",
+        "at-once": "more cells may be widened at once",
+        "audit": "{stage}: fewer audits, {new:%}",
+        "bins": "{attribute} has other bins, so other values are familiar",
+        "blind": "{stage}: a smaller blind share, {new:%}",
+        "cases": "cases that {account} sends count for gates",
+        "ceiling": "{new} is allowed, where {old} was the most",
+        "content": "{version} is declared to have the content {content:digest}",
+        "cost": "lever {lever}: some wrong action costs less than before",
+        "country": "silence of {site} counts on other holidays, those of {country}",
+        "days": "{stage} requires {new} days instead of {old}",
+        "decides": "at {stage} the model decides, where a human confirmed",
+        "decisions": "decisions that {account} sends for {reviewers} are evidence",
+        "earlier-wave": "an earlier wave: {sites}",
+        "episode-span": "episodes are cut shorter, so bursts count more often",
+        "familiar-line": "less agreement makes a value familiar: {new:%} instead of {old:%}, first"
+        " in {cell}",
+        "familiar-units": "fewer judged units make a value familiar: {new} instead of {old}",
+        "fewer-floors": "fewer confidence floors share the risk, so each has more: 1/{new} instead"
+        " of 1/{old}",
+        "files-blind": "imported decisions count as blind where their file does not say",
+        "floors": "the model may decide sure cases where others are not good enough: floors"
+        " {floors}",
+        "former-site": "site {site} is new, and was {was}",
+        "freeze": "the freeze for {reason} ({hours}) is gone or moved",
+        "gate": "a gate to {stage}, where none was",
+        "grace": "a unit closes {new:time} after its case, instead of {old:time}: other decisions"
+        " and predictions count",
+        "guard": "the guard on {old:condition} ({then}) is looser: {new:condition}, {new_then}",
+        "labels": "lever {lever}: an answer is one label, where it was a set of labels",
+        "lasts": "{stage}: a grant lasts longer, {new:time}",
+        "lease": "a stop reaches {site} later: its answers are valid for {new:time}",
+        "left-wave": "the next wave no longer waits for {sites}",
+        "lever": "lever {lever} is new: the model would decide it too",
+        "lowest-floor": "the model decides less sure cases: the confidence floor is lower or gone",
+        "missing": "more units may lack a decision: {new:%}",
+        "missing-outcomes": "more outcomes of {outcome} may be missing: {new:%}",
+        "new-labels": "lever {lever} has new labels: {labels}",
+        "no-condition": "{stage} no longer requires {condition:condition}",
+        "no-guard": "the guard on {old:condition} ({then}) is gone",
+        "no-trial-end": "the trial goes on without end, not to {old}",
+        "no-waves": "sites no longer wait for an earlier wave",
+        "number": "lever {lever}: a wider range or tolerance of its number",
+        "observe": "proposals are applied, where they were only raised",
+        "open": "silence of {site} counts in other hours: {hours}",
+        "outcome": "outcome {outcome} is measured otherwise: {new:outcome}, instead of"
+        " {old:outcome}",
+        "outcomes": "outcomes that {account} sends are evidence",
+        "outside-blind": "decisions made elsewhere count as blind",
+        "overlap": "lever {lever}: sets agree from an overlap of {new:%} on, where it was {old:%}",
+        "releases": "from each cell's next year on, {new:releases}, instead of {old:releases}",
+        "reviewers": "{stage} requires {new} reviewers instead of {old}",
+        "risk": "{stage} opens at a risk of {new:%} instead of {old:%}",
+        "rung": "{stage} is no longer above {removed}",
+        "sample": "{version} runs on fewer cases, {new:%} of them",
+        "sets": "lever {lever}: an answer is a set of labels, where it was one label",
+        "share": "{stage}: the model decides a larger share of units, {new:%}",
+        "share-decides": "at {stage} the model decides {share:drawn}, where a human confirmed",
+        "site": "site {site} is new",
+        "takeover": "a challenger may take over at a lower stage, {stage}",
+        "threshold": "{stage} requires {new:condition} instead of {old:threshold}",
+        "tick": "guards look less often, every {new:time}",
+        "trial-end": "the trial goes on to {new}, not to {old}",
+        "unanswered": "lever {lever}: another action without an answer in time",
+        "unfamiliar-cases": "the model decides cases with unfamiliar attribute values",
+        "unfamiliar-values": "the model decides cases with unfamiliar values of {attribute}",
+        "unit": "each case of a burst counts, where an episode counted once",
+        "units": "{stage} requires {new} units instead of {old}",
+        "verdicts": "fewer reviewers judge a unit: {new} instead of {old}",
+        "vouched": "what {account} sends up to {within:time} after a case counts as made before"
+        " the decision",
+        "wave-hold": "the next wave opens sooner, or after fewer cells",
+        "wave-stage": "the next wave waits for a lower stage, {stage}",
+        "windows": "windows are cut otherwise: hours come under other gates than before",
+    }
+)
+LOOSER_VALUES: Final[Mapping[str, Callable[[Any], str]]] = MappingProxyType(
+    {
+        "": lambda value: ", ".join(value) if isinstance(value, list) else str(value),
+        "%": lambda share: f"{float(share) * 100:g} %",
+        "condition": lambda facts: str(parse_condition(facts)),
+        "digest": shorten_content,
+        "drawn": lambda share: describe_decided(float(share)),
+        "outcome": lambda facts: _say_outcome(parse_facts(OutcomeRule, facts)),
+        "releases": describe_releases,
+        "threshold": lambda facts: parse_condition(facts).threshold_text,
+        "time": lambda seconds: format_duration(timedelta(seconds=float(seconds))),
+    }
+)
+"""How the values of a sentence are said, by what follows their names in it."""
+
+
+class _LooserValues(Formatter):
+    def format_field(self, value: Any, format_spec: str) -> str:
+        """Return a value as its sentence has it."""
+        return LOOSER_VALUES[format_spec](value)
+
+
+def say_looser(looser: LooserRule) -> str:
+    """Return what an edit of a policy loosens, and where.
+
+    Raises:
+        LookupError, TypeError, ValueError: its kind or one of its values is none.
+
+    >>> say_looser(LooserRule("audit", {"stage": "autonomous", "new": "0.05"}))
+    'autonomous: fewer audits, 5 %'
+    """
+    text = _LooserValues().vformat(LOOSER_RULES[looser.kind], (), looser.values)
+    more = f" and {looser.others} more cells" if looser.others else ""
+    return text + (f", in {', '.join(map(str, looser.cells))}{more}" if looser.cells else "")
+
+
+def say_loosens(loosens: Iterable[LooserRule]) -> str:
+    """Return all that an edit of a policy loosens."""
+    return "; ".join(map(say_looser, loosens))
+
+
+def _say_outcome(outcome: OutcomeRule) -> str:
+    unit = f" {outcome.unit}" if outcome.unit else ""
+    return (
+        f"{outcome.low:g} to {outcome.high:g}{unit}, {outcome.better} is better, closed after"
+        f" {format_duration(outcome.closes)}"
     )
 
 

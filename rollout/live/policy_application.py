@@ -24,6 +24,7 @@ from rollout.engine.events import (
     select_events,
 )
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.words import say_loosens
 from rollout.live.command_handler import execute_command
 from rollout.live.evidence.answered_units import find_answered_units
 
@@ -43,7 +44,7 @@ class PolicyApplication:
             return f"{self.rollout} is created with policy 1; every cell is in shadow"
         for raised in select_events(self.events, ProposalRaised):
             return (
-                f"looser ({'; '.join(raised.loosens)}): proposed as {raised.proposal}, "
+                f"looser ({say_loosens(raised.loosens)}): proposed as {raised.proposal}, "
                 f"needs {', '.join(raised.needs)}; --evidence-hash {raised.evidence_hash}"
             )
         for applied in select_events(self.events, PolicyApplied):

@@ -108,9 +108,7 @@ def play(town):
     )
     execute_command(town.database, NAME, lambda _: narrowing)
     text = towns.POLICY.replace(json.dumps(towns.ODD), towns.PLAIN).replace(towns.PLACE_HINT, "")
-    looser = text.replace(
-        "\nlease: 1m", "\nlease: 2m"
-    )  # what it loosens is text, without a condition
+    looser = text.replace("\nlease: 1m", "\nlease: 2m")
     apply_policy(town.database, looser, Actor("zoe"), town.clock.now())
     approve_all(town)
     town.play_hours(8)

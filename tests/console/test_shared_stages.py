@@ -12,7 +12,6 @@ from api.cells.rollout_text import describe_allowed
 from api.proposals.proposal_text import build_meaning, build_question
 from api.web_kit.cell_view import build_common_legend, build_stage_markers
 from rollout.cli.status_text import format_status
-from rollout.engine.decide.policy_diff import list_looser_rules
 from rollout.features.cells.cells import build_cell_status
 from rollout.features.notifications.proposal_kinds import APPROVE, describe_proposal
 from rollout.features.proposals.proposal_details import Proposal, describe_effect
@@ -22,6 +21,7 @@ from rollout.features.reports.pages.timeline_chart import draw_small_timeline, l
 from tests.cli.test_status_text import CELL, STATUS
 from tests.factories import AUTONOMOUS, CREEK, NOON, SUPERVISED, autonomous, policy
 from tests.features.reports.pages.test_timeline_layout import timeline_of
+from tests.looser import say_looser_rules
 
 POLICY = policy(stages=(SUPERVISED, replace(AUTONOMOUS, blind=0.6, share=0.4)))
 ROLLOUT = autonomous(POLICY)
@@ -58,7 +58,7 @@ def describe_timeline(describe):
 
 def describe_loosening():
     confirmed = policy(stages=(SUPERVISED, replace(SUPERVISED, id="autonomous")))
-    return str(list_looser_rules(confirmed, POLICY))
+    return str(say_looser_rules(confirmed, POLICY))
 
 
 PLACES = {

@@ -464,7 +464,9 @@ FORGED = {
         drop_row(find_row("Stopped")), "names what no row before has: 'S-32'",
     ),
     "a resume of nobody": (drop_row(find_row("Resumed") - 1), "Resumed cites P-"),
-    "a looser policy": (change_body(0, loosens=["the line"]), "loosens without a proposal"),
+    "a looser policy": (
+        change_body(0, loosens=[{"kind": "observe", "values": {}}]), "loosens without a proposal",
+    ),
     "another policy": (
         change_body(find_row("PolicyApplied", 2), policy_hash="0" * 64), "which proposes policy",
     ),

@@ -17,7 +17,7 @@ from rollout.engine.events import ENGINE, Narrowed, PolicyApplied
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.sites import SHADOW, Cell
 from rollout.kernel.errors import PolicyRefusedError
-from rollout.kernel.facts import EDITED_LADDER, EDITED_POLICY, OTHER_TICK
+from rollout.kernel.facts import EDITED_LADDER, EDITED_POLICY, OTHER_TICK, LooserRule, format_facts
 from rollout.kernel.measures import Condition
 from rollout.kernel.policy.confidence_floors import list_floor_texts
 from rollout.kernel.policy.policy import Policy
@@ -57,9 +57,9 @@ def _find_kept_tick(old: Policy, new: Policy) -> str:
 
 
 def _propose_policy(
-    command: ApplyPolicy, pending: PendingEvents, looser_rules: tuple[str, ...]
+    command: ApplyPolicy, pending: PendingEvents, looser_rules: tuple[LooserRule, ...]
 ) -> None:
-    lines = (f"policy {command.policy.hash}", *looser_rules)
+    lines = (f"policy {command.policy.hash}", *map(format_facts, looser_rules))
     needs = find_highest_approvals(pending.policy)
     raised = build_proposal(
         pending, "policy", command.by.name, needs, lines, about=command.policy.hash
@@ -113,7 +113,7 @@ def _emit_policy_applied(
     new: Policy,
     *,
     by: str,
-    looser_rules: tuple[str, ...],
+    looser_rules: tuple[LooserRule, ...],
     proposal_id: str,
 ) -> None:
     """Emit PolicyApplied, after voiding and narrowing what the edit invalidates.
@@ -212,7 +212,7 @@ def _is_voided_by_edit(
     pending: PendingEvents,
     proposal: ProposalState,
     new: Policy,
-    looser_rules: tuple[str, ...],
+    looser_rules: tuple[LooserRule, ...],
     cleared_cells: tuple[Cell, ...],
 ) -> bool:
     """Return whether an edit voids a proposal.

@@ -1,4 +1,4 @@
-"""Rules that an edit of a policy loosens, as text.
+"""Rules that an edit of a policy loosens, as facts.
 
 Looser edits need the approvals of the current policy: edits that let the model do more, sooner, for
 longer, on less evidence or with less control. If the texts can't show whether an edit loosens
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 
-from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.opening_hours import uses_holidays
 from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.facts import LooserRule, build_looser, format_facts
 from rollout.kernel.measures import Condition
 from rollout.kernel.outcomes import OutcomeRule, find_outcome
 from rollout.kernel.policy.confidence_floors import format_floor, list_floors
@@ -23,24 +23,20 @@ from rollout.kernel.policy.evidence_sources import UNNAMED, EvidenceSources
 from rollout.kernel.policy.familiarity import FamiliarityRule, find_line
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import EvidenceRules, Freeze, Gate, Guard, Policy, Waves
-from rollout.kernel.policy.risk_shares import describe_releases
-from rollout.kernel.policy.stages import Stage, describe_decided, shorten_content
+from rollout.kernel.policy.stages import Stage
 
 
-def compare_familiarity(old: Policy, new: Policy) -> Iterator[str]:
-    """Yield a sentence for each way in which the model may decide less familiar cases."""
+def compare_familiarity(old: Policy, new: Policy) -> Iterator[LooserRule]:
+    """Yield a fact for each way in which the model may decide less familiar cases."""
     old_rule, new_rule = old.evidence.familiar, new.evidence.familiar
     if old_rule is None:
         return
     if new_rule is None:
-        yield "the model decides cases with unfamiliar attribute values"
+        yield build_looser("unfamiliar-cases")
         return
     yield from _compare_attributes(old_rule, new_rule)
     if new_rule.at_least < old_rule.at_least:
-        yield (
-            f"fewer judged units make a value familiar: {new_rule.at_least} instead of"
-            f" {old_rule.at_least}"
-        )
+        yield build_looser("familiar-units", new=new_rule.at_least, old=old_rule.at_least)
     cells = [cell for cell in new.cells if cell in old.cell_set]
     for cell in cells:
         old_line, new_line = (
@@ -48,23 +44,20 @@ def compare_familiarity(old: Policy, new: Policy) -> Iterator[str]:
             for policy, rule in ((old, old_rule), (new, new_rule))
         )
         if new_line < old_line:
-            yield (
-                "less agreement makes a value familiar:"
-                f" {new_line * 100:g} % instead of {old_line * 100:g} %, first in {cell}"
-            )
+            yield build_looser("familiar-line", new=new_line, old=old_line, cell=str(cell))
             return
 
 
-def _compare_attributes(old: FamiliarityRule, new: FamiliarityRule) -> Iterator[str]:
+def _compare_attributes(old: FamiliarityRule, new: FamiliarityRule) -> Iterator[LooserRule]:
     new_cuts = {attribute.id: attribute.cuts for attribute in new.attributes}
     for attribute in old.attributes:
         if attribute.id not in new_cuts:
-            yield f"the model decides cases with unfamiliar values of {attribute.id}"
+            yield build_looser("unfamiliar-values", attribute=attribute.id)
         elif new_cuts[attribute.id] != attribute.cuts:
-            yield f"{attribute.id} has other bins, so other values are familiar"
+            yield build_looser("bins", attribute=attribute.id)
 
 
-def compare_floors(old: EvidenceRules, new: EvidenceRules) -> Iterator[str]:
+def compare_floors(old: EvidenceRules, new: EvidenceRules) -> Iterator[LooserRule]:
     """Yield what is looser: fewer floors share the risk, or some lie where none did.
 
     The first means that each may use more of it. A higher floor opens before the others, so with
@@ -72,101 +65,78 @@ def compare_floors(old: EvidenceRules, new: EvidenceRules) -> Iterator[str]:
     """
     old_floors, new_floors = list_floors(old), list_floors(new)
     if len(new_floors) < len(old_floors):
-        yield (
-            f"fewer confidence floors share the risk, so each has more: 1/{len(new_floors)} instead"
-            f" of 1/{len(old_floors)}"
-        )
+        yield build_looser("fewer-floors", new=len(new_floors), old=len(old_floors))
     added = [floor for floor in new.higher_floors if floor not in old_floors]
     if added:
-        texts = ", ".join(format_floor(floor) for floor in added)
-        yield f"the model may decide sure cases where others are not good enough: floors {texts}"
+        yield build_looser("floors", floors=tuple(map(format_floor, added)))
 
 
-ANSWER_KINDS = ("one label", "a set of labels")
-
-
-def compare_label_sets(old: Policy, new: Policy) -> Iterator[str]:
-    """Yield a sentence for each lever whose answers became sets, or agree with less overlap."""
+def compare_label_sets(old: Policy, new: Policy) -> Iterator[LooserRule]:
+    """Yield a fact for each lever whose answers became sets, or agree with less overlap."""
     for lever in new.levers:
         old_lever = old.levers_by_id.get(lever.id)
         if old_lever is not None and lever.number is old_lever.number is None:
             yield from _compare_answers(old_lever, lever)
 
 
-def _compare_answers(old: Lever, new: Lever) -> Iterator[str]:
+def _compare_answers(old: Lever, new: Lever) -> Iterator[LooserRule]:
     if new.many != old.many:
-        kinds = f"{ANSWER_KINDS[new.many]}, where it was {ANSWER_KINDS[old.many]}"
-        yield f"lever {new.id}: an answer is {kinds}"
+        yield build_looser("sets" if new.many else "labels", lever=new.id)
     if new.overlap < old.overlap:
-        yield (
-            f"lever {new.id}: sets agree from an overlap of {new.overlap * 100:g} % on, where it"
-            f" was {old.overlap * 100:g} %"
-        )
+        yield build_looser("overlap", lever=new.id, new=new.overlap, old=old.overlap)
 
 
-def compare_outcomes(old: Policy, new: Policy) -> Iterator[str]:
-    """Yield a sentence for each outcome that is measured otherwise, or may be missing more."""
+def compare_outcomes(old: Policy, new: Policy) -> Iterator[LooserRule]:
+    """Yield a fact for each outcome that is measured otherwise, or may be missing more."""
     for outcome in new.outcomes:
         old_outcome = find_outcome(old.outcomes, outcome.id)
         if old_outcome is None:
             continue
         if _drop_missing_rule(outcome) != _drop_missing_rule(old_outcome):
-            yield (
-                f"outcome {outcome.id} is measured otherwise: {_describe_outcome(outcome)}, instead"
-                f" of {_describe_outcome(old_outcome)}"
-            )
+            yield build_looser("outcome", outcome=outcome.id, new=outcome, old=old_outcome)
         if outcome.missing_at_most > old_outcome.missing_at_most:
-            missing_text = f"{outcome.missing_at_most * 100:g} %"
-            yield f"more outcomes of {outcome.id} may be missing: {missing_text}"
+            missing = outcome.missing_at_most
+            yield build_looser("missing-outcomes", outcome=outcome.id, new=missing)
 
 
 def _drop_missing_rule(outcome: OutcomeRule) -> OutcomeRule:
     return replace(outcome, missing_at_most=0.0)
 
 
-def _describe_outcome(outcome: OutcomeRule) -> str:
-    better = "more" if outcome.more_is_better else "less"
-    unit = f" {outcome.unit}" if outcome.unit else ""
-    return (
-        f"{outcome.low:g} to {outcome.high:g}{unit}, {better} is better, closed after"
-        f" {format_duration(outcome.closes)}"
-    )
-
-
-def compare_model_shares(old: Stage, new: Stage) -> Iterator[str]:
-    """Yield a sentence if the model decides more units, drawn by chance."""
+def compare_model_shares(old: Stage, new: Stage) -> Iterator[LooserRule]:
+    """Yield a fact if the model decides more units, drawn by chance."""
     if new.blind >= old.blind:
         return
     if new.share is not None:
-        yield f"{new.id}: the model decides a larger share of units, {new.share * 100:g} %"
+        yield build_looser("share", stage=new.id, new=new.share)
     else:
-        yield f"{new.id}: a smaller blind share, {new.blind * 100:g} %"
+        yield build_looser("blind", stage=new.id, new=new.blind)
 
 
-def compare_audits(old: Stage, new: Stage) -> Iterator[str]:
-    """Yield a sentence if fewer cases are audited."""
+def compare_audits(old: Stage, new: Stage) -> Iterator[LooserRule]:
+    """Yield a fact if fewer cases are audited."""
     if old.audit is None or new.audit is None:
         return
     if new.audit < old.audit:
-        yield f"{new.id}: fewer audits, {new.audit * 100:g} %"
+        yield build_looser("audit", stage=new.id, new=new.audit)
 
 
-def compare_waves(old: Policy, new: Policy) -> Iterator[str]:
-    """Yield a sentence for each wave rule that is looser."""
+def compare_waves(old: Policy, new: Policy) -> Iterator[LooserRule]:
+    """Yield a fact for each wave rule that is looser."""
     if old.waves is None:
         return
     if new.waves is None:
-        yield "sites no longer wait for an earlier wave"
+        yield build_looser("no-waves")
         return
     yield from _compare_wave_rules(old.waves, new.waves, new)
     earlier_sites = [
         s.id for s in new.sites if s.id in old.sites_by_id and s.wave < old.sites_by_id[s.id].wave
     ]
     if earlier_sites:
-        yield f"an earlier wave: {', '.join(earlier_sites)}"
+        yield build_looser("earlier-wave", sites=tuple(earlier_sites))
     left_sites = [site.id for site in new.sites if _leaves_wave(old, new, site)]
     if left_sites:
-        yield f"the next wave no longer waits for {', '.join(left_sites)}"
+        yield build_looser("left-wave", sites=tuple(left_sites))
 
 
 def _leaves_wave(old: Policy, new: Policy, site: Site) -> bool:
@@ -180,21 +150,21 @@ def _leaves_wave(old: Policy, new: Policy, site: Site) -> bool:
     return any(other.wave > old_site.wave for other in new.sites if other.id != site.id)
 
 
-def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[str]:
+def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[LooserRule]:
     stage_ids = policy.stage_ids
     if new.stage != old.stage and (
         old.stage not in stage_ids or stage_ids.index(new.stage) < stage_ids.index(old.stage)
     ):
-        yield f"the next wave waits for a lower stage, {new.stage}"
+        yield build_looser("wave-stage", stage=new.stage)
     if new.hold < old.hold or new.share < old.share:
-        yield "the next wave opens sooner, or after fewer cells"
+        yield build_looser("wave-hold")
     allows_more = old.at_once is not None and (new.at_once is None or new.at_once > old.at_once)
     if allows_more or new.settle < old.settle:
-        yield "more cells may be widened at once"
+        yield build_looser("at-once")
 
 
-def compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:
-    """Yield a sentence for a higher ceiling and a later end of a cell."""
+def compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Iterator[LooserRule]:
+    """Yield a fact for a higher ceiling and a later end of a cell."""
     allowed_stages = _list_allowed_stages(old, cell)
     for stage_level, stage in enumerate(_list_allowed_stages(new, cell)[1:], start=1):
         if (
@@ -202,10 +172,11 @@ def compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:
             and stage not in allowed_stages
             and new.find_gate(stage_level, cell) is not None
         ):
-            yield f"{stage} is allowed, where {allowed_stages[-1]} was the most"
+            yield build_looser("ceiling", new=stage, old=allowed_stages[-1])
     old_end, new_end = _find_end(old, cell), _find_end(new, cell)
     if old_end is not None and (new_end is None or new_end > old_end):
-        yield f"the trial goes on {f'to {new_end}' if new_end else 'without end'}, not to {old_end}"
+        dates = {"old": str(old_end)} | ({"new": str(new_end)} if new_end else {})
+        yield build_looser("trial-end" if new_end else "no-trial-end", **dates)
 
 
 def _list_allowed_stages(policy: Policy, cell: Cell) -> tuple[str, ...]:
@@ -220,14 +191,14 @@ def _find_end(policy: Policy, cell: Cell) -> date | None:
     return min((end for end in ends if end is not None), default=None)
 
 
-def compare_freezes(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:
-    """Yield a sentence for each freeze of a cell that is gone or moved."""
+def compare_freezes(old: Policy, new: Policy, cell: Cell) -> Iterator[LooserRule]:
+    """Yield a fact for each freeze of a cell that is gone or moved."""
     for freeze in old.freezes:
         has_same_days = _have_same_holidays(old, new, cell.site) or not uses_holidays(freeze.hours)
         if freeze.where.fits(cell) and not (
             has_same_days and any(_is_same_freeze(f, freeze, cell) for f in new.freezes)
         ):
-            yield f"the freeze for {freeze.reason} ({freeze.hours}) is gone or moved"
+            yield build_looser("freeze", reason=freeze.reason, hours=freeze.hours)
 
 
 def _have_same_holidays(old: Policy, new: Policy, site: str) -> bool:
@@ -239,59 +210,58 @@ def _is_same_freeze(new: Freeze, old: Freeze, cell: Cell) -> bool:
     return new.hours == old.hours and new.where.fits(cell)
 
 
+NAMED_CELLS = 3
 _REACH_ORDER = ("cell", "site", "rollout")
-Sentences = Iterator[str]
+LooserRules = Iterator[LooserRule]
 
 
-def list_looser_rules(old: Policy, new: Policy) -> tuple[str, ...]:
-    """Return a sentence for each rule that `new` loosens."""
-    sentences = [sentence for rule in _RULES for sentence in rule(old, new)]
-    return (*sentences, *_compare_cells(old, new))
+def list_looser_rules(old: Policy, new: Policy) -> tuple[LooserRule, ...]:
+    """Return what `new` loosens."""
+    looser_rules = [looser for rule in _RULES for looser in rule(old, new)]
+    return (*looser_rules, *_compare_cells(old, new))
 
 
-def _compare_cells(old: Policy, new: Policy) -> Sentences:
-    """Yield the looser rules of cells, each sentence once with its cells."""
-    cells_by_sentence: dict[str, list[Cell]] = {}
+def _compare_cells(old: Policy, new: Policy) -> LooserRules:
+    """Yield the looser rules of cells, each once with its cells."""
+    cells_by_rule: dict[str, tuple[LooserRule, list[Cell]]] = {}
     shared_cells = [cell for cell in new.cells if cell in old.cell_set]
     for cell in shared_cells:
         for rule in _CELL_RULES:
-            for sentence in rule(old, new, cell):
-                cells_by_sentence.setdefault(sentence, []).append(cell)
-    for sentence, cells in cells_by_sentence.items():
-        yield sentence + _format_cells(cells, len(shared_cells))
-
-
-def _format_cells(cells: list[Cell], count: int) -> str:
-    if len(cells) == count:
-        return ""
-    more = f" and {len(cells) - 3} more cells" if len(cells) > 3 else ""
-    return f", in {', '.join(str(cell) for cell in cells[:3])}{more}"
+            for looser in rule(old, new, cell):
+                entry = cells_by_rule.setdefault(format_facts(looser), (looser, []))
+                entry[1].append(cell)
+    for looser, cells in cells_by_rule.values():
+        if len(cells) == len(shared_cells):
+            yield looser
+        else:
+            others = max(len(cells) - NAMED_CELLS, 0)
+            yield replace(looser, cells=tuple(cells[:NAMED_CELLS]), others=others)
 
 
 # Levers
 
 
-def _compare_levers(old: Policy, new: Policy) -> Sentences:
+def _compare_levers(old: Policy, new: Policy) -> LooserRules:
     for lever in new.levers:
         old_lever = old.levers_by_id.get(lever.id)
         if old_lever is None:
-            yield f"lever {lever.id} is new: the model would decide it too"
+            yield build_looser("lever", lever=lever.id)
         else:
             yield from _compare_lever(old_lever, lever)
 
 
-def _compare_lever(old: Lever, new: Lever) -> Sentences:
+def _compare_lever(old: Lever, new: Lever) -> LooserRules:
     added_labels = [label for label in new.labels if label not in old.labels]
     if added_labels:
-        yield f"lever {new.id} has new labels: {', '.join(added_labels)}"
+        yield build_looser("new-labels", lever=new.id, labels=tuple(added_labels))
     if _has_cheaper_error(old, new) or _has_cheaper_distance(old, new):
-        yield f"lever {new.id}: some wrong action costs less than before"
+        yield build_looser("cost", lever=new.id)
     if _is_longer(old.answer_within, new.answer_within):
-        yield f"lever {new.id}: a later answer of the model counts"
+        yield build_looser("answer-within", lever=new.id)
     if new.unanswered != old.unanswered:
-        yield f"lever {new.id}: another action without an answer in time"
+        yield build_looser("unanswered", lever=new.id)
     if _has_wider_number(old, new):
-        yield f"lever {new.id}: a wider range or tolerance of its number"
+        yield build_looser("number", lever=new.id)
 
 
 def _has_cheaper_error(old: Lever, new: Lever) -> bool:
@@ -359,42 +329,36 @@ def _is_longer(old: timedelta | None, new: timedelta | None) -> bool:
 # Evidence
 
 
-def _compare_evidence(old: Policy, new: Policy) -> Sentences:
+def _compare_evidence(old: Policy, new: Policy) -> LooserRules:
     old_rules, new_rules = old.evidence, new.evidence
     if old_rules.unit == "episode" and new_rules.unit == "case":
-        yield "each case of a burst counts, where an episode counted once"
+        yield build_looser("unit")
     if old_rules.unit == new_rules.unit == "episode" and _is_shorter(
         old_rules.episode_span, new_rules.episode_span
     ):
-        yield "episodes are cut shorter, so bursts count more often"
+        yield build_looser("episode-span")
     if new_rules.grace != old_rules.grace:
-        yield (
-            f"a unit closes {format_duration(new_rules.grace)} after its case, instead of"
-            f" {format_duration(old_rules.grace)}: other decisions and predictions count"
-        )
+        yield build_looser("grace", new=new_rules.grace, old=old_rules.grace)
     if new_rules.missing_at_most > old_rules.missing_at_most:
-        yield f"more units may lack a decision: {_format_share(new_rules.missing_at_most)}"
+        yield build_looser("missing", new=new_rules.missing_at_most)
     if new_rules.releases != old_rules.releases:
-        yield (
-            f"from each cell's next year on, {describe_releases(new_rules.releases)}, instead of"
-            f" {describe_releases(old_rules.releases)}"
-        )
+        yield build_looser("releases", new=new_rules.releases, old=old_rules.releases)
     if new_rules.verdicts < old_rules.verdicts:
-        yield f"fewer reviewers judge a unit: {new_rules.verdicts} instead of {old_rules.verdicts}"
+        yield build_looser("verdicts", new=new_rules.verdicts, old=old_rules.verdicts)
     if new_rules.outside_blind and not old_rules.outside_blind:
-        yield "decisions made elsewhere count as blind"
+        yield build_looser("outside-blind")
     yield from _compare_sources(old_rules.sources, new_rules.sources)
     yield from _compare_versions(old, new)
     yield from compare_familiarity(old, new)
     if _is_lower(old_rules.lowest_floor, new_rules.lowest_floor):
-        yield "the model decides less sure cases: the confidence floor is lower or gone"
+        yield build_looser("lowest-floor")
     yield from compare_floors(old_rules, new_rules)
 
 
-def _compare_file_readings(old: Policy, new: Policy) -> Sentences:
+def _compare_file_readings(old: Policy, new: Policy) -> LooserRules:
     is_named_already = new.evidence.outside_blind and not old.evidence.outside_blind
     if _reads_as_blind(new) and not _reads_as_blind(old) and not is_named_already:
-        yield "imported decisions count as blind where their file does not say"
+        yield build_looser("files-blind")
 
 
 def _reads_as_blind(policy: Policy) -> bool:
@@ -404,41 +368,38 @@ def _reads_as_blind(policy: Policy) -> bool:
     return exposure == "blind" if exposure else policy.evidence.outside_blind
 
 
-def _compare_versions(old: Policy, new: Policy) -> Sentences:
+def _compare_versions(old: Policy, new: Policy) -> LooserRules:
     for version, content in new.contents_by_version.items():
         if content != old.contents_by_version.get(version):
-            yield f"{version} is declared to have the content {shorten_content(content)}"
+            yield build_looser("content", version=version, content=content)
     for version, share in new.samples_by_version.items():
         if share < old.samples_by_version.get(version, 1):
-            yield f"{version} runs on fewer cases, {_format_share(share)} of them"
+            yield build_looser("sample", version=version, new=share)
 
 
-def _compare_sources(old: EvidenceSources, new: EvidenceSources) -> Sentences:
+def _compare_sources(old: EvidenceSources, new: EvidenceSources) -> LooserRules:
     for account in dict.fromkeys(source.account for source in new.accounts):
         old_patterns = old.list_patterns(account)
         added = [p for p in new.list_patterns(account) if p not in old_patterns]
         if added and "*" not in old_patterns:
-            yield f"decisions that {account} sends for {', '.join(added)} are evidence"
+            yield build_looser("decisions", account=account, reviewers=tuple(added))
     yield from _compare_registering(old, new)
     if old.outcomes is not None and new.outcomes is None:
-        yield "outcomes of every account that may send them are evidence"
+        yield build_looser("all-outcomes")
     for account, within in new.vouched.items():
         if within > old.vouched.get(account, timedelta()):
-            yield (
-                f"what {account} sends up to {format_duration(within)} after a case counts as made"
-                " before the decision"
-            )
+            yield build_looser("vouched", account=account, within=within)
     for account in dict.fromkeys(new.outcomes or ()):
         if old.find_outcome_kind(account) == UNNAMED:
-            yield f"outcomes that {account} sends are evidence"
+            yield build_looser("outcomes", account=account)
 
 
-def _compare_registering(old: EvidenceSources, new: EvidenceSources) -> Sentences:
+def _compare_registering(old: EvidenceSources, new: EvidenceSources) -> LooserRules:
     if old.cases is not None and new.cases is None:
-        yield "cases of every account that may send them count for gates"
+        yield build_looser("all-cases")
     for account in dict.fromkeys(new.cases or ()):
         if not old.registers(account):
-            yield f"cases that {account} sends count for gates"
+            yield build_looser("cases", account=account)
 
 
 def _is_lower(old: float | None, new: float | None) -> bool:
@@ -451,14 +412,10 @@ def _is_shorter(old: timedelta | None, new: timedelta | None) -> bool:
     return new is not None and (old is None or new < old)
 
 
-def _format_share(share: float) -> str:
-    return f"{share * 100:g} %"
-
-
 # Stages and sites
 
 
-def _compare_stages(old: Policy, new: Policy) -> Sentences:
+def _compare_stages(old: Policy, new: Policy) -> LooserRules:
     old_stages = {stage.id: stage for stage in old.stages}
     for stage_level, stage in enumerate(new.stages):
         old_stage = old_stages.get(stage.id)
@@ -470,51 +427,51 @@ def _compare_stages(old: Policy, new: Policy) -> Sentences:
             name for name in old_stages_below if name not in new.stage_ids[1 : stage_level + 1]
         ]
         if removed_stages:
-            yield f"{stage.id} is no longer above {', '.join(removed_stages)}"
+            yield build_looser("rung", stage=stage.id, removed=tuple(removed_stages))
 
 
-def _compare_stage(old: Stage, new: Stage) -> Sentences:
+def _compare_stage(old: Stage, new: Stage) -> LooserRules:
     if new.model_decides and not old.model_decides:
-        drawn = "" if new.share is None else f" {describe_decided(new.share)}"
-        yield f"at {new.id} the model decides{drawn}, where a human confirmed"
+        drawn = {} if new.share is None else {"share": new.share}
+        yield build_looser("share-decides" if drawn else "decides", stage=new.id, **drawn)
     yield from compare_model_shares(old, new)
     yield from compare_audits(old, new)
     if new.lasts > old.lasts:
-        yield f"{new.id}: a grant lasts longer, {format_duration(new.lasts)}"
+        yield build_looser("lasts", stage=new.id, new=new.lasts)
 
 
-def _compare_sites(old: Policy, new: Policy) -> Sentences:
+def _compare_sites(old: Policy, new: Policy) -> LooserRules:
     for site in new.sites:
         old_site = old.sites_by_id.get(site.id)
         if old_site is None:
-            yield f"site {site.id} is new" + f", and was {site.was}" * bool(site.was)
+            was = {"was": site.was} if site.was else {}
+            yield build_looser("former-site" if was else "site", site=site.id, **was)
         elif _get_lease(new, site) > _get_lease(old, old_site):
-            lease = format_duration(_get_lease(new, site))
-            yield f"a stop reaches {site.id} later: its answers are valid for {lease}"
+            yield build_looser("lease", site=site.id, new=_get_lease(new, site))
         if old_site is not None and site.open is not None:
             if site.open != old_site.open:
-                yield f"silence of {site.id} counts in other hours: {site.open}"
+                yield build_looser("open", site=site.id, hours=site.open)
             elif uses_holidays(site.open) and site.country != old_site.country:
-                yield f"silence of {site.id} counts on other holidays, those of {site.country}"
+                yield build_looser("country", site=site.id, country=site.country)
     old_windows = [(w.id, w.hours, w.when) for w in old.windows]
     new_windows = [(w.id, w.hours, w.when) for w in new.windows]
     if old_windows[: len(new_windows)] != new_windows:
-        yield "windows are cut otherwise: hours come under other gates than before"
+        yield build_looser("windows")
 
 
 def _get_lease(policy: Policy, site: Site) -> timedelta:
     return site.lease or policy.lease
 
 
-def _compare_engine(old: Policy, new: Policy) -> Sentences:
+def _compare_engine(old: Policy, new: Policy) -> LooserRules:
     if old.observe and not new.observe:
-        yield "proposals are applied, where they were only raised"
+        yield build_looser("observe")
     if new.tick > old.tick:
-        yield f"guards look less often, every {format_duration(new.tick)}"
+        yield build_looser("tick", new=new.tick)
     if new.takeover != old.takeover and _find_takeover_level(new, new) < _find_takeover_level(
         old, new
     ):
-        yield f"a challenger may take over at a lower stage, {new.takeover}"
+        yield build_looser("takeover", stage=new.takeover)
 
 
 def _find_takeover_level(policy: Policy, ladder: Policy) -> int:
@@ -526,14 +483,14 @@ def _find_takeover_level(policy: Policy, ladder: Policy) -> int:
 # Rules of a cell
 
 
-def _compare_gates(old: Policy, new: Policy, cell: Cell) -> Sentences:
+def _compare_gates(old: Policy, new: Policy, cell: Cell) -> LooserRules:
     for stage_level, stage in enumerate(new.stages, start=1):
         gate = new.find_gate(stage_level, cell)
         if gate is None:
             continue
         old_gate = old.find_gate_to(stage.id, cell)
         if old_gate is None:
-            yield f"a gate to {stage.id}, where none was"
+            yield build_looser("gate", stage=stage.id)
             continue
         yield from _compare_gate(old_gate, gate)
         new_conditions = new.list_conditions(stage_level, cell)
@@ -543,42 +500,37 @@ def _compare_gates(old: Policy, new: Policy, cell: Cell) -> Sentences:
 
 def _compare_condition(
     stage: str, condition: Condition, new_conditions: tuple[Condition, ...]
-) -> Sentences:
+) -> LooserRules:
     same_conditions = [other for other in new_conditions if other.key == condition.key]
     if not same_conditions:
-        yield f"{stage} no longer asks for {condition}"
+        yield build_looser("no-condition", stage=stage, condition=condition)
     elif not any(_is_as_strict(other, condition) for other in same_conditions):
-        yield f"{stage} asks for {same_conditions[0]} instead of {condition.threshold_text}"
+        yield build_looser("threshold", stage=stage, new=same_conditions[0], old=condition)
 
 
 def _is_as_strict(new: Condition, old: Condition) -> bool:
     return new.threshold >= old.threshold if old.at_least else new.threshold <= old.threshold
 
 
-def _compare_gate(old: Gate, new: Gate) -> Sentences:
+def _compare_gate(old: Gate, new: Gate) -> LooserRules:
     if new.risk > old.risk:
-        yield (
-            f"{new.to} opens at a risk of {_format_share(new.risk)} instead of"
-            f" {_format_share(old.risk)}"
-        )
+        yield build_looser("risk", stage=new.to, new=new.risk, old=old.risk)
     for minimum in ("units", "days", "reviewers"):
         new_minimum, old_minimum = getattr(new.minimum, minimum), getattr(old.minimum, minimum)
         if new_minimum < old_minimum:
-            yield f"{new.to} asks for {new_minimum} {minimum} instead of {old_minimum}"
+            yield build_looser(minimum, stage=new.to, new=new_minimum, old=old_minimum)
     if Counter(old.approvals) - Counter(new.approvals):
-        yield f"{new.to} is approved by {', '.join(new.approvals)}, not {', '.join(old.approvals)}"
+        yield build_looser("approvals", stage=new.to, new=new.approvals, old=old.approvals)
 
 
-def _compare_guards(old: Policy, new: Policy, cell: Cell) -> Sentences:
+def _compare_guards(old: Policy, new: Policy, cell: Cell) -> LooserRules:
     for guard in old.list_guards(cell):
         same_guards = [g for g in new.list_guards(cell) if g.condition.key == guard.condition.key]
         if not any(_is_guard_as_strict(other, guard) for other in same_guards):
-            change = (
-                f"is looser: {same_guards[0].condition}, {same_guards[0].then}"
-                if same_guards
-                else "is gone"
-            )
-            yield f"the guard on {guard.condition} ({guard.then}) {change}"
+            values = {"old": guard.condition, "then": guard.then}
+            if same_guards:
+                values |= {"new": same_guards[0].condition, "new_then": same_guards[0].then}
+            yield build_looser("guard" if same_guards else "no-guard", **values)
 
 
 def _is_guard_as_strict(new: Guard, old: Guard) -> bool:
@@ -612,7 +564,7 @@ def _has_longer_harm_span(new: Guard, old: Guard) -> bool:
     return old.condition.measure.is_longer_stricter and is_longer_span
 
 
-_RULES: tuple[Callable[[Policy, Policy], Sentences], ...] = (
+_RULES: tuple[Callable[[Policy, Policy], LooserRules], ...] = (
     _compare_levers,
     compare_label_sets,
     _compare_evidence,
@@ -623,7 +575,7 @@ _RULES: tuple[Callable[[Policy, Policy], Sentences], ...] = (
     _compare_engine,
     compare_waves,
 )
-_CELL_RULES: tuple[Callable[[Policy, Policy, Cell], Sentences], ...] = (
+_CELL_RULES: tuple[Callable[[Policy, Policy, Cell], LooserRules], ...] = (
     _compare_gates,
     _compare_guards,
     compare_ceilings,

@@ -33,7 +33,7 @@ from rollout.engine.events import ENGINE, HARM_FACT, ProposalRaised
 from rollout.kernel.calendar.opening_hours import find_next_change
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import UnknownVersionError
-from rollout.kernel.facts import FreshFact, StoredReading, to_facts
+from rollout.kernel.facts import FreshFact, StoredReading, format_facts, to_facts
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.kernel.policy.confidence_floors import find_floor_index
 from rollout.kernel.policy.fresh_evidence import FreshEvidence, list_fresh_facts
@@ -398,7 +398,7 @@ def raise_proposal(
     incidents = _list_incidents_against(pending, cell, version)
     floor = next(iter(reading.floors), "")
     subject = (f"{kind} {cell} {version} {stage}", *([floor] if floor else ()))
-    lines = (*subject, *map(_encode_reading, readings), *incidents)
+    lines = (*subject, *map(format_facts, readings), *incidents)
     pending.emit(
         replace(
             build_proposal(pending, kind, by, gate.approvals, lines),
@@ -426,11 +426,6 @@ def _list_incidents_against(pending: PendingEvents, cell: Cell, version: str) ->
 def store_readings(policy: Policy, reading: GateReading) -> tuple[StoredReading, ...]:
     """Return a gate's readings as a proposal freezes them."""
     return tuple(item.store(policy) for item in reading.readings)
-
-
-def _encode_reading(reading: StoredReading) -> str:
-    """Return a reading as its line of the evidence hash: canonical JSON."""
-    return json.dumps(to_facts(reading), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _list_attempt_fields(state: CellState) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from rollout.engine.events.base import (
     Reach,
 )
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.facts import FreshFact, StoredAlarm, StoredReading
+from rollout.kernel.facts import FreshFact, LooserRule, StoredAlarm, StoredReading
 from rollout.kernel.words import say_void
 
 VOID_STATE: Final = "void"
@@ -76,7 +76,7 @@ class ProposalRaised(OfKind, ProposalEvent):
     gate_hash: str = ""
     about: str = ""
     readings: tuple[StoredReading, ...] = ()
-    loosens: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    loosens: tuple[LooserRule, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     cells: tuple[Cell, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     records_digest: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     attempt: int = field(default=0, metadata={OMITTED_WHEN_EMPTY: True})

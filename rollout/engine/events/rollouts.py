@@ -30,7 +30,7 @@ from rollout.engine.events.base import (
     Reach,
 )
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.facts import StoredAlarm
+from rollout.kernel.facts import LooserRule, StoredAlarm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class PolicyApplied(OfProposal, LedgerEvent):
 
     number: int
     policy_hash: str
-    loosens: tuple[str, ...] = ()
+    loosens: tuple[LooserRule, ...] = ()
     restarted: tuple[Cell, ...] = ()
     cleared: tuple[Cell, ...] = ()
     proposal: str = ""

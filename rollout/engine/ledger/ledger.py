@@ -35,11 +35,13 @@ from rollout.engine.events import (
     OMITTED_WHEN_EMPTY,
     EventT,
     LedgerEvent,
+    ProposalVoided,
 )
 from rollout.engine.ledger.access_events import ACCESS_KINDS, NO_NAMES, AccountNames
 from rollout.kernel.calendar.instants import from_micros, to_micros
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.facts import StoredReading, parse_facts, to_facts
+from rollout.kernel.facts import LooserRule, StoredReading, parse_facts, to_facts
+from rollout.kernel.words import VOID_CAUSES, say_looser
 
 TEXT_DOMAIN: Final = b"rollout-text-1\n"
 SALT_DOMAIN: Final = b"rollout-text-salt-1\n"
@@ -472,8 +474,11 @@ def find_shape_fault(row: CanonicalRow) -> str:
             return f"an entry {row.kind} has no `{name}`"
         if not _has_type(values[name], hints[name]):
             return f"its `{name}` has a wrong type"
-    missing = sorted(_list_required_fields(row.kind) - values.keys())
-    return f"it lacks `{missing[0]}`" if missing else ""
+    if missing := sorted(_list_required_fields(row.kind) - values.keys()):
+        return f"it lacks `{missing[0]}`"
+    if row.kind == ProposalVoided.__name__ and values["cause"] not in VOID_CAUSES:
+        return f"its `cause` has no words: {values['cause']}"
+    return ""
 
 
 def _list_required_fields(kind: str) -> frozenset[str]:
@@ -503,7 +508,10 @@ def _is_reading(value: Any) -> bool:
 def _is_value(value: Any, hint: Any) -> bool:
     """Return whether a value has all that its class has, and each as it is written."""
     try:
-        return bool(to_facts(parse_facts(hint, value)) == value)
+        parsed = parse_facts(hint, value)
+        if isinstance(parsed, LooserRule):
+            say_looser(parsed)
+        return bool(to_facts(parsed) == value)
     except (LookupError, TypeError, ValueError, AttributeError):
         return False
 

@@ -38,7 +38,7 @@ from rollout.engine.words.formatting import (
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy.confidence_floors import describe_floor, describe_floor_cases
 from rollout.kernel.policy.policy import Policy, describe_guard
-from rollout.kernel.words import say_counts, say_gain
+from rollout.kernel.words import say_counts, say_gain, say_looser
 
 
 @singledispatch
@@ -265,7 +265,7 @@ class EventDescriber:
             yield describe_floor(self.policy.evidence, event.confidence_floor)
         if event.cell is None:
             yield f"{event.kind} {event.about}"
-        yield from event.loosens
+        yield from map(say_looser, event.loosens)
         yield from map(str, event.cells)
 
     def format_main_reading(self, proposal: str) -> str:

@@ -32,10 +32,12 @@ from rollout.features.policies.approver_warnings import (
 )
 from rollout.features.proposals.eligible_approvers import load_present_approvers
 from rollout.kernel.errors import NotAllowedError, RefusalError, UnknownProposalError
+from rollout.kernel.facts import LooserRule
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
 from rollout.kernel.policy.risk_shares import compute_yearly_share, describe_restart
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.words import say_looser
 from rollout.live.channels import list_channel_warnings
 from rollout.live.command_handler import CommandResult, build_command_result
 from rollout.live.evidence.answered_units import find_answered_units
@@ -102,7 +104,12 @@ def _load_policy_records(service: Service, state: RolloutState) -> tuple[PolicyR
         events = list(ledger.list_of(PolicyApplied, until=state.scope.revision))
     return tuple(
         PolicyRecord(
-            event.number, event.policy_hash, event.at, event.by, event.loosens, event.proposal
+            event.number,
+            event.policy_hash,
+            event.at,
+            event.by,
+            tuple(map(say_looser, event.loosens)),
+            event.proposal,
         )
         for event in reversed(events)
     )
@@ -187,7 +194,8 @@ class PolicyChanges:
 
     Attributes:
         outcome: create, unchanged, apply or propose.
-        loosens: a sentence for each change that is looser than the current policy.
+        loosens, looser_texts: each change that is looser than the current policy, as facts and in
+            words.
         required_approvals: groups that would have to approve it.
         narrowed, cleared: cells that would go down, and that would lose grants and evidence.
         restarted: by cell what would start anew, with the attempt and its share of the risk.
@@ -197,12 +205,13 @@ class PolicyChanges:
     """
 
     outcome: str
-    loosens: tuple[str, ...]
+    loosens: tuple[LooserRule, ...]
     required_approvals: tuple[str, ...]
     narrowed: tuple[str, ...]
     restarted: tuple[str, ...]
     cleared: tuple[str, ...]
     voided: tuple[str, ...]
+    looser_texts: tuple[str, ...] = ()
     unfamiliar: tuple[str, ...] = ()
 
 
@@ -372,9 +381,11 @@ def _build_effect(events: tuple[LedgerEvent, ...], restarts: tuple[Restart, ...]
     policy_applied = next(select_events(events, PolicyApplied), None)
     proposal_raised = next(select_events(events, ProposalRaised), None)
     outcome = "apply" if policy_applied else "propose" if proposal_raised else "unchanged"
+    loosens = () if proposal_raised is None else proposal_raised.loosens
     return PolicyChanges(
         outcome=outcome,
-        loosens=() if proposal_raised is None else proposal_raised.loosens,
+        loosens=loosens,
+        looser_texts=tuple(map(say_looser, loosens)),
         required_approvals=() if proposal_raised is None else proposal_raised.needs,
         narrowed=tuple(str(event.cell) for event in select_events(events, Narrowed)),
         restarted=tuple(map(_describe_restart, restarts)) if events else (),

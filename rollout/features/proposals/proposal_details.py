@@ -46,7 +46,7 @@ from rollout.features.cells.cell_gains import Gain, load_gains
 from rollout.features.proposals.eligible_approvers import find_proposal_sites
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import RefusalError, UnknownProposalError
-from rollout.kernel.facts import StoredReading
+from rollout.kernel.facts import LooserRule, StoredReading
 from rollout.kernel.policy.confidence_floors import describe_floor, describe_floor_cases
 from rollout.kernel.policy.evidence_sources import (
     DEFAULT_SOURCES,
@@ -58,7 +58,7 @@ from rollout.kernel.policy.evidence_sources import (
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.risk_shares import describe_attempt
 from rollout.kernel.policy.stages import Stage, describe_share
-from rollout.kernel.words import say_reading
+from rollout.kernel.words import say_loosens, say_looser, say_reading
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
 
@@ -215,6 +215,7 @@ class Proposal(OfKind):
         site, window, version, to: the permitted change; "" if the kind concerns no cell.
         about: stop of a resume, or hash of a policy.
         readings: the gate's conditions with their frozen figures; numbers are decimal text.
+        loosens: what a policy loosens.
         texts: what it rests on in words: a line for each reading and the confidence floor; what a
             policy loosens; the cells to which a resume gives grants back.
         evidence_hash: hash that an approval cites.
@@ -248,6 +249,7 @@ class Proposal(OfKind):
     about: str
     allows: str
     readings: tuple[StoredReading, ...]
+    loosens: tuple[LooserRule, ...]
     texts: tuple[str, ...]
     evidence_hash: str
     required_approvals: tuple[str, ...]
@@ -369,7 +371,7 @@ def list_grounds(proposal_raised: ProposalRaised, policy: Policy) -> tuple[str, 
     return (
         *map(say_reading, proposal_raised.readings),
         *([describe_floor(policy.evidence, floor)] if floor else ()),
-        *proposal_raised.loosens,
+        *map(say_looser, proposal_raised.loosens),
         *map(str, proposal_raised.cells),
     )
 
@@ -403,6 +405,7 @@ def _build_proposal_details(
             state, proposal_raised, at if row.closed_at is None else row.closed_at
         ),
         readings=proposal_raised.readings,
+        loosens=proposal_raised.loosens,
         texts=list_grounds(proposal_raised, state.policy),
         evidence_hash=evidence_hash,
         required_approvals=proposal_raised.needs,
@@ -608,7 +611,7 @@ def _describe_rollout_effect(state: RolloutState, proposal_raised: ProposalRaise
         stop = proposal_raised.about
         return f"stop {stop} ends; grants that have not expired apply again: {cells}"
     if proposal_raised.rules.changes_policy:
-        number, loosens = state.scope.policy_number, "; ".join(proposal_raised.loosens)
+        number, loosens = state.scope.policy_number, say_loosens(proposal_raised.loosens)
         return f"another policy takes the place of policy {number}; it loosens: {loosens}"
     return f"{proposal_raised.version} at {proposal_raised.to_stage} in {proposal_raised.cell}"
 

@@ -1,9 +1,11 @@
+import ast
 from dataclasses import replace
 from datetime import date, timedelta
+from inspect import getsource
 
 import pytest
 
-from rollout.engine.decide.policy_diff import list_looser_rules
+from rollout.engine.decide import policy_diff
 from rollout.kernel.calendar.sites import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.evidence_sources import FileReading
@@ -22,7 +24,9 @@ from rollout.kernel.policy.policy import (
     Where,
 )
 from rollout.kernel.policy.record_definition import compute_definition, is_redefined
+from rollout.kernel.words import LOOSER_RULES
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, LAKE, gates, policy
+from tests.looser import say_looser_rules
 
 HOUR = timedelta(hours=1)
 DAY = 24 * HOUR
@@ -74,16 +78,16 @@ def line(at_least):
 
 # name: what stood before, what stands now, the sentence. The way back loosens nothing.
 LOOSER = {
-    "line": (line(0.95), line(0.9), "supervised asks for agreement at least 90 % instead of 95 %"),
+    "line": (line(0.95), line(0.9), "supervised requires agreement at least 90 % instead of 95 %"),
     "condition": (
         line(0.95),
         {"gates": gates()},
-        "supervised no longer asks for recall of bear at least 80 %",
+        "supervised no longer requires recall of bear at least 80 %",
     ),
     "cost line": (
         {"gates": gates(require=(Condition(MEASURES["cost"], 0.1),))},
         {"gates": gates(require=(Condition(MEASURES["cost"], 0.2),))},
-        "autonomous asks for cost at most 0.2 instead of 0.1",
+        "autonomous requires cost at most 0.2 instead of 0.1",
     ),
     "risk": (
         {"gates": gates(risk=0.01)},
@@ -93,7 +97,7 @@ LOOSER = {
     "minimum": (
         {"gates": gates(minimum=Minimum(reviewers=2))},
         {"gates": gates(minimum=Minimum())},
-        "autonomous asks for 1 reviewers instead of 2",
+        "autonomous requires 1 reviewers instead of 2",
     ),
     "approvals": (
         {"gates": gates(approvals=("operator", "safety"))},
@@ -270,9 +274,20 @@ LOOSER = {
 def test_a_looser_policy_is_named_and_the_way_back_is_none(name):
     before, now, says = LOOSER[name]
     old, new = policy(**before), policy(**now)
-    found = list_looser_rules(old, new)
+    found = say_looser_rules(old, new)
     assert any(says in sentence for sentence in found), found
-    assert list_looser_rules(new, old) == ()
+    assert say_looser_rules(new, old) == ()
+
+
+MINIMUMS = {"units", "days", "reviewers"}
+
+
+def test_each_kind_has_a_sentence_and_each_sentence_a_rule():
+    nodes = ast.walk(ast.parse(getsource(policy_diff)))
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    kinds = [call.args[0] for call in calls if getattr(call.func, "id", "") == "build_looser"]
+    names = {each.value for kind in kinds for each in ast.walk(kind) if hasattr(each, "value")}
+    assert {name for name in names if isinstance(name, str)} | MINIMUMS == set(LOOSER_RULES)
 
 
 BOTH_WAYS = {
@@ -301,15 +316,15 @@ BOTH_WAYS = {
 @pytest.mark.parametrize("name", BOTH_WAYS)
 def test_what_cannot_be_told_counts_as_looser(name):
     before, now = BOTH_WAYS[name]
-    assert list_looser_rules(policy(**before), policy(**now))
-    assert list_looser_rules(policy(**now), policy(**before))
+    assert say_looser_rules(policy(**before), policy(**now))
+    assert say_looser_rules(policy(**now), policy(**before))
 
 
 def test_an_earlier_wave_loosens_where_waves_wait():
     late = policy(waves=Waves("supervised"))
     sites = (Site("creek", "UTC"), Site("lake", "UTC", wave=1))
-    assert list_looser_rules(late, replace(late, sites=sites)) == ("an earlier wave: lake",)
-    assert list_looser_rules(policy(), policy(sites=sites)) == ()
+    assert say_looser_rules(late, replace(late, sites=sites)) == ("an earlier wave: lake",)
+    assert say_looser_rules(policy(), policy(sites=sites)) == ()
 
 
 def test_a_site_that_leaves_its_wave_holds_up_the_next_no_longer():
@@ -318,26 +333,26 @@ def test_a_site_that_leaves_its_wave_holds_up_the_next_no_longer():
     third = Site("pond", "UTC", wave=2)
     old = policy(sites=(first, second, third), **waves)
     later = policy(sites=(first, replace(second, wave=3), third), **waves)
-    assert list_looser_rules(old, later) == ("the next wave no longer waits for lake",)
-    assert list_looser_rules(later, old) == ("an earlier wave: lake",)
+    assert say_looser_rules(old, later) == ("the next wave no longer waits for lake",)
+    assert say_looser_rules(later, old) == ("an earlier wave: lake",)
     last = policy(sites=(first, second, replace(third, wave=3)), **waves)
-    assert list_looser_rules(old, last) == ()  # no site waits for the last wave
+    assert say_looser_rules(old, last) == ()  # no site waits for the last wave
 
 
 def test_the_cost_of_a_set_is_part_of_what_records_mean():
     logo = Lever("logo", ("nike",), ("nike",), costs=(CostRule(10),), many=True)
     dear, cheap = policy(**lever(logo)), policy(**lever(replace(logo, costs=(CostRule(1),))))
-    assert list_looser_rules(dear, cheap) == (
+    assert say_looser_rules(dear, cheap) == (
         "lever logo: some wrong action costs less than before",
     )
-    assert list_looser_rules(cheap, dear) == ()
+    assert say_looser_rules(cheap, dear) == ()
     assert is_redefined(dear, cheap, CREEK)
     assert is_redefined(cheap, dear, CREEK)
 
 
 def test_a_rung_that_is_taken_out_from_below_another_loosens():
     old, new = policy(), policy(stages=(AUTONOMOUS,), gates=gates()[1:], guards=())
-    assert "autonomous is no longer above supervised" in list_looser_rules(old, new)
+    assert "autonomous is no longer above supervised" in say_looser_rules(old, new)
 
 
 def test_cosmetic_edits_loosen_nothing():
@@ -349,17 +364,17 @@ def test_cosmetic_edits_loosen_nothing():
         expect=TrafficExpectation(units_per_day=9),
         slices=("camera",),
     )
-    assert list_looser_rules(old, new) == ()
+    assert say_looser_rules(old, new) == ()
 
 
 def test_another_country_loosens_no_hours_without_holidays():
     rules = {"freezes": (Freeze("Dec 24", "eve"),)}
     old, new = policy(sites=(VIENNA,), **rules), policy(sites=(BERLIN,), **rules)
-    assert list_looser_rules(old, new) == ()
+    assert say_looser_rules(old, new) == ()
 
 
 def test_nothing_changed_loosens_nothing():
-    assert list_looser_rules(policy(), policy()) == ()
+    assert say_looser_rules(policy(), policy()) == ()
 
 
 # What a record is
@@ -438,8 +453,8 @@ def test_a_definition_is_the_same_in_every_run():
 
 def test_units_and_time_between_false_alarms_don_t_compare():
     units, time = (policy(**guard(false_alarm_span=span)) for span in (None, DAY))
-    assert list_looser_rules(units, time)
-    assert list_looser_rules(time, units)
+    assert say_looser_rules(units, time)
+    assert say_looser_rules(time, units)
 
 
 def test_other_bins_loosen_either_way():
@@ -448,9 +463,7 @@ def test_other_bins_loosen_either_way():
         for cuts in ((0, 20, 50), (0, 50))
     ]
     for old, new in (pair, pair[::-1]):
-        assert list_looser_rules(old, new) == (
-            "light has other bins, so other values are familiar",
-        )
+        assert say_looser_rules(old, new) == ("light has other bins, so other values are familiar",)
 
 
 def test_the_rule_does_not_change_what_a_record_means():

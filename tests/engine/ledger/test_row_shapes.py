@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.engine.events import CasesErased, ProposalRaised, Stopped, Suspended
+from rollout.engine.events import (
+    CasesErased,
+    PolicyApplied,
+    ProposalRaised,
+    ProposalVoided,
+    Stopped,
+    Suspended,
+)
 from rollout.engine.ledger.access_events import ACCESS_KINDS
 from rollout.engine.ledger.ledger import (
     BrokenLedgerError,
@@ -32,6 +39,8 @@ STOPPED = build_row(
 )
 
 
+POLICY = {"at": NOON, "by": "policy"}
+LOOSER = {"kind": "audit", "values": {"stage": "autonomous", "new": "0.05"}}
 READING = {
     "condition": {"measure": "agreement", "threshold": "0.9"},
     "counts": [2, 0],
@@ -116,6 +125,32 @@ def test_a_reading_that_cannot_be_said_is_named(reading):
     assert find_shape_fault(replace(row, body=row.body | {"readings": [READING]})) == ""
     faulty = replace(row, body=row.body | {"readings": [reading]})
     assert find_shape_fault(faulty) == "its `readings` has a wrong type"
+
+
+@pytest.mark.parametrize(
+    "looser",
+    [
+        "autonomous: fewer audits, 5 %",
+        {},
+        {"kind": "luck", "values": {}},
+        {"kind": "audit", "values": {"stage": "autonomous"}},
+        {"kind": "audit", "values": {"stage": "autonomous", "new": "few"}},
+        LOOSER | {"cells": []},
+    ],
+)
+def test_a_looser_rule_that_cannot_be_said_is_named(looser):
+    row = build_row(
+        "bears", 1, PolicyApplied(**POLICY, number=2, policy_hash="0f"), "", salts=SALTS
+    )
+    assert find_shape_fault(replace(row, body=row.body | {"loosens": [LOOSER]})) == ""
+    faulty = replace(row, body=row.body | {"loosens": [looser]})
+    assert find_shape_fault(faulty) == "its `loosens` has a wrong type"
+
+
+def test_a_cause_without_words_is_named():
+    voided = ProposalVoided(**POLICY, proposal="P-1", cause="luck")
+    row = build_row("bears", 1, voided, "", salts=SALTS)
+    assert find_shape_fault(row) == "its `cause` has no words: luck"
 
 
 @pytest.mark.parametrize("name", ["keys", "tables", "counts"])

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from rollout.engine.decide.policy_diff import list_looser_rules
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.cell_evidence import (
     SliceCounts,
@@ -13,6 +12,7 @@ from rollout.kernel.policy.gates import read_gate
 from rollout.kernel.populations import EachValue
 from rollout.kernel.words import say_reading, say_requirement
 from tests.factories import CREEK, counted, gates, policy
+from tests.looser import say_looser_rules
 
 BY_GROUP = Condition(MEASURES["agreement"], 0.9, population=EachValue("group"))
 POLICY = policy(gates=gates(supervised={"require": (BY_GROUP,)}), slices=("site_kind",))
@@ -67,7 +67,7 @@ def test_reports_slices_are_recorded_before_a_gate_asks_for_them():
 def test_a_lower_threshold_and_a_dropped_slice_loosen():
     lower = replace(BY_GROUP, threshold=0.8)
     changed = replace(POLICY, gates=gates(supervised={"require": (lower,)}))
-    assert list_looser_rules(POLICY, changed)
-    assert not [text for text in list_looser_rules(changed, POLICY) if "agreement" in text]
+    assert say_looser_rules(POLICY, changed)
+    assert not [text for text in say_looser_rules(changed, POLICY) if "agreement" in text]
     dropped = replace(POLICY, gates=gates())
-    assert any("each group" in text for text in map(str, list_looser_rules(POLICY, dropped)))
+    assert any("each group" in text for text in map(str, say_looser_rules(POLICY, dropped)))

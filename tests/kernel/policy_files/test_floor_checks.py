@@ -2,11 +2,11 @@
 
 import pytest
 
-from rollout.engine.decide.policy_diff import list_looser_rules
 from rollout.features.policies.planning import build_policy_plan, format_plan
 from rollout.kernel.policy.confidence_floors import compute_gate_risk, list_floors
 from rollout.kernel.policy.record_definition import is_redefined
 from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
+from tests.looser import say_looser_rules
 
 POLICY = """
 rollout: mail
@@ -173,11 +173,11 @@ def test_a_looser_list_is_called_looser():
         parse_policy(with_floors(f"confidence_floors: {floors}"))
         for floors in ("[0%, 60%]", "[0%, 60%, 98%]")
     )
-    assert list_looser_rules(old, fewer) == (
+    assert say_looser_rules(old, fewer) == (
         "fewer confidence floors share the risk, so each has more: 1/2 instead of 1/3",
     )
-    assert "floors 0.98" in list_looser_rules(old, other)[0]
-    assert list_looser_rules(old, old) == ()
+    assert "floors 0.98" in say_looser_rules(old, other)[0]
+    assert say_looser_rules(old, old) == ()
 
 
 def test_plan_counts_the_records_of_a_floor_at_its_share_of_the_risk():

@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.engine.decide.policy_diff import list_looser_rules
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.outcomes import DECIDES
 from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 from rollout.kernel.populations import BothArms
 from tests.engine.slots.pricing import POLICY
+from tests.looser import say_looser_rules
 
 PROFIT = "{id: profit, from: -20, to: 60, in: EUR, better: more, closes: 2d, missing_at_most: 5%}"
 TRIAL, HALF = "{id: trial, share: 10%, audit: 20%}", "{id: half, share: 50%}"
@@ -110,10 +110,10 @@ def test_the_base_has_no_fault():
         ({"share: 50%": "share: 60%"}, "half: the model decides a larger share of units, 60 %"),
         ({"missing_at_most: 5%": "missing_at_most: 9%"}, "more outcomes of profit may be missing: 9 %"),
         ({"to: 60": "to: 80"}, "outcome profit is measured otherwise: -20 to 80 EUR, more is better, closed after 2d, instead of -20 to 60 EUR, more is better, closed after 2d"),
-        ({"of: profit, at_least: 0": "of: profit, at_least: -1"}, "half asks for gain of profit at least -1 EUR instead of 0 EUR"),
+        ({"of: profit, at_least: 0": "of: profit, at_least: -1"}, "half requires gain of profit at least -1 EUR instead of 0 EUR"),
     ],
 )  # fmt: skip
 def test_a_looser_rule_is_named(edits, sentence):
     old, new = parse_policy(POLICY), parse_policy(edit(edits))
-    assert sentence in list_looser_rules(old, new)
-    assert not any(s == sentence for s in list_looser_rules(new, old))
+    assert sentence in say_looser_rules(old, new)
+    assert not any(s == sentence for s in say_looser_rules(new, old))

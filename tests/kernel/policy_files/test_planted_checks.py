@@ -3,11 +3,11 @@
 
 import pytest
 
-from rollout.engine.decide.policy_diff import list_looser_rules
 from rollout.features.policies.planning import build_policy_plan, format_plan
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 from rollout.kernel.populations import PlantedUnits
+from tests.looser import say_looser_rules
 
 NATURAL = "{measure: agreement, at_least: 90%}"
 PLANTED = "{measure: recall, label: bear, of: planted, at_least: 95%}"
@@ -68,22 +68,22 @@ def test_what_planted_cases_cannot_prove_is_refused(old, new, fault):
     [
         (
             "",
-            ["supervised no longer asks for recall of bear of planted cases at least 95 %"],
+            ["supervised no longer requires recall of bear of planted cases at least 95 %"],
         ),
         (
             f", {PLANTED.replace('95', '90')}",
-            ["supervised asks for recall of bear of planted cases at least 90 % instead of 95 %"],
+            ["supervised requires recall of bear of planted cases at least 90 % instead of 95 %"],
         ),
         (
             f", {PLANTED.replace('of: planted, ', '')}",
-            ["supervised no longer asks for recall of bear of planted cases at least 95 %"],
+            ["supervised no longer requires recall of bear of planted cases at least 95 %"],
         ),
         (f", {PLANTED.replace('95', '97')}", []),
     ],
 )
 def test_to_ask_for_less_of_planted_cases_is_looser(new, looser):
     old = parse_policy(POLICY)
-    found = list_looser_rules(old, parse_policy(POLICY.replace(f", {PLANTED}", new)))
+    found = say_looser_rules(old, parse_policy(POLICY.replace(f", {PLANTED}", new)))
     assert [text for text in found if "planted" in text] == looser
 
 

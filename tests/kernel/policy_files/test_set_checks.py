@@ -2,10 +2,10 @@
 
 import pytest
 
-from rollout.engine.decide.policy_diff import list_looser_rules
 from rollout.features.policies.planning import build_policy_plan, format_plan
 from rollout.kernel.policy.record_definition import is_redefined
 from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
+from tests.looser import say_looser_rules
 
 POLICY = """
 rollout: ads
@@ -89,7 +89,7 @@ def test_a_gate_asks_for_a_label_of_sets(measure):
 )
 def test_a_looser_set_is_named_and_restarts_the_evidence(edits, sentence):
     old, new = parse_policy(POLICY), parse_policy(edit(edits))
-    assert sentence in " ".join(list_looser_rules(old, new))
+    assert sentence in " ".join(say_looser_rules(old, new))
     assert is_redefined(old, new, old.cells[0])
     if new.levers[0].many:
-        assert not list_looser_rules(new, old)
+        assert not say_looser_rules(new, old)
