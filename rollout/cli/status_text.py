@@ -5,9 +5,6 @@ from typing import Any
 
 from rollout.cli.output import JsonObject
 from rollout.engine.words.source_text import (
-    CountedOutcomeSource,
-    CountedSource,
-    RegisteredUnits,
     VouchedUnits,
     describe_outcome_sources,
     describe_registered_units,
@@ -16,6 +13,11 @@ from rollout.engine.words.source_text import (
 )
 from rollout.engine.words.state_text import describe_unopened_incidents
 from rollout.kernel.facts import StoredReading
+from rollout.kernel.policy.evidence_sources import (
+    CountedOutcomeSource,
+    CountedSource,
+    RegisteredUnits,
+)
 from rollout.kernel.policy.stages import describe_share
 from rollout.kernel.words import say_rounded
 

@@ -15,8 +15,8 @@ from rollout.kernel.policy.evidence_sources import (
     ACCOUNT,
     BEFORE_SOURCES,
     UNNAMED,
-    FrozenOutcomeSource,
-    FrozenSource,
+    CountedOutcomeSource,
+    CountedSource,
     name_sender,
 )
 
@@ -58,7 +58,7 @@ def load_source_counts(
     *,
     first_slot: int,
     until: int,
-) -> tuple[FrozenSource, ...]:
+) -> tuple[CountedSource, ...]:
     """Return by source the decisions behind a version's gate units, most first.
 
     They occurred from a slot on and count in slots up to `until`. A unit counts once, with the
@@ -88,7 +88,7 @@ def load_source_counts(
     for unit, (name, reviewer) in newest.items():
         units_by_source[name][unit] = reviewer
     counts = (
-        FrozenSource(name, len(reviewers), len(set(reviewers.values())))
+        CountedSource(name, len(reviewers), len(set(reviewers.values())))
         for name, reviewers in units_by_source.items()
     )
     return tuple(sorted(counts, key=lambda count: (-count.decisions, count.source)))
@@ -103,7 +103,7 @@ def load_outcome_source_counts(
     *,
     first_slot: int,
     until: int,
-) -> tuple[FrozenOutcomeSource, ...]:
+) -> tuple[CountedOutcomeSource, ...]:
     """Return by source the units whose outcomes are evidence for a version, most first.
 
     They occurred from a slot on and count in slots up to `until`. A unit with values of two sources
@@ -126,5 +126,5 @@ def load_outcome_source_counts(
     for sources, unit in rows:
         for source in (sources or BEFORE_SOURCES).split():
             units_by_source[source].add(unit)
-    counts = (FrozenOutcomeSource(source, len(units)) for source, units in units_by_source.items())
+    counts = (CountedOutcomeSource(source, len(units)) for source, units in units_by_source.items())
     return tuple(sorted(counts, key=lambda count: (-count.units, count.source)))

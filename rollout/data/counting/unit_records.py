@@ -62,8 +62,8 @@ from rollout.engine.records.records import Action, Outcome
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy.evidence_sources import (
     BEFORE_SOURCES,
-    FrozenRegistering,
     FrozenVouching,
+    RegisteredUnits,
     name_sender,
 )
 
@@ -390,7 +390,7 @@ def load_registering_counts(
     *,
     first_slot: int,
     until: int,
-) -> tuple[FrozenRegistering, ...]:
+) -> tuple[RegisteredUnits, ...]:
     """Return by who registered their cases the gate units of a version, most first.
 
     The units are those of `load_vouched_counts`. Cases that only a decision places are of nobody.
@@ -402,7 +402,7 @@ def load_registering_counts(
 
 def load_newest_registering(
     transaction: Transaction, rollout: Rollout
-) -> tuple[FrozenRegistering, ...]:
+) -> tuple[RegisteredUnits, ...]:
     """Return the same of a rollout's newest cases, with any version."""
     newest = select(cases.c.case_id).where(
         cases.c.rollout == rollout.number, cases.c.revision > 0, cases.c.planted.is_(None)
@@ -416,7 +416,7 @@ def count_registering(
     rollout: Rollout,
     case_ids: Select[tuple[int]],
     *is_predicted: ColumnElement[bool],
-) -> tuple[FrozenRegistering, ...]:
+) -> tuple[RegisteredUnits, ...]:
     """Return by sender of their first registered revision how many cases there are, most first."""
     earlier = cases.alias()
     is_first = ~exists().where(
@@ -436,11 +436,11 @@ def count_registering(
         .where(cases.c.revision > 0, is_first)
         .group_by(cases.c.sender)
     )
-    counts: dict[str, FrozenRegistering] = {}
+    counts: dict[str, RegisteredUnits] = {}
     for sender, unit_count, own_count in map(tuple, transaction.execute(query)):
         source = name_sender(sender, is_review=False)
-        before = counts.get(source, FrozenRegistering(source, 0, 0))
-        counts[source] = FrozenRegistering(
+        before = counts.get(source, RegisteredUnits(source, 0, 0))
+        counts[source] = RegisteredUnits(
             source, before.units + unit_count, before.own + int(own_count)
         )
     return tuple(sorted(counts.values(), key=lambda count: (-count.units, count.source)))

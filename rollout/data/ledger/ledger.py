@@ -15,10 +15,10 @@ import secrets
 from base64 import b32encode
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Row, Select, func, insert, select, type_coerce, update
 from sqlalchemy.exc import IntegrityError
@@ -64,8 +64,15 @@ from rollout.engine.ledger.ledger import (
 )
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.errors import StaleRevisionError
+from rollout.kernel.policy.evidence_sources import (
+    CountedOutcomeSource,
+    CountedSource,
+    RegisteredUnits,
+)
 
 NAMES_PER_QUERY = 500  # names in one query
+
+SourceT = TypeVar("SourceT", CountedSource, CountedOutcomeSource, RegisteredUnits)
 
 
 class Accounts:
@@ -85,6 +92,11 @@ class Accounts:
             )
             names |= {row.name: row.account for row in self._transaction.execute(query)}
         return AccountNames.from_ids(names)
+
+    def name_sources(self, counts: Sequence[SourceT]) -> tuple[SourceT, ...]:
+        """Return counts by source with the names of accounts."""
+        names = self.find_names(count.source for count in counts)
+        return tuple(replace(count, source=names.find_name(count.source)) for count in counts)
 
     def find_ids(self, names: Collection[str]) -> Mapping[str, str]:
         """Return the ids of the names that have one."""

@@ -11,6 +11,12 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 from rollout.engine.decide.scope_builder import ScopeBuilder
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.facts import StoredAlarm
+from rollout.kernel.policy.evidence_sources import (
+    CountedOutcomeSource,
+    CountedSource,
+    FrozenVouching,
+    RegisteredUnits,
+)
 
 ENGINE: Final = "policy"
 """Name of the engine as an actor in the ledger."""
@@ -78,10 +84,10 @@ class Alarm(NamedTuple):
 class ProposalSources(NamedTuple):
     """Where counted decisions and outcomes came from, as `ProposalRaised` has them."""
 
-    sources: tuple[str, ...]
-    outcome_sources: tuple[str, ...]
-    vouched: tuple[str, ...]
-    registered: tuple[str, ...]
+    sources: tuple[CountedSource, ...]
+    outcome_sources: tuple[CountedOutcomeSource, ...]
+    vouched: tuple[FrozenVouching, ...]
+    registered: tuple[RegisteredUnits, ...]
 
 
 NO_SOURCES: Final = ProposalSources((), (), (), ())

@@ -20,6 +20,12 @@ from rollout.engine.events.base import (
 )
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.facts import FreshFact, LooserRule, StoredAlarm, StoredReading
+from rollout.kernel.policy.evidence_sources import (
+    CountedOutcomeSource,
+    CountedSource,
+    FrozenVouching,
+    RegisteredUnits,
+)
 from rollout.kernel.words import say_void
 
 VOID_STATE: Final = "void"
@@ -82,10 +88,12 @@ class ProposalRaised(OfKind, ProposalEvent):
     attempt: int = field(default=0, metadata={OMITTED_WHEN_EMPTY: True})
     risk_weight: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     confidence_floor: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
-    sources: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
-    outcome_sources: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
-    vouched: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
-    registered: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    sources: tuple[CountedSource, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    outcome_sources: tuple[CountedOutcomeSource, ...] = field(
+        default=(), metadata={OMITTED_WHEN_EMPTY: True}
+    )
+    vouched: tuple[FrozenVouching, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    registered: tuple[RegisteredUnits, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     stricter_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 

@@ -12,45 +12,21 @@ from rollout.engine.words.formatting import (
     join_words,
 )
 from rollout.kernel.calendar.instants import format_duration
-from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, IMPORTS, REVIEWS, EvidenceSources
+from rollout.kernel.policy.evidence_sources import (
+    BEFORE_SOURCES,
+    IMPORTS,
+    REVIEWS,
+    CountedOutcomeSource,
+    CountedSource,
+    EvidenceSources,
+    RegisteredUnits,
+)
 
 KINDS = {
     REVIEWS: "reviews made here",
     IMPORTS: "imports",
     BEFORE_SOURCES: "before sources were stored",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class CountedSource:
-    """Counted decisions of a source: one of `KINDS`, or an account's name."""
-
-    source: str
-    decisions: int
-    reviewers: int
-
-
-@dataclass(frozen=True, slots=True)
-class CountedOutcomeSource:
-    """Units whose outcomes are of a source: one of `KINDS`, or an account's name."""
-
-    source: str
-    units: int
-
-
-@dataclass(frozen=True, slots=True)
-class RegisteredUnits:
-    """Counted units whose cases are of one source: one of `KINDS`, or an account's name.
-
-    Attributes:
-        source: of the cases.
-        units: all of them.
-        own: those that the account also predicted, with the version that is judged.
-    """
-
-    source: str
-    units: int
-    own: int
 
 
 @dataclass(frozen=True, slots=True)

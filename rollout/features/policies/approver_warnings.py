@@ -31,7 +31,6 @@ from rollout.engine.decide.permissions import (
     require_permission,
 )
 from rollout.engine.words.formatting import format_quantity
-from rollout.engine.words.source_text import RegisteredUnits
 from rollout.features.access.users import AccountUpdate, UserAccount, update_account
 from rollout.features.proposals.eligible_approvers import (
     describe_missing_roles,
@@ -40,6 +39,7 @@ from rollout.features.proposals.eligible_approvers import (
     load_present_approvers,
 )
 from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.policy.evidence_sources import RegisteredUnits
 from rollout.kernel.policy.policy import Gate, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
 from rollout.live.rollout_state import load_rollout_state
@@ -316,10 +316,9 @@ def load_record_senders(transaction: Transaction, rollout_name: str) -> RecordSe
 
     rollout = Rollouts(transaction).find(rollout_name)
     counts = () if rollout is None else load_newest_registering(transaction, rollout)
-    names = Accounts(transaction).find_names(count.source for count in counts)
     return RecordSenders(
         _list_deciding_accounts(transaction, rollout_name),
-        tuple(RegisteredUnits(names.find_name(c.source), c.units, c.own) for c in counts),
+        Accounts(transaction).name_sources(counts),
     )
 
 

@@ -35,12 +35,7 @@ from rollout.engine.events import (
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.ledger.ledger import parse_as, parse_event
 from rollout.engine.words.formatting import format_zoned_time
-from rollout.engine.words.source_text import (
-    CountedOutcomeSource,
-    CountedSource,
-    RegisteredUnits,
-    VouchedUnits,
-)
+from rollout.engine.words.source_text import VouchedUnits
 from rollout.engine.words.state_text import CLOSED_PROPOSALS, TICK, describe_hold
 from rollout.features.cells.cell_gains import Gain, load_gains
 from rollout.features.proposals.eligible_approvers import find_proposal_sites
@@ -50,10 +45,9 @@ from rollout.kernel.facts import LooserRule, StoredReading
 from rollout.kernel.policy.confidence_floors import describe_floor, describe_floor_cases
 from rollout.kernel.policy.evidence_sources import (
     DEFAULT_SOURCES,
-    FrozenOutcomeSource,
-    FrozenRegistering,
-    FrozenSource,
-    FrozenVouching,
+    CountedOutcomeSource,
+    CountedSource,
+    RegisteredUnits,
 )
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.risk_shares import describe_attempt
@@ -389,6 +383,7 @@ def _build_proposal_details(
     approvals = tuple(CountedApproval(e.by, e.groups, e.at) for e in approval_events)
     counted_approvals = count_filled_needs(proposal_raised.needs, approvals)
     evidence_hash = _find_cited_hash(state, proposal_raised)
+    accounts = Accounts(transaction)
     refusal_text = _find_obstacle(state, caller, row, evidence_hash, at)
     return Proposal(
         id=row.id,
@@ -432,10 +427,10 @@ def _build_proposal_details(
         can_approve=not refusal_text,
         cannot_approve_reason=refusal_text,
         imports=select_imports(imports, cell, row.raised_in),
-        sources=_name_sources(transaction, proposal_raised),
-        outcome_sources=_name_outcome_sources(transaction, proposal_raised),
+        sources=accounts.name_sources(proposal_raised.sources),
+        outcome_sources=accounts.name_sources(proposal_raised.outcome_sources),
         vouched=_name_vouched_units(transaction, state, proposal_raised),
-        registered=_name_registering(transaction, proposal_raised),
+        registered=accounts.name_sources(proposal_raised.registered),
         attempt=_describe_attempt(proposal_raised),
         waits_for=list_proposal_waits(state, row.id, at),
         confidence_floors=tuple(map(float, proposal_raised.floors)),
@@ -461,41 +456,11 @@ def _describe_attempt(proposal_raised: ProposalRaised) -> str:
     return describe_attempt(proposal_raised.attempt, float(proposal_raised.risk_weight))
 
 
-def _name_sources(
-    transaction: Transaction, proposal_raised: ProposalRaised
-) -> tuple[CountedSource, ...]:
-    """Return a proposal's sources with the names of accounts."""
-    counts = [FrozenSource.parse(text) for text in proposal_raised.sources]
-    names = Accounts(transaction).find_names(count.source for count in counts)
-    return tuple(
-        CountedSource(names.find_name(count.source), count.decisions, count.reviewers)
-        for count in counts
-    )
-
-
-def _name_outcome_sources(
-    transaction: Transaction, proposal_raised: ProposalRaised
-) -> tuple[CountedOutcomeSource, ...]:
-    """Return the sources of a proposal's outcomes with the names of accounts."""
-    counts = [FrozenOutcomeSource.parse(text) for text in proposal_raised.outcome_sources]
-    names = Accounts(transaction).find_names(count.source for count in counts)
-    return tuple(CountedOutcomeSource(names.find_name(c.source), c.units) for c in counts)
-
-
-def _name_registering(
-    transaction: Transaction, proposal_raised: ProposalRaised
-) -> tuple[RegisteredUnits, ...]:
-    """Return who registered a proposal's cases, with the names of accounts."""
-    counts = [FrozenRegistering.parse(text) for text in proposal_raised.registered]
-    names = Accounts(transaction).find_names(count.source for count in counts)
-    return tuple(RegisteredUnits(names.find_name(c.source), c.units, c.own) for c in counts)
-
-
 def _name_vouched_units(
     transaction: Transaction, state: RolloutState, proposal_raised: ProposalRaised
 ) -> tuple[VouchedUnits, ...]:
     """Return a proposal's units of vouched senders, with who vouches for them."""
-    counts = [FrozenVouching.parse(text) for text in proposal_raised.vouched]
+    counts = proposal_raised.vouched
     if not counts:
         return ()
     names = Accounts(transaction).find_names(count.account for count in counts)

@@ -56,7 +56,7 @@ from rollout.features.reports.visible_records import (
     load_visible_records,
 )
 from rollout.kernel.calendar.instants import from_micros
-from rollout.kernel.policy.evidence_sources import FrozenRegistering
+from rollout.kernel.policy.evidence_sources import RegisteredUnits
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.populations import PLANTED_TRACK
 from rollout.kernel.units import MISSING
@@ -180,18 +180,16 @@ def load_report_inputs(
         policy_periods=policy_periods,
         choices=tuple(_iterate_choices(transaction, state, record_inputs.case_ids, period)),
         first_values=evidence.first_values,
-        registered=tuple(_name_registering(transaction, state, record_inputs.case_ids)),
+        registered=_name_registering(transaction, state, record_inputs.case_ids),
     )
 
 
 def _name_registering(
     transaction: Transaction, state: RolloutState, case_ids: Collection[int]
-) -> Iterator[FrozenRegistering]:
-    """Yield who registered some cases, with the names of accounts."""
+) -> tuple[RegisteredUnits, ...]:
+    """Return who registered some cases, with the names of accounts."""
     counts = count_registering(transaction, state.rollout, select_numbers(transaction, case_ids))
-    names = Accounts(transaction).find_names(count.source for count in counts)
-    for count in counts:
-        yield replace(count, source=names.find_name(count.source))
+    return Accounts(transaction).name_sources(counts)
 
 
 @dataclass(frozen=True)

@@ -124,48 +124,20 @@ DEFAULT_SOURCES: Final = EvidenceSources()
 
 
 @dataclass(frozen=True, slots=True)
-class FrozenSource:
-    """Counted decisions of one source, a kind or the id of an account.
-
-    >>> FrozenSource.parse("reviews 210 6")
-    FrozenSource(source='reviews', decisions=210, reviewers=6)
-    """
+class CountedSource:
+    """Counted decisions of one source: a kind, or the id or name of an account."""
 
     source: str
     decisions: int
     reviewers: int
 
-    def format(self) -> str:
-        """Return the count as the ledger holds it."""
-        return f"{self.source} {self.decisions} {self.reviewers}"
-
-    @classmethod
-    def parse(cls, text: str) -> "FrozenSource":
-        """Return the count of a text made by `format`."""
-        source, decisions, reviewers = text.rsplit(" ", 2)
-        return cls(source, int(decisions), int(reviewers))
-
 
 @dataclass(frozen=True, slots=True)
-class FrozenOutcomeSource:
-    """Counted units with outcomes of one source, a kind or the id of an account.
-
-    >>> FrozenOutcomeSource.parse("imports 210")
-    FrozenOutcomeSource(source='imports', units=210)
-    """
+class CountedOutcomeSource:
+    """Counted units with outcomes of one source: a kind, or the id or name of an account."""
 
     source: str
     units: int
-
-    def format(self) -> str:
-        """Return the count as the ledger holds it."""
-        return f"{self.source} {self.units}"
-
-    @classmethod
-    def parse(cls, text: str) -> "FrozenOutcomeSource":
-        """Return the count of a text made by `format`."""
-        source, units = text.rsplit(" ", 1)
-        return cls(source, int(units))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +149,6 @@ class FrozenVouching:
         units: those that count because it is vouched for.
         counted: all units that count.
         within: the longest time after a case for which it was vouched for.
-
-    >>> FrozenVouching.parse("a-7 380 412 180000").format()
-    'a-7 380 412 180000'
     """
 
     account: str
@@ -187,43 +156,20 @@ class FrozenVouching:
     counted: int
     within: timedelta
 
-    def format(self) -> str:
-        """Return the count as the ledger holds it, its time in seconds."""
-        return f"{self.account} {self.units} {self.counted} {self.within.total_seconds():.0f}"
-
-    @classmethod
-    def parse(cls, text: str) -> "FrozenVouching":
-        """Return the count of a text made by `format`."""
-        account, units, counted, seconds = text.rsplit(" ", 3)
-        return cls(account, int(units), int(counted), timedelta(seconds=int(seconds)))
-
 
 @dataclass(frozen=True, slots=True)
-class FrozenRegistering:
-    """Counted units whose cases one source registered, a kind or the id of an account.
+class RegisteredUnits:
+    """Counted units whose cases one source registered: a kind, or an account's id or name.
 
     Attributes:
         source: of the cases.
         units: those units.
         own: those of them that it also predicted, with the version that is judged.
-
-    >>> FrozenRegistering.parse("a-7 380 12").format()
-    'a-7 380 12'
     """
 
     source: str
     units: int
     own: int
-
-    def format(self) -> str:
-        """Return the count as the ledger holds it."""
-        return f"{self.source} {self.units} {self.own}"
-
-    @classmethod
-    def parse(cls, text: str) -> "FrozenRegistering":
-        """Return the count of a text made by `format`."""
-        source, units, own = text.rsplit(" ", 2)
-        return cls(source, int(units), int(own))
 
 
 def name_sender(sender: str | None, *, is_review: bool) -> str:

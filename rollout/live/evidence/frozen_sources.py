@@ -9,7 +9,7 @@ from rollout.data.database.session import Transaction
 from rollout.engine.events import NO_SOURCES, LedgerEvent, ProposalSources
 from rollout.engine.evidence.slots import LAST_SLOT, find_slot_after, find_slot_before
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.policy.evidence_sources import FrozenOutcomeSource
+from rollout.kernel.policy.evidence_sources import CountedOutcomeSource
 from rollout.live.rollout_state import RolloutState
 
 
@@ -43,16 +43,12 @@ def _load_sources(
     counts = load_source_counts(*units, first_slot=first_slot, until=until)
     later_names = (later for later, first in state.first_names.items() if first == version)
     names = [version, *later_names]
-    vouched_counts, registering_counts = (
-        load(*units, names, first_slot=first_slot, until=until)
-        for load in (load_vouched_counts, load_registering_counts)
-    )
     outcome_counts = _load_outcome_counts(transaction, state, (cell, version, stage), slots)
     return ProposalSources(
-        sources=tuple(count.format() for count in counts),
-        outcome_sources=tuple(count.format() for count in outcome_counts),
-        vouched=tuple(count.format() for count in vouched_counts),
-        registered=tuple(count.format() for count in registering_counts),
+        sources=counts,
+        outcome_sources=outcome_counts,
+        vouched=load_vouched_counts(*units, names, first_slot=first_slot, until=until),
+        registered=load_registering_counts(*units, names, first_slot=first_slot, until=until),
     )
 
 
@@ -61,7 +57,7 @@ def _load_outcome_counts(
     state: RolloutState,
     place: tuple[Cell, str, str],
     slots: tuple[int, int],
-) -> tuple[FrozenOutcomeSource, ...]:
+) -> tuple[CountedOutcomeSource, ...]:
     """Return the sources of the outcomes that the proposal's gate asks for; () if for none."""
     policy, (cell, version, stage) = state.policy, place
     if not policy.outcomes or stage not in policy.stage_ids or cell not in policy.cell_set:

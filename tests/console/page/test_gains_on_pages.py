@@ -61,7 +61,7 @@ def test_in_brief_a_gain_has_no_logarithm():
     assert list_brief_grounds([stored], [""], PRICING) == [
         (
             "gain of profit at least 0 EUR: +5.02 EUR a unit so far, at least +1.21 EUR at every"
-            " look; 131 by the model, 1180 by people, 12 without outcome"
+            " look; 131 by the model, 1,180 by people, 12 without outcome"
         )
     ]
 

@@ -14,7 +14,7 @@ from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.decide.stop_targets import StopTarget
 from rollout.engine.events import Approved
 from rollout.engine.words.formatting import OPENING_NOTE
-from rollout.engine.words.source_text import RegisteredUnits, VouchedUnits
+from rollout.engine.words.source_text import VouchedUnits
 from rollout.features.access import users
 from rollout.features.access.users import AccountUpdate, load_local_caller
 from rollout.features.policies import policies
@@ -22,6 +22,7 @@ from rollout.features.proposals.proposal_details import load_proposal
 from rollout.features.proposals.proposal_evidence import load_proposal_evidence
 from rollout.features.stops import stops
 from rollout.kernel.policy.cell_evidence import GuardReading
+from rollout.kernel.policy.evidence_sources import RegisteredUnits
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.command_handler import execute_command
 from rollout.live.rollout_state import load_rollout_state

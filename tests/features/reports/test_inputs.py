@@ -30,7 +30,7 @@ from rollout.features.reports.pages.findings import list_data_findings
 from rollout.features.reports.pages.json_report import to_plain_values
 from rollout.features.reports.stored_inputs import NothingToReportError, load_report_inputs
 from rollout.features.reports.visible_records import ReportPeriod, load_whole_period
-from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, FrozenRegistering
+from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, RegisteredUnits
 from rollout.kernel.policy_files.reader import parse_policy, read_policy
 from rollout.kernel.units import MISSING
 from rollout.live.command_handler import execute_command
@@ -177,7 +177,7 @@ def test_the_same_records_give_the_same_figures_live_and_in_replay(database, tex
     assert any(cell["marks"] for cell in one["cell_timelines"])
     assert one["detector_courses"] or story is not STORY
     cases = expected.records.cases.height
-    assert found.registered == (FrozenRegistering(BEFORE_SOURCES, cases, 0),)
+    assert found.registered == (RegisteredUnits(BEFORE_SOURCES, cases, 0),)
     findings = list_data_findings(compute_report_facts(found))
     ((text, readers),) = (
         (each.text, each.readers) for each in findings if each.title == "Who registered cases"

@@ -107,7 +107,7 @@ def test_no_gate_opens_nothing():
     [
         (counted(99), "99 of 100 decided units"),
         (counted(100, days=6), "6 of 7 days"),
-        (replace(counted(100), reviewers=0), "0 of 1 reviewers"),
+        (replace(counted(100), reviewers=0), "0 of 1 reviewer"),
         (counted(50, missing=60), "50 of 100 decided units"),
     ],
 )
@@ -211,7 +211,7 @@ def test_nothing_is_renewed_on_no_data_even_where_no_minimum_is_asked_for():
     reading = read_renewal(lenient, CREEK, 1, EvidenceCounts())
     assert not reading.is_met
     assert [say_requirement(lack) for lack in reading.unmet_requirements] == [
-        "0 of 1 decided units"
+        "0 of 1 decided unit"
     ]
 
 

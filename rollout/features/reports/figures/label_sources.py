@@ -22,15 +22,10 @@ from rollout.engine.words.formatting import (
     format_quantity,
     join_words,
 )
-from rollout.engine.words.source_text import (
-    CountedSource,
-    RegisteredUnits,
-    VouchedUnits,
-    describe_vouched_units,
-)
+from rollout.engine.words.source_text import VouchedUnits, describe_vouched_units
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, assign_deciders
 from rollout.kernel.calendar.instants import to_micros
-from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, FrozenRegistering
+from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, CountedSource, RegisteredUnits
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import Stage, describe_sample_share
 
@@ -163,7 +158,7 @@ def compute_decision_sources(
     spells: tuple[SilentSpell, ...] = (),
     vouched: VouchedUnits | None = None,
     shares: Mapping[str, float] | None = None,
-    registered: Iterable[FrozenRegistering] = (),
+    registered: Iterable[RegisteredUnits] = (),
 ) -> DecisionSources:
     """Return the sources of the decisions, and those of no source by reason."""
     has_sources = bool(chosen_sources) or records.decisions["source"].is_not_null().any()
@@ -189,7 +184,7 @@ def compute_decision_sources(
             VersionSample(version, share, records.cases[DRAWS].null_count() < records.cases.height)
             for version, share in (shares or {}).items()
         ),
-        tuple(RegisteredUnits(count.source, count.units, count.own) for count in registered),
+        tuple(registered),
     )
 
 

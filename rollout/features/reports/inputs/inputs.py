@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from rollout.engine.ledger.ledger import CanonicalRow
     from rollout.engine.records.records import BaselineCount
     from rollout.engine.records.reviews import CleaningChoice
-    from rollout.kernel.policy.evidence_sources import FrozenRegistering
+    from rollout.kernel.policy.evidence_sources import RegisteredUnits
     from rollout.kernel.policy.levers import Lever
 
 
@@ -181,7 +181,7 @@ class ReportInputs(EvidenceInputs):
     policy_periods: tuple[PolicyPeriod, ...] = ()
     choices: tuple[CleaningChoice, ...] = ()
     first_values: FirstValues | None = None
-    registered: tuple[FrozenRegistering, ...] = ()
+    registered: tuple[RegisteredUnits, ...] = ()
 
     @property
     def is_live(self) -> bool:

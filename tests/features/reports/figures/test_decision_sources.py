@@ -5,11 +5,12 @@ from dataclasses import replace
 import polars as pl
 
 from rollout.engine.evidence.frames import UNSOURCED_SCHEMA
-from rollout.engine.words.source_text import CountedSource, describe_sources
+from rollout.engine.words.source_text import describe_sources
 from rollout.features.reports.figures.label_sources import (
     UnsourcedDecisions,
     compute_decision_sources,
 )
+from rollout.kernel.policy.evidence_sources import CountedSource
 from tests.engine.evidence.histories import decisions
 from tests.engine.evidence.histories import records as history
 
