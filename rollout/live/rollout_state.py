@@ -98,6 +98,14 @@ class RolloutState:
         others = (name for name, first in self.first_names.items() if first == first_name)
         return tuple(dict.fromkeys([version, first_name, *others]))
 
+    def list_sites_in_use(self) -> dict[tuple[str, ...], set[str]]:
+        """Return by the names of each version that is in use the sites where it is."""
+        sites: dict[tuple[str, ...], set[str]] = {}
+        for (cell, version), cell_state in self.scope.cells.items():
+            if cell_state.has_begun and not self.scope.versions[version].retired:
+                sites.setdefault(self.list_names(version), set()).add(cell.site)
+        return sites
+
     @property
     def trained_until(self) -> dict[str, datetime]:
         """Return by version when its training cases end, where recorded; the last of its names."""

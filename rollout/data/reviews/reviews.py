@@ -10,10 +10,23 @@ Read-only lists of review tasks: what reviewers decided, and open adjudications.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    and_,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from rollout.data.database.bulk import insert_new_rows
@@ -22,9 +35,18 @@ from rollout.data.database.session import Transaction
 from rollout.data.records.exposures import select_figures_until
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.tables.columns import decode_instant
-from rollout.data.tables.tables import cases, cleanings, decisions, exposures, reviews, rollouts
+from rollout.data.tables.tables import (
+    cases,
+    cleanings,
+    decisions,
+    exposures,
+    predictions,
+    reviews,
+    rollouts,
+)
 from rollout.engine.records.reviews import (
     ADJUDICATE,
+    BLIND,
     BLIND_KINDS,
     REVEALING_CONTENT,
     SEEDED,
@@ -39,6 +61,12 @@ QUEUE_ORDER: Final = (
     reviews.c.task_number,
 )
 """The order in which tasks are claimed and shown, after those whose answer can affect an action."""
+PREDICTION_WAIT: Final = timedelta(minutes=10)
+"""How long a blind case waits for the predictions of versions in use: who predicts after a human
+decided could have seen the answer, so the case would be missing."""
+MAX_UNPREDICTED: Final = 20
+"""A version that left so many last cases unpredicted delays no review."""
+NO_VERSIONS: Final[Mapping[tuple[str, ...], Collection[str]]] = MappingProxyType({})
 MAX_COUNTED: Final = 1_000
 """Maximum of counted cases: a page shows the number, and requests it often."""
 
@@ -105,9 +133,19 @@ TASK_COLUMNS: Final = tuple(reviews.c[name] for name in StoredReviewTask.__datac
 class ReviewTaskStore:
     """The review tasks of one rollout."""
 
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+    def __init__(
+        self,
+        transaction: Transaction,
+        rollout: Rollout,
+        sites_by_version: Mapping[tuple[str, ...], Collection[str]] = NO_VERSIONS,
+    ) -> None:
+        """Prepare for reading; `sites_by_version` says where versions are in use, by their names.
+
+        Blind cases are offered only once those have predicted, or after `PREDICTION_WAIT`.
+        """
         self._transaction = transaction
         self._rollout = rollout
+        self._sites_by_version = sites_by_version
 
     def open_tasks(self, new_tasks: Iterable[NewReviewTask]) -> None:
         """Store new tasks; existing ones stay as they are."""
@@ -309,7 +347,48 @@ class ReviewTaskStore:
             ~_has_other_task(reviewer),
             or_(reviews.c.kind.not_in(BLIND_KINDS), ~_has_seen_content(reviewer)),
             or_(reviews.c.kind != SEEDED, ~self._match_seen_figures(reviewer)),
+            self._match_predicted(at) if BLIND in kinds else true(),
         )
+
+    def _match_predicted(self, at: datetime) -> ColumnElement[bool]:
+        """Return the condition for tasks whose answer no version in use could still see.
+
+        Those that a client waits for are offered at once, and versions that left their last cases
+        unpredicted delay nothing.
+        """
+        awaited = [
+            and_(
+                reviews.c.site.in_(sorted(sites)),
+                ~_match_case(predictions, predictions.c.version.in_(names)),
+            )
+            for names, sites in self._sites_by_version.items()
+            if self._does_predict(names, sites, at - PREDICTION_WAIT)
+        ]
+        is_offered = or_(
+            reviews.c.kind != BLIND,
+            reviews.c.answer_by > at,
+            reviews.c.opened_at <= at - PREDICTION_WAIT,
+        )
+        return or_(is_offered, ~or_(*awaited)) if awaited else true()
+
+    def _does_predict(self, names: Sequence[str], sites: Collection[str], until: datetime) -> bool:
+        """Return whether a version predicted one of its last cases, or had too few."""
+        of_rollout = cases.c.rollout == self._rollout.number
+        last_cases = (
+            select(cases.c.case_id)
+            .where(of_rollout, cases.c.site.in_(sorted(sites)), cases.c.received_at <= until)
+            .order_by(cases.c.received_at.desc())
+            .limit(MAX_UNPREDICTED)
+        ).subquery()
+        is_predicted = exists().where(
+            predictions.c.rollout == self._rollout.number,
+            predictions.c.case_id == last_cases.c.case_id,
+            predictions.c.version.in_(names),
+        )
+        predicted = [
+            *self._transaction.execute(select(is_predicted).select_from(last_cases)).scalars()
+        ]
+        return len(predicted) < MAX_UNPREDICTED or any(predicted)
 
     def _match_seen_figures(self, reviewer: str) -> ColumnElement[bool]:
         """Return the condition for cases in figures that a reviewer saw."""

@@ -182,7 +182,7 @@ def count_waiting(
     claim_time: datetime,
 ) -> Mapping[ReviewQueue, int]:
     """Return the number of cases that a reviewer could claim, by queue."""
-    review_store = ReviewTaskStore(transaction, state.rollout)
+    review_store = ReviewTaskStore(transaction, state.rollout, state.list_sites_in_use())
     sites = find_permitted_sites(caller, Permission.REVIEW, state)
     return {
         queue: review_store.count_available(caller.name, at, kinds, sites, claim_time)
@@ -447,7 +447,8 @@ def claim_reviews(
     claim_time = claim_time or at
     until = claim_time + CLAIM_DURATION
     with database.begin_write() as transaction:
-        review_store = ReviewTaskStore(transaction, state.rollout)
+        in_use = state.list_sites_in_use()
+        review_store = ReviewTaskStore(transaction, state.rollout, in_use)
         review_store.lock_reviewer(caller.name)
         missing_count = min(target_count, MAX_CLAIMED_CASES) - sum(
             len(review_store.list_claimed(caller.name, claim_time, kinds, sites))
@@ -485,7 +486,8 @@ def claim_page_task(
     claim_time = claim_time or at
     until = claim_time + CLAIM_DURATION
     with database.begin_write() as transaction:
-        review_store = ReviewTaskStore(transaction, state.rollout)
+        in_use = state.list_sites_in_use()
+        review_store = ReviewTaskStore(transaction, state.rollout, in_use)
         review_store.lock_reviewer(caller.name)
         review_store.release_revealed(caller.name)
         claimed = review_store.list_claimed(caller.name, claim_time, PAGE_KINDS, sites)

@@ -13,7 +13,7 @@ from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.records import RecordStore
 from rollout.data.reviews.reviews import DONE, NewReviewTask, ReviewTaskStore
 from rollout.data.tables.tables import reviews
-from rollout.engine.records.records import Case, Decision
+from rollout.engine.records.records import Case, Decision, Prediction
 from tests.factories import DAY, HOUR, MINUTE, NOON
 
 NAMES = (f"queue-{number}" for number in count(1))
@@ -48,9 +48,9 @@ class Queue:
             )
         return self
 
-    def claim(self, who, at=NOON, kinds=BLIND, sites=None, database=None):
+    def claim(self, who, at=NOON, kinds=BLIND, sites=None, database=None, in_use=()):
         with (database or self.database).begin_write() as transaction:
-            store = ReviewTaskStore(transaction, self.rollout)
+            store = ReviewTaskStore(transaction, self.rollout, dict(in_use))
             found = store.claim(who, at, kinds, sites, at + CLAIM)
         return None if found is None else self.key(found)
 
@@ -209,6 +209,60 @@ def test_who_was_shown_the_prediction_is_given_no_blind_seat(queue, database):
         told.add(entries, reviewer="ana", page="case", at=NOON)
     assert queue.everybody("ana", kinds=("blind", "assisted")) == "bc"
     assert queue.everybody("bo") == "a"
+
+
+IN_USE = {("v1", "v1b"): {"creek"}, ("v2",): {"creek", "lake"}}
+
+
+def predict(queue, version, *keys, at=NOON):
+    answers = {"alarm": "bear"}
+    sent = [Prediction(key=key, version=version, answers=answers) for key in keys]
+    with queue.database.begin_write() as transaction:
+        RecordStore(transaction, queue.rollout).store(sent, received_at=at)
+
+
+def test_a_blind_case_is_offered_once_every_version_in_use_has_predicted(queue):
+    queue.open("a", "b", "c")
+    predict(queue, "v1", "a", "b")
+    predict(queue, "v2", "b", "c")
+    assert queue.everybody("ana", in_use=IN_USE) == "b"
+    predict(queue, "v2", "a")
+    predict(queue, "v1b", "c")  # by another of its names
+    assert queue.everybody("ana", in_use=IN_USE) == "ac"
+
+
+def test_versions_elsewhere_delay_nothing(queue):
+    queue.open("a")
+    assert queue.claim("ana", in_use={("v1",): {"lake"}}) == ("a", 1)
+
+
+def test_a_blind_case_waits_ten_minutes_at_most(queue):
+    queue.open("a")
+    assert queue.claim("ana", NOON + 9 * MINUTE, in_use=IN_USE) is None
+    assert queue.claim("ana", NOON + 10 * MINUTE, in_use=IN_USE) == ("a", 1)
+
+
+def test_a_case_that_a_client_waits_for_is_offered_at_once(queue):
+    queue.open("a", answer_by=NOON + MINUTE).open("b", answer_by=NOON)
+    queue.open("c", kind="assisted").open("d", kind="gold")
+    kinds = (*BLIND, "assisted")
+    assert sorted(queue.everybody("ana", kinds=kinds, in_use=IN_USE)) == ["a", "c", "d"]
+
+
+@pytest.mark.parametrize(("unpredicted", "offered"), [(19, None), (20, ("late", 1))])
+def test_a_version_that_left_its_last_20_cases_unpredicted_delays_nothing(
+    database, unpredicted, offered
+):
+    before, at = [f"k{n:02}" for n in range(unpredicted)], NOON + 15 * MINUTE
+    queue = Queue(database, ["first"])
+    predict(queue, "v1", "first")
+    for time, keys in ((NOON + MINUTE, before), (at, ["late"])):  # the last one isn't left yet
+        new = [Case(key=k, site="creek", window="day", occurred_at=time) for k in keys]
+        with database.begin_write() as transaction:
+            stored = RecordStore(transaction, queue.rollout).store(new, received_at=time)
+        queue.ids |= stored.case_ids
+    queue.open("late", opened_at=at)
+    assert queue.claim("ana", at, in_use={("v1",): {"creek"}}) == offered
 
 
 def test_who_judged_a_case_elsewhere_is_not_given_it(queue, database):

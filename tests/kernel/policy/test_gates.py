@@ -210,9 +210,7 @@ def test_nothing_is_renewed_on_no_data_even_where_no_minimum_is_asked_for():
     lenient = policy(gates=(replace(TO_SUPERVISED, minimum=Minimum(units=0, reviewers=0)),))
     reading = read_renewal(lenient, CREEK, 1, EvidenceCounts())
     assert not reading.is_met
-    assert [say_requirement(lack) for lack in reading.unmet_requirements] == [
-        "0 of 1 decided unit"
-    ]
+    assert [say_requirement(lack) for lack in reading.unmet_requirements] == ["0 of 1 decided unit"]
 
 
 def test_the_largest_cost_is_the_highest_level_though_sums_are_not_exact():
