@@ -47,6 +47,7 @@ rollout: senders
 timezone: UTC
 levers: [{{id: answer, labels: ["yes", "no"]}}]
 sites: [{sites}]
+{windows}
 stages: [{{id: supervised, blind: 50%}}]
 evidence: {{unit: {unit}, grace: {grace}, outside: blind,
   sources: {{vouched: [{vouched}], accounts: [{{account: desk, reviewers: ["*"]}}]}}}}
@@ -65,7 +66,7 @@ class SentCases:
     Attributes:
         cell, occurred, is_right: which cell, when, and whether the model agrees with people. Each
             decision names cell and time.
-        sent_cell: which cell the sender of the case names.
+        sent_cell, sent_time: which cell and time the sender of the case names.
         is_yes: whether people answer yes.
         sample: share of the cases on which the version runs, as the service draws them.
         episode: number of each case's episode; None if cases are units.
@@ -81,6 +82,7 @@ class SentCases:
     is_yes: np.ndarray = field(init=False)
     episode: np.ndarray | None = None
     sent_cell: np.ndarray = field(init=False)
+    sent_time: np.ndarray = field(init=False)
     received: np.ndarray = field(init=False)
     predicted: np.ndarray = field(init=False)
     decided: np.ndarray = field(init=False)
@@ -89,7 +91,7 @@ class SentCases:
     def __post_init__(self) -> None:
         """Let all come at once, and people decide yes after a minute."""
         self.is_yes = np.ones(len(self.cell), dtype=bool)
-        self.sent_cell = self.cell
+        self.sent_cell, self.sent_time = self.cell, self.occurred
         self.received = self.occurred + SECOND
         self.predicted = self.occurred + SECOND
         self.decide(np.full(len(self.cell), MINUTE))
@@ -197,6 +199,12 @@ def move_disagreeing(cases: SentCases) -> None:
     cases.sent_cell = np.where(cases.is_right, cases.cell, 0)
 
 
+def move_to_night(cases: SentCases) -> None:
+    """Date the mornings' cases in which the model is wrong into the night before."""
+    is_moved = ~cases.is_right & (cases.occurred % 1 < 1 / 2) & (cases.occurred >= 1)
+    cases.sent_time = np.where(is_moved, cases.occurred - 1 / 2, cases.occurred)
+
+
 def lose_cases(cases: SentCases) -> None:
     """Lose one case in a hundred."""
     cases.received[cases.rng.random(len(cases.cell)) < 0.01] = np.inf
@@ -251,7 +259,7 @@ def grow_episodes(cases: SentCases) -> None:
     cases.episode = np.arange(len(cases.cell))
     wrong = np.flatnonzero(~cases.is_right).repeat(3)
     truth = cases.is_right.mean()
-    for name in ("cell", "sent_cell", "occurred", "is_yes", "episode"):
+    for name in ("cell", "sent_cell", "sent_time", "occurred", "is_yes", "episode"):
         values = getattr(cases, name)
         setattr(cases, name, np.concatenate([values, values[wrong]]))
     is_right = cases.rng.random(len(wrong)) < truth
@@ -281,7 +289,7 @@ class Sending:
     Attributes:
         name, truth, change: what it is called, how often the model is right, and what is changed.
         grace, within: of the policy, in days; None: the sender is not vouched for.
-        unit, require, sample: of the policy.
+        unit, require, sample, windows: of the policy.
         then: changes what comes after the raising of each cell, which is approved a day later;
             counted are widenings then, else raisings.
     """
@@ -294,6 +302,7 @@ class Sending:
     unit: str = "case"
     require: str = "measure: agreement, at_least: 95%"
     sample: float = 1.0
+    windows: str = ""
     then: Callable[[SentCases, np.ndarray], None] | None = None
 
 
@@ -314,6 +323,12 @@ ADVERSE = (
     Sending("disagreeing 14 days late", 0.93, delay_disagreeing(14)),
     Sending("disagreeing never sent", 0.93, leave_out_disagreeing),
     Sending("disagreeing sent elsewhere", 0.93, move_disagreeing),
+    Sending(
+        "disagreeing dated by night",
+        0.93,
+        move_to_night,
+        windows='windows: [{id: day, hours: "00:00-12:00"}, {id: night, hours: "12:00-24:00"}]',
+    ),
     Sending("waits for answers", 0.60, wait_for_answers),
     Sending("predicts agreeing only", 0.60, predict_agreeing_only),
     Sending("copies answers before receipt", 0.60, copy_answers),
@@ -351,6 +366,7 @@ def write_policy(sending: Sending, cells: int = CELLS, units: int = 100, tick: s
         vouched=vouched,
         unit=sending.unit,
         require=sending.require,
+        windows=sending.windows,
         sample=f"{sending.sample * 100:g}%",
         units=units,
         tick=tick,
@@ -399,7 +415,7 @@ def build_history(cases: SentCases) -> RecordFrames:
     has_case = cases.received < DAYS
     case_rows = frame(
         build_cases_schema(), has_case, case_key=keys, site=names[cases.sent_cell],
-        occurred_at=instants(cases.occurred), received_at=instants(cases.received),
+        occurred_at=instants(cases.sent_time), received_at=instants(cases.received),
         **episodes, **draws,
     )  # fmt: skip
     prediction_rows = frame(

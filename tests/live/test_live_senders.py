@@ -41,7 +41,7 @@ from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.clock import ManualClock
 from rollout.live.evidence.due_counting import PageSize
 from rollout.live.evidence.evidence_check import EvidenceCheck
-from rollout.live.evidence.unit_counting import open_stored_history
+from rollout.live.evidence.unit_counting import WindowLookup, open_stored_history
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
@@ -55,23 +55,28 @@ DAYS, CELLS, AFTER = 5, 2, timedelta(hours=4)
 ROLES = {"box": "ingest", "desk": "ingest-decisions", "camera": "ingest"}
 
 
-def list_sent(cases):
-    """Return (instant of receipt, account, record) of all records, in the order of receipt."""
+def list_sent(cases, policy=None):
+    """Return (instant of receipt, account, record) of all records, in the order of receipt.
+
+    Cases are in the windows of a policy, else at any time in one.
+    """
     rows = []
+    lookup = None if policy is None else WindowLookup(policy)
     for number, cell in enumerate(cases.cell):
         is_yes = bool(cases.is_yes[number])
         key, answer = f"k{number:06}", "yes" if is_yes == cases.is_right[number] else "no"
         episode = None if cases.episode is None else f"e{cases.episode[number]}"
         occurred, decided = (_at(times[number]) for times in (cases.occurred, cases.decided))
+        site, sent_time = name_site(cases.sent_cell[number]), _at(cases.sent_time[number])
         sent = (
             (
                 cases.received,
                 "box",
                 Case(
                     key=key,
-                    site=name_site(cases.sent_cell[number]),
-                    occurred_at=occurred,
-                    window="always",
+                    site=site,
+                    occurred_at=sent_time,
+                    window=lookup.find_window(site, sent_time, {}) if lookup else "always",
                     episode=episode,
                 ),
             ),
@@ -189,7 +194,8 @@ def test_late_senders_have_the_same_evidence_live_and_replayed(database, sending
         for name in ROLES:
             Accounts(transaction).add_id(name)
     found = live(
-        database, text, slots, AFTER, before_slot=send_as_received(database, list_sent(cases))
+        *(database, text, slots, AFTER),
+        before_slot=send_as_received(database, list_sent(cases, policy)),
     )
     assert count_stored_units(database) == count_replayed_units(history, policy, slots[-1])
     kinds = {type(event).__name__ for event in expected}
