@@ -92,15 +92,21 @@ def _rename_result(sentence):
 
 
 def play(town):
-    """Let a cell be widened, narrowed by its guard and by a user, stopped and resumed."""
+    """Let a cell be widened, narrowed by its guard and by a user, stopped and resumed.
+
+    Yields moments at which pages are looked at.
+    """
     town.play_hours(14)
+    yield "proposed"
     approve_all(town)
     town.play_hours(1)
     town.play_hours(7, sites=("creek",), right=0.0)
+    yield "in alarm"
     stop = stop_cells(
         town.database, ANA, NAME, StopTarget(cells=(LAKE,)), at=town.clock.now(), reason="snow"
     )
     propose_resume(town.database, ANA, NAME, stop.stop, at=town.clock.now())
+    yield "stopped"
     approve_all(town)
     town.play_hours(6)
     narrowing = NarrowCells(
@@ -110,8 +116,10 @@ def play(town):
     text = towns.POLICY.replace(json.dumps(towns.ODD), towns.PLAIN).replace(towns.PLACE_HINT, "")
     looser = text.replace("\nlease: 1m", "\nlease: 2m")
     apply_policy(town.database, looser, Actor("zoe"), town.clock.now())
+    yield "a looser policy"
     approve_all(town)
     town.play_hours(8)
+    yield "at the end"
 
 
 def approve_all(town):
@@ -129,7 +137,10 @@ def approve_all(town):
 def look(folder, words):
     """Return the ledger's rows, what the API answers, and the pages of a town."""
     with without_chance(), founded(folder) as (town, browser), words():
-        play(town)
+        pages = {}
+        for moment in play(town):
+            browser.as_("ana")
+            pages |= {(moment, path): browser.get(f"/console{path}") for path in PAGES}
         with town.database.begin_read() as transaction:
             rows = list(Ledger(transaction, Rollouts(transaction).find(NAME)).list_lines())
         request_report(town.database, ANA, NAME, "weekly", ReportOptions(), town.clock.now())
@@ -137,8 +148,6 @@ def look(folder, words):
         answers["report.json"] = town.box.get(
             f"/v1{R}/reports/1", headers={"Accept": "application/json"}
         )
-        browser.as_("ana")
-        pages = {path: browser.get(f"/console{path}") for path in PAGES}
     return rows, answers, pages
 
 
@@ -194,7 +203,7 @@ def test_pages_have_the_same_parts_and_figures(looks):
         if (difference := compare(outline(page), outline(renamed[path])))
     }
     assert not differing, "\n".join(map(str, differing.items()))
-    assert sum(MARK in page.text for page in renamed.values()) > len(PAGES) / 2
+    assert sum(MARK in page.text for page in renamed.values()) > len(PAGES)
 
 
 def outline(page):
