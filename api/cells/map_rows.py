@@ -58,7 +58,7 @@ def compute_bands(site: Site, windows: Sequence[Window], monday: date) -> tuple[
     )
 
 
-def compute_spans(hours: str | None, site: Site, monday: date) -> tuple[MinuteSpan, ...]:
+def compute_spans(hours: str, site: Site, monday: date) -> tuple[MinuteSpan, ...]:
     """Return when hours apply at a site: of a freeze, or of one window."""
     window = Window("", hours)
     return _compute_spans(hours, *_get_clock_site(site, (window,)), monday)
@@ -66,9 +66,7 @@ def compute_spans(hours: str | None, site: Site, monday: date) -> tuple[MinuteSp
 
 def _get_clock_site(site: Site, windows: Sequence[Window]) -> tuple[Site]:
     """Return the site fields that hours depend on, so that equal sites share a cache entry."""
-    follows_sunlight = any(
-        window.hours is not None and follows_sun(window.hours) for window in windows
-    )
+    follows_sunlight = any(follows_sun(window.hours) for window in windows)
     return (
         replace(
             site,
@@ -117,7 +115,7 @@ def _find_window(edges_by_window: Mapping[str, list[int]], minute: int) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _compute_spans(hours: str | None, site: Site, monday: date) -> tuple[MinuteSpan, ...]:
+def _compute_spans(hours: str, site: Site, monday: date) -> tuple[MinuteSpan, ...]:
     zone = ZoneInfo(site.timezone)
     week_start, week_end = (
         datetime.combine(day, datetime.min.time(), zone)

@@ -148,7 +148,7 @@ def compute_window_times(policy: Policy, cell: Cell, at: datetime) -> WindowTime
     span = next((item for item in remaining if item[1] > at), None)
     if span is None:
         return WindowTimes(
-            None, None, NOT_SOON, now=False, hours=window.hours or "", condition_text=condition_text
+            None, None, NOT_SOON, now=False, hours=window.hours, condition_text=condition_text
         )
     if span[0] <= first and span[1] >= last:
         return WindowTimes(
@@ -159,7 +159,7 @@ def compute_window_times(policy: Policy, cell: Cell, at: datetime) -> WindowTime
         *span,
         "Now" if is_now else "Next",
         now=is_now,
-        hours=window.hours or "",
+        hours=window.hours,
         condition_text=condition_text,
     )
 

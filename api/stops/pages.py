@@ -408,7 +408,7 @@ def _select_open_cells(
             if not is_covered:
                 open_windows.add(window.id)
             is_covered = is_covered or not window.when
-        elif window.hours is not None:
+        else:
             change = find_next_change(window.hours, site, at)
             if change is not None and change <= at + time_span:
                 open_windows.add(window.id)

@@ -29,7 +29,7 @@ ROLLOUTS = [
     STOPPED,
     autonomous(policy(lease=12 * HOUR)),
     autonomous(policy(evidence=EvidenceRules(confidence_floor=0.8))),
-    autonomous(policy(windows=(Window("day", None, {"w": ("dry",)}), Window("night")))),
+    autonomous(policy(windows=(Window("day", when={"w": ("dry",)}), Window("night")))),
 ]
 MOVES = st.tuples(
     st.sampled_from([0, 1e-6, 0.5, 19.5, 20, 59.93, 59.94, 60, 8 * 3600 - 60, -1]),

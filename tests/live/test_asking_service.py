@@ -52,7 +52,7 @@ ROLLOUTS = {
     "leases": autonomous(policy(sites=SITES, stages=(SUPERVISED, AUDITED))),
     "ends": autonomous(policy(limits=(Limit(ends=(NOON + DAY).date(), where=Where(("creek",))),))),
     "attributes": autonomous(
-        policy(windows=(Window("day", None, {"w": ("dry",)}), Window("night")))
+        policy(windows=(Window("day", when={"w": ("dry",)}), Window("night")))
     ),
     "shadow": RolloutDriver(),
     "familiar": autonomous(

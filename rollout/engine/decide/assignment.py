@@ -382,7 +382,7 @@ def _compute_day(site: Site, windows: tuple[Window, ...], day: int) -> WindowDay
         for t in starts
     )
     return tuple(edges), tuple(
-        tuple(Window(w.id, None, w.when) for w in windows_then) for windows_then in open_windows
+        tuple(Window(w.id, when=w.when) for w in windows_then) for windows_then in open_windows
     )
 
 

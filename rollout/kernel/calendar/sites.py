@@ -61,13 +61,11 @@ class Site:
 class Window:
     """A recurring time; the first window that fits takes a case.
 
-    Hours, None for always, and all attributes must match. `when` is copied and not hashed.
+    Hours and all attributes must match. `when` is copied and not hashed.
     """
 
     id: Annotated[str, Key("Name", "Name of the window.", "night")]
-    hours: Annotated[
-        str | None, Key("NonEmptyText", "Opening hours in OpenStreetMap's syntax.")
-    ] = "24/7"
+    hours: Annotated[str, Key("NonEmptyText", "Opening hours in OpenStreetMap's syntax.")] = "24/7"
     when: Annotated[
         Mapping[str, tuple[str, ...]],
         Key(

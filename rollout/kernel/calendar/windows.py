@@ -255,7 +255,7 @@ def list_hours_warnings(site: Site, windows: Sequence[Window]) -> list[tuple[str
     nights = [
         (window.id, "a night from sunset to sunrise; write `24/7` last, it leaves no gap")
         for window in windows
-        if window.hours and _SUNSET_TO_SUNRISE.search(strip_comments(window.hours))
+        if _SUNSET_TO_SUNRISE.search(strip_comments(window.hours))
     ]
     of_site = _list_location_warnings(site) + _list_gap_warnings(site, windows)
     return nights + [("", text) for text in of_site]

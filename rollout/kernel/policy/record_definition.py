@@ -115,7 +115,7 @@ def describe_cell(policy: Policy, cell: Cell) -> dict[str, Any]:
     return {
         **_site_to_json(policy.sites_by_id[cell.site], holidays=_uses_holidays(windows)),
         "windows": [
-            [window.hours or "24/7", sorted((k, sorted(v)) for k, v in window.when.items())]
+            [window.hours, sorted((k, sorted(v)) for k, v in window.when.items())]
             for window in windows
         ],
     }
@@ -136,4 +136,4 @@ def _list_windows(policy: Policy, cell: Cell) -> tuple[Window, ...]:
 
 
 def _uses_holidays(windows: Iterable[Window]) -> bool:
-    return any(uses_holidays(window.hours) for window in windows if window.hours)
+    return any(uses_holidays(window.hours) for window in windows)

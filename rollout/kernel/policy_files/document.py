@@ -14,7 +14,13 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from rollout.kernel.policy_files.json_schema import find_example, find_key_paths, list_keys
+from rollout.kernel.policy_files.fields import EmptyTextError
+from rollout.kernel.policy_files.json_schema import (
+    find_example,
+    find_key_paths,
+    is_required,
+    list_keys,
+)
 from rollout.kernel.policy_files.sections import WrittenPolicy, read_section
 from rollout.kernel.policy_files.yaml_reader import (
     Document,
@@ -208,15 +214,23 @@ def _describe_error(error: ErrorDetails, path: DocumentPath) -> str:
         "missing": lambda: f"is missing; write it, such as {path[-1]}: {find_example(path)}",
         "extra_forbidden": lambda: _describe_unknown_key(path, value),
         "literal_error": lambda: _describe_invalid_choice(error, value),
-        "too_short": lambda: "is empty; write at least one, or leave the key out",
-        "value_error": lambda: str(error["ctx"]["error"]),
+        "too_short": lambda: _describe_empty("write at least one", path),
+        "value_error": lambda: _describe_fault(error["ctx"]["error"], path),
     }
     return sentences.get(kind, lambda: _describe_wrong_form(kind, value, path))()
 
 
+def _describe_empty(remedy: str, path: DocumentPath) -> str:
+    return f"is empty; {remedy}{'' if is_required(path) else ', or leave the key out'}"
+
+
+def _describe_fault(fault: Exception, path: DocumentPath) -> str:
+    return _describe_empty("write it", path) if isinstance(fault, EmptyTextError) else str(fault)
+
+
 def _describe_wrong_form(kind: str, value: Any, path: DocumentPath) -> str:
     if value == "":
-        return "is empty; write it, or leave the key out"
+        return _describe_empty("write it", path)
     example = find_example(path)
     if "tuple" in kind:
         expected = "a list: [a, b]"

@@ -164,10 +164,14 @@ def read_flag(text: str) -> bool:
     return text == "true"
 
 
+class EmptyTextError(ValueError):
+    """A text is empty; whether its key may be left out is known where it stands."""
+
+
 def read_text(text: str) -> str:
     """Read a text that is not empty."""
     if not text:
-        raise ValueError("is empty; write it, or leave the key out")
+        raise EmptyTextError("is empty; write it")
     return text
 
 

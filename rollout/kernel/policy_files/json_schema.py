@@ -51,6 +51,11 @@ def list_keys(path: DocumentPath) -> tuple[str, ...]:
     return tuple(_find_node(path).get("properties", ()))
 
 
+def is_required(path: DocumentPath) -> bool:
+    """Return whether the mapping around `path` needs its key."""
+    return path[-1] in _find_node(path[:-1]).get("required", ())
+
+
 def find_example(path: DocumentPath) -> str:
     """Return an example value for `path`, or an empty text."""
     examples: list[str] = _find_node(path).get("examples", [])

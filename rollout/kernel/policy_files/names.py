@@ -337,7 +337,7 @@ def _check_hours(written: WrittenPolicy, _: Policy) -> Faults:
 
 def _list_hours(written: WrittenPolicy) -> Iterator[tuple[DocumentPath, str]]:
     for i, window in enumerate(written.windows):
-        yield ("windows", i, "hours"), window.hours or "24/7"
+        yield ("windows", i, "hours"), window.hours
     for i, freeze in enumerate(written.freezes):
         yield ("freezes", i, "hours"), freeze.hours
     for i, site in enumerate(written.sites):
@@ -404,8 +404,9 @@ def _check_reachable_windows(_: WrittenPolicy, policy: Policy) -> Faults:
 
 
 def _is_readable(window: Window, policy: Policy) -> bool:
-    hours = window.hours or "24/7"
-    return not _find_hours_faults(hours) and not _find_site_hours_faults(hours, policy.sites)
+    return not (
+        _find_hours_faults(window.hours) or _find_site_hours_faults(window.hours, policy.sites)
+    )
 
 
 def _is_less_strict(earlier: Window, window: Window) -> bool:
@@ -418,7 +419,7 @@ def _is_less_strict(earlier: Window, window: Window) -> bool:
 
 def _is_ever_open(window: Window, earlier: list[Window], sites: tuple[Site, ...]) -> bool:
     plain_windows = [Window(item.id, item.hours) for item in (*earlier, window)]
-    distinct_sites = _select_distinct_sites(sites, [item.hours or "" for item in plain_windows])
+    distinct_sites = _select_distinct_sites(sites, [item.hours for item in plain_windows])
     return any(
         compute_year_shares(site, plain_windows, year)[window.id] > 0
         for year in CHECKED_YEARS

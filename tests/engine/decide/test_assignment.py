@@ -199,7 +199,7 @@ def test_without_a_floor_no_confidence_is_asked_for():
 
 
 def windowed() -> RolloutDriver:
-    windows = (Window("day", None, {"weather": ("dry",)}), Window("night"))
+    windows = (Window("day", when={"weather": ("dry",)}), Window("night"))
     return autonomous(policy(windows=windows))
 
 

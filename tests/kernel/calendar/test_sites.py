@@ -40,7 +40,7 @@ def test_an_attribute_missing_on_the_way_is_other_even_if_a_later_window_would_f
 
 
 def test_all_attributes_must_fit():
-    both = [Window("a", None, {"weather": ("dry",), "light": ("day",)}), Window("rest")]
+    both = [Window("a", when={"weather": ("dry",), "light": ("day",)}), Window("rest")]
     assert find_window(LOOP, both, MONDAY, {"weather": "dry", "light": "day"}) == "a"
     assert find_window(LOOP, both, MONDAY, {"weather": "dry", "light": "dusk"}) == "rest"
     assert find_window(LOOP, both, MONDAY, {"weather": "wet"}) == OTHER_WINDOW
@@ -110,7 +110,7 @@ def test_a_cell_reads_as_site_and_window_and_sorts_by_them():
 
 def test_a_window_is_a_value_that_its_maker_cannot_change():
     when = {"weather": ["dry"]}
-    window = Window("dry", None, when)
+    window = Window("dry", when=when)
     when["weather"].append("wet")
-    assert window == Window("dry", None, {"weather": ("dry",)})
-    assert len({window, Window("dry", None, {"weather": ("dry",)}), Window("dry")}) == 2
+    assert window == Window("dry", when={"weather": ("dry",)})
+    assert len({window, Window("dry", when={"weather": ("dry",)}), Window("dry")}) == 2

@@ -254,6 +254,12 @@ def test_unreadable_yaml_is_one_fault_with_its_line():
     assert says.startswith("p.yaml:22: (file): is not YAML: a bracket [ that opens here")
 
 
+def test_a_list_that_is_needed_is_not_to_be_left_out():
+    assert only_fault({"require: [{measure: agreement, at_least: 95%}]": "require: []"}) == (
+        "p.yaml:15: gates[0].require: is empty; write at least one"
+    )
+
+
 def test_a_misspelt_section_hides_no_fault_of_another():
     rows = "gates: [{to: supervised, require: [{measure: agreement, at_least: 95}]}]\ngards: []\n"
     with pytest.raises(InvalidPolicyError) as refusal:

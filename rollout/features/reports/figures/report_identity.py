@@ -16,6 +16,7 @@ from rollout.engine.words.formatting import (
 )
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.kernel.calendar.instants import format_duration
+from rollout.kernel.calendar.opening_hours import is_always_open
 from rollout.kernel.calendar.sites import Window
 from rollout.kernel.measures import ThresholdUnit, Watch
 from rollout.kernel.outcomes import describe_objective
@@ -294,7 +295,7 @@ def _describe_limits(policy: Policy) -> tuple[str, ...]:
 
 def _describe_hours(window: Window, *, is_first: bool) -> str:
     """Describe a window's hours; a case belongs to the first window that it fits."""
-    if window.hours is None or window.hours == "24/7":
+    if is_always_open(window.hours):
         return "at all times" if is_first else "all other times"
     return window.hours
 
