@@ -17,12 +17,12 @@ from rollout.kernel.calendar.opening_hours import uses_holidays
 from rollout.kernel.calendar.sites import Cell, Site
 from rollout.kernel.facts import LooserRule, build_looser, format_facts
 from rollout.kernel.measures import Condition
-from rollout.kernel.outcomes import OutcomeRule, find_outcome
+from rollout.kernel.outcomes import find_outcome
 from rollout.kernel.policy.confidence_floors import format_floor, list_floors
 from rollout.kernel.policy.evidence_sources import UNNAMED, EvidenceSources
 from rollout.kernel.policy.familiarity import FamiliarityRule, find_line
 from rollout.kernel.policy.levers import Lever
-from rollout.kernel.policy.policy import EvidenceRules, Freeze, Gate, Guard, Policy, Waves
+from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Policy, Waves
 from rollout.kernel.policy.stages import Stage
 
 
@@ -71,54 +71,16 @@ def compare_floors(old: EvidenceRules, new: EvidenceRules) -> Iterator[LooserRul
         yield build_looser("floors", floors=tuple(map(format_floor, added)))
 
 
-def compare_label_sets(old: Policy, new: Policy) -> Iterator[LooserRule]:
-    """Yield a fact for each lever whose answers became sets, or agree with less overlap."""
-    for lever in new.levers:
-        old_lever = old.levers_by_id.get(lever.id)
-        if old_lever is not None and lever.number is old_lever.number is None:
-            yield from _compare_answers(old_lever, lever)
-
-
-def _compare_answers(old: Lever, new: Lever) -> Iterator[LooserRule]:
-    if new.many != old.many:
-        yield build_looser("sets" if new.many else "labels", lever=new.id)
-    if new.overlap < old.overlap:
-        yield build_looser("overlap", lever=new.id, new=new.overlap, old=old.overlap)
-
-
 def compare_outcomes(old: Policy, new: Policy) -> Iterator[LooserRule]:
     """Yield a fact for each outcome that is measured otherwise, or may be missing more."""
     for outcome in new.outcomes:
         old_outcome = find_outcome(old.outcomes, outcome.id)
         if old_outcome is None:
             continue
-        if _drop_missing_rule(outcome) != _drop_missing_rule(old_outcome):
+        if replace(outcome, missing_at_most=old_outcome.missing_at_most) != old_outcome:
             yield build_looser("outcome", outcome=outcome.id, new=outcome, old=old_outcome)
         if outcome.missing_at_most > old_outcome.missing_at_most:
-            missing = outcome.missing_at_most
-            yield build_looser("missing-outcomes", outcome=outcome.id, new=missing)
-
-
-def _drop_missing_rule(outcome: OutcomeRule) -> OutcomeRule:
-    return replace(outcome, missing_at_most=0.0)
-
-
-def compare_model_shares(old: Stage, new: Stage) -> Iterator[LooserRule]:
-    """Yield a fact if the model decides more units, drawn by chance."""
-    if new.blind >= old.blind:
-        return
-    if new.share is not None:
-        yield build_looser("share", stage=new.id, new=new.share)
-    else:
-        yield build_looser("blind", stage=new.id, new=new.blind)
-
-
-def compare_audits(old: Stage, new: Stage) -> Iterator[LooserRule]:
-    """Yield a fact if fewer cases are audited."""
-    if old.audit is None or new.audit is None:
-        return
-    if new.audit < old.audit:
-        yield build_looser("audit", stage=new.id, new=new.audit)
+            yield build_looser("missing-outcomes", outcome=outcome.id, new=outcome.missing_at_most)
 
 
 def compare_waves(old: Policy, new: Policy) -> Iterator[LooserRule]:
@@ -145,9 +107,11 @@ def _leaves_wave(old: Policy, new: Policy, site: Site) -> bool:
     A removed site, or one that may no longer reach the stage, only narrows: nobody waits for it.
     """
     old_site = old.sites_by_id.get(site.id)
-    if old_site is None or site.wave <= old_site.wave:
-        return False
-    return any(other.wave > old_site.wave for other in new.sites if other.id != site.id)
+    return (
+        old_site is not None
+        and site.wave > old_site.wave
+        and any(other.wave > old_site.wave for other in new.sites if other.id != site.id)
+    )
 
 
 def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[LooserRule]:
@@ -193,21 +157,12 @@ def _find_end(policy: Policy, cell: Cell) -> date | None:
 
 def compare_freezes(old: Policy, new: Policy, cell: Cell) -> Iterator[LooserRule]:
     """Yield a fact for each freeze of a cell that is gone or moved."""
+    is_same_country = old.sites_by_id[cell.site].country == new.sites_by_id[cell.site].country
     for freeze in old.freezes:
-        has_same_days = _have_same_holidays(old, new, cell.site) or not uses_holidays(freeze.hours)
-        if freeze.where.fits(cell) and not (
-            has_same_days and any(_is_same_freeze(f, freeze, cell) for f in new.freezes)
-        ):
+        has_same_days = is_same_country or not uses_holidays(freeze.hours)
+        stays = any(f.hours == freeze.hours and f.where.fits(cell) for f in new.freezes)
+        if freeze.where.fits(cell) and not (has_same_days and stays):
             yield build_looser("freeze", reason=freeze.reason, hours=freeze.hours)
-
-
-def _have_same_holidays(old: Policy, new: Policy, site: str) -> bool:
-    """Return whether hours that name holidays mean the same days at a site."""
-    return old.sites_by_id[site].country == new.sites_by_id[site].country
-
-
-def _is_same_freeze(new: Freeze, old: Freeze, cell: Cell) -> bool:
-    return new.hours == old.hours and new.where.fits(cell)
 
 
 NAMED_CELLS = 3
@@ -262,6 +217,11 @@ def _compare_lever(old: Lever, new: Lever) -> LooserRules:
         yield build_looser("unanswered", lever=new.id)
     if _has_wider_number(old, new):
         yield build_looser("number", lever=new.id)
+    if new.number is old.number is None:
+        if new.many != old.many:
+            yield build_looser("sets" if new.many else "labels", lever=new.id)
+        if new.overlap < old.overlap:
+            yield build_looser("overlap", lever=new.id, new=new.overlap, old=old.overlap)
 
 
 def _has_cheaper_error(old: Lever, new: Lever) -> bool:
@@ -434,8 +394,11 @@ def _compare_stage(old: Stage, new: Stage) -> LooserRules:
     if new.model_decides and not old.model_decides:
         drawn = {} if new.share is None else {"share": new.share}
         yield build_looser("share-decides" if drawn else "decides", stage=new.id, **drawn)
-    yield from compare_model_shares(old, new)
-    yield from compare_audits(old, new)
+    if new.blind < old.blind:
+        decides = new.blind if new.share is None else new.share
+        yield build_looser("blind" if new.share is None else "share", stage=new.id, new=decides)
+    if old.audit is not None and new.audit is not None and new.audit < old.audit:
+        yield build_looser("audit", stage=new.id, new=new.audit)
     if new.lasts > old.lasts:
         yield build_looser("lasts", stage=new.id, new=new.lasts)
 
@@ -566,7 +529,6 @@ def _has_longer_harm_span(new: Guard, old: Guard) -> bool:
 
 _RULES: tuple[Callable[[Policy, Policy], LooserRules], ...] = (
     _compare_levers,
-    compare_label_sets,
     _compare_evidence,
     _compare_file_readings,
     compare_outcomes,
