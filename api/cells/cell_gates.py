@@ -52,7 +52,7 @@ from rollout.kernel.measures import Watch
 from rollout.kernel.policy.confidence_floors import describe_floor_cases, format_floor
 from rollout.kernel.policy.policy import NEVER, Policy, describe_guard
 from rollout.kernel.policy.stages import describe_sample_share
-from rollout.kernel.words import say_alarms
+from rollout.kernel.words import say_alarms, say_void
 
 
 def describe_open_proposals(context: CellContext) -> Iterator[CellSentence]:
@@ -486,7 +486,8 @@ def _describe_narrowing(context: CellContext) -> Iterator[CellSentence]:
     event = context.recent_changes.narrowed_cells.get(context.cell)
     if event is None:
         return
-    reason = say_alarms(event.alarms) or f"by {event.by}: {_quote_reason(event.reason)}"
+    words = say_void(event.cause) if event.cause else _quote_reason(event.reason)
+    reason = say_alarms(event.alarms) or f"by {event.by}: {words}"
     local_time = event.at.astimezone(context.timezone)
     if event.confidence_floor:
         cases = describe_floor_cases(event.confidence_floor)

@@ -29,6 +29,8 @@ forms = {
     "CheckpointKeyUsed": "at by public_key slot",
     "ClockCorrected": "at by previous_time slot",
     "Condition": "action label lever measure population threshold",
+    "CountedOutcomeSource": "source units",
+    "CountedSource": "decisions reviewers source",
     "CredentialsReset": "at by credential credentials slot user",
     "DamageCleared": "at by reason slot",
     "EachValue": "attribute value",
@@ -37,6 +39,7 @@ forms = {
     "FactsConfirmed": "at by evidence_hash groups incidents proposal reason slot",
     "FamiliarityChanged": "agreed at attributes by cells judged slot statuses values versions",
     "FreshFact": "agreed condition kind units",
+    "FrozenVouching": "account counted units within",
     "GrantExpired": "at by cell slot stage until version",
     "IdentityLinked": "at by credentials issuer slot user",
     "IncidentAcknowledged": "at by incident note slot",
@@ -46,9 +49,11 @@ forms = {
     ),
     "KeyCreated": "at by credentials expires_at prefix slot user",
     "KeyRevoked": "at by credentials prefix slot user",
+    "LooserRule": "cells kind others values",
     "NameErased": "at by counts name_hash pseudonym reason records_digest slot tables",
     "Narrowed": (
-        "alarms at by cell confidence_floor from_stage guard reason restart slot to_stage version"
+        "alarms at by cause cell confidence_floor from_stage guard reason restart slot to_stage "
+        "version"
     ),
     "OneTimeLinkCreated": "at by credentials expires_at link slot user",
     "OutcomeRule": "better closes high id low missing_at_most unit",
@@ -75,6 +80,7 @@ forms = {
     ),
     "RecordsPurged": "at before by counts digest slot tables",
     "RecoveryCodeUsed": "at by credentials slot user",
+    "RegisteredUnits": "own source units",
     "Renewed": "at by cell proposal slot stage until version",
     "ReportSealed": "at by number report sha256 since slot state until",
     "Resumed": "at by proposal slot stop",

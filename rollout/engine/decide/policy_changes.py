@@ -11,7 +11,7 @@ from rollout.engine.decide.pending_events import PendingEvents
 from rollout.engine.decide.policy_diff import list_looser_rules
 from rollout.engine.decide.proposals import build_proposal, compute_gate_hash
 from rollout.engine.decide.renames import check_renames, find_renamed_cells
-from rollout.engine.decide.scope import AttemptYear, CellState, ProposalState, Scope
+from rollout.engine.decide.scope import AttemptYear, ProposalState, Scope
 from rollout.engine.decide.stop_targets import TWO_OPERATORS, find_resume_needs
 from rollout.engine.events import ENGINE, Narrowed, PolicyApplied
 from rollout.kernel.calendar.instants import format_duration
@@ -179,27 +179,17 @@ def _narrow_to_ladder(
         if common_count == len(stages) or cell in cleared_cells:
             continue
         pending.void_proposal(state.proposal, EDITED_LADDER)
-        to_stage, reason = (SHADOW, *stages)[common_count], "the policy's ladder was edited"
-        pending.emit(_build_narrowing(pending, by, (cell, version), state, to_stage, reason))
-
-
-def _build_narrowing(
-    pending: PendingEvents,
-    by: str,
-    key: tuple[Cell, str],
-    state: CellState,
-    to_stage: str,
-    reason: str,
-) -> Narrowed:
-    return Narrowed(
-        at=pending.at,
-        by=by,
-        cell=key[0],
-        version=key[1],
-        from_stage=state.grants[-1].stage,
-        to_stage=to_stage,
-        reason=reason,
-    )
+        pending.emit(
+            Narrowed(
+                at=pending.at,
+                by=by,
+                cell=cell,
+                version=version,
+                from_stage=stages[-1],
+                to_stage=(SHADOW, *stages)[common_count],
+                cause=EDITED_LADDER,
+            )
+        )
 
 
 def _count_common_stages(stages: tuple[str, ...], ladder: tuple[str, ...]) -> int:

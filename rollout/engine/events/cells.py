@@ -124,7 +124,8 @@ class TakenOver(OpeningEvent):
 class Narrowed(CellEvent):
     """Grants above `to_stage` were removed; `guard` is "" for a user's command.
 
-    `alarms` is what the guard read, instead of a user's reason. With `confidence_floor` the stage
+    `alarms` is what the guard read, and `cause` that an edit of the policy did it, instead of a
+    user's reason. With `confidence_floor` the stage
     stays, for cases of at least that confidence.
     """
 
@@ -137,6 +138,7 @@ class Narrowed(CellEvent):
     reason: str = field(default="", metadata={FREE_TEXT: True})
     confidence_floor: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    cause: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
     @property
     def acting_floor(self) -> str:

@@ -35,12 +35,11 @@ from rollout.engine.events import (
     OMITTED_WHEN_EMPTY,
     EventT,
     LedgerEvent,
-    ProposalVoided,
 )
 from rollout.engine.ledger.access_events import ACCESS_KINDS, NO_NAMES, AccountNames
 from rollout.kernel.calendar.instants import from_micros, to_micros
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.facts import LooserRule, StoredReading, parse_facts, to_facts
+from rollout.kernel.facts import TURNED, LooserRule, StoredReading, parse_facts, to_facts
 from rollout.kernel.words import VOID_CAUSES, say_looser
 
 TEXT_DOMAIN: Final = b"rollout-text-1\n"
@@ -476,7 +475,7 @@ def find_shape_fault(row: CanonicalRow) -> str:
             return f"its `{name}` has a wrong type"
     if missing := sorted(_list_required_fields(row.kind) - values.keys()):
         return f"it lacks `{missing[0]}`"
-    if row.kind == ProposalVoided.__name__ and values["cause"] not in VOID_CAUSES:
+    if values.get("cause", TURNED) not in VOID_CAUSES:
         return f"its `cause` has no words: {values['cause']}"
     return ""
 

@@ -61,7 +61,7 @@ from rollout.engine.words.formatting import (
 from rollout.kernel.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
 from rollout.kernel.policy.policy import Policy, describe_guard
 from rollout.kernel.policy.stages import shorten_content
-from rollout.kernel.words import say_against, say_alarms
+from rollout.kernel.words import say_against, say_alarms, say_void
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,8 @@ def _(event: TakenOver, describer: EventDescriber) -> str:
 def _(event: Narrowed, _describer: EventDescriber) -> str:
     cause = f"guard {say_alarms(event.alarms)}"
     if not event.alarms:
-        cause = f"{event.by}: {event.reason or 'no reason given'}"
+        reason = say_void(event.cause) if event.cause else event.reason or "no reason given"
+        cause = f"{event.by}: {reason}"
     suffix = ", evidence restarts from zero" if event.restart and not event.begins_attempt else ""
     return f"{phrase_narrowing(event, f' from {event.from_stage}')}; {cause}{suffix}"
 

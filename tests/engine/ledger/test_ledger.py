@@ -18,7 +18,6 @@ from rollout.engine.events import (
     EVENT_TYPES,
     LedgerEvent,
     PolicyApplied,
-    ProposalVoided,
     VersionFirstUsed,
 )
 from rollout.engine.ledger.ledger import (
@@ -44,6 +43,12 @@ from rollout.kernel.facts import (
 )
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.outcomes import OutcomeRule
+from rollout.kernel.policy.evidence_sources import (
+    CountedOutcomeSource,
+    CountedSource,
+    FrozenVouching,
+    RegisteredUnits,
+)
 from rollout.kernel.populations import ALL_UNITS, BothArms, EachValue, PlantedUnits
 from rollout.kernel.words import VOID_CAUSES
 from tests.engine.ledger.golden import ACCESS, ROLLOUT
@@ -112,6 +117,9 @@ looser_rules = st.builds(
 )
 
 
+COUNTS = {CountedSource, CountedOutcomeSource, FrozenVouching, RegisteredUnits}
+
+
 def of_hint(hint: object) -> st.SearchStrategy:
     """Return values of a field's type."""
     if get_origin(hint) is tuple:
@@ -119,7 +127,10 @@ def of_hint(hint: object) -> st.SearchStrategy:
     if get_origin(hint) is UnionType:
         return st.none() | of_hint(get_args(hint)[0])
     simple = {str: names, int: st.integers(0, 2**53 - 1), bool: st.booleans()}
+    if hint in COUNTS:
+        return of_kind(hint)
     return {
+        timedelta: st.timedeltas(timedelta(0), timedelta(days=99)),
         datetime: instants,
         Cell: cells,
         FreshFact: fresh_facts,
@@ -132,7 +143,7 @@ def of_hint(hint: object) -> st.SearchStrategy:
 
 def of_kind(kind: type[LedgerEvent]) -> st.SearchStrategy[LedgerEvent]:
     hints = get_type_hints(kind)
-    causes = {"cause": st.sampled_from(sorted(VOID_CAUSES))} if kind is ProposalVoided else {}
+    causes = {"cause": st.sampled_from(sorted(VOID_CAUSES))} if "cause" in hints else {}
     values = {f.name: of_hint(hints[f.name]) for f in fields(kind)}
     return st.builds(kind, **values | causes)
 

@@ -9,7 +9,7 @@ import pytest
 from rollout.engine.decide import policy_changes
 from rollout.engine.decide.commands import Actor, BeginNextAttempt, RejectProposal, Tick
 from rollout.engine.decide.guards import foresee_attempt
-from rollout.engine.events import PolicyApplied
+from rollout.engine.events import Narrowed, PolicyApplied
 from rollout.kernel.calendar.sites import Site, Window
 from rollout.kernel.errors import (
     NotEligibleError,
@@ -18,7 +18,7 @@ from rollout.kernel.errors import (
     PolicyRefusedError,
     UserRequiredError,
 )
-from rollout.kernel.facts import OTHER_TICK
+from rollout.kernel.facts import EDITED_LADDER, OTHER_TICK
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.levers import CostRule, Lever
 from rollout.kernel.policy.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
@@ -507,6 +507,8 @@ def test_a_rung_put_in_between_cuts_the_grants_above_it():
     rollout = climbed(laddered(SUPERVISED, AUTONOMOUS))
     edit(rollout, laddered(SUPERVISED, MIDDLE, AUTONOMOUS))
     assert rollout.stage() == "supervised"
+    (narrowed,) = (event for event in rollout.events if isinstance(event, Narrowed))
+    assert (narrowed.cause, narrowed.reason) == (EDITED_LADDER, "")
     rollout.widen()
     assert rollout.stage() == "assisted"  # and not autonomous, on the old grant
 
