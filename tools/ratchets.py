@@ -13,6 +13,7 @@ what a posted case, a widening tick and an approval do (tests/tools/measured_wor
 | function_p99 | statements of a function that 99 % of all functions don't exceed |
 | measure_tests | comparisons and matches of a measure outside `rollout/kernel/measures` |
 | kind_tests | questions after a subclass of `KINDS` outside its modules: isinstance, match, type |
+| text_readers | searches in, and cuts from, what a sayer returned or a reason, by words |
 | policy_keys, commands | as the policy's schema and the command line list them |
 | options.NAME | modules in which a condition names the option, by its words in identifiers |
 """
@@ -31,6 +32,12 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 LIMITS = Path(__file__).with_name("ratchets.toml")
 MEASURES = ROOT / "rollout/kernel/measures"
+OWN_TEXT = re.compile(r"(say|describe|format|phrase)_\w+|reason|sentence|\w+_(reason|sentence)")
+"""Names of sayers, and of what they said."""
+READING_METHODS = {
+    *("endswith", "find", "index", "partition", "removeprefix", "removesuffix", "replace"),
+    *("rpartition", "rsplit", "split", "startswith"),
+}
 KINDS = {
     "LedgerEvent": ("rollout/engine/events/", "rollout/engine/ledger/access_events.py"),
     "Population": ("rollout/kernel/populations.py", "rollout/kernel/facts.py"),
@@ -144,6 +151,9 @@ def count_tree(root: Path, words_by_option: dict[str, list[str]]) -> dict[str, i
             if MEASURES not in module.path.parents
         ),
         "kind_tests": sum(count_kind_tests(modules, root, *each) for each in KINDS.items()),
+        "text_readers": sum(
+            reads_words(node) for module in modules for node in ast.walk(module.tree)
+        ),
         "migrations": len(list((root / "migrations/versions").glob("*.py"))),
         "policy_keys": count_policy_keys(root / "config/policy.schema.json"),
         "commands": (root / "docs/reference/cli.md").read_text("utf-8").count("\n## rollout "),
@@ -197,6 +207,24 @@ def count_kind_tests(
         if not module.path.relative_to(root).as_posix().startswith(places)
         for names in [kinds | list_constants(module.tree, kinds)]
     )
+
+
+def reads_words(node: ast.AST) -> bool:
+    """Return whether a node looks for words in an own sentence, or cuts them from it.
+
+    Marks without letters may be looked for: they are of typed texts, or how lines break.
+    """
+    match node:
+        case ast.Call(func=ast.Attribute(value=text, attr=method), args=[mark, *_]):
+            is_reader = method in READING_METHODS
+        case ast.Compare(left=mark, ops=[ast.In() | ast.NotIn()], comparators=[text]):
+            is_reader = True
+        case _:
+            return False
+    value = str(mark.value) if isinstance(mark, ast.Constant) else ""
+    is_mark = re.fullmatch(r"[^\w ]", value) or get_last_name(mark) == "NO_BREAK_SPACE"
+    source = text.func if isinstance(text, ast.Call) else text
+    return bool(is_reader and not is_mark and OWN_TEXT.fullmatch(get_last_name(source)))
 
 
 def asks_kind(node: ast.AST, kinds: set[str]) -> bool:

@@ -3,6 +3,7 @@
 import pytest
 
 from rollout.engine.decide.permissions import AssignedRole
+from rollout.kernel.words import LOOSER_RULES
 from tests.api.bears import LOOSER, POLICY, STRICTER, V1, founded, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, NOON, TICK
@@ -80,7 +81,9 @@ def test_a_plan_says_what_would_change_and_changes_nothing(client, database, bea
     assert client.post("/v1/plan", content=STRICTER).json()["changes"]["outcome"] == ("apply")
     looser = client.post("/v1/plan", content=LOOSER).json()["changes"]
     assert (looser["outcome"], looser["required_approvals"]) == ("propose", ["operator", "safety"])
-    assert any("94 %" in sentence for sentence in looser["loosens"])
+    assert any("94 %" in sentence for sentence in looser["looser_texts"])
+    (audits, *_) = looser["loosens"]
+    assert audits["kind"] in LOOSER_RULES
     assert client.get(V1).json() == before
 
 

@@ -114,3 +114,21 @@ def test_a_question_after_a_kind_counts_outside_its_modules(line, count):
     ]
     counted = ratchets.count_kind_tests(modules, ROOT, "LedgerEvent", ("rollout/a/",))
     assert counted == count
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("say_void(cause).removesuffix('s')", 1),
+        ("words.describe_edit(x).split(': ')", 1),
+        ("'exposure' in event.reason", 1),
+        ("WORD not in closed_reason", 1),
+        ("event.reason.startswith(NO_PLACE)", 1),
+        ("'\\0' in reason", 0),
+        ("format_percent(x).replace(NO_BREAK_SPACE, ' ')", 0),
+        ("reason in {ONLY_ASSISTED}", 0),
+        ("path.split('/')", 0),
+    ],
+)
+def test_reading_an_own_sentence_counts(line, count):
+    assert sum(map(ratchets.reads_words, ast.walk(ast.parse(line)))) == count

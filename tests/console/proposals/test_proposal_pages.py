@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 
 from api.proposals.proposal_text import describe_effect
 from rollout.data.database.rollouts import Rollouts
+from rollout.data.ledger.ledger import Accounts
 from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.engine.decide.commands import AcknowledgeIncident, Actor
@@ -464,8 +466,8 @@ def test_it_names_units_whose_sender_could_have_seen_the_answer(browser, raised,
 
 def test_it_says_who_registered_the_cases(browser, raised, monkeypatch):
     units = (RegisteredUnits("box-7", 380, 360), RegisteredUnits("imports", 32, 0))
-    place = "rollout.features.proposals.proposal_details._name_registering"
-    monkeypatch.setattr(place, lambda *_: units)
+    counts = cycle([(), (), units])  # of decisions, of outcomes, and who registered the cases
+    monkeypatch.setattr(Accounts, "name_sources", lambda *_: next(counts))
     page = browser.as_("ana").page(f"/rollouts/bears/proposals/{next(iter(raised))}")
     against = page[page.index("What speaks against it") : page.index("What this allows")]
     assert "Cases registered by: box-7 380, imports 32" in against

@@ -93,7 +93,7 @@ def test_a_week_in_which_the_clock_changes_is_as_long_as_every_other(monday, hou
     del hours
     site = Site("creek", "America/Vancouver")
     assert compute_spans("08:00-20:00", site, monday)[-1] == (6 * 1440 + 480, 6 * 1440 + 1200)
-    assert compute_spans(None, site, monday) == ((0, WEEK_MINUTES),)
+    assert compute_spans("24/7", site, monday) == ((0, WEEK_MINUTES),)
     assert len(compute_spans("01:30-02:00", site, monday)) == 7
 
 

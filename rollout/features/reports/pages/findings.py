@@ -31,6 +31,7 @@ from rollout.engine.words.source_text import (
 from rollout.features.reports.figures.audits import Hindsight
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts
+from rollout.features.reports.figures.funnel import EXPOSURE_UNKNOWN, ONLY_ASSISTED
 from rollout.features.reports.figures.methods import NaiveOpening
 from rollout.features.reports.figures.next_step import OpenProposal
 from rollout.features.reports.figures.reviewer_agreement import (
@@ -97,7 +98,6 @@ def list_gain_findings(facts: ReportFacts) -> Iterator[Finding]:
 
 MAX_SLICES = 3
 COMPARISON_NAMES = {"outcome": "outcomes", "others": "other reviewers", "model": "the model"}
-EXPOSURE_WORD = "exposure"  # in the reason
 EXPOSURE_REMEDY = (
     " If the reviewers had not seen the model's answer, write `outside: blind` under `evidence:` in"
     " the policy, or give the decisions a column `exposure`."
@@ -128,7 +128,7 @@ def _find_uncounted_decisions(facts: ReportFacts) -> Iterator[Finding]:
         if count > units / 2:
             title = f"Most units of {funnel.version} are not counted"
             text = f"{format_count(count)} of {format_quantity(units, 'unit')}: {reason}."
-            text += EXPOSURE_REMEDY if EXPOSURE_WORD in reason else ""
+            text += EXPOSURE_REMEDY if reason in {ONLY_ASSISTED, EXPOSURE_UNKNOWN} else ""
             yield Finding(BAD, "Not counted", title, text, "funnel", ALL)
 
 
