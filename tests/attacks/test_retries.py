@@ -19,6 +19,7 @@ from rollout.engine.events import AttemptsBegan, VersionFirstUsed
 from rollout.features.policies.policies import put_policy
 from rollout.kernel.calendar.sites import Cell, Site, Window
 from rollout.kernel.errors import NotAllowedError, PolicyRefusedError, UnknownRolloutError
+from rollout.kernel.facts import build_looser
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.gates import is_gate_open
 from rollout.kernel.policy.policy import Minimum
@@ -143,7 +144,7 @@ def test_a_gate_that_goes_and_comes_back_begins_the_next_attempt(rollout):
     before = rollout.scope.get_cell_state(CREEK, "v3")
     rollout.act("no gate", CREEK, 0)
     (proposal,) = rollout.edit(policy())
-    assert "a gate to supervised, where none was" in str(proposal.loosens)
+    assert build_looser("gate", stage="supervised") in proposal.loosens
     rollout.approve_all([proposal])
     rollout.tick()
     after = rollout.scope.get_cell_state(CREEK, "v3")

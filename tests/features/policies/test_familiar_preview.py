@@ -77,7 +77,7 @@ def test_the_last_months_units_are_counted_by_version(database, last, monkeypatc
 
 def test_the_dry_run_prints_them():
     changes = dict.fromkeys(
-        ("loosens", "required_approvals", "narrowed", "restarted", "cleared", "voided"), ()
+        ("looser_texts", "required_approvals", "narrowed", "restarted", "cleared", "voided"), ()
     )
     changes |= {"outcome": "apply", "unfamiliar": ("88 of 3,176 units of v1",)}
     text = format_changes({"rollout": "mail", "changes": changes})
