@@ -163,7 +163,11 @@ class Ticker:
             return (*clock_events, *self._check_clock(read_time)) if is_ahead else None
         faults.reach_point("tick.claimed")
         last_slot = max(slot, find_slot_before(count_until, state.policy.tick))
-        counter = DueCounter(self._database, state, self._history, self._page_size, self._counted)
+        assert self._evidence is not None  # noqa: S101 - built with the state
+        feeds = self._evidence.feeds
+        counter = DueCounter(
+            self._database, state, self._history, self._page_size, self._counted, feeds
+        )
         if not counter.count_until(last_slot, has_time):
             self.is_counting = True
             return clock_events or None

@@ -43,14 +43,16 @@ from rollout.data.tables.columns import decode_instant
 from rollout.data.tables.record_tables import GATE, OUTCOME, RECORD_UNSEALED
 from rollout.engine.events import CasesErased, NameErased
 from rollout.engine.evidence.case_placement import place_cases
-from rollout.engine.evidence.outcome_buffer import CountedOutcome
+from rollout.engine.evidence.outcome_buffer import CountedOutcome, OutcomeBuffer
 from rollout.engine.evidence.outcome_resolution import resolve_outcome_units
+from rollout.engine.evidence.populations import resolve_all_units
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.evidence.version_uses import ANY_VERSION, Use, UseKey, list_first_uses
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.evidence.unit_counting import (
     add_unit_cases,
@@ -58,7 +60,7 @@ from rollout.live.evidence.unit_counting import (
     list_unit_entries,
     load_uses,
     open_stored_history,
-    resolve_case_units,
+    read_case_page,
 )
 from rollout.live.rollout_state import RolloutState
 
@@ -241,9 +243,14 @@ class DueCounter:
         history: RolloutHistory,
         page_size: PageSize = PAGE_SIZE,
         counted: JustCounted | None = None,
+        feeds: LiveGuardFeeds | None = None,
     ) -> None:
-        """Count by a state and its history; add the units that were stored to `counted`."""
+        """Count by a state and its history.
+
+        `counted` gets the units that were stored, `feeds` what was read of cases that have arrived.
+        """
         self._counted = JustCounted() if counted is None else counted
+        self._feeds = LiveGuardFeeds(OutcomeBuffer()) if feeds is None else feeds
         self._database, self._state, self._history = database, state, history
         self._page_size = page_size
 
@@ -253,6 +260,8 @@ class DueCounter:
         Return whether it came to that; after each page it goes on while `has_time`.
         """
         idle_passes = 0
+        with self._database.begin_read() as transaction:
+            self._feeds.note_arrivals(transaction, self._state)
         while idle_passes < MAX_IDLE_PASSES:
             stored_count, is_settled = self._count_once(slot, has_time)
             if not stored_count and is_settled:
@@ -303,9 +312,11 @@ class DueCounter:
         unit_records = UnitRecords(state.first_names)
         case_ids = {entry.case_id for entry in due_entries}
         is_received = any(entry.track == CASE_RECEIVED for entry in due_entries)
-        units = resolve_case_units(
+        case_page = read_case_page(
             transaction, state, case_ids, unit_records, has_any_version=is_received
         )
+        self._feeds.add_page(state, case_page)
+        units = resolve_all_units(case_page.natural, case_page.planted, state.policy)
         is_ripe, is_real = pl.col("slot") <= slot, pl.col("version") != ANY_VERSION
         ripe_units = units.filter(is_ripe & is_real)
         rows: Sequence[CountedUnitRow] = ()

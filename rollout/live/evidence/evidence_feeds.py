@@ -12,6 +12,7 @@ Sums by span find it without holding each arrival of half a day.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,13 +22,13 @@ import polars as pl
 from rollout.data.counting.arrivals import ARRIVAL_SPAN, ArrivalSum, StoredArrivals
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
-from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.site_signs import SiteSignStore
 from rollout.data.tables.columns import decode_instant, encode_instant
 from rollout.data.tables.tables import guard_snapshots
 from rollout.engine.evidence.answer_records import AnswerRecords
-from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.case_placement import PlacedHistory, place_cases
 from rollout.engine.evidence.episode_series import EMPTY_VOTES, LONGEST_READ_BACK, SiteVotes
+from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer, OutcomeUnits
 from rollout.engine.evidence.silence_series import READ_BACK, SiteSigns
 from rollout.engine.evidence.slots import find_slot_before, to_instant
@@ -51,6 +52,7 @@ from rollout.live.evidence.guard_memory import (
     split_observations,
 )
 from rollout.live.evidence.unit_counting import (
+    CasePage,
     add_unit_cases,
     has_extra_inputs,
     open_stored_history,
@@ -140,7 +142,8 @@ class LiveGuardFeeds:
         self._arrivals = KnownArrivals()
         self._searched_at: datetime | None = None
         self._first_names: Mapping[str, str] = {}  # by which versions are named in memory
-        self._moved_cases: frozenset[int] = frozenset()  # to be read anew
+        self._waiting_cases: set[int] = set()  # to be read, or read anew since they moved
+        self._added_sites: set[str] = set()  # of cases that counting has read
         self._unplaced_cases: set[int] = set()
         self._new_case_count = 0
         self.read_at: datetime | None = None
@@ -208,15 +211,37 @@ class LiveGuardFeeds:
             self.read_at = at
             return self._load_cases(transaction, state, new_case_ids)
         arrived_cases = self._arrivals.read_new(stored, min(at, self.read_at))
-        new_case_ids = sorted(arrived_cases | self._moved_cases)
-        self._moved_cases = frozenset()
-        sites = self._load_cases(transaction, state, new_case_ids)
+        new_case_ids = sorted(arrived_cases | self._waiting_cases)
+        sites = self._load_cases(transaction, state, new_case_ids) | self._added_sites
+        self._waiting_cases, self._added_sites = set(), set()
         self.read_at = at
         if self._is_search_due(state, at):
             late_cases = self._arrivals.read_late(stored, at - SEARCHED_BACK)
             sites |= self._load_cases(transaction, state, sorted(late_cases))
             self._searched_at = at
         return sites
+
+    def note_arrivals(self, transaction: Transaction, state: RolloutState) -> None:
+        """Note which cases have arrived, before counting reads some of them."""
+        if self.read_at is not None and has_extra_inputs(state.policy):
+            stored = StoredArrivals(transaction, state.rollout)
+            self._waiting_cases |= self._arrivals.read_new(stored, self.read_at)
+
+    def add_page(self, state: RolloutState, page: CasePage) -> None:
+        """Add the cases of a page that have arrived; they need no second reading.
+
+        A case that arrives after `note_arrivals` is read again.
+        """
+        case_ids = self._waiting_cases.intersection(page.numbers.values())
+        if not case_ids or _judges_harms_by_episode(state.policy):
+            return
+        records, placement = page.records, page.natural
+        if len(case_ids) < len(page.numbers):
+            keys = [key for key, number in page.numbers.items() if number in case_ids]
+            records = _select_records(records, keys)
+            placement = place_cases(records, state.policy, state.rollout.salt, state.trained_until)
+        self._waiting_cases -= case_ids
+        self._added_sites |= self._add_records(state, case_ids, records, placement, page.numbers)
 
     def _load_cases(
         self, transaction: Transaction, state: RolloutState, case_ids: Sequence[int]
@@ -243,7 +268,7 @@ class LiveGuardFeeds:
         if restored is None:
             return None
         snapshot, self.read_at = restored
-        self._memory, self._moved_cases = snapshot.memory, snapshot.moved_cases
+        self._memory, self._waiting_cases = snapshot.memory, set(snapshot.moved_cases)
         last = ((decode_instant(arrived_at), case_id) for arrived_at, case_id in snapshot.arrivals)
         self._arrivals = KnownArrivals(last, snapshot.arrival_sums)
         self._first_names, self.snapshot_at = state.first_names, self.read_at
@@ -336,10 +361,21 @@ class LiveGuardFeeds:
         if _judges_harms_by_episode(state.policy):
             case_ids = add_unit_cases(stored_history, state.policy, case_ids)
         records = stored_history.load_records(case_ids)
-        history = place_cases(records, state.policy, state.rollout.salt, state.trained_until)
-        new_feeds = HistoryFeeds(records, history, state.policy)
-        keys = ExternalKeys(transaction, state.rollout).find_keys(case_ids)
-        cases = number_cases(new_feeds.list_cases(), keys, state.policy, state.rollout.salt)
+        placement = place_cases(records, state.policy, state.rollout.salt, state.trained_until)
+        numbers = stored_history.case_numbers
+        return self._add_records(state, case_ids, records, placement, numbers)
+
+    def _add_records(
+        self,
+        state: RolloutState,
+        case_ids: set[int],
+        records: RecordFrames,
+        placement: PlacedHistory,
+        numbers: Mapping[str, int],
+    ) -> set[str]:
+        """Add what guards observe in the records of some cases; return their sites."""
+        new_feeds = HistoryFeeds(records, placement, state.policy)
+        cases = number_cases(new_feeds.list_cases(), numbers, state.policy, state.rollout.salt)
         for guard in state.policy.guards:
             if guard.condition.measure.reads_more and not _reads_signs(guard):
                 self._replace_observations(guard, new_feeds, cases)
@@ -395,6 +431,16 @@ class LiveGuardFeeds:
                 self._last_heartbeats[site] = heartbeats[-1]
                 sites_with_heartbeats.add(site)
         return sites_with_heartbeats
+
+
+def _select_records(records: RecordFrames, keys: Sequence[str]) -> RecordFrames:
+    """Return the records of some cases, also those that decisions or guards alone place."""
+    is_selected = pl.col("case_key").is_in(keys)
+    return replace(
+        records.select_cases(pl.Series(keys, dtype=pl.String)),
+        guard_cases=records.guard_cases.filter(is_selected),
+        named_places=records.named_places.filter(is_selected),
+    )
 
 
 def _judges_harms_by_episode(policy: Policy) -> bool:

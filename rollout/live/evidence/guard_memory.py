@@ -11,7 +11,7 @@ restores reads it anew, as one that reads all records.
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -64,23 +64,23 @@ ObservationKey = tuple[str, str, str]
 
 
 def number_cases(
-    cases: pl.DataFrame, keys: dict[int, str], policy: Policy, salt: bytes
+    cases: pl.DataFrame, numbers: Mapping[str, int], policy: Policy, salt: bytes
 ) -> pl.DataFrame:
     """Return placed cases with `case_id`, `unit_id` and `window_id`.
 
     Args:
         cases: of `HistoryFeeds.list_cases`.
-        keys: the cases' keys by number.
+        numbers: of the cases, by key.
         policy: for the unit of evidence.
         salt: of the rollout.
     """
-    numbers = pl.DataFrame(
-        {"case_key": list(keys.values()), "case_id": list(keys)},
+    case_ids = pl.DataFrame(
+        {"case_key": list(numbers), "case_id": list(numbers.values())},
         schema={"case_key": pl.String, "case_id": pl.Int64},
     )
     windows = [*(window.id for window in policy.windows), OTHER_WINDOW]
     window_ids = pl.col("window").replace_strict(windows, range(len(windows)))
-    numbered = cases.join(numbers, on="case_key", how="left", maintain_order="left")
+    numbered = cases.join(case_ids, on="case_key", how="left", maintain_order="left")
     numbered = numbered.with_columns(window_id=window_ids.cast(pl.Int64))
     if policy.evidence.unit == "case":
         return numbered.with_columns(unit_id="case_id")

@@ -10,7 +10,7 @@ Windows of incoming cases; opening hours are computed once a day and site.
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from rollout.data.records.history import RowFilter, StoredHistory
+    from rollout.engine.evidence.case_placement import PlacedHistory
+    from rollout.engine.evidence.frames import RecordFrames
     from rollout.engine.evidence.version_uses import VersionUses
 
 
@@ -185,6 +187,21 @@ def list_unit_entries(
     return [(slot * tick, case_ids[key], track) for slot, key, track in due_units.iter_rows()]
 
 
+@dataclass(frozen=True, slots=True)
+class CasePage:
+    """Some cases with the others of their units, read at one instant and placed.
+
+    Attributes:
+        numbers: of the cases, by key.
+        planted: those of them that users planted; None without any.
+    """
+
+    records: "RecordFrames"
+    numbers: Mapping[str, int]
+    natural: "PlacedHistory"
+    planted: "PlacedHistory | None"
+
+
 def resolve_case_units(
     transaction: Transaction,
     state: RolloutState,
@@ -193,13 +210,30 @@ def resolve_case_units(
     *,
     has_any_version: bool = False,
 ) -> "pl.DataFrame":
-    """Return the units of some cases and their episodes.
+    """Return the units of some cases and their episodes, as of `read_case_page`."""
+    from rollout.engine.evidence.populations import resolve_all_units
+
+    page = read_case_page(
+        transaction, state, case_ids, unit_records, has_any_version=has_any_version
+    )
+    return resolve_all_units(page.natural, page.planted, state.policy)
+
+
+def read_case_page(
+    transaction: Transaction,
+    state: RolloutState,
+    case_ids: set[int],
+    unit_records: UnitRecords | None = None,
+    *,
+    has_any_version: bool = False,
+) -> CasePage:
+    """Return some cases and their episodes.
 
     `unit_records` gets the records that were read. `has_any_version` adds the units of
     `ANY_VERSION`: when they close, some version's use may have begun that nobody knows of yet.
     """
     from rollout.engine.evidence.case_placement import place_cases
-    from rollout.engine.evidence.populations import place_planted_cases, resolve_all_units
+    from rollout.engine.evidence.populations import place_planted_cases
 
     select_rows = None if unit_records is None else unit_records.add_rows
     record_history = open_stored_history(transaction, state, select_rows)
@@ -217,7 +251,7 @@ def resolve_case_units(
         placements = (natural,) if planted is None else (natural, planted)
         frames = (placement.cases for placement in placements)
         unit_records.cases_beside = find_cases_beside(transaction, state, frames)
-    return resolve_all_units(natural, planted, state.policy)
+    return CasePage(records, record_history.case_numbers, natural, planted)
 
 
 def load_uses(transaction: Transaction, state: RolloutState) -> "VersionUses":
