@@ -76,7 +76,7 @@ def store_pairs(database: Any, file: Path) -> Any:
     from rollout.data.tables.tables import count_classes, count_series
     from rollout.engine.decide.commands import Actor
     from rollout.engine.files.pair_files import scan_pairs
-    from rollout.features.reports.inputs.counted import count_pairs
+    from rollout.features.reports.inputs.pairs import count_pairs
     from rollout.live.policy_application import apply_policy
     from rollout.live.rollout_state import load_rollout_state
     from rollout.live.tick_passes import Ticker

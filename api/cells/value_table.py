@@ -35,7 +35,7 @@ from rollout.engine.words.formatting import (
     format_quantity,
 )
 from rollout.features.cells.cell_table import RECENT_DAYS, CellValuesSummary
-from rollout.features.reports.figures.number_agreement import NumberAgreement
+from rollout.features.reports.figures.agreement import NumberAgreement
 from rollout.features.reports.pages.number_charts import choose_differences
 from rollout.features.stops import stops
 from rollout.kernel.calendar.sites import Cell

@@ -31,9 +31,8 @@ from rollout.features.replay.replay import (
 from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.figures.funnel import compute_unfamiliar_cases
 from rollout.features.reports.inputs.inputs import MODEL, assign_deciders
-from rollout.features.reports.pages.floor_text import describe_held_floors
 from rollout.features.reports.pages.report_tiles import build_tiles, describe_stage_changes
-from rollout.features.reports.pages.summary import describe_results
+from rollout.features.reports.pages.summary import describe_held_floors, describe_results
 from rollout.kernel.calendar.sites import Cell
 from tests.docs.pages import ROOT
 

@@ -10,8 +10,7 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.records.records import Case, Decision, Outcome, Prediction
 from rollout.features.reports.figures.holdout import compute_feedback
 from rollout.features.reports.figures.label_sources import SOURCES
-from rollout.features.reports.stored_inputs import load_report_inputs
-from rollout.features.reports.visible_records import load_whole_period
+from rollout.features.reports.stored_inputs import load_report_inputs, load_whole_period
 from rollout.features.training.cleaning import TrainingOptions, export_training_rows
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from rollout.live.rollout_state import load_rollout_state

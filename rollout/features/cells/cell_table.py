@@ -46,11 +46,8 @@ from rollout.features.cells.cells import (
     build_cell_evidence,
     build_cell_status,
 )
+from rollout.features.reports.figures.agreement import NumberAgreement, compute_number_agreements
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
-from rollout.features.reports.figures.number_agreement import (
-    NumberAgreement,
-    compute_number_agreements,
-)
 from rollout.features.reports.inputs.pairs import build_pairs
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy.familiarity import AttributeValue, ValueReading

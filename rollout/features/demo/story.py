@@ -35,7 +35,6 @@ from rollout.features.replay.replay import (
     replay_files,
 )
 from rollout.features.replay.requests import Progress
-from rollout.features.reports.figures.audits import Hindsight
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.features.reports.figures.gate_facts import ConditionFacts
@@ -44,6 +43,7 @@ from rollout.features.reports.figures.methods import (
     find_block_crossing,
     find_rate_crossing,
 )
+from rollout.features.reports.figures.oversight import Hindsight
 from rollout.features.reports.inputs.inputs import CellStages, ReportInputs
 from rollout.features.reports.pages.summary import describe_gain
 from rollout.kernel.calendar.instants import from_micros

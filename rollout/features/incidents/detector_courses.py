@@ -14,7 +14,7 @@ from rollout.data.counting.period_records import PeriodRecords
 from rollout.engine.decide.permissions import Caller, may_be_asked_blind
 from rollout.engine.evidence.slots import find_slot_before
 from rollout.features.incidents.incident_impact import IncidentImpact
-from rollout.features.reports.figures.detector_courses import (
+from rollout.features.reports.figures.incident_cause import (
     DetectorCourse,
     build_detector_course,
     has_detector,

@@ -31,17 +31,15 @@ from rollout.engine.files.questions import (
 )
 from rollout.engine.files.side_comparison import MIN_COMPARED, MIN_PAIRS, MIN_SHARED, pair_forms
 from rollout.features.reports.figures.agreement import (
+    NumberAgreement,
     SetAgreement,
+    compute_number_agreement,
     compute_set_agreement_of_counts,
     compute_set_labels,
 )
 from rollout.features.reports.figures.comparison import Comparison, compute_comparisons
-from rollout.features.reports.figures.number_agreement import (
-    NumberAgreement,
-    compute_number_agreement,
-)
 from rollout.features.reports.inputs.count_columns import COUNT_COLUMN
-from rollout.features.reports.inputs.counted import (
+from rollout.features.reports.inputs.pairs import (
     ConfidenceSummary,
     PairCounts,
     count_combinations,

@@ -34,8 +34,11 @@ from rollout.features.reports.figures.report_version import (
 )
 from rollout.features.reports.inputs.divergences import render_divergences_csv
 from rollout.features.reports.pages.json_report import to_plain_values
-from rollout.features.reports.stored_inputs import load_report_inputs
-from rollout.features.reports.visible_records import ReportPeriod, load_whole_period
+from rollout.features.reports.stored_inputs import (
+    ReportPeriod,
+    load_report_inputs,
+    load_whole_period,
+)
 from rollout.live.rollout_state import RolloutState, load_rollout_state
 from rollout.live.work.user_runs import StepCallback
 

@@ -46,8 +46,11 @@ from rollout.features.reports.figures.label_issues import (
 )
 from rollout.features.reports.figures.label_sources import HUMAN_SOURCES, build_assignments
 from rollout.features.reports.inputs.inputs import ReportInputs
-from rollout.features.reports.stored_inputs import load_report_inputs
-from rollout.features.reports.visible_records import ReportPeriod, load_whole_period
+from rollout.features.reports.stored_inputs import (
+    ReportPeriod,
+    load_report_inputs,
+    load_whole_period,
+)
 from rollout.features.reviews.exposure import record_shown_cases, record_unclaimed_cases
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy

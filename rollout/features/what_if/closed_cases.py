@@ -16,8 +16,11 @@ from rollout.engine.decide.permissions import Caller
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, RecordFrames
 from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.features.reports.inputs.inputs import ReportInputs, assign_deciders
-from rollout.features.reports.stored_inputs import load_report_inputs
-from rollout.features.reports.visible_records import ReportPeriod, list_policy_attributes
+from rollout.features.reports.stored_inputs import (
+    ReportPeriod,
+    list_policy_attributes,
+    load_report_inputs,
+)
 from rollout.features.what_if.comparison import WhatIfInputs
 from rollout.features.what_if.replayed_policy import WhatIfRecords
 from rollout.features.what_if.requests import WhatIfRequest, check_request

@@ -11,10 +11,9 @@ from rollout.data.reviews.reviews import NewReviewTask, ReviewTaskStore
 from rollout.engine.decide.commands import Actor, AddVersion
 from rollout.engine.records.records import Prediction
 from rollout.features.cells.cell_table import load_number_agreements
-from rollout.features.reports.figures.number_agreement import compute_number_agreements
+from rollout.features.reports.figures.agreement import compute_number_agreements
 from rollout.features.reports.inputs.pairs import build_pairs
-from rollout.features.reports.stored_inputs import load_report_inputs
-from rollout.features.reports.visible_records import ReportPeriod
+from rollout.features.reports.stored_inputs import ReportPeriod, load_report_inputs
 from rollout.kernel.calendar.sites import Cell
 from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy

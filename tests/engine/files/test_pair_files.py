@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rollout.engine.files import pair_files
 from rollout.engine.files.pair_files import count_file, scan_pairs
-from rollout.features.reports.inputs.counted import count_combinations
+from rollout.features.reports.inputs.pairs import count_combinations
 from rollout.kernel.policy.evidence_sources import FileReading
 
 ROWS = {

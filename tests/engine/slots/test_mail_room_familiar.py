@@ -11,7 +11,7 @@ from rollout.features.replay.replay import build_replay_inputs, replay_records
 from rollout.features.replay.requests import read_request_records
 from rollout.features.reports.figures.funnel import compute_unfamiliar_cases
 from rollout.features.reports.inputs.inputs import MODEL, assign_deciders
-from rollout.features.reports.pages.floor_text import describe_unfamiliar
+from rollout.features.reports.pages.summary import describe_unfamiliar
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.kernel.policy_files.reader import read_policy

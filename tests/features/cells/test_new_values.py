@@ -20,8 +20,7 @@ from rollout.features.replay.replay import build_record_inputs, replay_records
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.funnel import NEW_VALUE, list_first_values
 from rollout.features.reports.figures.timeline_parts import TimelineRequest
-from rollout.features.reports.stored_inputs import load_report_inputs
-from rollout.features.reports.visible_records import ReportPeriod
+from rollout.features.reports.stored_inputs import ReportPeriod, load_report_inputs
 from rollout.features.what_if.replayed_policy import NO_FILE
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.clock import ManualClock

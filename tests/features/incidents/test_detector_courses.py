@@ -14,10 +14,9 @@ from rollout.features.incidents.detector_courses import (
     load_detector_course,
 )
 from rollout.features.incidents.incident_impact import load_incident_impact
-from rollout.features.reports.figures import detector_courses
-from rollout.features.reports.figures.detector_courses import compute_incident_courses
-from rollout.features.reports.stored_inputs import load_report_inputs
-from rollout.features.reports.visible_records import load_whole_period
+from rollout.features.reports.figures import incident_cause
+from rollout.features.reports.figures.incident_cause import compute_incident_courses
+from rollout.features.reports.stored_inputs import load_report_inputs, load_whole_period
 from rollout.kernel.policy.policy import Guard
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.clock import ManualClock
@@ -86,7 +85,7 @@ def test_the_course_is_that_of_a_detector_fed_unit_by_unit(service):
 @pytest.mark.slow
 def test_long_courses_keep_some_points_and_the_alarm(service, monkeypatch):
     whole = load(service).course.points
-    monkeypatch.setattr(detector_courses, "MAX_COURSE_POINTS", 10)
+    monkeypatch.setattr(incident_cause, "MAX_COURSE_POINTS", 10)
     points = load(service).course.points
     assert 5 < len(points) <= 10
     assert points[-1] == whole[-1]
@@ -110,7 +109,7 @@ def test_nobody_reads_a_course_while_one_of_its_cases_may_be_decided_blind(servi
 
 @pytest.mark.usefixtures("town")
 def test_records_other_than_those_of_the_alarm_draw_no_course(service, monkeypatch):
-    monkeypatch.setattr(detector_courses, "find_slot_before", lambda *_: 2**40)
+    monkeypatch.setattr(incident_cause, "find_slot_before", lambda *_: 2**40)
     loaded = load(service)
     assert (loaded.course, loaded.hidden) == (None, RECOUNTED)
 
@@ -130,9 +129,9 @@ def load_report_courses(service):
 @pytest.mark.usefixtures("town")
 def test_a_report_has_the_course_of_the_page(service, monkeypatch):
     whole = load(service).course
-    monkeypatch.setattr(detector_courses, "MAX_REPORT_POINTS", 200)
+    monkeypatch.setattr(incident_cause, "MAX_REPORT_POINTS", 200)
     assert [item.course for item in load_report_courses(service)] == [whole]
-    monkeypatch.setattr(detector_courses, "MAX_REPORT_POINTS", 10)
+    monkeypatch.setattr(incident_cause, "MAX_REPORT_POINTS", 10)
     (item,) = load_report_courses(service)
     assert (item.incident, item.site, item.window) == ("I-1", "creek", "day")
     assert set(item.course.points) < set(whole.points)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rollout.engine.files import pair_files
 from rollout.features.replay.compare import compare_pair_file
-from rollout.features.reports.inputs import counted
+from rollout.features.reports.inputs import pairs
 
 ANSWERS = st.sampled_from(["bear", "elk", "", None])
 CONFIDENCES = st.sampled_from([0.0, 0.5, 0.75, 0.9, 0.9, 1.0, math.nan, None])
@@ -42,7 +42,7 @@ def test_the_losses_of_a_file_are_the_surest_pairs_of_all(tmp_path_factory, rows
     path = write_pairs(tmp_path_factory.mktemp("pairs"), rows)
     for first, installed in ((30, True), (30, False), (10_000, True)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(counted, "FIRST_ROWS", first)
+            patch.setattr(pairs, "FIRST_ROWS", first)
             if not installed:
                 patch.setattr(pair_files, "find_spec", lambda _name: None)
             found = compare_pair_file(path)
@@ -111,13 +111,13 @@ def test_polars_passes_over_what_duckdb_did_not_count(many_pairs, monkeypatch, i
 
 def test_few_of_the_pairs_that_differ_are_sorted(many_pairs, monkeypatch):
     sorted_rows = []
-    sort_losses = counted._sort_losses
+    sort_losses = pairs._sort_losses
 
     def count_rows(differing, limit):
         sorted_rows.append(differing.collect().height)
         return sort_losses(differing, limit)
 
-    monkeypatch.setattr(counted, "_sort_losses", count_rows)
+    monkeypatch.setattr(pairs, "_sort_losses", count_rows)
     assert len(compare_pair_file(many_pairs).top_losses) == 20
     assert len(sorted_rows) == 1
     assert 20 <= sorted_rows[0] < 150  # of 15,000: a third of all pairs bounds the 20 surest

@@ -28,8 +28,12 @@ from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.inputs.inputs import assign_deciders as standing_of
 from rollout.features.reports.pages.findings import list_data_findings
 from rollout.features.reports.pages.json_report import to_plain_values
-from rollout.features.reports.stored_inputs import NothingToReportError, load_report_inputs
-from rollout.features.reports.visible_records import ReportPeriod, load_whole_period
+from rollout.features.reports.stored_inputs import (
+    NothingToReportError,
+    ReportPeriod,
+    load_report_inputs,
+    load_whole_period,
+)
 from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, RegisteredUnits
 from rollout.kernel.policy_files.reader import parse_policy, read_policy
 from rollout.kernel.units import MISSING

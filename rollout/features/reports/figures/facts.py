@@ -23,32 +23,28 @@ from numpy.typing import NDArray
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.late_senders import find_costly_spells, find_late_senders
 from rollout.engine.words.event_text import EventDescription, describe_events
-from rollout.features.reports.figures.agreement import AgreementFigures, compute_agreements
-from rollout.features.reports.figures.audits import (
-    AuditFigures,
-    Hindsight,
-    VisibleAgreement,
-    build_sampling_frame,
-    compute_audits,
-    compute_hindsights,
-    compute_visible_agreements,
+from rollout.features.reports.figures.agreement import (
+    AgreementFigures,
+    NumberAgreement,
+    compute_agreements,
+    compute_number_agreements,
 )
 from rollout.features.reports.figures.baseline_change import (
     BaselineChange,
     compute_baseline_changes,
 )
 from rollout.features.reports.figures.calibration import Calibration, compute_calibrations
-from rollout.features.reports.figures.cell_timeline import compute_cell_timelines
+from rollout.features.reports.figures.cell_timeline import (
+    SiteCalendar,
+    build_calendars,
+    compute_cell_timelines,
+)
 from rollout.features.reports.figures.comparison import (
     ConfusionMatrix,
     LabelFigures,
     build_matrix,
     compute_label_figures,
     compute_set_label_figures,
-)
-from rollout.features.reports.figures.detector_courses import (
-    IncidentCourse,
-    compute_incident_courses,
 )
 from rollout.features.reports.figures.drift import DriftFigures, compute_drift
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
@@ -71,6 +67,7 @@ from rollout.features.reports.figures.holdout import (
     compute_feedback,
     compute_holdout_actions,
 )
+from rollout.features.reports.figures.incident_cause import IncidentCourse, compute_incident_courses
 from rollout.features.reports.figures.label_issues import CleaningFigures, compute_cleaning
 from rollout.features.reports.figures.label_sources import (
     DecisionSources,
@@ -91,14 +88,17 @@ from rollout.features.reports.figures.methods import (
     find_naive_openings,
 )
 from rollout.features.reports.figures.next_step import OpenProposal
-from rollout.features.reports.figures.number_agreement import (
-    NumberAgreement,
-    compute_number_agreements,
-)
 from rollout.features.reports.figures.oversight import (
+    AuditFigures,
+    Hindsight,
     Oversight,
     PermitCount,
+    VisibleAgreement,
+    build_sampling_frame,
+    compute_audits,
+    compute_hindsights,
     compute_oversight,
+    compute_visible_agreements,
     count_permits,
 )
 from rollout.features.reports.figures.report_identity import (
@@ -124,7 +124,6 @@ from rollout.features.reports.figures.reviewers import (
     compute_review_quality,
 )
 from rollout.features.reports.figures.slices import SliceSearch, compute_slice_searches
-from rollout.features.reports.figures.stage_map import SiteCalendar, build_calendars
 from rollout.features.reports.figures.timeline_parts import CellTimeline
 from rollout.features.reports.inputs.divergences import (
     DivergenceFigures,

@@ -1,21 +1,65 @@
-"""Human oversight: stops, drills, incidents, silence of sites, and the model's permits."""
+"""Human oversight: stops, drills, incidents, silence of sites, and the model's permits.
+
+How cases were sampled for unassisted decisions, and the agreement of all cases they imply.
+
+Above shadow only a share of the units gets an unassisted decision, and the share differs by stage;
+cases without a usable answer always go to humans. The plain rate of the sampled cases is therefore
+biased. Weighted by one over its sampling chance, each case represents similar unsampled cases
+(Horvitz and Thompson, Journal of the American Statistical Association 47 (1952) 663).
+
+The cost of a low audit rate: when the same guard would have narrowed on all decisions.
+
+The engine counts only sampled decisions; a replay has all of them. For each narrowing by a quality
+guard the same detector runs over all decisions, and the model's cases until then are counted.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import polars as pl
+import scipy
+from numpy.typing import NDArray
 
+from rollout.engine.decide.floor_steps import find_acting_index
+from rollout.engine.decide.projection import list_effective_times
 from rollout.engine.events import (
     IncidentAcknowledged,
     IncidentOpened,
+    Narrowed,
     Resumed,
     Stopped,
     select_events,
 )
-from rollout.features.reports.inputs.inputs import ReportInputs
+from rollout.engine.evidence.evidence_view import EvidenceView
+from rollout.engine.evidence.guard_series import compute_detector_series
+from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
+from rollout.engine.evidence.unit_arrays import BoolArray, UnitArrays, UnitClasses
+from rollout.features.reports.figures.methods import ModelCost, compute_model_cost
+from rollout.features.reports.inputs.evidence_inputs import CellVersion, StatePeriod
+from rollout.features.reports.inputs.inputs import (
+    HUMAN,
+    PolicyPeriod,
+    ReportInputs,
+    find_usable_answers,
+)
+from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs
+from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.facts import to_facts
+from rollout.kernel.measures import Watch
+from rollout.kernel.policy.policy import Guard, Policy
+from rollout.kernel.statistics.intervals import (
+    ONE_SIDED_METHOD,
+    Share,
+    WeightedShare,
+    clopper_pearson,
+    compute_share,
+    compute_unit_share,
+    compute_weighted_share,
+)
+from rollout.kernel.units import MISSING
 from rollout.kernel.words import say_alarms
 
 NO_PERMIT = "none"
@@ -185,3 +229,428 @@ def _find_silences(inputs: ReportInputs) -> Iterator[Silence]:
             until=times[longest + 1],
             hours=gaps[longest].total_seconds() / 3600,
         )
+
+
+OFF_PLAN_LEVEL = 0.999  # one false flag in 1,000 rows
+STAGE_SCHEMA = {
+    "era": pl.Int64,
+    "rung": pl.Int64,
+    "stage": pl.String,
+    "blind": pl.Float64,  # share that humans decide blind
+    "decides": pl.Boolean,  # whether the model decides the rest
+}
+GROUP_COLUMNS = ["site", "window", "stage"]
+
+
+@dataclass(frozen=True, slots=True)
+class CellSampling:
+    """How cases of one cell and stage were sampled for unassisted decisions.
+
+    Attributes:
+        site, window, stage: the cell and its stage.
+        cases: all cases there.
+        planned: mean sampling chance by the policy.
+        drawn: share of sampled cases, with an interval over units.
+        judged: share of the sampled cases with an unassisted decision.
+        unsampled_decisions: unassisted decisions on other cases; no estimate uses them.
+        differs_from_plan: whether a sampled share this far from the plan has a chance below 1 in
+            1,000.
+    """
+
+    site: str
+    window: str
+    stage: str
+    cases: int
+    planned: float
+    drawn: Share
+    judged: Share
+    unsampled_decisions: int
+    differs_from_plan: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SampledAgreement:
+    """Agreement of one version in one cell, estimated from the sampled cases.
+
+    Attributes:
+        site, window, version: the cell and the version.
+        unweighted: plain agreement of the decided sampled cases.
+        weighted: estimated agreement of all cases, each weighted by one over its chance.
+        differs_at_most: one-sided upper bound of the share that differs; None without cases.
+        method: method of the bound.
+    """
+
+    site: str
+    window: str
+    version: str
+    unweighted: Share
+    weighted: WeightedShare
+    differs_at_most: float | None
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFigures:
+    """Sampling by cell and stage, and estimated agreement by cell and version."""
+
+    sampling: tuple[CellSampling, ...]
+    sampled: tuple[SampledAgreement, ...]
+
+
+def compute_audits(inputs: ReportInputs, pairs: Pairs, cases: pl.DataFrame) -> AuditFigures:
+    """Return how cases were sampled, and the agreement estimated from them.
+
+    `cases`: the rows of `build_sampling_frame`.
+    """
+    order = {
+        cell: index
+        for index, cell in enumerate((cell.site, cell.window) for cell in inputs.policy.cells)
+    }
+    stage_levels = {stage: index for index, stage in enumerate(inputs.policy.stage_ids)}
+    sampling = sorted(
+        _compute_sampling(cases, inputs),
+        key=lambda row: (
+            order.get((row.site, row.window), len(order)),
+            stage_levels.get(row.stage, 99),
+        ),
+    )
+    sampled = sorted(
+        _compute_sampled_agreements(cases, pairs, inputs),
+        key=lambda row: (order.get((row.site, row.window), len(order)), row.version),
+    )
+    return AuditFigures(tuple(sampling), tuple(sampled))
+
+
+def build_sampling_frame(inputs: ReportInputs, cases: pl.DataFrame) -> pl.DataFrame:
+    """Return every case in a cell with its chance of an unassisted decision.
+
+    Columns: those of `assign_deciders` and of `STAGE_SCHEMA`, usable (whether the acting version's
+    answer could be used), chance, drawn.
+    """
+    policy_periods = inputs.all_policy_periods
+    starts = np.array([to_micros(period.since) for period in policy_periods])
+    period = np.maximum(
+        np.searchsorted(starts, cases["occurred_us"].to_numpy(), side="right") - 1, 0
+    )
+    frame = cases.with_columns(era=pl.Series(period, dtype=pl.Int64))
+    stages = pl.DataFrame(
+        list(_build_stage_rows(policy_periods)),
+        schema=STAGE_SCHEMA,
+        orient="row",
+    )
+    joined = frame.join(stages, on=["era", "rung"], how="left").join(
+        find_usable_answers(inputs), on=["case_key", "version"], how="left", nulls_equal=False
+    )
+    is_usable = pl.col("usable").fill_null(value=False)
+    return joined.with_columns(
+        usable=is_usable,
+        chance=pl.when(is_usable).then("reviewed_share").otherwise(1.0),
+        drawn=(pl.col("decider") == HUMAN) | pl.col("audited"),
+    ).sort("case_key")
+
+
+def _build_stage_rows(
+    policy_periods: tuple[PolicyPeriod, ...],
+) -> Iterator[tuple[int, int, str, float, bool]]:
+    """Yield each stage of each policy as a row of `STAGE_SCHEMA`."""
+    for index, period in enumerate(policy_periods):
+        yield index, 0, period.policy.stage_ids[0], 1.0, False
+        for stage_level, stage in enumerate(period.policy.stages, start=1):
+            yield (
+                index,
+                stage_level,
+                stage.id,
+                stage.blind,
+                stage.model_decides,
+            )
+
+
+def _compute_sampling(cases: pl.DataFrame, inputs: ReportInputs) -> Iterator[CellSampling]:
+    unassisted = inputs.records.decisions.filter(
+        pl.col("exposure").is_in(UNASSISTED_EXPOSURES) & ~pl.col("unsure")
+    )
+    marked = cases.with_columns(
+        judged=pl.col("case_key").is_in(unassisted["case_key"].unique().implode())
+    )
+    for (site, window, stage), part in marked.partition_by(GROUP_COLUMNS, as_dict=True).items():
+        sampled = part.filter("drawn")
+        sampled_share = compute_unit_share(part, "drawn")
+        planned = float(part["chance"].to_numpy().mean())
+        yield CellSampling(
+            site=str(site),
+            window=str(window),
+            stage=str(stage),
+            cases=part.height,
+            planned=planned,
+            drawn=sampled_share,
+            judged=compute_unit_share(sampled, "judged"),
+            unsampled_decisions=part.filter(~pl.col("drawn") & pl.col("judged")).height,
+            differs_from_plan=_is_off_plan(sampled_share, planned),
+        )
+
+
+def _is_off_plan(share: Share, planned: float) -> bool:
+    if share.rate is None or share.effective is None or planned == 1:
+        return False
+    low, high = clopper_pearson(share.rate * share.effective, share.effective, OFF_PLAN_LEVEL)
+    return not low <= planned <= high
+
+
+def _compute_sampled_agreements(
+    cases: pl.DataFrame, pairs: Pairs, inputs: ReportInputs
+) -> Iterator[SampledAgreement]:
+    lever_pairs = pairs.frame.filter(pl.col("lever") == inputs.policy.whole_unit_lever)
+    agreements = lever_pairs.select("case_key", "version", "agrees")
+    sampled = cases.filter("drawn").drop("version").join(agreements, on="case_key")
+    parts = sampled.sort("case_key").partition_by("site", "window", "version", as_dict=True)
+    for (site, window, version), part in parts.items():
+        agrees = part["agrees"].cast(pl.Int64).to_numpy()
+        units = part["unit"].rank("dense").to_numpy()
+        weighted = compute_weighted_share(agrees, part["chance"].to_numpy(), units)
+        yield SampledAgreement(
+            site=str(site),
+            window=str(window),
+            version=str(version),
+            unweighted=compute_unit_share(part),
+            weighted=weighted,
+            differs_at_most=_compute_max_difference(weighted),
+            method=ONE_SIDED_METHOD,
+        )
+
+
+def _compute_max_difference(share: WeightedShare) -> float | None:
+    """Return the one-sided upper bound of the share that differs."""
+    if share.rate is None or share.effective is None:
+        return None
+    low, _ = clopper_pearson(share.rate * share.effective, share.effective, 2 * 0.95 - 1)
+    return 1 - low
+
+
+@dataclass(frozen=True, slots=True)
+class Hindsight:
+    """One narrowing by a guard, compared with the same guard on all decisions.
+
+    Attributes:
+        site, window, version, guard: the narrowed cell and version, and the guard.
+        counted: which records speak against the guard's condition, to follow `15 of 182`.
+        from_stage, to_stage: the stages.
+        changed_at: start of the guard's counts.
+        began_at: best estimate, from all decisions, of when the measure fell.
+        narrowed_at: when the engine narrowed.
+        seen_at: when the same guard would have tripped on all decisions; None if never. It can be
+            later than `narrowed_at`, by chance.
+        sampled_bad_records, all_bad_records: bad records of the guard until the narrowing: among
+            the sampled, among all.
+        cost: cost of the model's decisions from `began_at` to `narrowed_at`.
+        cost_if_seen: the same until `seen_at`; None if that is unknown or later.
+    """
+
+    site: str
+    window: str
+    version: str
+    guard: str
+    counted: str
+    from_stage: str
+    to_stage: str
+    changed_at: datetime
+    began_at: datetime
+    narrowed_at: datetime
+    seen_at: datetime | None
+    sampled_bad_records: Share
+    all_bad_records: Share
+    cost: ModelCost
+    cost_if_seen: ModelCost | None
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleAgreement:
+    """Agreement of one cell and version: sampled, weighted, and of all decisions.
+
+    `sampled` are the decided units of the attempt that the engine counted. `weighted` corrects them
+    for the sample rate of each stage; `all` are all decided units of the attempt.
+    """
+
+    site: str
+    window: str
+    version: str
+    sampled: Share
+    weighted: WeightedShare
+    all: Share
+
+
+def compute_hindsights(
+    inputs: ReportInputs,
+    state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
+    model_cases: pl.DataFrame,
+) -> tuple[Hindsight, ...]:
+    """Return the hindsight of each narrowing by a quality guard, in order.
+
+    A raised confidence floor keeps the stage, and is none.
+    """
+    return tuple(
+        _compute_hindsight(event, guard, period, inputs, model_cases)
+        for event, guard, period in _find_narrowings(inputs, state_periods)
+    )
+
+
+def _find_narrowings(
+    inputs: ReportInputs, state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]]
+) -> Iterator[tuple[Narrowed, Guard, StatePeriod]]:
+    for each, at in list_effective_times(inputs.events):
+        for event in select_events((each,), Narrowed):
+            guards = {guard.id: guard for guard in inputs.policy.list_guards(event.cell)}
+            guard = None if event.confidence_floor else guards.get(event.guard)
+            periods = state_periods.get((event.cell, event.version), ())
+            earlier = [period for period in periods if period.since < at <= period.until]
+            if guard is not None and earlier and _is_quality_guard(guard):
+                yield event, guard, earlier[-1]
+
+
+def _is_quality_guard(guard: Guard) -> bool:
+    measure = guard.condition.measure
+    return measure.watch is Watch.UNITS and not measure.reads_assisted
+
+
+def _compute_hindsight(
+    event: Narrowed,
+    guard: Guard,
+    period: StatePeriod,
+    inputs: ReportInputs,
+    model_cases: pl.DataFrame,
+) -> Hindsight:
+    policy, state = inputs.policy, period.state
+    view = inputs.evidence_views[event.cell, event.version]
+    view = view.get_floor_view(find_acting_index(policy, state))
+    changed_at = max(state.changed_at, state.last_alarms.get(guard.id, state.changed_at))
+    rows = select_rows_since(view.rows.guard, changed_at, policy)
+    alarm = compute_detector_series(guard, rows, view.unit_classes, policy).find_next_alarm(0)
+    detected_at = None if alarm is None else to_instant(alarm, policy.tick)
+    counted_rows = rows.select(rows.slot <= find_slot_before(event.at, policy.tick))
+    began_at = estimate_start(counted_rows, guard, view.unit_classes, policy) or changed_at
+    cell_cases = model_cases.filter(
+        (pl.col("site") == event.cell.site)
+        & (pl.col("window") == event.cell.window)
+        & (pl.col("version") == event.version)
+    )
+    is_sooner = detected_at is not None and detected_at <= event.at
+    return Hindsight(
+        site=event.cell.site,
+        window=event.cell.window,
+        version=event.version,
+        guard=str(guard.condition),
+        counted=guard.condition.measure.describe_against(guard.condition.subject),
+        from_stage=event.from_stage,
+        to_stage=event.to_stage,
+        changed_at=changed_at,
+        began_at=began_at,
+        narrowed_at=event.at,
+        seen_at=detected_at,
+        sampled_bad_records=_compute_bad_share(
+            counted_rows.select(_find_visible_rows(view, counted_rows)),
+            guard,
+            view.unit_classes,
+            policy,
+        ),
+        all_bad_records=_compute_bad_share(counted_rows, guard, view.unit_classes, policy),
+        cost=compute_cost_between(cell_cases, began_at, event.at),
+        cost_if_seen=compute_cost_between(cell_cases, began_at, detected_at)
+        if is_sooner and detected_at
+        else None,
+    )
+
+
+def select_rows_since(rows: UnitArrays, changed_at: datetime, policy: Policy) -> UnitArrays:
+    """Return the rows that a guard counts since its restart at `changed_at`."""
+    return rows.select(rows.occurred >= find_slot_after(changed_at, policy.tick))
+
+
+def compute_cost_between(model_cases: pl.DataFrame, since: datetime, until: datetime) -> ModelCost:
+    """Return the cost of the cases that occurred in [since, until)."""
+    occurred_at = pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC")
+    return compute_model_cost(model_cases.filter((occurred_at >= since) & (occurred_at < until)))
+
+
+def _find_visible_rows(view: EvidenceView, rows: UnitArrays) -> BoolArray:
+    """Return which rows have a decision that the engine's guards counted."""
+    if not view.stage_history.ever_left_shadow:
+        return np.ones(len(rows), dtype=bool)
+    return view.find_reviewed(rows)
+
+
+def _compute_losses(
+    rows: UnitArrays, guard: Guard, kinds: UnitClasses, policy: Policy
+) -> NDArray[np.float64]:
+    """Return each record's loss in the guard's measure, in [0, 1]; NaN for other units."""
+    matches = kinds.get_class_counts(guard.condition)[rows.unit_class]
+    weights = np.array(guard.condition.measure.weigh_losses(policy.cost_shares))
+    return np.where(matches.any(axis=1), matches @ weights, np.nan)
+
+
+def _compute_bad_share(rows: UnitArrays, guard: Guard, kinds: UnitClasses, policy: Policy) -> Share:
+    losses = _compute_losses(rows, guard, kinds, policy)
+    return compute_share(int(np.sum(losses > 0)), int(np.sum(~np.isnan(losses))))
+
+
+def estimate_start(
+    rows: UnitArrays, guard: Guard, kinds: UnitClasses, policy: Policy
+) -> datetime | None:
+    """Return when the measure most likely fell: the split that explains the losses best.
+
+    Records are sorted by time; the mean loss is higher after the split than before. A split must
+    gain more than ln n (Schwarz, The Annals of Statistics 6 (1978) 461); otherwise the time of the
+    first record is returned. None without records.
+    """
+    order = np.argsort(rows.occurred, kind="stable")
+    losses = _compute_losses(rows, guard, kinds, policy)[order]
+    is_valid = ~np.isnan(losses)
+    losses, occurred = losses[is_valid], rows.occurred[order][is_valid]
+    if not len(losses):
+        return None
+    n, total = len(losses), losses.sum()
+    before = np.concatenate([[0.0], np.cumsum(losses)[:-1]])
+    count = np.arange(n)
+    gain = _compute_likelihood(before, count) + _compute_likelihood(total - before, n - count)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        is_worse = (count == 0) | ((total - before) / (n - count) > before / count)
+    index = int(np.argmax(np.where(is_worse, gain, -np.inf)))
+    index = index if gain[index] - gain[0] > np.log(n) else 0
+    return to_instant(int(occurred[index]), policy.tick)
+
+
+def _compute_likelihood(losses: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the maximal log-likelihood of these losses in n records."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(n > 0, losses / n, 0.0)
+    return np.asarray(scipy.special.xlogy(losses, mean) + scipy.special.xlogy(n - losses, 1 - mean))
+
+
+def compute_visible_agreements(inputs: ReportInputs) -> tuple[VisibleAgreement, ...]:
+    """Return the agreement of every cell and version, in order of the policy."""
+    return tuple(
+        _compute_visible_agreement(inputs.evidence_views[key], inputs.policy)
+        for key in inputs.cell_versions
+    )
+
+
+def _compute_visible_agreement(view: EvidenceView, policy: Policy) -> VisibleAgreement:
+    rows = view.rows.gate
+    rows = rows.select(rows.occurred >= find_slot_before(view.state.attempt_since, policy.tick))
+    rows = rows.select(
+        view.unit_classes.is_whole_unit[rows.unit_class]
+        & ~view.unit_classes.is_missing[rows.unit_class]
+    )
+    is_visible = _find_visible_rows(view, rows)
+    kind_agrees = np.array(
+        [kind.agrees and kind.decided != MISSING for kind in view.unit_classes.classes], dtype=bool
+    )
+    is_agreeing = kind_agrees[rows.unit_class]
+    sampling_rates = np.array([1.0, *(stage.reviewed_share for stage in policy.stages)])
+    row_rates = sampling_rates[view.stage_history.find_levels(rows.occurred)]
+    return VisibleAgreement(
+        site=view.cell.site,
+        window=view.cell.window,
+        version=view.version,
+        sampled=compute_share(int(is_agreeing[is_visible].sum()), int(is_visible.sum())),
+        weighted=compute_weighted_share(is_agreeing[is_visible], row_rates[is_visible]),
+        all=compute_share(int(is_agreeing.sum()), len(rows)),
+    )

@@ -40,6 +40,7 @@ from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, Recor
 from rollout.engine.records.reviews import MAX_LISTED
 from rollout.features.reports.inputs.divergence_columns import Loss
 from rollout.features.reports.inputs.pairs import (
+    MIN_PROBABILITY,
     UNASSISTED_EXPOSURES,
     build_case_frame,
     compare_pairs,
@@ -234,7 +235,6 @@ SUSPECTED_HUMAN_ERROR = "suspected human error"
 UNSURE = "model unsure and different"
 CONFIDENT_KINDS = (CONFIDENT_DIFFERENT, REVIEWERS_SPLIT, SUSPECTED_HUMAN_ERROR)
 KINDS = (*CONFIDENT_KINDS, UNSURE)
-MIN_PROBABILITY = 1e-6  # lower limit: records have at most six digits
 ROUNDING_TOLERANCE = 1e-9  # a mean of equal confidences can exceed them by rounding
 ANY_LABEL = "any"  # of the one threshold of numbers and sets
 

@@ -24,11 +24,11 @@ from rollout.engine.words.formatting import (
     is_difference,
 )
 from rollout.features.reports.figures.calibration import HUMANS, OUTCOMES, Calibration
+from rollout.features.reports.figures.cell_timeline import CalendarBlock, SiteCalendar
 from rollout.features.reports.figures.drift import Drift
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.slices import DivergentSlice, SliceSearch, format_slice_name
-from rollout.features.reports.figures.stage_map import CalendarBlock, SiteCalendar
 from rollout.features.reports.inputs.inputs import ActionFrequencyChange
 from rollout.features.reports.pages.number_charts import (
     ACCENT,

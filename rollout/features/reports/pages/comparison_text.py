@@ -14,14 +14,13 @@ from rollout.engine.words.formatting import (
     format_quantity,
     format_ratio,
 )
-from rollout.features.reports.figures.agreement import SetAgreement
+from rollout.features.reports.figures.agreement import NumberAgreement, SetAgreement
 from rollout.features.reports.figures.comparison import (
     CellAgreement,
     Comparison,
     ConfusionMatrix,
     LabelFigures,
 )
-from rollout.features.reports.figures.number_agreement import NumberAgreement
 from rollout.kernel.statistics.chance_agreement import AgreementCoefficient
 from rollout.kernel.units import FULL_OVERLAP
 

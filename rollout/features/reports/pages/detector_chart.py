@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from rollout.engine.words.formatting import NO_BREAK_SPACE, format_count, format_quantity
-from rollout.features.reports.figures.detector_courses import CoursePoint, DetectorCourse
+from rollout.features.reports.figures.incident_cause import CoursePoint, DetectorCourse
 from rollout.features.reports.pages.number_charts import format_pixels
 
 WIDE: Final = (810, 250, 70)  # width, height, left edge of the plot

@@ -28,12 +28,12 @@ from rollout.engine.words.source_text import (
     describe_sources,
     describe_spell,
 )
-from rollout.features.reports.figures.audits import Hindsight
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.funnel import EXPOSURE_UNKNOWN, ONLY_ASSISTED
 from rollout.features.reports.figures.methods import NaiveOpening
 from rollout.features.reports.figures.next_step import OpenProposal
+from rollout.features.reports.figures.oversight import Hindsight
 from rollout.features.reports.figures.reviewer_agreement import (
     compute_other_rate,
     list_visible_standouts,

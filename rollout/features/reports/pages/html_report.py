@@ -19,8 +19,8 @@ from rollout.engine.words.formatting import (
 )
 from rollout.engine.words.state_text import describe_remark
 from rollout.features.reports.figures.comparison import ConfusionMatrix
-from rollout.features.reports.figures.detector_courses import MAX_COURSES
 from rollout.features.reports.figures.facts import ReportFacts
+from rollout.features.reports.figures.incident_cause import MAX_COURSES
 from rollout.features.reports.figures.next_step import explain_conditions
 from rollout.features.reports.inputs.divergence_columns import Loss, select_titled_columns
 from rollout.features.reports.inputs.inputs import ActionFrequencyChange
@@ -34,7 +34,6 @@ from rollout.features.reports.pages.charts import (
 )
 from rollout.features.reports.pages.detector_chart import build_detector_view
 from rollout.features.reports.pages.findings import rank_findings
-from rollout.features.reports.pages.floor_text import describe_held_floors, name_method
 from rollout.features.reports.pages.number_charts import describe_points
 from rollout.features.reports.pages.page_templates import choose_shades, load_templates
 from rollout.features.reports.pages.report_tiles import build_cell_rows, build_tiles
@@ -43,7 +42,12 @@ from rollout.features.reports.pages.section_summaries import (
     select_naive_openings,
     summarize_sections,
 )
-from rollout.features.reports.pages.summary import format_headline, summarize_gains
+from rollout.features.reports.pages.summary import (
+    describe_held_floors,
+    format_headline,
+    name_method,
+    summarize_gains,
+)
 from rollout.features.reports.pages.timeline_chart import build_timeline_view
 from rollout.kernel.installs import format_install
 

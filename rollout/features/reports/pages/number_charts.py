@@ -13,7 +13,7 @@ from math import ceil, floor, log10
 from typing import Any, Final
 
 from rollout.engine.words.formatting import format_count, format_number_value
-from rollout.features.reports.figures.number_agreement import NumberAgreement, NumberDifferences
+from rollout.features.reports.figures.agreement import NumberAgreement, NumberDifferences
 from rollout.kernel.policy.levers import Margin
 
 _FIRST_SLOT = 987_100_000  # numbers from here on are slots: no size of a chart is as large

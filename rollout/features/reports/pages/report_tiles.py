@@ -33,8 +33,8 @@ from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.next_step import OpenProposal
 from rollout.features.reports.inputs.inputs import CellStages
-from rollout.features.reports.pages.floor_text import count_events
 from rollout.features.reports.pages.summary import (
+    count_events,
     describe_arms,
     describe_gain,
     format_amount,

@@ -23,10 +23,9 @@ from rollout.features.reports.figures.calibration import HUMANS
 from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.methods import NaiveOpening
 from rollout.features.reports.inputs.losses import UNSURE
-from rollout.features.reports.pages.floor_text import count_events
 from rollout.features.reports.pages.number_charts import choose_differences
 from rollout.features.reports.pages.report_tiles import describe_stage_changes, select_agreements
-from rollout.features.reports.pages.summary import summarize_gains
+from rollout.features.reports.pages.summary import count_events, summarize_gains
 from rollout.kernel.calendar.sites import SHADOW
 
 LOSS_KIND_NAMES = {

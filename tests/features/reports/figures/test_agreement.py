@@ -10,7 +10,6 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from rollout.engine.records.records import BaselineCount
 from rollout.features.reports.figures.agreement import compute_agreements
-from rollout.features.reports.figures.audits import build_sampling_frame, compute_audits
 from rollout.features.reports.figures.baseline_change import (
     ACTUAL,
     HUMANS,
@@ -18,6 +17,7 @@ from rollout.features.reports.figures.baseline_change import (
 )
 from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.figures.holdout import compute_holdout_actions
+from rollout.features.reports.figures.oversight import build_sampling_frame, compute_audits
 from rollout.features.reports.figures.reviewer_agreement import compute_reviewer_agreement
 from rollout.features.reports.inputs.inputs import ACTION_SCHEMA, assign_deciders
 from rollout.features.reports.inputs.pairs import build_assisted_pairs, build_pairs

@@ -12,7 +12,7 @@ from rollout.features.reports.figures.comparison import (
     compute_label_figures,
 )
 from rollout.features.reports.inputs.count_columns import KEY_COLUMNS
-from rollout.features.reports.inputs.counted import count_pairs
+from rollout.features.reports.inputs.pairs import count_pairs
 from rollout.features.reports.pages.comparison_text import render_comparison
 from rollout.kernel.policy.levers import CostRule, Lever
 from rollout.kernel.statistics.intervals import clopper_pearson, compute_unit_share

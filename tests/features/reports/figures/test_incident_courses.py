@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from rollout.engine.events import IncidentOpened, Narrowed
-from rollout.features.reports.figures import detector_courses
-from rollout.features.reports.figures.detector_courses import compute_incident_courses
+from rollout.features.reports.figures import incident_cause
+from rollout.features.reports.figures.incident_cause import compute_incident_courses
 from rollout.features.reports.pages.html_report import render_html_report
 from tests.kernel.statistics.step_detectors import AgreementDetector
 
@@ -52,7 +52,7 @@ def test_a_withheld_unit_leaves_no_course(told):
 
 def test_the_newest_alarms_of_the_span_are_drawn(told, monkeypatch):
     inputs, _ = told
-    monkeypatch.setattr(detector_courses, "MAX_COURSES", 1)
+    monkeypatch.setattr(incident_cause, "MAX_COURSES", 1)
     assert [item.incident for item in compute_incident_courses(inputs)] == ["I-2"]
     opened_at = compute_incident_courses(inputs)[0].at
     later = replace(inputs, first=opened_at.replace(minute=1))
@@ -63,7 +63,7 @@ def test_the_page_says_when_only_the_newest_alarms_can_be_drawn(facts):
     words = "Detectors of earlier alarms are not drawn here"
     assert words not in render_html_report(facts, "engineer")
     courses = (*facts.detector_courses, *facts.detector_courses)
-    assert len(courses) == detector_courses.MAX_COURSES
+    assert len(courses) == incident_cause.MAX_COURSES
     assert words in render_html_report(replace(facts, detector_courses=courses), "engineer")
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from rollout.features.reports.figures.agreement import select_points
 from rollout.features.reports.figures.facts import compute_report_facts
-from rollout.features.reports.figures.number_agreement import select_points
 from rollout.features.reports.inputs.pairs import compare_answers, compare_pairs
 from rollout.features.reports.pages.html_report import render_html_report
 from rollout.features.reports.pages.number_charts import draw_difference_chart, draw_scatter_chart

@@ -5,7 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rollout.features.reports.figures.stage_map import _build_grid, build_calendars, find_rectangles
+from rollout.features.reports.figures.cell_timeline import (
+    _build_hour_grid,
+    build_calendars,
+    find_rectangles,
+)
 from rollout.kernel.policy_files.reader import parse_policy
 
 GRIDS = arrays(np.int64, st.tuples(st.integers(1, 12), st.just(24)), elements=st.integers(-2, 1))
@@ -41,7 +45,7 @@ def test_an_hour_that_spring_leaves_out_looks_like_its_neighbour(replay_of, case
 
 
 def test_of_two_equal_hours_in_autumn_the_first_counts():
-    grid, first = _build_grid(np.array([5, 6, 7]), np.array([10, 10, 10]), np.array([1, 2, 2]))
+    grid, first = _build_hour_grid(np.array([5, 6, 7]), np.array([10, 10, 10]), np.array([1, 2, 2]))
     assert (first, grid[0, 1], grid[0, 2]) == (10, 5, 6)
 
 

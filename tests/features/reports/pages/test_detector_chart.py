@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from rollout.features.reports.figures.detector_courses import CoursePoint, DetectorCourse
+from rollout.features.reports.figures.incident_cause import CoursePoint, DetectorCourse
 from rollout.features.reports.pages.detector_chart import build_detector_view
 from tests.factories import DAY, NOON
 

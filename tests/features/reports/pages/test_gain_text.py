@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.features.reports.figures.audits import VisibleAgreement
 from rollout.features.reports.figures.methods import GainFacts
+from rollout.features.reports.figures.oversight import VisibleAgreement
 from rollout.features.reports.pages.findings import rank_findings
 from rollout.features.reports.pages.summary import (
     describe_conflicts,
