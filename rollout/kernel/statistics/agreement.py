@@ -13,8 +13,8 @@ from math import atanh, sqrt, tanh
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
+from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.intervals import (
     MIN_FREEDOM,
     NORMAL_QUANTILE,
@@ -22,8 +22,6 @@ from rollout.kernel.statistics.intervals import (
     Estimate,
 )
 from rollout.kernel.units import SLACK, split_label_set
-
-Floats = NDArray[np.float64]
 
 
 def compare_sets(texts: Sequence[str], overlap: float) -> tuple[Floats, Floats]:
@@ -46,8 +44,6 @@ def compare_sets(texts: Sequence[str], overlap: float) -> tuple[Floats, Floats]:
     monotonicity = np.where(common == either, 1.0, np.where(contains, 2 / 3, 1 / 3))
     return 1 - jaccard * monotonicity, (jaccard >= overlap - SLACK).astype(float)
 
-
-Ints = NDArray[np.int64]
 
 MIN_UNITS = 100  # with fewer, intervals of limits and concordance of prices cover under 86 %
 MANY_UNITS = 1000  # from which on they cover 90 to 95 %; benchmarks/README.md has the table

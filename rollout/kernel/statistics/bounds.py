@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rollout.kernel.measures import Condition, Statistic
 from rollout.kernel.policy.gates import ConditionReading
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.evidence import compute_lower_bounds, get_bets
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 BISECTION_STEPS = 50
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from rollout.kernel.statistics.arrays import Floats
     from rollout.kernel.statistics.intervals import EffectiveNumber
 else:
     np = LateModule("numpy")
 
-Floats: TypeAlias = "NDArray[np.float64]"
-Coefficient = Callable[[Floats], Floats]
+Coefficient: TypeAlias = "Callable[[Floats], Floats]"
 
 POSTERIOR_DRAWS = 2000
 MAX_NUMBERS_IN_MEMORY = 2_000_000

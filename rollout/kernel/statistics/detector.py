@@ -18,13 +18,15 @@ from math import inf, log
 from typing import TYPE_CHECKING, TypeAlias
 
 from rollout.kernel.late_modules import LateModule
-from rollout.kernel.statistics.evidence import Floats, check_inside_unit
+from rollout.kernel.statistics.evidence import check_inside_unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
+
+    from rollout.kernel.statistics.arrays import Floats
 else:
     np = LateModule("numpy")
 

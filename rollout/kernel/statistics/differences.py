@@ -25,8 +25,9 @@ from math import isinf, log, sqrt
 
 import numpy as np
 import scipy
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.intervals import (
     NO_DATA,
     NORMAL_QUANTILE,
@@ -37,8 +38,6 @@ from rollout.kernel.statistics.intervals import (
     compute_freedom,
     compute_share,
 )
-
-Floats = NDArray[np.float64]
 
 INDEPENDENT_METHOD = "Agresti–Caffo, 95 % for these days"
 DAILY_METHOD = "Agresti–Caffo at the effective number of cases, days as units, Student's t, 95 %"
@@ -340,14 +339,12 @@ def compute_concurrent_log_e(model: Sequence[int], humans: Sequence[int], *, sha
     return float(np.logaddexp.reduce(bets.sum(axis=1)) - log(len(CONCENTRATIONS)))
 
 
-def _check_counts(values: Sequence[int]) -> NDArray[np.float64]:
+def _check_counts(values: Sequence[int]) -> Floats:
     counts = np.asarray(values, float)
     if counts.size and counts.min() < 0:
         raise ValueError(f"a count is {counts.min():g}; give counts from 0 on")
     return counts
 
-
-Ints = NDArray[np.int64]
 
 MAX_EXACT_VALUES = 4000  # with more possible values, a bound is used
 BISECTION_STEPS = 60

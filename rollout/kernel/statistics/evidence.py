@@ -26,19 +26,20 @@ from __future__ import annotations
 
 from functools import cache, lru_cache
 from math import log
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from rollout.kernel.late_modules import LateModule
 
 if TYPE_CHECKING:
     import numpy as np
     import scipy
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
+
+    from rollout.kernel.statistics.arrays import Floats
 else:
     np = LateModule("numpy")
     scipy = LateModule("scipy")
 
-Floats: TypeAlias = "NDArray[np.float64]"
 
 # From here on a Stirling series of five terms is exact in double precision.
 _SERIES_FROM = 16.0
@@ -172,7 +173,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     import scipy
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 else:
     np = LateModule("numpy")
     scipy = LateModule("scipy")

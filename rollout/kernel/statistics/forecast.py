@@ -18,13 +18,15 @@ import numpy as np
 
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.statistics.detector import compute_agreement_log_factors
-from rollout.kernel.statistics.evidence import Floats, check_inside_unit, count_further_agreements
+from rollout.kernel.statistics.evidence import check_inside_unit, count_further_agreements
 from rollout.kernel.statistics.gate_thresholds import compute_least_successes, get_gate_threshold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import scipy
+
+    from rollout.kernel.statistics.arrays import Floats
 else:
     scipy = LateModule("scipy")
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.statistics.detector import compute_log_path
-from rollout.kernel.statistics.evidence import Floats, check_inside_unit
+from rollout.kernel.statistics.evidence import check_inside_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     import scipy
     from numpy.typing import NDArray
+
+    from rollout.kernel.statistics.arrays import Floats
 else:
     np = LateModule("numpy")
     scipy = LateModule("scipy")

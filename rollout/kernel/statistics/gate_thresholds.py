@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.statistics.evidence import (
-    Floats,
     check_inside_unit,
     compute_cost_gains,
     compute_log_mean_bets,
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from rollout.kernel.statistics.arrays import Floats
 else:
     np = LateModule("numpy")
 

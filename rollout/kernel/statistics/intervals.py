@@ -22,19 +22,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from rollout.kernel.late_modules import LateModule
 
 if TYPE_CHECKING:
     import numpy as np
     import scipy
-    from numpy.typing import NDArray
+
+    from rollout.kernel.statistics.arrays import Bools, Floats, Ints
 else:
     np = LateModule("numpy")
     scipy = LateModule("scipy")
 
-Floats: TypeAlias = "NDArray[np.float64]"
 
 NORMAL_QUANTILE = 1.959963984540054  # of a two-sided 95 % interval
 UPPER_QUANTILE = 0.975
@@ -81,7 +81,7 @@ class UnitSums:
     gaps: Floats
     squared_weights: float
     squared_gaps: float
-    is_rare: NDArray[np.bool_]
+    is_rare: Bools
 
 
 def compute_effective_number(sums: UnitSums) -> EffectiveNumber:
@@ -109,7 +109,7 @@ def _divide_variance(sums: UnitSums, variance: float, fallback: float) -> float:
     return min(sums.case_variance / variance, sums.n)
 
 
-def compute_freedom(weights: Floats, times: NDArray[np.int64] | None = None) -> float:
+def compute_freedom(weights: Floats, times: Ints | None = None) -> float:
     """Return the degrees of freedom of a mean over units, each `times` there."""
     squares = weights**2
     counts = np.ones(len(weights)) if times is None else times.astype(float)
@@ -138,7 +138,7 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
     import scipy
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 else:
     np = LateModule("numpy")
     scipy = LateModule("scipy")
@@ -343,7 +343,7 @@ def compute_unit_share(rows: pl.DataFrame, success: str | pl.Expr = "agrees") ->
     return compute_clustered_share(counts[sizes > 0], sizes[sizes > 0])
 
 
-def encode_units(units: pl.Series) -> NDArray[np.int64]:
+def encode_units(units: pl.Series) -> Ints:
     """Return units as numbers in their order; integers are their own, null is 0."""
     codes = units if units.dtype.is_integer() else units.rank("dense")
     return (codes.fill_null(0) if codes.null_count() else codes).to_numpy().astype(np.int64)
@@ -463,9 +463,7 @@ def _compute_adjusted_change(
     return difference / trials, NORMAL_QUANTILE * sqrt(variance) / trials
 
 
-def compute_case_difference_number(
-    units: pl.Series, differences: NDArray[np.int64]
-) -> EffectiveNumber:
+def compute_case_difference_number(units: pl.Series, differences: Ints) -> EffectiveNumber:
     """Return how many independent cases a mean difference of cases is worth.
 
     Args:

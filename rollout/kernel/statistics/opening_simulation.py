@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import scipy
     from numpy.typing import NDArray
 
-    from rollout.kernel.statistics.evidence import Floats
+    from rollout.kernel.statistics.arrays import Floats
 else:
     np = LateModule("numpy")
     scipy = LateModule("scipy")

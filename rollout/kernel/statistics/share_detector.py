@@ -30,9 +30,9 @@ from math import inf, log
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rollout.kernel.late_modules import LateModule
+from rollout.kernel.statistics.arrays import Bools, Ints
 from rollout.kernel.statistics.detector import (
     BoolArray,
     bound_agreement_path,
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 
     import scipy
 
-    from rollout.kernel.statistics.evidence import Floats
+    from rollout.kernel.statistics.arrays import Floats
 else:
     scipy = LateModule("scipy")
 
-IntArray: TypeAlias = NDArray[np.int64]
+IntArray: TypeAlias = Ints
 
 MIN_BAD_RECORDS = 3  # fewer raise no alarm
 LOWEST_LIMIT = 0.001  # stands for a limit of 0, which no record could keep
@@ -286,7 +286,6 @@ def measure_sign_interval(signs: IntArray | Sequence[int]) -> int | None:
 
 FALSE_RECOVERY_EVERY = 1_000.0  # mean units of a stream until a false recovery, at least
 BEFORE_ALL_SLOTS = -(2**62)
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -311,7 +310,7 @@ class UnitStream:
             self.slots[start:], self.good_counts[start:], self.bad_counts[start:], self.limit
         )
 
-    def compute_log_path(self) -> NDArray[np.float64]:
+    def compute_log_path(self) -> Floats:
         """Return the log of the detector's sum after each slot."""
         compared = self.good_counts + self.bad_counts
         factors = compute_agreement_log_factors(
@@ -324,7 +323,7 @@ class UnitStream:
         position = int(np.searchsorted(self.slots, slot, side="right")) - 1
         return float(self.compute_log_path()[position]) if position >= 0 else -inf
 
-    def find_proof(self) -> NDArray[np.bool_]:
+    def find_proof(self) -> Bools:
         """Return after which slots the share of bad units is shown to be within the limit.
 
         The same detector, turned round: it watches whether the bad units have become fewer.

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
+from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.chance_agreement import AgreementCoefficient, build_generator
 from rollout.kernel.statistics.intervals import UPPER_QUANTILE, compute_freedom, describe_few_units
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 RESAMPLES = 500
 MIN_FREEDOM = 29.0  # 30 units of one size; uneven ones with less cover .93

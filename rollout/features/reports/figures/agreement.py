@@ -16,7 +16,6 @@ from functools import partial
 import narwhals as nw
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.number_answers import find_cost_row, is_in_range, parse_number
@@ -46,6 +45,7 @@ from rollout.kernel.statistics.agreement import (
     compute_limits,
     compute_mean_estimate,
 )
+from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.chance_agreement import (
     AgreementCoefficient,
     build_generator,
@@ -67,8 +67,6 @@ from rollout.kernel.statistics.intervals import (
 from rollout.kernel.statistics.unit_bootstrap import MAX_NUMBERS_IN_MEMORY, RESAMPLES, BootstrapSums
 from rollout.kernel.units import FAILED, SEPARATOR
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 MAX_SETS = 4_000
 TOO_MANY_SETS = f"more than {MAX_SETS:,} different sets"
 

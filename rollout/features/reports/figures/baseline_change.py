@@ -13,13 +13,13 @@ from math import sqrt
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rollout.engine.evidence.frames import VALUE_PREFIX
 from rollout.engine.records.records import BaselineCount
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.inputs.pairs import OTHER_ACTION, find_single_answers
 from rollout.kernel.policy.levers import Lever
+from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.differences import (
     MIN_DAYS,
     ShareDifference,
@@ -30,8 +30,6 @@ from rollout.kernel.statistics.differences import (
 from rollout.kernel.statistics.evidence import compute_action_mix_log_e
 from rollout.kernel.statistics.intervals import NO_DATA, Share
 from rollout.kernel.units import EMPTY_SET, split_label_set
-
-Floats = NDArray[np.float64]
 
 HUMANS, ACTUAL = "human", "taken"
 CELL_WEIGHTED_METHOD = "Agresti–Caffo cell by cell, each as heavy as its cases now, 95 %"

@@ -8,18 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
 from rollout.features.reports.inputs.pairs import Pairs, compare_pairs
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.statistics.arrays import Bools, Floats, Ints
 from rollout.kernel.statistics.intervals import Share, clopper_pearson, compute_unit_share
 from rollout.kernel.units import FAILED
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 BIN_COUNT = 10
 MAX_CURVE_POINTS = 100  # of a risk–coverage curve

@@ -55,6 +55,7 @@ from rollout.kernel.calendar.sites import OTHER_WINDOW, SHADOW, Cell, Site, Wind
 from rollout.kernel.calendar.windows import find_open_windows, find_windows
 from rollout.kernel.measures import AGREEMENT, Condition
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.statistics.arrays import Ints
 from rollout.kernel.statistics.bounds import compute_estimates
 from rollout.kernel.units import FAILED, LATE, OUTSIDE
 
@@ -434,8 +435,6 @@ def _select_counted(view: EvidenceView, last_slot: int) -> EvidenceView:
     gate = view.rows.gate
     return replace(view, rows=replace(view.rows, gate=gate.select(gate.slot <= last_slot)))
 
-
-Ints = NDArray[np.int64]
 
 OUTSIDE_WINDOWS = -1  # no window of the policy: always shadow
 NOT_IN_PANEL = -2  # not of the panel's window

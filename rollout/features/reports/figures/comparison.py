@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from rollout.kernel.statistics.arrays import Floats
+
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import numpy as np
     import polars as pl
-    from numpy.typing import NDArray
 
     from rollout.kernel.policy.levers import Lever
 else:
@@ -58,7 +59,7 @@ class ConfusionMatrix:
     costs: tuple[tuple[float, ...], ...] | None = None
 
     @property
-    def table(self) -> NDArray[np.float64]:
+    def table(self) -> Floats:
         """Return the counts as an array, shape (labels, labels)."""
         return np.array(self.counts, float).reshape(len(self.labels), len(self.labels))
 

@@ -22,6 +22,7 @@ from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, MEDIA_COLUMN, VALUE
 from rollout.engine.words.formatting import format_count, format_percent, format_quantity
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES
+from rollout.kernel.statistics.arrays import Bools, Floats, Ints
 from rollout.kernel.units import FAILED
 
 MAX_CATEGORICAL_NUMBERS = 20  # an attribute with more distinct numbers is numeric
@@ -46,7 +47,7 @@ class SiteValues:
     Values are indices in `names`, which are in order; numbers are themselves, and have no names.
     """
 
-    days: NDArray[np.int64]
+    days: Ints
     values: NDArray[Any]
     names: Sequence[str] | None
 
@@ -141,10 +142,6 @@ def split_by_site(feature: DriftFeature) -> dict[str, SiteValues]:
         for (site,), part in parts.items()
     }
 
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 SPAN_RULES = ((28, 14), (14, 7))  # minimal number of days, length of each span
 MIN_DAYS = 4  # days with cases in each span

@@ -18,7 +18,6 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 import scipy
-from numpy.typing import NDArray
 
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.late_senders import find_costly_spells, find_late_senders
@@ -153,6 +152,7 @@ from rollout.features.reports.inputs.pairs import (
 from rollout.kernel.calendar.instants import count_micros, format_duration
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.chance_agreement import (
     AgreementCoefficient,
     compute_kappa_with_interval,
@@ -167,8 +167,6 @@ from rollout.kernel.statistics.intervals import (
     compute_unit_share,
 )
 from rollout.kernel.units import FAILED
-
-Floats = NDArray[np.float64]
 
 PERCENTS = (50, 95, 99)
 ORDER_METHOD = "order statistics, 95 %"

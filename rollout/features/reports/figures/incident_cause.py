@@ -14,7 +14,6 @@ from typing import Final, Literal
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
 from rollout.engine.decide.floor_steps import find_acting_index
 from rollout.engine.decide.projection import apply_events
@@ -28,6 +27,7 @@ from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.cell_evidence import names_slices
 from rollout.kernel.policy.policy import Guard, describe_guard
+from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.intervals import Share, compute_share
 from rollout.kernel.statistics.value_search import (
     ANSWER,
@@ -299,9 +299,7 @@ def find_rise(differs: Flags, times: Codes) -> int | None:
     return best + 1 if gains[best] >= MIN_LOG_RATIO else None
 
 
-def _compute_log_likelihood(
-    counts: NDArray[np.float64], sizes: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _compute_log_likelihood(counts: Floats, sizes: Floats) -> Floats:
     """Return the logarithms of the likelihoods of shares at their best."""
     shares = counts / sizes
     misses = scipy.special.xlogy(sizes - counts, 1 - shares)

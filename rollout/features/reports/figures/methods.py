@@ -22,7 +22,6 @@ from datetime import datetime
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.frames import VALUE_PREFIX
@@ -35,6 +34,7 @@ from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.outcomes import DECIDES, PROPOSES, OutcomeRule
 from rollout.kernel.policy.confidence_floors import format_floor, list_floors
 from rollout.kernel.policy.levers import Lever
+from rollout.kernel.statistics.arrays import Bools
 from rollout.kernel.statistics.gain import ArmUnits, compute_gain_interval, estimate_gain
 from rollout.kernel.statistics.intervals import Share, compute_unit_share
 
@@ -369,8 +369,6 @@ def _compute_mean(outcome: OutcomeRule, scores: np.ndarray) -> float | None:
     distance = float(scores.mean()) * outcome.span
     return outcome.low + distance if outcome.more_is_better else outcome.high - distance
 
-
-Bools = NDArray[np.bool_]
 
 MIN_CASES, BLOCK_SIZE, BLOCKS_IN_A_ROW = 100, 50, 3
 RATE_RULE = "the cell's agreement is at the threshold, from 100 cases on"

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import scipy
-from numpy.typing import NDArray
 
 from rollout.engine.decide.floor_steps import find_acting_index
 from rollout.engine.decide.projection import list_effective_times
@@ -50,6 +49,7 @@ from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.facts import to_facts
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.policy import Guard, Policy
+from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.intervals import (
     ONE_SIDED_METHOD,
     Share,
@@ -577,9 +577,7 @@ def _find_visible_rows(view: EvidenceView, rows: UnitArrays) -> BoolArray:
     return view.find_reviewed(rows)
 
 
-def _compute_losses(
-    rows: UnitArrays, guard: Guard, kinds: UnitClasses, policy: Policy
-) -> NDArray[np.float64]:
+def _compute_losses(rows: UnitArrays, guard: Guard, kinds: UnitClasses, policy: Policy) -> Floats:
     """Return each record's loss in the guard's measure, in [0, 1]; NaN for other units."""
     matches = kinds.get_class_counts(guard.condition)[rows.unit_class]
     weights = np.array(guard.condition.measure.weigh_losses(policy.cost_shares))
@@ -617,7 +615,7 @@ def estimate_start(
     return to_instant(int(occurred[index]), policy.tick)
 
 
-def _compute_likelihood(losses: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
+def _compute_likelihood(losses: Floats, n: Ints) -> Floats:
     """Return the maximal log-likelihood of these losses in n records."""
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(n > 0, losses / n, 0.0)

@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.chance_agreement import AgreementCoefficient
 from rollout.kernel.statistics.intervals import (
     Share,
@@ -21,9 +21,6 @@ from rollout.kernel.statistics.intervals import (
     compute_weighted_share,
 )
 from rollout.kernel.statistics.unit_bootstrap import BootstrapSums, resample_units
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 (
     CASES,

@@ -21,7 +21,8 @@ from rollout.kernel.late_modules import LateModule
 from rollout.kernel.measures import Condition, Statistic, Subject
 from rollout.kernel.policy.confidence_floors import describe_floor_cases, format_floor, list_floors
 from rollout.kernel.policy.gates import ConditionReading, GateReading, read_gate
-from rollout.kernel.statistics.evidence import Floats, count_further_agreements
+from rollout.kernel.statistics.arrays import Floats
+from rollout.kernel.statistics.evidence import count_further_agreements
 from rollout.kernel.statistics.gate_thresholds import compute_cost_log_e_path, get_gate_threshold
 from rollout.kernel.statistics.opening_simulation import (
     RUNS,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from rollout.kernel.policy.cell_evidence import EvidenceCounts
     from rollout.kernel.policy.gates import ConditionReading
     from rollout.kernel.policy.policy import Gate, Policy
-    from rollout.kernel.statistics.evidence import Floats
+    from rollout.kernel.statistics.arrays import Floats
 else:
     np = LateModule("numpy")
 

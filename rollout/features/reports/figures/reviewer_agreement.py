@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
 from rollout.features.reports.figures.ratings import (
@@ -29,6 +28,7 @@ from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, c
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.agreement import compare_sets
+from rollout.kernel.statistics.arrays import Ints
 from rollout.kernel.statistics.chance_agreement import AgreementCoefficient
 from rollout.kernel.statistics.differences import build_strata_table, compute_tail_chance
 from rollout.kernel.statistics.intervals import (
@@ -40,8 +40,6 @@ from rollout.kernel.statistics.intervals import (
     compute_unit_share,
 )
 from rollout.kernel.units import FAILED
-
-Ints = NDArray[np.int64]
 
 LABEL_SEPARATOR = "\x1f"  # between the labels of several levers
 

@@ -13,7 +13,6 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 import scipy
-from numpy.typing import NDArray
 
 from rollout.engine.evidence.frames import GOLD_PREFIX, VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.reviewer_checks import build_reviewer_checks, is_blind_decision
@@ -23,6 +22,7 @@ from rollout.features.reports.inputs.pairs import ADJUDICATED, ASSISTED, UNASSIS
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.statistics.differences import (
     AdoptionRate,
     ShareDifference,
@@ -220,15 +220,13 @@ def _add_codes(answers: pl.DataFrame, labels: tuple[str, ...]) -> pl.DataFrame:
     ).with_columns(code=pl.col("label").replace_strict(codes, return_dtype=pl.Int64))
 
 
-def _count_labels(answers: pl.DataFrame, shape: tuple[int, int]) -> NDArray[np.int64]:
+def _count_labels(answers: pl.DataFrame, shape: tuple[int, int]) -> Ints:
     """Return how often each label was given in each cell, shape (cells, labels)."""
     places = answers["cell"].to_numpy().astype(np.int64) * shape[1] + answers["code"].to_numpy()
     return np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
 
 
-def _compute_chances(
-    own_answers: pl.DataFrame, counts: NDArray[np.int64]
-) -> NDArray[np.float64] | None:
+def _compute_chances(own_answers: pl.DataFrame, counts: Ints) -> Floats | None:
     """Return the chance of each label in each answer's cell, from other reviewers.
 
     Shape (answers, labels). Half an answer is added to each label, so that no chance is zero.
@@ -249,7 +247,7 @@ def _compute_chances(
 
 
 def _find_unlikeliest_run(
-    own_answers: pl.DataFrame, chances: NDArray[np.float64] | None, labels: tuple[str, ...]
+    own_answers: pl.DataFrame, chances: Floats | None, labels: tuple[str, ...]
 ) -> AnswerRun:
     longest = dict(_find_longest(own_answers["label"]))
     if chances is None:
@@ -270,7 +268,7 @@ def _find_longest(answers: pl.Series) -> Iterator[tuple[str, int]]:
     yield from runs.group_by("value").agg(pl.col("len").max()).iter_rows()
 
 
-def compute_expected_runs(chances: NDArray[np.float64], length: int) -> float:
+def compute_expected_runs(chances: Floats, length: int) -> float:
     """Return the expected number of runs of at least `length` in independent trials.
 
     It is an upper bound of the chance of such a run, and close to it if that is small.

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.words.formatting import format_cell_name, format_count, format_percent
@@ -32,6 +31,7 @@ from rollout.features.reports.inputs.slice_units import (
     find_first_decisions,
 )
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.statistics.arrays import Bools
 from rollout.kernel.statistics.differences import (
     StrataTable,
     build_strata_table,
@@ -40,8 +40,6 @@ from rollout.kernel.statistics.differences import (
     compute_z_scores,
 )
 from rollout.kernel.statistics.intervals import EXACT_METHOD, clopper_pearson
-
-Bools = NDArray[np.bool_]
 
 ALPHA = 0.05
 MAX_SLICES = 10  # per version and lever

@@ -25,7 +25,8 @@ from rollout.kernel.measures import Condition
 from rollout.kernel.policy.confidence_floors import compute_gate_risk
 from rollout.kernel.policy.gates import GainReading
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.statistics.bounds import Ints, compute_bounds, compute_estimates
+from rollout.kernel.statistics.arrays import Ints
+from rollout.kernel.statistics.bounds import compute_bounds, compute_estimates
 
 CellVersion = tuple[Cell, str]  # a cell and a version
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rollout.engine.decide.projection import apply_events, list_effective_times
 from rollout.engine.decide.scope import Scope, compute_stage_level
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from rollout.engine.records.reviews import CleaningChoice
     from rollout.kernel.policy.evidence_sources import RegisteredUnits
     from rollout.kernel.policy.levers import Lever
+    from rollout.kernel.statistics.arrays import Bools
 
 
 LATE_UNIT_SCHEMA = {"unit": pl.String(), "version": pl.String()}
@@ -202,9 +202,6 @@ class ReportInputs(EvidenceInputs):
     def all_policy_periods(self) -> tuple[PolicyPeriod, ...]:
         """Return the policy periods; a single policy is one period."""
         return self.policy_periods or (PolicyPeriod(self.first, self.policy, self.timelines),)
-
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

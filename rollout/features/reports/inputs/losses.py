@@ -30,11 +30,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import fsum, log
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames, select_rows
 from rollout.engine.records.reviews import MAX_LISTED
@@ -50,10 +49,8 @@ from rollout.features.reports.inputs.pairs import (
 from rollout.kernel.calendar.instants import from_micros
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.statistics.arrays import Floats, Ints
 from rollout.kernel.units import FAILED, is_label_set, split_label_set
-
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
 
 STORED_ROW: Final = "stored_row"
 """Column with the row of a case in the stored probabilities."""

@@ -8,15 +8,15 @@ from itertools import combinations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, compare_pairs
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.statistics.arrays import Ints
 from rollout.kernel.units import FAILED
 
-Codes = NDArray[np.int64]
+Codes = Ints
 SliceName = tuple[tuple[str, str], ...]
 
 MIN_UNITS = 30  # in a slice, and in the rest of the same cells
