@@ -38,7 +38,7 @@ from rollout.features.reports.figures.agreement import (
     compute_set_labels,
 )
 from rollout.features.reports.figures.comparison import Comparison, compute_comparisons
-from rollout.features.reports.inputs.count_columns import COUNT_COLUMN
+from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN
 from rollout.features.reports.inputs.pairs import (
     ConfidenceSummary,
     PairCounts,

@@ -403,13 +403,9 @@ def format_report(
     if report_format == "csv":
         return report_view.divergences.encode()
     if report_format == "json":
-        return format_report_json(report_view).encode()
+        # without hidden cases this is the text that is sealed
+        return format_canonical(report_view.sealed).encode()
     return format_page(report_view.body, report_format, view).encode()
-
-
-def format_report_json(report_view: ReportView) -> str:
-    """Format a report as JSON; without hidden cases, the text that is sealed."""
-    return format_canonical(report_view.sealed)
 
 
 @dataclass(frozen=True, slots=True)

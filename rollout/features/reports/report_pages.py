@@ -1,9 +1,9 @@
 """Pages of stored reports, made of their values alone."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from rollout.features.reports.archive import UnreadableReportError
 from rollout.features.reports.figures.facts import ReportFacts
@@ -12,9 +12,8 @@ from rollout.features.reports.figures.report_version import (
     check_report_form,
 )
 from rollout.features.reports.pages.html_report import render_html_report
+from rollout.features.reports.pages.json_report import FACTS_ADAPTER
 from rollout.features.reports.pages.summary import render_message_summary
-
-FACTS_ADAPTER: Final[TypeAdapter[ReportFacts]] = TypeAdapter(ReportFacts)
 
 
 def format_page(body: Mapping[str, Any], report_format: str, view: str | None) -> str:

@@ -44,7 +44,6 @@ from rollout.engine.evidence.stored_units import StoredUnits, UnitSeries
 from rollout.engine.evidence.unit_buffer import UnitBuffer
 from rollout.engine.evidence.units import TRACKS
 from rollout.engine.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
-from rollout.engine.records.records import BaselineCount
 from rollout.engine.records.reviews import CleaningChoice
 from rollout.features.reports.builder import NothingToReportError
 from rollout.features.reports.inputs.evidence_inputs import CellVersion
@@ -344,7 +343,7 @@ def load_report_inputs(
         pending_units=record_inputs.units.filter(~is_counted & (pl.col("track") == "gate")),
         withheld_count=len(record_inputs.withheld_case_ids),
         actions=period_records.load_actions(record_inputs.case_ids, ACTION_SCHEMA),
-        baselines=_load_baselines(transaction, state),
+        baselines=tuple(Baselines(transaction, state.rollout).list_current()),
         pending_reviews=_load_pending_work(period_records, period, policy.evidence.grace),
         last_activity=period_records.load_last_received(),
         ledger_rows=ledger_inputs.rows,
@@ -544,10 +543,6 @@ def _load_pending_work(
         period.since, period.at, period.at + grace / EXPIRY_FRACTION
     )
     return tuple(PendingReviews(*row) for row in rows)
-
-
-def _load_baselines(transaction: Transaction, state: RolloutState) -> tuple[BaselineCount, ...]:
-    return tuple(Baselines(transaction, state.rollout).list_current())
 
 
 def _iterate_choices(

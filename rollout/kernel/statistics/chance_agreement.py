@@ -6,7 +6,6 @@ The table is K × K, humans in rows and the model in columns; for several review
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,6 +14,8 @@ from rollout.kernel.late_modules import LateModule
 from rollout.kernel.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 

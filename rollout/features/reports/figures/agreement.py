@@ -36,7 +36,12 @@ from rollout.features.reports.figures.ratings import (
     compute_distance_alphas,
     compute_pair_alpha,
 )
-from rollout.features.reports.inputs.pairs import Pairs, count_set_labels, count_wrong_sets
+from rollout.features.reports.inputs.pairs import (
+    Pairs,
+    count_set_labels,
+    count_wrong_sets,
+    select_pairs,
+)
 from rollout.kernel.policy.levers import CostRule, Lever, Margin
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.agreement import (
@@ -355,7 +360,7 @@ def _compute_agreement(
             for name in policy.slices
             if ATTRIBUTE_PREFIX + name in version_pairs.columns
         },
-        assisted=compute_unit_share(assisted_pairs.filter(_match_version(version, lever_id))),
+        assisted=compute_unit_share(select_pairs(assisted_pairs, version, lever_id)),
     )
 
 
@@ -363,10 +368,6 @@ def _describe_basis(lever: Lever | None) -> str:
     if lever is not None and lever.number is not None:
         return NUMBER_BASIS
     return SET_BASIS if lever is not None and lever.many else BASIS
-
-
-def _match_version(version: str, lever: str) -> pl.Expr:
-    return (pl.col("version") == version) & (pl.col("lever") == lever)
 
 
 def _compute_label_figures(

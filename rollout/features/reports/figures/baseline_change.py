@@ -278,7 +278,7 @@ def _sum_action(name: str, cells: Sequence[BaselineChange]) -> BaselineActionCha
     )
     half_width = sqrt(
         sum(
-            (weight * _compute_half_width(part)) ** 2
+            (weight * ((part.high or 0.0) - (part.low or 0.0)) / 2) ** 2
             for weight, part in zip(weights, measured, strict=True)
         )
     )
@@ -305,10 +305,6 @@ def _find_change(name: str, cell: BaselineChange) -> ShareDifference:
     """Return the change of an action in a cell, also if the cell never had it."""
     change = next((action.change for action in cell.actions if action.action == name), None)
     return change or compute_period_difference(0, cell.current_n, 0, cell.baseline_n)
-
-
-def _compute_half_width(part: ShareDifference) -> float:
-    return ((part.high or 0.0) - (part.low or 0.0)) / 2
 
 
 def _compute_weighted_mean(rates: Sequence[float | None], weights: Sequence[float]) -> float | None:

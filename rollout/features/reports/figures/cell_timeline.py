@@ -372,7 +372,10 @@ def compute_cell_timelines(
         cell: sort_marks([*list_cell_marks(inputs.events, cell), *first_values.get(cell, ())])
         for cell in inputs.policy.cells
     }
-    counts = {cell: _count_own(cell_marks) for cell, cell_marks in marks.items()}
+    counts = {
+        cell: sum(mark.kind in CELL_KINDS for mark in cell_marks)
+        for cell, cell_marks in marks.items()
+    }
     by_count = sorted((cell for cell in marks if counts[cell]), key=lambda cell: -counts[cell])
     drawn = set(by_count[:MAX_TIMELINES])
     return tuple(
@@ -380,10 +383,6 @@ def compute_cell_timelines(
         for cell in inputs.policy.cells
         if cell in drawn
     )
-
-
-def _count_own(marks: tuple[TimelineMark, ...]) -> int:
-    return sum(mark.kind in CELL_KINDS for mark in marks)
 
 
 def _build_timeline(

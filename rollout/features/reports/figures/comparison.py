@@ -7,13 +7,11 @@ Confusion matrices of labels and actions: humans in rows, the model in columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rollout.features.reports.inputs.count_columns import COUNT_COLUMN, KEY_COLUMNS
+from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, KEY_COLUMNS
 from rollout.kernel.late_modules import LateModule
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.statistics.chance_agreement import (
     MIN_RARE_CASES,
     AgreementCoefficient,
@@ -28,22 +26,15 @@ from rollout.kernel.statistics.intervals import (
 from rollout.kernel.units import AGREE, FAILED, SEPARATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import polars as pl
-
-    from rollout.kernel.statistics.arrays import Floats
-
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     import polars as pl
 
     from rollout.kernel.policy.levers import Lever
+    from rollout.kernel.statistics.arrays import Floats
 else:
-    np = LateModule("numpy")
+    np, pl = LateModule("numpy"), LateModule("polars")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +178,6 @@ def compute_set_label_figures(
         order: the lever's labels; those without a case are excluded.
         unreviewed: by label of the model, the cases without a single human answer; "" has all.
     """
-    import polars as pl
-
     sides = pairs.select(
         "unit", *(pl.col(name).str.split(SEPARATOR).alias(name) for name in ("human", "model"))
     )
@@ -228,8 +217,6 @@ def _split_unreviewed(label: str, unreviewed: dict[str, int]) -> dict[str, int]:
 
 
 def _compute_set_label(sides: pl.DataFrame, label: str, unreviewed: dict[str, int]) -> LabelFigures:
-    import polars as pl
-
     has_human, has_model = (pl.col(side).list.contains(label) for side in ("human", "model"))
     precision, recall = (
         compute_unit_share(sides.filter(basis).select("unit", agrees=other))
@@ -373,8 +360,6 @@ def compute_comparisons(
 def _compute_comparison(
     part: pl.DataFrame, lever: Lever | None, *, has_labels: bool, has_numbers: bool
 ) -> Comparison:
-    import polars as pl
-
     answered = part.with_columns(pl.col("model").fill_null(FAILED))
     unreviewed = answered.filter(pl.col("human").is_null())
     reviewed = _add_costs(answered.filter(pl.col("human").is_not_null()), lever)
@@ -423,14 +408,10 @@ def _add_costs(reviewed: pl.DataFrame, lever: Lever | None) -> pl.DataFrame:
 
 
 def _sum_pairs(reviewed: pl.DataFrame) -> pl.DataFrame:
-    import polars as pl
-
     return reviewed.group_by("human", "model").agg(pl.col(COUNT_COLUMN).sum())
 
 
 def _compute_agreement(reviewed: pl.DataFrame) -> Share:
-    import polars as pl
-
     agreeing = reviewed.filter(pl.col("human") == pl.col("model"))
     return compute_share(int(agreeing[COUNT_COLUMN].sum()), int(reviewed[COUNT_COLUMN].sum()))
 
@@ -445,8 +426,6 @@ def _compute_mean_cost(reviewed: pl.DataFrame) -> float | None:
 
 
 def _count_by_label(unreviewed: pl.DataFrame) -> dict[str, int]:
-    import polars as pl
-
     return dict(
         unreviewed.group_by("model").agg(pl.col(COUNT_COLUMN).sum()).sort("model").iter_rows()
     )
@@ -458,8 +437,6 @@ def _build_action_matrix(reviewed: pl.DataFrame, lever: Lever) -> ConfusionMatri
 
 
 def _compute_cells(reviewed: pl.DataFrame, *, has_labels: bool) -> Iterator[CellAgreement]:
-    import polars as pl
-
     label_counts = _count_labels_by_cell(reviewed)
     sums = pl.col(name for name in label_counts.columns if name in {"said", "agreed", "cost"}).sum()
     chance = (pl.col("said") * pl.col("given")).sum().alias("chance")
@@ -478,8 +455,6 @@ def _count_labels_by_cell(reviewed: pl.DataFrame) -> pl.DataFrame:
     Columns: `CELL_COLUMNS`, label, said (by humans), agreed (of these), cost if known, given (by
     the model).
     """
-    import polars as pl
-
     n = pl.col(COUNT_COLUMN).cast(pl.Int64)
     human_columns = {"said": n, "agreed": pl.when(pl.col("human") == pl.col("model")).then(n)}
     if "cost" in reviewed.columns:

@@ -3,7 +3,7 @@
 Evidence at each confidence floor, and agreement in the band between two floors.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import log
@@ -114,11 +114,6 @@ def compute_floor_evidence(
             )
         )
     return tuple(rows)
-
-
-def list_acting_cases(floors: Iterable[FloorEvidence]) -> list[str]:
-    """Return on which cases a version acts, for a sentence; [] without several floors."""
-    return [f"acts on {floor.cases}" for floor in floors if floor.state == "acting"]
 
 
 def _read_floor(
@@ -342,6 +337,7 @@ def _build_evidence_facts(
         compute_daily_rate(gate_view, slot, policy),
         {} if acting_index else reasons,
     )
+    acts_on = (f"acts on {floor.cases}" for floor in floors if floor.state == "acting")
     next_step = describe_next_step(key, period, progress, scope, policy, inputs.last)
     return EvidenceFacts(
         site=cell.site,
@@ -358,7 +354,7 @@ def _build_evidence_facts(
         losses=attempt.losses,
         decided_units_per_day=per_day,
         gate=gate,
-        next_step="; ".join((*list_acting_cases(floors), next_step)),
+        next_step="; ".join((*acts_on, next_step)),
         versions=sum(other_key[0] == cell for other_key in state_periods),
         attempts=scope.attempt_years[cell].count if cell in scope.attempt_years else 0,
         path=path,

@@ -191,6 +191,16 @@ class Funnel:
     bounds: tuple[float, float] | None
 
     @property
+    def evidence_units(self) -> int:
+        """Return the units that gates would count if each had a decision."""
+        return self.steps[-1].remaining + sum(self.steps[-1].lost.values())
+
+    @property
+    def main_loss(self) -> tuple[str, int]:
+        """Return why most of them are without one, and how many; ("", 0) if none is."""
+        return max(self.steps[-1].lost.items(), key=lambda row: row[1], default=("", 0))
+
+    @property
     def has_drawn_step(self) -> bool:
         """Return whether units that no gate asked for are left out."""
         return any(step.name == DRAWN_STEP for step in self.steps)

@@ -13,7 +13,7 @@ Venkatasubramanian, Proceedings of Machine Learning Research 81 (2018) 160).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 
 import polars as pl
@@ -371,7 +371,7 @@ def _compute_version_feedback(
         summary=(),
         method=METHOD,
     )
-    return _add_sentences(feedback)
+    return replace(feedback, summary=tuple(_describe_feedback(feedback)))
 
 
 def _build_unit_outcomes(
@@ -456,11 +456,6 @@ def _build_sort_key(comparison: OutcomeComparison) -> tuple[float, str, str]:
     )
 
 
-def _add_sentences(feedback: FeedbackLoop) -> FeedbackLoop:
-    fields = {name: getattr(feedback, name) for name in FeedbackLoop.__dataclass_fields__}
-    return FeedbackLoop(**fields | {"summary": tuple(_describe_feedback(feedback))})
-
-
 def _describe_feedback(feedback: FeedbackLoop) -> Iterator[str]:
     yield _describe_training_rows(feedback)
     if not feedback.model_units:
@@ -473,10 +468,11 @@ def _describe_feedback(feedback: FeedbackLoop) -> Iterator[str]:
         )
         return
     if feedback.has_planned_size is False:
+        planned = " or ".join(f"{100 * share:g} %" for share in feedback.holdout_shares)
         yield (
             f"The hold-out differs from its plan: {format_count(feedback.holdout_units)} of"
             f" {format_count(feedback.holdout_units + feedback.model_units)} units got a"
-            f" blind decision instead of {_format_shares(feedback)}. Cases are selected, or"
+            f" blind decision instead of {planned}. Cases are selected, or"
             " decisions are lost; until it follows the plan it proves nothing."
         )
         return
@@ -538,10 +534,6 @@ def _describe_comparison(comparison: OutcomeComparison) -> str:
         f" {difference.per_100:+.1f}, {difference.low:+.1f} to {difference.high:+.1f},"
         f" {difference.method})."
     )
-
-
-def _format_shares(feedback: FeedbackLoop) -> str:
-    return " or ".join(f"{100 * share:g} %" for share in feedback.holdout_shares)
 
 
 def _format_e_value(log_e: float) -> str:

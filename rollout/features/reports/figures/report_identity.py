@@ -119,10 +119,11 @@ def build_identity(inputs: ReportInputs) -> ReportIdentity:
     rows = inputs.ledger_rows or tuple(
         build_ledger(inputs.policy.rollout, inputs.events, derive_salts(inputs.salt))
     )
+    policies = select_events(inputs.events, PolicyApplied)
     return ReportIdentity(
         rollout=inputs.policy.rollout,
         policy_hash=inputs.policy.hash,
-        policy_number=_find_policy_number(inputs),
+        policy_number=max((event.number for event in policies), default=0),
         timezone=inputs.policy.timezone,
         zones={site.id: site.timezone for site in inputs.policy.sites},
         first=inputs.first,
@@ -136,10 +137,6 @@ def build_identity(inputs: ReportInputs) -> ReportIdentity:
         product=inputs.product,
         ledger=LedgerEnd(len(rows), rows[-1].hash if rows else ""),
     )
-
-
-def _find_policy_number(inputs: ReportInputs) -> int:
-    return max((event.number for event in select_events(inputs.events, PolicyApplied)), default=0)
 
 
 def _summarize_versions(inputs: ReportInputs) -> tuple[VersionSummary, ...]:

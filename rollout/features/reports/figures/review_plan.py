@@ -21,7 +21,6 @@ from rollout.kernel.late_modules import LateModule
 from rollout.kernel.measures import Condition, Statistic, Subject
 from rollout.kernel.policy.confidence_floors import describe_floor_cases, format_floor, list_floors
 from rollout.kernel.policy.gates import ConditionReading, GateReading, read_gate
-from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.evidence import count_further_agreements
 from rollout.kernel.statistics.gate_thresholds import compute_cost_log_e_path, get_gate_threshold
 from rollout.kernel.statistics.opening_simulation import (
@@ -34,13 +33,20 @@ from rollout.kernel.statistics.opening_simulation import (
 from rollout.kernel.words import say_requirement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
 
+    from rollout.engine.decide.scope import Scope
+    from rollout.engine.evidence.evidence_view import EvidenceView
+    from rollout.features.reports.inputs.evidence_inputs import (
+        CellVersion,
+        EvidenceInputs,
+        StatePeriod,
+    )
+    from rollout.kernel.calendar.sites import Cell
     from rollout.kernel.policy.cell_evidence import EvidenceCounts
-    from rollout.kernel.policy.gates import ConditionReading
-    from rollout.kernel.policy.policy import Gate, Policy
+    from rollout.kernel.policy.policy import EvidenceRules, Gate, Policy
     from rollout.kernel.statistics.arrays import Floats
 else:
     np = LateModule("numpy")
@@ -165,24 +171,6 @@ def _simulate_share(counts: tuple[int, ...], line: float, risk: float) -> tuple[
     )
     return np.sort(times), float(((shares[:, 0] > line) | np.isfinite(times)).mean())
 
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    import numpy as np
-
-    from rollout.engine.decide.scope import Scope
-    from rollout.engine.evidence.evidence_view import EvidenceView
-    from rollout.features.reports.inputs.evidence_inputs import (
-        CellVersion,
-        EvidenceInputs,
-        StatePeriod,
-    )
-    from rollout.kernel.calendar.sites import Cell
-    from rollout.kernel.policy.cell_evidence import EvidenceCounts
-    from rollout.kernel.policy.policy import EvidenceRules, Policy
-else:
-    np = LateModule("numpy")
 
 HOPELESS_CHANCE: Final = 0.05
 """A cell that ever opens with a smaller chance is called hopeless."""
@@ -520,7 +508,8 @@ def _list_changes(
     decisions = _find_quantile(pace.count_decisions(opening.units), EVEN_CHANCE)
     days = pace.compute_days(decisions)
     if stage is not None and stage.reviewed_share:
-        other = replace(stage, blind=_find_other_share(stage.blind))
+        twice = min(1.0, stage.blind * _OTHER_FACTOR)
+        other = replace(stage, blind=twice or _FIRST_SHARE)
         less = stage.reviewed_share / other.reviewed_share
         other_days = None if days is None else max(days * less, float(pace.required_days))
         yield ReviewChange("blind share", "", stage.blind, other.blind, decisions, other_days)
@@ -540,10 +529,6 @@ def _list_changes(
                 "planted cases", label, None, None, decisions, pace.compute_days(decisions)
             )
             yield replace(change, planted=_count_planted(item))
-
-
-def _find_other_share(share: float) -> float:
-    return min(1.0, share * _OTHER_FACTOR) if share else _FIRST_SHARE
 
 
 def _count_planted(reading: ConditionReading) -> int:

@@ -18,7 +18,13 @@ from rollout.engine.evidence.frames import GOLD_PREFIX, VALUE_PREFIX, RecordFram
 from rollout.engine.evidence.reviewer_checks import build_reviewer_checks, is_blind_decision
 from rollout.features.reports.figures.reviewer_agreement import mark_agreement
 from rollout.features.reports.inputs.inputs import ReportInputs
-from rollout.features.reports.inputs.pairs import ADJUDICATED, ASSISTED, UNASSISTED_EXPOSURES, Pairs
+from rollout.features.reports.inputs.pairs import (
+    ADJUDICATED,
+    ASSISTED,
+    UNASSISTED_EXPOSURES,
+    Pairs,
+    select_pairs,
+)
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
@@ -84,7 +90,7 @@ def compute_anchoring(
     figures = (
         _compute_version_anchoring(
             pairs.select(version, lever),
-            _select_version(assisted_pairs, version, lever),
+            select_pairs(assisted_pairs, version, lever),
             version,
             lever,
         )
@@ -92,10 +98,6 @@ def compute_anchoring(
         for lever in levers
     )
     return tuple(item for item in figures if item.assisted.n)
-
-
-def _select_version(pairs: pl.DataFrame, version: str, lever: str) -> pl.DataFrame:
-    return pairs.filter((pl.col("version") == version) & (pl.col("lever") == lever))
 
 
 def _compute_version_anchoring(

@@ -192,7 +192,9 @@ def find_divergent_slices(
     remaining, slices = np.ones(len(differs), dtype=bool), list[SliceCandidate]()
     level = ALPHA / max(tested_count, 1)
     label_indices = {
-        index for index, dimension in enumerate(dimensions) if _is_label_dimension(dimension)
+        index
+        for index, dimension in enumerate(dimensions)
+        if any(kind == LABEL_KIND for name in dimension.names for kind, _ in name)
     }
     for indices in (set(range(len(dimensions))) - label_indices, label_indices):
         while len(slices) < MAX_SLICES:
@@ -215,10 +217,6 @@ def find_divergent_slices(
             slices.append(replace(first, aliases=tuple(_find_aliases(first, dimensions))))
             remaining = remaining & ~first.units
     return slices
-
-
-def _is_label_dimension(dimension: SliceDimension) -> bool:
-    return any(kind == LABEL_KIND for name in dimension.names for kind, _ in name)
 
 
 def _find_simplest(

@@ -8,6 +8,8 @@ Texts in cells of CSV files: none is a formula when a spreadsheet opens the file
 A text that begins like a formula gets an apostrophe in front, and so does one that has apostrophes
 before such a beginning, so that each cell has one original text. Signed numbers stay as they are.
 The patterns are those of `re` and of Polars alike; frames are escaped where they are written.
+
+Columns of tables of counted pairs, apart from what loads a data frame library.
 """
 
 import re
@@ -170,3 +172,7 @@ def unescape_cell(cell: str) -> str:
     ('=1+1', '-4.5', "'tis", "'=1")
     """
     return cell[1:] if cell.startswith("'") and re.search(FORMULA_PATTERN, cell) else cell
+
+
+KEY_COLUMNS = ("version", "lever", "site", "window", "human", "model")
+COUNT_COLUMN = "n"

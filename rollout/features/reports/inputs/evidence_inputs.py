@@ -152,13 +152,7 @@ def _is_unchanged(previous: StatePeriod, current: StatePeriod) -> bool:
 
 
 def _close_period(period: StatePeriod, at: datetime) -> StatePeriod:
-    return StatePeriod(
-        period.since,
-        max(at, period.since),
-        period.state,
-        period.stage_level,
-        period.other_stage_level,
-    )
+    return replace(period, until=max(at, period.since))
 
 
 MAX_POINTS = 400

@@ -12,7 +12,6 @@ Stage history of each cell, and its grants at the end.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -40,9 +39,7 @@ from rollout.features.reports.inputs.pairs import Pairs, build_case_frame, build
 from rollout.features.reports.inputs.pictures import MediaFinder, find_no_media
 from rollout.kernel.calendar.instants import count_micros, to_micros
 from rollout.kernel.calendar.sites import SHADOW, Cell
-from rollout.kernel.late_modules import LateModule
 from rollout.kernel.policy.familiarity import FamiliarityRule, decode_unit_values, format_value
-from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.evidence import compute_paired_log_e
 from rollout.kernel.statistics.intervals import (
     PairedChange,
@@ -51,12 +48,16 @@ from rollout.kernel.statistics.intervals import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from rollout.engine.evidence.first_values import FirstValues
+    from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
     from rollout.engine.ledger.ledger import CanonicalRow
     from rollout.engine.records.records import BaselineCount
     from rollout.engine.records.reviews import CleaningChoice
     from rollout.kernel.policy.evidence_sources import RegisteredUnits
     from rollout.kernel.policy.levers import Lever
+    from rollout.kernel.policy.policy import Policy
     from rollout.kernel.statistics.arrays import Bools
 
 
@@ -276,18 +277,6 @@ def _find_action(pairs: pl.DataFrame, action: str) -> tuple[Bools, Bools]:
     """Return on which cases humans, and the model, take an action."""
     human_acts, model_acts = pairs["human_action"] == action, pairs["model_action"] == action
     return human_acts.to_numpy(), model_acts.to_numpy()
-
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from datetime import datetime
-
-    import narwhals as nw
-
-    from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
-    from rollout.kernel.policy.policy import Policy
-else:
-    nw = LateModule("narwhals")
 
 
 def find_unfamiliar_values(

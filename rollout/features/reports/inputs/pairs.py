@@ -28,7 +28,7 @@ from rollout.engine.evidence.number_answers import (
 from rollout.engine.evidence.reviewer_checks import are_numbers_equal
 from rollout.engine.evidence.units import UNLISTED
 from rollout.engine.records.reviews import MAX_LISTED
-from rollout.features.reports.inputs.count_columns import COUNT_COLUMN, KEY_COLUMNS
+from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, KEY_COLUMNS
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.units import (
     AGREE,
@@ -78,7 +78,12 @@ class Pairs:
 
     def select(self, version: str, lever: str) -> pl.DataFrame:
         """Return the rows of one version and lever."""
-        return self.frame.filter((pl.col("version") == version) & (pl.col("lever") == lever))
+        return select_pairs(self.frame, version, lever)
+
+
+def select_pairs(pairs: pl.DataFrame, version: str, lever: str) -> pl.DataFrame:
+    """Return the rows of one version and lever."""
+    return pairs.filter((pl.col("version") == version) & (pl.col("lever") == lever))
 
 
 def build_pairs(records: RecordFrames, cases: pl.DataFrame, policy: Policy) -> Pairs:
@@ -89,7 +94,16 @@ def build_pairs(records: RecordFrames, cases: pl.DataFrame, policy: Policy) -> P
     facts = build_case_frame(records, cases)
     parts = [_build_lever_pairs(records, lever) for lever in policy.levers]
     if len(parts) > 1:
-        parts.append(_combine_pairs(parts))
+        combined = combine_levers(
+            parts,
+            human_action=NO_TEXT,
+            model_action=NO_TEXT,
+            same_action=pl.col("same_action").all(),
+            cost=pl.col("cost").sum(),
+            confidence=pl.col("confidence").first(),
+            outcome=NO_TEXT,
+        )
+        parts.append(combined)
     frame = pl.concat(parts).join(facts, on="case_key", how="left")
     prediction_counts = records.predictions.group_by("version").len().sort("version")
     return Pairs(frame.sort("version", "lever", "case_key"), dict(prediction_counts.iter_rows()))
@@ -255,18 +269,6 @@ def _compare_numbers(lever: Lever, human: str, model: str) -> tuple[bool, str, s
     return agrees, human, model, agrees, lever.compute_number_cost(float(model), float(human))
 
 
-def _combine_pairs(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    return combine_levers(
-        parts,
-        human_action=NO_TEXT,
-        model_action=NO_TEXT,
-        same_action=pl.col("same_action").all(),
-        cost=pl.col("cost").sum(),
-        confidence=pl.col("confidence").first(),
-        outcome=NO_TEXT,
-    )
-
-
 def combine_levers(parts: list[pl.DataFrame], **aggregates: pl.Expr) -> pl.DataFrame:
     """Return the rows for all levers together, of cases with a decision on each."""
     combined = (
@@ -403,7 +405,8 @@ def count_pairs(
         table = _replace_blanks(table)
     if "confidence" not in pairs.collect_schema().names():
         return PairCounts(table, pl.DataFrame(), 0, None, None)
-    answered = _drop_blanks(pairs) if has_blanks else pairs
+    has_both = (pl.col("human") != "") & (pl.col("model") != "")
+    answered = pairs.filter(has_both) if has_blanks else pairs
     if lever is None:
         answered = _drop_small_losses(answered, limit)
     if lever is None and confidences is not None and not has_blanks:
@@ -429,10 +432,6 @@ def _find_losses_without_nan(pairs: pl.LazyFrame, limit: int) -> pl.DataFrame | 
     rows = pairs.filter((pl.col("human") != pl.col("model")) | confidence.is_nan())
     losses = _sort_losses(rows, max(limit, 1)).collect(engine="streaming")
     return None if losses["confidence"].is_nan().any() else losses.head(limit)
-
-
-def _drop_blanks(pairs: pl.LazyFrame) -> pl.LazyFrame:
-    return pairs.filter((pl.col("human") != "") & (pl.col("model") != ""))
 
 
 def _drop_small_losses(pairs: pl.LazyFrame, limit: int) -> pl.LazyFrame:
@@ -583,13 +582,7 @@ def count_number_pairs(
     if counts.confidence_count:
         differing = compared.filter(~pl.col("agrees") & pl.col("y").is_not_null())
         losses = select_top_losses(differing, limit).collect(engine="streaming")
-        counts = PairCounts(
-            counts.table,
-            losses,
-            counts.confidence_count,
-            counts.min_confidence,
-            counts.max_confidence,
-        )
+        counts = replace(counts, losses=losses)
     rows = numbers.collect(engine="streaming").with_row_index("unit")
     return NumberPairCounts(counts, rows.with_columns(pl.col("unit").cast(pl.Int64)))
 

@@ -124,9 +124,9 @@ def draw_calendar_chart(
     markers = build_report_markers(facts)
     first, last = _find_day_range(facts.calendar)
     panels = {
-        _format_panel_name(panel): panel.stretches
+        format_cell_name(panel.site, panel.window) or panel.site: panel.stretches
         for panel in facts.calendar
-        if _has_left_shadow(panel)
+        if any(block.stage not in (None, SHADOW) for block in panel.stretches)
     }
     shadow_count = len(facts.calendar) - len(panels)
     drawn_panels = dict(list(panels.items())[:MAX_PANELS])
@@ -167,17 +167,9 @@ def build_report_markers(facts: ReportFacts) -> dict[str, StageMarker]:
     return build_markers(stages, {stage: share for stage, share in shares if share is not None})
 
 
-def _has_left_shadow(panel: SiteCalendar) -> bool:
-    return any(block.stage not in (None, SHADOW) for block in panel.stretches)
-
-
 def _find_day_range(panels: tuple[SiteCalendar, ...]) -> tuple[date, date]:
     blocks = [block for panel in panels for block in panel.stretches]
     return min(block.first for block in blocks), max(block.last for block in blocks) + DAY
-
-
-def _format_panel_name(panel: SiteCalendar) -> str:
-    return format_cell_name(panel.site, panel.window) or panel.site
 
 
 def _build_rectangle(

@@ -122,12 +122,11 @@ def list_data_findings(facts: ReportFacts) -> Iterator[Finding]:
 def _find_uncounted_decisions(facts: ReportFacts) -> Iterator[Finding]:
     """Yield versions for which most units have no decision that counts."""
     for funnel in facts.funnels:
-        reasons = funnel.steps[-1].lost
-        units = funnel.steps[-1].remaining + sum(reasons.values())
-        reason, count = max(reasons.items(), key=lambda row: row[1], default=("", 0))
-        if count > units / 2:
+        reason, count = funnel.main_loss
+        if count > funnel.evidence_units / 2:
             title = f"Most units of {funnel.version} are not counted"
-            text = f"{format_count(count)} of {format_quantity(units, 'unit')}: {reason}."
+            units = format_quantity(funnel.evidence_units, "unit")
+            text = f"{format_count(count)} of {units}: {reason}."
             text += EXPOSURE_REMEDY if reason in {ONLY_ASSISTED, EXPOSURE_UNKNOWN} else ""
             yield Finding(BAD, "Not counted", title, text, "funnel", ALL)
 
@@ -415,15 +414,11 @@ def _find_shadow_cells(facts: ReportFacts) -> Iterator[Finding]:
         yield Finding(WARN, "Held", title, text, section, (OPERATOR, ENGINEER))
     rest = [format_cell_name(*cell) for cell in list(rows)[len(described) :]]
     if rest:
-        title = f"{format_quantity(len(rest), 'more cell')} {_agree(rest)} in shadow"
+        title = f"{format_quantity(len(rest), 'more cell stays', 'more cells stay')} in shadow"
         text = f"{', '.join(rest[:MAX_NAMED])}, …"  # no full stop after an ellipsis
         if len(rest) <= MAX_NAMED:
             text = f"{join_words(rest)}."
         yield Finding(WARN, "Held", title, text, "cells", (OPERATOR,))
-
-
-def _agree(names: Sequence[str]) -> str:
-    return "stays" if len(names) == 1 else "stay"
 
 
 def _describe_shortfall(evidence: EvidenceFacts) -> str:

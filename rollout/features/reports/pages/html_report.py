@@ -45,6 +45,7 @@ from rollout.features.reports.pages.section_summaries import (
 from rollout.features.reports.pages.summary import (
     describe_held_floors,
     format_headline,
+    format_span,
     name_method,
     summarize_gains,
 )
@@ -201,7 +202,7 @@ def render_html_report(
         held_floors=list(describe_held_floors(facts)),
         hidden=[item for item in facts.visible_agreements if item.sampled.n < item.all.n],
         plain_rules=select_naive_openings(facts),
-        span=_format_span(facts),
+        span=format_span(facts.identity),
         loss_count=FIRST_LOSSES,
         most=MAX_ROWS,
         install=INSTALL,
@@ -312,12 +313,3 @@ def find_confusions(matrix: ConfusionMatrix, count: int) -> list[LabelConfusion]
         if human != model and times
     ]
     return sorted(confusions, key=lambda pair: -pair.times)[:count]
-
-
-def _format_span(facts: ReportFacts) -> str:
-    identity = facts.identity
-    first, last = identity.first_case or identity.first, identity.last_case or identity.last
-    return (
-        f"{formatting.format_day(first, identity.timezone)} to"
-        f" {formatting.format_day(last, identity.timezone)}"
-    )

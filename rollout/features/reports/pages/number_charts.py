@@ -234,9 +234,8 @@ def finish_svg(svg: str, prefix: str, title: str, description: str) -> str:
     attributes = f'role="img" aria-labelledby="{prefix}-title {prefix}-desc"'
     header = f'<title id="{prefix}-title">{escape(title)}</title>'
     header += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
-    return re.sub(
-        r"<svg([^>]*)>", rf"<svg {attributes}\1>{_escape_backslashes(header)}", svg, count=1
-    )
+    end = svg.index(">")
+    return f"<svg {attributes}{svg[len('<svg') : end]}>{header}{svg[end + 1 :]}"
 
 
 def _rename_ids(svg: str, prefix: str) -> str:
@@ -272,10 +271,6 @@ def compact_svg(svg: str) -> str:
         if svg == previous:
             return svg
     return svg
-
-
-def _escape_backslashes(text: str) -> str:
-    return text.replace("\\", r"\\")
 
 
 SIZE = {"width": 250, "height": 170}
@@ -335,7 +330,8 @@ def draw_difference_chart(numbers: NumberAgreement, *, prefix: str) -> str | Non
         if estimate.value is not None
     ]
     heights = [*(row["y"] for row in rows), *lines, -tolerance, tolerance]
-    x = _build_axis("x", f"mean of both, {numbers.unit}", *_widen(*_find_ends(rows)))
+    means = [row["x"] for row in rows]
+    x = _build_axis("x", f"mean of both, {numbers.unit}", *_widen(min(means), max(means)))
     y = _build_axis("y", f"model − human, {differences.unit}", *_widen(min(heights), max(heights)))
     ends = x["scale"]["domain"]
     band = [{"x": end, "low": -tolerance, "high": tolerance} for end in ends]
@@ -370,10 +366,6 @@ def _compute_difference(numbers: NumberAgreement, human: float, model: float) ->
     if not numbers.relative_tolerance:
         return model - human
     return 100 * (model - human) / abs(human) if human else None
-
-
-def _find_ends(rows: list[dict[str, float]]) -> tuple[float, float]:
-    return min(row["x"] for row in rows), max(row["x"] for row in rows)
 
 
 def _widen(low: float, high: float) -> tuple[float, float]:

@@ -4,7 +4,7 @@ Rows of the cell table: state, deciding evidence and next step of each cell.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -39,12 +39,12 @@ from rollout.features.reports.pages.summary import (
     describe_gain,
     format_amount,
     format_gain_interval,
+    select_agreements,
 )
 from rollout.kernel.calendar.sites import SHADOW
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.statistics.intervals import Share
-from rollout.kernel.units import WHOLE_UNIT
 
 MIN_WRONG_SHARE = 0.00005  # smaller shares are 0.00 %
 MAX_MARKERS = 16  # cells drawn one by one; of more cells only the counts are shown
@@ -232,14 +232,7 @@ def _format_per_100(total: float, cases: int) -> str:
 
 
 def _build_agreement_tiles(facts: ReportFacts) -> tuple[ReportTile, ...]:
-    figures = select_agreements(facts)[-2:]
-    return tuple(_build_agreement_tile(item, facts) for item in figures)
-
-
-def select_agreements(facts: ReportFacts) -> Sequence[AgreementFigures]:
-    """Return each version's agreement over all levers, else over its only lever."""
-    whole = [item for item in facts.agreements if item.lever == WHOLE_UNIT]
-    return whole or list(facts.agreements)
+    return tuple(_build_agreement_tile(item, facts) for item in select_agreements(facts)[-2:])
 
 
 def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> ReportTile:

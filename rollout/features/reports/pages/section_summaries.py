@@ -10,7 +10,6 @@ from rollout.engine.words.formatting import (
     choose_words,
     format_cell_name,
     format_count,
-    format_day,
     format_local_time,
     format_number_value,
     format_percent,
@@ -24,8 +23,13 @@ from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.methods import NaiveOpening
 from rollout.features.reports.inputs.losses import UNSURE
 from rollout.features.reports.pages.number_charts import choose_differences
-from rollout.features.reports.pages.report_tiles import describe_stage_changes, select_agreements
-from rollout.features.reports.pages.summary import count_events, summarize_gains
+from rollout.features.reports.pages.report_tiles import describe_stage_changes
+from rollout.features.reports.pages.summary import (
+    count_events,
+    format_span,
+    select_agreements,
+    summarize_gains,
+)
 from rollout.kernel.calendar.sites import SHADOW
 
 LOSS_KIND_NAMES = {
@@ -50,10 +54,7 @@ def select_naive_openings(facts: ReportFacts) -> list[NaiveOpening]:
 
 
 def _summarize_stages(facts: ReportFacts) -> str:
-    identity = facts.identity
-    first, last = identity.first_case or identity.first, identity.last_case or identity.last
-    span = f"{format_day(first, identity.timezone)} to {format_day(last, identity.timezone)}"
-    return f"{span}: {describe_stage_changes(facts)}"
+    return f"{format_span(facts.identity)}: {describe_stage_changes(facts)}"
 
 
 def _summarize_cells(facts: ReportFacts) -> str:

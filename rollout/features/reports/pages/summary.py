@@ -51,6 +51,7 @@ from rollout.features.reports.figures.methods import (
 )
 from rollout.features.reports.figures.next_step import describe_uncounted
 from rollout.features.reports.figures.oversight import Hindsight, VisibleAgreement
+from rollout.features.reports.figures.report_identity import ReportIdentity
 from rollout.features.reports.figures.report_version import FINAL, ReportVersion
 from rollout.features.reports.figures.reviewer_agreement import (
     compute_other_rate,
@@ -417,15 +418,17 @@ def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, 
     )
 
 
+def format_span(identity: ReportIdentity) -> str:
+    """Format the days of the cases, of the ledger's events without a usable time."""
+    first, last = identity.first_case or identity.first, identity.last_case or identity.last
+    return f"{format_day(first, identity.timezone)} to {format_day(last, identity.timezone)}"
+
+
 def describe_report(facts: ReportFacts) -> list[str]:
     """Return what the report is about and whether it may change: the lines before its results."""
     identity = facts.identity
-    first, last = identity.first_case or identity.first, identity.last_case or identity.last
     return [
-        (
-            f"{identity.rollout}, {format_day(first, identity.timezone)} to"
-            f" {format_day(last, identity.timezone)}"
-        ),
+        f"{identity.rollout}, {format_span(identity)}",
         f"{format_headline(facts)}.",
         *(["This is a replay: every approval is simulated."] if identity.simulated else []),
         *([facts.sources.backtest_text] if facts.sources.backtest_text else []),
@@ -464,23 +467,16 @@ def escape_markdown(text: str) -> str:
 def _describe_unusable(facts: ReportFacts) -> Iterator[str]:
     """Describe why most units of a version have no decision that counts, and what to do."""
     for funnel in facts.funnels:
-        reasons = funnel.steps[-1].lost
-        units = _count_evidence_units(funnel)
-        most, count = max(reasons.items(), key=lambda row: row[1], default=("", 0))
-        if count > units / 2:
+        most, count = funnel.main_loss
+        if count > funnel.evidence_units / 2:
             remedy = f" {REMEDIES[most]}" if most in REMEDIES else ""
             if most == SILENT_REASONS[AFTER_DECISION] and facts.sources.late is not None:
                 remedy = f" {describe_late_senders(facts.sources.late)}"
             yield (
                 f"{funnel.version}: {format_count(funnel.steps[-1].remaining)} of"
-                f" {format_quantity(units, 'unit')} have a decision that counts as evidence;"
-                f" {describe_uncounted(reasons)}.{remedy}"
+                f" {format_quantity(funnel.evidence_units, 'unit')} have a decision that counts as"
+                f" evidence; {describe_uncounted(funnel.steps[-1].lost)}.{remedy}"
             )
-
-
-def _count_evidence_units(funnel: Funnel) -> int:
-    """Return the units that gates would count if each had a decision."""
-    return sum(funnel.steps[-1].lost.values()) + funnel.steps[-1].remaining
 
 
 def _describe_unknown_labels(facts: ReportFacts) -> Iterator[str]:
@@ -538,12 +534,14 @@ def _describe_waiting(facts: ReportFacts) -> Iterator[str]:
         yield f"{format_quantity(len(pending) - MAX_NAMED, 'more proposal')} in the table below."
 
 
+def select_agreements(facts: ReportFacts) -> Sequence[AgreementFigures]:
+    """Return each version's agreement over all levers, else over its only lever."""
+    return [item for item in facts.agreements if item.lever == WHOLE_UNIT] or facts.agreements
+
+
 def _describe_agreements(facts: ReportFacts) -> Iterator[str]:
-    combined = [item for item in facts.agreements if item.lever == WHOLE_UNIT] or list(
-        facts.agreements
-    )
     funnels = {funnel.version: funnel for funnel in facts.funnels}
-    for figures in combined:
+    for figures in select_agreements(facts):
         yield _describe_agreement(figures) + _explain_denominator(
             figures, funnels.get(figures.version)
         )

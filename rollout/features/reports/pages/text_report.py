@@ -205,7 +205,10 @@ def _describe_file(file: FileRowCounts) -> str:
     return (
         text
         + _format_reasons("rejected", file.set_aside)
-        + _format_reasons("used, with a remark", _explain_notes(file.notes))
+        + _format_reasons(
+            "used, with a remark",
+            {describe_remark(reason): count for reason, count in file.notes.items()},
+        )
     )
 
 
@@ -214,11 +217,6 @@ def _describe_row(row: RowExample) -> str:
     location = row.file if row.line is None else f"{row.file}:{row.line}"
     problem = row.reason if row.column is None else f"{row.column}: {row.reason}"
     return f"{location}: {problem}: {row.detail}"
-
-
-def _explain_notes(notes: dict[str, int]) -> dict[str, int]:
-    """Return the notes, with what makes a row failed or unsure."""
-    return {describe_remark(reason): count for reason, count in notes.items()}
 
 
 def _format_reasons(title: str, counts: dict[str, int]) -> str:

@@ -182,10 +182,6 @@ def _format_numbers(first: int, last: int) -> str:
     return str(first + 1) if first == last else f"{first + 1}\N{EN DASH}{last + 1}"
 
 
-def _measure_mark(first: int, last: int) -> float:
-    return max(MARK_SIZE, 10 + LETTER_WIDTH * len(_format_numbers(first, last)))
-
-
 def place_marks(timeline: CellTimeline, frame: TimelineFrame) -> list[MarkBox]:
     """Return the marks side by side, none over another, in the order of their numbers.
 
@@ -204,7 +200,8 @@ def place_marks(timeline: CellTimeline, frame: TimelineFrame) -> list[MarkBox]:
     low = frame.left - MARK_SIZE / 2 if frame.is_wide else 1.0  # there the row has no name
     high = frame.right + MARK_SIZE / 2 - 6
     while True:
-        sizes = [_measure_mark(*group) + 2 for group in groups]
+        texts = [_format_numbers(*group) for group in groups]
+        sizes = [max(MARK_SIZE, 10 + LETTER_WIDTH * len(text)) + 2 for text in texts]
         at_xs = [places[first] for first, _ in groups]
         centers = spread_centers(at_xs, sizes, low, high)
         shifts = [abs(x - at_x) for x, at_x in zip(centers, at_xs, strict=True)]

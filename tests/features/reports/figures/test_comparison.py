@@ -11,7 +11,7 @@ from rollout.features.reports.figures.comparison import (
     compute_comparisons,
     compute_label_figures,
 )
-from rollout.features.reports.inputs.count_columns import KEY_COLUMNS
+from rollout.features.reports.inputs.divergence_columns import KEY_COLUMNS
 from rollout.features.reports.inputs.pairs import count_pairs
 from rollout.features.reports.pages.comparison_text import render_comparison
 from rollout.kernel.policy.levers import CostRule, Lever
