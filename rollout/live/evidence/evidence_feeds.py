@@ -52,7 +52,7 @@ from rollout.live.evidence.guard_memory import (
     split_observations,
 )
 from rollout.live.evidence.unit_counting import (
-    CasePage,
+    CountedPage,
     add_unit_cases,
     has_extra_inputs,
     open_stored_history,
@@ -227,7 +227,7 @@ class LiveGuardFeeds:
             stored = StoredArrivals(transaction, state.rollout)
             self._waiting_cases |= self._arrivals.read_new(stored, self.read_at)
 
-    def add_page(self, state: RolloutState, page: CasePage) -> None:
+    def add_page(self, state: RolloutState, page: CountedPage) -> None:
         """Add the cases of a page that have arrived; they need no second reading.
 
         A case that arrives after `note_arrivals` is read again.

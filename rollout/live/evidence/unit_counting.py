@@ -188,7 +188,7 @@ def list_unit_entries(
 
 
 @dataclass(frozen=True, slots=True)
-class CasePage:
+class CountedPage:
     """Some cases with the others of their units, read at one instant and placed.
 
     Attributes:
@@ -226,7 +226,7 @@ def read_case_page(
     unit_records: UnitRecords | None = None,
     *,
     has_any_version: bool = False,
-) -> CasePage:
+) -> CountedPage:
     """Return some cases and their episodes.
 
     `unit_records` gets the records that were read. `has_any_version` adds the units of
@@ -251,7 +251,7 @@ def read_case_page(
         placements = (natural,) if planted is None else (natural, planted)
         frames = (placement.cases for placement in placements)
         unit_records.cases_beside = find_cases_beside(transaction, state, frames)
-    return CasePage(records, record_history.case_numbers, natural, planted)
+    return CountedPage(records, record_history.case_numbers, natural, planted)
 
 
 def load_uses(transaction: Transaction, state: RolloutState) -> "VersionUses":
