@@ -33,6 +33,7 @@ from rollout.engine.decide.decider import decide
 from rollout.engine.decide.incidents import is_clock_behind
 from rollout.engine.events import LedgerEvent, find_applied_policies
 from rollout.engine.evidence.slots import find_slot_before, to_instant
+from rollout.engine.ledger.ledger import parse_event
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import StaleRevisionError
 from rollout.live.evidence.due_counting import PAGE_SIZE, DueCounter, PageSize
@@ -172,13 +173,11 @@ class Ticker:
             self.is_counting = True
             return clock_events or None
         self._advance_evidence(state, slot)
-        version_events = (
-            ()
-            if narrow_only
-            else self._append_events(
+        version_events: tuple[LedgerEvent, ...] = ()
+        if not narrow_only and _add_seen_versions(counter.state, slot):
+            version_events = self._append_events(
                 lambda current, _: _add_seen_versions(current, slot), read_time
             )
-        )
         events = self._append_events(
             lambda current, begin_read: self._decide_slot(
                 current, slot, read_time(), begin_read, narrow_only=narrow_only
@@ -256,38 +255,38 @@ class Ticker:
     def _update_state(self, begin_read: BeginRead) -> RolloutState:
         """Return the current state, after applying all new events."""
         with begin_read() as transaction:
-            head = self._check_head(transaction)
-            if self._state is None:
+            later = None if self._state is None else self._read_events(transaction, self._state)
+            if self._state is None or later is None:
+                self._reset()
                 state, events = load_state_and_events(transaction, self._rollout_name)
                 head = Ledger(transaction, state.rollout).load_head()
+            elif any(event.takes_back for event in later[1]):
+                self._reset()  # its memory is of slots that were taken back
+                return self._update_state(lambda: nullcontext(transaction))
             else:
-                ledger = Ledger(transaction, self._state.rollout)
-                later_events = ledger.list_events(after=self._state.scope.revision)
-                events = () if head == self._head else tuple(later_events)
-                if any(event.takes_back for event in events):
-                    self._reset()  # its memory is of slots that were taken back
-                    return self._update_state(lambda: nullcontext(transaction))
+                head, events = later
                 state = extend_rollout_state(transaction, self._state, events)
             self._apply_events(transaction, state, events)
         self._state, self._head = state, head
         return state
 
-    def _check_head(self, transaction: Transaction) -> StoredLedgerHead:
-        """Return the ledger's head; reset unless it follows the known one.
+    def _read_events(
+        self, transaction: Transaction, state: RolloutState
+    ) -> tuple[StoredLedgerHead, tuple[LedgerEvent, ...]] | None:
+        """Return the head and the events since the known one; None if they don't follow it.
 
         A database may have been restored, or created again under the same name.
         """
-        if self._state is None:
-            return self._head
-        is_same_chain = Rollouts(transaction).find(self._rollout_name) == self._state.rollout
-        ledger = Ledger(transaction, self._state.rollout)
-        head = ledger.load_head() if is_same_chain else self._head
-        if head != self._head:
-            next_row = next(ledger.list_rows(after=self._head.revision), None)
-            is_same_chain = next_row is not None and next_row.previous == self._head.hash
-        if not is_same_chain:
-            self._reset()
-        return head
+        if Rollouts(transaction).find(self._rollout_name) != state.rollout:
+            return None
+        ledger = Ledger(transaction, state.rollout)
+        head = ledger.load_head()
+        if head == self._head:
+            return head, ()
+        rows = tuple(ledger.list_rows(after=self._head.revision))
+        if not rows or rows[0].previous != self._head.hash:
+            return None
+        return head, tuple(map(parse_event, rows))
 
     def _apply_events(
         self, transaction: Transaction, state: RolloutState, events: tuple[LedgerEvent, ...]

@@ -234,7 +234,11 @@ class _PagePart:
 
 
 class DueCounter:
-    """Counts the due cases of one rollout in one tick."""
+    """Counts the due cases of one rollout in one tick.
+
+    Attributes:
+        state: the rollout's state, with the versions of the last page.
+    """
 
     def __init__(
         self,
@@ -251,8 +255,8 @@ class DueCounter:
         """
         self._counted = JustCounted() if counted is None else counted
         self._feeds = LiveGuardFeeds(OutcomeBuffer()) if feeds is None else feeds
-        self._database, self._state, self._history = database, state, history
-        self._page_size = page_size
+        self._database, self.state, self._history = database, state, history
+        self._page_size, self._is_page_read = page_size, False
 
     def count_until(self, slot: int, has_time: Callable[[], bool] = lambda: True) -> bool:
         """Count what is due by a slot, until nothing is left that others don't hold.
@@ -260,8 +264,6 @@ class DueCounter:
         Return whether it came to that; after each page it goes on while `has_time`.
         """
         idle_passes = 0
-        with self._database.begin_read() as transaction:
-            self._feeds.note_arrivals(transaction, self._state)
         while idle_passes < MAX_IDLE_PASSES:
             stored_count, is_settled = self._count_once(slot, has_time)
             if not stored_count and is_settled:
@@ -269,20 +271,20 @@ class DueCounter:
             if not has_time():
                 return False
             idle_passes = 0 if stored_count else idle_passes + 1
-        log.warning("some due cases of %s change all the time", self._state.rollout.name)
+        log.warning("some due cases of %s change all the time", self.state.rollout.name)
         return True
 
     def _count_once(self, slot: int, has_time: Callable[[], bool]) -> tuple[int, bool]:
         """Count the queue from its start; return the entries done, and whether none had moved."""
         done_count, is_settled = 0, True
         position: DueCase | None = None
-        until, limit = to_instant(slot, self._state.policy.tick), self._page_size.entries
-        if self._state.policy.evidence.unit != "case":
+        until, limit = to_instant(slot, self.state.policy.tick), self._page_size.entries
+        if self.state.policy.evidence.unit != "case":
             limit = min(limit, self._page_size.others)  # an episode may be of many cases
         while True:
             with _collection_pause.pause():
                 with self._database.begin_read() as transaction:
-                    queue = CountQueue(transaction, self._state.rollout)
+                    queue = CountQueue(transaction, self.state.rollout)
                     entries = queue.list_due(until=until, limit=limit, after=position)
                     page = self._read_page(transaction, entries, slot) if entries else None
                 if page is None:
@@ -300,10 +302,10 @@ class DueCounter:
         self, transaction: Transaction, entries: Sequence[DueCase], slot: int
     ) -> ResolvedPage:
         # a name that came since the tick began may continue a version that is counted now
-        versions = VersionStore(transaction, self._state.rollout).list_all()
-        if versions != self._state.versions:
-            self._state = self._state.replace_versions(versions)
-        state = self._state
+        versions = VersionStore(transaction, self.state.rollout).list_all()
+        if versions != self.state.versions:
+            self.state = self.state.replace_versions(versions)
+        state = self.state
         revision = Ledger(transaction, state.rollout).load_head().revision
         due_entries = [entry for entry in entries if entry.track not in OTHER_TRACKS]
         others = [entry for entry in entries if entry.track in OTHER_TRACKS]
@@ -312,6 +314,9 @@ class DueCounter:
         unit_records = UnitRecords(state.first_names)
         case_ids = {entry.case_id for entry in due_entries}
         is_received = any(entry.track == CASE_RECEIVED for entry in due_entries)
+        if not self._is_page_read:
+            self._is_page_read = True
+            self._feeds.note_arrivals(transaction, state)
         case_page = read_case_page(
             transaction, state, case_ids, unit_records, has_any_version=is_received
         )
@@ -353,7 +358,7 @@ class DueCounter:
 
         So may be a prediction, but then its case has moved.
         """
-        state = self._state
+        state = self.state
         with self._database.begin_read() as transaction:
             losses = StoredLosses(transaction, state.rollout, state.first_names)
             return losses.find_losses(rows)
@@ -362,8 +367,8 @@ class DueCounter:
         self, transaction: Transaction, units: pl.DataFrame, cases: Mapping[str, int]
     ) -> counter.UnitNumbers:
         """Return the numbers of units; few units have a key, class or series without one."""
-        by_episode = self._state.policy.evidence.unit == "episode"
-        rollout = self._state.rollout
+        by_episode = self.state.policy.evidence.unit == "episode"
+        rollout = self.state.rollout
         numbers = counter.find_numbers(transaction, rollout, units, cases, by_episode=by_episode)
         if numbers is not None:
             return numbers
