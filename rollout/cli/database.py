@@ -4,31 +4,31 @@ from typing import ClassVar, Final
 
 import typer
 
-from rollout.cli.command_table import CommandEntry, TableGroup
+from rollout.terminal.command_table import CommandEntry, TableGroup
 
 COMMANDS: Final = {
     "upgrade": CommandEntry(
-        "table_upgrade:upgrade_tables",
+        "cli.table_upgrade:upgrade_tables",
         "Create the tables, or upgrade them to this version of the program; all or nothing.",
     ),
     "grant": CommandEntry(
-        "tables:grant_role",
+        "cli.tables:grant_role",
         "Grant a PostgreSQL role what the service needs, without ownership of the tables.",
     ),
     "current": CommandEntry(
-        "tables:show_table_revision",
+        "cli.tables:show_table_revision",
         "Print the revision of the tables; exit 1 if this program needs another.",
     ),
     "backup": CommandEntry(
-        "backups:back_up_database",
+        "features.backups.cli:back_up_database",
         "Write a backup of the database in ROLLOUT_DATABASE_URL; replicas may run.",
     ),
     "restore": CommandEntry(
-        "backups:restore_database",
+        "features.backups.cli:restore_database",
         "Replace the database in ROLLOUT_DATABASE_URL by a backup; everything starts stopped.",
     ),
     "accept-restored": CommandEntry(
-        "backups:accept_restored_database",
+        "features.backups.cli:accept_restored_database",
         "Declare that the database in ROLLOUT_DATABASE_URL was restored on purpose.",
     ),
 }

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final
 
 import typer
 
-from rollout.cli.command_table import CommandEntry, TableGroup, has_server_packages
+from rollout.terminal.command_table import CommandEntry, TableGroup, has_server_packages
 
 # Before a command imports numpy: no system of equations here has more than some hundred unknowns,
 # and on busy processors OpenBLAS' threads take 40 times as long for them as one does.
@@ -15,167 +15,170 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 COMMANDS: Final = {
     "demo": CommandEntry(
-        "demo:demo",
+        "features.demo.cli:demo",
         "Play an example system: a policy, its records, and what the controller does with them.",
     ),
     "replay": CommandEntry(
-        "replay:replay",
+        "features.replay.cli:replay",
         "Replay recorded history: report when and where a policy would have widened and narrowed.",
     ),
     "compare": CommandEntry(
-        "compare:compare", "Compare human answers with the model's on a file of pairs."
+        "features.replay.cli:compare", "Compare human answers with the model's on a file of pairs."
     ),
     "plan": CommandEntry(
-        "plan:plan", "Print how many decisions and days a policy needs, and what it would miss."
+        "features.policies.planning_cli:plan",
+        "Print how many decisions and days a policy needs, and what it would miss.",
     ),
     "init": CommandEntry(
-        "drafting:draft",
+        "features.policies.drafting_cli:draft",
         "Draft a minimal policy for two recorded files, and report how they are read.",
     ),
     "serve": CommandEntry(
-        "serve:serve",
+        "terminal.serve:serve",
         "Run the service: API, console and ticks, on the database in ROLLOUT_DATABASE_URL.",
         needs_server=True,
     ),
     "quickstart": CommandEntry(
-        "quickstart:quickstart",
+        "features.demo.quickstart:quickstart",
         "Start a service to try: accounts, keys, an imported history, at 127.0.0.1 only.",
         needs_server=True,
     ),
     "simulate": CommandEntry(
-        "quickstart:simulate",
+        "features.demo.quickstart:simulate",
         "Send live traffic to the service of `rollout quickstart`, as its clients would.",
         needs_server=True,
     ),
     "import": CommandEntry(
-        "record_import:import_record_files",
+        "features.records.cli:import_record_files",
         "Import recorded files into the database (safe to repeat).",
         needs_server=True,
     ),
     "apply": CommandEntry(
-        "policy_changes:apply",
+        "features.policies.cli:apply",
         "Apply a policy. A new one creates the rollout; a looser one becomes a proposal.",
         needs_server=True,
     ),
     "what-if": CommandEntry(
-        "what_if:what_if",
+        "features.what_if.cli:what_if",
         "Compare a policy draft with the policy in force, on the local database.",
         needs_server=True,
     ),
     "tick": CommandEntry(
-        "ticks:tick",
+        "cli.ticks:tick",
         "Count new evidence and widen or narrow, on the local database, for one slot.",
         needs_server=True,
     ),
     "status": CommandEntry(
-        "status:status",
+        "features.cells.cli:status",
         "Show the stage and next step of each cell, open proposals with their hashes, and stops.",
         needs_server=True,
     ),
     "proposals": CommandEntry(
-        "status:proposals",
+        "features.cells.cli:proposals",
         "List proposals that need approval, or show one with its evidence.",
         needs_server=True,
     ),
     "incidents": CommandEntry(
-        "status:incidents", "List incidents that are not acknowledged.", needs_server=True
+        "features.cells.cli:incidents",
+        "List incidents that are not acknowledged.",
+        needs_server=True,
     ),
     "approve": CommandEntry(
-        "approvals:approve",
+        "features.proposals.cli:approve",
         "Approve a proposal. After the last approval, the next tick applies it.",
         needs_server=True,
     ),
     "reject": CommandEntry(
-        "approvals:reject",
+        "features.proposals.cli:reject",
         "Reject a proposal. A similar one is raised again only after the policy's quiet time.",
         needs_server=True,
     ),
     "narrow": CommandEntry(
-        "stops:narrow",
+        "features.stops.cli:narrow",
         "Narrow cells to a stage at once: end every grant above it.",
         needs_server=True,
     ),
     "attempt": CommandEntry(
-        "stops:attempt",
+        "features.stops.cli:attempt",
         "Begin a version's next attempt in cells: at the next share of the year's risk.",
         needs_server=True,
     ),
     "stop": CommandEntry(
-        "stops:stop",
+        "features.stops.cli:stop",
         "Stop cells at once: humans decide every case until a resume is approved.",
         needs_server=True,
     ),
     "resume": CommandEntry(
-        "stops:resume",
+        "features.stops.cli:resume",
         "Propose to end a stop. Other users approve it with the hash from `rollout proposals`.",
         needs_server=True,
     ),
     "retire": CommandEntry(
-        "upkeep:retire",
+        "features.incidents.cli:retire",
         "Retire a model version everywhere: its grants end and it gets no new ones.",
         needs_server=True,
     ),
     "acknowledge": CommandEntry(
-        "upkeep:acknowledge",
+        "features.incidents.cli:acknowledge",
         "Acknowledge an incident. This restores no grant.",
         needs_server=True,
     ),
     "baseline": CommandEntry(
-        "record_import:import_baseline",
+        "features.records.cli:import_baseline",
         "Import how often each action was taken before the model, from a CSV file.",
         needs_server=True,
     ),
     "plant": CommandEntry(
-        "record_import:plant",
+        "features.records.cli:plant",
         "Declare cases as planted, before they are sent (safe to repeat).",
         needs_server=True,
     ),
     "report": CommandEntry(
-        "reporting:create_report",
+        "features.reports.cli:create_report",
         "Create a report on the cases of a span, seal it in the ledger, and write it.",
         needs_server=True,
     ),
     "doctor": CommandEntry(
-        "doctor:run_doctor",
+        "features.process.cli:run_doctor",
         "Check the database: tables, triggers, ledgers, reports. Exit 1 if a check fails.",
         needs_server=True,
     ),
     "deliveries": CommandEntry(
-        "deliveries:manage_deliveries",
+        "features.delivery.cli:manage_deliveries",
         "List deliveries of reports, retry a failed one, or send a report.",
         needs_server=True,
     ),
-    "ledger": CommandEntry("ledger:app", "Export and verify ledgers."),
+    "ledger": CommandEntry("features.ledger.cli:app", "Export and verify ledgers."),
     "channels": CommandEntry(
-        "channels:app", "List and test the channels that reports are sent to."
+        "features.delivery.channels_cli:app", "List and test the channels that reports are sent to."
     ),
     "clean": CommandEntry(
-        "clean:app",
+        "features.training.cleaning_cli:app",
         "Clean training data: list cases that stand out, and relabel, drop or keep them.",
-        extension="live_training:extend_clean",
+        extension="features.training.live_cli:extend_clean",
     ),
     "training": CommandEntry(
-        "training:app",
+        "features.training.cli:app",
         "Export training rows with a manifest, and verify them against it.",
-        extension="live_training:extend_training",
+        extension="features.training.live_cli:extend_training",
     ),
     "erase": CommandEntry(
-        "erasures:app",
+        "features.erasure.cli:app",
         "Erase the contents of cases, or names, for good. Counts, hashes and ledgers stay.",
         needs_server=True,
     ),
     "db": CommandEntry(
-        "database:app",
+        "cli.database:app",
         "Create, upgrade, back up and restore the database in ROLLOUT_DATABASE_URL.",
         needs_server=True,
     ),
     "users": CommandEntry(
-        "users:users_app",
+        "features.access.cli:users_app",
         "Manage users, service accounts and roles. Start with `rollout users first-admin NAME`.",
         needs_server=True,
     ),
     "keys": CommandEntry(
-        "users:keys_app",
+        "features.access.cli:keys_app",
         "Manage the API keys of users and service accounts. A key is shown once and expires.",
         needs_server=True,
     ),

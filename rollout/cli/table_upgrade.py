@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.local_database import DATABASE_VARIABLE, DEFAULT_DATABASE_URL, convert_store_errors
 from rollout.data.database.migrations import (
     check_newest,
     check_schema_current,
@@ -16,6 +14,12 @@ from rollout.data.database.migrations import (
     upgrade,
 )
 from rollout.data.database.session import Database
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.local_database import (
+    DATABASE_VARIABLE,
+    DEFAULT_DATABASE_URL,
+    convert_store_errors,
+)
 
 
 def upgrade_tables(

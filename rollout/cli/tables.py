@@ -4,12 +4,6 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.local_database import (
-    connect_database,
-    convert_store_errors,
-    open_unchecked_database,
-)
 from rollout.data.database.errors import StoreError
 from rollout.data.database.migrations import (
     check_schema_current,
@@ -17,6 +11,12 @@ from rollout.data.database.migrations import (
     find_schema_revision,
     grant_backup,
     grant_privileges,
+)
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.local_database import (
+    connect_database,
+    convert_store_errors,
+    open_unchecked_database,
 )
 
 

@@ -83,7 +83,7 @@ def test_actions_of_a_file_are_judged_and_a_repeat_changes_nothing(database, fil
 @on_sqlite
 def test_the_command_imports_predictions_first_and_names_the_file(url, file, tmp_path, monkeypatch):
     monkeypatch.setenv("ROLLOUT_DATABASE_URL", url)
-    monkeypatch.setattr("rollout.cli.record_import.datetime", AtNoon)
+    monkeypatch.setattr("rollout.features.records.cli.datetime", AtNoon)
     of = {"case_key": "c9", "site": "creek", "occurred_at": NOON.isoformat()}
     said = write(tmp_path / "p.csv", [of | {"model_version": "v1", "alarm": "bear"}])
     decided = write(tmp_path / "d.csv", [of | {"reviewer": "rae", "alarm": "bear"}])

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.cli.status_text import format_proposal_details
 from rollout.engine.decide.assignment import CaseQuestion
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.features.cells.cell_table import load_single_cell_page
+from rollout.features.cells.cli import format_proposal_details
 from rollout.features.proposals.proposal_details import load_proposal
 from rollout.features.proposals.proposal_evidence import load_proposal_evidence
 from rollout.kernel.calendar.sites import Cell

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.cli.status_text import format_proposal_details
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.events import ProposalRaised
+from rollout.features.cells.cli import format_proposal_details
 from rollout.kernel.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
 from rollout.live.evidence.unit_counting import open_stored_history
 from rollout.live.policy_application import apply_policy

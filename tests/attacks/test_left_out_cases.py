@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.cli.status_text import format_proposal_details
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.events import ProposalRaised
+from rollout.features.cells.cli import format_proposal_details
 from rollout.features.records.decision_places import NO_PLACE
 from rollout.live.evidence.evidence_check import EvidenceCheck
 from rollout.live.policy_application import apply_policy

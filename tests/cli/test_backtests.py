@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rollout.cli import record_options
 from rollout.cli.main import app
+from rollout.terminal import record_options
 
 CASES = 240
 FILES = ("--predictions", "predictions.csv", "--decisions", "decisions.csv")

@@ -5,13 +5,13 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from rollout.cli import channels as commands
 from rollout.cli.main import app
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
 from rollout.data.reports.deliveries import DeliveryStore, NewDelivery, Outbox
 from rollout.engine.decide.commands import Actor
 from rollout.features.access.users import create_first_admin
+from rollout.features.delivery import channels_cli as commands
 from rollout.live.policy_application import apply_policy
 from tests.api.bears import POLICY
 from tests.data.databases import fresh

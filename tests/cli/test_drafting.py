@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from rollout.cli import record_options
 from rollout.cli.main import app
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.terminal import record_options
 from tests.features.policies.messy_files import Variant, write_files
 
 EARLY = timedelta(hours=4)

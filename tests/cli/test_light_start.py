@@ -13,10 +13,10 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from rollout.cli.command_table import load_command
 from rollout.cli.database import COMMANDS as DATABASE_COMMANDS
-from rollout.cli.ledger import COMMANDS as LEDGER_COMMANDS
 from rollout.cli.main import COMMANDS, app
+from rollout.features.ledger.cli import COMMANDS as LEDGER_COMMANDS
+from rollout.terminal.command_table import load_command
 from tests.api.light_replica import POLICY
 from tests.docs.pages import ROOT
 from tests.engine.ledger.golden import PATH
@@ -67,8 +67,9 @@ def test_without_a_command_only_the_table_is_imported(words):
     assert own(modules) == {
         "rollout",
         "rollout.cli",
-        "rollout.cli.command_table",
         "rollout.cli.main",
+        "rollout.terminal",
+        "rollout.terminal.command_table",
     }
     assert HEAVY & set(modules) == set()
 
@@ -76,9 +77,9 @@ def test_without_a_command_only_the_table_is_imported(words):
 @pytest.mark.slow
 def test_a_command_imports_no_other_command():
     code, modules = started("compare", "--help")
-    commands = {f"rollout.cli.{entry.source.partition(':')[0]}" for entry in COMMANDS.values()}
+    commands = {f"rollout.{entry.source.partition(':')[0]}" for entry in COMMANDS.values()}
     assert code == 0
-    assert own(modules) & commands == {"rollout.cli.compare"}
+    assert own(modules) & commands == {"rollout.features.replay.cli"}
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,12 @@ def test_each_module_of_commands_on_a_database_has_its_needs():
     tables = [("", COMMANDS), ("db ", DATABASE_COMMANDS), ("ledger ", LEDGER_COMMANDS)]
     entries = {f"{group}{name}": entry for group, table in tables for name, entry in table.items()}
     modules = {name: entry.source.partition(":")[0] for name, entry in entries.items()}
-    without = {"database", "ledger", "ledger_files", "quickstart", "serve", "simulate"}
+    without = {
+        "cli.database",
+        "features.demo.quickstart",
+        "features.ledger.cli",
+        "terminal.serve",
+    }
     needed = {
         modules[name]
         for name, entry in entries.items()
@@ -177,7 +183,7 @@ def test_each_module_of_commands_on_a_database_has_its_needs():
 
 FULL_COLLECTIONS = """
 import gc
-from rollout.cli.command_table import load_command
+from rollout.terminal.command_table import load_command
 from rollout.cli.main import COMMANDS
 before = gc.get_stats()[2]["collections"]
 load_command("stop", COMMANDS["stop"])
@@ -195,7 +201,7 @@ def test_imports_are_exempt_from_collections_of_garbage():
 
 GARBAGE_AT_THE_END = """
 import os
-from rollout.cli.command_table import load_command
+from rollout.terminal.command_table import load_command
 from rollout.cli.main import COMMANDS
 class Garbage:
     def __init__(self): self.itself = self
@@ -237,7 +243,7 @@ def test_a_misspelt_command_is_answered_with_near_ones():
 
 
 def test_commands_on_a_database_need_the_extra(monkeypatch):
-    monkeypatch.setattr("rollout.cli.command_table.has_server_packages", lambda: False)
+    monkeypatch.setattr("rollout.terminal.command_table.has_server_packages", lambda: False)
     offered = {name for name, entry in COMMANDS.items() if entry.is_available()}
     assert {"demo", "replay", "ledger", "clean"} <= offered
     assert {"apply", "db", "serve", "users"} & offered == set()

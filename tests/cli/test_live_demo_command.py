@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from api.demo.__main__ import find_command
-from rollout.cli import demo
 from rollout.cli.main import app
+from rollout.features.demo import cli
 
 
 @pytest.mark.parametrize("error", [None, OSError("port 8000 is in use")])
@@ -25,7 +25,7 @@ def test_no_garbage_is_collected_until_the_live_demo_serves(monkeypatch, tmp_pat
         collecting.append(gc.isenabled())
         return {"demo-live": play}[name]
 
-    monkeypatch.setattr(demo, "load_service_command", load)
+    monkeypatch.setattr(cli, "load_service_command", load)
     CliRunner().invoke(app, ["demo", "--serve", "--out", str(tmp_path)])
     assert collecting == [False, False]
     assert gc.isenabled()

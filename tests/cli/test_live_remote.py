@@ -176,6 +176,6 @@ def test_without_httpx_it_says_what_to_install(database, monkeypatch):
     def missing(name):
         raise ImportError(name)
 
-    monkeypatch.setattr("rollout.cli.remote.import_module", missing)
+    monkeypatch.setattr("rollout.terminal.remote.import_module", missing)
     found = run("status", "bears", key="ro_00_00", server="http://127.0.0.1:1")
     assert (found.exit_code, "pip install httpx2" in found.stderr) == (2, True)

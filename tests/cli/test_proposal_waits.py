@@ -2,9 +2,9 @@
 
 import pytest
 
-from rollout.cli.status_text import format_proposals
 from rollout.engine.decide.proposals import ProposalHold
 from rollout.engine.words.state_text import describe_hold
+from rollout.features.cells.cli import format_proposals
 from tests.factories import NOON
 
 PROPOSAL = {

@@ -4,8 +4,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rollout.cli.errors import EXIT_INTERRUPTED, EXIT_REFUSED, print_refusals
 from rollout.cli.main import app
+from rollout.terminal.errors import EXIT_INTERRUPTED, EXIT_REFUSED, print_refusals
 
 
 @pytest.mark.parametrize(

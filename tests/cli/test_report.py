@@ -7,13 +7,13 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from api.app import create_app
-from rollout.cli import remote
 from rollout.cli.main import app
 from rollout.data.database.session import Database
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.live.clock import ManualClock
 from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
+from rollout.terminal import remote
 from tests.api.conftest import Doorkeeper
 from tests.commands import forget_settings
 from tests.data.databases import fresh

@@ -6,9 +6,9 @@ import random
 import pytest
 from typer.testing import CliRunner
 
-from rollout.cli import record_options
 from rollout.cli.main import app
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.terminal import record_options
 
 PREDICTED, LABELLED, RIGHT = 10_000, 2_000, 1_942
 

@@ -3,8 +3,8 @@
 import httpx2
 import pytest
 
-from rollout.cli.quickstart import QuickstartClient
 from rollout.features.demo import traffic
+from rollout.features.demo.quickstart import QuickstartClient
 from rollout.features.demo.traffic import MAX_TRIES
 from rollout.kernel.errors import RefusalError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.cli.status_text import format_status
+from rollout.features.cells.cli import format_status
 
 CELL = {
     "site": "creek",

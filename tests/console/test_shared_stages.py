@@ -11,8 +11,8 @@ from api.cells.overview_pages import RolloutCard, describe_deciding_models
 from api.cells.rollout_text import describe_allowed
 from api.proposals.proposal_text import build_meaning, build_question
 from api.web_kit.cell_view import build_common_legend, build_stage_markers
-from rollout.cli.status_text import format_status
 from rollout.features.cells.cells import build_cell_status
+from rollout.features.cells.cli import format_status
 from rollout.features.notifications.proposal_kinds import APPROVE, describe_proposal
 from rollout.features.proposals.proposal_details import Proposal, describe_effect
 from rollout.features.reports.figures.report_identity import summarize_policy

@@ -14,6 +14,7 @@ from tests.docs.pages import ROOT
 
 FOLDERS = (
     "rollout/cli",
+    "rollout/terminal",
     "rollout/engine/words",
     "rollout/features/reports/pages",
     "rollout/features/reports/figures/funnel.py",

@@ -157,7 +157,7 @@ def test_modules_named_in_tables_exist():
     places += [f"api.{name}.router" for name in console.PAGE_MODULES]
     for entry in table:
         for source in (entry.source, entry.extension or entry.source):
-            places.append(f"rollout.cli.{source.replace(':', '.')}")
+            places.append(f"rollout.{source.replace(':', '.')}")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     places += [place.replace(":", ".") for place in project["scripts"].values()]
     for group in project["entry-points"].values():

@@ -15,8 +15,9 @@ from time import monotonic
 import api.app
 import api.serve
 from rollout import faults
-from rollout.cli import backups, table_upgrade
+from rollout.cli import table_upgrade
 from rollout.cli.main import COMMANDS, app
+from rollout.features.backups import cli
 from rollout.features.reports import archive
 from rollout.worker.tick_worker import TickWorker
 from tests.faults.kills.broken_services import MUTANTS
@@ -68,7 +69,7 @@ def warm_up():
     # a campaign asks for more reports, and again sooner after a kill, than people may
     archive.MAX_REPORTS_PER_HOUR, archive.ALIVE_FOR = 10**6, timedelta()
     for entry in COMMANDS.values():
-        import_module(f"rollout.cli.{entry.source.partition(':')[0]}")
+        import_module(f"rollout.{entry.source.partition(':')[0]}")
 
 
 def build_runner(board):
@@ -124,7 +125,7 @@ def _run_command(order, marks, stack):
     if order.words == ("db", "upgrade"):
         stack.enter_context(_next_migrations())
     table_upgrade.upgrade = _mark_calls(table_upgrade.upgrade, marks, "migrate")
-    backups.back_up = _mark_calls(backups.back_up, marks, "backup")
+    cli.back_up = _mark_calls(cli.back_up, marks, "backup")
     app(args=list(order.words), prog_name="rollout")
 
 

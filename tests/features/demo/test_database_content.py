@@ -16,12 +16,12 @@ import httpx2
 import pytest
 
 from api.app import create_app
-from rollout.cli import quickstart as command
 from rollout.data.database.session import Database
 from rollout.engine.decide.approvals import find_missing_for_resume
 from rollout.engine.decide.permissions import Caller
 from rollout.engine.decide.scope import GivenApproval, count_filled_needs
 from rollout.features.access.authentication import Authenticator
+from rollout.features.demo import quickstart as command
 from rollout.features.demo import simulated_cases
 from rollout.features.demo.accounts import (
     list_operators,

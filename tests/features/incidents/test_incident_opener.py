@@ -4,11 +4,11 @@ from dataclasses import asdict
 
 import pytest
 
-from rollout.cli.status_text import format_incidents
 from rollout.engine.decide.commands import AcknowledgeIncident, Actor, OpenIncident
 from rollout.engine.decide.incident_kinds import INCIDENT_KINDS
 from rollout.engine.decide.incidents import MAX_OPEN_INCIDENTS
 from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.features.cells.cli import format_incidents
 from rollout.features.incidents.incidents import (
     UnopenedNumber,
     load_all_incidents,

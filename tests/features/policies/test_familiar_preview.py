@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.cli.output import format_changes
 from rollout.engine.decide.commands import Actor, AddVersion
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence.slots import find_slot_after, to_instant
@@ -20,6 +19,7 @@ from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
+from rollout.terminal.output import format_changes
 from tests.data.databases import on_sqlite
 from tests.engine.slots.stories import Story, a_history
 from tests.factories import DAY

@@ -4,11 +4,17 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.output import JsonFlag, print_answer, print_command_result
-from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.rollout_options import ActorName, GroupNames, PastInstant, ReasonText, RolloutName
-from rollout.cli.runner import CommandRequest, build_runner
 from rollout.features.proposals import proposals
+from rollout.terminal.output import JsonFlag, print_answer, print_command_result
+from rollout.terminal.remote import ServerUrl, build_path
+from rollout.terminal.rollout_options import (
+    ActorName,
+    GroupNames,
+    PastInstant,
+    ReasonText,
+    RolloutName,
+)
+from rollout.terminal.runner import CommandRequest, build_runner
 
 ProposalId = Annotated[
     str, typer.Argument(help="id from `rollout proposals`, as P-1", metavar="PROPOSAL")

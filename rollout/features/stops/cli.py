@@ -4,15 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.local_service import build_local_service
-from rollout.cli.output import JsonFlag, print_command_result
-from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.rollout_options import ActorName, PastInstant, ReasonText, RolloutName
-from rollout.cli.runner import CommandRequest, build_runner
 from rollout.engine.decide.stop_targets import StopTarget
 from rollout.features.stops import stops
 from rollout.features.stops.stops import narrow_at_once, stop_at_once
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.local_service import build_local_service
+from rollout.terminal.output import JsonFlag, print_command_result
+from rollout.terminal.remote import ServerUrl, build_path
+from rollout.terminal.rollout_options import ActorName, PastInstant, ReasonText, RolloutName
+from rollout.terminal.runner import CommandRequest, build_runner
 
 Sites = Annotated[
     list[str] | None, typer.Option("--site", help="site or pattern with * (repeatable)")

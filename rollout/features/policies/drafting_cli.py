@@ -10,20 +10,6 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.record_options import (
-    Backtest,
-    CasesFile,
-    ColumnFile,
-    ColumnMappings,
-    DecisionsWhere,
-    EqualSides,
-    Labels,
-    PredictionsWhere,
-    SameForm,
-    ask_questions,
-    build_choices,
-)
 from rollout.engine.evidence.frames import RecordFrames, RecordKind
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.files.policy_draft import describe_draft_levers
@@ -45,6 +31,20 @@ from rollout.features.policies.drafting import (
 from rollout.features.reports.figures.label_sources import describe_coverage
 from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy_files.fields import read_share
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.record_options import (
+    Backtest,
+    CasesFile,
+    ColumnFile,
+    ColumnMappings,
+    DecisionsWhere,
+    EqualSides,
+    Labels,
+    PredictionsWhere,
+    SameForm,
+    ask_questions,
+    build_choices,
+)
 
 EXIT_TOO_MANY_REJECTED = 1
 

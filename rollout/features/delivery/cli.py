@@ -5,17 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.output import JsonFlag, print_answer
-from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.rollout_options import ActorName, RolloutName
-from rollout.cli.runner import (
-    NO_LIMIT,
-    CommandRequest,
-    LocalContext,
-    build_runner,
-    list_items,
-)
 from rollout.features.delivery.outbox import load_deliveries, queue_report, requeue_delivery
+from rollout.terminal.output import JsonFlag, print_answer
+from rollout.terminal.remote import ServerUrl, build_path
+from rollout.terminal.rollout_options import ActorName, RolloutName
+from rollout.terminal.runner import NO_LIMIT, CommandRequest, LocalContext, build_runner, list_items
 
 NO_DELIVERIES = "no deliveries yet; `reports` in the policy defines what is sent to which channel"
 

@@ -7,21 +7,8 @@ import typer
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from rollout.cli.channels import list_configured_names
-from rollout.cli.errors import print_refusals
-from rollout.cli.output import JsonFlag, format_changes, print_answer
-from rollout.cli.record_options import (
-    CasesFile,
-    ColumnFile,
-    ColumnMappings,
-    Labels,
-    PlantedFile,
-    SameForm,
-    build_choices,
-)
-from rollout.cli.remote import KEY_VARIABLE, SERVER_VARIABLE, request_json
-from rollout.cli.rollout_options import PolicyFile
 from rollout.engine.files.files import RecordPaths
+from rollout.features.delivery.channels_cli import list_configured_names
 from rollout.features.policies.planning import build_policy_plan as plan_of
 from rollout.features.policies.planning import format_plan
 from rollout.features.policies.traffic import compute_recorded_traffic
@@ -30,6 +17,19 @@ from rollout.features.replay.requests import ReplayRequest, read_request_records
 from rollout.features.reports.figures.review_plan import MAX_DECISIONS, ReviewPlan
 from rollout.features.reports.pages.text_report import format_review_plan
 from rollout.kernel.policy_files.reader import parse_policy, read_policy_text
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.output import JsonFlag, format_changes, print_answer
+from rollout.terminal.record_options import (
+    CasesFile,
+    ColumnFile,
+    ColumnMappings,
+    Labels,
+    PlantedFile,
+    SameForm,
+    build_choices,
+)
+from rollout.terminal.remote import KEY_VARIABLE, SERVER_VARIABLE, request_json
+from rollout.terminal.rollout_options import PolicyFile
 
 PlanServerUrl = Annotated[
     str | None,

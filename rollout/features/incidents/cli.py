@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.output import JsonFlag, print_command_result
-from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.rollout_options import ActorName, PastInstant, ReasonText, RolloutName
-from rollout.cli.runner import CommandRequest, build_runner
 from rollout.features.incidents import incidents
 from rollout.live import versions
+from rollout.terminal.output import JsonFlag, print_command_result
+from rollout.terminal.remote import ServerUrl, build_path
+from rollout.terminal.rollout_options import ActorName, PastInstant, ReasonText, RolloutName
+from rollout.terminal.runner import CommandRequest, build_runner
 
 
 def retire(

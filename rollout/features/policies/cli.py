@@ -4,16 +4,16 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.channels import list_configured_names
-from rollout.cli.errors import print_refusals
-from rollout.cli.local_service import build_local_service
-from rollout.cli.output import JsonFlag, format_changes, print_answer
-from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.rollout_options import ActorName, PastInstant, PolicyFile, parse_salt
-from rollout.cli.runner import CommandRequest, LocalContext, build_runner
+from rollout.features.delivery.channels_cli import list_configured_names
 from rollout.features.policies.policies import preview_policy, put_policy
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy_files.reader import parse_policy, read_policy_text
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.local_service import build_local_service
+from rollout.terminal.output import JsonFlag, format_changes, print_answer
+from rollout.terminal.remote import ServerUrl, build_path
+from rollout.terminal.rollout_options import ActorName, PastInstant, PolicyFile, parse_salt
+from rollout.terminal.runner import CommandRequest, LocalContext, build_runner
 
 
 def apply(

@@ -14,10 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.local_database import open_database
-from rollout.cli.output import JsonFlag, print_answer
-from rollout.cli.record_options import (
+from rollout.data.ledger.ledger import Ledger
+from rollout.engine.records.records import BaselineCount
+from rollout.features.access.users import load_local_caller
+from rollout.features.records.baselines import store_baselines
+from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
+from rollout.live.rollout_state import load_rollout_state
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.local_database import open_database
+from rollout.terminal.output import JsonFlag, print_answer
+from rollout.terminal.record_options import (
     ActionsFile,
     CasesFile,
     ColumnFile,
@@ -37,15 +43,9 @@ from rollout.cli.record_options import (
     parse_version_content,
     read_with_answers,
 )
-from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.rollout_options import ActorName, RolloutName
-from rollout.cli.runner import CommandRequest, LocalContext, build_runner
-from rollout.data.ledger.ledger import Ledger
-from rollout.engine.records.records import BaselineCount
-from rollout.features.access.users import load_local_caller
-from rollout.features.records.baselines import store_baselines
-from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
-from rollout.live.rollout_state import load_rollout_state
+from rollout.terminal.remote import ServerUrl, build_path
+from rollout.terminal.rollout_options import ActorName, RolloutName
+from rollout.terminal.runner import CommandRequest, LocalContext, build_runner
 
 if TYPE_CHECKING:
     from rollout.data.database.session import Database
@@ -91,9 +91,9 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     Example: `rollout import ramps --predictions predictions.csv --decisions decisions.csv --by ana`
     """
     # frames are slow to import
-    from rollout.engine.files.files import RecordPaths  # noqa: PLC0415
-    from rollout.features.records.planted_cases import declare_planted_file, split_imported_cases  # noqa: PLC0415
-    from rollout.features.records.record_import import (  # noqa: PLC0415  # noqa: PLC0415
+    from rollout.engine.files.files import RecordPaths
+    from rollout.features.records.planted_cases import declare_planted_file, split_imported_cases
+    from rollout.features.records.record_import import (
         VersionStatements,
         build_senders,
         check_declared_contents,
@@ -102,7 +102,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         import_records,
         vouch_for_import,
     )
-    from rollout.features.replay.requests import ReplayRequest, read_request_records  # noqa: PLC0415
+    from rollout.features.replay.requests import ReplayRequest, read_request_records
 
     sources = RecordPaths(predictions, decisions, cases, outcomes)
     request = ReplayRequest(
@@ -154,7 +154,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
 
 
 def _read_actions(file: Path, policy: "Policy", now: datetime) -> "ActionFile":
-    from rollout.features.records.record_import import read_action_file  # noqa: PLC0415
+    from rollout.features.records.record_import import read_action_file
 
     return read_action_file(file, policy, now)
 
@@ -162,7 +162,7 @@ def _read_actions(file: Path, policy: "Policy", now: datetime) -> "ActionFile":
 def _store_actions(
     database: "Database", rollout: str, action_file: "ActionFile", now: datetime
 ) -> dict[str, int]:
-    from rollout.features.records.record_import import import_actions  # noqa: PLC0415
+    from rollout.features.records.record_import import import_actions
 
     return dict(import_actions(database, rollout, action_file, now))
 

@@ -16,12 +16,6 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.local_database import open_database
-from rollout.cli.output import JsonFlag, print_warnings
-from rollout.cli.remote import ServerUrl, build_path, request_lines
-from rollout.cli.rollout_options import ActorName
-from rollout.cli.second_factor_setting import is_second_factor_required
 from rollout.data.access.api_keys import ApiKey
 from rollout.data.database.session import Database
 from rollout.engine.decide.permissions import ADMIN, AssignedRole, Caller
@@ -32,6 +26,12 @@ from rollout.features.access.users import AccountUpdate, UserAccount, load_local
 from rollout.features.erasure.user_export import iterate_user_data
 from rollout.features.policies.approver_warnings import change_account
 from rollout.live.clock import SystemClock
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.local_database import open_database
+from rollout.terminal.output import JsonFlag, print_warnings
+from rollout.terminal.remote import ServerUrl, build_path, request_lines
+from rollout.terminal.rollout_options import ActorName
+from rollout.terminal.second_factor_setting import is_second_factor_required
 
 
 def export_user(

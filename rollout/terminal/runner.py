@@ -7,14 +7,14 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.local_database import connect_database, convert_store_errors
-from rollout.cli.remote import KEY_VARIABLE, SERVER_VARIABLE, request_all_pages, request_json
-from rollout.cli.rollout_options import parse_instant
 from rollout.data.database.session import Database
 from rollout.engine.decide.permissions import VIEWER, AssignedRole, Caller
 from rollout.features.access.users import load_local_caller
 from rollout.kernel.errors import RefusalError
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.local_database import connect_database, convert_store_errors
+from rollout.terminal.remote import KEY_VARIABLE, SERVER_VARIABLE, request_all_pages, request_json
+from rollout.terminal.rollout_options import parse_instant
 
 NO_LIMIT = 1_000_000  # a local list needs no pages
 LOCAL_READER = Caller("local reader", role_assignments=(AssignedRole(VIEWER),))

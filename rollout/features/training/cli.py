@@ -6,21 +6,6 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.record_options import (
-    CasesFile,
-    ChoicesFile,
-    ColumnFile,
-    ColumnMappings,
-    DecisionsFile,
-    Labels,
-    OutcomesFile,
-    PredictionsFile,
-    SameForm,
-    read_choices,
-    read_input_files,
-)
-from rollout.cli.rollout_options import PolicyFile
 from rollout.features.reports.figures.label_issues import (
     FORMATS,
     TrainingExport,
@@ -31,8 +16,22 @@ from rollout.features.reports.figures.label_issues import (
     render_manifest,
 )
 from rollout.features.reports.figures.label_sources import HUMAN_SOURCES, SOURCES
+from rollout.features.training.cleaning_cli import read_choices, read_input_files
 from rollout.features.training.cleaning_files import export_files_for_training
 from rollout.live.atomic_files import write_files_atomically
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.record_options import (
+    CasesFile,
+    ChoicesFile,
+    ColumnFile,
+    ColumnMappings,
+    DecisionsFile,
+    Labels,
+    OutcomesFile,
+    PredictionsFile,
+    SameForm,
+)
+from rollout.terminal.rollout_options import PolicyFile
 
 app = typer.Typer(no_args_is_help=True)
 TrainingFile = Annotated[

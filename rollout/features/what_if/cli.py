@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic_core import to_jsonable_python
 
-from rollout.cli.errors import get_text_width
-from rollout.cli.local_database import open_database
-from rollout.cli.output import JsonFlag, print_answer
-from rollout.cli.progress import show_progress
-from rollout.cli.rollout_options import RolloutName
-from rollout.cli.runner import LOCAL_READER
 from rollout.features.what_if.requests import SPANS, WhatIfRequest
+from rollout.terminal.errors import get_text_width
+from rollout.terminal.local_database import open_database
+from rollout.terminal.output import JsonFlag, print_answer
+from rollout.terminal.progress import show_progress
+from rollout.terminal.rollout_options import RolloutName
+from rollout.terminal.runner import LOCAL_READER
 
 if TYPE_CHECKING:
     from rollout.features.what_if.comparison import FigureRow, WhatIfResult
+
 
 HASH_LENGTH = 12
 
@@ -38,8 +39,8 @@ def what_if(
     Example: `rollout what-if ramps draft.yaml --days 90`
     """
     # frames are slow to import
-    from rollout.features.what_if.closed_cases import load_what_if_inputs  # noqa: PLC0415
-    from rollout.features.what_if.comparison import compare_policies  # noqa: PLC0415
+    from rollout.features.what_if.closed_cases import load_what_if_inputs
+    from rollout.features.what_if.comparison import compare_policies
 
     with open_database() as database:
         request = WhatIfRequest(rollout, draft.read_text(encoding="utf-8"), days)
@@ -53,8 +54,8 @@ def what_if(
 
 
 def _format_result(result: "WhatIfResult", width: int) -> Iterator[str]:
-    from rollout.features.reports.pages.comparison_text import render_table  # noqa: PLC0415
-    from rollout.features.what_if.comparison import (  # noqa: PLC0415
+    from rollout.features.reports.pages.comparison_text import render_table
+    from rollout.features.what_if.comparison import (
         describe_coverage,
         describe_ranges,
         describe_result,

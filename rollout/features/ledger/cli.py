@@ -5,39 +5,40 @@ from typing import Annotated, ClassVar, Final, NoReturn
 
 import typer
 
-from rollout.cli.command_table import CommandEntry, TableGroup, has_server_packages
-from rollout.cli.errors import print_refusals
-from rollout.cli.remote import ServerUrl
 from rollout.engine.ledger.checkpoints import Checkpoint
 from rollout.engine.words.formatting import format_quantity
 from rollout.features.ledger.ledger_verification import verify_ledger_file
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.installs import format_install
+from rollout.terminal.command_table import CommandEntry, TableGroup, has_server_packages
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.remote import ServerUrl
 
 COMMANDS: Final = {
     "seal": CommandEntry(
-        "ledger:print_report_seal",
+        "features.ledger.cli:print_report_seal",
         "Print the seal of a report: the hash in the ledger's entry `ReportSealed`.",
     ),
     "verify": CommandEntry(
-        "ledger:verify",
+        "features.ledger.cli:verify",
         "Verify a ledger: recompute every hash. Exit 1 and name the first bad line.",
     ),
     "create-key": CommandEntry(
-        "ledger:create_key", "Create a key that signs checkpoints; print its public key."
+        "features.ledger.cli:create_key",
+        "Create a key that signs checkpoints; print its public key.",
     ),
     "export": CommandEntry(
-        "stored_ledgers:export",
+        "features.ledger.stored_cli:export",
         "Print the ledger of a rollout, one entry per line. `rollout ledger verify` reads it.",
         needs_server=True,
     ),
     "export-access": CommandEntry(
-        "stored_ledgers:export_access",
+        "features.ledger.stored_cli:export_access",
         "Print the access ledger (users, roles, keys), one entry per line.",
         needs_server=True,
     ),
     "checkpoint": CommandEntry(
-        "stored_ledgers:sign_checkpoint",
+        "features.ledger.stored_cli:sign_checkpoint",
         "Sign the heads of all ledgers in the database, to be kept elsewhere.",
         needs_server=True,
     ),
@@ -100,7 +101,7 @@ def print_report_seal(
 
     Example: `rollout ledger seal week.json`
     """
-    from rollout.features.reports.figures.report_version import compute_seal  # noqa: PLC0415 - slow to import
+    from rollout.features.reports.figures.report_version import compute_seal
 
     with print_refusals():
         text = file.read_text(encoding="utf-8")
@@ -145,7 +146,7 @@ def verify(
             )
         if not has_server_packages():
             raise RefusalError(f"--rollout needs more packages: {format_install('server')}")
-    from rollout.cli.stored_ledgers import verify_rollout  # noqa: PLC0415 - a file needs no database
+    from rollout.features.ledger.stored_cli import verify_rollout
 
     verify_rollout(rollout, head, server)
 
@@ -189,7 +190,7 @@ def create_key(
 
     Example: `rollout ledger create-key /etc/rollout/checkpoint.key`
     """
-    from rollout.live.checkpoint_keys import create_signing_key  # noqa: PLC0415
+    from rollout.live.checkpoint_keys import create_signing_key
 
     with print_refusals():
         public_key = create_signing_key(file)
@@ -207,7 +208,7 @@ def load_checkpoints(file: Path | None, public_key: str | None) -> tuple[Checkpo
         return ()
     if file is None or public_key is None:
         raise RefusalError("a file of checkpoints and --public-key belong together; name both")
-    from rollout.features.ledger.checkpoints import read_checkpoints  # noqa: PLC0415
+    from rollout.features.ledger.checkpoints import read_checkpoints
 
     return read_checkpoints(file, (public_key,))
 

@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.output import JsonFlag
 from rollout.features.delivery.sending import ChannelMessage, send_in_process
 from rollout.kernel.errors import RefusalError
 from rollout.live.channels import Channels, load_channels, warn_if_readable_by_others
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.output import JsonFlag
 
 CHANNELS_VARIABLE = "ROLLOUT_CHANNELS_FILE"
 TEST_TITLE = "rollout: test message"

@@ -1,33 +1,43 @@
 """`rollout clean`: list cases to relabel, drop or keep, and record the choices."""
 
+import getpass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.record_options import (
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.records.reviews import CleaningChoice
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.training.cleaning_files import (
+    RecordedFiles,
+    build_file_choices,
+    describe_work_list,
+    format_work_list,
+    list_file_label_issues,
+    read_filled_rows,
+    read_recorded_files,
+    shorten_work_list,
+)
+from rollout.live.atomic_files import write_files_atomically
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.progress import show_progress
+from rollout.terminal.record_options import (
     CasesFile,
     ChoicesFile,
     ColumnFile,
     ColumnMappings,
     DecisionsFile,
+    LabelPopulation,
     Labels,
     OutcomesFile,
     PredictionsFile,
     SameForm,
-    read_choices,
-    read_input_files,
+    build_choices,
 )
-from rollout.cli.rollout_options import PolicyFile
-from rollout.features.training.cleaning_files import (
-    describe_work_list,
-    format_work_list,
-    list_file_label_issues,
-    shorten_work_list,
-)
-from rollout.live.atomic_files import write_files_atomically
+from rollout.terminal.rollout_options import PolicyFile
 
 app = typer.Typer(no_args_is_help=True)
 AllCases = Annotated[bool, typer.Option("--all", help="list all cases, not the first 200")]
@@ -108,3 +118,35 @@ def format_choice_results(answers: list[Any]) -> str:
     count_text = ", ".join(f"{count} {status}" for status, count in counts.items())
     refusals = [a for a in answers if a["status"] == "rejected"]
     return "\n".join([count_text, *(f"  {a['key']}: {a['reason']}" for a in refusals)])
+
+
+def read_input_files(  # noqa: PLR0913 - one parameter for each option
+    policy: Path,
+    predictions: Path,
+    decisions: Path,
+    cases: Path | None,
+    outcomes: Path | None,
+    columns: Path | None,
+    column_mappings: list[str] | None,
+    *,
+    same_form: bool | None,
+    labels: LabelPopulation | None,
+) -> RecordedFiles:
+    """Read a policy and recorded files."""
+    sources = RecordPaths(predictions, decisions, cases, outcomes)
+    request = ReplayRequest(
+        policy,
+        sources,
+        columns=columns,
+        column_mappings=tuple(column_mappings or ()),
+        choices=build_choices(same_form=same_form, labels=labels, equal_sides=True),
+    )
+    with show_progress() as report_progress:
+        return read_recorded_files(request, report_progress)
+
+
+def read_choices(file: Path | None, files: RecordedFiles, at: datetime) -> Sequence[CleaningChoice]:
+    """Return the choices of a filled list; empty without a file."""
+    if file is None:
+        return ()
+    return build_file_choices(file, read_filled_rows(file), files, getpass.getuser(), at)

@@ -7,25 +7,36 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli import clean, training
-from rollout.cli.clean import AllCases, OutputFile, format_choice_results, write_or_print
-from rollout.cli.errors import print_refusals
-from rollout.cli.local_database import open_database
-from rollout.cli.output import JsonFlag, print_answer
-from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.rollout_options import ActorName, RolloutName, parse_instant
-from rollout.cli.runner import LOCAL_READER, CommandRequest, LocalContext, build_runner
-from rollout.cli.training import SourceNames, TrainingFile, find_format, format_export, write_export
 from rollout.engine.records.reviews import CleaningChoiceRequest
 from rollout.features.divergences.top_losses import load_costliest_counted_pairs
 from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
+from rollout.features.training import cleaning_cli, cli
 from rollout.features.training.cleaning import TrainingOptions, load_label_issues, store_choices
 from rollout.features.training.cleaning import export_training_rows as rows_of
+from rollout.features.training.cleaning_cli import (
+    AllCases,
+    OutputFile,
+    format_choice_results,
+    write_or_print,
+)
 from rollout.features.training.cleaning_files import (
     format_work_list,
     read_filled_rows,
     shorten_work_list,
 )
+from rollout.features.training.cli import (
+    SourceNames,
+    TrainingFile,
+    find_format,
+    format_export,
+    write_export,
+)
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.local_database import open_database
+from rollout.terminal.output import JsonFlag, print_answer
+from rollout.terminal.remote import ServerUrl, build_path
+from rollout.terminal.rollout_options import ActorName, RolloutName, parse_instant
+from rollout.terminal.runner import LOCAL_READER, CommandRequest, LocalContext, build_runner
 
 Since = Annotated[str | None, typer.Option(help="first time of occurrence, as 2027-06-01T00:00Z")]
 Until = Annotated[str | None, typer.Option(help="end of the span, exclusive (default: now)")]
@@ -34,13 +45,13 @@ CHOICES_PER_REQUEST = 1_000  # choices of one request
 
 def extend_clean() -> None:
     """Add the commands for live rollouts to those for files."""
-    clean.app.command("list")(list_work)
-    clean.app.command("apply")(apply_choices)
+    cleaning_cli.app.command("list")(list_work)
+    cleaning_cli.app.command("apply")(apply_choices)
 
 
 def extend_training() -> None:
     """Add the command for live rollouts to those for files."""
-    training.app.command("export")(export_rows)
+    cli.app.command("export")(export_rows)
 
 
 NOTHING_LISTED = (

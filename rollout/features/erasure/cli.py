@@ -6,14 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.local_database import open_database
-from rollout.cli.output import JsonFlag, print_answer, print_warnings
-from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.rollout_options import ActorName, ExpectedHeads
-from rollout.cli.runner import CommandRequest, LocalContext, build_runner
-from rollout.cli.second_factor_setting import is_second_factor_required
-from rollout.cli.users import build_user_path
 from rollout.data.erasure.contents import compact_database
+from rollout.features.access.cli import build_user_path
 from rollout.features.access.users import load_local_caller
 from rollout.features.backups.ledger_exports import parse_head, read_exports
 from rollout.features.erasure.erasure import (
@@ -24,6 +18,12 @@ from rollout.features.erasure.erasure import (
     erase_user,
 )
 from rollout.features.erasure.erasure_replay import apply_erasures
+from rollout.terminal.local_database import open_database
+from rollout.terminal.output import JsonFlag, print_answer, print_warnings
+from rollout.terminal.remote import ServerUrl, build_path
+from rollout.terminal.rollout_options import ActorName, ExpectedHeads
+from rollout.terminal.runner import CommandRequest, LocalContext, build_runner
+from rollout.terminal.second_factor_setting import is_second_factor_required
 
 app = typer.Typer(no_args_is_help=True)
 

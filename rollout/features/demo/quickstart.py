@@ -18,16 +18,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.local_database import (
-    DATABASE_VARIABLE,
-    DEFAULT_DATABASE_URL,
-    connect_database,
-    convert_store_errors,
-)
-from rollout.cli.record_import import import_record_files
-from rollout.cli.remote import build_path
-from rollout.cli.serve import load_service_command
 from rollout.data.database.migrations import (
     drop_tables,
     list_table_names,
@@ -72,12 +62,22 @@ from rollout.features.demo.simulated_cases import (
 )
 from rollout.features.demo.traffic import BusyServiceError, CaseTraffic, request_with_retries
 from rollout.features.policies.policies import put_policy
+from rollout.features.records.cli import import_record_files
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files import fields
 from rollout.kernel.policy_files.reader import parse_policy, read_policy, read_policy_text
 from rollout.live.atomic_files import check_folder, find_package_data, write_files_atomically
 from rollout.live.clock import SystemClock
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.local_database import (
+    DATABASE_VARIABLE,
+    DEFAULT_DATABASE_URL,
+    connect_database,
+    convert_store_errors,
+)
+from rollout.terminal.remote import build_path
+from rollout.terminal.serve import load_service_command
 
 HOST = "127.0.0.1"
 KEY_FILE = "keys.env"
@@ -388,7 +388,7 @@ class QuickstartClient:
         Raises:
             RefusalError: it holds something else, or can't be reached.
         """
-        import httpx2  # noqa: PLC0415 - loaded only when traffic is sent
+        import httpx2
 
         try:
             self.http.get("/health/live")  # once: who forgot to start it shouldn't wait
@@ -451,7 +451,7 @@ def open_quickstart_client(policy: Policy, variables: dict[str, str]) -> Iterato
     Raises:
         RefusalError: the file lacks a key.
     """
-    import httpx2  # noqa: PLC0415 - loaded only when traffic is sent
+    import httpx2
 
     address = variables["ROLLOUT_SERVER"]
     keys = {

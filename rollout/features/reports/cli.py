@@ -7,16 +7,12 @@ from typing import Annotated, Any, Final
 import typer
 from pydantic_core import to_jsonable_python
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.output import JsonFlag, print_answer
-from rollout.cli.remote import ServerUrl, build_path, request_text
-from rollout.cli.rollout_options import RolloutName
-from rollout.cli.runner import (
-    CommandRequest,
-    LocalContext,
-    RequestRunner,
-)
 from rollout.kernel.errors import RefusalError
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.output import JsonFlag, print_answer
+from rollout.terminal.remote import ServerUrl, build_path, request_text
+from rollout.terminal.rollout_options import RolloutName
+from rollout.terminal.runner import CommandRequest, LocalContext, RequestRunner
 
 ON_DEMAND = "on-demand"
 FORMATS: Final = ("csv", "html", "json")
@@ -108,13 +104,13 @@ def _request_report(
 def _create_local_report(
     context: LocalContext, rollout: str, report_options: dict[str, Any], report_format: str
 ) -> dict[str, Any]:
-    from rollout.features.reports.archive import (  # noqa: PLC0415 - charts are slow to import
+    from rollout.features.reports.archive import (
         format_report,
         load_report,
         request_report,
         summarize_report,
     )
-    from rollout.features.reports.builder import ReportOptions  # noqa: PLC0415
+    from rollout.features.reports.builder import ReportOptions
 
     parsed_options = ReportOptions(
         report_options["since"], report_options["until"], report_options["view"]

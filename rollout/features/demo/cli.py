@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.serve import load_service_command
 from rollout.features.demo.catalog import (
     MAIL_ROOM,
     ExampleSystem,
@@ -17,6 +15,8 @@ from rollout.features.demo.catalog import (
     render_catalog_json,
 )
 from rollout.live.atomic_files import check_folder, write_files_atomically
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.serve import load_service_command
 
 
 def demo(  # noqa: PLR0913, PLR0917 - one parameter for each option
@@ -89,8 +89,8 @@ def _play_once(example: ExampleSystem) -> tuple[str, dict[str, bytes]]:
     gc.disable()  # the process ends soon, and collections walk over everything imported
     try:
         # imported here: a list of the examples needs no engine
-        from rollout.cli.progress import show_progress  # noqa: PLC0415
-        from rollout.features.demo.story import play_example  # noqa: PLC0415
+        from rollout.features.demo.story import play_example
+        from rollout.terminal.progress import show_progress
 
         with show_progress() as report_progress:
             return play_example(example, report_progress)

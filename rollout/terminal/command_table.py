@@ -21,7 +21,7 @@ AnyCommand = TyperCommand | TyperGroup
 class CommandEntry:
     """Where a command or a group of commands is, and its line in `rollout --help`.
 
-    `source` and `extension` are `module:name`, the module in `rollout.cli`. A source is a function
+    `source` and `extension` are `module:name`, the module in `rollout`. A source is a function
     or the Typer of a group. An extension is a function that adds a group's commands on a database.
     """
 
@@ -84,7 +84,7 @@ def _skip_last_collection() -> None:
 def import_attribute(place: str) -> Any:
     """Import the attribute that `module:name` names."""
     module, _, name = place.partition(":")
-    return getattr(import_module(f"rollout.cli.{module}"), name)
+    return getattr(import_module(f"rollout.{module}"), name)
 
 
 class CommandMapping(Mapping[str, AnyCommand]):

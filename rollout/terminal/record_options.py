@@ -1,21 +1,17 @@
 """Options of commands that read recorded files, and readers for them.
 
-What reads the files loads frames, so a reader imports it when it is called.
-
 Ask the open questions about recorded files in a terminal; elsewhere refuse.
 """
 
-import getpass
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
-from rollout.cli.progress import show_progress
 from rollout.engine.files.questions import (
     Choice,
     FileChoices,
@@ -25,11 +21,6 @@ from rollout.engine.files.questions import (
     map_rows_of,
 )
 from rollout.kernel.policy.stages import parse_content
-
-if TYPE_CHECKING:
-    from rollout.engine.records.reviews import CleaningChoice
-    from rollout.features.training.cleaning_files import RecordedFiles
-
 
 PredictionsFile = Annotated[
     Path, typer.Option(help="predictions of the model: CSV, JSON lines or Parquet")
@@ -131,46 +122,6 @@ def build_choices(
         equal_sides=equal_sides,
         backtest=backtest,
     )
-
-
-def read_input_files(  # noqa: PLR0913 - one parameter for each option
-    policy: Path,
-    predictions: Path,
-    decisions: Path,
-    cases: Path | None,
-    outcomes: Path | None,
-    columns: Path | None,
-    column_mappings: list[str] | None,
-    *,
-    same_form: bool | None,
-    labels: LabelPopulation | None,
-) -> "RecordedFiles":
-    """Read a policy and recorded files."""
-    from rollout.engine.files.files import RecordPaths  # noqa: PLC0415
-    from rollout.features.replay.requests import ReplayRequest  # noqa: PLC0415
-    from rollout.features.training.cleaning_files import read_recorded_files  # noqa: PLC0415
-
-    sources = RecordPaths(predictions, decisions, cases, outcomes)
-    request = ReplayRequest(
-        policy,
-        sources,
-        columns=columns,
-        column_mappings=tuple(column_mappings or ()),
-        choices=build_choices(same_form=same_form, labels=labels, equal_sides=True),
-    )
-    with show_progress() as report_progress:
-        return read_recorded_files(request, report_progress)
-
-
-def read_choices(
-    file: Path | None, files: "RecordedFiles", at: datetime
-) -> "Sequence[CleaningChoice]":
-    """Return the choices of a filled list; empty without a file."""
-    if file is None:
-        return ()
-    from rollout.features.training.cleaning_files import build_file_choices, read_filled_rows  # noqa: PLC0415
-
-    return build_file_choices(file, read_filled_rows(file), files, getpass.getuser(), at)
 
 
 def parse_training_cutoff(text: str) -> tuple[str, datetime]:

@@ -7,15 +7,6 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.errors import print_refusals
-from rollout.cli.local_database import (
-    DATABASE_VARIABLE,
-    DEFAULT_DATABASE_URL,
-    convert_store_errors,
-    open_database,
-    open_unchecked_database,
-)
-from rollout.cli.rollout_options import ExpectedHeads
 from rollout.data.database.migrations import check_revision_known
 from rollout.features.backups.backups import (
     RestoreRequest,
@@ -27,6 +18,15 @@ from rollout.features.backups.backups import (
 from rollout.features.backups.ledger_exports import parse_head
 from rollout.features.erasure.erasure_replay import AppliedErasures
 from rollout.kernel.errors import RefusalError
+from rollout.terminal.errors import print_refusals
+from rollout.terminal.local_database import (
+    DATABASE_VARIABLE,
+    DEFAULT_DATABASE_URL,
+    convert_store_errors,
+    open_database,
+    open_unchecked_database,
+)
+from rollout.terminal.rollout_options import ExpectedHeads
 
 BackupFile = Annotated[Path, typer.Argument(help="the backup", metavar="FILE")]
 AdminName = Annotated[str, typer.Option("--by", help="the admin who restores")]

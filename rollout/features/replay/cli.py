@@ -1,0 +1,288 @@
+"""`rollout replay`: run a policy over recorded history, without a server.
+
+`rollout compare`: figures of a file of pairs, without a policy or a service.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from textwrap import fill
+from typing import Annotated
+
+import typer
+from pydantic_core import to_jsonable_python
+
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.files.questions import FileChoices
+from rollout.engine.slots.options import ReplayOptions
+from rollout.engine.words.formatting import (
+    format_count,
+    format_decimal,
+    format_percent,
+    format_ratio,
+)
+from rollout.features.replay.compare import PairComparison, PairLoss
+from rollout.features.replay.compare import compare_pair_file as compare_file
+from rollout.features.replay.replay import (
+    add_whole_cell_replay,
+    build_replay_inputs,
+    build_report_files,
+    format_terminal_report,
+)
+from rollout.features.replay.replay import replay_files as run_replay
+from rollout.features.replay.requests import ReplayRequest
+from rollout.features.reports.figures.comparison import Comparison
+from rollout.features.reports.figures.facts import compute_report_facts
+from rollout.features.reports.pages.comparison_text import render_comparison, render_table
+from rollout.kernel.policy_files.fields import read_duration
+from rollout.live.atomic_files import check_folder, write_files_atomically
+from rollout.terminal.errors import get_text_width, print_refusals
+from rollout.terminal.output import JsonFlag
+from rollout.terminal.progress import show_progress
+from rollout.terminal.record_options import (
+    Backtest,
+    CasesFile,
+    ColumnFile,
+    ColumnMappings,
+    DecisionsFile,
+    DecisionsWhere,
+    EqualSides,
+    Labels,
+    OutcomesFile,
+    PlantedFile,
+    PredictionsFile,
+    PredictionsWhere,
+    SameForm,
+    TrainingCutoffs,
+    VersionContents,
+    build_choices,
+    parse_training_cutoff,
+    parse_version_content,
+    read_with_answers,
+)
+from rollout.terminal.rollout_options import PolicyFile, parse_salts
+
+
+def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    policy: PolicyFile,
+    predictions: PredictionsFile,
+    decisions: DecisionsFile,
+    cases: CasesFile = None,
+    outcomes: OutcomesFile = None,
+    columns: ColumnFile = None,
+    mapped: ColumnMappings = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the report, ledger and divergences")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print report.json and nothing else")
+    ] = False,
+    approve_after: Annotated[
+        str, typer.Option(help="delay of simulated approvals, as 4h, or `never`")
+    ] = "4h",
+    trained_until: TrainingCutoffs = None,
+    contents: VersionContents = None,
+    salt: Annotated[
+        str,
+        typer.Option(help="hex salt of the sampling values; with `A,B` audits are sampled by B"),
+    ] = "00" * 32,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="count only decisions of this source, from their column `source` (repeatable)",
+            metavar="NAME",
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="stop at the first row that can't be read")] = False,
+    planted: PlantedFile = None,
+    predictions_where: PredictionsWhere = None,
+    decisions_where: DecisionsWhere = None,
+    same_form: SameForm = None,
+    labels: Labels = None,
+    equal_sides: EqualSides = False,
+    backtest: Backtest = None,
+) -> None:
+    """Replay recorded history: report when and where a policy would have widened and narrowed.
+
+    It runs the live engine in simulated time, without a server. Above shadow the engine gets only
+    the decisions that the stage would have requested. Approvals are simulated and marked so.
+
+    Example:
+    `rollout replay policy.yaml --predictions p.csv --decisions d.csv --out replay/`
+
+    Default columns: case_key, site, occurred_at, model_version, label, confidence, reviewer,
+    decided_at, episode. A time without offset is in the time zone of its site.
+    """
+    with print_refusals():
+        request = ReplayRequest(
+            policy=policy,
+            sources=RecordPaths(predictions, decisions, cases, outcomes),
+            columns=columns,
+            column_mappings=tuple(mapped or ()),
+            options=ReplayOptions(
+                *parse_salts(salt), approval_delay=parse_approval_delay(approve_after)
+            ),
+            trained_until=dict(parse_training_cutoff(text) for text in trained_until or ()),
+            contents=dict(parse_version_content(text) for text in contents or ()),
+            strict=strict,
+            chosen_sources=tuple(dict.fromkeys(sources or ())),
+            planted=planted,
+            choices=build_choices(
+                predictions_where,
+                decisions_where,
+                same_form=same_form,
+                labels=labels,
+                equal_sides=equal_sides,
+                backtest=backtest,
+            ),
+            asks=True,
+        )
+        if out is not None:
+            check_folder(out)
+        with show_progress() as report_progress:
+            replayed_files = read_with_answers(
+                lambda choices: run_replay(replace(request, choices=choices), report_progress),
+                request.choices,
+            )
+            inputs = add_whole_cell_replay(
+                build_replay_inputs(replayed_files), replayed_files, report_progress
+            )
+            facts = compute_report_facts(inputs)
+            files = build_report_files(replayed_files, inputs, facts)
+        if out is not None:
+            write_files_atomically(out, files)
+    typer.echo(
+        files["report.json"].decode()
+        if as_json
+        else format_terminal_report(facts, get_text_width())
+    )
+    if out is not None and not as_json:
+        typer.echo(f"Written: {', '.join(sorted(files))}\nOpen {out / 'report.html'}")
+
+
+def parse_approval_delay(text: str) -> timedelta | None:
+    """Read `--approve-after`: a duration, or `never`.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    try:
+        return None if text == "never" else read_duration(text)
+    except ValueError as error:
+        raise ValueError(f"--approve-after {text}: {error}; or `never`") from None
+
+
+PairFile = Annotated[
+    Path, typer.Argument(help="file of pairs: Parquet, CSV or JSON lines", metavar="PAIRS")
+]
+
+
+def compare(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    pairs: PairFile,
+    policy: Annotated[
+        Path | None, typer.Option(help="policy with costs, actions and the order of labels")
+    ] = None,
+    lever: Annotated[str, typer.Option(help="lever of the policy that the answers are for")] = "",
+    tolerance: Annotated[
+        str, typer.Option(help="how near numbers must be to agree: 5% of the human's, or 2")
+    ] = "",
+    overlap: Annotated[
+        str,
+        typer.Option(help="share of their labels that sets must have in common to agree: 60%"),
+    ] = "",
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="column name in the file, for example human=answer"),
+    ] = None,
+    unsure: Annotated[
+        list[str] | None,
+        typer.Option(help='text that means "no answer"; "" if none does (repeatable)'),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="text such as none that is a label, not a missing answer (repeatable)"),
+    ] = None,
+    same_form: SameForm = None,
+    equal_sides: EqualSides = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare human answers with the model's on a file of pairs.
+
+    Prints the confusion matrix, figures by label and cell, and top losses; of numbers bias, limits
+    of agreement and concordance instead of a matrix; of sets of labels (`a;b`, or a list of JSON)
+    recall and precision by label, and alpha by MASI distance. A row is a case.
+    Required columns: human, model. Optional columns: case_key, model_version, site, window,
+    confidence (0 to 1). Rows are streamed, so ten million are fine. No policy, rollout or service
+    is needed. The figures are not evidence: `rollout replay` shows what a policy would do.
+
+    Example: `rollout compare pairs.parquet`
+
+    With costs: `rollout compare pairs.csv --policy policy.yaml --map human=answer`
+
+    Numbers: `rollout compare prices.csv --tolerance 5%`
+
+    Sets: `rollout compare logos.csv --overlap 60%`
+    """
+    with print_refusals():
+        comparison = read_with_answers(
+            lambda choices: compare_file(
+                pairs,
+                policy=policy,
+                lever=lever,
+                tolerance=tolerance,
+                overlap=overlap,
+                column_mappings=tuple(mapped or ()),
+                choices=choices,
+            ),
+            FileChoices(
+                label=tuple(label or ()),
+                unsure=tuple(unsure or ()),
+                same_form=same_form,
+                equal_sides=equal_sides,
+            ),
+        )
+    plain_comparison = to_jsonable_python(comparison)
+    typer.echo(
+        json.dumps(plain_comparison, ensure_ascii=False)
+        if as_json
+        else "\n".join(_format_comparison(comparison))
+    )
+
+
+def _format_comparison(comparison: PairComparison) -> Iterator[str]:
+    yield f"{comparison.file}: {format_count(comparison.rows)} rows"
+    yield fill(comparison.basis, get_text_width())
+    if comparison.missing:
+        counts = ", ".join(f"{text!r} ({n:,})" for text, n in comparison.missing.items())
+        yield f"Read as missing: {counts}"
+    none = (None,) * len(comparison.comparisons)
+    figures = (comparison.numbers or none, comparison.sets or none)
+    for version_comparison, numbers, sets in zip(comparison.comparisons, *figures, strict=True):
+        yield from ("", render_comparison(version_comparison, numbers, sets))
+    yield from map(_describe_answered, comparison.answered)
+    yield ""
+    if not comparison.with_confidence:
+        yield "Top losses: not available, because the file has no confidences"
+        return
+    yield "Top losses: humans disagreed with a confident model; loss = −ln(1 − confidence), × cost"
+    header = ("case", "where", "human", "model", "confidence", "loss", "cost")
+    yield from render_table([header, *map(_format_loss, comparison.top_losses)], left_aligned=4)
+
+
+def _describe_answered(comparison: Comparison) -> str:
+    """Return the agreement of cases in which both have an answer."""
+    kappa = comparison.kappa
+    kappa_text = "" if kappa is None else f", kappa {format_decimal(kappa.value)}"
+    name = "" if comparison.version is None else f"{comparison.version}: "
+    return (
+        f"{name}where the model has an answer too, {format_ratio(comparison.agreement)} pairs agree"
+        f" ({format_percent(comparison.agreement.rate)}{kappa_text})"
+    )
+
+
+def _format_loss(loss: PairLoss) -> tuple[str, ...]:
+    location = " · ".join(part for part in (loss.version, loss.site, loss.window) if part)
+    figures = (f"{loss.confidence:g}", format_decimal(loss.loss, 2), f"{loss.cost:g}")
+    return (loss.case_key, location, loss.human, loss.model, *figures)
