@@ -11,7 +11,9 @@ from rollout.data.counting.count_queue import CountQueue
 from rollout.data.database.migrations import record_heartbeat
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.tick_slots import DEAD_AFTER, TickSlots
+from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.evidence.slots import find_slot_before
 from rollout.features.process.replica_safety import TickWatch
 from rollout.live.autonomy import TICKS_OVERDUE
@@ -32,7 +34,13 @@ ALONE = keys(0.1, below=False)
 POLICY = field.POLICY.replace(
     "evidence: {unit: case}", "evidence: {unit: case, grace: 2m}\ntick: 1m"
 )
-GUARDED = POLICY + "guards: [{measure: agreement, at_least: 90%, false_alarm_every: 100}]\n"
+GUARDED = (
+    POLICY.replace(
+        "grace: 2m",
+        "grace: 2m, outside: blind, sources: {accounts: [{account: desk, reviewers: [ana]}]}",
+    )
+    + "guards: [{measure: agreement, at_least: 90%, false_alarm_every: 100}]\n"
+)
 LIMIT, LEASE = 3 * MINUTE, MINUTE
 """Three slots; and for how long a permit lasts."""
 
@@ -65,19 +73,18 @@ class WatchedField:
         self.replica.beat()
         self.number += 1
         key, at = ALONE[self.number], self.clock.at.isoformat()
-        camera = self.replica.client.by("ingest")
         case = {"kind": "case", "key": key, "site": "creek", "occurred_at": at}
         prediction = {"kind": "prediction", "key": key, "version": "v1", "at": at}
-        records = [case, prediction | {"answers": {"alarm": self.answer}}, *self.judge(key, at)]
-        sent = camera.post(f"{V1}/records", json={"items": records}).json()
-        assert {item["status"] for item in sent["items"]} == {"accepted"}, sent
+        self.send("ingest", case, prediction | {"answers": {"alarm": self.answer}})
+        camera = self.replica.client.by("ingest")
         answer = camera.post(f"{V1}/assignments", json=question(key, at=at))
         assert answer.status_code == 200, answer.text
         return answer.json()["decider"]
 
-    def judge(self, _key, _at):
-        """Return what people send beside the case."""
-        return []
+    def send(self, sender, *records):
+        client = self.replica.client.by(sender)
+        sent = client.post(f"{V1}/records", json={"items": records}).json()
+        assert {item["status"] for item in sent["items"]} == {"accepted"}, sent
 
     def run(self, span):
         """Return how long the model decided within a span."""
@@ -88,15 +95,27 @@ class WatchedField:
 class JudgedField(WatchedField):
     """People also decide a case like it in each step, which never has a bear."""
 
-    def judge(self, key, at):
-        judged = {"key": f"judged-{key}"}
-        answers = {"answers": {"alarm": "none"}}
-        return [
-            {"kind": "case", **judged, "site": "creek", "occurred_at": at},
-            {"kind": "prediction", **judged, "version": "v1", "at": at}
-            | {"answers": {"alarm": self.answer}},
-            {"kind": "decision", **judged, "reviewer": "ana", "submitted_at": at, **answers},
-        ]
+    def __init__(self, database, door, clock):
+        door.let_in("desk", AssignedRole("ingest"), machine=True)
+        super().__init__(database, door, clock, GUARDED)
+
+    def step(self):
+        """Return who decides a case, after people have decided another."""
+        decider = super().step()
+        key, at = f"judged-{self.number}", self.clock.at.isoformat()
+        case = {"kind": "case", "key": key, "site": "creek", "occurred_at": at}
+        prediction = {"kind": "prediction", "key": key, "version": "v1", "at": at}
+        self.send("ingest", case, prediction | {"answers": {"alarm": self.answer}})
+        decision = {"kind": "decision", "key": key, "reviewer": "ana", "submitted_at": at}
+        self.send("desk", decision | {"answers": {"alarm": "none"}})
+        return decider
+
+    @property
+    def guard(self):
+        """Return the guard that narrowed the model."""
+        with self.database.begin_read() as transaction:
+            ledger = Ledger(transaction, Rollouts(transaction).find("bears"))
+            return ledger.find_last_event("Narrowed").guard
 
     def count_wrong(self, span):
         """Return how often the model answers wrongly from now on, until people decide."""
@@ -174,12 +193,13 @@ def test_wrong_answers_beyond_the_same_run_without_the_fault(
     database, door, tmp_path, monkeypatch, name
 ):
     """The model is wrong from the fault on; a guard would see it, were it not blind."""
-    blind, folder = JudgedField(database, door, ManualClock(NOON), GUARDED), tmp_path / "other"
+    blind, folder = JudgedField(database, door, ManualClock(NOON)), tmp_path / "other"
     folder.mkdir()
     with fresh(database.engine.dialect.name, folder) as url, closing(Database(url)) as other:
-        without = JudgedField(other, door, ManualClock(NOON), GUARDED)
+        without = JudgedField(other, door, ManualClock(NOON))
         assert without.run(LIMIT) == LIMIT
-        fewest = without.count_wrong(3 * LIMIT)
+        fewest = without.count_wrong(2 * LIMIT)
+        assert without.guard == "agreement>=0.9"
     assert blind.run(LIMIT) == LIMIT
     assert MINUTE <= fewest * STEP < LIMIT
     with FAULTS[name](blind, monkeypatch):

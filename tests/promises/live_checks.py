@@ -100,7 +100,9 @@ class Checks:
             units[source] += 1
             people.setdefault(source, set()).add(reviewer)
         expected = {f"{source} {n} {len(people[source])}" for source, n in units.items()}
-        assert set(row[4].get("sources", ())) == expected, (row, expected)
+        facts = row[4].get("sources", ())
+        stated = {f"{one['source']} {one['decisions']} {one['reviewers']}" for one in facts}
+        assert stated == expected, (row, expected)
         self.seen["sources of a proposal"] += bool(expected)
 
     def _line(self, to):
