@@ -114,8 +114,8 @@ def test_a_folder_that_cannot_be_written_stops_no_page(folder):
 
 
 def list_templates(package: str) -> list[str]:
-    (folder,) = import_module(package).__path__
-    names = [path.name for path in Path(folder).glob("*/*.j2")]
+    folders = {*import_module(package).__path__}
+    names = [path.name for folder in folders for path in Path(folder).glob("*/*.j2")]
     assert names
     return sorted(names)
 
