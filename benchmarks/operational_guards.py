@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.engine.evidence.answer_records import AnswerRecords
-from rollout.engine.evidence.episode_series import compute_episode_series
 from rollout.engine.evidence.guard_series import GuardSeries
-from rollout.engine.evidence.silence_series import (
+from rollout.engine.evidence.site_series import (
+    AnswerRecords,
     SiteSigns,
     build_case_signs,
     compute_cell_silences,
+    compute_episode_series,
 )
 from rollout.kernel.calendar.cell_clocks import CellClock, build_cell_clock
 from rollout.kernel.calendar.instants import MINUTE

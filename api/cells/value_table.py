@@ -19,7 +19,7 @@ from api.web_kit.text import add_full_stop, encode_segment
 from rollout.engine.decide.guards import foresee_year
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.decide.stop_targets import StopTarget
-from rollout.engine.evidence.value_series import ValueCounts
+from rollout.engine.evidence.gate_series import ValueCounts
 from rollout.engine.words.event_kinds import SCOPE_KINDS, find_tone
 from rollout.engine.words.event_text import EventDescription
 from rollout.engine.words.familiar_text import describe_unfamiliar_share

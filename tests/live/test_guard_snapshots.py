@@ -13,7 +13,7 @@ from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSna
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.tables.tables import guard_snapshots
 from rollout.engine.decide.commands import Actor
-from rollout.engine.evidence.answer_records import AnswerRecords
+from rollout.engine.evidence.site_series import AnswerRecords
 from rollout.engine.records.records import Decision, Heartbeat
 from rollout.features.erasure.erasure import ErasureRequest, erase_case
 from rollout.live import rollout_state

@@ -12,11 +12,15 @@ from rollout.data.tables.tables import evidence_snapshots
 from rollout.engine.decide.commands import Actor, ApproveProposal, ProposeResume
 from rollout.engine.decide.incident_kinds import EVIDENCE_CHANGED
 from rollout.engine.events import IncidentOpened, Stopped
-from rollout.engine.evidence.held_evidence import FIRST_POSITION
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.unit_arrays import UnitArrays
-from rollout.engine.evidence.unit_buffer import BufferDigests, UnitBuffer, encode_buffers
+from rollout.engine.evidence.unit_buffer import (
+    FIRST_POSITION,
+    BufferDigests,
+    UnitBuffer,
+    encode_buffers,
+)
 from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
 from rollout.features.records.record_import import import_records
 from rollout.kernel.calendar.sites import Cell

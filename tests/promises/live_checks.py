@@ -101,7 +101,7 @@ class Checks:
             people.setdefault(source, set()).add(reviewer)
         expected = {f"{source} {n} {len(people[source])}" for source, n in units.items()}
         facts = row[4].get("sources", ())
-        stated = {f"{one['source']} {one['decisions']} {one['reviewers']}" for one in facts}
+        stated = {f"{fact['source']} {fact['decisions']} {fact['reviewers']}" for fact in facts}
         assert stated == expected, (row, expected)
         self.seen["sources of a proposal"] += bool(expected)
 

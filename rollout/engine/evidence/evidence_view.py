@@ -22,14 +22,14 @@ from rollout.engine.decide.floor_steps import find_acting_index
 from rollout.engine.evidence.count_windows import CountWindow
 from rollout.engine.evidence.gate_series import (
     GateSeries,
+    ValueSeries,
     are_all_met,
     are_minimums_met,
     are_renewal_minimums_met,
     build_floor_views,
     choose_first_part,
 )
-from rollout.engine.evidence.guard_evidence import GuardEvidence
-from rollout.engine.evidence.guard_feeds import ArmReader, GuardFeeds
+from rollout.engine.evidence.guard_evidence import ArmReader, GuardEvidence, GuardFeeds
 from rollout.engine.evidence.guard_series import GuardSeries, compute_detector_series, count_slots
 from rollout.engine.evidence.slots import FIRST_SLOT, LAST_SLOT, find_slot_after
 from rollout.engine.evidence.stage_history import (
@@ -48,7 +48,6 @@ from rollout.engine.evidence.unit_arrays import (
     build_empty_arrays,
     unite_ascending,
 )
-from rollout.engine.evidence.value_series import ValueSeries
 from rollout.kernel.measures import Condition, MeasureKey, Statistic
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, SliceCounts, VersionEvidence
 from rollout.kernel.policy.confidence_floors import compute_gate_risk

@@ -3,6 +3,8 @@
 Files, imports and the store produce these frames, and counting reads them. A frame holds only used
 rows; `rejected` holds the other rows with their reasons; used rows with a remark are also in
 `notes`. For each kind of record: rows read = rows used + rows rejected.
+
+The attribute values of units: as stored with each unit, and as conditions need them.
 """
 
 from __future__ import annotations
@@ -14,9 +16,16 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rollout.engine.evidence.case_draws import DRAWS
+from rollout.kernel.policy.cell_evidence import (
+    list_recorded_attributes,
+    list_slice_attributes,
+    select_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from rollout.kernel.policy.policy import Policy
 
 
 VALUE_PREFIX = "value:"
@@ -365,3 +374,29 @@ def merge_renamed_predictions(
         .sort("row")
     )
     return replace(records, predictions=counted.select(records.predictions.columns))
+
+
+SLICES = "slices"
+
+
+def add_slices(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
+    """Add each case's values of the recorded attributes as JSON; null for an absent one."""
+    attributes = list_recorded_attributes(policy)
+    if not attributes:
+        return cases.with_columns(pl.lit("").alias(SLICES))
+    columns = [
+        (pl.col(name) if (name := ATTRIBUTE_PREFIX + a) in cases.columns else pl.lit(None)).alias(a)
+        for a in attributes
+    ]
+    return cases.with_columns(pl.struct(columns).struct.json_encode().alias(SLICES))
+
+
+def select_slices(units: pl.DataFrame, policy: Policy) -> pl.DataFrame:
+    """Return units with the values that conditions need alone, so that classes are few."""
+    attributes = list_slice_attributes(policy)
+    if not attributes or SLICES not in units.columns:
+        return units.with_columns(pl.lit("").alias(SLICES))
+    texts = units[SLICES].fill_null("").unique().to_list()
+    values = {text: select_values(text, attributes) for text in texts}
+    column = pl.col(SLICES).fill_null("").replace_strict(values, return_dtype=pl.String)
+    return units.with_columns(column)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from rollout.engine.evidence.frames import is_constant, select_rows
-from rollout.engine.evidence.slice_values import select_slices
+from rollout.engine.evidence.frames import is_constant, select_rows, select_slices
 from rollout.engine.evidence.unit_arrays import CellUnitArrays, IntArray, UnitArrays, UnitClasses
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions

@@ -27,15 +27,16 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.engine.evidence.decision_resolution import rank_by_time, resolve_decisions, select_rank
-from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX
-from rollout.engine.evidence.number_answers import (
+from rollout.engine.evidence.answer_pairs import (
     compute_number_cost,
     is_in_range,
+    is_set_text,
     is_within_tolerance,
+    pair_sets,
     parse_number,
 )
-from rollout.engine.evidence.set_answers import is_set_text, pair_sets
+from rollout.engine.evidence.decision_resolution import rank_by_time, resolve_decisions, select_rank
+from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX
 from rollout.engine.evidence.slots import NEVER
 from rollout.kernel.calendar.instants import count_micros
 from rollout.kernel.late_modules import LateModule

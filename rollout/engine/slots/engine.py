@@ -33,7 +33,7 @@ from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import CellState, Scope, find_acting_version
 from rollout.engine.events import ENGINE, LedgerEvent, PolicyApplied, RolloutCreated
 from rollout.engine.evidence.evidence_view import EvidenceView, FreshUnits, read_fresh_evidence
-from rollout.engine.evidence.guard_feeds import GuardFeeds
+from rollout.engine.evidence.guard_evidence import GuardFeeds
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.evidence.stage_history import (
     FamiliarHistories,

@@ -5,9 +5,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from rollout.engine.evidence.answer_records import AnswerRecords
 from rollout.engine.evidence.case_placement import PICK, PlacedHistory
-from rollout.engine.evidence.episode_series import EMPTY_VOTES, SiteVotes
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.outcome_buffer import OutcomeUnits, build_empty_outcomes
 from rollout.engine.evidence.outcome_resolution import (
@@ -15,7 +13,14 @@ from rollout.engine.evidence.outcome_resolution import (
     resolve_outcome_units,
     to_outcome_units,
 )
-from rollout.engine.evidence.silence_series import NO_SIGNS, SiteSigns, build_case_signs
+from rollout.engine.evidence.site_series import (
+    EMPTY_VOTES,
+    NO_SIGNS,
+    AnswerRecords,
+    SiteSigns,
+    SiteVotes,
+    build_case_signs,
+)
 from rollout.engine.evidence.stage_history import build_stage_shares, find_buckets
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
 from rollout.kernel.calendar.instants import count_micros

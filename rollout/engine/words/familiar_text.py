@@ -1,6 +1,6 @@
 """The rule of familiar cases in words."""
 
-from rollout.engine.evidence.value_series import UnfamiliarUnits
+from rollout.engine.evidence.gate_series import UnfamiliarUnits
 from rollout.engine.words.formatting import NO_BREAK_SPACE, format_count, format_percent, join_words
 from rollout.kernel.policy.familiarity import find_line, format_value
 from rollout.kernel.policy.policy import Policy

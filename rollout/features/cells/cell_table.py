@@ -31,8 +31,7 @@ from rollout.engine.events import (
 )
 from rollout.engine.evidence.case_placement import place_cases
 from rollout.engine.evidence.evidence_view import EvidenceView
-from rollout.engine.evidence.slots import LAST_SLOT, find_slot_before, to_instant
-from rollout.engine.evidence.value_series import (
+from rollout.engine.evidence.gate_series import (
     NO_READING,
     UnfamiliarUnits,
     ValueCounts,
@@ -40,6 +39,7 @@ from rollout.engine.evidence.value_series import (
     count_unfamiliar_units,
     count_values,
 )
+from rollout.engine.evidence.slots import LAST_SLOT, find_slot_before, to_instant
 from rollout.features.cells.cells import (
     CellStatus,
     batch_evidence,

@@ -28,7 +28,7 @@ from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
 
 if TYPE_CHECKING:
-    from rollout.engine.evidence.first_values import NewCellValue
+    from rollout.engine.evidence.stored_units import NewCellValue
     from rollout.features.reports.figures.cell_timeline import TimelineSource
     from rollout.live.evidence.evidence_reader import CountedCells
 

@@ -10,11 +10,11 @@ from rollout.data.counting.period_records import PeriodRecords
 from rollout.data.database.session import Transaction
 from rollout.data.records.history import StoredHistory
 from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.gate_series import ValueSeries
 from rollout.engine.evidence.populations import resolve_natural_units
 from rollout.engine.evidence.stage_history import FamiliarHistory, find_familiar_units
 from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
 from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses
-from rollout.engine.evidence.value_series import ValueSeries
 from rollout.engine.words.formatting import format_count, format_percent
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy.familiarity import (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from math import inf
 
-from rollout.engine.evidence.episode_series import get_limit
+from rollout.engine.evidence.site_series import get_limit
 from rollout.engine.words.formatting import join_words
 from rollout.features.policies.gate_forecast import (
     DAYS_PER_MONTH,

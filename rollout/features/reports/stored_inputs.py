@@ -34,13 +34,12 @@ from rollout.engine.decide.scope import Scope
 from rollout.engine.events import LedgerEvent, ReportSealed, find_applied_policies
 from rollout.engine.evidence.case_placement import PlacedHistory, place_cases
 from rollout.engine.evidence.evidence_view import EvidenceView
-from rollout.engine.evidence.first_values import FirstValues
 from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
 from rollout.engine.evidence.populations import place_planted_cases, resolve_natural_units
 from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
 from rollout.engine.evidence.stage_history import StageHistory
-from rollout.engine.evidence.stored_units import StoredUnits, UnitSeries
+from rollout.engine.evidence.stored_units import FirstValues, StoredUnits, UnitSeries
 from rollout.engine.evidence.unit_buffer import UnitBuffer
 from rollout.engine.evidence.units import TRACKS
 from rollout.engine.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event

@@ -25,12 +25,17 @@ from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSna
 from rollout.data.records.site_signs import SiteSignStore
 from rollout.data.tables.columns import decode_instant, encode_instant
 from rollout.data.tables.tables import guard_snapshots
-from rollout.engine.evidence.answer_records import AnswerRecords
 from rollout.engine.evidence.case_placement import PlacedHistory, place_cases
-from rollout.engine.evidence.episode_series import EMPTY_VOTES, LONGEST_READ_BACK, SiteVotes
 from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer, OutcomeUnits
-from rollout.engine.evidence.silence_series import READ_BACK, SiteSigns
+from rollout.engine.evidence.site_series import (
+    EMPTY_VOTES,
+    LONGEST_READ_BACK,
+    READ_BACK,
+    AnswerRecords,
+    SiteSigns,
+    SiteVotes,
+)
 from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.slots.record_feed import GuardAnswers, HistoryFeeds

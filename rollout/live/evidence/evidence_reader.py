@@ -24,13 +24,11 @@ from rollout.data.ledger.policies import PolicyTexts
 from rollout.engine.decide.guards import foresee_attempt
 from rollout.engine.decide.scope import CellState
 from rollout.engine.events import LedgerEvent, PolicyApplied, find_applied_policies
-from rollout.engine.evidence.episode_series import EMPTY_VOTES, SiteVotes
 from rollout.engine.evidence.evidence_view import EvidenceView, read_fresh_evidence
-from rollout.engine.evidence.first_values import FirstValues, NewCellValue
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer, OutcomeUnits
-from rollout.engine.evidence.silence_series import NO_SIGNS, SiteSigns
+from rollout.engine.evidence.site_series import EMPTY_VOTES, NO_SIGNS, SiteSigns, SiteVotes
 from rollout.engine.evidence.slots import find_slot_before
-from rollout.engine.evidence.stored_units import StoredUnits
+from rollout.engine.evidence.stored_units import FirstValues, NewCellValue, StoredUnits
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
 from rollout.engine.evidence.unit_buffer import BufferDigests, UnitBuffer, restore_buffers
 from rollout.engine.ledger.ledger import parse_event

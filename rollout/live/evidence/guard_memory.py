@@ -27,9 +27,9 @@ from rollout.data.database.session import Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.data.ledger.tick_slots import TickSlots
 from rollout.data.tables.tables import guard_snapshots
-from rollout.engine.evidence.answer_records import AnswerRecords
-from rollout.engine.evidence.silence_series import (
+from rollout.engine.evidence.site_series import (
     NO_SIGNS,
+    AnswerRecords,
     InstantArray,
     SiteSigns,
     build_case_signs,

@@ -54,17 +54,18 @@ from rollout.engine.events import (
 )
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.guard_evidence import GuardEvidence
-from rollout.engine.evidence.held_evidence import (
+from rollout.engine.evidence.outcome_buffer import CountedOutcome, OutcomeBuffer
+from rollout.engine.evidence.slots import find_slot_before
+from rollout.engine.evidence.unit_buffer import (
     FIRST_POSITION,
     LAST_POSITION,
+    DefinitionLevels,
     HeldEvidence,
     SlotPosition,
+    UnitBuffer,
     compare_snapshot,
     find_differences,
 )
-from rollout.engine.evidence.outcome_buffer import CountedOutcome, OutcomeBuffer
-from rollout.engine.evidence.slots import find_slot_before
-from rollout.engine.evidence.unit_buffer import DefinitionLevels, UnitBuffer
 from rollout.engine.evidence.units import TRAINED_ON
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.facts import StoredAlarm

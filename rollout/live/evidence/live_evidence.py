@@ -19,10 +19,9 @@ from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Scope
 from rollout.engine.events import LedgerEvent
 from rollout.engine.evidence.evidence_view import EvidenceView
-from rollout.engine.evidence.held_evidence import HeldEvidence
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
 from rollout.engine.evidence.slots import to_instant
-from rollout.engine.evidence.unit_buffer import UnitBuffer, encode_buffers
+from rollout.engine.evidence.unit_buffer import HeldEvidence, UnitBuffer, encode_buffers
 from rollout.engine.slots.engine import CellVersion, SlotEvidence, SlotFresh, update_view
 from rollout.engine.slots.fast_forward import Agenda, SlotInterest, find_interest
 from rollout.kernel.calendar.sites import Cell

@@ -9,8 +9,8 @@ from api.cells import pages as rollout_page
 from api.cells.value_table import build_value_tables, list_gate_slices
 from api.proposals import pages as proposal_page
 from rollout.engine.decide.commands import Actor
+from rollout.engine.evidence.gate_series import UnfamiliarUnits, ValueCounts, ValueSeries
 from rollout.engine.evidence.slots import to_instant
-from rollout.engine.evidence.value_series import UnfamiliarUnits, ValueCounts, ValueSeries
 from rollout.features.cells.cell_table import (
     CellValuesSummary,
     load_cell_values,

@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from rollout.engine.evidence import episode_series
-from rollout.engine.evidence.answer_records import AnswerRecords
-from rollout.engine.evidence.episode_series import (
+from rollout.engine.evidence import site_series
+from rollout.engine.evidence.site_series import (
     EMPTY_VOTES,
     LONGEST_READ_BACK,
+    AnswerRecords,
     SiteVotes,
     compute_episode_series,
 )
@@ -183,13 +183,13 @@ def test_unaudited_waits_for_twenty_audits():
 
 def test_the_cells_of_a_site_share_one_series(monkeypatch):
     votes, computed = SiteVotes(*stream(10)), []
-    compute = episode_series.compute_episode_series
+    compute = site_series.compute_episode_series
 
     def note(*args, **more):
         computed.append(more)
         return compute(*args, **more)
 
-    monkeypatch.setattr(episode_series, "compute_episode_series", note)
+    monkeypatch.setattr(site_series, "compute_episode_series", note)
     series = [
         votes.compute_series(FAILURES, POLICY, None, restarted) for restarted in (None, None, 9)
     ]

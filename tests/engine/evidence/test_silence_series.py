@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rollout.engine.decide.guards import store_alarm
-from rollout.engine.evidence import silence_series
-from rollout.engine.evidence.silence_series import NO_SIGNS, build_case_signs, compute_cell_silences
+from rollout.engine.evidence import site_series
+from rollout.engine.evidence.site_series import NO_SIGNS, build_case_signs, compute_cell_silences
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.calendar.sites import Site, Window
@@ -173,13 +173,13 @@ def test_an_incident_names_the_open_time_without_a_sign():
 def test_sites_with_one_calendar_share_a_clock_and_its_quarters(monkeypatch):
     signs = signs_of(cases=every(120, at(-60, 0), at(0, 12)))
     assert alarms_of(signs, ALWAYS, site=Site("creek", "UTC"))[0]
-    placed, to_wall_times = [], silence_series.to_wall_times
+    placed, to_wall_times = [], site_series.to_wall_times
 
     def note(timezone, instants):
         placed.append(len(instants))
         return to_wall_times(timezone, instants)
 
-    monkeypatch.setattr(silence_series, "to_wall_times", note)
+    monkeypatch.setattr(site_series, "to_wall_times", note)
     signs = signs_of(cases=every(120, at(-60, 0), at(0, 12)))
     assert alarms_of(signs, ALWAYS, site=Site("lake", "UTC"))[0]
     assert [n for n in placed if n > 1] == [len(signs.units)]  # no quarters anew

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from rollout.engine.evidence.stage_history import FamiliarHistory
-from rollout.engine.evidence.unit_arrays import UnitClasses
-from rollout.engine.evidence.value_series import (
+from rollout.engine.evidence.gate_series import (
     UnfamiliarUnits,
     ValueCounts,
     count_unfamiliar_units,
     count_values,
 )
+from rollout.engine.evidence.stage_history import FamiliarHistory
+from rollout.engine.evidence.unit_arrays import UnitClasses
 from rollout.kernel.policy.familiarity import FAMILIAR, FEW, ValueReading
 from rollout.kernel.units import UnitClass
 from tests.engine.evidence.test_value_series import CLASSES, FORM, RULE, build_rows

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rollout.engine.evidence.gate_series import ValueSeries
 from rollout.engine.evidence.stage_history import FamiliarHistory, find_familiar_units
 from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses
-from rollout.engine.evidence.value_series import ValueSeries
 from rollout.kernel.policy.familiarity import (
     FAMILIAR,
     FEW,
@@ -103,7 +103,7 @@ def test_without_room_for_an_incident_a_recorded_mistaken_value_needs_no_slot():
 
 
 def test_a_value_beyond_the_first_thousand_never_becomes_familiar(monkeypatch):
-    monkeypatch.setattr("rollout.engine.evidence.value_series.MAX_VALUES", 1)
+    monkeypatch.setattr("rollout.engine.evidence.gate_series.MAX_VALUES", 1)
     units = [(1, 0)] * 3 + [(2, 2)] * 3
     assert list_familiar(units, 5) == {("form", "a")}
 

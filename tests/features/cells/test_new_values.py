@@ -10,7 +10,7 @@ import pytest
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.engine.evidence import first_values
+from rollout.engine.evidence import stored_units
 from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.cells.timeline import load_cell_timeline
@@ -61,8 +61,8 @@ END = to_instant(SLOTS[-1], POLICY.tick)
 
 @pytest.fixture(autouse=True)
 def _a_story_shorter_than_a_week(monkeypatch):
-    monkeypatch.setattr(first_values, "KNOWN_SPAN", DAY)
-    monkeypatch.setattr(first_values, "MAX_VALUES", 30)
+    monkeypatch.setattr(stored_units, "KNOWN_SPAN", DAY)
+    monkeypatch.setattr(stored_units, "MAX_VALUES", 30)
     monkeypatch.setattr(live_evidence, "MIN_NEW_ROWS", 1)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rollout.engine.decide.commands import Actor
-from rollout.engine.evidence.value_series import UnfamiliarUnits
+from rollout.engine.evidence.gate_series import UnfamiliarUnits
 from rollout.features.cells import cell_table
 from rollout.features.cells.cell_table import CellValuesSummary
 from rollout.features.notifications import proposal_kinds

@@ -15,10 +15,9 @@ from typing import Final
 
 import polars as pl
 
-from rollout.engine.evidence.first_values import GATE, FirstValues, NewCellValue, SlicedUnit
-from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
-from rollout.engine.evidence.slice_values import SLICES
+from rollout.engine.evidence.frames import SLICES, VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.slots import find_slot_before, to_instant
+from rollout.engine.evidence.stored_units import GATE, FirstValues, NewCellValue, SlicedUnit
 from rollout.engine.evidence.units import is_missing_unit
 from rollout.engine.records.records import RemarkReason
 from rollout.features.reports.figures.methods import add_costs

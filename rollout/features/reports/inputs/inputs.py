@@ -50,7 +50,7 @@ from rollout.kernel.statistics.intervals import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rollout.engine.evidence.first_values import FirstValues
+    from rollout.engine.evidence.stored_units import FirstValues
     from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
     from rollout.engine.ledger.ledger import CanonicalRow
     from rollout.engine.records.records import BaselineCount

@@ -5,9 +5,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from rollout.engine.evidence import first_values
-from rollout.engine.evidence.first_values import NewCellValue
+from rollout.engine.evidence import stored_units
 from rollout.engine.evidence.slots import to_instant
+from rollout.engine.evidence.stored_units import NewCellValue
 from rollout.features.reports.figures.cell_timeline import compute_cell_timelines
 from rollout.features.reports.figures.funnel import (
     build_value_mark,
@@ -23,7 +23,7 @@ CELL = Cell("creek", "day")
 
 @pytest.fixture(autouse=True)
 def _a_story_shorter_than_a_week(monkeypatch):
-    monkeypatch.setattr(first_values, "KNOWN_SPAN", DAY)
+    monkeypatch.setattr(stored_units, "KNOWN_SPAN", DAY)
 
 
 def with_lenses(inputs, new_from):

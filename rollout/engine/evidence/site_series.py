@@ -1,29 +1,324 @@
-"""Readings of a heartbeat guard: how long a cell was silent in its own minutes.
+"""Readings of operational guards on shares: latency, failures, missing, unaudited.
+
+The detector of a span of 28 days starts at the beginning of the span before. So a reading needs
+the records of at most 56 days, and a service that has just started reads what a replay of the whole
+history reads.
+
+Answers of a version at a site, of which guards count one per unit and one per minute.
+
+Readings of a heartbeat guard: how long a cell was silent in its own minutes.
 
 A silence lasts from one sign of the site to the next. It is an alarm once the cell's clock has run
 for the guard's limit, and either several intervals between signs of life passed without one, or so
 much of the usual traffic is missing that chance explains it once a year.
 """
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from functools import cached_property, lru_cache
+from math import log
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.engine.evidence.guard_series import GuardSeries
-from rollout.engine.evidence.unit_arrays import find_run_starts
+from rollout.engine.evidence.guard_series import GuardSeries, compute_share_series, count_slots
+from rollout.engine.evidence.unit_arrays import (
+    BoolArray,
+    IntArray,
+    find_run_starts,
+    unite_ascending,
+)
 from rollout.kernel.calendar.cell_clocks import CellClock, build_cell_clock
 from rollout.kernel.calendar.instants import DAY, HOUR, MINUTE, count_micros, to_wall_times
 from rollout.kernel.calendar.sites import Site
+from rollout.kernel.policy.policy import DAY as DAY_SPAN
 from rollout.kernel.policy.policy import TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
 from rollout.kernel.statistics.share_detector import (
+    LOWEST_LIMIT,
     SIGNS_MISSED,
     TRAFFIC_DAYS,
+    ShareRecords,
+    compute_clear_rate,
+    compute_false_alarm_interval,
     compute_silence_threshold,
+    find_clear_slot,
+    find_episodes,
     measure_sign_interval,
 )
+
+SPAN_DAYS = 28  # of a detector's turn, and of the traffic that its interval is taken from
+LONGEST_READ_BACK = 2 * SPAN_DAYS * DAY_SPAN
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """From a slot on, how the guard reads; the counts only where the alarm was raised."""
+
+    slot: int
+    is_alarm: bool
+    has_recovered: bool
+    counts: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteVotes:
+    """A site's answers that count for one guard; all its cells read one series.
+
+    Attributes:
+        slots: slot of each, ascending.
+        is_bad: whether it is outside the guard's limit.
+    """
+
+    slots: IntArray
+    is_bad: BoolArray
+    _series: dict[tuple[float | None, int | None], GuardSeries] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def compute_series(
+        self, guard: Guard, policy: Policy, expected_per_day: float | None, restarted: int | None
+    ) -> GuardSeries:
+        """Return the readings of the guard; the arguments are of `compute_episode_series`."""
+        key = (expected_per_day, restarted)
+        if key not in self._series:
+            self._series[key] = compute_episode_series(
+                guard,
+                self.slots,
+                self.is_bad,
+                policy,
+                expected_per_day=expected_per_day,
+                restarted=restarted,
+            )
+        return self._series[key]
+
+
+EMPTY_VOTES = SiteVotes(np.empty(0, dtype=np.int64), np.empty(0, dtype=bool))
+
+
+def compute_episode_series(
+    guard: Guard,
+    slots: IntArray,
+    is_bad: BoolArray,
+    policy: Policy,
+    *,
+    expected_per_day: float | None = None,
+    restarted: int | None = None,
+) -> GuardSeries:
+    """Return the readings of a guard whose alarms are episodes.
+
+    Args:
+        guard: of latency, failures, missing or unaudited.
+        slots: slot of each record that counts, ascending.
+        is_bad: whether the record is outside the limit.
+        policy: for the tick.
+        expected_per_day: records a day before there are 28 days of them.
+        restarted: slot after which the detector started anew, because the guard narrowed.
+    """
+    shares = compute_share_series(guard, slots, is_bad, policy)
+    if not len(slots):
+        return shares
+    changes = list(_list_changes(guard, slots, is_bad, policy, expected_per_day, restarted))
+    change_slots = np.array([change.slot for change in changes], dtype=np.int64)
+    all_slots = unite_ascending(shares.slots, change_slots)
+    positions = np.searchsorted(change_slots, all_slots, side="right") - 1
+    share_positions = np.searchsorted(shares.slots, all_slots, side="right") - 1
+    bad_counts, record_counts = (
+        shares.bad_counts[share_positions],
+        shares.record_counts[share_positions],
+    )
+    for change in changes:
+        if change.counts:
+            position = np.searchsorted(all_slots, change.slot)
+            bad_counts[position], record_counts[position] = change.counts
+    return GuardSeries(
+        slots=all_slots,
+        is_alarm=np.array([change.is_alarm for change in changes])[positions],
+        bad_counts=bad_counts,
+        record_counts=record_counts,
+        has_recovered=np.array([change.has_recovered for change in changes])[positions],
+    )
+
+
+def _list_changes(
+    guard: Guard,
+    slots: IntArray,
+    is_bad: BoolArray,
+    policy: Policy,
+    expected_per_day: float | None,
+    restarted: int | None,
+) -> Iterator[_Change]:
+    """Yield the changes of all spans, one span after another."""
+    turn = SPAN_DAYS * count_slots(DAY_SPAN, policy)
+    starts = find_run_starts(slots)
+    all_records = ShareRecords(
+        slots[starts],
+        np.append(starts[1:], len(slots)),
+        np.concatenate([[0], np.cumsum(is_bad)]),
+        np.zeros(len(starts)),  # each span has its own
+    )
+    for number in range(int(slots[0]) // turn, int(slots[-1]) // turn + 3):
+        start, end = number * turn, (number + 1) * turn
+        records = all_records.select(after=start - turn - 1, until=end - 1)
+        intervals = _compute_log_intervals(guard, records, start, policy, expected_per_day)
+        records = replace(records, log_intervals=intervals)
+        if restarted is not None:
+            records = records.select(after=restarted)
+        yield from _read_span(guard, records, policy, start, end)
+
+
+def _read_span(
+    guard: Guard, records: ShareRecords, policy: Policy, start: int, end: int
+) -> Iterator[_Change]:
+    """Yield the changes of one span; the first one is at its start."""
+    limit, hold = get_limit(guard), count_slots(guard.over or policy.tick, policy)
+    episodes = find_episodes(
+        records,
+        limit=limit,
+        hold=hold,
+        min_records=guard.condition.measure.min_records,
+    )
+    strictest_rate = compute_clear_rate(limit, 0.0)
+    proven = find_clear_slot(records, rate=strictest_rate, earliest=-(2**62))
+    changes = [_Change(-(2**62), is_alarm=False, has_recovered=False)]
+    if proven is not None and not (episodes and episodes[0].alarm_slot <= proven):
+        changes.append(_Change(proven, is_alarm=False, has_recovered=True))
+    for episode in episodes:
+        counts = (episode.bad, episode.records)
+        changes.append(_Change(episode.alarm_slot, True, has_recovered=False, counts=counts))
+        if episode.clear_slot is not None:
+            changes.append(_Change(episode.clear_slot, is_alarm=False, has_recovered=True))
+    before = [change for change in changes if change.slot <= start][-1]
+    counts_at_start = before.counts if before.slot == start else None
+    yield _Change(start, before.is_alarm, before.has_recovered, counts_at_start)
+    yield from (change for change in changes if start < change.slot < end)
+
+
+def get_limit(guard: Guard) -> float:
+    """Return the share of bad records that a guard permits."""
+    condition = guard.condition
+    return max(condition.measure.find_share_limit(condition.threshold), LOWEST_LIMIT)
+
+
+def _compute_log_intervals(
+    guard: Guard,
+    records: ShareRecords,
+    start: int,
+    policy: Policy,
+    expected_per_day: float | None,
+) -> NDArray[np.float64]:
+    """Return ln of the records between false alarms, in force in each slot.
+
+    The span before is past, so its own traffic counts for all of it; a later day counts the 28
+    days before it.
+    """
+    if guard.false_alarm_span is None:
+        return np.full(len(records.slots), log(guard.false_alarm_every))
+    day_slots = count_slots(DAY_SPAN, policy)
+    start_day = start // day_slots
+    slot_days = records.slots // day_slots
+    days = np.maximum(slot_days, start_day)
+    span_days = guard.false_alarm_span / DAY_SPAN
+    starts = find_run_starts(days)
+    intervals = [
+        compute_false_alarm_interval(per_day, span_days)
+        for per_day in _compute_records_per_day(
+            slot_days, records.counts, days[starts], expected_per_day
+        )
+    ]
+    runs = np.diff(starts, append=len(days))
+    return np.repeat(np.log(np.array(intervals, dtype=np.float64)), runs)
+
+
+def _compute_records_per_day(
+    slot_days: IntArray, counts: IntArray, days: IntArray, expected_per_day: float | None
+) -> list[float]:
+    """Return for each day the mean of the 28 days before it, or of those there are.
+
+    Args:
+        slot_days: the day of each slot with records.
+        counts: of records up to the end of each slot.
+        days: the days.
+        expected_per_day: records a day before there are 28 days of them.
+    """
+    known_days = np.minimum(days - slot_days[:1], SPAN_DAYS)
+    counts_before = np.concatenate([[0], counts])
+    firsts, lasts = counts_before[np.searchsorted(slot_days, [days - known_days, days])]
+    means = (lasts - firsts) / np.maximum(known_days, 1)
+    if expected_per_day is not None:
+        means[known_days < SPAN_DAYS] = expected_per_day
+    per_day: list[float] = means.tolist()
+    return per_day
+
+
+@dataclass(frozen=True)
+class AnswerRecords:
+    """Answers in any order.
+
+    Attributes:
+        slots: slot in which each became known.
+        minutes: minute of its case.
+        units: hash of its unit.
+        draws: sampling value of its case.
+        is_bad: whether it is outside the guard's limit.
+    """
+
+    slots: IntArray
+    minutes: IntArray
+    units: NDArray[np.uint64]
+    draws: NDArray[np.float64]
+    is_bad: BoolArray
+
+    @classmethod
+    def join(cls, parts: "list[Self]") -> Self:
+        """Return all answers of some parts."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+    def take(self, positions: IntArray) -> Self:
+        """Return the answers at some positions."""
+        return type(self)(*(getattr(self, f.name)[positions] for f in fields(self)))
+
+    def is_same_but_badness(self, other: Self) -> bool:
+        """Return whether others are the same answers, as of two guards on one prediction each."""
+        names = ("slots", "minutes", "units", "draws")
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in names)
+
+    def select_votes(self) -> tuple[IntArray, BoolArray]:
+        """Return slot and badness of the answers of `find_votes`."""
+        votes = self.find_votes()
+        return self.slots[votes], self.is_bad[votes]
+
+    def find_votes(self) -> IntArray:
+        """Return the positions of the answers that count, ascending by slot and minute.
+
+        Of a unit, and then of a minute, the answer that became known first counts, and of several
+        in one slot the one with the lowest draw. So a burst is one vote, and no later answer
+        changes what was counted.
+        """
+        firsts = self._find_first(self.units, np.arange(len(self.units)))
+        votes = self._find_first(self.minutes, firsts)
+        return votes[np.argsort(self.slots[votes], kind="stable")]
+
+    def _find_first(self, keys: NDArray[Any], positions: IntArray) -> IntArray:
+        """Return of each key the answer that was known first, ascending by key.
+
+        Answers nearly ascend already, and few share a key: both save most of a sort.
+        """
+        order = positions[np.argsort(keys[positions], kind="stable")]
+        ordered_keys = keys[order]
+        is_start = np.ones(len(order), dtype=bool)
+        is_start[1:] = ordered_keys[1:] != ordered_keys[:-1]
+        if is_start.all():
+            return order
+        is_shared = ~is_start
+        is_shared[:-1] |= is_shared[1:]
+        shared = order[is_shared]
+        order[is_shared] = shared[
+            np.lexsort((self.draws[shared], self.slots[shared], keys[shared]))
+        ]
+        return order[is_start]
+
 
 InstantArray = NDArray[np.int64]
 
