@@ -73,13 +73,17 @@ class WatchedField:
         self.replica.beat()
         self.number += 1
         key, at = ALONE[self.number], self.clock.at.isoformat()
-        case = {"kind": "case", "key": key, "site": "creek", "occurred_at": at}
-        prediction = {"kind": "prediction", "key": key, "version": "v1", "at": at}
-        self.send("ingest", case, prediction | {"answers": {"alarm": self.answer}})
+        self.send_case(key, at)
         camera = self.replica.client.by("ingest")
         answer = camera.post(f"{V1}/assignments", json=question(key, at=at))
         assert answer.status_code == 200, answer.text
         return answer.json()["decider"]
+
+    def send_case(self, key, at):
+        """Send a case with the model's answer."""
+        case = {"kind": "case", "key": key, "site": "creek", "occurred_at": at}
+        prediction = {"kind": "prediction", "key": key, "version": "v1", "at": at}
+        self.send("ingest", case, prediction | {"answers": {"alarm": self.answer}})
 
     def send(self, sender, *records):
         client = self.replica.client.by(sender)
@@ -103,9 +107,7 @@ class JudgedField(WatchedField):
         """Return who decides a case, after people have decided another."""
         decider = super().step()
         key, at = f"judged-{self.number}", self.clock.at.isoformat()
-        case = {"kind": "case", "key": key, "site": "creek", "occurred_at": at}
-        prediction = {"kind": "prediction", "key": key, "version": "v1", "at": at}
-        self.send("ingest", case, prediction | {"answers": {"alarm": self.answer}})
+        self.send_case(key, at)
         decision = {"kind": "decision", "key": key, "reviewer": "ana", "submitted_at": at}
         self.send("desk", decision | {"answers": {"alarm": "none"}})
         return decider
