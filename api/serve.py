@@ -33,10 +33,10 @@ from rollout.features.access.sign_in import SignIn
 from rollout.features.access.users import create_first_link
 from rollout.features.ledger.checkpoints import announce_key, describe_weakness
 from rollout.features.uploads.upload_runs import delete_abandoned_uploads
+from rollout.kernel.channels import load_channels, warn_if_readable_by_others
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.installs import format_install
 from rollout.live.autonomy import MEBIBYTE
-from rollout.live.channels import load_channels, warn_if_readable_by_others
 from rollout.live.checkpoint_keys import open_checkpoint_targets
 from rollout.live.clock import SystemClock
 from rollout.live.service import Service, build_service

@@ -31,6 +31,7 @@ from rollout.features.policies.policies import (
     load_policy_by_number,
 )
 from rollout.features.proposals.eligible_approvers import format_group_counts, format_needs
+from rollout.kernel.channels import list_channel_warnings
 from rollout.kernel.errors import (
     NotAllowedError,
     PolicyRefusedError,
@@ -39,7 +40,6 @@ from rollout.kernel.errors import (
 )
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import InvalidPolicyError, PolicyFault, parse_policy
-from rollout.live.channels import list_channel_warnings
 from rollout.live.work.user_runs import StepCallback, UserRun, UserRuns
 
 OUTCOME_TEXTS: Final[Mapping[str, str]] = MappingProxyType(

@@ -27,8 +27,8 @@ from rollout.features.access.authentication import MAX_CACHE_AGE
 from rollout.features.access.credentials import AuthenticatorCodes
 from rollout.features.access.keys import SecretKey
 from rollout.features.access.sign_in import SignIn
+from rollout.kernel.channels import NO_CHANNELS, Channels
 from rollout.live.autonomy import Autonomy
-from rollout.live.channels import NO_CHANNELS, Channels
 from rollout.live.checkpoint_keys import NO_CHECKPOINTS, CheckpointTargets
 from rollout.live.clock import Clock, SystemClock
 from rollout.live.command_handler import execute_command

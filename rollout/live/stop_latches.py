@@ -30,8 +30,8 @@ from rollout.data.ledger.pending_stops import (
 )
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.decide.stop_targets import StopOrder, StopTarget
+from rollout.kernel.atomic_files import write_files_atomically
 from rollout.kernel.calendar.sites import Cell
-from rollout.live.atomic_files import write_files_atomically
 
 log = logging.getLogger("rollout.stops")
 

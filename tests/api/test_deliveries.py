@@ -10,7 +10,7 @@ from rollout.data.reports.deliveries import DeliveryStore, NewDelivery, Outbox
 from rollout.data.reports.reports import ReportStore, StoredReport
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
-from rollout.live.channels import Channels
+from rollout.kernel.channels import Channels
 from rollout.live.policy_application import apply_policy
 from tests.api.bears import POLICY, V1, founded
 from tests.api.conftest import Asking

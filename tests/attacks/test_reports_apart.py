@@ -19,7 +19,7 @@ from rollout.features.records.review_tasks import seed_gold_case
 from rollout.features.reports.archive import load_report
 from rollout.features.reports.builder import ReportOptions, create_report
 from rollout.features.reviews.reviews import release_review
-from rollout.live.channels import Channels
+from rollout.kernel.channels import Channels
 from rollout.live.service import build_service
 from tests.attacks.test_reports_that_tell import EVE
 from tests.features.review_room import ANA, BO, DAN, START, Room

@@ -30,7 +30,7 @@ from rollout.features.reports.archive import request_report
 from rollout.features.reports.builder import ReportOptions
 from rollout.features.stops.stops import stop_cells
 from rollout.kernel.calendar.sites import Cell
-from rollout.live.channels import Channels
+from rollout.kernel.channels import Channels
 from rollout.live.clock import ManualClock
 from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy

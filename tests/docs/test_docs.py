@@ -21,7 +21,7 @@ from rollout.engine.decide.permissions import OPERATOR, AssignedRole
 from rollout.features.access import keys, users
 from rollout.features.access.authentication import Authenticator
 from rollout.features.reports.figures.report_version import compute_seal
-from rollout.live.channels import read_channels
+from rollout.kernel.channels import read_channels
 from rollout.live.clock import SystemClock
 from rollout.live.service import build_service
 from tests import recorded

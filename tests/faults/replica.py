@@ -36,9 +36,9 @@ from rollout.features.reports.schedule import ReportScheduler
 from rollout.features.reviews import decisions, reviews
 from rollout.features.stops import stops
 from rollout.features.training import cleaning
+from rollout.kernel.channels import Channels
 from rollout.kernel.errors import RefusalError
 from rollout.live import retention
-from rollout.live.channels import Channels
 from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service

@@ -16,8 +16,8 @@ from rollout.data.reports.reports import ReportRuns, ReportStore
 from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.engine.events import ReportSealed
 from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.kernel.channels import Channels
 from rollout.live import autonomy
-from rollout.live.channels import Channels
 from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
 from rollout.worker.jobs import LONG, JobScheduler

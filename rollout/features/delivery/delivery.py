@@ -41,7 +41,7 @@ from rollout.features.reports.builder import (
     draft_here,
 )
 from rollout.features.reports.schedule import ReportOrder, SealCallback
-from rollout.live.channels import Channels
+from rollout.kernel.channels import Channels
 from rollout.live.service import Service
 
 DELIVERY_LEASE = timedelta(minutes=5)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from rollout.live.channels import remove_secrets
+from rollout.kernel.channels import remove_secrets
 from rollout.settings import PREFIX
 
 SEND_TIMEOUT = 30.0  # seconds, with the start of the process

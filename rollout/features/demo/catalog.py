@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from rollout.engine.words.formatting import wrap_text
+from rollout.kernel.atomic_files import find_package_data
 from rollout.kernel.calendar.sites import SHADOW
 from rollout.kernel.errors import RefusalError
-from rollout.live.atomic_files import find_package_data
 
 if TYPE_CHECKING:
     from rollout.features.replay.requests import ReplayRequest

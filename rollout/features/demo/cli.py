@@ -14,7 +14,7 @@ from rollout.features.demo.catalog import (
     format_catalog,
     render_catalog_json,
 )
-from rollout.live.atomic_files import check_folder, write_files_atomically
+from rollout.kernel.atomic_files import check_folder, write_files_atomically
 from rollout.terminal.errors import print_refusals
 from rollout.terminal.serve import load_service_command
 

@@ -63,11 +63,11 @@ from rollout.features.demo.simulated_cases import (
 from rollout.features.demo.traffic import BusyServiceError, CaseTraffic, request_with_retries
 from rollout.features.policies.policies import put_policy
 from rollout.features.records.cli import import_record_files
+from rollout.kernel.atomic_files import check_folder, find_package_data, write_files_atomically
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files import fields
 from rollout.kernel.policy_files.reader import parse_policy, read_policy, read_policy_text
-from rollout.live.atomic_files import check_folder, find_package_data, write_files_atomically
 from rollout.live.clock import SystemClock
 from rollout.terminal.errors import print_refusals
 from rollout.terminal.local_database import (

@@ -55,12 +55,12 @@ from rollout.features.policies.traffic_warnings import (
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.opening_hours import is_always_open
 from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.channels import list_channel_warnings
 from rollout.kernel.outcomes import describe_objective
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.kernel.units import FULL_OVERLAP
-from rollout.live.channels import list_channel_warnings
 from rollout.live.work.user_runs import StepCallback
 
 

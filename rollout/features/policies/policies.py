@@ -31,6 +31,7 @@ from rollout.features.policies.approver_warnings import (
     load_record_senders,
 )
 from rollout.features.proposals.eligible_approvers import load_present_approvers
+from rollout.kernel.channels import list_channel_warnings
 from rollout.kernel.errors import NotAllowedError, RefusalError, UnknownProposalError
 from rollout.kernel.facts import LooserRule
 from rollout.kernel.policy.policy import Policy
@@ -38,7 +39,6 @@ from rollout.kernel.policy.policy_warnings import PolicyWarning
 from rollout.kernel.policy.risk_shares import compute_yearly_share, describe_restart
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.words import say_looser
-from rollout.live.channels import list_channel_warnings
 from rollout.live.command_handler import CommandResult, build_command_result
 from rollout.live.evidence.answered_units import find_answered_units
 from rollout.live.policy_application import apply_policy

@@ -36,8 +36,8 @@ from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.comparison import Comparison
 from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.pages.comparison_text import render_comparison, render_table
+from rollout.kernel.atomic_files import check_folder, write_files_atomically
 from rollout.kernel.policy_files.fields import read_duration
-from rollout.live.atomic_files import check_folder, write_files_atomically
 from rollout.terminal.errors import get_text_width, print_refusals
 from rollout.terminal.output import JsonFlag
 from rollout.terminal.progress import show_progress

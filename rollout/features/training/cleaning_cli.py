@@ -21,7 +21,7 @@ from rollout.features.training.cleaning_files import (
     read_recorded_files,
     shorten_work_list,
 )
-from rollout.live.atomic_files import write_files_atomically
+from rollout.kernel.atomic_files import write_files_atomically
 from rollout.terminal.errors import print_refusals
 from rollout.terminal.progress import show_progress
 from rollout.terminal.record_options import (

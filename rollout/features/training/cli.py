@@ -18,7 +18,7 @@ from rollout.features.reports.figures.label_issues import (
 from rollout.features.reports.figures.label_sources import HUMAN_SOURCES, SOURCES
 from rollout.features.training.cleaning_cli import read_choices, read_input_files
 from rollout.features.training.cleaning_files import export_files_for_training
-from rollout.live.atomic_files import write_files_atomically
+from rollout.kernel.atomic_files import write_files_atomically
 from rollout.terminal.errors import print_refusals
 from rollout.terminal.record_options import (
     CasesFile,

@@ -21,8 +21,8 @@ from rollout.features.access.sign_in import SignIn
 from rollout.features.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.features.notifications.kinds import KINDS
 from rollout.features.reports.schedule import ReportOrder
+from rollout.kernel.channels import Channels
 from rollout.kernel.policy.familiarity import FEW, ValueReading
-from rollout.live.channels import Channels
 from rollout.live.clock import ManualClock
 from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy

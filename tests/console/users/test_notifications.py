@@ -8,7 +8,7 @@ from api.app import create_app
 from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn
 from rollout.features.notifications import settings
-from rollout.live.channels import Channels
+from rollout.kernel.channels import Channels
 from rollout.live.service import build_service
 from tests.console.conftest import Browsing, inhabited
 from tests.features.access.test_sign_in import QUICK

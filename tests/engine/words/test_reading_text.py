@@ -3,9 +3,9 @@
 import pytest
 
 from rollout.engine.words.formatting import format_reading
+from rollout.kernel.atomic_files import find_package_data
 from rollout.kernel.facts import StoredReading
 from rollout.kernel.policy_files.reader import read_policy
-from rollout.live.atomic_files import find_package_data
 from tests.shipped_policies import SHIPPED_POLICIES
 
 

@@ -29,8 +29,8 @@ from rollout.features.delivery.outbox import (
     load_deliveries,
     requeue_delivery,
 )
+from rollout.kernel.channels import Channels
 from rollout.kernel.errors import NotAllowedError
-from rollout.live.channels import Channels
 from rollout.live.policy_application import apply_policy
 from rollout.live.service import build_service
 from tests.api.bears import POLICY, founded

@@ -18,9 +18,9 @@ from rollout.features.demo.simulated_cases import (
     parse_fault,
     plan_history,
 )
+from rollout.kernel.atomic_files import find_package_data
 from rollout.kernel.policy_files.reader import parse_policy, read_policy
 from rollout.kernel.units import do_sets_agree, is_label_set
-from rollout.live.atomic_files import find_package_data
 from tests.engine.slots.logos import POLICY as SPONSORS
 from tests.shipped_policies import SHIPPED_POLICIES
 

@@ -7,7 +7,7 @@ from rollout.features.access import users
 from rollout.features.notifications import settings
 from rollout.features.notifications.kinds import KINDS
 from rollout.features.notifications.sending import NotificationPlanner, send_due_notifications
-from rollout.live.channels import Channels
+from rollout.kernel.channels import Channels
 from rollout.live.service import build_service
 from tests.api.bears import founded
 from tests.data.snapshots import filled_once

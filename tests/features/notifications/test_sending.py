@@ -15,7 +15,7 @@ from rollout.features.delivery.delivery import DELIVERY_LEASE, MAX_ATTEMPTS, MAX
 from rollout.features.incidents.incidents import record_acknowledgement
 from rollout.features.notifications import settings
 from rollout.features.notifications.sending import NotificationPlanner, send_due_notifications
-from rollout.live.channels import Channels
+from rollout.kernel.channels import Channels
 from rollout.live.command_handler import execute_command
 from tests.api.bears import CREEK, LAKE, scope_of, tick
 from tests.factories import DAY, HOUR, MINUTE, NOON

@@ -15,7 +15,7 @@ from rollout.features.notifications.settings import (
     MAX_WRONG_CODES,
     NotificationSettingsError,
 )
-from rollout.live.channels import Channels
+from rollout.kernel.channels import Channels
 from tests.factories import HOUR, NOON
 from tests.features.erasure.traces import find_traces
 from tests.features.notifications.mailing_list import ADMIN, TOKEN, build_user, choose, run_pass

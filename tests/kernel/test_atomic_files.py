@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.live import atomic_files
-from rollout.live.atomic_files import write_files_atomically
+from rollout.kernel import atomic_files
+from rollout.kernel.atomic_files import write_files_atomically
 
 
 def test_all_files_appear_and_nothing_else(tmp_path):

@@ -150,7 +150,7 @@ def read_channels(path: Path, public_url: str = "") -> Channels:
         ValueError: the file is invalid; the text has the line, but none of its content.
         OSError: the file can't be read.
     """
-    import yaml
+    import yaml  # noqa: PLC0415 - a command that names no channel does without
 
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))

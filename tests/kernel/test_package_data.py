@@ -1,7 +1,7 @@
 """What comes with the product is found, and is whole."""
 
 from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
-from rollout.live.atomic_files import find_package_data
+from rollout.kernel.atomic_files import find_package_data
 
 
 def test_policies_and_the_mail_rooms_records_are_there():

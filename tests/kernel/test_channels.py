@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.kernel.policy_files.reader import parse_policy
-from rollout.live.channels import (
+from rollout.kernel.channels import (
     Channels,
     list_channel_warnings,
     load_channels,
@@ -14,6 +13,7 @@ from rollout.live.channels import (
     remove_secrets,
     warn_if_readable_by_others,
 )
+from rollout.kernel.policy_files.reader import parse_policy
 from tests.api.bears import POLICY
 
 MARK = "hunter2-token"
