@@ -36,7 +36,7 @@ from api.paging import After, Limit, Page, build_page
 from api.schema_forms import build_responses
 from rollout.features.access import credentials, keys, users
 from rollout.features.access.keys import TOKEN_BYTES, write_token
-from rollout.features.policies.approver_warnings import change_account
+from rollout.features.policies.account_changes import change_account
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 USERS_RESPONSES = build_responses({"items": [USER], "next": None})

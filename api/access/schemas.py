@@ -12,7 +12,7 @@ from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access.keys import CreatedKey
 from rollout.features.access.sign_in import StartedSession
 from rollout.features.access.users import AccountUpdate, UserAccount
-from rollout.features.policies.approver_warnings import ChangedAccount
+from rollout.features.policies.account_changes import ChangedAccount
 
 ROLE_ASSIGNMENT: dict[str, Any] = {
     "role": "operator",

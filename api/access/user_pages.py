@@ -36,7 +36,7 @@ from rollout.features.access.keys import (
 )
 from rollout.features.access.users import AccountUpdate, UserAccount
 from rollout.features.cells.overview import load_rollouts
-from rollout.features.policies.approver_warnings import list_missing_approvers
+from rollout.features.policies.account_changes import list_missing_approvers
 from rollout.kernel.errors import InvalidAccountError, RefusalError, UnknownUserError
 from rollout.kernel.policy.policy import Policy
 

@@ -21,6 +21,7 @@ from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
 from api.web_kit.revision import build_live_region
 from api.web_kit.text import encode_segment
 from rollout.engine.decide.permissions import Permission, require_permission
+from rollout.engine.words.approver_warnings import format_group_counts, format_needs
 from rollout.engine.words.formatting import capitalize_first
 from rollout.features.incidents.incidents import list_incident_channels
 from rollout.features.policies import policies
@@ -30,7 +31,6 @@ from rollout.features.policies.policies import (
     load_policies,
     load_policy_by_number,
 )
-from rollout.features.proposals.eligible_approvers import format_group_counts, format_needs
 from rollout.kernel.channels import list_channel_warnings
 from rollout.kernel.errors import (
     NotAllowedError,

@@ -42,6 +42,7 @@ from api.web_kit.text import encode_segment
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.decide.proposals import compute_renewal_start, list_takeover_levels
 from rollout.engine.decide.scope import compute_held_level
+from rollout.engine.words.approver_warnings import format_needs
 from rollout.engine.words.fact_text import (
     describe_fresh_counts,
     describe_fresh_fact,
@@ -72,12 +73,12 @@ from rollout.features.policies.policies import (
     load_restart_prices,
 )
 from rollout.features.proposals import proposals
-from rollout.features.proposals.approval_permissions import (
+from rollout.features.proposals.counter_evidence import list_facts_against, load_counter_evidence
+from rollout.features.proposals.eligible_approvers import (
     describe_missing_approvers,
+    find_proposal_sites,
     load_eligible_approvers,
 )
-from rollout.features.proposals.counter_evidence import list_facts_against, load_counter_evidence
-from rollout.features.proposals.eligible_approvers import find_proposal_sites, format_needs
 from rollout.features.proposals.proposal_details import Proposal, list_grounds, load_proposal
 from rollout.features.proposals.proposal_evidence import (
     GateMinimumProgress,

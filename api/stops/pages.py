@@ -34,13 +34,13 @@ from api.web_kit.stop_target import (
 from api.web_kit.text import encode_segment
 from api.web_kit.waiting import READ_TEXT
 from rollout.engine.decide.permissions import Permission
+from rollout.engine.words.approver_warnings import format_names, format_needs
 from rollout.engine.words.formatting import to_sentence
-from rollout.features.proposals.approval_permissions import (
+from rollout.features.proposals.eligible_approvers import (
     describe_missing_approvers,
     load_eligible_approvers,
     load_resume_askers,
 )
-from rollout.features.proposals.eligible_approvers import format_names, format_needs
 from rollout.features.proposals.proposal_details import Proposal, load_proposal
 from rollout.features.stops import stops
 from rollout.features.stops import stops as stopping

@@ -24,7 +24,7 @@ from rollout.features.access.keys import TOKEN_BYTES, write_token
 from rollout.features.access.sign_in import SignIn
 from rollout.features.access.users import AccountUpdate, UserAccount, load_local_caller
 from rollout.features.erasure.user_export import iterate_user_data
-from rollout.features.policies.approver_warnings import change_account
+from rollout.features.policies.account_changes import change_account
 from rollout.live.clock import SystemClock
 from rollout.terminal.errors import print_refusals
 from rollout.terminal.local_database import open_database

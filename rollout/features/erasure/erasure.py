@@ -44,7 +44,7 @@ from rollout.data.reports.reports import ReportStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.events import CasesErased, NameErased
 from rollout.features.access.users import erase_account
-from rollout.features.policies.approver_warnings import make_change_with_warnings
+from rollout.features.policies.account_changes import make_change_with_warnings
 from rollout.features.reports.figures.report_version import CASE_FIELDS, erase_parts
 from rollout.features.reports.inputs.divergence_columns import unescape_cell
 from rollout.kernel.errors import NotAllowedError, RefusalError

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "create-key": CommandEntry(
         "features.ledger.cli:create_key",
         "Create a key that signs checkpoints; print its public key.",
+        needs_server=True,
     ),
     "export": CommandEntry(
         "features.ledger.stored_cli:export",
@@ -208,6 +209,8 @@ def load_checkpoints(file: Path | None, public_key: str | None) -> tuple[Checkpo
         return ()
     if file is None or public_key is None:
         raise RefusalError("a file of checkpoints and --public-key belong together; name both")
+    if not has_server_packages():
+        raise RefusalError(f"--checkpoint needs more packages: {format_install('server')}")
     from rollout.features.ledger.checkpoints import read_checkpoints
 
     return read_checkpoints(file, (public_key,))

@@ -36,6 +36,7 @@ from rollout.features.policies.gate_forecast import (
     multiply_rates,
 )
 from rollout.features.policies.traffic import CellTraffic, MeasureRate, RolloutTraffic
+from rollout.features.replay.requests import Progress
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.measures import MEANS, Condition, MeasureKey, Statistic, Watch
@@ -50,7 +51,6 @@ from rollout.kernel.policy.policy_warnings import PolicyWarning
 from rollout.kernel.policy.risk_shares import compute_yearly_share
 from rollout.kernel.policy.stages import Stage
 from rollout.kernel.statistics.forecast import estimate_fresh_records, estimate_harm
-from rollout.live.work.user_runs import StepCallback
 
 SECONDS_PER_DAY = 86400.0
 
@@ -121,7 +121,7 @@ def group_cells_by_gate_path(policy: Policy) -> dict[GatePath, list[Cell]]:
 
 
 def plan_gates(
-    policy: Policy, traffic: RolloutTraffic, on_step: StepCallback | None = None
+    policy: Policy, traffic: RolloutTraffic, on_step: Progress | None = None
 ) -> Iterator[GatePlan]:
     """Yield the gates by stage level, for the busiest cell of each kind.
 

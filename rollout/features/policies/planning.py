@@ -10,14 +10,13 @@ from math import inf
 
 from rollout.engine.decide.approvals import GroupMembership
 from rollout.engine.decide.guards import is_quality_guard
-from rollout.engine.words.formatting import format_quantity, join_words
-from rollout.features.policies.approver_warnings import (
+from rollout.engine.words.approver_warnings import (
     NO_SENDERS,
     RecordSenders,
     list_approver_warnings,
     list_source_warnings,
 )
-from rollout.features.policies.familiar_plan import format_familiarity
+from rollout.engine.words.formatting import format_quantity, join_words
 from rollout.features.policies.gate_forecast import (
     compute_days,
     format_cells,
@@ -46,12 +45,17 @@ from rollout.features.policies.gate_plans import (
     plan_gates,
     plan_guards,
 )
-from rollout.features.policies.traffic import RolloutTraffic, build_expected_traffic
+from rollout.features.policies.traffic import (
+    RolloutTraffic,
+    build_expected_traffic,
+    format_familiarity,
+)
 from rollout.features.policies.traffic_warnings import (
     describe_share_guard,
     describe_silence_guard,
     list_traffic_warnings,
 )
+from rollout.features.replay.requests import Progress
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.opening_hours import is_always_open
 from rollout.kernel.calendar.sites import SHADOW
@@ -61,7 +65,6 @@ from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.kernel.units import FULL_OVERLAP
-from rollout.live.work.user_runs import StepCallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def build_policy_plan(
     channels: Collection[str] | None = None,
     site_approvers: GroupMembership | None = None,
     senders: RecordSenders = NO_SENDERS,
-    on_step: StepCallback | None = None,
+    on_step: Progress | None = None,
 ) -> PlanFigures:
     """Compute the needs and limits of a policy.
 

@@ -5,15 +5,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
+from rollout.data.access.users import Users
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger.ledger import Ledger
+from rollout.data.ledger.ledger import Accounts, Ledger
 from rollout.data.ledger.policies import PolicyTexts
 from rollout.data.ledger.projections import ProposalStore
 from rollout.engine.decide.approvals import GroupMembership, find_group_memberships
 from rollout.engine.decide.commands import Actor, ApplyPolicy
 from rollout.engine.decide.decider import decide
-from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.decide.permissions import (
+    ROLES_BY_PERMISSION,
+    Caller,
+    Permission,
+    require_permission,
+)
 from rollout.engine.decide.policy_changes import Restart, foresee_restarts
 from rollout.engine.events import (
     LedgerEvent,
@@ -23,12 +29,11 @@ from rollout.engine.events import (
     ProposalVoided,
     select_events,
 )
-from rollout.features.policies.approver_warnings import (
+from rollout.engine.words.approver_warnings import (
     NO_SENDERS,
     RecordSenders,
     list_approver_warnings,
     list_source_warnings,
-    load_record_senders,
 )
 from rollout.features.proposals.eligible_approvers import load_present_approvers
 from rollout.kernel.channels import list_channel_warnings
@@ -356,7 +361,7 @@ def _list_surrounding_warnings(
 def _compute_effect(
     service: Service, caller: Caller, policy: Policy, at: datetime
 ) -> PolicyChanges:
-    from rollout.features.policies.familiar_plan import describe_unfamiliar_effect
+    from rollout.features.policies.familiar_preview import describe_unfamiliar_effect
 
     rollout_name = policy.rollout
     with service.database.begin_read() as transaction:
@@ -499,3 +504,35 @@ def _find_policy_applied(
         )
         applied_events = [event for event in events if at is None or event.at <= at]
     return applied_events[-1] if applied_events else None
+
+
+def load_record_senders(transaction: Transaction, rollout_name: str) -> RecordSenders:
+    """Return the senders of a rollout; it need not exist yet."""
+    # it loads what counts, which a replica's other requests don't need
+    from rollout.data.counting.unit_records import load_newest_registering
+
+    rollout = Rollouts(transaction).find(rollout_name)
+    counts = () if rollout is None else load_newest_registering(transaction, rollout)
+    return RecordSenders(
+        _list_deciding_accounts(transaction, rollout_name),
+        Accounts(transaction).name_sources(counts),
+    )
+
+
+def _list_deciding_accounts(transaction: Transaction, rollout_name: str) -> tuple[str, ...]:
+    """Return the enabled service accounts that may send decisions of a rollout, by name."""
+    users = Users(transaction)
+    roles_by_user = users.list_all_role_assignments()
+    decision_roles = ROLES_BY_PERMISSION[Permission.SEND_DECISIONS]
+    return tuple(
+        sorted(
+            user.name
+            for user in users.list_all()
+            if user.is_service_account
+            and user.disabled_at is None
+            and any(
+                role.role in decision_roles and role.rollout in {"", rollout_name}
+                for role in roles_by_user.get(user.number, ())
+            )
+        )
+    )

@@ -1,24 +1,36 @@
 """Units per cell and model performance, as expected by a policy or as recorded.
 
 `rollout plan` converts it to days. The policy's `expect` gives the values; where it is silent, an
-assumption is used and marked. Recorded traffic replaces both.
+assumption is used and marked. Recorded traffic replaces both, and says by month how many units
+would have been unfamiliar.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Final
 
 import numpy as np
 
 from rollout.engine.evidence.case_draws import drop_undrawn
 from rollout.engine.evidence.case_placement import place_cases
 from rollout.engine.evidence.frames import RecordFrames
+from rollout.engine.evidence.gate_series import ValueSeries
 from rollout.engine.evidence.populations import resolve_natural_units
+from rollout.engine.evidence.stage_history import FamiliarHistory, find_familiar_units
 from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
-from rollout.engine.evidence.unit_arrays import UnitClasses
-from rollout.features.policies.familiar_plan import FamiliarForecast, forecast_familiarity
+from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses
+from rollout.engine.words.formatting import format_percent
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.measures import AGREEMENT, COST, Condition, MeasureKey, Statistic, Subject
 from rollout.kernel.policy.confidence_floors import list_floors
+from rollout.kernel.policy.familiarity import (
+    AttributeValue,
+    FamiliarityRule,
+    find_line,
+    format_value,
+)
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import MISSING
@@ -71,6 +83,24 @@ class CellTraffic:
 
 
 UNKNOWN_TRAFFIC = CellTraffic(None, {}, {}, 0.0)
+
+
+MAX_VALUES_SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FamiliarForecast:
+    """Recorded units under the rule, had every cell been in shadow.
+
+    Attributes:
+        version: whose units they are.
+        months: month as 2025-10, its units, and those of them that were not familiar.
+        first_days: each value in words with its first day, newest first.
+    """
+
+    version: str
+    months: tuple[tuple[str, int, int], ...]
+    first_days: tuple[tuple[str, date], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,3 +408,75 @@ def _compute_recorded_wrong_cost(rates: Mapping[MeasureKey, MeasureRate], policy
     if cost is None or agreement is None or agreement >= 1:
         return compute_wrong_cost(policy)
     return min(cost / (1 - agreement), policy.largest_cost)
+
+
+def forecast_familiarity(
+    units: TalliedUnits, policy: Policy, version: str
+) -> FamiliarForecast | None:
+    """Return how many units of a version would have been unfamiliar; None without the rule."""
+    rule = policy.evidence.familiar
+    if rule is None:
+        return None
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    first_days: dict[AttributeValue, int] = {}
+    for (cell, name), rows in units.cells.items():
+        if name != version or cell not in policy.cell_set:
+            continue
+        history = _simulate_history(rows.guard, units.unit_classes, policy, cell, rule)
+        gate = rows.gate.select(units.unit_classes.is_whole_unit[rows.gate.unit_class])
+        is_familiar = find_familiar_units(gate, units.unit_classes, history)
+        for day, unit_class, familiar in zip(
+            gate.day.tolist(), gate.unit_class.tolist(), is_familiar.tolist(), strict=True
+        ):
+            month = counts[f"{date.fromordinal(day):%Y-%m}"]
+            month[0] += 1
+            month[1] += not familiar
+            for value in units.unit_classes.values_by_class[unit_class][0]:
+                first_days[value] = min(day, first_days.get(value, day))
+    return FamiliarForecast(
+        version,
+        tuple((month, *counts[month]) for month in sorted(counts)),  # type: ignore[misc]
+        tuple(
+            (format_value(value), date.fromordinal(day))
+            for value, day in sorted(first_days.items(), key=lambda item: (-item[1], item[0]))
+        ),
+    )
+
+
+def _simulate_history(
+    rows: UnitArrays, unit_classes: UnitClasses, policy: Policy, cell: Cell, rule: FamiliarityRule
+) -> FamiliarHistory:
+    """Return what ticks would have recorded in shadow, where every unit is judged."""
+    rows = rows.select(unit_classes.is_whole_unit[rows.unit_class])
+    rows = rows.select(~unit_classes.is_missing[rows.unit_class])
+    line = find_line(rule, (guard.condition for guard in policy.list_guards(cell)))
+    series, history = ValueSeries(rows, unit_classes, rule, line), FamiliarHistory()
+    slot: int | None = int(rows.slot[0]) if len(rows) else None
+    while slot is not None:
+        slot = series.find_next_change(slot, history.statuses, frozenset(), is_acting=False)
+        if slot is not None:
+            readings = series.read_at(slot)
+            history = history.extend(slot, {v: reading.status for v, reading in readings.items()})
+    return history
+
+
+def format_familiarity(policy: Policy, forecast: FamiliarForecast | None) -> Iterator[str]:
+    """Yield the lines of a plan about unfamiliar cases; none without the rule."""
+    rule = policy.evidence.familiar
+    if rule is None:
+        return
+    names = ", ".join(attribute.id for attribute in rule.attributes)
+    yield f"FAMILIAR CASES: humans decide a case unless a version met its values of {names}"
+    yield f"  each at least {rule.at_least} times in the cell, and agreed often enough. Unfamiliar:"
+    if forecast is None:
+        yield "  how many that would be: add --predictions and --decisions"
+        yield ""
+        return
+    for month, units, unfamiliar in forecast.months:
+        share = format_percent(unfamiliar / units)
+        yield f"  {month}: {unfamiliar:,} of {units:,} units ({share}) of {forecast.version}"
+    for text, day in forecast.first_days[:MAX_VALUES_SHOWN]:
+        yield f"  {text}: first on {day}"
+    if more := forecast.first_days[MAX_VALUES_SHOWN:]:
+        yield f"  and {len(more):,} more values, first on {more[-1][1]} to {more[0][1]}"
+    yield ""

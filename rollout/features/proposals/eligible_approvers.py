@@ -1,20 +1,39 @@
-"""Open proposals that a user can approve, and texts about missing approvers."""
+"""Open proposals that a user can approve, users who can, and remedies if too few are left."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rollout.data.access.users import SecondFactors, Users
 from rollout.data.database.session import Transaction
+from rollout.engine.decide.approvals import (
+    GroupsByUser,
+    exclude_user,
+    find_eligible_requesters,
+    find_groups,
+    find_missing_for_resume,
+    find_unfilled_needs,
+)
 from rollout.engine.decide.commands import ApproveProposal
 from rollout.engine.decide.decider import decide
-from rollout.engine.decide.permissions import APPROVER, OPERATOR, Caller, Permission
+from rollout.engine.decide.permissions import OPERATOR, Caller, Permission, require_permission
 from rollout.engine.decide.scope import ProposalState
-from rollout.engine.words.formatting import format_quantity, join_words
+from rollout.engine.words.approver_warnings import (
+    MAX_LISTED_NAMES,
+    describe_missing_roles,
+    format_names,
+    format_needs,
+    format_sites,
+)
 from rollout.features.access.access_state import build_caller
 from rollout.features.access.credential_resets import NO_LIMITS, load_approval_limits
 from rollout.kernel.errors import RefusalError
 from rollout.live.rollout_state import RolloutState
+
+if TYPE_CHECKING:
+    from rollout.features.proposals.proposal_details import Proposal
+    from rollout.live.service import Service
 
 
 def find_proposal_sites(state: RolloutState, proposal_id: str) -> tuple[str, ...]:
@@ -70,9 +89,6 @@ def _is_approvable(
         return False
 
 
-MAX_LISTED_NAMES = 6  # further names are counted
-
-
 def load_present_approvers(
     transaction: Transaction, *, at: datetime, requires_second_factor: bool = False
 ) -> tuple[Caller, ...] | None:
@@ -99,58 +115,165 @@ def load_present_approvers(
     )
 
 
-def format_needs(required_groups: Sequence[str]) -> str:
-    """Format the required groups.
+@dataclass(frozen=True, slots=True)
+class ResumeAskers:
+    """Users who can request the end of a stop.
 
-    >>> format_needs(("operator", "operator")), format_needs(("operator", "safety"))
-    ('2 operators', '1 operator and 1 of safety')
+    Attributes:
+        asker_names: users whose request leaves enough other approvers, by name.
+        warning: what is missing and what to do, for the caller or for all; "" if nothing is.
     """
-    return join_words(list(format_group_counts(required_groups)))
+
+    asker_names: tuple[str, ...]
+    warning: str
 
 
-def format_group_counts(required_groups: Sequence[str]) -> tuple[str, ...]:
-    """Return each group with its number of approvals; () without groups."""
-    group_counts = Counter(required_groups).items()
+def load_eligible_approvers(
+    service: "Service", caller: Caller, rollout_name: str, proposal: "Proposal"
+) -> tuple[str, ...]:
+    """Return the users whose approval would count, by name.
+
+    Excluded are the proposer, users who approved already and disabled users. Returns () for a
+    closed
+    proposal.
+
+    Raises:
+        NotAllowedError: the caller may not read the rollout.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    if proposal.id not in state.scope.proposals:
+        return ()
+    excluded_names = {proposal.raised_by, *(approval.by for approval in proposal.approvals)}
+    with service.database.begin_read() as transaction:
+        approvers = _load_approvers(service, transaction) or ()
+    groups_by_user = find_groups(
+        (approver for approver in approvers if approver.name not in excluded_names),
+        rollout_name,
+        find_proposal_sites(state, proposal.id),
+    )
     return tuple(
-        format_quantity(count, group) if group == OPERATOR else f"{count} of {group}"
-        for group, count in group_counts
+        sorted(
+            user_name
+            for user_name, user_groups in groups_by_user.items()
+            if set(user_groups) & set(proposal.groups_missing)
+        )
     )
 
 
-def describe_missing_roles(missing_groups: Sequence[str], more_text: str = " more") -> str:
-    """Describe which roles to grant to how many more users.
+def describe_missing_approvers(
+    service: "Service", caller: Caller, rollout_name: str, proposal_id: str
+) -> str:
+    """Describe the missing approvers of an open proposal; "" if enough are left.
 
-    >>> describe_missing_roles(("operator",))
-    'give 1 more user the role operator'
-    >>> describe_missing_roles(("operator", "safety"))
-    'give 1 more user the role operator and 1 more user the role approver of safety'
+    Raises:
+        NotAllowedError: the caller may not read the rollout.
     """
-    group_counts = Counter(missing_groups).items()
-    roles = [
-        f"{count}{more_text} {'user' if count == 1 else 'users'} the role {_format_role(group)}"
-        for group, count in group_counts
-    ]
-    return f"give {join_words(roles)}"
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    proposal = state.scope.proposals.get(proposal_id)
+    if proposal is None:
+        return ""
+    with service.database.begin_read() as transaction:
+        approvers = _load_approvers(service, transaction)
+    return describe_remaining_approvers(approvers, state, proposal)
 
 
-def format_sites(sites: Sequence[str]) -> str:
-    """Format sites as the end of a phrase.
+def describe_remaining_approvers(
+    approvers: Sequence[Caller] | None, state: RolloutState, proposal: ProposalState
+) -> str:
+    """Describe the missing approvers of a proposal; "" if it is approved, or without users."""
+    if approvers is None:
+        return ""
+    sites = find_proposal_sites(state, proposal.id)
+    groups_by_user = dict(find_groups(approvers, state.rollout.name, sites))
+    for approval in proposal.approvals:  # it counts whatever permissions the approver has now
+        groups_by_user[approval.by] = (*groups_by_user.get(approval.by, ()), *approval.groups)
+    alternative = f"reject {proposal.id} and let" if proposal.rules.ends_stop else ""
+    return _describe_shortage(
+        proposal.needs, groups_by_user, proposal.raised_by, alternative, sites
+    )
 
-    >>> format_sites(("creek", "lake"))
-    ' at creek and lake'
+
+def load_resume_askers(
+    service: "Service",
+    caller: Caller,
+    rollout_name: str,
+    required_groups: Sequence[str],
+    sites: Sequence[str],
+) -> ResumeAskers:
+    """Return who can request a resume that enough other users can approve.
+
+    Args:
+        required_groups: groups whose approval the resume needs.
+        sites: sites of the stop.
+
+    Raises:
+        NotAllowedError: the caller may not read the rollout.
     """
-    return f" at {format_names(sites)}"
+    require_permission(caller, Permission.READ, rollout_name)
+    with service.database.begin_read() as transaction:
+        approvers = _load_approvers(service, transaction)
+    groups_by_user = find_groups(approvers or (), rollout_name, tuple(sites))
+    asker_names = find_eligible_requesters(required_groups, groups_by_user)
+    if approvers is None or caller.name in asker_names:
+        return ResumeAskers(asker_names, "")
+    if OPERATOR in groups_by_user.get(caller.name, ()):
+        return ResumeAskers(
+            asker_names,
+            "if you ask,"
+            f" {_describe_shortage(required_groups, groups_by_user, caller.name, 'let', sites)}",
+        )
+    remedy = describe_missing_roles(
+        find_missing_for_resume(required_groups, groups_by_user)
+    ) + format_sites(sites)
+    return ResumeAskers(
+        asker_names, "" if asker_names else f"no user can end this stop at present; {remedy}"
+    )
 
 
-def format_names(names: Sequence[str]) -> str:
-    """Format the first names and count the others.
-
-    >>> format_names(("bo", "cy")), format_names("abcdefgh")
-    ('bo and cy', 'a, b, c, d, e, f and 2 more')
-    """
-    more_texts = [f"{len(names) - MAX_LISTED_NAMES} more"] if len(names) > MAX_LISTED_NAMES else []
-    return join_words([*names[:MAX_LISTED_NAMES], *more_texts])
+def _load_approvers(service: "Service", transaction: Transaction) -> tuple[Caller, ...] | None:
+    return load_present_approvers(
+        transaction,
+        at=service.clock.now(),
+        requires_second_factor=service.requires_second_factor,
+    )
 
 
-def _format_role(group: str) -> str:
-    return group if group == OPERATOR else f"{APPROVER} of {group}"
+def _describe_shortage(
+    required_groups: Sequence[str],
+    groups_by_user: GroupsByUser,
+    asker_name: str,
+    alternative: str,
+    sites: Sequence[str],
+) -> str:
+    """Describe whose approval is missing; `alternative` names another way, or ""."""
+    remaining_groups = exclude_user(groups_by_user, asker_name)
+    missing_groups = find_unfilled_needs(required_groups, remaining_groups)
+    if not missing_groups:
+        return ""
+    able_names = sorted(
+        user_name
+        for user_name, groups in remaining_groups.items()
+        if set(groups) & set(required_groups)
+    )
+    other_askers = find_eligible_requesters(required_groups, groups_by_user) if alternative else ()
+    remedies = (
+        [f"{alternative} {' or '.join(other_askers[:MAX_LISTED_NAMES])} ask"]
+        if other_askers
+        else []
+    )
+    remedies.append(describe_missing_roles(missing_groups) + format_sites(sites))
+    exception_text = f" other than {asker_name}" if asker_name in groups_by_user else ""
+    return (
+        f"{_describe_able(able_names)} it needs {format_needs(required_groups)}{exception_text};"
+        f" {', or '.join(remedies)}"
+    )
+
+
+def _describe_able(able_names: list[str]) -> str:
+    if not able_names:
+        return "no user is left who can approve it:"
+    return (
+        f"{format_names(able_names)}{' alone' if len(able_names) == 1 else ''} can approve it, but"
+    )

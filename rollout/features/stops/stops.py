@@ -34,8 +34,11 @@ from rollout.engine.decide.stop_targets import (
     resolve_target,
 )
 from rollout.engine.events import Stopped
-from rollout.features.proposals.approval_permissions import describe_remaining_approvers
-from rollout.features.proposals.eligible_approvers import format_needs, load_present_approvers
+from rollout.engine.words.approver_warnings import format_needs
+from rollout.features.proposals.eligible_approvers import (
+    describe_remaining_approvers,
+    load_present_approvers,
+)
 from rollout.features.stops.order_latching import (
     NOT_LATCHED,
     WRITE_SECONDS,

@@ -8,7 +8,7 @@ from rollout.features.access import users
 from rollout.features.access.credentials import reset_second_factor
 from rollout.features.access.users import AccountUpdate
 from rollout.features.erasure.erasure import ErasureRequest, erase_user
-from rollout.features.policies.approver_warnings import change_account, list_missing_approvers
+from rollout.features.policies.account_changes import change_account, list_missing_approvers
 from rollout.kernel.errors import NotAllowedError
 from tests.data.conftest import database, url
 from tests.factories import DAY, NOON, TICK

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from rollout.engine.decide.approvals import find_group_memberships
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.decide.stop_targets import TWO_OPERATORS
+from rollout.engine.words.approver_warnings import list_approver_warnings
 from rollout.features.access import users
 from rollout.features.access.authentication import Authenticator
 from rollout.features.access.users import AccountUpdate, load_local_caller
-from rollout.features.policies.approver_warnings import list_approver_warnings
 from rollout.features.policies.policies import preview_policy, put_policy
 from rollout.kernel.policy.policy import Gate
 from rollout.live.clock import ManualClock

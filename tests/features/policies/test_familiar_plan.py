@@ -7,7 +7,7 @@ import numpy as np
 
 from rollout.engine.evidence.tallied_units import TalliedUnits
 from rollout.engine.evidence.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
-from rollout.features.policies.familiar_plan import forecast_familiarity, format_familiarity
+from rollout.features.policies.traffic import forecast_familiarity, format_familiarity
 from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.kernel.policy.policy import EvidenceRules
 from rollout.kernel.units import UnitClass

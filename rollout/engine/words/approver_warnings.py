@@ -1,51 +1,30 @@
 """Warnings about approvals and resumes for which a policy has too few users.
 
-Changes of accounts, with warnings of what no user can do any more.
-
 Warnings about accounts whose decisions are no evidence, or that register what they predict.
+
+Groups, sites and missing roles in words.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final
 
-from rollout.data.access.users import Users
-from rollout.data.database.rollouts import Rollouts
-from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger.ledger import Accounts, Ledger
 from rollout.engine.decide.approvals import (
     NO_STAGE,
     GroupMembership,
     GroupsByUser,
-    find_group_memberships,
     find_missing_for_resume,
     list_resume_needs,
 )
-from rollout.engine.decide.permissions import (
-    OPERATOR,
-    ROLES_BY_PERMISSION,
-    Caller,
-    Permission,
-    require_permission,
-)
-from rollout.engine.words.formatting import format_quantity
-from rollout.features.access.users import AccountUpdate, UserAccount, update_account
-from rollout.features.proposals.eligible_approvers import (
-    describe_missing_roles,
-    format_needs,
-    format_sites,
-    load_present_approvers,
-)
+from rollout.engine.decide.permissions import APPROVER, OPERATOR
+from rollout.engine.words.formatting import format_quantity, join_words
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy.evidence_sources import RegisteredUnits
 from rollout.kernel.policy.policy import Gate, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
-from rollout.live.rollout_state import load_rollout_state
 
-Warnings = Iterator[PolicyWarning]
-AT_EVERY_SITE = " at every site"
+MAX_LISTED_NAMES = 6  # further names are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +72,7 @@ def _warn_no_approvers(policy: Policy) -> PolicyWarning:
     return PolicyWarning("users", text)
 
 
-def _warn_empty_groups(policy: Policy, site_approvers: GroupMembership) -> Warnings:
+def _warn_empty_groups(policy: Policy, site_approvers: GroupMembership) -> Iterator[PolicyWarning]:
     sites_by_gate = _map_sites_by_gate(policy)
     for index, gate in enumerate(policy.gates):
         sites = sites_by_gate[id(gate)]
@@ -131,7 +110,9 @@ def _describe_closed_gate(
     )
 
 
-def _warn_unresumable_stops(policy: Policy, site_approvers: GroupMembership) -> Warnings:
+def _warn_unresumable_stops(
+    policy: Policy, site_approvers: GroupMembership
+) -> Iterator[PolicyWarning]:
     """Warn of stops of one site that can't be resumed; else of a stop of all sites.
 
     An operator of every site can stop them all at once. That resume needs approvers at each of
@@ -153,7 +134,7 @@ def _warn_unresumable_stops(policy: Policy, site_approvers: GroupMembership) -> 
             yield PolicyWarning(
                 "stops",
                 _describe_unresumable_stop(
-                    unresumable_stop, " of all sites at once", AT_EVERY_SITE
+                    unresumable_stop, " of all sites at once", " at every site"
                 ),
             )
 
@@ -220,84 +201,6 @@ def _describe_stages(stages: Sequence[str]) -> str:
     return f" while {' or '.join(stage or 'nothing' for stage in stages)} is granted"
 
 
-ChangeResult = TypeVar("ChangeResult")
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedAccount:
-    """An account after a change.
-
-    `warnings` name each gate and each stop for which users are missing since this change.
-    """
-
-    account: UserAccount
-    warnings: tuple[str, ...]
-
-
-def change_account(
-    database: Database,
-    caller: Caller,
-    user_name: str,
-    update: AccountUpdate,
-    *,
-    at: datetime,
-    requires_second_factor: bool,
-) -> ChangedAccount:
-    """Change an account as `update_account` does, and warn; nothing is refused for a warning."""
-
-    def change() -> UserAccount:
-        return update_account(database, caller, user_name, update, at=at)
-
-    if not (update.is_disabled or update.roles_to_revoke):
-        return ChangedAccount(change(), ())
-    require_permission(caller, Permission.ADMINISTER, "")
-    account, warnings = make_change_with_warnings(
-        database, change, at=at, requires_second_factor=requires_second_factor
-    )
-    return ChangedAccount(account, warnings)
-
-
-def make_change_with_warnings(
-    database: Database,
-    change: Callable[[], ChangeResult],
-    *,
-    at: datetime,
-    requires_second_factor: bool,
-) -> tuple[ChangeResult, tuple[str, ...]]:
-    """Return the result of a change, and the warnings that are new since it."""
-
-    def list_warnings() -> tuple[str, ...]:
-        return list_missing_approvers(
-            database, at=at, requires_second_factor=requires_second_factor
-        )
-
-    warnings_before = list_warnings()
-    result = change()
-    return result, tuple(w for w in list_warnings() if w not in warnings_before)
-
-
-def list_missing_approvers(
-    database: Database, *, at: datetime, requires_second_factor: bool
-) -> tuple[str, ...]:
-    """Return by rollout what its users can't approve now, and which stops they can't end."""
-    warnings: list[str] = []
-    with database.begin_read() as transaction:
-        approvers = load_present_approvers(
-            transaction, at=at, requires_second_factor=requires_second_factor
-        )
-        if approvers is None:
-            return ()
-        for rollout in Rollouts(transaction).list_all():
-            if not Ledger(transaction, rollout).load_head().revision:
-                continue  # it has no policy yet
-            policy = load_rollout_state(transaction, rollout.name).policy
-            members = find_group_memberships(approvers, rollout.name, tuple(policy.sites_by_id))
-            warnings += (
-                f"{rollout.name}: {warning}" for warning in list_approver_warnings(policy, members)
-            )
-    return tuple(warnings)
-
-
 @dataclass(frozen=True, slots=True)
 class RecordSenders:
     """Who may send a rollout's decisions, and who registered its newest cases."""
@@ -307,38 +210,6 @@ class RecordSenders:
 
 
 NO_SENDERS: Final = RecordSenders()
-
-
-def load_record_senders(transaction: Transaction, rollout_name: str) -> RecordSenders:
-    """Return the senders of a rollout; it need not exist yet."""
-    # it loads what counts, which a replica's other requests don't need
-    from rollout.data.counting.unit_records import load_newest_registering
-
-    rollout = Rollouts(transaction).find(rollout_name)
-    counts = () if rollout is None else load_newest_registering(transaction, rollout)
-    return RecordSenders(
-        _list_deciding_accounts(transaction, rollout_name),
-        Accounts(transaction).name_sources(counts),
-    )
-
-
-def _list_deciding_accounts(transaction: Transaction, rollout_name: str) -> tuple[str, ...]:
-    """Return the enabled service accounts that may send decisions of a rollout, by name."""
-    users = Users(transaction)
-    roles_by_user = users.list_all_role_assignments()
-    decision_roles = ROLES_BY_PERMISSION[Permission.SEND_DECISIONS]
-    return tuple(
-        sorted(
-            user.name
-            for user in users.list_all()
-            if user.is_service_account
-            and user.disabled_at is None
-            and any(
-                role.role in decision_roles and role.rollout in {"", rollout_name}
-                for role in roles_by_user.get(user.number, ())
-            )
-        )
-    )
 
 
 def list_source_warnings(policy: Policy, senders: RecordSenders) -> Iterator[PolicyWarning]:
@@ -366,3 +237,60 @@ def _warn_own_cases(policy: Policy, counts: tuple[RegisteredUnits, ...]) -> Iter
                 f" wrong; let another account register: `sources: {{cases: [{', '.join(others)}]}}`"
             )
             yield PolicyWarning("evidence.sources.cases", text)
+
+
+def format_needs(required_groups: Sequence[str]) -> str:
+    """Format the required groups.
+
+    >>> format_needs(("operator", "operator")), format_needs(("operator", "safety"))
+    ('2 operators', '1 operator and 1 of safety')
+    """
+    return join_words(list(format_group_counts(required_groups)))
+
+
+def format_group_counts(required_groups: Sequence[str]) -> tuple[str, ...]:
+    """Return each group with its number of approvals; () without groups."""
+    group_counts = Counter(required_groups).items()
+    return tuple(
+        format_quantity(count, group) if group == OPERATOR else f"{count} of {group}"
+        for group, count in group_counts
+    )
+
+
+def describe_missing_roles(missing_groups: Sequence[str], more_text: str = " more") -> str:
+    """Describe which roles to grant to how many more users.
+
+    >>> describe_missing_roles(("operator",))
+    'give 1 more user the role operator'
+    >>> describe_missing_roles(("operator", "safety"))
+    'give 1 more user the role operator and 1 more user the role approver of safety'
+    """
+    group_counts = Counter(missing_groups).items()
+    roles = [
+        f"{count}{more_text} {'user' if count == 1 else 'users'} the role {_format_role(group)}"
+        for group, count in group_counts
+    ]
+    return f"give {join_words(roles)}"
+
+
+def format_sites(sites: Sequence[str]) -> str:
+    """Format sites as the end of a phrase.
+
+    >>> format_sites(("creek", "lake"))
+    ' at creek and lake'
+    """
+    return f" at {format_names(sites)}"
+
+
+def format_names(names: Sequence[str]) -> str:
+    """Format the first names and count the others.
+
+    >>> format_names(("bo", "cy")), format_names("abcdefgh")
+    ('bo and cy', 'a, b, c, d, e, f and 2 more')
+    """
+    more_texts = [f"{len(names) - MAX_LISTED_NAMES} more"] if len(names) > MAX_LISTED_NAMES else []
+    return join_words([*names[:MAX_LISTED_NAMES], *more_texts])
+
+
+def _format_role(group: str) -> str:
+    return group if group == OPERATOR else f"{APPROVER} of {group}"
