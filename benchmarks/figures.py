@@ -188,10 +188,10 @@ def draw_pairs(generator: np.random.Generator, start: int, n: int) -> Figures:
 
 def by_rollout(file: Path, _pairs: int) -> Callable[[], Figures]:
     """Compare as `rollout compare` does: with intervals, kappas and AC1 besides."""
-    from rollout.features.replay.compare import compare_pair_file
+    from rollout.features.replay.compare import compare
 
     def work() -> Figures:
-        done = compare_pair_file(file)
+        done = compare(file)
         (comparison,) = done.comparisons
         matrix = comparison.label_matrix
         cells = {
@@ -210,11 +210,11 @@ def by_rollout(file: Path, _pairs: int) -> Callable[[], Figures]:
 
 def by_intervals(file: Path, _pairs: int) -> Callable[[], Figures]:
     """Work out again the intervals of a comparison, which the others don't."""
-    from rollout.features.replay.compare import compare_pair_file
+    from rollout.features.replay.compare import compare
     from rollout.kernel.statistics.chance_agreement import compute_kappa_and_ac1
     from rollout.kernel.statistics.intervals import compute_share
 
-    (comparison,) = compare_pair_file(file).comparisons
+    (comparison,) = compare(file).comparisons
     shares = [comparison.agreement, *(cell.agreement for cell in comparison.cells)]
     shares += [own for label in comparison.labels for own in (label.precision, label.recall)]
 

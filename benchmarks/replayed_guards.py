@@ -26,7 +26,7 @@ from rollout.features.replay.requests import ReplayRequest
 from rollout.kernel.calendar.opening_hours import is_always_open, is_open
 from rollout.kernel.calendar.sites import Site
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 DAYS = 120
@@ -115,7 +115,7 @@ def _format(column: pl.Expr) -> pl.Expr:
 
 def count_effects(path: Path, kind: str, seed: int) -> Counter[str]:
     """Return how often each guard suspended or narrowed a cell, and the number of widenings."""
-    cases = draw_cases(read_policy(path), kind, seed)
+    cases = draw_cases(load_policy(path), kind, seed)
     with TemporaryDirectory() as folder:
         request = ReplayRequest(path, write_records(cases, Path(folder)))
         events = replay_files(request).result.events

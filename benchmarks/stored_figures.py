@@ -29,14 +29,14 @@ def by_store(file: Path, pairs: int) -> Callable[[], Figures]:
     from rollout.data.database.session import Database
     from rollout.engine.decide.permissions import AssignedRole, Caller
     from rollout.features.divergences.top_losses import load_costliest_counted_pairs
-    from rollout.features.replay.compare import compare_pair_file
+    from rollout.features.replay.compare import compare
     from rollout.features.reports.figures.comparison import compute_comparisons
 
     url = f"sqlite:///{file}.db"
     upgrade(url)
     database = Database(url)
     rollout = store_pairs(database, file)
-    right = [loss.case_key for loss in compare_pair_file(file).top_losses]
+    right = [loss.case_key for loss in compare(file).top_losses]
     viewer = Caller("viewer", role_assignments=(AssignedRole("viewer"),))
 
     def read_sums() -> str:

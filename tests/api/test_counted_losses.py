@@ -12,7 +12,7 @@ from rollout.data.records.newest_records import NewestRecords
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.features.divergences.top_losses import load_costliest_counted_pairs
-from rollout.features.replay.compare import compare_pair_file
+from rollout.features.replay.compare import compare
 from rollout.features.reports.inputs.losses import CONFIDENT_DIFFERENT
 from rollout.features.training.cleaning import load_label_issues
 from rollout.live.policy_application import apply_policy
@@ -122,7 +122,7 @@ def test_the_index_lists_what_compare_lists_of_the_same_pairs(client, clock, dat
     file, policy = tmp_path / "pairs.csv", tmp_path / "policy.yaml"
     file.write_text("\n".join(["case_key,site,human,model,confidence", *lines]))
     policy.write_text(DEAR)
-    right = compare_pair_file(file, policy=policy).top_losses
+    right = compare(file, policy=policy).top_losses
     found = [
         item.loss for item in load_costliest_counted_pairs(database, VIEWER, "ramps", clock.now())
     ]

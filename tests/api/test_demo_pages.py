@@ -12,7 +12,7 @@ from api.demo.playback import DemoPages, Playback, create_tokens
 from rollout.features.access.authentication import Authenticator
 from rollout.features.demo.accounts import ROLES_BY_USER, create_demo_accounts, create_demo_keys
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 from rollout.live.clock import ManualClock
 from rollout.live.service import build_service
 from tests.factories import NOON
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 @pytest.fixture
 def demo(database):
     """Return the demo's application with its two clocks, years apart."""
-    create_demo_accounts(database, read_policy(EXAMPLE.policy_path), NOON)
+    create_demo_accounts(database, load_policy(EXAMPLE.policy_path), NOON)
     story, wall = ManualClock(NOON), ManualClock(NOON + timedelta(days=400))
     service = build_service(database, Authenticator(database, wall), story, wall_clock=wall)
     pages = DemoPages(EXAMPLE, Playback(360), create_tokens(list(ROLES_BY_USER)))
@@ -116,7 +116,7 @@ def test_a_session_lives_on_the_wall_clock(demo):
 
 
 def test_a_key_lives_on_the_wall_clock(demo):
-    key = create_demo_keys(demo.database, read_policy(EXAMPLE.policy_path), demo.wall.now())["ana"]
+    key = create_demo_keys(demo.database, load_policy(EXAMPLE.policy_path), demo.wall.now())["ana"]
     client = browser(demo)
     client.headers["Authorization"] = f"Bearer {key}"
     demo.story.advance(timedelta(days=400))
@@ -181,7 +181,7 @@ def test_the_sign_in_page_points_to_the_links(demo):
 
 
 def test_another_service_has_none_of_it(database):
-    create_demo_accounts(database, read_policy(EXAMPLE.policy_path), NOON)
+    create_demo_accounts(database, load_policy(EXAMPLE.policy_path), NOON)
     clock = ManualClock(NOON)
     service = build_service(database, Authenticator(database, clock), clock)
     client = TestClient(

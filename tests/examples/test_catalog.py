@@ -17,7 +17,7 @@ from rollout.features.demo.catalog import (
     list_examples,
 )
 from rollout.kernel.errors import RefusalError
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 
 EXAMPLES = {example.name: example for example in list_examples()}
 MOST_BYTES_OF_A_PICTURE = 1_480
@@ -36,7 +36,7 @@ def test_the_mail_room_comes_first_and_is_what_is_played_without_a_name():
 
 @each_example
 def test_an_example_names_cells_and_versions_of_its_policy(example):
-    policy = read_policy(example.policy_path)
+    policy = load_policy(example.policy_path)
     named = {(cell.site, cell.window) for cell in (example.held, *example.causes)}
     assert named <= {(cell.site, cell.window) for cell in policy.cells}
     assert example.held.version in {"", *example.versions}

@@ -8,7 +8,7 @@ from rollout.features.demo.catalog import build_replay_request, list_examples
 from rollout.features.demo.recorded_cases import select_records_until
 from rollout.features.replay.replay import replay_records
 from rollout.features.replay.requests import read_request_records
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 
 pytestmark = pytest.mark.simulation
 
@@ -21,7 +21,7 @@ def find_event_slots(example):
 
     The second list has those after which others may decide, or other units count.
     """
-    request, policy = build_replay_request(example), read_policy(example.policy_path)
+    request, policy = build_replay_request(example), load_policy(example.policy_path)
     records = select_records_until(read_request_records(request, policy), example.serve_at)
     events = replay_records(request, policy, records).result.events
     slots, turning_slots = (

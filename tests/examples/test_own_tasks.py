@@ -10,7 +10,7 @@ import pytest
 
 from rollout.features.demo.catalog import list_examples
 from rollout.features.policies.planning import build_policy_plan, format_plan
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parent / "own_tasks").glob("*.yaml"))}
 EXAMPLES = {example.name: example for example in list_examples()}
@@ -18,7 +18,7 @@ EXAMPLES = {example.name: example for example in list_examples()}
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_readers_policy_is_of_another_field_and_can_be_planned(name):
-    policy, example = read_policy(FILES[name]), read_policy(EXAMPLES[name].policy_path)
+    policy, example = load_policy(FILES[name]), load_policy(EXAMPLES[name].policy_path)
     assert FILES[name].read_text(encoding="utf-8").startswith("# ")
     assert policy.rollout != example.rollout
     assert not {site.id for site in policy.sites} & {site.id for site in example.sites}

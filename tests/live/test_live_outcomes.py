@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from rollout.features.records.record_import import import_records
 from rollout.features.replay.requests import ReplayRequest, read_request_records
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
 from rollout.live.evidence import live_evidence
 from rollout.live.evidence.evidence_check import EvidenceCheck
@@ -40,7 +40,7 @@ def read_stream(folder, policy_text, **stream):
     paths = pricing.write_stream(folder, **stream)
     (folder / "policy.yaml").write_text(policy_text)
     request = ReplayRequest(folder / "policy.yaml", paths)
-    policy = read_policy(folder / "policy.yaml")
+    policy = load_policy(folder / "policy.yaml")
     records = read_request_records(request, policy)
     times = records.cases.select("case_key", at="occurred_at")
     predictions = records.predictions.drop("at").join(times, on="case_key")

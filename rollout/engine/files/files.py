@@ -229,7 +229,7 @@ class RecordPaths:
                 yield kind, path
 
 
-def read_records(  # noqa: PLR0913 - what decides how files are read
+def read_record_files(  # noqa: PLR0913 - what decides how files are read
     sources: RecordPaths,
     *,
     levers: Sequence[str],

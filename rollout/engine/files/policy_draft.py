@@ -300,7 +300,7 @@ SetLevers = Mapping[str, tuple[str, ...]]
 """The labels of each lever whose answers are sets."""
 
 
-def draft_policy(
+def format_draft(
     records: RecordFrames,
     *,
     rollout: str,

@@ -196,9 +196,9 @@ def render_catalog_json() -> str:
 
 
 def _build_item(example: ExampleSystem) -> dict[str, Any]:
-    from rollout.kernel.policy_files.reader import read_policy
+    from rollout.kernel.policy_files.reader import load_policy
 
-    policy = read_policy(example.policy_path)
+    policy = load_policy(example.policy_path)
     return {
         "name": example.name,
         "title": example.title,

@@ -67,7 +67,7 @@ from rollout.kernel.atomic_files import check_folder, find_package_data, write_f
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files import fields
-from rollout.kernel.policy_files.reader import parse_policy, read_policy, read_policy_text
+from rollout.kernel.policy_files.reader import load_policy, parse_policy, read_policy_text
 from rollout.live.clock import SystemClock
 from rollout.terminal.errors import print_refusals
 from rollout.terminal.local_database import (
@@ -333,7 +333,7 @@ def simulate(
     With your policy: `rollout simulate policy.yaml --for 10m`
     """
     with print_refusals():
-        parsed_policy = read_policy(find_policy_file(policy))
+        parsed_policy = load_policy(find_policy_file(policy))
         live_cases = LiveCases(
             parsed_policy,
             np.random.default_rng(),

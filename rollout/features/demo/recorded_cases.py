@@ -31,7 +31,7 @@ from rollout.features.demo.simulated_cases import (
 )
 from rollout.features.replay.requests import read_request_records
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 
 MEDIA: Final = "media"
 """Attribute of a case that names its picture."""
@@ -42,7 +42,7 @@ def load_cases(example: ExampleSystem, *, until: datetime | None = None) -> tupl
 
     With `until` only those that occurred by then, and all planted ones.
     """
-    policy = read_policy(example.policy_path)
+    policy = load_policy(example.policy_path)
     records = read_request_records(build_replay_request(example), policy)
     natural = records if until is None else select_records_until(records, until)
     cases = list(_list_cases(policy, natural))

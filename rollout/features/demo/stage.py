@@ -16,7 +16,7 @@ from rollout.features.demo.recorded_cases import CasePictures
 from rollout.features.demo.simulated_cases import CaseRecords, SiteClients
 from rollout.features.demo.traffic import ScheduledItem
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 from rollout.live.clock import ManualClock, SystemClock
 from rollout.live.service import Service, build_service
 
@@ -42,7 +42,7 @@ class DemoService:
 
 def build_case_records(example: ExampleSystem) -> CaseRecords:
     """Return what the clients of an example send, by its policy and pictures."""
-    policy = read_policy(example.policy_path)
+    policy = load_policy(example.policy_path)
     clients = SiteClients(MODEL_CLIENT, get_decision_system(policy))
     return CaseRecords(policy, lambda _site: clients, CasePictures(example).find_media)
 

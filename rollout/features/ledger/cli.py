@@ -7,7 +7,7 @@ import typer
 
 from rollout.engine.ledger.checkpoints import Checkpoint
 from rollout.engine.words.formatting import format_quantity
-from rollout.features.ledger.ledger_verification import verify_ledger_file
+from rollout.features.ledger.ledger_verification import verify_ledger
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.installs import format_install
 from rollout.terminal.command_table import CommandEntry, TableGroup, has_server_packages
@@ -153,7 +153,7 @@ def verify(
 
 
 def _verify_file(file: Path, head: str | None, checkpoints: tuple[Checkpoint, ...]) -> None:
-    verification = verify_ledger_file(file, head, checkpoints)
+    verification = verify_ledger(file, head, checkpoints)
     if not verification.is_ledger:
         advice = NO_LEDGER if file.stat().st_size else EMPTY_FILE
         typer.echo(f"{file}: {verification.fault}\n{advice}", err=True)

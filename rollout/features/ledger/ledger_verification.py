@@ -29,7 +29,7 @@ class FileVerification:
     """Whether the first line is an entry of a ledger, changed or not."""
 
 
-def verify_ledger_file(
+def verify_ledger(
     file: Path, expected_head: str | None = None, checkpoints: Sequence[Checkpoint] = ()
 ) -> FileVerification:
     """Recompute every hash in `file`; find the expected head and the checkpoints if given.

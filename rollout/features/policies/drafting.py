@@ -25,7 +25,7 @@ from rollout.engine.files.column_map import (
 from rollout.engine.files.file_rows import SINGLE_BYTE
 from rollout.engine.files.files import MAX_UNASKED, RecordPaths, build_records, select_labelled
 from rollout.engine.files.mapped_rows import MappedRows, find_doubtful
-from rollout.engine.files.policy_draft import draft_policy
+from rollout.engine.files.policy_draft import format_draft
 from rollout.engine.files.questions import (
     NO_CHOICES,
     Choice,
@@ -199,7 +199,7 @@ def draft_policy_text(
         kind.value: _build_import(request.sources, file, columns) for kind, file in files.items()
     }
     records = clear_outliers(records, request.now)
-    return draft_policy(
+    return format_draft(
         records, rollout=request.rollout, timezone=request.timezone, readings=readings
     )
 

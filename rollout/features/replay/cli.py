@@ -24,7 +24,7 @@ from rollout.engine.words.formatting import (
     format_ratio,
 )
 from rollout.features.replay.compare import PairComparison, PairLoss
-from rollout.features.replay.compare import compare_pair_file as compare_file
+from rollout.features.replay.compare import compare as compare_file
 from rollout.features.replay.replay import (
     add_whole_cell_replay,
     build_replay_inputs,

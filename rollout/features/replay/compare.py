@@ -52,7 +52,7 @@ from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy.levers import Lever, Number
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.fields import read_distance, read_overlap
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 from rollout.kernel.units import SEPARATOR
 
 _SAMPLE = 1000
@@ -110,7 +110,7 @@ class PairComparison:
     missing: Mapping[str, int] = field(default_factory=dict)
 
 
-def compare_pair_file(
+def compare(
     file: Path,
     *,
     policy: Path | None = None,
@@ -140,7 +140,7 @@ def compare_pair_file(
     _check_choices(policy, tolerance, overlap)
     pair_lever, reading = _build_number_lever(tolerance) if tolerance else None, FileReading()
     if policy is not None:
-        loaded_policy = read_policy(policy)
+        loaded_policy = load_policy(policy)
         pair_lever = _select_lever(loaded_policy, lever)
         reading = loaded_policy.file_readings.get("pairs", reading)
     reading = replace(reading, unsure=(*(reading.unsure or ()), *choices.unsure))

@@ -71,7 +71,7 @@ from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import find_content_fault
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
 
 MAX_OTHER_UNITS, MAX_OTHER_SHARE = 5, 0.01
@@ -160,7 +160,7 @@ def replay_files(request: ReplayRequest, progress: Progress | None = None) -> Re
         RecordError: a row can't be read, and `strict` is set.
         NothingToReplayError: no record has a site of the policy, a time and a unit.
     """
-    policy = read_policy(request.policy)
+    policy = load_policy(request.policy)
     records = read_request_records(request, policy, progress)
     _check_named_versions(request, policy, records)
     return replay_records(request, policy, records, progress)

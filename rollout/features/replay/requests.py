@@ -16,7 +16,7 @@ from rollout.engine.files.column_map import (
     parse_column_flags,
     read_column_map,
 )
-from rollout.engine.files.files import RecordPaths, read_records, select_labelled
+from rollout.engine.files.files import RecordPaths, read_record_files, select_labelled
 from rollout.engine.files.questions import NO_CHOICES, FileChoices, OpenQuestionsError
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.file_contents import check_file_contents, split_declared_cases
@@ -92,7 +92,7 @@ def read_request_records(
         if request.columns is None
         else read_column_map(request.columns, levers=levers, outcomes=outcomes)
     )
-    records = read_records(
+    records = read_record_files(
         request.sources,
         levers=levers,
         zones={site.id: site.timezone for site in policy.sites},

@@ -35,7 +35,7 @@ from rollout.features.reports.inputs.divergence_columns import escape_cell, unes
 from rollout.features.reports.pages.section_summaries import format_loss_kind
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 
 REQUIRED_COLUMNS = ("case_key", "choice")
 MAX_LISTED_CASES = 200  # without --all
@@ -66,7 +66,7 @@ def read_recorded_files(request: ReplayRequest, progress: Progress | None = None
         PolicyFaults: the policy is not valid; the text has one line per fault.
         RecordError: a row can't be read, and `strict` is set.
     """
-    policy = read_policy(request.policy)
+    policy = load_policy(request.policy)
     records = read_request_records(request, policy, progress)
     return RecordedFiles(policy, records, place_cases(records, policy, request.options.salt).cases)
 

@@ -656,7 +656,7 @@ class InvalidPolicyError(PolicyRefusedError):
         self.faults = faults
 
 
-def read_policy(path: Path) -> Policy:
+def load_policy(path: Path) -> Policy:
     """Read a policy file, YAML or JSON.
 
     Raises:

@@ -18,7 +18,7 @@ from rollout.features.cells.cell_table import (
 )
 from rollout.features.records.record_import import import_records
 from rollout.kernel.policy.familiarity import FAMILIAR, FEW, MISTAKEN, ValueReading
-from rollout.kernel.policy_files.reader import parse_policy, read_policy
+from rollout.kernel.policy_files.reader import load_policy, parse_policy
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker
 from tests.api import bears
@@ -86,7 +86,7 @@ def test_an_unfamiliar_value_that_holds_a_gate_by_slice_is_said_to(sliced, said)
 
 
 def test_the_attributes_of_a_cells_slice_conditions_are_listed():
-    policy = read_policy(Path(__file__).parents[3] / "examples/skin/policy.yaml")
+    policy = load_policy(Path(__file__).parents[3] / "examples/skin/policy.yaml")
     assert {list_gate_slices(policy, cell) for cell in policy.cells} == {("tone",)}
 
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from rollout.engine.evidence.frames import RecordKind
-from rollout.engine.files.files import RecordPaths, read_records
+from rollout.engine.files.files import RecordPaths, read_record_files
 from tests.engine.files.row_sums import adds_up
 
 FOLDER = Path(__file__).parents[4] / "shared" / "data" / "camera-traps"
@@ -22,7 +22,7 @@ SITES = {"15.1", "15.2", "22.1", "22.2", "32.1", "36.1", "36.2", "44.1", "46.1",
 @pytest.fixture(scope="module")
 def records():
     sources = RecordPaths(FOLDER / "predictions.csv", FOLDER / "decisions.csv")
-    return read_records(sources, levers=["species"], zones={}, default_zone="Europe/Paris")
+    return read_record_files(sources, levers=["species"], zones={}, default_zone="Europe/Paris")
 
 
 def test_all_rows_are_accounted_for(records):

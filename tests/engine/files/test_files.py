@@ -14,7 +14,7 @@ from rollout.engine.evidence.frames import (
     build_predictions_schema,
 )
 from rollout.engine.files.column_map import ColumnError, parse_column_flags
-from rollout.engine.files.files import RecordPaths, read_records
+from rollout.engine.files.files import RecordPaths, read_record_files
 from rollout.engine.files.rejected_rows import RecordError
 from tests.engine.files.row_sums import adds_up
 
@@ -53,7 +53,7 @@ def read(tmp_path):
             text = texts[kind]
             path.write_bytes(text if isinstance(text, bytes) else text.encode())
         defaults = {"levers": ["alarm"], "zones": {}, "default_zone": "Europe/Vienna"}
-        return read_records(RecordPaths(**paths), **{**defaults, **options})
+        return read_record_files(RecordPaths(**paths), **{**defaults, **options})
 
     return reader
 
@@ -135,7 +135,7 @@ def test_parquet_files_say_the_same(read, tmp_path):
         frame = frame.with_columns(pl.col("^(occurred|decided)_at$").str.to_datetime())
         frame.write_parquet(tmp_path / f"{kind}.parquet")
     sources = RecordPaths(tmp_path / "predictions.parquet", tmp_path / "decisions.parquet")
-    records = read_records(sources, levers=["alarm"], zones={}, default_zone="Europe/Vienna")
+    records = read_record_files(sources, levers=["alarm"], zones={}, default_zone="Europe/Vienna")
     assert_frame_equal(records.cases, read().cases)
     assert_frame_equal(records.decisions, read().decisions)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.engine.evidence.frames import RecordKind
-from rollout.engine.files.files import RecordPaths, read_records
+from rollout.engine.files.files import RecordPaths, read_record_files
 from tests.engine.files.row_sums import adds_up
 from tests.properties import examples
 
@@ -106,7 +106,7 @@ def read(texts):
         for kind, text in texts.items():
             Path(folder, f"{kind}.csv").write_text(text, encoding="utf-8")
         sources = RecordPaths(**{kind.value: Path(folder, f"{kind}.csv") for kind in texts})
-        return read_records(sources, levers=["alarm"], zones={}, default_zone="Europe/Vienna")
+        return read_record_files(sources, levers=["alarm"], zones={}, default_zone="Europe/Vienna")
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from rollout.engine.files.files import RecordPaths, read_records
+from rollout.engine.files.files import RecordPaths, read_record_files
 from rollout.engine.files.questions import NO_CHOICES, FileChoices, OpenQuestionsError
 from rollout.engine.files.side_comparison import NothingSharedError, normalize_forms
 
@@ -24,7 +24,7 @@ def write(folder, *, keys=("c{}", "c{}"), labels=("bear", "bear"), sites=("mill"
 def read(folder, choices=NO_CHOICES):
     sources = RecordPaths(folder / "predictions.csv", folder / "decisions.csv")
     options = {"levers": ["answer"], "zones": {}, "default_zone": "UTC"}
-    return read_records(sources, choices=choices, **options)
+    return read_record_files(sources, choices=choices, **options)
 
 
 @pytest.mark.parametrize(

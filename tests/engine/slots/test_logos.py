@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.engine.slots.options import ReplayOptions
-from rollout.features.replay.compare import compare_pair_file
+from rollout.features.replay.compare import compare
 from rollout.features.replay.replay import build_replay_inputs, replay_files
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.agreement import compute_agreements
@@ -182,7 +182,7 @@ def test_compare_and_the_report_have_the_same_figures(replayed, tmp_path):
     missing = {"human": pl.lit(None, pl.String), "model": pl.col("value:logos")}
     unreviewed = unreviewed.select("case_key", "confidence", **missing)
     pl.concat([rows, unreviewed.select(rows.columns)]).write_csv(tmp_path / "pairs.csv")
-    found = compare_pair_file(tmp_path / "pairs.csv", policy=replayed.request.policy)
+    found = compare(tmp_path / "pairs.csv", policy=replayed.request.policy)
     (comparison,), (sets,) = found.comparisons, found.sets
     for name in ("agreement", "bounds", "labels", "cost"):
         assert getattr(comparison, name) == getattr(expected, name)

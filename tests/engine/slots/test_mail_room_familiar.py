@@ -14,7 +14,7 @@ from rollout.features.reports.inputs.inputs import MODEL, assign_deciders
 from rollout.features.reports.pages.summary import describe_unfamiliar
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 from tests.engine.slots.test_mail_room_story import ORDER
 
 LISBON_DAY = Cell("lisbon", "day")
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.simulation
 
 def replay_lisbon(rule: FamiliarityRule | None):
     """Replay Lisbon's letters until the evening of the new form, under v1."""
-    order_policy = read_policy(ORDER.policy)
+    order_policy = load_policy(ORDER.policy)
     policy = replace(order_policy, evidence=replace(order_policy.evidence, familiar=rule))
     records = read_request_records(ORDER, policy)
     is_kept = (pl.col("site") == "lisbon") & (pl.col("occurred_at") < EVENING)

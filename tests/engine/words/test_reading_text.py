@@ -5,7 +5,7 @@ import pytest
 from rollout.engine.words.formatting import format_reading
 from rollout.kernel.atomic_files import find_package_data
 from rollout.kernel.facts import StoredReading
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 from tests.shipped_policies import SHIPPED_POLICIES
 
 
@@ -15,7 +15,7 @@ def store(measure, threshold, *counts):
 
 @pytest.fixture(scope="module")
 def policy():
-    return read_policy(SHIPPED_POLICIES["mail-room"])
+    return load_policy(SHIPPED_POLICIES["mail-room"])
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_reading_shows_the_mean_cost(policy, reading, text):
 
 
 def test_two_cost_levels_are_counted_as_a_share():
-    policy = read_policy(find_package_data("config") / "policies" / "smallest.yaml")
+    policy = load_policy(find_package_data("config") / "policies" / "smallest.yaml")
     free, costly = policy.cost_levels
     assert free == 0
     text = format_reading(store("cost", "0.3", 9, 1), policy)

@@ -29,7 +29,7 @@ from rollout.features.demo.accounts import (
     parse_key_file,
 )
 from rollout.kernel.errors import RefusalError
-from rollout.kernel.policy_files.reader import parse_policy, read_policy
+from rollout.kernel.policy_files.reader import load_policy, parse_policy
 from rollout.live.clock import SystemClock
 from rollout.live.service import build_service
 from tests.commands import done, forget_settings, refused, run
@@ -279,7 +279,7 @@ def test_operators_get_the_groups_of_the_gates_split_between_them(approvals, gro
 
 @pytest.mark.parametrize("path", SHIPPED_POLICIES.values(), ids=SHIPPED_POLICIES)
 def test_each_gate_of_each_shipped_policy_has_its_approvers(path):
-    policy = read_policy(path)
+    policy = load_policy(path)
     given = tuple(
         GivenApproval(operator.name, ("operator", *operator.groups), datetime.now(UTC))
         for operator in list_operators(policy)
@@ -385,7 +385,7 @@ def test_simulate_says_what_is_missing(started):
 
 
 def test_sites_that_share_a_variable_are_refused():
-    policy = read_policy(command.find_policy_file(None))
+    policy = load_policy(command.find_policy_file(None))
     text = command.find_policy_file(None).read_text("utf-8")
     names = [account.name for account in list_quickstart_accounts(policy)]
     assert [name for name in names if "ramp" in name] == [

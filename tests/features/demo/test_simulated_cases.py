@@ -19,7 +19,7 @@ from rollout.features.demo.simulated_cases import (
     plan_history,
 )
 from rollout.kernel.atomic_files import find_package_data
-from rollout.kernel.policy_files.reader import parse_policy, read_policy
+from rollout.kernel.policy_files.reader import load_policy, parse_policy
 from rollout.kernel.units import do_sets_agree, is_label_set
 from tests.engine.slots.logos import POLICY as SPONSORS
 from tests.shipped_policies import SHIPPED_POLICIES
@@ -57,7 +57,7 @@ def test_cases_of_sets_fit_the_policy_and_agree_as_asked():
 
 @pytest.mark.parametrize("path", SHIPPED_POLICIES.values(), ids=SHIPPED_POLICIES)
 def test_cases_fit_the_policy_and_agree_as_asked(path):
-    policy = read_policy(path)
+    policy = load_policy(path)
     simulator = CaseSimulator(policy, rng(), "test")
     cases = [simulate(simulator, policy.sites[0].id) for _ in range(400)]
     agreed = 0
@@ -86,7 +86,7 @@ def test_cases_fit_the_policy_and_agree_as_asked(path):
 
 @pytest.mark.parametrize("path", SHIPPED_POLICIES.values(), ids=SHIPPED_POLICIES)
 def test_a_history_is_long_enough_and_received_before_the_import(path):
-    policy = read_policy(path)
+    policy = load_policy(path)
     plan = plan_history(policy, NOW)
     assert plan.cases_per_site * len(policy.sites) <= MAX_CASES
     days = [gate.minimum.days for gate in policy.gates if gate.to == policy.stage_ids[1]]
@@ -113,7 +113,7 @@ def test_labels_are_as_frequent_as_the_policy_expects():
 
 
 def traffic(fault=None):
-    policy = read_policy(QUICKSTART)
+    policy = load_policy(QUICKSTART)
     planted = parse_fault(fault, policy) if fault else None
     return LiveCases(policy, rng(), "simulated-1", 0.97, planted)
 
@@ -123,12 +123,12 @@ def answered(decider="human", exposure="blind"):
 
 
 def list_effects(case, answer, *, audited=False):
-    return list(build_live_records(read_policy(QUICKSTART)).list_effects(case, [answer], audited))
+    return list(build_live_records(load_policy(QUICKSTART)).list_effects(case, [answer], audited))
 
 
 def test_a_human_decides_as_the_answer_says_and_the_action_follows():
     case = traffic().create_cases(NOW, timedelta(0), 5.0)[0]
-    (question,) = build_live_records(read_policy(QUICKSTART)).build_questions(case)
+    (question,) = build_live_records(load_policy(QUICKSTART)).build_questions(case)
     assert (question["at"], "received_at" in question) == (NOW.isoformat(), False)
     (at, account, decision), (_, _, action) = list_effects(case, answered(exposure="assisted"))
     assert NOW < at < NOW + timedelta(seconds=10)

@@ -13,10 +13,10 @@ from rollout.features.policies.gate_plans import (
     format_total_risk,
 )
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 from tests.shipped_policies import SHIPPED_POLICIES
 
-POLICY = read_policy(SHIPPED_POLICIES["mail-room"])
+POLICY = load_policy(SHIPPED_POLICIES["mail-room"])
 
 
 def plan_of(cells, risk=0.05):

@@ -32,7 +32,7 @@ from rollout.features.policies.traffic_warnings import list_traffic_warnings
 from rollout.kernel.calendar.sites import Cell, Window
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.policy import Guard, Where
-from rollout.kernel.policy_files.reader import parse_policy, read_policy
+from rollout.kernel.policy_files.reader import load_policy, parse_policy
 from rollout.kernel.populations import EachValue
 from tests.engine.evidence import histories
 from tests.shipped_policies import SHIPPED_POLICIES
@@ -445,17 +445,17 @@ def test_added_guards_are_printed_as_such():
 
 @pytest.mark.parametrize("name", ["bears", "mail-room"])
 def test_the_plan_reads_well(name, snapshot):
-    assert format_plan(build_policy_plan(read_policy(SHIPPED_POLICIES[name]))) == snapshot
+    assert format_plan(build_policy_plan(load_policy(SHIPPED_POLICIES[name]))) == snapshot
 
 
 @pytest.mark.parametrize("path", SHIPPED_POLICIES.values(), ids=SHIPPED_POLICIES)
 def test_each_shipped_policy_can_be_planned(path):
-    policy = read_policy(path)
+    policy = load_policy(path)
     assert format_plan(build_policy_plan(policy)).startswith(f"Plan of {policy.rollout}: ")
 
 
 def test_a_stage_without_a_gate_is_named():
-    smallest = format_plan(build_policy_plan(read_policy(SHIPPED_POLICIES["smallest"])))
+    smallest = format_plan(build_policy_plan(load_policy(SHIPPED_POLICIES["smallest"])))
     assert smallest.startswith("Plan of parcel-damage: 2 cells, ")
     assert "supervised → autonomous (no gate to autonomous)\n" in smallest
     assert "unaudited at most 10 % (audits of autonomous without a decision in time)" in smallest

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.engine.files import pair_files
-from rollout.features.replay.compare import compare_pair_file
+from rollout.features.replay.compare import compare
 from rollout.features.reports.inputs import pairs
 
 ANSWERS = st.sampled_from(["bear", "elk", "", None])
@@ -45,7 +45,7 @@ def test_the_losses_of_a_file_are_the_surest_pairs_of_all(tmp_path_factory, rows
             patch.setattr(pairs, "FIRST_ROWS", first)
             if not installed:
                 patch.setattr(pair_files, "find_spec", lambda _name: None)
-            found = compare_pair_file(path)
+            found = compare(path)
         assert [loss.case_key for loss in found.top_losses] == list_losses(rows)
         known = [sure for *_, sure in rows if sure is not None and not math.isnan(sure)]
         assert found.with_confidence == len(known)
@@ -55,7 +55,7 @@ def test_the_losses_of_a_file_are_the_surest_pairs_of_all(tmp_path_factory, rows
 def test_a_confidence_beyond_0_and_1_is_refused_wherever_it_stands(tmp_path, wrong):
     path = write_pairs(tmp_path, [("bear", "elk", 0.5), ("bear", "bear", wrong)])
     with pytest.raises(ValueError, match="confidences run from"):
-        compare_pair_file(path)
+        compare(path)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_confidence_beyond_0_and_1_is_refused_wherever_it_stands(tmp_path, wro
 def test_a_refused_confidence_is_not_rounded_into_what_is_asked_for(tmp_path, confidences, span):
     path = write_pairs(tmp_path, [("bear", "elk", sure) for sure in confidences])
     with pytest.raises(ValueError, match=f"confidences run from {span}; write 0 to 1"):
-        compare_pair_file(path)
+        compare(path)
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_losses_of_a_key_that_many_rows_have_are_the_same_each_time(tmp_path):
     path = tmp_path / "pairs.parquet"
     for seed in range(3):
         frame.sample(fraction=1.0, shuffle=True, seed=seed).write_parquet(path, row_group_size=100)
-        listed = [loss.model for loss in compare_pair_file(path).top_losses]
+        listed = [loss.model for loss in compare(path).top_losses]
         assert listed == sorted(models)[:20]
 
 
@@ -105,7 +105,7 @@ def test_polars_passes_over_what_duckdb_did_not_count(many_pairs, monkeypatch, i
         return collect(frame, *arguments, **options)
 
     monkeypatch.setattr(pl.LazyFrame, "collect", count_collected)
-    compare_pair_file(many_pairs)
+    compare(many_pairs)
     assert len(collected) == passes
 
 
@@ -118,6 +118,6 @@ def test_few_of_the_pairs_that_differ_are_sorted(many_pairs, monkeypatch):
         return sort_losses(differing, limit)
 
     monkeypatch.setattr(pairs, "_sort_losses", count_rows)
-    assert len(compare_pair_file(many_pairs).top_losses) == 20
+    assert len(compare(many_pairs).top_losses) == 20
     assert len(sorted_rows) == 1
     assert 20 <= sorted_rows[0] < 150  # of 15,000: a third of all pairs bounds the 20 surest

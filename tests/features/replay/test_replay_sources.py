@@ -18,7 +18,7 @@ from rollout.features.replay.requests import read_request_records
 from rollout.features.reports.pages.html_report import render_html_report
 from rollout.features.reports.pages.summary import render_message_summary
 from rollout.features.reports.pages.text_report import render_text_report
-from rollout.kernel.policy_files.reader import read_policy
+from rollout.kernel.policy_files.reader import load_policy
 from tests.engine.slots.facts import compute_replay_facts
 from tests.features.replay.test_replay import an_order, rows
 from tests.properties import examples
@@ -79,7 +79,7 @@ def test_any_choice_reads_what_a_file_of_its_rows_alone_would(drawn, more):
         frames = []
         for written, names in ((given_rows, tuple(sorted(chosen))), (kept, ())):
             order = an_order(Path(folder), said, written, chosen_sources=names)
-            records = read_request_records(order, read_policy(order.policy))
+            records = read_request_records(order, load_policy(order.policy))
             frames.append(sorted(map(repr, records.decisions.rows())))
             count = records.row_counts[RecordKind.DECISIONS]
             assert count.rows == count.used + sum(count.rejected.values())

@@ -35,7 +35,7 @@ from rollout.features.reports.stored_inputs import (
     load_whole_period,
 )
 from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, RegisteredUnits
-from rollout.kernel.policy_files.reader import parse_policy, read_policy
+from rollout.kernel.policy_files.reader import load_policy, parse_policy
 from rollout.kernel.units import MISSING
 from rollout.live.command_handler import execute_command
 from rollout.live.evidence.unit_counting import queue_cases, queue_new_cases
@@ -383,7 +383,7 @@ def camera_traps(tmp_path_factory):
     order = ReplayRequest(
         POLICY, RecordPaths(RECORDS / "predictions.csv", RECORDS / "decisions.csv")
     )
-    policy, text = read_policy(POLICY), POLICY.read_text(encoding="utf-8")
+    policy, text = load_policy(POLICY), POLICY.read_text(encoding="utf-8")
     records = timed(read_request_records(order, policy))
     expected = build_replay_inputs(replay_records(order, policy, records))
     with fresh("sqlite", tmp_path_factory.mktemp("traps")) as url:

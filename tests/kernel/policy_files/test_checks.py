@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from rollout.kernel.errors import PolicyRefusedError
-from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy, read_policy
+from rollout.kernel.policy_files.reader import InvalidPolicyError, load_policy, parse_policy
 
 BASE = """\
 rollout: bear-alarm
@@ -348,5 +348,5 @@ WRONG = Path(__file__).with_name("wrong_policy.yaml")
 
 def test_a_thoroughly_wrong_file_reads_well(snapshot):
     with pytest.raises(InvalidPolicyError) as refusal:
-        read_policy(WRONG)
+        load_policy(WRONG)
     assert str(refusal.value) == snapshot

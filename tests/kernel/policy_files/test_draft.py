@@ -4,7 +4,7 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from rollout.engine.files.policy_draft import draft_policy
+from rollout.engine.files.policy_draft import format_draft
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.engine.evidence import histories
 
@@ -26,7 +26,7 @@ def history(labels, *, episodes=None, exposure="blind", decided_at=None):
 
 
 def draft(labels, **more):
-    return draft_policy(history(labels, **more), rollout="bears", timezone="Europe/Vienna")
+    return format_draft(history(labels, **more), rollout="bears", timezone="Europe/Vienna")
 
 
 def test_a_draft_loads_and_names_what_the_records_have():
@@ -67,7 +67,7 @@ def test_grace_covers_the_delays_of_cases_too():
     records = history(["bear"] * 20, decided_at=2)
     received_at = pl.col("occurred_at") + pl.duration(hours=7)
     records = replace(records, cases=records.cases.with_columns(received_at=received_at))
-    text = draft_policy(records, rollout="bears", timezone="Europe/Vienna")
+    text = format_draft(records, rollout="bears", timezone="Europe/Vienna")
     assert parse_policy(text).evidence.grace == timedelta(hours=7)
     assert "# it looks like a device or a batch that sends once a day" in text
     assert "# sources: {vouched: [{account: NAME, within: 31h}]}" in text
@@ -107,7 +107,7 @@ def test_invalid_names_are_excluded_with_a_comment():
         histories.cases(("a", 0), ("b", 1, {"site": "gate*"})),
         histories.predictions(*zip(keys, ["bear", "(late)"], strict=True)),
     )
-    text = draft_policy(found, rollout="bears", timezone="UTC")
+    text = format_draft(found, rollout="bears", timezone="UTC")
     assert "# excluded, because no policy can name them: 'gate*'" in text
     assert parse_policy(text).levers[0].labels == ("bear",)
 
@@ -115,9 +115,9 @@ def test_invalid_names_are_excluded_with_a_comment():
 @pytest.mark.parametrize(("rollout", "timezone"), [("a b", "UTC"), ("a", "Mars")])
 def test_an_id_or_zone_that_is_none_is_refused(rollout, timezone):
     with pytest.raises(ValueError, match="is no"):
-        draft_policy(history(["bear"]), rollout=rollout, timezone=timezone)
+        format_draft(history(["bear"]), rollout=rollout, timezone=timezone)
 
 
 def test_records_without_an_answer_are_refused():
     with pytest.raises(ValueError, match="no record answers alarm"):
-        draft_policy(history([]), rollout="a", timezone="UTC")
+        format_draft(history([]), rollout="a", timezone="UTC")

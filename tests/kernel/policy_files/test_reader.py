@@ -10,9 +10,9 @@ from rollout.kernel.policy.levers import Margin
 from rollout.kernel.policy.policy import EvidenceRules, Minimum, Policy, Stage, Waves
 from rollout.kernel.policy_files.reader import (
     InvalidPolicyError,
+    load_policy,
     parse_checked_policy,
     parse_policy,
-    read_policy,
 )
 from tests.shipped_policies import SHIPPED_POLICIES
 
@@ -46,7 +46,7 @@ def load(more: str = "", **changed: str) -> Policy:
 
 @pytest.mark.parametrize("path", SHIPPED_POLICIES.values(), ids=SHIPPED_POLICIES)
 def test_each_policy_that_is_shipped_loads(path):
-    assert read_policy(path).gates
+    assert load_policy(path).gates
 
 
 def test_each_worked_policy_of_the_format_loads():
@@ -54,7 +54,7 @@ def test_each_worked_policy_of_the_format_loads():
         pytest.skip("the shared policies are not here: ../shared/policies")
     paths = sorted(SHARED.glob("*.yaml"))
     assert len(paths) >= 9
-    assert all(read_policy(path).guards for path in paths)
+    assert all(load_policy(path).guards for path in paths)
 
 
 def test_our_policies_speak_of_all_the_worked_domains():
@@ -283,7 +283,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_bytes(b"rollout: \xff")
     with pytest.raises(InvalidPolicyError, match=r"p\.yaml:1: \(file\): is not UTF-8"):
-        read_policy(path)
+        load_policy(path)
 
 
 @pytest.mark.parametrize("text", ["", "\n"])
@@ -291,7 +291,7 @@ def test_an_empty_file_is_refused_once_and_not_key_by_key(tmp_path, text):
     path = tmp_path / "p.yaml"
     path.write_text(text, "utf-8")
     with pytest.raises(InvalidPolicyError) as refused:
-        read_policy(path)
+        load_policy(path)
     assert str(refused.value) == (
         "p.yaml:1: (file): is empty; write a policy, or draft one by `rollout init`"
     )
