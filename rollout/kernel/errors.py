@@ -4,7 +4,11 @@ The text of an error says what happened and what to do next. `api/problems.py` m
 """
 
 
-class RefusalError(Exception):
+class RolloutError(Exception):
+    """What went wrong and what to do next; errors of files are ValueErrors, too."""
+
+
+class RefusalError(RolloutError):
     """A request that is refused. `str()` gives the reason and the next step.
 
     `field` names the part that is wrong: `note`, `answers.alarm`; "" of none.

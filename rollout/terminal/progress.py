@@ -4,14 +4,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-ProgressReporter = Callable[[str, int, int], None]
-
 
 @contextmanager
-def show_progress() -> Iterator[ProgressReporter]:
+def show_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function for progress reports: task name, steps done, steps in all."""
     if not sys.stderr.isatty():
-        yield _ignore_progress
+        yield lambda *_: None
         return
     # imported here: a bar is seldom shown, and Rich takes a twentieth of a second
     from rich.console import Console  # noqa: PLC0415
@@ -38,7 +36,3 @@ def show_progress() -> Iterator[ProgressReporter]:
             bar.update(tasks_by_name[task_name], completed=done, total=total)  # type: ignore[arg-type]
 
         yield report_progress
-
-
-def _ignore_progress(_task_name: str, _done: int, _total: int) -> None:
-    """Report nothing: there is no terminal."""

@@ -15,6 +15,7 @@ from rollout.features.divergences.top_losses import load_costliest_counted_pairs
 from rollout.features.replay.compare import compare
 from rollout.features.reports.inputs.losses import CONFIDENT_DIFFERENT
 from rollout.features.training.cleaning import load_label_issues
+from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
@@ -119,10 +120,9 @@ def test_the_index_lists_what_compare_lists_of_the_same_pairs(client, clock, dat
     pairs = list(some_pairs(120, seed=4))
     counted(client, clock, database, pairs)
     lines = [f"{key},{site},{human},{model},{sure}" for key, model, human, sure, site in pairs]
-    file, policy = tmp_path / "pairs.csv", tmp_path / "policy.yaml"
+    file = tmp_path / "pairs.csv"
     file.write_text("\n".join(["case_key,site,human,model,confidence", *lines]))
-    policy.write_text(DEAR)
-    right = compare(file, policy=policy).top_losses
+    right = compare(file, policy=parse_policy(DEAR)).top_losses
     found = [
         item.loss for item in load_costliest_counted_pairs(database, VIEWER, "ramps", clock.now())
     ]

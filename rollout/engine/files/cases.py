@@ -26,6 +26,7 @@ from rollout.engine.files.questions import PredictedAfterwards
 from rollout.engine.files.rejected_rows import build_empty_faults, build_empty_remarks, build_faults
 from rollout.engine.files.text_formats import convert_to_instants, parse_times
 from rollout.engine.records.records import RemarkReason
+from rollout.kernel.errors import RolloutError
 
 if TYPE_CHECKING:
     from rollout.engine.evidence.frames import RecordFrames
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     Indices = npt.NDArray[np.int64]
 
 
-class RepeatedKeyError(ValueError):
+class RepeatedKeyError(RolloutError, ValueError):
     """A key stands for cases at two sites."""
 
 

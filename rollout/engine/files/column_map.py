@@ -32,6 +32,7 @@ from rollout.engine.evidence.frames import (
     VALUE_PREFIX,
     RecordKind,
 )
+from rollout.kernel.errors import RolloutError
 from rollout.kernel.policy_files.yaml_reader import (
     Document,
     DocumentPath,
@@ -80,7 +81,7 @@ WHERE = "where"
 FLAG_FORMAT = "write KIND.NAME=COLUMN, KIND.NAME:=TEXT or KIND.attributes=COLUMN,COLUMN"
 
 
-class ColumnError(ValueError):
+class ColumnError(RolloutError, ValueError):
     """Missing or wrongly named columns; `faults` has a sentence for each."""
 
     def __init__(self, faults: Sequence[str]) -> None:

@@ -71,6 +71,7 @@ from rollout.engine.files.rejected_rows import (
 )
 from rollout.engine.files.side_comparison import SharedNames, compare_sides
 from rollout.engine.files.text_formats import SiteZones
+from rollout.kernel.errors import RolloutError
 from rollout.kernel.policy.evidence_sources import FileReading
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ MAX_TEXTS = 50
 MODEL_WORDS = re.compile(r"\b(computer|machine|model|ai|algorithm|classifier|automatic|vision)\b")
 
 
-class OneFileError(ValueError):
+class OneFileError(RolloutError, ValueError):
     """One file was given for both sides."""
 
 
@@ -395,11 +396,7 @@ def parse_rows(
         return rows if separator is None else add_separator_line(rows)
     if suffix == "parquet":
         return read_parquet(content, file=file)
-    return read_json_lines(content, progress=report_progress or _ignore_progress)
-
-
-def _ignore_progress(_: float) -> None:
-    """Do nothing."""
+    return read_json_lines(content, progress=report_progress or (lambda _: None))
 
 
 def _split_records(

@@ -36,6 +36,7 @@ from rollout.engine.files.rejected_rows import (
 )
 from rollout.engine.records.records import RemarkReason
 from rollout.engine.records.reviewer_names import find_reviewer_fault, fold_name
+from rollout.kernel.errors import RolloutError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -56,7 +57,7 @@ IGNORED_ANSWER_TEXTS = {
 }
 
 
-class UnknownSourceError(ValueError):
+class UnknownSourceError(RolloutError, ValueError):
     """No decision is of a source that was asked for; the text lists those that there are."""
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import TYPE_CHECKING, ClassVar
 
+from rollout.kernel.errors import RolloutError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -503,7 +505,7 @@ def format_refusal(questions: Sequence[ReadingQuestion]) -> str:
     )
 
 
-class OpenQuestionsError(ValueError):
+class OpenQuestionsError(RolloutError, ValueError):
     """Questions are open; the text has a line for each, with the options that decide."""
 
     def __init__(self, questions: Sequence[ReadingQuestion]) -> None:

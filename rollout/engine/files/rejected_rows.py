@@ -13,6 +13,7 @@ import polars as pl
 
 from rollout.engine.evidence.frames import REMARK_SCHEMA, RecordKind
 from rollout.engine.records.records import UNREADABLE_REASONS, RemarkReason
+from rollout.kernel.errors import RolloutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +24,7 @@ MAX_QUOTED_LETTERS = 60
 """Characters of a cell that a detail quotes."""
 
 
-class RecordError(ValueError):
+class RecordError(RolloutError, ValueError):
     """An unreadable row or file.
 
     `line` is the physical line from 1 (Parquet: row), None for a whole file; `column` is None for

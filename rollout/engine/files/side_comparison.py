@@ -14,6 +14,7 @@ import polars as pl
 
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordKind
 from rollout.engine.files.questions import EqualSides, FormPair, ReadingQuestion, SameForm
+from rollout.kernel.errors import RolloutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -107,7 +108,7 @@ MIN_COMPARED = 10
 PREDICTIONS, DECISIONS = RecordKind.PREDICTIONS, RecordKind.DECISIONS
 
 
-class NothingSharedError(ValueError):
+class NothingSharedError(RolloutError, ValueError):
     """The two sides share no keys, or no labels."""
 
 

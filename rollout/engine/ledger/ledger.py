@@ -39,6 +39,7 @@ from rollout.engine.events import (
 from rollout.engine.ledger.access_events import ACCESS_KINDS, NO_NAMES, AccountNames
 from rollout.kernel.calendar.instants import from_micros, to_micros
 from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import RolloutError
 from rollout.kernel.facts import TURNED, LooserRule, StoredReading, parse_facts, to_facts
 from rollout.kernel.words import VOID_CAUSES, say_looser
 
@@ -115,7 +116,7 @@ ACCOUNT_FIELDS: Final = _list_marked_fields(ACCOUNT)
 """The fields of each kind that hold an account: True, or the incident `kind`s that have one."""
 
 
-class BrokenLedgerError(ValueError):
+class BrokenLedgerError(RolloutError, ValueError):
     """A row with a wrong hash or place, or written otherwise; `line` counts from 1."""
 
     def __init__(self, line: int, problem: str) -> None:

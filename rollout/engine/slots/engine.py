@@ -49,7 +49,7 @@ from rollout.engine.slots.fast_forward import Agenda, SlotInterest, find_interes
 from rollout.engine.slots.options import ReplayOptions
 from rollout.kernel.calendar.instants import MICROSECOND
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.errors import EvidenceChangedError, ProposalClosedError
+from rollout.kernel.errors import EvidenceChangedError, ProposalClosedError, RolloutError
 from rollout.kernel.policy.cell_evidence import VersionEvidence
 from rollout.kernel.policy.confidence_floors import list_floor_texts
 from rollout.kernel.policy.fresh_evidence import NO_UNPLACED, FreshEvidence, UnplacedDecisions
@@ -450,7 +450,7 @@ def _get_view_basis(state: CellState) -> tuple[object, ...]:
 REASON = "its last record"
 
 
-class VersionsAtOnceError(ValueError):
+class VersionsAtOnceError(RolloutError, ValueError):
     """More versions were in use at once than may be open."""
 
 

@@ -1,4 +1,4 @@
-"""Verify exported ledgers."""
+"""Verify exported ledgers: `rollout.verify_ledger`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class FileVerification:
 
 
 def verify_ledger(
-    file: Path, expected_head: str | None = None, checkpoints: Sequence[Checkpoint] = ()
+    file: str | Path, head: str | None = None, checkpoints: Sequence[Checkpoint] = ()
 ) -> FileVerification:
     """Recompute every hash in `file`; find the expected head and the checkpoints if given.
 
@@ -42,10 +42,10 @@ def verify_ledger(
     """
     rows, last_hash, erased, head_row = 0, "", 0, 0
     signed_rows = _SignedRows(checkpoints)
-    wanted_head = None if expected_head is None else expected_head.strip().lower()
+    wanted_head = None if head is None else head.strip().lower()
     try:
         # a text file would be decoded in blocks, ahead of the current line
-        with file.open("rb") as lines:
+        with Path(file).open("rb") as lines:
             for row in verify_lines(line.decode() for line in lines):
                 rows, last_hash, erased = rows + 1, row.hash, erased + len(row.erased)
                 head_row = rows if row.hash == wanted_head else head_row

@@ -1,11 +1,13 @@
-"""Draft a policy for recorded files: recognize how they are written, then read them.
+"""Draft a policy for recorded files: `rollout.draft_policy`.
+
+Recognize how they are written, then read them.
 
 What `rollout init` read, used and rejected of each file, and how it read it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -23,7 +25,13 @@ from rollout.engine.files.column_map import (
     read_column_map,
 )
 from rollout.engine.files.file_rows import SINGLE_BYTE
-from rollout.engine.files.files import MAX_UNASKED, RecordPaths, build_records, select_labelled
+from rollout.engine.files.files import (
+    DEFAULT_READINGS,
+    MAX_UNASKED,
+    RecordPaths,
+    build_records,
+    select_labelled,
+)
 from rollout.engine.files.mapped_rows import MappedRows, find_doubtful
 from rollout.engine.files.policy_draft import format_draft
 from rollout.engine.files.questions import (
@@ -31,6 +39,7 @@ from rollout.engine.files.questions import (
     Choice,
     FileChoices,
     MissingLabels,
+    OpenQuestionsError,
     ReadingQuestion,
 )
 from rollout.engine.files.recognition import RecognizedFile, compare_read_sides, recognize_files
@@ -39,6 +48,7 @@ from rollout.engine.files.text_formats import SiteZones, has_local_times
 from rollout.engine.files.time_outliers import clear_outliers
 from rollout.engine.records.records import UNREADABLE_REASONS, RemarkReason
 from rollout.engine.words.formatting import format_percent
+from rollout.features.replay.requests import to_path
 from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy_files.fields import (
     read_date_format,
@@ -71,6 +81,67 @@ class DraftRequest:
     readings: Mapping[RecordKind, FileReading] = field(default_factory=dict)
     choices: FileChoices = NO_CHOICES
     now: datetime | None = None
+
+
+def draft_policy(  # noqa: PLR0913 - what decides how files are read
+    predictions: str | Path,
+    decisions: str | Path,
+    *,
+    rollout: str = "my-rollout",
+    timezone: str = "UTC",
+    cases: str | Path | None = None,
+    columns: str | Path | None = None,
+    mapped: Sequence[str] = (),
+    readings: Mapping[RecordKind, FileReading] = DEFAULT_READINGS,
+    choices: FileChoices = NO_CHOICES,
+    allow_rejected: float = 0.1,
+) -> str:
+    """Draft a minimal policy for two recorded files; return its text.
+
+    Args:
+        timezone: of times without an offset.
+        columns: YAML file with the names of the columns.
+        mapped: the same as texts, such as `predictions.case_key=image`; they override it.
+        readings: how the files are written, as far as it is not to be recognized.
+        choices: answers to questions about both files.
+        allow_rejected: share of a file's rows that may be unreadable.
+
+    Raises:
+        OpenQuestionsError: the files can be read in several ways; the text has the choices.
+        RolloutError: a file can't be read, or a column is missing.
+        ValueError: too many rows can't be read.
+    """
+    request = DraftRequest(
+        RecordPaths(Path(predictions), Path(decisions), to_path(cases)),
+        rollout=rollout,
+        timezone=timezone,
+        columns=to_path(columns),
+        column_mappings=tuple(mapped),
+        readings=readings,
+        choices=choices,
+        now=datetime.now(UTC),
+    )
+    files, records = read_draft_files(request)
+    if refusals := list_refusals(report_files(files, records, timezone), allow_rejected):
+        raise ValueError("\n".join(refusals))
+    return draft_policy_text(request, files, records)
+
+
+def read_draft_files(
+    request: DraftRequest,
+) -> tuple[Mapping[RecordKind, RecognizedFile], RecordFrames]:
+    """Return the recognized files of a request, with their records.
+
+    Raises:
+        OpenQuestionsError: an option has to say how a file is read, or which cases count.
+    """
+    files = recognize_draft_files(request)
+    if questions := [question for file in files.values() for question in file.questions]:
+        raise OpenQuestionsError(questions)
+    records = read_draft_records(request, files)
+    if questions := find_population_questions(request, records):
+        raise OpenQuestionsError(questions)
+    return files, records
 
 
 def apply_reading_option(reading: FileReading, option: str, text: str) -> FileReading:
@@ -446,8 +517,12 @@ def format_file_report(report: FileReport) -> Iterator[str]:
     yield from (f"  {hint}" for hint in report.hints)
 
 
-def format_refusal(report: FileReport, allowed: float) -> str:
-    """Return why a file with too many unreadable rows is refused, and what to do."""
+def list_refusals(reports: Iterable[FileReport], allowed: float) -> list[str]:
+    """Return why files with too many unreadable rows are refused, and what to do."""
+    return [_format_refusal(each, allowed) for each in reports if each.unreadable_share > allowed]
+
+
+def _format_refusal(report: FileReport, allowed: float) -> str:
     options = dict.fromkeys(
         REMEDIES[RemarkReason(reason)] for reason in report.lost if RemarkReason(reason) in REMEDIES
     )

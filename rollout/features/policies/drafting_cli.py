@@ -13,6 +13,7 @@ import typer
 from rollout.engine.evidence.frames import RecordFrames, RecordKind
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.files.policy_draft import describe_draft_levers
+from rollout.engine.files.questions import OpenQuestionsError
 from rollout.engine.files.recognition import RecognizedFile
 from rollout.engine.files.time_outliers import describe_outliers
 from rollout.features.policies.drafting import (
@@ -21,11 +22,9 @@ from rollout.features.policies.drafting import (
     apply_answer,
     apply_reading_option,
     draft_policy_text,
-    find_population_questions,
     format_file_report,
-    format_refusal,
-    read_draft_records,
-    recognize_draft_files,
+    list_refusals,
+    read_draft_files,
     report_files,
 )
 from rollout.features.reports.figures.label_sources import describe_coverage
@@ -200,15 +199,11 @@ def _recognize(
 ) -> tuple[DraftRequest, Mapping[RecordKind, RecognizedFile], RecordFrames]:
     """Return the files with their records, and the request with the answers of a terminal."""
     while True:
-        files = recognize_draft_files(request)
-        questions = [question for file in files.values() for question in file.questions]
-        if not questions:
-            records = read_draft_records(request, files)
-            questions = find_population_questions(request, records)
-            if not questions:
-                return request, files, records
-        for question, answer in ask_questions(questions):
-            request = apply_answer(request, question, answer)
+        try:
+            return request, *read_draft_files(request)
+        except OpenQuestionsError as error:
+            for question, answer in ask_questions(error.questions):
+                request = apply_answer(request, question, answer)
 
 
 def _describe_next_commands(request: DraftRequest) -> str:
@@ -231,8 +226,6 @@ def _describe_next_commands(request: DraftRequest) -> str:
 
 def _refuse_unreadable(reports: tuple[FileReport, ...], allowed: float) -> None:
     """Exit with code 1 if too many rows of a file can't be read."""
-    refused = [report for report in reports if report.unreadable_share > allowed]
-    for report in refused:
-        typer.echo(format_refusal(report, allowed), err=True)
-    if refused:
+    if refusals := list_refusals(reports, allowed):
+        typer.echo("\n".join(refusals), err=True)
         raise typer.Exit(EXIT_TOO_MANY_REJECTED)

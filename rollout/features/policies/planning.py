@@ -1,4 +1,4 @@
-"""The figures and text of `rollout plan`.
+"""The figures and text of `rollout plan`, and `rollout.plan`.
 
 Figures are for a version without evidence, and use the engine's own functions. Unknown values, such
 as traffic or agreement, are assumed and marked so, or excluded.
@@ -48,6 +48,7 @@ from rollout.features.policies.gate_plans import (
 from rollout.features.policies.traffic import (
     RolloutTraffic,
     build_expected_traffic,
+    compute_recorded_traffic,
     format_familiarity,
 )
 from rollout.features.policies.traffic_warnings import (
@@ -55,7 +56,7 @@ from rollout.features.policies.traffic_warnings import (
     describe_silence_guard,
     list_traffic_warnings,
 )
-from rollout.features.replay.requests import Progress
+from rollout.features.replay.requests import Progress, RecordedHistory
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.opening_hours import is_always_open
 from rollout.kernel.calendar.sites import SHADOW
@@ -69,7 +70,7 @@ from rollout.kernel.units import FULL_OVERLAP
 
 @dataclass(frozen=True, slots=True)
 class PlanFigures:
-    """Figures of `rollout plan`; `format_plan` formats them."""
+    """Figures of `rollout plan`; `str()` formats them."""
 
     policy: Policy
     traffic: RolloutTraffic
@@ -77,6 +78,26 @@ class PlanFigures:
     guard_plans: tuple[GuardPlan, ...]
     false_alarms_per_day: float | None
     warnings: tuple[PolicyWarning, ...]
+
+    def __str__(self) -> str:
+        """Return the text for a terminal."""
+        return format_plan(self)
+
+
+def plan(
+    policy: Policy,
+    history: RecordedHistory | None = None,
+    *,
+    channels: Collection[str] | None = None,
+) -> PlanFigures:
+    """Compute how many decisions and days a policy needs, and what it would miss.
+
+    Args:
+        history: gives the traffic; by default the policy's `expect`.
+        channels: configured channels; None if unknown.
+    """
+    traffic = None if history is None else compute_recorded_traffic(history.records, policy)
+    return build_policy_plan(policy, traffic, channels=channels)
 
 
 def build_policy_plan(

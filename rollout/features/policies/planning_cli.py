@@ -9,11 +9,13 @@ from pydantic_core import to_jsonable_python
 
 from rollout.engine.files.files import RecordPaths
 from rollout.features.delivery.channels_cli import list_configured_names
-from rollout.features.policies.planning import build_policy_plan as plan_of
-from rollout.features.policies.planning import format_plan
-from rollout.features.policies.traffic import compute_recorded_traffic
+from rollout.features.policies.planning import plan as plan_policy
 from rollout.features.replay.replay import plan_recorded_reviews
-from rollout.features.replay.requests import ReplayRequest, read_request_records
+from rollout.features.replay.requests import (
+    RecordedHistory,
+    ReplayRequest,
+    read_request_records,
+)
 from rollout.features.reports.figures.review_plan import MAX_DECISIONS, ReviewPlan
 from rollout.features.reports.pages.text_report import format_review_plan
 from rollout.kernel.policy_files.reader import parse_policy, read_policy_text
@@ -110,11 +112,12 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
             preview = request_json(server, "POST", "/v1/plan", text=text)
             typer.echo(f"{preview['text']}\n\n{format_changes(preview)}")
             return
-        traffic = None
-        if request is not None:
-            records = read_request_records(request, loaded_policy)
-            traffic = compute_recorded_traffic(records, loaded_policy)
-        typer.echo(format_plan(plan_of(loaded_policy, traffic, channels=list_configured_names())))
+        history = (
+            None
+            if request is None
+            else RecordedHistory(request, read_request_records(request, loaded_policy))
+        )
+        typer.echo(str(plan_policy(loaded_policy, history, channels=list_configured_names())))
 
 
 def _plan_reviews(

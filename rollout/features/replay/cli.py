@@ -25,19 +25,15 @@ from rollout.engine.words.formatting import (
 )
 from rollout.features.replay.compare import PairComparison, PairLoss
 from rollout.features.replay.compare import compare as compare_file
-from rollout.features.replay.replay import (
-    add_whole_cell_replay,
-    build_replay_inputs,
-    build_report_files,
-    format_terminal_report,
-)
+from rollout.features.replay.replay import build_report
 from rollout.features.replay.replay import replay_files as run_replay
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.comparison import Comparison
-from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.pages.comparison_text import render_comparison, render_table
+from rollout.features.reports.pages.text_report import render_text_report
 from rollout.kernel.atomic_files import check_folder, write_files_atomically
 from rollout.kernel.policy_files.fields import read_duration
+from rollout.kernel.policy_files.reader import load_policy
 from rollout.terminal.errors import get_text_width, print_refusals
 from rollout.terminal.output import JsonFlag
 from rollout.terminal.progress import show_progress
@@ -146,17 +142,11 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 lambda choices: run_replay(replace(request, choices=choices), report_progress),
                 request.choices,
             )
-            inputs = add_whole_cell_replay(
-                build_replay_inputs(replayed_files), replayed_files, report_progress
-            )
-            facts = compute_report_facts(inputs)
-            files = build_report_files(replayed_files, inputs, facts)
+            facts, files = build_report(replayed_files, report_progress)
         if out is not None:
             write_files_atomically(out, files)
     typer.echo(
-        files["report.json"].decode()
-        if as_json
-        else format_terminal_report(facts, get_text_width())
+        files["report.json"].decode() if as_json else render_text_report(facts, get_text_width())
     )
     if out is not None and not as_json:
         typer.echo(f"Written: {', '.join(sorted(files))}\nOpen {out / 'report.html'}")
@@ -174,13 +164,10 @@ def parse_approval_delay(text: str) -> timedelta | None:
         raise ValueError(f"--approve-after {text}: {error}; or `never`") from None
 
 
-PairFile = Annotated[
-    Path, typer.Argument(help="file of pairs: Parquet, CSV or JSON lines", metavar="PAIRS")
-]
-
-
 def compare(  # noqa: PLR0913, PLR0917 - one parameter for each option
-    pairs: PairFile,
+    pairs: Annotated[
+        Path, typer.Argument(help="file of pairs: Parquet, CSV or JSON lines", metavar="PAIRS")
+    ],
     policy: Annotated[
         Path | None, typer.Option(help="policy with costs, actions and the order of labels")
     ] = None,
@@ -226,14 +213,15 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Sets: `rollout compare logos.csv --overlap 60%`
     """
     with print_refusals():
+        loaded_policy = None if policy is None else load_policy(policy)
         comparison = read_with_answers(
             lambda choices: compare_file(
                 pairs,
-                policy=policy,
+                policy=loaded_policy,
                 lever=lever,
                 tolerance=tolerance,
                 overlap=overlap,
-                column_mappings=tuple(mapped or ()),
+                mapped=mapped or (),
                 choices=choices,
             ),
             FileChoices(

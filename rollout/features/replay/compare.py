@@ -1,7 +1,7 @@
-"""Compare one file of pairs while streaming it; needs no rollout or service."""
+"""Compare one file of pairs while streaming it, without a rollout or service: `rollout.compare`."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from sys import float_info
@@ -52,7 +52,6 @@ from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy.levers import Lever, Number
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.fields import read_distance, read_overlap
-from rollout.kernel.policy_files.reader import load_policy
 from rollout.kernel.units import SEPARATOR
 
 _SAMPLE = 1000
@@ -111,24 +110,24 @@ class PairComparison:
 
 
 def compare(
-    file: Path,
+    pairs: str | Path,
     *,
-    policy: Path | None = None,
+    policy: Policy | None = None,
     lever: str = "",
     tolerance: str = "",
     overlap: str = "",
-    column_mappings: tuple[str, ...] = (),
+    mapped: Sequence[str] = (),
     choices: FileChoices = NO_CHOICES,
 ) -> PairComparison:
     """Compare human and model answers of a file.
 
     Args:
-        file: Parquet, CSV or JSON lines, as `scan_pairs` reads it.
+        pairs: file with the columns `human` and `model`: Parquet, CSV or JSON lines.
         policy: gives costs, actions, the order of labels, and how the file is written.
         lever: lever of the answers; optional if the policy has only one.
         tolerance: distance within which numbers agree, as 5% or 2; instead of a policy.
         overlap: share of their labels that sets must have in common to agree; instead of a policy.
-        column_mappings: other names of columns.
+        mapped: other names of columns, such as `human=answer`.
         choices: answers to questions about the file.
 
     Raises:
@@ -138,30 +137,30 @@ def compare(
             nothing says how near they must be, or sets and nothing says when they agree.
     """
     _check_choices(policy, tolerance, overlap)
+    file, mappings = Path(pairs), tuple(mapped)
     pair_lever, reading = _build_number_lever(tolerance) if tolerance else None, FileReading()
     if policy is not None:
-        loaded_policy = load_policy(policy)
-        pair_lever = _select_lever(loaded_policy, lever)
-        reading = loaded_policy.file_readings.get("pairs", reading)
+        pair_lever = _select_lever(policy, lever)
+        reading = policy.file_readings.get("pairs", reading)
     reading = replace(reading, unsure=(*(reading.unsure or ()), *choices.unsure))
     try:
-        pairs = scan_pairs(file, column_mappings, reading)
+        scanned = scan_pairs(file, mappings, reading)
         if pair_lever is not None and pair_lever.number is not None:
-            pairs = clear_pair_placeholders(pairs)
-            _check_equal_sides(file, pairs, choices)
-            return _compare_numbers(file, pairs, pair_lever)
-        counts = count_file(file, column_mappings, reading)
-        combinations = counts.combinations if counts else count_combinations(pairs)
-        missing = _find_missing(file, pairs, combinations, pair_lever, choices)
+            scanned = clear_pair_placeholders(scanned)
+            _check_equal_sides(file, scanned, choices)
+            return _compare_numbers(file, scanned, pair_lever)
+        counts = count_file(file, mappings, reading)
+        combinations = counts.combinations if counts else count_combinations(scanned)
+        missing = _find_missing(file, scanned, combinations, pair_lever, choices)
         replacements: dict[str, str | None] = dict.fromkeys(missing)
         if not (overlap or (pair_lever is not None and pair_lever.many)):
             replacements |= _find_forms(file, combinations, missing, pair_lever, choices)
         if replacements:
-            pairs, counts = replace_answers(pairs, replacements), None
-            combinations = count_combinations(pairs)
-        _check_equal_sides(file, pairs, choices, combinations)
+            scanned, counts = replace_answers(scanned, replacements), None
+            combinations = count_combinations(scanned)
+        _check_equal_sides(file, scanned, choices, combinations)
         comparison = _compare_answers(
-            file, pairs, pair_lever, overlap, combinations, counts.confidences if counts else None
+            file, scanned, pair_lever, overlap, combinations, counts.confidences if counts else None
         )
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{file}: can't be read: {format_polars_error(error)}") from error
@@ -291,7 +290,7 @@ def _compare_answers(
     return _compare_labels(file, count_pairs(pairs, lever, combinations, confidences), lever)
 
 
-def _check_choices(policy: Path | None, tolerance: str, overlap: str) -> None:
+def _check_choices(policy: Policy | None, tolerance: str, overlap: str) -> None:
     """Raise ValueError if several options say when answers agree."""
     options = {"--tolerance": tolerance, "--overlap": overlap}
     for option, value in options.items():

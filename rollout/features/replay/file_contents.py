@@ -10,11 +10,12 @@ import polars as pl
 from rollout.engine.evidence.frames import CONTENT, INSTANT, RecordFrames, RecordKind
 from rollout.engine.evidence.populations import split_populations
 from rollout.engine.files.planted_rows import read_planted_rows
+from rollout.kernel.errors import RolloutError
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import shorten_content
 
 
-class LateDeclarationError(ValueError):
+class LateDeclarationError(RolloutError, ValueError):
     """A case was declared as planted when its answers could be known."""
 
 

@@ -1,12 +1,12 @@
-"""Replay recorded files under a policy.
+"""Replay recorded files under a policy: `rollout.replay`.
 
-Output files of a replay: report, ledger, divergences.
+Output files of a replay: report, ledger, divergences: `rollout.write_report`.
 """
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from importlib import metadata
@@ -55,19 +55,26 @@ from rollout.engine.slots.engine import (
     list_first_uses,
     plan_retirements,
 )
+from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.features.replay.file_contents import list_declared_contents
-from rollout.features.replay.requests import Progress, ReplayRequest, read_request_records
-from rollout.features.reports.figures.facts import ReportFacts
+from rollout.features.replay.requests import (
+    Progress,
+    RecordedHistory,
+    ReplayRequest,
+    read_request_records,
+)
+from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.features.reports.figures.review_plan import ReviewPlan, compute_review_plan
 from rollout.features.reports.inputs.divergences import render_divergences_csv
 from rollout.features.reports.inputs.evidence_inputs import build_state_periods
 from rollout.features.reports.inputs.inputs import ReportInputs, SourceFile
 from rollout.features.reports.inputs.pictures import MAX_PICTURE_BYTES, embed_picture
 from rollout.features.reports.pages.json_report import render_json_report
-from rollout.features.reports.pages.text_report import render_text_report
+from rollout.kernel.atomic_files import write_files_atomically
 from rollout.kernel.calendar.instants import count_micros, format_duration, to_micros
 from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import RolloutError
 from rollout.kernel.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import find_content_fault
@@ -78,7 +85,7 @@ MAX_OTHER_UNITS, MAX_OTHER_SHARE = 5, 0.01
 """Units of another arm that are tolerated, such as some that a stop sent to humans."""
 
 
-class RecordedArmsError(ValueError):
+class RecordedArmsError(RolloutError, ValueError):
     """The arms of a replay are not those of its records."""
 
 
@@ -136,7 +143,7 @@ MAX_EXAMPLE_SITES = 5  # named in hints
 REMARK_COLUMNS = ("file", "line", "column", "reason", "detail")
 
 
-class NothingToReplayError(ValueError):
+class NothingToReplayError(RolloutError, ValueError):
     """No record can be evidence; the text says where records were lost."""
 
 
@@ -152,6 +159,34 @@ class ReplayedFiles:
     result: ReplayResult
 
 
+def replay(
+    policy: Policy,
+    history: RecordedHistory,
+    *,
+    salt: bytes = bytes(32),
+    audit_salt: bytes = b"",
+    approval_delay: timedelta | None = timedelta(hours=4),
+    trained_until: Mapping[str, datetime] | None = None,
+) -> ReplayedFiles:
+    """Replay recorded history: when and where a policy would have widened and narrowed.
+
+    Args:
+        policy: any with the levers of the policy that the history was read with.
+        salt: of the sampling values; the same salt gives the same replay.
+        audit_salt: of the draws of audits, as a service has its own; empty: the same salt.
+        approval_delay: delay of simulated approvals; None: none are given.
+        trained_until: end of the training data by version; earlier cases are no evidence.
+
+    Raises:
+        RolloutError: no record can be evidence, or the records' experiment had other arms.
+        ValueError: no prediction is by a version of `trained_until`.
+    """
+    options = ReplayOptions(salt, audit_salt, approval_delay=approval_delay)
+    request = replace(history.request, options=options, trained_until=trained_until or {})
+    _check_named_versions(request, policy, history.records)
+    return replay_records(request, policy, history.records)
+
+
 def replay_files(request: ReplayRequest, progress: Progress | None = None) -> ReplayedFiles:
     """Read the files of `request` and replay them.
 
@@ -160,6 +195,7 @@ def replay_files(request: ReplayRequest, progress: Progress | None = None) -> Re
         RecordError: a row can't be read, and `strict` is set.
         NothingToReplayError: no record has a site of the policy, a time and a unit.
     """
+    assert request.policy is not None  # noqa: S101 - a command names it
     policy = load_policy(request.policy)
     records = read_request_records(request, policy, progress)
     _check_named_versions(request, policy, records)
@@ -386,7 +422,7 @@ def build_replay_inputs(replayed_files: ReplayedFiles) -> ReportInputs:
     return replace(
         build_record_inputs(replayed_files),
         sources=tuple(_build_source(path) for path in _list_input_files(request)),
-        command=build_replay_command(request),
+        command="" if request.policy is None else build_replay_command(request, request.policy),
         product=f"rollout-controller {metadata.version('rollout-controller')}",
         media=partial(_find_media, replayed_files),
         chosen_sources=replayed_files.request.chosen_sources,
@@ -439,9 +475,9 @@ def _build_source(path: Path) -> SourceFile:
     return SourceFile(path.name, sha256(path.read_bytes()).hexdigest())
 
 
-def build_replay_command(request: ReplayRequest) -> str:
+def build_replay_command(request: ReplayRequest, policy: Path) -> str:
     """Return the command line of the same replay, with bare file names."""
-    arguments = ["rollout", "replay", request.policy.name]
+    arguments = ["rollout", "replay", policy.name]
     for flag in ("predictions", "decisions", "cases", "outcomes"):
         path = getattr(request.sources, flag)
         arguments += [] if path is None else [f"--{flag}", path.name]
@@ -469,6 +505,29 @@ def format_ledger(result: ReplayResult, salt: bytes) -> str:
     return "".join(f"{row.format()}\n" for row in rows)
 
 
+def write_report(replayed_files: ReplayedFiles, folder: str | Path) -> ReportFacts:
+    """Write report.html, report.json, ledger.jsonl and divergences.csv; return the figures.
+
+    All files are written or none; the folder is created.
+
+    Raises:
+        ValueError: the folder is not writable.
+        OSError: the disk is full, or fails.
+    """
+    facts, files = build_report(replayed_files)
+    write_files_atomically(Path(folder), files)
+    return facts
+
+
+def build_report(
+    replayed_files: ReplayedFiles, progress: Progress | None = None
+) -> tuple[ReportFacts, dict[str, bytes]]:
+    """Return the figures of a replay, and all output files by name."""
+    inputs = add_whole_cell_replay(build_replay_inputs(replayed_files), replayed_files, progress)
+    facts = compute_report_facts(inputs)
+    return facts, build_report_files(replayed_files, inputs, facts)
+
+
 def build_report_files(
     replayed_files: ReplayedFiles,
     inputs: ReportInputs,
@@ -488,11 +547,6 @@ def build_report_files(
         ).encode(),
         "divergences.csv": render_divergences_csv(inputs),
     }
-
-
-def format_terminal_report(facts: ReportFacts, width: int) -> str:
-    """Format the report for a terminal of `width` columns."""
-    return render_text_report(facts, width)
 
 
 def plan_recorded_reviews(request: ReplayRequest, decisions: int) -> ReviewPlan:

@@ -1,12 +1,13 @@
-"""The request of a replay, and reading of the records that it names.
+"""The request of a replay, and reading of the records that it names: `rollout.read_records`.
 
 Commands that store or check recorded files read them here, too; the engine isn't imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames, RecordKind
@@ -24,7 +25,6 @@ from rollout.kernel.policy.evidence_sources import FileReading
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from rollout.kernel.policy.policy import Policy
 
@@ -37,6 +37,7 @@ class ReplayRequest:
     """Options of a replay.
 
     Attributes:
+        policy: its file; None for a policy without one, whose report names no command.
         columns: a file with the names of the records' columns.
         column_mappings: the same as flags, such as `predictions.case_key=image`; they override it.
         options: salt, simulated approvals, skipping.
@@ -51,7 +52,7 @@ class ReplayRequest:
             they are missing.
     """
 
-    policy: Path
+    policy: Path | None
     sources: RecordPaths
     columns: Path | None = None
     column_mappings: tuple[str, ...] = ()
@@ -63,6 +64,77 @@ class ReplayRequest:
     planted: Path | None = None
     choices: FileChoices = NO_CHOICES
     asks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedHistory:
+    """Records of files, with the request that they were read by.
+
+    `records` has data frames: `cases`, `predictions`, `decisions`, `outcomes`, and `rejected` with
+    the rows that can't be used.
+    """
+
+    request: ReplayRequest
+    records: RecordFrames
+
+
+def read_records(  # noqa: PLR0913 - what decides how files are read
+    policy: Policy,
+    predictions: str | Path,
+    decisions: str | Path,
+    *,
+    cases: str | Path | None = None,
+    outcomes: str | Path | None = None,
+    planted: str | Path | None = None,
+    columns: str | Path | None = None,
+    mapped: Sequence[str] = (),
+    sources: Sequence[str] = (),
+    contents: Mapping[str, str] | None = None,
+    strict: bool = False,
+    choices: FileChoices = NO_CHOICES,
+) -> RecordedHistory:
+    """Read recorded files as a policy's `import` says that they are written.
+
+    Args:
+        policy: names the levers, and the sites with their time zones.
+        predictions: CSV, JSON lines or Parquet, like all files; `docs/files.md` has the columns.
+        decisions: of humans.
+        cases: sites, times and attributes of the cases.
+        outcomes: what became known later.
+        planted: declares the planted cases.
+        columns: YAML file with the names of the columns.
+        mapped: the same as texts, such as `predictions.case_key=image`; they override it.
+        sources: whose decisions are used; () for all.
+        contents: by version the SHA-256 of its weights and pre-processing.
+        strict: stop at the first row that can't be read.
+        choices: answers to open questions.
+
+    Raises:
+        OpenQuestionsError: the files can be read in several ways; the text has the choices.
+        RolloutError: a file can't be read, or a column is missing.
+        OSError: a file is missing.
+    """
+    request = ReplayRequest(
+        None,
+        RecordPaths(Path(predictions), Path(decisions), to_path(cases), to_path(outcomes)),
+        columns=to_path(columns),
+        column_mappings=tuple(mapped),
+        contents=contents or {},
+        strict=strict,
+        chosen_sources=tuple(sources),
+        planted=to_path(planted),
+        choices=choices,
+        asks=True,
+    )
+    return RecordedHistory(request, read_request_records(request, policy))
+
+
+def to_path(path: str | Path | None) -> Path | None:
+    """Return the path of an optional file.
+
+    >>> to_path(None)
+    """
+    return None if path is None else Path(path)
 
 
 def read_request_records(

@@ -132,14 +132,6 @@ ReportCallback = Callable[[Transaction, CreatedReport], None]
 STEPS: Final = ("reading the records", "computing the figures", "comparing and sealing")
 
 
-def _ignore_created(_transaction: Transaction, _created: CreatedReport) -> None:
-    """Do nothing more in the transaction."""
-
-
-def _ignore_step(_name: str, _number: int, _total: int) -> None:
-    """Show the step to nobody."""
-
-
 def draft_here(
     database: Database,
     rollout_name: str,
@@ -158,8 +150,8 @@ def draft_here(
 class ReportCallbacks:
     """What is called while a report is made."""
 
-    on_created: ReportCallback = _ignore_created
-    on_step: StepCallback = _ignore_step
+    on_created: ReportCallback = lambda *_: None
+    on_step: StepCallback = lambda *_: None
     draft_report: ReportDrafter = draft_here
 
 

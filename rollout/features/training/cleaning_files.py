@@ -66,6 +66,7 @@ def read_recorded_files(request: ReplayRequest, progress: Progress | None = None
         PolicyFaults: the policy is not valid; the text has one line per fault.
         RecordError: a row can't be read, and `strict` is set.
     """
+    assert request.policy is not None  # noqa: S101 - a command names it
     policy = load_policy(request.policy)
     records = read_request_records(request, policy, progress)
     return RecordedFiles(policy, records, place_cases(records, policy, request.options.salt).cases)

@@ -29,7 +29,7 @@ from rollout.features.policies.drafting import (
     draft_policy_text,
     find_population_questions,
     format_file_report,
-    format_refusal,
+    list_refusals,
     read_draft_records,
     recognize_draft_files,
     report_files,
@@ -38,12 +38,12 @@ from rollout.features.policies.planning import build_policy_plan, format_plan
 from rollout.features.policies.traffic import compute_recorded_traffic
 from rollout.features.replay.replay import (
     build_replay_inputs,
-    format_terminal_report,
     replay_records,
 )
 from rollout.features.replay.requests import ReplayRequest, read_request_records
 from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.features.reports.pages.html_report import render_html_report
+from rollout.features.reports.pages.text_report import render_text_report
 from rollout.features.uploads.upload_runs import (
     ADVICE,
     DECISIONS_FILE,
@@ -193,7 +193,7 @@ def run_uploaded_files(
         ),
         reading=reading,
         plan=replay.plan,
-        summary=format_terminal_report(replay.facts, REPORT_WIDTH),
+        summary=render_text_report(replay.facts, REPORT_WIDTH),
         report=render_html_report(replay.facts),
         first=replay.first,
         last=replay.last,
@@ -258,12 +258,7 @@ def _draft_policy(sources: RecordPaths, options: UploadOptions) -> tuple[str, tu
     records = read_draft_records(request, files)
     _refuse_questions(find_population_questions(request, records))
     reports = report_files(files, records, options.timezone)
-    refusals = [
-        format_refusal(report, ALLOWED_UNREADABLE)
-        for report in reports
-        if report.unreadable_share > ALLOWED_UNREADABLE
-    ]
-    if refusals:
+    if refusals := list_refusals(reports, ALLOWED_UNREADABLE):
         raise ValueError("\n".join(refusals))
     readings = {kind.value: file.reading for kind, file in files.items()}
     lines = [line for report in reports for line in format_file_report(report)]

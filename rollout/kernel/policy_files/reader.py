@@ -656,14 +656,14 @@ class InvalidPolicyError(PolicyRefusedError):
         self.faults = faults
 
 
-def load_policy(path: Path) -> Policy:
+def load_policy(path: str | Path) -> Policy:
     """Read a policy file, YAML or JSON.
 
     Raises:
         InvalidPolicyError: the file is not a valid policy.
         OSError: the file can't be opened.
     """
-    return parse_policy(read_policy_text(path), name=path.name)
+    return parse_policy(read_policy_text(Path(path)), name=Path(path).name)
 
 
 def read_policy_text(path: Path) -> str:

@@ -182,7 +182,7 @@ def test_compare_and_the_report_have_the_same_figures(replayed, tmp_path):
     missing = {"human": pl.lit(None, pl.String), "model": pl.col("value:logos")}
     unreviewed = unreviewed.select("case_key", "confidence", **missing)
     pl.concat([rows, unreviewed.select(rows.columns)]).write_csv(tmp_path / "pairs.csv")
-    found = compare(tmp_path / "pairs.csv", policy=replayed.request.policy)
+    found = compare(tmp_path / "pairs.csv", policy=replayed.policy)
     (comparison,), (sets,) = found.comparisons, found.sets
     for name in ("agreement", "bounds", "labels", "cost"):
         assert getattr(comparison, name) == getattr(expected, name)

@@ -31,7 +31,7 @@ def test_a_replay_counts_the_declared_cases_apart_and_names_the_file(tmp_path):
     whole = replay_files(replace(order, planted=None))
     assert set(whole.units["case_key"]) - set(replayed.units["case_key"]) == {"p0", "p3"}
     assert set(replayed.records.planted.cases["case_key"]) == {"p0", "p3"}
-    assert "--planted planted.csv" in build_replay_command(order)
+    assert "--planted planted.csv" in build_replay_command(order, order.policy)
 
 
 def test_a_case_declared_after_an_answer_is_refused(tmp_path):

@@ -208,7 +208,7 @@ def test_a_content_of_no_version_or_not_the_policys_is_an_error(tmp_path, conten
 
 def test_the_command_of_a_report_has_the_contents(tmp_path):
     order = an_order(tmp_path, *rows(1), contents={"v1": FIRST})
-    assert f"--content v1={FIRST}" in build_replay_command(order)
+    assert f"--content v1={FIRST}" in build_replay_command(order, order.policy)
 
 
 def daily_releases(count, cases_each=10):

@@ -130,7 +130,12 @@ def test_the_command_line_takes_sources_and_names_them_for_a_repetition(tmp_path
     facts = json.loads(done.stdout)
     assert facts["identity"]["command"].count("--sources desk") == 1
     assert facts["sources"] == snapshot
-    assert build_replay_command(replace(order, chosen_sources=("desk",))).count("--sources") == 1
+    assert (
+        build_replay_command(replace(order, chosen_sources=("desk",)), order.policy).count(
+            "--sources"
+        )
+        == 1
+    )
     refused = CliRunner().invoke(app, ["replay", *files, "--sources", "nobody"])
     assert refused.exit_code == 2
     assert "camera (12), desk (30)" in " ".join(refused.output.split())
