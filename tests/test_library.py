@@ -5,6 +5,7 @@ import inspect
 import json
 import subprocess
 import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import rollout
 from rollout.cli.main import app
 from tests import recorded
 from tests.docs.pages import ROOT
+from tests.lean import STORE
 
 FUNCTIONS = [name for name in rollout.__all__ if name.islower()]
 
@@ -56,6 +58,17 @@ def test_checkers_and_readers_get_the_same_names():
     assert sorted(places) == sorted(rollout.__all__)
     for name, module in places.items():
         assert getattr(rollout, name) is getattr(sys.modules[module], name)
+
+
+def test_the_contract_of_lint_is_about_every_module_of_the_library():
+    """Of features: the one on kernel and engine is about the others."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    contracts = {each["name"]: each for each in tools["importlinter"]["contracts"]}
+    (name,) = (name for name in contracts if name.startswith("The library runs on files"))
+    modules = {getattr(rollout, name).__module__ for name in rollout.__all__}
+    features = [module for module in modules if module.startswith("rollout.features.")]
+    assert sorted(features) == contracts[name]["source_modules"]
+    assert {*STORE} <= {*contracts[name]["forbidden_modules"]}
 
 
 def test_no_name_is_a_module_of_the_package():
