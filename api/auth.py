@@ -25,9 +25,14 @@ from fastapi import Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.answer_deadline import is_assignment, run_in_time
 from api.limits import KEY_PREFIX, RequestRates, recognize_caller
-from api.priority_threads import is_latchable, is_narrowing, look_up_with_priority
+from api.priority_threads import (
+    is_assignment,
+    is_latchable,
+    is_narrowing,
+    look_up_with_priority,
+    run_in_time,
+)
 from rollout.data.database.append_failures import is_storage_failure
 from rollout.data.database.errors import DatabaseUnavailableError
 from rollout.engine.decide.permissions import Caller, Permission, require_permission

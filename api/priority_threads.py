@@ -1,10 +1,25 @@
-"""Threads reserved for requests that narrow, so that load never delays a stop."""
+"""Limits on waiting: stops have threads, assignments a deadline.
 
+Threads reserved for requests that narrow, so that load never delays a stop.
+
+The time limit of assignments: an answer, or "a human decides", within a second.
+
+Work that reads the database runs on threads of its own. When the time is over, the response doesn't
+wait for the thread: the database's own limits end it within seconds. The number of threads is
+limited, and work that still waits for one is dropped with its request.
+"""
+
+import asyncio
+import time
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial, wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+
+from rollout.data.database.errors import DatabaseUnavailableError
 
 NARROWING_PATHS: Final = ("/stops", "/narrowings", "/rejection", "/retirement")
 
@@ -64,3 +79,47 @@ def prioritize(handler: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
         return await run_with_priority(partial(handler, *args, **kwargs))
 
     return handle
+
+
+ASSIGNMENT_SECONDS: Final = 1.0
+"""Seconds until an assignment is answered, not counting how long its body takes to arrive."""
+ASSIGNMENT_THREADS: Final = ThreadPoolExecutor(16, thread_name_prefix="assignment")
+NO_ANSWER_TEXT: Final = (
+    f"the database did not respond within {ASSIGNMENT_SECONDS:.0f} s; a human decides, or retry"
+)
+OFREP_PATH: Final = "/ofrep/v1/evaluate/flags"
+SECONDS_LEFT: Final = "assignment_seconds"
+"""Key of the seconds left in a request's state, after its caller was found."""
+Result = TypeVar("Result")
+
+
+def is_assignment(scope: Mapping[str, Any]) -> bool:
+    """Return whether a request asks who decides: questions, flags or a snapshot."""
+    path, method = str(scope["path"]), scope["method"]
+    if method == "POST":
+        return path.startswith(OFREP_PATH) or (
+            path.startswith("/v1/rollouts/") and path.endswith("/assignments")
+        )
+    return method == "GET" and path.startswith("/v1/rollouts/") and path.endswith("/scope")
+
+
+async def run_in_time(state: dict[str, Any], work: Callable[[], Result]) -> Result:
+    """Return the result of `work`, at the latest when the time of the request is over.
+
+    Args:
+        state: the request's state, with the seconds that earlier work left.
+        work: reads the database; runs on a thread.
+
+    Raises:
+        DatabaseUnavailableError: there is no result in time.
+    """
+    started_at = time.monotonic()
+    seconds = state.get(SECONDS_LEFT, ASSIGNMENT_SECONDS)
+    try:
+        async with asyncio.timeout(seconds):
+            run_work = partial(copy_context().run, work)  # logs name the request
+            return await asyncio.get_running_loop().run_in_executor(ASSIGNMENT_THREADS, run_work)
+    except TimeoutError:
+        raise DatabaseUnavailableError(NO_ANSWER_TEXT) from None
+    finally:
+        state[SECONDS_LEFT] = max(0.0, seconds - (time.monotonic() - started_at))

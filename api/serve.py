@@ -23,9 +23,12 @@ from api.limits import build_protocol, read_connection_limits
 from api.metrics import build_log_config
 from api.oidc import CALLBACK_PATH, IdentityProvider, OpenIdClient, is_secure
 from rollout import faults
-from rollout.data.database.append_only_checks import find_missing_triggers, find_unsafe_settings
 from rollout.data.database.errors import StoreError, UnsafeDatabaseError
-from rollout.data.database.migrations import check_schema_current
+from rollout.data.database.migrations import (
+    check_schema_current,
+    find_missing_triggers,
+    find_unsafe_settings,
+)
 from rollout.data.database.session import Database
 from rollout.features.access.authentication import Authenticator
 from rollout.features.access.hashing_process import HashingProcess
@@ -34,8 +37,7 @@ from rollout.features.access.users import create_first_link
 from rollout.features.ledger.checkpoints import announce_key, describe_weakness
 from rollout.features.uploads.upload_runs import delete_abandoned_uploads
 from rollout.kernel.channels import load_channels, warn_if_readable_by_others
-from rollout.kernel.errors import RefusalError
-from rollout.kernel.installs import format_install
+from rollout.kernel.errors import RefusalError, format_install
 from rollout.live.autonomy import MEBIBYTE
 from rollout.live.checkpoint_keys import open_checkpoint_targets
 from rollout.live.clock import SystemClock

@@ -18,7 +18,6 @@ import polars as pl
 
 from rollout.engine.decide.assignment import SAMPLE
 from rollout.engine.events import ProposalRaised, Widened
-from rollout.engine.evidence.case_draws import DRAWS
 from rollout.engine.evidence.frames import (
     NAMED_PLACE_SCHEMA,
     REMARK_SCHEMA,
@@ -29,6 +28,7 @@ from rollout.engine.evidence.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
+from rollout.engine.evidence.version_uses import DRAWS
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import NothingToReplayError, replay_records

@@ -112,13 +112,14 @@ def _inputs(folder: Path | None) -> Any:
 
 def count_reshuffled_copies(copies: int) -> int:
     """Return in how many copies of the shipped records anything is named."""
-    from rollout.features.reports.figures.slices import count_testable_slices, find_divergent_slices
-    from rollout.features.reports.inputs.pairs import build_case_frame
-    from rollout.features.reports.inputs.slice_units import (
+    from rollout.features.reports.figures.slices import (
         add_clock,
         build_dimensions,
+        count_testable_slices,
+        find_divergent_slices,
         find_first_decisions,
     )
+    from rollout.features.reports.inputs.pairs import build_case_frame
 
     inputs = _inputs(None)
     (lever,) = inputs.policy.levers

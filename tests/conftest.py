@@ -59,7 +59,7 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def _time_to_answer(monkeypatch):
     """Give assignments the time of a busy machine; tests of the limit set their own."""
-    limit = sys.modules.get("api.answer_deadline")  # most tests ask no service
+    limit = sys.modules.get("api.priority_threads")  # most tests ask no service
     if limit is not None:
         monkeypatch.setattr(limit, "ASSIGNMENT_SECONDS", 30.0)
 

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.paging import Page
 from api.schema_forms import add_fields_of, add_input_of
-from rollout.data.access.api_keys import ApiKey
+from rollout.data.access.tokens import ApiKey
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access.keys import CreatedKey
 from rollout.features.access.sign_in import StartedSession

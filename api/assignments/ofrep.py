@@ -26,9 +26,9 @@ from msgspec import Meta, Struct
 from msgspec.json import Decoder
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
-from api.answer_deadline import run_in_time
 from api.assignments.schemas import AssignmentQuestion, ParsedQuestion, QuestionFields
 from api.auth import Caller, OutageTolerantCheck, Permission, ServiceDependency
+from api.priority_threads import run_in_time
 from api.problems import build_problem_responses
 from api.schema_forms import inline_schema
 from rollout.data.database.errors import DatabaseUnavailableError

@@ -16,7 +16,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 
-from api.answer_deadline import NO_ANSWER_TEXT, run_in_time
 from api.assignments.schemas import (
     ANSWER,
     MAX_MEMBERS,
@@ -32,6 +31,7 @@ from api.assignments.schemas import (
 )
 from api.auth import Caller, OutageTolerantCheck, Permission
 from api.metrics import RequestCounts
+from api.priority_threads import NO_ANSWER_TEXT, run_in_time
 from api.schema_forms import build_responses, inline_schema
 from rollout.data.database.errors import DatabaseUnavailableError
 from rollout.engine.files.parse import MAX_DETAILED_FAULTS

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from pydantic.dataclasses import dataclass
 
 from rollout.data.records.record_rows import MAX_KEY_LENGTH
-from rollout.engine.files.parse import PARSE_ERRORS
-from rollout.engine.files.schema import (
+from rollout.engine.files.parse import (
+    PARSE_ERRORS,
     Answers,
     Name,
     Share,

@@ -30,7 +30,7 @@ from rollout.engine.decide.proposals import (
 )
 from rollout.engine.decide.scope import CellState, ProposalState, Scope
 from rollout.engine.decide.stop_targets import find_resume_needs
-from rollout.engine.decide.waves import find_wave_hold, find_wave_opening
+from rollout.engine.decide.widening_steps import find_wave_hold, find_wave_opening
 from rollout.engine.events import ENGINE
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.words.formatting import (

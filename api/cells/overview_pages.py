@@ -45,10 +45,10 @@ from rollout.features.cells.overview import (
     MAX_DAYS,
     RolloutSummary,
     ScheduledEntry,
+    load_recent_timelines,
     load_rollout_summaries,
     load_schedule,
 )
-from rollout.features.cells.timeline import load_recent_timelines
 from rollout.features.divergences.cases import find_case_site
 from rollout.features.ledger.activity import load_recent_activity
 from rollout.features.ledger.checkpoints import describe_weakness

@@ -13,7 +13,7 @@ from api.web_kit.cell_view import TimeFormatter, describe_missing_approvals, for
 from api.web_kit.text import encode_segment
 from api.web_kit.time_format import format_time_span
 from api.web_kit.waiting import READ_TEXT, REQUEST_TEXT
-from rollout.engine.decide.renames import describe_version
+from rollout.engine.decide.policy_changes import describe_version
 from rollout.engine.decide.scope import ProposalState, Scope
 from rollout.engine.words.formatting import capitalize_first, format_quantity, join_words
 from rollout.engine.words.state_text import ANY_PROPOSAL, PROPOSAL_KINDS

@@ -16,14 +16,14 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from api.answer_deadline import run_in_time
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.cells.schemas import CellDetails, CellList, Timeline, TimelineSpan
 from api.paging import After, Limit, decode_number
+from api.priority_threads import run_in_time
 from api.schema_forms import LATER, add_fields_of, build_responses
-from rollout.engine.decide.renames import list_names
+from rollout.engine.decide.assignment_table import ScopeTable, build_scope_table
+from rollout.engine.decide.policy_changes import list_names
 from rollout.engine.decide.scope import CellState
-from rollout.engine.decide.scope_table import ScopeTable, build_scope_table
 from rollout.features.assignments.assignments import ClientHead
 from rollout.features.assignments.snapshots import Snapshot, load_snapshot, load_snapshot_at
 from rollout.features.cells.cells import load_cell, load_cells
@@ -32,11 +32,11 @@ from rollout.features.cells.overview import (
     MAX_DAYS,
     RolloutOverview,
     RolloutSchedule,
+    load_cell_timeline,
     load_rollout_overview,
     load_rollouts,
     load_schedule,
 )
-from rollout.features.cells.timeline import load_cell_timeline
 from rollout.features.reports.figures.timeline_parts import TimelineRequest
 from rollout.kernel.calendar.sites import Cell
 from rollout.live.service import Service

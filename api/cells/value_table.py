@@ -20,7 +20,6 @@ from rollout.engine.decide.guards import foresee_year
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.decide.stop_targets import StopTarget
 from rollout.engine.evidence.gate_series import ValueCounts
-from rollout.engine.words.event_kinds import SCOPE_KINDS, find_tone
 from rollout.engine.words.event_text import EventDescription
 from rollout.engine.words.familiar_text import describe_unfamiliar_share
 from rollout.engine.words.formatting import (
@@ -34,6 +33,7 @@ from rollout.engine.words.formatting import (
     format_percent,
     format_quantity,
 )
+from rollout.engine.words.state_text import SCOPE_KINDS, find_tone
 from rollout.features.cells.cell_table import RECENT_DAYS, CellValuesSummary
 from rollout.features.reports.figures.agreement import NumberAgreement
 from rollout.features.reports.pages.number_charts import choose_differences
@@ -41,8 +41,8 @@ from rollout.features.stops import stops
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import NotEligibleError, RefusalError, UnknownCellError
 from rollout.kernel.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
+from rollout.kernel.policy.gates import compute_yearly_share, describe_restart
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.policy.risk_shares import compute_yearly_share, describe_restart
 from rollout.live.rollout_state import RolloutState
 
 TIME_FORMAT_TEXT: Final = "Write a day and time such as 2027-06-17T14:32; leave it empty for now"

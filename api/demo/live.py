@@ -33,6 +33,7 @@ from rollout.features.demo.history_cache import prepare_history
 from rollout.features.demo.player import (
     RESUME,
     STEP,
+    CaseTraffic,
     DemoApprover,
     DemoColleague,
     DemoPlayer,
@@ -43,7 +44,6 @@ from rollout.features.demo.player import (
 )
 from rollout.features.demo.recorded_cases import load_cases
 from rollout.features.demo.stage import DemoService, build_case_records, open_stage
-from rollout.features.demo.traffic import CaseTraffic
 from rollout.live.service import Service
 from rollout.worker.jobs import JobScheduler
 

@@ -43,7 +43,7 @@ from api.web_kit.text import ATTRIBUTE_PREFIX, encode_segment
 from api.web_kit.time_format import parse_day
 from rollout.engine.decide.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.engine.words.formatting import format_cell_name, format_value, to_sentence
-from rollout.features.cells.cell_gains import load_gains
+from rollout.features.cells.cells import load_gains
 from rollout.features.cells.overview import load_rollouts
 from rollout.features.divergences.divergence_list import (
     DivergencePage,

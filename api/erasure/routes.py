@@ -10,8 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.schema_forms import add_fields_of
-from rollout.features.erasure.erasure import MAX_REASON_LENGTH, ErasureRequest, ErasureResult
-from rollout.features.erasure.user_export import iterate_user_data
+from rollout.features.erasure.erasure import (
+    MAX_REASON_LENGTH,
+    ErasureRequest,
+    ErasureResult,
+    iterate_user_data,
+)
 
 router = APIRouter(tags=["erasure"])
 Admin = Annotated[Caller, RequirePermission(Permission.ADMINISTER)]

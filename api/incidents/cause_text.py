@@ -20,8 +20,7 @@ from rollout.engine.words.formatting import (
     format_ratio,
     join_words,
 )
-from rollout.features.incidents.case_properties import SITE, WINDOW
-from rollout.features.incidents.incident_causes import LoadedCause
+from rollout.features.incidents.incident_causes import SITE, WINDOW, LoadedCause
 from rollout.features.reports.figures.incident_cause import (
     IncidentCause,
     NewCaseValue,

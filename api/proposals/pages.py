@@ -96,10 +96,10 @@ from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import EvidenceChangedError, RefusalError
 from rollout.kernel.facts import RECENT_DAYS
 from rollout.kernel.measures import Condition, Statistic
-from rollout.kernel.outcomes import describe_objective
 from rollout.kernel.policy.gates import round_down
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.bounds import ConditionEvidence
+from rollout.kernel.units import describe_objective
 from rollout.live.rollout_state import RolloutState
 
 TimeSpan = tuple[datetime, datetime]

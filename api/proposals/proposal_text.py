@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from api.web_kit.time_format import format_time_span
-from rollout.engine.decide.floor_grants import format_decided_floor
 from rollout.engine.decide.proposals import list_proposal_holds
 from rollout.engine.decide.scope import find_acting_version
+from rollout.engine.decide.widening_steps import format_decided_floor
 from rollout.engine.words.familiar_text import describe_familiar_cases, describe_unfamiliar_share
 from rollout.engine.words.formatting import (
     format_quantity,

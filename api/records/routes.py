@@ -45,6 +45,7 @@ from rollout.data.records.case_pages import CaseFilter
 from rollout.data.records.records import RecordReceipt
 from rollout.engine.decide.permissions import require_permission
 from rollout.engine.files.parse import (
+    ITEM_ADAPTER,
     ActionWithPermit,
     DeclaringPrediction,
     ItemReader,
@@ -53,7 +54,6 @@ from rollout.engine.files.parse import (
     TooManyItemsError,
     split_lines,
 )
-from rollout.engine.files.schema import ITEM_ADAPTER
 from rollout.engine.records.records import BaselineCount, Heartbeat, Record
 from rollout.features.divergences.cases import find_cases, load_case_details, load_rejected_records
 from rollout.features.records.baselines import load_baselines, store_baselines

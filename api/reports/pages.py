@@ -14,18 +14,27 @@ from api.paging import decode_number, encode_cursor
 from api.reports.routes import MAX_NUMBER, ReportFormat, View
 from api.reports.routes import Form as FileForm
 from api.reports.routes import get_report as as_api
-from api.web_kit.page import RUN_STARTED, redirect_to, render_page
+from api.web_kit.page import (
+    CLOSED_POLICY,
+    RUN_STARTED,
+    build_content_policy,
+    redirect_to,
+    render_page,
+)
 from api.web_kit.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.sealed_report import CLOSED_POLICY, build_content_policy
 from api.web_kit.text import encode_segment
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.words.formatting import capitalize_first
-from rollout.features.delivery.outbox import load_deliveries, requeue_delivery
+from rollout.features.delivery.delivery import load_deliveries, requeue_delivery
 from rollout.features.reports import archive
+from rollout.features.reports.builder import (
+    ON_DEMAND,
+    NothingToReportError,
+    ReportCallbacks,
+    ReportOptions,
+)
 from rollout.features.reports.builder import VIEWS as KNOWN
-from rollout.features.reports.builder import NothingToReportError, ReportCallbacks, ReportOptions
 from rollout.features.reports.report_work import ReportWork
-from rollout.features.reports.schedule import ON_DEMAND
 from rollout.kernel.errors import NotAllowedError, RefusalError, UnknownRolloutError
 from rollout.live.work.user_runs import StepCallback, UserRun, UserRuns
 

@@ -15,7 +15,7 @@ from api.auth import Caller, CurrentTime, Permission, RequirePermission, Service
 from api.paging import After, Limit, decode_number, encode_number
 from api.schema_forms import LATER, NOON, add_fields_of, build_responses
 from rollout.data.reports.reports import MAX_NAME_LENGTH, ReportSummary
-from rollout.features.delivery.outbox import (
+from rollout.features.delivery.delivery import (
     DeliveryStatus,
     load_deliveries,
     queue_report,
@@ -28,9 +28,8 @@ from rollout.features.reports.archive import (
     request_report,
     summarize_report,
 )
-from rollout.features.reports.builder import ReportCallbacks, ReportOptions
+from rollout.features.reports.builder import ON_DEMAND, ReportCallbacks, ReportOptions
 from rollout.features.reports.report_work import ReportWork
-from rollout.features.reports.schedule import ON_DEMAND
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reports", tags=["reports"])
 

@@ -27,7 +27,7 @@ from rollout.engine.decide.scope import (
 from rollout.engine.words.formatting import format_quantity
 from rollout.engine.words.state_text import CELL_STATES, StateText
 from rollout.features.cells.cell_table import CellListPage, CellSummary, RecentChanges
-from rollout.features.cells.timeline import load_cell_timeline
+from rollout.features.cells.overview import load_cell_timeline
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.funnel import join_value_marks
 from rollout.features.reports.figures.timeline_parts import TimelineMark, TimelineRequest

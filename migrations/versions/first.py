@@ -8,8 +8,7 @@ Back: a database of another commit is made anew.
 from alembic import op
 
 from rollout.data.tables.columns import TRIGGER_FUNCTION, list_triggers
-from rollout.data.tables.schema_hash import compute_schema_hash
-from rollout.data.tables.tables import metadata
+from rollout.data.tables.tables import compute_schema_hash, metadata
 
 revision = compute_schema_hash()
 down_revision = None

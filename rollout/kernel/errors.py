@@ -1,6 +1,8 @@
 """Errors of requests that are refused; `code` names each in API and CLI.
 
 The text of an error says what happened and what to do next. `api/problems.py` maps codes to HTTP.
+
+How a missing part is installed: from the project's folder, since no registry has its name.
 """
 
 
@@ -182,3 +184,8 @@ class PolicyRefusedError(RefusalError):
     """The policy or one of its limits refuses this."""
 
     code = "policy-refused"
+
+
+def format_install(extras: str) -> str:
+    """Return the command that installs extras, as `server,demo`."""
+    return f"pip install '.[{extras}]' in the project's folder"

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from rollout.kernel.outcomes import PROPOSES, OutcomeRule
-from rollout.kernel.units import MISSING, UnitClass, split_label_set
+from rollout.kernel.units import MISSING, PROPOSES, OutcomeRule, UnitClass, split_label_set
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -52,9 +52,9 @@ from rollout.kernel.facts import (
     parse_facts,
 )
 from rollout.kernel.measures import Condition, Watch
-from rollout.kernel.outcomes import OutcomeRule
-from rollout.kernel.policy.risk_shares import describe_releases
+from rollout.kernel.policy.gates import describe_releases
 from rollout.kernel.policy.stages import describe_decided, shorten_content
+from rollout.kernel.units import OutcomeRule
 
 MAX_EXPONENT: Final = 700.0
 

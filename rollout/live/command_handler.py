@@ -23,8 +23,13 @@ from rollout.engine.decide.scope import Scope
 from rollout.engine.events import LedgerEvent
 from rollout.engine.ledger.ledger import CanonicalRow, list_fields
 from rollout.kernel.errors import StaleRevisionError
-from rollout.live.evidence.new_versions import list_new_versions
-from rollout.live.rollout_state import RolloutState, find_rollout, keep_appended, load_rollout_state
+from rollout.live.rollout_state import (
+    RolloutState,
+    find_rollout,
+    keep_appended,
+    list_new_versions,
+    load_rollout_state,
+)
 
 MAX_ATTEMPTS: Final = 20  # more is a fault, not contention
 ResultT = TypeVar("ResultT")

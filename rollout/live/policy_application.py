@@ -8,10 +8,9 @@ from functools import partial
 from hashlib import sha256
 
 from rollout import faults
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import PolicyTexts, Rollouts
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.engine.decide.commands import Actor, ApplyPolicy
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.projection import apply_events

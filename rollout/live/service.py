@@ -15,14 +15,14 @@ from datetime import datetime
 from threading import Lock
 from typing import Final, Protocol
 
-from rollout.data.access.permit_keys import PermitKey, PermitKeys
+from rollout.data.access.tokens import PermitKey, PermitKeys
 from rollout.data.database.session import Database
 from rollout.data.ledger.projections import UnopenedIncidents
+from rollout.engine.decide.assignment_table import read_head_era
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incidents import is_over_limit
 from rollout.engine.decide.permissions import Caller
 from rollout.engine.decide.permits import Permit, sign_permit, verify_permit
-from rollout.engine.decide.scope_table import read_head_era
 from rollout.features.access.authentication import MAX_CACHE_AGE
 from rollout.features.access.credentials import AuthenticatorCodes
 from rollout.features.access.keys import SecretKey

@@ -23,7 +23,7 @@ from rollout.data.database.errors import UnreadableRowsError
 from rollout.data.database.migrations import check_newest
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger.ledger import Ledger, StoredLedgerHead
+from rollout.data.ledger.ledger import Ledger, StoredLedgerHead, load_heads, load_revisions
 from rollout.data.ledger.pending_stops import (
     NO_SAFETY_ROWS,
     Damage,
@@ -31,7 +31,6 @@ from rollout.data.ledger.pending_stops import (
     SafetyRows,
     load_safety_rows,
 )
-from rollout.data.ledger.revisions import load_heads, load_revisions
 from rollout.data.ledger.versions import VersionStore
 from rollout.engine.decide.assignment import Assignment, CaseQuestion, decide_assignment
 from rollout.engine.decide.assignment_table import EDGE_MARGIN, AssignmentTable

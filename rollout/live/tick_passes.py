@@ -16,16 +16,15 @@ from typing import Final
 from zlib import crc32
 
 from rollout import faults
-from rollout.data.counting.arrivals import StoredArrivals
+from rollout.data.counting.count_queue import StoredArrivals
 from rollout.data.counting.counted_units import JustCounted
 from rollout.data.counting.counter import take_back_slots
 from rollout.data.database.append_failures import TICK, is_storage_failure
 from rollout.data.database.errors import DatabaseUnavailableError
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import PolicyTexts, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore
 from rollout.data.ledger.ledger import CommitTimes, Ledger, StoredLedgerHead
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.data.ledger.scopes import REVISIONS_BETWEEN, StoredScopes
 from rollout.data.ledger.tick_slots import TickSlots
 from rollout.engine.decide.commands import CheckClock
@@ -47,11 +46,11 @@ from rollout.live.evidence.held_evidence_check import (
     stop_changed_cells,
 )
 from rollout.live.evidence.live_evidence import LiveEvidence
-from rollout.live.evidence.new_versions import list_new_versions
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.rollout_state import (
     RolloutState,
     extend_rollout_state,
+    list_new_versions,
     load_state_and_events,
     parse_stored_policy,
 )

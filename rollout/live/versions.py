@@ -4,16 +4,21 @@ Training cutoffs of versions in the ledger, compared with those that are stored.
 
 The stored end decides which cases are no evidence of a version; setting it writes an entry
 (decision record 0065).
+
+Delete records older than the policy's `retention`; their counts stay.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from rollout.data.database.rollouts import Rollout
+from rollout.data.access.notification_outbox import NotificationOutbox
+from rollout.data.counting.purge import list_old_cases, purge_records
+from rollout.data.database.idempotency_keys import IdempotencyKeys
+from rollout.data.database.rollouts import Rollout, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.versions import (
@@ -27,18 +32,17 @@ from rollout.data.records.reviewer_names import find_people
 from rollout.engine.decide.commands import RetireVersion
 from rollout.engine.decide.decider import MAX_OPEN_VERSIONS
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
-from rollout.engine.decide.renames import list_names
+from rollout.engine.decide.policy_changes import list_names
 from rollout.engine.decide.scope import find_acting_version
-from rollout.engine.events import ENGINE, TrainingCutoffSet
+from rollout.engine.events import ENGINE, RecordsPurged, TrainingCutoffSet
 from rollout.engine.records.records import Case, Prediction, Record, select_kind
-from rollout.engine.records.reviewer_names import find_version_fault
+from rollout.engine.records.reviews import find_version_fault
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import RefusalError, StaleRevisionError
 from rollout.kernel.policy.stages import find_content_fault
 from rollout.live.command_handler import CommandResult, retry_on_stale_revision, run_command
 from rollout.live.evidence.evidence_report import EvidenceReport
-from rollout.live.evidence.new_versions import find_first_names
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, find_first_names, load_rollout_state
 from rollout.live.service import Service
 
 Ends = Sequence[datetime | None]
@@ -520,3 +524,96 @@ def _store_new_contents(
             about = {**stored.info.about, "content": content}
             versions.record_info(replace(stored.info, about=about), at=at)
     return late_cutoffs
+
+
+NOTIFICATION_RETENTION = timedelta(days=400)  # longer than a proposal can be open
+CASES_PER_BATCH = 2_000  # in one transaction, which delays incoming records
+CASES_PER_SEARCH = 50 * CASES_PER_BATCH  # in one read, which delays nothing
+
+
+def purge_all_rollouts(
+    database: Database, at: datetime, *, with_orphans: bool = True
+) -> dict[str, int]:
+    """Purge each rollout with a retention; return the deleted rows by rollout."""
+    with database.begin_read() as transaction:
+        rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+    deleted_rows = {
+        rollout_name: purge_old_records(database, rollout_name, at, with_orphans=with_orphans)
+        for rollout_name in rollout_names
+    }
+    return {rollout_name: rows for rollout_name, rows in deleted_rows.items() if rows}
+
+
+def purge_old_records(
+    database: Database, rollout_name: str, at: datetime, *, with_orphans: bool = True
+) -> int:
+    """Delete records older than the policy's retention; return the number of rows.
+
+    Each batch is deleted in the transaction that appends its event. Without a retention nothing is
+    deleted. With orphans, records whose case never arrived are deleted too: finding them reads all
+    records.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+    """
+    rows, case_count = 0, CASES_PER_SEARCH
+    while case_count == CASES_PER_SEARCH:
+        old_case_ids = _find_old_cases(database, rollout_name, at, with_orphans=with_orphans)
+        batches = [
+            old_case_ids[start : start + CASES_PER_BATCH]
+            for start in range(0, max(len(old_case_ids), 1), CASES_PER_BATCH)
+        ]
+        deleted_rows = sum(_purge_batch(database, rollout_name, at, batch) for batch in batches)
+        rows, case_count = rows + deleted_rows, len(old_case_ids) if deleted_rows else 0
+    if not rows:  # another replica may have deleted what failed here
+        database.append_failures.record_success(rollout_name, RecordsPurged.__name__)
+    return rows
+
+
+def _find_old_cases(
+    database: Database, rollout_name: str, at: datetime, *, with_orphans: bool
+) -> list[int]:
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        age = state.policy.retention.cases
+        if age is None:
+            return []
+        return list_old_cases(
+            transaction,
+            state.rollout,
+            before=at - age,
+            limit=CASES_PER_SEARCH,
+            with_orphans=with_orphans,
+        )
+
+
+def _purge_batch(
+    database: Database, rollout_name: str, at: datetime, case_ids: Collection[int]
+) -> int:
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        age = state.policy.retention.cases
+        if age is None:
+            return 0
+        transaction.tally.announce(rollout_name, RecordsPurged.__name__)
+        revision = state.scope.revision + 1
+        purge = purge_records(
+            transaction, state.rollout, before=at - age, case_ids=case_ids, revision=revision
+        )
+        if not purge.rows:
+            return 0
+        tables = tuple(sorted(purge.rows))
+        counts = tuple(purge.rows[table] for table in tables)
+        event = RecordsPurged(
+            at=at, by=ENGINE, before=at - age, tables=tables, counts=counts, digest=purge.digest
+        )
+        Ledger(transaction, state.rollout).append([event], after=state.scope.revision)
+        return sum(counts)
+
+
+def delete_expired(database: Database, at: datetime, *, with_orphans: bool) -> None:
+    """Delete old records and notifications, and expired idempotency keys."""
+    purge_all_rollouts(database, at, with_orphans=with_orphans)
+    with database.begin_write() as transaction:
+        IdempotencyKeys(transaction).delete_expired(at=at)
+        NotificationOutbox(transaction).delete_old(before=at - NOTIFICATION_RETENTION)

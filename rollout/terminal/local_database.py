@@ -9,7 +9,7 @@ from rollout.data.database.errors import StoreError
 from rollout.data.database.migrations import check_schema_current, find_schema_revision
 from rollout.data.database.session import Database
 from rollout.kernel.errors import RefusalError
-from rollout.terminal.errors import print_refusals
+from rollout.terminal.output import print_refusals
 
 DATABASE_VARIABLE = "ROLLOUT_DATABASE_URL"
 

@@ -1,10 +1,20 @@
-"""Print answers on a terminal, from a service or the local database alike."""
+"""Print answers on a terminal, from a service or the local database alike.
+
+Print errors as a message with an exit code, without a traceback.
+
+A progress bar on standard error, shown only in a terminal.
+"""
 
 import json
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from shutil import get_terminal_size
 from typing import Annotated, Any
 
 import typer
+
+from rollout.kernel.errors import RefusalError
 
 JsonObject = Mapping[str, Any]
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON and nothing else")]
@@ -84,3 +94,74 @@ OUTCOME_TEXTS = {
     "apply": "takes effect at once",
     "propose": "needs approval",
 }
+
+
+EXIT_INTERRUPTED = 130
+EXIT_REFUSED = 2
+MIN_WIDTH, MAX_WIDTH = 40, 80
+
+
+@contextmanager
+def print_refusals(interrupted_text: str = "nothing was written") -> Iterator[None]:
+    """Print refusals and unreadable files on standard error and exit with code 2.
+
+    `interrupted_text` states the result of Ctrl-C, which exits with code 130.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped; {interrupted_text}", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except OSError as error:
+        file_text = f"{error.filename}: " if error.filename is not None else ""
+        typer.echo(f"{file_text}{_format_os_error(error)}", err=True)
+        raise typer.Exit(EXIT_REFUSED) from None
+    except (RefusalError, ValueError) as error:
+        notes = getattr(error.__cause__, "__notes__", ())  # details for the local terminal only
+        typer.echo("\n".join([str(error) or type(error).__name__, *notes]), err=True)
+        raise typer.Exit(EXIT_REFUSED) from None
+
+
+def _format_os_error(error: OSError) -> str:
+    """Return the text of a system error without number and quotes, in lower case."""
+    error_text = error.strerror or str(error) or type(error).__name__
+    hint = "; check the path" if isinstance(error, FileNotFoundError) else ""
+    return f"{error_text[:1].lower()}{error_text[1:]}{hint}"
+
+
+def get_text_width() -> int:
+    """Return the width for text: that of the terminal, from 40 to 80 columns."""
+    return max(MIN_WIDTH, min(MAX_WIDTH, get_terminal_size((MAX_WIDTH, 24)).columns))
+
+
+@contextmanager
+def show_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function for progress reports: task name, steps done, steps in all."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    # imported here: a bar is seldom shown, and Rich takes a twentieth of a second
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        tasks_by_name: dict[str, object] = {}
+
+        def report_progress(task_name: str, done: int, total: int) -> None:
+            if task_name not in tasks_by_name:
+                tasks_by_name[task_name] = bar.add_task(task_name, total=total)
+            bar.update(tasks_by_name[task_name], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield report_progress

@@ -1,13 +1,18 @@
 """Options of commands on a rollout, and a reader of times.
 
 Options of commands that read a policy file, and a reader of salts.
+
+The setting of second factors, for commands that change accounts.
 """
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from rollout.settings import read_settings
 
 RolloutName = Annotated[str, typer.Argument(help="name of the rollout", metavar="ROLLOUT")]
 ActorName = Annotated[
@@ -76,3 +81,17 @@ def parse_salts(text: str) -> tuple[bytes, bytes]:
     """
     salt, _, audit_salt = text.partition(",")
     return parse_salt(salt), parse_salt(audit_salt)
+
+
+FACTOR_VARIABLE = "ROLLOUT_REQUIRE_SECOND_FACTOR"
+
+
+def is_second_factor_required() -> bool:
+    """Return the setting of second factors in this process's environment.
+
+    Other settings are not read: a faulty one must not keep an admin from removing a user.
+    """
+    variables = (
+        {FACTOR_VARIABLE: os.environ[FACTOR_VARIABLE]} if FACTOR_VARIABLE in os.environ else {}
+    )
+    return read_settings(variables).require_second_factor

@@ -11,8 +11,8 @@ from rollout.data.database.session import Database
 from rollout.engine.decide.permissions import VIEWER, AssignedRole, Caller
 from rollout.features.access.users import load_local_caller
 from rollout.kernel.errors import RefusalError
-from rollout.terminal.errors import print_refusals
 from rollout.terminal.local_database import connect_database, convert_store_errors
+from rollout.terminal.output import print_refusals
 from rollout.terminal.remote import KEY_VARIABLE, SERVER_VARIABLE, request_all_pages, request_json
 from rollout.terminal.rollout_options import parse_instant
 

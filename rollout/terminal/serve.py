@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from rollout.kernel.installs import format_install
-from rollout.terminal.errors import print_refusals
+from rollout.kernel.errors import format_install
+from rollout.terminal.output import print_refusals
 
 COMMAND_GROUP = "rollout.commands"
 

@@ -285,7 +285,7 @@ def test_an_answer_of_the_lane_asks_no_thread_and_no_database(
 
     monkeypatch.setattr(database, "begin_read", refuse)
     monkeypatch.setattr(database, "begin_write", refuse)
-    monkeypatch.setattr("api.answer_deadline.ASSIGNMENT_THREADS", None)
+    monkeypatch.setattr("api.priority_threads.ASSIGNMENT_THREADS", None)
     assert send(quick, caplog, **ANSWERED[request_name])[0] == 200
 
 

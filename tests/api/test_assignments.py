@@ -15,9 +15,9 @@ from api.assignments.schemas import AssignmentResult
 from rollout.data.database.errors import DatabaseBusyError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.assignment_table import IssuedHead, sign_head
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.decide.permits import Permit
-from rollout.engine.decide.scope_table import IssuedHead, sign_head
 from rollout.engine.events import Resumed
 from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import load_rollout_state

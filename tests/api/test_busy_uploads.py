@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from api.answer_deadline import ASSIGNMENT_SECONDS
+from api.priority_threads import ASSIGNMENT_SECONDS
 from rollout.features.uploads.upload_runs import (
     UploadFolder,
     UploadOptions,

@@ -11,7 +11,7 @@ from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence.evidence_view import BATCH_SIZE
 from rollout.engine.evidence.slots import to_instant
-from rollout.features.cells.timeline import load_cell_timeline
+from rollout.features.cells.overview import load_cell_timeline
 from rollout.features.records.record_import import import_records
 from rollout.features.reports.figures.cell_timeline import (
     MAX_BUCKETS,

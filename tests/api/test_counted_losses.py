@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.data.records.newest_records import NewestRecords
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.features.divergences.top_losses import load_costliest_counted_pairs

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 from starlette.testclient import TestClient
 
-from api import answer_deadline
-from api.answer_deadline import is_assignment
+from api import priority_threads
 from api.app import create_app
 from api.limits import MAX_ANONYMOUS_BYTES
+from api.priority_threads import is_assignment
 from rollout.data.database.errors import DatabaseUnavailableError
 from rollout.features.assignments.assignments import DATABASE_UNAVAILABLE
 from rollout.live.state_cache import MAX_STALENESS
@@ -67,7 +67,7 @@ def frozen(bears, database, clock, monkeypatch):
         raise RuntimeError("the answer waited for the database")
         yield
 
-    monkeypatch.setattr(answer_deadline, "ASSIGNMENT_SECONDS", 0.05)
+    monkeypatch.setattr(priority_threads, "ASSIGNMENT_SECONDS", 0.05)
     monkeypatch.setattr(type(database), "begin_read", lambda _self: hang())
     monkeypatch.setattr(type(database), "begin_write", lambda _self, **more: hang(**more))
     yield released

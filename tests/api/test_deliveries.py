@@ -6,8 +6,13 @@ import pytest
 
 from api.app import create_app
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.reports.deliveries import DeliveryStore, NewDelivery, Outbox
-from rollout.data.reports.reports import ReportStore, StoredReport
+from rollout.data.reports.reports import (
+    DeliveryStore,
+    NewDelivery,
+    Outbox,
+    ReportStore,
+    StoredReport,
+)
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.kernel.channels import Channels

@@ -6,10 +6,13 @@ from datetime import timedelta
 import httpx2
 import pytest
 
-from rollout.features.demo import traffic
+from rollout.features.demo import player
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
 from rollout.features.demo.player import (
+    MAX_SECONDS,
+    MAX_TRIES,
     QUIET_SECONDS,
+    CaseTraffic,
     DemoApprover,
     DemoColleague,
     DemoPlayer,
@@ -18,7 +21,6 @@ from rollout.features.demo.player import (
 from rollout.features.demo.recorded_cases import load_cases
 from rollout.features.demo.simulated_cases import get_prediction_time
 from rollout.features.demo.stage import build_case_records
-from rollout.features.demo.traffic import MAX_SECONDS, MAX_TRIES, CaseTraffic
 from rollout.live.clock import ManualClock
 
 EXAMPLE = find_example(MAIL_ROOM)
@@ -58,7 +60,7 @@ class BusyService:
 @pytest.fixture
 def waits(monkeypatch):
     seconds = []
-    monkeypatch.setattr(traffic, "sleep", seconds.append)
+    monkeypatch.setattr(player, "sleep", seconds.append)
     return seconds
 
 

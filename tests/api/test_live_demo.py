@@ -21,8 +21,8 @@ import pytest
 from api.app import create_app
 from api.demo.live import open_clients
 from rollout import faults
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.data.records.newest_records import NewestRecords
 from rollout.features.demo import history_cache
 from rollout.features.demo.accounts import (
     COLLEAGUE,
@@ -40,6 +40,7 @@ from rollout.features.demo.player import (
     QUIET_SECONDS,
     REPORT_SECONDS,
     RESUME,
+    CaseTraffic,
     DemoApprover,
     DemoColleague,
     DemoPlayer,
@@ -49,7 +50,6 @@ from rollout.features.demo.player import (
 )
 from rollout.features.demo.recorded_cases import load_cases
 from rollout.features.demo.stage import build_case_records, open_stage
-from rollout.features.demo.traffic import CaseTraffic
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import TickScheduler
 from tests.api.conftest import Asking

@@ -7,8 +7,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from api.assignments import ofrep
+from rollout.engine.decide.assignment_table import IssuedHead, sign_head
 from rollout.engine.decide.permissions import AssignedRole
-from rollout.engine.decide.scope_table import IssuedHead, sign_head
 from tests.api.autonomous_bears import bears, clocks_agree
 from tests.api.test_assignments import ALONE, OTHER
 from tests.data.databases import on_sqlite

@@ -7,7 +7,7 @@ import pytest
 
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
-from rollout.data.reports.deliveries import DeliveryStore
+from rollout.data.reports.reports import DeliveryStore
 from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy

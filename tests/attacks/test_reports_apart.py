@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from rollout.data.access.users import Users
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.data.records.newest_records import NewestRecords
-from rollout.data.reports.deliveries import DeliveryStore, NewDelivery
+from rollout.data.reports.reports import DeliveryStore, NewDelivery
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.records.reviews import (
     DecisionConflictError,

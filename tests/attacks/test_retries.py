@@ -21,9 +21,8 @@ from rollout.kernel.calendar.sites import Cell, Site, Window
 from rollout.kernel.errors import NotAllowedError, PolicyRefusedError, UnknownRolloutError
 from rollout.kernel.facts import build_looser
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.policy.gates import is_gate_open
+from rollout.kernel.policy.gates import compute_yearly_share, is_gate_open
 from rollout.kernel.policy.policy import Minimum
-from rollout.kernel.policy.risk_shares import compute_yearly_share
 from rollout.kernel.units import FAILED, NOT_PREDICTED
 from rollout.live.rollout_state import load_rollout_state
 from tests.data.snapshots import filled_once

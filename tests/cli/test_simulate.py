@@ -3,16 +3,16 @@
 import httpx2
 import pytest
 
-from rollout.features.demo import traffic
+from rollout.features.demo import player
+from rollout.features.demo.player import MAX_TRIES
 from rollout.features.demo.quickstart import QuickstartClient
-from rollout.features.demo.traffic import MAX_TRIES
 from rollout.kernel.errors import RefusalError
 
 
 @pytest.fixture
 def ask(monkeypatch):
     """Return a function that asks a service with these status codes, and the number of tries."""
-    monkeypatch.setattr(traffic, "sleep", lambda _: None)
+    monkeypatch.setattr(player, "sleep", lambda _: None)
 
     def run(*codes):
         answers = iter(codes)

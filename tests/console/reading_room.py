@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from api.app import create_app
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.data.records.newest_records import NewestRecords
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users
 from rollout.features.access.authentication import Authenticator

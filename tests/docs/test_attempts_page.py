@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from rollout.kernel.policy.risk_shares import PLANNED_SHARE, compute_yearly_share
+from rollout.kernel.policy.gates import PLANNED_SHARE, compute_yearly_share
 from rollout.kernel.statistics.forecast import forecast_opening
 from tests.docs.pages import text_of
 from tests.kernel.statistics.test_yearly_risk import RELEASES, open_any, open_each

@@ -11,8 +11,7 @@ import pytest
 from rollout.data.tables.tables import rollouts
 from rollout.kernel.facts import to_facts
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.policy.gates import read_condition
-from rollout.kernel.policy.risk_shares import compute_yearly_share
+from rollout.kernel.policy.gates import compute_yearly_share, read_condition
 from rollout.kernel.statistics.evidence import compute_cost_log_e, compute_log_e
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from tests.docs.pages import text_of

@@ -9,8 +9,8 @@ import yaml
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from api.answer_deadline import NO_ANSWER_TEXT
 from api.app import create_app
+from api.priority_threads import NO_ANSWER_TEXT
 from rollout.cli.main import app
 from rollout.data.database import migrations, session
 from rollout.data.database.session import POSTGRESQL_SETTINGS, Database, create_database_engine

@@ -7,7 +7,7 @@ from statistics import median
 import numpy as np
 import pytest
 
-from rollout.kernel.policy.risk_shares import compute_yearly_share
+from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.statistics.evidence import compute_log_e
 from rollout.kernel.statistics.forecast import forecast_opening
 from tests.docs.pages import ROOT

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 
 from rollout import faults
 from rollout.data.database import migrations
-from rollout.data.database.append_only_checks import find_missing_triggers
 from rollout.data.database.errors import StoreError
-from rollout.data.database.migrations import find_head_revision, load_current_revision, upgrade
+from rollout.data.database.migrations import (
+    find_head_revision,
+    find_missing_triggers,
+    load_current_revision,
+    upgrade,
+)
 from rollout.data.database.session import Database
 from tests.faults import kinds
 from tests.faults.forks import Died, Fork

@@ -32,13 +32,13 @@ from rollout.features.proposals import proposals
 from rollout.features.records.ingest import ingest_items
 from rollout.features.reports import archive
 from rollout.features.reports.builder import ReportOptions as AskedReport
-from rollout.features.reports.schedule import ReportScheduler
+from rollout.features.reports.builder import ReportScheduler
 from rollout.features.reviews import decisions, reviews
 from rollout.features.stops import stops
 from rollout.features.training import cleaning
 from rollout.kernel.channels import Channels
 from rollout.kernel.errors import RefusalError
-from rollout.live import retention
+from rollout.live import versions
 from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
@@ -322,7 +322,7 @@ class Replica:
 
     def purge(self, at):
         """Delete records of the age that the policy says."""
-        retention.purge_old_records(self.database, NAME, at)
+        versions.purge_old_records(self.database, NAME, at)
         return []
 
 

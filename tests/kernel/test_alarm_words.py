@@ -7,9 +7,9 @@ import pytest
 
 from rollout.kernel.facts import AlarmSubject, StoredAlarm, parse_facts, to_facts
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.policy.policy import Guard, describe_guard
 from rollout.kernel.populations import BothArms, EachValue
+from rollout.kernel.units import OutcomeRule
 from rollout.kernel.words import say_against, say_alarm, say_alarms
 from tests.factories import policy
 

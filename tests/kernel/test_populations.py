@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.outcomes import DECIDES, PROPOSES, OutcomeRule
 from rollout.kernel.populations import ALL_UNITS, BothArms, EachValue, PlantedUnits, Population
+from rollout.kernel.units import DECIDES, PROPOSES, OutcomeRule
 
 PROFIT = OutcomeRule("profit", -20, 60, timedelta(days=2), "EUR", missing_at_most=0.05)
 AGREEMENT, RECALL, GAIN = MEASURES["agreement"], MEASURES["recall"], MEASURES["gain"]

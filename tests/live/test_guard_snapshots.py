@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event, update
 
-from rollout.data.counting.arrivals import StoredArrivals
+from rollout.data.counting.count_queue import StoredArrivals
 from rollout.data.ledger import ledger
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.data.ledger.ledger import Ledger
@@ -22,9 +22,9 @@ from rollout.live.evidence import evidence_feeds
 from rollout.live.evidence.evidence_feeds import ARRIVAL_RETENTION
 from rollout.live.evidence.guard_memory import FORM
 from rollout.live.policy_application import apply_policy
-from rollout.live.retention import purge_old_records
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
+from rollout.live.versions import purge_old_records
 from tests.factories import HOUR, MINUTE, NOON
 from tests.live.guarded_shop import (
     ACCOUNTS,

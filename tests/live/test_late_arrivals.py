@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rollout.data.counting.arrivals import StoredArrivals
+from rollout.data.counting.count_queue import StoredArrivals
 from rollout.features.records import record_import
 from rollout.live.tick_passes import Ticker
 from tests.engine.evidence import histories

@@ -9,8 +9,7 @@ from rollout.data.database.rollouts import Rollout
 from rollout.data.ledger.versions import StoredVersion, build_version_info
 from rollout.engine.decide.decider import MAX_OPEN_VERSIONS
 from rollout.engine.decide.scope import Scope, Version
-from rollout.live.evidence.new_versions import find_first_names, list_new_versions
-from rollout.live.rollout_state import RolloutState
+from rollout.live.rollout_state import RolloutState, find_first_names, list_new_versions
 from rollout.live.versions import select_usable_names
 from tests.factories import HOUR, NOON, policy
 

@@ -32,7 +32,7 @@ from rollout.kernel.calendar.sites import Cell
 from rollout.live.evidence import evidence_feeds, held_evidence_check, live_evidence
 from rollout.live.evidence.evidence_check import EvidenceCheck
 from rollout.live.policy_application import apply_policy
-from rollout.live.retention import purge_old_records
+from rollout.live.versions import purge_old_records
 from tests.data.databases import fresh
 from tests.engine.evidence import histories
 from tests.factories import HOUR, MINUTE, NOON

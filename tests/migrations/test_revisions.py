@@ -7,13 +7,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, select, text
 
 from rollout.data.database import migrations
-from rollout.data.database.append_only_checks import find_missing_triggers
 from rollout.data.database.errors import DatabaseBusyError, SchemaMismatchError
 from rollout.data.database.migrations import (
     check_revision_known,
     check_schema_current,
     drop_tables,
     find_head_revision,
+    find_missing_triggers,
     load_current_revision,
     upgrade,
 )

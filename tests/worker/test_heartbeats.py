@@ -8,8 +8,8 @@ from rollout.data.database.session import Database
 from rollout.live.autonomy import MAX_WRITE_AGE, NOT_WRITTEN
 from rollout.live.clock import SystemClock
 from rollout.live.service import build_service
-from rollout.worker import heartbeats
-from rollout.worker.heartbeats import HeartbeatWorker
+from rollout.worker import jobs
+from rollout.worker.jobs import HeartbeatWorker
 from tests.data.databases import fresh
 
 
@@ -21,7 +21,7 @@ def wait_until(is_true):
 
 
 def test_three_heartbeats_fit_into_the_age_at_which_humans_decide():
-    assert MAX_WRITE_AGE / heartbeats.HEARTBEAT_INTERVAL >= 3
+    assert MAX_WRITE_AGE / jobs.HEARTBEAT_INTERVAL >= 3
 
 
 def find_write_time(service):

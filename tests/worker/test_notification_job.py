@@ -8,7 +8,7 @@ from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.tick_slots import TickSlots
 from rollout.engine.decide.commands import OpenIncident
-from rollout.features.notifications.sending import NotificationPlanner
+from rollout.features.notifications.settings import NotificationPlanner
 from rollout.live import autonomy
 from rollout.live.command_handler import execute_command
 from rollout.worker.jobs import JobScheduler

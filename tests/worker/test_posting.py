@@ -11,8 +11,7 @@ from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.tick_slots import TickSlots
 from rollout.data.records.records import RecordStore
-from rollout.data.reports.deliveries import DeliveryStore
-from rollout.data.reports.reports import ReportRuns, ReportStore
+from rollout.data.reports.reports import DeliveryStore, ReportRuns, ReportStore
 from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.engine.events import ReportSealed
 from rollout.engine.records.records import Case, Decision, Prediction

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, select
 
-from rollout.data.access.sessions import compute_link_digest
+from rollout.data.access.tokens import compute_link_digest
 from rollout.data.database.append_failures import ACCESS
 from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.data.database.session import Transaction

@@ -11,6 +11,8 @@ revision with the oldest program that works on its tables. While an older one ma
 nothing that the older one can't read; the upgrade is finished once the newest is the oldest one.
 
 Heartbeats of replicas: the small write by which each shows that it can write.
+
+Checks that a database keeps what it acknowledges: triggers, settings and table owners.
 """
 
 import re
@@ -20,7 +22,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import Connection, Engine, delete, event, insert, inspect, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    delete,
+    event,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import OperationalError
 
 from rollout import faults
@@ -32,9 +44,13 @@ from rollout.data.database.errors import (
     translate_driver_errors,
 )
 from rollout.data.database.session import Database, Transaction, create_database_engine
-from rollout.data.tables.columns import APPEND_ONLY, ERASABLE
-from rollout.data.tables.schema_hash import compute_schema_hash
-from rollout.data.tables.tables import metadata, replica_heartbeats, schema_revisions
+from rollout.data.tables.columns import APPEND_ONLY, ERASABLE, TRIGGER_FUNCTION, list_triggers
+from rollout.data.tables.tables import (
+    compute_schema_hash,
+    metadata,
+    replica_heartbeats,
+    schema_revisions,
+)
 from rollout.kernel.errors import RefusalError
 
 if TYPE_CHECKING:
@@ -442,3 +458,79 @@ def _check_revision(revision: str | None) -> None:
             f"the tables are at revision {revision}, made by an earlier commit: make the database"
             " anew (an empty one, then `rollout db upgrade`)"
         )
+
+
+DURABILITY_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
+
+
+def find_missing_triggers(transaction: Transaction) -> tuple[str, ...]:
+    """Return the append-only triggers that are absent, disabled or changed.
+
+    On SQLite a migration that copies a table loses its triggers and must make them again.
+    """
+    existing = (
+        _load_sqlite_triggers(transaction)
+        if transaction.engine == "sqlite"
+        else _load_postgresql_triggers(transaction)
+    )
+    expected = {
+        name: _normalize_trigger(transaction, statement)
+        for name, statement in list_triggers(transaction.engine).items()
+    }
+    return tuple(
+        sorted(name for name, text_form in expected.items() if existing.get(name) != text_form)
+    )
+
+
+def find_unsafe_settings(transaction: Transaction) -> tuple[str, ...]:
+    """Return the server settings that may lose acknowledged rows."""
+    if transaction.engine == "sqlite":
+        return ()  # `session` checks its settings on each connection
+    values = {
+        name: transaction.execute(text(f"show {name}")).scalar() for name in DURABILITY_SETTINGS
+    }
+    return tuple(name for name, value in values.items() if value == "off")
+
+
+def list_owned_tables(transaction: Transaction) -> tuple[str, ...]:
+    """Return the append-only tables whose triggers the connected role could drop."""
+    if transaction.engine == "sqlite":
+        return ()  # SQLite has no roles
+    query = text(
+        "select tablename from pg_tables where schemaname = current_schema()"
+        " and pg_has_role(current_user, tableowner, 'member') order by tablename"
+    )
+    return tuple(name for name in transaction.execute(query).scalars() if name in APPEND_ONLY)
+
+
+def _normalize_trigger(transaction: Transaction, statement: str) -> str:
+    """Return a trigger's text without the parts that PostgreSQL rewrites."""
+    statement = statement.casefold()
+    if transaction.engine == "sqlite":
+        return statement
+    head, body = statement.split(" on ", maxsplit=1)
+    events = sorted(head.split(" before ")[1].split(" or "))
+    return f"{events} on {body}"
+
+
+def _load_sqlite_triggers(transaction: Transaction) -> dict[str, str]:
+    query = text("select name, sql from sqlite_master where type = 'trigger'")
+    return {
+        row.name: _normalize_trigger(transaction, row.sql) for row in transaction.execute(query)
+    }
+
+
+def _load_postgresql_triggers(transaction: Transaction) -> dict[str, str]:
+    """Return the enabled triggers that call the unchanged trigger function."""
+    query = text(
+        "select t.tgname as name, pg_get_triggerdef(t.oid, true) as sql, p.prosrc from pg_trigger t"
+        " join pg_class c on c.oid = t.tgrelid join pg_proc p on p.oid = t.tgfoid"
+        " join pg_namespace n on n.oid = c.relnamespace"
+        " where n.nspname = current_schema() and t.tgenabled = 'O' and not t.tgisinternal"
+    )
+    rows = transaction.execute(query)
+    return {
+        row.name: _normalize_trigger(transaction, row.sql)
+        for row in rows
+        if row.prosrc in TRIGGER_FUNCTION
+    }

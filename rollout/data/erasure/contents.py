@@ -69,8 +69,7 @@ from rollout.data.tables.tables import (
     report_requests,
     reviews,
 )
-from rollout.engine.records.record_fields import Personal
-from rollout.engine.records.records import Decision
+from rollout.engine.records.records import Decision, Personal
 from rollout.kernel.calendar.instants import count_micros, to_micros
 from rollout.kernel.policy.familiarity import NO_VALUE, UNREADABLE
 

@@ -44,8 +44,7 @@ from rollout.data.tables.tables import (
 )
 from rollout.engine.ledger.access_events import is_account_id
 from rollout.engine.ledger.ledger import TEXT_FIELDS, read_body
-from rollout.engine.records.record_fields import Personal, RecordField
-from rollout.engine.records.records import Decision
+from rollout.engine.records.records import Decision, Personal, RecordField
 
 ROWS_PER_READ: Final = 500
 

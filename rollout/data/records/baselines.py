@@ -1,15 +1,20 @@
-"""Imported baselines: what humans did before the rollout, and who vouches for it."""
+"""Imported baselines: what humans did before the rollout, and who vouches for it.
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+Actions on cases, with their authorization.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import insert, select
 
-from rollout.data.database.rollouts import Rollout
+from rollout.data.database.rollouts import Rollout, match_cases
 from rollout.data.database.session import Transaction
-from rollout.data.tables.tables import baselines, rollouts
-from rollout.engine.records.records import BaselineCount
+from rollout.data.records.record_rows import parse_record
+from rollout.data.tables.tables import actions, baselines, external_keys, rollouts
+from rollout.engine.records.records import Action, BaselineCount
 
 COLUMNS: Final = tuple(baselines.c[name] for name in BaselineCount.__dataclass_fields__)
 
@@ -47,3 +52,36 @@ class Baselines:
         """Return the last baseline of each identity, sorted by cell."""
         last_by_identity = {baseline.identity: baseline for baseline in self.list_all()}
         return [last_by_identity[identity] for identity in sorted(last_by_identity, key=repr)]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAction:
+    """An action with its case's number and the time of its receipt."""
+
+    case_id: int
+    action: Action
+    received_at: datetime
+
+
+class ActionStore:
+    """The actions of one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def list_by_authorization(
+        self, case_ids: Collection[int], authorizations: Collection[str]
+    ) -> list[StoredAction]:
+        """Return actions with one of these authorizations, of all revisions."""
+        query = (
+            select(actions, external_keys.c.key)
+            .join(external_keys, external_keys.c.id == actions.c.case_id)
+            .where(*match_cases(self._transaction, self._rollout, actions, case_ids))
+            .where(actions.c.authorization.in_(authorizations))
+            .order_by(actions.c.case_id, actions.c.lever, actions.c.revision)
+        )
+        return [
+            StoredAction(row.case_id, parse_record(Action, row, key=row.key), row.received_at)
+            for row in self._transaction.execute(query)
+        ]

@@ -43,7 +43,6 @@ from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.data.tables.columns import InstantType, JsonType, decode_instant, encode_json
 from rollout.data.tables.tables import cases, decisions, outcomes, predictions, reviews
 from rollout.data.tables.tables import outcomes as stored_outcomes
-from rollout.engine.evidence.case_draws import DRAWS, drop_undrawn
 from rollout.engine.evidence.frames import (
     ATTRIBUTE_PREFIX,
     FIRST_DECISION_SCHEMA,
@@ -74,6 +73,7 @@ from rollout.engine.evidence.picks import (
     pick_until_decision,
 )
 from rollout.engine.evidence.populations import split_populations
+from rollout.engine.evidence.version_uses import DRAWS, drop_undrawn
 from rollout.engine.records.records import (
     NAMED_BY_DECISION,
     UNTIMED,

@@ -40,16 +40,19 @@ from rollout.data.tables.tables import (
     outcomes,
     predictions,
 )
-from rollout.engine.records.record_fields import Answers, Name, Personal, RecordField
 from rollout.engine.records.records import (
     RECORD_FIELDS,
     UNREGISTERED,
     Action,
+    Answers,
     Case,
     Decision,
+    Name,
     Outcome,
+    Personal,
     Prediction,
     Record,
+    RecordField,
 )
 from rollout.kernel.calendar.instants import EPOCH, MICROSECOND
 

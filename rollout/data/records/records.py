@@ -66,14 +66,7 @@ from rollout.data.tables.tables import (
     rejected_records,
     versions,
 )
-from rollout.engine.records.records import (
-    Action,
-    Case,
-    Heartbeat,
-    Outcome,
-    Record,
-    RejectedItem,
-)
+from rollout.engine.records.records import Action, Case, Heartbeat, Outcome, Record, RejectedItem
 from rollout.kernel.calendar.instants import count_micros
 from rollout.kernel.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
 

@@ -35,7 +35,6 @@ from rollout.data.tables.columns import (
     required_column,
     rollout_column,
 )
-from rollout.engine.records.record_fields import RecordField
 from rollout.engine.records.records import (
     RECORD_FIELDS,
     Action,
@@ -44,6 +43,7 @@ from rollout.engine.records.records import (
     Outcome,
     Prediction,
     Record,
+    RecordField,
 )
 
 cleanings = Table(  # the last one of a case and lever is in force

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from rollout.engine.decide.floor_grants import find_decided_floor
 from rollout.engine.decide.scope import Scope, find_acting_version
+from rollout.engine.decide.widening_steps import find_decided_floor
 from rollout.kernel.calendar.instants import MICROSECOND, from_micros, to_instant_micros
 from rollout.kernel.calendar.opening_hours import (
     find_next_change,

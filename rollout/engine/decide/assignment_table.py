@@ -5,9 +5,22 @@ assignment depends on the case only through its window, its doubts and its sampl
 few answers are made once. Where an instant is close to such an edge, or anything is missing, there
 is no compiled answer, and the caller evaluates the rules. A table is of one scope: a stop makes
 another scope, and so another table.
+
+A scope as a table for clients that have neither the policy's rules nor its calendar.
+
+It covers the time from now to the end of each site's lease and a day more. Each of its times is a
+number of seconds from the table's first one, to the microsecond. A client only looks up: which
+windows are open when the case occurred, which stage acts in the cell now, and which answer stands
+at the case's sampling value. `rollout.engine.decide.assignment` has the rules.
+
+Head codes: signatures of the ledger heads that clients get.
+
+A client returns the newest head it knows with its code. A right code proves that the service gave
+out this head, so a ledger that lacks it was set back. Nobody else can make such a code.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import hmac
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -15,6 +28,7 @@ from typing import Final, Generic, TypeVar
 
 from rollout.engine.decide.assignment import (
     BELOW_FLOOR,
+    DAY,
     MAX_CLOCK_SKEW,
     NO_WINDOW_FITS,
     Assignment,
@@ -28,12 +42,15 @@ from rollout.engine.decide.assignment import (
     find_acting_stage,
     find_open_span,
     get_full_lease,
+    list_fallbacks,
 )
 from rollout.engine.decide.scope import Scope
 from rollout.kernel.calendar.sites import OTHER_WINDOW, Cell, Site, Window
 from rollout.kernel.calendar.windows import select_window
 from rollout.kernel.policy.confidence_floors import reaches_floor
+from rollout.kernel.policy.familiarity import AttributeValue
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy.stages import Stage
 from rollout.kernel.statistics.gate_thresholds import SAMPLING_PURPOSE, build_bucket_finder
 
 Answer = TypeVar("Answer")
@@ -316,3 +333,314 @@ class AssignmentTable(Generic[Answer]):
 
     def _count_seconds(self, instant: datetime) -> float:
         return (instant - self._base).total_seconds()
+
+
+TABLE_FORM: Final = 1
+"""The number of the form; a client refuses a form that it doesn't know."""
+NEVER_REACHED: Final = 2.0
+"""A confidence floor that no case reaches."""
+SECOND: Final = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class TableAnswer:
+    """What a case gets; the fields are as in an assignment."""
+
+    decider: str
+    stage: str
+    exposure: str
+    share: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableFallback:
+    """The action of a lever if no human answers within a number of seconds."""
+
+    lever: str
+    action: str
+    within: float
+
+
+OpenWindows = tuple[float, tuple[int, ...]]
+"""From when on which windows are open at a site, as places in the table's windows."""
+ActingSpan = tuple[float, int | None, float | None, float | None]
+"""From when on which stage acts in a cell, its confidence floor, and when the stage may end.
+
+A stage is its place in the table's stages; None is shadow. Cases below the floor are decided by a
+human. The last is the second at which the stage may end without an event, None after the table's
+end.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TableCell:
+    """A cell.
+
+    `version` is the one that may act, `shadow` the place of the answer where it doesn't, and
+    `values` that of the familiar values, null unless they are asked for. A span is a list: from
+    when on, the place of the stage that acts, its confidence floor, and when the stage may end.
+    """
+
+    window: int
+    version: str
+    shadow: int
+    values: int | None
+    spans: list[ActingSpan]
+
+
+@dataclass(frozen=True, slots=True)
+class TableSite:
+    """A site and its cells, until the end of its part of the table.
+
+    An entry of `open` is a list: from when on, and the places of the open windows.
+    """
+
+    site: str
+    until: float
+    open: list[OpenWindows]
+    cells: list[TableCell]
+
+
+@dataclass(frozen=True, slots=True)
+class TableWindow:
+    """A window: the values of attributes that it asks for; its hours are those of the sites."""
+
+    id: str
+    when: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class TableStage:
+    """A stage: `buckets` has the place of the answer of each sampling bucket."""
+
+    stage: str
+    buckets: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class TableAttribute:
+    """An attribute whose values must be familiar; a number has cuts between its bins."""
+
+    names: list[str]
+    cuts: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeTable:
+    """A scope as a table.
+
+    `edges` separate the sampling buckets. `names` has by later name of a version its first one.
+    `values` are sets of familiar values by attribute, to which cells refer.
+    """
+
+    form: int
+    since: datetime
+    unit: str
+    episode_span: float | None
+    edges: list[float]
+    windows: list[TableWindow]
+    stages: list[TableStage]
+    answers: list[TableAnswer]
+    names: dict[str, str]
+    familiar: list[TableAttribute]
+    values: list[dict[str, list[str]]]
+    fallbacks: list[TableFallback]
+    sites: list[TableSite]
+
+
+class _TableBuilder:
+    """Collects what several cells refer to, while their sites are read."""
+
+    def __init__(self, scope: Scope, policy: Policy, since: datetime) -> None:
+        self.scope, self.policy, self.since = scope, policy, since
+        self.answers: dict[TableAnswer, int] = {}
+        self.values: dict[tuple[AttributeValue, ...], int] = {}
+        self.stages = [self._build_stage(stage) for stage in policy.stages]
+        self.stage_numbers = {stage.id: number for number, stage in enumerate(policy.stages)}
+        self.window_numbers = {window.id: number for number, window in enumerate(policy.windows)}
+
+    def count_seconds(self, instant: datetime) -> float:
+        """Return the seconds to an instant."""
+        return (instant - self.since) / SECOND
+
+    def build_site(self, site_id: str, lease: timedelta) -> TableSite:
+        """Return a site until its lease's end and a day more."""
+        until = self.since + SECOND + lease + DAY
+        spans = list(self._list_open_windows(site_id, until))
+        numbers = sorted({number for _, open_windows in spans for number in open_windows})
+        cells = [self._build_cell(site_id, number, until) for number in numbers]
+        return TableSite(site_id, self.count_seconds(until), spans, cells)
+
+    def _list_open_windows(self, site_id: str, until: datetime) -> Iterator[OpenWindows]:
+        """Yield the open windows from the earliest case on; a case may be older than now."""
+        site, at = self.policy.sites_by_id[site_id], self.since - MAX_CLOCK_SKEW
+        while at < until:
+            windows, _, closes = find_open_span(site, self.policy.windows, at)
+            numbers = tuple(self.window_numbers[w.id] for w in _list_reachable(windows))
+            yield self.count_seconds(at), numbers
+            at = closes
+
+    def _build_cell(self, site_id: str, number: int, until: datetime) -> TableCell:
+        cell, policy = Cell(site_id, self.policy.windows[number].id), self.policy
+        holder = self.scope.get_holder(cell)
+        lease = get_full_lease(policy, policy.sites_by_id[site_id])
+        shadow = self._add_answer(assign_in_shadow(self.scope, policy, lease, cell))
+        if holder is None:
+            return TableCell(number, "", shadow, None, [])
+        if doubt := describe_sample(self.scope, policy, holder):  # only the service can draw
+            shadow = self._add_answer(assign_human(self.scope, policy, lease, doubt))
+            return TableCell(number, "", shadow, None, [])
+        spans = list(self._list_spans(cell, holder, until))
+        if all(stage is None for _, stage, _, _ in spans):
+            return TableCell(number, "", shadow, None, [])
+        return TableCell(number, holder, shadow, self._add_values(cell, holder), spans)
+
+    def _list_spans(self, cell: Cell, holder: str, until: datetime) -> Iterator[ActingSpan]:
+        """Yield the spans in which one stage acts, each with its end."""
+        scope, policy = self.scope, self.policy
+        grants = scope.get_cell_state(cell, holder).grants
+        limit = policy.compute_end(cell)
+        edges = {limit, *(edge for grant in grants for edge in (grant.since, grant.until))}
+        last: tuple[int | None, float | None, float | None] | None = None
+        for at in (self.since, *sorted(edge for edge in edges if self.since < edge < until)):
+            acting = find_acting_stage(scope, policy, cell, holder, at)
+            if acting is None:
+                row: tuple[int | None, float | None, float | None] = None, None, None
+            else:
+                end = min((limit, *(grant.until for grant in grants if grant.is_valid(at))))
+                floor = None if acting.floor is None else min(acting.floor, NEVER_REACHED)
+                end_second = self.count_seconds(end) if end < until else None
+                row = self.stage_numbers[acting.stage.id], floor, end_second
+            if row != last:
+                yield self.count_seconds(at), *row
+            last = row
+
+    def _build_stage(self, stage: Stage) -> TableStage:
+        lowest_values = (0.0, *self.policy.blind_edges)  # of the buckets
+        buckets = [self._add_answer(self._assign(stage, value)) for value in lowest_values]
+        return TableStage(stage.id, buckets)
+
+    def _assign(self, stage: Stage, value: float) -> Assignment:
+        return assign_by_sampling(stage, value, self.scope, self.policy, self.policy.lease)
+
+    def _add_answer(self, made: Assignment) -> int:
+        answer = TableAnswer(made.decider, made.stage, made.exposure, made.share, made.reason)
+        return self.answers.setdefault(answer, len(self.answers))
+
+    def _add_values(self, cell: Cell, holder: str) -> int | None:
+        """Return the place of a cell's familiar values."""
+        if self.policy.evidence.familiar is None:
+            return None
+        values = tuple(self.scope.get_cell_values(cell, holder).familiar_values)
+        return self.values.setdefault(values, len(self.values))
+
+
+def _list_reachable(windows: Iterable[Window]) -> Iterator[Window]:
+    """Yield open windows up to the first that fits every case."""
+    for window in windows:
+        yield window
+        if not window.when:
+            return
+
+
+def _group_values(values: Iterable[AttributeValue]) -> dict[str, list[str]]:
+    """Return familiar values by attribute."""
+    texts_by_attribute: dict[str, list[str]] = {}
+    for attribute, text in values:
+        texts_by_attribute.setdefault(attribute, []).append(text)
+    return texts_by_attribute
+
+
+def build_scope_table(
+    scope: Scope, policy: Policy, leases: Mapping[str, timedelta], now: datetime
+) -> ScopeTable:
+    """Return the table of some sites, given by their leases.
+
+    Args:
+        now: when the leases begin or later.
+    """
+    builder = _TableBuilder(scope, policy, now.astimezone(UTC).replace(microsecond=0))
+    sites = [builder.build_site(site, lease) for site, lease in leases.items()]
+    evidence, familiar = policy.evidence, policy.evidence.familiar
+    versions = {cell.version for site in sites for cell in site.cells}
+    return ScopeTable(
+        form=TABLE_FORM,
+        since=builder.since,
+        unit=evidence.unit,
+        episode_span=None if evidence.episode_span is None else evidence.episode_span / SECOND,
+        edges=list(policy.blind_edges),
+        windows=[
+            TableWindow(window.id, {name: list(texts) for name, texts in window.when.items()})
+            for window in policy.windows
+        ],
+        stages=builder.stages,
+        answers=list(builder.answers),
+        names={name: first for name, first in scope.aliases.items() if first in versions},
+        familiar=[
+            TableAttribute(list(attribute.names), list(attribute.cuts))
+            for attribute in (() if familiar is None else familiar.attributes)
+        ],
+        values=[_group_values(values) for values in builder.values],
+        fallbacks=[
+            TableFallback(lever.lever, lever.action, lever.after / SECOND)
+            for lever in list_fallbacks(policy)
+        ],
+        sites=sites,
+    )
+
+
+HEAD_DOMAIN: Final = b"rollout-head-1\x1f"
+PART_COUNT: Final = 3
+CODE_LENGTH: Final = 32  # hexadecimal digits: 128 bits
+MAX_DIGITS: Final = 9  # of a key's number and of an era
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedHead:
+    """A ledger head as the service gives it to clients."""
+
+    rollout: str
+    era: int
+    revision: int
+    hash: str
+
+
+def sign_head(head: IssuedHead, secret: bytes, key_number: int) -> str:
+    """Return a head's code; `key_number` finds the secret again.
+
+    >>> head = IssuedHead("ramps", 1, 41, "9f2c")
+    >>> code = sign_head(head, bytes(32), 1)
+    >>> read_head_era(code, {1: bytes(32)}, "ramps", 41, "9f2c")
+    1
+    >>> read_head_era(code, {1: bytes(32)}, "ramps", 42, "9f2c") is None
+    True
+    """
+    return f"{key_number}.{head.era}.{_compute_code(head, secret)}"
+
+
+def read_head_era(
+    code: str, secrets: Mapping[int, bytes], rollout: str, revision: int, row_hash: str
+) -> int | None:
+    """Return the era of a head if its code is right, else None.
+
+    `secrets` are the valid keys by number.
+    """
+    parts = code.split(".")
+    if len(parts) != PART_COUNT or not code.isascii():
+        return None
+    key_number, era, digits = parts
+    if not all(n.isdigit() and len(n) <= MAX_DIGITS for n in (key_number, era)):
+        return None
+    secret = secrets.get(int(key_number))
+    if secret is None:
+        return None
+    head = IssuedHead(rollout, int(era), revision, row_hash)
+    return head.era if hmac.compare_digest(digits, _compute_code(head, secret)) else None
+
+
+def _compute_code(head: IssuedHead, secret: bytes) -> str:
+    parts = (head.rollout, str(head.era), str(head.revision), head.hash)
+    text = "".join(f"{len(part)}:{part}" for part in parts)  # lengths make the parts unambiguous
+    message = HEAD_DOMAIN + text.encode("utf-8", "surrogatepass")  # a bad hash must fail, not raise
+    return hmac.digest(secret, message, "sha256").hex()[:CODE_LENGTH]

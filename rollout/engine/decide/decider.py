@@ -37,13 +37,6 @@ from rollout.engine.decide.commands import (
     StopChangedCells,
     Tick,
 )
-from rollout.engine.decide.floor_steps import (
-    WideningStep,
-    find_acting_index,
-    list_widening_steps,
-    select_renewal_floor,
-    select_takeover_floor,
-)
 from rollout.engine.decide.guards import (
     accept_restore,
     apply_alarms,
@@ -61,8 +54,13 @@ from rollout.engine.decide.incidents import (
     record_unfamiliar_values,
     stop_changed_cells,
 )
-from rollout.engine.decide.pending_events import PendingEvents
-from rollout.engine.decide.policy_changes import apply_approved_policies, apply_policy
+from rollout.engine.decide.policy_changes import (
+    apply_approved_policies,
+    apply_policy,
+    find_continued_version,
+    use_first_name,
+)
+from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.proposals import (
     are_lower_gates_met,
     compute_gate_hash,
@@ -75,7 +73,6 @@ from rollout.engine.decide.proposals import (
     raise_due_proposals,
     raise_proposal,
 )
-from rollout.engine.decide.renames import find_continued_version, use_first_name
 from rollout.engine.decide.scope import (
     NOTHING_AGAINST,
     CellState,
@@ -85,7 +82,14 @@ from rollout.engine.decide.scope import (
     compute_held_level,
 )
 from rollout.engine.decide.stop_targets import apply_stop, propose_resume
-from rollout.engine.decide.waves import get_wave
+from rollout.engine.decide.widening_steps import (
+    WideningStep,
+    find_acting_index,
+    get_wave,
+    list_widening_steps,
+    select_renewal_floor,
+    select_takeover_floor,
+)
 from rollout.engine.events import (
     ENGINE,
     CellEvent,

@@ -16,11 +16,11 @@ from rollout.engine.decide.commands import (
     StopAfterRollback,
     Tick,
 )
-from rollout.engine.decide.floor_grants import get_acting_floor
 from rollout.engine.decide.incident_kinds import ALARM, LEDGER_ROLLED_BACK
-from rollout.engine.decide.pending_events import PendingEvents
+from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.scope import AttemptYear, CellState, Scope
 from rollout.engine.decide.stop_targets import list_unstopped_cells
+from rollout.engine.decide.widening_steps import get_acting_floor
 from rollout.engine.events import (
     ENGINE,
     HARM_FACT,
@@ -38,8 +38,8 @@ from rollout.kernel.facts import IN_ALARM, NEW_ERA, StoredAlarm
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.cell_evidence import GuardReading, VersionEvidence, names_slices
 from rollout.kernel.policy.confidence_floors import format_floor, list_floors
+from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy.policy import Guard, Policy
-from rollout.kernel.policy.risk_shares import compute_yearly_share
 
 THIRD_SUSPENSION_WITHIN = timedelta(hours=24)
 EPISODE_PAUSE = timedelta(hours=24)  # a suspension so soon after the last is the same incident

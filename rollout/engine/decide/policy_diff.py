@@ -17,13 +17,13 @@ from rollout.kernel.calendar.opening_hours import uses_holidays
 from rollout.kernel.calendar.sites import Cell, Site
 from rollout.kernel.facts import LooserRule, build_looser, format_facts
 from rollout.kernel.measures import Condition
-from rollout.kernel.outcomes import find_outcome
 from rollout.kernel.policy.confidence_floors import format_floor, list_floors
 from rollout.kernel.policy.evidence_sources import UNNAMED, EvidenceSources
 from rollout.kernel.policy.familiarity import FamiliarityRule, find_line
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Policy, Waves
 from rollout.kernel.policy.stages import Stage
+from rollout.kernel.units import find_outcome
 
 
 def compare_familiarity(old: Policy, new: Policy) -> Iterator[LooserRule]:

@@ -11,14 +11,7 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from rollout.engine.decide.commands import EvidenceByCell, Tick
-from rollout.engine.decide.floor_steps import (
-    WideningStep,
-    list_met_floors,
-    list_widening_steps,
-    select_renewal_floor,
-    select_takeover_floor,
-)
-from rollout.engine.decide.pending_events import PendingEvents
+from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.scope import (
     NOTHING_AGAINST,
     RECORD_SPAN,
@@ -28,7 +21,16 @@ from rollout.engine.decide.scope import (
     Version,
     compute_held_level,
 )
-from rollout.engine.decide.waves import find_settled_at, find_wave_hold, find_wave_opening
+from rollout.engine.decide.widening_steps import (
+    WideningStep,
+    find_settled_at,
+    find_wave_hold,
+    find_wave_opening,
+    list_met_floors,
+    list_widening_steps,
+    select_renewal_floor,
+    select_takeover_floor,
+)
 from rollout.engine.events import ENGINE, HARM_FACT, ProposalRaised
 from rollout.kernel.calendar.opening_hours import find_next_change
 from rollout.kernel.calendar.sites import Cell

@@ -20,8 +20,8 @@ from rollout.engine.decide.proposal_kinds import OfKind
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.policy.familiarity import FAMILIAR, AttributeValue
+from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy.policy import DAY, Policy
-from rollout.kernel.policy.risk_shares import compute_yearly_share
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TypeVar
 
-from rollout.engine.decide.floor_grants import get_acting_floor, raise_floors
 from rollout.engine.decide.scope import CellState, Scope, build_initial_state, set_cell_state
+from rollout.engine.decide.widening_steps import get_acting_floor, raise_floors
 from rollout.kernel.calendar.sites import Cell
 
 KeyT = TypeVar("KeyT")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rollout.engine.decide.commands import ProposeResume, StopCells
-from rollout.engine.decide.pending_events import PendingEvents
 from rollout.engine.decide.permissions import AssignedRole, Caller, Permission, require_permission
+from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.proposals import build_proposal
 from rollout.engine.decide.scope import Scope, Stop, compute_held_level
 from rollout.engine.events import Stopped

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 
-from rollout.engine.decide.floor_grants import add_grant, raise_floors
 from rollout.engine.decide.scope import NO_STARTS, NO_VALUES, AttemptYear, Grant
 from rollout.engine.decide.scope_builder import ScopeBuilder, add_entry
+from rollout.engine.decide.widening_steps import add_grant, raise_floors
 from rollout.engine.events import SUSPENSION_FACT, Alarm, TrackFact
 from rollout.engine.events.base import (
     FREE_TEXT,

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from rollout.engine.evidence.case_draws import list_draws
 from rollout.engine.evidence.frames import (
     ATTRIBUTE_PREFIX,
     SLICES,
@@ -29,7 +28,7 @@ from rollout.engine.evidence.frames import (
 )
 from rollout.engine.evidence.reviewer_checks import is_blind_decision
 from rollout.engine.evidence.units import PlacedRecords, build_unit_key
-from rollout.engine.evidence.version_uses import ANY_VERSION, NO_USES, VersionUses
+from rollout.engine.evidence.version_uses import ANY_VERSION, NO_USES, VersionUses, list_draws
 from rollout.kernel.calendar.instants import EPOCH, compute_local_days, count_micros
 from rollout.kernel.calendar.sites import OTHER_WINDOW, Site
 from rollout.kernel.calendar.windows import find_windows

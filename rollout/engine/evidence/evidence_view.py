@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from rollout.engine.decide.floor_steps import find_acting_index
+from rollout.engine.decide.widening_steps import find_acting_index
 from rollout.engine.evidence.count_windows import CountWindow
 from rollout.engine.evidence.gate_series import (
     GateSeries,
@@ -65,9 +65,9 @@ if TYPE_CHECKING:
 
     from rollout.engine.decide.scope import CellState
     from rollout.kernel.calendar.sites import Cell
-    from rollout.kernel.outcomes import OutcomeRule
     from rollout.kernel.policy.policy import Policy
     from rollout.kernel.statistics.gain import ArmUnits
+    from rollout.kernel.units import OutcomeRule
 
 
 _BEFORE_ALL_SLOTS = np.array([FIRST_SLOT])  # before all slots, where gates are read too

@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from rollout.engine.evidence.stage_history import StageHistory, StageShares
     from rollout.engine.evidence.unit_arrays import BoolArray, IntArray, UnitArrays
     from rollout.kernel.calendar.sites import Cell
-    from rollout.kernel.outcomes import OutcomeRule
     from rollout.kernel.policy.policy import Guard
     from rollout.kernel.statistics.gain import ArmUnits
+    from rollout.kernel.units import OutcomeRule
 
 
 class GuardEvidence:

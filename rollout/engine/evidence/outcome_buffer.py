@@ -13,10 +13,10 @@ import numpy as np
 from rollout.engine.evidence.stage_history import StageShares
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.outcomes import DECIDES, OutcomeRule
 from rollout.kernel.policy.evidence_sources import NOT_NAMED, OWN_EPISODE_PREDICTION, OWN_PREDICTION
 from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.gain import ArmUnits
+from rollout.kernel.units import DECIDES, OutcomeRule
 
 UNRECORDED, NOT_ASKED, DRAWN_PEOPLE, DRAWN_MODEL = -2, -1, 0, 1
 """Arms: of a history that records none, of a unit without an answer, and those of answers."""

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import polars as pl
 
-from rollout.engine.evidence.case_draws import DRAWS
 from rollout.engine.evidence.frames import INSTANT, RecordKind, share_constants
 from rollout.engine.evidence.late_senders import BACKTEST, find_late_senders
+from rollout.engine.evidence.version_uses import DRAWS
 from rollout.engine.files.column_map import RECEIVED_AT, ColumnError
 from rollout.engine.files.mapped_rows import find_time_faults, find_time_notes
 from rollout.engine.files.questions import PredictedAfterwards

@@ -24,7 +24,6 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from rollout.engine.evidence.case_draws import DRAWS
 from rollout.engine.evidence.frames import (
     ATTRIBUTE_PREFIX,
     CONTENT,
@@ -32,6 +31,7 @@ from rollout.engine.evidence.frames import (
     VALUE_PREFIX,
     RecordKind,
 )
+from rollout.engine.evidence.version_uses import DRAWS
 from rollout.kernel.errors import RolloutError
 from rollout.kernel.policy_files.yaml_reader import (
     Document,

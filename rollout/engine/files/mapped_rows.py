@@ -55,7 +55,7 @@ from rollout.engine.files.text_formats import (
     rewrite_times,
 )
 from rollout.engine.records.records import RemarkReason
-from rollout.kernel.outcomes import describe_unknown_outcome
+from rollout.kernel.units import describe_unknown_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -35,7 +35,7 @@ from rollout.engine.files.rejected_rows import (
     select_first_per_row,
 )
 from rollout.engine.records.records import RemarkReason
-from rollout.engine.records.reviewer_names import find_reviewer_fault, fold_name
+from rollout.engine.records.reviews import find_reviewer_fault, fold_name
 from rollout.kernel.errors import RolloutError
 
 if TYPE_CHECKING:

@@ -9,6 +9,11 @@ They are made knowing the prediction, so they are never evidence. The last choic
 lever counts; earlier ones are kept.
 
 Actions by a policy: what it prescribes for a prediction's answers.
+
+Reviewers and versions have different names: the model is no human.
+
+A decision under the name of a version, or of an account that sends predictions, would let a model
+agree with itself. An account may pass on what named people decided.
 """
 
 import re
@@ -463,3 +468,45 @@ def _parse_number(lever: Lever, text: str) -> float | None:
         return None
     value = float(text)
     return value if lever.number.low <= value <= lever.number.high else None
+
+
+def fold_name(name: str) -> str:
+    """Return a name without its letter case and outer blanks, for comparison.
+
+    >>> fold_name(" V1")
+    'v1'
+    """
+    return name.strip().casefold()
+
+
+def find_reviewer_fault(
+    reviewer: str, folded_versions: Collection[str], predicting_accounts: Collection[str]
+) -> str:
+    """Return why a decision of this reviewer is rejected, or "".
+
+    Args:
+        reviewer: the name that the decision has.
+        folded_versions: the names of all versions, by `fold_name`.
+        predicting_accounts: service accounts that send predictions.
+
+    >>> find_reviewer_fault("ana", {"v1"}, {"box-7"})
+    ''
+    """
+    advice = "a model is no human; name the person who decided as `reviewer`"
+    if fold_name(reviewer) in folded_versions:
+        return f"reviewer {reviewer} is the name of a version: {advice}"
+    if reviewer in predicting_accounts:
+        return f"reviewer {reviewer} is an account that sends predictions: {advice}"
+    return ""
+
+
+def find_version_fault(version: str, reviewers: Collection[str]) -> str:
+    """Return why a version of this name is refused, or "".
+
+    Args:
+        version: a new name.
+        reviewers: names of people: users, and who decided a case.
+    """
+    if version not in reviewers:
+        return ""
+    return f"{version} is the name of a reviewer; give the version another name"

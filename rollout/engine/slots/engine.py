@@ -27,10 +27,10 @@ from rollout.engine.decide.commands import (
     Tick,
 )
 from rollout.engine.decide.decider import MAX_OPEN_VERSIONS, decide
-from rollout.engine.decide.floor_grants import format_decided_floor
 from rollout.engine.decide.permissions import OPERATOR
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import CellState, Scope, find_acting_version
+from rollout.engine.decide.widening_steps import format_decided_floor
 from rollout.engine.events import ENGINE, LedgerEvent, PolicyApplied, RolloutCreated
 from rollout.engine.evidence.evidence_view import EvidenceView, FreshUnits, read_fresh_evidence
 from rollout.engine.evidence.guard_evidence import GuardFeeds

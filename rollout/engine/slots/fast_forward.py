@@ -10,12 +10,16 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import NamedTuple
 
-from rollout.engine.decide.floor_steps import find_acting_index, list_widening_steps
 from rollout.engine.decide.incident_kinds import UNFAMILIAR
 from rollout.engine.decide.incidents import has_room
 from rollout.engine.decide.proposals import compute_renewal_start, is_challenger
 from rollout.engine.decide.scope import CellState, ProposalState, Scope, compute_held_level
-from rollout.engine.decide.waves import compute_held_since, find_wave_hold
+from rollout.engine.decide.widening_steps import (
+    compute_held_since,
+    find_acting_index,
+    find_wave_hold,
+    list_widening_steps,
+)
 from rollout.engine.events import LedgerEvent, Reach
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant

@@ -26,9 +26,9 @@ from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
 from rollout.kernel.calendar.instants import count_micros
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.measures import Watch
-from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.units import OutcomeRule
 
 GuardAnswers = tuple[IntArray, IntArray, BoolArray]
 EMPTY_OUTCOMES = build_empty_outcomes()

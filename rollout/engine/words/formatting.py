@@ -322,7 +322,7 @@ OPENING_NOTE: Final = (
     " 93 to 96 %)."
     " The bound allows for that."
 )
-"""Computed anew by tests/kernel/statistics/test_bounds.py."""
+"""Computed anew by tests/features/reports/test_bounds.py."""
 
 
 def format_estimate(measure: str, value: float | None) -> str:

@@ -5,8 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rollout.data.access.access_ledger import AccessLedger, load_access_head
-from rollout.data.access.api_keys import ApiKeys
-from rollout.data.access.sessions import CredentialResets
+from rollout.data.access.tokens import ApiKeys, CredentialResets
 from rollout.data.access.users import SecondFactors, StoredUser, Users
 from rollout.data.database.rollouts import ACCESS_CHAIN
 from rollout.data.database.session import Database, Transaction

@@ -18,16 +18,22 @@ from threading import Lock
 from typing import TypeVar
 
 from rollout.data.access.access_ledger import AccessLedgerHead, load_access_head
-from rollout.data.access.api_keys import ApiKeys, StoredKey, hash_secret
-from rollout.data.access.sessions import Session, Sessions, hash_session_token
+from rollout.data.access.tokens import (
+    ApiKeys,
+    Session,
+    Sessions,
+    StoredKey,
+    hash_secret,
+    hash_session_token,
+)
 from rollout.data.access.users import StoredUser, Users
 from rollout.data.database.rollouts import ACCESS_CHAIN
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.features.access.access_state import build_caller
-from rollout.features.access.credential_resets import NO_LIMITS, load_approval_limits
 from rollout.features.access.keys import parse_key, read_token, write_token
+from rollout.features.access.users import NO_LIMITS, load_approval_limits
 from rollout.kernel.errors import CrossSiteRequestError, UnauthenticatedError
 from rollout.live.clock import Clock
 

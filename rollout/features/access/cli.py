@@ -16,22 +16,20 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.data.access.api_keys import ApiKey
+from rollout.data.access.tokens import ApiKey
 from rollout.data.database.session import Database
 from rollout.engine.decide.permissions import ADMIN, AssignedRole, Caller
 from rollout.features.access import credentials, keys, users
 from rollout.features.access.keys import TOKEN_BYTES, write_token
 from rollout.features.access.sign_in import SignIn
 from rollout.features.access.users import AccountUpdate, UserAccount, load_local_caller
-from rollout.features.erasure.user_export import iterate_user_data
+from rollout.features.erasure.erasure import iterate_user_data
 from rollout.features.policies.account_changes import change_account
 from rollout.live.clock import SystemClock
-from rollout.terminal.errors import print_refusals
 from rollout.terminal.local_database import open_database
-from rollout.terminal.output import JsonFlag, print_warnings
+from rollout.terminal.output import JsonFlag, print_refusals, print_warnings
 from rollout.terminal.remote import ServerUrl, build_path, request_lines
-from rollout.terminal.rollout_options import ActorName
-from rollout.terminal.second_factor_setting import is_second_factor_required
+from rollout.terminal.rollout_options import ActorName, is_second_factor_required
 
 
 def export_user(

@@ -24,8 +24,7 @@ from typing import Final, Protocol, TypeVar
 import pyotp
 
 from rollout.data.access.access_ledger import AccessLedger
-from rollout.data.access.api_keys import hash_secret
-from rollout.data.access.sessions import Sessions, hash_session_token
+from rollout.data.access.tokens import Sessions, hash_secret, hash_session_token
 from rollout.data.access.users import SecondFactors, StoredFactor, StoredUser, Users
 from rollout.data.database.session import Database, Transaction
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
@@ -35,9 +34,13 @@ from rollout.engine.ledger.access_events import (
     SecondFactorRemoved,
 )
 from rollout.features.access.access_state import AccessChange, open_access_change
-from rollout.features.access.credential_resets import SECOND_FACTOR, record_reset
 from rollout.features.access.keys import SecretKey, SecretKeyError, read_token, write_token
-from rollout.kernel.errors import InvalidAccountError, TooManyAttemptsError, UnauthenticatedError
+from rollout.features.access.users import SECOND_FACTOR, record_reset
+from rollout.kernel.errors import (
+    InvalidAccountError,
+    TooManyAttemptsError,
+    UnauthenticatedError,
+)
 
 APP_CODE, RECOVERY_CODE, PROVIDER = "code", "recovery", "provider"
 """Kinds of second factors that a session or key can have."""

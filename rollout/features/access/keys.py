@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from rollout.data.access.access_ledger import load_access_head
-from rollout.data.access.api_keys import ApiKey, ApiKeys
+from rollout.data.access.tokens import ApiKey, ApiKeys
 from rollout.data.access.users import Users
 from rollout.data.database.rollouts import ACCESS_CHAIN
 from rollout.data.database.session import Database
@@ -24,7 +24,7 @@ from rollout.engine.decide.permissions import Caller, Permission, require_permis
 from rollout.engine.ledger.access_events import KeyCreated, KeyRevoked, OneTimeLinkCreated
 from rollout.engine.ledger.ledger import parse_event
 from rollout.features.access.access_state import open_access_change, require_self_or_admin
-from rollout.features.access.credential_resets import KEY, record_reset
+from rollout.features.access.users import KEY, record_reset
 from rollout.kernel.errors import (
     InvalidAccountError,
     NotAllowedError,

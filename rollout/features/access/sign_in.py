@@ -18,8 +18,13 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from threading import Lock
 
 from rollout.data.access.access_ledger import AccessLedger
-from rollout.data.access.api_keys import hash_secret
-from rollout.data.access.sessions import OneTimeLinks, Sessions, SignInAddresses, hash_session_token
+from rollout.data.access.tokens import (
+    OneTimeLinks,
+    Sessions,
+    SignInAddresses,
+    hash_secret,
+    hash_session_token,
+)
 from rollout.data.access.users import SecondFactors, StoredUser, Users
 from rollout.data.database.session import Database, Transaction
 from rollout.engine.decide.permissions import Caller
@@ -29,7 +34,6 @@ from rollout.features.access.access_state import (
     open_access_change,
     require_self_or_admin,
 )
-from rollout.features.access.credential_resets import PASSWORD, record_reset
 from rollout.features.access.credentials import (
     PROVIDER,
     STALE_CHALLENGE,
@@ -39,7 +43,7 @@ from rollout.features.access.credentials import (
     PasswordWorkers,
 )
 from rollout.features.access.keys import TOKEN_BYTES, SecretKey, read_token, write_token
-from rollout.features.access.users import initialize_access
+from rollout.features.access.users import PASSWORD, initialize_access, record_reset
 from rollout.kernel.errors import (
     CodeRequiredError,
     InvalidAccountError,

@@ -3,17 +3,29 @@
 Erasing an account: it is disabled, and its id takes the place of its name.
 
 The last admin's account can't go; after a restore it loses all that its user could sign in with.
+
+Resets of passwords, second factors, addresses and keys by others than their user.
+
+For a day after a reset the account's approvals don't count, and they never count together with
+those of the admin who made it: else one admin could approve twice.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from rollout.data.access.access_ledger import AccessLedger, load_access_head
-from rollout.data.access.api_keys import ApiKeys, hash_secret
-from rollout.data.access.sessions import OneTimeLinks, Sessions, compute_link_digest
+from rollout.data.access.tokens import (
+    ApiKeys,
+    CredentialReset,
+    CredentialResets,
+    OneTimeLinks,
+    Sessions,
+    compute_link_digest,
+    hash_secret,
+)
 from rollout.data.access.users import SecondFactors, StoredUser, Users
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
@@ -38,6 +50,7 @@ from rollout.engine.ledger.access_events import (
     REPLAY,
     SIMULATED,
     AccessEvent,
+    CredentialsReset,
     EmailSet,
     OneTimeLinkCreated,
     RoleGranted,
@@ -49,12 +62,6 @@ from rollout.engine.ledger.access_events import (
     is_account_name,
 )
 from rollout.features.access.access_state import AccessChange, build_caller, open_access_change
-from rollout.features.access.credential_resets import (
-    EMAIL,
-    NO_LIMITS,
-    load_approval_limits,
-    record_reset,
-)
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.errors import (
     AdminExistsError,
@@ -64,6 +71,87 @@ from rollout.kernel.errors import (
     NotAllowedError,
     UnknownUserError,
 )
+
+PASSWORD, SECOND_FACTOR = "password", "second factor"
+EMAIL, KEY = "e-mail address", "key"
+APPROVAL_PAUSE: Final = timedelta(hours=24)
+"""Time after a reset in which the account's approvals don't count."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalLimits:
+    """What resets mean for an account's approvals; fields as in `Actor`."""
+
+    approvals_resume_at: datetime | None = None
+    reset_partners: frozenset[str] = frozenset()
+
+    def is_paused(self, at: datetime) -> bool:
+        """Return whether the account's approvals don't count yet."""
+        return self.approvals_resume_at is not None and at < self.approvals_resume_at
+
+    def apply(self, caller: Caller) -> Caller:
+        """Return the caller with these limits."""
+        if self.approvals_resume_at is None and not self.reset_partners:
+            return caller
+        return replace(
+            caller,
+            approvals_resume_at=self.approvals_resume_at,
+            reset_partners=self.reset_partners,
+        )
+
+
+NO_LIMITS: Final = ApprovalLimits()
+
+
+def find_approval_limits(
+    resets: Iterable[CredentialReset], names: Mapping[int, str]
+) -> dict[int, ApprovalLimits]:
+    """Return the limits by user number; users without limits are missing.
+
+    `names` are those of all accounts, also of disabled ones.
+
+    >>> at = datetime.fromisoformat("2027-06-01T12:00Z")
+    >>> limits = find_approval_limits([CredentialReset(2, 1, "password", at)], {1: "ada", 2: "bo"})
+    >>> sorted(limits), sorted(limits[1].reset_partners), sorted(limits[2].reset_partners)
+    ([1, 2], ['bo'], ['ada'])
+    """
+    partners: dict[int, set[str]] = {}
+    ends: dict[int, datetime] = {}
+    for reset in resets:
+        end = reset.reset_at + APPROVAL_PAUSE
+        ends[reset.user_id] = max(end, ends.get(reset.user_id, end))
+        if reset.reset_by in names and reset.user_id in names and reset.reset_by != reset.user_id:
+            partners.setdefault(reset.user_id, set()).add(names[reset.reset_by])
+            partners.setdefault(reset.reset_by, set()).add(names[reset.user_id])
+    return {
+        number: ApprovalLimits(ends.get(number), frozenset(partners.get(number, ())))
+        for number in {*ends, *partners}
+    }
+
+
+def load_approval_limits(transaction: Transaction) -> dict[int, ApprovalLimits]:
+    """Load the limits of all accounts by user number."""
+    resets = CredentialResets(transaction).list_all()
+    if not resets:
+        return {}
+    names = {user.number: user.name for user in Users(transaction).list_all()}
+    return find_approval_limits(resets, names)
+
+
+def record_reset(
+    transaction: Transaction,
+    access_ledger: AccessLedger,
+    user: StoredUser,
+    by: str,
+    credential: str,
+    *,
+    at: datetime,
+) -> None:
+    """Store a reset in its table and in the access ledger."""
+    CredentialResets(transaction).add(user, Users(transaction).find(by), credential, at=at)
+    event = CredentialsReset(at=at, by=by, user=user.name, credential=credential)
+    access_ledger.append([event])
+
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 EMAIL_PATTERN = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")

@@ -18,18 +18,18 @@ from functools import lru_cache
 from typing import Final
 
 from rollout import faults
-from rollout.data.access.permit_keys import PermitKey
+from rollout.data.access.tokens import PermitKey
 from rollout.data.database.append_failures import is_storage_failure
 from rollout.data.database.errors import StoreError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.versions import StoredVersion, VersionStore, build_version_info
 from rollout.engine.decide.assignment import Assignment, CaseQuestion, decide_assignment
+from rollout.engine.decide.assignment_table import IssuedHead, sign_head
 from rollout.engine.decide.commands import OpenIncident, StopAfterRollback
 from rollout.engine.decide.incident_kinds import LEDGER_ROLLED_BACK
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.permits import BOUND, UNBOUND, Permit, build_permit_text, sign_permits
 from rollout.engine.decide.scope import FIRST_ERA, format_revision
-from rollout.engine.decide.scope_table import IssuedHead, sign_head
 from rollout.features.assignments.question_records import (
     RecordableQuestion,
     RecordConflictError,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.permits import Permit
 from rollout.engine.decide.scope import CellState, Scope

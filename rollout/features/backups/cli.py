@@ -13,12 +13,11 @@ from rollout.features.backups.backups import (
     RolloutEra,
     accept_restore,
     back_up,
+    parse_head,
     restore,
 )
-from rollout.features.backups.ledger_exports import parse_head
 from rollout.features.erasure.erasure_replay import AppliedErasures
 from rollout.kernel.errors import RefusalError
-from rollout.terminal.errors import print_refusals
 from rollout.terminal.local_database import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
@@ -26,6 +25,7 @@ from rollout.terminal.local_database import (
     open_database,
     open_unchecked_database,
 )
+from rollout.terminal.output import print_refusals
 from rollout.terminal.rollout_options import ExpectedHeads
 
 BackupFile = Annotated[Path, typer.Argument(help="the backup", metavar="FILE")]

@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.data.records.history import StoredHistory
 from rollout.data.records.site_signs import SiteSignStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.features.delivery.outbox import load_deliveries, queue_report, requeue_delivery
+from rollout.features.delivery.delivery import load_deliveries, queue_report, requeue_delivery
 from rollout.terminal.output import JsonFlag, print_answer
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, RolloutName

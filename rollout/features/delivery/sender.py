@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rollout.kernel.installs import format_install
+from rollout.kernel.errors import format_install
 
 APPRISE_MISSING = f"Apprise is not installed here: {format_install('deliver')}"
 UNREADABLE_ADDRESS = (

@@ -42,6 +42,7 @@ from rollout.features.demo.accounts import (
     get_decision_system,
 )
 from rollout.features.demo.catalog import ExampleSystem
+from rollout.features.demo.player import ScheduledItem
 from rollout.features.demo.simulated_cases import (
     CaseRecords,
     ExampleCase,
@@ -49,7 +50,6 @@ from rollout.features.demo.simulated_cases import (
     JsonObject,
     get_prediction_time,
 )
-from rollout.features.demo.traffic import ScheduledItem
 from rollout.features.records.action_authorization import AUTHORIZED, MODEL, NOT_REQUIRED
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.features.records.review_tasks import open_reviews

@@ -26,8 +26,8 @@ from rollout.features.demo.catalog import (
     ExampleSystem,
     find_history_folders,
 )
+from rollout.features.demo.player import ScheduledItem
 from rollout.features.demo.simulated_cases import CaseRecords, ExampleCase
-from rollout.features.demo.traffic import ScheduledItem
 from rollout.live.policy_application import apply_policy
 
 SALT: Final = bytes(32)  # the replay's, so that the same cases are sampled

@@ -1,13 +1,15 @@
 """`rollout quickstart`: from a policy to a running service, for trying.
 
 `rollout simulate`: believable live traffic for a quickstart, over HTTP.
+
+Check that a database holds a quickstart and nothing else.
 """
 
 import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,10 +26,14 @@ from rollout.data.database.migrations import (
     load_current_revision,
     upgrade,
 )
+from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.case_pages import CaseFilter
+from rollout.engine.decide.permissions import ADMIN, AssignedRole, Caller
 from rollout.engine.words.formatting import format_percent, join_words
 from rollout.features.access.sign_in import SignIn
-from rollout.features.access.users import create_first_admin, load_local_caller
+from rollout.features.access.users import create_first_admin, load_accounts, load_local_caller
 from rollout.features.demo.accounts import (
     ADMIN_NAME,
     REVIEWER_NAME,
@@ -39,17 +45,9 @@ from rollout.features.demo.accounts import (
     parse_key_file,
     replace_address,
 )
-from rollout.features.demo.database_content import (
-    LIVE_PREFIX,
-    build_refusal,
-    check_case_keys,
-    check_content,
-    check_policy_hash,
-    check_quickstart_database,
-    check_unfinished_setup,
-    is_database_empty,
-)
+from rollout.features.demo.player import BusyServiceError, CaseTraffic, request_with_retries
 from rollout.features.demo.simulated_cases import (
+    CASE_PREFIX,
     DRIFT,
     FILES,
     MODEL_VERSION,
@@ -60,7 +58,7 @@ from rollout.features.demo.simulated_cases import (
     parse_fault,
     plan_history,
 )
-from rollout.features.demo.traffic import BusyServiceError, CaseTraffic, request_with_retries
+from rollout.features.divergences.cases import find_cases
 from rollout.features.policies.policies import put_policy
 from rollout.features.records.cli import import_record_files
 from rollout.kernel.atomic_files import check_folder, find_package_data, write_files_atomically
@@ -69,15 +67,142 @@ from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files import fields
 from rollout.kernel.policy_files.reader import load_policy, parse_policy, read_policy_text
 from rollout.live.clock import SystemClock
-from rollout.terminal.errors import print_refusals
+from rollout.live.rollout_state import load_rollout_state
 from rollout.terminal.local_database import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
     connect_database,
     convert_store_errors,
 )
+from rollout.terminal.output import print_refusals
 from rollout.terminal.remote import build_path
 from rollout.terminal.serve import load_service_command
+
+LIVE_PREFIX = "simulated-"
+CASES_PER_PAGE = 500
+SETUP_EVENTS = frozenset({"RolloutCreated", "PolicyApplied", "RecordsImported"})
+"""Ledger events of a rollout that was never served."""
+LOCAL_ADMIN = Caller("", role_assignments=(AssignedRole(ADMIN),))
+
+
+def is_database_empty(database: Database) -> bool:
+    """Return whether a database has neither rollouts nor accounts."""
+    with database.begin_read() as transaction:
+        has_rollouts = bool(Rollouts(transaction).list_all())
+    return not has_rollouts and not load_accounts(database, LOCAL_ADMIN)
+
+
+def check_quickstart_database(database: Database, policy: Policy, at: datetime) -> None:
+    """Raise an error unless a database holds this policy's quickstart alone.
+
+    Raises:
+        RefusalError: it holds something else; the text names it.
+    """
+    with database.begin_read() as transaction:
+        names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+    accounts = [account.name for account in load_accounts(database, LOCAL_ADMIN)]
+    check_content(policy, names, accounts)
+    with database.begin_read() as transaction:
+        check_policy_hash(policy, load_rollout_state(transaction, policy.rollout).policy.hash)
+    check_case_keys(_iterate_case_keys(database, policy.rollout, at))
+
+
+def check_unfinished_setup(database: Database, policy: Policy, at: datetime) -> None:
+    """Raise an error unless a database holds nothing but an interrupted setup's content.
+
+    Raises:
+        RefusalError: it holds something else; the text names it.
+    """
+    with database.begin_read() as transaction:
+        rollouts = Rollouts(transaction).list_all()
+        kinds = [
+            row.kind for rollout in rollouts for row in Ledger(transaction, rollout).list_rows()
+        ]
+    accounts = [account.name for account in load_accounts(database, LOCAL_ADMIN)]
+    _check_nothing_foreign(policy, [rollout.name for rollout in rollouts], accounts)
+    if later_kinds := [kind for kind in kinds if kind not in SETUP_EVENTS]:
+        raise build_refusal(f"the event {later_kinds[0]}, which no interrupted quickstart wrote")
+    if rollouts:
+        with database.begin_read() as transaction:
+            check_policy_hash(policy, load_rollout_state(transaction, policy.rollout).policy.hash)
+        check_case_keys(_iterate_case_keys(database, policy.rollout, at), (CASE_PREFIX,))
+
+
+def check_content(policy: Policy, rollouts: Iterable[str], accounts: Iterable[str]) -> None:
+    """Raise an error unless rollouts and accounts are those of a quickstart.
+
+    Raises:
+        RefusalError: one is missing or too many.
+    """
+    account_names = set(accounts)
+    _check_nothing_foreign(policy, rollouts, account_names)
+    if missing := sorted(_list_expected_names(policy) - account_names):
+        raise build_refusal(f"a rollout without the account {missing[0]}")
+
+
+def _check_nothing_foreign(
+    policy: Policy, rollouts: Iterable[str], accounts: Iterable[str]
+) -> None:
+    foreign = [f"the rollout {name}" for name in rollouts if name != policy.rollout]
+    other_names = set(accounts) - _list_expected_names(policy)
+    foreign += [f"the account {name}" for name in sorted(other_names)]
+    if foreign:
+        raise build_refusal(", ".join(foreign))
+
+
+def _list_expected_names(policy: Policy) -> set[str]:
+    return {account.name for account in list_quickstart_accounts(policy)}
+
+
+def check_policy_hash(policy: Policy, applied_hash: str) -> None:
+    """Raise an error unless the applied policy is this one.
+
+    Raises:
+        RefusalError: it is another.
+    """
+    if policy.hash != applied_hash:
+        raise build_refusal(f"the rollout {policy.rollout} under another policy")
+
+
+def check_case_keys(
+    keys: Iterable[str], prefixes: tuple[str, ...] = (CASE_PREFIX, LIVE_PREFIX)
+) -> None:
+    """Raise an error at the first case that no quickstart made.
+
+    Raises:
+        RefusalError: there is one.
+    """
+    for key in keys:
+        if not key.startswith(prefixes):
+            raise build_refusal(f"the case {key}, which is not simulated")
+
+
+def build_refusal(content: str) -> RefusalError:
+    """Return the refusal of a database with other content."""
+    return RefusalError(
+        f"the database holds {content}. Simulated records must not be mixed with others, so"
+        " quickstart and simulate only use a database of their own: change to an empty folder, or"
+        " set ROLLOUT_DATABASE_URL (to serve this database, run `rollout serve`)"
+    )
+
+
+def _iterate_case_keys(database: Database, rollout_name: str, at: datetime) -> Iterator[str]:
+    before: int | None = None
+    while True:
+        page = find_cases(
+            database,
+            LOCAL_ADMIN,
+            rollout_name,
+            CaseFilter(),
+            at,
+            before=before,
+            limit=CASES_PER_PAGE,
+        )
+        yield from (item.key for item in page.items)
+        if page.next is None:
+            return
+        before = page.next
+
 
 HOST = "127.0.0.1"
 KEY_FILE = "keys.env"

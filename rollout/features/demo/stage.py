@@ -12,9 +12,9 @@ from rollout.features.access.authentication import Authenticator
 from rollout.features.demo.accounts import MODEL_CLIENT, create_demo_keys, get_decision_system
 from rollout.features.demo.catalog import ExampleSystem
 from rollout.features.demo.history_cache import DATABASE_FILE, PreparedHistory
+from rollout.features.demo.player import ScheduledItem
 from rollout.features.demo.recorded_cases import CasePictures
 from rollout.features.demo.simulated_cases import CaseRecords, SiteClients
-from rollout.features.demo.traffic import ScheduledItem
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import load_policy
 from rollout.live.clock import ManualClock, SystemClock

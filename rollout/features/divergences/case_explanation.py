@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.policies import PolicyTexts
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import IncomingCases
-from rollout.data.records.newest_records import NewestRecords
 from rollout.data.reviews.reviews import CleaningStore
 from rollout.engine.decide.assignment import CaseQuestion, decide_assignment
 from rollout.engine.decide.permissions import Caller
-from rollout.engine.decide.renames import find_by_any_name
+from rollout.engine.decide.policy_changes import find_by_any_name
 from rollout.engine.decide.scope import Scope, find_acting_version
 from rollout.engine.records.records import Case
 from rollout.engine.records.reviews import CleaningChoice, compute_due_time

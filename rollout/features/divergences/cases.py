@@ -13,10 +13,9 @@ from datetime import datetime
 
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
-from rollout.data.records.case_pages import CaseCount, CaseFilter, CasePages
+from rollout.data.records.case_pages import CaseCount, CaseFilter, CasePages, NewestRecords
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import PlantedCases
-from rollout.data.records.newest_records import NewestRecords
 from rollout.data.records.records import RejectedRecords
 from rollout.data.reviews.reviews import ReviewTaskStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission

@@ -22,11 +22,11 @@ from rollout.data.counting.top_losses import (
     StoredLosses,
 )
 from rollout.data.database.session import Database, Transaction
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.history import StoredHistory
-from rollout.data.records.newest_records import NewestRecords
 from rollout.data.reviews.reviews import CleaningStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
-from rollout.engine.decide.renames import find_by_any_name
+from rollout.engine.decide.policy_changes import find_by_any_name
 from rollout.engine.evidence.case_placement import place_cases
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.engine.records.reviews import (

@@ -9,7 +9,7 @@ import typer
 from rollout.data.erasure.contents import compact_database
 from rollout.features.access.cli import build_user_path
 from rollout.features.access.users import load_local_caller
-from rollout.features.backups.ledger_exports import parse_head, read_exports
+from rollout.features.backups.backups import parse_head, read_exports
 from rollout.features.erasure.erasure import (
     ERASURES,
     ErasureRequest,
@@ -21,9 +21,8 @@ from rollout.features.erasure.erasure_replay import apply_erasures
 from rollout.terminal.local_database import open_database
 from rollout.terminal.output import JsonFlag, print_answer, print_warnings
 from rollout.terminal.remote import ServerUrl, build_path
-from rollout.terminal.rollout_options import ActorName, ExpectedHeads
+from rollout.terminal.rollout_options import ActorName, ExpectedHeads, is_second_factor_required
 from rollout.terminal.runner import CommandRequest, LocalContext, build_runner
-from rollout.terminal.second_factor_setting import is_second_factor_required
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -13,13 +13,16 @@ with an event for each batch. Last the account is erased, and with it the name o
 After a failure, repeat the request: it continues.
 
 Erasing rows of cases and names from sealed reports, whose seals stay valid.
+
+Exporting what is stored about one user or reviewer.
 """
 
 import csv
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from io import StringIO
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -38,11 +41,13 @@ from rollout.data.erasure.contents import (
     delete_texts_by,
     list_name_spellings,
 )
+from rollout.data.erasure.user_data import UserData
 from rollout.data.ledger.ledger import Accounts, Ledger
 from rollout.data.records.external_keys import is_name_refused, refuse_name, wait_for_batches
 from rollout.data.reports.reports import ReportStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.events import CasesErased, NameErased
+from rollout.features.access.access_state import require_self_or_admin
 from rollout.features.access.users import erase_account
 from rollout.features.policies.account_changes import make_change_with_warnings
 from rollout.features.reports.figures.report_version import CASE_FIELDS, erase_parts
@@ -505,3 +510,33 @@ def describe_erasure(result: ErasureResult) -> str:
         for count, noun in ((result.cases, "case"), (result.reports, "report"))
     )
     return f"{cases} erased: {result.rows} rows, and parts of {reports}; counts stay"
+
+
+def iterate_user_data(database: Database, caller: Caller, name: str) -> Iterator[Mapping[str, Any]]:
+    """Yield every row that names a user or reviewer; `table` says what it is.
+
+    Raises:
+        NotAllowedError: the caller is another user and no admin of all rollouts.
+        UnknownSubjectError: neither an account nor a record has the name.
+    """
+    require_self_or_admin(caller, name, "export the data")
+    rows = _iterate_rows(database, name)
+    first_row = next(rows, None)
+    if first_row is None:
+        raise UnknownSubjectError(
+            f"no account and no reviewer is called {name}; check the name, upper and lower case"
+            " differ"
+        )
+    return chain([first_row], rows)
+
+
+def _iterate_rows(database: Database, name: str) -> Iterator[Mapping[str, Any]]:
+    with database.begin_read() as transaction:
+        data = UserData(transaction, name)
+        parts = [data.iterate_account(), data.iterate_ledger()]
+        parts += [data.iterate_rollout(rollout) for rollout in Rollouts(transaction).list_all()]
+        for row in chain.from_iterable(parts):
+            yield {
+                column: value.isoformat() if isinstance(value, datetime) else value
+                for column, value in row.items()
+            }

@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import Ledger, LedgerEntry, LedgerFilter, LedgerPages
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.engine.decide.guards import describe_cell_attempt
 from rollout.engine.decide.permissions import Caller, Permission
 from rollout.engine.decide.scope import CellState, Scope, compute_stage_level
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.words.event_describer import CitedProposals
-from rollout.engine.words.event_kinds import CELL_KINDS
+from rollout.engine.words.state_text import CELL_KINDS
 from rollout.features.incidents.incidents import IncidentStatus, load_incident
 from rollout.features.ledger.ledger_reader import load_cited_proposals
 from rollout.kernel.calendar.sites import Cell

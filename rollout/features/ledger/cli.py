@@ -8,10 +8,9 @@ import typer
 from rollout.engine.ledger.checkpoints import Checkpoint
 from rollout.engine.words.formatting import format_quantity
 from rollout.features.ledger.ledger_verification import verify_ledger
-from rollout.kernel.errors import RefusalError
-from rollout.kernel.installs import format_install
+from rollout.kernel.errors import RefusalError, format_install
 from rollout.terminal.command_table import CommandEntry, TableGroup, has_server_packages
-from rollout.terminal.errors import print_refusals
+from rollout.terminal.output import print_refusals
 from rollout.terminal.remote import ServerUrl
 
 COMMANDS: Final = {

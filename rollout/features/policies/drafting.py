@@ -12,8 +12,8 @@ from pathlib import Path
 
 import polars as pl
 
-from rollout.engine.evidence.case_draws import drop_undrawn
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames, RecordKind
+from rollout.engine.evidence.version_uses import drop_undrawn
 from rollout.engine.files.cases import count_backtest, find_backtest_question
 from rollout.engine.files.column_map import (
     COLUMN_NAMES,
@@ -42,10 +42,14 @@ from rollout.engine.files.questions import (
     OpenQuestionsError,
     ReadingQuestion,
 )
-from rollout.engine.files.recognition import RecognizedFile, compare_read_sides, recognize_files
+from rollout.engine.files.recognition import (
+    RecognizedFile,
+    clear_outliers,
+    compare_read_sides,
+    recognize_files,
+)
 from rollout.engine.files.rejected_rows import RecordError
 from rollout.engine.files.text_formats import SiteZones, has_local_times
-from rollout.engine.files.time_outliers import clear_outliers
 from rollout.engine.records.records import UNREADABLE_REASONS, RemarkReason
 from rollout.engine.words.formatting import format_percent
 from rollout.features.replay.requests import to_path

@@ -14,8 +14,7 @@ from rollout.engine.evidence.frames import RecordFrames, RecordKind
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.files.policy_draft import describe_draft_levers
 from rollout.engine.files.questions import OpenQuestionsError
-from rollout.engine.files.recognition import RecognizedFile
-from rollout.engine.files.time_outliers import describe_outliers
+from rollout.engine.files.recognition import RecognizedFile, describe_outliers
 from rollout.features.policies.drafting import (
     DraftRequest,
     FileReport,
@@ -30,7 +29,7 @@ from rollout.features.policies.drafting import (
 from rollout.features.reports.figures.label_sources import describe_coverage
 from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy_files.fields import read_share
-from rollout.terminal.errors import print_refusals
+from rollout.terminal.output import print_refusals
 from rollout.terminal.record_options import (
     Backtest,
     CasesFile,

@@ -22,7 +22,6 @@ from rollout.features.policies.traffic import CellTraffic, MeasureRate
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.measures import Condition, Statistic, ThresholdUnit
-from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
 from rollout.kernel.policy.stages import Stage
@@ -33,6 +32,7 @@ from rollout.kernel.statistics.evidence import (
     count_further_agreements,
 )
 from rollout.kernel.statistics.forecast import estimate_detection_records, forecast_opening
+from rollout.kernel.units import OutcomeRule
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 _MAX_RECORDS = 100_000_000  # beyond this no number is given

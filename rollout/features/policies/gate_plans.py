@@ -46,9 +46,9 @@ from rollout.kernel.policy.confidence_floors import (
     format_floor,
     list_floors,
 )
+from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy.policy import DAY, Gate, Guard, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
-from rollout.kernel.policy.risk_shares import compute_yearly_share
 from rollout.kernel.policy.stages import Stage
 from rollout.kernel.statistics.forecast import estimate_fresh_records, estimate_harm
 

@@ -61,11 +61,10 @@ from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.opening_hours import is_always_open
 from rollout.kernel.calendar.sites import SHADOW
 from rollout.kernel.channels import list_channel_warnings
-from rollout.kernel.outcomes import describe_objective
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning, list_policy_warnings
-from rollout.kernel.units import FULL_OVERLAP
+from rollout.kernel.units import FULL_OVERLAP, describe_objective
 
 
 @dataclass(frozen=True, slots=True)

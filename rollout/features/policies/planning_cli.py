@@ -19,8 +19,7 @@ from rollout.features.replay.requests import (
 from rollout.features.reports.figures.review_plan import MAX_DECISIONS, ReviewPlan
 from rollout.features.reports.pages.text_report import format_review_plan
 from rollout.kernel.policy_files.reader import parse_policy, read_policy_text
-from rollout.terminal.errors import print_refusals
-from rollout.terminal.output import JsonFlag, format_changes, print_answer
+from rollout.terminal.output import JsonFlag, format_changes, print_answer, print_refusals
 from rollout.terminal.record_options import (
     CasesFile,
     ColumnFile,

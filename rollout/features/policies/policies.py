@@ -6,10 +6,9 @@ from datetime import datetime
 from functools import partial
 
 from rollout.data.access.users import Users
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import PolicyTexts, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts, Ledger
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.data.ledger.projections import ProposalStore
 from rollout.engine.decide.approvals import GroupMembership, find_group_memberships
 from rollout.engine.decide.commands import Actor, ApplyPolicy
@@ -39,9 +38,9 @@ from rollout.features.proposals.eligible_approvers import load_present_approvers
 from rollout.kernel.channels import list_channel_warnings
 from rollout.kernel.errors import NotAllowedError, RefusalError, UnknownProposalError
 from rollout.kernel.facts import LooserRule
+from rollout.kernel.policy.gates import compute_yearly_share, describe_restart
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
-from rollout.kernel.policy.risk_shares import compute_yearly_share, describe_restart
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.words import say_looser
 from rollout.live.command_handler import CommandResult, build_command_result

@@ -13,18 +13,20 @@ from typing import Final
 
 from rollout.data.access.access_ledger import load_access_head
 from rollout.data.database.append_failures import is_damage
-from rollout.data.database.append_only_checks import (
-    find_missing_triggers,
-    find_unsafe_settings,
-    list_owned_tables,
-)
 from rollout.data.database.errors import (
     UNREADABLE_ERRORS,
     StoreError,
     UnreadableRowsError,
     describe_unreadable,
 )
-from rollout.data.database.migrations import check_schema_current, is_finished, list_revisions
+from rollout.data.database.migrations import (
+    check_schema_current,
+    find_missing_triggers,
+    find_unsafe_settings,
+    is_finished,
+    list_owned_tables,
+    list_revisions,
+)
 from rollout.data.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
-from rollout.data.counting.arrivals import StoredArrivals
-from rollout.data.counting.count_queue import CountQueue, DueCase
+from rollout.data.counting.count_queue import CountQueue, DueCase, StoredArrivals
 from rollout.data.database.append_failures import APPEND, NARROWING, STOP, TICK, AppendFailure
 from rollout.data.database.errors import DatabaseUnavailableError
 from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts

@@ -27,7 +27,7 @@ from rollout.engine.words.approver_warnings import (
     format_sites,
 )
 from rollout.features.access.access_state import build_caller
-from rollout.features.access.credential_resets import NO_LIMITS, load_approval_limits
+from rollout.features.access.users import NO_LIMITS, load_approval_limits
 from rollout.kernel.errors import RefusalError
 from rollout.live.rollout_state import RolloutState
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from rollout.data.database.rollouts import Rollout
+from rollout.data.database.rollouts import PolicyTexts, Rollout
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import Accounts, Ledger
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.data.ledger.projections import ListedProposal, ProposalStore
 from rollout.engine.decide.commands import ApproveProposal
 from rollout.engine.decide.decider import decide
@@ -37,7 +36,7 @@ from rollout.engine.ledger.ledger import parse_as, parse_event
 from rollout.engine.words.formatting import format_zoned_time
 from rollout.engine.words.source_text import VouchedUnits
 from rollout.engine.words.state_text import CLOSED_PROPOSALS, TICK, describe_hold
-from rollout.features.cells.cell_gains import Gain, load_gains
+from rollout.features.cells.cells import Gain, load_gains
 from rollout.features.proposals.eligible_approvers import find_proposal_sites
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import RefusalError, UnknownProposalError
@@ -49,8 +48,8 @@ from rollout.kernel.policy.evidence_sources import (
     CountedSource,
     RegisteredUnits,
 )
+from rollout.kernel.policy.gates import describe_attempt
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.policy.risk_shares import describe_attempt
 from rollout.kernel.policy.stages import Stage, describe_share
 from rollout.kernel.words import say_loosens, say_looser, say_reading
 from rollout.live.rollout_state import RolloutState

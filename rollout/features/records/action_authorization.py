@@ -9,22 +9,21 @@ from typing import Final
 
 from msgspec import structs
 
-from rollout.data.database.rollouts import Rollout
+from rollout.data.database.rollouts import PolicyTexts, Rollout
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import CommitTimes, Ledger
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.data.ledger.versions import VersionStore
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.incoming_cases import IncomingCases
-from rollout.data.records.newest_records import NewestRecords
 from rollout.engine.decide.assignment import (
     compute_unit_key,
     describe_sample,
     find_unfamiliar_values,
 )
-from rollout.engine.decide.floor_grants import find_decided_floor
 from rollout.engine.decide.permits import Permit
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Scope, find_acting_version
+from rollout.engine.decide.widening_steps import find_decided_floor
 from rollout.engine.events import LedgerEvent
 from rollout.engine.files.parse import ActionWithPermit
 from rollout.engine.records.records import Action, Case, Prediction

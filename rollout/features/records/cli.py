@@ -20,9 +20,8 @@ from rollout.features.access.users import load_local_caller
 from rollout.features.records.baselines import store_baselines
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.live.rollout_state import load_rollout_state
-from rollout.terminal.errors import print_refusals
 from rollout.terminal.local_database import open_database
-from rollout.terminal.output import JsonFlag, print_answer
+from rollout.terminal.output import JsonFlag, print_answer, print_refusals
 from rollout.terminal.record_options import (
     ActionsFile,
     CasesFile,

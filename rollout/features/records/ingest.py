@@ -58,12 +58,13 @@ from rollout.engine.records.records import (
     mark_unregistered,
     select_kind,
 )
-from rollout.engine.records.reviewer_names import find_reviewer_fault, fold_name
 from rollout.engine.records.reviews import (
     ASSISTED,
     REVEALING_CONTENT,
     compute_exposure,
+    find_reviewer_fault,
     find_worst_exposure,
+    fold_name,
 )
 from rollout.engine.words.source_text import describe_late_cases
 from rollout.features.records.action_authorization import (
@@ -84,7 +85,7 @@ from rollout.features.records.unauthorized_actions import (
     report_clock_ahead,
     report_unauthorized_actions,
 )
-from rollout.kernel.outcomes import describe_unknown_outcome
+from rollout.kernel.units import describe_unknown_outcome
 from rollout.live.command_handler import retry_on_stale_revision
 from rollout.live.evidence.unit_counting import WindowLookup, load_case_facts, queue_new_cases
 from rollout.live.rollout_state import RolloutState

@@ -35,7 +35,6 @@ from rollout.data.records.records import (
 )
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.events import RecordsImported
-from rollout.engine.evidence.case_draws import DRAWS
 from rollout.engine.evidence.case_placement import find_first_predictions, locate_cases
 from rollout.engine.evidence.frames import (
     ATTRIBUTE_PREFIX,
@@ -44,6 +43,7 @@ from rollout.engine.evidence.frames import (
     VALUE_PREFIX,
     RecordFrames,
 )
+from rollout.engine.evidence.version_uses import DRAWS
 from rollout.engine.files.action_rows import read_action_rows
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.files.parse import ActionWithPermit, ItemReader

@@ -8,17 +8,17 @@ from typing import Final, NamedTuple
 
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.exposures import ANY_REVIEWER, ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.data.records.newest_records import NewestRecords
 from rollout.data.records.records import RecordStatus, StoredBatch
 from rollout.data.reviews.reviews import DONE, NewReviewTask, ReviewTaskStore
 from rollout.engine.decide.assignment import find_unfamiliar_values
-from rollout.engine.decide.floor_grants import find_decided_floor
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.decide.policy_changes import find_by_any_name
 from rollout.engine.decide.projection import apply_event
-from rollout.engine.decide.renames import find_by_any_name
 from rollout.engine.decide.scope import Scope, find_acting_version
+from rollout.engine.decide.widening_steps import find_decided_floor
 from rollout.engine.records.records import Case, Decision, Record
 from rollout.engine.records.reviews import (
     ADJUDICATE,

@@ -19,9 +19,9 @@ from typing import Final
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.projections import UnopenedIncidents
-from rollout.data.records.actions import ActionStore, StoredAction
+from rollout.data.records.baselines import ActionStore, StoredAction
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.data.records.newest_records import NewestRecords
 from rollout.data.records.records import StoredBatch
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incident_kinds import SENDER_CLOCK, UNAUTHORIZED

@@ -29,14 +29,15 @@ from rollout.features.replay.replay import build_report
 from rollout.features.replay.replay import replay_files as run_replay
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.comparison import Comparison
-from rollout.features.reports.pages.comparison_text import render_comparison, render_table
-from rollout.features.reports.pages.text_report import render_text_report
+from rollout.features.reports.pages.text_report import (
+    render_comparison,
+    render_table,
+    render_text_report,
+)
 from rollout.kernel.atomic_files import check_folder, write_files_atomically
 from rollout.kernel.policy_files.fields import read_duration
 from rollout.kernel.policy_files.reader import load_policy
-from rollout.terminal.errors import get_text_width, print_refusals
-from rollout.terminal.output import JsonFlag
-from rollout.terminal.progress import show_progress
+from rollout.terminal.output import JsonFlag, get_text_width, print_refusals, show_progress
 from rollout.terminal.record_options import (
     Backtest,
     CasesFile,

@@ -16,8 +16,7 @@ import numpy as np
 import polars as pl
 
 from rollout.engine.decide.commands import RetireVersion
-from rollout.engine.decide.renames import merge_training_cutoffs
-from rollout.engine.evidence.case_draws import drop_undrawn
+from rollout.engine.decide.policy_changes import merge_training_cutoffs
 from rollout.engine.evidence.case_placement import (
     NO_EPISODE,
     UNKNOWN_SITE,
@@ -44,7 +43,7 @@ from rollout.engine.evidence.populations import (
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.stage_history import build_stage_shares, find_buckets
 from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
-from rollout.engine.evidence.version_uses import VersionUses
+from rollout.engine.evidence.version_uses import VersionUses, drop_undrawn
 from rollout.engine.files.rejected_rows import RecordError
 from rollout.engine.ledger.ledger import build_ledger, derive_salts
 from rollout.engine.records.records import UNREADABLE_REASONS, RemarkReason

@@ -24,13 +24,14 @@ from rollout.data.database.rollouts import Rollout, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.exposures import ExposureStore as Told
-from rollout.data.reports.deliveries import Delivery, list_deliveries_of_report
 from rollout.data.reports.reports import (
     AccountRequest,
+    Delivery,
     ReportRequests,
     ReportStore,
     ReportSummary,
     StoredReport,
+    list_deliveries_of_report,
 )
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.events import ReportSealed

@@ -2,24 +2,43 @@
 
 A report without changes is not stored again; its last version is returned. `drafts` computes what
 is sealed, in a process of its own where that matters.
+
+Scheduled and incident reports: find due ones, make each once, queue deliveries.
+
+A replica claims a report and makes it. The transaction that seals it also queues its deliveries and
+stores the progress. If the replica stops, another one takes over after `CLAIM_TIMEOUT`. If it was
+only slow, its claim is gone and its transaction is rolled back.
 """
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from rollout.data.database.rollouts import Rollouts
+from rollout import faults
+from rollout.data.database.rollouts import Rollout, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.data.records.newest_records import NewestRecords
-from rollout.data.reports.reports import MAX_NAME_LENGTH, ReportStore, StoredReport
+from rollout.data.reports.reports import (
+    MAX_NAME_LENGTH,
+    DeliveryStore,
+    NewDelivery,
+    ReportRuns,
+    ReportStore,
+    StoredReport,
+)
 from rollout.engine.events import ENGINE, CasesErased, NameErased, ReportSealed
+from rollout.features.incidents.incidents import build_incident_notification, list_incident_channels
 from rollout.features.reports.inputs.pictures import find_picture
+from rollout.kernel.calendar.instants import from_micros, to_instant_micros
 from rollout.kernel.errors import RefusalError, StaleRevisionError
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy.report_times import find_due_report
 from rollout.live.command_handler import retry_on_stale_revision
-from rollout.live.rollout_state import RolloutState
+from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.service import Service
 from rollout.live.work.user_runs import StepCallback
 
 
@@ -242,3 +261,226 @@ def _seal_report(
         )
     sealed_report = replace(report, sealed_in=row.revision)
     return CreatedReport(store.store(sealed_report), sealed_report, is_new=True)
+
+
+CLAIM_TIMEOUT = timedelta(minutes=10)  # after which another replica may claim the report
+INCIDENT_REPORT_PERIOD = timedelta(days=1)  # covered by an incident report
+ON_DEMAND = "on-demand"  # the name of a report without one
+ON_SCHEDULE, ON_INCIDENT = "schedule", "incident"
+INCIDENT_RUN_NAME = ""  # run name of incident reports; no report of a policy has it
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOrder:
+    """A report to make: its name, view and period."""
+
+    name: str
+    view: str
+    since: datetime
+    until: datetime
+
+
+SealCallback = Callable[[Transaction, int], None]
+"""Called with the report's number in the transaction that seals it."""
+
+
+class ReportMaker(Protocol):
+    """Makes and seals a report of a rollout."""
+
+    def __call__(
+        self,
+        rollout_name: str,
+        report_order: ReportOrder,
+        at: datetime,
+        on_sealed: SealCallback,
+    ) -> None:
+        """Make and seal a report; without changes, keep its last version.
+
+        Args:
+            on_sealed: called once, in the transaction that seals.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReportJob:
+    """A due report with its channels.
+
+    `run_mark` is how far its run has come: microseconds for a scheduled report, a ledger revision
+    for incidents. `lead` is the text above the report in a message.
+    """
+
+    run_name: str
+    run_mark: int
+    report_order: ReportOrder
+    reason: str
+    subject: str
+    lead: str
+    channels: tuple[str, ...]
+
+
+class _ReportClaimLostError(Exception):
+    """Another replica claimed the run meanwhile; the transaction is rolled back."""
+
+
+class ReportScheduler:
+    """Makes the due reports of one replica."""
+
+    def __init__(self, service: Service, make_report: ReportMaker, owner: str) -> None:
+        """Store the replica's service and report maker.
+
+        Args:
+            owner: unique name of this process.
+        """
+        self._service, self._make_report, self._owner = service, make_report, owner
+
+    def run_report_jobs(
+        self, at: datetime, *, incidents_only: bool = False
+    ) -> dict[str, Exception]:
+        """Make all due reports not claimed elsewhere; return errors by rollout.
+
+        A failed report is tried again after `CLAIM_TIMEOUT`.
+
+        Args:
+            at: now.
+            incidents_only: for clocks that disagree; a scheduled period must not end in the future.
+        """
+        with self._service.database.begin_read() as transaction:
+            rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+        failures: dict[str, Exception] = {}
+        for rollout_name in rollout_names:
+            try:
+                self._run_rollout_jobs(rollout_name, at, incidents_only=incidents_only)
+            except Exception as error:  # noqa: BLE001 - told to the caller, who writes it down
+                failures[rollout_name] = error
+        return failures
+
+    def _run_rollout_jobs(self, rollout_name: str, at: datetime, *, incidents_only: bool) -> None:
+        with self._service.database.begin_read() as transaction:
+            state = load_rollout_state(transaction, rollout_name)
+            if not state.policy.reports:
+                return
+            run_marks, report_jobs = _find_report_jobs(transaction, state, at)
+        if incidents_only:
+            run_marks, report_jobs = {}, [j for j in report_jobs if j.reason == ON_INCIDENT]
+        self._begin_runs(
+            state.rollout,
+            [run_name for run_name, run_mark in run_marks.items() if run_mark is None],
+            at,
+        )
+        for report_job in report_jobs:
+            if self._claim(state.rollout, report_job, at):
+                faults.reach_point("report.claimed")
+                self._run_job(state.rollout, report_job)
+
+    def _begin_runs(self, rollout: Rollout, new_reports: list[str], at: datetime) -> None:
+        """Store `at` as the start of new reports, so that past periods are not due."""
+        if not new_reports:
+            return
+        with self._service.database.begin_write() as transaction:
+            for report_name in new_reports:
+                ReportRuns(transaction, rollout).start(report_name, to_instant_micros(at), at=at)
+
+    def _claim(self, rollout: Rollout, report_job: ReportJob, at: datetime) -> bool:
+        with self._service.database.begin_write() as transaction:
+            return ReportRuns(transaction, rollout).claim(
+                report_job.run_name,
+                report_job.run_mark,
+                owner=self._owner,
+                at=at,
+                stale_after=CLAIM_TIMEOUT,
+            )
+
+    def _run_job(self, rollout: Rollout, report_job: ReportJob) -> None:
+        at = self._service.clock.now()
+
+        def on_sealed(transaction: Transaction, report_number: int) -> None:
+            faults.reach_point("report.sealed")
+            queue = DeliveryStore(transaction, rollout)
+            for channel in report_job.channels:
+                delivery_request = NewDelivery(
+                    report_number, channel, report_job.reason, report_job.subject, report_job.lead
+                )
+                queue.add(delivery_request, at=at)
+            report_runs = ReportRuns(transaction, rollout)
+            if not report_runs.complete(
+                report_job.run_name, report_job.run_mark, owner=self._owner, at=at
+            ):
+                raise _ReportClaimLostError
+
+        try:
+            self._make_report(rollout.name, report_job.report_order, at, on_sealed)
+        except _ReportClaimLostError:
+            return
+
+
+def _find_report_jobs(
+    transaction: Transaction, state: RolloutState, at: datetime
+) -> tuple[dict[str, int | None], list[ReportJob]]:
+    """Return each report's progress mark, and the due reports.
+
+    Incident reports come first.
+    """
+    policy, report_runs = state.policy, ReportRuns(transaction, state.rollout)
+    run_marks = {
+        report_plan.name: report_runs.load_done_mark(report_plan.name)
+        for report_plan in policy.reports
+    }
+    incident_reports = list_incident_reports(
+        transaction, state.rollout, policy, report_runs.load_done_mark(INCIDENT_RUN_NAME), at
+    )
+    return run_marks, [*incident_reports, *list_scheduled_reports(policy, run_marks, at)]
+
+
+def list_scheduled_reports(
+    policy: Policy, run_marks: dict[str, int | None], at: datetime
+) -> list[ReportJob]:
+    """Return the due scheduled reports of a policy."""
+    report_jobs = []
+    for report_plan in policy.reports:
+        run_mark = run_marks[report_plan.name]
+        after = None if run_mark is None else from_micros(run_mark)
+        period = (
+            None
+            if after is None
+            else find_due_report(report_plan, policy.timezone, after=after, at=at)
+        )
+        if period is not None:
+            report_order = ReportOrder(
+                report_plan.name, report_plan.view, period.since, period.until
+            )
+            run_mark, subject = to_instant_micros(period.until), f"{report_plan.name} report"
+            report_jobs.append(
+                ReportJob(
+                    report_plan.name,
+                    run_mark,
+                    report_order,
+                    ON_SCHEDULE,
+                    subject,
+                    "",
+                    report_plan.to,
+                )
+            )
+    return report_jobs
+
+
+def list_incident_reports(
+    transaction: Transaction, rollout: Rollout, policy: Policy, after: int | None, at: datetime
+) -> list[ReportJob]:
+    """Return a report of new incidents; empty without channels or incidents."""
+    channels = list_incident_channels(policy)
+    notification = build_incident_notification(transaction, rollout, after) if channels else None
+    if notification is None:
+        return []
+    report_order = ReportOrder("incident", "operator", at - INCIDENT_REPORT_PERIOD, at)
+    return [
+        ReportJob(
+            INCIDENT_RUN_NAME,
+            notification.last_revision,
+            report_order,
+            ON_INCIDENT,
+            notification.subject,
+            notification.lead,
+            channels,
+        )
+    ]

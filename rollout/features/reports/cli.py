@@ -8,8 +8,7 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from rollout.kernel.errors import RefusalError
-from rollout.terminal.errors import print_refusals
-from rollout.terminal.output import JsonFlag, print_answer
+from rollout.terminal.output import JsonFlag, print_answer, print_refusals
 from rollout.terminal.remote import ServerUrl, build_path, request_text
 from rollout.terminal.rollout_options import RolloutName
 from rollout.terminal.runner import CommandRequest, LocalContext, RequestRunner

@@ -21,10 +21,10 @@ from rollout.data.counting.counted_units import CountedUnits
 from rollout.data.counting.period_records import PeriodRecords
 from rollout.data.counting.unit_records import count_registering
 from rollout.data.database.bulk import select_numbers
+from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.ledger.ledger import Accounts, Ledger
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.data.records.baselines import Baselines
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
@@ -44,7 +44,7 @@ from rollout.engine.evidence.unit_buffer import UnitBuffer
 from rollout.engine.evidence.units import TRACKS
 from rollout.engine.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
 from rollout.engine.records.reviews import CleaningChoice
-from rollout.features.reports.builder import NothingToReportError
+from rollout.features.reports.builder import ON_DEMAND, NothingToReportError
 from rollout.features.reports.inputs.evidence_inputs import CellVersion
 from rollout.features.reports.inputs.inputs import (
     ACTION_SCHEMA,
@@ -53,7 +53,6 @@ from rollout.features.reports.inputs.inputs import (
     ReportInputs,
     SourceFile,
 )
-from rollout.features.reports.schedule import ON_DEMAND
 from rollout.kernel.calendar.instants import from_micros
 from rollout.kernel.policy.evidence_sources import RegisteredUnits
 from rollout.kernel.policy.policy import Policy

@@ -10,8 +10,8 @@ from statistics import median
 from typing import Final
 
 from rollout.data.database.session import Database, Transaction
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.exposures import ExposureStore
-from rollout.data.records.newest_records import NewestRecords
 from rollout.data.reviews.reviews import ReviewTaskLists, StoredReviewTask
 from rollout.data.tables.columns import decode_instant
 from rollout.engine.decide.permissions import Caller, Permission, require_permission

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from rollout import faults
 from rollout.data.database.session import Database, Transaction
-from rollout.data.records.newest_records import NewestRecords
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.reviews.reviews import DONE, ReviewTaskLists, ReviewTaskStore, StoredReviewTask
 from rollout.data.tables.columns import encode_json
 from rollout.engine.decide.permissions import (
@@ -22,7 +22,7 @@ from rollout.engine.decide.permissions import (
     Permission,
     require_permission,
 )
-from rollout.engine.decide.renames import find_by_any_name
+from rollout.engine.decide.policy_changes import find_by_any_name
 from rollout.engine.decide.scope import Scope
 from rollout.engine.records.records import Case, Prediction
 from rollout.engine.records.reviews import (

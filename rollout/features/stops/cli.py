@@ -7,9 +7,8 @@ import typer
 from rollout.engine.decide.stop_targets import StopTarget
 from rollout.features.stops import stops
 from rollout.features.stops.stops import narrow_at_once, stop_at_once
-from rollout.terminal.errors import print_refusals
 from rollout.terminal.local_service import build_local_service
-from rollout.terminal.output import JsonFlag, print_command_result
+from rollout.terminal.output import JsonFlag, print_command_result, print_refusals
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, PastInstant, ReasonText, RolloutName
 from rollout.terminal.runner import CommandRequest, build_runner

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import PolicyTexts, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.scope import compute_held_level, find_acting_version
 from rollout.engine.decide.stop_targets import ResolvedTarget, StopTarget, resolve_target

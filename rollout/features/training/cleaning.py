@@ -19,9 +19,8 @@ import polars as pl
 from rollout import faults
 from rollout.data.counting.period_records import PeriodRecords
 from rollout.data.database.session import Database, Transaction
-from rollout.data.records.case_pages import CasePages
+from rollout.data.records.case_pages import CasePages, NewestRecords
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.data.records.newest_records import NewestRecords
 from rollout.data.reviews.reviews import CleaningStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.evidence.frames import RecordFrames

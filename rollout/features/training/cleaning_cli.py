@@ -22,8 +22,7 @@ from rollout.features.training.cleaning_files import (
     shorten_work_list,
 )
 from rollout.kernel.atomic_files import write_files_atomically
-from rollout.terminal.errors import print_refusals
-from rollout.terminal.progress import show_progress
+from rollout.terminal.output import print_refusals, show_progress
 from rollout.terminal.record_options import (
     CasesFile,
     ChoicesFile,

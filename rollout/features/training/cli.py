@@ -19,7 +19,7 @@ from rollout.features.reports.figures.label_sources import HUMAN_SOURCES, SOURCE
 from rollout.features.training.cleaning_cli import read_choices, read_input_files
 from rollout.features.training.cleaning_files import export_files_for_training
 from rollout.kernel.atomic_files import write_files_atomically
-from rollout.terminal.errors import print_refusals
+from rollout.terminal.output import print_refusals
 from rollout.terminal.record_options import (
     CasesFile,
     ChoicesFile,

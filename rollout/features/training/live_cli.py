@@ -31,9 +31,8 @@ from rollout.features.training.cli import (
     format_export,
     write_export,
 )
-from rollout.terminal.errors import print_refusals
 from rollout.terminal.local_database import open_database
-from rollout.terminal.output import JsonFlag, print_answer
+from rollout.terminal.output import JsonFlag, print_answer, print_refusals
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, RolloutName, parse_instant
 from rollout.terminal.runner import LOCAL_READER, CommandRequest, LocalContext, build_runner

@@ -10,10 +10,8 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from rollout.features.what_if.requests import SPANS, WhatIfRequest
-from rollout.terminal.errors import get_text_width
 from rollout.terminal.local_database import open_database
-from rollout.terminal.output import JsonFlag, print_answer
-from rollout.terminal.progress import show_progress
+from rollout.terminal.output import JsonFlag, get_text_width, print_answer, show_progress
 from rollout.terminal.rollout_options import RolloutName
 from rollout.terminal.runner import LOCAL_READER
 
@@ -54,7 +52,7 @@ def what_if(
 
 
 def _format_result(result: "WhatIfResult", width: int) -> Iterator[str]:
-    from rollout.features.reports.pages.comparison_text import render_table
+    from rollout.features.reports.pages.text_report import render_table
     from rollout.features.what_if.comparison import (
         describe_coverage,
         describe_ranges,

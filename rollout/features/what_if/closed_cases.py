@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.engine.decide.permissions import Caller
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, RecordFrames

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
-from rollout.kernel.outcomes import Key
+from rollout.kernel.units import Key
 
 OTHER_WINDOW: Final = "other"
 """Id of the hours outside every window; always shadow."""

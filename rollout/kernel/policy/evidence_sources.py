@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Final
 
-from rollout.kernel.outcomes import Key
+from rollout.kernel.units import Key
 
 REVIEWS, IMPORTS, ACCOUNT, UNNAMED = "reviews", "imports", "account", "unnamed"
 """Kinds: reviews made here, imports, an account that the policy names, and none of these."""

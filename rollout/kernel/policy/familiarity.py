@@ -14,7 +14,7 @@ from math import isfinite
 from typing import Annotated, Final
 
 from rollout.kernel.measures import Condition
-from rollout.kernel.outcomes import Key
+from rollout.kernel.units import Key
 
 AttributeValue = tuple[str, str]
 """The id of an attribute or combination, and its value."""

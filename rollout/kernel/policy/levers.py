@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated
 
-from rollout.kernel.outcomes import Key
 from rollout.kernel.units import (
     FULL_OVERLAP,
+    Key,
     do_sets_agree,
     is_label_set,
     split_label_set,

@@ -16,7 +16,6 @@ from rollout.kernel.calendar.opening_hours import is_open
 from rollout.kernel.calendar.sites import OTHER_WINDOW, SHADOW, Cell, Site, Window
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.measures import Condition
-from rollout.kernel.outcomes import Key, OutcomeRule, Spread
 from rollout.kernel.policy.evidence_sources import (
     ACCOUNT,
     DEFAULT_SOURCES,
@@ -27,7 +26,7 @@ from rollout.kernel.policy.evidence_sources import (
 from rollout.kernel.policy.familiarity import FamiliarityRule
 from rollout.kernel.policy.levers import Lever, build_even_levels
 from rollout.kernel.policy.stages import Stage, VersionRule
-from rollout.kernel.units import WHOLE_UNIT
+from rollout.kernel.units import WHOLE_UNIT, Key, OutcomeRule, Spread
 
 DAY = timedelta(days=1)
 UNITS_BETWEEN_FALSE_ALARMS, TIME_BETWEEN_FALSE_ALARMS = 10_000.0, 365 * DAY

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
 
-from rollout.kernel.outcomes import DECIDES, PROPOSES, Key
+from rollout.kernel.units import DECIDES, PROPOSES, Key
 
 LOWEST_SHARE, HIGHEST_SHARE = 0.02, 0.98  # of the model's arm; beyond, one arm says too little
 

@@ -25,7 +25,6 @@ from rollout.kernel.measures import (
     ThresholdUnit,
     Watch,
 )
-from rollout.kernel.outcomes import OutcomeRule, find_outcome
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import TIME_BETWEEN_FALSE_ALARMS, Gate, Guard, Policy, Where
 from rollout.kernel.policy_files import fields
@@ -33,6 +32,7 @@ from rollout.kernel.policy_files.names import Faults, PolicyCheck, describe_unkn
 from rollout.kernel.policy_files.sections import WrittenCondition, WrittenGuard, WrittenPolicy
 from rollout.kernel.policy_files.yaml_reader import DocumentFault, DocumentPath
 from rollout.kernel.populations import ALL_UNITS, PLANTED, BothArms, EachValue, PlantedUnits
+from rollout.kernel.units import OutcomeRule, find_outcome
 
 
 def parse_threshold(measure: Measure, text: str) -> float:

@@ -18,7 +18,6 @@ from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.sites import ALWAYS_WINDOW, Window
 from rollout.kernel.errors import PolicyRefusedError
 from rollout.kernel.measures import MEASURES
-from rollout.kernel.outcomes import DECIDES, PROPOSES
 from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import (
@@ -69,7 +68,7 @@ from rollout.kernel.policy_files.yaml_reader import (
     read_document,
 )
 from rollout.kernel.populations import PLANTED
-from rollout.kernel.units import EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
+from rollout.kernel.units import DECIDES, EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, PROPOSES, SEPARATOR
 
 RECORD_COLUMNS = frozenset({"case_key", "harm", "outcome_at", "label", "values"})
 

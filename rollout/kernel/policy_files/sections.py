@@ -28,9 +28,9 @@ from pydantic_core import CoreSchema, core_schema
 
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.measures import MEASURES
-from rollout.kernel.outcomes import Key, Spread
 from rollout.kernel.policy.policy import GateBase, GuardBase, PolicyBase
 from rollout.kernel.policy_files import fields as kinds
+from rollout.kernel.units import Key, Spread
 
 
 class PolicySection(BaseModel):

@@ -50,8 +50,8 @@ from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.evidence.version_uses import ANY_VERSION, Use, UseKey, list_first_uses
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
+from rollout.kernel.units import OutcomeRule
 from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.evidence.unit_counting import (

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from rollout.data.counting.arrivals import ARRIVAL_SPAN, ArrivalSum, StoredArrivals
+from rollout.data.counting.count_queue import ARRIVAL_SPAN, ArrivalSum, StoredArrivals
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.data.records.site_signs import SiteSignStore
@@ -42,9 +42,9 @@ from rollout.engine.slots.record_feed import GuardAnswers, HistoryFeeds
 from rollout.kernel.calendar.instants import count_micros, to_micros
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.measures import Watch
-from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.statistics.share_detector import measure_sign_interval
+from rollout.kernel.units import OutcomeRule
 from rollout.live.evidence.guard_memory import (
     GuardMemory,
     GuardObservations,

@@ -17,10 +17,10 @@ import numpy as np
 
 from rollout.data.counting.counted_outcomes import LINES_PER_READ, CountedOutcomes
 from rollout.data.counting.counted_units import CountedUnits
+from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.engine.decide.guards import foresee_attempt
 from rollout.engine.decide.scope import CellState
 from rollout.engine.events import LedgerEvent, PolicyApplied, find_applied_policies
@@ -33,10 +33,10 @@ from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
 from rollout.engine.evidence.unit_buffer import BufferDigests, UnitBuffer, restore_buffers
 from rollout.engine.ledger.ledger import parse_event
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.policy.cell_evidence import VersionEvidence
 from rollout.kernel.policy.fresh_evidence import FreshEvidence
 from rollout.kernel.policy.policy import Guard
+from rollout.kernel.units import OutcomeRule
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.rollout_state import RolloutState, parse_stored_policy
 

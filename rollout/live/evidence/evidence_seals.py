@@ -19,10 +19,9 @@ from rollout.data.counting.counted_units import (
     summarize_counted,
 )
 from rollout.data.counting.unit_records import CountedRecords
-from rollout.data.database.rollouts import Rollout
+from rollout.data.database.rollouts import PolicyTexts, Rollout
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import ROWS_PER_READ, Ledger
-from rollout.data.ledger.policies import PolicyTexts
 from rollout.engine.events import (
     ENGINE,
     ClockCorrected,

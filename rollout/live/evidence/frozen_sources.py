@@ -3,8 +3,12 @@
 from datetime import datetime
 from functools import partial
 
-from rollout.data.counting.counted_decisions import load_outcome_source_counts, load_source_counts
-from rollout.data.counting.unit_records import load_registering_counts, load_vouched_counts
+from rollout.data.counting.unit_records import (
+    load_outcome_source_counts,
+    load_registering_counts,
+    load_source_counts,
+    load_vouched_counts,
+)
 from rollout.data.database.session import Transaction
 from rollout.engine.events import NO_SOURCES, LedgerEvent, ProposalSources
 from rollout.engine.evidence.slots import LAST_SLOT, find_slot_after, find_slot_before

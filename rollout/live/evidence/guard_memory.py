@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.data.counting.arrivals import ArrivalSum
+from rollout.data.counting.count_queue import ArrivalSum
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.data.ledger.tick_slots import TickSlots

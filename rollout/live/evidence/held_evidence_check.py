@@ -38,11 +38,11 @@ from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys, is_name_refused
 from rollout.data.records.record_rows import split_hashes
 from rollout.engine.decide.commands import StopChangedCells
-from rollout.engine.decide.floor_steps import WideningStep, find_acting_index, list_met_floors
 from rollout.engine.decide.guards import store_alarm
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.proposals import store_readings
 from rollout.engine.decide.scope import Scope
+from rollout.engine.decide.widening_steps import WideningStep, find_acting_index, list_met_floors
 from rollout.engine.events import (
     Alarm,
     IncidentOpened,

@@ -16,9 +16,9 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.engine.decide.floor_grants import format_decided_floor
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Scope, find_acting_version
+from rollout.engine.decide.widening_steps import format_decided_floor
 from rollout.engine.events import LedgerEvent, Reach
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.evidence.stage_history import (

@@ -16,8 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from rollout import faults
-from rollout.data.counting.arrivals import StoredArrivals
-from rollout.data.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
+from rollout.data.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase, StoredArrivals
 from rollout.data.counting.unit_records import UnitRecords
 from rollout.data.counting.version_uses import StoredUses
 from rollout.data.database.session import Transaction

@@ -10,14 +10,14 @@ from api.cells.pages import build_measure_readings
 from api.proposals.pages import build_condition_rows
 from api.web_kit.figures import list_brief_grounds
 from api.web_kit.page import create_environment
-from rollout.features.cells.cell_gains import Gain, GainArm
+from rollout.features.cells.cells import Gain, GainArm
 from rollout.features.proposals.proposal_evidence import ReadingComparison
 from rollout.features.reports.figures.gate_facts import ConditionFacts
 from rollout.kernel.facts import StoredReading, to_facts
-from rollout.kernel.outcomes import DECIDES, PROPOSES
 from rollout.kernel.policy.evidence_sources import OWN_PREDICTION
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.statistics.bounds import ConditionEvidence
+from rollout.kernel.units import DECIDES, PROPOSES
 from tests.engine.slots.pricing import POLICY
 
 PRICING = parse_policy(POLICY)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from api.app import create_app
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.reports.deliveries import DeliveryStore, NewDelivery
+from rollout.data.reports.reports import DeliveryStore, NewDelivery
 from rollout.data.tables.columns import metadata
 from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.engine.decide.permissions import AssignedRole
@@ -20,7 +20,7 @@ from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn
 from rollout.features.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.features.notifications.kinds import KINDS
-from rollout.features.reports.schedule import ReportOrder
+from rollout.features.reports.builder import ReportOrder
 from rollout.kernel.channels import Channels
 from rollout.kernel.policy.familiarity import FEW, ValueReading
 from rollout.live.clock import ManualClock

@@ -7,9 +7,9 @@ from hashlib import sha256
 
 import pytest
 
-from api.web_kit.sealed_report import build_content_policy
+from api.web_kit.page import build_content_policy
 from rollout.data.records.exposures import ExposureStore
-from rollout.data.reports.deliveries import DeliveryStore, NewDelivery, Outbox
+from rollout.data.reports.reports import DeliveryStore, NewDelivery, Outbox
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access.users import load_local_caller

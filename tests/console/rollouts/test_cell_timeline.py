@@ -8,7 +8,7 @@ import pytest
 
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access.users import AccountUpdate, load_local_caller, update_account
-from rollout.features.cells.timeline import load_cell_timeline
+from rollout.features.cells.overview import load_cell_timeline
 from rollout.features.reports.figures.timeline_parts import TimelineRequest
 from tests.console.test_rollout_page import story
 

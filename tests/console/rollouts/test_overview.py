@@ -12,7 +12,7 @@ from api.cells.overview_pages import (
 from rollout.data.database.session import Database
 from rollout.engine.decide.commands import Actor, StopCells
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.features.cells import timeline
+from rollout.features.cells import overview
 from rollout.features.cells.overview import load_rollout_summaries
 from rollout.features.proposals import proposals
 from rollout.kernel.calendar.sites import Cell
@@ -215,7 +215,7 @@ def test_cells_with_events_of_seven_days_have_a_small_timeline(browser, database
     bears.widened(database, NOON, bears.CREEK)
     part = browser.page("/").split(RECENT)[1].split("</section>")[0]
     assert 'href="/console/rollouts/bears/cells/creek/day"' in part
-    assert part.count("<svg") == part.count("<li>") <= timeline.MAX_RECENT_CELLS
+    assert part.count("<svg") == part.count("<li>") <= overview.MAX_RECENT_CELLS
     assert "v1 widened to supervised" in part
     assert "cells/lake" not in browser.as_("cleo").page("/")  # who reads of the creek alone
     clock.advance(8 * DAY)
@@ -227,7 +227,7 @@ def test_small_timelines_cost_a_handful_of_statements(browser, database, monkeyp
     bears.widened(database, NOON, bears.LAKE)
     counts = []
     for most in (0, 1, 2):
-        monkeypatch.setattr(timeline, "MAX_RECENT_CELLS", most)
+        monkeypatch.setattr(overview, "MAX_RECENT_CELLS", most)
         browser.as_("vic").page("/")
         with counted_statements(database) as statements:
             browser.page("/")

@@ -3,8 +3,13 @@
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from rollout.data.access.api_keys import ApiKeys, hash_secret
-from rollout.data.access.sessions import OneTimeLinks, Sessions, hash_session_token
+from rollout.data.access.tokens import (
+    ApiKeys,
+    OneTimeLinks,
+    Sessions,
+    hash_secret,
+    hash_session_token,
+)
 from rollout.data.access.users import Users
 from rollout.data.database.rollouts import Rollouts
 from rollout.engine.decide.permissions import AssignedRole

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from rollout.data.counting.arrivals import StoredArrivals
+from rollout.data.counting.count_queue import StoredArrivals
 from tests.data.new_rollouts import rollout
 from tests.factories import MINUTE, NOON
 

@@ -5,12 +5,12 @@ from sqlalchemy import delete, insert, text
 from sqlalchemy.exc import ProgrammingError
 
 from rollout.data.counting import purge
-from rollout.data.database.append_only_checks import (
+from rollout.data.database.migrations import (
     find_missing_triggers,
     find_unsafe_settings,
+    grant_privileges,
     list_owned_tables,
 )
-from rollout.data.database.migrations import grant_privileges
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import Ledger

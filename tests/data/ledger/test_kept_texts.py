@@ -6,12 +6,11 @@ from hashlib import sha256
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from rollout.data.database.rollouts import Rollouts
-from rollout.data.ledger.policies import PolicyTexts
+from rollout.data.database.rollouts import PolicyTexts, Rollouts
 from rollout.data.ledger.versions import VersionInfo, VersionStore
 from rollout.data.reports.reports import ReportStore, StoredReport
 from rollout.engine.decide.scope import Scope
-from rollout.live.evidence.new_versions import find_first_names
+from rollout.live.rollout_state import find_first_names
 from tests.factories import DAY, HOUR, NOON, policy
 
 REPORT = StoredReport(

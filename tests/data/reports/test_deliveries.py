@@ -7,15 +7,15 @@ import pytest
 from sqlalchemy import select
 
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.reports.deliveries import (
+from rollout.data.reports.reports import (
     FAILED,
     SENT,
     WAITING,
     DeliveryStore,
     NewDelivery,
     Outbox,
+    ReportRuns,
 )
-from rollout.data.reports.reports import ReportRuns
 from rollout.data.tables.tables import report_runs
 from tests.factories import DAY, HOUR, MINUTE, NOON
 

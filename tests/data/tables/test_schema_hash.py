@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from rollout.data.database.migrations import find_head_revision, load_current_revision
 from rollout.data.tables.columns import build_partial_index
-from rollout.data.tables.schema_hash import compute_schema_hash, hash_schema
+from rollout.data.tables.tables import compute_schema_hash, hash_schema
 
 
 def build(*parts, name="cells", kind=Text, **options):
@@ -81,7 +81,7 @@ def test_the_revision_of_a_database_is_the_hash_of_its_tables(url):
 
 @pytest.mark.slow
 def test_another_process_computes_the_same_hash():
-    code = "from rollout.data.tables.schema_hash import compute_schema_hash as c; print(c())"
+    code = "from rollout.data.tables.tables import compute_schema_hash as c; print(c())"
     for seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": seed}
         done = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)

@@ -12,8 +12,8 @@ from rollout.engine.decide.projection import apply_events
 from rollout.engine.events import AttemptsBegan, Narrowed
 from rollout.kernel.calendar.sites import Site
 from rollout.kernel.errors import NotEligibleError
+from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy.policy import EvidenceRules
-from rollout.kernel.policy.risk_shares import compute_yearly_share
 from tests.factories import (
     BETWEEN,
     BO,

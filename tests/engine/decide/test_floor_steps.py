@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from rollout.engine.decide.commands import Actor, ApplyPolicy, ApproveProposal, Tick
 from rollout.engine.decide.decider import decide
-from rollout.engine.decide.floor_grants import get_acting_floor, raise_floors
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Grant
+from rollout.engine.decide.widening_steps import get_acting_floor, raise_floors
 from rollout.engine.events import (
     Narrowed,
     PolicyApplied,

@@ -7,8 +7,8 @@ import pytest
 
 from rollout.engine.events import PolicyApplied
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.outcomes import DECIDES, OutcomeRule
 from rollout.kernel.populations import BothArms
+from rollout.kernel.units import DECIDES, OutcomeRule
 from tests.factories import AGREEMENT, BO, CREEK, CY, DAN, RolloutDriver, gates, policy
 
 SITES = policy().sites

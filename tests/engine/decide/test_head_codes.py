@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.engine.decide.scope_table import IssuedHead, read_head_era, sign_head
+from rollout.engine.decide.assignment_table import IssuedHead, read_head_era, sign_head
 
 HEAD = IssuedHead("bears", 1, 41, "9f2c")
 SECRETS = {7: b"k" * 32, 8: b"j" * 32}

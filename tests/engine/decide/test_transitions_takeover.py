@@ -8,9 +8,9 @@ from rollout.engine.decide.commands import AddVersion, ProposeTakeover, RejectPr
 from rollout.engine.events import TakenOver
 from rollout.kernel.errors import NotEligibleError, UnknownVersionError, UserRequiredError
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.outcomes import PROPOSES, OutcomeRule
 from rollout.kernel.policy.policy import Minimum, Waves
 from rollout.kernel.populations import BothArms
+from rollout.kernel.units import PROPOSES, OutcomeRule
 from tests.factories import (
     BETWEEN,
     BO,

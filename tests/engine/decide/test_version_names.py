@@ -3,8 +3,8 @@
 import pytest
 
 from rollout.engine.decide.commands import AddVersion
+from rollout.engine.decide.policy_changes import MAX_ALIASES, describe_version, list_names
 from rollout.engine.decide.projection import apply_events
-from rollout.engine.decide.renames import MAX_ALIASES, describe_version, list_names
 from rollout.engine.events import VersionFirstUsed, VersionRenamed, VersionRetired
 from rollout.kernel.policy.policy import EvidenceRules
 from rollout.kernel.policy.stages import VersionRule

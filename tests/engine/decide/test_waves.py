@@ -5,7 +5,12 @@ from datetime import date, timedelta
 
 import pytest
 
-from rollout.engine.decide.waves import find_settled_at, find_wave_hold, find_wave_opening, get_wave
+from rollout.engine.decide.widening_steps import (
+    find_settled_at,
+    find_wave_hold,
+    find_wave_opening,
+    get_wave,
+)
 from rollout.engine.evidence.slots import find_slot_after
 from rollout.engine.slots.fast_forward import list_timed_slots
 from rollout.kernel.calendar.sites import Cell, Site

@@ -10,19 +10,17 @@ from hypothesis import strategies as st
 
 from rollout.engine.files.parse import (
     BUILDERS,
-    MAX_LINE_BYTES,
-    ItemReader,
-    TooManyItemsError,
-    UnreadableBodyError,
-    split_lines,
-)
-from rollout.engine.files.schema import (
     ITEM_ADAPTER,
     ITEM_FORMS,
     KIND,
     MAX_ITEMS,
+    MAX_LINE_BYTES,
     STRUCTS,
+    ItemReader,
+    TooManyItemsError,
+    UnreadableBodyError,
     find_default,
+    split_lines,
 )
 from rollout.engine.records.records import RejectedItem
 from tests.engine.files.spoilt import spoilt

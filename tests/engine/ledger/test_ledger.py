@@ -42,7 +42,6 @@ from rollout.kernel.facts import (
     to_facts,
 )
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.policy.evidence_sources import (
     CountedOutcomeSource,
     CountedSource,
@@ -50,6 +49,7 @@ from rollout.kernel.policy.evidence_sources import (
     RegisteredUnits,
 )
 from rollout.kernel.populations import ALL_UNITS, BothArms, EachValue, PlantedUnits
+from rollout.kernel.units import OutcomeRule
 from rollout.kernel.words import VOID_CAUSES
 from tests.engine.ledger.golden import ACCESS, ROLLOUT
 from tests.factories import NOON, SALTS, eventful

@@ -13,8 +13,8 @@ from rollout.engine.evidence.stage_history import StageHistory, build_stage_shar
 from rollout.engine.slots.options import ReplayOptions
 from rollout.kernel.calendar.sites import Site
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy.policy import Minimum, Stage
-from rollout.kernel.policy.risk_shares import compute_yearly_share
 from rollout.kernel.statistics.evidence import compute_log_e
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from tests.engine.evidence.histories import (

@@ -18,8 +18,8 @@ from rollout.engine.slots.engine import Replay
 from rollout.engine.slots.options import ReplayOptions
 from rollout.kernel.calendar.sites import Site
 from rollout.kernel.measures import MEASURES, Condition
+from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy.policy import EvidenceRules, Minimum
-from rollout.kernel.policy.risk_shares import compute_yearly_share
 from rollout.kernel.statistics.forecast import forecast_opening
 from tests.engine.evidence.histories import a_gate, a_policy, cases, decisions, predictions, records
 from tests.engine.slots.stories import prepared

@@ -6,14 +6,14 @@ import pytest
 
 from rollout.engine.events import EVENT_TYPES, Approved, VersionFirstUsed, VersionRetired
 from rollout.engine.ledger.access_events import ACCESS_KINDS
-from rollout.engine.words import event_kinds, event_text
-from rollout.engine.words.access_event_text import describe_access_event
+from rollout.engine.words import event_text, state_text
 from rollout.engine.words.event_describer import (
     CitedProposals,
     EventDescriber,
     describe_mark,
     phrase_event,
 )
+from rollout.engine.words.event_text import describe_access_event
 from rollout.engine.words.state_text import CELL_STATES, CLOSED_PROPOSALS, PROPOSAL_KINDS
 from tests.factories import NOON, policy
 
@@ -29,8 +29,8 @@ def test_each_kind_of_event_has_a_description_of_its_own(kinds, describe):
 @pytest.mark.parametrize(
     ("groups", "kinds"),
     [
-        (event_kinds.EVENT_GROUPS, EVENT_TYPES),
-        (event_kinds.ACCESS_EVENT_GROUPS, ACCESS_KINDS),
+        (state_text.EVENT_GROUPS, EVENT_TYPES),
+        (state_text.ACCESS_EVENT_GROUPS, ACCESS_KINDS),
     ],
 )
 def test_each_group_has_kinds_that_exist_and_none_is_in_two(groups, kinds):

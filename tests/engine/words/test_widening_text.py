@@ -7,9 +7,9 @@ from rollout.engine.words.event_text import describe_events
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.facts import StoredReading, to_facts
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.outcomes import OutcomeRule
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.populations import BothArms
+from rollout.kernel.units import OutcomeRule
 from tests.factories import DAY, NOON
 from tests.features.bear_field import POLICY
 

@@ -9,8 +9,8 @@ import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import event
 
-from rollout.data.access import sessions
-from rollout.data.access.sessions import SignInAddresses
+from rollout.data.access import tokens
+from rollout.data.access.tokens import SignInAddresses
 from rollout.data.access.users import Users
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access.authentication import Authenticator
@@ -250,7 +250,7 @@ def test_failures_from_everywhere_never_slow_an_address_that_was_used_before(hou
 
 
 def test_an_account_remembers_its_newest_addresses_only(house, signing, monkeypatch):
-    monkeypatch.setattr(sessions, "MAX_ADDRESSES_PER_USER", 2)
+    monkeypatch.setattr(tokens, "MAX_ADDRESSES_PER_USER", 2)
     for number in range(3):
         at = NOON + number * DAY
         signing.sign_in_with_password("bo", PASSWORD, address=f"10.1.0.{number}", at=at)

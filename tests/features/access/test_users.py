@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rollout.data.access.api_keys import ApiKeys
+from rollout.data.access.tokens import ApiKeys
 from rollout.data.access.users import Users
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger

@@ -13,7 +13,7 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence import stored_units
 from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.slots.options import ReplayOptions
-from rollout.features.cells.timeline import load_cell_timeline
+from rollout.features.cells.overview import load_cell_timeline
 from rollout.features.erasure.erasure import ErasureRequest, erase_case
 from rollout.features.records.record_import import import_records
 from rollout.features.replay.replay import build_record_inputs, replay_records

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from rollout import faults
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.reports.deliveries import DeliveryStore, NewDelivery
+from rollout.data.reports.reports import DeliveryStore, NewDelivery
 from rollout.data.tables.columns import metadata
 from rollout.engine.decide.commands import Actor
 from rollout.features.delivery.delivery import (
@@ -19,13 +19,11 @@ from rollout.features.delivery.delivery import (
     FIRST_RETRY_DELAY,
     MAX_ATTEMPTS,
     MAX_RETRY_DELAY,
+    DeliverySentError,
     RenderedReport,
+    UnknownDeliveryError,
     compute_retry_delay,
     deliver_due_reports,
-)
-from rollout.features.delivery.outbox import (
-    DeliverySentError,
-    UnknownDeliveryError,
     load_deliveries,
     requeue_delivery,
 )

@@ -9,7 +9,7 @@ from rollout.data.tables.columns import metadata
 from rollout.engine.decide.commands import Actor
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.features.delivery.delivery import ReportPublisher
-from rollout.features.reports.schedule import ReportOrder
+from rollout.features.reports.builder import ReportOrder
 from rollout.live.policy_application import apply_policy
 from tests.api.bears import POLICY
 from tests.api.conftest import clock, door, service

@@ -32,7 +32,7 @@ from rollout.engine.records.records import Prediction
 from rollout.features.access import keys, users
 from rollout.features.access.credentials import reset_second_factor
 from rollout.features.access.users import AccountUpdate
-from rollout.features.erasure.user_export import iterate_user_data
+from rollout.features.erasure.erasure import iterate_user_data
 from rollout.kernel.calendar.sites import Cell
 from tests.data.conftest import database, url
 from tests.data.databases import on_sqlite

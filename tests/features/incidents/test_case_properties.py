@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from rollout.features.incidents.case_properties import _build_attributes
+from rollout.features.incidents.incident_causes import _build_attributes
 from rollout.kernel.statistics.value_search import MIN_CASES
 
 ROWS = [{"lens": "new", "crew:": "é"}] * MIN_CASES + [{"lens": 'o":1', "crew:": None}, {}]

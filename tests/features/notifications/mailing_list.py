@@ -6,7 +6,7 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.features.access import users
 from rollout.features.notifications import settings
 from rollout.features.notifications.kinds import KINDS
-from rollout.features.notifications.sending import NotificationPlanner, send_due_notifications
+from rollout.features.notifications.settings import NotificationPlanner, send_due_notifications
 from rollout.kernel.channels import Channels
 from rollout.live.service import build_service
 from tests.api.bears import founded

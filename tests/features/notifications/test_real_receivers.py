@@ -4,7 +4,7 @@ import pytest
 
 from rollout.engine.decide.commands import OpenIncident
 from rollout.features.notifications import settings
-from rollout.features.notifications.sending import NotificationPlanner, send_due_notifications
+from rollout.features.notifications.settings import NotificationPlanner, send_due_notifications
 from rollout.live.command_handler import execute_command
 from tests.api.bears import CREEK, tick
 from tests.data.databases import on_sqlite

@@ -14,7 +14,7 @@ from rollout.features.access import users
 from rollout.features.delivery.delivery import DELIVERY_LEASE, MAX_ATTEMPTS, MAX_RETRY_DELAY
 from rollout.features.incidents.incidents import record_acknowledgement
 from rollout.features.notifications import settings
-from rollout.features.notifications.sending import NotificationPlanner, send_due_notifications
+from rollout.features.notifications.settings import NotificationPlanner, send_due_notifications
 from rollout.kernel.channels import Channels
 from rollout.live.command_handler import execute_command
 from tests.api.bears import CREEK, LAKE, scope_of, tick

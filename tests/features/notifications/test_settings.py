@@ -6,8 +6,7 @@ import pytest
 
 from rollout.data.access.notification_outbox import NotificationTimes
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.features.erasure.erasure import ErasureRequest, erase_name
-from rollout.features.erasure.user_export import iterate_user_data
+from rollout.features.erasure.erasure import ErasureRequest, erase_name, iterate_user_data
 from rollout.features.notifications import settings
 from rollout.features.notifications.settings import (
     CODE_LIFETIME,

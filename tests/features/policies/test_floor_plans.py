@@ -6,7 +6,7 @@ import pytest
 from rollout.features.policies.planning import build_policy_plan, format_plan
 from rollout.features.policies.traffic import compute_recorded_traffic
 from rollout.features.replay.replay import replay_files
-from rollout.kernel.policy.risk_shares import compute_yearly_share
+from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.statistics.forecast import forecast_opening
 from tests.engine.slots.test_confidence_floors import BANDS, MAIL, write_rows
 

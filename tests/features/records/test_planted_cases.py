@@ -9,8 +9,7 @@ import pytest
 from sqlalchemy import delete, func, select, update
 
 from rollout.data.counting.period_records import PeriodRecords
-from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.revisions import load_activity
+from rollout.data.ledger.ledger import Ledger, load_activity
 from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory

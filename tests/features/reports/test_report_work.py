@@ -18,10 +18,10 @@ from rollout.features.reports.builder import (
     NothingToReportError,
     ReportCallbacks,
     ReportOptions,
+    ReportOrder,
     draft_here,
 )
 from rollout.features.reports.report_work import COMMAND, ReportWork
-from rollout.features.reports.schedule import ReportOrder
 from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import NoSuchRolloutError
 from rollout.live.service import build_service

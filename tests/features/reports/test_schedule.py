@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rollout import faults
-from rollout.data.reports.deliveries import DeliveryStore
+from rollout.data.reports.reports import DeliveryStore
 from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.features.incidents.incidents import record_acknowledgement
-from rollout.features.reports.schedule import CLAIM_TIMEOUT, ReportScheduler
+from rollout.features.reports.builder import CLAIM_TIMEOUT, ReportScheduler
 from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state

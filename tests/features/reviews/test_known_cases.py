@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.data.records.newest_records import NewestRecords
+from rollout.data.records.case_pages import NewestRecords
 from rollout.data.reviews.reviews import ReviewTaskStore
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.records.reviews import (

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.outcomes import DECIDES, OutcomeRule
 from rollout.kernel.policy.gates import GainReading, is_gain_met, read_gain
 from rollout.kernel.populations import BothArms
 from rollout.kernel.statistics.gain import ArmUnits, build_empty_arms
+from rollout.kernel.units import DECIDES, OutcomeRule
 from rollout.kernel.words import say_figures, say_reading
 
 PROFIT = OutcomeRule("profit", -20, 60, timedelta(days=2), "EUR", missing_at_most=0.05)

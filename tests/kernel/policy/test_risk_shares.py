@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.kernel.policy.risk_shares import compute_yearly_share, describe_releases
+from rollout.kernel.policy.gates import compute_yearly_share, describe_releases
 
 releases = st.one_of(st.just(0), st.integers(1, 400))
 

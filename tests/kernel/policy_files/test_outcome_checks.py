@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from rollout.kernel.measures import MEASURES, Condition
-from rollout.kernel.outcomes import DECIDES
 from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 from rollout.kernel.populations import BothArms
+from rollout.kernel.units import DECIDES
 from tests.engine.slots.pricing import POLICY
 from tests.looser import say_looser_rules
 

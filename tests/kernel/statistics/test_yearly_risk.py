@@ -9,7 +9,7 @@ from math import prod
 
 import pytest
 
-from rollout.kernel.policy.risk_shares import compute_yearly_share
+from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.statistics.forecast import forecast_opening
 
 RISK = 0.05

@@ -10,11 +10,10 @@ from math import log
 
 import numpy as np
 
-from rollout.engine.decide.floor_grants import get_acting_floor
-from rollout.engine.decide.floor_steps import find_acting_index
 from rollout.engine.decide.guards import describe_cell_attempt
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import CellState, Scope, compute_stage_level
+from rollout.engine.decide.widening_steps import find_acting_index, get_acting_floor
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.slots import find_slot_before
 from rollout.engine.evidence.unit_arrays import IntArray, UnitArrays

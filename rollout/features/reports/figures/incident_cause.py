@@ -15,9 +15,9 @@ from typing import Final, Literal
 import numpy as np
 import scipy
 
-from rollout.engine.decide.floor_steps import find_acting_index
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import CellState, Scope
+from rollout.engine.decide.widening_steps import find_acting_index
 from rollout.engine.events import VOID_STATE, IncidentOpened, LedgerEvent, Reach, select_events
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.guard_evidence import GuardEvidence

@@ -31,12 +31,12 @@ from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, assign_d
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
 from rollout.kernel.calendar.instants import from_micros, to_micros
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.outcomes import DECIDES, PROPOSES, OutcomeRule
 from rollout.kernel.policy.confidence_floors import format_floor, list_floors
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.statistics.arrays import Bools
 from rollout.kernel.statistics.gain import ArmUnits, compute_gain_interval, estimate_gain
 from rollout.kernel.statistics.intervals import Share, compute_unit_share
+from rollout.kernel.units import DECIDES, PROPOSES, OutcomeRule
 
 
 @dataclass(frozen=True, slots=True)

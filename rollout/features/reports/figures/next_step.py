@@ -6,7 +6,7 @@ from datetime import datetime
 
 from rollout.engine.decide.proposals import is_challenger
 from rollout.engine.decide.scope import CellState, ProposalState, Scope
-from rollout.engine.decide.waves import WaveHold, find_wave_hold
+from rollout.engine.decide.widening_steps import WaveHold, find_wave_hold
 from rollout.engine.words.formatting import (
     format_bound_value,
     format_count,

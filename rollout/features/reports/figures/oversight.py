@@ -22,8 +22,8 @@ import numpy as np
 import polars as pl
 import scipy
 
-from rollout.engine.decide.floor_steps import find_acting_index
 from rollout.engine.decide.projection import list_effective_times
+from rollout.engine.decide.widening_steps import find_acting_index
 from rollout.engine.events import (
     IncidentAcknowledged,
     IncidentOpened,

@@ -19,9 +19,9 @@ from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.opening_hours import is_always_open
 from rollout.kernel.calendar.sites import Window
 from rollout.kernel.measures import ThresholdUnit, Watch
-from rollout.kernel.outcomes import describe_objective
 from rollout.kernel.policy.policy import Gate, Guard, Policy, describe_guard
 from rollout.kernel.policy.stages import describe_share
+from rollout.kernel.units import describe_objective
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,12 @@ from functools import lru_cache
 from math import ceil, inf, isfinite, log
 from typing import TYPE_CHECKING, Final, Literal
 
-from rollout.engine.decide.floor_steps import WideningStep, find_acting_index, list_widening_steps
 from rollout.engine.decide.projection import apply_events
+from rollout.engine.decide.widening_steps import (
+    WideningStep,
+    find_acting_index,
+    list_widening_steps,
+)
 from rollout.engine.evidence.slots import find_slot_before
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.measures import Condition, Statistic, Subject

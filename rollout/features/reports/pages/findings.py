@@ -39,8 +39,7 @@ from rollout.features.reports.figures.reviewer_agreement import (
     list_visible_standouts,
     select_reviewer_share,
 )
-from rollout.features.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
-from rollout.features.reports.inputs.slice_units import LABEL_KIND
+from rollout.features.reports.figures.slices import CAUSE_TEXTS, LABEL_KIND, DivergentSlice
 from rollout.features.reports.pages.summary import (
     describe_conflicts,
     describe_gain,

@@ -58,13 +58,11 @@ from rollout.features.reports.figures.reviewer_agreement import (
     list_visible_standouts,
     select_reviewer_share,
 )
-from rollout.features.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
-from rollout.features.reports.inputs.slice_units import LABEL_KIND
+from rollout.features.reports.figures.slices import CAUSE_TEXTS, LABEL_KIND, DivergentSlice
 from rollout.kernel.calendar.sites import SHADOW
 from rollout.kernel.measures import MEASURES
-from rollout.kernel.outcomes import PROPOSES
 from rollout.kernel.statistics.intervals import Share, compute_upper_bound
-from rollout.kernel.units import AFTER_DECISION, LATE_CASE, SILENT_REASONS, WHOLE_UNIT
+from rollout.kernel.units import AFTER_DECISION, LATE_CASE, PROPOSES, SILENT_REASONS, WHOLE_UNIT
 
 MAX_ROWS: Final = 3  # one sentence each
 

@@ -13,7 +13,7 @@ from rollout.features.reports.figures.comparison import (
 )
 from rollout.features.reports.inputs.divergence_columns import KEY_COLUMNS
 from rollout.features.reports.inputs.pairs import count_pairs
-from rollout.features.reports.pages.comparison_text import render_comparison
+from rollout.features.reports.pages.text_report import render_comparison
 from rollout.kernel.policy.levers import CostRule, Lever
 from rollout.kernel.statistics.intervals import clopper_pearson, compute_unit_share
 from rollout.kernel.units import FAILED

@@ -20,18 +20,16 @@ from rollout.engine.evidence.frames import (
 from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.features.replay.replay import build_replay_inputs, replay_files
 from rollout.features.reports.figures.slices import (
-    compute_slice_searches,
-    count_testable_slices,
-    find_divergent_slices,
-    format_slice_name,
-)
-from rollout.features.reports.inputs.pairs import build_case_frame
-from rollout.features.reports.inputs.slice_units import (
     LABEL_KIND,
     add_clock,
     build_dimensions,
+    compute_slice_searches,
+    count_testable_slices,
+    find_divergent_slices,
     find_first_decisions,
+    format_slice_name,
 )
+from rollout.features.reports.inputs.pairs import build_case_frame
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.statistics.differences import (
     build_strata_table,

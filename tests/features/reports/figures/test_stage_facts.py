@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from rollout.engine.events import AttemptsBegan, Narrowed
-from rollout.engine.words.event_kinds import is_in_timeline
+from rollout.engine.words.state_text import is_in_timeline
 from rollout.features.reports.figures import funnel
 from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.figures.funnel import COLUMNS
@@ -21,7 +21,7 @@ from rollout.features.reports.inputs.inputs import (
     compute_stage_histories,
 )
 from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.policy.risk_shares import compute_yearly_share
+from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.features.reports.alike_cases import FIVE, often
 
