@@ -15,7 +15,7 @@ from sqlalchemy import Row, delete, func, select, update
 
 from rollout.data.database.bulk import build_insert, insert_once
 from rollout.data.database.due_rows import WAITING, has_due_row, take_due_row
-from rollout.data.database.session import Transaction
+from rollout.data.database.session import Repository, Transaction
 from rollout.data.tables.tables import notification_channels, notification_settings, notifications
 from rollout.kernel.calendar.instants import from_micros, to_micros
 
@@ -271,11 +271,8 @@ class NotificationChannel:
     confirmed_at: datetime | None = None
 
 
-class NotificationChannels:
+class NotificationChannels(Repository):
     """The channels and quiet hours of all users."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
 
     def list_for_user(self, user_id: int) -> list[NotificationChannel]:
         """Return a user's channels, by name."""

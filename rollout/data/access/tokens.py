@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from rollout.data.access.users import StoredUser, Users
 from rollout.data.database.bulk import insert_once
-from rollout.data.database.session import Transaction
+from rollout.data.database.session import Repository
 from rollout.data.tables.tables import (
     api_keys,
     credential_resets,
@@ -69,11 +69,8 @@ class StoredKey:
     second_factor: str = ""
 
 
-class ApiKeys:
+class ApiKeys(Repository):
     """The API keys of all accounts."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
 
     def add(
         self,
@@ -207,11 +204,8 @@ def _build_key(row: Row[Any]) -> ApiKey:
 MAX_ADDRESSES_PER_USER = 50
 
 
-class SignInAddresses:
+class SignInAddresses(Repository):
     """The addresses of all users, the newest of each."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
 
     def has(self, user: StoredUser, address: str) -> bool:
         """Return whether the user signed in from an address before."""
@@ -251,11 +245,8 @@ class Session:
     second_factor: str = ""
 
 
-class Sessions:
+class Sessions(Repository):
     """The sessions of all users, by the hash of their token."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
 
     def start(
         self,
@@ -353,11 +344,8 @@ class CredentialReset:
     reset_at: datetime
 
 
-class CredentialResets:
+class CredentialResets(Repository):
     """All resets since they are recorded."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
 
     def add(
         self, user: StoredUser, by: StoredUser | None, credential: str, *, at: datetime
@@ -380,11 +368,8 @@ class CredentialResets:
         ]
 
 
-class OneTimeLinks:
+class OneTimeLinks(Repository):
     """The one-time links, stored by the hash of their secret."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
 
     def add(
         self,
@@ -463,11 +448,8 @@ class PermitKey:
     secret: bytes = field(repr=False)
 
 
-class PermitKeys:
+class PermitKeys(Repository):
     """The signing keys of one database."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
 
     def list_valid(self) -> Sequence[PermitKey]:
         """Return the valid keys, newest first; the first one signs new permits."""

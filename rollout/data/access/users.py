@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, or_, select, update
 
 from rollout.data.database.bulk import insert_once
-from rollout.data.database.session import Transaction
+from rollout.data.database.session import Repository, Transaction
 from rollout.data.tables.tables import (
     identities,
     notification_channels,
@@ -62,11 +62,8 @@ class StoredUser:
     has_password: bool = False
 
 
-class Users:
+class Users(Repository):
     """All users and service accounts, also the disabled ones."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
 
     @property
     def transaction(self) -> Transaction:
@@ -304,11 +301,8 @@ class StoredFactor:
     last_step: int
 
 
-class SecondFactors:
+class SecondFactors(Repository):
     """The second factors of all users, at most one each."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
 
     def has_any(self) -> bool:
         """Return whether any user has a second factor, confirmed or not."""

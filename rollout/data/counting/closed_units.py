@@ -27,7 +27,7 @@ from sqlalchemy import (
 from rollout.data.counting.unit_records import NO_ALIASES
 from rollout.data.database.bulk import fetch_rows, select_numbers
 from rollout.data.database.frames import load_frame
-from rollout.data.database.rollouts import Rollout, match_cases
+from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.records.case_pages import has_later_revision
 from rollout.data.records.history import StoredHistory
@@ -69,7 +69,7 @@ class ClosedUnit(NamedTuple):
     attributes: str
 
 
-class ClosedUnits:
+class ClosedUnits(RolloutRepository):
     """The closed units of one version."""
 
     def __init__(
@@ -79,8 +79,7 @@ class ClosedUnits:
         version: str,
         first_names: Mapping[str, str] = NO_ALIASES,
     ) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
+        super().__init__(transaction, rollout)
         self._version = version
         self._first_names = first_names
         aliases = (alias for alias, name in first_names.items() if name == version)
@@ -320,13 +319,13 @@ def list_counted_cases(
     return set(transaction.execute(query).scalars())
 
 
-class JudgedUnitStore:
+class JudgedUnitStore(RolloutRepository):
     """The judged units of one version in one cell, those that are evidence."""
 
     def __init__(
         self, transaction: Transaction, rollout: Rollout, cell: Cell, version: str
     ) -> None:
-        self._transaction, self._rollout = transaction, rollout
+        super().__init__(transaction, rollout)
         self._cell, self._version = cell, version
         query = select(count_series.c.id).where(
             count_series.c.rollout == rollout.number,

@@ -21,8 +21,7 @@ from sqlalchemy import (
 )
 
 from rollout.data.database.bulk import RowValues, delete_keys, insert_missing, select_numbers
-from rollout.data.database.rollouts import Rollout
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import RolloutRepository
 from rollout.data.tables.columns import decode_instant, encode_instant
 from rollout.data.tables.record_tables import RECORD_UNSEALED
 from rollout.data.tables.tables import count_queue, recent_arrivals
@@ -44,12 +43,8 @@ class DueCase(NamedTuple):
     track: str
 
 
-class CountQueue:
+class CountQueue(RolloutRepository):
     """The count queue of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def add(self, entries: Iterable[DueCase]) -> None:
         """Store entries; existing ones stay as they are."""
@@ -158,11 +153,8 @@ ARRIVAL_SPAN: Final = 10 * 60 * 10**6
 ArrivalSum = tuple[int, int]
 
 
-class StoredArrivals:
+class StoredArrivals(RolloutRepository):
     """The recent arrivals in one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction, self._rollout = transaction, rollout
 
     def add(self, arrivals: Iterable[tuple[datetime, int]]) -> None:
         """Store when a record was received of which case.

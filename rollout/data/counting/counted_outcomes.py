@@ -13,7 +13,7 @@ from sqlalchemy import Select, select
 from rollout.data.counting.counts import SlotPosition, find_position, match_positions
 from rollout.data.counting.unit_records import UnitRecords, select_lines
 from rollout.data.database.bulk import insert_missing
-from rollout.data.database.rollouts import Rollout, match_cases
+from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.tables.tables import counted_outcomes, predictions
@@ -23,11 +23,8 @@ LINES_PER_READ: Final = 2_000
 ORDER: Final = ("slot", "occurred", "unit", "version", "outcome")
 
 
-class CountedOutcomes:
+class CountedOutcomes(RolloutRepository):
     """The counted outcomes of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction, self._rollout = transaction, rollout
 
     def store(self, lines: Sequence[CountedOutcome]) -> None:
         """Store units that were not counted before.

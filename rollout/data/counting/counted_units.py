@@ -30,7 +30,7 @@ from sqlalchemy import ColumnElement, Subquery, Text, func, select, type_coerce
 from rollout.data.counting.counts import SlotPosition, find_position, load_classes, match_positions
 from rollout.data.counting.unit_records import RecordLine, select_lines
 from rollout.data.database.bulk import insert_missing_columns, select_numbers
-from rollout.data.database.rollouts import Rollout
+from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
 from rollout.data.records.record_rows import split_hashes
 from rollout.data.tables.columns import encode_json
@@ -363,12 +363,8 @@ def shift_slots(units: Sequence[CountedUnitRow], first_slot: int) -> Sequence[Co
     return list(map(build_row, zip(*columns, strict=True)))
 
 
-class CountedUnits:
+class CountedUnits(RolloutRepository):
     """The counted units of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def store(self, units: Sequence[CountedUnitRow]) -> list[CountedUnitRow]:
         """Store units and return those that were not counted before."""
@@ -483,14 +479,14 @@ class CountedUnits:
         return (*conditions, counted_units.c.slot > after, counted_units.c.slot <= until)
 
 
-class NumberLookup:
+class NumberLookup(RolloutRepository):
     """Series and classes by number, read when a unit first has them.
 
     As texts in each row, the columns of a series took half of a read.
     """
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction, self._rollout = transaction, rollout
+        super().__init__(transaction, rollout)
         self.series: dict[int, UnitSeries] = {}
         self.classes: dict[int, LeverClass] = {}
         self._class_ids: dict[str, tuple[int, ...]] = {}

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Column, ColumnElement, Table, select, tuple_
 
 from rollout.data.database.bulk import insert_new_rows, select_numbers, upsert_sums
-from rollout.data.database.rollouts import Rollout
+from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
 from rollout.data.tables.tables import count_classes, counts
 
@@ -63,12 +63,8 @@ def find_position(
     return None if row is None else (row.slot, row.occurred)
 
 
-class StoredCounts:
+class StoredCounts(RolloutRepository):
     """The counts of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def add(self, added: Mapping[CountKey, int]) -> None:
         """Add counts, in the transaction that stores the units, after `through`."""
@@ -97,12 +93,11 @@ def load_classes(
     return {row[0]: tuple(row[1:]) for row in transaction.execute(query)}
 
 
-class ValueIds:
+class ValueIds(RolloutRepository):
     """The ids of one rollout's values in a table with unique values."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout, table: Table) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
+        super().__init__(transaction, rollout)
         self._table = table
 
     def assign_ids(self, values: Iterable[ValueTuple]) -> dict[ValueTuple, int]:

@@ -13,8 +13,7 @@ from sqlalchemy import Select, bindparam, select
 
 from rollout.data.counting.counts import CountKey
 from rollout.data.database.bulk import fetch_rows, upsert_sums
-from rollout.data.database.rollouts import Rollout
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import RolloutRepository
 from rollout.data.tables.tables import confusion_matrices, count_classes, count_series
 
 MatrixKey = tuple[int, int]
@@ -24,12 +23,8 @@ ColumnNames = tuple[str, ...]
 GROUP_COLUMNS: Final = ("version", "lever", "site", "window", "human", "model")
 
 
-class Matrices:
+class Matrices(RolloutRepository):
     """The confusion matrices of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def add(self, counts: Mapping[CountKey, int]) -> None:
         """Add what was added to the counts, in the same transaction."""

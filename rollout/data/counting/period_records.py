@@ -7,8 +7,7 @@ from typing import Any
 import polars as pl
 from sqlalchemy import ColumnElement, Select, case, func, select, type_coerce
 
-from rollout.data.database.rollouts import Rollout, match_cases
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import RolloutRepository, match_cases
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.reviews.reviews import OPEN
 from rollout.data.tables.columns import InstantType
@@ -18,12 +17,8 @@ from rollout.engine.records.reviews import BLIND_KINDS, SEEDED
 ACTION_COLUMNS = ("lever", "action", "by", "version", "at", "authorization", "permit_kind")
 
 
-class PeriodRecords:
+class PeriodRecords(RolloutRepository):
     """Cases, actions and reviews of one rollout in a period."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def list_cases(self, since: datetime, until: datetime) -> set[int]:
         """Return the cases that occurred in a period; its end is excluded.

@@ -11,8 +11,7 @@ from sqlalchemy import Table, and_, delete, insert, select, update
 from rollout.data.counting.counts import CountKey
 from rollout.data.counting.matrices import MatrixKey
 from rollout.data.counting.top_losses import LossKey, LossValue
-from rollout.data.database.rollouts import Rollout
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import RolloutRepository
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.ledger.projection_check import CHECKED_TABLES, RowKey, RowPair
 from rollout.data.ledger.projections import get_name_column
@@ -33,12 +32,8 @@ from rollout.engine.evidence.version_uses import Use, UseKey
 RowValues = dict[str, Any]
 
 
-class ProjectionRepair:
+class ProjectionRepair(RolloutRepository):
     """The derived tables of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def lock(self) -> None:
         """Block appending and counting until this transaction ends."""

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, TextClause, bindparam, delete, func, selec
 
 from rollout.data.counting.unit_records import NO_ALIASES
 from rollout.data.database.bulk import fetch_rows, insert_ignoring_conflicts, select_numbers
-from rollout.data.database.rollouts import Rollout, match_cases
+from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.tables.record_tables import GATE, OF_GATE
 from rollout.data.tables.tables import (
@@ -63,7 +63,7 @@ class DivergenceClass:
     model: str
 
 
-class StoredLosses:
+class StoredLosses(RolloutRepository):
     """The counted pairs of one rollout whose answers differ."""
 
     def __init__(
@@ -72,8 +72,7 @@ class StoredLosses:
         rollout: Rollout,
         first_names: Mapping[str, str] = NO_ALIASES,
     ) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
+        super().__init__(transaction, rollout)
         self._first_names = first_names
 
     def find_losses(self, units: "Iterable[CountedUnitRow]") -> list[LossRow]:
@@ -312,7 +311,7 @@ class CountedDivergence:
     reviewer: str
 
 
-class CellDivergences:
+class CellDivergences(RolloutRepository):
     """The divergences of a version in a cell and attempt.
 
     Only evidence counts. A unit is counted when it closes, so no case is included that reviewers
@@ -322,8 +321,7 @@ class CellDivergences:
     def __init__(
         self, transaction: Transaction, rollout: Rollout, cell: Cell, version: str, attempt: int
     ) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
+        super().__init__(transaction, rollout)
         self._version = version
         query = select(count_series.c.id).where(
             count_series.c.rollout == rollout.number,

@@ -42,7 +42,7 @@ from sqlalchemy import (
 )
 
 from rollout.data.database.bulk import build_insert, fetch_rows
-from rollout.data.database.rollouts import Rollout, match_cases
+from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.records.record_rows import RECORD_SCHEMAS, RecordSchema, join_hashes
@@ -346,11 +346,8 @@ class UnsealedRecords:
     newest: datetime | None = None
 
 
-class CountedRecords:
+class CountedRecords(RolloutRepository):
     """The counted actions and outcomes of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction, self._rollout = transaction, rollout
 
     def store(self, case_ids: Collection[int], *, slot: int) -> None:
         """Store the hashes of the actions and outcomes of cases; those stored before stay.

@@ -9,19 +9,15 @@ from json import loads
 
 from sqlalchemy import Text, insert, select, type_coerce, update
 
-from rollout.data.database.rollouts import Rollout
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import RolloutRepository
 from rollout.data.tables.record_tables import GATE
 from rollout.data.tables.tables import count_classes, count_series, counted_units, version_uses
 from rollout.engine.evidence.version_uses import LAST_USE, Use, UseKey
 from rollout.kernel.units import AFTER_CLOSING, SILENT
 
 
-class StoredUses:
+class StoredUses(RolloutRepository):
     """The uses of versions in one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction, self._rollout = transaction, rollout
 
     def load_all(self) -> dict[UseKey, Use]:
         """Return all uses."""

@@ -7,7 +7,7 @@ from sqlalchemy import delete, select
 
 from rollout import faults
 from rollout.data.database.bulk import insert_once
-from rollout.data.database.session import Transaction
+from rollout.data.database.session import Repository
 from rollout.data.tables.tables import idempotency_keys
 
 
@@ -20,11 +20,8 @@ class IdempotentResponse:
     body: str
 
 
-class IdempotencyKeys:
+class IdempotencyKeys(Repository):
     """The stored responses of all callers."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
 
     def find(self, principal: str, key: str, *, at: datetime) -> IdempotentResponse | None:
         """Return the stored response of a key, unless expired."""

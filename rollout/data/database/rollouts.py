@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from rollout.data.database.bulk import insert_once, select_numbers
-from rollout.data.database.session import Transaction
+from rollout.data.database.session import Repository, Transaction
 from rollout.data.tables.tables import (
     ACCESS_LEDGER,
     evidence_heads,
@@ -81,11 +81,16 @@ def _find_run(case_ids: Collection[int]) -> range | None:
     return run if len(run) <= len(case_ids) and len(run) == len({*case_ids}) else None
 
 
-class Rollouts:
-    """The rollouts of one database."""
+class RolloutRepository(Repository):
+    """Reads and writes rows of one rollout."""
 
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        super().__init__(transaction)
+        self._rollout = rollout
+
+
+class Rollouts(Repository):
+    """The rollouts of one database."""
 
     def create(self, name: str, *, salt: bytes, at: datetime, service_salt: bytes = b"") -> Rollout:
         """Return the rollout with this name, created if new.
@@ -133,12 +138,8 @@ def _build_rollout(row: Row[tuple[object, ...]]) -> Rollout:
     return Rollout(row.id, row.name, row.salt, row.service_salt)
 
 
-class PolicyTexts:
+class PolicyTexts(RolloutRepository):
     """The policy texts of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def store_text(self, text: str, *, by: str, at: datetime) -> str:
         """Store a policy's text and return its hash; an existing text stays."""

@@ -234,6 +234,13 @@ class Transaction:
             self.tally.writes, self.tally.appends = writes, appends
 
 
+class Repository:
+    """Reads and writes tables in one transaction."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+
 @contextmanager
 def limit_lock_waits(seconds: float) -> Iterator[None]:
     """Let this thread's transactions in the block wait for locks no longer than this, together.

@@ -37,7 +37,7 @@ from rollout.data.counting.counted_units import IS_ERASED, hash_values
 from rollout.data.counting.purge import delete_case_rows, open_purge
 from rollout.data.database.bulk import select_numbers
 from rollout.data.database.errors import translate_driver_errors
-from rollout.data.database.rollouts import Rollout, match_cases
+from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.ledger.scopes import StoredScopes
@@ -386,12 +386,11 @@ class EarlierHolders(NamedTuple):
     last_slot: int
 
 
-class CaseContents:
+class CaseContents(RolloutRepository):
     """The contents of one rollout's cases."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
+        super().__init__(transaction, rollout)
         self._keys = ExternalKeys(transaction, rollout, CASE)
 
     def find_cases(self, keys: Collection[str]) -> Mapping[str, int]:
@@ -574,12 +573,8 @@ GOLD_TEXTS: Final = RECORD_SCHEMAS[Decision].list_personal(Personal.TEXT)
 RecordHash = tuple[int, bytes]
 
 
-class RolloutNames:
+class RolloutNames(RolloutRepository):
     """The names of users and reviewers in one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def has_name(self, name: str) -> bool:
         """Return whether any table of the rollout has the name."""

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Table, and_, delete, or_, select, update
 
 from rollout.data.database.bulk import build_insert
-from rollout.data.database.rollouts import Rollout
+from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
 from rollout.data.tables.tables import (
     evidence_heads,
@@ -47,15 +47,14 @@ class EvidenceSnapshot(NamedTuple):
     body: bytes
 
 
-class EvidenceSnapshots:
+class EvidenceSnapshots(RolloutRepository):
     """The stored snapshot of one rollout."""
 
     def __init__(
         self, transaction: Transaction, rollout: Rollout, table: Table = evidence_snapshots
     ) -> None:
         """Use the snapshot of evidence, or that of guards, `guard_snapshots`."""
-        self._transaction = transaction
-        self._rollout = rollout
+        super().__init__(transaction, rollout)
         self._table = table
 
     def load(self, *, until: int) -> EvidenceSnapshot | None:
@@ -144,12 +143,8 @@ def delete_ended_snapshots(
             EvidenceSnapshots(transaction, rollout, table).delete()
 
 
-class EvidenceStore:
+class EvidenceStore(RolloutRepository):
     """The last slot of evidence of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def get_last_slot(self, *, lock: bool = False) -> int:
         """Return the last slot of evidence; `lock` blocks advancing it."""

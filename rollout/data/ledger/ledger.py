@@ -37,8 +37,8 @@ from sqlalchemy.exc import IntegrityError
 from rollout import faults
 from rollout.data.database.bulk import encode_driver_values, fetch_rows, insert_once, select_texts
 from rollout.data.database.migrations import require_finished
-from rollout.data.database.rollouts import Rollout
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import Rollout, RolloutRepository
+from rollout.data.database.session import Repository, Transaction
 from rollout.data.ledger.evidence_snapshots import delete_ended_snapshots
 from rollout.data.ledger.projections import update_projections
 from rollout.data.ledger.scopes import StoredScopes
@@ -90,11 +90,8 @@ NAMES_PER_QUERY = 500  # names in one query
 SourceT = TypeVar("SourceT", CountedSource, CountedOutcomeSource, RegisteredUnits)
 
 
-class Accounts:
+class Accounts(Repository):
     """The ids of all accounts that a ledger names."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
 
     def find_names(self, accounts: Iterable[str]) -> AccountNames:
         """Return the names of those accounts that are ids and have one."""
@@ -264,12 +261,8 @@ class StoredLedgerHead:
     at: datetime | None
 
 
-class Ledger:
+class Ledger(RolloutRepository):
     """The ledger of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def load_head(self) -> StoredLedgerHead:
         """Return the head, without reading entries."""
@@ -490,11 +483,8 @@ def _random_salt(_revision: int, _field: str) -> bytes:
     return secrets.token_bytes(SALT_BYTES)
 
 
-class CommitTimes:
+class CommitTimes(RolloutRepository):
     """The commit times of one rollout's ledger, by the first revision of each append."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction, self._rollout = transaction, rollout
 
     def store(self, first_revision: int, at: datetime) -> None:
         """Store an instant after the commit; the first one stays."""
@@ -538,11 +528,8 @@ class LedgerFilter:
     hidden_kinds: Collection[str] = ()
 
 
-class LedgerPages:
+class LedgerPages(RolloutRepository):
     """One ledger, read from its end."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction, self._rollout = transaction, rollout
 
     def list_page(
         self, row_filter: LedgerFilter, *, before: int | None, limit: int

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, Table, func, select
 
-from rollout.data.database.rollouts import Rollout
+from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.projections import get_name_column
@@ -41,11 +41,11 @@ def _list_changes(transaction: Transaction, rollout: Rollout) -> Iterator[ListCh
             yield change
 
 
-class _ProjectionCheck:
+class _ProjectionCheck(RolloutRepository):
     """The ledger's rows that wait to be compared, and the differences so far."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction, self._rollout = transaction, rollout
+        super().__init__(transaction, rollout)
         self._rows: dict[RowKey, RowValues] = {}
         self._new_keys: set[RowKey] = set()
         self._differences: dict[RowKey, RowPair] = {}

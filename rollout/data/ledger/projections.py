@@ -28,8 +28,8 @@ from sqlalchemy import (
 )
 
 from rollout.data.database.bulk import upsert_sums
-from rollout.data.database.rollouts import Rollout
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import Rollout, RolloutRepository
+from rollout.data.database.session import Repository, Transaction
 from rollout.data.tables.tables import (
     incidents,
     ledger,
@@ -126,12 +126,8 @@ def _build_proposal(row: Row[Any]) -> ListedProposal:
     )
 
 
-class UnopenedIncidents:
+class UnopenedIncidents(RolloutRepository):
     """The numbers of one rollout, by kind and cell; they only grow."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def add(self, kind: str, numbers: Mapping[Cell | None, int]) -> None:
         """Add to the numbers of some cells; None means no cell."""
@@ -192,11 +188,8 @@ class IncidentRow:
     cursor: IncidentCursor
 
 
-class AllIncidents:
+class AllIncidents(Repository):
     """The incidents of all rollouts."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
 
     def list_page(
         self,

@@ -17,8 +17,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 from sqlalchemy import Select, delete, func, select
 
 from rollout.data.database.bulk import build_insert
-from rollout.data.database.rollouts import Rollout
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.tables.columns import decode_instant
 from rollout.data.tables.tables import ledger, scopes
 from rollout.engine.decide.scope import Scope
@@ -29,12 +28,8 @@ REVISIONS_BETWEEN: Final = 200
 """Revisions between two stored scopes."""
 
 
-class StoredScopes:
+class StoredScopes(RolloutRepository):
     """The stored scopes of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def store_if_due(self, scope: Scope) -> bool:
         """Store a scope every `REVISIONS_BETWEEN` revisions; return whether it was stored."""

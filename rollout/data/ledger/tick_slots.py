@@ -9,20 +9,15 @@ from typing import Final
 from sqlalchemy import ColumnElement, delete, exists, func, select, update
 
 from rollout.data.database.bulk import insert_once
-from rollout.data.database.rollouts import Rollout
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import RolloutRepository
 from rollout.data.tables.tables import replica_heartbeats, tick_slots
 
 DEAD_AFTER: Final = timedelta(seconds=10)
 """Without a heartbeat; they come every second, and clocks of replicas differ by at most 5 s."""
 
 
-class TickSlots:
+class TickSlots(RolloutRepository):
     """The tick slots of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def claim(self, slot: int, *, owner: str, at: datetime, stale_after: timedelta) -> bool:
         """Claim a slot for `owner`; of concurrent calls exactly one returns True.

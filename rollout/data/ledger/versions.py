@@ -9,8 +9,7 @@ from sqlalchemy import Row, bindparam, func, select
 
 from rollout.data.database.bulk import fetch_rows, insert_once
 from rollout.data.database.errors import UnreadableRowsError
-from rollout.data.database.rollouts import Rollout
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import RolloutRepository
 from rollout.data.tables.columns import decode_instant, encode_instant
 from rollout.data.tables.record_tables import predictions
 from rollout.data.tables.tables import versions
@@ -63,12 +62,8 @@ class StoredVersion:
     declared_at: datetime
 
 
-class VersionStore:
+class VersionStore(RolloutRepository):
     """The versions of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def record_info(
         self, info: VersionInfo, *, at: datetime, first_used_at: datetime | None = None

@@ -10,8 +10,7 @@ from typing import Final
 
 from sqlalchemy import insert, select
 
-from rollout.data.database.rollouts import Rollout, match_cases
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import RolloutRepository, match_cases
 from rollout.data.records.record_rows import parse_record
 from rollout.data.tables.tables import actions, baselines, external_keys, rollouts
 from rollout.engine.records.records import Action, BaselineCount
@@ -19,12 +18,8 @@ from rollout.engine.records.records import Action, BaselineCount
 COLUMNS: Final = tuple(baselines.c[name] for name in BaselineCount.__dataclass_fields__)
 
 
-class Baselines:
+class Baselines(RolloutRepository):
     """The baselines of one rollout; a correction is another row."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def add(self, imported: Iterable[BaselineCount]) -> Sequence[bool]:
         """Store baselines; return for each whether it is new or changed."""
@@ -63,12 +58,8 @@ class StoredAction:
     received_at: datetime
 
 
-class ActionStore:
+class ActionStore(RolloutRepository):
     """The actions of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def list_by_authorization(
         self, case_ids: Collection[int], authorizations: Collection[str]

@@ -21,8 +21,7 @@ from sqlalchemy import (
     select,
 )
 
-from rollout.data.database.rollouts import Rollout, match_cases
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import RolloutRepository, match_cases
 from rollout.data.records.external_keys import EPISODE, ExternalKeys
 from rollout.data.records.record_rows import RecordT, parse_record
 from rollout.data.tables.tables import (
@@ -70,12 +69,8 @@ class CaseCount:
     excluded: str | None
 
 
-class CasePages:
+class CasePages(RolloutRepository):
     """The cases of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def list_page(
         self, case_filter: CaseFilter, *, before: int | None = None, limit: int = 100
@@ -254,12 +249,8 @@ def _build_count(row: Row[Any], class_row: Row[Any], tick: timedelta) -> CaseCou
 NewestT = TypeVar("NewestT", Prediction, Decision)
 
 
-class NewestRecords:
+class NewestRecords(RolloutRepository):
     """The newest records of one rollout's cases, by case number."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def load_cases(self, case_ids: Collection[int]) -> Mapping[int, Case]:
         """Return the cases that exist."""

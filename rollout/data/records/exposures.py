@@ -11,8 +11,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ScalarSelect, func, select
 
 from rollout.data.database.bulk import insert_new_rows
-from rollout.data.database.rollouts import Rollout, match_cases
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.tables.tables import exposures
 
 EVERY_CASE: Final = 0
@@ -31,12 +30,8 @@ class ExposureEntry(NamedTuple):
     at: int
 
 
-class ExposureStore:
+class ExposureStore(RolloutRepository):
     """The exposures of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def add(
         self,

@@ -42,7 +42,7 @@ from rollout.data.database.bulk import (
     select_numbers,
     select_texts,
 )
-from rollout.data.database.rollouts import Rollout, Rollouts
+from rollout.data.database.rollouts import Rollout, RolloutRepository, Rollouts
 from rollout.data.database.session import Transaction
 from rollout.data.tables.tables import external_keys
 from rollout.engine.records.records import Case, Decision, Record
@@ -78,12 +78,11 @@ class KeyIds:
     hashed_kinds: frozenset[str] = frozenset()
 
 
-class ExternalKeys:
+class ExternalKeys(RolloutRepository):
     """The keys of one kind in one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout, kind: str = CASE) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
+        super().__init__(transaction, rollout)
         self._kind = kind
 
     def assign_ids(

@@ -37,7 +37,7 @@ from sqlalchemy import (
     union,
 )
 
-from rollout.data.database.rollouts import Rollout, match_cases
+from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.data.tables.columns import InstantType, JsonType, decode_instant, encode_json
@@ -443,7 +443,7 @@ RowFilter = Callable[[Table, Sequence[Row[Any]]], Sequence[Row[Any]]]
 """Returns those of some records' rows of a table that are used."""
 
 
-class StoredHistory:
+class StoredHistory(RolloutRepository):
     """The records of one rollout, for its policy's levers and attributes."""
 
     def __init__(
@@ -458,8 +458,7 @@ class StoredHistory:
         first_names: Mapping[str, str] | None = None,
     ) -> None:
         """Use only rows that `select_rows` returns; name versions by `first_names`."""
-        self._transaction = transaction
-        self._rollout = rollout
+        super().__init__(transaction, rollout)
         self._levers = levers
         self._attributes = attributes
         self._outcomes = outcomes

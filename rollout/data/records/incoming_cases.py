@@ -22,8 +22,7 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Table, func, insert, s
 
 from rollout.data.database.bulk import IGNORE_CONFLICTS, Repeated, insert_columns, lock_keys
 from rollout.data.database.case_rows import fetch_case_rows
-from rollout.data.database.rollouts import Rollout
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import RolloutRepository
 from rollout.data.records.exposures import ExposureEntry, ExposureStore
 from rollout.data.records.external_keys import DECLARED, ExternalKeys, KeyIds
 from rollout.data.records.record_rows import RECORD_SCHEMAS, ColumnsByName, RecordSchema
@@ -131,12 +130,8 @@ EXPOSURE_COLUMNS: Final[SelectedColumns] = (
 )
 
 
-class IncomingCases:
+class IncomingCases(RolloutRepository):
     """The cases of one rollout with received records."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def load_cases(self, case_ids: Collection[int]) -> dict[int, IncomingCase]:
         """Return the stored cases."""
@@ -252,11 +247,8 @@ def _sort_by_revision(
 DECISION_FIELDS: Final = ("reviewer", "exposure", "submitted_at", "received_at")
 
 
-class PlantedCases:
+class PlantedCases(RolloutRepository):
     """The planted cases of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction, self._rollout = transaction, rollout
 
     def find(self, keys: Collection[str], *, lock: bool = False) -> dict[str, int]:
         """Return the declarations' numbers of keys; none for others, and in most rollouts.

@@ -29,7 +29,7 @@ from msgspec import Meta
 from msgspec.structs import astuple
 from sqlalchemy import Row, Table, insert, select
 
-from rollout.data.database.rollouts import Rollout, match_cases
+from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.tables.columns import encode_instant, encode_json
 from rollout.data.tables.tables import (
@@ -491,12 +491,8 @@ def split_hashes(joined: bytes) -> list[bytes]:
     return [joined[start : start + HASH_BYTES] for start in range(0, len(joined), HASH_BYTES)]
 
 
-class ErasedHashes:
+class ErasedHashes(RolloutRepository):
     """The hashes of records of one rollout that purges and erasures took."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def store(self, hashes: Iterable[tuple[int, bytes]], *, revision: int) -> str:
         """Store pairs of case and hash; return the digest for the ledger.

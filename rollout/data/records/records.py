@@ -34,7 +34,7 @@ from rollout.data.database.bulk import (
     select_texts,
 )
 from rollout.data.database.case_rows import fetch_case_rows
-from rollout.data.database.rollouts import Rollout, match_cases
+from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import (
     EPISODE,
@@ -82,12 +82,8 @@ class StoredRejectedRecord:
     item: RejectedItem
 
 
-class RejectedRecords:
+class RejectedRecords(RolloutRepository):
     """The rejected records of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def add(self, items: Iterable[RejectedItem], *, received_at: datetime) -> None:
         """Store records; existing ones stay, and those of erased cases are left out."""
@@ -307,12 +303,8 @@ class RecordGroup:
     columns: ColumnsByName
 
 
-class RecordStore:
+class RecordStore(RolloutRepository):
     """The records of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def store(
         self,

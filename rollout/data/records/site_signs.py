@@ -6,16 +6,12 @@ from datetime import datetime
 from sqlalchemy import BigInteger, func, literal_column, select, type_coerce
 
 from rollout.data.database.bulk import encode_driver_values, select_texts
-from rollout.data.database.rollouts import Rollout
-from rollout.data.database.session import Transaction
+from rollout.data.database.rollouts import RolloutRepository
 from rollout.data.tables.tables import cases, heartbeats
 
 
-class SiteSignStore:
+class SiteSignStore(RolloutRepository):
     """The cases and heartbeats of one rollout's sites."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction, self._rollout = transaction, rollout
 
     def find_site_cases(self, site: str, since: datetime) -> set[int]:
         """Return the cases that occurred at a site since a time."""

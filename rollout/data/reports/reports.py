@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from rollout.data.database.bulk import insert_once
 from rollout.data.database.due_rows import WAITING, has_due_row, take_due_row
-from rollout.data.database.rollouts import Rollout
+from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
 from rollout.data.tables.tables import deliveries, report_requests, report_runs, reports, rollouts
 
@@ -91,12 +91,8 @@ class ReportRequests:
         )
 
 
-class ReportRuns:
+class ReportRuns(RolloutRepository):
     """The report runs of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def load_done_mark(self, run_name: str) -> int | None:
         """Return the watermark of the last finished run, or None."""
@@ -238,12 +234,8 @@ class ReportSummary:
     made_at: datetime
 
 
-class ReportStore:
+class ReportStore(RolloutRepository):
     """The reports of one rollout."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def store(self, report: StoredReport) -> int:
         """Store a version and return its number."""
@@ -401,12 +393,11 @@ class Outbox:
         return self._transaction.execute(statement.values(**values)).rowcount == 1
 
 
-class DeliveryStore:
+class DeliveryStore(RolloutRepository):
     """The deliveries of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
+        super().__init__(transaction, rollout)
         self._own = deliveries.c.rollout == rollout.number
 
     def add(self, request: NewDelivery, *, at: datetime) -> bool:

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from rollout.data.database.bulk import insert_new_rows
-from rollout.data.database.rollouts import Rollout, match_cases
+from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.records.exposures import select_figures_until
 from rollout.data.records.external_keys import ExternalKeys
@@ -130,7 +130,7 @@ class StoredReviewTask:
 TASK_COLUMNS: Final = tuple(reviews.c[name] for name in StoredReviewTask.__dataclass_fields__)
 
 
-class ReviewTaskStore:
+class ReviewTaskStore(RolloutRepository):
     """The review tasks of one rollout."""
 
     def __init__(
@@ -143,8 +143,7 @@ class ReviewTaskStore:
 
         Blind cases are offered only once those have predicted, or after `PREDICTION_WAIT`.
         """
-        self._transaction = transaction
-        self._rollout = rollout
+        super().__init__(transaction, rollout)
         self._sites_by_version = sites_by_version
 
     def open_tasks(self, new_tasks: Iterable[NewReviewTask]) -> None:
@@ -452,12 +451,8 @@ class NumberedChoice:
     choice: CleaningChoice
 
 
-class CleaningStore:
+class CleaningStore(RolloutRepository):
     """The choices of one rollout; all of them stay."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def lock(self) -> None:
         """Block other choices in this rollout until the transaction ends."""
@@ -501,12 +496,8 @@ def _build_choice(row: Row[Any], keys: Mapping[int, str]) -> CleaningChoice:
     )
 
 
-class ReviewTaskLists:
+class ReviewTaskLists(RolloutRepository):
     """The review tasks of one rollout as read-only lists."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
 
     def count_decided(self, reviewer: str, since: datetime) -> int:
         """Return how many cases a reviewer decided since a time."""
