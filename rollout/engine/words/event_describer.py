@@ -1,6 +1,6 @@
 """Formats what events refer to: proposals, approvers, cells, local times."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import singledispatch
@@ -58,10 +58,25 @@ def _(event: Stopped) -> str:
     return f"{phrase_event(event)} by {event.by}"
 
 
+EVENT_PHRASES: Final[Mapping[type[LedgerEvent], str]] = {
+    Approved: "{event.proposal} approved by {event.by}",
+    Renewed: "{event.version}: grant of {event.stage} renewed",
+    Suspended: "{event.version} suspended",
+    SuspensionCleared: "{event.version}: suspension or alarm ended",
+    GrantExpired: "{event.version}: grant of {event.stage} expired",
+    Resumed: "stop {event.stop} ended",
+    PolicyApplied: "policy {event.number} applied",
+    VersionFirstUsed: "new version {event.version}",
+    VersionRetired: "{event.version} is retired",
+    RecordsPurged: "old records deleted",
+}
+"""Of kinds whose phrase needs their own fields alone."""
+
+
 @singledispatch
-def phrase_event(_event: LedgerEvent) -> str:
+def phrase_event(event: LedgerEvent) -> str:
     """Return an event in a few words; "" for events that no timeline marks."""
-    return ""
+    return EVENT_PHRASES.get(type(event), "").format(event=event)
 
 
 @phrase_event.register
@@ -76,18 +91,8 @@ def _(event: ProposalRaised) -> str:
 
 
 @phrase_event.register
-def _(event: Approved) -> str:
-    return f"{event.proposal} approved by {event.by}"
-
-
-@phrase_event.register
 def _(event: Widened) -> str:
     return f"{event.version} widened to {event.to_stage}{name_floor(event)}"
-
-
-@phrase_event.register
-def _(event: Renewed) -> str:
-    return f"{event.version}: grant of {event.stage} renewed"
 
 
 @phrase_event.register
@@ -102,21 +107,6 @@ def _(event: Narrowed) -> str:
 
 
 @phrase_event.register
-def _(event: Suspended) -> str:
-    return f"{event.version} suspended"
-
-
-@phrase_event.register
-def _(event: SuspensionCleared) -> str:
-    return f"{event.version}: suspension or alarm ended"
-
-
-@phrase_event.register
-def _(event: GrantExpired) -> str:
-    return f"{event.version}: grant of {event.stage} expired"
-
-
-@phrase_event.register
 def _(event: IncidentOpened) -> str:
     of_version = f" of {event.version}" if event.version else ""
     return f"incident {event.incident}{of_version}, {event.effect}"
@@ -125,31 +115,6 @@ def _(event: IncidentOpened) -> str:
 @phrase_event.register
 def _(event: Stopped) -> str:
     return f"stop {event.stop}{' (a drill)' if event.drill else ''}"
-
-
-@phrase_event.register
-def _(event: Resumed) -> str:
-    return f"stop {event.stop} ended"
-
-
-@phrase_event.register
-def _(event: PolicyApplied) -> str:
-    return f"policy {event.number} applied"
-
-
-@phrase_event.register
-def _(event: VersionFirstUsed) -> str:
-    return f"new version {event.version}"
-
-
-@phrase_event.register
-def _(event: VersionRetired) -> str:
-    return f"{event.version} is retired"
-
-
-@phrase_event.register
-def _(_event: RecordsPurged) -> str:
-    return "old records deleted"
 
 
 @phrase_event.register

@@ -3,10 +3,11 @@
 Descriptions of the access ledger's events.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import singledispatch
+from typing import Final
 
 from rollout.engine.events import (
     Approved,
@@ -166,19 +167,23 @@ def describe_event(
     )
 
 
+EVENT_TEXTS: Final[Mapping[type[LedgerEvent], str]] = {
+    RolloutCreated: "rollout created; SHA-256 of its sampling salt: {event.salt_hash:.12}…",
+    PolicyApplied: "{phrase} by {event.by}, hash {event.policy_hash:.12}…",
+    VersionRetired: "{phrase}; all its grants ended",
+    ProposalRejected: "{event.proposal} rejected by {event.by}",
+    ProposalExpired: "{event.proposal} expired before it was applied",
+    EraBegan: "{event.by} began era {event.era} after a restore, so that earlier permits and leases"
+    " are invalid: {event.reason}",
+    DamageCleared: "{event.by} checked damaged rows and let the model decide again: {event.reason}",
+}
+"""Of kinds whose description needs their own fields alone; `phrase` is that of `phrase_event`."""
+
+
 @singledispatch
 def _describe(event: LedgerEvent, _describer: EventDescriber) -> str:
-    return type(event).__name__
-
-
-@_describe.register
-def _(event: RolloutCreated, _describer: EventDescriber) -> str:
-    return f"rollout created; SHA-256 of its sampling salt: {event.salt_hash[:12]}…"
-
-
-@_describe.register
-def _(event: PolicyApplied, _describer: EventDescriber) -> str:
-    return f"{phrase_event(event)} by {event.by}, hash {event.policy_hash[:12]}…"
+    text = EVENT_TEXTS.get(type(event), type(event).__name__)
+    return text.format(event=event, phrase=phrase_event(event))
 
 
 @_describe.register
@@ -193,11 +198,6 @@ def _(event: VersionRenamed, _describer: EventDescriber) -> str:
         f"{event.version} is {event.continues} under a new name, with the same content"
         f" {shorten_content(event.content)}; its evidence, attempts and grants go on"
     )
-
-
-@_describe.register
-def _(event: VersionRetired, _describer: EventDescriber) -> str:
-    return f"{phrase_event(event)}; all its grants ended"
 
 
 @_describe.register
@@ -224,18 +224,8 @@ def _(event: ProposalHeld, _describer: EventDescriber) -> str:
 
 
 @_describe.register
-def _(event: ProposalRejected, _describer: EventDescriber) -> str:
-    return f"{event.proposal} rejected by {event.by}"
-
-
-@_describe.register
 def _(event: ProposalVoided, describer: EventDescriber) -> str:
     return f"{event.proposal} became void: {event.describe_closing(describer.find_cell(event))}"
-
-
-@_describe.register
-def _(event: ProposalExpired, _describer: EventDescriber) -> str:
-    return f"{event.proposal} expired before it was applied"
 
 
 @_describe.register
@@ -420,19 +410,6 @@ def _(event: FamiliarityChanged, _describer: EventDescriber) -> str:
     return first + f"; and {others} more value{'s' * (others > 1)}" * (others > 0)
 
 
-@_describe.register
-def _(event: EraBegan, _describer: EventDescriber) -> str:
-    return (
-        f"{event.by} began era {event.era} after a restore, so that earlier permits and leases are "
-        f"invalid: {event.reason}"
-    )
-
-
-@_describe.register
-def _(event: DamageCleared, _describer: EventDescriber) -> str:
-    return f"{event.by} checked damaged rows and let the model decide again: {event.reason}"
-
-
 @singledispatch
 def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
     """Return a short description, or the full one if there is none."""
@@ -457,20 +434,36 @@ def _(event: LedgerEvent, _describer: EventDescriber) -> str:
     return phrase_event(event)
 
 
+ACCESS_EVENT_TEXTS: Final[Mapping[type[LedgerEvent], str]] = {
+    UserDisabled: "{event.user} is disabled: password, keys, sessions, links and roles end",
+    UserEnabled: "{event.user} is enabled again, without any role",
+    PasswordSet: "{event.user} has a new password; all their sessions end",
+    PasswordRehashed: "the password of {event.user} is hashed anew at their sign-in; it is the"
+    " same",
+    SecondFactorAdded: "{event.user} has a second factor; their other sessions end",
+    SecondFactorRemoved: "{event.user} has removed their second factor; all their sessions end",
+    RecoveryCodeUsed: "{event.user} has used a recovery code",
+    CredentialsReset: "the {event.credential} of {event.user} is reset: their approvals pause for"
+    " 24 hours, and never count together with those of {event.by}",
+    EmailSet: "{event.user} has another e-mail address, or none",
+    IdentityLinked: "{event.user} is linked to their account at {event.issuer}",
+    RoleGranted: "{event.user} is {event.assigned_role}",
+    RoleRevoked: "{event.user} is no longer {event.assigned_role}",
+    KeyRevoked: "key {event.prefix} of {event.user} is revoked",
+    CheckpointKeyUsed: "heads of ledgers are signed with the public key {event.public_key}",
+}
+"""Of kinds whose description needs their own fields alone."""
+
+
 @singledispatch
 def describe_access_event(event: LedgerEvent) -> str:
     """Return the description of one event of the access ledger."""
-    return type(event).__name__
+    return ACCESS_EVENT_TEXTS.get(type(event), type(event).__name__).format(event=event)
 
 
 @describe_access_event.register
 def _(event: UserAdded) -> str:
     return f"{event.user} is added{', a service account' if event.service_account else ''}"
-
-
-@describe_access_event.register
-def _(event: UserDisabled) -> str:
-    return f"{event.user} is disabled: password, keys, sessions, links and roles end"
 
 
 @describe_access_event.register
@@ -480,78 +473,10 @@ def _(event: UserErased) -> str:
 
 
 @describe_access_event.register
-def _(event: UserEnabled) -> str:
-    return f"{event.user} is enabled again, without any role"
-
-
-@describe_access_event.register
-def _(event: PasswordSet) -> str:
-    return f"{event.user} has a new password; all their sessions end"
-
-
-@describe_access_event.register
-def _(event: PasswordRehashed) -> str:
-    return f"the password of {event.user} is hashed anew at their sign-in; it is the same"
-
-
-@describe_access_event.register
-def _(event: SecondFactorAdded) -> str:
-    return f"{event.user} has a second factor; their other sessions end"
-
-
-@describe_access_event.register
-def _(event: SecondFactorRemoved) -> str:
-    return f"{event.user} has removed their second factor; all their sessions end"
-
-
-@describe_access_event.register
-def _(event: RecoveryCodeUsed) -> str:
-    return f"{event.user} has used a recovery code"
-
-
-@describe_access_event.register
-def _(event: CredentialsReset) -> str:
-    return (
-        f"the {event.credential} of {event.user} is reset: their approvals pause for 24 hours, and"
-        f" never count together with those of {event.by}"
-    )
-
-
-@describe_access_event.register
-def _(event: EmailSet) -> str:
-    return f"{event.user} has another e-mail address, or none"
-
-
-@describe_access_event.register
-def _(event: IdentityLinked) -> str:
-    return f"{event.user} is linked to their account at {event.issuer}"
-
-
-@describe_access_event.register
-def _(event: RoleGranted) -> str:
-    return f"{event.user} is {event.assigned_role}"
-
-
-@describe_access_event.register
-def _(event: RoleRevoked) -> str:
-    return f"{event.user} is no longer {event.assigned_role}"
-
-
-@describe_access_event.register
 def _(event: KeyCreated) -> str:
     return f"key {event.prefix} of {event.user} is created, until {format_day(event.expires_at)}"
 
 
 @describe_access_event.register
-def _(event: KeyRevoked) -> str:
-    return f"key {event.prefix} of {event.user} is revoked"
-
-
-@describe_access_event.register
 def _(event: OneTimeLinkCreated) -> str:
     return f"a one-time link is created for {event.user or 'the first admin'}"
-
-
-@describe_access_event.register
-def _(event: CheckpointKeyUsed) -> str:
-    return f"heads of ledgers are signed with the public key {event.public_key}"

@@ -1,6 +1,7 @@
 """The catalogues of events and states are complete, and name nothing that doesn't exist."""
 
 from collections import Counter
+from string import Formatter
 
 import pytest
 
@@ -8,22 +9,39 @@ from rollout.engine.events import EVENT_TYPES, Approved, VersionFirstUsed, Versi
 from rollout.engine.ledger.access_events import ACCESS_KINDS
 from rollout.engine.words import event_text, state_text
 from rollout.engine.words.event_describer import (
+    EVENT_PHRASES,
     CitedProposals,
     EventDescriber,
     describe_mark,
     phrase_event,
 )
-from rollout.engine.words.event_text import describe_access_event
+from rollout.engine.words.event_text import (
+    ACCESS_EVENT_TEXTS,
+    EVENT_TEXTS,
+    describe_access_event,
+)
 from rollout.engine.words.state_text import CELL_STATES, CLOSED_PROPOSALS, PROPOSAL_KINDS
 from tests.factories import NOON, policy
 
 
 @pytest.mark.parametrize(
-    ("kinds", "describe"),
-    [(EVENT_TYPES, event_text._describe), (ACCESS_KINDS, describe_access_event)],
+    ("kinds", "describe", "texts"),
+    [
+        (EVENT_TYPES, event_text._describe, EVENT_TEXTS),
+        (ACCESS_KINDS, describe_access_event, ACCESS_EVENT_TEXTS),
+    ],
 )
-def test_each_kind_of_event_has_a_description_of_its_own(kinds, describe):
-    assert set(kinds.values()) <= set(describe.registry)
+def test_each_kind_of_event_has_one_description_of_its_own(kinds, describe, texts):
+    described = Counter([*describe.registry, *texts])
+    assert set(kinds.values()) <= set(described)
+    assert set(described.values()) == {1}
+
+
+@pytest.mark.parametrize("texts", [EVENT_TEXTS, EVENT_PHRASES, ACCESS_EVENT_TEXTS])
+def test_each_text_of_an_event_names_fields_that_its_kind_has(texts):
+    for kind, text in texts.items():
+        names = {name for _, name, _, _ in Formatter().parse(text) if name} - {"phrase"}
+        assert names <= {f"event.{name}" for name in [*dir(kind), *kind.__dataclass_fields__]}
 
 
 @pytest.mark.parametrize(
