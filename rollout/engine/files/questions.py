@@ -79,13 +79,9 @@ class DecimalQuestion(ReadingQuestion):
     """A comma in a number can be a decimal comma; `point` is a number with a point, if any."""
 
     title = "decimal"
+    choices = offer("--decimal", ".", ",")
     comma: str
     point: str | None = None
-
-    @property
-    def choices(self) -> tuple[Choice, ...]:
-        """The decimal signs."""
-        return offer("--decimal", ".", ",")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +89,7 @@ class ScaleQuestion(ReadingQuestion):
     """Confidences can be shares or percent."""
 
     title = "percent"
-
-    @property
-    def choices(self) -> tuple[Choice, ...]:
-        """Percent or shares."""
-        return offer("--percent", "true", "false")
+    choices = offer("--percent", "true", "false")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,12 +126,8 @@ class CompactTimes(ReadingQuestion):
     """Times such as `time` can be Unix seconds, or date and time in ten digits."""
 
     title = "date-format"
+    choices = offer("--date-format", "unix-seconds", "%y%m%d%H%M")
     time: str
-
-    @property
-    def choices(self) -> tuple[Choice, ...]:
-        """The forms of times."""
-        return offer("--date-format", "unix-seconds", "%y%m%d%H%M")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,14 +140,10 @@ class DayOrder(ReadingQuestion):
     """
 
     title = "date-format"
+    choices = offer("--date-format", "day-first", "month-first")
     time: str
     day_first: str | None = None
     month_first: str | None = None
-
-    @property
-    def choices(self) -> tuple[Choice, ...]:
-        """The orders."""
-        return offer("--date-format", "day-first", "month-first")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,12 +199,8 @@ class EqualSides(ReadingQuestion):
     """Model and humans gave the same answer in each of `pairs` rows."""
 
     title = "equal sides"
+    choices = (Choice("--equal-sides", "true", "yes"),)
     pairs: int
-
-    @property
-    def choices(self) -> tuple[Choice, ...]:
-        """They are two sides."""
-        return (Choice("--equal-sides", "true", "yes"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +217,8 @@ class SameForm(ReadingQuestion):
     """Texts of the two sides differ in form only, such as 1 and 1.0."""
 
     title = "same form"
+    choices = (Choice("--same-form", "true", "yes"), Choice("--same-form", "false", "no"))
     pairs: tuple[FormPair, ...]
-
-    @property
-    def choices(self) -> tuple[Choice, ...]:
-        """The same, or different ones."""
-        return (Choice("--same-form", "true", "yes"), Choice("--same-form", "false", "no"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,13 +226,9 @@ class MissingLabels(ReadingQuestion):
     """Many of the `predicted` cases have no decision."""
 
     title = "labels"
+    choices = offer("--labels", "sampled", "all")
     predicted: int
     without: int
-
-    @property
-    def choices(self) -> tuple[Choice, ...]:
-        """Labels of a sample, or of all cases."""
-        return offer("--labels", "sampled", "all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,13 +236,9 @@ class PredictedAfterwards(ReadingQuestion):
     """Of the `decided` cases `late` were predicted after they were decided, as in a backtest."""
 
     title = "backtest"
+    choices = (Choice("--backtest", "true", "yes"), Choice("--backtest", "false", "no"))
     decided: int
     late: int
-
-    @property
-    def choices(self) -> tuple[Choice, ...]:
-        """They count, or are missing."""
-        return (Choice("--backtest", "true", "yes"), Choice("--backtest", "false", "no"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,10 +317,34 @@ def map_rows_of(option: str, condition: str) -> str:
     return f"{option.removeprefix('--').removesuffix('-where')}.where={condition}"
 
 
+QUESTION_TEXTS: dict[type[ReadingQuestion], str] = {
+    SignedConfidences: "some confidences have a percent sign ({question.confidence}) and some have"
+    " none",
+    CertainConfidences: "every confidence is 0 or 1, which can be 1 of 1 or 1 %",
+    MixedConfidences: "{question.above:,} of {question.total:,} confidences are above 1 (as"
+    " {question.confidence:g}), the others from 0 to 1",
+    OtherScale: "confidences run from {question.low:g} to {question.high:g}, which fills neither 0"
+    " to 1 nor 0 to 100; rename the column if they are scores on another scale",
+    CompactTimes: "times such as {question.time} can be Unix seconds or year, month, day and time",
+    UnsureLabel: "{question.label!r} can mean that the reviewer was unsure, or be a label, because"
+    " the model predicts it too",
+    DoubtfulLabel: "{question.label!r} can be a label, or mean that there is no answer",
+    EqualSides: "humans and model agree in all {question.pairs:,} rows, as one side read twice"
+    " does",
+    MissingLabels: "{question.without:,} of {question.predicted:,} predicted cases have no"
+    " decision; either a sample was labelled, and only labelled cases count, or decisions are"
+    " missing, and such cases count against the model",
+    PredictedAfterwards: "{question.late:,} of {question.decided:,} decided cases were predicted"
+    " after they were decided; either this is a backtest of a model that did not see the"
+    " decisions, and they count, or they count against the model",
+}
+"""What is open, after the file's name, by kinds that have one sentence for it."""
+
+
 @singledispatch
 def describe_question(question: ReadingQuestion) -> str:
     """Return what is open, with examples."""
-    raise NotImplementedError(type(question).__name__)
+    return f"{question.file}: {QUESTION_TEXTS[type(question)].format(question=question)}"
 
 
 @describe_question.register
@@ -370,39 +362,6 @@ def _(question: DecimalQuestion) -> str:
 
 
 @describe_question.register
-def _(question: SignedConfidences) -> str:
-    example = question.confidence
-    return f"{question.file}: some confidences have a percent sign ({example}) and some have none"
-
-
-@describe_question.register
-def _(question: CertainConfidences) -> str:
-    return f"{question.file}: every confidence is 0 or 1, which can be 1 of 1 or 1 %"
-
-
-@describe_question.register
-def _(question: MixedConfidences) -> str:
-    share = f"{question.above:,} of {question.total:,} confidences are above 1"
-    return f"{question.file}: {share} (as {question.confidence:g}), the others from 0 to 1"
-
-
-@describe_question.register
-def _(question: OtherScale) -> str:
-    return (
-        f"{question.file}: confidences run from {question.low:g} to {question.high:g}, which fills"
-        " neither 0 to 1 nor 0 to 100; rename the column if they are scores on another scale"
-    )
-
-
-@describe_question.register
-def _(question: CompactTimes) -> str:
-    return (
-        f"{question.file}: times such as {question.time} can be Unix seconds or year, month, day"
-        " and time"
-    )
-
-
-@describe_question.register
 def _(question: DayOrder) -> str:
     if question.day_first is not None and question.month_first is not None:
         return (
@@ -416,49 +375,10 @@ def _(question: DayOrder) -> str:
 
 
 @describe_question.register
-def _(question: UnsureLabel) -> str:
-    return (
-        f"{question.file}: {question.label!r} can mean that the reviewer was unsure, or be a label,"
-        " because the model predicts it too"
-    )
-
-
-@describe_question.register
-def _(question: DoubtfulLabel) -> str:
-    return f"{question.file}: {question.label!r} can be a label, or mean that there is no answer"
-
-
-@describe_question.register
 def _(question: RowsOfSide) -> str:
     return (
         f"{question.file} is given for both sides, so that answers would agree with themselves; the"
         f" {question.records} seem to be its {question.rows:,} rows with {question.condition}"
-    )
-
-
-@describe_question.register
-def _(question: EqualSides) -> str:
-    return (
-        f"{question.file}: humans and model agree in all {question.pairs:,} rows, as one side read"
-        " twice does"
-    )
-
-
-@describe_question.register
-def _(question: MissingLabels) -> str:
-    return (
-        f"{question.file}: {question.without:,} of {question.predicted:,} predicted cases have no"
-        " decision; either a sample was labelled, and only labelled cases count, or decisions are"
-        " missing, and such cases count against the model"
-    )
-
-
-@describe_question.register
-def _(question: PredictedAfterwards) -> str:
-    return (
-        f"{question.file}: {question.late:,} of {question.decided:,} decided cases were predicted"
-        " after they were decided; either this is a backtest of a model that did not see the"
-        " decisions, and they count, or they count against the model"
     )
 
 
