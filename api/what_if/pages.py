@@ -243,8 +243,7 @@ def _render_what_if(
     error: RefusalError | None = None,
 ) -> Response:
     service, caller = visitor.service, visitor.caller
-    require_permission(caller, Permission.READ, rollout)
-    state = service.state_cache.reload_rollout(rollout).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout)
     require_permission(caller, Permission.READ, rollout, tuple(state.policy.sites_by_id))
     run = _get_runs(request).find(visitor.name, rollout, at=visitor.at)
     result = None if run is None else run.result

@@ -21,7 +21,7 @@ from rollout.data.ledger.projections import UnopenedIncidents
 from rollout.engine.decide.assignment_table import read_head_era
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incidents import is_over_limit
-from rollout.engine.decide.permissions import Caller
+from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.permits import Permit, sign_permit, verify_permit
 from rollout.features.access.authentication import MAX_CACHE_AGE
 from rollout.features.access.credentials import AuthenticatorCodes
@@ -32,7 +32,7 @@ from rollout.live.autonomy import Autonomy
 from rollout.live.checkpoint_keys import NO_CHECKPOINTS, CheckpointTargets
 from rollout.live.clock import Clock, SystemClock
 from rollout.live.command_handler import execute_command
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import RolloutState, load_rollout_state
 from rollout.live.state_cache import StateCache
 from rollout.live.stop_latches import StopLatches
 
@@ -289,6 +289,20 @@ class Service:
     def find_wall_time(self, at: datetime) -> datetime:
         """Return the wall time of a request at `at`; `at` itself unless the clocks differ."""
         return at if self.wall_clock is self.clock else self.wall_clock.now()
+
+    def load_permitted_state(
+        self,
+        caller: Caller,
+        permission: Permission,
+        rollout_name: str,
+        sites: tuple[str, ...] = (),
+    ) -> RolloutState:
+        """Return a rollout's newest state, for a caller who has the permission.
+
+        Raises as `require_permission` does, before anything is read.
+        """
+        require_permission(caller, permission, rollout_name, sites)
+        return self.state_cache.reload_rollout(rollout_name).state
 
 
 def build_service(

@@ -17,7 +17,7 @@ from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.history import StoredHistory
 from rollout.data.records.site_signs import SiteSignStore
-from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.decide.permissions import Caller, Permission
 from rollout.engine.decide.scope import Scope, compute_held_level
 from rollout.engine.events import (
     Approved,
@@ -149,8 +149,7 @@ def load_cell_page(
     Raises:
         NotAllowedError: the caller may not read any site.
     """
-    require_permission(caller, Permission.READ, rollout_name)
-    current_state = service.state_cache.reload_rollout(rollout_name).state
+    current_state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     is_past = past_at is not None and past_at < at
     state = (
         _load_state_at(service, current_state, past_at)
@@ -192,8 +191,7 @@ def load_single_cell_page(
     Raises:
         NotAllowedError: the caller may not read its site.
     """
-    require_permission(caller, Permission.READ, rollout_name, (cell.site,))
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name, (cell.site,))
     events = load_events(service.database, state)
     evidence_views = load_evidence_views(service.database, state, (cell,))
     return CellListPage(

@@ -285,8 +285,7 @@ def load_cell(
     from rollout.live.evidence.evidence_reader import load_events, load_evidence_views
 
     require_permission(caller, Permission.READ, rollout_name)
-    require_permission(caller, Permission.READ, rollout_name, (cell.site,))
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name, (cell.site,))
     if cell not in state.policy.cell_set:
         readable_cells = (
             str(c)

@@ -102,8 +102,7 @@ def load_rollout_summary(
         UnknownRolloutError: the caller may not see such a rollout.
         NotAllowedError: the caller may not read it.
     """
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     with service.database.begin_read() as transaction:
         pulses_by_rollout = load_activity(transaction, at - ONE_HOUR)
     return _build_rollout_summary(
@@ -386,8 +385,7 @@ def load_cell_timeline(
     """
     cell, version = request.cell, request.version
     require_permission(caller, Permission.READ, rollout_name)
-    require_permission(caller, Permission.READ, rollout_name, (cell.site,))
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name, (cell.site,))
     if cell not in state.policy.cell_set:
         raise UnknownCellError(f"the policy has no {cell}; list the cells to see their names")
     version = state.scope.get_first_name(version)

@@ -10,7 +10,6 @@ from rollout.engine.decide.permissions import (
     Caller,
     Permission,
     may_be_asked_blind,
-    require_permission,
 )
 from rollout.features.reports.figures.comparison import Comparison, compute_comparisons
 from rollout.kernel.calendar.sites import Cell
@@ -104,8 +103,7 @@ def load_action_changes(
     Raises:
         NotAllowedError: the caller may not read any site.
     """
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     frames = {version: load_count_frame(service, state, caller, version) for version in versions}
     return tuple(
         change
@@ -195,8 +193,7 @@ def load_version_confusion(
     """
     from rollout.engine.evidence.evidence_view import BATCH_SIZE
 
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     version = state.scope.get_first_name(version)
     if version not in state.scope.versions:
         raise UnknownVersionError(f"no version {version} was seen in {rollout_name}")

@@ -101,8 +101,7 @@ def load_costliest_divergences(
         NotAllowedError: the caller may not read cases of the site.
         StaleRevisionError: the caller claimed one of the cases meanwhile; repeat the request.
     """
-    require_permission(caller, Permission.READ_CASES, rollout_name, (cell.site,))
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ_CASES, rollout_name, (cell.site,))
     version = state.scope.get_first_name(version)
     if version not in state.scope.versions:
         return CostliestDivergences((), 0, 0)

@@ -268,8 +268,7 @@ def load_incidents(
 
     If `acknowledged` is None, open and acknowledged incidents are included.
     """
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     with service.database.begin_read() as transaction:
         rows = IncidentStore(transaction, state.rollout).list_page(
             acknowledged=acknowledged, before=before, limit=limit
@@ -293,8 +292,7 @@ def load_incident(
         UnknownIncidentError: there is no such incident.
         NotAllowedError: the caller may not read its site.
     """
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     with service.database.begin_read() as transaction:
         row = _find_incident(transaction, state, incident_id)
         require_permission(caller, Permission.READ, rollout_name, (row.site,) if row.site else ())

@@ -8,7 +8,7 @@ from typing import Final
 
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import LedgerFilter, LedgerPages
-from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.decide.permissions import Caller, Permission
 from rollout.engine.events import LedgerEvent
 from rollout.engine.ledger.ledger import CanonicalRow, parse_event
 from rollout.engine.words.event_describer import CitedProposals, EventDescriber, ZonedEventDescriber
@@ -62,8 +62,7 @@ def load_activity(
     Raises:
         NotAllowedError: the caller may not read the rollout.
     """
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     events = load_events(service.database, state)
     describer = replace(
         build_describer(state.policy, events), is_readable=_find_readable(caller, rollout_name)
@@ -85,8 +84,7 @@ def find_adjacent_changes(
     service: Service, caller: Caller, rollout_name: str, moment: datetime
 ) -> AdjacentChanges:
     """Return the last scope change before an instant, and the next."""
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     events = load_events(service.database, state)
     describer = build_describer(state.policy, events)
     times = [

@@ -251,8 +251,7 @@ def _has_row(ledger: Ledger, revision: int, row_hash: str) -> bool:
 
 
 def _load_readable_state(service: Service, caller: Caller, rollout_name: str) -> RolloutState:
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     require_permission(caller, Permission.READ, rollout_name, tuple(state.policy.sites_by_id))
     return state
 

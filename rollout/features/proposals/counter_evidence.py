@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rollout.engine.decide.approvals import TrackRecord, build_track_record
-from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.decide.permissions import Caller, Permission
 from rollout.engine.decide.proposals import list_proposal_facts
 from rollout.engine.decide.scope import RECORD_SPAN
 from rollout.engine.words.fact_text import describe_track_fact
@@ -44,8 +44,7 @@ def load_counter_evidence(
         NotAllowedError: the caller may not read its site.
     """
     sites = (proposal.site,) if proposal.site else ()
-    require_permission(caller, Permission.READ, rollout_name, sites)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name, sites)
     records = load_track_records(service, state, proposal, at)
     open_proposal = state.scope.proposals.get(proposal.id)
     cell = Cell(proposal.site, proposal.window)

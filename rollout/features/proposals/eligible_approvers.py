@@ -140,8 +140,7 @@ def load_eligible_approvers(
     Raises:
         NotAllowedError: the caller may not read the rollout.
     """
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     if proposal.id not in state.scope.proposals:
         return ()
     excluded_names = {proposal.raised_by, *(approval.by for approval in proposal.approvals)}
@@ -169,8 +168,7 @@ def describe_missing_approvers(
     Raises:
         NotAllowedError: the caller may not read the rollout.
     """
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     proposal = state.scope.proposals.get(proposal_id)
     if proposal is None:
         return ""

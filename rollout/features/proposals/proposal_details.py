@@ -332,8 +332,7 @@ def load_proposal(
         UnknownProposalError: no proposal has this id.
         NotAllowedError: the caller may not read its site.
     """
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     with service.database.begin_read() as transaction:
         row = ProposalStore(transaction, state.rollout).find(proposal_id)
         if row is None:

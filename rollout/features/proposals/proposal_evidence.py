@@ -121,8 +121,7 @@ def find_proposal_by_evidence(
     Raises:
         NotAllowedError: the caller may not read the rollout.
     """
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     with service.database.begin_read() as transaction:
         for raised in Ledger(transaction, state.rollout).list_of(ProposalRaised):
             site = "" if raised.cell is None else raised.cell.site

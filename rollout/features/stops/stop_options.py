@@ -212,8 +212,7 @@ def load_stop_options(
     Raises:
         NotAllowedError: the caller operates no site of the rollout.
     """
-    require_permission(caller, Permission.OPERATE, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.OPERATE, rollout_name)
     operable_sites = [
         site
         for site in state.policy.sites_by_id
@@ -289,8 +288,7 @@ def load_own_narrowings(
         NotAllowedError: the caller operates no site of the rollout.
         UnknownCellError: the ledger has no such revision.
     """
-    require_permission(caller, Permission.OPERATE, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.OPERATE, rollout_name)
     if until > state.scope.revision:
         raise UnknownCellError(
             f"{rollout_name} has no revision {until} yet; its ledger shows those that it has"

@@ -328,8 +328,7 @@ def _describe_resume(resume_proposal: ProposalState) -> str:
 
 def load_stops(service: "Service", caller: Caller, rollout_name: str, *, at: datetime) -> StopList:
     """Return the active stops at the caller's sites, newest first."""
-    require_permission(caller, Permission.READ, rollout_name)
-    state = service.state_cache.reload_rollout(rollout_name).state
+    state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     sites = tuple(
         site
         for site in state.policy.sites_by_id
