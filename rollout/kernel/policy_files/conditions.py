@@ -139,7 +139,8 @@ def _build_gain_condition(
 ConditionRow = tuple[DocumentPath, WrittenCondition]
 
 
-def _list_rows(written: WrittenPolicy) -> Iterator[ConditionRow]:
+def list_condition_rows(written: WrittenPolicy) -> Iterator[ConditionRow]:
+    """Yield the conditions of gates and guards, each with its place."""
     for i, gate in enumerate(written.gates):
         for j, condition in enumerate(gate.require):
             yield ("gates", i, "require", j), condition
@@ -148,7 +149,7 @@ def _list_rows(written: WrittenPolicy) -> Iterator[ConditionRow]:
 
 
 def _check_measure_place(written: WrittenPolicy, _: Policy) -> Faults:
-    for path, row in _list_rows(written):
+    for path, row in list_condition_rows(written):
         measure = MEASURES[row.measure]
         if path[0] == "gates" and not measure.for_gate:
             gate_measures = ", ".join(name for name, other in MEASURES.items() if other.for_gate)
@@ -162,7 +163,7 @@ def _check_measure_place(written: WrittenPolicy, _: Policy) -> Faults:
 
 
 def _check_threshold(written: WrittenPolicy, _: Policy) -> Faults:
-    for path, row in _list_rows(written):
+    for path, row in list_condition_rows(written):
         measure = MEASURES[row.measure]
         is_minimum = measure.at_least
         key, wrong_key = ("at_least", "at_most") if is_minimum else ("at_most", "at_least")
@@ -213,7 +214,7 @@ def _find_read_error(measure: Measure, text: str) -> str:
 
 def _check_subject(written: WrittenPolicy, policy: Policy) -> Faults:
     """Check that label, action and lever are present exactly where the measure needs them."""
-    for path, row in _list_rows(written):
+    for path, row in list_condition_rows(written):
         measure = MEASURES[row.measure]
         for key, value, subject, allowed_subjects in (
             ("label", row.label, Subject.LABEL, {Subject.LABEL, Subject.HARM}),
@@ -234,7 +235,7 @@ def _check_subject(written: WrittenPolicy, policy: Policy) -> Faults:
 
 def _check_slice(written: WrittenPolicy, _: Policy) -> Faults:
     """Check that a slice is of agreement or drift."""
-    for path, row in _list_rows(written):
+    for path, row in list_condition_rows(written):
         if row.slice is not None and not MEASURES[row.measure].has_slices:
             text = f"does not apply to {row.measure}; leave it out, or write measure: agreement"
             yield DocumentFault((*path, "slice"), text)
@@ -261,7 +262,7 @@ def _list_values(lever: Lever, key: str) -> tuple[str, ...]:
 
 
 def _check_lever(written: WrittenPolicy, policy: Policy) -> Faults:
-    for path, row in _list_rows(written):
+    for path, row in list_condition_rows(written):
         if row.lever is not None and row.lever not in policy.levers_by_id:
             yield DocumentFault(
                 (*path, "lever"), describe_unknown_name(row.lever, policy.levers_by_id, "lever")
@@ -288,7 +289,7 @@ def _check_lever_value(path: DocumentPath, row: WrittenCondition, policy: Policy
 
 
 def _check_cost_threshold(written: WrittenPolicy, policy: Policy) -> Faults:
-    for path, row in _list_rows(written):
+    for path, row in list_condition_rows(written):
         condition = read_condition(row, levers=len(policy.levers))
         if (
             MEASURES[row.measure].unit is ThresholdUnit.COST

@@ -36,6 +36,7 @@ from rollout.kernel.policy_files.conditions import (
     CONDITION_CHECKS,
     add_missing_guards,
     is_of_outcome,
+    list_condition_rows,
     parse_threshold,
     read_condition,
 )
@@ -263,18 +264,10 @@ def _check_conditions(written: WrittenPolicy, policy: Policy) -> Faults:
     """Check that conditions count decided cases, which have a confidence each."""
     if not policy.evidence.higher_floors:
         return
-    for path, row in _list_rows(written):
+    for path, row in list_condition_rows(written):
         if not MEASURES[row.measure].has_floors or row.slice is not None or row.of is not None:
             text = f"can't be read at several confidence floors yet; remove it, or {WRITE_ONE}"
             yield DocumentFault(path, text)
-
-
-def _list_rows(written: WrittenPolicy) -> Iterator[tuple[DocumentPath, WrittenCondition]]:
-    for i, gate in enumerate(written.gates):
-        for j, condition in enumerate(gate.require):
-            yield ("gates", i, "require", j), condition
-    for i, guard in enumerate(written.guards):
-        yield ("guards", i), guard
 
 
 FLOOR_CHECKS: tuple[PolicyCheck, ...] = (
@@ -286,13 +279,9 @@ FLOOR_CHECKS: tuple[PolicyCheck, ...] = (
 
 def _list_planted_rows(written: WrittenPolicy) -> Iterator[tuple[DocumentPath, WrittenCondition]]:
     """Yield the conditions with `of` that are about no outcome."""
-    for i, gate in enumerate(written.gates):
-        for j, row in enumerate(gate.require):
-            if row.of is not None and not is_of_outcome(row):
-                yield ("gates", i, "require", j), row
-    for i, guard in enumerate(written.guards):
-        if guard.of is not None and not is_of_outcome(guard):
-            yield ("guards", i), guard
+    for path, row in list_condition_rows(written):
+        if row.of is not None and not is_of_outcome(row):
+            yield path, row
 
 
 def _check_population(written: WrittenPolicy, _: Policy) -> Faults:
@@ -363,7 +352,7 @@ def _check_set_labels(written: WrittenPolicy, _: Policy) -> Faults:
 
 
 def _check_set_measures(written: WrittenPolicy, policy: Policy) -> Faults:
-    for path, row in _list_set_rows(written):
+    for path, row in list_condition_rows(written):
         if MEASURES[row.measure].has_sets or row.slice is not None:
             continue
         levers = policy.levers if row.lever is None else [policy.levers_by_id.get(row.lever)]
@@ -374,14 +363,6 @@ def _check_set_measures(written: WrittenPolicy, policy: Policy) -> Faults:
                 " use agreement, or recall or precision of a label"
             )
             yield DocumentFault((*path, "measure"), text)
-
-
-def _list_set_rows(written: WrittenPolicy) -> Iterator[tuple[DocumentPath, WrittenCondition]]:
-    for i, gate in enumerate(written.gates):
-        for j, condition in enumerate(gate.require):
-            yield ("gates", i, "require", j), condition
-    for i, guard in enumerate(written.guards):
-        yield ("guards", i), guard
 
 
 SET_CHECKS: tuple[PolicyCheck, ...] = (
