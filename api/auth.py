@@ -344,6 +344,11 @@ __all__ = [
 ]
 
 
+def get_client_address(request: Request) -> str:
+    """Return the address that a request comes from; "" if it is unknown."""
+    return "" if request.client is None else request.client.host
+
+
 async def _get_service(request: Request) -> Service:
     service = request.app.state.service
     assert isinstance(service, Service)  # noqa: S101 - set by create_app

@@ -76,7 +76,7 @@ def submit_sign_in(request: Request, form: PostedForm) -> Response:
         started_session = service.sign_in.sign_in_with_password(
             name,
             form.fields.get("password", [""])[-1],
-            address=_get_client_address(request),
+            address=auth.get_client_address(request),
             at=now,
         )
     except CodeRequiredError as step:
@@ -96,7 +96,7 @@ def submit_code(request: Request, form: PostedForm) -> Response:
         started_session = service.sign_in.sign_in_with_challenge(
             challenge,
             form.get_text("code"),
-            address=_get_client_address(request),
+            address=auth.get_client_address(request),
             at=service.wall_clock.now(),
         )
     except (UnauthenticatedError, TooManyAttemptsError) as error:
@@ -125,7 +125,7 @@ def submit_link(request: Request, form: PostedForm) -> Response:
             form.get_text("token"),
             password,
             at=service.wall_clock.now(),
-            address=_get_client_address(request),
+            address=auth.get_client_address(request),
             user_name=form.get_text("name"),
         )
     except CodeRequiredError as step:  # the password is set
@@ -185,10 +185,6 @@ def _render_form_again(
 
 def _has_openid(request: Request) -> bool:
     return bool(request.app.state.openid)
-
-
-def _get_client_address(request: Request) -> str:
-    return "" if request.client is None else request.client.host
 
 
 PASSWORDS_DIFFER_TEXT: Final = "The two new passwords differ. Type the same one twice"
@@ -481,7 +477,7 @@ def _confirm_enrolment(request: Request, visitor: Visitor, form: Form) -> Respon
     """Confirm the factor; show the recovery codes once."""
     sign_in = visitor.service.sign_in
     password = form.fields.get("password", [""])[-1]
-    sign_in.check_own_password(visitor.caller, password, address=_get_address(request))
+    sign_in.check_own_password(visitor.caller, password, address=auth.get_client_address(request))
     recovery_codes = sign_in.codes.confirm_enrolment(
         visitor.caller,
         form.get_text("code"),
@@ -495,7 +491,7 @@ def _remove_factor(request: Request, visitor: Visitor, form: Form) -> Response:
     visitor.service.sign_in.remove_second_factor(
         visitor.caller,
         form.get_text("code"),
-        address=_get_address(request),
+        address=auth.get_client_address(request),
         at=visitor.wall_time,
     )
     response = redirect_to("/sign-in")
@@ -508,10 +504,6 @@ SECOND_FACTOR_ACTIONS: Final[dict[str, Callable[[Request, Visitor, Form], Respon
     "confirm": _confirm_enrolment,
     "remove": _remove_factor,
 }
-
-
-def _get_address(request: Request) -> str:
-    return "" if request.client is None else request.client.host
 
 
 def _find_field(error: RefusalError) -> str:

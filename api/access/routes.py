@@ -265,7 +265,7 @@ def sign_in(
     429 for up to 30 seconds.
     """
     started_session = service.sign_in.sign_in_with_password(
-        body.name, body.password, address=_get_client_address(request), at=now, code=body.code
+        body.name, body.password, address=auth.get_client_address(request), at=now, code=body.code
     )
     auth.set_session(request, response, service.sign_in, started_session, now)
     return BrowserSession.of(started_session)
@@ -285,7 +285,11 @@ def sign_in_by_link(
     `name` is required for the first admin's link.
     """
     started_session = service.sign_in.sign_in_with_link(
-        body.token, body.password, at=now, address=_get_client_address(request), user_name=body.name
+        body.token,
+        body.password,
+        at=now,
+        address=auth.get_client_address(request),
+        user_name=body.name,
     )
     auth.set_session(request, response, service.sign_in, started_session, now)
     return BrowserSession.of(started_session)
@@ -321,7 +325,3 @@ def sign_out(
     response = Response(status_code=204)
     auth.clear_session(request, response)
     return response
-
-
-def _get_client_address(request: Request) -> str:
-    return "" if request.client is None else request.client.host

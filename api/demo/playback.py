@@ -190,7 +190,7 @@ class DemoPages:
 
 def is_local(request: Request) -> bool:
     """Return whether a request comes from this machine and names it as its host."""
-    peer = "" if request.client is None else request.client.host
+    peer = auth.get_client_address(request)
     try:
         is_local_peer = ip_address(peer).is_loopback
     except ValueError:
