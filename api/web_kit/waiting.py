@@ -161,7 +161,7 @@ def _list_incident_tasks(
 ) -> Iterator[PendingTask]:
     for summary in summaries:
         for incident in list_open_incidents(summary, visitor):
-            if visitor.has_permission(Permission.OPERATE, summary.name, _get_site(incident)):
+            if visitor.has_permission(Permission.OPERATE, summary.name, incident.site):
                 yield _build_incident_task(summary, incident)
 
 
@@ -171,7 +171,7 @@ def list_open_incidents(summary: RolloutSummary, visitor: Visitor) -> list[Incid
     return [
         incident
         for incident in incidents
-        if visitor.has_permission(Permission.READ, summary.name, _get_site(incident))
+        if visitor.has_permission(Permission.READ, summary.name, incident.site)
     ]
 
 
@@ -189,11 +189,7 @@ def _build_incident_task(summary: RolloutSummary, incident: Incident) -> Pending
         ),
         closes=None,
         since=incident.at,
-        zone=summary.state.policy.get_timezone(_get_site(incident)),
+        zone=summary.state.policy.get_timezone(incident.site),
         href=f"/rollouts/{encode_segment(summary.name)}/incidents/{encode_segment(incident.id)}",
         link_text="Read the incident",
     )
-
-
-def _get_site(incident: Incident) -> str:
-    return "" if incident.cell is None else incident.cell.site

@@ -254,6 +254,11 @@ class Incident:
     holds: str = ""
     alarms: tuple[StoredAlarm, ...] = ()
 
+    @property
+    def site(self) -> str:
+        """Return the site of its cell; "" without one."""
+        return "" if self.cell is None else self.cell.site
+
 
 @dataclass(frozen=True, slots=True)
 class SpokenAgainst:

@@ -101,7 +101,7 @@ class Incidents(NotificationKind):
         """Return which incidents at one site may need the user."""
         state = news[0].state
         incidents = sort_incidents(state.scope.open_incidents[notice.about] for notice in notices)
-        site = get_incident_site(incidents[0])
+        site = incidents[0].site
         is_blind = may_be_asked_blind(user.caller, state.rollout.name, (site,) if site else ())
         if not is_blind:
             record_figures(service, user, state, at)
@@ -121,12 +121,11 @@ class Incidents(NotificationKind):
     ) -> tuple[Notification, ...]:
         """Return the notifications, taken with one, of due incidents at its site."""
         open_incidents = news[0].state.scope.open_incidents
-        site = get_incident_site(open_incidents[notification.notice.about])
+        site = open_incidents[notification.notice.about].site
         return tuple(
             other
             for other in notification.others
-            if other.notice in due_notices
-            and get_incident_site(open_incidents[other.notice.about]) == site
+            if other.notice in due_notices and open_incidents[other.notice.about].site == site
         )
 
 
@@ -147,8 +146,8 @@ def find_incident_time(
 ) -> datetime:
     """Return when a user is notified of an open incident, from `at` on."""
     incident = open_incidents[incident_id]
-    site = get_incident_site(incident)
-    times = (i.at for i in open_incidents.values() if get_incident_site(i) == site)
+    site = incident.site
+    times = (i.at for i in open_incidents.values() if i.site == site)
     first_at = incident.at
     starts: list[datetime] = []
     for opened_at in sorted(times):
@@ -158,11 +157,6 @@ def find_incident_time(
             starts.append(opened_at)
         first_at = starts[-1]
     return at if incident.at == first_at else max(at, first_at + GROUP_SPAN)
-
-
-def get_incident_site(incident: Incident) -> str:
-    """Return the site of an incident; "" if it belongs to none."""
-    return "" if incident.cell is None else incident.cell.site
 
 
 def sort_incidents(incidents: Iterable[Incident]) -> list[Incident]:
@@ -182,7 +176,7 @@ def describe_incidents(
     """Return the message about incidents at one site; `is_blind` leaves reasons out."""
     if len(incidents) == 1:
         return _describe_incident(rollout_name, incidents[0], timezone, is_blind=is_blind)
-    site = get_incident_site(incidents[0])
+    site = incidents[0].site
     first, last = (format_zoned_time(incidents[place].at, timezone) for place in (0, -1))
     times = first if first == last else f"{first} to {last}"
     count = format_quantity(len(incidents), "incident")
