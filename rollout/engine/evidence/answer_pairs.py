@@ -18,6 +18,8 @@ from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
 from rollout.kernel.units import EMPTY_SET, FULL_OVERLAP, PAIR_SIGN, SEPARATOR, SLACK
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import narwhals as nw
     import polars as pl
 
@@ -63,13 +65,6 @@ def _overlaps_enough(lever: Lever, model: nw.Expr, human: nw.Expr) -> nw.Expr:
 def _has_label(answer: nw.Expr, label: str) -> nw.Expr:
     return answer.str.contains(f"(?:^|{SEPARATOR}){re.escape(label)}(?:{SEPARATOR}|$)")
 
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import narwhals as nw
-else:
-    nw = LateModule("narwhals")
 
 NUMBER_PATTERN = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?\s*$"
 

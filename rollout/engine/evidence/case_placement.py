@@ -36,7 +36,15 @@ from rollout.kernel.late_modules import LateModule
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    import narwhals as nw
+
+    from rollout.engine.evidence.unit_arrays import IntArray
     from rollout.kernel.policy.policy import Policy
+else:
+    nw = LateModule("narwhals")
 
 
 CASELESS, UNIT = "caseless", "unit"
@@ -107,17 +115,6 @@ def _build_unit_key(policy: Policy) -> pl.Expr:
     place = pl.col("occurred_us") // count_micros(span)
     return pl.format("{}@{} without a case", pl.col("site"), place)
 
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from datetime import datetime
-
-    import narwhals as nw
-
-    from rollout.engine.evidence.unit_arrays import IntArray
-    from rollout.kernel.policy.policy import Policy
-else:
-    nw = LateModule("narwhals")
 
 UNIT_CASE_COLUMNS: Final = (
     *("case_key", "site", "window", "unit", "selection_value", "day", "occurred_us", "received"),

@@ -59,8 +59,12 @@ from rollout.kernel.units import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
     import narwhals as nw
 
+    from rollout.engine.evidence.decision_resolution import Frame
+    from rollout.kernel.policy.levers import Lever
     from rollout.kernel.policy.policy import Policy
 else:
     nw = LateModule("narwhals")
@@ -152,17 +156,6 @@ def encode_values(cases: pl.DataFrame, rule: FamiliarityRule) -> pl.Series:
         "text"
     ]
 
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    import narwhals as nw
-
-    from rollout.engine.evidence.decision_resolution import Frame
-    from rollout.kernel.policy.levers import Lever
-    from rollout.kernel.policy.policy import Policy
-else:
-    nw = LateModule("narwhals")
 
 UNLISTED = "(not listed)"  # `decided` for a human label that the lever lacks
 TRACKS = ("gate", "guard", "assisted")

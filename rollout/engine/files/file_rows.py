@@ -503,14 +503,7 @@ def recognize_encoding(content: bytes) -> str:
             return "utf-16-le"
         if sample[::2].count(0) > ZERO_SHARE * len(sample) / 2:
             return "utf-16-be"
-    return "utf-8" if _is_utf8(content) else _recognize_single_byte(content)
-
-
-def _is_utf8(content: bytes) -> bool:
-    try:
-        return content.isascii() or content.decode() is not None
-    except UnicodeDecodeError:
-        return False
+    return "utf-8" if is_utf8(content) else _recognize_single_byte(content)
 
 
 def _recognize_single_byte(content: bytes) -> str:

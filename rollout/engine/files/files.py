@@ -75,10 +75,13 @@ from rollout.kernel.errors import RolloutError
 from rollout.kernel.policy.evidence_sources import FileReading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from rollout.engine.files.column_map import ColumnMap
     from rollout.engine.files.mapped_rows import MappedRows
+
+    Progress = Callable[[str, int, int], None]
 
 
 SIDES = (RecordKind.PREDICTIONS, RecordKind.DECISIONS)
@@ -197,15 +200,6 @@ def _count_matches(texts: TextRows, condition: RowCondition) -> int:
     is_equal = texts.cells[condition.column].eq_missing(condition.text)
     return int((is_equal if condition.is_equal else ~is_equal).sum())
 
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from rollout.engine.files.column_map import ColumnMap
-    from rollout.engine.files.mapped_rows import MappedRows
-
-    Progress = Callable[[str, int, int], None]
 
 DEFAULT_READINGS: Mapping[RecordKind, FileReading] = {}
 DELIMITED = {"csv": ",", "tsv": "\t"}

@@ -53,6 +53,8 @@ from rollout.kernel.calendar.sites import Site
 from rollout.kernel.late_modules import LateModule
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     import opening_hours
     from numpy.typing import NDArray
@@ -177,17 +179,6 @@ def compute_sun_offset(site: Site) -> float | None:
     standard_offset = min(stretch.offset for stretch in year_stretches) / HOUR
     return (standard_offset - site.coordinates[1] / 15 + 12) % 24 - 12
 
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import numpy as np
-    import opening_hours
-    from numpy.typing import NDArray
-
-else:
-    np = LateModule("numpy")
-    opening_hours = LateModule("opening_hours")
 
 _HORIZON_YEARS: Final = 10  # of the search for a change
 _PUBLIC_HOLIDAY: Final = re.compile(r"\bPH\b")

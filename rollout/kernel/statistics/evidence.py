@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING
 from rollout.kernel.late_modules import LateModule
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import scipy
     from numpy.typing import ArrayLike
@@ -166,17 +168,6 @@ def _compute_odd_series(n: Floats, terms: tuple[float, ...]) -> Floats:
     for coefficient in reversed(terms):
         total = total * square + coefficient
     return total / n
-
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-    import scipy
-    from numpy.typing import ArrayLike
-else:
-    np = LateModule("numpy")
-    scipy = LateModule("scipy")
 
 
 # Concentrations of the Dirichlet mixture of a change in the action mix.

@@ -24,11 +24,13 @@ from rollout.kernel.statistics.gate_thresholds import compute_least_successes, g
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
     import scipy
 
     from rollout.kernel.statistics.arrays import Floats
 else:
     scipy = LateModule("scipy")
+    np = LateModule("numpy")
 
 # Records that a forecast looks ahead; what takes longer has no date.
 _HORIZON = 100_000
@@ -320,11 +322,6 @@ def estimate_harm(
         raise ValueError(f"audited is {audited}; give a share in (0, 1]")
     return (1 - share_after_fall) * (records / audited + cases_per_hour * hours_late)
 
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LateModule("numpy")
 
 LAST_FIFTH: Final = 0.8
 MAX_AUDITS: Final = 2_000

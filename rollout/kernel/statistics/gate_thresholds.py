@@ -30,7 +30,7 @@ from rollout.kernel.statistics.evidence import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -228,14 +228,6 @@ def compute_cost_log_e_path(
         compute_cost_gains(levels, at_most=at_most), np.asarray(counts, float)
     )
 
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-else:
-    np = LateModule("numpy")
 
 SAMPLING_PURPOSE = "stage"
 """Purpose of the draws of who decides; clients compute them."""

@@ -28,7 +28,9 @@ from rollout.kernel.late_modules import LateModule
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
     import scipy
+    from numpy.typing import ArrayLike
 
     from rollout.kernel.statistics.arrays import Bools, Floats, Ints
 else:
@@ -132,16 +134,6 @@ def _fade_cap(sums: UnitSums, unit_number: float, single_number: float) -> float
     )
     fading = FADING_UNITS / (FADING_UNITS + rare_units)
     return 1 / (fading / capped + (1 - fading) / unit_number)
-
-
-if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-    import scipy
-    from numpy.typing import ArrayLike
-else:
-    np = LateModule("numpy")
-    scipy = LateModule("scipy")
 
 
 CONFIDENCE_LEVEL = 0.95

@@ -329,13 +329,6 @@ def _build_unblinded_pairs(records: RecordFrames, lever: Lever) -> pl.DataFrame:
     return pairs.select(COLUMNS[:6])
 
 
-if TYPE_CHECKING:
-    import narwhals as nw
-
-    from rollout.kernel.policy.levers import Lever
-else:
-    nw = LateModule("narwhals")
-
 PAIR_COLUMNS = ("case_key", *KEY_COLUMNS, "confidence")
 """Possible columns of pairs; human and model are required."""
 ConfidenceSummary = tuple[int, float | None, float | None]
