@@ -5,7 +5,7 @@ Findings about records, reviewers and data: unusable decisions, slices, drift, s
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Final
 
 from rollout.engine.decide.scope import STOPPED, SUSPENDED
@@ -105,17 +105,19 @@ ALL = (OPERATOR, ENGINEER, AUDITOR)
 
 
 def list_data_findings(facts: ReportFacts) -> Iterator[Finding]:
-    """Yield the findings about records, reviewers and data."""
-    yield from _find_uncounted_decisions(facts)
-    yield from _find_sources(facts)
-    yield from _find_feedback_loops(facts)
-    yield from _find_unknown_labels(facts)
-    yield from _find_overdue_reviews(facts)
-    yield from _find_sampling_off_plan(facts)
-    yield from _find_slices(facts)
-    yield from _find_new_values(facts)
-    yield from _find_drift(facts)
-    yield from _find_standout_reviewer(facts)
+    """Return the findings about records, reviewers and data."""
+    return chain(
+        _find_uncounted_decisions(facts),
+        _find_sources(facts),
+        _find_feedback_loops(facts),
+        _find_unknown_labels(facts),
+        _find_overdue_reviews(facts),
+        _find_sampling_off_plan(facts),
+        _find_slices(facts),
+        _find_new_values(facts),
+        _find_drift(facts),
+        _find_standout_reviewer(facts),
+    )
 
 
 def _find_uncounted_decisions(facts: ReportFacts) -> Iterator[Finding]:
@@ -275,14 +277,16 @@ def rank_findings(facts: ReportFacts, reader: str) -> tuple[Finding, ...]:
 
 
 def _list_findings(facts: ReportFacts) -> Iterator[Finding]:
-    """Yield all findings; within a severity, the order is the rank."""
-    yield from _find_withheld_cells(facts)
-    yield from _find_narrowings(facts)
-    yield from list_gain_findings(facts)
-    yield from _find_open_proposals(facts)
-    yield from _find_shadow_cells(facts)
-    yield from list_data_findings(facts)
-    yield from _find_missing_practice(facts)
+    """Return all findings; within a severity, the order is the rank."""
+    return chain(
+        _find_withheld_cells(facts),
+        _find_narrowings(facts),
+        list_gain_findings(facts),
+        _find_open_proposals(facts),
+        _find_shadow_cells(facts),
+        list_data_findings(facts),
+        _find_missing_practice(facts),
+    )
 
 
 def _find_withheld_cells(facts: ReportFacts) -> Iterator[Finding]:
