@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -34,7 +34,11 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from rollout.data.database.errors import DatabaseUnavailableError
-from rollout.features.delivery.delivery import ReportPublisher, deliver_due_reports
+from rollout.features.delivery.delivery import (
+    DeliveryPassResult,
+    ReportPublisher,
+    deliver_due_reports,
+)
 from rollout.features.delivery.sending import ChannelMessage, MessageSender, send_in_process
 from rollout.features.ledger.checkpoints import CheckpointPublisher
 from rollout.features.notifications.kinds import URGENT_NOTICES
@@ -194,28 +198,46 @@ MAX_NOTIFY_TIME: Final = 60.0  # seconds of sending before new notifications are
 log = logging.getLogger("rollout.scheduler")
 
 
-class NotificationJob:
-    """A replica's passes over notifications; the scheduler runs one at a time."""
+class SendingJob:
+    """A replica's passes over what channels are sent; the scheduler runs one at a time."""
 
     def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
         """Build the job without running it."""
         self._clock_check = ClockCheck(service.database, service.clock)
         self._service = replace(service, clock=CheckedClock(self._clock_check, service.clock))
         self._send = send_message
-        self._planner = NotificationPlanner(self._service)
         self._failed_channels: frozenset[str] = frozenset()
         self._stop_event = Event()
+
+    def stop(self) -> None:
+        """Let the running pass end after the message that is being sent."""
+        self._stop_event.set()
+
+    def _has_time_left(self, started_at: float, longest: float) -> bool:
+        """Return whether a pass may send another message, `longest` seconds after its start."""
+        return not self._stop_event.is_set() and time.monotonic() - started_at < longest
+
+    def _note_failures(self, result: DeliveryPassResult) -> None:
+        """Leave out channels that failed from the next pass, and log why they did."""
+        self._failed_channels = result.failed_channels
+        for line in result.failures:
+            log.warning("%s", line)
+
+
+class NotificationJob(SendingJob):
+    """A replica's passes over notifications; the scheduler runs one at a time."""
+
+    def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
+        """Build the job without running it."""
+        super().__init__(service, send_message)
+        self._planner = NotificationPlanner(self._service)
 
     def run(self) -> None:
         """Queue what is new, then send what is due."""
         clock = self._clock_check.now()
         is_clock_apart = bool(clock.skew_text)
         self._planner.queue_notifications(clock.at, urgent_only=is_clock_apart)
-        started_at = time.monotonic()
-
-        def has_time_left() -> bool:
-            return not self._stop_event.is_set() and time.monotonic() - started_at < MAX_NOTIFY_TIME
-
+        has_time_left = partial(self._has_time_left, time.monotonic(), MAX_NOTIFY_TIME)
         result = send_due_notifications(
             self._service,
             self._send,
@@ -223,13 +245,7 @@ class NotificationJob:
             self._failed_channels,
             kinds=URGENT_NOTICES if is_clock_apart else None,
         )
-        self._failed_channels = result.failed_channels
-        for line in result.failures:
-            log.warning("%s", line)
-
-    def stop(self) -> None:
-        """Let the running pass end after the message that is being sent."""
-        self._stop_event.set()
+        self._note_failures(result)
 
 
 MAX_REPORT_TIME: Final = 60.0  # seconds of deliveries before due ones are listed again
@@ -254,41 +270,27 @@ class DueReportJob:
                 log.error("no report of %s; it is tried again: %s", name, error, exc_info=error)
 
 
-class DeliveryJob:
+class DeliveryJob(SendingJob):
     """A replica's passes over due deliveries; the scheduler runs one at a time."""
 
     def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
         """Build the job without running it."""
-        self._clock_check = ClockCheck(service.database, service.clock)
-        self._service = replace(service, clock=CheckedClock(self._clock_check, service.clock))
-        self._send = send_message
+        super().__init__(service, send_message)
         self._publisher = ReportPublisher(self._service, format_page=ReportWork().format_page)
-        self._silent_channels: frozenset[str] = frozenset()
-        self._stop_event = Event()
 
     def run(self) -> None:
         """Send what is due."""
         is_clock_apart = bool(self._clock_check.now().skew_text)
-        started_at = time.monotonic()
-
-        def has_time_left() -> bool:
-            return not self._stop_event.is_set() and time.monotonic() - started_at < MAX_REPORT_TIME
-
+        has_time_left = partial(self._has_time_left, time.monotonic(), MAX_REPORT_TIME)
         result = deliver_due_reports(
             self._service,
             self._publisher.render_report,
             self._send,
             has_time_left,
-            self._silent_channels,
+            self._failed_channels,
             reasons={ON_INCIDENT} if is_clock_apart else None,
         )
-        self._silent_channels = result.failed_channels
-        for line in result.failures:
-            log.warning("%s", line)
-
-    def stop(self) -> None:
-        """Let the running pass end after the message that is being sent."""
-        self._stop_event.set()
+        self._note_failures(result)
 
 
 TICK_INTERVAL: Final = 1.0
