@@ -1,8 +1,8 @@
 """The local database of commands: opened from ROLLOUT_DATABASE_URL, checked, closed."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from rollout.data.database.errors import StoreError
@@ -27,15 +27,9 @@ def open_database() -> Iterator[Database]:
 @contextmanager
 def open_unchecked_database() -> Iterator[Database]:
     """Open the local database, which must exist, without a check of its tables."""
-    with print_refusals(), convert_store_errors():
-        url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
-        _require_sqlite_file(url)
-        database = Database(url)
-        try:
-            find_schema_revision(database)  # raises if the database can't be opened
-            yield database
-        finally:
-            database.close()
+    # reading the revision raises if the database can't be opened
+    with print_refusals(), convert_store_errors(), _connect(find_schema_revision) as database:
+        yield database
 
 
 def _require_sqlite_file(url: str) -> None:
@@ -48,14 +42,19 @@ def _require_sqlite_file(url: str) -> None:
         )
 
 
-@contextmanager
-def connect_database() -> Iterator[Database]:
+def connect_database() -> AbstractContextManager[Database]:
     """Open the database in ROLLOUT_DATABASE_URL, which must exist; its tables must be current."""
+    return _connect(check_schema_current)
+
+
+@contextmanager
+def _connect(check: Callable[[Database], object]) -> Iterator[Database]:
+    """Open the database in ROLLOUT_DATABASE_URL, which must exist and pass a check."""
     url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
     _require_sqlite_file(url)
     database = Database(url)
     try:
-        check_schema_current(database)
+        check(database)
         yield database
     finally:
         database.close()
