@@ -19,7 +19,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from api.priority_threads import is_narrowing, run_with_priority
 from api.problems import STATUS_BY_CODE, build_retry_headers, find_route
@@ -57,13 +57,17 @@ UNEXPECTED_ERROR_TEXT = (
 
 def install_handlers(console: FastAPI) -> None:
     """Register the handlers that turn errors of the console into pages."""
-    console.add_exception_handler(SignInRequiredError, _redirect_to_sign_in)
-    console.add_exception_handler(RefusalError, _handle_refusal)
-    console.add_exception_handler(StoreError, _handle_refusal)
-    console.add_exception_handler(RequestValidationError, _handle_invalid_request)
-    console.add_exception_handler(HTTPException, _handle_http_error)
-    console.add_exception_handler(UnstorableValueError, _handle_unstorable_text)
-    console.add_exception_handler(Exception, _handle_unexpected_error)
+    handlers: dict[type[Exception], ExceptionHandler] = {
+        SignInRequiredError: _redirect_to_sign_in,
+        RefusalError: _handle_refusal,
+        StoreError: _handle_refusal,
+        RequestValidationError: _handle_invalid_request,
+        HTTPException: _handle_http_error,
+        UnstorableValueError: _handle_unstorable_text,
+        Exception: _handle_unexpected_error,
+    }
+    for kind, handler in handlers.items():
+        console.add_exception_handler(kind, handler)
 
 
 async def _redirect_to_sign_in(request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.types import Scope
+from starlette.types import ExceptionHandler, Scope
 
 from api.metrics import ROUTE_KEY, UNMATCHED_ROUTE
 from rollout.data.database.errors import StoreError, UnstorableValueError
@@ -192,12 +192,16 @@ COMMON_RESPONSES = build_problem_responses(400, 401, 403, 404, 408, 409, 413, 41
 
 def install_handlers(app: FastAPI) -> None:
     """Install handlers that return every error as a problem."""
-    app.add_exception_handler(RefusalError, _handle_refusal)
-    app.add_exception_handler(StoreError, _handle_refusal)
-    app.add_exception_handler(RequestValidationError, _handle_invalid_request)
-    app.add_exception_handler(HTTPException, _handle_http_error)
-    app.add_exception_handler(UnstorableValueError, _handle_unstorable_text)
-    app.add_exception_handler(Exception, _handle_unexpected_error)
+    handlers: dict[type[Exception], ExceptionHandler] = {
+        RefusalError: _handle_refusal,
+        StoreError: _handle_refusal,
+        RequestValidationError: _handle_invalid_request,
+        HTTPException: _handle_http_error,
+        UnstorableValueError: _handle_unstorable_text,
+        Exception: _handle_unexpected_error,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
 
 
 def _handle_refusal(_request: Request, error: Exception) -> JSONResponse:

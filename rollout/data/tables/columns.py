@@ -27,7 +27,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from rollout.kernel.calendar.instants import EPOCH, from_micros, to_micros
+from rollout.kernel.calendar.instants import EPOCH, from_micros, to_instant_micros
 
 metadata = MetaData(
     naming_convention={
@@ -52,9 +52,7 @@ def encode_instant(at: datetime) -> int:
     Raises:
         ValueError: `at` has no time zone.
     """
-    if at.utcoffset() is None:
-        raise ValueError(f"{at.isoformat()} has no time zone; give an aware datetime")
-    return to_micros(at)
+    return to_instant_micros(at)
 
 
 def decode_instant(number: int) -> datetime:
