@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.paging import encode_number
-from api.schema_forms import NOON, add_fields_of
+from api.schema_forms import NOON, AttributeForm, add_fields_of
 from rollout.engine.words.event_text import EventDescription
 from rollout.features.cells.cells import CellDetail, CellPage
 from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
@@ -21,7 +21,6 @@ from rollout.features.reports.figures.timeline_parts import (
 )
 from rollout.kernel.facts import EvidenceSeries
 
-FROM_ATTRIBUTES = ConfigDict(from_attributes=True)
 DAY = "2027-06-01T06:00:00Z"
 Decider = Literal["human", "confirmed", "model"]
 
@@ -35,19 +34,15 @@ class TimelineSpan(BaseModel):
 
 
 @add_fields_of(TimelineBucket)
-class TimelineBucketItem(BaseModel):
+class TimelineBucketItem(AttributeForm):
     """Closed units of a bucket by who decided them under the stage; it ends with the next."""
-
-    model_config = FROM_ATTRIBUTES
 
     confirmed: int = Field(description="Humans decided with the model's answer before them.")
 
 
 @add_fields_of(TimelineStage)
-class TimelineStageItem(BaseModel):
+class TimelineStageItem(AttributeForm):
     """A time on one stage: the acting version, empty in shadow, and who decided."""
-
-    model_config = FROM_ATTRIBUTES
 
     decider: Decider
     model_share: float | None = Field(
@@ -56,10 +51,8 @@ class TimelineStageItem(BaseModel):
 
 
 @add_fields_of(TimelinePoint)
-class TimelinePointItem(BaseModel):
+class TimelinePointItem(AttributeForm):
     """A version in a bucket: blind decisions, their share or mean cost, and the gate's bound."""
-
-    model_config = FROM_ATTRIBUTES
 
     bucket: int = Field(description="Index in `buckets`.")
     bound: float | None = Field(
@@ -69,16 +62,12 @@ class TimelinePointItem(BaseModel):
 
 
 @add_fields_of(TimelineVersion)
-class TimelineVersionItem(BaseModel):
+class TimelineVersionItem(AttributeForm):
     """A version's points, one for each bucket with figures."""
 
-    model_config = FROM_ATTRIBUTES
 
-
-class TimelineThresholdItem(BaseModel):
+class TimelineThresholdItem(AttributeForm):
     """A threshold of the policy in force on the measure: of gates or of a guard."""
-
-    model_config = FROM_ATTRIBUTES
 
     kind: Literal["gate", "guard"]
     name: str
@@ -86,16 +75,12 @@ class TimelineThresholdItem(BaseModel):
 
 
 @add_fields_of(TimelineMark)
-class TimelineMarkItem(BaseModel):
+class TimelineMarkItem(AttributeForm):
     """An event; `revision` is its ledger entry, 0 for the first units with a new value."""
 
-    model_config = FROM_ATTRIBUTES
 
-
-class TimelineGapItem(BaseModel):
+class TimelineGapItem(AttributeForm):
     """A time of which records were deleted: counts stay, cases can't be opened."""
-
-    model_config = FROM_ATTRIBUTES
 
     kind: Literal["purged"]
     since: datetime
@@ -254,10 +239,8 @@ Number = Annotated[float | None, BeforeValidator(_drop_non_finite)]
 
 
 @add_fields_of(ConditionFacts, "is_planted")
-class GateCondition(BaseModel):
+class GateCondition(AttributeForm):
     """A condition of a gate with its current evidence; see `docs/how-to/api.md`."""
-
-    model_config = FROM_ATTRIBUTES
 
     estimate: Number
     bound: Number
@@ -267,26 +250,20 @@ class GateCondition(BaseModel):
 
 
 @add_fields_of(GateFacts, "cases")
-class GateProgress(BaseModel):
+class GateProgress(AttributeForm):
     """The next gate: its conditions, its other `unmet` requirements, and these in words."""
-
-    model_config = FROM_ATTRIBUTES
 
 
 @add_fields_of(EvidenceSeries)
-class EvidencePath(BaseModel):
+class EvidencePath(AttributeForm):
     """The course of a condition's evidence. The lists are parallel, with at most 400 items."""
-
-    model_config = FROM_ATTRIBUTES
 
     estimate: list[Number]
     bound: list[Number]
 
 
-class CellEvidence(BaseModel):
+class CellEvidence(AttributeForm):
     """The evidence of one version in the cell, and its next step."""
-
-    model_config = FROM_ATTRIBUTES
 
     version: str
     stage: str
@@ -308,10 +285,8 @@ class CellEvidence(BaseModel):
 
 
 @add_fields_of(EventDescription, "site", "window", "short_text", "simulated", "effect")
-class CellActivity(BaseModel):
+class CellActivity(AttributeForm):
     """A ledger event about the cell, as text."""
-
-    model_config = FROM_ATTRIBUTES
 
 
 @add_fields_of(CellDetail, "lateness")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.paging import Page
-from api.schema_forms import FormT, add_fields, add_fields_of, convert_type
+from api.schema_forms import AttributeForm, FormT, add_fields, add_fields_of, convert_type
 from rollout.data.records.case_pages import CaseCount
 from rollout.engine.records.records import (
     RECORD_FIELDS,
@@ -118,38 +118,28 @@ def _add_shown(kind: type[Record]) -> Callable[[type[FormT]], type[FormT]]:
 
 
 @_add_shown(Prediction)
-class CasePrediction(BaseModel):
+class CasePrediction(AttributeForm):
     """A version's prediction, and the assignment it was made under."""
-
-    model_config = ConfigDict(from_attributes=True)
 
 
 @_add_shown(Decision)
-class CaseDecision(BaseModel):
+class CaseDecision(AttributeForm):
     """A human decision, and the reviewer's exposure to the model's answer."""
-
-    model_config = ConfigDict(from_attributes=True)
 
 
 @_add_shown(Action)
-class CaseAction(BaseModel):
+class CaseAction(AttributeForm):
     """An action, and whether it was authorized."""
-
-    model_config = ConfigDict(from_attributes=True)
 
 
 @_add_shown(Outcome)
-class CaseOutcome(BaseModel):
+class CaseOutcome(AttributeForm):
     """What turned out to be true."""
-
-    model_config = ConfigDict(from_attributes=True)
 
 
 @add_fields_of(CaseCount)
-class CountedUnit(BaseModel):
+class CountedUnit(AttributeForm):
     """An entry of the case in the evidence: track, slot, attempt and values."""
-
-    model_config = ConfigDict(from_attributes=True)
 
 
 @add_fields_of(CaseDetails)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from api.schema_forms import add_fields_of, add_input_of
+from api.schema_forms import AttributeForm, add_fields_of, add_input_of
 from rollout.data.records.record_rows import MAX_KEY_LENGTH
 from rollout.features.reviews.reviews import (
     MAX_CLAIMED_CASES,
@@ -89,10 +89,8 @@ class ClaimRequest(BaseModel):
     claims: int = Field(default=1, ge=1, le=MAX_CLAIMED_CASES)
 
 
-class NumberRange(BaseModel):
+class NumberRange(AttributeForm):
     """The range of a lever whose answer is a number."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     unit: str
     low: float
