@@ -8,6 +8,7 @@ Steps of a tick on open proposals: void, expire, apply.
 What operators ask of a cell: takeovers and renewals.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC
 from functools import partial, singledispatch
@@ -529,16 +530,20 @@ def _apply_command(command: Command, pending: PendingEvents) -> None:
     raise NotImplementedError(f"no rule for {type(command).__name__} at {pending.at}")
 
 
-_apply_command.register(ApplyPolicy, apply_policy)
-_apply_command.register(ApproveProposal, approve)
-_apply_command.register(RejectProposal, reject)
-_apply_command.register(BeginNextAttempt, begin_next_attempt)
-_apply_command.register(CheckClock, check_clock)
-_apply_command.register(OpenIncident, open_incident)
-_apply_command.register(AcknowledgeIncident, acknowledge_incident)
-_apply_command.register(StopAfterRollback, stop_after_rollback)
-_apply_command.register(AcceptRestore, accept_restore)
-_apply_command.register(StopChangedCells, stop_changed_cells)
+RULES: Mapping[type[Command], Callable[..., None]] = {
+    ApplyPolicy: apply_policy,
+    ApproveProposal: approve,
+    RejectProposal: reject,
+    BeginNextAttempt: begin_next_attempt,
+    CheckClock: check_clock,
+    OpenIncident: open_incident,
+    AcknowledgeIncident: acknowledge_incident,
+    StopAfterRollback: stop_after_rollback,
+    AcceptRestore: accept_restore,
+    StopChangedCells: stop_changed_cells,
+}
+for kind, apply_kind in RULES.items():
+    _apply_command.register(kind, apply_kind)
 
 
 @_apply_command.register

@@ -46,13 +46,17 @@ def describe_unknown_name(name: str, valid_names: Iterable[str], kind: str) -> s
 
 
 def _check_unique_ids(written: WrittenPolicy, _: Policy) -> Faults:
-    yield from _check_unique("sites", [site.id for site in written.sites], "id")
-    yield from _check_unique("windows", [window.id for window in written.windows], "id")
-    yield from _check_unique("stages", [stage.id for stage in written.stages], "id")
-    yield from _check_unique("levers", [lever.id for lever in written.levers], "id")
-    yield from _check_unique("versions", [version.id for version in written.versions], "id")
-    yield from _check_unique("reports", [report.name for report in written.reports], "name")
-    yield from _check_unique("import", [row.records for row in written.imports], "records")
+    names = {
+        ("sites", "id"): [site.id for site in written.sites],
+        ("windows", "id"): [window.id for window in written.windows],
+        ("stages", "id"): [stage.id for stage in written.stages],
+        ("levers", "id"): [lever.id for lever in written.levers],
+        ("versions", "id"): [version.id for version in written.versions],
+        ("reports", "name"): [report.name for report in written.reports],
+        ("import", "records"): [row.records for row in written.imports],
+    }
+    for (section, key), ids in names.items():
+        yield from _check_unique(section, ids, key)
 
 
 def _check_unique(section: str, ids: list[str], key: str) -> Faults:
