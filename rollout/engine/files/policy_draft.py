@@ -163,6 +163,15 @@ def compute_set_shares(answers: pl.Series, labels: Sequence[str]) -> Iterator[tu
         yield label, count / parts.len() if parts.len() else 0.0
 
 
+TRAFFIC_HEAD = (
+    "# Recorded traffic, for `rollout plan`; correct it if it will change. units_per_day",
+    "# is of one cell without windows, labels and agreement are of all cells together.",
+    "# With windows, or cases without a decision (gates count them as disagreements),",
+    "# name the files: `rollout plan policy.yaml --predictions FILE --decisions FILE`.",
+    "expect:",
+)
+
+
 def draft_set_lever(lever: str, labels: Sequence[str]) -> Iterator[str]:
     """Yield the lines of a lever."""
     yield f"  - id: {quote_scalar(lever)}"
@@ -206,11 +215,7 @@ def draft_expectation(
         *_draft_agreement(records, labels),
     ]
     if lines:
-        yield "# Recorded traffic, for `rollout plan`; correct it if it will change. units_per_day"
-        yield "# is of one cell without windows, labels and agreement are of all cells together."
-        yield "# With windows, or cases without a decision (gates count them as disagreements),"
-        yield "# name the files: `rollout plan policy.yaml --predictions FILE --decisions FILE`."
-        yield "expect:"
+        yield from TRAFFIC_HEAD
         yield from (f"  {line}" for line in lines)
 
 
