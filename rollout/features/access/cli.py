@@ -27,7 +27,7 @@ from rollout.features.erasure.erasure import iterate_user_data
 from rollout.features.policies.account_changes import change_account
 from rollout.live.clock import SystemClock
 from rollout.terminal.local_database import open_database
-from rollout.terminal.output import JsonFlag, print_refusals, print_warnings
+from rollout.terminal.output import JsonFlag, print_answer, print_refusals, print_warnings
 from rollout.terminal.remote import ServerUrl, build_path, request_lines
 from rollout.terminal.rollout_options import ActorName, is_second_factor_required
 
@@ -168,13 +168,10 @@ def list_users(as_json: JsonFlag = False) -> None:
     """
     with open_database() as database:
         accounts = users.load_accounts(database, LOCAL_ADMIN)
-    if as_json:
-        typer.echo(json.dumps([_build_user_json(member) for member in accounts]))
-        return
-    for member in accounts:
-        typer.echo(_format_account(member))
-    if not accounts:
-        typer.echo("no users yet; create one: `rollout users first-admin NAME`")
+    lines = [*map(_format_account, accounts)] or [
+        "no users yet; create one: `rollout users first-admin NAME`"
+    ]
+    print_answer([*map(_build_user_json, accounts)], "\n".join(lines), as_json=as_json)
 
 
 @users_app.command("disable")
@@ -336,13 +333,11 @@ def list_keys(
     """
     with open_database() as database:
         api_keys = keys.load_keys(database, LOCAL_ADMIN, holder)
-    if as_json:
-        typer.echo(json.dumps([_to_plain(asdict(key)) for key in api_keys]))
-        return
-    for key in api_keys:
-        typer.echo(_format_key(key))
-    if not api_keys:
-        typer.echo("no keys yet; create one: `rollout keys create NAME --by ADMIN`")
+    lines = [*map(_format_key, api_keys)] or [
+        "no keys yet; create one: `rollout keys create NAME --by ADMIN`"
+    ]
+    items = [_to_plain(asdict(key)) for key in api_keys]
+    print_answer(items, "\n".join(lines), as_json=as_json)
 
 
 @keys_app.command("revoke")
