@@ -1,7 +1,7 @@
 """The cells that a stop or a narrowing names, and those that the caller operates."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from rollout.engine.decide.scope import Scope, Stop, compute_held_level
 from rollout.engine.events import Stopped
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import RefusalError, UnknownCellError
-from rollout.kernel.policy.policy import Policy, matches_pattern
+from rollout.kernel.policy.policy import Policy, matches_any, matches_pattern
 
 TWO_OPERATORS = ("operator", "operator")  # needs without a gate
 
@@ -176,21 +176,17 @@ def _list_matching_cells(target: StopTarget, policy: Policy) -> tuple[Cell, ...]
         return tuple(policy.cells)
     sites: set[str] = set()
     if target.sites or target.windows:
-        sites = {site for site in policy.sites_by_id if _matches_any(target.sites, site)}
+        sites = {site for site in policy.sites_by_id if matches_any(target.sites, site)}
     windows = {
         window
         for window in {cell.window for cell in policy.cells}
-        if _matches_any(target.windows, window)
+        if matches_any(target.windows, window)
     }
     return tuple(
         cell
         for cell in policy.cells
         if cell in target.cells or (cell.site in sites and cell.window in windows)
     )
-
-
-def _matches_any(patterns: Sequence[str], value: str) -> bool:
-    return not patterns or any(matches_pattern(pattern, value) for pattern in patterns)
 
 
 def _iterate_unknown_names(target: StopTarget, policy: Policy) -> Iterable[str]:

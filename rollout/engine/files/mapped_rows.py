@@ -48,6 +48,7 @@ from rollout.engine.files.rejected_rows import (
     select_first_per_row,
 )
 from rollout.engine.files.text_formats import (
+    build_nulls,
     convert_to_instants,
     parse_times,
     rewrite_decimals,
@@ -447,7 +448,7 @@ def _parse_column(text: pl.Series, name: str) -> tuple[pl.Series, pl.DataFrame]:
 def parse_amounts(text: pl.Series, name: str) -> tuple[pl.Series, pl.DataFrame]:
     """Return finite numbers of any sign, and faults for other texts."""
     number = text.str.strip_chars().cast(pl.Float64, strict=False)
-    number = number.zip_with(number.is_finite(), _build_nulls(number))
+    number = number.zip_with(number.is_finite(), build_nulls(number))
     is_wrong = text.is_not_null() & number.is_null()
     return number, build_faults(is_wrong, name, RemarkReason.BAD_NUMBER, "is no number", text)
 
@@ -455,12 +456,12 @@ def parse_amounts(text: pl.Series, name: str) -> tuple[pl.Series, pl.DataFrame]:
 def _parse_number(text: pl.Series, maximum: float) -> pl.Series:
     number = text.cast(pl.Float64, strict=False)
     # NaN is above every bound in Polars, so it becomes null.
-    return number.zip_with(number.is_between(0.0, maximum), _build_nulls(number))
+    return number.zip_with(number.is_between(0.0, maximum), build_nulls(number))
 
 
 def _parse_task_number(text: pl.Series) -> pl.Series:
     number = text.cast(pl.Int16, strict=False)
-    return number.zip_with(number >= 0, _build_nulls(number))
+    return number.zip_with(number >= 0, build_nulls(number))
 
 
 def _parse_unsure(text: pl.Series) -> pl.Series:
@@ -471,20 +472,16 @@ def _parse_unsure(text: pl.Series) -> pl.Series:
 
 def _parse_exposure(text: pl.Series) -> pl.Series:
     words = text.str.to_lowercase()
-    return words.zip_with(words.is_in(EXPOSURES), _build_nulls(words))
+    return words.zip_with(words.is_in(EXPOSURES), build_nulls(words))
 
 
 def _parse_arm(text: pl.Series) -> pl.Series:
     words = text.str.to_lowercase()
-    return words.zip_with(words.is_in(SAMPLED_ARMS), _build_nulls(words))
+    return words.zip_with(words.is_in(SAMPLED_ARMS), build_nulls(words))
 
 
 def _parse_content(text: pl.Series) -> pl.Series:
-    return text.zip_with(text.str.contains("^[0-9a-f]{64}$"), _build_nulls(text))
-
-
-def _build_nulls(series: pl.Series) -> pl.Series:
-    return pl.repeat(None, series.len(), dtype=series.dtype, eager=True)
+    return text.zip_with(text.str.contains("^[0-9a-f]{64}$"), build_nulls(text))
 
 
 COLUMN_PARSERS: Mapping[str, ColumnParser] = {

@@ -133,7 +133,7 @@ def convert_to_instants(
     for zone_index in rows["place"].filter(is_local).unique().sort():
         in_zone = is_local & (rows["place"] == zone_index)
         zone_instants, zone_notes = _localize(
-            rows["local"].zip_with(in_zone, _build_nulls(rows["local"])), names[zone_index]
+            rows["local"].zip_with(in_zone, build_nulls(rows["local"])), names[zone_index]
         )
         at, note = zone_instants.zip_with(in_zone, at), zone_notes.zip_with(in_zone, note)
     return pl.DataFrame({"at": at, "note": note})
@@ -157,7 +157,8 @@ def _localize(local: pl.Series, zone: str) -> tuple[pl.Series, pl.Series]:
     return at, note
 
 
-def _build_nulls(series: pl.Series) -> pl.Series:
+def build_nulls(series: pl.Series) -> pl.Series:
+    """Return as many nulls of the same type."""
     return pl.repeat(None, series.len(), dtype=series.dtype, eager=True)
 
 

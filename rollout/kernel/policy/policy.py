@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -49,14 +49,15 @@ class Where:
 
     def fits(self, cell: Cell) -> bool:
         """Return whether the row applies to `cell`."""
-        return _matches_any(self.sites, cell.site) and _matches_any(self.windows, cell.window)
+        return matches_any(self.sites, cell.site) and matches_any(self.windows, cell.window)
 
 
 AtCells = Annotated[Where, Spread(("sites", "windows"))]
 AtSites = Annotated[Where, Spread(("sites",))]
 
 
-def _matches_any(patterns: tuple[str, ...], name: str) -> bool:
+def matches_any(patterns: Sequence[str], name: str) -> bool:
+    """Return whether a name matches one of some patterns; without any it does."""
     return not patterns or any(matches_pattern(pattern, name) for pattern in patterns)
 
 
@@ -189,7 +190,7 @@ class EvidenceRules:
     def find_account_kind(self, account: str, reviewer: str) -> str:
         """Return the kind of an account's decision for a reviewer."""
         patterns = self.sources.list_patterns(account)
-        return ACCOUNT if patterns and _matches_any(patterns, reviewer) else UNNAMED
+        return ACCOUNT if patterns and matches_any(patterns, reviewer) else UNNAMED
 
 
 @dataclass(frozen=True, slots=True)
