@@ -219,13 +219,10 @@ def summarize_counted(
             hashes.update(split_hashes(joined))
         digest.update(part.text)
         is_empty = False
-    lines: Iterable[tuple[bytes, Iterable[bytes]]] = chain(
-        ((line.text, (line.record_hash,)) for line in records),
-        ((line.text, split_hashes(line.record_hashes)) for line in outcomes),
-    )
-    for text, line_hashes in lines:
-        hashes.update(line_hashes)
-        digest.update(text)
+    lines: Iterable[RecordLine | CountedOutcome] = chain(records, outcomes)
+    for line in lines:
+        hashes.update(split_hashes(line.record_hashes))
+        digest.update(line.text)
         is_empty = False
     return None if is_empty else CountedSummary(len(hashes), digest.hexdigest())
 

@@ -333,6 +333,16 @@ class RecordLine(NamedTuple):
     record_hash: bytes
 
     @property
+    def unit(self) -> int:
+        """Return its case, the least that it belongs to."""
+        return self.case_id
+
+    @property
+    def record_hashes(self) -> bytes:
+        """Return its own hash, for it rests on no other record."""
+        return self.record_hash
+
+    @property
     def text(self) -> bytes:
         """Return the line that digests cover."""
         return f"{self.kind} {self.case_id} {self.slot} {self.record_hash.hex()}\n".encode()

@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.data.counting.counted_units import UnitLine, create_seal, hash_values
-from rollout.live.evidence.held_evidence_check import find_slice_fault
+from rollout.live.evidence.counted_check import find_slice_fault
 
 LINE = UnitLine(1, "v1", "gate", 7, 3, 2, 1, 4, "[1]", 0, None, b"", "creek", "day")
 
