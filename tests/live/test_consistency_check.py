@@ -23,6 +23,7 @@ from tests.live.test_live import BY_CASE, STORY, begun, parse_policy, replayed
 POLICY = parse_policy(BY_CASE)
 HISTORY = a_history(replace(STORY, slots=24), POLICY)
 SLOTS, _ = replayed(HISTORY, POLICY, None)
+MISSING = " is in the counted units and missing here"
 INCIDENT = IncidentOpened(
     at=to_instant(SLOTS[-1], POLICY.tick),
     by="policy",
@@ -97,7 +98,7 @@ def test_a_kept_scope_of_no_revision_is_found(database):
 def test_a_proposal_closed_by_hand_is_found(database):
     change(database, update(tables.proposals).values(state="applied").where(is_first_proposal()))
     (line,) = found_and_put_right(database)
-    assert line == "proposals: P-1 says state applied; the ledger says open"
+    assert line == "proposals: proposal P-1 says state applied; by the ledger it is open"
 
 
 def is_first_proposal():
@@ -107,15 +108,15 @@ def is_first_proposal():
 def test_a_proposal_that_is_missing_and_one_too_many_are_found(database):
     change(database, update(tables.proposals).values(proposal="P-0").where(is_first_proposal()))
     assert found_and_put_right(database) == [
-        "proposals: P-0 is not in the ledger",
-        "proposals: P-1 is in the ledger and missing here",
+        "proposals: proposal P-0 is not in the ledger",
+        "proposals: proposal P-1 is in the ledger and missing here",
     ]
 
 
 def test_an_incident_changed_by_hand_is_found(database):
     change(database, update(tables.incidents).values(acknowledged_by="eve"))
     (line,) = found_and_put_right(database)
-    assert line == "incidents: I-1 says acknowledged_by eve; the ledger says None"
+    assert line == "incidents: incident I-1 says acknowledged_by eve; by the ledger it is None"
 
 
 def test_a_tally_changed_by_hand_is_found(database):
@@ -127,7 +128,7 @@ def test_a_tally_changed_by_hand_is_found(database):
 
 def test_tallies_that_are_gone_are_found(database):
     change(database, delete(tables.counts))
-    assert all("says 0; marks add up to " in line for line in found_and_put_right(database))
+    assert all(MISSING in line for line in found_and_put_right(database))
 
 
 def test_a_matrix_changed_by_hand_is_found(database):
@@ -137,13 +138,14 @@ def test_a_matrix_changed_by_hand_is_found(database):
     lines = found_and_put_right(database)
     assert lines
     assert all(
-        "; marks add up to " in line and line.startswith("confusion_matrices: ") for line in lines
+        "; by the counted units it is " in line and line.startswith("confusion_matrices: series_id")
+        for line in lines
     )
 
 
 def test_matrices_that_are_gone_are_found(database):
     change(database, delete(tables.confusion_matrices))
-    assert all("says 0; marks add up to " in line for line in found_and_put_right(database))
+    assert all(MISSING in line for line in found_and_put_right(database))
 
 
 def test_a_matrix_of_nothing_that_was_counted_is_found(database):
@@ -153,7 +155,7 @@ def test_a_matrix_of_nothing_that_was_counted_is_found(database):
         insert(tables.confusion_matrices).values(rollout=rollout, series_id=999, class_id=7, n=3),
     )
     assert found_and_put_right(database) == [
-        "confusion_matrices: series 999, class 7 says 3; marks add up to 0"
+        "confusion_matrices: series_id 999, class_id 7 is not in the counted units"
     ]
 
 
@@ -161,17 +163,14 @@ def test_losses_that_are_gone_are_found(database):
     change(database, delete(tables.top_losses))
     lines = found_and_put_right(database)
     assert lines
-    assert all(" and is missing here" in line and line.startswith("top_losses: ") for line in lines)
+    assert all(MISSING in line and line.startswith("top_losses: ") for line in lines)
 
 
 def test_a_loss_changed_by_hand_is_found(database):
     change(database, update(tables.top_losses).values(confidence=0.015625))
     lines = found_and_put_right(database)
     assert lines
-    assert all(
-        " says 0.015625 in series " in line and "; prediction and mark say " in line
-        for line in lines
-    )
+    assert all(" says confidence 0.015625; by the counted units it is " in line for line in lines)
 
 
 def test_a_loss_of_nothing_that_was_counted_is_found(database):
@@ -179,7 +178,7 @@ def test_a_loss_of_nothing_that_was_counted_is_found(database):
     own = {"case_id": 99_999, "version": "v1", "class_id": 7, "confidence": 0.5, "series_id": 1}
     change(database, insert(tables.top_losses).values(rollout=rollout, **own))
     assert found_and_put_right(database) == [
-        "top_losses: case 99999, version v1, class 7 was not counted as one that differs"
+        "top_losses: case_id 99999, version v1, class_id 7 is not in the counted units"
     ]
 
 

@@ -39,7 +39,7 @@ from rollout.data.counting.counts import (
     ValueIds,
 )
 from rollout.data.counting.matrices import Matrices, MatrixKey, sum_over_slots
-from rollout.data.counting.projection_repair import ProjectionRepair
+from rollout.data.counting.projection_repair import ProjectionRepair, list_wrong_uses
 from rollout.data.counting.purge import open_purge
 from rollout.data.counting.top_losses import LossRow, StoredLosses
 from rollout.data.counting.unit_records import NO_ALIASES, UnitRecords
@@ -341,7 +341,7 @@ def take_back_slots(transaction: Transaction, rollout: Rollout, *, first: int, a
         taking.take_rows(counted_outcomes, OUTCOME)
         taking.take_rows(counted_records, RECORD_UNSEALED)
     uses = StoredUses(transaction, rollout).find_differences()
-    ProjectionRepair(transaction, rollout).repair_uses(uses)
+    ProjectionRepair(transaction, rollout).repair_rows(list_wrong_uses(uses))
     return unit_count
 
 

@@ -3,25 +3,19 @@
 No table here is a source. A difference comes from a manual change, a broken disk or a bug.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 from sqlalchemy import Table, and_, delete, insert, select, update
 
-from rollout.data.counting.counts import CountKey
-from rollout.data.counting.matrices import MatrixKey
-from rollout.data.counting.top_losses import LossKey, LossValue
 from rollout.data.database.rollouts import RolloutRepository
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
-from rollout.data.ledger.projection_check import CHECKED_TABLES, RowKey, RowPair
-from rollout.data.ledger.projections import get_name_column
+from rollout.data.ledger.projection_check import CHECKED_TABLES
 from rollout.data.ledger.scopes import decode_scope, encode_scope, select_scopes
 from rollout.data.tables.tables import (
-    confusion_matrices,
-    counts,
     ledger_heads,
     scopes,
-    top_losses,
     version_uses,
 )
 from rollout.engine.decide.projection import apply_event
@@ -29,7 +23,46 @@ from rollout.engine.decide.scope import Scope
 from rollout.engine.events import LedgerEvent
 from rollout.engine.evidence.version_uses import Use, UseKey
 
-RowValues = dict[str, Any]
+RowValues = Mapping[str, Any]
+USE_KEY: Final = ("site", "window", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class RowDifference:
+    """A row of a derived table that differs from what its source says.
+
+    `key` has the columns that identify it, `stored` and `right` the others; None is no such row.
+    """
+
+    table: Table
+    key: RowValues
+    stored: RowValues | None
+    right: RowValues | None
+
+    def describe(self) -> str:
+        """Return a sentence with what is stored and what is right."""
+        source = "the ledger" if self.table.name in CHECKED_TABLES else "the counted units"
+        place = ", ".join(f"{name} {value}" for name, value in self.key.items())
+        if self.right is None:
+            text = f"is not in {source}"
+        elif self.stored is None:
+            text = f"is in {source} and missing here"
+        else:
+            text = ", ".join(
+                f"says {name} {self.stored[name]}; by {source} it is {value}"
+                for name, value in self.right.items()
+                if self.stored[name] != value
+            )
+        return f"{self.table.name}: {place} {text}"
+
+
+def list_wrong_uses(
+    differences: Mapping[UseKey, tuple[Use | None, Use | None]],
+) -> Iterator[RowDifference]:
+    """Yield the rows of versions' uses that differ, stored and right, by their key."""
+    for key, uses in differences.items():
+        rows = (use and use._asdict() for use in uses)
+        yield RowDifference(version_uses, dict(zip(USE_KEY, key, strict=True)), *rows)
 
 
 class ProjectionRepair(RolloutRepository):
@@ -74,63 +107,18 @@ class ProjectionRepair(RolloutRepository):
                 values = {"at": scope.at, "body": encode_scope(scope, row_hash)}
                 self._transaction.execute(update(scopes).where(*conditions).values(**values))
 
-    def repair_projections(self, differences: Mapping[RowKey, RowPair]) -> None:
-        """Write proposals and incidents as the ledger has them."""
-        for (table, name), (stored, expected) in differences.items():
-            self._repair_row(
-                CHECKED_TABLES[table],
-                {get_name_column(CHECKED_TABLES[table]): name},
-                stored,
-                expected,
-            )
-
-    def repair_counts(self, differences: Mapping[CountKey, tuple[int, int]]) -> None:
-        """Write counts as the counted units have them."""
-        for key, (stored, expected) in differences.items():
-            rows = ({"n": n} if n else None for n in (stored, expected))
-            self._repair_row(counts, key._asdict(), *rows)
-
-    def repair_matrices(self, differences: Mapping[MatrixKey, tuple[int, int]]) -> None:
-        """Write matrices as the counted units have them."""
-        for (series_id, class_id), (stored, expected) in differences.items():
-            rows = ({"n": n} if n else None for n in (stored, expected))
-            key_values = {"series_id": series_id, "class_id": class_id}
-            self._repair_row(confusion_matrices, key_values, *rows)
-
-    def repair_losses(
-        self, differences: Mapping[LossKey, tuple[LossValue | None, LossValue | None]]
-    ) -> None:
-        """Write top losses as counted units and predictions have them."""
-        for (case_id, version, class_id), values in differences.items():
-            rows = (
-                value and dict(zip(("confidence", "series_id"), value, strict=True))
-                for value in values
-            )
-            key_values = {"case_id": case_id, "version": version, "class_id": class_id}
-            self._repair_row(top_losses, key_values, *rows)
-
-    def repair_uses(self, differences: Mapping[UseKey, tuple[Use | None, Use | None]]) -> None:
-        """Write since when versions are in use as the counted units have it."""
-        for (site, window, version), uses in differences.items():
-            key_values = {"site": site, "window": window, "version": version}
-            rows = (None if use is None else use._asdict() for use in uses)
-            self._repair_row(version_uses, key_values, *rows)
-
-    def _repair_row(
-        self,
-        table: Table,
-        key: Mapping[str, Any],
-        stored: RowValues | None,
-        expected: RowValues | None,
-    ) -> None:
-        key_values = {"rollout": self._rollout.number, **key}
-        condition = and_(*(table.c[name] == value for name, value in key_values.items()))
-        if expected is None:
-            self._transaction.execute(delete(table).where(condition))
-        elif stored is None:
-            self._transaction.execute(insert(table).values(**key_values, **expected))
-        else:
-            self._transaction.execute(update(table).where(condition).values(**expected))
+    def repair_rows(self, differences: Iterable[RowDifference]) -> None:
+        """Write rows as their sources have them."""
+        for difference in differences:
+            table, right = difference.table, difference.right
+            key_values = {"rollout": self._rollout.number, **difference.key}
+            condition = and_(*(table.c[name] == value for name, value in key_values.items()))
+            if right is None:
+                self._transaction.execute(delete(table).where(condition))
+            elif difference.stored is None:
+                self._transaction.execute(insert(table).values(**key_values, **right))
+            else:
+                self._transaction.execute(update(table).where(condition).values(**right))
 
 
 def _is_same_scope(body: Any, row_hash: str, scope: Scope) -> bool:
