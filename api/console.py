@@ -129,7 +129,6 @@ PAGE_MODULES: Final = (
     "divergences.pages",
     "proposals.list_pages",
     "stops.pages",
-    "stops.narrow_pages",
     "cells.value_table",
     "records.pages",
     "reports.pages",

@@ -60,13 +60,13 @@ from rollout.engine.decide.permissions import Permission, may_be_asked_blind, re
 from rollout.engine.decide.scope import Scope
 from rollout.engine.evidence.evidence_view import BATCH_SIZE
 from rollout.engine.evidence.late_senders import LateSenders, SilentSpell
+from rollout.engine.words.evidence_text import describe_late_cases, describe_spell
 from rollout.engine.words.formatting import (
     capitalize_first,
     format_estimate,
     format_threshold,
     to_sentence,
 )
-from rollout.engine.words.source_text import describe_late_cases, describe_spell
 from rollout.features.cells.cell_table import (
     CellListPage,
     CellSummary,

@@ -9,9 +9,8 @@ import typer
 
 from api.demo.start import PREPARING
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
-from rollout.features.demo.history_cache import prepare_history
 from rollout.features.demo.recorded_cases import load_cases
-from rollout.features.demo.stage import build_case_records
+from rollout.features.demo.stage import build_case_records, prepare_history
 
 COMMAND = "rollout"
 

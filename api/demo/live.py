@@ -29,7 +29,6 @@ from rollout.features.demo.accounts import (
     ROLES_BY_USER,
 )
 from rollout.features.demo.catalog import ExampleSystem
-from rollout.features.demo.history_cache import prepare_history
 from rollout.features.demo.player import (
     RESUME,
     STEP,
@@ -43,7 +42,7 @@ from rollout.features.demo.player import (
     list_open_proposals,
 )
 from rollout.features.demo.recorded_cases import load_cases
-from rollout.features.demo.stage import DemoService, build_case_records, open_stage
+from rollout.features.demo.stage import DemoService, build_case_records, open_stage, prepare_history
 from rollout.live.service import Service
 from rollout.worker.jobs import JobScheduler
 

@@ -74,9 +74,8 @@ def build(out: str, name: str) -> None:
     """Build an example's history in a folder, if it isn't there."""
     gc.disable()  # the process ends soon
     # imported here: whoever starts the process needs none of it yet
-    from rollout.features.demo.history_cache import prepare_history
     from rollout.features.demo.recorded_cases import load_cases
-    from rollout.features.demo.stage import build_case_records
+    from rollout.features.demo.stage import build_case_records, prepare_history
 
     example = find_example(name)
     # the later cases are played live; they took half a second

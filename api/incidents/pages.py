@@ -58,7 +58,7 @@ from rollout.features.incidents.incidents import (
 )
 from rollout.features.reports.figures.funnel import build_value_mark
 from rollout.features.reports.figures.timeline_parts import TimelineMark
-from rollout.features.reports.pages.detector_chart import DetectorView, build_detector_view
+from rollout.features.reports.pages.number_charts import DetectorView, build_detector_view
 from rollout.features.reports.pages.timeline_chart import TimelineView
 from rollout.kernel.calendar.instants import EPOCH, MICROSECOND, to_micros
 from rollout.kernel.calendar.sites import SHADOW, Cell

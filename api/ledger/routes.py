@@ -26,8 +26,7 @@ from api.schema_forms import CELL, add_fields_of, build_responses
 from rollout.data.database.errors import StoreError
 from rollout.data.ledger.ledger import StoredLedgerHead
 from rollout.engine.decide.permissions import require_permission
-from rollout.engine.ledger.checkpoints import Checkpoint
-from rollout.engine.ledger.ledger import CanonicalRow
+from rollout.engine.ledger.ledger import CanonicalRow, Checkpoint
 from rollout.features.ledger.checkpoints import sign_head
 from rollout.features.ledger.ledger_reader import (
     LedgerVerification,

@@ -43,11 +43,15 @@ from rollout.engine.decide.permissions import Permission
 from rollout.engine.decide.proposals import compute_renewal_start, list_takeover_levels
 from rollout.engine.decide.scope import compute_held_level
 from rollout.engine.words.approver_warnings import format_needs
-from rollout.engine.words.fact_text import (
+from rollout.engine.words.evidence_text import (
     describe_fresh_counts,
     describe_fresh_fact,
     describe_losses,
+    describe_outcome_sources,
+    describe_registered_units,
+    describe_sources,
     describe_track_counts,
+    describe_vouched_units,
 )
 from rollout.engine.words.formatting import (
     capitalize_first,
@@ -56,12 +60,6 @@ from rollout.engine.words.formatting import (
     format_estimate,
     format_percent,
     join_words,
-)
-from rollout.engine.words.source_text import (
-    describe_outcome_sources,
-    describe_registered_units,
-    describe_sources,
-    describe_vouched_units,
 )
 from rollout.features.cells.cell_table import CellValuesSummary, load_cell_values
 from rollout.features.cells.cells import load_cell

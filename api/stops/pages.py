@@ -1,4 +1,4 @@
-"""Stop pages: form, confirmation and result, on reserved threads.
+"""Stop and narrow pages: form, confirmation and result, on reserved threads.
 
 The page of active stops, and resume requests.
 """
@@ -48,14 +48,16 @@ from rollout.features.stops.stop_options import (
     CellGrant,
     StopOptions,
     format_stop_latency,
+    load_own_narrowings,
     load_stop_options,
     load_stoppable_rollouts,
     resolve_stop_target,
 )
-from rollout.features.stops.stops import ActiveStop, latch_stop
+from rollout.features.stops.stops import ActiveStop, latch_narrowing, latch_stop
 from rollout.kernel.calendar.opening_hours import find_next_change, is_open
 from rollout.kernel.calendar.sites import SHADOW
-from rollout.kernel.errors import RefusalError
+from rollout.kernel.errors import NotNarrowerError, RefusalError
+from rollout.kernel.policy.policy import Policy
 
 router = APIRouter()
 
@@ -413,3 +415,110 @@ def _select_open_cells(
             if change is not None and change <= at + time_span:
                 open_windows.add(window.id)
     return [item for item in options.cells if item.cell.window in open_windows]
+
+
+NumberQuery = Annotated[int, Query(ge=0, le=2**53)]
+MAX_NARROWINGS: Final = 10_000  # maximum cells that one command narrows
+FIELDS: Final = ("target", "reason", "to")
+UNPROCESSABLE: Final = 422
+
+
+@router.get("/rollouts/{rollout}/narrow")
+@prioritize
+def show_narrow_form(
+    request: Request, rollout: str, visitor: CurrentVisitor,
+    target: QueryText = "", reason: QueryText = "", to: QueryText = "",
+) -> Response:  # fmt: skip
+    """Show the form for target and stage."""
+    typed = {"target": target, "reason": reason, "to": to}
+    return render_first_step(request, visitor, "narrow", rollout, typed=typed)
+
+
+@router.get("/rollouts/{rollout}/narrow/confirm")
+@prioritize
+def show_narrowing(
+    request: Request, rollout: str, visitor: CurrentVisitor,
+    target: QueryText = "", reason: QueryText = "", to: QueryText = SHADOW,
+) -> Response:  # fmt: skip
+    """Show which grants would end, to confirm."""
+    typed = {"target": target, "reason": reason[:MAX_REASON_LENGTH], "to": to}
+    try:
+        policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
+        above = policy.stage_ids[_parse_stage_level(policy, to) + 1 :]
+        return render_second_step(request, visitor, "narrow_confirm", rollout, typed, above=above)
+    except RefusalError as error:
+        return _render_narrow_form(request, visitor, rollout, typed, error)
+
+
+@router.post("/rollouts/{rollout}/narrow/confirm")
+async def submit_narrowing(
+    request: Request, rollout: str, form: SignedForm, visitor: CurrentVisitor
+) -> Response:
+    """Narrow and redirect to the result."""
+    try:
+        with _latch_narrowing(visitor, rollout, form) as write_narrowing:
+            result = await run_with_priority(write_narrowing)
+    except RefusalError as error:
+        typed = {name: form.get_text(name) for name in FIELDS}
+        render = partial(_render_narrow_form, request, visitor, rollout, typed, error)
+        return await run_with_priority(render)
+    visitor.service.state_cache.invalidate(rollout)
+    count = sum(event.kind == "Narrowed" for event in result.events)
+    query = urlencode({"until": result.revision, "count": count})
+    return redirect_to(f"/rollouts/{encode_segment(rollout)}/narrow/done?{query}")
+
+
+@router.get("/rollouts/{rollout}/narrow/done")
+@prioritize
+def show_narrowed(
+    request: Request,
+    rollout: str,
+    visitor: CurrentVisitor,
+    until: NumberQuery = 0,
+    count: NumberQuery = 0,
+) -> Response:
+    """Show the result as the ledger has it."""
+    narrowings = load_own_narrowings(
+        visitor.service, visitor.caller, rollout, until=until, count=min(count, MAX_NARROWINGS)
+    )
+    policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
+    return render_page(
+        request,
+        visitor,
+        "narrow_done",
+        rollout=rollout,
+        narrowings=narrowings,
+        zone=policy.timezone,
+    )
+
+
+def _latch_narrowing(
+    visitor: Visitor, rollout: str, form: Form
+) -> AbstractContextManager[Callable[[], stops.NarrowingResult]]:
+    return latch_narrowing(
+        visitor.service,
+        visitor.caller,
+        rollout,
+        parse_target(form.get_text("target")).target,
+        form.get_text("to"),
+        at=visitor.at,
+        reason=StopRequest(reason=form.get_text("reason")).reason,
+    )
+
+
+def _parse_stage_level(policy: Policy, stage: str) -> int:
+    if stage not in policy.stage_ids[:-1]:
+        raise NotNarrowerError(f"Choose a stage to narrow to: {', '.join(policy.stage_ids[:-1])}")
+    return policy.stage_ids.index(stage)
+
+
+def _render_narrow_form(
+    request: Request, visitor: Visitor, rollout: str, typed: dict[str, str], error: RefusalError
+) -> Response:
+    """Show the form again with typed values and errors."""
+    is_stage_error = isinstance(error, NotNarrowerError)  # the form's field for the API's name
+    errors = {"to" if is_stage_error else "target": format_refusal(str(error), visitor.name)}
+    status = UNPROCESSABLE if is_stage_error else STATUS_BY_CODE.get(error.code, UNPROCESSABLE)
+    return render_first_step(
+        request, visitor, "narrow", rollout, status, typed=typed, errors=errors
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rollout.engine.ledger.checkpoints import Checkpoint, CheckpointError
+from rollout.engine.ledger.ledger import Checkpoint, CheckpointError
 
 if TYPE_CHECKING:
     from rollout.settings import Settings

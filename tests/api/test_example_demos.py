@@ -6,10 +6,9 @@ import pytest
 
 from api.app import create_app
 from rollout.features.demo.catalog import MAIL_ROOM, list_examples
-from rollout.features.demo.history_cache import prepare_history
 from rollout.features.demo.player import CaseTraffic, DemoPlayer, build_account_request
 from rollout.features.demo.recorded_cases import load_cases
-from rollout.features.demo.stage import build_case_records, open_stage
+from rollout.features.demo.stage import build_case_records, open_stage, prepare_history
 from rollout.live.tick_passes import TickScheduler
 from tests.api.conftest import Asking
 

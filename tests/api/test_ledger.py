@@ -10,8 +10,7 @@ from api.app import create_app
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.permissions import AssignedRole
-from rollout.engine.ledger.checkpoints import parse_checkpoints
-from rollout.engine.ledger.ledger import BrokenLedgerError, verify_lines
+from rollout.engine.ledger.ledger import BrokenLedgerError, parse_checkpoints, verify_lines
 from rollout.features.ledger import ledger_reader
 from rollout.live.checkpoint_keys import (
     CheckpointSigner,

@@ -23,19 +23,13 @@ from api.demo.live import open_clients
 from rollout import faults
 from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.features.demo import history_cache
+from rollout.features.demo import stage
 from rollout.features.demo.accounts import (
     COLLEAGUE,
     DEMO_OPERATORS,
     RESUME_APPROVER,
 )
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
-from rollout.features.demo.history_cache import (
-    DATABASE_FILE,
-    SCHEDULE_FILE,
-    UNFINISHED_PREFIX,
-    prepare_history,
-)
 from rollout.features.demo.player import (
     QUIET_SECONDS,
     REPORT_SECONDS,
@@ -49,7 +43,14 @@ from rollout.features.demo.player import (
     build_account_request,
 )
 from rollout.features.demo.recorded_cases import load_cases
-from rollout.features.demo.stage import build_case_records, open_stage
+from rollout.features.demo.stage import (
+    DATABASE_FILE,
+    SCHEDULE_FILE,
+    UNFINISHED_PREFIX,
+    build_case_records,
+    open_stage,
+    prepare_history,
+)
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import TickScheduler
 from tests.api.conftest import Asking
@@ -110,7 +111,7 @@ def history(out, letters, records, points, collecting, flushed):
         faults.install_action(points.append, "ingest.parsed"),
         faults.install_action(lambda _: collecting.append(gc.isenabled()), "tick.evidence"),
     ):
-        patch.setattr(history_cache.os, "fsync", note_flush)
+        patch.setattr(stage.os, "fsync", note_flush)
         return prepare_history(out, EXAMPLE, records, letters, lambda: None)
 
 
@@ -143,7 +144,7 @@ def test_the_history_is_on_the_disk_before_it_has_its_name(history, flushed):
 
 
 def test_no_record_of_the_history_is_received_before_it_occurs(history):
-    with closing(sqlite3.connect(history.folder / history_cache.DATABASE_FILE)) as connection:
+    with closing(sqlite3.connect(history.folder / stage.DATABASE_FILE)) as connection:
         (early,) = connection.execute(
             "select count(*) from cases where received_at < occurred_at"
         ).fetchone()
@@ -153,18 +154,18 @@ def test_no_record_of_the_history_is_received_before_it_occurs(history):
 
 def test_cases_with_pictures_share_pages(history):
     """With a page for each case the file was more than twice as large, and is copied each time."""
-    with closing(sqlite3.connect(history.folder / history_cache.DATABASE_FILE)) as connection:
+    with closing(sqlite3.connect(history.folder / stage.DATABASE_FILE)) as connection:
         ((size,), (count,)) = (
             connection.execute(query).fetchone()
             for query in ("pragma page_size", "select count(*) from cases")
         )
-    assert size == history_cache.PAGE_BYTES
-    assert (history.folder / history_cache.DATABASE_FILE).stat().st_size < count * 4096
+    assert size == stage.PAGE_BYTES
+    assert (history.folder / stage.DATABASE_FILE).stat().st_size < count * 4096
 
 
 def test_the_historys_permits_are_bound_as_those_of_its_clients_are(history):
     """Seen: they counted as unbound permits, so no answer was compared."""
-    with closing(sqlite3.connect(history.folder / history_cache.DATABASE_FILE)) as connection:
+    with closing(sqlite3.connect(history.folder / stage.DATABASE_FILE)) as connection:
         kinds = connection.execute(
             "select authorization, permit_kind, count(*) > 1000 from actions where \"by\" = 'model'"
             " group by authorization, permit_kind"
@@ -318,11 +319,11 @@ def test_two_first_starts_at_once_leave_each_other_alone(tmp_path, letters, reco
     both_build = threading.Barrier(2, timeout=60)
 
     def build(folder, *_):
-        (folder / history_cache.DATABASE_FILE).write_text(folder.name)
+        (folder / stage.DATABASE_FILE).write_text(folder.name)
         both_build.wait()  # each has removed what it takes for old
-        (folder / history_cache.SCHEDULE_FILE).write_text(folder.name)
+        (folder / stage.SCHEDULE_FILE).write_text(folder.name)
 
-    monkeypatch.setattr(history_cache, "_build_history", build)
+    monkeypatch.setattr(stage, "_build_history", build)
     with ThreadPoolExecutor() as threads:
         starts = [
             threads.submit(prepare_history, tmp_path, EXAMPLE, records, letters, lambda: None)
@@ -339,7 +340,7 @@ def test_two_first_starts_at_once_leave_each_other_alone(tmp_path, letters, reco
 def test_a_first_start_removes_older_histories_and_what_was_interrupted(
     tmp_path, letters, records, monkeypatch
 ):
-    hour_ago = time.time() - history_cache.UNFINISHED_SECONDS - 1
+    hour_ago = time.time() - stage.UNFINISHED_SECONDS - 1
     for name in ("live-history-mail-room-old", "unfinished-history-old", "unfinished-history-new"):
         (tmp_path / name).mkdir()
     os.utime(tmp_path / "unfinished-history-old", (hour_ago, hour_ago))
@@ -347,7 +348,7 @@ def test_a_first_start_removes_older_histories_and_what_was_interrupted(
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(history_cache, "_build_history", fail)
+    monkeypatch.setattr(stage, "_build_history", fail)
     with pytest.raises(KeyboardInterrupt):
         prepare_history(tmp_path, EXAMPLE, records, letters, lambda: None)
     assert [path.name for path in tmp_path.iterdir()] == ["unfinished-history-new"]

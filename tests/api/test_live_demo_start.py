@@ -10,11 +10,10 @@ from contextlib import closing
 import pytest
 
 from api.demo import start
-from rollout.features.demo import history_cache
+from rollout.features.demo import stage
 from rollout.features.demo.catalog import HISTORY_PREFIX, find_example, find_history_folders
-from rollout.features.demo.history_cache import prepare_history
 from rollout.features.demo.recorded_cases import load_cases
-from rollout.features.demo.stage import build_case_records
+from rollout.features.demo.stage import build_case_records, prepare_history
 
 
 class Process:
@@ -75,7 +74,7 @@ def test_with_a_history_of_the_example_nothing_is_started(tmp_path, started):
 def test_after_a_build_that_was_ended_the_next_one_is_complete(tmp_path, end):
     command = [sys.executable, "-m", start.MODULE, str(tmp_path), "patrol"]
     builder = subprocess.Popen(command)
-    while not list(tmp_path.glob(f"{history_cache.UNFINISHED_PREFIX}*/*")):
+    while not list(tmp_path.glob(f"{stage.UNFINISHED_PREFIX}*/*")):
         assert builder.poll() is None
         time.sleep(0.01)
     builder.send_signal(end)
@@ -83,9 +82,9 @@ def test_after_a_build_that_was_ended_the_next_one_is_complete(tmp_path, end):
     assert find_history_folders(tmp_path, "patrol") == []
     subprocess.run(command, check=True)
     (folder,) = find_history_folders(tmp_path, "patrol")
-    history = history_cache.PreparedHistory(folder)
+    history = stage.PreparedHistory(folder)
     assert history.is_complete
-    with closing(sqlite3.connect(folder / history_cache.DATABASE_FILE)) as connection:
+    with closing(sqlite3.connect(folder / stage.DATABASE_FILE)) as connection:
         assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
         assert connection.execute("select count(*) from cases").fetchone()[0] > 1000
 

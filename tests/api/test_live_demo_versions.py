@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rollout.features.demo.catalog import find_example
-from rollout.features.demo.history_cache import DATABASE_FILE, prepare_history
 from rollout.features.demo.recorded_cases import load_cases
-from rollout.features.demo.stage import build_case_records
+from rollout.features.demo.stage import DATABASE_FILE, build_case_records, prepare_history
 
 pytestmark = pytest.mark.simulation
 

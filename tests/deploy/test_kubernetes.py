@@ -11,7 +11,7 @@ import yaml
 
 from api.health.routes import router
 from api.serve import SHUTDOWN_SECONDS, TRANSACTION_SECONDS
-from rollout.engine.ledger.checkpoints import CheckpointError
+from rollout.engine.ledger.ledger import CheckpointError
 from rollout.features.access.keys import SecretKey, SecretKeyError
 from rollout.features.ledger.checkpoints import describe_weakness
 from rollout.live.checkpoint_keys import CheckpointSigner, open_checkpoint_targets

@@ -27,8 +27,7 @@ from rollout.engine.events import (
     VersionRetired,
     Widened,
 )
-from rollout.engine.ledger.checkpoints import Checkpoint
-from rollout.engine.ledger.ledger import build_row
+from rollout.engine.ledger.ledger import Checkpoint, build_row
 from rollout.live.checkpoint_keys import CheckpointSigner, create_signing_key
 from tests.docs.pages import text_of
 from tests.engine.ledger.golden import ACCESS, ROLLOUT

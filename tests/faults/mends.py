@@ -86,7 +86,7 @@ MENDS = (
     ),
     Mend(
         7,
-        "rollout/engine/ledger/checkpoints.py",
+        "rollout/engine/ledger/ledger.py",
         "if stored_hash == checkpoint.hash:",
         "if True:",
         "tests/features/ledger/test_checkpoints.py::test_a_ledger_that_was_rewritten_whole_is_found",

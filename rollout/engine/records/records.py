@@ -307,7 +307,7 @@ class Decision(Record, frozen=True):
 
     `claims` is the exposure that the client claims, `exposure` the one that counts. The service
     fills in `exposure`, `seat` (number of the review task), `review`, `basis` (what `exposure`
-    follows from, by `rollout.data.records.decision_bases`) and `source`: a kind of
+    follows from, by `rollout.data.records.record_check`) and `source`: a kind of
     `rollout.kernel.policy.evidence_sources`, None for a record without one.
     """
 

@@ -75,7 +75,7 @@ from rollout.engine.words.event_describer import (
     phrase_event,
     phrase_narrowing,
 )
-from rollout.engine.words.fact_text import describe_fresh_fact
+from rollout.engine.words.evidence_text import describe_fresh_fact
 from rollout.engine.words.formatting import (
     format_count,
     format_day,

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.engine.words.source_text import (
+from rollout.engine.words.evidence_text import (
     VouchedUnits,
     describe_outcome_sources,
     describe_registered_units,

@@ -13,7 +13,7 @@ from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.events import ENGINE
 from rollout.engine.ledger.access_events import CheckpointKeyUsed
-from rollout.engine.ledger.checkpoints import (
+from rollout.engine.ledger.ledger import (
     Checkpoint,
     CheckpointError,
     find_contradictions,

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Final, NoReturn
 
 import typer
 
-from rollout.engine.ledger.checkpoints import Checkpoint
+from rollout.engine.ledger.ledger import Checkpoint
 from rollout.engine.words.formatting import format_quantity
 from rollout.features.ledger.ledger_verification import verify_ledger
 from rollout.kernel.errors import RefusalError, format_install

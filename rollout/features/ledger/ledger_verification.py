@@ -4,8 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rollout.engine.ledger.checkpoints import Checkpoint, find_contradictions
-from rollout.engine.ledger.ledger import BrokenLedgerError, CanonicalRow, verify_lines
+from rollout.engine.ledger.ledger import (
+    BrokenLedgerError,
+    CanonicalRow,
+    Checkpoint,
+    find_contradictions,
+    verify_lines,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -343,7 +343,7 @@ def _list_against(
 
     That its sender could have chosen what counts comes after what happened.
     """
-    from rollout.engine.words.source_text import describe_registered_units, describe_vouched_units
+    from rollout.engine.words.evidence_text import describe_registered_units, describe_vouched_units
     from rollout.features.proposals.counter_evidence import list_facts_against, load_track_records
 
     records = load_track_records(service, state, proposal, at)

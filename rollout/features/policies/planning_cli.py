@@ -11,11 +11,7 @@ from rollout.engine.files.files import RecordPaths
 from rollout.features.delivery.channels_cli import list_configured_names
 from rollout.features.policies.planning import plan as plan_policy
 from rollout.features.replay.replay import plan_recorded_reviews
-from rollout.features.replay.requests import (
-    RecordedHistory,
-    ReplayRequest,
-    read_request_records,
-)
+from rollout.features.replay.requests import RecordedHistory, ReplayRequest, read_request_records
 from rollout.features.reports.figures.review_plan import MAX_DECISIONS, ReviewPlan
 from rollout.features.reports.pages.text_report import format_review_plan
 from rollout.kernel.policy_files.reader import parse_policy, read_policy_text

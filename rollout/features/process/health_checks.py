@@ -34,8 +34,7 @@ from rollout.data.ledger.pending_stops import ALL_ROLLOUTS, Damage, delete_damag
 from rollout.data.ledger.versions import VersionStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.events import DamageCleared, RolloutCreated
-from rollout.engine.ledger.checkpoints import Checkpoint, CheckpointError
-from rollout.engine.ledger.ledger import BrokenLedgerError
+from rollout.engine.ledger.ledger import BrokenLedgerError, Checkpoint, CheckpointError
 from rollout.engine.words.formatting import format_quantity
 from rollout.features.access.access_state import find_access_ledger_faults
 from rollout.features.access.users import find_broad_accounts

@@ -8,7 +8,7 @@ from rollout.engine.decide.approvals import TrackRecord, build_track_record
 from rollout.engine.decide.permissions import Caller, Permission
 from rollout.engine.decide.proposals import list_proposal_facts
 from rollout.engine.decide.scope import RECORD_SPAN
-from rollout.engine.words.fact_text import describe_track_fact
+from rollout.engine.words.evidence_text import describe_track_fact
 from rollout.engine.words.formatting import format_zoned_time
 from rollout.features.proposals.proposal_details import Proposal
 from rollout.kernel.calendar.sites import Cell

@@ -33,8 +33,8 @@ from rollout.engine.events import (
 )
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.ledger.ledger import parse_as, parse_event
+from rollout.engine.words.evidence_text import VouchedUnits
 from rollout.engine.words.formatting import format_zoned_time
-from rollout.engine.words.source_text import VouchedUnits
 from rollout.engine.words.state_text import CLOSED_PROPOSALS, TICK, describe_hold
 from rollout.features.cells.cells import Gain, load_gains
 from rollout.features.proposals.eligible_approvers import find_proposal_sites

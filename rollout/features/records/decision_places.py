@@ -10,7 +10,7 @@ from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import IncomingCases, Place
 from rollout.engine.records.records import NAMED_BY_DECISION, UNTIMED, Case, is_registered
-from rollout.engine.words.source_text import describe_registering
+from rollout.engine.words.evidence_text import describe_registering
 from rollout.kernel.policy.evidence_sources import EvidenceSources
 from rollout.live.evidence.unit_counting import WindowLookup
 from rollout.live.rollout_state import RolloutState

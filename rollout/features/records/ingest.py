@@ -17,9 +17,9 @@ from msgspec import structs
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
 from rollout.data.ledger.versions import VersionStore
-from rollout.data.records.decision_bases import build_basis, list_pages
 from rollout.data.records.external_keys import ExternalKeys, hold_off_erasures
 from rollout.data.records.incoming_cases import IncomingCase, IncomingCases, PlantedCases
+from rollout.data.records.record_check import build_basis, list_pages
 from rollout.data.records.record_rows import RECORD_SCHEMAS
 from rollout.data.records.records import (
     RecordReceipt,
@@ -66,13 +66,13 @@ from rollout.engine.records.reviews import (
     find_worst_exposure,
     fold_name,
 )
-from rollout.engine.words.source_text import describe_late_cases
+from rollout.engine.words.evidence_text import describe_late_cases
 from rollout.features.records.action_authorization import (
     UNAUTHORIZED,
     AuthorizationResult,
+    ClaimBatch,
     authorize_actions,
 )
-from rollout.features.records.assignment_claims import ClaimBatch
 from rollout.features.records.decision_places import DecisionPlaces, describe_missing_case
 from rollout.features.records.record_notes import (
     RecordNotes,

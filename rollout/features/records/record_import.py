@@ -44,8 +44,8 @@ from rollout.engine.evidence.frames import (
     RecordFrames,
 )
 from rollout.engine.evidence.version_uses import DRAWS
-from rollout.engine.files.action_rows import read_action_rows
 from rollout.engine.files.files import RecordPaths
+from rollout.engine.files.further_rows import read_action_rows
 from rollout.engine.files.parse import ActionWithPermit, ItemReader
 from rollout.engine.records.records import Case, Decision, Outcome, Prediction, Record, select_kind
 from rollout.engine.records.reviews import BLIND
@@ -56,7 +56,7 @@ from rollout.features.records.unauthorized_actions import (
     report_clock_ahead,
     report_unauthorized_actions,
 )
-from rollout.features.replay.file_contents import list_file_contents
+from rollout.features.replay.requests import list_file_contents
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.evidence_sources import IMPORTS, build_file_sender

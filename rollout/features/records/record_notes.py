@@ -19,7 +19,7 @@ from rollout.engine.records.records import (
     is_registered,
     list_drawn,
 )
-from rollout.engine.words.source_text import describe_registering
+from rollout.engine.words.evidence_text import describe_registering
 from rollout.kernel.calendar.instants import count_micros
 from rollout.kernel.policy.evidence_sources import NOT_NAMED, UNNAMED
 from rollout.kernel.policy.policy import Policy

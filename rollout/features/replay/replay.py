@@ -56,11 +56,11 @@ from rollout.engine.slots.engine import (
 )
 from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
-from rollout.features.replay.file_contents import list_declared_contents
 from rollout.features.replay.requests import (
     Progress,
     RecordedHistory,
     ReplayRequest,
+    list_declared_contents,
     read_request_records,
 )
 from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts

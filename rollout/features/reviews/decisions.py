@@ -13,10 +13,10 @@ from rollout import faults
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
 from rollout.data.records.case_pages import NewestRecords
-from rollout.data.records.decision_bases import build_basis, list_pages
 from rollout.data.records.exposures import FIGURES, ExposureEntry, ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import IncomingCases
+from rollout.data.records.record_check import build_basis, list_pages
 from rollout.data.records.records import RecordReceipt as Accepted
 from rollout.data.records.records import RecordStatus as Judged
 from rollout.data.records.records import RecordStore, StoredBatch

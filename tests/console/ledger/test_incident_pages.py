@@ -30,7 +30,7 @@ from rollout.features.incidents.incident_impact import (
     begin_counts,
     load_incident_impact,
 )
-from rollout.features.reports.pages.detector_chart import format_evidence
+from rollout.features.reports.pages.number_charts import format_evidence
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, GuardReading
 from rollout.kernel.policy_files.reader import parse_policy

@@ -15,8 +15,8 @@ from rollout.engine.decide.commands import AcknowledgeIncident, Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.decide.stop_targets import StopTarget
 from rollout.engine.events import Approved
+from rollout.engine.words.evidence_text import VouchedUnits
 from rollout.engine.words.formatting import OPENING_NOTE
-from rollout.engine.words.source_text import VouchedUnits
 from rollout.features.access import users
 from rollout.features.access.users import AccountUpdate, load_local_caller
 from rollout.features.policies import policies

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.data.database.session import Database
-from rollout.engine.ledger.checkpoints import Checkpoint, CheckpointError, parse_checkpoints
+from rollout.engine.ledger.ledger import Checkpoint, CheckpointError, parse_checkpoints
 from rollout.features.ledger.checkpoints import (
     SECOND_PLACE_TEXT,
     CheckpointPublisher,

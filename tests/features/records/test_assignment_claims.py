@@ -12,8 +12,7 @@ from rollout.engine.decide.assignment import AssignmentClaim
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.files.parse import DeclaringPrediction, ItemReader
 from rollout.engine.records.records import Case, Prediction, RejectedItem
-from rollout.features.records.action_authorization import StoredCase
-from rollout.features.records.assignment_claims import STORED_BEFORE, ClaimChecker
+from rollout.features.records.action_authorization import STORED_BEFORE, ClaimChecker, StoredCase
 from rollout.features.records.ingest import ingest_items
 from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import load_rollout_state

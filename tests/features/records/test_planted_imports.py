@@ -7,7 +7,7 @@ from rollout.features.records.planted_cases import (
     declare_planted_cases,
     split_imported_cases,
 )
-from rollout.features.replay.file_contents import LateDeclarationError
+from rollout.features.replay.requests import LateDeclarationError
 from tests.engine.evidence import histories
 from tests.engine.evidence.histories import HOUR, cases, decisions, outcomes, predictions, records
 from tests.features.review_room import DAN, START, Room

@@ -3,9 +3,8 @@
 import pytest
 
 from rollout.engine.events import VersionFirstUsed, VersionRenamed
-from rollout.features.replay.file_contents import list_file_contents
 from rollout.features.replay.replay import replay_files
-from rollout.features.replay.requests import read_request_records
+from rollout.features.replay.requests import list_file_contents, read_request_records
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.features.replay.test_replay import POLICY, an_order, rows
 

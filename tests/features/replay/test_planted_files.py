@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rollout.engine.files.planted_rows import read_planted_rows
+from rollout.engine.files.further_rows import read_planted_rows
 from rollout.engine.files.rejected_rows import RecordError
-from rollout.features.replay.file_contents import LateDeclarationError
 from rollout.features.replay.replay import build_replay_command, replay_files
+from rollout.features.replay.requests import LateDeclarationError
 from rollout.kernel.calendar.instants import to_micros
 from tests.commands import create_tables, done, forget_settings, refused
 from tests.features.replay.test_replay import an_order, rows

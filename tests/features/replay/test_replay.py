@@ -13,7 +13,7 @@ from rollout.engine.files.files import RecordPaths
 from rollout.engine.files.questions import FileChoices
 from rollout.engine.files.rejected_rows import RecordError
 from rollout.engine.slots.engine import VersionsAtOnceError
-from rollout.engine.words.source_text import VouchedUnits
+from rollout.engine.words.evidence_text import VouchedUnits
 from rollout.features.replay.replay import (
     NothingToReplayError,
     build_replay_command,

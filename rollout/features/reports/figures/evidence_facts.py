@@ -17,7 +17,7 @@ from rollout.engine.decide.widening_steps import find_acting_index, get_acting_f
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.slots import find_slot_before
 from rollout.engine.evidence.unit_arrays import IntArray, UnitArrays
-from rollout.engine.words.fact_text import describe_losses
+from rollout.engine.words.evidence_text import describe_losses
 from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.features.reports.figures.next_step import (
     GateOutlook,

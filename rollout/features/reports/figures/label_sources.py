@@ -16,13 +16,13 @@ from rollout.engine.evidence.late_senders import LateSenders, SilentSpell
 from rollout.engine.evidence.version_uses import DRAWS
 from rollout.engine.records.records import RemarkReason
 from rollout.engine.records.reviews import DROP, RELABEL, CleaningChoice, find_final_choices
+from rollout.engine.words.evidence_text import VouchedUnits, describe_vouched_units
 from rollout.engine.words.formatting import (
     format_count,
     format_percent,
     format_quantity,
     join_words,
 )
-from rollout.engine.words.source_text import VouchedUnits, describe_vouched_units
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, assign_deciders
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, CountedSource, RegisteredUnits

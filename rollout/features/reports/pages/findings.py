@@ -9,6 +9,11 @@ from itertools import chain, groupby
 from typing import Final
 
 from rollout.engine.decide.scope import STOPPED, SUSPENDED
+from rollout.engine.words.evidence_text import (
+    describe_registered_units,
+    describe_sources,
+    describe_spell,
+)
 from rollout.engine.words.formatting import (
     choose_words,
     describe_duration,
@@ -22,11 +27,6 @@ from rollout.engine.words.formatting import (
     is_amount,
     join_words,
     to_sentence,
-)
-from rollout.engine.words.source_text import (
-    describe_registered_units,
-    describe_sources,
-    describe_spell,
 )
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts

@@ -31,9 +31,8 @@ from rollout.features.reports.pages.charts import (
     format_drift_name,
     sample_rows,
 )
-from rollout.features.reports.pages.detector_chart import build_detector_view
 from rollout.features.reports.pages.findings import rank_findings
-from rollout.features.reports.pages.number_charts import describe_points
+from rollout.features.reports.pages.number_charts import build_detector_view, describe_points
 from rollout.features.reports.pages.page_templates import choose_shades, load_templates
 from rollout.features.reports.pages.report_tiles import build_cell_rows, build_tiles
 from rollout.features.reports.pages.section_summaries import (

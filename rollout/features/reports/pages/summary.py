@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Final, Protocol
 
 from rollout.engine.words.event_text import EventDescription
+from rollout.engine.words.evidence_text import describe_late_senders, describe_spell
 from rollout.engine.words.formatting import (
     TruthWords,
     choose_words,
@@ -30,7 +31,6 @@ from rollout.engine.words.formatting import (
     join_words,
     to_sentence,
 )
-from rollout.engine.words.source_text import describe_late_senders, describe_spell
 from rollout.features.reports.figures.agreement import AgreementFigures
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts, FloorEvidence
 from rollout.features.reports.figures.facts import ReportFacts

@@ -12,7 +12,7 @@ from textwrap import wrap as _wrap
 from typing import Final
 
 from rollout.engine.records.records import UNREADABLE_REASONS
-from rollout.engine.words.fact_text import describe_losses
+from rollout.engine.words.evidence_text import describe_losses
 from rollout.engine.words.formatting import (
     NO_BREAK_SPACE,
     format_cell_name,

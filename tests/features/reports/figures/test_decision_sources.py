@@ -5,7 +5,7 @@ from dataclasses import replace
 import polars as pl
 
 from rollout.engine.evidence.frames import UNSOURCED_SCHEMA
-from rollout.engine.words.source_text import describe_sources
+from rollout.engine.words.evidence_text import describe_sources
 from rollout.features.reports.figures.label_sources import (
     UnsourcedDecisions,
     compute_decision_sources,

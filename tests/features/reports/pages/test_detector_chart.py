@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from rollout.features.reports.figures.incident_cause import CoursePoint, DetectorCourse
-from rollout.features.reports.pages.detector_chart import build_detector_view
+from rollout.features.reports.pages.number_charts import build_detector_view
 from tests.factories import DAY, NOON
 
 LETTER = 6.8  # pixels of the widest usual letters
