@@ -207,10 +207,10 @@ BEFORE_APPENDS = {
     "PolicyTexts.store_text": change_policy,
 }
 MODULES = {
-    "OneTimeLinks": "access.sessions",
+    "OneTimeLinks": "access.tokens",
     "PlantedCases": "records.incoming_cases",
     "RolloutNames": "erasure.contents",
-    "PolicyTexts": "ledger.policies",
+    "PolicyTexts": "database.rollouts",
 }
 
 
