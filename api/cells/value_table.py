@@ -20,6 +20,7 @@ from rollout.engine.decide.guards import foresee_year
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.decide.stop_targets import StopTarget
 from rollout.engine.evidence.gate_series import ValueCounts
+from rollout.engine.words.event_kinds import SCOPE_KINDS, find_tone
 from rollout.engine.words.event_text import EventDescription
 from rollout.engine.words.familiar_text import describe_unfamiliar_share
 from rollout.engine.words.formatting import (
@@ -33,7 +34,6 @@ from rollout.engine.words.formatting import (
     format_percent,
     format_quantity,
 )
-from rollout.engine.words.state_text import SCOPE_KINDS, find_tone
 from rollout.features.cells.cell_table import RECENT_DAYS, CellValuesSummary
 from rollout.features.reports.figures.agreement import NumberAgreement
 from rollout.features.reports.pages.number_charts import choose_differences

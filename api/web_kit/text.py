@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
+from rollout.engine.words.event_kinds import find_tone
 from rollout.engine.words.formatting import capitalize_first
-from rollout.engine.words.state_text import CLOSED_PROPOSALS, find_tone
+from rollout.engine.words.state_text import CLOSED_PROPOSALS
 
 _TAG_OR_PERCENT: Final = re.compile(
     r"(<(textarea|option|pre|script)\b.*?</\2>|<[^>]*>)| %", re.DOTALL | re.IGNORECASE

@@ -139,7 +139,7 @@ def test_a_huge_body_is_refused_raw_and_packed_and_the_service_goes_on(asking, m
 
 # Over-full answers
 
-FREE = {"body", "value", "metadata", "context", "condition", "alarms"}
+FREE = {"body", "value", "metadata", "context", "condition", "alarms", "values"}
 """Fields of any form by intent: an event's body, OFREP's values, facts as the ledger has them."""
 
 

@@ -18,15 +18,15 @@ from rollout.features.backups.backups import (
 )
 from rollout.features.erasure.erasure_replay import AppliedErasures
 from rollout.kernel.errors import RefusalError
-from rollout.terminal.output import print_refusals
-from rollout.terminal.rollout_options import ExpectedHeads
-from rollout.terminal.runner import (
+from rollout.terminal.local_database import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
     convert_store_errors,
     open_database,
     open_unchecked_database,
 )
+from rollout.terminal.output import print_refusals
+from rollout.terminal.rollout_options import ExpectedHeads
 
 BackupFile = Annotated[Path, typer.Argument(help="the backup", metavar="FILE")]
 AdminName = Annotated[str, typer.Option("--by", help="the admin who restores")]

@@ -15,11 +15,12 @@ from rollout.features.ledger.cli import report_fault
 from rollout.features.ledger.ledger_reader import iterate_ledger_lines, verify_stored_ledger
 from rollout.live.checkpoint_keys import open_checkpoint_targets
 from rollout.settings import read_settings
+from rollout.terminal.local_database import open_database
 from rollout.terminal.local_service import build_local_service
 from rollout.terminal.output import print_refusals
 from rollout.terminal.remote import ServerUrl, build_path, request_lines
 from rollout.terminal.rollout_options import RolloutName
-from rollout.terminal.runner import LOCAL_READER, CommandRequest, RequestRunner, open_database
+from rollout.terminal.runner import LOCAL_READER, CommandRequest, RequestRunner
 
 
 def export(rollout: RolloutName, server: ServerUrl = None) -> None:

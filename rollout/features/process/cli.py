@@ -13,9 +13,9 @@ from rollout.features.ledger.cli import PublicKeyOption, load_checkpoints
 from rollout.features.process.health_checks import clear_checked_damage, run_health_checks
 from rollout.live.checkpoint_keys import find_checkpoint_targets
 from rollout.settings import read_settings
+from rollout.terminal.local_database import open_database, open_unchecked_database
 from rollout.terminal.output import JsonFlag, print_refusals
 from rollout.terminal.rollout_options import ActorName, ReasonText
-from rollout.terminal.runner import open_database, open_unchecked_database
 
 
 def run_doctor(

@@ -20,6 +20,7 @@ from rollout.features.access.users import load_local_caller
 from rollout.features.records.baselines import store_baselines
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.live.rollout_state import load_rollout_state
+from rollout.terminal.local_database import open_database
 from rollout.terminal.output import JsonFlag, print_answer, print_refusals
 from rollout.terminal.record_options import (
     ActionsFile,
@@ -43,7 +44,7 @@ from rollout.terminal.record_options import (
 )
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, RolloutName
-from rollout.terminal.runner import CommandRequest, LocalContext, build_runner, open_database
+from rollout.terminal.runner import CommandRequest, LocalContext, build_runner
 
 if TYPE_CHECKING:
     from rollout.data.database.session import Database

@@ -31,16 +31,11 @@ from rollout.features.training.cli import (
     format_export,
     write_export,
 )
+from rollout.terminal.local_database import open_database
 from rollout.terminal.output import JsonFlag, print_answer, print_refusals
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, RolloutName, parse_instant
-from rollout.terminal.runner import (
-    LOCAL_READER,
-    CommandRequest,
-    LocalContext,
-    build_runner,
-    open_database,
-)
+from rollout.terminal.runner import LOCAL_READER, CommandRequest, LocalContext, build_runner
 
 Since = Annotated[str | None, typer.Option(help="first time of occurrence, as 2027-06-01T00:00Z")]
 Until = Annotated[str | None, typer.Option(help="end of the span, exclusive (default: now)")]

@@ -7,7 +7,7 @@ import pytest
 
 from rollout.engine.events import EVENT_TYPES, Approved, VersionFirstUsed, VersionRetired
 from rollout.engine.ledger.access_events import ACCESS_KINDS
-from rollout.engine.words import event_text, state_text
+from rollout.engine.words import event_kinds, event_text
 from rollout.engine.words.event_describer import (
     EVENT_PHRASES,
     CitedProposals,
@@ -47,8 +47,8 @@ def test_each_text_of_an_event_names_fields_that_its_kind_has(texts):
 @pytest.mark.parametrize(
     ("groups", "kinds"),
     [
-        (state_text.EVENT_GROUPS, EVENT_TYPES),
-        (state_text.ACCESS_EVENT_GROUPS, ACCESS_KINDS),
+        (event_kinds.EVENT_GROUPS, EVENT_TYPES),
+        (event_kinds.ACCESS_EVENT_GROUPS, ACCESS_KINDS),
     ],
 )
 def test_each_group_has_kinds_that_exist_and_none_is_in_two(groups, kinds):

@@ -25,7 +25,7 @@ from rollout.engine.evidence.evidence_view import BATCH_SIZE, EvidenceView, batc
 from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
 from rollout.engine.evidence.stage_history import StageHistory
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray, UnitArrays
-from rollout.engine.words.state_text import CELL_KINDS
+from rollout.engine.words.event_kinds import CELL_KINDS
 from rollout.features.reports.figures.funnel import list_first_values
 from rollout.features.reports.figures.timeline_parts import (
     CONFIRMED,

@@ -9,6 +9,7 @@ from jinja2 import Template
 from markupsafe import Markup
 
 from rollout.engine.words import formatting
+from rollout.engine.words.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.engine.words.formatting import (
     OPENING_NOTE,
     choose_words,
@@ -16,7 +17,7 @@ from rollout.engine.words.formatting import (
     format_number_interval,
     format_number_value,
 )
-from rollout.engine.words.state_text import AUDITORS_OMITTED_KINDS, describe_remark, is_in_timeline
+from rollout.engine.words.state_text import describe_remark
 from rollout.features.reports.figures.comparison import ConfusionMatrix
 from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.incident_cause import MAX_COURSES

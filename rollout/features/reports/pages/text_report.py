@@ -12,6 +12,7 @@ from textwrap import wrap as _wrap
 from typing import Final
 
 from rollout.engine.records.records import UNREADABLE_REASONS
+from rollout.engine.words.event_kinds import is_in_timeline
 from rollout.engine.words.evidence_text import describe_losses
 from rollout.engine.words.formatting import (
     NO_BREAK_SPACE,
@@ -30,7 +31,7 @@ from rollout.engine.words.formatting import (
     to_sentence,
     wrap_text,
 )
-from rollout.engine.words.state_text import describe_remark, is_in_timeline
+from rollout.engine.words.state_text import describe_remark
 from rollout.features.reports.figures.agreement import NumberAgreement, SetAgreement
 from rollout.features.reports.figures.comparison import (
     CellAgreement,

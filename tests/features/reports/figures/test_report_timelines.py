@@ -2,7 +2,7 @@
 
 from html import unescape
 
-from rollout.engine.words.state_text import CELL_KINDS
+from rollout.engine.words.event_kinds import CELL_KINDS
 from rollout.features.reports.figures import cell_timeline
 from rollout.features.reports.pages.html_report import render_html_report
 from rollout.features.reports.pages.timeline_chart import DECIDED_UNITS_TEXT, describe_timeline

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from rollout.engine.events import AttemptsBegan, Narrowed
-from rollout.engine.words.state_text import is_in_timeline
+from rollout.engine.words.event_kinds import is_in_timeline
 from rollout.features.reports.figures import funnel
 from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.figures.funnel import COLUMNS
