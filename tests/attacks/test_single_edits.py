@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Text,
+    func,
     insert,
     select,
     text,
@@ -103,9 +104,10 @@ def fill_town(database):
     execute_command(database, "story", lambda _: incident)
     create_report(database, "story", "week", ReportOptions(), END)
     with database.begin_write() as transaction:
+        user = {"user_id": transaction.execute(select(func.min(TABLES["users"].c.id))).scalar_one()}
         for name, table in TABLES.items():
             if name not in ELSEWHERE and transaction.execute(select(table)).first() is None:
-                row = {each.name: make_value(each) for each in table.c}
+                row = {each.name: user.get(each.name) or make_value(each) for each in table.c}
                 transaction.execute(insert(table).values(row))
 
 
