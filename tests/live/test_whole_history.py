@@ -147,9 +147,9 @@ EDITS = {
     "a slice": ("counted_units", """slices = '{"form":"odd"}'""", "counted with"),
     "a score": ("counted_outcomes", "score = 0.99", "not those of the tick's digest"),
     "a drawn arm": ("counted_outcomes", "drawn = 'model blind 0.3'", "counted with drawn"),
-    "a sum": ("counts", "n = n + 1", "marks add up to"),
-    "a matrix": ("confusion_matrices", "n = n + 1", "marks add up to"),
-    "a loss": ("top_losses", "confidence = 0.1", "prediction and mark say"),
+    "a sum": ("counts", "n = n + 1", "by the counted units it is"),
+    "a matrix": ("confusion_matrices", "n = n + 1", "by the counted units it is"),
+    "a loss": ("top_losses", "confidence = 0.1", "by the counted units it is"),
 }
 
 
