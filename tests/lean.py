@@ -13,17 +13,19 @@ MODULES = {"argon2-cffi": "argon2", "prometheus-client": "prometheus_client"}
 MISSING = {MODULES.get(name, name) for name in PACKAGES} | {"starlette", "psycopg", "duckdb"}
 """What only an extra installs, with what those packages bring."""
 STORE = {"rollout.data", "rollout.live"}
-BLOCK = f"""
+OPTIONAL = {"apprise", "authlib", "duckdb", "joserfc", "psycopg"}
+"""What neither the core nor the extra `demo` installs, and a developer has."""
+BLOCK = """
 import sys
 from importlib.machinery import PathFinder
 
-MISSING = {sorted(MISSING | STORE)}
+MISSING = sys.argv.pop(1).split()
 
 
 class LeanFinder(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        is_missing = any(f"{{name}}.".startswith(f"{{missing}}.") for missing in MISSING)
+        is_missing = any(f"{name}.".startswith(f"{missing}.") for missing in MISSING)
         return None if is_missing else super().find_spec(name, path, target)
 
 
@@ -31,10 +33,10 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = LeanFinder
 """
 
 
-def run_lean(program, *arguments, lines=()):
-    """Run a program in a process that finds no module of `MISSING` or `STORE`."""
+def run_lean(program, *arguments, lines=(), missing=frozenset(MISSING | STORE)):
+    """Run a program in a process that doesn't find some modules."""
     return subprocess.run(
-        [sys.executable, "-c", BLOCK + program, *arguments],
+        [sys.executable, "-c", BLOCK + program, " ".join(sorted(missing)), *arguments],
         input="\n".join("\t".join(words) for words in lines),
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.docs.pages import ROOT
-from tests.lean import run_lean
+from tests.lean import OPTIONAL, run_lean
 
 COMMANDS = """
 from rollout.cli.main import app
@@ -73,6 +73,23 @@ def test_all_of_kernel_and_engine_is_imported_without_extras():
     assert ran.returncode == 0, ran.stderr
     own = {name for name in json.loads(ran.stdout) if name.startswith("rollout.")}
     assert {name.split(".")[1] for name in own} == {"kernel", "engine"}
+
+
+LATE = {  # imported when a database, a channel or a provider asks for them
+    "api.oidc_provider": "authlib",
+    "rollout.data.database.postgresql_connections": "psycopg",
+}
+
+
+def test_the_demo_imports_no_driver_and_no_provider():
+    files = [path for name in ("rollout", "api") for path in ROOT.glob(f"{name}/**/*.py")]
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files}
+    names = {name.removesuffix(".__init__") for name in names if not name.endswith("__main__")}
+    ran = run_lean(IMPORT_ALL, *sorted(names - LATE.keys()), missing=OPTIONAL)
+    assert ran.returncode == 0, ran.stderr
+    for name, package in LATE.items():
+        ran = run_lean(IMPORT_ALL, name, missing=OPTIONAL)
+        assert f"No module named '{package}" in ran.stderr
 
 
 def test_the_block_hides_the_packages_of_the_service():

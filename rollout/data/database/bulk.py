@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from rollout.data.database.postgresql import encode_array
+from rollout.data.database.postgresql_arrays import encode_array
 from rollout.data.database.session import Transaction
 
 if TYPE_CHECKING:

@@ -645,7 +645,7 @@ def _connect_postgresql(
         outages.begin_attempt()
     max_silence = inf if outages is None else MAX_STATEMENT_SILENCE
     # the driver belongs to the extra `pg`, so it is imported where it is used
-    connections = import_module("rollout.data.database.postgresql")
+    connections = import_module("rollout.data.database.postgresql_connections")
     return connections.connect_limited(max_silence, parameters)
 
 

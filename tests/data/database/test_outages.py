@@ -14,7 +14,7 @@ from rollout.data.database.errors import (
     StoreError,
     translate_driver_errors,
 )
-from rollout.data.database.postgresql import (
+from rollout.data.database.postgresql_connections import (
     MAX_SILENCE,
     ServerSilentError,
     ServerTest,
