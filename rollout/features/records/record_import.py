@@ -44,8 +44,8 @@ from rollout.engine.evidence.frames import (
     RecordFrames,
 )
 from rollout.engine.evidence.version_uses import DRAWS
+from rollout.engine.files.action_rows import read_action_rows
 from rollout.engine.files.files import RecordPaths
-from rollout.engine.files.further_rows import read_action_rows
 from rollout.engine.files.parse import ActionWithPermit, ItemReader
 from rollout.engine.records.records import Case, Decision, Outcome, Prediction, Record, select_kind
 from rollout.engine.records.reviews import BLIND

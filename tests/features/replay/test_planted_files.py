@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout.engine.files.further_rows import read_planted_rows
+from rollout.engine.files.planted_rows import read_planted_rows
 from rollout.engine.files.rejected_rows import RecordError
 from rollout.features.replay.replay import build_replay_command, replay_files
 from rollout.features.replay.requests import LateDeclarationError
