@@ -37,13 +37,14 @@ test-all: TRIES := --reruns 1
 test-all: .venv/dev ## every part: both engines, exhaustive walks, simulations, browser, faults
 	$(PYTEST) $(TRIES)
 
-lint: .venv/dev ## ruff, mypy, import contracts, names
+lint: .venv/dev ## ruff, mypy, import contracts, names, measured outcomes older than the code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_names.py
 	$(BIN)/python tools/ratchets.py >/dev/null
+	$(BIN)/python -m tests.faults.outcomes
 
 check: lint test-all ## everything, to run before an issue is called resolved
 

@@ -1,15 +1,19 @@
 """Measured outcomes of faults in docs/reliability.toml, from which its page is made.
 
-`python -m tests.faults.outcomes "why they are not run again"` marks the outcomes that are older
-than the code they cover; a new outcome ends the mark of the one that it replaces.
+`python -m tests.faults.outcomes` fails if outcomes are older than the code they cover (`make lint`
+runs it); with "why they are not run again" it marks them. A new outcome ends the mark of the one
+that it replaces.
 """
 
 import json
 import subprocess
+import sys
 import tomllib
-from dataclasses import asdict, dataclass
+from argparse import ArgumentParser
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 
+from tests.docs.code_age import is_in_history, list_changed_files
 from tests.docs.pages import ROOT
 
 OUTCOMES = ROOT / "docs/reliability.toml"
@@ -111,19 +115,43 @@ def _format_value(value):
     return json.dumps(value, ensure_ascii=False)  # JSON's strings and numbers are also TOML's
 
 
-if __name__ == "__main__":
-    from argparse import ArgumentParser
-    from dataclasses import replace
-
-    from tests.docs.code_age import list_changed_files
-
+def main(arguments):
+    """Mark outcomes as older than the code, or print those that are and return 1."""
     parser = ArgumentParser(description="Mark the outcomes that are older than the code.")
-    parser.add_argument("reason", help="why the run has to wait")
-    reason = parser.parse_args().reason
-    write_outcomes(
-        OUTCOMES,
-        [
-            replace(row, stale=reason) if list_changed_files(row.commit, load_covers()) else row
-            for row in load_outcomes()
-        ],
-    )
+    parser.add_argument("reason", nargs="?", help="why the run has to wait; without it only check")
+    reason = parser.parse_args(arguments).reason
+    texts = list_old_outcomes() if reason is None else []
+    for text in texts:
+        print(text)  # noqa: T201 - the answer
+    if reason is not None:
+        mark_old_outcomes(reason)
+    return 1 if texts else 0
+
+
+def list_old_outcomes():
+    """Return a sentence for each commit whose outcomes are older than the code and not marked."""
+    covers = load_covers()
+    commits = sorted({row.commit for row in load_outcomes() if not row.stale})
+    changes = {
+        commit: list_changed_files(commit, covers) for commit in commits if is_in_history(commit)
+    }
+    return [
+        f"outcomes of {commit} are older than {len(files)} files: {', '.join(files[:5])}. "
+        'Run their command, or `python -m tests.faults.outcomes "reason"`.'
+        for commit, files in changes.items()
+        if files
+    ]
+
+
+def mark_old_outcomes(reason):
+    """Write why outcomes that are older than the code stand there."""
+    covers = load_covers()
+    rows = [
+        replace(row, stale=reason) if list_changed_files(row.commit, covers) else row
+        for row in load_outcomes()
+    ]
+    write_outcomes(OUTCOMES, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
