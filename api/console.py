@@ -161,9 +161,9 @@ def create_console(
     console.state.demo = demo
     console.state.what_if_runs = WhatIfRuns(service.database)
     console.state.upload_runs = UploadRuns(UploadFolder())
-    console.state.report_runs = UserRuns[str]()
+    console.state.report_runs = UserRuns[str, str]()
     console.state.report_work = report_work or ReportWork()
-    console.state.plan_runs = UserRuns[object]()
+    console.state.plan_runs = UserRuns[str, object]()
     console.state.cause_runs = cause_runs or CauseRuns()
     console.state.revisions = RevisionCache(service.database, service.wall_clock)
     page_modules = (import_module(f"api.{name}") for name in PAGE_MODULES)

@@ -61,7 +61,7 @@ def start_comparisons(database: Database) -> WhatIfRuns:
     request = WhatIfRequest("compared", DRAFT, 30)
     for number in range(MAX_RUNS):
         viewer = Caller(f"user-{number}", role_assignments=(AssignedRole("viewer"),))
-        runs.start(viewer, request, at=END)
+        runs.compare(viewer, request, at=END)
     give_up = time.monotonic() + LONGEST_START
     while time.monotonic() < give_up and not all(run.done for run in list_runs(runs)):
         time.sleep(0.1)
@@ -71,7 +71,7 @@ def start_comparisons(database: Database) -> WhatIfRuns:
 def list_runs(runs: WhatIfRuns) -> Iterator[WhatIfRun]:
     """Yield the comparisons; raise if one has ended: then it is beside nothing."""
     for number in range(MAX_RUNS):
-        run = runs.find(f"user-{number}", "compared", at=END)
+        run = runs.find_of(f"user-{number}", "compared", at=END)
         if run is None or not run.is_running:
             raise SystemExit(f"a comparison has ended: {run and run.error}; raise EACH")
         yield run

@@ -144,7 +144,7 @@ SEARCHING: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def build_cause_progress(run: "UserRun[LoadedCause | None]") -> JSONResponse:
+def build_cause_progress(run: "UserRun[str, LoadedCause | None]") -> JSONResponse:
     """Return the answer while a search works: 202, and when to ask again."""
     progress = CauseProgress(started_at=run.started_at, searches_before=run.runs_before)
     return JSONResponse(

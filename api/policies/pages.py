@@ -40,7 +40,8 @@ from rollout.kernel.errors import (
 )
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import InvalidPolicyError, PolicyFault, parse_policy
-from rollout.live.work.user_runs import StepCallback, UserRun, UserRuns
+from rollout.live.work.process_work import StepCallback
+from rollout.live.work.user_runs import UserRun, UserRuns
 
 OUTCOME_TEXTS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -160,7 +161,7 @@ class PlanOutcome:
     error: RefusalError | None = None
 
 
-PlanRun = UserRun[PlanOutcome]
+PlanRun = UserRun[str, PlanOutcome]
 NO_OUTCOME: Final = PlanOutcome("")
 
 
@@ -172,7 +173,7 @@ def show_policy(
     run = _find_run(request, visitor, rollout)
     if run is None or run.is_running:
         return _render_policy(request, visitor, rollout, number=policy, run=run)
-    outcome = _take_outcome(request, visitor, run)
+    outcome = _take_outcome(request, run)
     return _render_policy(request, visitor, rollout, outcome=outcome)
 
 
@@ -192,7 +193,7 @@ def submit_policy(
         return _render_policy(request, visitor, rollout, outcome=outcome)
     if not run.wait(PATIENCE):
         return redirect_to(f"/rollouts/{encode_segment(rollout)}/settings?{RUN_STARTED}=1")
-    outcome = _take_outcome(request, visitor, run)
+    outcome = _take_outcome(request, run)
     return _render_policy(request, visitor, rollout, outcome=outcome)
 
 
@@ -202,7 +203,7 @@ def show_new_rollout(request: Request, visitor: CurrentVisitor) -> Response:
     run = _find_run(request, visitor, "")
     if run is None or run.is_running:
         return _render_new_rollout(request, visitor, run=run)
-    return _render_new_rollout(request, visitor, outcome=_take_outcome(request, visitor, run))
+    return _render_new_rollout(request, visitor, outcome=_take_outcome(request, run))
 
 
 @router.post("/new")
@@ -219,7 +220,7 @@ def submit_new_rollout(request: Request, visitor: CurrentVisitor, form: SignedFo
         return _render_new_rollout(request, visitor, outcome=PlanOutcome(text, error=error))
     if not run.wait(PATIENCE):
         return redirect_to(f"/new?{RUN_STARTED}=1")
-    return _render_new_rollout(request, visitor, outcome=_take_outcome(request, visitor, run))
+    return _render_new_rollout(request, visitor, outcome=_take_outcome(request, run))
 
 
 def _apply_policy(visitor: Visitor, rollout: str, text: str, form: Form) -> Response:
@@ -248,9 +249,9 @@ def _apply_policy(visitor: Visitor, rollout: str, text: str, form: Form) -> Resp
 def _start_plan(request: Request, visitor: Visitor, rollout: str, text: str) -> PlanRun:
     """Start planning a text in a thread; "" is a new rollout."""
 
-    def plan(on_step: StepCallback) -> PlanOutcome:
+    def plan(run: PlanRun) -> PlanOutcome:
         try:
-            return PlanOutcome(text, _plan_policy(visitor, rollout, text, on_step))
+            return PlanOutcome(text, _plan_policy(visitor, rollout, text, run.record_step))
         except RefusalError as error:
             return PlanOutcome(text, error=error)
 
@@ -264,9 +265,9 @@ def _find_run(request: Request, visitor: Visitor, rollout: str) -> PlanRun | Non
     return run if run is not None and run.subject == _name_plan(rollout) else None
 
 
-def _take_outcome(request: Request, visitor: Visitor, run: PlanRun) -> PlanOutcome:
+def _take_outcome(request: Request, run: PlanRun) -> PlanOutcome:
     """Return the outcome of an ended run and forget it, or raise what it failed with."""
-    _get_runs(request).forget(visitor.name, run)
+    _get_runs(request).forget(run)
     if run.result is None:
         raise run.failure or RuntimeError("a run ended without a result")
     return run.result
@@ -276,8 +277,8 @@ def _name_plan(rollout: str) -> str:
     return f"The plan for {rollout or 'a new rollout'}"
 
 
-def _get_runs(request: Request) -> UserRuns[PlanOutcome]:
-    runs: UserRuns[PlanOutcome] = request.app.state.plan_runs
+def _get_runs(request: Request) -> UserRuns[str, PlanOutcome]:
+    runs: UserRuns[str, PlanOutcome] = request.app.state.plan_runs
     return runs
 
 

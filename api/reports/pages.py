@@ -36,7 +36,7 @@ from rollout.features.reports.builder import (
 from rollout.features.reports.builder import VIEWS as KNOWN
 from rollout.features.reports.report_work import ReportWork
 from rollout.kernel.errors import NotAllowedError, RefusalError, UnknownRolloutError
-from rollout.live.work.user_runs import StepCallback, UserRun, UserRuns
+from rollout.live.work.user_runs import UserRun, UserRuns
 
 router = APIRouter()
 PAGE_SIZE: Final = 25
@@ -54,6 +54,8 @@ PATIENCE: Final = 3.0
 RELOAD_SECONDS: Final = 3
 FIELDS: Final = ("rollout", "name", "since", "until", "view")
 CursorQuery = Annotated[str | None, Query(max_length=500)]
+ReportRun = UserRun[str, str]
+"""A run that makes a report; its result is the path of its page."""
 
 
 @router.get("/reports")
@@ -76,7 +78,7 @@ def submit_report_request(request: Request, form: SignedForm, visitor: CurrentVi
             return redirect_to(
                 f"/reports?{RUN_STARTED}=1"
             )  # it goes on, and the page tells how far it is
-        _get_runs(request).forget(visitor.name, run)
+        _get_runs(request).forget(run)
         if run.failure is not None:
             raise run.failure
     except RefusalError as error:
@@ -88,13 +90,13 @@ def submit_report_request(request: Request, form: SignedForm, visitor: CurrentVi
 
 def _start_run(
     request: Request, visitor: Visitor, rollout: str, name: str, options: ReportOptions
-) -> UserRun[str]:
-    """Start making a report; the result is the path of its page."""
+) -> ReportRun:
+    """Start making a report."""
     database, caller, at = visitor.service.database, visitor.caller, visitor.at
     draft_report = _get_work(request).draft_report
 
-    def make_report(on_step: StepCallback) -> str:
-        callbacks = ReportCallbacks(on_step=on_step, draft_report=draft_report)
+    def make_report(run: ReportRun) -> str:
+        callbacks = ReportCallbacks(on_step=run.record_step, draft_report=draft_report)
         made = archive.request_report(
             database, caller, rollout, name, options, at, callbacks=callbacks
         )
@@ -108,8 +110,8 @@ def _get_work(request: Request) -> ReportWork:
     return work
 
 
-def _get_runs(request: Request) -> UserRuns[str]:
-    runs: UserRuns[str] = request.app.state.report_runs
+def _get_runs(request: Request) -> UserRuns[str, str]:
+    runs: UserRuns[str, str] = request.app.state.report_runs
     return runs
 
 

@@ -178,7 +178,7 @@ async def _receive_upload(
         except (TimeoutError, ClientDisconnect):
             raise RefusalError(LATE_TEXT) from None
         request = UploadRequest(folder, options, keeps_files=form.has_field("keep"))
-        await run_in_threadpool(partial(runs.start, visitor.name, request, at=visitor.at))
+        await run_in_threadpool(partial(runs.run_files, visitor.name, request, at=visitor.at))
 
 
 def _refuse_storing(error: OSError) -> RefusalError:
@@ -297,7 +297,7 @@ def _build_form_context(
     run: UploadRun | None, form: Form | None, error: RefusalError | None
 ) -> dict[str, object]:
     """Return what was typed: in this form, else for the last run, else the defaults."""
-    options = DEFAULT_OPTIONS if run is None else run.request.options
+    options = DEFAULT_OPTIONS if run is None else run.subject.options
     typed: dict[str, object] = {
         "name": options.rollout,
         "timezone": options.timezone,

@@ -226,7 +226,7 @@ def _start_run(runs: WhatIfRuns, visitor: Visitor, rollout: str, text: str, days
     span = int(days) if days.isdecimal() and len(days) < 4 else SPANS[0]
     what_if_request = WhatIfRequest(rollout, text, span)
     check_request(visitor.caller, state, what_if_request)
-    runs.start(visitor.caller, what_if_request, at=visitor.at)
+    runs.compare(visitor.caller, what_if_request, at=visitor.at)
 
 
 def _get_runs(request: Request) -> WhatIfRuns:
@@ -245,11 +245,11 @@ def _render_what_if(
     service, caller = visitor.service, visitor.caller
     state = service.load_permitted_state(caller, Permission.READ, rollout)
     require_permission(caller, Permission.READ, rollout, tuple(state.policy.sites_by_id))
-    run = _get_runs(request).find(visitor.name, rollout, at=visitor.at)
+    run = _get_runs(request).find_of(visitor.name, rollout, at=visitor.at)
     result = None if run is None else run.result
     is_hidden = result is not None and may_be_asked_blind(caller, rollout, ())
     policy_text = load_policy_at(service, caller, rollout).text
-    typed = text or (run.request.draft_text if run is not None else "")
+    typed = text or (run.subject.draft_text if run is not None else "")
     response = render_page(
         request,
         visitor,
@@ -261,7 +261,7 @@ def _render_what_if(
         hidden_text=ONE_BY_ONE_TEXT if is_hidden else "",
         found=None if result is None or is_hidden else _build_view(result),
         spans=SPANS,
-        days=SPANS[0] if run is None else run.request.days,
+        days=SPANS[0] if run is None else run.subject.days,
         **build_error_context(error, typed, policy_text),
     )
     if _is_reloaded(run, error):

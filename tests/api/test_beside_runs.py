@@ -49,7 +49,7 @@ def run(database, monkeypatch):
     )
     field.autonomous(database)
     runs = WhatIfRuns(database, (sys.executable, "-P", "-c", WORK))
-    made = runs.start(ANA, WhatIfRequest("bears", "", 30), at=NOON)
+    made = runs.compare(ANA, WhatIfRequest("bears", "", 30), at=NOON)
     give_up = time.monotonic() + 120
     while made.step != "reading" and made.is_running and time.monotonic() < give_up:
         time.sleep(0.05)

@@ -29,7 +29,7 @@ def test_assignments_and_stops_keep_their_times_while_two_runs_work(
             with runs.receive(user) as folder:
                 write_records(folder, cases=40_000)
                 request = UploadRequest(folder, UploadOptions(rollout="ramps"))
-                started.append(runs.start(user, request, at=NOON))
+                started.append(runs.run_files(user, request, at=NOON))
         until = time.monotonic() + 60
         while not all(run.done for run in started) and time.monotonic() < until:
             time.sleep(0.02)  # both have begun

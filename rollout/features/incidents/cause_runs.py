@@ -6,7 +6,7 @@ from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Final
 
 from rollout.engine.decide.permissions import Caller
-from rollout.live.work.user_runs import StepCallback, UserRun, UserRuns
+from rollout.live.work.user_runs import UserRun, UserRuns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,14 +30,14 @@ class CauseSearch:
     """What became of a search: `run` is None once it has ended, with or without a cause."""
 
     loaded: "LoadedCause | None" = None
-    run: "UserRun[LoadedCause | None] | None" = None
+    run: "UserRun[str, LoadedCause | None] | None" = None
 
 
 class CauseRuns:
     """The searches of one replica, for the pages of the console and the API."""
 
     def __init__(self) -> None:
-        self._runs: UserRuns[LoadedCause | None] = UserRuns(CAUSE_LIFETIME, MAX_CAUSES)
+        self._runs: UserRuns[str, LoadedCause | None] = UserRuns(CAUSE_LIFETIME, MAX_CAUSES)
         self._waiting = BoundedSemaphore(MAX_WAITING)
 
     def find(
@@ -63,7 +63,7 @@ class CauseRuns:
         """
         subject = repr(query)
 
-        def search(_: StepCallback) -> "LoadedCause | None":
+        def search(_: object) -> "LoadedCause | None":
             return load()
 
         run = self._runs.find_or_start(caller, subject, search, at=at)
@@ -72,12 +72,12 @@ class CauseRuns:
             self._wait(run)
         if run.is_running or run.subject != subject:
             return CauseSearch(run=run)
-        self._runs.forget(caller.name, run)
+        self._runs.forget(run)
         if run.failure is not None:
             raise run.failure
         return CauseSearch(run.result)
 
-    def _wait(self, run: "UserRun[LoadedCause | None]") -> bool:
+    def _wait(self, run: "UserRun[str, LoadedCause | None]") -> bool:
         """Wait for a run's end, not at all if many requests wait; return whether it has ended."""
         if not self._waiting.acquire(blocking=False):
             return not run.is_running

@@ -48,7 +48,7 @@ from rollout.live.evidence.answered_units import find_answered_units
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
-from rollout.live.work.user_runs import StepCallback
+from rollout.live.work.process_work import StepCallback
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from rollout.kernel.policy.report_times import find_due_report
 from rollout.live.command_handler import retry_on_stale_revision
 from rollout.live.rollout_state import RolloutState, load_rollout_state
 from rollout.live.service import Service
-from rollout.live.work.user_runs import StepCallback
+from rollout.live.work.process_work import StepCallback
 
 
 class NothingToReportError(RefusalError):

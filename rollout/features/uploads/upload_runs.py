@@ -30,10 +30,12 @@ from shutil import rmtree
 from threading import Lock, Timer
 from typing import IO, Final
 
+from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from rollout.kernel.errors import RefusalError
-from rollout.live.work.process_work import LIFETIME, ProcessRun, ProcessRuns, RunKind
+from rollout.live.work.process_work import MAX_WORKING, ProcessWork
+from rollout.live.work.user_runs import LONG_LIFETIME, ProcessRuns, UserRun
 
 PRIVATE_MODE: Final = 0o700
 LOCK_SUFFIX: Final = ".lock"
@@ -261,7 +263,7 @@ MAX_KEPT: Final = 10
 """Users whose files are kept."""
 DISK_RESERVE: Final = 256 * 2**20
 """Bytes that stay free where the files lie: the database may be on the same disk."""
-UploadRun = ProcessRun[UploadRequest, UploadResult]
+UploadRun = UserRun[UploadRequest, UploadResult]
 
 
 class UploadRuns(ProcessRuns[UploadRequest, UploadResult]):
@@ -273,9 +275,10 @@ class UploadRuns(ProcessRuns[UploadRequest, UploadResult]):
         command: Sequence[str] = COMMAND,
         *,
         longest_seconds: float = MAX_MINUTES * 60.0,
-        kept_seconds: float = LIFETIME.total_seconds(),
+        kept_seconds: float = LONG_LIFETIME.total_seconds(),
     ) -> None:
-        super().__init__(RunKind(tuple(command), UploadResult, longest_seconds, BROKEN_TEXT))
+        work = ProcessWork(command, longest_seconds, broken_text=BROKEN_TEXT)
+        super().__init__(work, TypeAdapter(UploadResult))
         self._folder, self._kept_seconds = folder, kept_seconds
         self._receiving: set[str] = set()
         self._timers: dict[Path, Timer] = {}
@@ -297,7 +300,7 @@ class UploadRuns(ProcessRuns[UploadRequest, UploadResult]):
                 disk is nearly full.
         """
         with self._lock:
-            self._check_free(user, ADVICE)
+            self._check_free(user)
             self._receiving.add(user)
         folder: Path | None = None
         try:
@@ -309,16 +312,25 @@ class UploadRuns(ProcessRuns[UploadRequest, UploadResult]):
         finally:
             with self._lock:
                 self._receiving.discard(user)
-                run = self._runs.get(user)
-            if folder is not None and (run is None or run.request.folder != folder):
+                folders = [run.subject.folder for run in self._runs.get(user, ())]
+            if folder is not None and folder not in folders:
                 rmtree(folder, ignore_errors=True)
 
-    def start(self, user: str, request: UploadRequest, *, at: datetime) -> UploadRun:
+    def _check_free(self, user: str) -> None:
+        """Raise RefusalError if the user or the replica has enough runs; under the lock."""
+        busy = self._receiving | {run.user for run in self._list_newest() if run.is_running}
+        if user in busy:
+            raise RefusalError(f"a run of yours is not done; wait, cancel it, or run {ADVICE}")
+        if len(busy) >= MAX_WORKING:
+            raise RefusalError(
+                f"{MAX_WORKING} users have runs now; wait until one is done, or run {ADVICE}"
+            )
+
+    def run_files(self, user: str, request: UploadRequest, *, at: datetime) -> UploadRun:
         """Start a run over received or kept files, and return at once.
 
         Raises:
-            RefusalError: the user has a running one, the replica has as many as it may, or as many
-                users as may keep files.
+            RefusalError: the user has a running one, or as many users as may keep files.
         """
         self._make_room(user, request)
         with self._lock:
@@ -333,45 +345,38 @@ class UploadRuns(ProcessRuns[UploadRequest, UploadResult]):
         """Start a run over the files that the user's last run kept.
 
         Raises:
-            RefusalError: the files are deleted, or as of `start`.
+            RefusalError: the files are deleted, or as of `run_files`.
         """
         run = self.find_run(user, at=at)
         if run is None or not has_files(run):
             raise RefusalError("the files are deleted; choose them again")
-        return self.start(user, replace(run.request, options=options), at=at)
+        return self.run_files(user, replace(run.subject, options=options), at=at)
 
     def _make_room(self, user: str, request: UploadRequest) -> None:
         with self._lock:
-            others = {name: run for name, run in self._runs.items() if name != user}
-        keeping = [name for name, run in others.items() if run.request.keeps_files]
+            others = [run for run in self._list_newest() if run.user != user]
+        keeping = [run for run in others if run.subject.keeps_files]
         if request.keeps_files and len(keeping) >= MAX_KEPT:
             raise RefusalError(
                 f"{MAX_KEPT} users keep files here, as many as may; run without keeping them, or"
                 f" run {ADVICE}"
             )
-        ended = [
-            (run.started_at, name)
-            for name, run in others.items()
-            if not run.is_running and not run.request.keeps_files
-        ]
+        ended = [run for run in others if not run.is_running and not run.subject.keeps_files]
         if len(others) >= MAX_HELD and ended:
-            self.cancel(min(ended)[1])
-
-    def _list_busy_users(self) -> set[str]:
-        return super()._list_busy_users() | self._receiving
+            self.cancel(min(ended, key=lambda run: run.started_at).user)
 
     def _end(self, run: UploadRun) -> None:
-        folder = run.request.folder
-        if not run.request.keeps_files or run.is_cancelled:
+        folder = run.subject.folder
+        if not run.subject.keeps_files or run.is_cancelled:
             self._delete_files(folder)
         elif folder not in self._timers:
             timer = self._timers[folder] = Timer(self._kept_seconds, self._delete_files, (folder,))
             timer.daemon = True
             timer.start()
 
-    def _forget(self, run: UploadRun, next_run: UploadRun | None = None) -> None:
-        if next_run is None or next_run.request.folder != run.request.folder:
-            self._delete_files(run.request.folder)
+    def _drop(self, run: UploadRun, next_run: UploadRun | None) -> None:
+        if next_run is None or next_run.subject.folder != run.subject.folder:
+            self._delete_files(run.subject.folder)
 
     def _delete_files(self, folder: Path) -> None:
         timer = self._timers.pop(folder, None)
@@ -382,6 +387,6 @@ class UploadRuns(ProcessRuns[UploadRequest, UploadResult]):
 
 def has_files(run: UploadRun) -> bool:
     """Return whether the files of a run are kept and not yet deleted."""
-    return run.request.keeps_files and all(
-        (run.request.folder / name).exists() for name in FILE_NAMES
+    return run.subject.keeps_files and all(
+        (run.subject.folder / name).exists() for name in FILE_NAMES
     )

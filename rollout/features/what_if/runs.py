@@ -19,7 +19,8 @@ from rollout.data.database.session import Database
 from rollout.engine.decide.permissions import Caller
 from rollout.features.what_if.comparison import WhatIfResult
 from rollout.features.what_if.requests import WhatIfRequest
-from rollout.live.work.process_work import LIFETIME, ProcessRun, ProcessRuns, RunKind
+from rollout.live.work.process_work import ProcessWork
+from rollout.live.work.user_runs import LONG_LIFETIME, ProcessRuns, UserRun
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rollout.features.what_if.what_if_process")
 """`-P` keeps modules of the working directory out."""
@@ -28,7 +29,7 @@ BROKEN_TEXT: Final = (
     "it ended without a result: it may need more than 1 GiB of memory or half an hour of a"
     " processor; compare 30 days, or run the command"
 )
-WhatIfRun = ProcessRun[WhatIfRequest, WhatIfResult]
+WhatIfRun = UserRun[WhatIfRequest, WhatIfResult]
 STORED_KEY: Final = "what-if\n"
 """Keys of clients are printable, so none is this one."""
 STORED_OUTCOME: Final = TypeAdapter(tuple[WhatIfRequest, datetime, WhatIfResult])
@@ -41,14 +42,15 @@ class WhatIfRuns(ProcessRuns[WhatIfRequest, WhatIfResult]):
     """
 
     def __init__(self, database: Database, command: Sequence[str] = COMMAND) -> None:
-        super().__init__(RunKind(tuple(command), WhatIfResult, LONGEST_RUN, BROKEN_TEXT))
+        work = ProcessWork(command, LONGEST_RUN, broken_text=BROKEN_TEXT)
+        super().__init__(work, TypeAdapter(WhatIfResult))
         self._database = database
 
-    def start(self, caller: Caller, request: WhatIfRequest, *, at: datetime) -> WhatIfRun:
+    def compare(self, caller: Caller, request: WhatIfRequest, *, at: datetime) -> WhatIfRun:
         """Start a run, which replaces the user's last one, and return at once.
 
         Raises:
-            RefusalError: the user has a running one, or the replica has as many as it may.
+            RefusalError: the user has one that has not ended.
         """
         values = {
             "database": self._database.engine.url.render_as_string(hide_password=False),
@@ -59,10 +61,10 @@ class WhatIfRuns(ProcessRuns[WhatIfRequest, WhatIfResult]):
         advice = f"`rollout what-if {request.rollout} draft.yaml --days {request.days}`"
         return self.start_process(caller.name, request, values, advice=advice, at=at)
 
-    def find(self, user: str, rollout: str, *, at: datetime) -> WhatIfRun | None:
+    def find_of(self, user: str, rollout: str, *, at: datetime) -> WhatIfRun | None:
         """Return the user's last run on a rollout; None without one in the last seven days."""
         runs = (self.find_run(user, at=at), *self._load(user, at))
-        own_runs = [run for run in runs if run is not None and run.request.rollout == rollout]
+        own_runs = [run for run in runs if run is not None and run.subject.rollout == rollout]
         return max(own_runs, key=lambda run: run.started_at, default=None)
 
     def _load(self, user: str, at: datetime) -> Iterator[WhatIfRun]:
@@ -71,17 +73,18 @@ class WhatIfRuns(ProcessRuns[WhatIfRequest, WhatIfResult]):
         if response is not None:
             with suppress(ValueError):  # a result of another program, after an upgrade
                 request, started_at, result = STORED_OUTCOME.validate_json(response.body)
-                yield WhatIfRun(request, started_at, None, result=result)
+                run = WhatIfRun(user, request, started_at)
+                run.end(result)
+                yield run
 
     def _end(self, run: WhatIfRun) -> None:
         """Store the result, unless the run was cancelled or a later one has one."""
-        users = [user for user, last_run in tuple(self._runs.items()) if last_run is run]
-        if run.result is None or not users:
+        if run.result is None or run.is_cancelled:
             return
-        body = STORED_OUTCOME.dump_json((run.request, run.started_at, run.result)).decode()
+        body = STORED_OUTCOME.dump_json((run.subject, run.started_at, run.result)).decode()
         response = IdempotentResponse(b"", 200, body)
-        until = run.started_at + LIFETIME  # earlier runs have ended before
+        until = run.started_at + LONG_LIFETIME  # earlier runs have ended before
         with suppress(StoreError), self._database.begin_write() as transaction:  # else only here
             IdempotencyKeys(transaction).store(
-                users[0], STORED_KEY, response, at=until, until=until
+                run.user, STORED_KEY, response, at=until, until=until
             )

@@ -182,9 +182,9 @@ def test_the_result_of_a_what_if_is_on_each_replica_until_a_newer_one(
     for runs, number in zip(made_runs[WhatIfRuns], (1, 2), strict=True):
         ended = replace(result, revision=7_000 + number)
         begun = NOON - DAY + number * HOUR
-        runs._runs["ana"] = run = WhatIfRun(
-            WhatIfRequest("bears", POLICY_TEXT), begun, None, result=ended
-        )
+        run = WhatIfRun("ana", WhatIfRequest("bears", POLICY_TEXT), begun)
+        run.end(ended)
+        runs._runs["ana"] = [run]
         runs._end(run)
         for browser in (here, elsewhere):
             assert f"<dt>Revision</dt><dd>{ended.revision}</dd>" in browser.page(WHAT_IF)
@@ -198,7 +198,7 @@ def test_files_of_another_replica_are_said_to_be_elsewhere(here_and_elsewhere, m
     here, elsewhere = here_and_elsewhere
     folder = tmp_path / "upload"
     folder.mkdir()
-    made_runs[UploadRuns][0].start("ana", UploadRequest(folder, UploadOptions()), at=NOON)
+    made_runs[UploadRuns][0].run_files("ana", UploadRequest(folder, UploadOptions()), at=NOON)
     assert "You can leave this page" in here.page(FILES)
     for file in ("", "/policy", "/report"):
         page = elsewhere.page(f"{FILES}{file}")

@@ -86,7 +86,7 @@ def test_a_draft_with_a_fault_starts_nothing_and_stays_typed(browser, made_runs)
     other = POLICY.replace("rollout: bears", "rollout: bees")
     page = unescape(browser.submit(PATH, 422, text=other, days="30").text)
     assert "The draft is of bees, not of bears" in page
-    assert all(runs.find("ana", "bears", at=NOON) is None for runs in made_runs)
+    assert all(runs.find_of("ana", "bears", at=NOON) is None for runs in made_runs)
 
 
 @pytest.mark.slow
@@ -125,6 +125,7 @@ def test_a_result_made_before_a_user_could_be_asked_is_shown_no_more(
 
 
 def give_result(made_runs, browser, result):
-    run = WhatIfRun(WhatIfRequest("bears", POLICY), NOON, None, result=result)
+    run = WhatIfRun("ana", WhatIfRequest("bears", POLICY), NOON)
+    run.end(result)
     for runs in made_runs:
-        runs._runs["ana"] = run
+        runs._runs["ana"] = [run]

@@ -26,8 +26,7 @@ from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import NoSuchRolloutError
 from rollout.live.service import build_service
 from rollout.live.work import process_work
-from rollout.live.work.process_work import ProcessFailedError
-from rollout.live.work.user_runs import MAX_WORKING
+from rollout.live.work.process_work import MAX_WORKING, ProcessFailedError
 from tests.factories import DAY, NOON
 from tests.features.reports.test_builder import VIEWER, WEEK, bears, ledger, make
 

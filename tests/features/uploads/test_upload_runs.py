@@ -22,7 +22,7 @@ from rollout.features.uploads.upload_runs import (
 from rollout.features.uploads.uploaded_files import run_uploaded_files
 from rollout.kernel.errors import RefusalError
 from rollout.live.work.limited_process import MEMORY_LIMIT, NICENESS
-from rollout.live.work.process_work import LIFETIME
+from rollout.live.work.user_runs import LONG_LIFETIME
 from tests.factories import DAY, NOON
 from tests.recorded import write_records
 
@@ -48,7 +48,7 @@ def send(runs, user="ana", *, keeps_files=False, options=RAMPS):
     """Upload two files and start a run."""
     with runs.receive(user) as folder:
         write_records(folder, cases=400)
-        return runs.start(user, UploadRequest(folder, options, keeps_files), at=NOON)
+        return runs.run_files(user, UploadRequest(folder, options, keeps_files), at=NOON)
 
 
 def wait_until(is_true):
@@ -70,7 +70,7 @@ def test_a_run_gives_what_this_process_gives_and_its_files_are_deleted(make_runs
     write_records(tmp_path, cases=400)
     assert run.result == run_uploaded_files(tmp_path, RAMPS, lambda *_: None)
     assert (run.done, run.total, run.step) == (4, 5, "writing the report")
-    assert not run.request.folder.exists()
+    assert not run.subject.folder.exists()
     assert not has_files(run)
 
 
@@ -80,33 +80,33 @@ def test_kept_files_run_again_and_are_deleted_on_request(make_runs):
     assert has_files(first)
     mine = UploadOptions(policy_text="rollout: mine")
     second = wait_for(runs.start_again("ana", mine, at=NOON + DAY))
-    assert second.request == UploadRequest(first.request.folder, mine, keeps_files=True)
+    assert second.subject == UploadRequest(first.subject.folder, mine, keeps_files=True)
     assert has_files(second)
     with pytest.raises(RefusalError, match="deleted; choose them again"):
         runs.start_again("bo", mine, at=NOON)
     runs.cancel("ana")
-    assert not first.request.folder.exists()
+    assert not first.subject.folder.exists()
     assert runs.find_run("ana", at=NOON) is None
 
 
 def test_kept_files_are_deleted_after_seven_days_whoever_looks(make_runs):
     runs = make_runs(BROKEN, kept_seconds=0.3)
     run = wait_for(send(runs, keeps_files=True))
-    assert LIFETIME == 7 * DAY
-    wait_until(lambda: not run.request.folder.exists())
+    assert LONG_LIFETIME == 7 * DAY
+    wait_until(lambda: not run.subject.folder.exists())
     forgotten = wait_for(send(make_runs(BROKEN), keeps_files=True))
     assert has_files(forgotten)
     other = make_runs(BROKEN)
     kept = wait_for(send(other, keeps_files=True))
-    assert other.find_run("bo", at=NOON + LIFETIME) is None
-    assert not kept.request.folder.exists()
+    assert other.find_run("bo", at=NOON + LONG_LIFETIME) is None
+    assert not kept.subject.folder.exists()
 
 
 def test_other_files_of_the_same_user_replace_those_that_were_kept(make_runs):
     runs = make_runs(BROKEN)
     first = wait_for(send(runs, keeps_files=True))
     second = send(runs, keeps_files=True)
-    assert not first.request.folder.exists()
+    assert not first.subject.folder.exists()
     wait_for(second)
     assert has_files(second)
 
@@ -115,20 +115,21 @@ def test_other_files_of_the_same_user_replace_those_that_were_kept(make_runs):
 def test_a_cancelled_run_ends_and_leaves_no_file(make_runs, keeps_files):
     runs = make_runs()
     run = send(runs, keeps_files=keeps_files)
+    wait_until(lambda: run.process)
     process = run.process
     assert has_files(run) is keeps_files
-    assert all((run.request.folder / name).exists() for name in FILE_NAMES)
+    assert all((run.subject.folder / name).exists() for name in FILE_NAMES)
     runs.cancel("ana")
     assert process.wait(60) != 0
     assert runs.find_run("ana", at=NOON) is None
-    wait_until(lambda: not run.request.folder.exists())
+    wait_until(lambda: not run.subject.folder.exists())
 
 
 def test_a_run_that_takes_too_long_is_ended_and_says_so(make_runs):
     run = wait_for(send(make_runs(longest_seconds=0.3)))
     assert run.error == BROKEN_TEXT
     assert COMMANDS_TEXT in run.error
-    assert not run.request.folder.exists()
+    assert not run.subject.folder.exists()
 
 
 def break_off(runs, folders):
@@ -164,7 +165,7 @@ def test_one_run_a_user_and_two_a_replica_from_the_first_byte_on(make_runs):
             ):
                 pass
     with runs.receive("cy") as folder:
-        second = runs.start("cy", UploadRequest(folder, RAMPS), at=NOON)
+        second = runs.run_files("cy", UploadRequest(folder, RAMPS), at=NOON)
     with (
         pytest.raises(RefusalError, match=f"2 users have runs now.*{COMMANDS_TEXT[:12]}"),
         runs.receive("bo"),

@@ -13,7 +13,7 @@ from rollout.features.what_if.runs import BROKEN_TEXT, COMMAND, WhatIfRuns
 from rollout.features.what_if.what_if_process import MEMORY_TEXT
 from rollout.kernel.errors import RefusalError
 from rollout.live.work.limited_process import MEMORY_LIMIT, NICENESS
-from rollout.live.work.process_work import LIFETIME
+from rollout.live.work.user_runs import LONG_LIFETIME
 from tests.factories import DAY
 from tests.features.what_if.test_closed_cases import DRAFT, ENDED, ENGINEER, lived, load
 
@@ -45,49 +45,68 @@ def wait_for(run):
     assert not run.is_running
 
 
+def wait_until(is_true):
+    give_up = time.monotonic() + 60
+    while not is_true() and time.monotonic() < give_up:
+        time.sleep(0.02)
+    assert is_true()
+
+
 @pytest.mark.slow
 def test_a_run_gives_what_the_comparison_gives_in_this_process(lived, make_runs):
     runs = make_runs(COMMAND)
-    run = runs.start(ENGINEER, REQUEST, at=ENDED)
+    run = runs.compare(ENGINEER, REQUEST, at=ENDED)
     wait_for(run)
     assert run.error == ""
     assert run.result == compare_policies(load(lived))
     assert (run.done, run.total) == (23, 24), "the last replay of 22 and two changes was begun"
-    assert runs.find("eve", "bear-alarm", at=ENDED + DAY) is run
-    assert runs.find("eve", "other", at=ENDED) is None
-    assert runs.find("bo", "bear-alarm", at=ENDED) is None, "a run is its user's own"
-    assert runs.find("eve", "bear-alarm", at=ENDED + LIFETIME) is None
-    elsewhere = make_runs().find("eve", "bear-alarm", at=ENDED + DAY)
-    assert (elsewhere.request, elsewhere.started_at) == (REQUEST, ENDED)
+    assert runs.find_of("eve", "bear-alarm", at=ENDED + DAY) is run
+    assert runs.find_of("eve", "other", at=ENDED) is None
+    assert runs.find_of("bo", "bear-alarm", at=ENDED) is None, "a run is its user's own"
+    assert runs.find_of("eve", "bear-alarm", at=ENDED + LONG_LIFETIME) is None
+    elsewhere = make_runs().find_of("eve", "bear-alarm", at=ENDED + DAY)
+    assert (elsewhere.subject, elsewhere.started_at) == (REQUEST, ENDED)
     assert elsewhere.result == run.result
     assert not elsewhere.is_running
 
 
 @pytest.mark.slow
 def test_a_run_that_cant_be_made_fails_with_a_sentence(lived, make_runs):
-    run = make_runs(COMMAND).start(ENGINEER, WhatIfRequest("bear-alarm", DRAFT, 31), at=ENDED)
+    run = make_runs(COMMAND).compare(ENGINEER, WhatIfRequest("bear-alarm", DRAFT, 31), at=ENDED)
     wait_for(run)
     assert run.error == "31 days are no span of a comparison; write 30 or 90"
-    broken = make_runs((sys.executable, "-c", "")).start(ENGINEER, REQUEST, at=ENDED)
+    broken = make_runs((sys.executable, "-c", "")).compare(ENGINEER, REQUEST, at=ENDED)
     wait_for(broken)
     assert broken.error == BROKEN_TEXT
 
 
-def test_one_run_a_user_and_two_a_replica_and_starting_waits_for_none(database, make_runs):
+def test_one_run_a_user_and_two_at_work_and_starting_waits_for_none(database, make_runs):
     """These processes never end, so a start that waited for one would never return."""
     runs = make_runs()
-    first = runs.start(ENGINEER, REQUEST, at=ENDED)
+    first = runs.compare(ENGINEER, REQUEST, at=ENDED)
     with pytest.raises(RefusalError, match=r"a run of yours .*`rollout what-if bear-alarm draft"):
-        runs.start(ENGINEER, REQUEST, at=ENDED)
-    runs.start(OTHERS[0], REQUEST, at=ENDED)
-    with pytest.raises(RefusalError, match=r"2 users have runs now.*--days 30`"):
-        runs.start(OTHERS[1], REQUEST, at=ENDED)
-    process = first.process
+        runs.compare(ENGINEER, REQUEST, at=ENDED)
+    second, third = (runs.compare(other, REQUEST, at=ENDED) for other in OTHERS)
+    assert third.runs_before == 2
+    wait_until(lambda: first.process and second.process)
     runs.cancel("eve")
-    assert process.wait(60) != 0
-    assert runs.find("eve", "bear-alarm", at=ENDED) is None
+    assert first.process.wait(60) != 0
+    assert runs.find_of("eve", "bear-alarm", at=ENDED) is None
     wait_for(first)
-    runs.start(OTHERS[1], REQUEST, at=ENDED)
+    wait_until(lambda: third.process)
+    assert third.runs_before == 0
+
+
+def test_a_run_that_is_cancelled_while_it_waits_never_begins(database, make_runs):
+    runs = make_runs()
+    others = [runs.compare(other, REQUEST, at=ENDED) for other in OTHERS]
+    waiting = runs.compare(ENGINEER, REQUEST, at=ENDED)
+    runs.cancel("eve")
+    assert not waiting.is_running
+    for run in others:
+        runs.cancel(run.user)
+        wait_for(run)
+    assert waiting.process is None
 
 
 @pytest.mark.slow

@@ -12,11 +12,11 @@ from rollout.kernel.errors import RefusalError, StaleRevisionError
 from rollout.live.work import process_work
 from rollout.live.work.process_work import (
     MAX_WAITING,
+    MAX_WORKING,
     ProcessFailedError,
     ProcessWork,
     WorkBusyError,
 )
-from rollout.live.work.user_runs import MAX_WORKING
 
 WORKER = """
 import json, os

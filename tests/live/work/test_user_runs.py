@@ -22,10 +22,10 @@ def test_a_run_that_replaced_another_one_is_not_forgotten_with_it():
     second = runs.start(
         Caller("ana"), "another report", lambda _: "second", at=NOON
     )  # in another tab
-    runs.forget("ana", first)
+    runs.forget(first)
     assert runs.find(Caller("ana"), at=NOON) is second
     assert second.wait(10)
-    runs.forget("ana", second)
+    runs.forget(second)
     assert runs.find(Caller("ana"), at=NOON) is None
 
 
