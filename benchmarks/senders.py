@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from rollout.engine.decide.assignment import SAMPLE
+from rollout.engine.decide.commands import Actor, BeginNextAttempt
 from rollout.engine.events import ProposalRaised, Widened
 from rollout.engine.evidence.frames import (
     NAMED_PLACE_SCHEMA,
@@ -34,6 +35,7 @@ from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import NothingToReplayError, replay_records
 from rollout.features.replay.requests import ReplayRequest
 from rollout.kernel.calendar.instants import EPOCH, count_micros
+from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 
@@ -72,6 +74,7 @@ class SentCases:
         episode: number of each case's episode; None if cases are units.
         received, predicted, decided, told: receipts of case and prediction, when it was decided,
             and the receipt of that.
+        begun_anew: by cell when an operator begins the next attempt.
     """
 
     rng: np.random.Generator
@@ -87,11 +90,13 @@ class SentCases:
     predicted: np.ndarray = field(init=False)
     decided: np.ndarray = field(init=False)
     told: np.ndarray = field(init=False)
+    begun_anew: dict[int, float] = field(init=False)
 
     def __post_init__(self) -> None:
         """Let all come at once, and people decide yes after a minute."""
         self.is_yes = np.ones(len(self.cell), dtype=bool)
         self.sent_cell, self.sent_time = self.cell, self.occurred
+        self.begun_anew = {}
         self.received = self.occurred + SECOND
         self.predicted = self.occurred + SECOND
         self.decide(np.full(len(self.cell), MINUTE))
@@ -217,10 +222,21 @@ def begin_with_backlog(cases: SentCases) -> None:
 
 def go_offline(cases: SentCases) -> None:
     """Let each box be offline for a week, and send then what it holds."""
-    since = 3 + 10 * cases.rng.random(CELLS)[cases.cell]
-    is_offline = (cases.occurred >= since) & (cases.occurred < since + 7)
-    cases.received = np.where(is_offline, since + 7 + MINUTE, cases.received)
+    back = draw_returns(cases)[cases.cell]
+    is_offline = (cases.occurred >= back - 7) & (cases.occurred < back)
+    cases.received = np.where(is_offline, back + MINUTE, cases.received)
     cases.predicted = cases.received
+
+
+def draw_returns(cases: SentCases) -> np.ndarray:
+    """Return by cell when its box is back, the same for the same cases."""
+    return 10 + 10 * np.random.default_rng(len(cases.cell)).random(CELLS)
+
+
+def begin_anew_when_back(cases: SentCases) -> None:
+    """Let an operator begin the next attempt an hour after each box is back."""
+    go_offline(cases)
+    cases.begun_anew = {cell: at + HOUR for cell, at in enumerate(draw_returns(cases))}
 
 
 def miss_label_silently(cases: SentCases) -> None:
@@ -345,7 +361,10 @@ ADVERSE = (
     Sending("falls silent after the raising", 0.98, at_once, then=fall_silent),
 )
 SAMPLED = (Sending("a half drawn", 0.98, predict_drawn_only, sample=0.5),)
-LOSING = (Sending("1 % of cases lost", 0.98, lose_cases),)
+LOSING = (
+    Sending("1 % of cases lost", 0.98, lose_cases),
+    Sending("offline, attempt begun anew", 0.98, begin_anew_when_back, 50 * HOUR, 50 * HOUR),
+)
 
 
 TABLES = {
@@ -446,6 +465,20 @@ def build_history(cases: SentCases) -> RecordFrames:
     )
 
 
+def list_commands(cases: SentCases) -> list[BeginNextAttempt]:
+    """Return what operators do."""
+    return [
+        BeginNextAttempt(
+            at=START + timedelta(days=day),
+            by=Actor("ana"),
+            cells=(Cell(name_site(number), "always"),),
+            version="v1",
+            reason="its box was offline",
+        )
+        for number, day in cases.begun_anew.items()
+    ]
+
+
 def find_first_days(sending: Sending, seed: int) -> np.ndarray:
     """Return by cell on which day it was first raised or widened, infinite if never."""
     cases = SentCases.draw(1_000 + seed, sending.truth, sample=sending.sample)
@@ -469,7 +502,10 @@ def _replay(
     first = np.full(CELLS, np.inf)
     try:
         replayed = replay_records(
-            request, parse_policy(write_policy(sending)), build_history(cases)
+            request,
+            parse_policy(write_policy(sending)),
+            build_history(cases),
+            commands=list_commands(cases),
         )
     except NothingToReplayError:
         return first

@@ -172,7 +172,7 @@ class Replay:
         first_seen: Mapping[str, datetime],
         options: ReplayOptions,
         contents: Mapping[str, str] = NO_CONTENTS,
-        retirements: Iterable[RetireVersion] = (),
+        commands: Iterable[Command] = (),
     ) -> None:
         """Prepare a replay; `units` and `feeds` name each version by its first name."""
         self._contents = contents
@@ -193,8 +193,8 @@ class Replay:
         self._agenda = Agenda(policy, self._find_interest)
         self._start(first_seen)
         start = to_instant(units.first_slot, policy.tick)
-        for retirement in retirements:
-            self._queue_command(replace(retirement, at=max(retirement.at, start)))
+        for command in commands:
+            self._queue_command(replace(command, at=max(command.at, start)))
 
     def _start(self, first_seen: Mapping[str, datetime]) -> None:
         start = to_instant(self._units.first_slot, self._policy.tick)

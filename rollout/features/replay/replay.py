@@ -4,7 +4,7 @@ Output files of a replay: report, ledger, divergences: `rollout.write_report`.
 """
 
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from rollout.engine.decide.commands import RetireVersion
+from rollout.engine.decide.commands import Command, RetireVersion
 from rollout.engine.decide.policy_changes import merge_training_cutoffs
 from rollout.engine.evidence.case_placement import (
     NO_EPISODE,
@@ -221,9 +221,13 @@ def _check_named_versions(request: ReplayRequest, policy: Policy, records: Recor
 
 
 def replay_records(
-    request: ReplayRequest, policy: Policy, records: RecordFrames, progress: Progress | None = None
+    request: ReplayRequest,
+    policy: Policy,
+    records: RecordFrames,
+    progress: Progress | None = None,
+    commands: Iterable[Command] = (),
 ) -> ReplayedFiles:
-    """Replay records.
+    """Replay records, and what operators did meanwhile.
 
     Raises:
         NothingToReplayError: no record can be evidence.
@@ -254,7 +258,7 @@ def replay_records(
         first_seen,
         request.options,
         contents,
-        retirements,
+        (*retirements, *commands),
     )
     report_progress = (
         None if progress is None else lambda done, total: progress("deciding", done, total)
