@@ -119,7 +119,7 @@ def _compute_spans(hours: str, site: Site, monday: date) -> tuple[MinuteSpan, ..
     zone = ZoneInfo(site.timezone)
     week_start, week_end = (
         datetime.combine(day, datetime.min.time(), zone)
-        for day in (monday, _get_next_monday(monday))
+        for day in (monday, monday + timedelta(days=7))
     )
     edges = compute_open_edges(
         hours, site, to_instant_micros(week_start), to_instant_micros(week_end)
@@ -137,10 +137,6 @@ def _compute_spans(hours: str, site: Site, monday: date) -> tuple[MinuteSpan, ..
         elif end > start:
             spans.append((start, end))
     return tuple(spans)
-
-
-def _get_next_monday(monday: date) -> date:
-    return monday + timedelta(days=7)
 
 
 MAX_ROWS: Final = 12

@@ -389,7 +389,7 @@ def show_rollout(
         visitor.caller, Permission.READ, rollout
     )  # first, so that users without access learn no names
     live_region = build_live_region(request, visitor, rollout)
-    timezone = _get_timezone(visitor, rollout)
+    timezone = _load_state(visitor, rollout).policy.timezone
     requested_time = parse_requested_time(at, timezone, visitor.at)
     cell_page = load_cell_page(
         visitor.service, visitor.caller, rollout,
@@ -505,10 +505,6 @@ def _build_number_tables(
 
 def _get_time_formatter(visitor: Visitor, zone: str) -> Callable[[datetime], Markup]:
     return partial(format_site_time, zone=zone, visitor=visitor)
-
-
-def _get_timezone(visitor: Visitor, rollout: str) -> str:
-    return _load_state(visitor, rollout).policy.timezone
 
 
 def _load_state(visitor: Visitor, rollout: str) -> RolloutState:

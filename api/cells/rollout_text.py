@@ -276,7 +276,7 @@ def _describe_proposals(
 ) -> Markup:
     """Describe one proposal, or name the cells of several and the first deadline."""
     first = proposals[0]
-    format_time = get_time_formatter(_get_site(first))
+    format_time = get_time_formatter("" if first.cell is None else first.cell.site)
     if len(proposals) == 1:
         return describe_proposal(first, format_time)
     names = [str(proposal.cell or proposal.about or proposal.id) for proposal in proposals]
@@ -286,10 +286,6 @@ def _describe_proposals(
     return format_sentence(
         "{}. The first one is open until {}.", join_words(names), format_time(first.expires_at)
     )
-
-
-def _get_site(proposal: ProposalState) -> str:
-    return "" if proposal.cell is None else proposal.cell.site
 
 
 def _describe_count(proposals: Sequence[ProposalState]) -> str:

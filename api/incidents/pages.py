@@ -175,16 +175,12 @@ def _describe_evidence_recovery(
         yield "Evidence continues; new cases count towards the gate."
     if impact.open_proposals:
         yield f"A proposal needs approvals: {', '.join(impact.open_proposals)}."
-    elif _is_in_policy(impact.policy, cell):
+    elif cell in impact.policy.cell_set:
         try:
             detail = load_cell(visitor.service, visitor.caller, rollout, cell, at=visitor.at)
         except RefusalError:
             return
         yield detail.status.next_step
-
-
-def _is_in_policy(policy: Policy, cell: Cell) -> bool:
-    return cell in policy.cell_set
 
 
 def _get_stage_level(stage: str, policy: Policy) -> int:

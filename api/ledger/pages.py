@@ -3,7 +3,7 @@
 Ledger entries in words.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
@@ -485,8 +485,4 @@ def _build_file_response(lines: Iterable[str], name: str) -> Response:
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
     }
-    return StreamingResponse(_end_lines(lines), media_type=NDJSON, headers=headers)
-
-
-def _end_lines(lines: Iterable[str]) -> Iterator[str]:
-    return (f"{line}\n" for line in lines)
+    return StreamingResponse((f"{line}\n" for line in lines), media_type=NDJSON, headers=headers)

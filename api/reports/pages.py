@@ -159,7 +159,7 @@ def show_report_details(
     request: Request, rollout: str, report: int, visitor: CurrentVisitor
 ) -> Response:
     """Show details of a report, its formats and deliveries, without its content."""
-    database, number = visitor.service.database, _limit_number(report)
+    database, number = visitor.service.database, report if 0 < report <= MAX_NUMBER else 0
     listed_report = archive.load_listed_report(database, visitor.caller, rollout, number)
     return render_page(
         request,
@@ -186,10 +186,6 @@ def _get_api_response(
     )
     response.headers["Cache-Control"] = "no-store"
     return response
-
-
-def _limit_number(report: int) -> int:
-    return report if 0 < report <= MAX_NUMBER else 0
 
 
 def _parse_request(

@@ -292,6 +292,27 @@ def test_a_file_of_which_nothing_is_used_is_refused(folder):
     assert "decisions.csv: none of the rows can be used" in done.stderr
 
 
+def test_the_best_classes_of_each_case_are_refused_until_one_row_is_chosen(folder):
+    """Whichever row came first, it would be taken for the version's answer."""
+    write_files(folder, Variant("clean"))
+    header, *rows = (folder / "predictions.csv").read_text(encoding="utf-8").splitlines()
+    label = header.split(",").index("label")
+    ranked = [f"{row},1" for row in rows]
+    for row in rows:
+        cells = row.split(",")
+        cells[label] = f"not {cells[label]}"
+        ranked.insert(0, ",".join([*cells, "2"]))
+    text = "\n".join([f"{header},rank", *ranked]) + "\n"
+    (folder / "predictions.csv").write_text(text, encoding="utf-8")
+    done = run()
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "predictions.csv: none of the rows can be used" in done.stderr
+    assert "try --predictions-where COLUMN=TEXT for one row a case, or correct" in done.stderr
+    done = run("--predictions-where", "rank=1")
+    assert done.exit_code == 0, done.stderr
+    assert "not " not in str(parse_policy(done.stdout).levers[0].labels)
+
+
 def test_keys_that_no_prediction_has_are_refused_with_one_of_each(folder):
     write_files(folder, Variant("clean"))
     damage(folder, "decisions.csv", 60, "c-", "other-")

@@ -269,7 +269,7 @@ def apply_clears(pending: PendingEvents, tick: Tick) -> None:
         if (
             cell in pending.policy.cell_set
             and state is not None
-            and (active_guards := _list_active_guards(state))
+            and (active_guards := state.suspended_by | state.reported_guards)
         ):
             evidence, guards = tick.evidence[cell, version], pending.policy.list_guards(cell)
             for guard in guards:
@@ -279,10 +279,6 @@ def apply_clears(pending: PendingEvents, tick: Tick) -> None:
             ):
                 for removed_guard in sorted(active_guards - {guard.id for guard in guards}):
                     _emit_cleared(pending, cell, version, removed_guard, ())
-
-
-def _list_active_guards(state: CellState) -> frozenset[str]:
-    return state.suspended_by | state.reported_guards
 
 
 def _clear_guard(

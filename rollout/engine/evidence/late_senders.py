@@ -30,6 +30,7 @@ RACES = "services that race each other by seconds, or desks whose clocks differ"
 NIGHTS = "a device or a batch that sends once a day"
 OFFLINE = "devices that were offline for days"
 BACKTEST = "a backtest: cases predicted long after they were decided"
+CLOCKS = "decisions dated before their cases, as of another time zone or of a clock that is wrong"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class LateSenders:
         late, decided: predictions; those of cases with a decision.
         set_up: what the delays look like.
         within_seconds: the time after a case that would have covered them, with room for a failed
-            night; None for a backtest, which no time covers.
+            night; None for a backtest and for wrong clocks, which no time covers.
         account: who sent them; "" where files don't say.
     """
 
@@ -52,7 +53,7 @@ class LateSenders:
 
     @property
     def policy_lines(self) -> tuple[str, ...]:
-        """Return the two lines under `evidence` that vouch for the sender; () for a backtest."""
+        """Return the two lines under `evidence` that vouch for the sender; () if none help."""
         if self.within_seconds is None:
             return ()
         within = format_duration(timedelta(seconds=self.within_seconds))
@@ -140,7 +141,7 @@ def find_late_senders(records: RecordFrames) -> LateSenders | None:
     decisions = records.decisions.select("case_key", decided=decided_at).drop_nulls()
     first_decisions = decisions.group_by("case_key").agg(pl.col("decided").min())
     cases = records.cases.select("case_key", "occurred_at", case_at="received_at")
-    sent_at = pl.max_horizontal("case_at", pl.coalesce("received_at", "at"))
+    sent_at = pl.max_horizontal("case_at", pl.coalesce("received_at", "at", "occurred_at"))
     sent = (
         records.predictions.join(cases, on="case_key")
         .join(first_decisions, on="case_key")
@@ -195,6 +196,8 @@ def _recognise(
     """Return the set-up of delays: the last after case and decision, and the median after cases."""
     if is_afterwards or middle > LONGEST_OFFLINE:
         return LateSenders(late, decided, BACKTEST, None, account)
+    if not after_case:
+        return LateSenders(late, decided, CLOCKS, None, account)
     if after_decision <= RACE:
         set_up, within = RACES, max(RACE, _round_up(after_case))
     else:

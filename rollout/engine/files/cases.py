@@ -11,7 +11,7 @@ Backtests: files whose cases were predicted after they were decided.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -61,6 +61,8 @@ class CaseFacts:
         zone_indices: index in `SiteZones.names` of the zone of the row's site.
         has_repeats: whether the file has other rows of the same case.
         notes: contradictions and doubtful times.
+        decided: case_key and decided, when each case was decided first; empty until decisions are
+            read.
     """
 
     cases: pl.DataFrame
@@ -68,6 +70,9 @@ class CaseFacts:
     zone_indices: Mapping[RecordKind, pl.Series]
     has_repeats: Mapping[RecordKind, pl.Series]
     notes: pl.DataFrame
+    decided: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema={"case_key": pl.String(), "decided": INSTANT})
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,16 +237,12 @@ def _collect_texts(files: Sequence[MappedRows], name: str) -> pl.Series:
     is_case_fact = name != "case_key"
     return pl.concat(
         [
-            _build_nulls(file)
+            pl.repeat(None, file.cells.height, dtype=pl.String, eager=True)
             if is_case_fact and file.kind is RecordKind.OUTCOMES
             else file.get_texts(name)
             for file in files
         ]
     )
-
-
-def _build_nulls(file: MappedRows) -> pl.Series:
-    return pl.repeat(None, file.cells.height, dtype=pl.String, eager=True)
 
 
 def _build_stack(files: Sequence[MappedRows]) -> _StackedRows:

@@ -489,9 +489,9 @@ def _check_columns(
         if file_column not in file_columns
     ]
     faults += [
-        f"{file}: no column for {_format_name(name, levers)!r}; {columns}. Name it in the column"
-        f" map, `{kind}: {{{_format_name(name, levers)}: THEIR_COLUMN}}`, or give one text for all"
-        f" rows, `{kind}: {{{_format_name(name, levers)}: {{value: TEXT}}}}`"
+        f"{file}: no column for {_format_name(name, levers)!r}; {columns}. Name it by"
+        f" --map {kind}.{_format_name(name, levers)}=COLUMN, or give all rows one text by"
+        f" --map {kind}.{_format_name(name, levers)}:=TEXT"
         f"{format_suggestion(kind, _format_name(name, levers), unused)}"
         for name in _list_required_columns(kind, levers)
         if name not in available

@@ -23,7 +23,7 @@ import json
 import re
 import zlib
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
@@ -73,11 +73,16 @@ def build_unparsed_frame(rows: Iterable[tuple[int, RemarkReason, str]]) -> pl.Da
     ).sort("line")
 
 
+ARCHIVE_MARKS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How workbooks and zip archives begin."""
+ARCHIVE_TEXT: Final = "it is a workbook or an archive; save its sheet, or the file in it, as CSV"
+
+
 def read_unpacked(path: Path) -> bytes:
     """Return the content of a file, unpacked if `.gz`.
 
     Raises:
-        RecordError: the packed file is damaged.
+        RecordError: the packed file is damaged, or a spreadsheet or archive.
         OSError: the file is missing or unreadable.
     """
     content = path.read_bytes()
@@ -86,6 +91,8 @@ def read_unpacked(path: Path) -> bytes:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise RecordError(path.name, None, None, "damaged", f"not unpacked: {error}") from error
+    if content.startswith(ARCHIVE_MARKS):
+        raise RecordError(path.name, None, None, "no text", ARCHIVE_TEXT)
     return content
 
 

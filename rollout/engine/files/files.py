@@ -409,11 +409,15 @@ def _split_records(
         )
     facts = gather_cases(list(described_files.values()), zones)
     versions = files[RecordKind.PREDICTIONS].get_texts("model_version").unique().drop_nulls()
+    arguments = (levers, zones.names, chosen_sources, outcomes, versions.to_list())
+    parts[RecordKind.DECISIONS] = split_record_rows(files[RecordKind.DECISIONS], facts, *arguments)
+    by_case = parts[RecordKind.DECISIONS].used.group_by("case_key")
+    decided = by_case.agg(decided=pl.min_horizontal("at", "received_at").min())
+    facts = replace(facts, decided=decided)
     for kind, rows in files.items():
-        if kind is not RecordKind.CASES:
-            parts[kind] = split_record_rows(
-                rows, facts, levers, zones.names, chosen_sources, outcomes, versions.to_list()
-            )
+        if kind not in parts:
+            parts[kind] = split_record_rows(rows, facts, *arguments)
+    parts = {kind: parts[kind] for kind in files}
     ignored = [list_ignored_columns(rows) for rows in files.values()]
     cleared = [rows.remarks for rows in files.values()]
     notes = [*ignored, *cleared, facts.notes, *(part.notes for part in parts.values())]
@@ -436,8 +440,8 @@ def _check_case_columns(files: Sequence[MappedRows], texts: Mapping[RecordKind, 
         if file.kind is not RecordKind.OUTCOMES
     )
     missing = [
-        f"none of {names} has a column {name!r}; name it in the column map of one of them, "
-        f"`{RecordKind.PREDICTIONS}: {{{name}: THEIR_COLUMN}}`, or give a file of cases"
+        f"none of {names} has a column {name!r}; name it by --map predictions.{name}=COLUMN, give"
+        f" all rows one text by --map predictions.{name}:=TEXT, or give a file of cases"
         for name in ("site", "occurred_at")
         if described_files and not any(name in file.cells.columns for file in described_files)
     ]

@@ -25,7 +25,7 @@ from rollout.engine.evidence.frames import (
     share_constants,
 )
 from rollout.engine.files.cases import check_unique_keys
-from rollout.engine.files.column_map import REQUIRED_COLUMNS, ColumnError
+from rollout.engine.files.column_map import RECEIVED_AT, REQUIRED_COLUMNS, ColumnError
 from rollout.engine.files.mapped_rows import parse_cells
 from rollout.engine.files.rejected_rows import (
     build_empty_faults,
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 DUPLICATE_TEXT = "repeats an earlier row"
 CONFLICT_TEXT = "differs from an earlier row of the same key; the first is used"
+OTHER_TIME_TEXT = "another row is used: the last one before the case's first decision, or the first"
+UNCLEAR_TEXT = "this version gave it different answers, no time says which came first; none is used"
 UNKNOWN_CASE = "no file has the site of this case"
 OTHER_SOURCE_TEXT = "its source is not among the chosen ones"
 EMPTY_OUTCOME = "neither an answer nor a value nor a harm"
@@ -107,6 +109,8 @@ def split_record_rows(
 ) -> FileRecords:
     """Split a file of predictions, decisions or outcomes.
 
+    Of several predictions of a case by one version the one is used that a service would count.
+
     Decisions in the name of one of `versions` are rejected: a model is no human.
 
     Decisions of other sources than `chosen_sources`, if any, are rejected before rows are compared
@@ -134,7 +138,7 @@ def split_record_rows(
     )
     remaining = list_remaining_rows(typed.height, rejected)
     repeated_rows = remaining.filter(facts.has_repeats[rows.kind].gather(remaining))
-    repeated = _find_repeats(rows.kind, typed[repeated_rows], levers)
+    repeated = _find_repeats(rows.kind, typed[repeated_rows], levers, facts.decided)
     rejected = select_first_per_row(
         [rejected, repeated.with_columns(row=repeated_rows.gather(repeated["row"]))]
     )
@@ -237,12 +241,15 @@ def _find_empty_outcomes(
     return [build_faults(is_empty, None, RemarkReason.MISSING_VALUE, EMPTY_OUTCOME)]
 
 
-def _find_repeats(kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str]) -> pl.DataFrame:
+def _find_repeats(
+    kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str], decided: pl.DataFrame
+) -> pl.DataFrame:
+    key, answer = REQUIRED_COLUMNS[kind], [VALUE_PREFIX + lever for lever in levers]
     if kind is RecordKind.DECISIONS:
-        return find_label_conflicts(
-            typed, REQUIRED_COLUMNS[kind], [VALUE_PREFIX + lever for lever in levers]
-        )
-    return find_repeats(typed, REQUIRED_COLUMNS[kind])
+        return find_label_conflicts(typed, key, answer)
+    if kind is RecordKind.PREDICTIONS:
+        return find_other_predictions(typed, key, answer, decided)
+    return find_repeats(typed, key)
 
 
 def _find_missing_answers(
@@ -297,11 +304,43 @@ def find_repeats(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     is_repeat = _find_repeated_rows(rows, key)
     if not is_repeat.any():
         return build_empty_faults()
-    is_duplicate = _find_repeated_rows(rows, rows.columns)
     return select_first_per_row(
         [
-            build_faults(is_duplicate, None, RemarkReason.DUPLICATE, DUPLICATE_TEXT),
+            _find_duplicates(rows),
             build_faults(is_repeat, None, RemarkReason.CONFLICT, CONFLICT_TEXT),
+        ]
+    )
+
+
+def find_other_predictions(
+    rows: pl.DataFrame, key: Sequence[str], answer: Sequence[str], decided: pl.DataFrame
+) -> pl.DataFrame:
+    """Return faults for the predictions of a key that don't count beside another one.
+
+    As in a service the last one counts that came before the case's first decision, or else the
+    first: a later one may know the answer. Rows of one time, or without times, tell no order: if
+    their answers differ, none is used, as the rows of a file may stand in any order.
+    """
+    is_repeat = _find_repeated_rows(rows, key)
+    if not is_repeat.any():
+        return build_empty_faults()
+    at, is_before = pl.coalesce(RECEIVED_AT, "predicted_at"), pl.col("is_before")
+    timed = rows.join(decided, on="case_key", how="left", maintain_order="left").with_columns(
+        is_before=(at <= pl.col("decided")).fill_null(pl.col("decided").is_null())
+    )
+    chosen_at = pl.coalesce(at.filter(is_before).max(), at.min())
+    is_chosen = (~at.is_not_null().all() | (at == chosen_at)).over(key)
+    marked = timed.with_columns(is_chosen=is_chosen).select(
+        is_chosen="is_chosen",
+        is_unclear=pl.struct(answer).filter("is_chosen").n_unique().over(key) > 1,
+        is_later=pl.col("is_chosen").cum_sum().over(key) > 1,
+    )
+    return select_first_per_row(
+        [
+            _find_duplicates(rows),
+            build_faults(marked["is_unclear"], None, RemarkReason.CONFLICT, UNCLEAR_TEXT),
+            build_faults(~marked["is_chosen"], None, RemarkReason.CONFLICT, OTHER_TIME_TEXT),
+            build_faults(marked["is_later"], None, RemarkReason.CONFLICT, CONFLICT_TEXT),
         ]
     )
 
@@ -322,16 +361,20 @@ def find_label_conflicts(
     is_repeat = _find_repeated_rows(rows, key)
     if not is_repeat.any():
         return build_empty_faults()
-    is_duplicate = _find_repeated_rows(rows, rows.columns)
     answers = rows.select(pl.struct(answer).n_unique().over(key)).to_series()
     detail = "this reviewer gave the case different answers; none is used"
     return select_first_per_row(
         [
-            build_faults(is_duplicate, None, RemarkReason.DUPLICATE, DUPLICATE_TEXT),
+            _find_duplicates(rows),
             build_faults(answers > 1, None, RemarkReason.SEVERAL_LABELS, detail),
             build_faults(is_repeat, None, RemarkReason.CONFLICT, CONFLICT_TEXT),
         ]
     )
+
+
+def _find_duplicates(rows: pl.DataFrame) -> pl.DataFrame:
+    is_duplicate = _find_repeated_rows(rows, rows.columns)
+    return build_faults(is_duplicate, None, RemarkReason.DUPLICATE, DUPLICATE_TEXT)
 
 
 def _find_repeated_rows(rows: pl.DataFrame, columns: Sequence[str]) -> pl.Series:

@@ -173,7 +173,7 @@ def _find_forms(rows: FileRows, names: SharedNames) -> dict[str, dict[str, str]]
 
 def _pair_names(rows: FileRows, column: str, names: SharedNames) -> dict[str, str]:
     """Return texts of one side with the text of the policy, or else of the other side."""
-    texts = {kind: _list_texts(file, column) for kind, file in rows.items()}
+    texts = {kind: {*file.get_texts(column).unique().drop_nulls()} for kind, file in rows.items()}
     listed = names.listed.get(column)
     if listed:
         return pair_forms(set[str]().union(*texts.values()), listed)
@@ -187,10 +187,6 @@ def _pair_names(rows: FileRows, column: str, names: SharedNames) -> dict[str, st
             pairs |= pair_forms(texts[kind], texts[first])
             pairs |= pair_forms(texts[first], texts[kind] - pairs.keys())
     return pairs
-
-
-def _list_texts(rows: MappedRows, column: str) -> set[str]:
-    return {*rows.get_texts(column).unique().drop_nulls()}
 
 
 def _pair_keys(rows: FileRows) -> dict[str, str]:

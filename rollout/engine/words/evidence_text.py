@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from rollout.engine.decide.approvals import TrackRecord
 from rollout.engine.decide.incident_kinds import UNAUTHORIZED
 from rollout.engine.events import HARM_FACT, SUSPENSION_FACT, TrackFact
-from rollout.engine.evidence.late_senders import LateSenders, SilentSpell
+from rollout.engine.evidence.late_senders import CLOCKS, LateSenders, SilentSpell
 from rollout.engine.words.formatting import (
     format_count,
     format_local_time,
@@ -66,6 +66,8 @@ def describe_late_senders(late: LateSenders) -> str:
 the policy `grace: 5m` (or longer) and `sources: {vouched: [{account: NAME, within: 5m}]}`.'
     """
     text = f"It looks like {late.set_up}."
+    if late.set_up == CLOCKS:
+        return f"{text} Write the times of both files with their offsets, as 14:05:09+02:00."
     if not late.policy_lines:
         remedy = "nothing opens by it, but in a replay with `--backtest`"
         return f"{text} Who predicts after the decision may know the answer: {remedy}."

@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import typer
 
 from rollout.data.access.tokens import ApiKey
-from rollout.data.database.session import Database
 from rollout.engine.decide.permissions import ADMIN, AssignedRole, Caller
 from rollout.features.access import credentials, keys, users
 from rollout.features.access.keys import TOKEN_BYTES, write_token
@@ -244,7 +243,7 @@ def set_password(
     with open_database() as database:
         caller = load_local_caller(database, by)
         typed = sys.stdin.readline().rstrip("\n") if from_input else _prompt_password()
-        _build_sign_in(database).set_password(
+        SignIn(database, SystemClock(), secrets.token_bytes).set_password(
             caller, name, typed, at=datetime.now(UTC), skips_current=True
         )
     typer.echo(json.dumps({"name": name}) if as_json else f"password of {name} set")
@@ -422,7 +421,3 @@ def _parse_expiry(text: str | None) -> datetime | None:
 
 def _prompt_password() -> str:
     return str(typer.prompt("password", hide_input=True, confirmation_prompt=True))
-
-
-def _build_sign_in(database: Database) -> SignIn:
-    return SignIn(database, SystemClock(), secrets.token_bytes)

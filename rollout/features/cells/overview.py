@@ -81,7 +81,7 @@ def load_rollout_summaries(
     readable_states = [
         cached_rollout.state
         for cached_rollout in cached_rollouts
-        if _is_readable(caller, cached_rollout.state)
+        if caller.has_permission_somewhere(Permission.READ, cached_rollout.state.rollout.name)
     ]
     with service.database.begin_read() as transaction:
         pulses_by_rollout = load_activity(transaction, at - ONE_HOUR)
@@ -108,10 +108,6 @@ def load_rollout_summary(
     return _build_rollout_summary(
         service, state, pulses_by_rollout.get(state.rollout.number, NO_PULSE)
     )
-
-
-def _is_readable(caller: Caller, state: RolloutState) -> bool:
-    return caller.has_permission_somewhere(Permission.READ, state.rollout.name)
 
 
 def _build_rollout_summary(

@@ -303,12 +303,8 @@ def _record_attempt(service: Service, delivery: Delivery, error: str) -> None:
             outbox.record_failed(delivery, error=error)
         else:
             outbox.retry_later(
-                delivery, at=_compute_next_attempt(at, delivery.attempts, random_value), error=error
+                delivery, at=at + compute_retry_delay(delivery.attempts, random_value), error=error
             )
-
-
-def _compute_next_attempt(at: datetime, attempts: int, random_value: float) -> datetime:
-    return at + compute_retry_delay(attempts, random_value)
 
 
 def _describe_failure(delivery: Delivery, error: str) -> str:

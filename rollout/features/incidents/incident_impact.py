@@ -251,7 +251,8 @@ def _find_earlier_entries(
         if cells
         else []
     )
-    return [entry for entry in entries if _is_about_cells(entry, cells)][:MAX_EARLIER_ROWS][::-1]
+    near = [entry for entry in entries if _names_any_cell(entry.row.fields, cells)]
+    return near[:MAX_EARLIER_ROWS][::-1]
 
 
 def _iterate_later_entries(
@@ -267,10 +268,6 @@ def _iterate_later_entries(
             row.kind != INCIDENT_ACKNOWLEDGED and _names_any_cell(row.fields, cells)
         ):
             yield from pages.list_revisions([row.revision])
-
-
-def _is_about_cells(entry: LedgerEntry, cells: Collection[Cell]) -> bool:
-    return _names_any_cell(entry.row.fields, cells)
 
 
 def _names_any_cell(body: dict[str, Any], cells: Collection[Cell]) -> bool:

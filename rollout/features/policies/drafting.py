@@ -311,8 +311,9 @@ REMEDIES = {
     RemarkReason.BAD_ENCODING: "--encoding",
     RemarkReason.FIELD_COUNT: "--delimiter",
     RemarkReason.BAD_QUOTING: "--delimiter",
+    RemarkReason.CONFLICT: "--predictions-where COLUMN=TEXT for one row a case",
 }
-"""The option that may make rows readable, by reason."""
+"""The option that may make rows readable, or usable, by reason."""
 
 
 @dataclass(frozen=True, slots=True)

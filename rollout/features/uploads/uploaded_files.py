@@ -294,12 +294,8 @@ def _refuse_questions(questions: Sequence[ReadingQuestion]) -> None:
 def _format_question(question: ReadingQuestion) -> str:
     options = dict.fromkeys(choice.option for choice in question.choices)
     fields = " or the ".join(option.removeprefix("--").replace("-", " ") for option in options)
-    values = " or ".join(dict.fromkeys(_name_value(choice) for choice in question.choices))
+    values = " or ".join(dict.fromkeys(choice.value or NO_LABEL for choice in question.choices))
     text = describe_question(question)
     if not options.keys() <= READING_OPTIONS.keys() | CHOICE_OPTIONS:
         return f"{text}; run {ADVICE} with {' or '.join(list_options(question))}"
     return f"{text}; choose the {fields} under “How the files are written”: {values}"
-
-
-def _name_value(choice: Choice) -> str:
-    return choice.value or NO_LABEL

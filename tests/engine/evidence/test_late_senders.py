@@ -9,6 +9,7 @@ from rollout.engine.evidence.late_senders import (
     find_late_senders,
     find_silent_spells,
 )
+from rollout.engine.words.evidence_text import describe_late_senders
 from tests.engine.evidence import histories
 
 DAYS = 60
@@ -46,6 +47,20 @@ def test_the_delays_of_predictions_say_which_set_up_it_looks_like(delays, set_up
     assert late.set_up == set_up
     lines = (f"grace: {within}", f"sources: {{vouched: [{{account: NAME, within: {within}}}]}}")
     assert late.policy_lines == (lines if within else ())
+
+
+@pytest.mark.parametrize("has_times", [True, False])
+def test_decisions_dated_before_their_cases_look_like_clocks_that_differ(has_times):
+    cases = [(f"c{day}", 24 * day, {}) for day in range(DAYS)]
+    sent = [(key, "bear", {"at": at} if has_times else {}) for key, at, _ in cases]
+    decided = [(key, "bear", {"at": at - 2}) for key, at, _ in cases]
+    records = histories.records(
+        histories.cases(*cases), histories.predictions(*sent), histories.decisions(*decided)
+    )
+    late = find_late_senders(records)
+    assert (late.late, late.decided, late.set_up) == (DAYS, DAYS, late_senders.CLOCKS)
+    assert late.policy_lines == ()
+    assert "with their offsets" in describe_late_senders(late)
 
 
 def test_predictions_before_their_decisions_look_like_nothing():

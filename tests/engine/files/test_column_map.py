@@ -156,7 +156,7 @@ def test_a_missing_column_names_those_found_and_how_to_map():
         arrange_columns(RecordKind.PREDICTIONS, "p.csv", ["image", "label"], FileColumns(), LEVERS)
     keys, versions = caught.value.faults
     assert "p.csv: no column for 'case_key'; found: image, label" in keys
-    assert "`predictions: {model_version: {value: TEXT}}`" in versions
+    assert "--map predictions.model_version:=TEXT" in versions
 
 
 def test_a_mapped_column_that_is_not_there_is_a_fault():

@@ -15,6 +15,7 @@ from rollout.engine.evidence.frames import (
 )
 from rollout.engine.files.column_map import ColumnError, parse_column_flags
 from rollout.engine.files.files import RecordPaths, read_record_files
+from rollout.engine.files.parts import UNCLEAR_TEXT
 from rollout.engine.files.rejected_rows import RecordError
 from tests.engine.files.row_sums import adds_up
 
@@ -142,12 +143,67 @@ def test_parquet_files_say_the_same(read, tmp_path):
 
 def test_an_exact_repeat_is_a_duplicate_and_other_content_a_conflict(read):
     row = PREDICTIONS.splitlines()[1]
-    records = read(PREDICTIONS + row + "0\n" + row.replace("bear", "no") + "\n")
+    records = read(PREDICTIONS + row + "0\n" + row.replace("0.9", "0.5") + "\n")
     assert remarks(records.rejected) == [
         ("predictions", 5, None, "duplicate", "c1"),
         ("predictions", 6, None, "conflict", "c1"),
     ]
     assert records.predictions.height == 3
+
+
+def test_several_answers_of_a_version_without_times_are_all_set_aside(read):
+    """As of the best classes of a case in any order: no row says which is the version's answer."""
+    row = PREDICTIONS.splitlines()[1]
+    records = read(PREDICTIONS + row.replace("bear", "no") + "\n" + row.replace("v1", "v2") + "\n")
+    assert remarks(records.rejected) == [
+        ("predictions", 2, None, "conflict", "c1"),
+        ("predictions", 5, None, "conflict", "c1"),
+    ]
+    assert records.rejected["detail"].unique().item() == UNCLEAR_TEXT
+    assert records.predictions.select("case_key", "version").rows()[-1] == ("c1", "v2")
+
+
+TIMED = "case_key,site,occurred_at,model_version,label,confidence,predicted_at\n"
+
+
+@pytest.mark.parametrize(
+    ("hours", "used"),
+    [
+        ((14, 16), 14),  # c1 was decided at 15:00, so the second may know the answer
+        ((12, 13, 14), 14),
+        ((16, 17), 16),
+        ((15,), 15),
+        ((14, 14), None),
+        ((13, 14, 14, 16), None),
+    ],
+)
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_of_several_predictions_the_last_before_the_first_decision_is_used(
+    read, hours, used, is_reversed
+):
+    rows = [
+        f"c1,46.10,2027-05-03T11:00:00,v1,{label},0.9,2027-05-03T{hour}:00:00"
+        for hour, label in zip(hours, ("bear", "no", "007", "cub"), strict=False)
+    ]
+    rows = rows[::-1] if is_reversed else rows
+    others = "".join(f"{row},\n" for row in list_plain_rows(PREDICTIONS)[1:])
+    records = read(TIMED + "\n".join(rows) + "\n" + others)
+    own = records.predictions.filter(case_key="c1")
+    at = [] if used is None else [datetime(2027, 5, 3, used - 2, tzinfo=UTC)]  # Vienna
+    assert own["at"].to_list() == at
+    assert records.row_counts[RecordKind.PREDICTIONS].rejected == (
+        {"conflict": len(hours) - len(at)} if len(hours) > len(at) else {}
+    )
+
+
+def list_plain_rows(text):
+    """Return the rows of a text of predictions without their episode."""
+    return [row.rpartition(",")[0] for row in text.splitlines()[1:]]
+
+
+def test_a_workbook_is_named_as_such(tmp_path, read):
+    with pytest.raises(RecordError, match="it is a workbook or an archive; save its sheet"):
+        read("PK\x03\x04" + PREDICTIONS)
 
 
 def test_two_versions_of_one_case_are_two_predictions(read):

@@ -94,10 +94,11 @@ def fates(kind, rows, described):
                 group[line] = content(kind, row)
         reasons[line] = reason
     for group in groups.values():
-        several = kind is RecordKind.DECISIONS and len({label for label, _ in group.values()}) > 1
+        several = len({label for label, _ in group.values()}) > 1
+        unclear = "several-labels" if kind is RecordKind.DECISIONS else "conflict"
         later = list(group)[1:]
         reasons |= dict.fromkeys(later, "conflict")
-        reasons |= dict.fromkeys(group, "several-labels") if several else {}
+        reasons |= dict.fromkeys(group, unclear) if several else {}
     return {line: reason for line, reason in reasons.items() if reason}
 
 
