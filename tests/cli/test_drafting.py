@@ -313,6 +313,16 @@ def test_the_best_classes_of_each_case_are_refused_until_one_row_is_chosen(folde
     assert "not " not in str(parse_policy(done.stdout).levers[0].labels)
 
 
+def test_decisions_that_are_dated_before_their_cases_are_named(folder):
+    write_files(folder, Variant("clean"))
+    damage(folder, "decisions.csv", 60, "2027-", "2026-")
+    done = run()
+    assert done.exit_code == 0, done.stderr
+    assert "60 came after the first decision and are no evidence. It looks like" in done.stderr
+    assert "decisions dated before their cases" in done.stderr
+    assert "decisions dated before their cases" in done.stdout
+
+
 def test_keys_that_no_prediction_has_are_refused_with_one_of_each(folder):
     write_files(folder, Variant("clean"))
     damage(folder, "decisions.csv", 60, "c-", "other-")

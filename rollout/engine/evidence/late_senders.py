@@ -151,6 +151,8 @@ def find_late_senders(records: RecordFrames) -> LateSenders | None:
     late = sent.filter(pl.col("sent") > pl.col("decided"))
     if late.height <= MIN_LATE * sent.height:
         return None
+    if 2 * late.filter(pl.col("decided") < pl.col("occurred_at")).height > late.height:
+        return LateSenders(late.height, sent.height, CLOCKS, None)
     after_case, after_decision = (
         (late["sent"] - late[name]).dt.total_microseconds() for name in ("occurred_at", "decided")
     )
@@ -196,8 +198,6 @@ def _recognise(
     """Return the set-up of delays: the last after case and decision, and the median after cases."""
     if is_afterwards or middle > LONGEST_OFFLINE:
         return LateSenders(late, decided, BACKTEST, None, account)
-    if not after_case:
-        return LateSenders(late, decided, CLOCKS, None, account)
     if after_decision <= RACE:
         set_up, within = RACES, max(RACE, _round_up(after_case))
     else:

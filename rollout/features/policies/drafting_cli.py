@@ -11,10 +11,12 @@ from typing import Annotated
 import typer
 
 from rollout.engine.evidence.frames import RecordFrames, RecordKind
+from rollout.engine.evidence.late_senders import find_late_senders
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.files.policy_draft import describe_draft_levers
 from rollout.engine.files.questions import OpenQuestionsError
 from rollout.engine.files.recognition import RecognizedFile, describe_outliers
+from rollout.engine.words.evidence_text import describe_late_cases
 from rollout.features.policies.drafting import (
     DraftRequest,
     FileReport,
@@ -153,6 +155,9 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
         _refuse_unreadable(reports, allowed)
         for line in describe_outliers(records, request.now):
             typer.echo(line, err=True)
+        late = None if records.backtest else find_late_senders(records)
+        if late is not None:
+            typer.echo(describe_late_cases(late), err=True)
         if coverage_text := describe_coverage(records.labels):
             typer.echo(coverage_text, err=True)
         readings = {kind.value: file.reading for kind, file in files.items()}

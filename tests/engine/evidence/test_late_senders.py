@@ -49,11 +49,12 @@ def test_the_delays_of_predictions_say_which_set_up_it_looks_like(delays, set_up
     assert late.policy_lines == (lines if within else ())
 
 
-@pytest.mark.parametrize("has_times", [True, False])
-def test_decisions_dated_before_their_cases_look_like_clocks_that_differ(has_times):
+@pytest.mark.parametrize("delay", [None, 0, 0.1, 30], ids=["untimed", "at once", "soon", "late"])
+@pytest.mark.parametrize("early", [2, 24 * 365], ids=["hours", "a year"])
+def test_decisions_dated_before_their_cases_look_like_clocks_that_differ(delay, early):
     cases = [(f"c{day}", 24 * day, {}) for day in range(DAYS)]
-    sent = [(key, "bear", {"at": at} if has_times else {}) for key, at, _ in cases]
-    decided = [(key, "bear", {"at": at - 2}) for key, at, _ in cases]
+    sent = [(key, "bear", {} if delay is None else {"at": at + delay}) for key, at, _ in cases]
+    decided = [(key, "bear", {"at": at - early}) for key, at, _ in cases]
     records = histories.records(
         histories.cases(*cases), histories.predictions(*sent), histories.decisions(*decided)
     )
