@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.collection import Needless, rewrite_share
 from tests.data.compiled_statements import share_statements
 from tests.parts import Spent, mark_parts
 from tests.samples import COMMIT, Sample, file_of_seconds
@@ -33,6 +34,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 @pytest.hookimpl(trylast=True)  # after the plugin that tries tests again
 def pytest_configure(config):
     count_tries_in_workers(config)
+    rewrite_share(config)
+    config.pluginmanager.register(Needless(), "needless")
     if COMMIT:
         file_of_seconds()  # workers inherit its name
     if not hasattr(config, "workerinput"):  # one process alone reports
