@@ -250,8 +250,7 @@ def _seal_report(
         sha256=report.hash,
     )
     head = ledger.load_head()
-    erasures = ledger.list_rows(after=draft.revision, kinds=ERASURE_KINDS)
-    if next(erasures, None) is not None:
+    if next(ledger.list_rows(after=draft.revision, kinds=ERASURE_KINDS), None) is not None:
         raise StaleRevisionError("contents were erased meanwhile; make the report again")
     (row,) = ledger.append([event], after=head.revision, access_head=actor.access_head)
     last_report = store.find_newest(report.name, report.since, report.until)

@@ -124,8 +124,7 @@ def _build_report(
         except UnknownReportFormError:  # of another program: what changed can't be listed
             changed_figures: tuple[FigureChange, ...] = ()
         else:
-            new_values = leave_out_pictures(to_plain_values(facts))
-            changed_figures = compare_versions(earlier, new_values)
+            changed_figures = compare_versions(earlier, leave_out_pictures(to_plain_values(facts)))
             if not changed_figures and table == last_report[1].divergences:
                 return None
         edition = replace(
@@ -135,8 +134,7 @@ def _build_report(
             more_changed=max(0, len(changed_figures) - MAX_CHANGES),
         )
         facts = replace(facts, report_version=edition)
-    content = leave_out_pictures(to_plain_values(facts))
-    body = format_canonical({**content, SALT: salt})
+    body = format_canonical({**leave_out_pictures(to_plain_values(facts)), SALT: salt})
     return StoredReport(
         name=facts.report_version.name,
         since=period.since,
@@ -156,5 +154,6 @@ def _build_report(
 
 def _load_content(report: StoredReport) -> dict[str, Any]:
     """Return the values of a stored report without its salts."""
-    values = json.loads(report.body)
-    return {name: value for name, value in values.items() if name not in SALT_FIELDS}
+    return {
+        name: value for name, value in json.loads(report.body).items() if name not in SALT_FIELDS
+    }

@@ -110,15 +110,13 @@ def load_visible_records(
     period_records = PeriodRecords(transaction, state.rollout)
     case_ids = period_records.list_cases(period.since, period.until)
     blind_case_ids = period_records.list_blind_cases(period.at)
-    attribute_names = sorted(
-        {*period_records.list_attributes(case_ids), *list_policy_attributes(policy)}
-    )
-    levers = [lever.id for lever in policy.levers]
     store = StoredHistory(
         transaction,
         state.rollout,
-        levers=levers,
-        attributes=attribute_names,
+        levers=[lever.id for lever in policy.levers],
+        attributes=sorted(
+            {*period_records.list_attributes(case_ids), *list_policy_attributes(policy)}
+        ),
         outcomes=[outcome.id for outcome in policy.outcomes],
         first_names=state.first_names,
     )

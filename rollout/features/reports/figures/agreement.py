@@ -210,8 +210,7 @@ def _resample_units(units: _UnitKinds, n: int) -> Iterator[Ints]:
     size = max(1, min(RESAMPLES, MAX_NUMBERS_IN_MEMORY // len(units.pair)))
     for start in range(0, RESAMPLES, size):
         part = min(size, RESAMPLES - start)
-        times = generator.multinomial(unit_count, units.times / unit_count, part)
-        yield units.weigh_pairs(times)
+        yield units.weigh_pairs(generator.multinomial(unit_count, units.times / unit_count, part))
 
 
 def _sum_pairs(times: Ints, human: Ints, model: Ints, distances: Floats) -> Floats:
@@ -473,8 +472,9 @@ def _count_unreviewed(
     """Return the number of unpaired cases by label of the model; of sets "" has all of them."""
     if lever is None:
         return {}
-    predictions = records.predictions.filter(pl.col("version") == version)
-    unpaired = predictions.join(pairs, on="case_key", how="anti")
+    unpaired = records.predictions.filter(pl.col("version") == version).join(
+        pairs, on="case_key", how="anti"
+    )
     if lever.many:
         sets = unpaired[VALUE_PREFIX + lever.id].str.split(SEPARATOR)
         by_label = {label: int(sets.list.contains(label).sum()) for label in lever.labels}
@@ -641,8 +641,7 @@ def compute_differences(differences: Floats, units: Ints, unit: str) -> NumberDi
 
 def _compute_relative_differences(human: Floats, model: Floats, units: Ints) -> NumberDifferences:
     has_base = human != 0
-    base = np.abs(human[has_base])
-    percent = 100 * (model[has_base] - human[has_base]) / base
+    percent = 100 * (model[has_base] - human[has_base]) / np.abs(human[has_base])
     return compute_differences(percent, units[has_base], "%")
 
 

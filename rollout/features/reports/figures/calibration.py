@@ -100,8 +100,11 @@ def compute_calibrations(
     figures = []
     for version in pairs.predicted:
         for lever in policy.levers:
-            version_pairs = pairs.select(version, lever.id).filter(pl.col("model") != FAILED)
-            answers = version_pairs.select("confidence", "unit", right="agrees")
+            answers = (
+                pairs.select(version, lever.id)
+                .filter(pl.col("model") != FAILED)
+                .select("confidence", "unit", right="agrees")
+            )
             figures.append(_compute_calibration(answers, version, lever, HUMANS, policy))
             matched = _match_outcomes(records, units, version, lever)
             if matched.height:

@@ -391,8 +391,7 @@ def _build_timeline(
     cell: Cell,
     marks: tuple[TimelineMark, ...],
 ) -> CellTimeline:
-    counted_until = inputs.counted_until or inputs.last
-    last_slot = find_slot_before(counted_until, inputs.policy.tick)
+    last_slot = find_slot_before(inputs.counted_until or inputs.last, inputs.policy.tick)
     views = {
         version: _select_counted(view, last_slot)
         for (view_cell, version), view in inputs.evidence_views.items()
@@ -425,8 +424,7 @@ def _build_timeline(
 def _find_begin(source: TimelineSource, inputs: ReportInputs) -> datetime:
     """Return the time of the first unit or event, at the latest the report's end."""
     firsts = [mark.at for mark in source.marks[:1]]
-    first_unit = find_first_unit(source)
-    return min([*firsts, first_unit or inputs.first, inputs.last])
+    return min([*firsts, find_first_unit(source) or inputs.first, inputs.last])
 
 
 def _select_counted(view: EvidenceView, last_slot: int) -> EvidenceView:

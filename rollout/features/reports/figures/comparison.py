@@ -401,8 +401,7 @@ def _add_costs(reviewed: pl.DataFrame, lever: Lever | None) -> pl.DataFrame:
     if lever is None or lever.number is not None:
         return reviewed
     costs = compare_pairs(lever, reviewed).drop("agrees")
-    with_costs = reviewed.join(costs, on=["human", "model"], how="left")
-    return with_costs.sort(
+    return reviewed.join(costs, on=["human", "model"], how="left").sort(
         KEY_COLUMNS, nulls_last=True
     )  # a fixed order makes sums of costs reproducible to the last digit
 
@@ -461,10 +460,11 @@ def _count_labels_by_cell(reviewed: pl.DataFrame) -> pl.DataFrame:
         human_columns["cost"] = pl.col("cost") * n
     human = reviewed.select(*CELL_COLUMNS, label="human", **human_columns)
     model = reviewed.select(*CELL_COLUMNS, label="model", given=n)
-    combined = pl.concat([human, model], how="diagonal")
-    return combined.group_by(
-        *CELL_COLUMNS, "label", maintain_order="cost" in human_columns
-    ).sum()  # keeping the order takes half as long again
+    return (
+        pl.concat([human, model], how="diagonal")
+        .group_by(*CELL_COLUMNS, "label", maintain_order="cost" in human_columns)
+        .sum()
+    )  # keeping the order takes half as long again
 
 
 def _build_cell(row: dict[str, Any], *, has_labels: bool) -> CellAgreement:

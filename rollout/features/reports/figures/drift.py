@@ -451,11 +451,11 @@ def _list_new_values(
         return  # the report has no case from shadow: every value would be new
     rows = rows.filter(pl.col("value") != MISSING_VALUE)
     before, after = rows.filter(pl.col("at") < since), rows.filter(pl.col("at") >= since)
-    new = after.join(before.select("value").unique(), on="value", how="anti").sort(
-        "occurred_us", "case_key"
-    )
-    counts = new.group_by("value", maintain_order=True).agg(
-        count=pl.len(), first_case=pl.col("case_key").first(), at=pl.col("at").first()
+    counts = (
+        after.join(before.select("value").unique(), on="value", how="anti")
+        .sort("occurred_us", "case_key")
+        .group_by("value", maintain_order=True)
+        .agg(count=pl.len(), first_case=pl.col("case_key").first(), at=pl.col("at").first())
     )
     for value, count, first_case, at in counts.iter_rows():
         text = (

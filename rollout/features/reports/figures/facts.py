@@ -371,8 +371,7 @@ def compute_correctness(
 
 def _list_truths(records: RecordFrames, lever: Lever) -> Iterator[tuple[str, pl.DataFrame]]:
     """Yield the truths by kind: case_key, truth."""
-    outcomes = records.outcomes.select("case_key", truth=VALUE_PREFIX + lever.id).drop_nulls()
-    yield OUTCOME, outcomes
+    yield OUTCOME, records.outcomes.select("case_key", truth=VALUE_PREFIX + lever.id).drop_nulls()
     yield ADJUDICATED, find_adjudicated_labels(records, lever)
 
 
@@ -385,8 +384,11 @@ def _build_rows(
     units: pl.DataFrame,
 ) -> pl.DataFrame:
     """Return the cases with known truth: unit, human (the truth), model, said, agrees."""
-    predictions = records.predictions.lazy().filter(pl.col("version") == version)
-    model = predictions.select("case_key", model=pl.col(VALUE_PREFIX + lever.id).fill_null(FAILED))
+    model = (
+        records.predictions.lazy()
+        .filter(pl.col("version") == version)
+        .select("case_key", model=pl.col(VALUE_PREFIX + lever.id).fill_null(FAILED))
+    )
     single_answers = decisions.lazy().rename({"human": "said"})
     joined = model.join(truth.lazy(), on="case_key").join(single_answers, on="case_key", how="left")
     renamed = joined.rename({"truth": "human"}).collect()

@@ -66,8 +66,7 @@ def find_missing_reasons(inputs: ReportInputs) -> pl.DataFrame:
         pl.col("version", "site", "window", "predicted").cast(pl.String)  # a replay's: categories
     )
     decisions = _summarize_decisions(inputs.records, inputs.policy, missing["case_key"])
-    rejected = inputs.records.rejected
-    several_labels = rejected.filter(pl.col("reason") == RemarkReason.SEVERAL_LABELS)
+    several_labels = inputs.records.rejected.filter(pl.col("reason") == RemarkReason.SEVERAL_LABELS)
     late_units = inputs.late_units.with_columns(arrived_late=pl.lit(value=True))
     return (
         missing.join(decisions, on="case_key", how="left")
@@ -432,11 +431,10 @@ def _select_counted(inputs: ReportInputs) -> pl.DataFrame:
 def _list_units(
     units: pl.DataFrame, inputs: ReportInputs, cell: Cell, values: Iterable[NewCellValue]
 ) -> Iterator[SlotUnit]:
-    slots = [value.slot for value in values]
     is_theirs = (
         (pl.col("site") == cell.site)
         & (pl.col("window") == cell.window)
-        & pl.col("occurred").is_in(slots)
+        & pl.col("occurred").is_in([value.slot for value in values])
     )
     times = inputs.cases.select("case_key", "occurred_at")
     rows = units.filter(is_theirs).join(times, on="case_key")

@@ -139,12 +139,14 @@ def compute_holdout_actions(
 
     `cases`: the rows of `build_sampling_frame`.
     """
-    eligible = cases.filter(pl.col("decides") & pl.col("usable") & (pl.col("blind") > 0))
-    sides = eligible.filter(pl.col("decider").is_in([MODEL, HUMAN]))
-    first_cases = (
-        sides.sort("case_key").unique("unit", keep="first").sort("stage", "blind", "case_key")
+    stages = (
+        cases.filter(pl.col("decides") & pl.col("usable") & (pl.col("blind") > 0))
+        .filter(pl.col("decider").is_in([MODEL, HUMAN]))
+        .sort("case_key")
+        .unique("unit", keep="first")
+        .sort("stage", "blind", "case_key")
+        .partition_by("stage", "blind", as_dict=True, maintain_order=True)
     )
-    stages = first_cases.partition_by("stage", "blind", as_dict=True, maintain_order=True)
     return tuple(
         _compare_holdout(inputs, lever, str(stage), float(blind_share), part)
         for (stage, blind_share), part in stages.items()
@@ -301,17 +303,15 @@ class FeedbackLoop:
 def compute_feedback(inputs: ReportInputs) -> tuple[FeedbackLoop, ...]:
     """Return how each version shapes later data, by lever."""
     predictions = inputs.records.predictions.select("case_key", "version")
-    assignments = build_assignments(inputs)
     rows = build_labelled_rows(
-        inputs.records, inputs.policy, inputs.cases, assignments, inputs.choices
+        inputs.records, inputs.policy, inputs.cases, build_assignments(inputs), inputs.choices
     )
     training_rows = rows.filter(
         pl.col("label").is_not_null(), pl.col("cleaned").fill_null("") != DROP
     ).drop("version")
-    units = inputs.cases.select("case_key", "unit")
-    training_rows = training_rows.join(units, on="case_key", how="left").with_columns(
-        unit=pl.coalesce("unit", "case_key").rank("dense")
-    )
+    training_rows = training_rows.join(
+        inputs.cases.select("case_key", "unit"), on="case_key", how="left"
+    ).with_columns(unit=pl.coalesce("unit", "case_key").rank("dense"))
     parted = build_holdout_sides(inputs)
     versions = predictions["version"].unique().sort().to_list()
     return tuple(

@@ -497,8 +497,7 @@ def _format_parquet(rows: pl.DataFrame) -> Iterator[bytes]:
 
 def render_manifest(manifest: ExportManifest) -> str:
     """Return the manifest as JSON, the same for the same rows."""
-    body = build_manifest_values(manifest)
-    return json.dumps(body, ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(build_manifest_values(manifest), ensure_ascii=False, indent=2) + "\n"
 
 
 def build_manifest_values(manifest: ExportManifest) -> dict[str, Any]:

@@ -283,8 +283,7 @@ def build_assignments(inputs: ReportInputs) -> pl.DataFrame:
     cases = assign_deciders(inputs).filter(pl.col("version").is_not_null())
     is_audited = pl.col("audited") & (pl.col("decider") == MODEL)
     blind = build_stage_share(inputs, lambda stage: stage.blind)
-    audit_share = (pl.col("reviewed_share") - blind) / (1 - blind)
-    share = pl.when(is_audited).then(audit_share.round(12))
+    share = pl.when(is_audited).then(((pl.col("reviewed_share") - blind) / (1 - blind)).round(12))
     return cases.with_columns(share=share).select(*ASSIGNMENT_SCHEMA)
 
 
@@ -325,10 +324,9 @@ def build_labelled_rows(
         The columns of `TRAINING_SCHEMA`; label and source are null without a label or a majority.
         Dropped cases are included, with `cleaned` `drop`.
     """
-    placed_cases = records.cases.join(
+    facts = records.cases.join(
         windows.select("case_key", "window"), on="case_key", how="left"
-    )
-    facts = placed_cases.select("case_key", "site", "window", "occurred_at", "episode")
+    ).select("case_key", "site", "window", "occurred_at", "episode")
     choice_frame = _build_choice_frame(choices)
     parts = [
         _apply_choices(
@@ -353,8 +351,11 @@ def _build_lever_rows(
 ) -> pl.DataFrame:
     column = VALUE_PREFIX + lever
     answers = records.predictions.select("case_key", "version", made=column)
-    model_decided = assignments.filter(pl.col("decider") == MODEL).drop("decider")
-    model_answers = model_decided.join(answers, on=["case_key", "version"], how="left")
+    model_answers = (
+        assignments.filter(pl.col("decider") == MODEL)
+        .drop("decider")
+        .join(answers, on=["case_key", "version"], how="left")
+    )
     outcomes = records.outcomes.select("case_key", outcome=column).drop_nulls()
     human_labels = find_human_labels(records, column, outside_blind=policy.evidence.outside_blind)
     rows = facts.with_columns(lever=pl.lit(lever))
@@ -383,13 +384,13 @@ def find_human_labels(records: RecordFrames, column: str, *, outside_blind: bool
     the assisted or revealed ones decide.
     """
     source_by_exposure = SOURCE_BY_EXPOSURE | ({"unknown": BLIND} if outside_blind else {})
-    answered = records.decisions.filter(pl.col(column).is_not_null())
-    answers = answered.select(
-        "case_key", said=column, seen=pl.col("exposure").replace_strict(source_by_exposure)
+    majority = (
+        records.decisions.filter(pl.col(column).is_not_null())
+        .select("case_key", said=column, seen=pl.col("exposure").replace_strict(source_by_exposure))
+        .group_by("case_key", "seen", "said")
+        .len()
+        .filter(2 * pl.col("len") > pl.col("len").sum().over("case_key", "seen"))
     )
-    counts = answers.group_by("case_key", "seen", "said").len()
-    total = pl.col("len").sum().over("case_key", "seen")
-    majority = counts.filter(2 * pl.col("len") > total)
     order = pl.col("seen").replace_strict({BLIND: 0, ASSISTED: 1, UNKNOWN: 2})
     ordered = majority.with_columns(order=order).sort("case_key", "order")
     return ordered.unique("case_key", keep="first").select("case_key", "said", "seen")

@@ -142,10 +142,14 @@ def _compute_lever_costs(
 
 def _find_first_decisions(inputs: ReportInputs, column: str) -> pl.LazyFrame:
     """Return the first unassisted answer to each case: case_key, verdict."""
-    decisions = inputs.records.decisions.lazy()
-    unassisted = decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
-    first = unassisted.drop_nulls(column).sort("seat", "at", "reviewer", nulls_last=True)
-    return first.unique("case_key", keep="first").select("case_key", verdict=column)
+    return (
+        inputs.records.decisions.lazy()
+        .filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
+        .drop_nulls(column)
+        .sort("seat", "at", "reviewer", nulls_last=True)
+        .unique("case_key", keep="first")
+        .select("case_key", verdict=column)
+    )
 
 
 def _compute_errors(
@@ -154,10 +158,9 @@ def _compute_errors(
     """Return for each case the errors of `answer_column` and their cost."""
     answers = cases.select("case_key", human=truth_column, model=answer_column)
     comparison = compare_pairs(lever, answers.drop_nulls())
-    joined = answers.join(comparison, on=["human", "model"], how="left", maintain_order="left")
-    return joined.select(
-        wrong=~pl.col("agrees"), wrong_action=~pl.col("same_action"), cost=pl.col("cost")
-    )
+    return answers.join(
+        comparison, on=["human", "model"], how="left", maintain_order="left"
+    ).select(wrong=~pl.col("agrees"), wrong_action=~pl.col("same_action"), cost=pl.col("cost"))
 
 
 def compute_model_cost(cases: pl.DataFrame) -> ModelCost:
@@ -415,10 +418,16 @@ def build_naive_cases(
 ) -> pl.DataFrame:
     """Return the cases of predictions with errors and `agrees`, sorted by time."""
     unit = pl.col("unit").rank("dense")
-    case_times = inputs.cases.lazy().select("case_key", "site", "window", "occurred_us", unit)
-    predicted = case_times.join(predictions.lazy().select("case_key", "version"), on="case_key")
-    lever_pairs = pairs.frame.lazy().filter(pl.col("lever") == inputs.policy.whole_unit_lever)
-    agreements = lever_pairs.select("case_key", "version", "agrees")
+    predicted = (
+        inputs.cases.lazy()
+        .select("case_key", "site", "window", "occurred_us", unit)
+        .join(predictions.lazy().select("case_key", "version"), on="case_key")
+    )
+    agreements = (
+        pairs.frame.lazy()
+        .filter(pl.col("lever") == inputs.policy.whole_unit_lever)
+        .select("case_key", "version", "agrees")
+    )
     cases = predicted.join(agreements, on=["case_key", "version"], how="left").collect()
     return add_costs(inputs, cases).sort("occurred_us", "case_key")
 

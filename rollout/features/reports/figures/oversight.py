@@ -399,8 +399,9 @@ def _is_off_plan(share: Share, planned: float) -> bool:
 def _compute_sampled_agreements(
     cases: pl.DataFrame, pairs: Pairs, inputs: ReportInputs
 ) -> Iterator[SampledAgreement]:
-    lever_pairs = pairs.frame.filter(pl.col("lever") == inputs.policy.whole_unit_lever)
-    agreements = lever_pairs.select("case_key", "version", "agrees")
+    agreements = pairs.frame.filter(pl.col("lever") == inputs.policy.whole_unit_lever).select(
+        "case_key", "version", "agrees"
+    )
     sampled = cases.filter("drawn").drop("version").join(agreements, on="case_key")
     parts = sampled.sort("case_key").partition_by("site", "window", "version", as_dict=True)
     for (site, window, version), part in parts.items():

@@ -512,8 +512,7 @@ def _list_changes(
     decisions = _find_quantile(pace.count_decisions(opening.units), EVEN_CHANCE)
     days = pace.compute_days(decisions)
     if stage is not None and stage.reviewed_share:
-        twice = min(1.0, stage.blind * _OTHER_FACTOR)
-        other = replace(stage, blind=twice or _FIRST_SHARE)
+        other = replace(stage, blind=min(1.0, stage.blind * _OTHER_FACTOR) or _FIRST_SHARE)
         less = stage.reviewed_share / other.reviewed_share
         other_days = None if days is None else max(days * less, float(pace.required_days))
         yield ReviewChange("blind share", "", stage.blind, other.blind, decisions, other_days)

@@ -138,11 +138,13 @@ def _join_levers(labelled: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     lever_index = pl.col("lever").replace_strict(
         order, list(range(len(order))), return_dtype=pl.Int64
     )
-    grouped = labelled.sort(lever_index).group_by(
-        "case_key", "unit", "reviewer", maintain_order=True
+    return (
+        labelled.sort(lever_index)
+        .group_by("case_key", "unit", "reviewer", maintain_order=True)
+        .agg(label=pl.col("label").str.join(LABEL_SEPARATOR), levers=pl.len())
+        .filter(pl.col("levers") == len(order))
+        .select("case_key", "unit", "label")
     )
-    joined = grouped.agg(label=pl.col("label").str.join(LABEL_SEPARATOR), levers=pl.len())
-    return joined.filter(pl.col("levers") == len(order)).select("case_key", "unit", "label")
 
 
 def _join_outcomes(answers: pl.DataFrame, policy: Policy) -> pl.DataFrame:
@@ -170,8 +172,11 @@ def _compute_number_agreement(part: MultiReviewedCases) -> RaterAgreement:
         numbers.with_row_index("other").select("case_key", "other", model="label"), on="case_key"
     )
     pairs = pairs.filter(pl.col("one") < pl.col("other")).rename({"label": "human"})
-    compared_pairs = pairs.join(compare_pairs(part.lever, pairs), on=["human", "model"])
-    agreeing = compared_pairs.group_by("case_key").agg(agreeing=pl.col("agrees").sum())
+    agreeing = (
+        pairs.join(compare_pairs(part.lever, pairs), on=["human", "model"])
+        .group_by("case_key")
+        .agg(agreeing=pl.col("agrees").sum())
+    )
     x = pl.col("x") - (numbers["x"].mean() or 0.0)  # gaps stay, and squares cancel nothing
     sums = numbers.group_by("case_key", "unit").agg(m=pl.len(), sum=x.sum(), square=(x**2).sum())
     cases = sums.join(agreeing, on="case_key").sort("case_key")
@@ -238,17 +243,22 @@ def _find_majority_answers(part: MultiReviewedCases) -> pl.DataFrame:
     """Return the majority label of each case, or the lower median of its numbers."""
     if part.number_lever is None:
         return _find_majority_labels(part.decisions)
-    numbers = part.decisions.sort("case_key", pl.col("label").cast(pl.Float64), "label")
-    return numbers.group_by("case_key", maintain_order=True).agg(
-        pl.col("unit").first(), pl.col("label").get((pl.len() - 1) // 2)
+    return (
+        part.decisions.sort("case_key", pl.col("label").cast(pl.Float64), "label")
+        .group_by("case_key", maintain_order=True)
+        .agg(pl.col("unit").first(), pl.col("label").get((pl.len() - 1) // 2))
     )
 
 
 def _find_majority_labels(decisions: pl.DataFrame) -> pl.DataFrame:
     """Return the majority label of each case; ties are excluded."""
-    votes = decisions.group_by("case_key", "unit", "label").len(name="votes")
-    leading = votes.filter(pl.col("votes") == pl.col("votes").max().over("case_key"))
-    return leading.filter(pl.len().over("case_key") == 1).sort("case_key")
+    return (
+        decisions.group_by("case_key", "unit", "label")
+        .len(name="votes")
+        .filter(pl.col("votes") == pl.col("votes").max().over("case_key"))
+        .filter(pl.len().over("case_key") == 1)
+        .sort("case_key")
+    )
 
 
 def _compute_model_agreement(part: MultiReviewedCases, joined: pl.DataFrame) -> RaterAgreement:
@@ -270,11 +280,14 @@ def _count_labels(
     """Return how often each label was given to each case, the cases' units, and the cases."""
     labels = decisions["label"].unique().sort() if label_order is None else label_order
     cases = decisions.select("case_key", "unit").unique().sort("case_key")
-    coded = decisions.select(
-        case=pl.col("case_key").rank("dense").cast(pl.Int64) - 1,
-        value=_encode_labels("label", labels),
+    votes = (
+        decisions.select(
+            case=pl.col("case_key").rank("dense").cast(pl.Int64) - 1,
+            value=_encode_labels("label", labels),
+        )
+        .group_by("case", "value")
+        .len()
     )
-    votes = coded.group_by("case", "value").len()
     values = np.zeros((cases.height, len(labels)), dtype=np.int64)
     values[_to_int_array(votes["case"]), _to_int_array(votes["value"])] = _to_int_array(
         votes["len"]

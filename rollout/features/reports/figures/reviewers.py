@@ -202,15 +202,18 @@ def find_longest_runs(
 def _order_answers(records: RecordFrames, facts: pl.DataFrame, lever: Lever) -> pl.DataFrame:
     """Return the first unassisted answer of each reviewer and unit, sorted by time."""
     places = facts.select("case_key", "unit", "site", "window", "occurred_us")
-    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
-    answers = unassisted.select(
-        "case_key", "reviewer", "at", label=VALUE_PREFIX + lever.id
-    ).drop_nulls("label")
-    located = answers.join(places, on="case_key").with_columns(
-        at=pl.coalesce(pl.col("at").dt.epoch("us"), "occurred_us")
+    located = (
+        records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
+        .select("case_key", "reviewer", "at", label=VALUE_PREFIX + lever.id)
+        .drop_nulls("label")
+        .join(places, on="case_key")
+        .with_columns(at=pl.coalesce(pl.col("at").dt.epoch("us"), "occurred_us"))
     )
-    ordered = located.drop_nulls("at").sort("reviewer", "at", "case_key")
-    return ordered.unique(["reviewer", "unit"], keep="first", maintain_order=True)
+    return (
+        located.drop_nulls("at")
+        .sort("reviewer", "at", "case_key")
+        .unique(["reviewer", "unit"], keep="first", maintain_order=True)
+    )
 
 
 def _add_codes(answers: pl.DataFrame, labels: tuple[str, ...]) -> pl.DataFrame:
@@ -266,8 +269,9 @@ def _find_unlikeliest_run(
 
 def _find_longest(answers: pl.Series) -> Iterator[tuple[str, int]]:
     """Yield each answer with the length of its longest run."""
-    runs = answers.rle().struct.unnest()
-    yield from runs.group_by("value").agg(pl.col("len").max()).iter_rows()
+    yield from (
+        answers.rle().struct.unnest().group_by("value").agg(pl.col("len").max()).iter_rows()
+    )
 
 
 def compute_expected_runs(chances: Floats, length: int) -> float:
@@ -550,20 +554,17 @@ def _find_adjudicated(records: RecordFrames, policy: Policy) -> pl.DataFrame:
     adjudications = records.decisions.filter(ADJUDICATED)
     parts = []
     for lever in policy.levers:
-        ordered = adjudications.drop_nulls(VALUE_PREFIX + lever.id).sort(
-            "at", "reviewer", nulls_last=True
+        adjudicated_labels = (
+            adjudications.drop_nulls(VALUE_PREFIX + lever.id)
+            .sort("at", "reviewer", nulls_last=True)
+            .unique("case_key", keep="first", maintain_order=True)
+            .select("case_key", by="reviewer", model=VALUE_PREFIX + lever.id)
         )
-        first_labels = ordered.unique("case_key", keep="first", maintain_order=True)
-        adjudicated_labels = first_labels.select(
-            "case_key", by="reviewer", model=VALUE_PREFIX + lever.id
-        )
-        decisions = blind_decisions.select(
-            "case_key", "reviewer", label=VALUE_PREFIX + lever.id
-        ).drop_nulls()
         parts.append(
-            decisions.join(adjudicated_labels, on="case_key").filter(
-                pl.col("by") != pl.col("reviewer")
-            )
+            blind_decisions.select("case_key", "reviewer", label=VALUE_PREFIX + lever.id)
+            .drop_nulls()
+            .join(adjudicated_labels, on="case_key")
+            .filter(pl.col("by") != pl.col("reviewer"))
         )
     return mark_agreement(parts, policy, columns=("reviewer",)).rename({"agrees": "good"})
 
@@ -574,11 +575,10 @@ def _find_overrides(records: RecordFrames, cases: pl.DataFrame, policy: Policy) 
     Without a known acting version, the only version with an answer counts as acting.
     """
     columns = [VALUE_PREFIX + lever.id for lever in policy.levers]
-    single_versions = records.predictions.group_by("case_key").agg(
-        only=pl.when(pl.len() == 1).then(pl.col("version").first())
-    )
-    acting_versions = single_versions.join(
-        cases.select("case_key", "version"), on="case_key", how="left"
+    acting_versions = (
+        records.predictions.group_by("case_key")
+        .agg(only=pl.when(pl.len() == 1).then(pl.col("version").first()))
+        .join(cases.select("case_key", "version"), on="case_key", how="left")
     )
     acting_versions = acting_versions.select(
         "case_key", version=pl.coalesce("version", "only")
@@ -586,8 +586,11 @@ def _find_overrides(records: RecordFrames, cases: pl.DataFrame, policy: Policy) 
     proposals = records.predictions.join(acting_versions, on=["case_key", "version"]).drop_nulls(
         columns
     )
-    decisions = records.decisions.filter(ASSISTED).drop_nulls(columns)
-    joined = decisions.join(proposals.select("case_key", *columns), on="case_key", suffix=":model")
+    joined = (
+        records.decisions.filter(ASSISTED)
+        .drop_nulls(columns)
+        .join(proposals.select("case_key", *columns), on="case_key", suffix=":model")
+    )
     parts = [
         joined.select("case_key", "reviewer", label=column, model=f"{column}:model")
         for column in columns
@@ -600,11 +603,11 @@ def _compute_reliability(
     records: RecordFrames, policy: Policy, last: datetime
 ) -> dict[str, ReviewerReliability]:
     """Return the reviewer checks by reviewer, of the days up to the end of the report's span."""
-    checks = build_reviewer_checks(records, policy).filter(
-        pl.col("at") // DAY * DAY <= to_micros(last)
-    )
-    counts = checks.group_by("reviewer").agg(
-        agreed=pl.col("agrees").sum(), differed=(~pl.col("agrees")).sum()
+    counts = (
+        build_reviewer_checks(records, policy)
+        .filter(pl.col("at") // DAY * DAY <= to_micros(last))
+        .group_by("reviewer")
+        .agg(agreed=pl.col("agrees").sum(), differed=(~pl.col("agrees")).sum())
     )
     return {
         str(name): ReviewerReliability(

@@ -95,19 +95,21 @@ def _find_witnesses(decisions: pl.DataFrame, records: RecordFrames, column: str)
     is_second = (key == key.shift(1)) & key.ne_missing(key.shift(2))
     second = decisions.filter(is_second)
     second = second.select("case_key", second="human")
-    outcomes = records.outcomes.select("case_key", outcome=column).drop_nulls()
-    joined = outcomes.join(second, on="case_key", how="full", coalesce=True)
-    return joined.select("case_key", witness=pl.coalesce("outcome", "second"))
+    return (
+        records.outcomes.select("case_key", outcome=column)
+        .drop_nulls()
+        .join(second, on="case_key", how="full", coalesce=True)
+        .select("case_key", witness=pl.coalesce("outcome", "second"))
+    )
 
 
 def _add_agreement(first: pl.DataFrame, lever: Lever) -> pl.DataFrame:
     comparison = compare_pairs(lever, first).select("human", "model", differs=~pl.col("agrees"))
     witnessed = first.filter(pl.col("witness").is_not_null()).select(human="witness", model="model")
-    witness_comparison = compare_pairs(lever, witnessed).select(
-        "model", witness="human", model_right="agrees"
-    )
     return first.join(comparison, on=["human", "model"]).join(
-        witness_comparison, on=["witness", "model"], how="left"
+        compare_pairs(lever, witnessed).select("model", witness="human", model_right="agrees"),
+        on=["witness", "model"],
+        how="left",
     )
 
 

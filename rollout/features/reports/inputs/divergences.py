@@ -26,8 +26,9 @@ def escape_frame(frame: pl.DataFrame) -> pl.DataFrame:
     """Return a frame with escaped texts and column names."""
     texts = pl.col(pl.String)
     is_formula = texts.str.contains(FORMULA_PATTERN) & ~texts.str.contains(NUMBER_PATTERN)
-    escaped = pl.when(is_formula).then(pl.lit("'") + texts).otherwise(texts)
-    return frame.with_columns(escaped.name.keep()).rename(escape_cell)
+    return frame.with_columns(
+        pl.when(is_formula).then(pl.lit("'") + texts).otherwise(texts).name.keep()
+    ).rename(escape_cell)
 
 
 MAX_LISTED = 20

@@ -80,8 +80,7 @@ class StoredProbabilities:
         if self.set_labels:
             probabilities = self._read_sets(row_array, answers)
         else:
-            columns = _find_places(answers, self.labels)
-            probabilities = self._read_values(row_array, columns)
+            probabilities = self._read_values(row_array, _find_places(answers, self.labels))
             is_left_out = np.isnan(probabilities) & (row_array != NONE)
             probabilities[is_left_out] = self._compute_rest(row_array[is_left_out])
         return pl.Series(probabilities).fill_nan(None)
@@ -173,8 +172,9 @@ def add_probability(
     bound = pl.when(agrees).then(pl.col("confidence")).otherwise(1 - pl.col("confidence"))
     if probabilities is None:
         return frame.with_columns(bound.alias(name))
-    stored = probabilities.read(frame[STORED_ROW], frame[column])
-    return frame.with_columns(stored.alias(name)).with_columns(pl.coalesce(name, bound))
+    return frame.with_columns(
+        probabilities.read(frame[STORED_ROW], frame[column]).alias(name)
+    ).with_columns(pl.coalesce(name, bound))
 
 
 def _find_places(values: pl.Series, texts: Sequence[str]) -> Ints:
@@ -202,8 +202,7 @@ def _read_blocks(
         return None
     if is_first.to_numpy().reshape(-1, width)[:, 1:].any() or not _are_different(case_keys):
         return None
-    values = frame["probability"].to_numpy().reshape(-1, width)
-    return case_keys, tuple(labels.head(width)), values
+    return case_keys, tuple(labels.head(width)), frame["probability"].to_numpy().reshape(-1, width)
 
 
 def _read_scattered(
@@ -669,9 +668,13 @@ def _select_cases(frame: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
 
 def _collect_votes(records: RecordFrames, lever: str) -> dict[str, tuple[tuple[str, int], ...]]:
     """Return the unassisted answers of each case, the most frequent first."""
-    decisions = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
-    labels = decisions.select("case_key", label=VALUE_PREFIX + lever).drop_nulls()
-    counts = labels.group_by("case_key", "label").len()
+    counts = (
+        records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
+        .select("case_key", label=VALUE_PREFIX + lever)
+        .drop_nulls()
+        .group_by("case_key", "label")
+        .len()
+    )
     votes: dict[str, tuple[tuple[str, int], ...]] = {}
     for key, label, n in counts.sort("len", "label", descending=[True, False]).iter_rows():
         votes[key] = (*votes.get(key, ()), (label, n))

@@ -143,16 +143,17 @@ def find_single_answers(records: RecordFrames, lever: Lever) -> pl.DataFrame:
     the lower median counts.
     """
     column = VALUE_PREFIX + lever.id
-    unassisted = pl.col("exposure").is_in(UNASSISTED_EXPOSURES)
     decisions = records.decisions.select("case_key", "exposure", column).filter(
-        unassisted & pl.col(column).is_not_null()
+        pl.col("exposure").is_in(UNASSISTED_EXPOSURES) & pl.col(column).is_not_null()
     )
     if lever.number is not None:
         return _find_median_numbers(decisions, column, lever.number)
-    labels = decisions.group_by("case_key").agg(
-        human=pl.col(column).first(), different=pl.col(column).n_unique()
+    return (
+        decisions.group_by("case_key")
+        .agg(human=pl.col(column).first(), different=pl.col(column).n_unique())
+        .filter(pl.col("different") == 1)
+        .drop("different")
     )
-    return labels.filter(pl.col("different") == 1).drop("different")
 
 
 def _find_median_numbers(decisions: pl.DataFrame, column: str, number: Number) -> pl.DataFrame:
@@ -315,8 +316,11 @@ def find_adjudicated_labels(records: RecordFrames, lever: Lever) -> pl.DataFrame
 def _find_first_decisions(records: RecordFrames, lever: Lever, condition: pl.Expr) -> pl.DataFrame:
     """Return the first answered decision of each case: case_key, human."""
     decisions = records.decisions.filter(condition).drop_nulls(VALUE_PREFIX + lever.id)
-    first = decisions.sort("at", "reviewer", nulls_last=True).unique("case_key", keep="first")
-    return first.select("case_key", human=VALUE_PREFIX + lever.id)
+    return (
+        decisions.sort("at", "reviewer", nulls_last=True)
+        .unique("case_key", keep="first")
+        .select("case_key", human=VALUE_PREFIX + lever.id)
+    )
 
 
 def _build_unblinded_pairs(records: RecordFrames, lever: Lever) -> pl.DataFrame:
@@ -325,8 +329,11 @@ def _build_unblinded_pairs(records: RecordFrames, lever: Lever) -> pl.DataFrame:
     )
     joined = _find_first_decisions(records, lever, ASSISTED).join(model, on="case_key")
     comparison = compare_pairs(lever, joined).select("human", "model", "agrees")
-    pairs = joined.join(comparison, on=["human", "model"]).with_columns(lever=pl.lit(lever.id))
-    return pairs.select(COLUMNS[:6])
+    return (
+        joined.join(comparison, on=["human", "model"])
+        .with_columns(lever=pl.lit(lever.id))
+        .select(COLUMNS[:6])
+    )
 
 
 PAIR_COLUMNS = ("case_key", *KEY_COLUMNS, "confidence")
@@ -390,8 +397,9 @@ def count_pairs(
     if combinations is None:
         combinations = count_combinations(pairs)
     absent = [name for name in KEY_COLUMNS if name not in combinations.columns]
-    keys = combinations.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
-    table = keys.select(*KEY_COLUMNS, COUNT_COLUMN)
+    table = combinations.with_columns(
+        pl.lit(None, pl.String).alias(name) for name in absent
+    ).select(*KEY_COLUMNS, COUNT_COLUMN)
     is_blank = [pl.col(name) == "" for name in ("human", "model")]
     has_blanks = table.select(pl.any_horizontal(is_blank).any()).item()
     if has_blanks:
@@ -407,10 +415,11 @@ def count_pairs(
         if top_losses is not None:
             return PairCounts(table, top_losses, *confidences)
     confidence = pl.col("confidence").fill_nan(None)
-    summary = pairs.select(known=confidence.count(), least=confidence.min(), most=confidence.max())
-    ((confidence_count, min_confidence, max_confidence),) = summary.collect(
-        engine="streaming"
-    ).rows()
+    ((confidence_count, min_confidence, max_confidence),) = (
+        pairs.select(known=confidence.count(), least=confidence.min(), most=confidence.max())
+        .collect(engine="streaming")
+        .rows()
+    )
     losses = select_top_losses(_select_divergences(answered, lever), limit)
     top_losses = losses.collect(engine="streaming")
     return PairCounts(table, top_losses, confidence_count, min_confidence, max_confidence)
@@ -421,8 +430,7 @@ def _find_losses_without_nan(pairs: pl.LazyFrame, limit: int) -> pl.DataFrame | 
 
     NaN sorts above all numbers, so one pass sees both: pairs are kept if they differ or have one.
     """
-    confidence = pl.col("confidence")
-    rows = pairs.filter((pl.col("human") != pl.col("model")) | confidence.is_nan())
+    rows = pairs.filter((pl.col("human") != pl.col("model")) | pl.col("confidence").is_nan())
     losses = _sort_losses(rows, max(limit, 1)).collect(engine="streaming")
     return None if losses["confidence"].is_nan().any() else losses.head(limit)
 
@@ -432,11 +440,13 @@ def _drop_small_losses(pairs: pl.LazyFrame, limit: int) -> pl.LazyFrame:
 
     What is less sure is in no list. Of a Parquet file the other columns are then read for few rows.
     """
-    confidences = _select_divergences(pairs.head(FIRST_ROWS), None).select("confidence")
-    first_losses = confidences.filter(pl.col("confidence").is_not_nan()).top_k(
-        limit, by="confidence"
+    sure = (
+        _select_divergences(pairs.head(FIRST_ROWS), None)
+        .select("confidence")
+        .filter(pl.col("confidence").is_not_nan())
+        .top_k(limit, by="confidence")
+        .collect(engine="streaming")["confidence"]
     )
-    sure = first_losses.collect(engine="streaming")["confidence"]
     return pairs.filter(pl.col("confidence") >= sure.min()) if 0 < limit == len(sure) else pairs
 
 
@@ -460,9 +470,10 @@ def _sort_losses(differing: pl.LazyFrame, limit: int) -> pl.LazyFrame:
     if has_costs:
         sort_keys = [pl.col("cost") * _build_loss_expression(), *sort_keys]
     descending = [True] * (1 + has_costs) + [False] * (1 + len(others))
-    top_rows = differing.top_k(limit, by=sort_keys, reverse=[not flag for flag in descending])
-    losses = top_rows.sort(sort_keys, descending=descending).with_columns(
-        loss=_build_loss_expression()
+    losses = (
+        differing.top_k(limit, by=sort_keys, reverse=[not flag for flag in descending])
+        .sort(sort_keys, descending=descending)
+        .with_columns(loss=_build_loss_expression())
     )
     return losses if has_costs else losses.with_columns(cost=pl.lit(1.0))
 
@@ -476,8 +487,9 @@ def _add_costs(pairs: pl.LazyFrame, lever: Lever) -> pl.LazyFrame:
     labels = pl.DataFrame({"human": lever.labels}, schema={"human": pl.String})
     combinations = labels.join(labels.rename({"human": "model"}), how="cross")
     costs = compare_pairs(lever, combinations).select("human", "model", "cost").lazy()
-    with_costs = pairs.join(costs, on=["human", "model"], how="left")
-    return with_costs.with_columns(pl.col("cost").fill_null(lever.largest_cost))
+    return pairs.join(costs, on=["human", "model"], how="left").with_columns(
+        pl.col("cost").fill_null(lever.largest_cost)
+    )
 
 
 def _replace_blanks(counts: pl.DataFrame) -> pl.DataFrame:
@@ -518,8 +530,7 @@ def count_set_pairs(pairs: pl.LazyFrame, lever: Lever, *, limit: int = MAX_LISTE
     counts = replace(counts, table=joined.with_columns(sides).select(table.columns))
     if counts.confidence_count:
         costs = compared.filter(~pl.col("agrees")).select(*SIDES, "cost").lazy()
-        differing = pairs.join(costs, on=SIDES)
-        losses = select_top_losses(differing, limit).collect(engine="streaming")
+        losses = select_top_losses(pairs.join(costs, on=SIDES), limit).collect(engine="streaming")
         counts = replace(counts, losses=losses)
     return SetPairCounts(counts, table)
 
@@ -587,8 +598,7 @@ def find_number_answers(table: pl.DataFrame) -> int:
     1,001 on.
     """
     answers = table["human"].drop_nulls().unique()
-    model_answers = table["model"].drop_nulls().unique()
-    both = pl.concat([answers, model_answers])
+    both = pl.concat([answers, table["model"].drop_nulls().unique()])
     if both.n_unique() <= MAX_NUMBER_LABELS or not both.str.contains(NUMBER_PATTERN).all():
         return 0
     has_decimals = both.str.contains(r"[.eE]").any()
@@ -599,8 +609,11 @@ def _check_numbers(pairs: pl.LazyFrame) -> None:
     for side in ("human", "model"):
         answer = pl.col(side)
         is_wrong = (answer.str.strip_chars() != "") & ~answer.str.contains(NUMBER_PATTERN)
-        wrong = pairs.select(n=is_wrong.sum(), first=answer.filter(is_wrong).first())
-        ((n, first),) = wrong.collect(engine="streaming").rows()
+        ((n, first),) = (
+            pairs.select(n=is_wrong.sum(), first=answer.filter(is_wrong).first())
+            .collect(engine="streaming")
+            .rows()
+        )
         if n:
             raise ValueError(
                 f"column {side}: {n:,} answers are no numbers, first {first!r}; the lever compares"

@@ -348,8 +348,7 @@ def _describe_latest_point(path: EvidenceSeries) -> str:
 
 def _draw_action_charts(facts: ReportFacts) -> Iterator[tuple[str, str]]:
     """Yield each version with its chart of action changes."""
-    versions = dict.fromkeys(change.version for change in facts.actions)
-    for index, version in enumerate(versions):
+    for index, version in enumerate(dict.fromkeys(change.version for change in facts.actions)):
         changes = [change for change in facts.actions if change.version == version]
         svg = draw_action_chart(changes, prefix=f"a{index}")
         if svg is not None:

@@ -272,8 +272,7 @@ MAX_NAMED = 3  # cells listed by name
 def rank_findings(facts: ReportFacts, reader: str) -> tuple[Finding, ...]:
     """Return the findings of `operator`, `engineer` or `auditor`, at most five."""
     findings = [item for item in _list_findings(facts) if reader in item.readers]
-    ranked = sorted(findings, key=lambda item: SEVERITIES.index(item.severity))
-    return tuple(ranked[:MAX_FINDINGS])
+    return tuple(sorted(findings, key=lambda item: SEVERITIES.index(item.severity))[:MAX_FINDINGS])
 
 
 def _list_findings(facts: ReportFacts) -> Iterator[Finding]:
@@ -390,8 +389,7 @@ def _build_proposal_finding(proposal: OpenProposal, facts: ReportFacts) -> Findi
         if grant.stage == proposal.stage
     ]
     if ends and proposal.kind == "renewal":
-        zone = facts.identity.zones[proposal.site]
-        end = format_zoned_time(min(ends), zone, facts.identity.last)
+        end = format_zoned_time(min(ends), facts.identity.zones[proposal.site], facts.identity.last)
         text = (
             f"{proposal.proposal} for {proposal.version}: approve it by {end}, when the grant ends;"
             " without approval the cell is narrowed then."

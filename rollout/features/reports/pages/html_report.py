@@ -166,10 +166,6 @@ def render_html_report(
     is the shipped example whose replay this is.
     """
     readers = (view,) if view else tuple(READER_NAMES)
-    timeline_views = [
-        build_timeline_view(timeline, f"tl{number}", COLUMN_WIDTH)
-        for number, timeline in enumerate(facts.cell_timelines, start=1)
-    ]
     page = _load_template().render(
         facts=facts,
         view=view,
@@ -191,7 +187,10 @@ def render_html_report(
         open_actions=OPEN_ACTIONS,
         more_cells=max(0, len(facts.stages) - MAX_ROWS),
         timeline=[event for event in facts.events if is_in_timeline(event)],
-        timeline_views=timeline_views,
+        timeline_views=[
+            build_timeline_view(timeline, f"tl{number}", COLUMN_WIDTH)
+            for number, timeline in enumerate(facts.cell_timelines, start=1)
+        ],
         max_courses=MAX_COURSES,
         detector_views=[
             build_detector_view(item.course, item.timezone, f"det{number}")

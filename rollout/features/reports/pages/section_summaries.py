@@ -72,8 +72,7 @@ def _summarize_cells(facts: ReportFacts) -> str:
     if not grants:
         return join_words(parts)
     until, site = min(grants)
-    zone = facts.identity.zones[site]
-    ends = format_local_time(until, zone, facts.identity.last)
+    ends = format_local_time(until, facts.identity.zones[site], facts.identity.last)
     return f"{join_words(parts)}; the next grant ends {ends}"
 
 

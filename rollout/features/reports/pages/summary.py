@@ -559,8 +559,7 @@ def _describe_agreement(figures: AgreementFigures) -> str:
 
 def _explain_denominator(figures: AgreementFigures, funnel: Funnel | None) -> str:
     """Explain why this share counts other cases than gates do; empty if it doesn't."""
-    n = figures.agreement.n
-    if funnel is None or n in {0, funnel.agreement.n}:
+    if funnel is None or figures.agreement.n in {0, funnel.agreement.n}:
         return ""
     text = (
         " This share counts every case with one human answer; gates count units with a decision"

@@ -577,8 +577,7 @@ def _list_lines(plan: ReviewPlan) -> Iterator[str]:
         return
     rows = [build_plan_row(row) for row in plan.cells]
     yield ""
-    table = [COLUMNS, *((row.name, *row.cells) for row in rows)]
-    yield from render_table(table, left_aligned=3)
+    yield from render_table([COLUMNS, *((row.name, *row.cells) for row in rows)], left_aligned=3)
     yield ""
     for row in rows:
         if row.reason or row.changes:
