@@ -37,6 +37,7 @@ from rollout.features.reports.figures.ratings import (
     compute_pair_alpha,
 )
 from rollout.features.reports.inputs.pairs import (
+    LeverFigures,
     Pairs,
     count_set_labels,
     count_wrong_sets,
@@ -247,7 +248,7 @@ class SliceAgreement:
 
 
 @dataclass(frozen=True, slots=True)
-class AgreementFigures:
+class AgreementFigures(LeverFigures):
     """The record-level figures of one version on one lever (`*`: all of them together).
 
     Attributes:
@@ -268,8 +269,6 @@ class AgreementFigures:
         assisted: agreement of assisted decisions; never evidence.
     """
 
-    version: str
-    lever: str
     basis: str
     predicted: int
     unjudged: int

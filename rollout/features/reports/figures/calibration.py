@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
-from rollout.features.reports.inputs.pairs import Pairs, compare_pairs
+from rollout.features.reports.inputs.pairs import LeverFigures, Pairs, compare_pairs
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Bools, Floats, Ints
@@ -54,7 +54,7 @@ class CoveragePoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibration(LeverFigures):
     """Confidence of one version on one lever against one reference.
 
     Attributes:
@@ -75,8 +75,6 @@ class Calibration:
         proven: the point of largest share whose risk bound is within it; None without one.
     """
 
-    version: str
-    lever: str
     reference: str
     missing_data: str
     n: int

@@ -28,6 +28,7 @@ from rollout.features.reports.figures.next_step import (
 )
 from rollout.features.reports.inputs.evidence_inputs import (
     CellVersion,
+    CellVersionFacts,
     EvidenceInputs,
     StatePeriod,
     find_open_stage_level,
@@ -208,7 +209,7 @@ RATE_SPAN = timedelta(days=14)  # span of the rate of decisions
 
 
 @dataclass(frozen=True, slots=True)
-class EvidenceFacts:
+class EvidenceFacts(CellVersionFacts):
     """The evidence of one version in one cell at the end.
 
     Attributes:
@@ -240,9 +241,6 @@ class EvidenceFacts:
         proposal: the one that needs approvals, if the cell isn't withheld.
     """
 
-    site: str
-    window: str
-    version: str
     stage: str
     acting: bool
     since: datetime

@@ -144,6 +144,7 @@ from rollout.features.reports.inputs.inputs import (
 )
 from rollout.features.reports.inputs.losses import LossFigures, compute_losses
 from rollout.features.reports.inputs.pairs import (
+    LeverFigures,
     build_assisted_pairs,
     compare_pairs,
     find_adjudicated_labels,
@@ -325,7 +326,7 @@ OUTCOME, ADJUDICATED = "outcome", "adjudicated"
 
 
 @dataclass(frozen=True, slots=True)
-class Correctness:
+class Correctness(LeverFigures):
     """Correctness of one version and of humans on one lever.
 
     Attributes:
@@ -341,8 +342,6 @@ class Correctness:
             per 100 of these cases.
     """
 
-    version: str
-    lever: str
     reference: str
     known_cases: int
     model: Share

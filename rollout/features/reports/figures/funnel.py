@@ -22,7 +22,7 @@ from rollout.engine.evidence.units import is_missing_unit
 from rollout.engine.records.records import RemarkReason
 from rollout.features.reports.figures.methods import add_costs
 from rollout.features.reports.figures.timeline_parts import TimelineMark, sort_marks
-from rollout.features.reports.inputs.evidence_inputs import CellVersion
+from rollout.features.reports.inputs.evidence_inputs import CellVersion, CellVersionFacts
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, mark_uncounted_units
 from rollout.kernel.calendar.instants import count_micros
 from rollout.kernel.calendar.sites import OTHER_WINDOW, Cell
@@ -480,7 +480,7 @@ def join_value_marks(
 
 
 @dataclass(frozen=True, slots=True)
-class UnfamiliarCases:
+class UnfamiliarCases(CellVersionFacts):
     """The cases of one cell and version with the same unfamiliar values.
 
     They are evidence for no gate and no guard.
@@ -496,9 +496,6 @@ class UnfamiliarCases:
         prevented: of these, cases with a known truth and another action of the model.
     """
 
-    site: str
-    window: str
-    version: str
     values: str
     cases: int
     share: float

@@ -38,7 +38,7 @@ from rollout.features.reports.inputs.inputs import (
     assign_deciders,
     find_usable_answers,
 )
-from rollout.features.reports.inputs.pairs import OTHER_ACTION, find_single_answers
+from rollout.features.reports.inputs.pairs import OTHER_ACTION, LeverFigures, find_single_answers
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.statistics.differences import (
     ShareDifference,
@@ -256,7 +256,7 @@ class OutcomeComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class FeedbackLoop:
+class FeedbackLoop(LeverFigures):
     """How one version shapes later data, on one lever.
 
     Attributes:
@@ -280,8 +280,6 @@ class FeedbackLoop:
         method: of the two e-values.
     """
 
-    version: str
-    lever: str
     stated_effect: str
     sources: tuple[SourceCount, ...]
     model_label_share: Share

@@ -41,7 +41,7 @@ from rollout.features.reports.figures.label_sources import (
 from rollout.features.reports.inputs.divergence_columns import Loss
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.inputs.losses import build_losses, rank_losses
-from rollout.features.reports.inputs.pairs import Pairs, compare_answers
+from rollout.features.reports.inputs.pairs import LeverFigures, Pairs, compare_answers
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.intervals import Share, compute_unit_share
@@ -188,7 +188,7 @@ def build_item_rows(items: Iterable[LabelIssue]) -> Iterator[dict[str, object]]:
 
 
 @dataclass(frozen=True, slots=True)
-class CleaningEffect:
+class CleaningEffect(LeverFigures):
     """Agreement of one version before and after cleaning.
 
     Attributes:
@@ -200,8 +200,6 @@ class CleaningEffect:
             all are, the list may have biased the choices.
     """
 
-    version: str
-    lever: str
     before: Share
     after: Share
     relabelled: int

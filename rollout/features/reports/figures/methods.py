@@ -26,7 +26,7 @@ import polars as pl
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.frames import VALUE_PREFIX
 from rollout.engine.evidence.slots import FIRST_SLOT
-from rollout.features.reports.inputs.evidence_inputs import CellVersion
+from rollout.features.reports.inputs.evidence_inputs import CellVersion, CellVersionFacts
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, assign_deciders
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
 from rollout.kernel.calendar.instants import from_micros, to_micros
@@ -68,12 +68,9 @@ class ModelCost:
 
 
 @dataclass(frozen=True, slots=True)
-class CellModelCost:
+class CellModelCost(CellVersionFacts):
     """The model's cost in one cell, by version."""
 
-    site: str
-    window: str
-    version: str
     cost: ModelCost
 
 
@@ -271,7 +268,7 @@ INTERVAL_RISK = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class GainFacts:
+class GainFacts(CellVersionFacts):
     """What one version brought in one cell, in the outcome's unit.
 
     Attributes:
@@ -292,9 +289,6 @@ class GainFacts:
         more_is_better: whether a higher value is better; if not, a gain is a lower mean.
     """
 
-    site: str
-    window: str
-    version: str
     outcome: str
     unit: str
     arm: str
@@ -380,7 +374,7 @@ SITE_RATE_RULE = "the site's agreement is at the threshold, from 100 cases on"
 
 
 @dataclass(frozen=True, slots=True)
-class NaiveOpening:
+class NaiveOpening(CellVersionFacts):
     """A cell that a plain rule widens before the engine does.
 
     Attributes:
@@ -393,9 +387,6 @@ class NaiveOpening:
         human_wrong: the same for humans, on cases with known outcome.
     """
 
-    site: str
-    window: str
-    version: str
     rule: str
     opened_at: datetime
     decided_cases: int

@@ -18,7 +18,11 @@ from rollout.engine.words.formatting import (
 )
 from rollout.engine.words.renewal_text import describe_renewal_errors, select_renewal_condition
 from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
-from rollout.features.reports.inputs.evidence_inputs import CellVersion, StatePeriod
+from rollout.features.reports.inputs.evidence_inputs import (
+    CellVersion,
+    CellVersionFacts,
+    StatePeriod,
+)
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.facts import (
     DAYS,
@@ -58,12 +62,9 @@ class GateOutlook:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenProposal:
+class OpenProposal(CellVersionFacts):
     """A proposal that needs `needed` more approvals until `until`, a formatted time."""
 
-    site: str
-    window: str
-    version: str
     kind: str
     stage: str
     proposal: str

@@ -37,7 +37,12 @@ from rollout.engine.evidence.guard_series import compute_detector_series
 from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
 from rollout.engine.evidence.unit_arrays import BoolArray, UnitArrays, UnitClasses
 from rollout.features.reports.figures.methods import ModelCost, compute_model_cost
-from rollout.features.reports.inputs.evidence_inputs import CellVersion, StatePeriod
+from rollout.features.reports.inputs.evidence_inputs import (
+    CellFacts,
+    CellVersion,
+    CellVersionFacts,
+    StatePeriod,
+)
 from rollout.features.reports.inputs.inputs import (
     HUMAN,
     PolicyPeriod,
@@ -243,7 +248,7 @@ GROUP_COLUMNS = ["site", "window", "stage"]
 
 
 @dataclass(frozen=True, slots=True)
-class CellSampling:
+class CellSampling(CellFacts):
     """How cases of one cell and stage were sampled for unassisted decisions.
 
     Attributes:
@@ -257,8 +262,6 @@ class CellSampling:
             1,000.
     """
 
-    site: str
-    window: str
     stage: str
     cases: int
     planned: float
@@ -269,7 +272,7 @@ class CellSampling:
 
 
 @dataclass(frozen=True, slots=True)
-class SampledAgreement:
+class SampledAgreement(CellVersionFacts):
     """Agreement of one version in one cell, estimated from the sampled cases.
 
     Attributes:
@@ -280,9 +283,6 @@ class SampledAgreement:
         method: method of the bound.
     """
 
-    site: str
-    window: str
-    version: str
     unweighted: Share
     weighted: WeightedShare
     differs_at_most: float | None
@@ -428,7 +428,7 @@ def _compute_max_difference(share: WeightedShare) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Hindsight:
+class Hindsight(CellVersionFacts):
     """One narrowing by a guard, compared with the same guard on all decisions.
 
     Attributes:
@@ -446,9 +446,6 @@ class Hindsight:
         cost_if_seen: the same until `seen_at`; None if that is unknown or later.
     """
 
-    site: str
-    window: str
-    version: str
     guard: str
     counted: str
     from_stage: str
@@ -464,16 +461,13 @@ class Hindsight:
 
 
 @dataclass(frozen=True, slots=True)
-class VisibleAgreement:
+class VisibleAgreement(CellVersionFacts):
     """Agreement of one cell and version: sampled, weighted, and of all decisions.
 
     `sampled` are the decided units of the attempt that the engine counted. `weighted` corrects them
     for the sample rate of each stage; `all` are all decided units of the attempt.
     """
 
-    site: str
-    window: str
-    version: str
     sampled: Share
     weighted: WeightedShare
     all: Share

@@ -22,6 +22,7 @@ from rollout.features.reports.inputs.pairs import (
     ADJUDICATED,
     ASSISTED,
     UNASSISTED_EXPOSURES,
+    LeverFigures,
     Pairs,
     select_pairs,
 )
@@ -54,7 +55,7 @@ CELL_COLUMNS = ["site", "window"]
 
 
 @dataclass(frozen=True, slots=True)
-class Anchoring:
+class Anchoring(LeverFigures):
     """Assisted and unassisted agreement of one version and lever (`*`: all levers).
 
     Attributes:
@@ -67,8 +68,6 @@ class Anchoring:
         summary: the result as text.
     """
 
-    version: str
-    lever: str
     cells: int
     blind: WeightedShare
     assisted: Share

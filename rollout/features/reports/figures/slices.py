@@ -23,7 +23,7 @@ import polars as pl
 
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 from rollout.engine.words.formatting import format_cell_name, format_count, format_percent
-from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, compare_pairs
+from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, LeverFigures, compare_pairs
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Bools, Ints
@@ -253,7 +253,7 @@ class DivergentSlice:
 
 
 @dataclass(frozen=True, slots=True)
-class SliceSearch:
+class SliceSearch(LeverFigures):
     """The slice search of one version on one lever.
 
     Attributes:
@@ -269,8 +269,6 @@ class SliceSearch:
         slices: at most 10 slices, the strongest first, labels last.
     """
 
-    version: str
-    lever: str
     n: int
     differ: int
     tested_slices: int

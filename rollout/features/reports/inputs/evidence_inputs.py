@@ -19,6 +19,7 @@ from rollout.engine.events import LedgerEvent, Reach
 from rollout.engine.evidence.count_windows import CountWindow
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.slots import find_slot_after, to_instant
+from rollout.engine.words.formatting import format_cell_name
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import Condition
@@ -29,6 +30,26 @@ from rollout.kernel.statistics.arrays import Ints
 from rollout.kernel.statistics.bounds import compute_bounds, compute_estimates
 
 CellVersion = tuple[Cell, str]  # a cell and a version
+
+
+@dataclass(frozen=True, slots=True)
+class CellFacts:
+    """What a report says of one cell."""
+
+    site: str
+    window: str
+
+    @property
+    def cell_name(self) -> str:
+        """Return the name of the cell on pages."""
+        return format_cell_name(self.site, self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class CellVersionFacts(CellFacts):
+    """What a report says of one version in one cell."""
+
+    version: str
 
 
 @dataclass(frozen=True)

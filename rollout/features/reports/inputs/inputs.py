@@ -34,8 +34,8 @@ from rollout.engine.evidence.stage_history import (
 )
 from rollout.engine.evidence.tallied_units import fill_attribute_values
 from rollout.engine.evidence.units import encode_values
-from rollout.features.reports.inputs.evidence_inputs import EvidenceInputs
-from rollout.features.reports.inputs.pairs import Pairs, build_case_frame, build_pairs
+from rollout.features.reports.inputs.evidence_inputs import CellFacts, EvidenceInputs
+from rollout.features.reports.inputs.pairs import LeverFigures, Pairs, build_case_frame, build_pairs
 from rollout.features.reports.inputs.pictures import MediaFinder, find_no_media
 from rollout.kernel.calendar.instants import count_micros, to_micros
 from rollout.kernel.calendar.sites import SHADOW, Cell
@@ -206,14 +206,12 @@ class ReportInputs(EvidenceInputs):
 
 
 @dataclass(frozen=True, slots=True)
-class CountedActionChange:
+class CountedActionChange(LeverFigures):
     """How often model and humans take one action, on the cases that both decided.
 
     `change` is model minus humans, per 100 cases.
     """
 
-    version: str
-    lever: str
     action: str
     by_human: int
     by_model: int
@@ -581,7 +579,7 @@ class GrantFacts(StageInterval):
 
 
 @dataclass(frozen=True, slots=True)
-class CellStages:
+class CellStages(CellFacts):
     """Stage history of one cell.
 
     Attributes:
@@ -594,8 +592,6 @@ class CellStages:
         days_above: days above shadow.
     """
 
-    site: str
-    window: str
     stage: str
     version: str | None
     since: datetime

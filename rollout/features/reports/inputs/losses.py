@@ -41,6 +41,7 @@ from rollout.features.reports.inputs.divergence_columns import Loss
 from rollout.features.reports.inputs.pairs import (
     MIN_PROBABILITY,
     UNASSISTED_EXPOSURES,
+    LeverFigures,
     build_case_frame,
     compare_pairs,
     find_single_answers,
@@ -520,7 +521,7 @@ WEIGHT = pl.col("cost") * pl.col("loss")
 
 
 @dataclass(frozen=True, slots=True)
-class LossFigures:
+class LossFigures(LeverFigures):
     """The losses of one version on one lever.
 
     Attributes:
@@ -534,8 +535,6 @@ class LossFigures:
         top: at most 20 of each kind but the unsure ones, the largest cost times loss first.
     """
 
-    version: str
-    lever: str
     compared: int
     without_confidence: int
     missing_data: str

@@ -58,6 +58,16 @@ UNASSISTED_EXPOSURES = ("blind", "unknown")
 OTHER_ACTION = "(no action)"  # action of a label that the lever doesn't list
 
 NO_TEXT = pl.lit(None, pl.String)
+
+
+@dataclass(frozen=True, slots=True)
+class LeverFigures:
+    """Figures of one version's answers on one lever."""
+
+    version: str
+    lever: str
+
+
 CASE_COLUMNS = ("site", "window", "unit", "occurred_us", "hour_written", "occurred_text")
 
 
