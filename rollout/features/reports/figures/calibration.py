@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
+from rollout.engine.words.formatting import TruthWords, choose_words
 from rollout.features.reports.inputs.pairs import LeverFigures, Pairs, compare_pairs
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
@@ -88,6 +89,11 @@ class Calibration(LeverFigures):
     largest_risk: float | None
     at_threshold: CoveragePoint | None
     proven: CoveragePoint | None
+
+    @property
+    def words(self) -> TruthWords:
+        """Return the words for the answers, by what they are compared with."""
+        return choose_words(self.n * (self.reference == OUTCOMES), self.n)
 
 
 def compute_calibrations(

@@ -151,6 +151,7 @@ from rollout.features.reports.inputs.pairs import (
     find_single_answers,
 )
 from rollout.kernel.calendar.instants import count_micros, format_duration
+from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Floats
@@ -593,6 +594,11 @@ class ReportFacts:
     cell_timelines: tuple[CellTimeline, ...]
     methods: tuple[MethodOutcome, ...]
     detector_courses: tuple[IncidentCourse, ...]
+
+    @property
+    def shadow_cells(self) -> set[Cell]:
+        """Return the cells that were never above shadow in the report's span."""
+        return {item.cell for item in self.stages if not item.was_above_shadow}
 
     @property
     def open_proposals(self) -> tuple[OpenProposal, ...]:

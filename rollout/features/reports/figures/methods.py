@@ -26,6 +26,7 @@ import polars as pl
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.frames import VALUE_PREFIX
 from rollout.engine.evidence.slots import FIRST_SLOT
+from rollout.engine.words.formatting import TruthWords, choose_words
 from rollout.features.reports.inputs.evidence_inputs import CellVersion, CellVersionFacts
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, assign_deciders
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
@@ -65,6 +66,11 @@ class ModelCost:
     human_wrong: int | None
     human_wrong_action: int | None
     human_cost: float | None
+
+    @property
+    def words(self) -> TruthWords:
+        """Return the words for answers to the cases with a known truth."""
+        return choose_words(self.by_outcome, self.known_cases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +400,11 @@ class NaiveOpening(CellVersionFacts):
     wrong: Share
     by_outcome: int
     human_wrong: Share
+
+    @property
+    def words(self) -> TruthWords:
+        """Return the words for the model's actions with a known truth."""
+        return choose_words(self.by_outcome, self.wrong.n)
 
 
 def find_naive_openings(inputs: ReportInputs, pairs: Pairs) -> tuple[NaiveOpening, ...]:

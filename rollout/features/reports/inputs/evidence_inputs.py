@@ -40,6 +40,11 @@ class CellFacts:
     window: str
 
     @property
+    def cell(self) -> Cell:
+        """Return the cell."""
+        return Cell(self.site, self.window)
+
+    @property
     def cell_name(self) -> str:
         """Return the name of the cell on pages."""
         return format_cell_name(self.site, self.window)

@@ -10,8 +10,6 @@ from math import inf
 from typing import Any, TypeVar
 
 from rollout.engine.words.formatting import (
-    TruthWords,
-    choose_words,
     format_bound_value,
     format_cell_name,
     format_day,
@@ -23,7 +21,7 @@ from rollout.engine.words.formatting import (
     is_amount,
     is_difference,
 )
-from rollout.features.reports.figures.calibration import HUMANS, OUTCOMES, Calibration
+from rollout.features.reports.figures.calibration import HUMANS, Calibration
 from rollout.features.reports.figures.cell_timeline import CalendarBlock, SiteCalendar
 from rollout.features.reports.figures.drift import Drift
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
@@ -239,11 +237,7 @@ def _build_time_axis(field: str) -> dict[str, Any]:
 
 
 def _describe_calendar(facts: ReportFacts) -> str:
-    ends = [
-        f"{format_cell_name(cell.site, cell.window)} ends {cell.stage}"
-        for cell in facts.stages
-        if cell.was_above_shadow
-    ]
+    ends = [f"{cell.cell_name} ends {cell.stage}" for cell in facts.stages if cell.was_above_shadow]
     rest = "the others never left shadow" if len(ends) < len(facts.stages) else ""
     text = "; ".join([*ends, *([rest] if rest else [])])
     return f"Days across, hours of the site's clock down. {text}."
@@ -292,7 +286,7 @@ def draw_evidence_chart(
              "encoding": {"y": {"datum": threshold, **y}}},
         ],
     }  # fmt: skip
-    name = f"{format_cell_name(evidence.site, evidence.window)}, {evidence.version}"
+    name = f"{evidence.cell_name}, {evidence.version}"
     text = _describe_latest_point(last)
     svg = draw_svg(spec, prefix, f"{name}: {last.condition}", text)
     condition = (
@@ -473,7 +467,7 @@ def draw_reliability_chart(calibration: Calibration, *, prefix: str) -> str | No
              "encoding": {"x": x, "y": y}},
         ],
     }  # fmt: skip
-    words = _choose_words(calibration)
+    words = calibration.words
     against = f"{calibration.version} against {_name(calibration)}"
     title = f"{words.right.capitalize()} by confidence, {against}"
     text = (
@@ -482,10 +476,6 @@ def draw_reliability_chart(calibration: Calibration, *, prefix: str) -> str | No
         f" {format_percent(calibration.ece)}. On the dashed line both are equal."
     )
     return draw_svg(spec, prefix, title, text)
-
-
-def _choose_words(calibration: Calibration) -> TruthWords:
-    return choose_words(calibration.n * (calibration.reference == OUTCOMES), calibration.n)
 
 
 def _name(calibration: Calibration) -> str:
@@ -497,7 +487,7 @@ def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
     rows = [{"share": p.share, "risk": p.risk, "bound": p.at_most} for p in calibration.curve]
     if not rows:
         return None
-    words = _choose_words(calibration)
+    words = calibration.words
     max_risk = min(
         1.0,
         1.1

@@ -15,7 +15,6 @@ from rollout.engine.words.evidence_text import (
     describe_spell,
 )
 from rollout.engine.words.formatting import (
-    choose_words,
     describe_duration,
     format_cell_name,
     format_count,
@@ -31,7 +30,6 @@ from rollout.engine.words.formatting import (
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.funnel import EXPOSURE_UNKNOWN, ONLY_ASSISTED
-from rollout.features.reports.figures.methods import NaiveOpening
 from rollout.features.reports.figures.next_step import OpenProposal
 from rollout.features.reports.figures.oversight import Hindsight
 from rollout.features.reports.figures.reviewer_agreement import (
@@ -46,11 +44,11 @@ from rollout.features.reports.pages.summary import (
     describe_set_remedy,
     list_other_narrowings,
 )
-from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.calendar.sites import SHADOW, Cell
 
 BAD, WARN, NOTE = "bad", "warn", "note"
 SEVERITIES: Final = (BAD, WARN, NOTE)
-OPERATOR, ENGINEER, AUDITOR = "operator", "engineer", "auditor"
+OPERATOR, ENGINEER, AUDITOR = ALL = ("operator", "engineer", "auditor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +81,13 @@ def list_gain_findings(facts: ReportFacts) -> Iterator[Finding]:
     """
     for gain in facts.gains:
         if gain.upper < 0:
-            cell = format_cell_name(gain.site, gain.window)
-            title = f"{gain.version} has the worse {gain.outcome} in {cell}"
-            text = describe_gain(gain)
-            yield Finding(BAD, "Loss", title, text, "outcomes", (OPERATOR, ENGINEER, AUDITOR))
+            title = f"{gain.version} has the worse {gain.outcome} in {gain.cell_name}"
+            yield Finding(BAD, "Loss", title, describe_gain(gain), "outcomes", ALL)
     conflicts = list(describe_conflicts(facts.gains, facts.visible_agreements))
     if conflicts:
         title = f"Agreement would mislead in {format_quantity(len(conflicts), 'cell')}"
-        yield Finding(
-            WARN, "Apart", title, " ".join(conflicts[:MAX_CONFLICTS]), "outcomes", (ENGINEER,)
-        )
+        text = " ".join(conflicts[:MAX_CONFLICTS])
+        yield Finding(WARN, "Apart", title, text, "outcomes", (ENGINEER,))
 
 
 MAX_SLICES = 3
@@ -101,7 +96,6 @@ EXPOSURE_REMEDY = (
     " If the reviewers had not seen the model's answer, write `outside: blind` under `evidence:` in"
     " the policy, or give the decisions a column `exposure`."
 )
-ALL = (OPERATOR, ENGINEER, AUDITOR)
 
 
 def list_data_findings(facts: ReportFacts) -> Iterator[Finding]:
@@ -138,9 +132,8 @@ def _find_sources(facts: ReportFacts) -> Iterator[Finding]:
         title = f"{format_quantity(item.decisions, 'decision')} from no source of evidence"
         text = f"They are stored, never evidence: {item.reason}."
         yield Finding(WARN, "Sources", title, text, "funnel", ALL)
-    if facts.sources.vouched_text:
-        title = "Senders that could have seen answers"
-        yield Finding(WARN, "Sources", title, facts.sources.vouched_text, "funnel", ALL)
+    if text := facts.sources.vouched_text:
+        yield Finding(WARN, "Sources", "Senders that could have seen answers", text, "funnel", ALL)
     for spell in facts.sources.spells:
         title = f"{spell.site} sent no case for {describe_duration(spell.until - spell.since)}"
         text = to_sentence(describe_spell(spell, facts.identity.timezone))
@@ -150,9 +143,8 @@ def _find_sources(facts: ReportFacts) -> Iterator[Finding]:
         yield Finding(NOTE, "Sources", "Who registered cases", text, "funnel", ALL)
     if facts.sources.counted:
         title = "Where human decisions came from"
-        is_recorded = facts.identity.simulated
-        text = f"{describe_sources(facts.sources.counted, is_recorded=is_recorded)}."
-        yield Finding(NOTE, "Sources", title, text, "funnel", (ENGINEER, AUDITOR))
+        text = describe_sources(facts.sources.counted, is_recorded=facts.identity.simulated)
+        yield Finding(NOTE, "Sources", title, f"{text}.", "funnel", (ENGINEER, AUDITOR))
 
 
 def _find_feedback_loops(facts: ReportFacts) -> Iterator[Finding]:
@@ -194,7 +186,7 @@ def _find_sampling_off_plan(facts: ReportFacts) -> Iterator[Finding]:
         row = rows[0]
         title = f"Sampling is off plan in {format_quantity(len(rows), 'cell and stage')}"
         text = (
-            f"{format_cell_name(row.site, row.window)}, {row.stage}: planned"
+            f"{row.cell_name}, {row.stage}: planned"
             f" {format_percent(row.planned)}, sampled {format_percent(row.drawn.rate)} of"
             f" {format_quantity(row.cases, 'case')}."
         )
@@ -292,7 +284,7 @@ def _find_withheld_cells(facts: ReportFacts) -> Iterator[Finding]:
     """Yield suspended and stopped cells."""
     for withheld, tag in ((STOPPED, "Stopped"), (SUSPENDED, "Suspended")):
         holds = {
-            format_cell_name(item.site, item.window): item.next_step
+            item.cell_name: item.next_step
             for item in sorted(facts.evidence, key=lambda item: item.acting)
             if item.withheld == withheld
         }
@@ -312,30 +304,25 @@ def _name_cells(cells: Sequence[str]) -> str:
 def _find_narrowings(facts: ReportFacts) -> Iterator[Finding]:
     """Yield the narrowings, one finding for each cell and version."""
     rows = sorted(facts.hindsights, key=lambda row: (row.site, row.window, row.version))
-    for (site, window, version), group in groupby(
-        rows, key=lambda row: (row.site, row.window, row.version)
-    ):
-        narrowings = sorted(group, key=lambda row: row.narrowed_at)
-        title = f"{version} was narrowed in {format_cell_name(site, window)}"
-        if len(narrowings) > 1:
-            title += f", {format_count(len(narrowings))} times, last to {narrowings[-1].to_stage}"
-        text = _describe_narrowing(narrowings[0], facts)
-        yield Finding(BAD, "Narrowed", title, text, "auditing", (OPERATOR, ENGINEER, AUDITOR))
+    for _, group in groupby(rows, key=lambda row: (row.site, row.window, row.version)):
+        first, *others = sorted(group, key=lambda row: row.narrowed_at)
+        title = f"{first.version} was narrowed in {first.cell_name}"
+        if others:
+            title += f", {format_count(1 + len(others))} times, last to {others[-1].to_stage}"
+        yield Finding(BAD, "Narrowed", title, _describe_narrowing(first, facts), "auditing", ALL)
     yield from _find_other_narrowings(facts)
 
 
 def _describe_narrowing(row: Hindsight, facts: ReportFacts) -> str:
-    zone = facts.identity.zones[row.site]
-    delay = describe_duration(row.narrowed_at - row.began_at)
+    at = format_zoned_time(row.narrowed_at, facts.identity.zones[row.site], facts.identity.first)
     text = (
-        f"{format_zoned_time(row.narrowed_at, zone, facts.identity.first)}: {row.from_stage} to"
-        f" {row.to_stage} by the guard “{row.guard}”, {delay} after errors rose."
+        f"{at}: {row.from_stage} to {row.to_stage} by the guard “{row.guard}”,"
+        f" {describe_duration(row.narrowed_at - row.began_at)} after errors rose."
     )
     if row.cost.known_cases:
-        words = choose_words(row.cost.by_outcome, row.cost.known_cases)
         text += (
             f" The model decided {format_quantity(row.cost.known_cases, 'case')} meanwhile,"
-            f" {format_count(row.cost.wrong_action.count)} of them {words.wrong}."
+            f" {format_count(row.cost.wrong_action.count)} of them {row.cost.words.wrong}."
         )
     return text + _describe_earlier_alarm(row)
 
@@ -347,9 +334,8 @@ def _describe_earlier_alarm(row: Hindsight) -> str:
     delay = describe_duration(row.seen_at - row.began_at)
     text = f" On all blind decisions it trips after {delay}"
     if row.cost.known_cases and row.cost_if_seen is not None:
-        words = choose_words(row.cost_if_seen.by_outcome, row.cost_if_seen.known_cases)
-        count = row.cost_if_seen.wrong_action.count
-        text += f" and {format_quantity(count, 'case')} {words.wrong}"
+        count = format_quantity(row.cost_if_seen.wrong_action.count, "case")
+        text += f" and {count} {row.cost_if_seen.words.wrong}"
     return f"{text}."
 
 
@@ -359,8 +345,7 @@ def _find_other_narrowings(facts: ReportFacts) -> Iterator[Finding]:
     if events:
         cells = list(dict.fromkeys(format_cell_name(item.site, item.window) for item in events))
         text = f"Last, {events[-1].local}: {events[-1].short_text}."
-        title = f"{_name_cells(cells)} narrowed"
-        yield Finding(BAD, "Narrowed", title, text, "events", (OPERATOR, ENGINEER, AUDITOR))
+        yield Finding(BAD, "Narrowed", f"{_name_cells(cells)} narrowed", text, "events", ALL)
 
 
 def _find_open_proposals(facts: ReportFacts) -> Iterator[Finding]:
@@ -369,22 +354,21 @@ def _find_open_proposals(facts: ReportFacts) -> Iterator[Finding]:
         yield _build_proposal_finding(proposal, facts)
     if len(proposals) >= MAX_NAMED:
         rest = proposals[MAX_NAMED - 1 :]
-        cells = [format_cell_name(item.site, item.window) for item in rest]
         title = f"{format_quantity(len(rest), 'more proposal')} need approvals"
-        yield Finding(WARN, "Due", title, f"{_name_cells(cells)}.", "cells", (OPERATOR, AUDITOR))
+        text = f"{_name_cells([item.cell_name for item in rest])}."
+        yield Finding(WARN, "Due", title, text, "cells", (OPERATOR, AUDITOR))
 
 
 def _build_proposal_finding(proposal: OpenProposal, facts: ReportFacts) -> Finding:
-    cell = format_cell_name(proposal.site, proposal.window)
     title = (
-        f"{proposal.kind.capitalize()} of {cell} to {proposal.stage} needs"
+        f"{proposal.kind.capitalize()} of {proposal.cell_name} to {proposal.stage} needs"
         f" {format_quantity(proposal.needed, 'more approval')}"
     )
     text = f"{proposal.proposal} for {proposal.version} is open until {proposal.until}."
     ends = [
         grant.until
         for state in facts.stages
-        if (state.site, state.window) == (proposal.site, proposal.window)
+        if state.cell == proposal.cell
         for grant in state.grants
         if grant.stage == proposal.stage
     ]
@@ -399,21 +383,18 @@ def _build_proposal_finding(proposal: OpenProposal, facts: ReportFacts) -> Findi
 
 def _find_shadow_cells(facts: ReportFacts) -> Iterator[Finding]:
     """Yield cells that never left shadow although they have evidence."""
-    shadow_cells = {(item.site, item.window) for item in facts.stages if not item.was_above_shadow}
-    shadow_cells -= {(item.site, item.window) for item in facts.open_proposals}  # are due
-    rows: dict[tuple[str, str], EvidenceFacts] = {}
+    shadow_cells = facts.shadow_cells - {item.cell for item in facts.open_proposals}  # are due
+    rows: dict[Cell, EvidenceFacts] = {}
     for item in sorted(facts.evidence, key=lambda item: -item.closed_units):
-        cell = (item.site, item.window)
-        if cell in shadow_cells and item.closed_units and item.stage == SHADOW:
-            rows.setdefault(cell, item)
-    described = list(rows.values())[: MAX_NAMED - 1]
-    for item in described:
-        title = f"{format_cell_name(item.site, item.window)} stays in shadow"
+        if item.cell in shadow_cells and item.closed_units and item.stage == SHADOW:
+            rows.setdefault(item.cell, item)
+    for item in list(rows.values())[: MAX_NAMED - 1]:
+        title = f"{item.cell_name} stays in shadow"
         opening = _describe_naive_opening(item, facts)
-        section = "rules" if opening else "cells"
         text = _describe_shortfall(item) + opening
+        section = "rules" if opening else "cells"
         yield Finding(WARN, "Held", title, text, section, (OPERATOR, ENGINEER))
-    rest = [format_cell_name(*cell) for cell in list(rows)[len(described) :]]
+    rest = [item.cell_name for item in list(rows.values())[MAX_NAMED - 1 :]]
     if rest:
         title = f"{format_quantity(len(rest), 'more cell stays', 'more cells stay')} in shadow"
         text = f"{', '.join(rest[:MAX_NAMED])}, …"  # no full stop after an ellipsis
@@ -453,15 +434,11 @@ def _describe_naive_opening(evidence: EvidenceFacts, facts: ReportFacts) -> str:
     openings = [
         item
         for item in facts.naive_openings
-        if (item.site, item.window, item.version)
-        == (evidence.site, evidence.window, evidence.version)
+        if (item.cell, item.version) == (evidence.cell, evidence.version)
     ]
-    return (
-        _format_opening(min(openings, key=lambda item: item.opened_at), facts) if openings else ""
-    )
-
-
-def _format_opening(opening: NaiveOpening, facts: ReportFacts) -> str:
+    if not openings:
+        return ""
+    opening = min(openings, key=lambda item: item.opened_at)
     zone = facts.identity.zones[opening.site]
     text = (
         f" Rule “{opening.rule}” would widen on"
@@ -469,8 +446,7 @@ def _format_opening(opening: NaiveOpening, facts: ReportFacts) -> str:
     )
     if not opening.wrong.n:
         return f"{text}."
-    words = choose_words(opening.by_outcome, opening.wrong.n)
-    text += f": model {words.wrong} in {format_ratio(opening.wrong)} cases"
+    text += f": model {opening.words.wrong} in {format_ratio(opening.wrong)} cases"
     if opening.human_wrong.n:
         text += f", humans wrong in {format_ratio(opening.human_wrong)}"
     return f"{text}."
@@ -479,7 +455,6 @@ def _format_opening(opening: NaiveOpening, facts: ReportFacts) -> str:
 def _find_missing_practice(facts: ReportFacts) -> Iterator[Finding]:
     if facts.oversight.last_drill is None:
         used = "was never used and never" if facts.oversight.last_stop is None else "was never"
-        text = f"The stop {used} drilled. A drill measures how soon a stop holds at each site."
-        if facts.identity.simulated:
-            text = "A replay has no drill. A drill measures how soon a stop holds at each site."
+        lack = "A replay has no drill" if facts.identity.simulated else f"The stop {used} drilled"
+        text = f"{lack}. A drill measures how soon a stop holds at each site."
         yield Finding(NOTE, "Drill", "No stop drill yet", text, "incidents", (OPERATOR, AUDITOR))

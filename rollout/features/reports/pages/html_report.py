@@ -264,9 +264,8 @@ def _describe_next(facts: ReportFacts) -> str:
     if len(proposals) > 1:
         return f"{formatting.format_count(len(proposals))} proposals need approvals."
     (proposal,) = proposals
-    cell = formatting.format_cell_name(proposal.site, proposal.window)
     needed = formatting.format_quantity(proposal.needed, "more approval")
-    return f"One {proposal.kind} ({cell}) needs {needed}."
+    return f"One {proposal.kind} ({proposal.cell_name}) needs {needed}."
 
 
 def _sort_by_change(rows: Sequence[ActionFrequencyChange]) -> list[ActionFrequencyChange]:

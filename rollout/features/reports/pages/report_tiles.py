@@ -13,7 +13,6 @@ from rollout.engine.words.formatting import (
     NO_BREAK_SPACE,
     NO_DATA,
     capitalize_first,
-    choose_words,
     format_bound_value,
     format_cell_name,
     format_count,
@@ -28,7 +27,7 @@ from rollout.engine.words.formatting import (
     join_words,
 )
 from rollout.features.reports.figures.agreement import AgreementFigures
-from rollout.features.reports.figures.calibration import HUMANS, OUTCOMES
+from rollout.features.reports.figures.calibration import HUMANS
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.next_step import OpenProposal
@@ -71,19 +70,23 @@ class ReportTile:
 
 
 def build_tiles(facts: ReportFacts, reader: str) -> tuple[ReportTile, ...]:
-    """Return the tiles of `operator`, `engineer` or `auditor`."""
+    """Return the tiles of `operator`, `engineer` or `auditor`.
+
+    What the model brought comes before any figure of agreement.
+    """
+    gain_tiles = [_build_gain_tile(facts)] if facts.gains else []
     if reader == "operator":
         return (
-            *_build_gain_tiles(facts),
+            *gain_tiles,
             _build_stage_tile(facts),
             _build_alert_tile(facts),
             _build_approval_tile(facts),
-            *(() if facts.gains else (_build_cost_tile(facts),)),
+            *([] if facts.gains else [_build_cost_tile(facts)]),
         )
     if reader == "engineer":
         return (
-            *_build_gain_tiles(facts),
-            *_build_agreement_tiles(facts),
+            *gain_tiles,
+            *(_build_agreement_tile(item, facts) for item in select_agreements(facts)[-2:]),
             _build_slice_tile(facts),
             _build_calibration_tile(facts),
         )
@@ -141,8 +144,7 @@ def _build_alert_tile(facts: ReportFacts) -> ReportTile:
     if facts.pending_work.live:
         open_count = sum(incident.acknowledged_at is None for incident in incidents)
         text += f" {format_count(open_count)} not acknowledged."
-    noun = "incident" if len(incidents) == 1 else "incidents"
-    return ReportTile("Alerts", format_count(len(incidents)), noun, text)
+    return _build_count_tile("Alerts", len(incidents), "incident", text)
 
 
 def _build_approval_tile(facts: ReportFacts) -> ReportTile:
@@ -150,22 +152,16 @@ def _build_approval_tile(facts: ReportFacts) -> ReportTile:
     text = f"{_describe_proposal(proposals[0])}." if proposals else "No proposal needs an approval."
     if len(proposals) > 1:
         text += f" {format_count(len(proposals) - 1)} more in the table of cells."
-    noun = "proposal" if len(proposals) == 1 else "proposals"
     if facts.pending_work.overdue:
         text += f" {format_quantity(facts.pending_work.overdue, 'review')} overdue."
-    return ReportTile("Waiting approvals", format_count(len(proposals)), noun, text)
+    return _build_count_tile("Waiting approvals", len(proposals), "proposal", text)
 
 
 def _describe_proposal(proposal: OpenProposal) -> str:
     return (
-        f"{format_cell_name(proposal.site, proposal.window)}: {proposal.kind} to {proposal.stage}"
+        f"{proposal.cell_name}: {proposal.kind} to {proposal.stage}"
         f" needs {format_quantity(proposal.needed, 'more approval')}, open until {proposal.until}"
     )
-
-
-def _build_gain_tiles(facts: ReportFacts) -> tuple[ReportTile, ...]:
-    """Return what the model brought, before any figure of agreement; () without an objective."""
-    return (_build_gain_tile(facts),) if facts.gains else ()
 
 
 def _build_gain_tile(facts: ReportFacts) -> ReportTile:
@@ -188,8 +184,7 @@ def _build_gain_tile(facts: ReportFacts) -> ReportTile:
 
 def _build_cost_tile(facts: ReportFacts) -> ReportTile:
     price = facts.model_cost
-    words = choose_words(price.by_outcome, price.known_cases)
-    title = f"{capitalize_first(words.wrong)} when the model decided"
+    title = f"{capitalize_first(price.words.wrong)} when the model decided"
     if not price.cases:
         return ReportTile(title, NO_DATA, "", "The model has decided no case.")
     text = f"{format_ratio(price.wrong_action)} actions by the model; 95{NO_BREAK_SPACE}% interval."
@@ -231,10 +226,6 @@ def _format_per_100(total: float, cases: int) -> str:
     return f"{100 * total / max(cases, 1):,.2f}"
 
 
-def _build_agreement_tiles(facts: ReportFacts) -> tuple[ReportTile, ...]:
-    return tuple(_build_agreement_tile(item, facts) for item in select_agreements(facts)[-2:])
-
-
 def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> ReportTile:
     title = f"Agreement of {figures.version}"
     if figures.agreement.rate is None:
@@ -270,16 +261,15 @@ def _build_calibration_tile(facts: ReportFacts) -> ReportTile:
     if not rows:
         return ReportTile("Calibration error", NO_DATA, "", "No prediction has a confidence.")
     row = rows[-1]
-    words = choose_words(row.n if row.reference == OUTCOMES else 0, row.n)
     text = (
         f"{row.version} against {'humans' if row.reference == HUMANS else 'outcomes'}: mean"
-        f" confidence {format_percent(row.mean_confidence)}, {words.right} in"
+        f" confidence {format_percent(row.mean_confidence)}, {row.words.right} in"
         f" {format_percent(row.right.rate)} of {format_quantity(row.n, 'case')}."
     )
     if row.largest_risk is not None and row.proven is not None:
         text += (
             f" Over all cells together, {format_percent(row.proven.share)} of the cases could be"
-            f" decided with at most {format_share_threshold(row.largest_risk)} {words.wrong};"
+            f" decided with at most {format_share_threshold(row.largest_risk)} {row.words.wrong};"
             " single cells differ."
         )
     return ReportTile("Calibration error", format_percent(row.ece), "mean gap", text)
@@ -294,7 +284,6 @@ def _build_ledger_tile(facts: ReportFacts) -> ReportTile:
 
 def _build_widening_tile(facts: ReportFacts) -> ReportTile:
     kinds, floors = count_events(facts.events)
-    count = kinds["Widened"]
     text = f"{format_quantity(kinds['Approved'], 'approval')}"
     text += " (simulated)." if facts.identity.simulated else "."
     if floors["Widened"]:
@@ -303,19 +292,22 @@ def _build_widening_tile(facts: ReportFacts) -> ReportTile:
     text += f" Also {format_quantity(kinds['Renewed'], 'renewal')},"
     text += f" {format_quantity(kinds['TakenOver'], 'takeover')} and"
     text += f" {format_quantity(kinds['ProposalRejected'], 'rejection')}."
-    return ReportTile("Widenings", format_count(count), _pick_noun(count, "widening"), text)
+    return _build_count_tile("Widenings", kinds["Widened"], "widening", text)
 
 
 def _build_narrowing_tile(facts: ReportFacts) -> ReportTile:
     kinds, floors = count_events(facts.events)
-    count = kinds["Narrowed"]
     steps = format_quantity(floors["Narrowed"], "rise")
     text = f"Within a stage: {steps} of a confidence floor. " if floors["Narrowed"] else ""
     text += (
         f"{format_quantity(kinds['Suspended'], 'suspension')},"
         f" {format_quantity(kinds['GrantExpired'], 'expired grant')}. Narrowing needs no approval."
     )
-    return ReportTile("Narrowings", format_count(count), _pick_noun(count, "narrowing"), text)
+    return _build_count_tile("Narrowings", kinds["Narrowed"], "narrowing", text)
+
+
+def _build_count_tile(title: str, count: int, noun: str, text: str) -> ReportTile:
+    return ReportTile(title, format_count(count), noun if count == 1 else f"{noun}s", text)
 
 
 def _build_stop_tile(facts: ReportFacts) -> ReportTile:
@@ -330,12 +322,8 @@ def _build_stop_tile(facts: ReportFacts) -> ReportTile:
         if last is None
         else f"Last drill: {format_local_time(last, facts.identity.timezone)}."
     )
-    unit = f"{_pick_noun(stops, 'stop')}, {format_quantity(drills, 'drill')}"
+    unit = f"{'stop' if stops == 1 else 'stops'}, {format_quantity(drills, 'drill')}"
     return ReportTile("Stops", format_count(stops), unit, text)
-
-
-def _pick_noun(count: int, noun: str) -> str:
-    return noun if count == 1 else f"{noun}s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +354,7 @@ def build_cell_rows(facts: ReportFacts) -> Iterator[CellSummaryRow]:
         leading = find_leading_evidence(list_cell_evidence(facts, cell))
         estimate, n, bound, threshold = _describe_leading_evidence(leading)
         yield CellSummaryRow(
-            cell=formatting.format_cell_name(cell.site, cell.window),
+            cell=cell.cell_name,
             stage=cell.stage,
             version=leading.version if leading else None,
             since=formatting.format_local_time(
@@ -384,7 +372,7 @@ def build_cell_rows(facts: ReportFacts) -> Iterator[CellSummaryRow]:
 
 def list_cell_evidence(facts: ReportFacts, cell: CellStages) -> list[EvidenceFacts]:
     """Return the evidence of all versions in a cell."""
-    return [item for item in facts.evidence if (item.site, item.window) == (cell.site, cell.window)]
+    return [item for item in facts.evidence if item.cell == cell.cell]
 
 
 def find_leading_evidence(evidence: list[EvidenceFacts]) -> EvidenceFacts | None:

@@ -8,7 +8,6 @@ from rollout.engine.records.reviews import HUMANS_DISAGREE
 from rollout.engine.words.formatting import (
     NO_DATA,
     choose_words,
-    format_cell_name,
     format_count,
     format_local_time,
     format_number_value,
@@ -45,12 +44,8 @@ def summarize_sections(facts: ReportFacts) -> Mapping[str, str]:
 
 def select_naive_openings(facts: ReportFacts) -> list[NaiveOpening]:
     """Return the naive openings of cells that never left shadow."""
-    shadow_cells = {(cell.site, cell.window) for cell in facts.stages if not cell.was_above_shadow}
-    return [
-        opening
-        for opening in facts.naive_openings
-        if (opening.site, opening.window) in shadow_cells
-    ]
+    shadow_cells = facts.shadow_cells
+    return [opening for opening in facts.naive_openings if opening.cell in shadow_cells]
 
 
 def _summarize_stages(facts: ReportFacts) -> str:
@@ -106,14 +101,9 @@ def _summarize_rules(facts: ReportFacts) -> str:
     if not openings:
         return f"no cell stayed in shadow that a simple rule would have widened{compared}"
     worst = max(openings, key=lambda row: row.wrong.count)
-    cells = {(row.site, row.window) for row in openings}
-    name = (
-        format_cell_name(worst.site, worst.window)
-        if len(cells) == 1
-        else format_quantity(len(cells), "cell")
-    )
-    words = choose_words(worst.by_outcome, worst.wrong.n)
-    cases = f"{format_ratio(worst.wrong)} cases {words.wrong}"
+    cells = {row.cell for row in openings}
+    name = worst.cell_name if len(cells) == 1 else format_quantity(len(cells), "cell")
+    cases = f"{format_ratio(worst.wrong)} cases {worst.words.wrong}"
     return f"would have widened {name}, with up to {cases}{compared}"
 
 
@@ -155,8 +145,8 @@ def _summarize_price(facts: ReportFacts) -> str:
         return "the model decided no case"
     cost = facts.model_cost
     share = format_percent(cost.wrong_action.rate, 2)
-    words = choose_words(cost.by_outcome, cost.known_cases)
-    text = f"{format_quantity(cost.cases, 'case')} decided by the model, {share} {words.wrong}"
+    cases = format_quantity(cost.cases, "case")
+    text = f"{cases} decided by the model, {share} {cost.words.wrong}"
     return "; ".join((*summarize_gains(facts.gains), text))
 
 

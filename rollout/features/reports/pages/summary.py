@@ -13,7 +13,6 @@ from typing import Final, Protocol
 from rollout.engine.words.event_text import EventDescription
 from rollout.engine.words.evidence_text import describe_late_senders, describe_spell
 from rollout.engine.words.formatting import (
-    TruthWords,
     choose_words,
     describe_duration,
     format_cell_name,
@@ -59,7 +58,7 @@ from rollout.features.reports.figures.reviewer_agreement import (
     select_reviewer_share,
 )
 from rollout.features.reports.figures.slices import CAUSE_TEXTS, LABEL_KIND, DivergentSlice
-from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.calendar.sites import SHADOW, Cell
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.statistics.intervals import Share, compute_upper_bound
 from rollout.kernel.units import AFTER_DECISION, LATE_CASE, PROPOSES, SILENT_REASONS, WHOLE_UNIT
@@ -71,7 +70,7 @@ def describe_unfamiliar(rows: Sequence[UnfamiliarCases]) -> Iterator[str]:
     """Yield a sentence for each set of unfamiliar values, most cases first."""
     for row in rows[:MAX_ROWS]:
         yield (
-            f"{format_cell_name(row.site, row.window)}: {format_quantity(row.cases, 'case')} with"
+            f"{row.cell_name}: {format_quantity(row.cases, 'case')} with"
             f" {row.values} ({format_percent(row.share)} of its cases under {row.version}) went to"
             f" humans, because {row.version} was not familiar with them{_describe_effect(row)}"
         )
@@ -83,12 +82,10 @@ def describe_unfamiliar(rows: Sequence[UnfamiliarCases]) -> Iterator[str]:
 
 def _describe_effect(row: UnfamiliarCases) -> str:
     """Describe how the version did on these cases, and what it would have done."""
-    judged = row.agreement.n
-    if not judged:
+    if not row.agreement.n:
         return "."
-    words = choose_words(row.by_outcome, judged)
-    counts = f"{format_count(row.agreement.count)} of {format_count(judged)}"
-    text = f"; it decided {words.right} in {counts}"
+    words = choose_words(row.by_outcome, row.agreement.n)
+    text = f"; it decided {words.right} in {format_ratio(row.agreement)}"
     if not row.model_cases:
         return f"{text}."
     return (
@@ -122,11 +119,11 @@ def count_events(timeline: Sequence[EventDescription]) -> tuple[Counter[str], Co
 
 def describe_held_floors(facts: ReportFacts) -> Iterator[str]:
     """Yield a sentence for each version in a cell that opens at no confidence floor."""
-    shadow_cells = {(cell.site, cell.window) for cell in facts.stages if not cell.was_above_shadow}
+    shadow_cells = facts.shadow_cells
     rows = [
         item
         for item in facts.evidence
-        if (item.site, item.window) in shadow_cells
+        if item.cell in shadow_cells
         and item.decided_units
         and item.floors
         and all(floor.state == "not met" for floor in item.floors)
@@ -158,7 +155,7 @@ def _describe_held_floors(item: EvidenceFacts) -> str:
         for floor in floors
     ]
     text = (
-        f"{format_cell_name(item.site, item.window)}: {item.version} met no confidence floor."
+        f"{item.cell_name}: {item.version} met no confidence floor."
         f"{needed} Of units, those without a decision counted as disagreements, agree"
         f" {join_words(shares)}."
     )
@@ -207,8 +204,7 @@ def name_method(method: MethodOutcome) -> str:
 
 def _count_decisions(method: MethodOutcome) -> str:
     wrong = method.model_cost.wrong_action
-    words = choose_words(method.model_cost.by_outcome, method.model_cost.known_cases)
-    wrong_text = f", {format_count(wrong.count)} {words.wrong}" if wrong.n else ""
+    wrong_text = f", {format_count(wrong.count)} {method.model_cost.words.wrong}" if wrong.n else ""
     return (
         f"the model decides {format_quantity(method.model_cost.cases, 'case')}{wrong_text};"
         f" {format_quantity(method.human_decisions, 'human decision')}"
@@ -217,7 +213,7 @@ def _count_decisions(method: MethodOutcome) -> str:
 
 def describe_gain(gain: GainFacts) -> str:
     """Return what a version brought in a cell, with its interval and both arms."""
-    cell = format_cell_name(gain.site, gain.window)
+    cell = gain.cell_name
     verb = "its proposals brought" if gain.arm == PROPOSES else "the model brought"
     if gain.gain is None:
         compared_units = gain.model_units + gain.human_units
@@ -276,15 +272,15 @@ def describe_conflicts(
     There the model mostly agrees with humans and loses, or mostly differs and gains. The gain's
     whole interval lies on one side of 0. Losses come first.
     """
-    shares = {(item.site, item.window, item.version): item.all for item in agreements}
+    shares = {(item.cell, item.version): item.all for item in agreements}
     for gain in sorted(gains, key=lambda gain: gain.upper >= 0):
-        share = shares.get((gain.site, gain.window, gain.version))
+        share = shares.get((gain.cell, gain.version))
         if share is None or share.rate is None:
             continue
         mostly_agrees = share.rate > 0.5
         if gain.upper < 0 if mostly_agrees else gain.lower > 0:
             yield (
-                f"{format_cell_name(gain.site, gain.window)}, {gain.version}: agreement and"
+                f"{gain.cell_name}, {gain.version}: agreement and"
                 f" {gain.outcome} point apart: it agrees with humans on"
                 f" {format_percent(share.rate)} of {format_quantity(share.n, 'unit')}, and its"
                 f" arm has the {'worse' if mostly_agrees else 'better'} {gain.outcome}."
@@ -513,7 +509,7 @@ def _describe_loops(facts: ReportFacts) -> Iterator[str]:
 def _describe_suspended(facts: ReportFacts) -> Iterator[str]:
     """Describe suspended and stopped cells."""
     holds = {  # the acting version of a cell wins, because it is last
-        format_cell_name(item.site, item.window): item.next_step
+        item.cell_name: item.next_step
         for item in sorted(facts.evidence, key=lambda item: item.acting)
         if item.withheld
     }
@@ -527,7 +523,7 @@ def _describe_waiting(facts: ReportFacts) -> Iterator[str]:
     """Describe proposals that need approvals."""
     pending = [item for item in facts.evidence if item.proposal]
     for item in pending[:MAX_NAMED]:
-        yield f"{format_cell_name(item.site, item.window)}: {item.version}: {item.next_step}."
+        yield f"{item.cell_name}: {item.version}: {item.next_step}."
     if len(pending) > MAX_NAMED:
         yield f"{format_quantity(len(pending) - MAX_NAMED, 'more proposal')} in the table below."
 
@@ -612,29 +608,19 @@ def _describe_new_values(facts: ReportFacts) -> Iterator[str]:
 
 def _describe_shadow_cells(facts: ReportFacts) -> Iterator[str]:
     """Describe cells that never left shadow, with reasons for the first few."""
-    shadow_cells = {(item.site, item.window) for item in facts.stages if not item.was_above_shadow}
-    shadow_evidence = [
-        item
-        for item in facts.evidence
-        if (item.site, item.window) in shadow_cells and item.closed_units
-    ]
-    with_decisions = {(item.site, item.window) for item in shadow_evidence if item.decided_units}
-    worst = sorted(shadow_evidence, key=lambda item: -item.decided_units)
-    described: set[tuple[str, str]] = set()
-    for evidence in worst:
-        cell = (evidence.site, evidence.window)
-        if cell in with_decisions and cell not in described and len(described) < MAX_NAMED:
-            described.add(cell)
-            others = [item.version for item in worst if (item.site, item.window) == cell][1:]
-            also = f"; also held: {join_words(others)}" if others else ""
-            yield (
-                f"{format_cell_name(*cell)} stayed in shadow: {evidence.version}"
-                f" {_describe_shadow_reason(evidence)}{also}."
-            )
-    rest = len(with_decisions - described)
-    if rest:
-        yield f"{format_quantity(rest, 'more cell')} stayed in shadow."
-    without = len({(item.site, item.window) for item in shadow_evidence} - with_decisions)
+    shadow_cells = facts.shadow_cells
+    cells: dict[Cell, list[EvidenceFacts]] = {}
+    for item in sorted(facts.evidence, key=lambda item: -item.decided_units):
+        if item.cell in shadow_cells and item.closed_units:
+            cells.setdefault(item.cell, []).append(item)
+    decided = [rows for rows in cells.values() if rows[0].decided_units]
+    for most, *others in decided[:MAX_NAMED]:
+        also = f"; also held: {join_words([item.version for item in others])}" if others else ""
+        reason = _describe_shadow_reason(most)
+        yield f"{most.cell_name} stayed in shadow: {most.version} {reason}{also}."
+    if len(decided) > MAX_NAMED:
+        yield f"{format_quantity(len(decided) - MAX_NAMED, 'more cell')} stayed in shadow."
+    without = len(cells) - len(decided)
     if without:
         yield f"{format_quantity(without, 'cell')} stayed in shadow without a counted decision."
 
@@ -677,26 +663,25 @@ def _describe_narrowings(facts: ReportFacts) -> Iterator[str]:
     yield from (_describe_narrowing(hindsight, facts) for hindsight in described)
     rest = [item for item in facts.hindsights if item not in described]
     if rest:
-        cell_names = list(dict.fromkeys(format_cell_name(item.site, item.window) for item in rest))
+        cell_names = list(dict.fromkeys(item.cell_name for item in rest))
         at = f" at {join_words(cell_names)}" if len(cell_names) <= MAX_NAMED else ""
         yield f"{format_quantity(len(rest), 'more narrowing')}{at}."
 
 
 def _describe_narrowing(hindsight: Hindsight, facts: ReportFacts) -> str:
-    cell = format_cell_name(hindsight.site, hindsight.window)
     local_time = format_local_time(
         hindsight.narrowed_at, facts.identity.zones[hindsight.site], facts.identity.first
     )
     text = (
-        f"{cell} was narrowed from {hindsight.from_stage} to {hindsight.to_stage} on {local_time},"
-        f" {describe_duration(hindsight.narrowed_at - hindsight.began_at)} after"
+        f"{hindsight.cell_name} was narrowed from {hindsight.from_stage} to {hindsight.to_stage} on"
+        f" {local_time}, {describe_duration(hindsight.narrowed_at - hindsight.began_at)} after"
         f" {hindsight.version} fell below its threshold there"
     )
     if hindsight.cost.known_cases:
         text += (
             f"; the model decided {format_quantity(hindsight.cost.known_cases, 'case')} in that"
             f" time, {format_count(hindsight.cost.wrong_action.count)} of them"
-            f" {_choose_words(hindsight.cost).wrong}"
+            f" {hindsight.cost.words.wrong}"
         )
     return text + _describe_earlier_detection(hindsight) + "."
 
@@ -713,11 +698,7 @@ def _describe_earlier_detection(hindsight: Hindsight) -> str:
     if not hindsight.cost.known_cases:
         return text
     count = format_quantity(hindsight.cost_if_seen.wrong_action.count, "case")
-    return f"{text} and {count} {_choose_words(hindsight.cost_if_seen).wrong}"
-
-
-def _choose_words(cost: ModelCost) -> TruthWords:
-    return choose_words(cost.by_outcome, cost.known_cases)
+    return f"{text} and {count} {hindsight.cost_if_seen.words.wrong}"
 
 
 def _describe_model_cost(cost: ModelCost) -> Iterator[str]:
@@ -727,7 +708,7 @@ def _describe_model_cost(cost: ModelCost) -> Iterator[str]:
     text = f"The model decided {format_quantity(cost.cases, 'case')} by itself"
     if cost.known_cases:
         text += (
-            f": {format_ratio(cost.wrong_action)} {_choose_words(cost).wrong}"
+            f": {format_ratio(cost.wrong_action)} {cost.words.wrong}"
             f" ({_format_wrong_share(cost.wrong_action)})"
         )
     if cost.human_wrong_action is not None:

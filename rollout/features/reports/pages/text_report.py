@@ -353,7 +353,7 @@ def _list_other_versions(
     """Yield a cell's other versions with units; none for several cells at once."""
     if len(group) == 1:
         leading = group[0]
-        (cell,) = (c for c in facts.stages if (c.site, c.window) == (leading.site, leading.window))
+        (cell,) = (stages for stages in facts.stages if stages.cell == leading.cell)
         others = list_other_versions(list_cell_evidence(facts, cell), leading)
         yield from (row for row in others if row.closed_units)
 
@@ -395,7 +395,7 @@ def _name_cells(group: Sequence[EvidenceFacts], total: int) -> str:
     """Name the cells of a group; all of them as a number."""
     if len(group) == total > 1:
         return f"All {format_count(total)} cells"
-    names = [format_cell_name(row.site, row.window) for row in group]
+    names = [row.cell_name for row in group]
     return names[0] if len(names) == 1 else f"{format_count(len(names))} cells ({', '.join(names)})"
 
 
