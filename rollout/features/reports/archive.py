@@ -140,8 +140,9 @@ def _occupy_account(database: Database, name: str, at: datetime) -> Iterator[Non
     def renew() -> None:
         while not has_ended.wait(RENEWAL_SECONDS):
             with suppress(StoreError), database.begin_write() as transaction:
-                seconds = monotonic() - started
-                ReportRequests(transaction, name).renew(number, at=at + timedelta(seconds=seconds))
+                ReportRequests(transaction, name).renew(
+                    number, at=at + timedelta(seconds=monotonic() - started)
+                )
 
     thread = Thread(target=renew, name="report-request", daemon=True)
     thread.start()

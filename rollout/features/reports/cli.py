@@ -111,15 +111,12 @@ def _create_local_report(
     )
     from rollout.features.reports.builder import ReportOptions
 
-    parsed_options = ReportOptions(
-        report_options["since"], report_options["until"], report_options["view"]
-    )
     created_report = request_report(
         context.database,
         context.caller,
         rollout,
         report_options["name"],
-        parsed_options,
+        ReportOptions(report_options["since"], report_options["until"], report_options["view"]),
         context.at,
     )
     made = to_jsonable_python(summarize_report(created_report))

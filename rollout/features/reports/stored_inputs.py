@@ -136,11 +136,10 @@ def load_visible_records(
     units = resolve_natural_units(placed_history, policy)
     open_units, open_planted_units = _list_unit_keys(state, store, blind_case_ids, policy)
     inside_keys, natural_keys = set(visible_keys), set(all_records.cases["case_key"])
-    visible_case_ids = frozenset(
-        case_id for case_id in case_ids - blind_case_ids if keys.get(case_id) in inside_keys
-    )
     return VisibleRecords(
-        case_ids=visible_case_ids,
+        case_ids=frozenset(
+            case_id for case_id in case_ids - blind_case_ids if keys.get(case_id) in inside_keys
+        ),
         withheld_case_ids=frozenset(
             case_id for case_id in case_ids & blind_case_ids if keys.get(case_id) in natural_keys
         ),
@@ -174,9 +173,9 @@ def _add_episode_cases(
         return set(cases)
     all_case_ids, episode_span = store.add_episode_cases(cases), policy.evidence.episode_span
     if episode_span is not None:
-        last_instant = to_instant(find_slot_after(period.until, episode_span), episode_span)
         all_case_ids |= period_records.list_cases(
-            to_instant(find_slot_before(period.since, episode_span), episode_span), last_instant
+            to_instant(find_slot_before(period.since, episode_span), episode_span),
+            to_instant(find_slot_after(period.until, episode_span), episode_span),
         )
     return all_case_ids
 

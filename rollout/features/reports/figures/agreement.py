@@ -461,8 +461,9 @@ def compute_kappa_of_counts(counts: pl.DataFrame) -> float | None:
 
 def _add_day_or_night(pairs: pl.DataFrame) -> pl.DataFrame:
     day = pl.col("hour_written").is_between(FIRST_DAY_HOUR, LAST_DAY_HOUR)
-    part = pl.when(day).then(pl.lit("day")).when(~day).then(pl.lit("night"))
-    return pairs.with_columns(part=part)
+    return pairs.with_columns(
+        part=pl.when(day).then(pl.lit("day")).when(~day).then(pl.lit("night"))
+    )
 
 
 def _count_unreviewed(

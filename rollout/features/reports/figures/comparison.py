@@ -459,9 +459,8 @@ def _count_labels_by_cell(reviewed: pl.DataFrame) -> pl.DataFrame:
     if "cost" in reviewed.columns:
         human_columns["cost"] = pl.col("cost") * n
     human = reviewed.select(*CELL_COLUMNS, label="human", **human_columns)
-    model = reviewed.select(*CELL_COLUMNS, label="model", given=n)
     return (
-        pl.concat([human, model], how="diagonal")
+        pl.concat([human, reviewed.select(*CELL_COLUMNS, label="model", given=n)], how="diagonal")
         .group_by(*CELL_COLUMNS, "label", maintain_order="cost" in human_columns)
         .sum()
     )  # keeping the order takes half as long again

@@ -84,12 +84,9 @@ def _build_sides_from_records(inputs: ReportInputs) -> pl.DataFrame:
     )
     cases = inputs.cases.join(exposures, on="case_key")
     first_assisted = pl.col("occurred_us").filter("told").min().over("site", "window")
-    eligible = cases.filter(
-        (pl.col("told") | pl.col("unseen")) & (pl.col("occurred_us") > first_assisted)
-    )
-    predictions = inputs.records.predictions.select("case_key", "version")
     return (
-        eligible.join(predictions, on="case_key")
+        cases.filter((pl.col("told") | pl.col("unseen")) & (pl.col("occurred_us") > first_assisted))
+        .join(inputs.records.predictions.select("case_key", "version"), on="case_key")
         .with_columns(held=~pl.col("told"), rung=pl.lit(1))  # assisted is the lowest stage
         .with_columns(share=build_stage_share(inputs, lambda stage: stage.blind))
         .select(*SIDE_COLUMNS)
@@ -158,9 +155,10 @@ def compute_holdout_actions(
 def _compare_holdout(
     inputs: ReportInputs, lever: Lever, stage: str, blind_share: float, cases: pl.DataFrame
 ) -> HoldoutActions:
-    column = VALUE_PREFIX + lever.id
-    answers = inputs.records.predictions.select("case_key", "version", label=column)
-    by_model = cases.filter(pl.col("decider") == MODEL).join(answers, on=["case_key", "version"])
+    by_model = cases.filter(pl.col("decider") == MODEL).join(
+        inputs.records.predictions.select("case_key", "version", label=VALUE_PREFIX + lever.id),
+        on=["case_key", "version"],
+    )
     held_out = cases.filter(pl.col("decider") == HUMAN)
     decisions = find_single_answers(inputs.records, lever).rename({"human": "label"})
     by_humans = held_out.join(decisions, on="case_key")

@@ -138,9 +138,8 @@ class WorkList(Sequence[LabelIssue]):
     def select_chosen(self, *, has_choice: bool) -> "WorkList":
         """Return the issues with a choice, or without."""
         schema = {"case_key": pl.String, "lever": pl.String}
-        chosen = pl.DataFrame(list(self.choices), schema=schema, orient="row")
         losses = self.losses.join(
-            chosen,
+            pl.DataFrame(list(self.choices), schema=schema, orient="row"),
             on=list(schema),
             how="semi" if has_choice else "anti",
             maintain_order="left",

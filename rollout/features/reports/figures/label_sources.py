@@ -391,8 +391,9 @@ def find_human_labels(records: RecordFrames, column: str, *, outside_blind: bool
         .len()
         .filter(2 * pl.col("len") > pl.col("len").sum().over("case_key", "seen"))
     )
-    order = pl.col("seen").replace_strict({BLIND: 0, ASSISTED: 1, UNKNOWN: 2})
-    ordered = majority.with_columns(order=order).sort("case_key", "order")
+    ordered = majority.with_columns(
+        order=pl.col("seen").replace_strict({BLIND: 0, ASSISTED: 1, UNKNOWN: 2})
+    ).sort("case_key", "order")
     return ordered.unique("case_key", keep="first").select("case_key", "said", "seen")
 
 

@@ -261,10 +261,10 @@ def _find_newest_answers(inputs: ReportInputs, decided_cases: pl.DataFrame) -> p
     The newest version is the one whose first case is the latest; nothing is audited.
     """
     columns = [VALUE_PREFIX + lever.id for lever in inputs.policy.levers]
-    answers = inputs.records.predictions.drop_nulls(columns).select(
-        "case_key", "version", "confidence"
+    cases = decided_cases.drop("version", "audited").join(
+        inputs.records.predictions.drop_nulls(columns).select("case_key", "version", "confidence"),
+        on="case_key",
     )
-    cases = decided_cases.drop("version", "audited").join(answers, on="case_key")
     first_us = pl.col("occurred_us").min().over("version")
     newest = cases.sort(first_us, "version").unique("case_key", keep="last", maintain_order=True)
     return newest.with_columns(audited=pl.lit(value=False)).sort("occurred_us", "case_key")
@@ -419,10 +419,9 @@ def build_naive_cases(
     inputs: ReportInputs, pairs: Pairs, predictions: pl.DataFrame
 ) -> pl.DataFrame:
     """Return the cases of predictions with errors and `agrees`, sorted by time."""
-    unit = pl.col("unit").rank("dense")
     predicted = (
         inputs.cases.lazy()
-        .select("case_key", "site", "window", "occurred_us", unit)
+        .select("case_key", "site", "window", "occurred_us", pl.col("unit").rank("dense"))
         .join(predictions.lazy().select("case_key", "version"), on="case_key")
     )
     agreements = (

@@ -88,10 +88,9 @@ class PermitCount:
 
 def count_permits(inputs: ReportInputs) -> tuple[PermitCount, ...]:
     """Return the counts, ordered by kind and authorization; none without actions."""
-    kind = pl.col("permit_kind").fill_null(NO_PERMIT).alias("kind")
     counts = (
         inputs.actions.filter(pl.col("by") == "model")
-        .group_by(kind, "permission")
+        .group_by(pl.col("permit_kind").fill_null(NO_PERMIT).alias("kind"), "permission")
         .agg(actions=pl.len())
         .sort("kind", "permission")
     )

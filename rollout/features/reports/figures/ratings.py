@@ -78,10 +78,9 @@ def compute_rater_agreement(values: Ints, units: Ints) -> RaterAgreement:
     values = values[:, values.any(axis=0)]
     rating_counts = values.sum(axis=1)
     agreeing = (values * (values - 1)).sum(axis=1) // 2
-    pairs = rating_counts * (rating_counts - 1) // 2
     return _build_agreement(
         compute_label_parts(values),
-        _compute_pair_share(agreeing, pairs, units),
+        _compute_pair_share(agreeing, rating_counts * (rating_counts - 1) // 2, units),
         units,
         int(rating_counts.sum()),
     )

@@ -149,8 +149,9 @@ def _join_levers(labelled: pl.DataFrame, policy: Policy) -> pl.DataFrame:
 
 def _join_outcomes(answers: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     columns = [VALUE_PREFIX + lever.id for lever in policy.levers]
-    text = pl.concat_str(columns, separator=LABEL_SEPARATOR)
-    return answers.select("case_key", outcome=text).drop_nulls()
+    return answers.select(
+        "case_key", outcome=pl.concat_str(columns, separator=LABEL_SEPARATOR)
+    ).drop_nulls()
 
 
 def _compute_human_agreement(part: MultiReviewedCases) -> RaterAgreement:
@@ -222,8 +223,9 @@ def _select_answers(
     """Return the answers of a version: case_key, model."""
     predictions = records.predictions.filter(pl.col("version") == version)
     if part.lever:
-        answer = pl.col(VALUE_PREFIX + part.lever.id).fill_null(FAILED)
-        return predictions.select("case_key", model=answer)
+        return predictions.select(
+            "case_key", model=pl.col(VALUE_PREFIX + part.lever.id).fill_null(FAILED)
+        )
     columns = [pl.col(VALUE_PREFIX + lever.id).fill_null(FAILED) for lever in policy.levers]
     return predictions.select("case_key", model=pl.concat_str(columns, separator=LABEL_SEPARATOR))
 
@@ -468,10 +470,10 @@ def _compare_with(decisions: pl.DataFrame, other: pl.DataFrame, policy: Policy) 
 def _compare_with_others(decisions: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Return each decision with whether it agrees, once per other reviewer of the case."""
     multi_reviewed = decisions.drop_nulls("label").filter(pl.len().over("case_key", "lever") > 1)
-    other = multi_reviewed.select("case_key", "lever", other="reviewer", model="label")
-    pairs = multi_reviewed.join(other, on=["case_key", "lever"]).filter(
-        pl.col("reviewer") != pl.col("other")
-    )
+    pairs = multi_reviewed.join(
+        multi_reviewed.select("case_key", "lever", other="reviewer", model="label"),
+        on=["case_key", "lever"],
+    ).filter(pl.col("reviewer") != pl.col("other"))
     parts = [pairs.filter(pl.col("lever") == lever.id) for lever in policy.levers]
     return mark_agreement(parts, policy)
 

@@ -200,12 +200,11 @@ def find_longest_runs(
 
 def _order_answers(records: RecordFrames, facts: pl.DataFrame, lever: Lever) -> pl.DataFrame:
     """Return the first unassisted answer of each reviewer and unit, sorted by time."""
-    places = facts.select("case_key", "unit", "site", "window", "occurred_us")
     located = (
         records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
         .select("case_key", "reviewer", "at", label=VALUE_PREFIX + lever.id)
         .drop_nulls("label")
-        .join(places, on="case_key")
+        .join(facts.select("case_key", "unit", "site", "window", "occurred_us"), on="case_key")
         .with_columns(at=pl.coalesce(pl.col("at").dt.epoch("us"), "occurred_us"))
     )
     return (
@@ -311,8 +310,9 @@ def build_decision_times(records: RecordFrames) -> pl.DataFrame:
     if not records.gold_decisions.is_empty():
         parts.append(records.gold_decisions.select(columns))
     timed = pl.concat(parts).drop_nulls()
-    seconds = (pl.col("at") - pl.col("started_at")).dt.total_microseconds() / 1e6
-    return timed.select("reviewer", seconds=seconds).filter(pl.col("seconds") >= 0)
+    return timed.select(
+        "reviewer", seconds=(pl.col("at") - pl.col("started_at")).dt.total_microseconds() / 1e6
+    ).filter(pl.col("seconds") >= 0)
 
 
 def compute_median_times(times: pl.DataFrame) -> dict[str, Estimate]:

@@ -430,14 +430,13 @@ def _find_candidates(
     for code in np.flatnonzero(is_likely):
         slice_table = build_strata_table(n[code], differ[code], all_n, all_differ)
         if compute_tail_bound(slice_table) <= level or compute_tail_chance(slice_table) <= level:
-            units = remaining & (dimensions[index].codes == code)
             yield SliceCandidate(
                 index,
                 int(code),
                 slice_table,
                 _compute_min_excess(slice_table, level),
                 remaining,
-                units,
+                remaining & (dimensions[index].codes == code),
             )
 
 
@@ -456,12 +455,11 @@ def _count_units(
     def count_by_stratum(units: Bools) -> Codes:
         return np.bincount(dimension.strata[units], minlength=strata)
 
-    differing = remaining & differs
     return (
         count_by_slice(with_value),
         count_by_slice(with_value & differs),
         count_by_stratum(remaining),
-        count_by_stratum(differing),
+        count_by_stratum(remaining & differs),
     )
 
 

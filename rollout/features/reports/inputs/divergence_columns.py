@@ -121,10 +121,9 @@ class Loss:
 
 
 def _read_columns() -> dict[str, DivergenceColumn]:
-    hints = get_type_hints(Divergence, include_extras=True)
     return {
         name: part
-        for name, hint in hints.items()
+        for name, hint in get_type_hints(Divergence, include_extras=True).items()
         for part in getattr(hint, "__metadata__", ())
         if isinstance(part, DivergenceColumn)
     }

@@ -59,8 +59,9 @@ def build_divergence_frame(pairs: Pairs, records: RecordFrames, policy: Policy) 
     """
     differing = pairs.frame.filter(~pl.col("agrees") & (pl.col("lever") != WHOLE_UNIT))
     zones = {site.id: site.timezone for site in policy.sites}
-    at = pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC")
-    timed = differing.with_columns(occurred_at=at)
+    timed = differing.with_columns(
+        occurred_at=pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC")
+    )
     parts = [
         part.with_columns(occurred_local=_format_local_time(zones.get(str(site), policy.timezone)))
         for (site,), part in timed.partition_by("site", as_dict=True).items()
@@ -87,10 +88,10 @@ def _add_record_columns(frame: pl.DataFrame, records: RecordFrames) -> pl.DataFr
 
 
 def _format_local_time(zone: str) -> pl.Expr:
-    local_time = (
-        pl.col("occurred_at").dt.convert_time_zone(zone).dt.strftime("%Y-%m-%dT%H:%M:%S%:z")
+    return pl.coalesce(
+        pl.col("occurred_at").dt.convert_time_zone(zone).dt.strftime("%Y-%m-%dT%H:%M:%S%:z"),
+        "occurred_text",
     )
-    return pl.coalesce(local_time, "occurred_text")
 
 
 def compute_divergences(

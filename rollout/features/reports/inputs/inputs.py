@@ -532,8 +532,9 @@ def mark_uncounted_units(inputs: ReportInputs, units: pl.DataFrame) -> pl.DataFr
     the policy in force when they occurred.
     """
     histories = build_familiar_histories(inputs)
-    occurred_us = pl.col("occurred") * count_micros(inputs.policy.tick)
-    rows = fill_attribute_values(units).with_columns(occurred_us=occurred_us)
+    rows = fill_attribute_values(units).with_columns(
+        occurred_us=pl.col("occurred") * count_micros(inputs.policy.tick)
+    )
     parts = []
     for period, period_rows in split_by_policy_period(inputs, rows):
         groups = period_rows.partition_by("site", "window", "version", as_dict=True)

@@ -168,8 +168,9 @@ def find_single_answers(records: RecordFrames, lever: Lever) -> pl.DataFrame:
 
 def _find_median_numbers(decisions: pl.DataFrame, column: str, number: Number) -> pl.DataFrame:
     """Return the lower median of each case whose numbers are within the tolerance."""
-    value = pl.col(column).cast(pl.Float64, strict=False)
-    numbers = decisions.select("case_key", human=column, value=value).drop_nulls()
+    numbers = decisions.select(
+        "case_key", human=column, value=pl.col(column).cast(pl.Float64, strict=False)
+    ).drop_nulls()
     is_single = pl.len().over("case_key") == 1
     singles = numbers.filter(is_single).select("case_key", "human")
     ordered = numbers.filter(~is_single).sort("case_key", "value", "human")
@@ -325,9 +326,10 @@ def find_adjudicated_labels(records: RecordFrames, lever: Lever) -> pl.DataFrame
 
 def _find_first_decisions(records: RecordFrames, lever: Lever, condition: pl.Expr) -> pl.DataFrame:
     """Return the first answered decision of each case: case_key, human."""
-    decisions = records.decisions.filter(condition).drop_nulls(VALUE_PREFIX + lever.id)
     return (
-        decisions.sort("at", "reviewer", nulls_last=True)
+        records.decisions.filter(condition)
+        .drop_nulls(VALUE_PREFIX + lever.id)
+        .sort("at", "reviewer", nulls_last=True)
         .unique("case_key", keep="first")
         .select("case_key", human=VALUE_PREFIX + lever.id)
     )
@@ -504,9 +506,8 @@ def _add_costs(pairs: pl.LazyFrame, lever: Lever) -> pl.LazyFrame:
 
 def _replace_blanks(counts: pl.DataFrame) -> pl.DataFrame:
     """Return the counts with blank answers merged into nulls."""
-    answers = [pl.col(name).replace("", None) for name in ("human", "model")]
     return (
-        counts.with_columns(answers)
+        counts.with_columns([pl.col(name).replace("", None) for name in ("human", "model")])
         .group_by(KEY_COLUMNS)
         .agg(pl.col(COUNT_COLUMN).sum())
         .select(*KEY_COLUMNS, COUNT_COLUMN)
@@ -595,8 +596,9 @@ def count_number_pairs(
     )
     if counts.confidence_count:
         differing = compared.filter(~pl.col("agrees") & pl.col("y").is_not_null())
-        losses = select_top_losses(differing, limit).collect(engine="streaming")
-        counts = replace(counts, losses=losses)
+        counts = replace(
+            counts, losses=select_top_losses(differing, limit).collect(engine="streaming")
+        )
     rows = numbers.collect(engine="streaming").with_row_index("unit")
     return NumberPairCounts(counts, rows.with_columns(pl.col("unit").cast(pl.Int64)))
 

@@ -597,10 +597,9 @@ def format_drift_name(row: Drift) -> str:
 
 
 def _build_share_axis(field: str, title: str) -> dict[str, Any]:
-    scale = {"domain": [0, 1]}
     return {
         "field": field,
         "type": "quantitative",
-        "scale": scale,
+        "scale": {"domain": [0, 1]},
         "axis": {"title": title, **SHARE_AXIS},
     }
