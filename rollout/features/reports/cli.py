@@ -81,7 +81,11 @@ def _request_report(
     """Return the created report and its text in one format; "" without a format."""
     path = build_path(rollout, "reports")
     if runner.server:
-        body = {key: _to_plain(value) for key, value in report_options.items() if value is not None}
+        body = {
+            key: value.isoformat() if isinstance(value, datetime) else value
+            for key, value in report_options.items()
+            if value is not None
+        }
         (created_report,) = runner.run(CommandRequest("POST", path, lambda _: None, body))
         if not report_format:
             return created_report, ""
@@ -158,10 +162,6 @@ def _select_format(form: str | None, out: Path | None) -> str:
     if form not in FORMATS:
         raise RefusalError(f"--format {form} does not exist; choose one of {', '.join(FORMATS)}")
     return form
-
-
-def _to_plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _format_result(created_report: dict[str, Any]) -> str:

@@ -194,17 +194,16 @@ def _add_local_hours(records: RecordFrames, policy: Policy) -> RecordFrames:
     timezones = {site.id: site.timezone for site in policy.sites}
     site_frames = [
         site_frame.with_columns(
-            _build_local_hour(timezones.get(str(site), policy.timezone)).alias("hour_written")
+            pl.col("occurred_at")
+            .dt.convert_time_zone(timezones.get(str(site), policy.timezone))
+            .dt.hour()
+            .alias("hour_written")
         )
         for (site,), site_frame in records.cases.partition_by(
             "site", as_dict=True, maintain_order=True
         ).items()
     ]
     return replace(records, cases=pl.concat(site_frames)) if site_frames else records
-
-
-def _build_local_hour(timezone: str) -> pl.Expr:
-    return pl.col("occurred_at").dt.convert_time_zone(timezone).dt.hour()
 
 
 def _place_records(

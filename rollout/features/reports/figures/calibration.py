@@ -200,14 +200,12 @@ def compute_risk_curve(
             share=float(ends[index] / len(confidence)),
             n=int(ends[index]),
             risk=float(wrong[index] / ends[index]),
-            at_most=_compute_risk_bound(wrong[index], ends[index], effective, level),
+            at_most=1.0
+            if effective is None
+            else clopper_pearson(wrong[index] * effective, ends[index] * effective, level)[1],
         )
         for index in selected
     )
-
-
-def _compute_risk_bound(wrong: int, n: int, effective: float | None, level: float) -> float:
-    return 1.0 if effective is None else clopper_pearson(wrong * effective, n * effective, level)[1]
 
 
 def find_risk_threshold(policy: Policy, lever: Lever) -> float | None:

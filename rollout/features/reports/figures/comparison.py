@@ -366,7 +366,10 @@ def _compute_comparison(
     agreement = _compute_agreement(reviewed)
     unreviewed_count = int(unreviewed[COUNT_COLUMN].sum())
     matrix = (
-        build_matrix_from_counts(_sum_pairs(reviewed), lever.labels if lever else ())
+        build_matrix_from_counts(
+            reviewed.group_by("human", "model").agg(pl.col(COUNT_COLUMN).sum()),
+            lever.labels if lever else (),
+        )
         if has_labels
         else None
     )
@@ -404,10 +407,6 @@ def _add_costs(reviewed: pl.DataFrame, lever: Lever | None) -> pl.DataFrame:
     return reviewed.join(costs, on=["human", "model"], how="left").sort(
         KEY_COLUMNS, nulls_last=True
     )  # a fixed order makes sums of costs reproducible to the last digit
-
-
-def _sum_pairs(reviewed: pl.DataFrame) -> pl.DataFrame:
-    return reviewed.group_by("human", "model").agg(pl.col(COUNT_COLUMN).sum())
 
 
 def _compute_agreement(reviewed: pl.DataFrame) -> Share:

@@ -444,11 +444,11 @@ def _count_excluded(
 def format_lines(rows: pl.DataFrame) -> Iterator[bytes]:
     """Yield the rows in canonical format, in chunks."""
     for part in _format_times(rows).iter_slices(ROWS_PER_CHUNK):
-        yield "".join(_format_line(row) for row in part.iter_rows(named=True)).encode()
-
-
-def _format_line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+        lines = (
+            json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            for row in part.iter_rows(named=True)
+        )
+        yield "".join(f"{line}\n" for line in lines).encode()
 
 
 def _format_times(rows: pl.DataFrame) -> pl.DataFrame:

@@ -444,7 +444,7 @@ def _find_openings(
     reviewed = site_cases.filter(pl.col("agrees").is_not_null())
     in_cell = (reviewed["window"] == cell.window).to_numpy()
     agrees = reviewed["agrees"].to_numpy()
-    engine_at = _find_engine_opening(key, inputs)
+    engine_at = next((event.at for event in inputs.events if event.opened_key == key), None)
     for rule, find_opening in _build_rules(threshold, in_cell):
         index = find_opening(agrees)
         at = None if index is None else from_micros(int(reviewed["occurred_us"][index]))
@@ -456,7 +456,7 @@ def _find_openings(
             later_cases = (
                 later_cases
                 if engine_at is None
-                else later_cases.filter(_build_before_expression(engine_at))
+                else later_cases.filter(pl.col("occurred_us") < to_micros(engine_at))
             )
             yield NaiveOpening(
                 site=cell.site,
@@ -481,17 +481,6 @@ def _find_threshold(cell: Cell, inputs: ReportInputs) -> float | None:
         (condition.threshold for condition in conditions if condition.is_whole_agreement),
         None,
     )
-
-
-def _find_engine_opening(key: CellVersion, inputs: ReportInputs) -> datetime | None:
-    return next(
-        (event.at for event in inputs.events if event.opened_key == key),
-        None,
-    )
-
-
-def _build_before_expression(at: datetime) -> pl.Expr:
-    return pl.col("occurred_us") < to_micros(at)
 
 
 def _compute_wrong_share(cases: pl.DataFrame, known_column: str, wrong_column: str) -> Share:

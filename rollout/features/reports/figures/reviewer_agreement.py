@@ -423,7 +423,11 @@ def _compute_reviewers(
     comparisons = {
         "outcome": _compare_with(decisions, records.outcomes, policy),
         "others": _compare_with_others(decisions, policy),
-        "model": _compare_with(decisions, _select_version(records, version), policy),
+        "model": _compare_with(
+            decisions,
+            records.predictions.filter(pl.col("version") == pl.lit(version, pl.String)),
+            policy,
+        ),
     }
     shares = {name: _compute_shares(frame) for name, frame in comparisons.items()}
     counts = decisions.group_by("reviewer").agg(
@@ -450,10 +454,6 @@ def _build_sort_key(reviewer: Reviewer) -> tuple[bool, float, str]:
     figures = (reviewer.with_outcome, reviewer.with_others, reviewer.with_model)
     rate = next((figure.rate for figure in figures if figure.rate is not None), 2.0)
     return (not reviewer.clearly_below_in, rate, reviewer.reviewer)
-
-
-def _select_version(records: RecordFrames, version: str | None) -> pl.DataFrame:
-    return records.predictions.filter(pl.col("version") == pl.lit(version, pl.String))
 
 
 def _compare_with(decisions: pl.DataFrame, other: pl.DataFrame, policy: Policy) -> pl.DataFrame:

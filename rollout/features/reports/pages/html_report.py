@@ -129,14 +129,13 @@ def _label_table(table: str) -> str:
     header = HEADER_PATTERN.search(table)
     if header is None or table.startswith('<table class="matrix"'):
         return table
-    columns = [_get_plain_text(column) for column in COLUMN_PATTERN.findall(header[1])]
+    columns = [
+        re.sub(r"<[^>]*>", "", column).replace('"', "&quot;")
+        for column in COLUMN_PATTERN.findall(header[1])
+    ]
     return BODY_PATTERN.sub(
         lambda body: ROW_PATTERN.sub(lambda row: _label_row(row[0], columns), body[0]), table
     )
-
-
-def _get_plain_text(html: str) -> str:
-    return re.sub(r"<[^>]*>", "", html).replace('"', "&quot;")
 
 
 def _label_row(row: str, columns: list[str]) -> str:

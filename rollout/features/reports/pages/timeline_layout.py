@@ -254,7 +254,9 @@ def _list_row_names(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Ch
 
 def _list_ticks(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[ChartLabel]:
     for value in list_ticks(frame.low, frame.high):
-        text = _format_tick(timeline.measure, value)
+        text = (
+            f"{value:g}" if is_amount(timeline.measure) else f"{value * 100:.0f}\N{NO-BREAK SPACE}%"
+        )
         yield ChartLabel(frame.left - 5, frame.y(value) + 4, text, "end")
     if frame.highest_bar:
         for count in frame.bar_ticks:
@@ -271,10 +273,6 @@ def format_tick_count(count: int) -> str:
     if count < SHORT_FROM:
         return format_count(count)
     return f"{count / 1e6:g}m" if count >= 1e6 else f"{count / 1e3:g}k"
-
-
-def _format_tick(measure: str, value: float) -> str:
-    return f"{value:g}" if is_amount(measure) else f"{value * 100:.0f}\N{NO-BREAK SPACE}%"
 
 
 def list_dates(timeline: CellTimeline, frame: TimelineFrame) -> list[datetime]:
