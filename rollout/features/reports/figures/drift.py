@@ -443,9 +443,10 @@ def _find_new_values(inputs: ReportInputs, features: list[DriftFeature]) -> list
 def _list_new_values(
     feature: DriftFeature, site: str, since: datetime, times: pl.DataFrame
 ) -> Iterator[NewValue]:
-    rows = feature.frame.filter(pl.col("site") == site)
-    rows = rows.join(times, on="case_key").with_columns(
-        at=pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC")
+    rows = (
+        feature.frame.filter(pl.col("site") == site)
+        .join(times, on="case_key")
+        .with_columns(at=pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC"))
     )
     if rows.filter(pl.col("at") < since).is_empty():
         return  # the report has no case from shadow: every value would be new

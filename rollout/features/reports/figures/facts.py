@@ -233,9 +233,10 @@ def compute_latencies(
     """
     case_times = cases.select("case_key", "occurred_us", "unit")
     sites = records.cases.select("case_key", "site")
-    predictions = records.predictions.join(sites, on="case_key", how="left")
-    predictions = predictions.join(case_times, on="case_key", how="left").with_columns(
-        unit=pl.coalesce("unit", "case_key").rank("dense")
+    predictions = (
+        records.predictions.join(sites, on="case_key", how="left")
+        .join(case_times, on="case_key", how="left")
+        .with_columns(unit=pl.coalesce("unit", "case_key").rank("dense"))
     )
     order = [site.id for site in policy.sites]
     figures = []

@@ -516,10 +516,12 @@ def compute_unfamiliar_cases(
     if acting["unfamiliar"].null_count() == acting.height:
         return ()
     key = ["site", "window", "version"]
-    totals = acting.group_by(key).agg(total=pl.len())
-    unfamiliar = add_costs(inputs, acting.filter(pl.col("unfamiliar").is_not_null()))
-    unfamiliar = unfamiliar.join(totals, on=key).with_columns(right=~pl.col("wrong"))
-    parts = unfamiliar.partition_by([*key, "unfamiliar"], as_dict=True, maintain_order=True)
+    parts = (
+        add_costs(inputs, acting.filter(pl.col("unfamiliar").is_not_null()))
+        .join(acting.group_by(key).agg(total=pl.len()), on=key)
+        .with_columns(right=~pl.col("wrong"))
+        .partition_by([*key, "unfamiliar"], as_dict=True, maintain_order=True)
+    )
     rows = [_count_part(names, part) for names, part in parts.items()]
     return tuple(sorted(rows, key=lambda row: (-row.cases, row.site, row.window, row.values)))
 

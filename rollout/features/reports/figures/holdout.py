@@ -302,12 +302,12 @@ def compute_feedback(inputs: ReportInputs) -> tuple[FeedbackLoop, ...]:
     rows = build_labelled_rows(
         inputs.records, inputs.policy, inputs.cases, build_assignments(inputs), inputs.choices
     )
-    training_rows = rows.filter(
-        pl.col("label").is_not_null(), pl.col("cleaned").fill_null("") != DROP
-    ).drop("version")
-    training_rows = training_rows.join(
-        inputs.cases.select("case_key", "unit"), on="case_key", how="left"
-    ).with_columns(unit=pl.coalesce("unit", "case_key").rank("dense"))
+    training_rows = (
+        rows.filter(pl.col("label").is_not_null(), pl.col("cleaned").fill_null("") != DROP)
+        .drop("version")
+        .join(inputs.cases.select("case_key", "unit"), on="case_key", how="left")
+        .with_columns(unit=pl.coalesce("unit", "case_key").rank("dense"))
+    )
     parted = build_holdout_sides(inputs)
     versions = predictions["version"].unique().sort().to_list()
     return tuple(
@@ -379,10 +379,11 @@ def _build_unit_outcomes(
     outcomes = records.outcomes.select("case_key", known=column)
     decisions = find_human_labels(records, column, outside_blind=policy.evidence.outside_blind)
     answers = records.predictions.select("case_key", "version", made=column)
-    joined = version_units.join(outcomes, on="case_key", how="left").join(
-        decisions, on="case_key", how="left"
+    joined = (
+        version_units.join(outcomes, on="case_key", how="left")
+        .join(decisions, on="case_key", how="left")
+        .join(answers, on=["case_key", "version"], how="left")
     )
-    joined = joined.join(answers, on=["case_key", "version"], how="left")
     by_model = pl.when(~pl.col("held")).then("made")
     answer = pl.coalesce("said", by_model)
     actions = {label: lever.find_action(label) or OTHER_ACTION for label in lever.labels}
@@ -413,10 +414,11 @@ def _compute_total_log_e(unit_outcomes: pl.DataFrame, columns: list[str]) -> flo
     for (share,), part in unit_outcomes.partition_by("share", as_dict=True).items():
         if share is None or not 0 < float(share) < 1:
             continue
-        counts = part.group_by(columns).agg(
-            model=(~pl.col("held")).sum(), people=pl.col("held").sum()
+        counts = (
+            part.group_by(columns)
+            .agg(model=(~pl.col("held")).sum(), people=pl.col("held").sum())
+            .sort(columns)
         )
-        counts = counts.sort(columns)
         group_counts = (counts["model"].to_list(), counts["people"].to_list())
         total += compute_concurrent_log_e(*group_counts, share=1 - float(share))
     return total

@@ -197,9 +197,11 @@ def count_vouched_units(inputs: ReportInputs) -> VouchedUnits | None:
     if not vouched:
         return None
     is_counted = (pl.col("track") == "gate") & pl.col("excluded").is_null()
-    keys = ("unit", "case_key", "version")
-    units = inputs.units.filter(is_counted).select(pl.col(keys).cast(pl.String))
-    units = units.unique(["unit", "version"])
+    units = (
+        inputs.units.filter(is_counted)
+        .select(pl.col(("unit", "case_key", "version")).cast(pl.String))
+        .unique(["unit", "version"])
+    )
     first_times = (
         records.decisions.select("case_key", at=pl.min_horizontal("at", "received_at")),
         records.first_decisions.select("case_key", "at"),

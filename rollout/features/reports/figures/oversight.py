@@ -513,8 +513,9 @@ def _compute_hindsight(
     model_cases: pl.DataFrame,
 ) -> Hindsight:
     policy, state = inputs.policy, period.state
-    view = inputs.evidence_views[event.cell, event.version]
-    view = view.get_floor_view(find_acting_index(policy, state))
+    view = inputs.evidence_views[event.cell, event.version].get_floor_view(
+        find_acting_index(policy, state)
+    )
     changed_at = max(state.changed_at, state.last_alarms.get(guard.id, state.changed_at))
     rows = select_rows_since(view.rows.guard, changed_at, policy)
     alarm = compute_detector_series(guard, rows, view.unit_classes, policy).find_next_alarm(0)

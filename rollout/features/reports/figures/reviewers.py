@@ -578,10 +578,9 @@ def _find_overrides(records: RecordFrames, cases: pl.DataFrame, policy: Policy) 
         records.predictions.group_by("case_key")
         .agg(only=pl.when(pl.len() == 1).then(pl.col("version").first()))
         .join(cases.select("case_key", "version"), on="case_key", how="left")
+        .select("case_key", version=pl.coalesce("version", "only"))
+        .drop_nulls()
     )
-    acting_versions = acting_versions.select(
-        "case_key", version=pl.coalesce("version", "only")
-    ).drop_nulls()
     proposals = records.predictions.join(acting_versions, on=["case_key", "version"]).drop_nulls(
         columns
     )

@@ -70,19 +70,22 @@ def find_first_decisions(
     outcome, else another reviewer), null without one.
     """
     column = VALUE_PREFIX + lever.id
-    decisions = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES)).drop_nulls(
-        column
+    decisions = (
+        records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
+        .drop_nulls(column)
+        .sort("case_key", "seat", "at", "reviewer", nulls_last=True)
+        .select("case_key", "reviewer", human=column)
     )
-    decisions = decisions.sort("case_key", "seat", "at", "reviewer", nulls_last=True)
-    decisions = decisions.select("case_key", "reviewer", human=column)
-    model = records.predictions.filter(pl.col("version") == version)
-    model = model.select("case_key", model=pl.col(column).fill_null(FAILED))
-    joined = decisions.join(model, on="case_key", maintain_order="left")
-    joined = joined.join(facts, on="case_key", how="left", maintain_order="left")
-    first = joined.sort("unit", "case_key", maintain_order=True).unique(
-        "unit", keep="first", maintain_order=True
+    model = records.predictions.filter(pl.col("version") == version).select(
+        "case_key", model=pl.col(column).fill_null(FAILED)
     )
-    first = first.join(_find_witnesses(decisions, records, column), on="case_key", how="left")
+    first = (
+        decisions.join(model, on="case_key", maintain_order="left")
+        .join(facts, on="case_key", how="left", maintain_order="left")
+        .sort("unit", "case_key", maintain_order=True)
+        .unique("unit", keep="first", maintain_order=True)
+        .join(_find_witnesses(decisions, records, column), on="case_key", how="left")
+    )
     return _add_agreement(first, lever).sort("unit")
 
 
@@ -93,8 +96,7 @@ def _find_witnesses(decisions: pl.DataFrame, records: RecordFrames, column: str)
     """
     key = pl.col("case_key")
     is_second = (key == key.shift(1)) & key.ne_missing(key.shift(2))
-    second = decisions.filter(is_second)
-    second = second.select("case_key", second="human")
+    second = decisions.filter(is_second).select("case_key", second="human")
     return (
         records.outcomes.select("case_key", outcome=column)
         .drop_nulls()
@@ -186,8 +188,9 @@ def _build_dimension(frame: pl.DataFrame, columns: dict[str, str], strata: Codes
     names = list(columns.values())
     counts = frame.select(names).drop_nulls().group_by(names).agg(units=pl.len())
     counts = _drop_redundant(frame, counts, names) if len(names) > 1 else counts
-    counts = counts.filter(pl.col("units") >= MIN_UNITS)
-    counts = counts.sort("units", *names, descending=[True, *[False] * len(names)])
+    counts = counts.filter(pl.col("units") >= MIN_UNITS).sort(
+        "units", *names, descending=[True, *[False] * len(names)]
+    )
     values = counts.head(MAX_VALUES).drop("units").with_row_index("code")
     codes = frame.select(names).join(values, on=names, how="left", maintain_order="left")["code"]
     return SliceDimension(

@@ -120,8 +120,7 @@ def _count_right(outcomes: pl.DataFrame | None, side: str, policy: Policy) -> in
 
 
 def _count_right_answers(outcomes: pl.DataFrame, side: str, lever: Lever) -> int:
-    answers = outcomes.filter(pl.col("lever") == lever.id)
-    answers = answers.select(human="outcome", model=side)
+    answers = outcomes.filter(pl.col("lever") == lever.id).select(human="outcome", model=side)
     right = compare_pairs(lever, answers).filter("agrees").select("human", "model")
     return answers.join(right, on=["human", "model"], how="semi").height
 

@@ -281,8 +281,9 @@ def classify_cases(records: RecordFrames, version: str, lever: Lever) -> Classif
     answers = add_stored_rows(_select_answers(records, version, lever), probabilities)
     reviewed = _review_cases(records, lever, answers, probabilities)
     if lever.number is None:
-        paired = reviewed.filter(pl.col("labels") == 1)
-        paired = paired.select("human", "model", probability="human_probability")
+        paired = reviewed.filter(pl.col("labels") == 1).select(
+            "human", "model", probability="human_probability"
+        )
     else:
         paired = _pair_numbers(records, lever, answers, probabilities)
     thresholds = compute_confidence_thresholds(paired, lever)
@@ -297,11 +298,13 @@ def classify_cases(records: RecordFrames, version: str, lever: Lever) -> Classif
         losses, probabilities, "outcome", pl.lit(value=False), "outcome_probability"
     )
     habit = pl.col("model") if lever.has_single_labels else pl.lit(ANY_LABEL)
-    losses = losses.with_columns(habit=habit, version=pl.lit(version), lever=pl.lit(lever.id))
-    losses = losses.join(_build_threshold_frame(thresholds), on="habit", how="left")
-    losses = losses.with_columns(
-        kind=_build_kind_expression(is_pairwise=not lever.has_single_labels),
-        loss=_build_surprise_expression(),
+    losses = (
+        losses.with_columns(habit=habit, version=pl.lit(version), lever=pl.lit(lever.id))
+        .join(_build_threshold_frame(thresholds), on="habit", how="left")
+        .with_columns(
+            kind=_build_kind_expression(is_pairwise=not lever.has_single_labels),
+            loss=_build_surprise_expression(),
+        )
     )
     return ClassifiedCases(
         _add_costs(losses, lever).select(*LOSS_SCHEMA),
@@ -511,8 +514,9 @@ def _add_costs(losses: pl.DataFrame, lever: Lever) -> pl.DataFrame:
         right=pl.when(is_slip).then("model").otherwise(correct_label),
         did=pl.when(is_slip).then("human").otherwise("model"),
     )
-    costs = compare_pairs(lever, actions.select(human=right, model=did))
-    costs = costs.select("cost", right="human", did="model")
+    costs = compare_pairs(lever, actions.select(human=right, model=did)).select(
+        "cost", right="human", did="model"
+    )
     return actions.join(costs, on=["right", "did"], how="left")
 
 

@@ -125,8 +125,11 @@ def build_case_frame(records: RecordFrames, cases: pl.DataFrame) -> pl.DataFrame
     Units are numbers in the order of their keys: figures only group and sort by them.
     """
     placed_cases = cases.lazy().select("case_key", "window", "unit", "occurred_us")
-    joined = records.cases.lazy().join(placed_cases, on="case_key", how="left")
-    joined = joined.with_columns(unit=pl.coalesce("unit", "episode", "case_key").rank("dense"))
+    joined = (
+        records.cases.lazy()
+        .join(placed_cases, on="case_key", how="left")
+        .with_columns(unit=pl.coalesce("unit", "episode", "case_key").rank("dense"))
+    )
     names = [name for name in records.cases.columns if name.startswith(ATTRIBUTE_PREFIX)]
     return joined.select("case_key", *CASE_COLUMNS, *names).collect()
 
@@ -184,12 +187,14 @@ def _find_median_numbers(decisions: pl.DataFrame, column: str, number: Number) -
 
 def _build_lever_pairs(records: RecordFrames, lever: Lever) -> pl.DataFrame:
     column = VALUE_PREFIX + lever.id
-    model = records.predictions.select(
-        "case_key", "version", model=pl.col(column).fill_null(FAILED), confidence="confidence"
+    joined = (
+        records.predictions.select(
+            "case_key", "version", model=pl.col(column).fill_null(FAILED), confidence="confidence"
+        )
+        .join(find_single_answers(records, lever), on="case_key")
+        .join(records.outcomes.select("case_key", outcome=column), on="case_key", how="left")
+        .with_columns(lever=pl.lit(lever.id))
     )
-    outcomes = records.outcomes.select("case_key", outcome=column)
-    joined = model.join(find_single_answers(records, lever), on="case_key")
-    joined = joined.join(outcomes, on="case_key", how="left").with_columns(lever=pl.lit(lever.id))
     return joined.join(compare_pairs(lever, joined), on=["human", "model"], how="left").select(
         "case_key", "version", "lever", "human", "model", "agrees", "human_action",
         "model_action", "same_action", "cost", "confidence", "outcome",
