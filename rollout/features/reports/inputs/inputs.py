@@ -35,7 +35,7 @@ from rollout.engine.evidence.stage_history import (
 from rollout.engine.evidence.tallied_units import fill_attribute_values
 from rollout.engine.evidence.units import encode_values
 from rollout.features.reports.inputs.evidence_inputs import CellFacts, EvidenceInputs
-from rollout.features.reports.inputs.pairs import LeverFigures, Pairs, build_case_frame, build_pairs
+from rollout.features.reports.inputs.pairs import Pairs, build_case_frame, build_pairs
 from rollout.features.reports.inputs.pictures import MediaFinder, find_no_media
 from rollout.kernel.calendar.instants import count_micros, to_micros
 from rollout.kernel.calendar.sites import SHADOW, Cell
@@ -206,12 +206,14 @@ class ReportInputs(EvidenceInputs):
 
 
 @dataclass(frozen=True, slots=True)
-class CountedActionChange(LeverFigures):
+class CountedActionChange:
     """How often model and humans take one action, on the cases that both decided.
 
     `change` is model minus humans, per 100 cases.
     """
 
+    version: str
+    lever: str
     action: str
     by_human: int
     by_model: int
