@@ -24,7 +24,6 @@ from rollout.engine.evidence.frames import (
     OUTCOME_SOURCE,
     OUTCOME_SOURCE_SCHEMA,
     SAMPLED_ARM,
-    VALUE_PREFIX,
     RecordFrames,
 )
 from rollout.engine.evidence.outcome_buffer import (
@@ -129,12 +128,12 @@ def _add_sources(frame: pl.DataFrame) -> pl.DataFrame:
 def resolve_outcome_units(
     records: RecordFrames, history: PlacedHistory, policy: Policy, outcome: OutcomeRule
 ) -> pl.DataFrame:
-    """Return one row a unit and version with a usable prediction.
+    """Return one row a unit and version with a prediction.
 
     Columns: site, window, version, unit, case_key (the first case), slot, occurred (slot), score,
     known_share, value (mean of the values as sent), sources and source_fault (null in files), and
     sampled_arm if the predictions have it.
-    Ordered by slot and unit. A unit whose first case has no usable prediction in time to act on is
+    Ordered by slot and unit. A unit whose first case has no sure prediction in time to act on is
     left out: the sampling value did not decide it. Later predictions could be picked by what became
     of the case. Of a version in use a unit without any prediction in time is there: who knows the
     arm could else be silent where the outcome will be bad.
@@ -144,7 +143,7 @@ def resolve_outcome_units(
         "case_key", "site", "window", "unit", "occurred_us", "received"
     )
     first_cases = cases.sort("occurred_us", "case_key").unique("unit", keep="first")
-    firsts = first_cases.join(_list_usable_predictions(records, history, policy), on="case_key")
+    firsts = first_cases.join(_list_sampled_predictions(records, history, policy), on="case_key")
     firsts = firsts.filter(_is_in_time()).with_columns(used=pl.lit(FIRST_SLOT, pl.Int64))
     if (silent := _list_silent_units(records, history, tick)) is not None:
         firsts = pl.concat([firsts, first_cases.join(silent, on="case_key")], how="diagonal")
@@ -187,19 +186,20 @@ def _list_silent_units(
     return list_silent_pairs(history, in_time.lazy(), history.uses, tick)
 
 
-def _list_usable_predictions(
+def _list_sampled_predictions(
     records: RecordFrames, history: PlacedHistory, policy: Policy
 ) -> pl.DataFrame:
-    """Return case_key, version, predicted_us of the answers that may be acted on.
+    """Return case_key, version, predicted_us of the predictions whose case chance gave to an arm.
 
-    So too sampled_arm, if the predictions have it.
+    So too sampled_arm, if the predictions have it. A failed prediction is among them: who knows the
+    arm and what a case will bring could else fail on the bad ones of one arm. Below the floor
+    people decide, whatever the sampling value.
     """
-    is_usable = [pl.col(VALUE_PREFIX + lever.id).is_not_null() for lever in policy.levers]
-    floor = policy.evidence.lowest_floor
+    floor, predictions = policy.evidence.lowest_floor, records.predictions
     if floor is not None:
-        is_usable.append((pl.col("confidence") >= floor).fill_null(value=False))
-    arms = [SAMPLED_ARM] if SAMPLED_ARM in records.predictions.columns else []
-    usable = records.predictions.filter(*is_usable).select(
+        predictions = predictions.filter(pl.col("confidence") >= floor)
+    arms = [SAMPLED_ARM] if SAMPLED_ARM in predictions.columns else []
+    usable = predictions.select(
         "case_key", "version", *arms, predicted_us=pl.col("at").dt.epoch("us")
     )
     trained_until = history.placed.trained_until

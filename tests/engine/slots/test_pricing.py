@@ -200,17 +200,19 @@ def test_units_of_a_gain_are_the_cases_that_a_versions_sample_has(earning):
     assert 0.4 < len(units) / len(whole) < 0.6
 
 
-@pytest.mark.parametrize("minutes", [None, 6], ids=["silent", "late"])
-def test_silence_of_a_version_in_use_hides_no_unit_from_a_gain(earning, minutes):
+@pytest.mark.parametrize("said", ["nothing", "late", "failed"])
+def test_silence_or_failure_of_a_version_in_use_hides_no_unit_from_a_gain(earning, said):
     """Who knows the arm and what a case will bring could leave out the bad ones of one arm."""
     policy, records, outcome = earning.policy, earning.records, earning.policy.outcomes[0]
     whole = resolve_outcome_units(records, earning.history, policy, outcome)
     hidden = records.predictions["case_key"].hash(seed=1) % 3 == 0
     predictions = records.predictions.filter(~hidden)
-    if minutes is not None:
-        late = records.predictions.filter(hidden).join(records.cases, on="case_key")
-        late = late.with_columns(at=pl.col("occurred_at") + pl.duration(minutes=minutes))
-        predictions = pl.concat([predictions, late.select(predictions.columns)])
+    if said != "nothing":
+        others = records.predictions.filter(hidden).join(records.cases, on="case_key")
+        late = {"at": pl.col("occurred_at") + pl.duration(minutes=6)}
+        failed = {"value:price": pl.lit(None, pl.String)}
+        others = others.with_columns(**(late if said == "late" else failed))
+        predictions = pl.concat([predictions, others.select(predictions.columns)])
     changed = replace(records, predictions=predictions)
     units = resolve_outcome_units(changed, earning.history, policy, outcome)
     assert units.equals(whole)
