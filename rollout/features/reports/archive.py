@@ -200,10 +200,8 @@ def load_reports(
     """
     state = _load_readable_state(database, caller, rollout_name)
     with database.begin_read() as transaction:
-        reports = ReportStore(transaction, state.rollout).list_before(
-            before, name=report_name, limit=limit
-        )
-    return list(reports)
+        reports = ReportStore(transaction, state.rollout)
+        return list(reports.list_before(before, name=report_name, limit=limit))
 
 
 def summarize_report(created_report: CreatedReport) -> ReportSummary:

@@ -43,7 +43,6 @@ from rollout.engine.evidence.stored_units import FirstValues, StoredUnits, UnitS
 from rollout.engine.evidence.unit_buffer import UnitBuffer
 from rollout.engine.evidence.units import TRACKS
 from rollout.engine.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
-from rollout.engine.records.reviews import CleaningChoice
 from rollout.features.reports.builder import ON_DEMAND, NothingToReportError
 from rollout.features.reports.inputs.evidence_inputs import CellVersion
 from rollout.features.reports.inputs.inputs import (
@@ -54,7 +53,6 @@ from rollout.features.reports.inputs.inputs import (
     SourceFile,
 )
 from rollout.kernel.calendar.instants import from_micros
-from rollout.kernel.policy.evidence_sources import RegisteredUnits
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.populations import PLANTED_TRACK
 from rollout.kernel.units import MISSING
@@ -124,15 +122,18 @@ def load_visible_records(
         _add_episode_cases(period_records, store, case_ids, period, policy),
         with_probabilities=True,
     )
-    placed_history = place_cases(all_records, policy, state.rollout.salt, state.trained_until)
-    placed_history = replace(placed_history, uses=load_uses(transaction, state))
+    placed_history = replace(
+        place_cases(all_records, policy, state.rollout.salt, state.trained_until),
+        uses=load_uses(transaction, state),
+    )
     keys = ExternalKeys(transaction, state.rollout).find_keys({*case_ids, *blind_case_ids})
     hidden_keys = {keys[case_id] for case_id in blind_case_ids if case_id in keys}
     is_inside = pl.col("occurred_at").is_between(period.since, period.until, closed="left")
     is_visible = is_inside & ~pl.col("case_key").is_in(list(hidden_keys))
     visible_keys = all_records.cases.filter(is_visible)["case_key"]
-    selected_records = _name_senders(transaction, all_records.select_cases(visible_keys))
-    records = _add_local_hours(selected_records, policy)
+    records = _add_local_hours(
+        _name_senders(transaction, all_records.select_cases(visible_keys)), policy
+    )
     units = resolve_natural_units(placed_history, policy)
     open_units, open_planted_units = _list_unit_keys(state, store, blind_case_ids, policy)
     inside_keys, natural_keys = set(visible_keys), set(all_records.cases["case_key"])
@@ -308,6 +309,13 @@ def load_report_inputs(
     evidence = _load_counted_evidence(
         transaction, state, ledger_inputs, period, last_slot, record_inputs
     )
+    pending_rows = period_records.count_open_reviews(
+        period.since, period.at, period.at + policy.evidence.grace / EXPIRY_FRACTION
+    )
+    choices = CleaningStore(transaction, state.rollout).list_for_cases(record_inputs.case_ids)
+    registering = count_registering(
+        transaction, state.rollout, select_numbers(transaction, record_inputs.case_ids)
+    )
     units, late_units = drop_late_decisions(
         record_inputs.units.filter(is_counted),
         evidence.missing_units,
@@ -338,23 +346,15 @@ def load_report_inputs(
         withheld_count=len(record_inputs.withheld_case_ids),
         actions=period_records.load_actions(record_inputs.case_ids, ACTION_SCHEMA),
         baselines=tuple(Baselines(transaction, state.rollout).list_current()),
-        pending_reviews=_load_pending_work(period_records, period, policy.evidence.grace),
+        pending_reviews=tuple(PendingReviews(*row) for row in pending_rows),
         last_activity=period_records.load_last_received(),
         ledger_rows=ledger_inputs.rows,
         ledger_fault=_find_ledger_fault(transaction, state),
         policy_periods=policy_periods,
-        choices=tuple(_iterate_choices(transaction, state, record_inputs.case_ids, period)),
+        choices=tuple(choice for choice in choices if choice.at <= period.at),
         first_values=evidence.first_values,
-        registered=_name_registering(transaction, state, record_inputs.case_ids),
+        registered=Accounts(transaction).name_sources(registering),
     )
-
-
-def _name_registering(
-    transaction: Transaction, state: RolloutState, case_ids: Collection[int]
-) -> tuple[RegisteredUnits, ...]:
-    """Return who registered some cases, with the names of accounts."""
-    counts = count_registering(transaction, state.rollout, select_numbers(transaction, case_ids))
-    return Accounts(transaction).name_sources(counts)
 
 
 @dataclass(frozen=True)
@@ -528,23 +528,6 @@ def _compute_due_time(cases: pl.DataFrame, policy: Policy, period: ReportPeriod)
     at = period.until if last_instant is None else max(period.until, from_micros(int(last_instant)))
     span = max(policy.evidence.grace, *(outcome.closes for outcome in policy.outcomes), timedelta())
     return to_instant(find_slot_after(at + span, policy.tick), policy.tick)
-
-
-def _load_pending_work(
-    period_records: PeriodRecords, period: ReportPeriod, grace: timedelta
-) -> tuple[PendingReviews, ...]:
-    rows = period_records.count_open_reviews(
-        period.since, period.at, period.at + grace / EXPIRY_FRACTION
-    )
-    return tuple(PendingReviews(*row) for row in rows)
-
-
-def _iterate_choices(
-    transaction: Transaction, state: RolloutState, cases: Collection[int], period: ReportPeriod
-) -> Iterator[CleaningChoice]:
-    """Yield the choices about the cases at the time of the report."""
-    choices = CleaningStore(transaction, state.rollout).list_for_cases(cases)
-    yield from (choice for choice in choices if choice.at <= period.at)
 
 
 def _find_ledger_fault(transaction: Transaction, state: RolloutState) -> str:

@@ -194,27 +194,22 @@ def _list_incidents(inputs: ReportInputs) -> Iterator[IncidentFacts]:
         event.incident: event for event in select_events(inputs.events, IncidentAcknowledged)
     }
     for event in select_events(inputs.events, IncidentOpened):
-        yield _build_incident(event, acknowledgements.get(event.incident))
-
-
-def _build_incident(
-    event: IncidentOpened, acknowledgement: IncidentAcknowledged | None
-) -> IncidentFacts:
-    return IncidentFacts(
-        incident=event.incident,
-        at=event.at,
-        kind=event.kind,
-        guard=event.guard,
-        site=event.cell.site if event.cell else None,
-        window=event.cell.window if event.cell else None,
-        version=event.version,
-        effect=event.effect,
-        reason=say_alarms(event.alarms, event.reason),
-        alarms=tuple(map(to_facts, event.alarms)),
-        acknowledged_at=acknowledgement.at if acknowledgement else None,
-        acknowledged_by=acknowledgement.by if acknowledgement else None,
-        note=acknowledgement.note if acknowledgement else "",
-    )
+        acknowledgement = acknowledgements.get(event.incident)
+        yield IncidentFacts(
+            incident=event.incident,
+            at=event.at,
+            kind=event.kind,
+            guard=event.guard,
+            site=event.cell.site if event.cell else None,
+            window=event.cell.window if event.cell else None,
+            version=event.version,
+            effect=event.effect,
+            reason=say_alarms(event.alarms, event.reason),
+            alarms=tuple(map(to_facts, event.alarms)),
+            acknowledged_at=acknowledgement.at if acknowledgement else None,
+            acknowledged_by=acknowledgement.by if acknowledgement else None,
+            note=acknowledgement.note if acknowledgement else "",
+        )
 
 
 def _find_silences(inputs: ReportInputs) -> Iterator[Silence]:
@@ -301,21 +296,18 @@ def compute_audits(inputs: ReportInputs, pairs: Pairs, cases: pl.DataFrame) -> A
 
     `cases`: the rows of `build_sampling_frame`.
     """
-    order = {
-        cell: index
-        for index, cell in enumerate((cell.site, cell.window) for cell in inputs.policy.cells)
-    }
+    order = {cell: index for index, cell in enumerate(inputs.policy.cells)}
     stage_levels = {stage: index for index, stage in enumerate(inputs.policy.stage_ids)}
     sampling = sorted(
         _compute_sampling(cases, inputs),
         key=lambda row: (
-            order.get((row.site, row.window), len(order)),
+            order.get(row.cell, len(order)),
             stage_levels.get(row.stage, 99),
         ),
     )
     sampled = sorted(
         _compute_sampled_agreements(cases, pairs, inputs),
-        key=lambda row: (order.get((row.site, row.window), len(order)), row.version),
+        key=lambda row: (order.get(row.cell, len(order)), row.version),
     )
     return AuditFigures(tuple(sampling), tuple(sampled))
 

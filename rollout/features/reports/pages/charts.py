@@ -468,8 +468,7 @@ def draw_reliability_chart(calibration: Calibration, *, prefix: str) -> str | No
         ],
     }  # fmt: skip
     words = calibration.words
-    against = f"{calibration.version} against {_name(calibration)}"
-    title = f"{words.right.capitalize()} by confidence, {against}"
+    title = f"{words.right.capitalize()} by confidence, {_name_comparison(calibration)}"
     text = (
         f"Mean confidence {format_percent(calibration.mean_confidence)}, {words.right}"
         f" {format_percent(calibration.right.rate)}, calibration error"
@@ -478,8 +477,9 @@ def draw_reliability_chart(calibration: Calibration, *, prefix: str) -> str | No
     return draw_svg(spec, prefix, title, text)
 
 
-def _name(calibration: Calibration) -> str:
-    return "humans" if calibration.reference == HUMANS else "outcomes"
+def _name_comparison(calibration: Calibration) -> str:
+    reference = "humans" if calibration.reference == HUMANS else "outcomes"
+    return f"{calibration.version} against {reference}"
 
 
 def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
@@ -508,8 +508,7 @@ def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
         mark = {"type": "rule", "stroke": INK, "strokeDash": [5, 4]}
         encoding = {"y": {"datum": calibration.largest_risk, "type": "quantitative"}}
         spec["layer"].append({"mark": mark, "data": SINGLE_ROW_DATA, "encoding": encoding})
-    against = f"{calibration.version} against {_name(calibration)}"
-    title = f"{words.wrong.capitalize()} among the most confident, {against}"
+    title = f"{words.wrong.capitalize()} among the most confident, {_name_comparison(calibration)}"
     share = format_percent(rows[-1]["risk"])
     text = f"Of all cases {share} are {words.wrong}; shaded: up to the upper bound."
     return draw_svg(spec, prefix, title, text)

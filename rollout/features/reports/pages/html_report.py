@@ -10,13 +10,6 @@ from markupsafe import Markup
 
 from rollout.engine.words import formatting
 from rollout.engine.words.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
-from rollout.engine.words.formatting import (
-    OPENING_NOTE,
-    choose_words,
-    format_bound_value,
-    format_number_interval,
-    format_number_value,
-)
 from rollout.engine.words.state_text import describe_remark
 from rollout.features.reports.figures.comparison import ConfusionMatrix
 from rollout.features.reports.figures.facts import ReportFacts
@@ -230,8 +223,8 @@ def _load_template() -> Template:
         confused=find_confusions,
         by_change=_sort_by_change,
         label_cells=label_cells,
-        measure=format_number_value,
-        ends=format_number_interval,
+        measure=formatting.format_number_value,
+        ends=formatting.format_number_interval,
         points_drawn=describe_points,
         way=name_method,
         written=formatting.format_value,
@@ -243,14 +236,14 @@ def _load_template() -> Template:
         cell_name=formatting.format_cell_name,
         several=formatting.format_quantity,
         shades=choose_shades,
-        truth_words=choose_words,
-        opening_note=OPENING_NOTE,
+        truth_words=formatting.choose_words,
+        opening_note=formatting.OPENING_NOTE,
     )
     return environment.get_template("report.html.j2")
 
 
 def _format_condition_bound(condition: Any) -> str:
-    return format_bound_value(
+    return formatting.format_bound_value(
         condition.measure, condition.bound, condition.threshold, at_least=condition.at_least
     )
 

@@ -528,9 +528,9 @@ def _draw_powers(frame: _CourseFrame) -> Iterator[Markup]:
     step = -(-(frame.high - frame.low) // MAX_POWERS)
     for power in range(frame.low, frame.high + 1, step):
         y = frame.y(power)
-        yield _draw_rule("g-line", frame.left, frame.right, y)
+        yield draw_rule("g-line", frame.left, frame.right, y)
         yield _draw_text(frame.left - 6, y + 4, format_evidence(power * LN_10), "end")
-    yield _draw_rule("g-axis", frame.left, frame.right, frame.bottom)
+    yield draw_rule("g-axis", frame.left, frame.right, frame.bottom)
 
 
 def _draw_days(course: DetectorCourse, frame: _CourseFrame, zone: str) -> Iterator[Markup]:
@@ -568,7 +568,7 @@ def _choose_days(starts: Mapping[str, float], right: float) -> set[str]:
 
 def _draw_threshold(course: DetectorCourse, frame: _CourseFrame) -> Iterator[Markup]:
     y = frame.y(log10(course.threshold))
-    yield _draw_rule("g-guard", frame.left, frame.right, y)
+    yield draw_rule("g-guard", frame.left, frame.right, y)
     label = f"Threshold {format_count(round(course.threshold))}"
     yield _draw_text(frame.left + 6, y - 5, label, "start", "t-strong")
 
@@ -600,7 +600,8 @@ def _draw_alarm(course: DetectorCourse, frame: _CourseFrame) -> Iterator[Markup]
     yield _draw_text(frame.right, TOP - 10, text, "end", "t-strong")
 
 
-def _draw_rule(css_class: str, left: float, right: float, y: float) -> Markup:
+def draw_rule(css_class: str, left: float, right: float, y: float) -> Markup:
+    """Draw a horizontal line."""
     return Markup('<line class="{0}" x1="{1}" x2="{2}" y1="{3}" y2="{3}"/>').format(
         css_class, left, right, format_pixels(y)
     )

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rollout.engine.words import formatting
 from rollout.engine.words.formatting import (
     NO_BREAK_SPACE,
     NO_DATA,
@@ -124,11 +123,12 @@ def _build_stage_tile(facts: ReportFacts) -> ReportTile:
     ]
     text = f"{join_words(rest)}. " if rest else ""
     order = sorted(stages, key=facts.policy.stages.index, reverse=True)
-    value = f"{format_count(counts[top])} of {format_count(len(stages))}"
-    unit = f"in {top}" if top == SHADOW else top
-    markers = tuple(order) if len(order) <= MAX_MARKERS else ()
     return ReportTile(
-        "Cells", value, unit, f"{text}{describe_stage_changes(facts)}.", stages=markers
+        "Cells",
+        value=f"{format_count(counts[top])} of {format_count(len(stages))}",
+        unit=f"in {top}" if top == SHADOW else top,
+        text=f"{text}{describe_stage_changes(facts)}.",
+        stages=tuple(order) if len(order) <= MAX_MARKERS else (),
     )
 
 
@@ -177,9 +177,12 @@ def _build_gain_tile(facts: ReportFacts) -> ReportTile:
         return ReportTile(title, value, "", text)
     above = sum(gain.lower > 0 for gain in compared)
     lowest = min(compared, key=lambda gain: gain.lower)
-    text = f"Gain above 0 at every look, 95 %. The lowest bound: {describe_gain(lowest)}"
-    unit = "of cells, versions and outcomes"
-    return ReportTile(title, f"{format_count(above)} of {format_count(len(compared))}", unit, text)
+    return ReportTile(
+        title,
+        value=f"{format_count(above)} of {format_count(len(compared))}",
+        unit="of cells, versions and outcomes",
+        text=f"Gain above 0 at every look, 95 %. The lowest bound: {describe_gain(lowest)}",
+    )
 
 
 def _build_cost_tile(facts: ReportFacts) -> ReportTile:
@@ -200,9 +203,12 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
         if price.human_cost is not None:
             text += f", humans {_format_per_100(price.human_cost, price.human_known_cases)}"
         text += "."
-    value = format_percent(price.wrong_action.rate, 2)
-    unit = "" if price.wrong_action.rate is None else _format_wrong_interval(price.wrong_action)
-    return ReportTile(title, value, unit, text)
+    return ReportTile(
+        title,
+        value=format_percent(price.wrong_action.rate, 2),
+        unit="" if price.wrong_action.rate is None else _format_wrong_interval(price.wrong_action),
+        text=text,
+    )
 
 
 def _name_human_cases(facts: ReportFacts) -> str:
@@ -242,8 +248,9 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
     if figures.cost is not None:
         text += f" Following it costs {figures.cost:.3f} {facts.policy.cost_in} per case."
     rate = figures.agreement.rate
-    interval = format_interval(figures.agreement)
-    return ReportTile(title, format_percent(rate), interval, text, share=rate)
+    return ReportTile(
+        title, format_percent(rate), format_interval(figures.agreement), text, share=rate
+    )
 
 
 def _build_slice_tile(facts: ReportFacts) -> ReportTile:
@@ -357,12 +364,12 @@ def build_cell_rows(facts: ReportFacts) -> Iterator[CellSummaryRow]:
             cell=cell.cell_name,
             stage=cell.stage,
             version=leading.version if leading else None,
-            since=formatting.format_local_time(
+            since=format_local_time(
                 cell.since, facts.identity.zones[cell.site], facts.identity.last
             ),
             narrowings=tuple(_describe_narrowings(cell, facts.policy.stages)),
             estimate=estimate,
-            units_text=formatting.format_quantity(n, "unit") if n else "",
+            units_text=format_quantity(n, "unit") if n else "",
             units=n,
             bound=bound,
             threshold=threshold,
@@ -401,7 +408,7 @@ def _describe_leading_evidence(evidence: EvidenceFacts | None) -> tuple[str, int
     """Return estimate, units, bound and threshold of agreement, or of another measure."""
     paths = [path for path in evidence.path if path.bound] if evidence else []
     if not paths:
-        return formatting.NO_DATA, 0, formatting.NO_DATA, ""
+        return NO_DATA, 0, NO_DATA, ""
     path = ([path for path in paths if MEASURES[path.measure].covers_all_labels] or paths)[-1]
     bound = format_bound_value(path.measure, path.bound[-1], path.threshold, at_least=path.at_least)
     sign = "≥" if path.at_least else "≤"

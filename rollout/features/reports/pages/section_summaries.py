@@ -136,8 +136,10 @@ def _summarize_operations(facts: ReportFacts) -> str:
 def _summarize_evidence(facts: ReportFacts) -> str:
     gates = [row.gate for row in facts.evidence if row.gate is not None]
     met = sum(gate.met for gate in gates)
-    gates_text = f"{format_quantity(len(gates), 'gate')} to come"
-    return f"{gates_text}, {format_count(met)} with every condition met"
+    return (
+        f"{format_quantity(len(gates), 'gate')} to come,"
+        f" {format_count(met)} with every condition met"
+    )
 
 
 def _summarize_price(facts: ReportFacts) -> str:
@@ -163,8 +165,10 @@ def _summarize_events(facts: ReportFacts) -> str:
 
 
 def _summarize_timelines(facts: ReportFacts) -> str:
-    cells = format_quantity(len(facts.cell_timelines), "cell")
-    return f"{cells} with most events: who decided, agreement with bounds, and what happened"
+    return (
+        f"{format_quantity(len(facts.cell_timelines), 'cell')} with most events: who decided,"
+        " agreement with bounds, and what happened"
+    )
 
 
 def _summarize_funnel(facts: ReportFacts) -> str:
@@ -234,16 +238,18 @@ def _summarize_confidence(facts: ReportFacts) -> str:
 
 def _summarize_drift(facts: ReportFacts) -> str:
     changed = sum(row.differs for row in facts.drift.changes)
-    unseen = format_quantity(len(facts.drift.new_values), "value")
     return (
         f"{format_count(changed)} of {format_quantity(facts.drift.compared, 'comparison')}"
-        f" changed; {unseen} never seen in shadow"
+        f" changed; {format_quantity(len(facts.drift.new_values), 'value')} never seen in shadow"
     )
 
 
 def _summarize_latency(facts: ReportFacts) -> str:
-    rows = [row for row in facts.latencies if row.site is None]
-    parts = [f"{row.version}: {format_ratio(row.failed)} without an answer" for row in rows]
+    parts = [
+        f"{row.version}: {format_ratio(row.failed)} without an answer"
+        for row in facts.latencies
+        if row.site is None
+    ]
     return "; ".join(parts) or NO_DATA
 
 
@@ -302,8 +308,10 @@ def _summarize_promises(facts: ReportFacts) -> str:
 
 
 def _summarize_versions(facts: ReportFacts) -> str:
-    versions = format_quantity(len(facts.identity.versions), "version")
-    return f"{versions} in {format_quantity(len(facts.stages), 'cell')}"
+    return (
+        f"{format_quantity(len(facts.identity.versions), 'version')} in"
+        f" {format_quantity(len(facts.stages), 'cell')}"
+    )
 
 
 def _summarize_ledger(facts: ReportFacts) -> str:

@@ -30,9 +30,13 @@ from rollout.features.reports.figures.timeline_parts import (
     TimelineBucket,
     TimelineMark,
     TimelinePoint,
-    TimelineThreshold,
 )
-from rollout.features.reports.pages.number_charts import format_pixels, list_ticks, spread_centers
+from rollout.features.reports.pages.number_charts import (
+    draw_rule,
+    format_pixels,
+    list_ticks,
+    spread_centers,
+)
 from rollout.features.reports.pages.timeline_layout import (
     BARS_BOTTOM,
     BARS_TOP,
@@ -196,12 +200,6 @@ def _draw_label(label: ChartLabel) -> Markup:
     )
 
 
-def _draw_rule(css: str, frame: TimelineFrame, y: float) -> Markup:
-    return Markup('<line class="{0}" x1="{1}" x2="{2}" y1="{3}" y2="{3}"/>').format(
-        css, frame.left, frame.right, format_pixels(y)
-    )
-
-
 def _draw_box(css: str, left: float, width: float, y: float, height: float) -> Markup:
     """Draw a rectangle, `css` with a pattern if it is the hatched one."""
     fill = Markup(' fill="url(#p-1)"') if css == f"p-{HATCHED}" else ""
@@ -228,7 +226,7 @@ def _draw_grid(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]
     lines = [f"{day}V{BARS_BOTTOM}" for day in days]
     lines += [f"M{frame.left} {format_pixels(y)}H{frame.right}" for y in ticks]
     yield Markup('<path class="g-line" d="{}"/>').format("".join(lines))
-    yield _draw_rule("g-axis", frame, BARS_BOTTOM)
+    yield draw_rule("g-axis", frame.left, frame.right, BARS_BOTTOM)
 
 
 def _describe_shares(timeline: CellTimeline) -> str:
@@ -266,7 +264,7 @@ def _draw_stages(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Marku
 def _draw_thresholds(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]:
     for threshold in timeline.thresholds:
         css = "g-gate" if threshold.kind == "gate" else "g-guard"
-        yield _draw_rule(css, frame, frame.y(threshold.value))
+        yield draw_rule(css, frame.left, frame.right, frame.y(threshold.value))
 
 
 def _draw_versions(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]:
@@ -452,12 +450,10 @@ def build_timeline_view(
     title = f"{timeline.site} · {timeline.window} from {first} to {last}"
     text = describe_timeline(timeline)
     wide, narrow = draw_timeline(timeline, prefix, title, text, column_width)
-    names = [version.version for version in timeline.versions]
-    heading = timeline.measure
     version_columns = [
-        column
-        for name in names
-        for column in (f"{name} decided units", f"{name} {heading}", f"{name} bound")
+        f"{version.version} {heading}"
+        for version in timeline.versions
+        for heading in ("decided units", timeline.measure, "bound")
     ]
     return TimelineView(
         prefix=prefix,
@@ -508,8 +504,9 @@ def describe_timeline(timeline: CellTimeline) -> str:
         bound_text = (
             f", bound at the end {format_timeline_bound(timeline, bounds[-1])}" if bounds else ""
         )
-        quantity = format_quantity(judged, "decided unit")
-        sentences.append(f"{version.version}: {quantity}{bound_text}.")
+        sentences.append(
+            f"{version.version}: {format_quantity(judged, 'decided unit')}{bound_text}."
+        )
     if timeline.thresholds:
         sentences.append(f"In force now: {_list_thresholds(timeline)}.")
     return " ".join(sentences)
@@ -525,11 +522,12 @@ def _describe_deciders(bucket: TimelineBucket) -> str:
 
 def _list_thresholds(timeline: CellTimeline) -> str:
     side = "at least" if timeline.at_least else "at most"
-
-    def describe(threshold: TimelineThreshold) -> str:
-        return f"{threshold.name} {side} {format_threshold(timeline.measure, threshold.value)}"
-
-    return join_words([describe(threshold) for threshold in timeline.thresholds])
+    return join_words(
+        [
+            f"{threshold.name} {side} {format_threshold(timeline.measure, threshold.value)}"
+            for threshold in timeline.thresholds
+        ]
+    )
 
 
 def _describe_batches(timeline: CellTimeline) -> str:
