@@ -396,11 +396,9 @@ class ReportScheduler:
         def on_sealed(transaction: Transaction, report_number: int) -> None:
             faults.reach_point("report.sealed")
             queue = DeliveryStore(transaction, rollout)
+            texts = (report_job.reason, report_job.subject, report_job.lead)
             for channel in report_job.channels:
-                delivery_request = NewDelivery(
-                    report_number, channel, report_job.reason, report_job.subject, report_job.lead
-                )
-                queue.add(delivery_request, at=at)
+                queue.add(NewDelivery(report_number, channel, *texts), at=at)
             report_runs = ReportRuns(transaction, rollout)
             if not report_runs.complete(
                 report_job.run_name, report_job.run_mark, owner=self._owner, at=at
@@ -445,19 +443,17 @@ def list_scheduled_reports(
             else find_due_report(report_plan, policy.timezone, after=after, at=at)
         )
         if period is not None:
-            report_order = ReportOrder(
-                report_plan.name, report_plan.view, period.since, period.until
-            )
-            run_mark, subject = to_instant_micros(period.until), f"{report_plan.name} report"
             report_jobs.append(
                 ReportJob(
-                    report_plan.name,
-                    run_mark,
-                    report_order,
-                    ON_SCHEDULE,
-                    subject,
-                    "",
-                    report_plan.to,
+                    run_name=report_plan.name,
+                    run_mark=to_instant_micros(period.until),
+                    report_order=ReportOrder(
+                        report_plan.name, report_plan.view, period.since, period.until
+                    ),
+                    reason=ON_SCHEDULE,
+                    subject=f"{report_plan.name} report",
+                    lead="",
+                    channels=report_plan.to,
                 )
             )
     return report_jobs
@@ -471,15 +467,14 @@ def list_incident_reports(
     notification = build_incident_notification(transaction, rollout, after) if channels else None
     if notification is None:
         return []
-    report_order = ReportOrder("incident", "operator", at - INCIDENT_REPORT_PERIOD, at)
     return [
         ReportJob(
-            INCIDENT_RUN_NAME,
-            notification.last_revision,
-            report_order,
-            ON_INCIDENT,
-            notification.subject,
-            notification.lead,
-            channels,
+            run_name=INCIDENT_RUN_NAME,
+            run_mark=notification.last_revision,
+            report_order=ReportOrder("incident", "operator", at - INCIDENT_REPORT_PERIOD, at),
+            reason=ON_INCIDENT,
+            subject=notification.subject,
+            lead=notification.lead,
+            channels=channels,
         )
     ]

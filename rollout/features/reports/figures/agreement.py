@@ -167,9 +167,14 @@ def compute_set_unit_alpha(pairs: pl.DataFrame) -> AgreementCoefficient:
     counts = pairs.group_by("human", "model").agg(n=pl.len()).sort("human", "model")
     if pairs["unit"].n_unique() == pairs.height:
         return compute_set_pair_alpha(counts)
-    coded = pairs.join(counts.with_row_index("pair"), on=["human", "model"])
-    by_unit = coded.group_by("unit", "pair").agg(count=pl.len()).sort("unit", "pair")
-    units = by_unit.group_by("unit", maintain_order=True).agg("pair", "count")
+    units = (
+        pairs.join(counts.with_row_index("pair"), on=["human", "model"])
+        .group_by("unit", "pair")
+        .agg(count=pl.len())
+        .sort("unit", "pair")
+        .group_by("unit", maintain_order=True)
+        .agg("pair", "count")
+    )
     kinds = units.group_by("pair", "count").agg(times=pl.len()).sort("pair", "count")
     rows = kinds.with_row_index("kind").explode("pair", "count").sort("pair", "kind")
     arrays = (rows[name].to_numpy().astype(np.int64) for name in ("kind", "pair", "count"))
@@ -378,9 +383,7 @@ def _compute_label_figures(
     unreviewed = _count_unreviewed(pairs, records, version, lever)
     if lever is not None and lever.many:
         return compute_set_label_figures(pairs, lever.labels, unreviewed)
-    if matrix is None:
-        return ()
-    return compute_label_figures(pairs, matrix, unreviewed)
+    return compute_label_figures(pairs, matrix, unreviewed) if matrix else ()
 
 
 def _compute_alpha(
@@ -590,8 +593,7 @@ def compute_number_agreement(
     numbers = rows.filter(pl.col("band") != NO_NUMBER)
     human, model = numbers["x"].to_numpy(), numbers["y"].to_numpy()
     units, all_units = numbers["unit"].to_numpy(), rows["unit"].to_numpy()
-    has_number = pl.col("band") != NO_NUMBER
-    is_beyond = has_number & ~pl.col("agrees")
+    is_beyond = (pl.col("band") != NO_NUMBER) & ~pl.col("agrees")
     failed = rows["y"].null_count()
     return NumberAgreement(
         version=version,

@@ -227,8 +227,7 @@ def _describe_stage_minimum(minimum: UnmetRequirement, per_day: float | None) ->
 def _format_rate(minimum: UnmetRequirement, per_day: float | None) -> str:
     if minimum.kind != UNITS or not per_day:
         return ""
-    days = _format_days((minimum.needed - minimum.actual) / per_day)
-    return f" ({days} at the present rate)"
+    return f" ({_format_days((minimum.needed - minimum.actual) / per_day)} at the present rate)"
 
 
 def _describe_wave(hold: WaveHold | None) -> Iterator[str]:

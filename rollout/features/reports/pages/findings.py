@@ -331,8 +331,7 @@ def _describe_earlier_alarm(row: Hindsight) -> str:
     """Describe what blind decisions outside the audit would have saved."""
     if row.seen_at is None or row.seen_at >= row.narrowed_at:
         return ""
-    delay = describe_duration(row.seen_at - row.began_at)
-    text = f" On all blind decisions it trips after {delay}"
+    text = f" On all blind decisions it trips after {describe_duration(row.seen_at - row.began_at)}"
     if row.cost.known_cases and row.cost_if_seen is not None:
         count = format_quantity(row.cost_if_seen.wrong_action.count, "case")
         text += f" and {count} {row.cost_if_seen.words.wrong}"

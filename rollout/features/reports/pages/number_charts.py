@@ -487,8 +487,7 @@ def format_evidence(log_value: float) -> str:
     ('22,900', '0.0123', '2.73\xa0×\xa010^347')
     """
     if log_value < log(MAX_PLAIN):
-        value = exp(log_value)
-        rounded = float(f"{value:.3g}")
+        rounded = float(f"{exp(log_value):.3g}")
         return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:g}"
     power = floor(log_value / LN_10)
     digits = f"{10 ** (log_value / LN_10 - power):.2f}"
