@@ -1,10 +1,8 @@
 """Coefficients case by case, as their sources define them: what vectors are compared with."""
 
-from rollout.features.reports.figures.ratings import (
-    compute_alphas,
-    compute_label_parts,
-    nan_to_none,
-)
+from math import isnan
+
+from rollout.features.reports.figures.ratings import compute_alphas, compute_label_parts
 from rollout.kernel.units import compute_overlap
 
 
@@ -31,4 +29,5 @@ def compute_alpha(values):
     Source: Krippendorff, Content Analysis (2004), chapter 11.
     """
     parts = compute_label_parts(values[values.sum(axis=1) >= 2])
-    return nan_to_none(compute_alphas(parts.sum(axis=0, keepdims=True)))
+    alphas = compute_alphas(parts.sum(axis=0, keepdims=True))
+    return float(alphas[0]) if len(alphas) and not isnan(alphas[0]) else None

@@ -293,9 +293,7 @@ def _compute_condition_rate(condition: ConditionFacts, progress: GateOutlook) ->
 
 
 def _format_days(days: float) -> str:
-    if days < 1.5:
-        return "a day"
-    return f"{format_rounded_count(round(days))} days"
+    return "a day" if days < 1.5 else f"{format_rounded_count(round(days))} days"
 
 
 def explain_conditions(gates: Iterable[GateFacts | None]) -> str:

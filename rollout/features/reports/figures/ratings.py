@@ -310,11 +310,6 @@ def _compute_ratio(observed: Floats, expected: Floats) -> Floats:
         return np.asarray(np.where(expected > 0, 1 - observed / expected, np.nan))
 
 
-def nan_to_none(value: Floats) -> float | None:
-    """Return the only number of an array, None if it is NaN or missing."""
-    return float(value[0]) if len(value) and not np.isnan(value[0]) else None
-
-
 def _compute_pair_share(agreeing: Ints, pairs: Ints, units: Ints) -> Share:
     """Return the share of agreeing pairs, its interval over units."""
     if not len(units):

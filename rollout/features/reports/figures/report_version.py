@@ -234,8 +234,11 @@ def leave_out_pictures(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def find_pictured_cases(values: Mapping[str, Any]) -> frozenset[str]:
     """Return the keys of the cases whose picture is stored with the case."""
-    rows = values["divergences"]["top"]
-    return frozenset(row["case_key"] for row in rows if row.get("picture") == STORED_PICTURE)
+    return frozenset(
+        row["case_key"]
+        for row in values["divergences"]["top"]
+        if row.get("picture") == STORED_PICTURE
+    )
 
 
 def restore_report(values: Mapping[str, Any], pictures: Mapping[str, str | None]) -> dict[str, Any]:

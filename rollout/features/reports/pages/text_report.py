@@ -262,16 +262,9 @@ def render_text_report(facts: ReportFacts, width: int = DEFAULT_WIDTH) -> str:
     return "\n".join(_render_lines(facts, width)) + "\n"
 
 
-def wrap_lines(
-    text: str, width: int, *, initial_indent: str = "", subsequent_indent: str = ""
-) -> list[str]:
+def wrap_lines(text: str, width: int, *, subsequent_indent: str = "") -> list[str]:
     """Return the wrapped lines of a text, without breaks before a per cent sign."""
-    lines = _wrap(
-        prevent_breaks(text),
-        width,
-        initial_indent=initial_indent,
-        subsequent_indent=subsequent_indent,
-    )
+    lines = _wrap(prevent_breaks(text), width, subsequent_indent=subsequent_indent)
     return [line.replace(NO_BREAK_SPACE, " ") for line in lines]
 
 
