@@ -373,6 +373,7 @@ TABLES = {
     "losses cost": LOSING,
     "should not open": ADVERSE,
 }
+FEW_SEEDS = 5  # of what takes longer
 
 
 def write_policy(sending: Sending, cells: int = CELLS, units: int = 100, tick: str = "15m") -> str:
@@ -401,6 +402,13 @@ def name_site(number: int) -> str:
     return f"c{number:02}"
 
 
+def to_instants(times: np.ndarray) -> pl.Series:
+    """Return days as instants."""
+    micros = np.where(np.isfinite(times), np.nan_to_num(times, posinf=0) * 86_400e6, 0)
+    since = pl.Series(micros.astype(np.int64)) + count_micros(START - EPOCH)
+    return since.cast(pl.Datetime("us", "UTC"))
+
+
 def build_history(cases: SentCases) -> RecordFrames:
     """Return the records that are received within the days."""
     keys = pl.Series(cases.keys)
@@ -409,11 +417,6 @@ def build_history(cases: SentCases) -> RecordFrames:
     )
     draws = {} if cases.sample == 1 else {DRAWS: is_drawn}
     names = pl.Series([name_site(number) for number in range(CELLS)])
-
-    def instants(times: np.ndarray) -> pl.Series:
-        micros = np.where(np.isfinite(times), np.nan_to_num(times, posinf=0) * 86_400e6, 0)
-        since = pl.Series(micros.astype(np.int64)) + count_micros(START - EPOCH)
-        return since.cast(pl.Datetime("us", "UTC"))
 
     def frame(schema: Schema, is_sent: np.ndarray, **columns: pl.Series) -> pl.DataFrame:
         missing = {
@@ -434,23 +437,23 @@ def build_history(cases: SentCases) -> RecordFrames:
     has_case = cases.received < DAYS
     case_rows = frame(
         build_cases_schema(), has_case, case_key=keys, site=names[cases.sent_cell],
-        occurred_at=instants(cases.sent_time), received_at=instants(cases.received),
+        occurred_at=to_instants(cases.sent_time), received_at=to_instants(cases.received),
         **episodes, **draws,
     )  # fmt: skip
     prediction_rows = frame(
         build_predictions_schema(("answer",)), has_case & (cases.predicted < DAYS), case_key=keys,
-        version=pl.Series(["v1"] * len(keys)), received_at=instants(cases.predicted),
+        version=pl.Series(["v1"] * len(keys)), received_at=to_instants(cases.predicted),
         **{"value:answer": says},
     )  # fmt: skip
     decision_rows = frame(
         build_decisions_schema(("answer",)), cases.told < DAYS, case_key=keys,
         reviewer=pl.Series(["ana"] * len(keys)), unsure=pl.Series([False] * len(keys)),
-        exposure=pl.Series(["blind"] * len(keys)), at=instants(cases.decided),
-        received_at=instants(cases.told), **{"value:answer": decided},
+        exposure=pl.Series(["blind"] * len(keys)), at=to_instants(cases.decided),
+        received_at=to_instants(cases.told), **{"value:answer": decided},
     )  # fmt: skip
     named_places = frame(
         NAMED_PLACE_SCHEMA, cases.told < DAYS, case_key=keys, site=names[cases.cell],
-        occurred_at=instants(cases.occurred), received_at=instants(cases.told),
+        occurred_at=to_instants(cases.occurred), received_at=to_instants(cases.told),
         has_time=pl.Series([True] * len(keys)), may_move=pl.Series([True] * len(keys)), **draws,
     )  # fmt: skip
     return RecordFrames(
@@ -527,14 +530,32 @@ def main(words: list[str] | None = None) -> None:
         for sending in sendings:
             if not arguments.names or sending.name in arguments.names:
                 days = np.concatenate([find_first_days(sending, s) for s in range(arguments.seeds)])
-                sys.stdout.write(_format_row(sending, days))
+                sys.stdout.write(_format_row(sending.name, sending.truth, days))
                 sys.stdout.flush()
+    _print_others(range(min(arguments.seeds, FEW_SEEDS)), arguments.names)
 
 
-def _format_row(sending: Sending, days: np.ndarray) -> str:
+def _print_others(seeds: range, names: list[str]) -> None:
+    from benchmarks import gain_senders, served_senders
+
+    sys.stdout.write(f"{'should not open, in a service':34} truth  raised  median day\n")
+    for served in served_senders.SENDINGS:
+        if not names or served.name in names:
+            days = [served_senders.find_served_days(served, seed, CELLS) for seed in seeds]
+            sys.stdout.write(_format_row(served.name, served.truth, np.concatenate(days)))
+            sys.stdout.flush()
+    sys.stdout.write(f"{'no gain':34}  gain  raised  median day\n")
+    for losing in gain_senders.SENDINGS:
+        if not names or losing.name in names:
+            days = [gain_senders.find_gain_days(losing, seed) for seed in seeds]
+            sys.stdout.write(_format_row(losing.name, losing.effect, np.concatenate(days)))
+            sys.stdout.flush()
+
+
+def _format_row(name: str, truth: float, days: np.ndarray) -> str:
     median = f"{np.median(days):.1f}" if np.isfinite(np.median(days)) else "–"
     share = np.isfinite(days).mean()
-    return f"  {sending.name:32} {sending.truth:5.2f}  {share:6.3f}  {median:>10}\n"
+    return f"  {name:32} {truth:5.2f}  {share:6.3f}  {median:>10}\n"
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ BENCHMARKS = ROOT / "benchmarks"
 IMPORTED = {
     "coverage_counts",
     "coverage_units",
+    "gain_senders",
     "history",
     "live_tick",
     "reported_figures",
+    "served_senders",
     "stored_figures",
     "tick",
 }

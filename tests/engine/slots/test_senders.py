@@ -3,9 +3,13 @@
 A few seeds of benchmarks/senders.py.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from benchmarks.gain_senders import SENDINGS as LOST_UNITS
+from benchmarks.gain_senders import find_gain_days
 from benchmarks.senders import (
     ADVERSE,
     LOSING,
@@ -87,6 +91,17 @@ def test_no_sender_opens_gate_more_often_than_its_risk(sending):
     days = first_days(sending)
     # of 80 cells; at a risk of 1.9 % more than 5 are seen once in 4,000 runs
     assert np.isfinite(days).sum() <= 5
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize(
+    "sending",
+    [sending for sending in LOST_UNITS if sending.says != "unsure"],
+    ids=lambda sending: sending.name,
+)
+def test_model_without_a_gain_opens_none_by_losing_its_bad_units(sending):
+    assert not np.isfinite(find_gain_days(sending, 0, 16)).any()
+    assert np.isfinite(find_gain_days(replace(sending, effect=0.1), 0, 16)).mean() > 0.5
 
 
 def fall_silent_in_part(cases):
