@@ -15,6 +15,7 @@ from rollout.features.demo.catalog import MAIL_ROOM, find_example
 from rollout.kernel.policy_files.reader import load_policy
 from rollout.live.clock import ManualClock
 from rollout.live.service import build_service
+from tests.data.snapshots import filled_once
 from tests.factories import NOON
 
 LOOPBACK, ELSEWHERE = ("127.0.0.1", 50_000), ("192.0.2.7", 50_000)
@@ -23,10 +24,15 @@ OWN = {"Sec-Fetch-Site": "same-origin"}
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
+@filled_once
+def create_accounts(database):
+    create_demo_accounts(database, load_policy(EXAMPLE.policy_path), NOON)
+
+
 @pytest.fixture
 def demo(database):
     """Return the demo's application with its two clocks, years apart."""
-    create_demo_accounts(database, load_policy(EXAMPLE.policy_path), NOON)
+    create_accounts(database)
     story, wall = ManualClock(NOON), ManualClock(NOON + timedelta(days=400))
     service = build_service(database, Authenticator(database, wall), story, wall_clock=wall)
     pages = DemoPages(EXAMPLE, Playback(360), create_tokens(list(ROLES_BY_USER)))

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from api.app import create_app
 from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.engine.decide.commands import Actor
@@ -13,12 +14,16 @@ from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.divergences.divergence_list import DivergenceQuery, export_divergences_csv
 from rollout.features.reports.inputs.divergence_columns import COLUMNS
 from rollout.features.reviews.exposure import find_hidden_cases
+from rollout.live.clock import ManualClock
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
+from tests.api.conftest import Asking, Doorkeeper
 from tests.api.test_cleanings import judged
 from tests.api.test_records import case, decision, prediction, sent_apart
 from tests.api.test_shell import POLICY, problem_of
+from tests.data.snapshots import filled_once
 from tests.factories import NOON
 from tests.features.access.test_sign_in import counted_statements
 
@@ -31,33 +36,52 @@ MAX_STATEMENTS = 30
 
 @pytest.fixture(autouse=True)
 def _ramps(database, door):
+    apply_ramps(database)
+    let_clients_in(door)
+
+
+@filled_once
+def apply_ramps(database):
     policy = POLICY.replace("labels: [damaged, sound]", COSTS) + "slices: [light]\n"
     apply_policy(database, policy, Actor("zoe"), NOON - DAY)
+
+
+def let_clients_in(door):
     for role in CLIENTS:
         door.let_in(role, AssignedRole(role, "ramps"), machine=True)
 
 
 @pytest.fixture
-def closed(client, clock, database):
+def closed(database, clock):
     """Let five divergences and a case alike close, and send one that stays open."""
-    sent_apart(
-        client,
-        *(item for n in range(2) for item in judged(f"mild-{n}", "damaged", "sound", 0.5 + n / 10)),
-        *judged("dear", "sound", "damaged", sure=0.6),
-        *judged("there", "damaged", "sound", sure=0.95, site="ramp-b"),
-        case("dark", attributes={"light": "no"}),
-        prediction("dark", label="sound", confidence=0.7),
-        decision("dark", label="damaged"),
-        *judged("same"),
-    )
+    send_cases(database)
     clock.advance(2 * DAY)
-    late = (clock.now() - HOUR).isoformat()
-    sent_apart(
-        client,
-        case("open", at=late),
-        prediction("open", label="damaged", confidence=0.99),
-        decision("open"),
-    )
+
+
+@filled_once
+def send_cases(database):
+    door, clock = Doorkeeper(), ManualClock(NOON)
+    let_clients_in(door)
+    service = build_service(database, door, clock, entropy=bytes)
+    with Asking(create_app(service), raise_server_exceptions=False) as client:
+        sent_apart(
+            client,
+            *(i for n in range(2) for i in judged(f"mild-{n}", "damaged", "sound", 0.5 + n / 10)),
+            *judged("dear", "sound", "damaged", sure=0.6),
+            *judged("there", "damaged", "sound", sure=0.95, site="ramp-b"),
+            case("dark", attributes={"light": "no"}),
+            prediction("dark", label="sound", confidence=0.7),
+            decision("dark", label="damaged"),
+            *judged("same"),
+        )
+        clock.advance(2 * DAY)
+        late = (clock.now() - HOUR).isoformat()
+        sent_apart(
+            client,
+            case("open", at=late),
+            prediction("open", label="damaged", confidence=0.99),
+            decision("open"),
+        )
     Ticker(database, "ramps", "one").tick(clock.now())
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
+from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Accounts
 from rollout.data.tables.tables import guard_snapshots
 from rollout.engine.decide.commands import Actor
@@ -19,6 +20,7 @@ from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
+from tests.data.snapshots import filled_once
 from tests.factories import MINUTE, NOON
 from tests.promises.live_world import HOUR as TICK
 
@@ -65,7 +67,12 @@ class Shop:
     def __init__(self, database, policy=BY_CASE):
         self.database, self.now, self.cases = database, NOON, {}
         self.policy, self.revisions, self.compared = policy, {}, 0
-        apply_policy(database, policy, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
+        if not self.is_open():
+            open_shop(database, policy)
+
+    def is_open(self):
+        with self.database.begin_read() as transaction:
+            return Rollouts(transaction).find("shop") is not None
 
     def load_state(self):
         with self.database.begin_read() as transaction:
@@ -155,7 +162,27 @@ def list_all(feeds, state):
     return values
 
 
+@filled_once
+def open_shop(database, policy):
+    apply_policy(database, policy, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
+
+
+@filled_once
+def send_first_cases(database, count):
+    """Send cases to an empty shop; return its clock, cases and revisions."""
+    shop = send_cases(Shop(database), count)
+    return shop.now, shop.cases, shop.revisions
+
+
 def fill(shop, cases=12):
+    if shop.now != NOON:
+        return send_cases(shop, cases)
+    shop.now, sent, revisions = send_first_cases(shop.database, cases)
+    shop.cases, shop.revisions = dict(sent), dict(revisions)
+    return shop
+
+
+def send_cases(shop, cases):
     for number in range(cases):
         key = shop.send_case(site=SITES[number % 3], ago=number % 4 * 7 * MINUTE)
         shop.predict(key, answer=None if number % 5 == 0 else "low", latency=2000 * (number % 2))
