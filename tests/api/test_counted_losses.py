@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from api.app import create_app
 from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
@@ -16,13 +17,17 @@ from rollout.features.replay.compare import compare
 from rollout.features.reports.inputs.losses import CONFIDENT_DIFFERENT
 from rollout.features.training.cleaning import load_label_issues
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.live.clock import ManualClock
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
+from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
+from tests.api.conftest import Asking, Doorkeeper
 from tests.api.test_cleanings import RAMPS, chosen, judged, wish
 from tests.api.test_records import case, sent_apart
 from tests.api.test_shell import POLICY, problem_of
 from tests.data.counted_units import counts, unit
+from tests.data.snapshots import filled_once
 from tests.factories import NOON
 
 LATER = timedelta(days=2)
@@ -33,6 +38,11 @@ DEAR = POLICY.replace("labels: [damaged, sound]", COSTS)
 
 @pytest.fixture(autouse=True)
 def _ramps(database):
+    apply_dear(database)
+
+
+@filled_once
+def apply_dear(database):
     apply_policy(database, DEAR, Actor("zoe"), NOON - timedelta(days=1))
 
 
@@ -73,7 +83,13 @@ def keys(client, by="viewer", **asked):
 
 
 @pytest.fixture
-def three(client, clock, database):
+def three(database, clock):
+    send_three(database)
+    clock.advance(LATER)
+
+
+@filled_once
+def send_three(database):
     """Count three cases that differ, one at the other site, and some that agree."""
     pairs = [
         ("second", "damaged", "sound", 0.9, "ramp-a"),
@@ -81,10 +97,13 @@ def three(client, clock, database):
         ("third", "sound", "damaged", 0.3, "ramp-b"),
         *((f"same-{n}", "sound", "sound", 0.95, "ramp-a") for n in range(3)),
     ]
-    counted(client, clock, database, pairs)
+    clock = ManualClock(NOON)
+    service = build_service(database, Doorkeeper(), clock, entropy=bytes)
+    with Asking(create_app(service), raise_server_exceptions=False) as client:
+        counted(client, clock, database, pairs)
 
 
-def test_they_are_the_pairs_that_differ_the_largest_loss_first(client, three):
+def test_they_are_the_pairs_that_differ_the_largest_loss_first(three, client):
     found = listed(client)
     assert [one["case_key"] for one in found] == ["first", "second", "third"]
     assert {one["kind"] for one in found} == {"people said otherwise"}
@@ -132,7 +151,7 @@ def test_the_index_lists_what_compare_lists_of_the_same_pairs(client, clock, dat
     assert told == [tuple(getattr(loss, name) for name in names) for loss in right]
 
 
-def test_what_a_person_is_shown_is_noted_as_on_the_work_list(client, database, three):
+def test_what_a_person_is_shown_is_noted_as_on_the_work_list(three, client, database):
     keys(client, by="viewer", limit=2)
     with database.begin_read() as transaction:
         rollout = load_rollout_state(transaction, "ramps").rollout
@@ -145,7 +164,7 @@ def test_what_a_person_is_shown_is_noted_as_on_the_work_list(client, database, t
 
 
 @pytest.mark.slow
-def test_a_known_case_is_on_nobodys_list_while_people_judge_it(client, three):
+def test_a_known_case_is_on_nobodys_list_while_people_judge_it(three, client):
     known = {"case": "first", "answers": {"parcel": "sound"}, "reviewers": 2}
     asked = client.by("admin").post(f"{RAMPS}/reviews/gold-cases", json=known)
     assert asked.status_code == 204, asked.text
@@ -154,26 +173,26 @@ def test_a_known_case_is_on_nobodys_list_while_people_judge_it(client, three):
         assert keys(client, by, limit=1) == ["second"]
 
 
-def test_a_case_that_is_not_closed_is_not_listed(client, clock, database, three):
+def test_a_case_that_is_not_closed_is_not_listed(three, client, clock, database):
     sent_apart(client, *judged("open", said="damaged", sure=0.999, at="2027-06-03T11:00:00Z"))
     ticked(clock, database, timedelta(hours=1))
     assert "open" not in keys(client)
 
 
-def test_a_case_that_was_counted_and_is_open_again_is_not_listed(client, clock, three):
+def test_a_case_that_was_counted_and_is_open_again_is_not_listed(three, client, clock):
     """It was sent again with another time: by that one people may still judge it."""
     at = (clock.now() - timedelta(hours=1)).isoformat()
     sent_apart(client, case("first", at=at, revision=2))
     assert keys(client) == ["second", "third"]
 
 
-def test_who_reads_one_site_is_shown_that_one(client, door, three):
+def test_who_reads_one_site_is_shown_that_one(three, client, door):
     door.let_in("eve", AssignedRole("viewer", "ramps", "ramp-b"))
     assert keys(client, "eve") == ["third"]
     assert keys(client, "eve", limit=1) == ["third"]
 
 
-def test_a_case_that_moved_is_shown_only_to_who_reads_where_it_is_now(client, clock, door, three):
+def test_a_case_that_moved_is_shown_only_to_who_reads_where_it_is_now(three, client, clock, door):
     door.let_in("eve", AssignedRole("viewer", "ramps", "ramp-b"))
     sent_apart(client, case("third", site="ramp-a", revision=2))
     clock.advance(LATER)  # until when it was open again
@@ -181,7 +200,7 @@ def test_a_case_that_moved_is_shown_only_to_who_reads_where_it_is_now(client, cl
     assert "third" in keys(client)
 
 
-def test_cases_of_other_sites_are_not_even_looked_up(client, door, three, monkeypatch):
+def test_cases_of_other_sites_are_not_even_looked_up(three, client, door, monkeypatch):
     asked = []
     own = NewestRecords.load_cases
     monkeypatch.setattr(
@@ -192,21 +211,21 @@ def test_cases_of_other_sites_are_not_even_looked_up(client, door, three, monkey
     assert len(set.union(*asked)) == 1
 
 
-def test_only_with_or_without_a_choice_can_be_asked_for(client, three):
+def test_only_with_or_without_a_choice_can_be_asked_for(three, client):
     chosen(client, wish("second", "relabel", label="damaged", reason="a dent"))
     assert keys(client, has_choice=False) == ["first", "third"]
     (one,) = listed(client, has_choice=True)
     assert (one["case_key"], one["choice"]["label"]) == ("second", "damaged")
 
 
-def test_of_one_version_or_all_and_an_unknown_one_is_said_to_be(client, three):
+def test_of_one_version_or_all_and_an_unknown_one_is_said_to_be(three, client):
     assert keys(client, version="v1") == ["first", "second", "third"]
     answer = client.by("viewer").get(f"{RAMPS}/cleanings/top-losses", params={"version": "v9"})
     assert problem_of(answer) == (404, "unknown-version")
 
 
 def test_a_case_that_was_counted_twice_is_listed_once_and_one_of_no_lever_never(
-    client, database, three
+    three, client, database
 ):
     """Under another policy it was part of an episode, and judged on a lever that is gone."""
     said = {"case_key": "first", "predicted": "damaged", "decided": "sound", "second": "sound"}

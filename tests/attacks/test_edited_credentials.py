@@ -1,6 +1,8 @@
 """Who can write the database edits how somebody signs in: `doctor` finds each single edit."""
 
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import text
@@ -10,6 +12,7 @@ from rollout.features.access import keys, users
 from rollout.features.access.access_state import find_access_ledger_faults
 from rollout.features.access.users import erase_account, strip_last_admin
 from rollout.live.clock import ManualClock
+from tests.data.snapshots import filled_once
 from tests.factories import DAY, NOON
 from tests.features.access.factors import build_signing, enrol
 from tests.features.access.test_sign_in import ISSUER, QUICK
@@ -45,11 +48,17 @@ EDITS = {
 
 
 @pytest.fixture
-def house(database, tmp_path):
+def house(database):
     """Return a house in which bo signs in in every way, and ada has a link."""
-    give_credentials(database, tmp_path)
-    assert find_access_ledger_faults(database) == ()
+    fill(database)
     return database
+
+
+@filled_once
+def fill(database):
+    with TemporaryDirectory() as folder:
+        give_credentials(database, Path(folder))
+    assert find_access_ledger_faults(database) == ()
 
 
 def give_credentials(database, folder):
