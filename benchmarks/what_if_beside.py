@@ -71,7 +71,7 @@ def start_comparisons(database: Database) -> WhatIfRuns:
 def list_runs(runs: WhatIfRuns) -> Iterator[WhatIfRun]:
     """Yield the comparisons; raise if one has ended: then it is beside nothing."""
     for number in range(MAX_RUNS):
-        run = runs.find_of(f"user-{number}", "compared", at=END)
+        run = runs.find_comparison(f"user-{number}", "compared", at=END)
         if run is None or not run.is_running:
             raise SystemExit(f"a comparison has ended: {run and run.error}; raise EACH")
         yield run

@@ -245,7 +245,7 @@ def _render_what_if(
     service, caller = visitor.service, visitor.caller
     state = service.load_permitted_state(caller, Permission.READ, rollout)
     require_permission(caller, Permission.READ, rollout, tuple(state.policy.sites_by_id))
-    run = _get_runs(request).find_of(visitor.name, rollout, at=visitor.at)
+    run = _get_runs(request).find_comparison(visitor.name, rollout, at=visitor.at)
     result = None if run is None else run.result
     is_hidden = result is not None and may_be_asked_blind(caller, rollout, ())
     policy_text = load_policy_at(service, caller, rollout).text

@@ -61,7 +61,7 @@ class WhatIfRuns(ProcessRuns[WhatIfRequest, WhatIfResult]):
         advice = f"`rollout what-if {request.rollout} draft.yaml --days {request.days}`"
         return self.start_process(caller.name, request, values, advice=advice, at=at)
 
-    def find_of(self, user: str, rollout: str, *, at: datetime) -> WhatIfRun | None:
+    def find_comparison(self, user: str, rollout: str, *, at: datetime) -> WhatIfRun | None:
         """Return the user's last run on a rollout; None without one in the last seven days."""
         runs = (self.find_run(user, at=at), *self._load(user, at))
         own_runs = [run for run in runs if run is not None and run.subject.rollout == rollout]

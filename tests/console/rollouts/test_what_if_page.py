@@ -86,7 +86,7 @@ def test_a_draft_with_a_fault_starts_nothing_and_stays_typed(browser, made_runs)
     other = POLICY.replace("rollout: bears", "rollout: bees")
     page = unescape(browser.submit(PATH, 422, text=other, days="30").text)
     assert "The draft is of bees, not of bears" in page
-    assert all(runs.find_of("ana", "bears", at=NOON) is None for runs in made_runs)
+    assert all(runs.find_comparison("ana", "bears", at=NOON) is None for runs in made_runs)
 
 
 @pytest.mark.slow

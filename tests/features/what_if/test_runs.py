@@ -60,11 +60,11 @@ def test_a_run_gives_what_the_comparison_gives_in_this_process(lived, make_runs)
     assert run.error == ""
     assert run.result == compare_policies(load(lived))
     assert (run.done, run.total) == (23, 24), "the last replay of 22 and two changes was begun"
-    assert runs.find_of("eve", "bear-alarm", at=ENDED + DAY) is run
-    assert runs.find_of("eve", "other", at=ENDED) is None
-    assert runs.find_of("bo", "bear-alarm", at=ENDED) is None, "a run is its user's own"
-    assert runs.find_of("eve", "bear-alarm", at=ENDED + LONG_LIFETIME) is None
-    elsewhere = make_runs().find_of("eve", "bear-alarm", at=ENDED + DAY)
+    assert runs.find_comparison("eve", "bear-alarm", at=ENDED + DAY) is run
+    assert runs.find_comparison("eve", "other", at=ENDED) is None
+    assert runs.find_comparison("bo", "bear-alarm", at=ENDED) is None, "a run is its user's own"
+    assert runs.find_comparison("eve", "bear-alarm", at=ENDED + LONG_LIFETIME) is None
+    elsewhere = make_runs().find_comparison("eve", "bear-alarm", at=ENDED + DAY)
     assert (elsewhere.subject, elsewhere.started_at) == (REQUEST, ENDED)
     assert elsewhere.result == run.result
     assert not elsewhere.is_running
@@ -91,7 +91,7 @@ def test_one_run_a_user_and_two_at_work_and_starting_waits_for_none(database, ma
     wait_until(lambda: first.process and second.process)
     runs.cancel("eve")
     assert first.process.wait(60) != 0
-    assert runs.find_of("eve", "bear-alarm", at=ENDED) is None
+    assert runs.find_comparison("eve", "bear-alarm", at=ENDED) is None
     wait_for(first)
     wait_until(lambda: third.process)
     assert third.runs_before == 0

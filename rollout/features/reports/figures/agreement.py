@@ -383,7 +383,7 @@ def _compute_label_figures(
     unreviewed = _count_unreviewed(pairs, records, version, lever)
     if lever is not None and lever.many:
         return compute_set_label_figures(pairs, lever.labels, unreviewed)
-    return compute_label_figures(pairs, matrix, unreviewed) if matrix else ()
+    return () if matrix is None else compute_label_figures(pairs, matrix, unreviewed)
 
 
 def _compute_alpha(
