@@ -18,6 +18,8 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     Select,
+    Table,
+    Text,
     and_,
     exists,
     func,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    type_coerce,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -34,7 +37,7 @@ from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cas
 from rollout.data.database.session import Transaction
 from rollout.data.records.exposures import select_figures_until
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.data.tables.columns import decode_instant
+from rollout.data.tables.columns import decode_instant, encode_json
 from rollout.data.tables.tables import (
     cases,
     cleanings,
@@ -44,6 +47,7 @@ from rollout.data.tables.tables import (
     reviews,
     rollouts,
 )
+from rollout.engine.records.records import NAMED_BY_DECISION
 from rollout.engine.records.reviews import (
     ADJUDICATE,
     BLIND,
@@ -75,38 +79,35 @@ SiteFilter = Collection[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewReviewTask:
-    """A review task to open."""
+class RequestedDecision:
+    """What is asked of one reviewer about a case, and until when."""
 
     case_id: int
     kind: str
     task_number: int
     site: str
+    version: str | None = None
     opened_at: datetime
-    sampling_value: float
     due_at: datetime | None = None
     answer_by: datetime | None = None
-    version: str | None = None
     gold_answers: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredReviewTask:
+class NewReviewTask(RequestedDecision):
+    """A review task to open."""
+
+    sampling_value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredReviewTask(RequestedDecision):
     """A stored review task."""
 
     id: int
-    case_id: int
-    kind: str
-    task_number: int
-    site: str
-    version: str | None
-    opened_at: datetime
-    due_at: datetime | None
-    answer_by: datetime | None
     state: str
     reviewer: str | None
     claimed_until: datetime | None
-    gold_answers: Mapping[str, str] | None
     gold_decision: Mapping[str, Any] | None
 
     def is_claimed_by(self, reviewer: str) -> bool:
@@ -154,8 +155,7 @@ class ReviewTaskStore(RolloutRepository):
     def find(self, number: int, *, lock: bool = False) -> StoredReviewTask | None:
         """Return the task with this number, or None; `lock` blocks changes."""
         query = self._select_tasks(reviews.c.id == number)
-        row = self._transaction.execute(query.with_for_update() if lock else query).one_or_none()
-        return None if row is None else build_task(row)
+        return next(iter(self._load_all(query.with_for_update() if lock else query)), None)
 
     def list_of_cases(self, case_ids: Collection[int]) -> Sequence[StoredReviewTask]:
         """Return all tasks of some cases, in order within each case."""
@@ -312,8 +312,7 @@ class ReviewTaskStore(RolloutRepository):
 
     def _lock_first(self, query: Select[Any]) -> StoredReviewTask | None:
         locking_query = query.limit(1).with_for_update(skip_locked=True, of=reviews)
-        row = self._transaction.execute(locking_query).one_or_none()
-        return None if row is None else build_task(row)
+        return next(iter(self._load_all(locking_query)), None)
 
     def _claim_locked(
         self, task: StoredReviewTask, reviewer: str, until: datetime
@@ -359,6 +358,7 @@ class ReviewTaskStore(RolloutRepository):
             and_(
                 reviews.c.site.in_(sorted(sites)),
                 ~_match_case(predictions, predictions.c.version.in_(names)),
+                _match_drawn(names, reviews),
             )
             for names, sites in self._sites_by_version.items()
             if self._does_predict(names, sites, at - PREDICTION_WAIT)
@@ -376,6 +376,7 @@ class ReviewTaskStore(RolloutRepository):
         last_cases = (
             select(cases.c.case_id)
             .where(of_rollout, cases.c.site.in_(sorted(sites)), cases.c.received_at <= until)
+            .where(_match_drawn(names, cases))
             .order_by(cases.c.received_at.desc())
             .limit(MAX_UNPREDICTED)
         ).subquery()
@@ -411,6 +412,38 @@ def _match_case(table: Any, *conditions: ColumnElement[bool]) -> ColumnElement[b
     return exists().where(same_case, *conditions).correlate(reviews)
 
 
+def _match_drawn(names: Sequence[str], table: Table) -> ColumnElement[bool]:
+    """Return the condition for cases on which a version runs: all, or those of its sample.
+
+    What the case drew when it was received first counts, as `pick_first_draws` says. Drawn by one
+    of its names is drawn.
+    """
+    first = cases.alias("first")
+    is_replaced = and_(first.c.revision <= 0, first.c.revision != NAMED_BY_DECISION)
+    draws = type_coerce(first.c.draws, Text)
+    is_drawn, is_left_out = (_match_entry(draws, names, is_drawn=value) for value in (True, False))
+    first_draws = (
+        select(or_(draws.is_(None), is_drawn, ~is_left_out))
+        .where(first.c.rollout == table.c.rollout, first.c.case_id == table.c.case_id)
+        .order_by(is_replaced, first.c.received_at, first.c.revision)
+        .limit(1)
+    )
+    return first_draws.correlate(table).scalar_subquery()
+
+
+def _match_entry(
+    draws: ColumnElement[str], names: Sequence[str], *, is_drawn: bool
+) -> ColumnElement[bool]:
+    """Return the condition for the JSON of draws having one of these entries.
+
+    No text in a key can look like one: there, quotation marks follow a backslash. On SQLite LIKE
+    would ignore the case of letters.
+    """
+    entries = (encode_json({name: is_drawn})[1:-1] for name in names)
+    texts = [f"{mark}{entry}" for entry in entries for mark in "{,"]
+    return or_(*(func.replace(draws, text, "") != draws for text in texts))
+
+
 def _has_other_task(reviewer: str) -> ColumnElement[bool]:
     """Return the condition for another task of the case with this reviewer."""
     other_task = reviews.alias("other")
@@ -429,15 +462,13 @@ def _has_seen_content(reviewer: str) -> ColumnElement[bool]:
 
 
 def _build_row(rollout: Rollout, new_task: NewReviewTask) -> dict[str, Any]:
-    fields = NewReviewTask.__dataclass_fields__
-    values = {name: getattr(new_task, name) for name in fields}
+    values = {name: getattr(new_task, name) for name in NewReviewTask.__dataclass_fields__}
     return {"rollout": rollout.number, "state": OPEN, **values}
 
 
 def build_task(row: Row[Any]) -> StoredReviewTask:
     """Return the task of a row of `select_tasks`."""
-    fields = StoredReviewTask.__dataclass_fields__
-    return StoredReviewTask(**{name: getattr(row, name) for name in fields})
+    return StoredReviewTask(**{column.name: getattr(row, column.name) for column in TASK_COLUMNS})
 
 
 CHOICE_COLUMNS = ("lever", "choice", "label", "reason", "by", "at", "version", "report")
@@ -561,10 +592,8 @@ class ReviewTaskLists(RolloutRepository):
             reviews.c.state == OPEN,
             *match_sites(sites),
         )
-        rows = self._transaction.execute(
-            query.order_by(reviews.c.opened_at, reviews.c.id).limit(limit)
-        )
-        return [build_task(row) for row in rows]
+        query = query.order_by(reviews.c.opened_at, reviews.c.id).limit(limit)
+        return [build_task(row) for row in self._transaction.execute(query)]
 
     def _load_closed(
         self, *conditions: ColumnElement[bool], order: Sequence[Any], limit: int

@@ -13,7 +13,13 @@ from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.records import RecordStore
 from rollout.data.reviews.reviews import DONE, NewReviewTask, ReviewTaskStore
 from rollout.data.tables.tables import reviews
-from rollout.engine.records.records import Case, Decision, Prediction
+from rollout.engine.records.records import (
+    NAMED_BY_DECISION,
+    UNREGISTERED,
+    Case,
+    Decision,
+    Prediction,
+)
 from tests.factories import DAY, HOUR, MINUTE, NOON
 
 NAMES = (f"queue-{number}" for number in count(1))
@@ -211,7 +217,17 @@ def test_who_was_shown_the_prediction_is_given_no_blind_seat(queue, database):
     assert queue.everybody("bo") == "a"
 
 
+V1_IN_USE = {("v1",): {"creek"}}
 IN_USE = {("v1", "v1b"): {"creek"}, ("v2",): {"creek", "lake"}}
+
+
+def receive(queue, *keys, at=NOON, draws=(), **facts):
+    """Store revisions of cases, each with the draws of versions that have a sample."""
+    new = [Case(key=k, site="creek", window="day", occurred_at=at, **facts) for k in keys]
+    with queue.database.begin_write() as transaction:
+        store = RecordStore(transaction, queue.rollout)
+        stored = store.store(new, received_at=at, draw_case=lambda *_: dict(draws))
+    queue.ids |= stored.case_ids
 
 
 def predict(queue, version, *keys, at=NOON):
@@ -257,12 +273,52 @@ def test_a_version_that_left_its_last_20_cases_unpredicted_delays_nothing(
     queue = Queue(database, ["first"])
     predict(queue, "v1", "first")
     for time, keys in ((NOON + MINUTE, before), (at, ["late"])):  # the last one isn't left yet
-        new = [Case(key=k, site="creek", window="day", occurred_at=time) for k in keys]
-        with database.begin_write() as transaction:
-            stored = RecordStore(transaction, queue.rollout).store(new, received_at=time)
-        queue.ids |= stored.case_ids
+        receive(queue, *keys, at=time)
     queue.open("late", opened_at=at)
-    assert queue.claim("ana", at, in_use={("v1",): {"creek"}}) == offered
+    assert queue.claim("ana", at, in_use=V1_IN_USE) == offered
+
+
+ODD = 'V_1,"%:false'
+DRAWS = (
+    ("left out", {"v1": False}, True),
+    ("drawn", {"v1": True}, False),
+    ("drawn by another name", {"v1": False, ODD: True}, False),
+    ("left out by an odd name", {ODD: False, "v0": True}, True),
+    ("names that only look alike", {"V1": False, 'x"v1': False, '{"v1': False}, False),
+    ("no sample", {}, False),
+)
+
+
+@pytest.mark.parametrize(("draws", "is_offered"), [d[1:] for d in DRAWS], ids=[d[0] for d in DRAWS])
+def test_a_case_that_the_sample_left_out_waits_for_no_prediction(database, draws, is_offered):
+    queue = Queue(database, "")
+    receive(queue, "a", draws=draws)
+    queue.open("a")
+    in_use = {("v1", ODD): {"creek"}}
+    assert queue.claim("ana", in_use=in_use | {("v2",): {"creek"}}) is None
+    assert (queue.claim("ana", in_use=in_use) is not None) == is_offered
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "is_offered"),
+    [(1, 2, True), (UNREGISTERED + 1, 1, False), (NAMED_BY_DECISION, 1, True)],
+)
+def test_what_a_case_drew_first_counts_unless_a_registering_sender_replaces_it(
+    database, first, later, is_offered
+):
+    queue = Queue(database, "")
+    receive(queue, "a", revision=first, draws={"v1": False})
+    receive(queue, "a", revision=later, draws={"v1": True}, at=NOON + MINUTE)
+    queue.open("a", opened_at=NOON + MINUTE)
+    assert (queue.claim("ana", NOON + MINUTE, in_use=V1_IN_USE) is not None) == is_offered
+
+
+def test_cases_that_the_sample_left_out_are_none_that_a_version_left(database):
+    queue, at = Queue(database, ""), NOON + 15 * MINUTE
+    receive(queue, *(f"k{n:02}" for n in range(20)), draws={"v1": False})
+    receive(queue, "late", at=at, draws={"v1": True})
+    queue.open("late", opened_at=at)
+    assert queue.claim("ana", at, in_use=V1_IN_USE) is None
 
 
 def test_who_judged_a_case_elsewhere_is_not_given_it(queue, database):
