@@ -52,44 +52,32 @@ def parse_threshold(measure: Measure, text: str) -> float:
     return float(_PARSERS[measure.unit](text))  # a count, too: facts have one form of it
 
 
-def _parse_share(text: str) -> float:
-    threshold = fields.read_share(text)
-    if not 0 < threshold < 1:
-        raise ValueError(f"{text!r} can never be proven; write more than 0% and less than 100%")
-    return threshold
-
-
-def _parse_part(text: str) -> float:
-    threshold = fields.read_share(text)
-    if threshold >= 1:
-        raise ValueError(f"{text!r} would never be passed; write less than 100%")
-    return threshold
-
-
-def _parse_per_hundred(text: str) -> float:
-    threshold = fields.read_cost(text)
-    if threshold >= 100:
-        raise ValueError(f"{text!r} per 100 would never be passed; write less than 100")
-    return threshold
-
-
-def _parse_cost(text: str) -> float:
-    threshold = fields.read_cost(text)
-    if threshold == 0:
-        raise ValueError("no evidence can show that nothing is ever lost; write more than 0")
-    return threshold
-
-
 def _parse_seconds(text: str) -> float:
     return fields.read_positive_duration(text).total_seconds()
 
 
 _PARSERS: Mapping[ThresholdUnit, Callable[[str], float]] = MappingProxyType(
     {
-        ThresholdUnit.SHARE: _parse_share,
-        ThresholdUnit.PART: _parse_part,
-        ThresholdUnit.PER_HUNDRED: _parse_per_hundred,
-        ThresholdUnit.COST: _parse_cost,
+        ThresholdUnit.SHARE: fields.build_limited_reader(
+            fields.read_share,
+            lambda share: 0 < share < 1,
+            "{text!r} can never be proven; write more than 0% and less than 100%",
+        ),
+        ThresholdUnit.PART: fields.build_limited_reader(
+            fields.read_share,
+            lambda share: share < 1,
+            "{text!r} would never be passed; write less than 100%",
+        ),
+        ThresholdUnit.PER_HUNDRED: fields.build_limited_reader(
+            fields.read_cost,
+            lambda cost: cost < 100,
+            "{text!r} per 100 would never be passed; write less than 100",
+        ),
+        ThresholdUnit.COST: fields.build_limited_reader(
+            fields.read_cost,
+            bool,
+            "no evidence can show that nothing is ever lost; write more than 0",
+        ),
         ThresholdUnit.COUNT: fields.read_count,
         ThresholdUnit.SECONDS: _parse_seconds,
         ThresholdUnit.VALUE: fields.read_number,
@@ -303,38 +291,51 @@ def _check_cost_threshold(written: WrittenPolicy, policy: Policy) -> Faults:
             yield DocumentFault((*path, "at_most"), text)
 
 
-def _check_suspending_measure(written: WrittenPolicy, _: Policy) -> Faults:
-    for i, row in enumerate(written.guards):
-        if row.then != "suspend" or row.slice is not None:
-            continue
-        measure = MEASURES[row.measure]
-        if not measure.is_operational and measure.watch is not Watch.LABELS:
-            names = ", ".join(sorted(n for n, m in MEASURES.items() if m.is_operational))
-            text = f"only {names}, drift and slices suspend; write one-stage, shadow or report"
-            yield DocumentFault(("guards", i, "then"), text)
+def _build_guard_check(
+    key: str, is_fault: Callable[[WrittenGuard, Measure], bool], text: str
+) -> Callable[[WrittenPolicy, Policy], Faults]:
+    """Return a check of one key of each guard; `{measure}` in the text is the guard's."""
+
+    def check_guards(written: WrittenPolicy, _: Policy) -> Faults:
+        for i, row in enumerate(written.guards):
+            if is_fault(row, MEASURES[row.measure]):
+                yield DocumentFault(("guards", i, key), text.format(measure=row.measure))
+
+    return check_guards
 
 
-def _check_alarm_interval(written: WrittenPolicy, _: Policy) -> Faults:
-    """Check that quality guards count units; their records are too uneven for a time."""
-    for i, row in enumerate(written.guards):
-        if isinstance(row.false_alarm_every, timedelta) and not MEASURES[row.measure].is_timed:
-            names = ", ".join(sorted(n for n, m in MEASURES.items() if m.is_timed))
-            text = f"a time is for {names}; write units for {row.measure}, such as 10000"
-            yield DocumentFault(("guards", i, "false_alarm_every"), text)
+def _join_names(measures: Iterable[Measure]) -> str:
+    return ", ".join(sorted(measure.name for measure in measures))
 
 
-def _check_quiet_days(written: WrittenPolicy, _: Policy) -> Faults:
-    for i, row in enumerate(written.guards):
-        if row.quiet_days is not None and MEASURES[row.measure].watch is not Watch.SIGNS:
-            text = f"is about silence; {row.measure} has none: leave it out, or watch heartbeat"
-            yield DocumentFault(("guards", i, "quiet_days"), text)
-
-
-def _check_holds(written: WrittenPolicy, _: Policy) -> Faults:
-    for i, row in enumerate(written.guards):
-        if row.holds != "rollout" and MEASURES[row.measure].watch is not Watch.HARMS:
-            text = f"is about harm; an alarm of {row.measure} holds nothing elsewhere: leave it out"
-            yield DocumentFault(("guards", i, "holds"), text)
+_check_suspending_measure = _build_guard_check(
+    "then",
+    lambda row, measure: (
+        row.then == "suspend"
+        and row.slice is None
+        and not measure.is_operational
+        and measure.watch is not Watch.LABELS
+    ),
+    f"only {_join_names(m for m in MEASURES.values() if m.is_operational)}, drift and slices"
+    " suspend; write one-stage, shadow or report",
+)
+_check_alarm_interval = _build_guard_check(
+    "false_alarm_every",
+    lambda row, measure: isinstance(row.false_alarm_every, timedelta) and not measure.is_timed,
+    f"a time is for {_join_names(m for m in MEASURES.values() if m.is_timed)}; write units for"
+    " {measure}, such as 10000",
+)
+"""Quality guards count units: their records are too uneven for a time."""
+_check_quiet_days = _build_guard_check(
+    "quiet_days",
+    lambda row, measure: row.quiet_days is not None and measure.watch is not Watch.SIGNS,
+    "is about silence; {measure} has none: leave it out, or watch heartbeat",
+)
+_check_holds = _build_guard_check(
+    "holds",
+    lambda row, measure: row.holds != "rollout" and measure.watch is not Watch.HARMS,
+    "is about harm; an alarm of {measure} holds nothing elsewhere: leave it out",
+)
 
 
 def _check_guard_span(written: WrittenPolicy, policy: Policy) -> Faults:

@@ -42,6 +42,21 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _YEARS = re.compile(r"(\d+)y")
 _MAX_DURATION = timedelta(days=36525)
+T = TypeVar("T")
+
+
+def build_limited_reader(
+    read: Callable[[str], T], allows: Callable[[T], object], fault: str
+) -> Callable[[str], T]:
+    """Return a reader that refuses some of what another reads; `fault` says it of the `{text}`."""
+
+    def read_limited(text: str) -> T:
+        value = read(text)
+        if not allows(value):
+            raise ValueError(fault.format(text=text))
+        return value
+
+    return read_limited
 
 
 def read_number(text: str) -> float:
@@ -126,20 +141,14 @@ def read_duration(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def read_positive_duration(text: str) -> timedelta:
-    """Read a duration greater than zero."""
-    span = read_duration(text)
-    if not span:
-        raise ValueError(f"{text!r} is no time at all; write more than 0s")
-    return span
-
-
-def read_cost(text: str) -> float:
-    """Read a cost: a plain number, 0 or more, in the charter's unit."""
-    value = read_number(text)
-    if value < 0:
-        raise ValueError(f"{text!r} is negative; a cost is 0 or more")
-    return value
+read_positive_duration = build_limited_reader(
+    read_duration, bool, "{text!r} is no time at all; write more than 0s"
+)
+"""Read a duration greater than zero."""
+read_cost = build_limited_reader(
+    read_number, lambda cost: cost >= 0, "{text!r} is negative; a cost is 0 or more"
+)
+"""Read a cost: a plain number, 0 or more, in the charter's unit."""
 
 
 def read_count(text: str) -> int:
@@ -149,12 +158,8 @@ def read_count(text: str) -> int:
     return int(text)
 
 
-def read_ordinal(text: str) -> int:
-    """Read a whole number, 1 or more."""
-    value = read_count(text)
-    if value == 0:
-        raise ValueError("0 is too few; write 1 or more")
-    return value
+read_ordinal = build_limited_reader(read_count, bool, "0 is too few; write 1 or more")
+"""Read a whole number, 1 or more."""
 
 
 def read_flag(text: str) -> bool:
@@ -175,41 +180,36 @@ def read_text(text: str) -> str:
     return text
 
 
-def read_identifier(text: str) -> str:
-    """Read an id made of letters, digits and `. _ -`."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
-        raise ValueError(f"{text!r} is no id; use letters, digits, dot, underscore and hyphen")
-    return text
-
-
-def read_name(text: str) -> str:
-    """Read the name of a site, window, stage or lever."""
-    if not text or re.search(r"[*\x00-\x1f]", text):
-        raise ValueError(f"{text!r} is no name; it is not empty and holds no * (that is a pattern)")
-    return text
-
-
-def read_overlap(text: str) -> float:
-    """Read the share of labels that two sets need in common to agree."""
-    share = read_share(text)
-    if share <= 0:
-        raise ValueError(f"{text} would let any two sets agree; write a share such as 80%")
-    return share
-
-
-def read_sample(text: str) -> float:
-    """Read the share of cases on which a version runs."""
-    share = read_share(text)
-    if share <= 0:
-        raise ValueError(f"{text} would let the version run on no case; write a share such as 10%")
-    return share
-
-
-def read_label(text: str) -> str:
-    """Read a label that is not reserved by the engine."""
-    if text in {FAILED, LATE, OUTSIDE, UNKNOWN_LABEL}:
-        raise ValueError(f"{text!r} is reserved by the engine; rename it")
-    return read_text(text)
+read_identifier = build_limited_reader(
+    str,
+    re.compile(r"[A-Za-z0-9._-]+").fullmatch,
+    "{text!r} is no id; use letters, digits, dot, underscore and hyphen",
+)
+"""Read an id made of letters, digits and `. _ -`."""
+read_name = build_limited_reader(
+    str,
+    re.compile(r"[^*\x00-\x1f]+").fullmatch,
+    "{text!r} is no name; it is not empty and holds no * (that is a pattern)",
+)
+"""Read the name of a site, window, stage or lever."""
+read_overlap = build_limited_reader(
+    read_share,
+    lambda share: share > 0,
+    "{text} would let any two sets agree; write a share such as 80%",
+)
+"""Read the share of labels that two sets need in common to agree."""
+read_sample = build_limited_reader(
+    read_share,
+    lambda share: share > 0,
+    "{text} would let the version run on no case; write a share such as 10%",
+)
+"""Read the share of cases on which a version runs."""
+read_label = build_limited_reader(
+    read_text,
+    lambda label: label not in {FAILED, LATE, OUTSIDE, UNKNOWN_LABEL},
+    "{text!r} is reserved by the engine; rename it",
+)
+"""Read a label that is not reserved by the engine."""
 
 
 def read_zone(text: str) -> str:
@@ -225,11 +225,12 @@ def read_zone(text: str) -> str:
         raise ValueError(f"{text!r} is no time zone; write a name such as {hint}") from None
 
 
-def read_country(text: str) -> str:
-    """Read a two-letter country code."""
-    if not re.fullmatch(r"[A-Z]{2}", text):
-        raise ValueError(f"{text!r} is no country; write two capital letters such as US")
-    return text
+read_country = build_limited_reader(
+    str,
+    re.compile(r"[A-Z]{2}").fullmatch,
+    "{text!r} is no country; write two capital letters such as US",
+)
+"""Read a two-letter country code."""
 
 
 def read_day(text: str) -> date:
@@ -242,11 +243,12 @@ def read_day(text: str) -> date:
     raise ValueError(f"{text!r} is no day; write it as 2027-10-31")
 
 
-def read_time_of_day(text: str) -> str:
-    """Read a time of day."""
-    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text):
-        raise ValueError(f"{text!r} is no time of day; write it as 07:00")
-    return text
+read_time_of_day = build_limited_reader(
+    str,
+    re.compile(r"([01]\d|2[0-3]):[0-5]\d").fullmatch,
+    "{text!r} is no time of day; write it as 07:00",
+)
+"""Read a time of day."""
 
 
 def read_distance(text: str) -> Margin:
@@ -269,20 +271,18 @@ def read_reviewer_count(text: str) -> int:
     return int(text)
 
 
-def read_risk(text: str) -> float:
-    """Read the chance that a gate ever opens wrongly."""
-    value = read_share(text)
-    if not 0 < value <= 0.2:
-        raise ValueError(f"{text!r} is outside what is offered; write more than 0% and at most 20%")
-    return value
-
-
-def read_tick(text: str) -> timedelta:
-    """Read the tick, a duration that divides a day into equal slots."""
-    span = read_positive_duration(text)
-    if timedelta(days=1) % span:
-        raise ValueError(f"{text!r} does not divide a day; write 15m, 1h, 6h or 1d")
-    return span
+read_risk = build_limited_reader(
+    read_share,
+    lambda share: 0 < share <= 0.2,
+    "{text!r} is outside what is offered; write more than 0% and at most 20%",
+)
+"""Read the chance that a gate ever opens wrongly."""
+read_tick = build_limited_reader(
+    read_positive_duration,
+    lambda span: not timedelta(days=1) % span,
+    "{text!r} does not divide a day; write 15m, 1h, 6h or 1d",
+)
+"""Read the tick, a duration that divides a day into equal slots."""
 
 
 def read_retention(text: str) -> timedelta | None:
@@ -343,9 +343,6 @@ def read_date_format(text: str) -> str:
     if not _CLOCK_DIRECTIVES.search(text):
         raise ValueError(f"{text!r} has no time of day; write it too, as %d-%b-%Y %H:%M")
     return text
-
-
-T = TypeVar("T")
 
 
 def _build_scalar_reader(parse: Callable[[str], T]) -> Callable[[Any], T]:
