@@ -13,6 +13,7 @@ class F1(LabelMeasure):
 
     name = "f1"
     definition = "the harmonic mean of recall and precision of the label"
+    against = "units were {subject} for one side alone"
 
     def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool | None:  # noqa: ARG002
         """Return whether both sides gave the label; None if neither did."""
@@ -34,7 +35,3 @@ class F1(LabelMeasure):
             return Expectation(label_share, None)
         either = None if label_share is None else label_share * (2 - agreement)
         return Expectation(either, self.to_share(agreement))
-
-    def describe_against(self, subject: str) -> str:
-        """Return that one side alone gave the label."""
-        return f"units were {subject} for one side alone"

@@ -19,6 +19,7 @@ class Cost(Measure):
 
     name = "cost"
     definition = "mean cost of what the model would have done"
+    against = "units have a cost"
     example = "0.3"
     unit = ThresholdUnit.COST
     guard_effect = "one-stage"
@@ -46,10 +47,6 @@ class Cost(Measure):
         """Return the unit's level."""
         return unit.level if unit.lever == (condition.lever or policy.whole_unit_lever) else None
 
-    def describe_against(self, subject: str) -> str:
-        """Return that units cost something."""
-        return "units have a cost"
-
 
 class GainMeasure(Measure):
     """What an outcome brings a unit in the model's arm beyond the people's arm."""
@@ -58,6 +55,7 @@ class GainMeasure(Measure):
     definition = (
         "what an outcome brings a unit in the model's arm beyond the people's arm, in its unit"
     )
+    against = "units of both arms"
     example = "0"
     unit = ThresholdUnit.VALUE
     guard_effect = "one-stage"
@@ -72,10 +70,6 @@ class GainMeasure(Measure):
         """Return the same threshold: a stage whose gain is gone has no reason."""
         return threshold
 
-    def describe_against(self, subject: str) -> str:
-        """Return which units were compared."""
-        return "units of both arms"
-
 
 class ActionChange(Measure):
     """How much more often the model takes an action than humans on the same units, per 100."""
@@ -84,6 +78,7 @@ class ActionChange(Measure):
     definition = (
         "how much more often the model takes the action than humans on the same units, per 100"
     )
+    against = "cases get {subject} from the model only"
     example = "2"
     unit = ThresholdUnit.PER_HUNDRED
     guard_effect = "report"
@@ -117,7 +112,3 @@ class ActionChange(Measure):
         model_acts = lever.find_action(unit.predicted) == condition.action
         human_acts = lever.find_action(unit.decided) == condition.action
         return 2 if model_acts == human_acts else int(human_acts)
-
-    def describe_against(self, subject: str) -> str:
-        """Return that the model alone took the action."""
-        return f"cases get {subject} from the model only"

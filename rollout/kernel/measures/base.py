@@ -135,7 +135,6 @@ class Measure(ABC):
         is_rated: whether `expect` of a policy, or records, give it a rate.
         counts_missing: whether a missing unit is a failure.
         is_operational: whether it is about devices and answers, not about quality.
-        is_quality: whether an alarm speaks against the version, so that evidence starts anew.
         is_of_site: whether a guard reads a whole site: one device, one network.
         is_of_cell: whether a suspension is one incident of a cell, not of a site.
         has_version: whether what a guard reads belongs to a version.
@@ -164,7 +163,6 @@ class Measure(ABC):
     is_rated = False
     counts_missing = False
     is_operational = False
-    is_quality = True
     is_of_site = False
     is_of_cell = False
     has_version = True
@@ -205,15 +203,25 @@ class Measure(ABC):
     def watch(self) -> Watch:
         """Return what a guard reads."""
 
+    @property
     @abstractmethod
+    def against(self) -> str:
+        """Return what counts against it, to follow `15 of 182`; `{subject}` is of the condition."""
+
     def describe_against(self, subject: str) -> str:
-        """Return what counts against it, to follow `15 of 182`; the subject may be ""."""
+        """Return what counts against it, of a subject."""
+        return self.against.format(subject=subject)
 
     def __str__(self) -> str:
         """Return its name."""
         return self.name
 
     __repr__ = __str__
+
+    @property
+    def is_quality(self) -> bool:
+        """Return whether an alarm speaks against the version, so that evidence starts anew."""
+        return not (self.is_operational or self.reads_audits)
 
     @property
     def counts_units(self) -> bool:

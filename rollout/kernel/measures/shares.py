@@ -63,6 +63,7 @@ class Agreement(ShareMeasure):
 
     name = "agreement"
     definition = "units with the same answer on all levers, or on one"
+    against = "blind decisions disagree"
     example = "95%"
     at_least = True
     for_gate = True
@@ -76,10 +77,6 @@ class Agreement(ShareMeasure):
     def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool:
         """Return whether both sides agree."""
         return unit.agrees
-
-    def describe_against(self, subject: str) -> str:
-        """Return that people decided otherwise."""
-        return "blind decisions disagree"
 
 
 class LabelMeasure(ShareMeasure):
@@ -104,6 +101,7 @@ class Recall(LabelMeasure):
 
     name = "recall"
     definition = "of the units that humans give the label, those that the model gives it too"
+    against = "blind decisions for {subject} were predicted otherwise"
     has_planted = True
 
     def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool | None:
@@ -114,16 +112,13 @@ class Recall(LabelMeasure):
         is_decided = human != MISSING and label in split_label_set(human)
         return label in split_label_set(model) if is_decided else None
 
-    def describe_against(self, subject: str) -> str:
-        """Return that the model missed the label."""
-        return f"blind decisions for {subject} were predicted otherwise"
-
 
 class Precision(LabelMeasure):
     """Of the units that the model gives a label, the share that humans give it, too."""
 
     name = "precision"
     definition = "of the units that the model gives the label, those that humans give it too"
+    against = "predictions of {subject} disagree with the blind decision"
     counts_missing = True
 
     def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool | None:
@@ -136,23 +131,16 @@ class Precision(LabelMeasure):
         is_decided = human != MISSING and label in split_label_set(human)
         return is_decided if label in split_label_set(model) else None
 
-    def describe_against(self, subject: str) -> str:
-        """Return that people gave the label's units another one."""
-        return f"predictions of {subject} disagree with the blind decision"
-
 
 class Override(ShareMeasure):
     """The share of units whose reviewer saw the proposed answer and chose another one."""
 
     name = "override"
     definition = "reviewers who saw the proposed answer and chose another one, or took over"
+    against = "assisted decisions override the model"
     example = "10%"
     reads_assisted = True
 
     def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool:
         """Return whether the reviewer took the proposed answer."""
         return unit.agrees
-
-    def describe_against(self, subject: str) -> str:
-        """Return that reviewers chose otherwise."""
-        return "assisted decisions override the model"

@@ -1,6 +1,5 @@
 """Measures that guards alone watch: moves of shares, harms, devices and silence."""
 
-from abc import abstractmethod
 from datetime import timedelta
 from typing import Final
 
@@ -21,6 +20,7 @@ class DriftMeasure(Measure):
     definition = (
         "how far a value's share of cases (without `slice`: a human decision's) may have moved"
     )
+    against = "cases speak for {subject}"
     example = "10%"
     unit = ThresholdUnit.SHARE
     guard_effect = "report"
@@ -31,16 +31,13 @@ class DriftMeasure(Measure):
     has_sets = False
     unnamed_subject = "decisions"
 
-    def describe_against(self, subject: str) -> str:
-        """Return that cases have the value."""
-        return f"cases speak for {subject}"
-
 
 class Harm(Measure):
     """Outcomes that name a harm."""
 
     name = "harm"
     definition = "outcomes that name a harm"
+    against = "outcomes name {subject}"
     example = "0"
     unit = ThresholdUnit.COUNT
     guard_effect = "shadow"
@@ -52,8 +49,8 @@ class Harm(Measure):
     is_longer_stricter = True
 
     def describe_against(self, subject: str) -> str:
-        """Return that outcomes name the harm."""
-        return f"outcomes name {subject or 'a harm'}"
+        """Return that outcomes name the harm, or any."""
+        return super().describe_against(subject or "a harm")
 
 
 class RecordMeasure(Measure):
@@ -62,28 +59,18 @@ class RecordMeasure(Measure):
     unit = ThresholdUnit.PART
     watch = Watch.RECORDS
 
-    @property
-    @abstractmethod
-    def bad_records(self) -> str:
-        """Return which records are bad, to follow `15 of 182`."""
-
-    def describe_against(self, subject: str) -> str:
-        """Return which records are bad."""
-        return self.bad_records
-
 
 class Missing(RecordMeasure):
     """The share of closed units without a decision."""
 
     name = "missing"
-    bad_records = "units closed without a decision"
+    against = "units closed without a decision"
     gate_hint = "write evidence.missing_at_most"
     definition = "closed units without a decision"
     example = "10%"
     guard_effect = "report"
     guard_span = WEEK
     is_operational = True
-    is_quality = False
     is_of_cell = True
 
 
@@ -91,30 +78,33 @@ class Unaudited(RecordMeasure):
     """The share of overdue audits."""
 
     name = "unaudited"
-    bad_records = "audits overdue"
+    against = "audits overdue"
     definition = "overdue audits, from 20 sampled on"
     example = "10%"
     guard_effect = "one-stage"
     guard_span = WEEK
     min_records = MIN_AUDITS
-    is_quality = False
     reads_audits = True
 
 
-class LatencyMeasure(RecordMeasure):
-    """The 95th percentile of the time to answer."""
+class AnswerMeasure(RecordMeasure):
+    """A share of bad answers of a site's devices."""
 
-    name = "latency_p95"
-    bad_records = "answers were too slow"
-    definition = "time to answer, 95th percentile"
-    example = "20s"
-    unit = ThresholdUnit.SECONDS
     guard_effect = "suspend"
     guard_span = SHORT_SPAN
     is_operational = True
-    is_quality = False
     is_of_site = True
     reads_more = True
+
+
+class LatencyMeasure(AnswerMeasure):
+    """The 95th percentile of the time to answer."""
+
+    name = "latency_p95"
+    against = "answers were too slow"
+    definition = "time to answer, 95th percentile"
+    example = "20s"
+    unit = ThresholdUnit.SECONDS
     reads_latency = True
 
     def find_share_limit(self, threshold: float) -> float:
@@ -126,19 +116,13 @@ class LatencyMeasure(RecordMeasure):
         return f"answers slower than {threshold_text}"
 
 
-class Failures(RecordMeasure):
+class Failures(AnswerMeasure):
     """The share of failed answers."""
 
     name = "failures"
-    bad_records = "answers failed"
+    against = "answers failed"
     definition = "failed answers"
     example = "2%"
-    guard_effect = "suspend"
-    guard_span = SHORT_SPAN
-    is_operational = True
-    is_quality = False
-    is_of_site = True
-    reads_more = True
 
 
 class HeartbeatMeasure(Measure):
@@ -146,14 +130,10 @@ class HeartbeatMeasure(Measure):
 
     name = "heartbeat"
     definition = "open time since the site's last case or sign of life"
+    against = "open hours without a sign of life"
     example = "2h"
     unit = ThresholdUnit.SECONDS
     guard_effect = "suspend"
     watch = Watch.SIGNS
     reads_more = True
     is_operational = True
-    is_quality = False
-
-    def describe_against(self, subject: str) -> str:
-        """Return that time passed."""
-        return "open hours without a sign of life"
