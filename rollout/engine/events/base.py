@@ -296,8 +296,23 @@ class LedgerEvent(ABC):
         return since if previous is None else max(previous, since)
 
 
+class OfCell:
+    """What an event of a cell, or of none, says about it."""
+
+    __slots__ = ()
+    cell: Cell | None
+
+    def list_cells(self) -> tuple[Cell, ...]:
+        """Return its cell; () without one."""
+        return () if self.cell is None else (self.cell,)
+
+    def concerns(self, cell: Cell, _opened: AbstractSet[str]) -> bool:
+        """Return whether it is its cell."""
+        return cell == self.cell
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CellEvent(LedgerEvent):
+class CellEvent(OfCell, LedgerEvent):
     """An event of one version in one cell."""
 
     stage_reach = state_reach = agenda_reach = Reach.OWN
@@ -305,13 +320,29 @@ class CellEvent(LedgerEvent):
     cell: Cell
     version: str
 
-    def list_cells(self) -> tuple[Cell, ...]:
-        """Return its cell."""
-        return (self.cell,)
 
-    def concerns(self, cell: Cell, opened: AbstractSet[str]) -> bool:
-        """Return whether it is its cell."""
-        return cell == self.cell
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManyCellsEvent(LedgerEvent):
+    """An event about versions in cells, all of one tick; entry i of each field is of the same."""
+
+    stage_reach = Reach.NONE
+    agenda_reach = Reach.OWN
+
+    cells: tuple[Cell, ...]
+    versions: tuple[str, ...]
+
+    def list_cells(self) -> tuple[Cell, ...]:
+        """Return its cells."""
+        return self.cells
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionEvent(LedgerEvent):
+    """An event of a version in all cells."""
+
+    is_for_all = True
+
+    version: str
 
 
 class OfProposal:

@@ -14,7 +14,7 @@ from rollout.engine.events.base import (
     FREE_TEXT,
     OMITTED_WHEN_EMPTY,
     CellEvent,
-    LedgerEvent,
+    ManyCellsEvent,
     OfProposal,
     Reach,
 )
@@ -220,13 +220,10 @@ class SuspensionCleared(CellEvent):
     `alarms` is the guard, without counts; nothing of a guard that the policy no longer has.
     """
 
+    widens = True
+
     guard: str
     alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
-
-    @property
-    def widens(self) -> bool:
-        """Return that grants hold again."""
-        return True
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Give back what the guard alone withheld."""
@@ -257,7 +254,7 @@ class GrantExpired(CellEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptsBegan(LedgerEvent):
+class AttemptsBegan(ManyCellsEvent):
     """A tick counted the first units of attempts; entry i of each field belongs to attempt i.
 
     Attributes:
@@ -269,12 +266,9 @@ class AttemptsBegan(LedgerEvent):
         shares: share of each gate's risk that the attempt may use, as decimal text.
     """
 
-    stage_reach = Reach.NONE
-    state_reach = agenda_reach = Reach.OWN
+    state_reach = Reach.OWN
     keeps_scope = is_hidden = True
 
-    cells: tuple[Cell, ...]
-    versions: tuple[str, ...]
     years: tuple[int, ...]
     numbers: tuple[int, ...]
     releases: tuple[int, ...]
@@ -287,10 +281,6 @@ class AttemptsBegan(LedgerEvent):
     def can_change(self, cell: Cell, version: str) -> bool:
         """Return whether one of the attempts is of them."""
         return (cell, version) in self.list_begun()
-
-    def list_cells(self) -> tuple[Cell, ...]:
-        """Return its cells."""
-        return self.cells
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Give each attempt its number and its share of the risk."""
@@ -308,7 +298,7 @@ class AttemptsBegan(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FamiliarityChanged(LedgerEvent):
+class FamiliarityChanged(ManyCellsEvent):
     """A tick read attribute values anew; entry i of each field belongs to value i.
 
     Attributes:
@@ -320,11 +310,6 @@ class FamiliarityChanged(LedgerEvent):
             newest ones, at most twice as many as the policy asks for.
     """
 
-    stage_reach = Reach.NONE
-    agenda_reach = Reach.OWN
-
-    cells: tuple[Cell, ...]
-    versions: tuple[str, ...]
     attributes: tuple[str, ...]
     values: tuple[str, ...]
     statuses: tuple[str, ...]
@@ -341,10 +326,6 @@ class FamiliarityChanged(LedgerEvent):
     def widens(self) -> bool:
         """Return whether a value became familiar; unfamiliar ones have an event of their own."""
         return FAMILIAR in self.statuses
-
-    def list_cells(self) -> tuple[Cell, ...]:
-        """Return its cells."""
-        return self.cells
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Replace the statuses of the values."""

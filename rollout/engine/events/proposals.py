@@ -15,6 +15,7 @@ from rollout.engine.events.base import (
     OMITTED_WHEN_EMPTY,
     LedgerEvent,
     ListChange,
+    OfCell,
     OfProposal,
     Reach,
 )
@@ -34,16 +35,18 @@ OPEN_STATE: Final = "open"
 """State of a proposal in the list until it ends."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalEvent(OfProposal, LedgerEvent):
     """An event of a proposal before, or without, its effect."""
 
-    __slots__ = ()
     stage_reach = Reach.NONE
     agenda_reach = Reach.OWN
 
+    proposal: str
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalRaised(OfKind, ProposalEvent):
+class ProposalRaised(OfKind, OfCell, ProposalEvent):
     """A proposal was raised; `evidence_hash` covers what it rests on, one fact per line.
 
     Attributes:
@@ -71,7 +74,6 @@ class ProposalRaised(OfKind, ProposalEvent):
 
     keeps_scope = raises_proposal = True
 
-    proposal: str
     kind: str
     expires_at: datetime
     needs: tuple[str, ...]
@@ -107,14 +109,6 @@ class ProposalRaised(OfKind, ProposalEvent):
         if self.cell is None:
             return self
         return replace(self, records_digest=find_digest(self.cell, self.version))
-
-    def list_cells(self) -> tuple[Cell, ...]:
-        """Return its cell; () without one."""
-        return () if self.cell is None else (self.cell,)
-
-    def concerns(self, cell: Cell, opened: AbstractSet[str]) -> bool:
-        """Return whether it is its cell."""
-        return cell == self.cell
 
     def change_list(self, revision: int) -> ListChange:
         """Add the proposal."""
@@ -177,10 +171,10 @@ class ProposalRaised(OfKind, ProposalEvent):
             builder.set_cell_state(self.cell, self.version, state)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UserApproval(ProposalEvent):
     """An event by which a user says yes to evidence."""
 
-    __slots__ = ()
     groups: tuple[str, ...]
     evidence_hash: str
 
@@ -201,9 +195,6 @@ class Approved(UserApproval):
 
     keeps_scope = is_approved = True
 
-    proposal: str
-    groups: tuple[str, ...]
-    evidence_hash: str
     reason: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True, FREE_TEXT: True})
 
     def concerns(self, cell: Cell, opened: AbstractSet[str]) -> bool:
@@ -226,9 +217,6 @@ class FactsConfirmed(UserApproval):
     `evidence_hash` covers them; without this entry they hold the proposal.
     """
 
-    proposal: str
-    groups: tuple[str, ...]
-    evidence_hash: str
     incidents: tuple[str, ...]
     reason: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True, FREE_TEXT: True})
 
@@ -255,7 +243,6 @@ class ProposalHeld(ProposalEvent):
     agenda_reach = Reach.NONE
     keeps_scope = True
 
-    proposal: str
     fresh_facts: tuple[FreshFact, ...]
 
     def apply(self, builder: ScopeBuilder) -> None:
@@ -270,7 +257,6 @@ class ProposalRejected(ProposalEvent):
 
     closing_state = "rejected"
 
-    proposal: str
     quiet_until: datetime
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
@@ -299,7 +285,6 @@ class ProposalVoided(ProposalEvent):
 
     closing_state = VOID_STATE
 
-    proposal: str
     cause: str
     about: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
     incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
@@ -326,8 +311,6 @@ class ProposalExpired(ProposalEvent):
     """A proposal was not applied in time: it had too few approvals, or was held."""
 
     closing_state = "expired"
-
-    proposal: str
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Close the proposal."""

@@ -26,8 +26,10 @@ from rollout.engine.events.base import (
     OMITTED_WHEN_EMPTY,
     LedgerEvent,
     ListChange,
+    OfCell,
     OfProposal,
     Reach,
+    VersionEvent,
 )
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.facts import LooserRule, StoredAlarm
@@ -107,7 +109,7 @@ class PolicyApplied(OfProposal, LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VersionFirstUsed(LedgerEvent):
+class VersionFirstUsed(VersionEvent):
     """A model version is new: its first prediction or question arrived, or it was declared.
 
     `content` is the SHA-256 of its weights and pre-processing, if it was declared by then.
@@ -115,9 +117,7 @@ class VersionFirstUsed(LedgerEvent):
 
     stage_reach = Reach.NONE
     state_reach = Reach.ALL
-    is_for_all = True
 
-    version: str
     content: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
     @property
@@ -133,7 +133,7 @@ class VersionFirstUsed(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VersionRenamed(LedgerEvent):
+class VersionRenamed(VersionEvent):
     """The first prediction or question arrived under a new name of a known version.
 
     Its declared `content` is that of the version `continues`, which goes on with its evidence,
@@ -141,9 +141,7 @@ class VersionRenamed(LedgerEvent):
     """
 
     stage_reach = Reach.NONE
-    is_for_all = True
 
-    version: str
     continues: str
     content: str
 
@@ -153,13 +151,11 @@ class VersionRenamed(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VersionRetired(LedgerEvent):
+class VersionRetired(VersionEvent):
     """A version is no longer served and lost its grants."""
 
     state_reach = agenda_reach = Reach.ALL
-    is_for_all = True
 
-    version: str
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
     def apply(self, builder: ScopeBuilder) -> None:
@@ -170,11 +166,12 @@ class VersionRetired(LedgerEvent):
             builder.cut_grants(cell, self.version, 0, builder.get_effective_time())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopEvent(LedgerEvent):
     """An event of a stop."""
 
-    __slots__ = ()
     agenda_reach = Reach.ALL
+
     stop: str
 
     @property
@@ -193,7 +190,6 @@ class Stopped(StopEvent):
 
     stage_reach = Reach.OWN
 
-    stop: str
     cells: tuple[Cell, ...]
     reason: str = field(default="", metadata={FREE_TEXT: True})
     drill: bool = False
@@ -215,7 +211,6 @@ class Resumed(OfProposal, StopEvent):
     closing_state = "applied"
     ends_stop = True
 
-    stop: str
     proposal: str
 
     def apply(self, builder: ScopeBuilder) -> None:
@@ -226,7 +221,7 @@ class Resumed(OfProposal, StopEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IncidentOpened(LedgerEvent):
+class IncidentOpened(OfCell, LedgerEvent):
     """An incident that a user must acknowledge; `effect` is what it caused.
 
     `kind` is `alarm` (of a guard), `unauthorized` (the model acted on the case `about` without an
@@ -278,14 +273,6 @@ class IncidentOpened(LedgerEvent):
     def repeats_effect(self) -> bool:
         """Return whether the guard's effect has an entry."""
         return self.effect in {"narrowed", "suspended"}
-
-    def list_cells(self) -> tuple[Cell, ...]:
-        """Return its cell; () without one."""
-        return () if self.cell is None else (self.cell,)
-
-    def concerns(self, cell: Cell, opened: AbstractSet[str]) -> bool:
-        """Return whether it is its cell."""
-        return cell == self.cell
 
     def change_list(self, revision: int) -> ListChange:
         """Add the incident."""
