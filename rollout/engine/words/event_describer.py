@@ -60,6 +60,8 @@ def _(event: Stopped) -> str:
 
 EVENT_PHRASES: Final[Mapping[type[LedgerEvent], str]] = {
     Approved: "{event.proposal} approved by {event.by}",
+    Widened: "{event.version} widened to {event.to_stage}{floor}",
+    TakenOver: "{event.version} replaced {event.replaced_version} at {event.to_stage}{floor}",
     Renewed: "{event.version}: grant of {event.stage} renewed",
     Suspended: "{event.version} suspended",
     SuspensionCleared: "{event.version}: suspension or alarm ended",
@@ -70,13 +72,13 @@ EVENT_PHRASES: Final[Mapping[type[LedgerEvent], str]] = {
     VersionRetired: "{event.version} is retired",
     RecordsPurged: "old records deleted",
 }
-"""Of kinds whose phrase needs their own fields alone."""
+"""Of kinds whose phrase needs their own fields and `name_floor` alone."""
 
 
 @singledispatch
 def phrase_event(event: LedgerEvent) -> str:
     """Return an event in a few words; "" for events that no timeline marks."""
-    return EVENT_PHRASES.get(type(event), "").format(event=event)
+    return EVENT_PHRASES.get(type(event), "").format(event=event, floor=name_floor(event))
 
 
 @phrase_event.register
@@ -88,17 +90,6 @@ def _(event: ProposalRaised) -> str:
     )
     change = f"{event.kind} {of_version} {event.version} {to_stage} {event.to_stage}"
     return f"{event.proposal}: {change} proposed"
-
-
-@phrase_event.register
-def _(event: Widened) -> str:
-    return f"{event.version} widened to {event.to_stage}{name_floor(event)}"
-
-
-@phrase_event.register
-def _(event: TakenOver) -> str:
-    replaced = f"{event.version} replaced {event.replaced_version}"
-    return f"{replaced} at {event.to_stage}{name_floor(event)}"
 
 
 @phrase_event.register
@@ -131,9 +122,10 @@ def phrase_narrowing(event: Narrowed, origin: str) -> str:
     return f"{event.version} narrowed{origin} to {event.to_stage}"
 
 
-def name_floor(event: Widened | TakenOver | Narrowed) -> str:
+def name_floor(event: LedgerEvent) -> str:
     """Return for which cases a stage is open, "" without several confidence floors."""
-    return f" for {describe_floor_cases(event.acting_floor)}" if event.acting_floor else ""
+    floor = getattr(event, "acting_floor", "")
+    return f" for {describe_floor_cases(floor)}" if floor else ""
 
 
 MAX_NAMED_CELLS: Final = 3  # of a stop

@@ -171,19 +171,49 @@ EVENT_TEXTS: Final[Mapping[type[LedgerEvent], str]] = {
     RolloutCreated: "rollout created; SHA-256 of its sampling salt: {event.salt_hash:.12}…",
     PolicyApplied: "{phrase} by {event.by}, hash {event.policy_hash:.12}…",
     VersionRetired: "{phrase}; all its grants ended",
+    VersionRenamed: "{event.version} is {event.continues} under a new name, with the same content"
+    " {event.content:.12}…; its evidence, attempts and grants go on",
+    Approved: "{phrase}{simulated}, citing evidence hash {event.evidence_hash:.12}…",
     ProposalRejected: "{event.proposal} rejected by {event.by}",
     ProposalExpired: "{event.proposal} expired before it was applied",
+    Widened: "{phrase} until {until}; {readings}; approved by {approvers}",
+    Renewed: "{phrase} until {until}; approved by {approvers}",
+    TakenOver: "{phrase}; {readings}; approved by {approvers}",
+    Suspended: "{phrase}; guard {alarms}",
+    GrantExpired: "{phrase} {until}, not renewed",
+    Resumed: "{phrase}; approved by {approvers}",
+    IncidentOpened: "{phrase}: {alarms}",
+    IncidentAcknowledged: "{event.by} acknowledged incident {event.incident}{because}",
+    CasesErased: "{phrase}{because}; their counts stay",
+    NameErased: "{event.by} replaced a name by {event.pseudonym}{because}",
+    RecordsCounted: "{event.records:,} records counted; hash over them: {event.digest:.12}…",
     EraBegan: "{event.by} began era {event.era} after a restore, so that earlier permits and leases"
     " are invalid: {event.reason}",
     DamageCleared: "{event.by} checked damaged rows and let the model decide again: {event.reason}",
 }
-"""Of kinds whose description needs their own fields alone; `phrase` is that of `phrase_event`."""
+"""Of kinds whose description needs their own fields and `_list_values` alone."""
 
 
 @singledispatch
-def _describe(event: LedgerEvent, _describer: EventDescriber) -> str:
+def _describe(event: LedgerEvent, describer: EventDescriber) -> str:
     text = EVENT_TEXTS.get(type(event), type(event).__name__)
-    return text.format(event=event, phrase=phrase_event(event))
+    return text.format(event=event, **_list_values(event, describer))
+
+
+def _list_values(event: LedgerEvent, describer: EventDescriber) -> dict[str, str]:
+    """Return what texts of kinds say of several, "" where the event has nothing of it."""
+    proposal, until = getattr(event, "proposal", ""), getattr(event, "until", None)
+    reason = getattr(event, "reason", "") or getattr(event, "note", "")
+    zone = describer.find_zone(describer.find_cell(event))
+    return {
+        "phrase": phrase_event(event),
+        "simulated": " (simulated)" if describer.is_simulated else "",
+        "readings": describer.format_readings(proposal),
+        "approvers": describer.format_approvers(proposal),
+        "until": "" if until is None else describer.format_instant(until, zone, event.at),
+        "alarms": say_alarms(getattr(event, "alarms", ()), reason),
+        "because": f": {reason}" if reason else "",
+    }
 
 
 @_describe.register
@@ -193,23 +223,9 @@ def _(event: VersionFirstUsed, _describer: EventDescriber) -> str:
 
 
 @_describe.register
-def _(event: VersionRenamed, _describer: EventDescriber) -> str:
-    return (
-        f"{event.version} is {event.continues} under a new name, with the same content"
-        f" {shorten_content(event.content)}; its evidence, attempts and grants go on"
-    )
-
-
-@_describe.register
 def _(event: ProposalRaised, describer: EventDescriber) -> str:
     needs = format_quantity(len(event.needs), "approval")
     return f"{phrase_event(event)}, needs {needs}; {describer.format_readings(event.proposal)}"
-
-
-@_describe.register
-def _(event: Approved, describer: EventDescriber) -> str:
-    suffix = " (simulated)" if describer.is_simulated else ""
-    return f"{phrase_event(event)}{suffix}, citing evidence hash {event.evidence_hash[:12]}…"
 
 
 @_describe.register
@@ -229,32 +245,6 @@ def _(event: ProposalVoided, describer: EventDescriber) -> str:
 
 
 @_describe.register
-def _(event: Widened, describer: EventDescriber) -> str:
-    until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
-    return (
-        f"{phrase_event(event)} until {until}; {describer.format_readings(event.proposal)};"
-        f" approved by {describer.format_approvers(event.proposal)}"
-    )
-
-
-@_describe.register
-def _(event: Renewed, describer: EventDescriber) -> str:
-    until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
-    return (
-        f"{phrase_event(event)} until {until}; approved by"
-        f" {describer.format_approvers(event.proposal)}"
-    )
-
-
-@_describe.register
-def _(event: TakenOver, describer: EventDescriber) -> str:
-    return (
-        f"{phrase_event(event)}; {describer.format_readings(event.proposal)}; approved by"
-        f" {describer.format_approvers(event.proposal)}"
-    )
-
-
-@_describe.register
 def _(event: Narrowed, _describer: EventDescriber) -> str:
     cause = f"guard {say_alarms(event.alarms)}"
     if not event.alarms:
@@ -265,11 +255,6 @@ def _(event: Narrowed, _describer: EventDescriber) -> str:
 
 
 @_describe.register
-def _(event: Suspended, _describer: EventDescriber) -> str:
-    return f"{phrase_event(event)}; guard {say_alarms(event.alarms)}"
-
-
-@_describe.register
 def _(event: SuspensionCleared, _describer: EventDescriber) -> str:
     if not event.alarms:
         return f"{phrase_event(event)}; the policy no longer has its guard"
@@ -277,32 +262,10 @@ def _(event: SuspensionCleared, _describer: EventDescriber) -> str:
 
 
 @_describe.register
-def _(event: GrantExpired, describer: EventDescriber) -> str:
-    until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
-    return f"{phrase_event(event)} {until}, not renewed"
-
-
-@_describe.register
 def _(event: Stopped, describer: EventDescriber) -> str:
     drill = " (a drill)" if event.drill else ""
     reason = event.reason or "no reason given"
     return f"{event.by} stopped {describer.format_cells(event.cells)}{drill}: {reason}"
-
-
-@_describe.register
-def _(event: Resumed, describer: EventDescriber) -> str:
-    return f"{phrase_event(event)}; approved by {describer.format_approvers(event.proposal)}"
-
-
-@_describe.register
-def _(event: IncidentOpened, _describer: EventDescriber) -> str:
-    return f"{phrase_event(event)}: {say_alarms(event.alarms, event.reason)}"
-
-
-@_describe.register
-def _(event: IncidentAcknowledged, _describer: EventDescriber) -> str:
-    note = f": {event.note}" if event.note else ""
-    return f"{event.by} acknowledged incident {event.incident}{note}"
 
 
 @_describe.register
@@ -321,22 +284,10 @@ def _(event: RecordsPurged, describer: EventDescriber) -> str:
 
 
 @_describe.register
-def _(event: CasesErased, _describer: EventDescriber) -> str:
-    reason = f": {event.reason}" if event.reason else ""
-    return f"{phrase_event(event)}{reason}; their counts stay"
-
-
-@_describe.register
 def _(event: CasesPlanted, _describer: EventDescriber) -> str:
     cases = format_quantity(event.cases, "case")
     reason = f": {event.reason}" if event.reason else ""
     return f"{event.by} declared {cases} as planted, of which no record was stored{reason}"
-
-
-@_describe.register
-def _(event: NameErased, _describer: EventDescriber) -> str:
-    reason = f": {event.reason}" if event.reason else ""
-    return f"{event.by} replaced a name by {event.pseudonym}{reason}"
 
 
 @_describe.register
@@ -377,11 +328,6 @@ def _(event: ReportSealed, describer: EventDescriber) -> str:
     )
     name = f"edition {event.number} of the report “{event.report}”, {since} to {until}"
     return f"{event.by} sealed {name}, {event.state}; seal {event.sha256[:12]}…"
-
-
-@_describe.register
-def _(event: RecordsCounted, _describer: EventDescriber) -> str:
-    return f"{format_count(event.records)} records counted; hash over them: {event.digest[:12]}…"
 
 
 @_describe.register

@@ -37,11 +37,27 @@ def test_each_kind_of_event_has_one_description_of_its_own(kinds, describe, text
     assert set(described.values()) == {1}
 
 
+SHARED_VALUES = {
+    "phrase": set(),
+    "simulated": set(),
+    "readings": {"proposal"},
+    "approvers": {"proposal"},
+    "until": {"until"},
+    "alarms": {"alarms"},
+    "because": {"reason", "note"},
+    "floor": {"acting_floor"},
+}
+"""What texts say of several kinds, and the fields of which each needs one."""
+
+
 @pytest.mark.parametrize("texts", [EVENT_TEXTS, EVENT_PHRASES, ACCESS_EVENT_TEXTS])
 def test_each_text_of_an_event_names_fields_that_its_kind_has(texts):
     for kind, text in texts.items():
-        names = {name for _, name, _, _ in Formatter().parse(text) if name} - {"phrase"}
-        assert names <= {f"event.{name}" for name in [*dir(kind), *kind.__dataclass_fields__]}
+        fields = {*dir(kind), *kind.__dataclass_fields__}
+        names = {name for _, name, _, _ in Formatter().parse(text) if name}
+        assert names <= {f"event.{name}" for name in fields} | SHARED_VALUES.keys()
+        for name in names & SHARED_VALUES.keys():
+            assert not SHARED_VALUES[name] or SHARED_VALUES[name] & fields
 
 
 @pytest.mark.parametrize(
