@@ -153,12 +153,12 @@ COMMANDS: Final = {
         "features.delivery.channels_cli:app", "List and test the channels that reports are sent to."
     ),
     "clean": CommandEntry(
-        "features.training.cleaning_cli:app",
+        "features.training.cli:clean_app",
         "Clean training data: list cases that stand out, and relabel, drop or keep them.",
         extension="features.training.live_cli:extend_clean",
     ),
     "training": CommandEntry(
-        "features.training.cli:app",
+        "features.training.cli:training_app",
         "Export training rows with a manifest, and verify them against it.",
         extension="features.training.live_cli:extend_training",
     ),

@@ -1,11 +1,19 @@
-"""`rollout training`: export training rows with the source and weight of each label."""
+"""`rollout clean`: list cases to relabel, drop or keep, and record the choices.
 
+`rollout training`: export training rows with the source and weight of each label.
+"""
+
+import getpass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.records.reviews import CleaningChoice
+from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.label_issues import (
     FORMATS,
     TrainingExport,
@@ -16,24 +24,38 @@ from rollout.features.reports.figures.label_issues import (
     render_manifest,
 )
 from rollout.features.reports.figures.label_sources import HUMAN_SOURCES, SOURCES
-from rollout.features.training.cleaning_cli import read_choices, read_input_files
-from rollout.features.training.cleaning_files import export_files_for_training
+from rollout.features.training.cleaning_files import (
+    RecordedFiles,
+    build_file_choices,
+    describe_work_list,
+    export_files_for_training,
+    format_work_list,
+    list_file_label_issues,
+    read_filled_rows,
+    read_recorded_files,
+    shorten_work_list,
+)
 from rollout.kernel.atomic_files import write_files_atomically
-from rollout.terminal.output import print_refusals
+from rollout.terminal.output import print_refusals, show_progress
 from rollout.terminal.record_options import (
     CasesFile,
     ChoicesFile,
     ColumnFile,
     ColumnMappings,
     DecisionsFile,
+    LabelPopulation,
     Labels,
     OutcomesFile,
     PredictionsFile,
     SameForm,
+    build_choices,
 )
 from rollout.terminal.rollout_options import PolicyFile
 
-app = typer.Typer(no_args_is_help=True)
+clean_app = typer.Typer(no_args_is_help=True)
+training_app = typer.Typer(no_args_is_help=True)
+AllCases = Annotated[bool, typer.Option("--all", help="list all cases, not the first 200")]
+OutputFile = Annotated[Path | None, typer.Option(help="file to write (default: print)")]
 TrainingFile = Annotated[
     Path, typer.Option(help=f"file to write; its extension sets the format: {', '.join(FORMATS)}")
 ]
@@ -46,15 +68,123 @@ SourceNames = Annotated[
 ]
 
 
-@app.callback()
-def describe_commands() -> None:
+@clean_app.callback()
+def describe_clean_commands() -> None:
+    """Clean training data: list cases that stand out, and relabel, drop or keep them.
+
+    A choice changes training exports only. It is never evidence.
+
+    Example: `rollout clean list ramps --out list.csv`
+    """
+
+
+@clean_app.command("list-files")
+def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    policy: PolicyFile,
+    predictions: PredictionsFile,
+    decisions: DecisionsFile,
+    cases: CasesFile = None,
+    outcomes: OutcomesFile = None,
+    columns: ColumnFile = None,
+    mapped: ColumnMappings = None,
+    same_form: SameForm = None,
+    labels: Labels = None,
+    choices: ChoicesFile = None,
+    out: OutputFile = None,
+    every: AllCases = False,
+) -> None:
+    """List cases of recorded files to look at again, as CSV.
+
+    The list has cases where the model was confident and different (its confidence reached its mean
+    confidence in that label), where reviewers differ, or where a reviewer may have made a mistake.
+    The largest cost times loss comes first; the loss is -ln of the model's probability of the
+    human label. Other cases in which model and human differ come last. Without --all the first 200
+    are listed. Fill in `choice` (relabel, drop, keep), for relabel also `label`, and pass the file
+    to `rollout training export-files --choices`.
+
+    Example: `rollout clean list-files policy.yaml --predictions p.csv --decisions d.csv
+    --out list.csv`
+    """
+    with print_refusals():
+        files = read_input_files(
+            policy,
+            predictions,
+            decisions,
+            cases,
+            outcomes,
+            columns,
+            mapped,
+            same_form=same_form,
+            labels=labels,
+        )
+        file_choices = read_choices(choices, files, datetime.now(UTC))
+        issues = list_file_label_issues(files, file_choices)
+        listed_issues, note = shorten_work_list(issues, is_complete=every)
+        write_or_print(format_work_list(listed_issues), out)
+    typer.echo(describe_work_list(files, issues), err=True)
+    if note:
+        typer.echo(note, err=True)
+
+
+def write_or_print(text: str, out: Path | None) -> None:
+    """Write text to a file, or to the terminal."""
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_files_atomically(out.parent, {out.name: text.encode()})
+
+
+def format_choice_results(answers: list[Any]) -> str:
+    """Return the number of stored choices, and each refused one."""
+    counts = dict.fromkeys(("saved", "unchanged", "rejected"), 0)
+    for answer in answers:
+        counts[answer["status"]] += 1
+    count_text = ", ".join(f"{count} {status}" for status, count in counts.items())
+    refusals = [a for a in answers if a["status"] == "rejected"]
+    return "\n".join([count_text, *(f"  {a['key']}: {a['reason']}" for a in refusals)])
+
+
+def read_input_files(  # noqa: PLR0913 - one parameter for each option
+    policy: Path,
+    predictions: Path,
+    decisions: Path,
+    cases: Path | None,
+    outcomes: Path | None,
+    columns: Path | None,
+    column_mappings: list[str] | None,
+    *,
+    same_form: bool | None,
+    labels: LabelPopulation | None,
+) -> RecordedFiles:
+    """Read a policy and recorded files."""
+    sources = RecordPaths(predictions, decisions, cases, outcomes)
+    request = ReplayRequest(
+        policy,
+        sources,
+        columns=columns,
+        column_mappings=tuple(column_mappings or ()),
+        choices=build_choices(same_form=same_form, labels=labels, equal_sides=True),
+    )
+    with show_progress() as report_progress:
+        return read_recorded_files(request, report_progress)
+
+
+def read_choices(file: Path | None, files: RecordedFiles, at: datetime) -> Sequence[CleaningChoice]:
+    """Return the choices of a filled list; empty without a file."""
+    if file is None:
+        return ()
+    return build_file_choices(file, read_filled_rows(file), files, getpass.getuser(), at)
+
+
+@training_app.callback()
+def describe_training_commands() -> None:
     """Export training rows with a manifest, and verify them against it.
 
     Example: `rollout training export ramps --out training.parquet`
     """
 
 
-@app.command("export-files")
+@training_app.command("export-files")
 def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     policy: PolicyFile,
     predictions: PredictionsFile,
@@ -96,7 +226,7 @@ def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     typer.echo(format_export(export, out))
 
 
-@app.command("verify")
+@training_app.command("verify")
 def verify_rows(
     file: Annotated[Path, typer.Argument(help="exported rows, in any format", metavar="FILE")],
     manifest: Annotated[

@@ -10,26 +10,25 @@ import typer
 from rollout.engine.records.reviews import CleaningChoiceRequest
 from rollout.features.divergences.top_losses import load_costliest_counted_pairs
 from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
-from rollout.features.training import cleaning_cli, cli
 from rollout.features.training.cleaning import TrainingOptions, load_label_issues, store_choices
 from rollout.features.training.cleaning import export_training_rows as rows_of
-from rollout.features.training.cleaning_cli import (
-    AllCases,
-    OutputFile,
-    format_choice_results,
-    write_or_print,
-)
 from rollout.features.training.cleaning_files import (
     format_work_list,
     read_filled_rows,
     shorten_work_list,
 )
 from rollout.features.training.cli import (
+    AllCases,
+    OutputFile,
     SourceNames,
     TrainingFile,
+    clean_app,
     find_format,
+    format_choice_results,
     format_export,
+    training_app,
     write_export,
+    write_or_print,
 )
 from rollout.terminal.local_database import open_database
 from rollout.terminal.output import JsonFlag, print_answer, print_refusals
@@ -44,13 +43,13 @@ CHOICES_PER_REQUEST = 1_000  # choices of one request
 
 def extend_clean() -> None:
     """Add the commands for live rollouts to those for files."""
-    cleaning_cli.app.command("list")(list_work)
-    cleaning_cli.app.command("apply")(apply_choices)
+    clean_app.command("list")(list_work)
+    clean_app.command("apply")(apply_choices)
 
 
 def extend_training() -> None:
     """Add the command for live rollouts to those for files."""
-    cli.app.command("export")(export_rows)
+    training_app.command("export")(export_rows)
 
 
 NOTHING_LISTED = (
