@@ -36,6 +36,23 @@ ExpectedHeads = Annotated[
 ]
 
 
+def parse_time(option: str, text: str | None, example: str) -> datetime | None:
+    """Return the time of an option; None without one.
+
+    Raises:
+        ValueError: the text is not a time, or has no offset.
+    """
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{option} {text} is no time; write it as {example}") from None
+    if at.tzinfo is None:
+        raise ValueError(f"{option} {text} has no offset; add one, Z for UTC")
+    return at
+
+
 def parse_instant(text: str | None) -> datetime:
     """Return the time of `--at`, by default now.
 
@@ -43,14 +60,7 @@ def parse_instant(text: str | None) -> datetime:
         ValueError: the text is not a time, has no offset, or is in the future.
     """
     now = datetime.now(UTC)
-    if text is None:
-        return now
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"--at {text} is no time; write it as 2027-06-01T12:00Z") from None
-    if at.tzinfo is None:
-        raise ValueError(f"--at {text} has no offset; add one, Z for UTC")
+    at = parse_time("--at", text, "2027-06-01T12:00Z") or now
     if at > now:
         raise ValueError(f"--at {text} is in the future; name a past time, or leave it out")
     return at

@@ -28,7 +28,7 @@ from rollout.live.clock import SystemClock
 from rollout.terminal.local_database import open_database
 from rollout.terminal.output import JsonFlag, print_answer, print_refusals, print_warnings
 from rollout.terminal.remote import ServerUrl, build_path, request_lines
-from rollout.terminal.rollout_options import ActorName, is_second_factor_required
+from rollout.terminal.rollout_options import ActorName, is_second_factor_required, parse_time
 
 
 def export_user(
@@ -308,7 +308,7 @@ def create(
             holder,
             random_bytes=secrets.token_bytes(keys.KEY_BYTES),
             at=datetime.now(UTC),
-            expires_at=_parse_expiry(expires),
+            expires_at=parse_time("--expires", expires, "2028-01-01T00:00Z"),
         )
     if as_json:
         messages = {"holder": account.holder, "prefix": account.prefix, "key": account.text}
@@ -405,18 +405,6 @@ def _to_plain(values: Mapping[str, Any]) -> dict[str, Any]:
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in values.items()
     }
-
-
-def _parse_expiry(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"--expires {text} is no time; write it as 2028-01-01T00:00Z") from None
-    if at.tzinfo is None:
-        raise ValueError(f"--expires {text} has no offset; add one, Z for UTC")
-    return at
 
 
 def _prompt_password() -> str:

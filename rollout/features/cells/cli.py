@@ -136,22 +136,22 @@ def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> s
     """Return a proposal with its frozen evidence, and why a known caller can't approve."""
     lines = list(_format_proposal(proposal))
     readings = [StoredReading(**reading) for reading in proposal["readings"]]
-    texts = (*map(say_rounded, readings), *proposal["texts"][len(readings) :])
-    lines += [f"      {text}" for text in texts]
-    if proposal.get("attempt"):
-        lines.append(f"      {proposal['attempt']}")
-    if sources := [CountedSource(**source) for source in proposal.get("sources", ())]:
-        lines.append(f"      {describe_sources(sources)}")
+    sources = [CountedSource(**source) for source in proposal.get("sources", ())]
     outcome_sources = [CountedOutcomeSource(**s) for s in proposal.get("outcome_sources", ())]
-    if outcome_sources:
-        lines.append(f"      {describe_outcome_sources(outcome_sources)}")
-    if registered := [RegisteredUnits(**units) for units in proposal.get("registered", ())]:
-        lines.append(f"      {describe_registered_units(registered, proposal['version'])}")
-    for vouched in proposal.get("vouched", ()):
-        lines.append(f"      {describe_vouched_units(VouchedUnits(**vouched))}")
-    lines += [f"      {_format_import(evidence_import)}" for evidence_import in proposal["imports"]]
-    if proposal["closed_reason"]:
-        lines.append(f"      {proposal['closed_reason']}")
+    registered = [RegisteredUnits(**units) for units in proposal.get("registered", ())]
+    vouched = [VouchedUnits(**units) for units in proposal.get("vouched", ())]
+    texts = (
+        *map(say_rounded, readings),
+        *proposal["texts"][len(readings) :],
+        proposal.get("attempt"),
+        describe_sources(sources) if sources else "",
+        describe_outcome_sources(outcome_sources) if outcome_sources else "",
+        describe_registered_units(registered, proposal["version"]) if registered else "",
+        *map(describe_vouched_units, vouched),
+        *map(_format_import, proposal["imports"]),
+        proposal["closed_reason"],
+    )
+    lines += [f"      {text}" for text in texts if text]
     if is_caller_known and proposal["state"] == "open" and not proposal["can_approve"]:
         lines.append(f"      you can't approve it: {proposal['cannot_approve_reason']}")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -45,12 +45,6 @@ from rollout.terminal.record_options import (
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, RolloutName
 from rollout.terminal.runner import CommandRequest, LocalContext, build_runner
-
-if TYPE_CHECKING:
-    from rollout.data.database.session import Database
-    from rollout.features.records.record_import import ActionFile
-    from rollout.kernel.policy.policy import Policy
-
 
 UNUSED_ROWS = "unreadable_or_repeated"
 
@@ -98,7 +92,9 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         check_declared_contents,
         compute_digest,
         compute_digests,
+        import_actions,
         import_records,
+        read_action_file,
         vouch_for_import,
     )
     from rollout.features.replay.requests import ReplayRequest, read_request_records
@@ -124,7 +120,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         )
         now, digests = datetime.now(UTC), compute_digests(sources)
         records = split_imported_cases(database, state.rollout, records, planted, now)
-        action_file = None if actions is None else _read_actions(actions, state.policy, now)
+        action_file = None if actions is None else read_action_file(actions, state.policy, now)
         all_digests = digests if actions is None else (*digests, compute_digest(actions))
         # before the ledger says who vouches
         check_declared_contents(state, records, request.contents)
@@ -140,7 +136,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
             kind: dict(counts_by_status) for kind, counts_by_status in sorted(counts.items())
         }
         if action_file is not None:
-            status_counts["action"] = _store_actions(database, rollout, action_file, now)
+            status_counts["action"] = dict(import_actions(database, rollout, action_file, now))
         status_counts[UNUSED_ROWS] = {"rejected": records.rejected.height}
     _warn_of_early_cases(int((records.cases["occurred_at"] < made_at).sum()), made_at)
     if as_json:
@@ -150,20 +146,6 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         name = kind.replace("_", " ") if kind == UNUSED_ROWS else f"{kind}s"
         counts_text = (f"{count:,} {status}" for status, count in counts_by_status.items())
         typer.echo(f"{name}: {', '.join(counts_text)}")
-
-
-def _read_actions(file: Path, policy: "Policy", now: datetime) -> "ActionFile":
-    from rollout.features.records.record_import import read_action_file
-
-    return read_action_file(file, policy, now)
-
-
-def _store_actions(
-    database: "Database", rollout: str, action_file: "ActionFile", now: datetime
-) -> dict[str, int]:
-    from rollout.features.records.record_import import import_actions
-
-    return dict(import_actions(database, rollout, action_file, now))
 
 
 def _warn_of_early_cases(cases: int, made_at: datetime) -> None:

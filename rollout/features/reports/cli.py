@@ -10,16 +10,16 @@ from pydantic_core import to_jsonable_python
 from rollout.kernel.errors import RefusalError
 from rollout.terminal.output import JsonFlag, print_answer, print_refusals
 from rollout.terminal.remote import ServerUrl, build_path, request_text
-from rollout.terminal.rollout_options import RolloutName
+from rollout.terminal.rollout_options import RolloutName, parse_time
 from rollout.terminal.runner import CommandRequest, LocalContext, RequestRunner
 
 ON_DEMAND = "on-demand"
 FORMATS: Final = ("csv", "html", "json")
 VIEWS: Final = ("operator", "engineer", "auditor")
 
-InstantOption = Annotated[
-    str | None, typer.Option(help="time with its offset, as 2027-06-01T00:00Z")
-]
+EXAMPLE_TIME: Final = "2027-06-01T00:00Z"
+
+InstantOption = Annotated[str | None, typer.Option(help=f"time with its offset, as {EXAMPLE_TIME}")]
 ViewOption = Annotated[str, typer.Option(help=f"audience: {', '.join(VIEWS)}")]
 Format = Annotated[
     str | None,
@@ -57,8 +57,8 @@ def create_report(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """
     with print_refusals():
         period = {
-            "since": _parse_instant("--since", since),
-            "until": _parse_instant("--until", until),
+            "since": parse_time("--since", since, EXAMPLE_TIME),
+            "until": parse_time("--until", until, EXAMPLE_TIME),
         }
         report_format = _select_format(form, out)
         report_options = {"name": name, "view": _check_view(view), **period}
@@ -131,18 +131,6 @@ def _create_local_report(
     )
     text = format_report(report_view, report_format, report_options["view"]).decode()
     return {"made": made, "text": text}
-
-
-def _parse_instant(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        parsed_time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{option} {text} is no time; write it as 2027-06-01T00:00Z") from None
-    if parsed_time.tzinfo is None:
-        raise ValueError(f"{option} {text} has no offset; add one, Z for UTC")
-    return parsed_time
 
 
 def _check_view(view: str) -> str:
