@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rollout.engine.decide.scope import CellState, Scope, build_initial_state, set_cell_state
 from rollout.engine.decide.widening_steps import get_acting_floor, raise_floors
@@ -88,12 +88,15 @@ class ScopeBuilder:
         """Replace one cell's state."""
         set_cell_state(self.cells, self.holders, cell, version, state)
 
+    def change_cell_state(self, cell: Cell, version: str, **changes: Any) -> None:
+        """Replace parts of one cell's state."""
+        self.set_cell_state(cell, version, replace(self.get_cell_state(cell, version), **changes))
+
     def close_proposal(self, proposal_id: str) -> None:
         """Remove a proposal, also from its cell; ignore a closed one."""
         proposal = self.proposals.pop(proposal_id, None)
         if proposal is not None and proposal.cell is not None:
-            state = self.get_cell_state(proposal.cell, proposal.version)
-            self.set_cell_state(proposal.cell, proposal.version, replace(state, proposal=None))
+            self.change_cell_state(proposal.cell, proposal.version, proposal=None)
 
     def cut_grants(self, cell: Cell, version: str, kept_count: int, at: datetime) -> None:
         """Keep the lowest `kept_count` grants; units count so from `at` on.

@@ -86,7 +86,7 @@ class Renewed(OfProposal, CellEvent):
             else g
             for g in state.grants
         )
-        builder.set_cell_state(self.cell, self.version, replace(state, grants=grants))
+        builder.change_cell_state(self.cell, self.version, grants=grants)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,8 +344,8 @@ class FamiliarityChanged(ManyCellsEvent):
 
 
 def _set_grants(builder: ScopeBuilder, event: CellEvent, grants: tuple[Grant, ...]) -> None:
-    state = builder.get_cell_state(event.cell, event.version)
     since = builder.get_effective_time()
-    state = replace(state, grants=grants, changed_at=since, detectors=NO_STARTS)
-    builder.set_cell_state(event.cell, event.version, state)
+    builder.change_cell_state(
+        event.cell, event.version, grants=grants, changed_at=since, detectors=NO_STARTS
+    )
     builder.widened_at[event.cell] = event.at

@@ -167,8 +167,7 @@ class ProposalRaised(OfKind, OfCell, ProposalEvent):
         )
         builder.proposal_count += 1
         if self.cell is not None:
-            state = replace(builder.get_cell_state(self.cell, self.version), proposal=self.proposal)
-            builder.set_cell_state(self.cell, self.version, state)
+            builder.change_cell_state(self.cell, self.version, proposal=self.proposal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,9 +268,8 @@ class ProposalRejected(ProposalEvent):
         proposal = builder.proposals[self.proposal]
         builder.close_proposal(self.proposal)
         if proposal.cell is not None:
-            state = builder.get_cell_state(proposal.cell, proposal.version)
-            quiet_state = replace(state, quiet_until=self.quiet_until)
-            builder.set_cell_state(proposal.cell, proposal.version, quiet_state)
+            quiet = self.quiet_until
+            builder.change_cell_state(proposal.cell, proposal.version, quiet_until=quiet)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,9 +297,7 @@ class ProposalVoided(ProposalEvent):
         proposal = builder.proposals.get(self.proposal)
         builder.close_proposal(self.proposal)
         if self.incidents and proposal is not None and proposal.cell is not None:
-            state = builder.get_cell_state(proposal.cell, proposal.version)
-            state = replace(state, awaits=self.incidents)
-            builder.set_cell_state(proposal.cell, proposal.version, state)
+            builder.change_cell_state(proposal.cell, proposal.version, awaits=self.incidents)
             spoken = builder.spoken_against.get(proposal.version, NOTHING_AGAINST)
             builder.spoken_against[proposal.version] = replace(spoken, voided_at=self.at)
 
