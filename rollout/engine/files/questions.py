@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import singledispatch
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rollout.kernel.errors import RolloutError
 
@@ -266,27 +266,21 @@ class FileChoices:
 
     def add(self, choice: Choice) -> FileChoices:
         """Return these choices with one more."""
-        match choice.option:
-            case "--label":
-                return replace(self, label=(*self.label, choice.value))
-            case "--unsure":
-                return replace(self, unsure=(*self.unsure, choice.value))
-            case "--same-form":
-                return replace(self, same_form=choice.value == "true")
-            case "--labels":
-                return replace(self, labels=choice.value)
-            case "--equal-sides" | "--backtest":
-                return self._add_meaning(choice)
-            case "--predictions-where" | "--decisions-where":
+        name = choice.option.removeprefix("--").replace("-", "_")
+        changes: dict[str, Any]
+        match name:
+            case "label" | "unsure":
+                changes = {name: (*getattr(self, name), choice.value)}
+            case "same_form" | "equal_sides" | "backtest":
+                changes = {name: choice.value == "true"}
+            case "labels":
+                changes = {name: choice.value}
+            case "predictions_where" | "decisions_where":
                 mapping = map_rows_of(choice.option, choice.value)
-                return replace(self, mappings=(*self.mappings, mapping))
-        raise ValueError(f"{choice.option} is no choice about recorded files")
-
-    def _add_meaning(self, choice: Choice) -> FileChoices:
-        """Add what the two sides are."""
-        if choice.option == "--equal-sides":
-            return replace(self, equal_sides=True)
-        return replace(self, backtest=choice.value == "true")
+                changes = {"mappings": (*self.mappings, mapping)}
+            case _:
+                raise ValueError(f"{choice.option} is no choice about recorded files")
+        return replace(self, **changes)
 
     def list_arguments(self) -> list[str]:
         """Return the options of a command that reads forms and labels in the same way."""
