@@ -58,7 +58,9 @@ def list_users(
     Disabled accounts are included. Requires the admin role.
     """
     accounts = users.load_accounts(service.database, caller)
-    return build_page([User.of(user) for user in accounts], lambda user: user.name, after, limit)
+    return build_page(
+        [User.model_validate(user) for user in accounts], lambda user: user.name, after, limit
+    )
 
 
 @router.post(
@@ -81,7 +83,7 @@ def create_user(
         email=body.email,
         role_assignments=[form.assigned_role for form in body.roles],
     )
-    return User.of(account)
+    return User.model_validate(account)
 
 
 @router.patch("/{name}", operation_id="updateUser", summary="Disable a user or change their roles")
@@ -268,7 +270,7 @@ def sign_in(
         body.name, body.password, address=auth.get_client_address(request), at=now, code=body.code
     )
     auth.set_session(request, response, service.sign_in, started_session, now)
-    return BrowserSession.of(started_session)
+    return BrowserSession.model_validate(started_session)
 
 
 @sessions_router.post("/link", operation_id="signInByLink", summary="Sign in with a one-time link")
@@ -292,7 +294,7 @@ def sign_in_by_link(
         user_name=body.name,
     )
     auth.set_session(request, response, service.sign_in, started_session, now)
-    return BrowserSession.of(started_session)
+    return BrowserSession.model_validate(started_session)
 
 
 @sessions_router.get("", operation_id="getSession", summary="Get my session")
@@ -301,7 +303,9 @@ def get_session(request: Request, service: ServiceDependency, _caller: Anyone) -
 
     Use this after a page reload.
     """
-    return BrowserSession.of(service.sign_in.load_current_session(auth.get_session_token(request)))
+    return BrowserSession.model_validate(
+        service.sign_in.load_current_session(auth.get_session_token(request))
+    )
 
 
 @sessions_router.delete(

@@ -11,7 +11,7 @@ from rollout.data.access.tokens import ApiKey
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access.keys import CreatedKey
 from rollout.features.access.sign_in import StartedSession
-from rollout.features.access.users import AccountUpdate, UserAccount
+from rollout.features.access.users import AccountUpdate
 from rollout.features.policies.account_changes import ChangedAccount
 
 ROLE_ASSIGNMENT: dict[str, Any] = {
@@ -111,13 +111,18 @@ class UserChangeRequest(BaseModel):
         )
 
 
-class User(BaseModel):
+class AccountForm(BaseModel):
+    """What all answers about an account begin with."""
+
+    name: str
+    service_account: bool = Field(validation_alias="is_service_account")
+
+
+class User(AccountForm):
     """A user or service account with its roles."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": USER})
 
-    name: str
-    service_account: bool = Field(validation_alias="is_service_account")
     added_at: datetime
     disabled_at: datetime | None
     email: str
@@ -127,11 +132,6 @@ class User(BaseModel):
         validation_alias="is_broad",
         description="May send predictions, and decisions or outcomes; split it by role.",
     )
-
-    @classmethod
-    def of(cls, account: UserAccount) -> "User":
-        """Return the schema of an account."""
-        return cls.model_validate(account)
 
 
 class ChangedUser(User):
@@ -163,7 +163,7 @@ class PasswordLink(BaseModel):
     token: str
 
 
-class CurrentAccount(BaseModel):
+class CurrentAccount(AccountForm):
     """Your account and its roles, at a revision of the access ledger."""
 
     model_config = ConfigDict(
@@ -178,8 +178,6 @@ class CurrentAccount(BaseModel):
         },
     )
 
-    name: str
-    service_account: bool = Field(validation_alias="is_service_account")
     roles: list[RoleAssignment] = Field(validation_alias="role_assignments")
     access_head: int | None
 
@@ -265,19 +263,11 @@ class LinkSignInRequest(BaseModel):
     name: str = Field(default="", max_length=64)
 
 
+@add_fields_of(StartedSession, "token")
 class BrowserSession(BaseModel):
     """A session. Requests that change something send `csrf` as `X-CSRF-Token`."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": SESSION})
-
-    name: str
-    csrf: str
-    expires_at: datetime
-
-    @classmethod
-    def of(cls, signed_in: StartedSession) -> "BrowserSession":
-        """Return the schema of a session; only the cookie contains its token."""
-        return cls.model_validate(signed_in)
 
 
 class UserList(Page[User]):

@@ -14,9 +14,11 @@ from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFact
 from rollout.features.reports.figures.timeline_parts import (
     CellTimeline,
     TimelineBucket,
+    TimelineGap,
     TimelineMark,
     TimelinePoint,
     TimelineStage,
+    TimelineThreshold,
     TimelineVersion,
 )
 from rollout.kernel.facts import EvidenceSeries
@@ -66,12 +68,11 @@ class TimelineVersionItem(AttributeForm):
     """A version's points, one for each bucket with figures."""
 
 
+@add_fields_of(TimelineThreshold)
 class TimelineThresholdItem(AttributeForm):
     """A threshold of the policy in force on the measure: of gates or of a guard."""
 
     kind: Literal["gate", "guard"]
-    name: str
-    value: float
 
 
 @add_fields_of(TimelineMark)
@@ -79,12 +80,11 @@ class TimelineMarkItem(AttributeForm):
     """An event; `revision` is its ledger entry, 0 for the first units with a new value."""
 
 
+@add_fields_of(TimelineGap)
 class TimelineGapItem(AttributeForm):
     """A time of which records were deleted: counts stay, cases can't be opened."""
 
     kind: Literal["purged"]
-    since: datetime
-    until: datetime
 
 
 @add_fields_of(CellTimeline)

@@ -14,6 +14,7 @@ from api.reviews.schemas import (
     ClaimRequest,
     DecisionRequest,
     GoldCaseRequest,
+    OverdueReview,
     OverdueReviewList,
     ReassignmentRequest,
     ReassignmentResult,
@@ -94,7 +95,7 @@ def submit_decision(
     same result.
     """
     state = service.state_cache.load_rollout(rollout).state
-    return ReviewDecision.of(
+    return ReviewDecision.model_validate(
         reviews.submit_decision(service.database, caller, state, review, body.to_draft(), now)
     )
 
@@ -203,7 +204,7 @@ def list_overdue_reviews(
     overdue_tasks = reviews.load_overdue_reviews(
         service.database, caller, state, now, limit=limit, claim_time=wall_time
     )
-    return OverdueReviewList.of(list(overdue_tasks))
+    return OverdueReviewList(items=[OverdueReview.model_validate(task) for task in overdue_tasks])
 
 
 review_plan_router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["cells"])

@@ -11,12 +11,10 @@ from rollout.features.reviews.reviews import (
     MAX_CLAIMED_CASES,
     ClaimedTask,
     DecisionDraft,
-    ModelAnswer,
     OverdueTask,
     ReviewerTasks,
     StoredDecision,
 )
-from rollout.kernel.policy.levers import Lever
 from rollout.kernel.units import SEPARATOR, join_labels
 
 MAX_REVIEWERS = 50
@@ -110,12 +108,6 @@ class ReviewLever(BaseModel):
     number: NumberRange | None
     many: bool = False
 
-    @classmethod
-    def of(cls, lever: Lever) -> "ReviewLever":
-        """Return a lever without the actions that its answers lead to."""
-        number = None if lever.number is None else NumberRange.model_validate(lever.number)
-        return cls(id=lever.id, labels=list(lever.labels), number=number, many=lever.many)
-
 
 class VersionAnswer(BaseModel):
     """A version's answer to a case; an answer is null if the version failed."""
@@ -153,6 +145,7 @@ class ReviewTask(BaseModel):
     @classmethod
     def of(cls, task: ClaimedTask) -> "ReviewTask":
         """Return the schema of a claimed task."""
+        answer = task.proposal
         return cls(
             review=task.review,
             kind=task.kind,
@@ -163,18 +156,9 @@ class ReviewTask(BaseModel):
             media=dict(task.case.media),
             answer_by=task.answer_by,
             claimed_until=task.claimed_until,
-            model_answer=_build_answer(task.proposal),
+            model_answer=None if answer is None else VersionAnswer.model_validate(answer),
             decisions=[dict(answers) for answers in task.verdicts],
         )
-
-
-def _build_answer(answer: ModelAnswer | None) -> VersionAnswer | None:
-    if answer is None:
-        return None
-    lever_answers = dict(answer.answers)
-    return VersionAnswer(
-        version=answer.version, answers=lever_answers, confidence=answer.confidence
-    )
 
 
 class ReviewQueueCounts(BaseModel):
@@ -200,7 +184,7 @@ class ReviewQueue(BaseModel):
     def of(cls, reviewer_tasks: ReviewerTasks) -> "ReviewQueue":
         """Return the schema of a reviewer's tasks."""
         return cls(
-            levers=[ReviewLever.of(lever) for lever in reviewer_tasks.levers],
+            levers=[ReviewLever.model_validate(lever) for lever in reviewer_tasks.levers],
             tasks=[ReviewTask.of(task) for task in reviewer_tasks.tasks],
             waiting=ReviewQueueCounts.model_validate(dict(reviewer_tasks.waiting)),
         )
@@ -260,11 +244,6 @@ class ReviewDecision(BaseModel):
 
     model_config = _build_config(DECISION)
 
-    @classmethod
-    def of(cls, stored: StoredDecision) -> "ReviewDecision":
-        """Return the schema of a stored decision."""
-        return cls.model_validate(stored)
-
 
 class AdjudicationRequest(BaseModel):
     """A case to adjudicate.
@@ -322,10 +301,3 @@ class OverdueReviewList(BaseModel):
     model_config = _build_config({"items": [OVERDUE_REVIEW]})
 
     items: list[OverdueReview]
-
-    @classmethod
-    def of(cls, tasks: list[OverdueTask]) -> "OverdueReviewList":
-        """Return the schema of overdue tasks."""
-        return cls(
-            items=[OverdueReview.model_validate(task, from_attributes=True) for task in tasks]
-        )
