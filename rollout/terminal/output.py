@@ -64,12 +64,6 @@ def format_command_result(answer: JsonObject) -> str:
     return "\n".join(lines)
 
 
-def print_command_result(answers: list[Any], *, as_json: bool) -> None:
-    """Print the result of a command that changed a rollout."""
-    (result,) = answers
-    print_answer(result, format_command_result(result), as_json=as_json)
-
-
 def format_changes(preview: JsonObject) -> str:
     """Return the changes that a policy would make, as text."""
     changes = preview["changes"]

@@ -12,7 +12,7 @@ from rollout.engine.decide.permissions import VIEWER, AssignedRole, Caller
 from rollout.features.access.users import load_local_caller
 from rollout.kernel.errors import RefusalError
 from rollout.terminal.local_database import connect_database, convert_store_errors
-from rollout.terminal.output import print_refusals
+from rollout.terminal.output import format_command_result, print_answer, print_refusals
 from rollout.terminal.remote import KEY_VARIABLE, SERVER_VARIABLE, request_all_pages, request_json
 from rollout.terminal.rollout_options import parse_instant
 
@@ -75,6 +75,11 @@ class RequestRunner:
                 context = LocalContext(database, self._load_caller(database), at)
                 return [to_jsonable_python(request.run_locally(context)) for request in requests]
 
+    def post(self, path: str, run_locally: Callable[[LocalContext], Any], body: Any = None) -> Any:
+        """Return the answer to one request that changes something."""
+        (answer,) = self.run(CommandRequest("POST", path, run_locally, body))
+        return answer
+
     def _check_no_local_options(self) -> None:
         local_options = {"--by": self.by, "--group": self.groups, "--at": self.at}
         used_options = [option for option, value in local_options.items() if value]
@@ -98,6 +103,19 @@ def build_runner(
                 f"no acting user; add --by NAME, or name a service by --server or {SERVER_VARIABLE}"
             )
     return RequestRunner(server, by, tuple(groups or ()), at)
+
+
+def change_rollout(
+    runner: RequestRunner,
+    path: str,
+    run_locally: Callable[[LocalContext], Any],
+    body: Any = None,
+    *,
+    as_json: bool,
+) -> None:
+    """Change a rollout by a command, and print the result."""
+    result = runner.post(path, run_locally, body)
+    print_answer(result, format_command_result(result), as_json=as_json)
 
 
 def _send_request(server: str, request: CommandRequest) -> Any:

@@ -9,7 +9,7 @@ from rollout.features.delivery.delivery import load_deliveries, queue_report, re
 from rollout.terminal.output import JsonFlag, print_answer
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, RolloutName
-from rollout.terminal.runner import NO_LIMIT, CommandRequest, LocalContext, build_runner, list_items
+from rollout.terminal.runner import NO_LIMIT, LocalContext, build_runner, list_items
 
 NO_DELIVERIES = "no deliveries yet; `reports` in the policy defines what is sent to which channel"
 
@@ -36,13 +36,11 @@ def manage_deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """
     if report is not None:
         body = {"report": report, "channels": to or []}
-        request = CommandRequest(
-            "POST",
+        queued_deliveries = build_runner(server, by).post(
             build_path(rollout, "deliveries"),
             lambda context: _queue_report(context, rollout, report, to),
             body,
         )
-        (queued_deliveries,) = build_runner(server, by).run(request)
         print_answer(
             queued_deliveries,
             "\n".join(map(format_delivery, queued_deliveries["items"])),
@@ -51,14 +49,12 @@ def manage_deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each option
         return
     if again is not None:
         path = build_path(rollout, "deliveries", str(again), "retry")
-        request = CommandRequest(
-            "POST",
+        retried_delivery = build_runner(server, by).post(
             path,
             lambda context: requeue_delivery(
                 context.database, context.caller, rollout, again, at=context.at
             ),
         )
-        (retried_delivery,) = build_runner(server, by).run(request)
         print_answer(retried_delivery, format_delivery(retried_delivery), as_json=as_json)
         return
     state = "failed" if failed else "all"

@@ -6,10 +6,10 @@ import typer
 
 from rollout.features.incidents import incidents
 from rollout.live import versions
-from rollout.terminal.output import JsonFlag, print_command_result
+from rollout.terminal.output import JsonFlag
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, PastInstant, ReasonText, RolloutName
-from rollout.terminal.runner import CommandRequest, build_runner
+from rollout.terminal.runner import build_runner, change_rollout
 
 
 def retire(
@@ -25,15 +25,15 @@ def retire(
 
     Example: `rollout retire ramps v1 --by ana`
     """
-    request = CommandRequest(
-        "POST",
+    change_rollout(
+        build_runner(server, by, None, at),
         build_path(rollout, "versions", version, "retirement"),
         lambda context: versions.retire_model_version(
             context.database, context.caller, rollout, version, at=context.at, reason=reason
         ),
         {"reason": reason},
+        as_json=as_json,
     )
-    print_command_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 
 
 def acknowledge(
@@ -51,12 +51,12 @@ def acknowledge(
 
     Example: `rollout acknowledge ramps I-1 --by ana --note "snow on the lens"`
     """
-    request = CommandRequest(
-        "POST",
+    change_rollout(
+        build_runner(server, by, None, at),
         build_path(rollout, "incidents", incident, "acknowledgement"),
         lambda context: incidents.record_acknowledgement(
             context.database, context.caller, rollout, incident, at=context.at, note=note
         ),
         {"note": note},
+        as_json=as_json,
     )
-    print_command_result(build_runner(server, by, None, at).run(request), as_json=as_json)

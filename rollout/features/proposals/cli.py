@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from rollout.features.proposals import proposals
-from rollout.terminal.output import JsonFlag, print_answer, print_command_result
+from rollout.terminal.output import JsonFlag, print_answer
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import (
     ActorName,
@@ -14,7 +14,7 @@ from rollout.terminal.rollout_options import (
     ReasonText,
     RolloutName,
 )
-from rollout.terminal.runner import CommandRequest, build_runner
+from rollout.terminal.runner import build_runner, change_rollout
 
 ProposalId = Annotated[
     str, typer.Argument(help="id from `rollout proposals`, as P-1", metavar="PROPOSAL")
@@ -39,15 +39,13 @@ def approve(  # noqa: PLR0913, PLR0917 - one parameter for each option
     URL`
     """
     path = build_path(rollout, "proposals", proposal, "approvals")
-    request = CommandRequest(
-        "POST",
+    result = build_runner(server, by, group, at).post(
         path,
         lambda context: proposals.approve_proposal(
             context.database, context.caller, rollout, proposal, evidence_hash, at=context.at
         ),
         {"evidence_hash": evidence_hash},
     )
-    (result,) = build_runner(server, by, group, at).run(request)
     approval_text = f"{result['at']} Approved {result['proposal']}\n{result['text']}"
     print_answer(result, approval_text, as_json=as_json)
 
@@ -66,12 +64,12 @@ def reject(  # noqa: PLR0913, PLR0917 - one parameter for each option
 
     Example: `rollout reject ramps P-1 --by ana --reason "after the holidays"`
     """
-    request = CommandRequest(
-        "POST",
+    change_rollout(
+        build_runner(server, by, group, at),
         build_path(rollout, "proposals", proposal, "rejection"),
         lambda context: proposals.reject_proposal(
             context.database, context.caller, rollout, proposal, at=context.at, reason=reason
         ),
         {"reason": reason},
+        as_json=as_json,
     )
-    print_command_result(build_runner(server, by, group, at).run(request), as_json=as_json)

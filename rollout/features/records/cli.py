@@ -44,7 +44,7 @@ from rollout.terminal.record_options import (
 )
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, RolloutName
-from rollout.terminal.runner import CommandRequest, LocalContext, build_runner
+from rollout.terminal.runner import LocalContext, build_runner
 
 UNUSED_ROWS = "unreadable_or_repeated"
 
@@ -194,9 +194,7 @@ def import_baseline(
         }
 
     path = build_path(rollout, "baselines")
-    (result,) = build_runner(server, by).run(
-        CommandRequest("POST", path, run_locally, {"items": items})
-    )
+    result = build_runner(server, by).post(path, run_locally, {"items": items})
     print_answer(result, f"{result['new']} of {len(baseline_counts)} rows are new", as_json=as_json)
 
 
@@ -258,6 +256,6 @@ def plant(
 
     body = {"keys": keys, "reason": reason}
     path = build_path(rollout, "planted-cases")
-    (result,) = build_runner(server, by).run(CommandRequest("POST", path, run_locally, body))
+    result = build_runner(server, by).post(path, run_locally, body)
     text = f"{result['new']} cases declared as planted, {result['repeated']} were before"
     print_answer(result, text, as_json=as_json)

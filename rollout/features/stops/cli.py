@@ -8,10 +8,10 @@ from rollout.engine.decide.stop_targets import StopTarget
 from rollout.features.stops import stops
 from rollout.features.stops.stops import narrow_at_once, stop_at_once
 from rollout.terminal.local_service import build_local_service
-from rollout.terminal.output import JsonFlag, print_command_result, print_refusals
+from rollout.terminal.output import JsonFlag, print_refusals
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, PastInstant, ReasonText, RolloutName
-from rollout.terminal.runner import CommandRequest, build_runner
+from rollout.terminal.runner import build_runner, change_rollout
 
 Sites = Annotated[
     list[str] | None, typer.Option("--site", help="site or pattern with * (repeatable)")
@@ -39,8 +39,8 @@ def narrow(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Example: `rollout narrow ramps --to shadow --site ramp-a --by ana`
     """
     target = _build_target(site, window, every=every)
-    request = CommandRequest(
-        "POST",
+    change_rollout(
+        build_runner(server, by, None, at),
         build_path(rollout, "narrowings"),
         lambda context: narrow_at_once(
             build_local_service(context.database),
@@ -52,8 +52,8 @@ def narrow(  # noqa: PLR0913, PLR0917 - one parameter for each option
             reason=reason,
         ),
         {**_build_body(target), "to": to, "reason": reason},
+        as_json=as_json,
     )
-    print_command_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 
 
 def stop(  # noqa: PLR0913, PLR0917 - one parameter for each option
@@ -75,8 +75,8 @@ def stop(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Example: `rollout stop ramps --all --by ana`
     """
     target = _build_target(site, window, every=every)
-    request = CommandRequest(
-        "POST",
+    change_rollout(
+        build_runner(server, by, None, at),
         build_path(rollout, "stops"),
         lambda context: stop_at_once(
             build_local_service(context.database),
@@ -88,8 +88,8 @@ def stop(  # noqa: PLR0913, PLR0917 - one parameter for each option
             is_drill=drill,
         ),
         {**_build_body(target), "reason": reason, "drill": drill},
+        as_json=as_json,
     )
-    print_command_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 
 
 def attempt(  # noqa: PLR0913, PLR0917 - one parameter for each option
@@ -109,8 +109,8 @@ def attempt(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Example: `rollout attempt ramps --version v2 --site ramp-a --reason "box offline" --by ana`
     """
     target = _build_target(site, window, every=every)
-    request = CommandRequest(
-        "POST",
+    change_rollout(
+        build_runner(server, by, None, at),
         build_path(rollout, "attempts"),
         lambda context: stops.begin_next_attempt(
             context.database,
@@ -122,8 +122,8 @@ def attempt(  # noqa: PLR0913, PLR0917 - one parameter for each option
             reason=reason,
         ),
         {**_build_body(target), "version": version, "reason": reason},
+        as_json=as_json,
     )
-    print_command_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 
 
 def resume(
@@ -140,14 +140,14 @@ def resume(
 
     Example: `rollout resume ramps S-12 --by ana`
     """
-    request = CommandRequest(
-        "POST",
+    change_rollout(
+        build_runner(server, by, None, at),
         build_path(rollout, "stops", stopped, "resume"),
         lambda context: stops.propose_resume(
             context.database, context.caller, rollout, stopped, at=context.at
         ),
+        as_json=as_json,
     )
-    print_command_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 
 
 def _build_target(site: list[str] | None, window: list[str] | None, *, every: bool) -> StopTarget:
