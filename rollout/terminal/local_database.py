@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from rollout.data.database.errors import StoreError
@@ -52,12 +52,9 @@ def _connect(check: Callable[[Database], object]) -> Iterator[Database]:
     """Open the database in ROLLOUT_DATABASE_URL, which must exist and pass a check."""
     url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
     _require_sqlite_file(url)
-    database = Database(url)
-    try:
+    with closing(Database(url)) as database:
         check(database)
         yield database
-    finally:
-        database.close()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ Checks that a database keeps what it acknowledges: triggers, settings and table 
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -334,11 +334,8 @@ def load_current_revision(url: str) -> str | None:
     Raises:
         StoreError: the database can't be opened.
     """
-    database = Database(url)
-    try:
+    with closing(Database(url)) as database:
         return find_schema_revision(database)
-    finally:
-        database.close()
 
 
 def find_schema_revision(database: Database) -> str | None:
@@ -369,12 +366,12 @@ def list_table_names(url: str) -> list[str]:
     Raises:
         StoreError: the database can't be opened.
     """
-    database = Database(url)
-    try:
-        with _translate_open_errors(), database.begin_read() as transaction:
-            return sorted(inspect(transaction.connection).get_table_names())
-    finally:
-        database.close()
+    with (
+        closing(Database(url)) as database,
+        _translate_open_errors(),
+        database.begin_read() as transaction,
+    ):
+        return sorted(inspect(transaction.connection).get_table_names())
 
 
 def check_schema_current(database: Database) -> None:

@@ -163,8 +163,8 @@ def _build_history(
     _create_file(path)
     url = f"sqlite:///{path}"
     upgrade(url)
-    database = Database(url, is_draft=True)  # waits for the disk took a tenth of a build
-    try:
+    # waits for the disk took a tenth of a build
+    with closing(Database(url, is_draft=True)) as database:
         policy_text = example.policy_path.read_text(encoding="utf-8")
         starts_at = history.find_first_slot(records.policy, cases) - records.policy.tick
         accounts.create_demo_accounts(database, records.policy, starts_at)
@@ -180,8 +180,6 @@ def _build_history(
             database, example, records, cases, accounts.DEMO_OPERATORS[::-1]
         )
         writer.write()
-    finally:
-        database.close()
     schedule = {
         "next_case": writer.next_case,
         "items": [(at.isoformat(), *rest) for at, *rest in writer.scheduled],
@@ -251,9 +249,8 @@ class DemoStage:
 def open_stage(policy: Policy, at: datetime) -> Iterator[DemoStage]:
     """Yield a stage in a temporary folder; `at` is the instant at which the story goes on."""
     with TemporaryDirectory(prefix="rollout-demo-") as folder:
-        path = Path(folder) / DATABASE_FILE
-        database, wall_clock = Database(f"sqlite:///{path}"), SystemClock()
-        try:
+        path, wall_clock = Path(folder) / DATABASE_FILE, SystemClock()
+        with closing(Database(f"sqlite:///{path}")) as database:
             service = build_service(
                 database,
                 Authenticator(database, wall_clock),
@@ -261,5 +258,3 @@ def open_stage(policy: Policy, at: datetime) -> Iterator[DemoStage]:
                 wall_clock=wall_clock,
             )
             yield DemoStage(service, clock, policy, path)
-        finally:
-            database.close()

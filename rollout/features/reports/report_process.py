@@ -4,6 +4,7 @@ It writes nothing but its answer, so its end at any time leaves nothing half don
 """
 
 import os
+from contextlib import closing
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,12 +29,9 @@ def _draft_report(values: dict[str, Any]) -> ReportDraft:
     from rollout.features.reports.drafts import draft_report
 
     options = TypeAdapter(ReportOptions).validate_python(values["options"])
-    database = Database(values["database"])
-    try:
+    with closing(Database(values["database"])) as database:
         at = datetime.fromisoformat(values["at"])
         return draft_report(database, values["rollout"], values["report"], options, at, report_step)
-    finally:
-        database.close()
 
 
 def _format_page(values: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 Nothing is written but to its output, so a crash leaves nothing behind.
 """
 
+from contextlib import closing
 from datetime import datetime
 from typing import Any, Final
 
@@ -27,13 +28,10 @@ def compare_requested(values: dict[str, Any]) -> dict[str, Any]:
 def _compare(values: dict[str, Any]) -> WhatIfResult:
     caller = TypeAdapter(Caller).validate_python(values["caller"])
     request = TypeAdapter(WhatIfRequest).validate_python(values["request"])
-    database = Database(values["database"])
-    try:
+    with closing(Database(values["database"])) as database:
         at = datetime.fromisoformat(values["at"])
         inputs = load_what_if_inputs(database, caller, request, at=at)
         return compare_policies(inputs, report_step)
-    finally:
-        database.close()
 
 
 if __name__ == "__main__":
