@@ -97,6 +97,8 @@ class ReportMetadata(BaseModel):
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": REPORT})
 
+    id: int
+
 
 class ReportList(BaseModel):
     """A page of reports, newest first. `next` is null on the last page."""

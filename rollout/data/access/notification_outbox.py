@@ -14,13 +14,13 @@ from typing import Any, Final
 from sqlalchemy import Row, delete, func, select, update
 
 from rollout.data.database.bulk import build_insert, insert_once
-from rollout.data.database.due_rows import WAITING, has_due_row, take_due_row
+from rollout.data.database.due_rows import FAILED, WAITING, DueRows, OutboxRow
 from rollout.data.database.session import Repository, Transaction
 from rollout.data.tables.tables import notification_channels, notification_settings, notifications
 from rollout.kernel.calendar.instants import from_micros, to_micros
 
 MAX_OTHERS: Final = 200
-SENT, FAILED, DROPPED = "sent", "failed", "dropped"
+DROPPED: Final = "dropped"
 KEY_COLUMNS = ("user_id", "channel", "rollout", "kind", "about")
 ADDRESS_CHANGED = "the address was changed"
 
@@ -51,29 +51,22 @@ class NewNotification:
 
 
 @dataclass(frozen=True, slots=True)
-class Notification:
-    """A notification; `attempts` includes the current one.
-
-    `state` is waiting, sent, failed, or dropped when it did not apply any more.
+class Notification(OutboxRow):
+    """A notification; its state may also be dropped, when it did not apply any more.
 
     Attributes:
         due_at: its next attempt; of `others`, as it was before they were taken.
         others: taken at the same time; each needs a result of its own, or `postpone`.
     """
 
-    id: int
     user_id: int
     channel: str
     notice: Notice
-    state: str
-    attempts: int
-    sent_at: datetime | None
-    error: str
     due_at: datetime | None
     others: tuple["Notification", ...] = ()
 
 
-class NotificationOutbox:
+class NotificationOutbox(DueRows):
     """The notifications of all users; with `kinds`, only these are due.
 
     `grouped_kinds` are those of which several may be one message.
@@ -85,8 +78,9 @@ class NotificationOutbox:
         kinds: Collection[str] | None = None,
         grouped_kinds: Collection[str] = (),
     ) -> None:
-        self._transaction, self._grouped_kinds = transaction, grouped_kinds
-        self._conditions = () if kinds is None else (notifications.c.kind.in_(kinds),)
+        chosen = () if kinds is None else (notifications.c.kind.in_(kinds),)
+        super().__init__(transaction, notifications, *chosen)
+        self._grouped_kinds = grouped_kinds
 
     def add(self, notification: NewNotification, *, at: datetime) -> bool:
         """Queue a notification once; return whether it is new, or was dropped before."""
@@ -124,16 +118,6 @@ class NotificationOutbox:
             statement.values(state=DROPPED, next_attempt_at=None, error=ADDRESS_CHANGED)
         )
 
-    def has_due(self, *, at: datetime, excluded_channels: Collection[str] = ()) -> bool:
-        """Return whether `take_next` would return a notification, without locking."""
-        return has_due_row(
-            self._transaction,
-            notifications,
-            at=at,
-            excluded_channels=excluded_channels,
-            conditions=self._conditions,
-        )
-
     def take_next(
         self, *, at: datetime, lease: timedelta, excluded_channels: Collection[str] = ()
     ) -> Notification | None:
@@ -142,14 +126,7 @@ class NotificationOutbox:
         It becomes due again after `lease`, unless its result is recorded. One of a grouped kind
         brings the other unsent ones, taken at the same time: two processes don't split a message.
         """
-        number = take_due_row(
-            self._transaction,
-            notifications,
-            at=at,
-            lease=lease,
-            excluded_channels=excluded_channels,
-            conditions=self._conditions,
-        )
+        number = self._take_due(at, lease, excluded_channels)
         if number is None:
             return None
         same_row = notifications.c.id == number
@@ -185,14 +162,6 @@ class NotificationOutbox:
         self._transaction.execute(update(notifications).where(same_rows).values(**values))
         return [replace(other, attempts=other.attempts + 1) for other in others]
 
-    def record_sent(self, notification: Notification, *, at: datetime) -> bool:
-        """Record that it was sent; False if another process took it."""
-        return self._update(notification, state=SENT, sent_at=at, next_attempt_at=None, error="")
-
-    def retry_later(self, notification: Notification, *, at: datetime, error: str) -> bool:
-        """Move the next attempt to `at`; False if another process took it."""
-        return self._update(notification, next_attempt_at=at, error=error)
-
     def postpone(self, notification: Notification, *, at: datetime) -> bool:
         """Move it to `at` without counting an attempt; False if another process took it."""
         return self._update(notification, next_attempt_at=at, attempts=notification.attempts - 1)
@@ -211,15 +180,6 @@ class NotificationOutbox:
     def delete_old(self, *, before: datetime) -> None:
         """Delete the notifications that were queued before a time."""
         self._transaction.execute(delete(notifications).where(notifications.c.queued_at < before))
-
-    def _update(self, notification: Notification, **values: Any) -> bool:
-        columns = notifications.c
-        statement = update(notifications).where(
-            columns.id == notification.id,
-            columns.attempts == notification.attempts,
-            columns.state == WAITING,
-        )
-        return self._transaction.execute(statement.values(**values)).rowcount == 1
 
 
 def _build_notification(row: Row[Any]) -> Notification:
@@ -284,8 +244,7 @@ class NotificationChannels(Repository):
         query = select(notification_channels).where(
             columns.user_id == user_id, columns.channel == channel
         )
-        row = self._transaction.execute(query.with_for_update() if lock else query).one_or_none()
-        return None if row is None else _build_channel(row)
+        return self._transaction.find(query.with_for_update() if lock else query, _build_channel)
 
     def list_confirmed(self) -> list[NotificationChannel]:
         """Return the confirmed channels of all users."""
@@ -317,8 +276,7 @@ class NotificationChannels(Repository):
     def load_times(self, user_id: int) -> NotificationTimes | None:
         """Return a user's timezone and quiet hours; None before they chose any."""
         query = select(notification_settings).where(notification_settings.c.user_id == user_id)
-        row = self._transaction.execute(query).one_or_none()
-        return None if row is None else _build_times(row)
+        return self._transaction.find(query, _build_times)
 
     def list_times(self) -> dict[int, NotificationTimes]:
         """Return timezones and quiet hours by user."""

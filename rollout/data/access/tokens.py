@@ -280,15 +280,15 @@ class Sessions(Repository):
     def find(self, hashed: bytes) -> Session | None:
         """Return the session with this token hash, unless ended."""
         query = select(sessions).where(sessions.c.hash == hashed, sessions.c.ended_at.is_(None))
-        row = self._transaction.execute(query).one_or_none()
-        if row is None:
-            return None
-        return Session(
-            row.user_id,
-            row.csrf,
-            row.expires_at,
-            row.last_used_at or row.created_at,
-            row.second_factor or "",
+        return self._transaction.find(
+            query,
+            lambda row: Session(
+                row.user_id,
+                row.csrf,
+                row.expires_at,
+                row.last_used_at or row.created_at,
+                row.second_factor or "",
+            ),
         )
 
     def list_open(self, hashes: Iterable[bytes]) -> set[bytes]:

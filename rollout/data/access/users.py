@@ -257,8 +257,7 @@ class Users(Repository):
         self._transaction.execute(statement.values(**values))
 
     def _find_user(self, condition: ColumnElement[bool]) -> StoredUser | None:
-        row = self._transaction.execute(select(users).where(condition)).one_or_none()
-        return None if row is None else build_user(row)
+        return self._transaction.find(select(users).where(condition), build_user)
 
     def _load_users(self, query: Select[Any]) -> list[StoredUser]:
         return [build_user(row) for row in self._transaction.execute(query)]
@@ -317,10 +316,10 @@ class SecondFactors(Repository):
     def find(self, user: StoredUser) -> StoredFactor | None:
         """Return a user's second factor, or None."""
         query = select(second_factors).where(second_factors.c.user_id == user.number)
-        row = self._transaction.execute(query).one_or_none()
-        if row is None:
-            return None
-        return StoredFactor(row.secret, row.created_at, row.confirmed_at, row.last_step)
+        return self._transaction.find(
+            query,
+            lambda row: StoredFactor(row.secret, row.created_at, row.confirmed_at, row.last_step),
+        )
 
     def add(self, user: StoredUser, secret: bytes, *, at: datetime) -> None:
         """Store an unconfirmed second factor in the place of any other."""

@@ -59,8 +59,7 @@ def find_position(
         .offset(offset)
         .limit(1)
     )
-    row = transaction.execute(query).one_or_none()
-    return None if row is None else (row.slot, row.occurred)
+    return transaction.find(query, lambda row: (row.slot, row.occurred))
 
 
 class StoredCounts(RolloutRepository):

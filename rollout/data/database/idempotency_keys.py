@@ -30,11 +30,11 @@ class IdempotencyKeys(Repository):
             idempotency_keys.c.key == key,
             idempotency_keys.c.expires_at > at,
         )
-        row = self._transaction.execute(query).one_or_none()
-        return (
-            None
-            if row is None
-            else IdempotentResponse(row.request_hash, row.response_status, row.response_body)
+        return self._transaction.find(
+            query,
+            lambda row: IdempotentResponse(
+                row.request_hash, row.response_status, row.response_body
+            ),
         )
 
     def store(

@@ -113,8 +113,7 @@ class Rollouts(Repository):
     def find(self, name: str) -> Rollout | None:
         """Return the rollout with this name, or None."""
         query = select(rollouts).where(rollouts.c.name == name)
-        row = self._transaction.execute(query).one_or_none()
-        return None if row is None else _build_rollout(row)
+        return self._transaction.find(query, _build_rollout)
 
     def list_all(self) -> tuple[Rollout, ...]:
         """Return all rollouts, oldest first."""

@@ -22,9 +22,19 @@ from math import inf
 from pathlib import Path
 from threading import Event, Lock
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event, text
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Engine,
+    Executable,
+    Row,
+    Select,
+    create_engine,
+    event,
+    text,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine import Transaction as DatabaseTransaction
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InvalidatePoolError
@@ -42,6 +52,7 @@ from rollout.data.database.errors import (
     translate_driver_errors,
 )
 
+ValueT = TypeVar("ValueT")
 IDLE_BEFORE_PING: Final = 5.0
 """Seconds without use after which a connection is tested; each test is a round trip."""
 RETURNED_AT: Final = "returned_at"
@@ -221,6 +232,11 @@ class Transaction:
         if rows is None:  # perhaps of a set of rows; a negative number is unknown
             self.tally.rows += max(result.rowcount - 1, 0)
         return result
+
+    def find(self, query: Select[Any], build: Callable[[Row[Any]], ValueT]) -> ValueT | None:
+        """Return what is built of a query's only row, None without one."""
+        row = self.execute(query).one_or_none()
+        return None if row is None else build(row)
 
     @contextmanager
     def rehearse(self) -> Iterator[None]:

@@ -109,8 +109,7 @@ class ProposalStore:
     def find(self, proposal_id: str) -> ListedProposal | None:
         """Return the proposal with this id, or None."""
         query = select(proposals).where(self._own, proposals.c.proposal == proposal_id)
-        row = self._transaction.execute(query).one_or_none()
-        return None if row is None else _build_proposal(row)
+        return self._transaction.find(query, _build_proposal)
 
 
 def _build_proposal(row: Row[Any]) -> ListedProposal:
@@ -323,8 +322,7 @@ class IncidentStore:
     def find(self, incident_id: str) -> ListedIncident | None:
         """Return the incident with this id, or None."""
         query = select(incidents).where(self._own, incidents.c.incident == incident_id)
-        row = self._transaction.execute(query).one_or_none()
-        return None if row is None else _build_incident(row)
+        return self._transaction.find(query, _build_incident)
 
 
 def _build_incident(row: Row[Any]) -> ListedIncident:

@@ -80,8 +80,7 @@ class TickSlots(RolloutRepository):
             tick_slots.c.rollout == self._rollout.number
         )
         newest_first = query.order_by(tick_slots.c.slot.desc()).limit(1)
-        row = self._transaction.execute(newest_first).first()
-        return None if row is None else (row.slot, row.claimed_at)
+        return self._transaction.find(newest_first, lambda row: (row.slot, row.claimed_at))
 
     def _match_slot(self, slot: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
         return tick_slots.c.rollout == self._rollout.number, tick_slots.c.slot == slot

@@ -121,8 +121,7 @@ class CasePages(RolloutRepository):
     def find_received_at(self, case_id: int) -> datetime | None:
         """Return when a case's newest revision was received, or None."""
         query = self._select_newest().where(cases.c.case_id == case_id)
-        row = self._transaction.execute(query).one_or_none()
-        return None if row is None else row.received_at
+        return self._transaction.find(query, lambda row: row.received_at)
 
     def find_registrar(self, case_id: int) -> str | None:
         """Return who sent a case's first registered revision, an id or a kind; None if unknown."""

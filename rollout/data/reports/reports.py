@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from rollout.data.database.bulk import insert_once
-from rollout.data.database.due_rows import WAITING, has_due_row, take_due_row
+from rollout.data.database.due_rows import FAILED, WAITING, DueRows, OutboxRow
 from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
 from rollout.data.tables.tables import deliveries, report_requests, report_runs, reports, rollouts
@@ -166,31 +166,35 @@ class ReportRuns(RolloutRepository):
 MAX_NAME_LENGTH = 100  # letters of a name
 COLUMN_OF: Final = {"made_at": "created_at", "sealed_in": "sealed_revision", "seal": "hash"}
 """The columns whose names differ from the fields."""
-SUMMARY_COLUMNS = (
-    "id",
-    "name",
-    "view",
-    "since",
-    "until",
-    "version",
-    "state",
-    "due",
-    "hash",
-    "made_at",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredReport:
-    """A version of a report.
+class ReportEdition:
+    """Which version of a report it is, of which period.
 
     Attributes:
         name: shared by all versions.
+        view: the view that is shown first; all views can be read.
         since, until: period of the cases; the end is excluded.
         version: starts at 1; grows when the content of the same period changes.
         state: `provisional` while cases of the period are open, then `final`.
         due: when the last of these cases closes; None without open cases.
-        view: the view that is shown first; all views can be read.
+    """
+
+    name: str
+    view: str
+    since: datetime
+    until: datetime
+    version: int
+    state: str
+    due: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredReport(ReportEdition):
+    """A version of a report.
+
+    Attributes:
         schema: form of the body.
         body: the sealed text, JSON.
         divergences: all divergences as CSV; the body holds its hash.
@@ -198,13 +202,6 @@ class StoredReport:
         seal: the hash that recipients and ledger cite; "" means the SHA-256 of the body.
     """
 
-    name: str
-    since: datetime
-    until: datetime
-    version: int
-    state: str
-    due: datetime | None
-    view: str
     schema: str
     body: str
     divergences: str
@@ -219,17 +216,10 @@ class StoredReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportSummary:
+class ReportSummary(ReportEdition):
     """A report in a list, without its content; `id` is its number."""
 
     id: int
-    name: str
-    view: str
-    since: datetime
-    until: datetime
-    version: int
-    state: str
-    due: datetime | None
     hash: str
     made_at: datetime
 
@@ -246,9 +236,9 @@ class ReportStore(RolloutRepository):
 
     def get(self, number: int) -> StoredReport | None:
         """Return the report with this number, or None."""
-        result = self._transaction.execute(self._select_own().where(reports.c.id == number))
-        row = result.one_or_none()
-        return None if row is None else _build_report(row)
+        return self._transaction.find(
+            self._select_own().where(reports.c.id == number), _build_report
+        )
 
     def find_newest(
         self, name: str, since: datetime, until: datetime
@@ -256,14 +246,14 @@ class ReportStore(RolloutRepository):
         """Return a period's newest report with its number, or None."""
         conditions = (reports.c.name == name, reports.c.since == since, reports.c.until == until)
         query = self._select_own().where(*conditions).order_by(reports.c.version.desc()).limit(1)
-        row = self._transaction.execute(query).one_or_none()
-        return None if row is None else (row.id, _build_report(row))
+        return self._transaction.find(query, lambda row: (row.id, _build_report(row)))
 
     def list_before(
         self, number: int | None = None, *, name: str | None = None, limit: int = 100
     ) -> Sequence[ReportSummary]:
         """Return report summaries before a number, newest first."""
-        columns = (reports.c[COLUMN_OF.get(field, field)].label(field) for field in SUMMARY_COLUMNS)
+        fields = ReportSummary.__dataclass_fields__
+        columns = (reports.c[COLUMN_OF.get(field, field)].label(field) for field in fields)
         query = select(*columns).where(reports.c.rollout == self._rollout.number)
         if number is not None:
             query = query.where(reports.c.id < number)
@@ -299,9 +289,6 @@ def _build_report(row: Row[Any]) -> StoredReport:
     return StoredReport(**{name: getattr(row, COLUMN_OF.get(name, name)) for name in fields})
 
 
-SENT, FAILED = "sent", "failed"
-
-
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
     """A delivery to queue: report, channel, reason, subject and introduction."""
@@ -314,44 +301,26 @@ class NewDelivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(OutboxRow):
     """A report on its way to a channel.
 
     Attributes:
-        state: waiting, sent or failed.
-        attempts: attempts so far, including the current one.
         queued_at: when the report was sealed.
         next_at: time of the next attempt; None without one.
-        error: the error of the last attempt, without secrets; "" for none.
     """
 
-    id: int
     rollout: str
     request: NewDelivery
-    state: str
-    attempts: int
     queued_at: datetime
     next_at: datetime | None
-    sent_at: datetime | None
-    error: str
 
 
-class Outbox:
+class Outbox(DueRows):
     """The deliveries of all rollouts; with `reasons`, only those queued for these are due."""
 
     def __init__(self, transaction: Transaction, reasons: Collection[str] | None = None) -> None:
-        self._transaction = transaction
-        self._conditions = () if reasons is None else (deliveries.c.reason.in_(reasons),)
-
-    def has_due(self, *, at: datetime, excluded_channels: Collection[str] = ()) -> bool:
-        """Return whether `take_next` would return a delivery, without locking."""
-        return has_due_row(
-            self._transaction,
-            deliveries,
-            at=at,
-            excluded_channels=excluded_channels,
-            conditions=self._conditions,
-        )
+        chosen = () if reasons is None else (deliveries.c.reason.in_(reasons),)
+        super().__init__(transaction, deliveries, *chosen)
 
     def take_next(
         self, *, at: datetime, lease: timedelta, excluded_channels: Collection[str] = ()
@@ -360,37 +329,15 @@ class Outbox:
 
         It becomes due again after `lease`, unless its result is recorded.
         """
-        number = take_due_row(
-            self._transaction,
-            deliveries,
-            at=at,
-            lease=lease,
-            excluded_channels=excluded_channels,
-            conditions=self._conditions,
-        )
+        number = self._take_due(at, lease, excluded_channels)
         if number is None:
             return None
         row = self._transaction.execute(_select_deliveries().where(deliveries.c.id == number)).one()
         return _build_delivery(row)
 
-    def record_sent(self, delivery: Delivery, *, at: datetime) -> bool:
-        """Record that a delivery was sent; False if another process took it."""
-        return self._update_if_owned(
-            delivery, state=SENT, sent_at=at, next_attempt_at=None, error=""
-        )
-
-    def retry_later(self, delivery: Delivery, *, at: datetime, error: str) -> bool:
-        """Move the next attempt to `at`; False if another process took it."""
-        return self._update_if_owned(delivery, state=WAITING, next_attempt_at=at, error=error)
-
     def record_failed(self, delivery: Delivery, *, error: str) -> bool:
         """End the attempts; False if another process took the delivery."""
-        return self._update_if_owned(delivery, state=FAILED, next_attempt_at=None, error=error)
-
-    def _update_if_owned(self, delivery: Delivery, **values: Any) -> bool:
-        conditions = (deliveries.c.id == delivery.id, deliveries.c.attempts == delivery.attempts)
-        statement = update(deliveries).where(*conditions, deliveries.c.state == WAITING)
-        return self._transaction.execute(statement.values(**values)).rowcount == 1
+        return self._update(delivery, state=FAILED, next_attempt_at=None, error=error)
 
 
 class DeliveryStore(RolloutRepository):
@@ -419,9 +366,9 @@ class DeliveryStore(RolloutRepository):
 
     def find(self, number: int) -> Delivery | None:
         """Return the delivery with this number, or None."""
-        result = self._transaction.execute(self._select_own().where(deliveries.c.id == number))
-        row = result.one_or_none()
-        return None if row is None else _build_delivery(row)
+        return self._transaction.find(
+            self._select_own().where(deliveries.c.id == number), _build_delivery
+        )
 
     def get_for_report(self, report: int, channel: str) -> Delivery:
         """Return the queued delivery of a report to a channel.

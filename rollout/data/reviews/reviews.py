@@ -155,7 +155,7 @@ class ReviewTaskStore(RolloutRepository):
     def find(self, number: int, *, lock: bool = False) -> StoredReviewTask | None:
         """Return the task with this number, or None; `lock` blocks changes."""
         query = self._select_tasks(reviews.c.id == number)
-        return next(iter(self._load_all(query.with_for_update() if lock else query)), None)
+        return self._transaction.find(query.with_for_update() if lock else query, build_task)
 
     def list_of_cases(self, case_ids: Collection[int]) -> Sequence[StoredReviewTask]:
         """Return all tasks of some cases, in order within each case."""
@@ -312,7 +312,7 @@ class ReviewTaskStore(RolloutRepository):
 
     def _lock_first(self, query: Select[Any]) -> StoredReviewTask | None:
         locking_query = query.limit(1).with_for_update(skip_locked=True, of=reviews)
-        return next(iter(self._load_all(locking_query)), None)
+        return self._transaction.find(locking_query, build_task)
 
     def _claim_locked(
         self, task: StoredReviewTask, reviewer: str, until: datetime

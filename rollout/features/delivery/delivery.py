@@ -17,12 +17,11 @@ from urllib.parse import quote
 
 from rollout import faults
 from rollout.data.access.users import Users
-from rollout.data.database.due_rows import WAITING
+from rollout.data.database.due_rows import SENT, WAITING
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.records.exposures import ANY_REVIEWER, ExposureStore
 from rollout.data.reports.reports import (
-    SENT,
     Delivery,
     DeliveryStore,
     NewDelivery,

@@ -20,7 +20,6 @@ from rollout import faults
 from rollout.data.access.notification_outbox import (
     CONFIRMATION,
     DROPPED,
-    FAILED,
     NewNotification,
     Notice,
     Notification,
@@ -30,6 +29,7 @@ from rollout.data.access.notification_outbox import (
     NotificationTimes,
 )
 from rollout.data.access.users import StoredUser, Users
+from rollout.data.database.due_rows import FAILED
 from rollout.data.database.errors import UnreadableRowsError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Transaction

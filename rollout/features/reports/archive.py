@@ -206,11 +206,8 @@ def load_reports(
 
 def summarize_report(created_report: CreatedReport) -> ReportSummary:
     """Return a new report as lists show it."""
-    summary_fields = {
-        name: getattr(created_report.report, name)
-        for name in ReportSummary.__slots__
-        if name != "id"
-    }
+    names = ReportSummary.__dataclass_fields__.keys() - {"id"}
+    summary_fields = {name: getattr(created_report.report, name) for name in names}
     return ReportSummary(id=created_report.number, **summary_fields)
 
 
