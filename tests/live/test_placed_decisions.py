@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
+from rollout.data.counting.period_records import PeriodRecords
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.records.case_pages import CasePages
 from rollout.data.records.external_keys import ExternalKeys
@@ -148,6 +149,30 @@ def test_decisions_without_a_place_are_those_of_a_week(mole):
     assert mole.count_unplaced(NOON - MINUTE) == (0, 0)
     assert mole.count_unplaced(NOON + 6 * DAY) == (2, 4)
     assert mole.count_unplaced(NOON + 8 * DAY) == (0, 0)
+
+
+def test_what_a_tick_counted_is_counted_again_from_the_records(mole):
+    """Of three keys one is sent again, one is placed a day later, one was placed before."""
+    mole.decide("c", NOON - DAY, site="quay")
+    counted = {}
+    for hours in range(0, 16 * 24, 8):
+        at = NOON + timedelta(hours=hours)
+        for key, start, place in (
+            *(("a", 0, {}), ("b", 24, {}), ("c", 24, {}), ("b", 48, {"site": "quay"})),
+            *(("a", 96, {"site": "pier"}), ("d", 200, {"site": "quay"})),
+        ):
+            if start == hours:
+                mole.decide(key, at, **place)
+        for moment in (at, at + timedelta.resolution):
+            counted[moment] = mole.count_unplaced(moment)
+    with mole.database.begin_read() as transaction:
+        records = PeriodRecords(transaction, Rollouts(transaction).find("moles"))
+        history = records.load_unplaced(NOON, max(counted))
+        assert records.load_unplaced(NOON + 30 * DAY, NOON + 31 * DAY) is None
+    for at, count in counted.items():  # live reads no others where all have a place
+        again = history.count_at(at)
+        assert again == count or again.unplaced == count.unplaced == 0
+    assert {unplaced for unplaced, _ in counted.values()} == {0, 1, 2}
 
 
 def test_a_decision_without_a_case_is_a_missing_unit_of_its_cell(mole):

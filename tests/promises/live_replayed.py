@@ -15,7 +15,7 @@ from rollout.engine.decide.decider import decide
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.events import PolicyApplied, RecordsCounted, RolloutCreated
 from rollout.engine.evidence.slots import to_instant
-from rollout.engine.slots.engine import Replay, SlotEvidence, SlotFresh
+from rollout.engine.slots.engine import Replay, SlotReadings
 from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.kernel.calendar.instants import to_micros
@@ -64,7 +64,8 @@ class Again(Replay):
         """As replay decides, at the time of the live pass."""
         sights = {key: self._get_view(key) for key in self._list_known_keys(cells)}
         judged = to_instant(slot, self._policy.tick)
-        evidence, fresh = SlotEvidence(sights, slot), SlotFresh(sights, slot)
+        evidence = SlotReadings(sights, lambda key: sights[key].read_evidence(slot))
+        fresh = SlotReadings(sights, lambda key: self._read_fresh(sights[key], slot))
         tick = Tick(at=self._now, evidence=evidence, fresh=fresh, slot=judged)
         seal = [self._seals[judged]] if judged in self._seals else []
         return (*seal, *decide(tick, self._scope, self._policy))

@@ -1,20 +1,54 @@
 """What a report needs of a period besides records: cases, actions, open reviews, last arrivals."""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
 from sqlalchemy import ColumnElement, Select, case, func, select, type_coerce
 
+from rollout.data.database.frames import load_frame
 from rollout.data.database.rollouts import RolloutRepository, match_cases
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.records import UNPLACED_SPAN, RejectedRecords
 from rollout.data.reviews.reviews import OPEN
 from rollout.data.tables.columns import InstantType
-from rollout.data.tables.tables import actions, cases, heartbeats, reviews
+from rollout.data.tables.tables import actions, cases, decisions, heartbeats, reviews
+from rollout.engine.evidence.frames import INSTANT
 from rollout.engine.records.reviews import BLIND_KINDS, SEEDED
+from rollout.kernel.policy.fresh_evidence import UnplacedDecisions
 
 ACTION_COLUMNS = ("lever", "action", "by", "version", "at", "authorization", "permit_kind")
+
+
+@dataclass(frozen=True, slots=True)
+class UnplacedHistory:
+    """Decisions that belonged to no cell, and the others, as ticks of a period counted them.
+
+    Each has the sorted instants at which a case began and ceased to count.
+    """
+
+    unplaced: tuple[pl.Series, pl.Series]
+    placed: tuple[pl.Series, pl.Series]
+
+    def count_at(self, at: datetime) -> UnplacedDecisions:
+        """Return what `RejectedRecords.count_unplaced_decisions` returned at an instant."""
+        unplaced, placed = (
+            int(starts.search_sorted(at, side="right") - ends.search_sorted(at, side="right"))
+            for starts, ends in (self.unplaced, self.placed)
+        )
+        return UnplacedDecisions(unplaced, unplaced + placed)
+
+
+def _list_spans(frame: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
+    """Return when cases begin and cease to count: for a week, until placed or received again."""
+    week = pl.col("received_at") + UNPLACED_SPAN + timedelta.resolution  # its last instant counts
+    again = pl.col("received_at").shift(-1).over("case_id", order_by="received_at")
+    placed = [name for name in frame.columns if name == "placed_at"]
+    spans = frame.with_columns(ended_at=pl.min_horizontal(week, again, *placed))
+    spans = spans.filter(pl.col("ended_at") > pl.col("received_at"))
+    return spans["received_at"].sort(), spans["ended_at"].sort()
 
 
 class PeriodRecords(RolloutRepository):
@@ -73,6 +107,30 @@ class PeriodRecords(RolloutRepository):
             if case_id in keys
         ]
         return pl.DataFrame(values, schema=dict(schema), orient="row")
+
+    def load_unplaced(self, since: datetime, until: datetime) -> UnplacedHistory | None:
+        """Return the decisions of a period that belonged to no cell; None without any."""
+        since -= UNPLACED_SPAN
+        rejected = RejectedRecords(self._transaction, self._rollout).list_unplaced(since, until)
+        if not rejected:
+            return None
+        ids = ExternalKeys(self._transaction, self._rollout).find_ids({key for key, _ in rejected})
+        placed_query = (
+            select(decisions.c.case_id, func.min(decisions.c.received_at).label("at"))
+            .where(*match_cases(self._transaction, self._rollout, decisions, set(ids.values())))
+            .group_by(decisions.c.case_id)
+        )
+        placed_at = {row.case_id: row.at for row in self._transaction.execute(placed_query)}
+        rows = [(key, at, placed_at.get(ids.get(key, 0))) for key, at in rejected]
+        schema = {"case_id": pl.String(), "received_at": INSTANT, "placed_at": INSTANT}
+        query = select(decisions.c.case_id, decisions.c.received_at).where(
+            decisions.c.rollout == self._rollout.number,
+            decisions.c.received_at.between(since, until),
+        )
+        return UnplacedHistory(
+            unplaced=_list_spans(pl.DataFrame(rows, schema=schema, orient="row")),
+            placed=_list_spans(load_frame(self._transaction, query)),
+        )
 
     def count_open_reviews(
         self, since: datetime, at: datetime, soon_until: datetime

@@ -148,17 +148,8 @@ class RejectedRecords(RolloutRepository):
 
         One whose decision was stored since then has a place.
         """
-        table, rollout, since = rejected_records, self._rollout, until - UNPLACED_SPAN
-        query = (
-            select(table.c.key)
-            .distinct()
-            .where(
-                table.c.rollout == rollout.number,
-                table.c.is_placeless,
-                table.c.received_at.between(since, until),
-            )
-        )
-        keys = {_read_key(key) for key in self._transaction.execute(query).scalars()}
+        rollout, since = self._rollout, until - UNPLACED_SPAN
+        keys = {key for key, _ in self.list_unplaced(since, until)}
         if not keys:
             return NO_UNPLACED
         case_ids = ExternalKeys(self._transaction, rollout).find_ids(keys)
@@ -171,6 +162,20 @@ class RejectedRecords(RolloutRepository):
         )
         decided = self._transaction.execute(placed_query).scalar_one()
         return UnplacedDecisions(unplaced, unplaced + decided)
+
+    def list_unplaced(self, since: datetime, until: datetime) -> list[tuple[str, datetime]]:
+        """Return key and receipt of each decision in a period that belonged to no cell."""
+        table = rejected_records
+        query = (
+            select(table.c.key, table.c.received_at)
+            .distinct()
+            .where(
+                table.c.rollout == self._rollout.number,
+                table.c.is_placeless,
+                table.c.received_at.between(since, until),
+            )
+        )
+        return [(_read_key(row.key), row.received_at) for row in self._transaction.execute(query)]
 
     def _build_row(self, item: RejectedItem, received_at: datetime) -> dict[str, object]:
         content = f"{item.kind}\n{item.key}\n{item.body}"

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import CellState, Scope, find_acting_version
 from rollout.engine.decide.widening_steps import format_decided_floor
 from rollout.engine.events import ENGINE, LedgerEvent, PolicyApplied, RolloutCreated
-from rollout.engine.evidence.evidence_view import EvidenceView, FreshUnits, read_fresh_evidence
+from rollout.engine.evidence.evidence_view import EvidenceView, read_fresh_evidence
 from rollout.engine.evidence.guard_evidence import GuardFeeds
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.evidence.stage_history import (
@@ -50,9 +51,8 @@ from rollout.engine.slots.options import ReplayOptions
 from rollout.kernel.calendar.instants import MICROSECOND
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import EvidenceChangedError, ProposalClosedError, RolloutError
-from rollout.kernel.policy.cell_evidence import VersionEvidence
 from rollout.kernel.policy.confidence_floors import list_floor_texts
-from rollout.kernel.policy.fresh_evidence import NO_UNPLACED, FreshEvidence, UnplacedDecisions
+from rollout.kernel.policy.fresh_evidence import FreshEvidence
 from rollout.kernel.policy.policy import Policy
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
@@ -80,6 +80,7 @@ def find_continued_versions(
 
 
 CellVersion = tuple[Cell, str]
+ReadingT = TypeVar("ReadingT")
 ReportProgress = Callable[[int, int], None]
 NO_CONTENTS: Mapping[str, str] = MappingProxyType({})
 
@@ -109,47 +110,19 @@ class ReplayResult:
     ticks: int
 
 
-class SlotEvidence(Mapping[CellVersion, VersionEvidence]):
-    """Evidence at one slot, read for a cell at its first access."""
-
-    def __init__(self, views: Mapping[CellVersion, EvidenceView], slot: int) -> None:
-        self._views, self._slot = views, slot
-        self._evidence_cache: dict[CellVersion, VersionEvidence] = {}
-
-    def __getitem__(self, key: CellVersion) -> VersionEvidence:
-        """Return the evidence of one version in one cell."""
-        if key not in self._evidence_cache:
-            self._evidence_cache[key] = self._views[key].read_evidence(self._slot)
-        return self._evidence_cache[key]
-
-    def __iter__(self) -> Iterator[CellVersion]:
-        """Iterate over the cells and versions, in their order."""
-        return iter(self._views)
-
-    def __len__(self) -> int:
-        """Return the number of cells and versions."""
-        return len(self._views)
-
-
-class SlotFresh(Mapping[CellVersion, FreshEvidence]):
-    """Evidence at one slot with answers that don't count yet, read at the first access."""
+class SlotReadings(Mapping[CellVersion, ReadingT]):
+    """What is read of cells and versions at one slot, of each at the first access."""
 
     def __init__(
-        self,
-        views: Mapping[CellVersion, EvidenceView],
-        slot: int,
-        read_fresh: Callable[[CellVersion], FreshUnits | None] = lambda _: None,
-        unplaced: UnplacedDecisions = NO_UNPLACED,
+        self, views: Mapping[CellVersion, EvidenceView], read: Callable[[CellVersion], ReadingT]
     ) -> None:
-        self._views, self._slot, self._read_fresh = views, slot, read_fresh
-        self._unplaced = unplaced
-        self._cache: dict[CellVersion, FreshEvidence] = {}
+        self._views, self._read = views, read
+        self._cache: dict[CellVersion, ReadingT] = {}
 
-    def __getitem__(self, key: CellVersion) -> FreshEvidence:
-        """Return the evidence of one version in one cell."""
+    def __getitem__(self, key: CellVersion) -> ReadingT:
+        """Return what is read of one version in one cell."""
         if key not in self._cache:
-            view, fresh = self._views[key], self._read_fresh(key)
-            self._cache[key] = read_fresh_evidence(view, self._slot, fresh, self._unplaced)
+            self._cache[key] = self._read(key)
         return self._cache[key]
 
     def __iter__(self) -> Iterator[CellVersion]:
@@ -268,8 +241,8 @@ class Replay:
         slot_start, passes = to_instant(slot, self._policy.tick), self._options.pass_times or {}
         tick = Tick(
             at=passes.get(slot, slot_start),
-            evidence=SlotEvidence(views, slot),
-            fresh=SlotFresh(views, slot, unplaced=self._units.unplaced),
+            evidence=SlotReadings(views, lambda key: views[key].read_evidence(slot)),
+            fresh=SlotReadings(views, lambda key: self._read_fresh(views[key], slot)),
             slot=slot_start,
         )
         events = decide(tick, self._scope, self._policy)
@@ -283,6 +256,12 @@ class Replay:
             if affected_cells.issubset(cells)
             else self._decide_cells(slot, affected_cells.union(cells))
         )
+
+    def _read_fresh(self, view: EvidenceView, slot: int) -> FreshEvidence:
+        count = self._options.count_unplaced
+        at = to_instant(slot, self._policy.tick)
+        unplaced = self._units.unplaced if count is None else count(at)
+        return read_fresh_evidence(view, slot, unplaced=unplaced)
 
     def _record_stage(self, cell: Cell, slot: int) -> None:
         """Record the stage of the cell from this slot on."""

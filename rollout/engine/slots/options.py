@@ -3,9 +3,13 @@
 They stand apart from the engine: a command that only reads recorded files imports no engine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rollout.kernel.policy.fresh_evidence import UnplacedDecisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,8 @@ class ReplayOptions:
         approval_delay: delay of simulated approvals; None: none are given.
         skip_idle_slots: skip slots in which nothing can happen; the ledger is the same either way.
         pass_times: when a service ticked, by slot; None: at the start of each slot.
+        count_unplaced: returns the decisions that belong to no cell, as a service counted them at
+            an instant; None: those of the files.
     """
 
     salt: bytes = bytes(32)
@@ -25,3 +31,4 @@ class ReplayOptions:
     approval_delay: timedelta | None = timedelta(hours=4)
     skip_idle_slots: bool = True
     pass_times: Mapping[int, datetime] | None = None
+    count_unplaced: "Callable[[datetime], UnplacedDecisions] | None" = None

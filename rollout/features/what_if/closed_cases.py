@@ -54,6 +54,7 @@ def load_what_if_inputs(
                 " cases close first"
             )
         records = _select_closed(transaction, state, inputs, closed)
+        unplaced = PeriodRecords(transaction, state.rollout).load_unplaced(period.since, until)
         text = PolicyTexts(transaction, state.rollout).load_texts({state.scope.policy_hash})
     return WhatIfInputs(
         current_text=text[state.scope.policy_hash],
@@ -62,6 +63,7 @@ def load_what_if_inputs(
             _add_attributes(records, draft),
             state.trained_until,
             _compute_shares(inputs).filter(pl.col("case_key").is_in(closed.implode())),
+            unplaced,
         ),
         salt=state.rollout.salt,
         audit_salt=state.rollout.service_salt,

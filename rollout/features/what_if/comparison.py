@@ -445,7 +445,7 @@ def describe_coverage(result: WhatIfResult) -> tuple[str, ...]:
     needed_text = (
         f"Both policies begin in shadow; approvals are simulated after {APPROVAL_TEXT}. The one in"
         f" force needs {_describe_needed(result.current)}; the draft needs"
-        f" {_describe_needed(result.draft)}. Rejected decisions hold no widening here."
+        f" {_describe_needed(result.draft)}."
     )
     return cases_text, needed_text
 

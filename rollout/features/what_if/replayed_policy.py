@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from rollout.data.counting.period_records import UnplacedHistory
 from rollout.engine.evidence.case_placement import PlacedHistory
 from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.evidence.reviewer_checks import is_blind_decision
@@ -55,6 +56,7 @@ class WhatIfRecords:
         records: closed cases alone, each of whose episode is closed too.
         trained_until: end of the training data by version.
         shares: columns case_key and share; cases that are not in it were all asked for.
+        unplaced: decisions that belonged to no cell; None without any.
     """
 
     records: RecordFrames
@@ -62,6 +64,7 @@ class WhatIfRecords:
     shares: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema={"case_key": pl.String, "share": pl.Float64})
     )
+    unplaced: UnplacedHistory | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,12 @@ def replay_policy(
     request = ReplayRequest(
         Path("policy.yaml"),
         NO_FILE,
-        options=ReplayOptions(salt, audit_salt, approval_delay=APPROVAL_DELAY),
+        options=ReplayOptions(
+            salt,
+            audit_salt,
+            approval_delay=APPROVAL_DELAY,
+            count_unplaced=None if records.unplaced is None else records.unplaced.count_at,
+        ),
         trained_until=records.trained_until,
     )
     replayed = replay_records(request, policy, records.records)

@@ -18,11 +18,11 @@ from rollout.engine.decide.decider import decide
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Scope
 from rollout.engine.events import LedgerEvent
-from rollout.engine.evidence.evidence_view import EvidenceView
+from rollout.engine.evidence.evidence_view import EvidenceView, read_fresh_evidence
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.unit_buffer import HeldEvidence, UnitBuffer, encode_buffers
-from rollout.engine.slots.engine import CellVersion, SlotEvidence, SlotFresh, update_view
+from rollout.engine.slots.engine import CellVersion, SlotReadings, update_view
 from rollout.engine.slots.fast_forward import Agenda, SlotInterest, find_interest
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.measures import Watch
@@ -207,7 +207,7 @@ class LiveEvidence:
         """Evaluate `cells` and every cell affected by the resulting events."""
         keys = sorted(key for cell in cells for key in self._agenda.get_keys(cell))
         views = {key: self._get_evidence_view(key, state.scope) for key in keys}
-        evidence = SlotEvidence(views, slot)
+        evidence = SlotReadings(views, lambda key: views[key].read_evidence(slot))
         slot_start = to_instant(slot, self._policy.tick)
         if narrow_only:
             tick = Tick(at=at, evidence=evidence, slot=slot_start)
@@ -215,7 +215,10 @@ class LiveEvidence:
         tick = Tick(
             at=at,
             evidence=evidence,
-            fresh=SlotFresh(views, slot, fresh_units.read_units),
+            fresh=SlotReadings(
+                views,
+                lambda key: read_fresh_evidence(views[key], slot, fresh_units.read_units(key)),
+            ),
             pending_policies=state.pending,
             find_answered=partial(find_answered_units, begin_read, state, at),
             slot=slot_start,

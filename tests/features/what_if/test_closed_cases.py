@@ -3,13 +3,17 @@
 import polars as pl
 import pytest
 
+from rollout.data.database.rollouts import Rollouts
+from rollout.data.records.records import RejectedRecords
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.records.records import RejectedItem
 from rollout.features.records.record_import import import_records
 from rollout.features.reports.figures.methods import build_model_cases, compute_cell_costs
 from rollout.features.reports.inputs.inputs import assign_deciders, compute_stage_histories
 from rollout.features.what_if.closed_cases import load_what_if_inputs
 from rollout.features.what_if.comparison import compare_policies
+from rollout.features.what_if.replayed_policy import replay_policy
 from rollout.features.what_if.requests import WhatIfRequest
 from rollout.kernel.errors import NotAllowedError, RefusalError
 from rollout.kernel.policy_files.reader import parse_policy
@@ -85,6 +89,29 @@ def test_who_may_be_asked_blind_can_cut_no_draft_around_a_case(lived):
     assert load(lived, ENGINEER).records.records.cases.height == 397
     with pytest.raises(RefusalError, match="could single out a case"):
         load(lived, ASKED)
+
+
+def test_decisions_without_a_place_hold_the_same_slots_as_live(lived):
+    """Those received four days before the first case count until the fourth day."""
+    rejected = [
+        RejectedItem("decision", f"lost{n}", str(n), "", is_placeless=True) for n in range(999)
+    ]
+
+    def find_changes():
+        records = load(lived).records
+        cells = replay_policy(parse_policy(BEARS), records, SALT)
+        return next(
+            [(part.stage, part.since) for part in cell.intervals]
+            for cell in cells
+            if (cell.site, cell.window) == ("creek", "day")
+        )
+
+    (_, shadow), (stage, widened), *_ = find_changes()
+    with lived.begin_write() as transaction:
+        rollout = Rollouts(transaction).find("bear-alarm")
+        RejectedRecords(transaction, rollout).add(rejected, received_at=NOON - 4 * DAY)
+    assert widened < NOON + 3 * DAY
+    assert find_changes()[:2] == [("shadow", shadow), (stage, NOON + 3 * DAY + HOUR)]
 
 
 @pytest.mark.slow
