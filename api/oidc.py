@@ -77,7 +77,6 @@ class IdentityProvider(Protocol):
 
     def build_sign_in_url(self, secrets: SignInSecrets) -> str:
         """Return the URL to which the browser goes to sign in."""
-        ...
 
     def fetch_identity(self, code: str, secrets: SignInSecrets, now: float) -> OpenIdIdentity:
         """Return the user for whom the provider issued the code.
@@ -86,7 +85,6 @@ class IdentityProvider(Protocol):
             UnauthenticatedError: the code or the ID token is invalid.
             ProviderError: the provider can't be reached.
         """
-        ...
 
 
 def is_secure(url: str) -> bool:

@@ -12,23 +12,18 @@ class DemoConsole(Protocol):
     @property
     def router(self) -> APIRouter:
         """Return the routes: sign-in links and the speed."""
-        ...
 
     @property
     def speed(self) -> int:
         """Return how many times faster than the wall clock the story goes."""
-        ...
 
     @property
     def is_paused(self) -> bool:
         """Return whether the story is paused."""
-        ...
 
     @property
     def offered_speeds(self) -> Sequence[int]:
         """Return the speeds for which a page has a button."""
-        ...
 
     def describe_speed(self) -> str:
         """Return the state in words."""
-        ...

@@ -15,11 +15,9 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Return the wall clock's time in UTC."""
-        ...
 
     def read_boot_clock(self) -> float:
         """Return seconds since the machine started."""
-        ...
 
 
 class SystemClock:

@@ -185,7 +185,6 @@ class CallerAuthenticator(Protocol):
         Raises:
             UnauthenticatedError: the key is not valid now.
         """
-        ...
 
     def find_cached_session_caller(
         self,
@@ -201,15 +200,12 @@ class CallerAuthenticator(Protocol):
         Raises:
             CrossSiteRequestError: `csrf` is not the session's page token.
         """
-        ...
 
     def refresh(self) -> None:
         """Read again who is known; forget sessions that ended."""
-        ...
 
     def is_known(self, secret_text: str) -> bool:
         """Return whether a key or session token needs no look-up of something unknown."""
-        ...
 
     def authenticate_key(self, key_text: str, at: datetime) -> Caller:
         """Return the key's caller.
@@ -217,7 +213,6 @@ class CallerAuthenticator(Protocol):
         Raises:
             UnauthenticatedError: the key is not valid now.
         """
-        ...
 
     def build_page_token(self, token: str) -> str:
         """Return the token that a session's pages send with changes.
@@ -225,7 +220,6 @@ class CallerAuthenticator(Protocol):
         Raises:
             UnauthenticatedError: there is no such session.
         """
-        ...
 
     def check_page_token(self, token: str, page_token: str) -> None:
         """Raise unless the page token belongs to the session.
@@ -234,11 +228,9 @@ class CallerAuthenticator(Protocol):
             UnauthenticatedError: there is no such session.
             CrossSiteRequestError: the token belongs to another session.
         """
-        ...
 
     def write_last_uses(self, at: datetime) -> bool:
         """Store when keys and sessions were last used; return whether written."""
-        ...
 
     def authenticate_session(
         self, token: str, at: datetime, *, csrf: str | None = None, is_use: bool = True
@@ -249,7 +241,6 @@ class CallerAuthenticator(Protocol):
             UnauthenticatedError: the session is not valid now.
             CrossSiteRequestError: `csrf` is not the session's page token.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

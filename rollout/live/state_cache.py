@@ -60,37 +60,30 @@ class ClientQuestion(Protocol):
     @property
     def site(self) -> str:
         """Return the site of the case."""
-        ...
 
     @property
     def at(self) -> datetime | None:
         """Return when the case occurred."""
-        ...
 
     @property
     def version(self) -> str:
         """Return the version that would decide."""
-        ...
 
     @property
     def key(self) -> str:
         """Return the client's key of the case."""
-        ...
 
     @property
     def episode(self) -> str | None:
         """Return the episode of the case."""
-        ...
 
     @property
     def confidence(self) -> float | None:
         """Return the version's confidence."""
-        ...
 
     @property
     def attributes(self) -> Mapping[str, str] | None:
         """Return the attributes that windows depend on."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -225,24 +225,19 @@ class GuardFeeds(Protocol):
 
         For guards of harm these are outcomes instead.
         """
-        ...
 
     def read_votes(self, site: str, version: str, guard: Guard) -> SiteVotes:
         """Return a site's answers, one per unit and minute."""
-        ...
 
     def read_outcomes(self, cell: Cell, version: str, outcome: OutcomeRule) -> OutcomeUnits:
         """Return a version's units in a cell with the value of an outcome."""
-        ...
 
     def read_signs(self, site: str) -> SiteSigns:
         """Return the instants of the site's cases and signs of life."""
-        ...
 
     @property
     def last_slot(self) -> int:
         """Return the last slot in which any site sent anything."""
-        ...
 
 
 @dataclass(frozen=True)

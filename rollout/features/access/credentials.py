@@ -313,15 +313,12 @@ class Argon2Hasher(Protocol):
 
     def hash(self, password: str) -> str:
         """Return the argon2 text of a password."""
-        ...
 
     def verify(self, hash: str, password: str) -> bool:  # noqa: A002 - argon2's name
         """Return True, or raise `VerificationError`."""
-        ...
 
     def check_needs_rehash(self, hash: str) -> bool:  # noqa: A002 - argon2's name
         """Return whether other parameters made the text."""
-        ...
 
 
 def create_hasher() -> Argon2Hasher:

@@ -37,12 +37,10 @@ class DeclaringQuestion(Protocol):
     @property
     def version(self) -> str:
         """Return the version that would decide."""
-        ...
 
     @property
     def content(self) -> str | None:
         """Return the declared hash of its weights and pre-processing."""
-        ...
 
 
 def find_content_faults(
@@ -135,16 +133,13 @@ class RecordableQuestion(ClientQuestion, DeclaringQuestion, Protocol):
     @property
     def has_prediction(self) -> bool:
         """Return whether the question holds a prediction."""
-        ...
 
     @property
     def has_two_confidences(self) -> bool:
         """Return whether the prediction has another confidence than the question."""
-        ...
 
     def build_records(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Return case and prediction in the form of sent records."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,13 +75,11 @@ class DueOutbox(Protocol[TakenT_co]):
 
     def has_due(self, *, at: datetime, excluded_channels: Collection[str] = ()) -> bool:
         """Return whether `take_next` would return a message, without locking."""
-        ...
 
     def take_next(
         self, *, at: datetime, lease: timedelta, excluded_channels: Collection[str] = ()
     ) -> TakenT_co | None:
         """Return a due message and count an attempt, or None."""
-        ...
 
 
 def claim_due(
@@ -144,7 +142,6 @@ class ReportRenderer(Protocol):
 
     def __call__(self, rollout_name: str, report_number: int) -> RenderedReport:
         """Return a report rendered for delivery."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

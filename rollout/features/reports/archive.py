@@ -371,7 +371,6 @@ class ReportFormatter(Protocol):
         Raises:
             UnreadableReportError: the report can't be shown so.
         """
-        ...
 
 
 def format_here(body: Mapping[str, Any], report_format: str, view: str | None) -> str:

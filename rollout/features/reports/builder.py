@@ -143,7 +143,6 @@ class ReportDrafter(Protocol):
             NoSuchRolloutError: the rollout does not exist.
             NothingToReportError: the period is not valid.
         """
-        ...
 
 
 ReportCallback = Callable[[Transaction, CreatedReport], None]
@@ -298,7 +297,6 @@ class ReportMaker(Protocol):
         Args:
             on_sealed: called once, in the transaction that seals.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
