@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from rollout.kernel.measures.amounts import ActionChange, Cost, GainMeasure
 from rollout.kernel.measures.base import (
     Condition,
     Measure,
@@ -14,7 +13,15 @@ from rollout.kernel.measures.base import (
     ThresholdUnit,
     Watch,
 )
-from rollout.kernel.measures.shares import Agreement, Override, Precision, Recall
+from rollout.kernel.measures.unit_measures import (
+    ActionChange,
+    Agreement,
+    Cost,
+    GainMeasure,
+    Override,
+    Precision,
+    Recall,
+)
 from rollout.kernel.measures.watches import (
     DriftMeasure,
     Failures,
