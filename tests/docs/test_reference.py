@@ -7,7 +7,7 @@ import pytest
 
 from api.problems import STATUS_BY_CODE
 from rollout.engine.events import EVENT_TYPES
-from rollout.engine.events.records import RecordEvent
+from rollout.engine.events.rollouts import RecordEvent
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.policy_files.json_schema import list_paths

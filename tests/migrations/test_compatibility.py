@@ -26,7 +26,7 @@ from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.tables.tables import damages
 from rollout.engine.decide.commands import Actor
-from rollout.engine.events.records import RecordEvent
+from rollout.engine.events.rollouts import RecordEvent
 from rollout.engine.ledger import forms
 from rollout.engine.ledger.ledger import ACCOUNT_FIELDS, ALL_EVENT_TYPES, TEXT_FIELDS
 from rollout.features.process.health_checks import run_health_checks
