@@ -25,7 +25,7 @@ from api.web_kit.text import encode_segment
 from api.web_kit.time_format import format_time_span
 from rollout.engine.decide.incident_kinds import ALARM, get_incident_kind
 from rollout.engine.decide.permissions import Permission, require_permission
-from rollout.engine.words.event_describer import ZonedEventDescriber
+from rollout.engine.words.event_text import ZonedEventDescriber
 from rollout.engine.words.formatting import (
     format_count,
     format_interval,

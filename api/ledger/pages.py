@@ -22,7 +22,6 @@ from api.web_kit.time_format import format_day
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.events import ENGINE
 from rollout.engine.ledger.ledger import parse_event
-from rollout.engine.words.event_describer import ZonedEventDescriber
 from rollout.engine.words.event_kinds import (
     ACCESS_EVENT_GROUPS,
     COUNTING_KINDS,
@@ -30,7 +29,11 @@ from rollout.engine.words.event_kinds import (
     EventGroups,
     find_tone,
 )
-from rollout.engine.words.event_text import describe_access_event, describe_event
+from rollout.engine.words.event_text import (
+    ZonedEventDescriber,
+    describe_access_event,
+    describe_event,
+)
 from rollout.features.cells.overview import load_rollouts
 from rollout.features.ledger.ledger_reader import (
     LedgerEntry,

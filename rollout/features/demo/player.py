@@ -22,9 +22,8 @@ import httpx2
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.ledger.ledger import CanonicalRow, parse_event
-from rollout.engine.words.event_describer import CitedProposals, EventDescriber
 from rollout.engine.words.event_kinds import COUNTING_KINDS
-from rollout.engine.words.event_text import describe_event
+from rollout.engine.words.event_text import CitedProposals, EventDescriber, describe_event
 from rollout.engine.words.formatting import format_zoned_time
 from rollout.features.demo.simulated_cases import (
     CaseRecords,

@@ -11,9 +11,14 @@ from rollout.data.ledger.ledger import LedgerFilter, LedgerPages
 from rollout.engine.decide.permissions import Caller, Permission
 from rollout.engine.events import LedgerEvent
 from rollout.engine.ledger.ledger import CanonicalRow, parse_event
-from rollout.engine.words.event_describer import CitedProposals, EventDescriber, ZonedEventDescriber
 from rollout.engine.words.event_kinds import COUNTING_KINDS, SCOPE_KINDS
-from rollout.engine.words.event_text import EventDescription, describe_event
+from rollout.engine.words.event_text import (
+    CitedProposals,
+    EventDescriber,
+    EventDescription,
+    ZonedEventDescriber,
+    describe_event,
+)
 from rollout.features.ledger.ledger_reader import load_cited_proposals
 from rollout.kernel.policy.policy import Policy
 from rollout.live.evidence.evidence_reader import load_events

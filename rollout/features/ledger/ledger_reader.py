@@ -17,7 +17,7 @@ from rollout.data.ledger.ledger import (
 )
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
-from rollout.engine.words.event_describer import CitedProposals
+from rollout.engine.words.event_text import CitedProposals
 from rollout.kernel.policy.policy import Policy
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service

@@ -10,8 +10,7 @@ from rollout.engine.decide.commands import Tick
 from rollout.engine.events import ProposalExpired, ProposalHeld, ProposalRaised, Widened
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions
-from rollout.engine.words.event_describer import CitedProposals, EventDescriber
-from rollout.engine.words.event_text import describe_event
+from rollout.engine.words.event_text import CitedProposals, EventDescriber, describe_event
 from rollout.engine.words.evidence_text import describe_fresh_fact
 from rollout.features.replay.replay import replay_files
 from rollout.features.replay.requests import ReplayRequest

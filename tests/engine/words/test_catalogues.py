@@ -8,17 +8,15 @@ import pytest
 from rollout.engine.events import EVENT_TYPES, Approved, VersionFirstUsed, VersionRetired
 from rollout.engine.ledger.access_events import ACCESS_KINDS
 from rollout.engine.words import event_kinds, event_text
-from rollout.engine.words.event_describer import (
-    EVENT_PHRASES,
-    CitedProposals,
-    EventDescriber,
-    describe_mark,
-    phrase_event,
-)
 from rollout.engine.words.event_text import (
     ACCESS_EVENT_TEXTS,
+    EVENT_PHRASES,
     EVENT_TEXTS,
+    CitedProposals,
+    EventDescriber,
     describe_access_event,
+    describe_mark,
+    phrase_event,
 )
 from rollout.engine.words.state_text import CELL_STATES, CLOSED_PROPOSALS, PROPOSAL_KINDS
 from tests.factories import NOON, policy
