@@ -81,6 +81,13 @@ class ActorCommand(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReasonedCommand(ActorCommand):
+    """A command for which its user may give a reason."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyPolicy(ActorCommand):
     """Apply `policy`, or propose it if it is looser than the current one."""
 
@@ -103,11 +110,10 @@ class AddVersion(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetireVersion(ActorCommand):
+class RetireVersion(ReasonedCommand):
     """Retire a version that is no longer served."""
 
     version: str
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,29 +137,26 @@ class ProposeRenewal(ProposeByHand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApproveProposal(ActorCommand):
+class ApproveProposal(ReasonedCommand):
     """Approve the proposal with the evidence hash that the user saw."""
 
     proposal: str
     evidence_hash: str
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RejectProposal(ActorCommand):
+class RejectProposal(ReasonedCommand):
     """Reject a proposal."""
 
     proposal: str
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NarrowCells(ActorCommand):
+class NarrowCells(ReasonedCommand):
     """Remove the grants above stage `to`, of any version."""
 
     cells: tuple[Cell, ...]
     to: str
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,11 +169,10 @@ class BeginNextAttempt(ActorCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopCells(ActorCommand):
+class StopCells(ReasonedCommand):
     """Withhold every grant in `cells` until an approved resume; may be a drill."""
 
     cells: tuple[Cell, ...]
-    reason: str = ""
     drill: bool = False
 
 
