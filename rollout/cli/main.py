@@ -94,32 +94,32 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "narrow": CommandEntry(
-        "features.stops.cli:narrow",
+        "features.proposals.cli:narrow",
         "Narrow cells to a stage at once: end every grant above it.",
         needs_server=True,
     ),
     "attempt": CommandEntry(
-        "features.stops.cli:attempt",
+        "features.proposals.cli:attempt",
         "Begin a version's next attempt in cells: at the next share of the year's risk.",
         needs_server=True,
     ),
     "stop": CommandEntry(
-        "features.stops.cli:stop",
+        "features.proposals.cli:stop",
         "Stop cells at once: humans decide every case until a resume is approved.",
         needs_server=True,
     ),
     "resume": CommandEntry(
-        "features.stops.cli:resume",
+        "features.proposals.cli:resume",
         "Propose to end a stop. Other users approve it with the hash from `rollout proposals`.",
         needs_server=True,
     ),
     "retire": CommandEntry(
-        "features.incidents.cli:retire",
+        "features.cells.cli:retire",
         "Retire a model version everywhere: its grants end and it gets no new ones.",
         needs_server=True,
     ),
     "acknowledge": CommandEntry(
-        "features.incidents.cli:acknowledge",
+        "features.cells.cli:acknowledge",
         "Acknowledge an incident. This restores no grant.",
         needs_server=True,
     ),

@@ -75,9 +75,11 @@ class RequestRunner:
                 context = LocalContext(database, self._load_caller(database), at)
                 return [to_jsonable_python(request.run_locally(context)) for request in requests]
 
-    def post(self, path: str, run_locally: Callable[[LocalContext], Any], body: Any = None) -> Any:
-        """Return the answer to one request that changes something."""
-        (answer,) = self.run(CommandRequest("POST", path, run_locally, body))
+    def send(
+        self, method: str, path: str, run_locally: Callable[[LocalContext], Any], body: Any = None
+    ) -> Any:
+        """Return the answer to one request."""
+        (answer,) = self.run(CommandRequest(method, path, run_locally, body))
         return answer
 
     def _check_no_local_options(self) -> None:
@@ -114,7 +116,7 @@ def change_rollout(
     as_json: bool,
 ) -> None:
     """Change a rollout by a command, and print the result."""
-    result = runner.post(path, run_locally, body)
+    result = runner.send("POST", path, run_locally, body)
     print_answer(result, format_command_result(result), as_json=as_json)
 
 
@@ -136,10 +138,11 @@ def list_items(
     at: str | None,
     run_locally: Callable[[LocalContext], Any],
 ) -> list[Any]:
-    """Return all items of a list; a service sends them in pages."""
+    """Return all items of a list; a service sends them in pages, the database in one."""
     if server:
         with print_refusals():
             return request_all_pages(server, path, params)
-    items: list[Any]
-    (items,) = RequestRunner(at=at).run(CommandRequest("GET", path, run_locally))
+    items: list[Any] = RequestRunner(at=at).send(
+        "GET", path, lambda context: run_locally(context).items
+    )
     return items

@@ -42,7 +42,7 @@ def find_dangers(name, source):
 def test_no_module_evaluates_unpickles_or_opens_a_shell():
     names = {path: path.relative_to(ROOT).as_posix() for path in SOURCES}
     found = {name: find_dangers(name, path.read_text("utf-8")) for path, name in names.items()}
-    assert len(found) > 500
+    assert len(found) > 300
     assert {name: texts for name, texts in found.items() if texts} == {}
 
 

@@ -1,6 +1,8 @@
 """`rollout status`: print the state of a live rollout.
 
-`rollout incidents`: list incidents of a live rollout.
+`rollout incidents`, `acknowledge`: list incidents of a live rollout, acknowledge one.
+
+`rollout retire`: retire a version.
 
 `rollout proposals`: list proposals of a live rollout, or show one.
 
@@ -21,7 +23,7 @@ from rollout.engine.words.evidence_text import (
 )
 from rollout.engine.words.state_text import describe_unopened_incidents
 from rollout.features.cells.overview import load_rollout_overview
-from rollout.features.incidents.incidents import load_incidents
+from rollout.features.incidents.incidents import load_incidents, record_acknowledgement
 from rollout.features.proposals.proposal_details import (
     PROPOSAL_STATES,
     load_proposal,
@@ -36,16 +38,19 @@ from rollout.kernel.policy.evidence_sources import (
 )
 from rollout.kernel.policy.stages import describe_share
 from rollout.kernel.words import say_rounded
+from rollout.live import versions
 from rollout.terminal.command_table import exempt_from_collection
 from rollout.terminal.local_service import build_local_service
 from rollout.terminal.output import JsonFlag, JsonObject, print_answer
 from rollout.terminal.remote import ServerUrl, build_path
-from rollout.terminal.rollout_options import PastInstant, RolloutName
+from rollout.terminal.rollout_options import ActorName, PastInstant, ReasonText, RolloutName
 from rollout.terminal.runner import (
     NO_LIMIT,
     CommandRequest,
     LocalContext,
     RequestRunner,
+    build_runner,
+    change_rollout,
     list_items,
 )
 
@@ -217,14 +222,13 @@ def proposals(
         result = list_proposals(server, rollout, at, state or ["open", "approved"])
         print_answer(result, format_proposals(result), as_json=as_json)
         return
-    request = CommandRequest(
+    proposal_details = RequestRunner(server, at=at).send(
         "GET",
         build_path(rollout, "proposals", proposal),
         lambda context: load_proposal(
             build_local_service(context.database), context.caller, rollout, proposal, at=context.at
         ),
     )
-    (proposal_details,) = RequestRunner(server, at=at).run(request)
     print_answer(
         proposal_details,
         format_proposal_details(proposal_details, is_caller_known=bool(server)),
@@ -236,19 +240,20 @@ def list_proposals(
     server: str | None, rollout: str, at: str | None, states: list[str]
 ) -> list[Any]:
     """Return the proposals in these states, newest first."""
-
-    def run_locally(context: LocalContext) -> Any:
-        page = load_proposals(
+    return list_items(
+        server,
+        build_path(rollout, "proposals"),
+        {"state": states},
+        at,
+        lambda context: load_proposals(
             build_local_service(context.database),
             context.caller,
             rollout,
             at=context.at,
             states=states,
             limit=NO_LIMIT,
-        )
-        return page.items
-
-    return list_items(server, build_path(rollout, "proposals"), {"state": states}, at, run_locally)
+        ),
+    )
 
 
 def status(
@@ -297,7 +302,7 @@ def _list_cells(server: str | None, rollout: str, at: str | None) -> list[Any]:
             rollout,
             at=context.at,
             limit=NO_LIMIT,
-        ).items
+        )
 
     return list_items(server, build_path(rollout, "cells"), {}, at, run_locally)
 
@@ -312,17 +317,67 @@ def incidents(
 
     Example: `rollout incidents ramps`
     """
-    path, params = build_path(rollout, "incidents"), {"state": "all" if every else "open"}
-
-    def run_locally(context: LocalContext) -> Any:
-        acknowledged = None if every else False
-        return load_incidents(
+    incident_list = list_items(
+        server,
+        build_path(rollout, "incidents"),
+        {"state": "all" if every else "open"},
+        None,
+        lambda context: load_incidents(
             build_local_service(context.database),
             context.caller,
             rollout,
-            acknowledged=acknowledged,
+            acknowledged=None if every else False,
             limit=NO_LIMIT,
-        ).items
-
-    incident_list = list_items(server, path, params, None, run_locally)
+        ),
+    )
     print_answer(incident_list, format_incidents(incident_list, every=every), as_json=as_json)
+
+
+def retire(
+    rollout: RolloutName,
+    version: Annotated[str, typer.Argument(help="model version to retire", metavar="VERSION")],
+    by: ActorName = "",
+    reason: ReasonText = "",
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Retire a model version everywhere: its grants end and it gets no new ones.
+
+    Example: `rollout retire ramps v1 --by ana`
+    """
+    change_rollout(
+        build_runner(server, by, None, at),
+        build_path(rollout, "versions", version, "retirement"),
+        lambda context: versions.retire_model_version(
+            context.database, context.caller, rollout, version, at=context.at, reason=reason
+        ),
+        {"reason": reason},
+        as_json=as_json,
+    )
+
+
+def acknowledge(
+    rollout: RolloutName,
+    incident: Annotated[
+        str, typer.Argument(help="id from `rollout incidents`, as I-1", metavar="INCIDENT")
+    ],
+    by: ActorName = "",
+    note: Annotated[str, typer.Option(help="what you found, stored in the ledger")] = "",
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Acknowledge an incident. This restores no grant.
+
+    Example: `rollout acknowledge ramps I-1 --by ana --note "snow on the lens"`
+    """
+    change_rollout(
+        build_runner(server, by, None, at),
+        build_path(rollout, "incidents", incident, "acknowledgement"),
+        lambda context: record_acknowledgement(
+            context.database, context.caller, rollout, incident, at=context.at, note=note
+        ),
+        {"note": note},
+        as_json=as_json,
+    )

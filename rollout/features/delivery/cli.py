@@ -36,7 +36,8 @@ def manage_deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """
     if report is not None:
         body = {"report": report, "channels": to or []}
-        queued_deliveries = build_runner(server, by).post(
+        queued_deliveries = build_runner(server, by).send(
+            "POST",
             build_path(rollout, "deliveries"),
             lambda context: _queue_report(context, rollout, report, to),
             body,
@@ -49,7 +50,8 @@ def manage_deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each option
         return
     if again is not None:
         path = build_path(rollout, "deliveries", str(again), "retry")
-        retried_delivery = build_runner(server, by).post(
+        retried_delivery = build_runner(server, by).send(
+            "POST",
             path,
             lambda context: requeue_delivery(
                 context.database, context.caller, rollout, again, at=context.at
@@ -57,16 +59,18 @@ def manage_deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each option
         )
         print_answer(retried_delivery, format_delivery(retried_delivery), as_json=as_json)
         return
-    state = "failed" if failed else "all"
-
-    def run_locally(context: LocalContext) -> Any:
-        state_filter = "failed" if failed else None
-        return load_deliveries(
-            context.database, context.caller, rollout, state=state_filter, limit=NO_LIMIT
-        ).items
-
     delivery_list = list_items(
-        server, build_path(rollout, "deliveries"), {"state": state}, None, run_locally
+        server,
+        build_path(rollout, "deliveries"),
+        {"state": "failed" if failed else "all"},
+        None,
+        lambda context: load_deliveries(
+            context.database,
+            context.caller,
+            rollout,
+            state="failed" if failed else None,
+            limit=NO_LIMIT,
+        ),
     )
     print_answer(
         delivery_list,

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,7 +22,7 @@ from rollout.terminal.local_database import open_database
 from rollout.terminal.output import JsonFlag, print_answer, print_warnings
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, ExpectedHeads, is_second_factor_required
-from rollout.terminal.runner import CommandRequest, LocalContext, build_runner
+from rollout.terminal.runner import CommandRequest, build_runner
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -103,18 +103,17 @@ def erase_user_or_reviewer(
             "reviewer", name, rollout, reason, by, server, compact=compact, as_json=as_json
         )
         return
-
-    def run_locally(context: LocalContext) -> ErasureResult:
-        request = ErasureRequest(context.caller, "", reason, context.at)
-        return erase_user(
+    request = CommandRequest(
+        "POST",
+        build_user_path(name, "erasure"),
+        lambda context: erase_user(
             context.database,
-            request,
+            ErasureRequest(context.caller, "", reason, context.at),
             name,
             requires_second_factor=is_second_factor_required(),
-        )
-
-    path = build_user_path(name, "erasure")
-    request = CommandRequest("POST", path, run_locally, {"reason": reason})
+        ),
+        {"reason": reason},
+    )
     _run(request, by, server, compact=compact, as_json=as_json)
 
 
@@ -151,19 +150,20 @@ def _erase_contents(  # noqa: PLR0913 - one parameter for each option
     compact: bool,
     as_json: bool,
 ) -> None:
-    def run_locally(context: LocalContext) -> ErasureResult:
-        request = ErasureRequest(context.caller, rollout, reason, context.at)
-        return ERASURES[kind](context.database, request, key)
-
-    body = {"kind": kind, "key": key, "reason": reason}
-    request = CommandRequest("POST", build_path(rollout, "erasures"), run_locally, body)
+    request = CommandRequest(
+        "POST",
+        build_path(rollout, "erasures"),
+        lambda context: ERASURES[kind](
+            context.database, ErasureRequest(context.caller, rollout, reason, context.at), key
+        ),
+        {"kind": kind, "key": key, "reason": reason},
+    )
     _run(request, by, server, compact=compact, as_json=as_json)
 
 
 def _run(
     request: CommandRequest, by: str, server: str | None, *, compact: bool, as_json: bool
 ) -> None:
-    answer: dict[str, Any]
     (answer,) = build_runner(server, by).run(request)
     result = ErasureResult(**{**answer, "warnings": tuple(answer.get("warnings", ()))})
     if compact and not server:

@@ -20,7 +20,7 @@ from rollout.terminal.local_service import build_local_service
 from rollout.terminal.output import print_refusals
 from rollout.terminal.remote import ServerUrl, build_path, request_lines
 from rollout.terminal.rollout_options import RolloutName
-from rollout.terminal.runner import LOCAL_READER, CommandRequest, RequestRunner
+from rollout.terminal.runner import LOCAL_READER, RequestRunner
 
 
 def export(rollout: RolloutName, server: ServerUrl = None) -> None:
@@ -77,14 +77,13 @@ def sign_checkpoint(
 
 def verify_rollout(rollout: str, head: str | None, server: str | None) -> None:
     """Verify the stored ledger of a rollout, and print the result."""
-    request = CommandRequest(
+    verification_result = RequestRunner(server).send(
         "GET",
         build_path(rollout, "ledger", "verification"),
         lambda context: verify_stored_ledger(
             build_local_service(context.database), context.caller, rollout
         ),
     )
-    (verification_result,) = RequestRunner(server).run(request)
     fault = verification_result["fault"]
     if not fault and head is not None and head.strip().lower() != verification_result["head"]:
         fault = (

@@ -1,6 +1,6 @@
 """`rollout apply`: apply a policy to a live rollout."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from rollout.terminal.local_service import build_local_service
 from rollout.terminal.output import JsonFlag, format_changes, print_answer, print_refusals
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, PastInstant, PolicyFile, parse_salt
-from rollout.terminal.runner import CommandRequest, LocalContext, build_runner
+from rollout.terminal.runner import CommandRequest, build_runner
 
 
 def apply(
@@ -49,34 +49,33 @@ def apply(
             )
     runner = build_runner(server, by, None, at)
     if dry_run:
-
-        def preview(context: LocalContext) -> Any:
-            return preview_policy(
+        request = CommandRequest(
+            "POST",
+            "/v1/plan",
+            lambda context: preview_policy(
                 build_local_service(context.database),
                 context.caller,
                 text,
                 at=context.at,
                 channels=configured_names,
-            )
-
-        (result,) = runner.run(CommandRequest("POST", "/v1/plan", preview, text=text))
-        print_answer(
-            result, "\n".join([format_changes(result), *result["warnings"]]), as_json=as_json
+            ),
+            text=text,
         )
-        return
-
-    def run_locally(context: LocalContext) -> Any:
-        return put_policy(
-            context.database,
-            context.caller,
-            rollout_name,
-            text,
-            at=context.at,
-            salts=(salt_bytes, None),
-            channels=configured_names,
+    else:
+        request = CommandRequest(
+            "PUT",
+            build_path(rollout_name, "policy"),
+            lambda context: put_policy(
+                context.database,
+                context.caller,
+                rollout_name,
+                text,
+                at=context.at,
+                salts=(salt_bytes, None),
+                channels=configured_names,
+            ),
+            text=text,
         )
-
-    (result,) = runner.run(
-        CommandRequest("PUT", build_path(rollout_name, "policy"), run_locally, text=text)
-    )
-    print_answer(result, "\n".join([result["text"], *result["warnings"]]), as_json=as_json)
+    (result,) = runner.run(request)
+    summary = format_changes(result) if dry_run else result["text"]
+    print_answer(result, "\n".join([summary, *result["warnings"]]), as_json=as_json)

@@ -185,16 +185,16 @@ def import_baseline(
         {column: _to_plain(getattr(baseline_count, column)) for column in COLUMNS}
         for baseline_count in baseline_counts
     ]
-
-    def run_locally(context: LocalContext) -> dict[str, int]:
-        return {
+    result = build_runner(server, by).send(
+        "POST",
+        build_path(rollout, "baselines"),
+        lambda context: {
             "new": store_baselines(
                 context.database, context.caller, rollout, baseline_counts, context.at
             )
-        }
-
-    path = build_path(rollout, "baselines")
-    result = build_runner(server, by).post(path, run_locally, {"items": items})
+        },
+        {"items": items},
+    )
     print_answer(result, f"{result['new']} of {len(baseline_counts)} rows are new", as_json=as_json)
 
 
@@ -256,6 +256,6 @@ def plant(
 
     body = {"keys": keys, "reason": reason}
     path = build_path(rollout, "planted-cases")
-    result = build_runner(server, by).post(path, run_locally, body)
+    result = build_runner(server, by).send("POST", path, run_locally, body)
     text = f"{result['new']} cases declared as planted, {result['repeated']} were before"
     print_answer(result, text, as_json=as_json)

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -34,7 +34,7 @@ from rollout.terminal.local_database import open_database
 from rollout.terminal.output import JsonFlag, print_answer, print_refusals
 from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.rollout_options import ActorName, RolloutName, parse_instant
-from rollout.terminal.runner import LOCAL_READER, CommandRequest, LocalContext, build_runner
+from rollout.terminal.runner import LOCAL_READER, CommandRequest, build_runner
 
 Since = Annotated[str | None, typer.Option(help="first time of occurrence, as 2027-06-01T00:00Z")]
 Until = Annotated[str | None, typer.Option(help="end of the span, exclusive (default: now)")]
@@ -148,15 +148,16 @@ def apply_choices(
 
 
 def _build_request(rollout: str, choice_requests: list[CleaningChoiceRequest]) -> CommandRequest:
-    def run_locally(context: LocalContext) -> dict[str, Any]:
-        return {
+    return CommandRequest(
+        "POST",
+        build_path(rollout, "cleanings"),
+        lambda context: {
             "items": store_choices(
                 context.database, context.caller, rollout, choice_requests, context.at
             )
-        }
-
-    body = {"items": [asdict(choice_request) for choice_request in choice_requests]}
-    return CommandRequest("POST", build_path(rollout, "cleanings"), run_locally, body)
+        },
+        {"items": [asdict(choice_request) for choice_request in choice_requests]},
+    )
 
 
 def export_rows(
