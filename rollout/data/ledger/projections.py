@@ -169,21 +169,32 @@ class IncidentCursor:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class IncidentRow:
-    """An incident with its ledger entry's texts; `site` may be ""."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedIncident:
+    """An incident of one rollout.
 
-    rollout: str
+    `opened_in` is a revision; `site` "" means no cell.
+    """
+
     id: str
     kind: str
+    guard: str
     site: str
     window: str
     version: str
-    did: str
-    reason: str
     opened_at: datetime
+    opened_in: int
     acknowledged_at: datetime | None
     acknowledged_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentRow(ListedIncident):
+    """An incident of any rollout with its ledger entry's texts."""
+
+    rollout: str
+    did: str
+    reason: str
     cursor: IncidentCursor
 
 
@@ -263,38 +274,12 @@ def _build_row(row: Row[Any]) -> IncidentRow:
     body = read_body(row.row_kind, json.loads(row.body), texts)
     alarms = (parse_facts(StoredAlarm, alarm) for alarm in body.get("alarms", ()))
     return IncidentRow(
+        **_read_columns(row),
         rollout=row.name,
-        id=row.incident,
-        kind=row.kind,
-        site=row.site or "",
-        window=row.window or "",
-        version=row.version,
         did=body["effect"],
         reason=say_alarms(alarms, body["reason"]),
-        opened_at=row.opened_at,
-        acknowledged_at=row.acknowledged_at,
-        acknowledged_by=row.acknowledged_by or "",
         cursor=IncidentCursor(row.opened_at, row.rollout, row.opened_revision),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class ListedIncident:
-    """An incident of one rollout.
-
-    `opened_in` is a revision; `site` "" means no cell.
-    """
-
-    id: str
-    kind: str
-    guard: str
-    site: str
-    window: str
-    version: str
-    opened_at: datetime
-    opened_in: int
-    acknowledged_at: datetime | None
-    acknowledged_by: str
 
 
 class IncidentStore:
@@ -326,15 +311,19 @@ class IncidentStore:
 
 
 def _build_incident(row: Row[Any]) -> ListedIncident:
-    return ListedIncident(
-        id=row.incident,
-        kind=row.kind,
-        guard=row.guard,
-        site=row.site or "",
-        window=row.window or "",
-        version=row.version,
-        opened_at=row.opened_at,
-        opened_in=row.opened_revision,
-        acknowledged_at=row.acknowledged_at,
-        acknowledged_by=row.acknowledged_by or "",
-    )
+    return ListedIncident(**_read_columns(row))
+
+
+def _read_columns(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "id": row.incident,
+        "kind": row.kind,
+        "guard": row.guard,
+        "site": row.site or "",
+        "window": row.window or "",
+        "version": row.version,
+        "opened_at": row.opened_at,
+        "opened_in": row.opened_revision,
+        "acknowledged_at": row.acknowledged_at,
+        "acknowledged_by": row.acknowledged_by or "",
+    }

@@ -62,7 +62,6 @@ from rollout.kernel.statistics.chance_agreement import (
 from rollout.kernel.statistics.intervals import (
     Estimate,
     Share,
-    compute_clustered_share,
     compute_freedom,
     compute_mean_interval,
     compute_missing_bounds,
@@ -602,9 +601,9 @@ def compute_number_agreement(
         tolerance=format_margin(lever.number.tolerance, lever.number.unit),
         tolerance_amount=lever.number.tolerance.amount,
         relative_tolerance=lever.number.tolerance.relative,
-        within=_compute_share(rows, pl.col("agrees")),
-        below=_compute_share(rows, is_beyond & (pl.col("y") < pl.col("x"))),
-        above=_compute_share(rows, is_beyond & (pl.col("y") > pl.col("x"))),
+        within=compute_unit_share(rows, pl.col("agrees")),
+        below=compute_unit_share(rows, is_beyond & (pl.col("y") < pl.col("x"))),
+        above=compute_unit_share(rows, is_beyond & (pl.col("y") > pl.col("x"))),
         failed=failed,
         outside=rows.height - numbers.height - failed,
         differences=compute_differences(model - human, units, lever.number.unit),
@@ -624,15 +623,6 @@ def _find_bands(pairs: pl.DataFrame, lever: Lever) -> pl.Series:
     row = find_cost_row(lever, y, x)
     band = nw.when(is_valid.fill_null(value=False)).then(row).otherwise(nw.lit(NO_NUMBER))
     return nw.from_native(pairs).select(band=band).to_native()["band"]
-
-
-def _compute_share(rows: pl.DataFrame, condition: pl.Expr) -> Share:
-    """Return the share of pairs with a condition, its interval over units."""
-    units = rows["unit"].to_numpy()
-    success = rows.select(condition.fill_null(value=False).cast(pl.Float64)).to_series()
-    sizes = np.bincount(units)
-    counts = np.bincount(units, success.to_numpy())
-    return compute_clustered_share(counts[sizes > 0], sizes[sizes > 0])
 
 
 def compute_differences(differences: Floats, units: Ints, unit: str) -> NumberDifferences:
@@ -661,7 +651,7 @@ def _build_bands(rows: pl.DataFrame, lever: Lever) -> Iterator[CostBand]:
         NO_NUMBER: ("no number, or one out of range", lever.largest_cost),
     }
     for band, (name, cost) in names.items():
-        share = _compute_share(rows, pl.col("band") == band)
+        share = compute_unit_share(rows, pl.col("band") == band)
         if share.count:
             yield CostBand(name, float(cost), share, cost * share.count / share.n)
 
