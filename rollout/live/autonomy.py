@@ -36,7 +36,7 @@ from rollout.data.database.migrations import (
     record_heartbeat,
     settle_upgrade,
 )
-from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
+from rollout.data.database.rollouts import ACCESS_CHAIN, list_rollout_names
 from rollout.data.database.session import Database, load_database_time
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incident_kinds import CLOCK_BEHIND, WRITES_FAILED
@@ -271,8 +271,7 @@ class CheckedClock:
 
 def report_clock_skew(database: Database, checked_time: CheckedTime) -> None:
     """Open an incident in every rollout, unless one is open."""
-    with database.begin_read() as transaction:
-        rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+    rollout_names = list_rollout_names(database)
     open_incident = OpenIncident(
         at=checked_time.at, kind=CLOCK_BEHIND.name, reason=checked_time.skew_text
     )

@@ -10,14 +10,14 @@ from functools import partial
 from importlib.metadata import version
 from typing import Final
 
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import list_rollout_names
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.events import ENGINE, CalendarDataSet
 from rollout.kernel.calendar.calendar_data import compute_holiday_digest, compute_zone_digest
 from rollout.kernel.policy.policy import Policy
 from rollout.live.command_handler import retry_on_stale_revision
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import read_rollout
 
 FIELDS: Final = ("program", "time_zones", "holidays")
 
@@ -42,14 +42,12 @@ class CalendarEntries:
 
     def write(self, at: datetime) -> None:
         """Append an entry to each ledger whose last one differs from this process's data."""
-        with self._database.begin_read() as transaction:
-            names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+        names = list_rollout_names(self._database)
         for name in names:
             retry_on_stale_revision(partial(self._write_entry, name, at))
 
     def _write_entry(self, rollout_name: str, at: datetime) -> None:
-        with self._database.begin_read() as transaction:
-            state = load_rollout_state(transaction, rollout_name)
+        with read_rollout(self._database, rollout_name) as (transaction, state):
             key = state.policy.hash, at.year
             if self._written.get(rollout_name) == key:
                 return

@@ -18,7 +18,7 @@ from rollout.data.tables.tables import confusion_matrices, counts, guard_snapsho
 from rollout.engine.decide.scope import Scope
 from rollout.live.evidence.evidence_feeds import is_guard_snapshot_wrong
 from rollout.live.evidence.evidence_reader import is_snapshot_wrong
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, load_rollout_state, write_rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,7 @@ def rebuild_derived_tables(
     if not repair:
         with database.begin_read() as transaction:
             return _find_differences(transaction, load_rollout_state(transaction, rollout_name))
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with write_rollout(database, rollout_name) as (transaction, state):
         rollout = state.rollout
         derived_tables = ProjectionRepair(transaction, rollout)
         derived_tables.lock()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rollout.data.counting.count_queue import CountQueue
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import list_rollout_names
 from rollout.data.ledger.tick_slots import TickSlots
 from rollout.data.reports.reports import DeliveryStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
@@ -44,8 +44,7 @@ def load_all_metrics(
         NotAllowedError: the caller may not read all rollouts.
     """
     require_permission(caller, Permission.READ, "")
-    with service.database.begin_read() as transaction:
-        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).list_all())
+    rollout_names = sorted(list_rollout_names(service.database))
     return tuple(_load_metrics(service, rollout_name, at) for rollout_name in rollout_names)
 
 

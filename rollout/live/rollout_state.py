@@ -3,8 +3,8 @@
 Versions that are stored and that the ledger lacks: the events of their first use.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from rollout.data.database.rollouts import PolicyTexts, Rollout, Rollouts
-from rollout.data.database.session import Transaction
+from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.versions import StoredVersion, VersionStore
 from rollout.engine.decide.commands import AddVersion
@@ -215,6 +215,24 @@ def load_rollout_state(transaction: Transaction, rollout_name: str) -> RolloutSt
         NoSuchRolloutError: there is no such rollout.
     """
     return _load_cached_state(transaction, find_rollout(transaction, rollout_name), None)
+
+
+@contextmanager
+def read_rollout(
+    database: Database, rollout_name: str
+) -> Iterator[tuple[Transaction, RolloutState]]:
+    """Open a transaction that reads, with the state of a rollout; raises `NoSuchRolloutError`."""
+    with database.begin_read() as transaction:
+        yield transaction, load_rollout_state(transaction, rollout_name)
+
+
+@contextmanager
+def write_rollout(
+    database: Database, rollout_name: str
+) -> Iterator[tuple[Transaction, RolloutState]]:
+    """Open a transaction that writes, with the state of a rollout; raises `NoSuchRolloutError`."""
+    with database.begin_write() as transaction:
+        yield transaction, load_rollout_state(transaction, rollout_name)
 
 
 def load_state_and_events(

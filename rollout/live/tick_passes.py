@@ -21,7 +21,7 @@ from rollout.data.counting.counted_units import JustCounted
 from rollout.data.counting.counter import take_back_slots
 from rollout.data.database.append_failures import TICK, is_storage_failure
 from rollout.data.database.errors import DatabaseUnavailableError
-from rollout.data.database.rollouts import PolicyTexts, Rollouts
+from rollout.data.database.rollouts import PolicyTexts, Rollouts, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore
 from rollout.data.ledger.ledger import CommitTimes, Ledger, StoredLedgerHead
@@ -558,8 +558,7 @@ class TickScheduler:
             is_counting = any(ticker is not None and ticker.is_counting for ticker in tickers)
 
     def _load_rollout_names(self) -> tuple[str, ...]:
-        with self._database.begin_read() as transaction:
-            rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+        rollout_names = list_rollout_names(self._database)
         first_index = crc32(self._owner.encode()) % max(len(rollout_names), 1)
         return (*rollout_names[first_index:], *rollout_names[:first_index])
 

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from rollout.data.access.notification_outbox import NotificationOutbox
 from rollout.data.counting.purge import list_old_cases, purge_records
 from rollout.data.database.idempotency_keys import IdempotencyKeys
-from rollout.data.database.rollouts import Rollout, Rollouts
+from rollout.data.database.rollouts import Rollout, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.versions import (
@@ -42,7 +42,7 @@ from rollout.kernel.errors import RefusalError, StaleRevisionError
 from rollout.kernel.policy.stages import find_content_fault
 from rollout.live.command_handler import CommandResult, retry_on_stale_revision, run_command
 from rollout.live.evidence.evidence_report import EvidenceReport
-from rollout.live.rollout_state import RolloutState, find_first_names, load_rollout_state
+from rollout.live.rollout_state import RolloutState, find_first_names, read_rollout, write_rollout
 from rollout.live.service import Service
 
 Ends = Sequence[datetime | None]
@@ -275,8 +275,7 @@ def record_training_cutoff(
         _check_cutoff(database, rollout_name, version, trained_until, at)
 
     def record() -> None:
-        with database.begin_write() as transaction:
-            state = load_rollout_state(transaction, rollout_name)
+        with write_rollout(database, rollout_name) as (transaction, state):
             is_new_end = _store_training_cutoff(
                 transaction, state, version, trained_until, at, may_correct=is_admin
             )
@@ -296,8 +295,7 @@ def _check_cutoff(
 
     It is no part of the write, which would hold off stops: what comes after `at` comes after it.
     """
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         stored = state.versions.get(version)
         if trained_until is None or (stored and stored.info.trained_until == trained_until):
             return
@@ -535,8 +533,7 @@ def purge_all_rollouts(
     database: Database, at: datetime, *, with_orphans: bool = True
 ) -> dict[str, int]:
     """Purge each rollout with a retention; return the deleted rows by rollout."""
-    with database.begin_read() as transaction:
-        rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+    rollout_names = list_rollout_names(database)
     deleted_rows = {
         rollout_name: purge_old_records(database, rollout_name, at, with_orphans=with_orphans)
         for rollout_name in rollout_names
@@ -573,8 +570,7 @@ def purge_old_records(
 def _find_old_cases(
     database: Database, rollout_name: str, at: datetime, *, with_orphans: bool
 ) -> list[int]:
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         age = state.policy.retention.cases
         if age is None:
             return []
@@ -590,8 +586,7 @@ def _find_old_cases(
 def _purge_batch(
     database: Database, rollout_name: str, at: datetime, case_ids: Collection[int]
 ) -> int:
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with write_rollout(database, rollout_name) as (transaction, state):
         age = state.policy.retention.cases
         if age is None:
             return 0

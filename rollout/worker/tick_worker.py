@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from rollout.data.database.append_failures import TICK
 from rollout.data.database.errors import DatabaseUnavailableError
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import list_rollout_names
 from rollout.data.database.session import Database
 from rollout.kernel.calendar.instants import from_micros, to_micros
 from rollout.live.tick_results import STORAGE_RETRY_DELAY, TickPass
@@ -184,8 +184,7 @@ class TickWorker:
             process.kill()
 
     def _list_due(self, at: datetime) -> list[str]:
-        with self._database.begin_read() as transaction:
-            names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+        names = list_rollout_names(self._database)
         return [name for name in names if at >= self._next_due.get(name, at)]
 
     def _end_if_idle(self) -> None:

@@ -22,7 +22,7 @@ from rollout.engine.evidence.slots import to_instant
 from rollout.engine.records.records import Decision
 from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
 from rollout.kernel.policy.policy import Retention
-from rollout.live import versions
+from rollout.live import rollout_state
 from rollout.live.evidence import evidence_check, evidence_seals
 from rollout.live.evidence.evidence_check import EvidenceCheck, sample_evidence
 from rollout.live.evidence.evidence_seals import SealedSpans
@@ -251,7 +251,7 @@ def keep_for_a_day(monkeypatch):
         state = load_rollout_state(transaction, name)
         return replace(state, policy=replace(state.policy, retention=Retention(timedelta(days=1))))
 
-    monkeypatch.setattr(versions, "load_rollout_state", load)
+    monkeypatch.setattr(rollout_state, "load_rollout_state", load)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from rollout.data.database.bulk import insert_once, select_numbers
-from rollout.data.database.session import Repository, Transaction
+from rollout.data.database.session import Database, Repository, Transaction
 from rollout.data.tables.tables import (
     ACCESS_LEDGER,
     evidence_heads,
@@ -169,3 +169,9 @@ class PolicyTexts(RolloutRepository):
             if sha256(text.encode()).hexdigest() != text_hash:
                 raise ValueError(f"the policy {text_hash[:12]}… is not the text of its hash")
         return texts
+
+
+def list_rollout_names(database: Database) -> list[str]:
+    """Return the names of all rollouts, oldest first."""
+    with database.begin_read() as transaction:
+        return [rollout.name for rollout in Rollouts(transaction).list_all()]

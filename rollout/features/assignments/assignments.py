@@ -21,7 +21,7 @@ from rollout import faults
 from rollout.data.access.tokens import PermitKey
 from rollout.data.database.append_failures import is_storage_failure
 from rollout.data.database.errors import StoreError
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import list_rollout_names
 from rollout.data.ledger.versions import StoredVersion, VersionStore, build_version_info
 from rollout.engine.decide.assignment import Assignment, CaseQuestion, decide_assignment
 from rollout.engine.decide.assignment_table import IssuedHead, sign_head
@@ -277,8 +277,7 @@ def answer_questions(
 
 def load_rollout_names(service: Service, caller: Caller) -> tuple[str, ...]:
     """Return the rollouts where the caller may request assignments, by name."""
-    with service.database.begin_read() as transaction:
-        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).list_all())
+    rollout_names = sorted(list_rollout_names(service.database))
     return tuple(
         rollout_name
         for rollout_name in rollout_names

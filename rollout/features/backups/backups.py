@@ -24,7 +24,7 @@ from rollout.data.access.users import SecondFactors, Users
 from rollout.data.database import postgresql_dumps, sqlite_files
 from rollout.data.database.errors import DriverError, StoreError
 from rollout.data.database.migrations import check_revision_known, find_missing_triggers, upgrade
-from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
+from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.database.sqlite_files import find_database_file, is_sqlite_url
 from rollout.data.ledger.ledger import Ledger, StoredLedgerHead, load_heads
@@ -374,13 +374,7 @@ def accept_restore(
 
 def load_eras(database: Database) -> Mapping[str, int]:
     """Return the era of each rollout."""
-    return {name: _load_era(database, name).era for name in list_rollout_names(database)}
-
-
-def list_rollout_names(database: Database) -> tuple[str, ...]:
-    """Return the names of all rollouts, sorted."""
-    with database.begin_read() as transaction:
-        return tuple(sorted(rollout.name for rollout in Rollouts(transaction).list_all()))
+    return {name: _load_era(database, name).era for name in sorted(list_rollout_names(database))}
 
 
 def _load_era(database: Database, name: str) -> RolloutEra:

@@ -61,7 +61,7 @@ from rollout.features.reports.builder import (
 )
 from rollout.kernel.channels import Channels
 from rollout.kernel.errors import RefusalError
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import read_rollout, write_rollout
 from rollout.live.service import Service
 
 DELIVERY_LEASE = timedelta(minutes=5)
@@ -456,9 +456,8 @@ def load_deliveries(
         NotAllowedError: the caller may not read it.
     """
     require_permission(caller, Permission.READ, rollout_name)
-    with database.begin_read() as transaction:
-        rollout = load_rollout_state(transaction, rollout_name).rollout
-        deliveries = DeliveryStore(transaction, rollout).list_page(
+    with read_rollout(database, rollout_name) as (transaction, rollout_state):
+        deliveries = DeliveryStore(transaction, rollout_state.rollout).list_page(
             state=state, before=before, limit=limit
         )
     next_before = deliveries[-1].id if len(deliveries) == limit else None
@@ -479,8 +478,7 @@ def requeue_delivery(
         NotAllowedError: the caller is not an operator.
     """
     require_permission(caller, Permission.OPERATE, rollout_name)
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with write_rollout(database, rollout_name) as (transaction, state):
         queue = DeliveryStore(transaction, state.rollout)
         delivery = queue.find(delivery_id)
         if delivery is None:
@@ -519,8 +517,7 @@ def queue_report(
     from rollout.features.reports.archive import UnknownReportError, require_all_sites
 
     require_permission(caller, Permission.OPERATE, rollout_name)
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with write_rollout(database, rollout_name) as (transaction, state):
         require_all_sites(caller, state)
         _check_channels(list_incident_channels(state.policy), channels)
         report = ReportStore(transaction, state.rollout).get(report_number)

@@ -35,7 +35,7 @@ from rollout.kernel.calendar.sites import SHADOW, Cell
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
 from rollout.live.clock import ManualClock
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import read_rollout
 
 BUSY_STATUSES: Final = frozenset({429, 503})
 MAX_TRIES: Final = 6
@@ -396,9 +396,8 @@ class LedgerNarrator:
 
     def describe_news(self) -> Iterator[str]:
         """Yield a line for each event since the last call."""
-        with self.database.begin_read() as transaction:
-            rollout = load_rollout_state(transaction, self.policy.rollout).rollout
-            rows = tuple(Ledger(transaction, rollout).list_rows(after=self._revision))
+        with read_rollout(self.database, self.policy.rollout) as (transaction, state):
+            rows = tuple(Ledger(transaction, state.rollout).list_rows(after=self._revision))
         for row in rows:
             yield from self._describe_row(row)
 

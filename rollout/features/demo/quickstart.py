@@ -26,7 +26,7 @@ from rollout.data.database.migrations import (
     load_current_revision,
     upgrade,
 )
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import Rollouts, list_rollout_names
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.case_pages import CaseFilter
@@ -98,8 +98,7 @@ def check_quickstart_database(database: Database, policy: Policy, at: datetime) 
     Raises:
         RefusalError: it holds something else; the text names it.
     """
-    with database.begin_read() as transaction:
-        names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+    names = list_rollout_names(database)
     accounts = [account.name for account in load_accounts(database, LOCAL_ADMIN)]
     check_content(policy, names, accounts)
     with database.begin_read() as transaction:

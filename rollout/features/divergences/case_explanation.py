@@ -21,7 +21,7 @@ from rollout.engine.records.reviews import CleaningChoice, compute_due_time
 from rollout.features.divergences.cases import CaseDetails, load_case_details
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.policy.policy import Policy
-from rollout.live.rollout_state import RolloutState, load_rollout_state, parse_stored_policy
+from rollout.live.rollout_state import RolloutState, parse_stored_policy, read_rollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +87,7 @@ def load_case_explanation(
         StaleRevisionError: the caller claimed the case meanwhile; repeat the request.
     """
     case_details = load_case_details(database, caller, rollout_name, key, at)
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         case_id = ExternalKeys(transaction, state.rollout).find_ids([key])[key]
         case = NewestRecords(transaction, state.rollout).load_cases([case_id])[case_id]
         closes_at = compute_due_time(state.policy, case.occurred_at, case_details.case.received_at)

@@ -38,7 +38,7 @@ from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.populations import PLANTED_TRACK
 from rollout.kernel.units import do_sets_agree
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, read_rollout
 
 __all__ = ["CaseDetails", "CaseFilter", "CasePage", "ListedCase", "find_cases", "load_case_details"]
 
@@ -127,8 +127,7 @@ def find_cases(
         NotAllowedError: the caller may not read cases.
     """
     require_permission(caller, Permission.READ_CASES, rollout_name)
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         case_filter = replace(
             case_filter, sites=_find_permitted_sites(caller, state, case_filter.sites)
         )
@@ -187,8 +186,7 @@ def find_case_site(database: Database, caller: Caller, rollout_name: str, key: s
         NotAllowedError: the caller may not read cases.
     """
     require_permission(caller, Permission.READ_CASES, rollout_name)
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         case_ids = ExternalKeys(transaction, state.rollout).find_ids([key])
         cases = NewestRecords(transaction, state.rollout).load_cases(case_ids.values())
     sites = [case.site for case in cases.values()]
@@ -208,8 +206,7 @@ def load_case_details(
         NotAllowedError: the caller may not read cases.
     """
     require_permission(caller, Permission.READ_CASES, rollout_name)
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         case_details = _read_case_details(_CaseReader(transaction, state, caller, at), key)
     if not case_details.hidden:
         record_shown_cases(database, state, caller, [key], at, page=CASE_EXPOSURE_PAGE)
@@ -433,8 +430,7 @@ def load_rejected_records(
         raise NotAllowedError(
             f"{caller.name} may read some sites only, and rejected records can come from any: ask"
         )
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         rejected_records = RejectedRecords(transaction, state.rollout).list_after(
             after, limit=limit
         )

@@ -60,7 +60,7 @@ from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import OUTSIDE
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, read_rollout, write_rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,8 +412,7 @@ def load_divergence_page(
         StaleRevisionError: the caller claimed one of the cases meanwhile; repeat the request.
     """
     query = _begin_search(database, caller, rollout_name, query, at)
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         result = _find_divergences(transaction, state, caller, query, at)
         start = _find_position_after(result, after)
         page = result.pairs[start : start + limit]
@@ -434,8 +433,7 @@ def export_divergences_csv(
     Raises the errors of `load_divergence_page`.
     """
     query = _begin_search(database, caller, rollout_name, query, at)
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         result = _find_divergences(transaction, state, caller, query, at)
         table = load_divergence_rows(
             transaction, state, result.compared_units.unit_filter, result.pairs
@@ -554,9 +552,8 @@ def _complete_period(
     database: Database, rollout_name: str, query: DivergenceQuery, at: datetime
 ) -> DivergenceQuery:
     """Return the query with both ends of its period."""
-    with database.begin_read() as transaction:
-        rollout = load_rollout_state(transaction, rollout_name).rollout
-        started_at = next(Ledger(transaction, rollout).list_events(until=1)).at
+    with read_rollout(database, rollout_name) as (transaction, state):
+        started_at = next(Ledger(transaction, state.rollout).list_events(until=1)).at
     until = at if query.until is None else min(query.until, at)
     since = until - DEFAULT_PERIOD if query.since is None else query.since
     if until < started_at:
@@ -576,8 +573,7 @@ def _record_figure_exposure(
     """
     if caller.is_service_account or query.until is None:
         return
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with write_rollout(database, rollout_name) as (transaction, state):
         ExposureStore(transaction, state.rollout).record_figures(
             caller.name, query.until, page=DIVERGENCES_PAGE
         )

@@ -45,7 +45,7 @@ from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import UnknownVersionError
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, read_rollout
 from rollout.live.service import Service
 
 PROPOSAL_PAGE: Final = "proposal"
@@ -230,8 +230,7 @@ def load_costliest_counted_pairs(
         UnknownVersionError: the rollout has no such version.
     """
     require_permission(caller, Permission.READ, rollout_name)
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         version = None if version is None else state.scope.get_first_name(version)
         if version is not None and version not in state.scope.versions:
             raise UnknownVersionError(f"no version {version} was seen in {rollout_name}")

@@ -54,7 +54,7 @@ from rollout.features.reports.figures.report_version import CASE_FIELDS, erase_p
 from rollout.features.reports.inputs.divergence_columns import unescape_cell
 from rollout.kernel.errors import NotAllowedError, RefusalError
 from rollout.live.command_handler import retry_on_stale_revision
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import load_rollout_state, read_rollout
 
 MAX_REASON_LENGTH: Final = 2_000
 
@@ -202,9 +202,8 @@ def erase_case(database: Database, request: ErasureRequest, key: str) -> Erasure
         UnknownSubjectError: no record has this key.
     """
     request = request.check(key)
-    with database.begin_read() as transaction:
-        rollout = load_rollout_state(transaction, request.rollout).rollout
-        contents = CaseContents(transaction, rollout)
+    with read_rollout(database, request.rollout) as (transaction, state):
+        contents = CaseContents(transaction, state.rollout)
         is_stored, is_erased = contents.find_cases([key]), contents.find_erased([key])
     if not is_stored and not is_erased:
         raise UnknownSubjectError(
@@ -221,9 +220,8 @@ def erase_episode(database: Database, request: ErasureRequest, episode: str) -> 
     Raises the errors of `erase_case`.
     """
     request = request.check(episode)
-    with database.begin_read() as transaction:
-        rollout = load_rollout_state(transaction, request.rollout).rollout
-        if not CaseContents(transaction, rollout).has_episode(episode):
+    with read_rollout(database, request.rollout) as (transaction, state):
+        if not CaseContents(transaction, state.rollout).has_episode(episode):
             raise UnknownSubjectError(
                 f"{request.rollout} has no episode {episode}; check the key, upper and lower case"
                 " differ"
@@ -231,7 +229,7 @@ def erase_episode(database: Database, request: ErasureRequest, episode: str) -> 
     result = ErasureResult(EPISODE)
     while True:
         with database.begin_read() as transaction:
-            contents = CaseContents(transaction, rollout)
+            contents = CaseContents(transaction, state.rollout)
             keys = contents.list_episode_cases(episode, CASES_PER_BATCH)
         if not keys:
             return result
@@ -248,8 +246,7 @@ def erase_case_batch(
     database: Database, request: ErasureRequest, keys: Collection[str], episode: str = ""
 ) -> ErasureResult:
     """Erase the contents of cases in one transaction, for a request that was checked."""
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, request.rollout)
+    with read_rollout(database, request.rollout) as (transaction, state):
         contents = CaseContents(transaction, state.rollout)
         earlier = contents.find_value_holders(keys, state.policy.evidence.episode_span)
 

@@ -31,7 +31,7 @@ from rollout.data.access.notification_outbox import (
 from rollout.data.access.users import StoredUser, Users
 from rollout.data.database.due_rows import FAILED
 from rollout.data.database.errors import UnreadableRowsError
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import list_rollout_names
 from rollout.data.database.session import Transaction
 from rollout.engine.decide.permissions import Caller
 from rollout.features.access.access_state import build_caller
@@ -416,8 +416,7 @@ def _load_states(service: Service, rollout_name: str | None) -> list[RolloutStat
 
     Damage of one rollout, which the tick reports, must not silence incidents of the others.
     """
-    with service.database.begin_read() as transaction:
-        names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+    names = list_rollout_names(service.database)
     states = []
     for name in names:
         if rollout_name in {None, name}:

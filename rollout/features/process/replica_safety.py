@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from rollout.data.counting.count_queue import CountQueue, DueCase, StoredArrivals
 from rollout.data.database.append_failures import APPEND, NARROWING, STOP, TICK, AppendFailure
 from rollout.data.database.errors import DatabaseUnavailableError
-from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
+from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts, list_rollout_names
 from rollout.data.ledger.pending_stops import Damage, PendingStop, load_safety_rows, store_damage
 from rollout.data.ledger.tick_slots import TickSlots
 from rollout.engine.decide.commands import OpenIncident
@@ -127,8 +127,7 @@ class TickWatch:
 
         A rollout that can't be read is among them.
         """
-        with self._service.database.begin_read() as transaction:
-            rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+        rollout_names = list_rollout_names(self._service.database)
         waits: dict[str, timedelta] = {}
         for rollout_name in rollout_names:
             try:
@@ -335,8 +334,7 @@ class ReplicaSafety:
         That ledger has no incidents; a small append to another one in the same tables stands for
         its own.
         """
-        with self._database.begin_read() as transaction:
-            rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+        rollout_names = list_rollout_names(self._database)
         appended: list[str] = []
 
         def append(rollout_name: str) -> None:

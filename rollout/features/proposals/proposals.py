@@ -24,7 +24,7 @@ from rollout.features.proposals.eligible_approvers import find_proposal_sites
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import ProposalClosedError, RefusalError, UnknownCellError
 from rollout.live.command_handler import Appended, CommandResult, append_command, run_command
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, load_rollout_state, read_rollout
 
 
 def load_closed_proposal_sites(
@@ -351,9 +351,8 @@ def _describe_approval(
 
 def _raise_how_closed(database: Database, rollout_name: str, proposal_id: str) -> None:
     """Raise how a proposal was closed; return if it is open, as one that just expired."""
-    with database.begin_read() as transaction:
-        rollout = load_rollout_state(transaction, rollout_name).rollout
-        row = ProposalStore(transaction, rollout).find(proposal_id)
+    with read_rollout(database, rollout_name) as (transaction, state):
+        row = ProposalStore(transaction, state.rollout).find(proposal_id)
     if row is not None and row.closed_at is not None:
         raise ProposalClosedError(
             f"{proposal_id} is closed: {row.state} since {row.closed_at:%Y-%m-%d %H:%M} UTC"
@@ -364,12 +363,11 @@ def _find_counted_approval(
     database: Database, caller: Caller, rollout_name: str, proposal_id: str, evidence_hash: str
 ) -> ApprovalReceipt | None:
     """Return the receipt of the caller's approval on this evidence, or None."""
-    with database.begin_read() as transaction:
-        rollout = load_rollout_state(transaction, rollout_name).rollout
-        proposal_row = ProposalStore(transaction, rollout).find(proposal_id)
+    with read_rollout(database, rollout_name) as (transaction, state):
+        proposal_row = ProposalStore(transaction, state.rollout).find(proposal_id)
         if proposal_row is None:
             return None
-        ledger, approvals = Ledger(transaction, rollout), list[GivenApproval]()
+        ledger, approvals = Ledger(transaction, state.rollout), list[GivenApproval]()
         required_groups: tuple[str, ...] = ()
         receipt: ApprovalReceipt | None = None
         for row in ledger.list_rows(after=proposal_row.raised_in - 1, until=proposal_row.closed_in):

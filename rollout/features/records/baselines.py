@@ -13,7 +13,7 @@ from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import read_label_set
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import load_rollout_state, write_rollout
 
 MAX_COUNT = 2**31
 EARLIEST_BASELINE = datetime(1900, 1, 1, tzinfo=UTC)
@@ -43,8 +43,7 @@ def store_baselines(
         BaselineRefusedError: one is invalid; names the first and what would be valid.
     """
     require_permission(caller, Permission.ADMINISTER, rollout_name)
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with write_rollout(database, rollout_name) as (transaction, state):
         for index, baseline_count in enumerate(baseline_counts):
             if fault := _find_fault(state.policy, baseline_count, at):
                 raise BaselineRefusedError(f"number {index + 1}: {fault}; nothing was stored")

@@ -19,7 +19,7 @@ from rollout.engine.records.records import BaselineCount
 from rollout.features.access.users import load_local_caller
 from rollout.features.records.baselines import store_baselines
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import read_rollout
 from rollout.terminal.local_database import open_database
 from rollout.terminal.output import JsonFlag, print_answer, print_refusals
 from rollout.terminal.record_options import (
@@ -111,8 +111,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         ),
     )
     with open_database() as database:
-        with database.begin_read() as transaction:
-            state = load_rollout_state(transaction, rollout)
+        with read_rollout(database, rollout) as (transaction, state):
             made_at = next(Ledger(transaction, state.rollout).list_events(until=1)).at
         records = read_with_answers(
             lambda choices: read_request_records(replace(request, choices=choices), state.policy),

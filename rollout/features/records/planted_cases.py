@@ -25,7 +25,7 @@ from rollout.engine.events import CasesPlanted
 from rollout.engine.records.reviews import PLANTED
 from rollout.kernel.errors import NotAllowedError, RefusalError, StaleRevisionError
 from rollout.live.command_handler import retry_on_stale_revision
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, write_rollout
 
 if TYPE_CHECKING:
     from rollout.engine.evidence.frames import RecordFrames
@@ -147,8 +147,7 @@ def declare_planted_cases(
         raise PlantingRefusedError(f"{fault}; nothing was declared")
 
     def declare() -> PlantingResult:
-        with database.begin_write() as transaction:
-            state = load_rollout_state(transaction, rollout_name)
+        with write_rollout(database, rollout_name) as (transaction, state):
             return _declare(transaction, state, caller, request, at)
 
     return retry_on_stale_revision(declare)

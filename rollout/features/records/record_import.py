@@ -65,7 +65,7 @@ from rollout.kernel.policy.stages import find_content_fault
 from rollout.live.clock import SystemClock
 from rollout.live.command_handler import retry_on_stale_revision
 from rollout.live.evidence.unit_counting import WindowLookup, queue_cases, queue_new_cases
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, load_rollout_state, write_rollout
 from rollout.live.service import PermitSigner
 from rollout.live.versions import append_training_cutoffs, check_version_names
 
@@ -171,8 +171,7 @@ def import_records(
         batch = [
             record for key in keys[start : start + CASES_PER_TRANSACTION] for record in by_case[key]
         ]
-        with database.begin_write() as transaction:
-            state = load_rollout_state(transaction, rollout_name)
+        with write_rollout(database, rollout_name) as (transaction, state):
             case_ids = _store_batch(transaction, state, batch, at, senders, counts, draws)
             # tickers read no arrival that is much older than their last tick
             arrived_at = at + timedelta(seconds=time.monotonic() - started_at)
@@ -209,8 +208,7 @@ def _record_versions(
     at: datetime,
 ) -> None:
     """Store each version's first use, its content, and the end of its training cases."""
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with write_rollout(database, rollout_name) as (transaction, state):
         contents = {**stated.contents, **state.policy.contents_by_version}
         versions = VersionStore(transaction, state.rollout)
         known_versions = versions.list_all()
@@ -432,8 +430,7 @@ def vouch_for_import(
     _check_receipts(records.cases, at)
 
     def append_import() -> bool:
-        with database.begin_write() as transaction:
-            state = load_rollout_state(transaction, rollout_name)
+        with write_rollout(database, rollout_name) as (transaction, state):
             ledger = Ledger(transaction, state.rollout)
             event = _build_event(state, caller.name, records, digests, at)
             known_rows = ledger.list_rows(kinds={RecordsImported.__name__})
@@ -549,8 +546,7 @@ def _import_batch(
     permit_signer: PermitSigner,
     at: datetime,
 ) -> Counter[str]:
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with write_rollout(database, rollout_name) as (transaction, state):
         store = RecordStore(transaction, state.rollout)
         keys, sender = {item.action.key for item in batch.actions}, batch.sender
         case_ids = store.store((), received_at=at, sender=sender, locked_keys=keys).case_ids

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 from rollout.data.database.errors import StoreError
-from rollout.data.database.rollouts import Rollout, Rollouts
+from rollout.data.database.rollouts import Rollout, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.exposures import ExposureStore as Told
@@ -60,7 +60,7 @@ from rollout.features.reports.figures.report_version import (
 from rollout.features.reports.inputs.divergence_columns import unescape_cell
 from rollout.features.reviews.exposure import find_hidden_cases, record_unclaimed_cases
 from rollout.kernel.errors import NotAllowedError, RefusalError
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, load_rollout_state, read_rollout
 from rollout.live.work.process_work import WorkBusyError
 
 REPORT_FORMATS: Final = ("html", "json", "csv")
@@ -438,8 +438,7 @@ def load_report_page(
     Args:
         before: cursor of the previous page.
     """
-    with database.begin_read() as transaction:
-        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).list_all())
+    rollout_names = sorted(list_rollout_names(database))
     reports: list[ListedReport] = []
     timezones: dict[str, str] = {}
     withheld_rollouts = []
@@ -487,9 +486,8 @@ def load_report_deliveries(
     Raises the errors of `load_listed_report`.
     """
     load_listed_report(database, caller, rollout_name, number)
-    with database.begin_read() as transaction:
-        rollout = load_rollout_state(transaction, rollout_name).rollout
-        return tuple(list_deliveries_of_report(transaction, rollout, number))
+    with read_rollout(database, rollout_name) as (transaction, state):
+        return tuple(list_deliveries_of_report(transaction, state.rollout, number))
 
 
 def _load_timezone(database: Database, rollout_name: str) -> str:

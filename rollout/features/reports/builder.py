@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from rollout import faults
-from rollout.data.database.rollouts import Rollout, Rollouts
+from rollout.data.database.rollouts import Rollout, Rollouts, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.case_pages import NewestRecords
@@ -37,7 +37,7 @@ from rollout.kernel.errors import RefusalError, StaleRevisionError
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.report_times import find_due_report
 from rollout.live.command_handler import retry_on_stale_revision
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, read_rollout
 from rollout.live.service import Service
 from rollout.live.work.process_work import StepCallback
 
@@ -342,8 +342,7 @@ class ReportScheduler:
             at: now.
             incidents_only: for clocks that disagree; a scheduled period must not end in the future.
         """
-        with self._service.database.begin_read() as transaction:
-            rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+        rollout_names = list_rollout_names(self._service.database)
         failures: dict[str, Exception] = {}
         for rollout_name in rollout_names:
             try:
@@ -353,8 +352,7 @@ class ReportScheduler:
         return failures
 
     def _run_rollout_jobs(self, rollout_name: str, at: datetime, *, incidents_only: bool) -> None:
-        with self._service.database.begin_read() as transaction:
-            state = load_rollout_state(transaction, rollout_name)
+        with read_rollout(self._service.database, rollout_name) as (transaction, state):
             if not state.policy.reports:
                 return
             run_marks, report_jobs = _find_report_jobs(transaction, state, at)

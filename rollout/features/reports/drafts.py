@@ -39,7 +39,7 @@ from rollout.features.reports.stored_inputs import (
     load_report_inputs,
     load_whole_period,
 )
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, read_rollout
 from rollout.live.work.process_work import StepCallback
 
 
@@ -58,8 +58,7 @@ def draft_report(
         NothingToReportError: the period is not valid.
     """
     on_step(STEPS[0], 0, len(STEPS))
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         period = _compute_period(transaction, state, options, at)
         inputs = replace(
             load_report_inputs(transaction, state, period, report_name),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 
-from rollout.data.database.rollouts import PolicyTexts, Rollouts
+from rollout.data.database.rollouts import PolicyTexts, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
@@ -195,8 +195,7 @@ class StopOptions:
 
 def load_stoppable_rollouts(database: Database, caller: Caller) -> tuple[str, ...]:
     """Return the rollouts in which the caller may stop something, by name."""
-    with database.begin_read() as transaction:
-        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).list_all())
+    rollout_names = sorted(list_rollout_names(database))
     return tuple(
         rollout_name
         for rollout_name in rollout_names

@@ -59,7 +59,7 @@ from rollout.features.stops.stop_options import (
 from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import RefusalError
 from rollout.live.command_handler import CommandBuilder, CommandResult, execute_command, run_command
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, load_rollout_state, read_rollout
 from rollout.live.service import Service
 from rollout.live.stop_latches import PendingNarrowing
 
@@ -253,8 +253,7 @@ def _change_target(
 ) -> _ChangedTarget:
     """Run a command of a kind on a target and read what holds afterwards."""
     command_result = run_command(database, caller, rollout_name, *command)
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         stop_history = load_stop_history(transaction, state)
     resolved_target = resolve_target(target, state.policy, caller)
     stop_latencies = compute_stop_latencies(stop_history, state.policy, resolved_target.sites, at)
@@ -284,8 +283,7 @@ def propose_resume(
         return ProposeResume(at=at, by=caller.as_actor(rollout_name, sites), stop=stop_id)
 
     command_result = run_command(database, caller, rollout_name, build_command)
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         resume_proposal = _find_resume_proposal(state, stop_id)
         if resume_proposal is None:
             raise UnknownStopError(

@@ -53,7 +53,7 @@ from rollout.features.reports.stored_inputs import (
 from rollout.features.reviews.exposure import record_shown_cases, record_unclaimed_cases
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, read_rollout, write_rollout
 
 TRAINING_PAGE = "training"
 
@@ -82,8 +82,7 @@ def export_training_rows(
         StaleRevisionError: the caller claimed one of the cases meanwhile; repeat the request.
     """
     require_permission(caller, Permission.READ, rollout_name)
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         inputs, open_case_sites = load_closed_inputs(transaction, state, options, at)
     readable_inputs = select_inputs(
         inputs, _select_readable_cases(inputs.records.cases, caller, rollout_name)
@@ -191,8 +190,7 @@ def load_label_issues(
     options = TrainingOptions(
         since=(until or at) - DEFAULT_PERIOD if since is None else since, until=until
     )
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         inputs, _ = load_closed_inputs(transaction, state, options, at)
     choices = find_final_choices(inputs.choices)
     # all sites, because confidence thresholds are computed over all of them
@@ -224,8 +222,7 @@ def _record_exposure(
 ) -> None:
     if caller.is_service_account or not keys:
         return
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with write_rollout(database, rollout_name) as (transaction, state):
         record_unclaimed_cases(
             transaction, state, caller, keys, at, page=CLEANING_PAGE, contents=[content]
         )
@@ -249,8 +246,7 @@ def load_choices(
         UnknownRolloutError: the caller may not see such a rollout.
     """
     require_permission(caller, Permission.READ, rollout_name)
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with read_rollout(database, rollout_name) as (transaction, state):
         numbered_choices = CleaningStore(transaction, state.rollout).list_page(
             before=before, limit=limit
         )
@@ -297,8 +293,7 @@ def store_choices(
         UnknownRolloutError: the caller may not see such a rollout.
     """
     require_permission(caller, Permission.OPERATE, rollout_name)
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
+    with write_rollout(database, rollout_name) as (transaction, state):
         cleanings = CleaningStore(transaction, state.rollout)
         cleanings.lock()
         batch = _ChoiceBatch(transaction, state, caller, at, requests)

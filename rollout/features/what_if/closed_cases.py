@@ -27,7 +27,7 @@ from rollout.features.what_if.requests import WhatIfRequest, check_request
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, read_rollout
 
 
 def load_what_if_inputs(
@@ -41,8 +41,7 @@ def load_what_if_inputs(
         InvalidPolicyError: the draft is not valid.
         RefusalError: the request can't be run, or no case of the span is closed.
     """
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, request.rollout)
+    with read_rollout(database, request.rollout) as (transaction, state):
         draft = check_request(caller, state, request)
         until = to_instant(find_slot_before(at, state.policy.tick), state.policy.tick)
         period = ReportPeriod(until - timedelta(days=request.days), until, at)

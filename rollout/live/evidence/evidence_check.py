@@ -28,7 +28,7 @@ from rollout.data.counting.unit_records import (
     count_lines,
 )
 from rollout.data.database.errors import UNREADABLE_ERRORS, describe_unreadable
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.ledger.ledger import Ledger
@@ -350,8 +350,7 @@ def sample_evidence(database: Database, at: datetime) -> dict[str, EvidenceRepor
     A difference opens an incident, unless one is open. The ticks differ each time, and nobody can
     tell which come next.
     """
-    with database.begin_read() as transaction:
-        rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+    rollout_names = list_rollout_names(database)
     reports: dict[str, EvidenceReport] = {}
     for rollout_name in rollout_names:
         report = EvidenceCheck(database, rollout_name).check_sample(

@@ -32,7 +32,7 @@ from rollout.engine.evidence.unit_buffer import (
 from rollout.kernel.calendar.sites import Cell
 from rollout.live.command_handler import execute_command
 from rollout.live.evidence.evidence_reader import restore_evidence
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, write_rollout
 
 CHECK_INTERVAL: Final = timedelta(minutes=5)
 UNITS_PER_CHECK: Final = 5_000
@@ -148,9 +148,8 @@ def stop_changed_cells(
         return StopChangedCells(at=at, cells=cells, cell=changed, reason=reason)
 
     execute_command(database, rollout_name, build_command, append_kind=STOP)
-    with database.begin_write() as transaction:
-        rollout = load_rollout_state(transaction, rollout_name).rollout
-        EvidenceSnapshots(transaction, rollout).delete()
+    with write_rollout(database, rollout_name) as (transaction, state):
+        EvidenceSnapshots(transaction, state.rollout).delete()
 
 
 def _describe_cells(differences: Mapping[Cell, str]) -> str:
