@@ -41,6 +41,7 @@ from rollout.features.notifications.proposal_kinds import (
     NotificationUser,
     Proposals,
     Reminders,
+    RolloutKind,
     RolloutNews,
     build_path,
     format_name,
@@ -67,7 +68,7 @@ GROUP_SPAN: Final = timedelta(minutes=5)
 """From the first incident at a site to the message about those that follow it."""
 
 
-class Incidents(NotificationKind):
+class Incidents(RolloutKind):
     """An incident at a site that a user may read."""
 
     name = "incidents"
@@ -76,19 +77,13 @@ class Incidents(NotificationKind):
     is_urgent = True
     is_grouped = True
 
-    def find_notices(
-        self,
-        user: NotificationUser,
-        since: datetime,
-        news: Sequence[RolloutNews],
-        at: datetime,
-    ) -> Iterator[Notice]:
-        """Yield the open incidents of the last days that the user may read."""
+    def list_subjects(
+        self, user: NotificationUser, since: datetime, item: RolloutNews, at: datetime
+    ) -> Iterable[tuple[str, str]]:
+        """Return the open incidents of the last days that the user may read."""
         first_at = max(since, at - MAX_INCIDENT_AGE)
-        for item in news:
-            for incident in list_readable_incidents(item.state, user.caller):
-                if incident.at >= first_at:
-                    yield Notice(item.state.rollout.name, *self.notices, incident.id)
+        incidents = list_readable_incidents(item.state, user.caller)
+        return [("incident", incident.id) for incident in incidents if incident.at >= first_at]
 
     def build_text(
         self,
@@ -269,7 +264,7 @@ def load_new_values(
     return tuple(value for value in recent if is_still_new(value, scope))
 
 
-class NewValues(NotificationKind):
+class NewValues(RolloutKind):
     """Attribute values at a site that a user may read, new to the acting version."""
 
     name = "new-values"
@@ -282,24 +277,18 @@ class NewValues(NotificationKind):
         """Return the values of the last days that are still new."""
         return load_new_values(service.database, state, at)
 
-    def find_notices(
-        self,
-        user: NotificationUser,
-        since: datetime,
-        news: Sequence[RolloutNews],
-        at: datetime,
-    ) -> Iterator[Notice]:
-        """Yield one notice for each tick and site with new values."""
-        for item in news:
-            name = item.state.rollout.name
-            keys = {
-                value.notice_key
-                for value in item.items[self.name]
-                if value.at >= since
-                and user.caller.has_permission(Permission.READ, name, value.cell.site)
-            }
-            for key in sorted(keys):
-                yield Notice(name, *self.notices, key)
+    def list_subjects(
+        self, user: NotificationUser, since: datetime, item: RolloutNews, at: datetime
+    ) -> Iterable[tuple[str, str]]:
+        """Return each tick and site with new values."""
+        name = item.state.rollout.name
+        keys = {
+            value.notice_key
+            for value in item.items[self.name]
+            if value.at >= since
+            and user.caller.has_permission(Permission.READ, name, value.cell.site)
+        }
+        return [("new-value", key) for key in sorted(keys)]
 
     def build_text(
         self,
@@ -343,7 +332,7 @@ REVIEW_WARNING: Final = timedelta(hours=1)
 MAX_URGENT_TASKS: Final = 1_000  # looked at in each rollout
 
 
-class Reviews(NotificationKind):
+class Reviews(RolloutKind):
     """Free review tasks at a user's sites that are about to be missed."""
 
     name = "reviews"
@@ -362,24 +351,18 @@ class Reviews(NotificationKind):
                 limit=MAX_URGENT_TASKS,
             )
 
-    def find_notices(
-        self,
-        user: NotificationUser,
-        since: datetime,
-        news: Sequence[RolloutNews],
-        at: datetime,
-    ) -> Iterator[Notice]:
-        """Yield one notice for each hour in which tasks end that are about to be missed."""
-        for item in news:
-            name = item.state.rollout.name
-            hours = {
-                task.due_at.replace(minute=0, second=0, microsecond=0).isoformat()
-                for task in item.items[self.name]
-                if is_urgent(task, at)
-                and user.caller.has_permission(Permission.REVIEW, name, task.site)
-            }
-            for hour in sorted(hours):
-                yield Notice(name, *self.notices, hour)
+    def list_subjects(
+        self, user: NotificationUser, since: datetime, item: RolloutNews, at: datetime
+    ) -> Iterable[tuple[str, str]]:
+        """Return each hour in which tasks end that are about to be missed."""
+        name = item.state.rollout.name
+        hours = {
+            task.due_at.replace(minute=0, second=0, microsecond=0).isoformat()
+            for task in item.items[self.name]
+            if is_urgent(task, at)
+            and user.caller.has_permission(Permission.REVIEW, name, task.site)
+        }
+        return [("review-deadline", hour) for hour in sorted(hours)]
 
     def build_text(
         self,

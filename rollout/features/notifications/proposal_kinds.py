@@ -9,7 +9,7 @@ Notifications of proposals: when they are raised, and before they expire.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -191,6 +191,28 @@ class NotificationKind(ABC):
         return ()
 
 
+class RolloutKind(NotificationKind):
+    """A kind of notification whose notices are each about something of one rollout."""
+
+    def find_notices(
+        self,
+        user: NotificationUser,
+        since: datetime,
+        news: Sequence[RolloutNews],
+        at: datetime,
+    ) -> Iterator[Notice]:
+        """Yield a notice for each subject in each rollout."""
+        for item in news:
+            for kind, about in self.list_subjects(user, since, item, at):
+                yield Notice(item.state.rollout.name, kind, about)
+
+    @abstractmethod
+    def list_subjects(
+        self, user: NotificationUser, since: datetime, item: RolloutNews, at: datetime
+    ) -> Iterable[tuple[str, str]]:
+        """Return kind and subject of each notice in a rollout, sent or not."""
+
+
 def record_figures(
     service: Service, user: NotificationUser, state: RolloutState, until: datetime
 ) -> None:
@@ -214,7 +236,7 @@ QUESTIONS: Final = {
 """What an approver answers, by kind of proposal."""
 
 
-class Proposals(NotificationKind):
+class Proposals(RolloutKind):
     """A proposal that a user can approve and has not."""
 
     name = "proposals"
@@ -222,17 +244,12 @@ class Proposals(NotificationKind):
     notices: ClassVar[tuple[str, ...]] = (PROPOSAL,)
     labels: ClassVar[Mapping[str, str]] = {PROPOSAL: APPROVE}
 
-    def find_notices(
-        self,
-        user: NotificationUser,
-        since: datetime,
-        news: Sequence[RolloutNews],
-        at: datetime,
-    ) -> Iterator[Notice]:
-        """Yield the proposals that the user can approve."""
-        for item in news:
-            for proposal in list_pending_approvals(item.state, user.caller, at=at):
-                yield Notice(item.state.rollout.name, PROPOSAL, proposal.id)
+    def list_subjects(
+        self, user: NotificationUser, since: datetime, item: RolloutNews, at: datetime
+    ) -> Iterable[tuple[str, str]]:
+        """Return the proposals that the user can approve."""
+        proposals = list_pending_approvals(item.state, user.caller, at=at)
+        return [(PROPOSAL, proposal.id) for proposal in proposals]
 
     def build_text(
         self,
@@ -276,23 +293,18 @@ class Reminders(Proposals):
     notices = (HALF_TIME, LAST_DAY)
     labels: ClassVar[Mapping[str, str]] = {HALF_TIME: "Reminder", LAST_DAY: "Last day"}
 
-    def find_notices(
-        self,
-        user: NotificationUser,
-        since: datetime,
-        news: Sequence[RolloutNews],
-        at: datetime,
-    ) -> Iterator[Notice]:
+    def list_subjects(
+        self, user: NotificationUser, since: datetime, item: RolloutNews, at: datetime
+    ) -> Iterable[tuple[str, str]]:
         """Yield the newest reminder of each proposal that the user can approve."""
-        for item in news:
-            for proposal in list_pending_approvals(item.state, user.caller, at=at):
-                reminders = [
-                    (reminder_at, notice_kind)
-                    for notice_kind, reminder_at in list_reminders(proposal)
-                    if since <= reminder_at <= at
-                ]
-                if reminders:
-                    yield Notice(item.state.rollout.name, max(reminders)[1], proposal.id)
+        for proposal in list_pending_approvals(item.state, user.caller, at=at):
+            reminders = [
+                (reminder_at, notice_kind)
+                for notice_kind, reminder_at in list_reminders(proposal)
+                if since <= reminder_at <= at
+            ]
+            if reminders:
+                yield max(reminders)[1], proposal.id
 
 
 def list_reminders(proposal: ProposalState) -> list[tuple[str, datetime]]:

@@ -1,16 +1,15 @@
 """An example of a kind of notification: `test_kinds.py` adds it to a copy of the program."""
 
-from rollout.data.access.notification_outbox import Notice
 from rollout.engine.decide.permissions import Permission
 from rollout.features.notifications.proposal_kinds import (
     MessageText,
-    NotificationKind,
+    RolloutKind,
     build_path,
     remove_markup,
 )
 
 
-class Stops(NotificationKind):
+class Stops(RolloutKind):
     """A stop in a rollout that a user may read."""
 
     name = "stops"
@@ -18,14 +17,12 @@ class Stops(NotificationKind):
     notices = ("stop",)
     is_urgent = True
 
-    def find_notices(self, user, since, news, _at):
-        """Yield the stops in force since the user chose the kind."""
-        for item in news:
-            name = item.state.rollout.name
-            if user.caller.has_permission_somewhere(Permission.READ, name):
-                for stop in item.state.scope.stops.values():
-                    if stop.at >= since:
-                        yield Notice(name, "stop", stop.id)
+    def list_subjects(self, user, since, item, _at):
+        """Return the stops in force since the user chose the kind."""
+        if not user.caller.has_permission_somewhere(Permission.READ, item.state.rollout.name):
+            return []
+        stops = item.state.scope.stops.values()
+        return [("stop", stop.id) for stop in stops if stop.at >= since]
 
     def build_text(self, _service, _user, notices, news, _at):
         """Return who made the stop."""
