@@ -152,27 +152,31 @@ class RejectProposal(ReasonedCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NarrowCells(ReasonedCommand):
-    """Remove the grants above stage `to`, of any version."""
+class CellsCommand(ReasonedCommand):
+    """A command about cells."""
 
     cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NarrowCells(CellsCommand):
+    """Remove the grants above stage `to`, of any version."""
+
     to: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BeginNextAttempt(ActorCommand):
+class BeginNextAttempt(CellsCommand):
     """Begin the next attempt of a version in `cells`, whose evidence had a bad start."""
 
-    cells: tuple[Cell, ...]
     version: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopCells(ReasonedCommand):
+class StopCells(CellsCommand):
     """Withhold every grant in `cells` until an approved resume; may be a drill."""
 
-    cells: tuple[Cell, ...]
     drill: bool = False
 
 

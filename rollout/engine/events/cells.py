@@ -65,14 +65,20 @@ class Widened(OpeningEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Renewed(OfProposal, CellEvent):
+class GrantEvent(CellEvent):
+    """An event of a grant, with its end."""
+
+    stage: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed(OfProposal, GrantEvent):
     """A grant was extended."""
 
     closing_state = "applied"
     is_approved = True
 
-    stage: str
-    until: datetime
     proposal: str
 
     def apply(self, builder: ScopeBuilder) -> None:
@@ -182,14 +188,19 @@ class Narrowed(CellEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suspended(CellEvent):
+class SuspensionEvent(CellEvent):
+    """An event of a suspension by a guard."""
+
+    guard: str
+    alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspended(SuspensionEvent):
     """An operational guard withholds the grants until its measure is good again.
 
     `alarms` is what the guard read.
     """
-
-    guard: str
-    alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
     @property
     def alarm(self) -> Alarm:
@@ -204,17 +215,17 @@ class Suspended(CellEvent):
     def apply(self, builder: ScopeBuilder) -> None:
         """Withhold the grants."""
         state, since = builder.get_cell_state(self.cell, self.version), builder.get_effective_time()
-        state = replace(
-            state,
+        builder.change_cell_state(
+            self.cell,
+            self.version,
             suspended_by=state.suspended_by | {self.guard},
             suspensions=(*state.suspensions[-9:], (self.guard, self.at)),
             detectors=state.detectors.add_alarm(self.guard, state.changed_at, since),
         )
-        builder.set_cell_state(self.cell, self.version, state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SuspensionCleared(CellEvent):
+class SuspensionCleared(SuspensionEvent):
     """The guard's measure was good for its whole span.
 
     `alarms` is the guard, without counts; nothing of a guard that the policy no longer has.
@@ -222,29 +233,23 @@ class SuspensionCleared(CellEvent):
 
     widens = True
 
-    guard: str
-    alarms: tuple[StoredAlarm, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
-
     def apply(self, builder: ScopeBuilder) -> None:
         """Give back what the guard alone withheld."""
         state = builder.get_cell_state(self.cell, self.version)
         if self.guard in state.suspended_by:
             builder.record_returns((self.cell,), self.at)
-        state = replace(
-            state,
+        builder.change_cell_state(
+            self.cell,
+            self.version,
             suspended_by=state.suspended_by - {self.guard},
             cleared_at=add_entry(state.cleared_at, self.guard, self.at),
             reported_guards=state.reported_guards - {self.guard},
         )
-        builder.set_cell_state(self.cell, self.version, state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GrantExpired(CellEvent):
+class GrantExpired(GrantEvent):
     """A grant ended at `until`, with the grants above it; recorded for readers of the ledger."""
-
-    stage: str
-    until: datetime
 
     def apply(self, builder: ScopeBuilder) -> None:
         """Cut the grant and those above it."""

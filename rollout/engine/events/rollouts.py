@@ -327,13 +327,13 @@ class IncidentOpened(OfCell, LedgerEvent):
         if self.effect == "reported" and self.cell is not None:
             state = builder.get_cell_state(self.cell, self.version)
             since = builder.get_effective_time()
-            state = replace(
-                state,
+            builder.change_cell_state(
+                self.cell,
+                self.version,
                 reported_guards=state.reported_guards | {self.guard},
                 detectors=state.detectors.add_alarm(self.guard, state.changed_at, since),
                 last_alarms=add_entry(state.last_alarms, self.guard, since),
             )
-            builder.set_cell_state(self.cell, self.version, state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
