@@ -114,6 +114,7 @@ EVENT_PHRASES: Final[Mapping[type[LedgerEvent], str]] = {
     Suspended: "{event.version} suspended",
     SuspensionCleared: "{event.version}: suspension or alarm ended",
     GrantExpired: "{event.version}: grant of {event.stage} expired",
+    Stopped: "stop {event.stop}{drill}",
     Resumed: "stop {event.stop} ended",
     PolicyApplied: "policy {event.number} applied",
     VersionFirstUsed: "new version {event.version}",
@@ -126,7 +127,10 @@ EVENT_PHRASES: Final[Mapping[type[LedgerEvent], str]] = {
 @singledispatch
 def phrase_event(event: LedgerEvent) -> str:
     """Return an event in a few words; "" for events that no timeline marks."""
-    return EVENT_PHRASES.get(type(event), "").format(event=event, floor=name_floor(event))
+    drill = " (a drill)" if getattr(event, "drill", False) else ""
+    return EVENT_PHRASES.get(type(event), "").format(
+        event=event, floor=name_floor(event), drill=drill
+    )
 
 
 @phrase_event.register
@@ -149,11 +153,6 @@ def _(event: Narrowed) -> str:
 def _(event: IncidentOpened) -> str:
     of_version = f" of {event.version}" if event.version else ""
     return f"incident {event.incident}{of_version}, {event.effect}"
-
-
-@phrase_event.register
-def _(event: Stopped) -> str:
-    return f"stop {event.stop}{' (a drill)' if event.drill else ''}"
 
 
 @phrase_event.register
@@ -393,6 +392,7 @@ EVENT_TEXTS: Final[Mapping[type[LedgerEvent], str]] = {
     IncidentAcknowledged: "{event.by} acknowledged incident {event.incident}{because}",
     CasesErased: "{phrase}{because}; their counts stay",
     NameErased: "{event.by} replaced a name by {event.pseudonym}{because}",
+    CasesPlanted: "{event.by} declared {cases} as planted, of which no record was stored{because}",
     RecordsCounted: "{event.records:,} records counted; hash over them: {event.digest:.12}…",
     EraBegan: "{event.by} began era {event.era} after a restore, so that earlier permits and leases"
     " are invalid: {event.reason}",
@@ -410,7 +410,6 @@ def _describe(event: LedgerEvent, describer: EventDescriber) -> str:
 def _list_values(event: LedgerEvent, describer: EventDescriber) -> dict[str, str]:
     """Return what texts of kinds say of several, "" where the event has nothing of it."""
     proposal, until = getattr(event, "proposal", ""), getattr(event, "until", None)
-    reason = getattr(event, "reason", "") or getattr(event, "note", "")
     zone = describer.find_zone(describer.find_cell(event))
     return {
         "phrase": phrase_event(event),
@@ -418,9 +417,15 @@ def _list_values(event: LedgerEvent, describer: EventDescriber) -> dict[str, str
         "readings": describer.format_readings(proposal),
         "approvers": describer.format_approvers(proposal),
         "until": "" if until is None else describer.format_instant(until, zone, event.at),
-        "alarms": say_alarms(getattr(event, "alarms", ()), reason),
-        "because": f": {reason}" if reason else "",
+        "alarms": say_alarms(getattr(event, "alarms", ()), getattr(event, "reason", "")),
+        "because": _say_reason(event),
+        "cases": format_quantity(getattr(event, "cases", 0), "case"),
     }
+
+
+def _say_reason(event: LedgerEvent) -> str:
+    reason = getattr(event, "reason", "") or getattr(event, "note", "")
+    return f": {reason}" if reason else ""
 
 
 @_describe.register
@@ -488,13 +493,6 @@ def _(event: ClockCorrected, describer: EventDescriber) -> str:
 def _(event: RecordsPurged, describer: EventDescriber) -> str:
     before = describer.format_instant(event.before, describer.policy.timezone, event.at)
     return f"{format_count(sum(event.counts))} rows of records from before {before} deleted"
-
-
-@_describe.register
-def _(event: CasesPlanted, _describer: EventDescriber) -> str:
-    cases = format_quantity(event.cases, "case")
-    reason = f": {event.reason}" if event.reason else ""
-    return f"{event.by} declared {cases} as planted, of which no record was stored{reason}"
 
 
 @_describe.register
@@ -588,6 +586,7 @@ def _(event: LedgerEvent, _describer: EventDescriber) -> str:
 
 
 ACCESS_EVENT_TEXTS: Final[Mapping[type[LedgerEvent], str]] = {
+    UserErased: "the name and address of {event.user} were erased{because}",
     UserDisabled: "{event.user} is disabled: password, keys, sessions, links and roles end",
     UserEnabled: "{event.user} is enabled again, without any role",
     PasswordSet: "{event.user} has a new password; all their sessions end",
@@ -611,18 +610,13 @@ ACCESS_EVENT_TEXTS: Final[Mapping[type[LedgerEvent], str]] = {
 @singledispatch
 def describe_access_event(event: LedgerEvent) -> str:
     """Return the description of one event of the access ledger."""
-    return ACCESS_EVENT_TEXTS.get(type(event), type(event).__name__).format(event=event)
+    text = ACCESS_EVENT_TEXTS.get(type(event), type(event).__name__)
+    return text.format(event=event, because=_say_reason(event))
 
 
 @describe_access_event.register
 def _(event: UserAdded) -> str:
     return f"{event.user} is added{', a service account' if event.service_account else ''}"
-
-
-@describe_access_event.register
-def _(event: UserErased) -> str:
-    reason = f": {event.reason}" if event.reason else ""
-    return f"the name and address of {event.user} were erased{reason}"
 
 
 @describe_access_event.register

@@ -43,7 +43,9 @@ SHARED_VALUES = {
     "until": {"until"},
     "alarms": {"alarms"},
     "because": {"reason", "note"},
+    "cases": {"cases"},
     "floor": {"acting_floor"},
+    "drill": {"drill"},
 }
 """What texts say of several kinds, and the fields of which each needs one."""
 
