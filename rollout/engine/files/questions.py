@@ -284,19 +284,20 @@ class FileChoices:
 
     def list_arguments(self) -> list[str]:
         """Return the options of a command that reads forms and labels in the same way."""
-        arguments = [] if self.labels is None else ["--labels", self.labels]
-        if self.same_form is not None:
-            arguments.append("--same-form" if self.same_form else "--no-same-form")
-        return arguments
+        labels = [] if self.labels is None else ["--labels", self.labels]
+        return [*labels, *spell_flag("--same-form", self.same_form)]
 
     def list_replay_arguments(self) -> list[str]:
         """Return the options of a replay of the same files."""
-        arguments = self.list_arguments()
-        if self.equal_sides:
-            arguments.append("--equal-sides")
-        if self.backtest is not None:
-            arguments.append("--backtest" if self.backtest else "--no-backtest")
-        return arguments
+        sides = spell_flag("--equal-sides", self.equal_sides or None)
+        return [*self.list_arguments(), *sides, *spell_flag("--backtest", self.backtest)]
+
+
+def spell_flag(option: str, value: bool | None) -> list[str]:
+    """Return an option that is on or off, as it is typed; [] of None."""
+    if value is None:
+        return []
+    return [option if value else f"--no-{option.removeprefix('--')}"]
 
 
 NO_CHOICES = FileChoices()
@@ -403,8 +404,7 @@ def list_options(question: ReadingQuestion) -> Iterator[str]:
     """Yield the options that answer a question, as they are typed."""
     for choice in question.choices:
         if choice.value in {"true", "false"}:
-            sign = "--no-" if choice.value == "false" else "--"
-            yield sign + choice.option.removeprefix("--")
+            yield from spell_flag(choice.option, choice.value == "true")
         else:
             is_plain = choice.value.replace("-", "").isalnum()
             quoted = choice.value if is_plain else f"'{choice.value}'"
