@@ -242,9 +242,8 @@ class ActionChange(Measure):
     ) -> int | None:
         """Return who took the action; None without a decision, and for numbers and sets."""
         lever = policy.levers_by_id.get(unit.lever)
-        if lever is None or lever.many or unit.decided == MISSING:
-            return None
-        if condition.action not in lever.actions:
+        is_undecided = unit.decided == MISSING
+        if lever is None or lever.many or is_undecided or condition.action not in lever.actions:
             return None
         model_acts = lever.find_action(unit.predicted) == condition.action
         human_acts = lever.find_action(unit.decided) == condition.action

@@ -52,10 +52,6 @@ def parse_threshold(measure: Measure, text: str) -> float:
     return float(_PARSERS[measure.unit](text))  # a count, too: facts have one form of it
 
 
-def _parse_seconds(text: str) -> float:
-    return fields.read_positive_duration(text).total_seconds()
-
-
 _PARSERS: Mapping[ThresholdUnit, Callable[[str], float]] = MappingProxyType(
     {
         ThresholdUnit.SHARE: fields.build_limited_reader(
@@ -79,7 +75,7 @@ _PARSERS: Mapping[ThresholdUnit, Callable[[str], float]] = MappingProxyType(
             "no evidence can show that nothing is ever lost; write more than 0",
         ),
         ThresholdUnit.COUNT: fields.read_count,
-        ThresholdUnit.SECONDS: _parse_seconds,
+        ThresholdUnit.SECONDS: lambda text: fields.read_positive_duration(text).total_seconds(),
         ThresholdUnit.VALUE: fields.read_number,
     }
 )

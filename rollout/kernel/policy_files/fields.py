@@ -48,7 +48,11 @@ T = TypeVar("T")
 def build_limited_reader(
     read: Callable[[str], T], allows: Callable[[T], object], fault: str
 ) -> Callable[[str], T]:
-    """Return a reader that refuses some of what another reads; `fault` says it of the `{text}`."""
+    """Return a reader that refuses some of what another reads; `fault` says it of the `{text}`.
+
+    >>> read_share("95%"), read_share("0.95")
+    (0.95, 0.95)
+    """
 
     def read_limited(text: str) -> T:
         value = read(text)
@@ -72,18 +76,6 @@ def read_number(text: str) -> float:
     if not math.isfinite(value) or "_" in text:
         hint = "without a per cent sign" if text.endswith("%") else "such as 0.3 or 20"
         raise ValueError(f"{text!r} is no plain number; write one {hint}")
-    return value
-
-
-def read_share(text: str) -> float:
-    """Read a share: `95%` or `0.95`.
-
-    >>> read_share("95%"), read_share("0.95")
-    (0.95, 0.95)
-    """
-    value = read_signed_share(text)
-    if value < 0:
-        raise ValueError(f"{text!r} is negative; a share lies between 0% and 100%")
     return value
 
 
@@ -120,6 +112,14 @@ def read_signed_share(text: str) -> float:
     if abs(value) > 1:
         raise ValueError(f"{text!r} is more than the whole; {_describe_percent_hint(text)}")
     return float(value)
+
+
+read_share = build_limited_reader(
+    read_signed_share,
+    lambda share: share >= 0,
+    "{text!r} is negative; a share lies between 0% and 100%",
+)
+"""Read a share: `95%` or `0.95`."""
 
 
 def _describe_percent_hint(text: str) -> str:
