@@ -32,8 +32,8 @@ def add_fields_of(value: type, *left_out: str) -> Callable[[type[FormT]], type[F
     All are required: an answer has each of its fields. Forms declared later contain the form where
     their values contain the dataclass.
     """
-    hints = {each.name: each.type for each in _list_fields(value, left_out)}
-    return add_fields({name: (convert_type(hints[name]), ...) for name in hints}, value)
+    added = {each.name: (convert_type(each.type), ...) for each in _list_fields(value, left_out)}
+    return add_fields(added, value)
 
 
 def add_input_of(value: type, *left_out: str, text: Any) -> Callable[[type[FormT]], type[FormT]]:

@@ -7,26 +7,24 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from api.schema_forms import LATER, NOON
+from api.schema_forms import LATER, NOON, AttributeForm
 from rollout.features.incidents.cause_runs import RELOAD_SECONDS
 
 if TYPE_CHECKING:
     from rollout.features.incidents.incident_causes import LoadedCause
     from rollout.features.reports.figures.incident_cause import (
         IncidentCause,
-        NewCaseValue,
         ValueFinding,
     )
-    from rollout.kernel.statistics.intervals import Share
     from rollout.live.work.user_runs import UserRun
 
 
-class CauseCounts(BaseModel):
+class CauseCounts(AttributeForm):
     """Judged cases and those in which the version differs, with its 95 % interval."""
 
-    differing: int
-    judged: int
-    share: float | None
+    differing: int = Field(validation_alias="count")
+    judged: int = Field(validation_alias="n")
+    share: float | None = Field(validation_alias="rate")
     low: float | None
     high: float | None
 
@@ -60,10 +58,10 @@ class CauseValue(BaseModel):
     others_before: CauseCounts
 
 
-class CauseNewValue(BaseModel):
+class CauseNewValue(AttributeForm):
     """An attribute value that no judged case had before the day of the change."""
 
-    name: str
+    name: str = Field(validation_alias="kind")
     value: str
     since: CauseCounts
     others: CauseCounts
@@ -172,18 +170,12 @@ def build_cause(loaded: "LoadedCause") -> Cause:
         opened_at=loaded.opened,
         batch=loaded.batch,
         compared=len(figures.search.values),
-        before=_build_counts(figures.before),
-        during=_build_counts(figures.during),
-        after=_build_counts(figures.after),
+        before=CauseCounts.model_validate(figures.before),
+        during=CauseCounts.model_validate(figures.during),
+        after=CauseCounts.model_validate(figures.after),
         values=[_build_value(finding) for finding in figures.findings],
-        new_values=[_build_new_value(value) for value in figures.new_values],
+        new_values=[CauseNewValue.model_validate(value) for value in figures.new_values],
         not_compared=_build_gaps(figures),
-    )
-
-
-def _build_counts(share: "Share") -> CauseCounts:
-    return CauseCounts(
-        differing=share.count, judged=share.n, share=share.rate, low=share.low, high=share.high
     )
 
 
@@ -202,19 +194,10 @@ def _build_value(finding: "ValueFinding") -> CauseValue:
         others_differing=compared.rest_count,
         others_judged=compared.rest_n,
         visible_difference=finding.visible_difference,
-        before=_build_counts(finding.before),
-        during=_build_counts(finding.during),
-        after=_build_counts(finding.after),
-        others_before=_build_counts(finding.others_before),
-    )
-
-
-def _build_new_value(value: "NewCaseValue") -> CauseNewValue:
-    return CauseNewValue(
-        name=value.kind,
-        value=value.value,
-        since=_build_counts(value.since),
-        others=_build_counts(value.others),
+        before=CauseCounts.model_validate(finding.before),
+        during=CauseCounts.model_validate(finding.during),
+        after=CauseCounts.model_validate(finding.after),
+        others_before=CauseCounts.model_validate(finding.others_before),
     )
 
 
