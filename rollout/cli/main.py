@@ -139,7 +139,7 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "doctor": CommandEntry(
-        "features.process.cli:run_doctor",
+        "features.backups.cli:run_doctor",
         "Check the database: tables, triggers, ledgers, reports. Exit 1 if a check fails.",
         needs_server=True,
     ),

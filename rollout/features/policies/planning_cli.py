@@ -82,10 +82,9 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
         loaded_policy = parse_policy(text, name=policy.name)
         request = None
         if predictions is not None and decisions is not None:
-            sources = RecordPaths(predictions, decisions, cases)
             request = ReplayRequest(
                 policy,
-                sources,
+                RecordPaths(predictions, decisions, cases),
                 columns=columns,
                 column_mappings=tuple(mapped or ()),
                 planted=planted,

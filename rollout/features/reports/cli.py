@@ -1,5 +1,6 @@
 """`rollout report`: create a report, seal it in the ledger, and write it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -61,7 +62,7 @@ def create_report(  # noqa: PLR0913, PLR0917 - one parameter for each option
             "until": parse_time("--until", until, EXAMPLE_TIME),
         }
         report_format = _select_format(form, out)
-        report_options = {"name": name, "view": _check_view(view), **period}
+        report_options = {"name": name, "view": _check_choice("--view", view, VIEWS), **period}
     created_report, text = _request_report(
         RequestRunner(server, by), rollout, report_options, report_format
     )
@@ -133,10 +134,10 @@ def _create_local_report(
     return {"made": made, "text": text}
 
 
-def _check_view(view: str) -> str:
-    if view not in VIEWS:
-        raise RefusalError(f"--view {view} does not exist; choose one of {', '.join(VIEWS)}")
-    return view
+def _check_choice(option: str, value: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise RefusalError(f"{option} {value} does not exist; choose one of {', '.join(choices)}")
+    return value
 
 
 def _select_format(form: str | None, out: Path | None) -> str:
@@ -147,9 +148,7 @@ def _select_format(form: str | None, out: Path | None) -> str:
             endings = ", ".join(f".{name}" for name in FORMATS)
             raise RefusalError(f"--out {out}: end it in {endings}, or add --format")
         return suffix
-    if form not in FORMATS:
-        raise RefusalError(f"--format {form} does not exist; choose one of {', '.join(FORMATS)}")
-    return form
+    return _check_choice("--format", form, FORMATS)
 
 
 def _format_result(created_report: dict[str, Any]) -> str:

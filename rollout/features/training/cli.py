@@ -157,10 +157,9 @@ def read_input_files(  # noqa: PLR0913 - one parameter for each option
     labels: LabelPopulation | None,
 ) -> RecordedFiles:
     """Read a policy and recorded files."""
-    sources = RecordPaths(predictions, decisions, cases, outcomes)
     request = ReplayRequest(
         policy,
-        sources,
+        RecordPaths(predictions, decisions, cases, outcomes),
         columns=columns,
         column_mappings=tuple(column_mappings or ()),
         choices=build_choices(same_form=same_form, labels=labels, equal_sides=True),
