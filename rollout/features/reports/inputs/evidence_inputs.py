@@ -279,87 +279,67 @@ def _build_period_paths(
     risk = compute_gate_risk(policy, gate, period.state.risk_share)
     for condition in policy.list_conditions(stage_level, view.cell):
         if condition.population.has_gain:
-            path = _build_gain_path(
-                condition, gate.to, period.state.attempt, risk, slots, span, policy
-            )
-            if path.at:
-                yield path
-            continue
-        if condition.population.attribute:
+            points = _read_gains(condition, risk, slots, span)
+        elif condition.population.attribute:
             continue  # one line over all values would hide the worst; the gate lists each value
-        counts = span.get_counts_at(condition, slots)
-        selected = _select_looks(compute_estimates(condition, counts, policy), point_limit)
-        selected_counts = counts[selected]
-        if not selected_counts.sum():
-            continue
-        has_records = selected[selected_counts.sum(axis=1) > 0]
-        yield _build_path(
-            condition, gate.to, period.state.attempt, risk, slots[has_records], span, policy
-        )
+        else:
+            points = _read_shares(condition, risk, slots, span, policy, point_limit)
+        if points:
+            at, n, estimates, bounds = zip(*points, strict=True)
+            yield EvidenceSeries(
+                condition=str(condition),
+                name=condition.name,
+                unit=condition.find_unit(policy.charter.cost_in),
+                measure=condition.measure.name,
+                at_least=condition.at_least,
+                threshold=condition.threshold,
+                to=gate.to,
+                attempt=period.state.attempt,
+                risk=risk,
+                at=tuple(to_instant(slot, policy.tick) for slot in at),
+                n=n,
+                estimate=estimates,
+                bound=bounds,
+            )
 
 
-def _build_path(
-    condition: Condition,
-    to: str,
-    attempt: int,
-    risk: float,
-    slots: Ints,
-    span: CountWindow,
-    policy: Policy,
-) -> EvidenceSeries:
+EvidencePoint = tuple[int, int, float, float]
+"""Slot, number of units, estimate and bound."""
+
+
+def _read_shares(
+    condition: Condition, risk: float, slots: Ints, span: CountWindow, policy: Policy, limit: int
+) -> list[EvidencePoint]:
+    """Return a condition's figures at some slots with records, at most `limit`."""
     counts = span.get_counts_at(condition, slots)
-    bound = compute_bounds(condition, counts, risk, policy)
-    return EvidenceSeries(
-        condition=str(condition),
-        name=condition.name,
-        unit=condition.find_unit(policy.charter.cost_in),
-        measure=condition.measure.name,
-        at_least=condition.at_least,
-        threshold=condition.threshold,
-        to=to,
-        attempt=attempt,
-        risk=risk,
-        at=tuple(to_instant(int(slot), policy.tick) for slot in slots),
-        n=tuple(int(n) for n in counts.sum(axis=1)),
-        estimate=tuple(float(value) for value in compute_estimates(condition, counts, policy)),
-        bound=tuple(float(value) for value in bound),
-    )
+    estimates = compute_estimates(condition, counts, policy)
+    selected = _select_looks(estimates, limit)
+    selected = selected[counts[selected].sum(axis=1) > 0]
+    if not len(selected):
+        return []
+    slots, counts, estimates = slots[selected], counts[selected], estimates[selected]
+    bounds = compute_bounds(condition, counts, risk, policy)
+    figures = zip(slots, counts.sum(axis=1), estimates, bounds, strict=True)
+    return [(int(slot), int(n), float(value), float(bound)) for slot, n, value, bound in figures]
 
 
-def _build_gain_path(
-    condition: Condition,
-    to: str,
-    attempt: int,
-    risk: float,
-    slots: Ints,
-    span: CountWindow,
-    policy: Policy,
-) -> EvidenceSeries:
-    """Return the gain at some slots with units in both arms; no looks without them."""
+def _read_gains(
+    condition: Condition, risk: float, slots: Ints, span: CountWindow
+) -> list[EvidencePoint]:
+    """Return the gain at some slots with units in both arms."""
     units, lowest = span.get_arms(condition), -condition.population.outcome.span
     affordable = max(MIN_GAIN_POINTS, MAX_GAIN_READINGS // max(len(units), 1))
     count = min(MAX_GAIN_POINTS, affordable)
     looks = slots[np.unique(np.linspace(0, len(slots) - 1, count).astype(int))]
-    readings = [
+    readings = (
         (int(slot), GainReading(condition, units.select(units.slots <= slot), risk))
         for slot in looks
-    ]
-    readings = [item for item in readings if item[1].estimate is not None]
-    return EvidenceSeries(
-        condition=str(condition),
-        name=condition.name,
-        unit=condition.find_unit(policy.charter.cost_in),
-        measure=condition.measure.name,
-        at_least=condition.at_least,
-        threshold=condition.threshold,
-        to=to,
-        attempt=attempt,
-        risk=risk,
-        at=tuple(to_instant(slot, policy.tick) for slot, _ in readings),
-        n=tuple(sum(reading.counts[:2]) for _, reading in readings),
-        estimate=tuple(reading.estimate or 0.0 for _, reading in readings),
-        bound=tuple(lowest if r.bound is None else r.bound for _, r in readings),
     )
+    return [
+        (slot, sum(r.counts[:2]), r.estimate, lowest if r.bound is None else r.bound)
+        for slot, r in readings
+        if r.estimate is not None
+    ]
 
 
 def _select_looks(values: np.ndarray[tuple[int], np.dtype[np.float64]], limit: int) -> Ints:
