@@ -7,6 +7,7 @@ The review queue: a reviewer's claimed cases, with everything they may see.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -14,7 +15,13 @@ from typing import Final, Literal
 from rollout import faults
 from rollout.data.database.session import Database, Transaction
 from rollout.data.records.case_pages import NewestRecords
-from rollout.data.reviews.reviews import DONE, ReviewTaskLists, ReviewTaskStore, StoredReviewTask
+from rollout.data.reviews.reviews import (
+    DONE,
+    ReviewTaskLists,
+    ReviewTaskStore,
+    SiteFilter,
+    StoredReviewTask,
+)
 from rollout.data.tables.columns import encode_json
 from rollout.engine.decide.permissions import (
     ROLES_BY_PERMISSION,
@@ -436,20 +443,14 @@ def claim_reviews(
         NotAllowedError: the caller may not review anywhere in the rollout.
         UserRequiredError: the caller is a service account.
     """
-    require_permission(caller, Permission.REVIEW, state.rollout.name)
-    check_is_user(caller)
     queues = (
         (PAGE_KINDS, REVIEW_KINDS_BY_QUEUE["adjudicate"])
         if kind is None
         else (REVIEW_KINDS_BY_QUEUE[kind],)
     )
-    sites = find_permitted_sites(caller, Permission.REVIEW, state)
     claim_time = claim_time or at
     until = claim_time + CLAIM_DURATION
-    with database.begin_write() as transaction:
-        in_use = state.list_sites_in_use()
-        review_store = ReviewTaskStore(transaction, state.rollout, in_use)
-        review_store.lock_reviewer(caller.name)
+    with _open_claims(database, caller, state) as (transaction, review_store, sites):
         missing_count = min(target_count, MAX_CLAIMED_CASES) - sum(
             len(review_store.list_claimed(caller.name, claim_time, kinds, sites))
             for kinds in queues
@@ -461,6 +462,19 @@ def claim_reviews(
                 missing_count -= 1
         faults.reach_point("review.claimed")
         return load_reviewer_tasks(transaction, state, caller, at, claim_time)
+
+
+@contextmanager
+def _open_claims(
+    database: Database, caller: Caller, state: RolloutState
+) -> Iterator[tuple[Transaction, ReviewTaskStore, SiteFilter]]:
+    """Open a transaction that claims, one of a reviewer at a time; yield the sites, too."""
+    require_permission(caller, Permission.REVIEW, state.rollout.name)
+    check_is_user(caller)
+    with database.begin_write() as transaction:
+        review_store = ReviewTaskStore(transaction, state.rollout, state.list_sites_in_use())
+        review_store.lock_reviewer(caller.name)
+        yield transaction, review_store, find_permitted_sites(caller, Permission.REVIEW, state)
 
 
 def claim_page_task(
@@ -480,15 +494,9 @@ def claim_page_task(
         NotAllowedError: the caller may not review anywhere in the rollout.
         UserRequiredError: the caller is a service account.
     """
-    require_permission(caller, Permission.REVIEW, state.rollout.name)
-    check_is_user(caller)
-    sites = find_permitted_sites(caller, Permission.REVIEW, state)
     claim_time = claim_time or at
     until = claim_time + CLAIM_DURATION
-    with database.begin_write() as transaction:
-        in_use = state.list_sites_in_use()
-        review_store = ReviewTaskStore(transaction, state.rollout, in_use)
-        review_store.lock_reviewer(caller.name)
+    with _open_claims(database, caller, state) as (transaction, review_store, sites):
         review_store.release_revealed(caller.name)
         claimed = review_store.list_claimed(caller.name, claim_time, PAGE_KINDS, sites)
         urgent = [task for task in claimed if task.is_urgent_at(at)]
