@@ -5,9 +5,20 @@ The text of an error says what happened and what to do next. `api/problems.py` m
 How a missing part is installed: from the project's folder, since no registry has its name.
 """
 
+from collections.abc import Callable
+
 
 class RolloutError(Exception):
     """What went wrong and what to do next; errors of files are ValueErrors, too."""
+
+
+def describe_value_error(read: Callable[..., object], *arguments: object) -> str:
+    """Return the text of the ValueError that a reader raises for its arguments; "" if none."""
+    try:
+        read(*arguments)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 class RefusalError(RolloutError):

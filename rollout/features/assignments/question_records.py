@@ -20,6 +20,7 @@ from rollout.engine.files.parse import ItemReader, SentItem
 from rollout.engine.records.records import Case, Prediction, RejectedItem, mark_unregistered
 from rollout.features.records.ingest import store_asked_cases
 from rollout.features.records.record_notes import RecordNotes, add_note
+from rollout.kernel.errors import describe_value_error
 from rollout.kernel.policy.stages import find_content_fault, parse_content
 from rollout.live.command_handler import retry_on_stale_revision
 from rollout.live.evidence.unit_counting import WindowLookup
@@ -61,28 +62,20 @@ def list_declared_contents(questions: Sequence[DeclaringQuestion]) -> dict[str, 
     """Return by version the content that its first question with a usable one declares."""
     contents: dict[str, str] = {}
     for question in questions:
-        if question.content and not _find_form_fault(question.content):
+        if question.content and not describe_value_error(parse_content, question.content):
             contents.setdefault(question.version, question.content)
     return contents
 
 
 def _find_fault(state: RolloutState, version: str, declared: str) -> str:
     stored = state.versions.get(version)
-    if form_fault := _find_form_fault(declared):
+    if form_fault := describe_value_error(parse_content, declared):
         return form_fault
     if stored is None:
         return ""
     by_policy = state.policy.contents_by_version.get(version, "")
     content = stored.info.content or by_policy
     return find_content_fault(version, declared=declared, content=content, by_policy=by_policy)
-
-
-def _find_form_fault(declared: str) -> str:
-    try:
-        parse_content(declared)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def find_sampled(state: RolloutState, questions: Sequence[ClientQuestion]) -> list[int]:

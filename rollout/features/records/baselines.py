@@ -9,7 +9,7 @@ from rollout.data.records.baselines import Baselines
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.files.label_set_texts import parse_set
 from rollout.engine.records.records import BaselineCount
-from rollout.kernel.errors import RefusalError
+from rollout.kernel.errors import RefusalError, describe_value_error
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import read_label_set
@@ -107,20 +107,12 @@ def _find_unknown_name(policy: Policy, baseline_count: BaselineCount) -> str:
         return f"no lever {baseline_count.lever}; there is {', '.join(policy.levers_by_id)}"
     lever = policy.levers_by_id[baseline_count.lever]
     if lever.many:
-        return _find_set_fault(lever, baseline_count.action)
+        return describe_value_error(_read_action, lever, baseline_count.action)
     if lever.number is None and baseline_count.action not in {*lever.actions, lever.unanswered}:
         return (
             f"{baseline_count.lever} has no action {baseline_count.action}; it has"
             f" {', '.join(lever.actions)}"
         )
-    return ""
-
-
-def _find_set_fault(lever: Lever, action: str) -> str:
-    try:
-        _read_action(lever, action)
-    except ValueError as error:
-        return str(error)
     return ""
 
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.errors import describe_value_error
 from rollout.kernel.measures import (
     MEASURES,
     UNAUDITED,
@@ -164,7 +165,7 @@ def _check_threshold(written: WrittenPolicy, _: Policy) -> Faults:
             yield DocumentFault(
                 path, f"has no threshold for {row.measure}; write {key}: {measure.example}"
             )
-        if text is not None and (message := _find_read_error(measure, text)):
+        if text is not None and (message := describe_value_error(parse_threshold, measure, text)):
             yield DocumentFault((*path, key), message)
 
 
@@ -186,14 +187,6 @@ def suggest_threshold(measure: Measure, text: str) -> str:
     share = strictest(abs(share), 1 - abs(share))
     is_decidable = measure.unit is ThresholdUnit.PART or share not in {0.0, 1.0}
     return f"{share * 100:g}%" if is_decidable else measure.example
-
-
-def _find_read_error(measure: Measure, text: str) -> str:
-    try:
-        parse_threshold(measure, text)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def _check_subject(written: WrittenPolicy, policy: Policy) -> Faults:

@@ -316,8 +316,9 @@ def read_encoding(text: str) -> str:
     try:
         "a".encode(text)
     except (LookupError, UnicodeError, ValueError) as error:
-        detail = f"{text!r} is no encoding; write one such as utf-8, latin-1 or utf-16"
-        raise ValueError(detail) from error
+        raise ValueError(
+            f"{text!r} is no encoding; write one such as utf-8, latin-1 or utf-16"
+        ) from error
     return text
 
 
