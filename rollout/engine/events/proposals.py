@@ -268,8 +268,7 @@ class ProposalRejected(ProposalEvent):
         proposal = builder.proposals[self.proposal]
         builder.close_proposal(self.proposal)
         if proposal.cell is not None:
-            quiet = self.quiet_until
-            builder.change_cell_state(proposal.cell, proposal.version, quiet_until=quiet)
+            builder.change_cell_state(proposal.cell, proposal.version, quiet_until=self.quiet_until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,12 +35,11 @@ def manage_deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Send: `rollout deliveries ramps --send 12 --to rangers --by ana`
     """
     if report is not None:
-        body = {"report": report, "channels": to or []}
         queued_deliveries = build_runner(server, by).send(
             "POST",
             build_path(rollout, "deliveries"),
             lambda context: _queue_report(context, rollout, report, to),
-            body,
+            {"report": report, "channels": to or []},
         )
         print_answer(
             queued_deliveries,
@@ -49,10 +48,9 @@ def manage_deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each option
         )
         return
     if again is not None:
-        path = build_path(rollout, "deliveries", str(again), "retry")
         retried_delivery = build_runner(server, by).send(
             "POST",
-            path,
+            build_path(rollout, "deliveries", str(again), "retry"),
             lambda context: requeue_delivery(
                 context.database, context.caller, rollout, again, at=context.at
             ),

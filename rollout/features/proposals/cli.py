@@ -42,10 +42,9 @@ def approve(  # noqa: PLR0913, PLR0917 - one parameter for each option
     On a service: `ROLLOUT_API_KEY=ro_… rollout approve ramps P-1 --evidence-hash HASH --server
     URL`
     """
-    path = build_path(rollout, "proposals", proposal, "approvals")
     result = build_runner(server, by, group, at).send(
         "POST",
-        path,
+        build_path(rollout, "proposals", proposal, "approvals"),
         lambda context: proposals.approve_proposal(
             context.database, context.caller, rollout, proposal, evidence_hash, at=context.at
         ),

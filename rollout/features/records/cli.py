@@ -253,8 +253,11 @@ def plant(
         )
         return {"new": result.new, "repeated": result.repeated}
 
-    body = {"keys": keys, "reason": reason}
-    path = build_path(rollout, "planted-cases")
-    result = build_runner(server, by).send("POST", path, run_locally, body)
+    result = build_runner(server, by).send(
+        "POST",
+        build_path(rollout, "planted-cases"),
+        run_locally,
+        {"keys": keys, "reason": reason},
+    )
     text = f"{result['new']} cases declared as planted, {result['repeated']} were before"
     print_answer(result, text, as_json=as_json)
