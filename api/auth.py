@@ -33,8 +33,7 @@ from api.priority_threads import (
     look_up_with_priority,
     run_in_time,
 )
-from rollout.data.database.append_failures import is_storage_failure
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import DatabaseUnavailableError, is_storage_failure
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.features.access.authentication import MAX_OUTAGE_AGE
 from rollout.features.access.keys import parse_key

@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http_protocol import HTTP_PROTOCOL
 from api.priority_threads import is_narrowing
 from api.problems import build_problem
-from rollout.data.database.errors import StoreError
+from rollout.data.database.append_failures import StoreError
 from rollout.engine.decide.permissions import Caller, may_upload
 from rollout.features.access.sign_in import find_network
 from rollout.live.clock import Clock

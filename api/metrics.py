@@ -35,7 +35,7 @@ from prometheus_client import (
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rollout.data.database.session import Database
-from rollout.live.work.process_work import ProcessFailedError, list_frames
+from rollout.live.work.user_runs import ProcessFailedError, list_frames
 
 REQUEST_ID_HEADER: Final = b"x-request-id"
 VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")

@@ -19,7 +19,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import DatabaseUnavailableError
 
 NARROWING_PATHS: Final = ("/stops", "/narrowings", "/rejection", "/retirement")
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ExceptionHandler, Scope
 
 from api.metrics import ROUTE_KEY, UNMATCHED_ROUTE
-from rollout.data.database.errors import StoreError, UnstorableValueError
+from rollout.data.database.append_failures import StoreError, UnstorableValueError
 from rollout.kernel.errors import RefusalError
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from api.limits import build_protocol, read_connection_limits
 from api.metrics import build_log_config
 from api.oidc import CALLBACK_PATH, IdentityProvider, OpenIdClient, is_secure
 from rollout import faults
-from rollout.data.database.errors import StoreError, UnsafeDatabaseError
+from rollout.data.database.append_failures import StoreError, UnsafeDatabaseError
 from rollout.data.database.migrations import (
     check_schema_current,
     find_missing_triggers,
@@ -34,16 +34,15 @@ from rollout.features.access.authentication import Authenticator
 from rollout.features.access.hashing_process import HashingProcess
 from rollout.features.access.sign_in import SignIn
 from rollout.features.access.users import create_first_link
-from rollout.features.ledger.checkpoints import announce_key, describe_weakness
+from rollout.features.ledger.ledger_reader import announce_key, describe_weakness
 from rollout.features.uploads.upload_runs import delete_abandoned_uploads
 from rollout.kernel.channels import load_channels, warn_if_readable_by_others
 from rollout.kernel.errors import RefusalError, format_install
-from rollout.live.autonomy import MEBIBYTE
-from rollout.live.checkpoint_keys import open_checkpoint_targets
+from rollout.live.autonomy import MEBIBYTE, open_checkpoint_targets
 from rollout.live.clock import SystemClock
 from rollout.live.service import Service, build_service
 from rollout.live.stop_latches import LatchFolder
-from rollout.live.work.limited_process import return_freed_memory
+from rollout.live.work.user_runs import return_freed_memory
 from rollout.settings import Settings, read_settings
 from rollout.worker.jobs import JobScheduler
 from rollout.worker.tick_worker import TickWorker

@@ -39,9 +39,8 @@ from rollout.features.access.sign_in import SignIn
 from rollout.features.records.record_import import import_records
 from rollout.features.stops.stops import stop_cells
 from rollout.live.clock import ManualClock
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, execute_command, load_rollout_state
 from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
 

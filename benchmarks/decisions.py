@@ -55,7 +55,7 @@ def build_client(sites: int, windows: int) -> Any:
         build_initial_state,
         set_cell_state,
     )
-    from rollout.features.assignments.snapshots import Snapshot
+    from rollout.features.assignments.assignments import Snapshot
     from rollout.kernel.policy_files.reader import parse_policy
     from rollout_client import EdgeClient
 

@@ -133,8 +133,7 @@ def _find_end(days: int) -> datetime:
 
 def _approve_all(database: Any, at: datetime) -> None:
     from rollout.engine.decide.commands import Actor, ApproveProposal
-    from rollout.live.command_handler import execute_command
-    from rollout.live.rollout_state import load_rollout_state
+    from rollout.live.rollout_state import execute_command, load_rollout_state
 
     with database.begin_read() as transaction:
         proposals = load_rollout_state(transaction, "bench").scope.proposals

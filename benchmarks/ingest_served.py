@@ -73,7 +73,7 @@ def _store_body(state: Any, write: Any, body: bytes) -> bytes:
     import msgspec
 
     from rollout.data.records.record_rows import RECORD_SCHEMAS
-    from rollout.data.tables.columns import encode_instant
+    from rollout.data.tables.record_tables import encode_instant
     from rollout.engine.files.parse import ItemReader
     from rollout.live.evidence.unit_counting import WindowLookup
 

@@ -26,8 +26,7 @@ from rollout.engine.evidence.site_series import (
     compute_episode_series,
 )
 from rollout.kernel.calendar.cell_clocks import CellClock, build_cell_clock
-from rollout.kernel.calendar.instants import MINUTE
-from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.instants import MINUTE, Site, Window
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.policy_files.reader import parse_policy

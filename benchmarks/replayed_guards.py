@@ -23,8 +23,8 @@ from rollout.engine.events import Narrowed, Suspended, Widened
 from rollout.engine.files.files import RecordPaths
 from rollout.features.replay.replay import replay_files
 from rollout.features.replay.requests import ReplayRequest
+from rollout.kernel.calendar.instants import Site
 from rollout.kernel.calendar.opening_hours import is_always_open, is_open
-from rollout.kernel.calendar.sites import Site
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import load_policy
 

@@ -64,7 +64,7 @@ def measure(url: str, rows: int) -> list[tuple[float, float]]:
     from rollout.data.database.session import Database
     from rollout.engine.decide.permissions import AssignedRole, Caller
     from rollout.features.access.authentication import Authenticator
-    from rollout.features.assignments.snapshots import load_snapshot_at
+    from rollout.features.assignments.assignments import load_snapshot_at
     from rollout.live.clock import SystemClock
     from rollout.live.service import build_service
 

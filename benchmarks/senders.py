@@ -34,8 +34,7 @@ from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import NothingToReplayError, replay_records
 from rollout.features.replay.requests import ReplayRequest
-from rollout.kernel.calendar.instants import EPOCH, count_micros
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import EPOCH, Cell, count_micros
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 

@@ -27,9 +27,8 @@ from rollout.features.records.ingest import ingest_items
 from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.statistics.gate_thresholds import get_gate_threshold
 from rollout.live.clock import ManualClock
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
-from rollout.live.rollout_state import RolloutState
+from rollout.live.rollout_state import RolloutState, execute_command
 from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
 

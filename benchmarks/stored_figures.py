@@ -28,7 +28,7 @@ def by_store(file: Path, pairs: int) -> Callable[[], Figures]:
     from rollout.data.database.migrations import upgrade
     from rollout.data.database.session import Database
     from rollout.engine.decide.permissions import AssignedRole, Caller
-    from rollout.features.divergences.top_losses import load_costliest_counted_pairs
+    from rollout.features.divergences.case_explanation import load_costliest_counted_pairs
     from rollout.features.replay.compare import compare
     from rollout.features.reports.figures.comparison import compute_comparisons
 
@@ -72,7 +72,7 @@ def store_pairs(database: Any, file: Path) -> Any:
     """Write a file's pairs into a store's sums and losses, and return the rollout."""
     from rollout.data.counting.counts import CountKey, ValueIds
     from rollout.data.counting.matrices import Matrices
-    from rollout.data.ledger.versions import VersionInfo, VersionStore
+    from rollout.data.ledger.projections import VersionInfo, VersionStore
     from rollout.data.tables.tables import count_classes, count_series
     from rollout.engine.decide.commands import Actor
     from rollout.engine.files.pair_files import scan_pairs

@@ -11,7 +11,7 @@ from rollout.engine.decide.commands import Tick
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.events import PolicyApplied, VersionFirstUsed
-from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.kernel.policy.levers import Lever

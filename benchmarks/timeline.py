@@ -31,8 +31,8 @@ from rollout.engine.evidence.frames import (
     build_predictions_schema,
 )
 from rollout.features.records.record_import import import_records
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from rollout.live.tick_passes import Ticker
 
 START, DAYS = datetime(2025, 1, 6, tzinfo=UTC), 731

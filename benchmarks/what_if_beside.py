@@ -32,7 +32,7 @@ from rollout.features.what_if.requests import WhatIfRequest
 from rollout.features.what_if.runs import WhatIfRun, WhatIfRuns
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker
-from rollout.live.work.process_work import MAX_RUNS
+from rollout.live.work.user_runs import MAX_RUNS
 
 SITES, EACH = 20, 40
 TURNS, REQUESTS, STOPS = 4, 100, 5

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import Connection
 
-from rollout.data.database.errors import UnsafeDatabaseError
+from rollout.data.database.append_failures import UnsafeDatabaseError
 from rollout.data.database.migrations import add_revision, remove_revision
-from rollout.data.tables.columns import InstantType, JsonType, complete_partial_indexes
+from rollout.data.tables.record_tables import InstantType, JsonType, complete_partial_indexes
 from rollout.data.tables.tables import metadata
 
 

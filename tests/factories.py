@@ -35,7 +35,7 @@ from rollout.engine.decide.scope import (
 )
 from rollout.engine.events import AttemptsBegan, LedgerEvent, PolicyApplied, ProposalRaised
 from rollout.engine.ledger.ledger import derive_salts
-from rollout.kernel.calendar.sites import Cell, Site, Window
+from rollout.kernel.calendar.instants import Cell, Site, Window
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.cell_evidence import (
     EvidenceCounts,

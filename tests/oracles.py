@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError
 
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.record_rows import RECORD_SCHEMAS
-from rollout.data.tables.columns import encode_instant, encode_json
+from rollout.data.tables.record_tables import encode_instant, encode_json
 from rollout.engine.decide.scope import compute_stage_level
 from rollout.engine.ledger.ledger import BrokenLedgerError
 from rollout.engine.records.records import Case, Decision, Outcome, Prediction, Record

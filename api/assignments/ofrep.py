@@ -31,7 +31,7 @@ from api.auth import Caller, OutageTolerantCheck, Permission, ServiceDependency
 from api.priority_threads import run_in_time
 from api.problems import build_problem_responses
 from api.schema_forms import inline_schema
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import DatabaseUnavailableError
 from rollout.data.records.record_rows import MAX_KEY_LENGTH
 from rollout.engine.decide.assignment import Assignment
 from rollout.engine.files.parse import PARSE_ERRORS
@@ -46,7 +46,7 @@ from rollout.features.assignments.assignments import (
     assign_all_to_humans,
     load_rollout_names,
 )
-from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.calendar.instants import SHADOW
 from rollout.kernel.errors import NotAllowedError, UnknownRolloutError
 from rollout.kernel.policy.policy import Policy
 from rollout.live.service import Service

@@ -33,7 +33,7 @@ from api.auth import Caller, OutageTolerantCheck, Permission
 from api.metrics import RequestCounts
 from api.priority_threads import NO_ANSWER_TEXT, run_in_time
 from api.schema_forms import build_responses, inline_schema
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import DatabaseUnavailableError
 from rollout.engine.files.parse import MAX_DETAILED_FAULTS
 from rollout.features.assignments.assignments import (
     DATABASE_UNAVAILABLE,

@@ -46,7 +46,7 @@ from rollout.engine.words.state_text import describe_hold
 from rollout.features.cells.cell_table import CellSummary, RecentChanges
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.gate_facts import ConditionFacts
-from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.calendar.instants import SHADOW
 from rollout.kernel.facts import DAYS, REVIEWERS, UnmetRequirement
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.confidence_floors import describe_floor_cases, format_floor

@@ -21,9 +21,16 @@ from api.web_kit.cell_view import build_named_withheld_marker, build_stage_marke
 from rollout.engine.decide.scope import STOPPED, SUSPENDED, Scope, compute_held_level
 from rollout.engine.words.formatting import join_words
 from rollout.features.reports.pages.timeline_layout import StageMarker
-from rollout.kernel.calendar.instants import MINUTE, to_instant_micros, to_wall_times
+from rollout.kernel.calendar.instants import (
+    MINUTE,
+    SHADOW,
+    Cell,
+    Site,
+    Window,
+    to_instant_micros,
+    to_wall_times,
+)
 from rollout.kernel.calendar.opening_hours import compute_open_edges, follows_sun
-from rollout.kernel.calendar.sites import SHADOW, Cell, Site, Window
 from rollout.kernel.policy.policy import Policy
 
 DAY_MINUTES: Final = 24 * 60

@@ -21,10 +21,9 @@ from api.cells.map_rows import compute_schedules, has_hours_outside
 from api.cells.rollout_text import describe_versions, find_model_share
 from api.cells.week_map import OUTSIDE_MARKER, draw_small_map
 from api.records.case_text import build_case_path
-from api.web_kit.cell_view import build_common_legend
+from api.web_kit.cell_view import build_common_legend, build_live_region
 from api.web_kit.page import YEAR_SECONDS, render_page
 from api.web_kit.page_context import CurrentVisitor, Visitor
-from api.web_kit.revision import build_live_region
 from api.web_kit.text import encode_segment
 from api.web_kit.time_format import format_time_span
 from api.web_kit.waiting import list_pending_tasks
@@ -51,14 +50,17 @@ from rollout.features.cells.overview import (
 )
 from rollout.features.divergences.cases import find_case_site
 from rollout.features.ledger.activity import load_recent_activity
-from rollout.features.ledger.checkpoints import describe_weakness
-from rollout.features.ledger.ledger_reader import find_entries_by_hash, find_proposals_by_hash
+from rollout.features.ledger.ledger_reader import (
+    describe_weakness,
+    find_entries_by_hash,
+    find_proposals_by_hash,
+)
 from rollout.features.policies.gate_plans import describe_fleet_risk
 from rollout.features.proposals.proposal_details import load_proposal
 from rollout.features.reports.pages.timeline_chart import describe_timeline, draw_small_timeline
 from rollout.features.reports.pages.timeline_layout import SOLID, WITHHELD, StageMarker
 from rollout.features.reviews.reviews import count_pending_reviews
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.stages import describe_decided
 from rollout.live.rollout_state import RolloutState

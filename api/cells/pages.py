@@ -43,16 +43,17 @@ from api.proposals.path_chart import build_path_charts
 from api.web_kit.cell_view import (
     TimeFormatter,
     build_grant_rows,
+    build_live_region,
     build_stage_markers,
     build_withheld_marker,
+    describe_stop_latency,
+    format_cell_value,
     load_timeline_view,
     parse_cell_address,
 )
 from api.web_kit.figures import draw_scale, format_bound, format_counts, name_measure
 from api.web_kit.page import render_page
 from api.web_kit.page_context import CurrentVisitor, Visitor
-from api.web_kit.revision import build_live_region
-from api.web_kit.stop_target import describe_stop_latency, format_cell_value
 from api.web_kit.text import add_full_stop, mark_code
 from api.web_kit.time_format import format_site_time, format_time_span
 from api.web_kit.waiting import list_requestable_stops
@@ -79,13 +80,12 @@ from rollout.features.cells.cells import load_cell
 from rollout.features.cells.overview import load_rollout_summary
 from rollout.features.divergences.matrices import load_action_changes
 from rollout.features.ledger.activity import find_adjacent_changes, load_activity
-from rollout.features.proposals.eligible_approvers import list_pending_approvals
+from rollout.features.proposals.proposals import list_pending_approvals
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.gate_facts import ConditionFacts
 from rollout.features.reports.pages.timeline_layout import StageMarker
 from rollout.features.stops.stops import load_stops
-from rollout.kernel.calendar.instants import EPOCH
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import EPOCH, Cell
 from rollout.kernel.statistics.bounds import ConditionEvidence
 from rollout.live.rollout_state import RolloutState
 

@@ -18,8 +18,8 @@ from rollout.engine.decide.scope import ProposalState, Scope
 from rollout.engine.words.formatting import capitalize_first, format_quantity, join_words
 from rollout.engine.words.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 from rollout.features.reports.pages.timeline_layout import HATCHED, SOLID, WITHHELD, StageMarker
+from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.calendar.opening_hours import find_next_change, is_open
-from rollout.kernel.calendar.sites import Cell, Site
 from rollout.kernel.policy.policy import Freeze, Limit, Policy, Where
 from rollout.kernel.policy.stages import describe_decided
 

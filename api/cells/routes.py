@@ -24,8 +24,12 @@ from api.schema_forms import LATER, add_fields_of, build_responses
 from rollout.engine.decide.assignment_table import ScopeTable, build_scope_table
 from rollout.engine.decide.policy_changes import list_names
 from rollout.engine.decide.scope import CellState
-from rollout.features.assignments.assignments import ClientHead
-from rollout.features.assignments.snapshots import Snapshot, load_snapshot, load_snapshot_at
+from rollout.features.assignments.assignments import (
+    ClientHead,
+    Snapshot,
+    load_snapshot,
+    load_snapshot_at,
+)
 from rollout.features.cells.cells import load_cell, load_cells
 from rollout.features.cells.overview import (
     DEFAULT_DAYS,
@@ -38,7 +42,7 @@ from rollout.features.cells.overview import (
     load_schedule,
 )
 from rollout.features.reports.figures.timeline_parts import TimelineRequest
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.live.service import Service
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cells", tags=["cells"])

@@ -38,7 +38,7 @@ from rollout.features.cells.cell_table import RECENT_DAYS, CellValuesSummary
 from rollout.features.reports.figures.agreement import NumberAgreement
 from rollout.features.reports.pages.number_charts import choose_differences
 from rollout.features.stops import stops
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import NotEligibleError, RefusalError, UnknownCellError
 from rollout.kernel.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
 from rollout.kernel.policy.gates import compute_yearly_share, describe_restart

@@ -34,7 +34,7 @@ from rollout.features.reports.pages.timeline_layout import (
     WITHHELD,
     StageMarker,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.policy import Policy
 
 PATTERN_FILLS: Final = (HATCHED, WITHHELD)

@@ -16,11 +16,9 @@ from fastapi import APIRouter, Query, Request, Response
 from api.incidents.cause_text import CauseView, build_cause_view
 from api.ledger.pages import describe_ledger_entries
 from api.paging import decode_cursor, encode_cursor
-from api.web_kit.cell_view import load_timeline_view
+from api.web_kit.cell_view import build_live_region, format_cell_value, load_timeline_view
 from api.web_kit.page import redirect_to, render_page
 from api.web_kit.page_context import HOME, CurrentVisitor, SignedForm, Visitor
-from api.web_kit.revision import build_live_region
-from api.web_kit.stop_target import format_cell_value
 from api.web_kit.text import encode_segment
 from api.web_kit.time_format import format_time_span
 from rollout.engine.decide.incident_kinds import ALARM, get_incident_kind
@@ -39,8 +37,12 @@ from rollout.engine.words.state_text import (
 )
 from rollout.features.cells.cells import load_cell
 from rollout.features.incidents.cause_runs import CauseSearch
-from rollout.features.incidents.detector_courses import HIDDEN_COURSE_TEXTS, load_detector_course
-from rollout.features.incidents.incident_causes import LoadedCause, load_incident_cause
+from rollout.features.incidents.incident_causes import (
+    HIDDEN_COURSE_TEXTS,
+    LoadedCause,
+    load_detector_course,
+    load_incident_cause,
+)
 from rollout.features.incidents.incident_impact import (
     AffectedCell,
     EvidencePeriod,
@@ -60,8 +62,7 @@ from rollout.features.reports.figures.funnel import build_value_mark
 from rollout.features.reports.figures.timeline_parts import TimelineMark
 from rollout.features.reports.pages.number_charts import DetectorView, build_detector_view
 from rollout.features.reports.pages.timeline_chart import TimelineView
-from rollout.kernel.calendar.instants import EPOCH, MICROSECOND, to_micros
-from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.calendar.instants import EPOCH, MICROSECOND, SHADOW, Cell, to_micros
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.measures import MeasureKey, Watch
 from rollout.kernel.policy.policy import Guard, Policy, describe_guard

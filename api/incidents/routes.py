@@ -31,10 +31,10 @@ from rollout.features.incidents.incidents import (
     record_acknowledgement,
 )
 from rollout.kernel.errors import RefusalError
-from rollout.live.command_handler import CommandResult
+from rollout.live.rollout_state import CommandResult
 
 if TYPE_CHECKING:
-    from rollout.features.incidents.detector_courses import LoadedCourse
+    from rollout.features.incidents.incident_causes import LoadedCourse
 
 
 class DetectorPoint(BaseModel):
@@ -230,7 +230,7 @@ def get_detector_course(
     such course. It is hidden while a reviewer may still decide one of its cases blind, and from
     users who may be asked for blind reviews at the site.
     """
-    from rollout.features.incidents.detector_courses import load_detector_course
+    from rollout.features.incidents.incident_causes import load_detector_course
     from rollout.features.incidents.incident_impact import load_incident_impact
 
     impact = load_incident_impact(service, caller, rollout, incident, at=now)

@@ -23,14 +23,14 @@ from api.auth import (
 )
 from api.paging import Limit
 from api.schema_forms import CELL, add_fields_of, build_responses
-from rollout.data.database.errors import StoreError
+from rollout.data.database.append_failures import StoreError
 from rollout.data.ledger.ledger import StoredLedgerHead
 from rollout.engine.decide.permissions import require_permission
 from rollout.engine.ledger.ledger import CanonicalRow, Checkpoint
-from rollout.features.ledger.checkpoints import sign_head
 from rollout.features.ledger.ledger_reader import (
     LedgerVerification,
     iterate_ledger_lines,
+    sign_head,
     verify_stored_ledger,
 )
 from rollout.kernel.errors import RefusalError, TooManyAttemptsError

@@ -16,9 +16,9 @@ from markupsafe import Markup, escape
 
 from api.policies.routes import MAX_POLICY_BYTES
 from api.schema_forms import TEXT
+from api.web_kit.cell_view import build_live_region
 from api.web_kit.page import RUN_STARTED, redirect_to, render_page
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.revision import build_live_region
 from api.web_kit.text import encode_segment
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.words.approver_warnings import format_group_counts, format_needs
@@ -40,8 +40,7 @@ from rollout.kernel.errors import (
 )
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import InvalidPolicyError, PolicyFault, parse_policy
-from rollout.live.work.process_work import StepCallback
-from rollout.live.work.user_runs import UserRun, UserRuns
+from rollout.live.work.user_runs import StepCallback, UserRun, UserRuns
 
 OUTCOME_TEXTS: Final[Mapping[str, str]] = MappingProxyType(
     {

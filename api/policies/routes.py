@@ -24,7 +24,7 @@ from api.stops.schemas import Reason
 from rollout.features.divergences.matrices import VersionMatrix, load_version_confusion
 from rollout.features.policies import policies
 from rollout.kernel.errors import PolicyRefusedError
-from rollout.live.command_handler import CommandResult
+from rollout.live.rollout_state import CommandResult
 from rollout.live.versions import (
     VersionStatus,
     load_versions,

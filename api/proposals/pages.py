@@ -32,12 +32,15 @@ from api.proposals.proposal_text import (
     format_refusal,
 )
 from api.records.pages import build_cards
-from api.web_kit.cell_view import build_stage_markers, load_timeline_view
+from api.web_kit.cell_view import (
+    TargetChoice,
+    build_live_region,
+    build_stage_markers,
+    load_timeline_view,
+)
 from api.web_kit.figures import format_arm_counts, list_brief_grounds
 from api.web_kit.page import redirect_to, render_page
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, find_reason_fault
-from api.web_kit.revision import build_live_region
-from api.web_kit.stop_target import TargetChoice
 from api.web_kit.text import encode_segment
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.decide.proposals import compute_renewal_start, list_takeover_levels
@@ -63,34 +66,39 @@ from rollout.engine.words.formatting import (
 )
 from rollout.features.cells.cell_table import CellValuesSummary, load_cell_values
 from rollout.features.cells.cells import load_cell
+from rollout.features.divergences.case_explanation import (
+    CostliestDivergences,
+    load_costliest_divergences,
+)
 from rollout.features.divergences.matrices import load_action_changes
-from rollout.features.divergences.top_losses import CostliestDivergences, load_costliest_divergences
 from rollout.features.policies.policies import (
     RESTART_TITLE,
     load_proposed_policy,
     load_restart_prices,
 )
 from rollout.features.proposals import proposals
-from rollout.features.proposals.counter_evidence import list_facts_against, load_counter_evidence
-from rollout.features.proposals.eligible_approvers import (
-    describe_missing_approvers,
-    find_proposal_sites,
-    load_eligible_approvers,
-)
 from rollout.features.proposals.proposal_details import Proposal, list_grounds, load_proposal
 from rollout.features.proposals.proposal_evidence import (
     GateMinimumProgress,
     ProposalEvidence,
     ReadingComparison,
     find_proposal_by_evidence,
+    list_facts_against,
+    load_counter_evidence,
     load_proposal_evidence,
 )
-from rollout.features.proposals.proposals import RENEWAL, TAKEOVER
+from rollout.features.proposals.proposals import (
+    RENEWAL,
+    TAKEOVER,
+    describe_missing_approvers,
+    find_proposal_sites,
+    load_eligible_approvers,
+)
 from rollout.features.reports.pages.timeline_chart import TimelineView
 from rollout.features.stops.stop_options import CellGrant, list_cell_grants
 from rollout.features.stops.stops import ActiveStop, load_stops
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.calendar.opening_hours import list_open_spans
-from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import EvidenceChangedError, RefusalError
 from rollout.kernel.facts import RECENT_DAYS
 from rollout.kernel.measures import Condition, Statistic

@@ -27,8 +27,8 @@ from rollout.features.proposals.proposal_details import (
     load_proposal,
     load_proposals,
 )
-from rollout.kernel.calendar.sites import Cell
-from rollout.live.command_handler import CommandResult
+from rollout.kernel.calendar.instants import Cell
+from rollout.live.rollout_state import CommandResult
 from rollout.live.service import Service
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["proposals"])

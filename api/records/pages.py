@@ -26,9 +26,8 @@ from rollout.engine.records.reviews import (
     CleaningChoiceResult,
     UnknownCaseError,
 )
-from rollout.features.divergences.case_explanation import load_case_explanation
+from rollout.features.divergences.case_explanation import CostliestDivergence, load_case_explanation
 from rollout.features.divergences.cases import CaseFilter, find_cases
-from rollout.features.divergences.top_losses import CostliestDivergence
 from rollout.features.reports.inputs.pictures import find_picture, is_link
 from rollout.features.training.cleaning import REJECTED, SAVED
 from rollout.kernel.errors import RefusalError

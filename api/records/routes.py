@@ -40,7 +40,7 @@ from api.records.schemas import (
 )
 from api.schema_forms import add_input_of, build_responses, inline_schema
 from rollout import faults
-from rollout.data.database.errors import CommitUnknownError, StoreError
+from rollout.data.database.append_failures import CommitUnknownError, StoreError
 from rollout.data.records.case_pages import CaseFilter
 from rollout.data.records.records import RecordReceipt
 from rollout.engine.decide.permissions import require_permission

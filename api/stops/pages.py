@@ -19,29 +19,29 @@ from api.problems import STATUS_BY_CODE
 from api.proposals.pages import build_proposal_path
 from api.proposals.proposal_text import APPROVED, describe_effect, format_refusal
 from api.stops.schemas import MAX_REASON_LENGTH, StopRequest
-from api.web_kit.page import redirect_to, render_page
-from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.revision import build_live_region
-from api.web_kit.stop_target import (
+from api.web_kit.cell_view import (
     TargetSelection,
     build_cell_choices,
+    build_live_region,
     build_site_choices,
     build_widest_choice,
     describe_interim,
     describe_stop_latency,
     parse_target,
 )
+from api.web_kit.page import redirect_to, render_page
+from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
 from api.web_kit.text import encode_segment
 from api.web_kit.waiting import READ_TEXT
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.words.approver_warnings import format_names, format_needs
 from rollout.engine.words.formatting import to_sentence
-from rollout.features.proposals.eligible_approvers import (
+from rollout.features.proposals.proposal_details import Proposal, load_proposal
+from rollout.features.proposals.proposals import (
     describe_missing_approvers,
     load_eligible_approvers,
     load_resume_askers,
 )
-from rollout.features.proposals.proposal_details import Proposal, load_proposal
 from rollout.features.stops import stops
 from rollout.features.stops import stops as stopping
 from rollout.features.stops.stop_options import (
@@ -54,8 +54,8 @@ from rollout.features.stops.stop_options import (
     resolve_stop_target,
 )
 from rollout.features.stops.stops import ActiveStop, latch_narrowing, latch_stop
+from rollout.kernel.calendar.instants import SHADOW
 from rollout.kernel.calendar.opening_hours import find_next_change, is_open
-from rollout.kernel.calendar.sites import SHADOW
 from rollout.kernel.errors import NotNarrowerError, RefusalError
 from rollout.kernel.policy.policy import Policy
 

@@ -19,7 +19,7 @@ from api.stops.schemas import (
 )
 from rollout.features.stops import stops
 from rollout.features.stops.stops import latch_narrowing, latch_stop
-from rollout.live.command_handler import CommandResult
+from rollout.live.rollout_state import CommandResult
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["stops"])
 Operator = Annotated[Caller, RequirePermission(Permission.OPERATE)]

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from api.schema_forms import CELL, NOON, build_command_example
 from rollout.engine.decide.stop_targets import StopTarget
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 
 MAX_REASON_LENGTH = 2_000  # characters; the rest is cut off
 Name = Annotated[str, Field(description="a name without a match is ignored")]

@@ -368,7 +368,7 @@ def list_top_losses(
     Covers all units that are evidence. The response time does not depend on their number. Cases
     under review are excluded. Listed cases count as shown to you.
     """
-    from rollout.features.divergences.top_losses import load_costliest_counted_pairs
+    from rollout.features.divergences.case_explanation import load_costliest_counted_pairs
     from rollout.features.training.cleaning import record_work_list_exposure
 
     losses = load_costliest_counted_pairs(

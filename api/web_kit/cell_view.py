@@ -3,19 +3,31 @@
 Stage markers (code, pattern, text) and grants as pages show them.
 
 The timeline of a cell, loaded for a page's visitor.
+
+Stop targets: everything, one site or one cell; and their latency in words.
+
+The revision of a page's data and its minute, polled by open pages every second.
+
+A page shows ages, times left and what is due now: with each minute of the service's clock open
+pages are loaded again, so that they say what a reload would.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
-from urllib.parse import unquote
+from hashlib import sha256
+from typing import Annotated, Final
+from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
-from fastapi import Request
+from fastapi import APIRouter, Header, Query, Request, Response
 from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
 
-from api.web_kit.page_context import Visitor
+from api.auth import get_caller
+from api.web_kit.page_context import HOME, Visitor, get_service
+from api.web_kit.text import encode_segment
+from rollout.engine.decide.permissions import Caller, Permission
 from rollout.engine.decide.proposals import compute_renewal_start
 from rollout.engine.decide.scope import (
     CellState,
@@ -24,7 +36,8 @@ from rollout.engine.decide.scope import (
     compute_held_level,
     count_filled_needs,
 )
-from rollout.engine.words.formatting import format_quantity
+from rollout.engine.decide.stop_targets import StopTarget
+from rollout.engine.words.formatting import MINUTE, format_quantity, join_words
 from rollout.engine.words.state_text import CELL_STATES, StateText
 from rollout.features.cells.cell_table import CellListPage, CellSummary, RecentChanges
 from rollout.features.cells.overview import load_cell_timeline
@@ -43,10 +56,17 @@ from rollout.features.reports.pages.timeline_layout import (
     StageMarker,
     build_markers,
 )
-from rollout.kernel.calendar.sites import SHADOW, Cell
-from rollout.kernel.errors import UnknownCellError
+from rollout.features.stops.stop_options import (
+    CellGrant,
+    StopLatency,
+    StopOptions,
+    format_stop_latency,
+)
+from rollout.kernel.calendar.instants import EPOCH, SHADOW, Cell
+from rollout.kernel.errors import RefusalError, UnauthenticatedError, UnknownCellError
 from rollout.kernel.policy.confidence_floors import describe_floor_cases
 from rollout.kernel.policy.policy import Policy
+from rollout.live.state_cache import RevisionCache
 
 TimeFormatter = Callable[[datetime], Markup]
 """Formats an instant by the site's clock, with the visitor's in brackets."""
@@ -297,3 +317,207 @@ def load_timeline_view(
     in_span = [mark for mark in first_marks if timeline.since <= mark.at <= timeline.until]
     timeline = replace(timeline, marks=join_value_marks(timeline.marks, in_span))
     return build_timeline_view(timeline, PREFIX)
+
+
+ALL, SITE, CELL = "all", "site", "cell"
+CHOOSE_TARGET_TEXT: Final = "Choose how far: everything, a site or a cell"
+MAX_CELLS: Final = 500  # beyond this number of cells the form offers only sites
+
+
+@dataclass(frozen=True, slots=True)
+class TargetChoice:
+    """One choice of the form."""
+
+    value: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSelection:
+    """The chosen target, and its name in sentences."""
+
+    value: str
+    target: StopTarget
+    text: str
+
+
+def build_widest_choice(options: StopOptions) -> TargetChoice:
+    """Return the widest choice: everything that the user may stop."""
+    cells = format_quantity(len(options.cells), "cell")
+    sites = format_quantity(len(options.sites), "site")
+    target_text = "Everything" if not options.other_sites else "All that you operate"
+    return TargetChoice(ALL, f"{target_text}: {sites}, {cells}")
+
+
+def build_site_choices(options: StopOptions) -> list[TargetChoice]:
+    """Return a choice for each site."""
+    return [TargetChoice(f"{SITE}/{encode_segment(site)}", site) for site in options.sites]
+
+
+def build_cell_choices(options: StopOptions) -> list[TargetChoice]:
+    """Return a choice for each cell; none if there are too many."""
+    if len(options.cells) > MAX_CELLS:
+        return []
+    return [
+        TargetChoice(format_cell_value(cell_grant.cell), str(cell_grant.cell))
+        for cell_grant in options.cells
+    ]
+
+
+def format_cell_value(cell: Cell) -> str:
+    """Return a cell's form value; names are percent-encoded."""
+    return f"{CELL}/{encode_segment(cell.site)}/{encode_segment(cell.window)}"
+
+
+def parse_target(value: str) -> TargetSelection:
+    """Parse the target of a form.
+
+    Raises:
+        RefusalError: unknown target.
+
+    >>> (
+    ...     parse_target("site/north%2Fgate").text,
+    ...     parse_target("cell/creek/day").text,
+    ...     parse_target("all").text,
+    ... )
+    ('north/gate', 'creek · day', 'everything')
+    """
+    match [unquote(part) for part in value.split("/")]:
+        case ["all"]:
+            return TargetSelection(value, StopTarget(is_everything=True), "everything")
+        case ["site", str(site)] if site:
+            return TargetSelection(
+                value, StopTarget(cells=(), sites=(_check_exact_site(site),)), site
+            )
+        case ["cell", str(site), str(window)] if site and window:
+            return TargetSelection(
+                value, StopTarget(cells=(Cell(site, window),)), str(Cell(site, window))
+            )
+    raise RefusalError(CHOOSE_TARGET_TEXT)
+
+
+def _check_exact_site(site: str) -> str:
+    """Reject patterns: the form offers only exact site names."""
+    if "*" in site:
+        raise RefusalError(CHOOSE_TARGET_TEXT)
+    return site
+
+
+def describe_stop_latency(latencies: Sequence[StopLatency]) -> str:
+    """Describe the stop latency by groups of equally fast sites, fastest first.
+
+    `creek and lake within 1 min 1 s, far within 12 h 1 min`
+    """
+    sites_by_latency: dict[str, list[str]] = {}
+    for latency in sorted(latencies, key=lambda latency_item: latency_item.within_seconds):
+        sites_by_latency.setdefault(format_stop_latency(latency.within_seconds), []).append(
+            latency.site
+        )
+    return ", ".join(
+        f"{_join_sites(sites)} within {latency_text}"
+        for latency_text, sites in sites_by_latency.items()
+    )
+
+
+MAX_NAMED_SITES: Final = 6
+
+
+def _join_sites(sites: list[str]) -> str:
+    hidden_count = len(sites) - MAX_NAMED_SITES
+    if hidden_count < 2:
+        return join_words(sites)
+    return join_words([*sites[:MAX_NAMED_SITES], f"{hidden_count} more sites"])
+
+
+def describe_interim(cell_grants: Sequence[CellGrant], site: str) -> str:
+    """Describe what may still happen at a site until a stop takes effect."""
+    site_grants = [cell_grant for cell_grant in cell_grants if cell_grant.cell.site == site]
+    deciding_versions = sorted(
+        {cell_grant.version for cell_grant in site_grants if cell_grant.model_decides}
+    )
+    if deciding_versions:
+        return f"{join_words(deciding_versions)} may act alone on earlier assignments"
+    supervised_versions = sorted(
+        {cell_grant.version for cell_grant in site_grants if cell_grant.stage != "shadow"}
+    )
+    if supervised_versions:
+        return f"Humans confirm what {join_words(supervised_versions)} proposes, as now"
+    if any(cell_grant.is_stopped for cell_grant in site_grants):
+        return "Already stopped: humans decide"
+    return "No version acts here at this hour: humans decide"
+
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRegion:
+    """Attributes of a page with live regions.
+
+    Attributes:
+        revision: of the data at rendering.
+        at: URL of the current revision.
+    """
+
+    revision: str
+    at: str
+
+
+@router.get("/revision")
+async def check_revision(
+    request: Request,
+    rollout: Annotated[str, Query(max_length=200)] = "",
+    if_none_match: Annotated[str | None, Header(max_length=100)] = None,
+) -> Response:
+    """Answer 304 if nothing readable changed in this minute; 401 makes the page reload."""
+    try:
+        caller = get_caller(request)
+    except UnauthenticatedError:
+        return Response(status_code=401)
+    cache = _get_revision_cache(request)
+    revisions = cache.find_cached()
+    if revisions is None:
+        revisions = await run_in_threadpool(cache.load)
+    now = get_service(request).clock.now()
+    tag = f'"{_compute_page_revision(revisions, caller, rollout, now)}"'
+    return Response(
+        status_code=304 if if_none_match == tag else 200,
+        headers={"ETag": tag, "Cache-Control": "no-store"},
+    )
+
+
+def build_live_region(request: Request, visitor: Visitor, rollout: str = "") -> LiveRegion:
+    """Return the live region of a page.
+
+    Call it before loading the page's data, so that no change in between is missed.
+
+    Args:
+        request: the request.
+        visitor: the visitor.
+        rollout: its name; "" for a page of all rollouts.
+    """
+    query = f"?rollout={quote(rollout, safe='')}" if rollout else ""
+    return LiveRegion(
+        _compute_page_revision(
+            _get_revision_cache(request).load(), visitor.caller, rollout, visitor.at
+        ),
+        f"{HOME}/revision{query}",
+    )
+
+
+def _get_revision_cache(request: Request) -> RevisionCache:
+    cache = request.app.state.revisions
+    assert isinstance(cache, RevisionCache)  # noqa: S101 - `create_console` puts it there
+    return cache
+
+
+def _compute_page_revision(
+    revisions: Mapping[str, str], caller: Caller, rollout: str, at: datetime
+) -> str:
+    names = (rollout,) if rollout else sorted(revisions)
+    readable = [
+        f"{rollout_name} {revisions.get(rollout_name)}"
+        for rollout_name in names
+        if caller.has_permission_somewhere(Permission.READ, rollout_name)
+    ]
+    return sha256("\n".join([str((at - EPOCH) // MINUTE), *readable]).encode()).hexdigest()[:24]

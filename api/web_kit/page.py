@@ -29,7 +29,7 @@ from jinja2 import Environment
 from api.priority_threads import NARROWING_PAGES
 from api.web_kit import text, time_format
 from api.web_kit.page_context import HOME, TOKEN_FIELD, Visitor
-from rollout.data.database.errors import StoreError
+from rollout.data.database.append_failures import StoreError
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.words import formatting
 from rollout.engine.words.formatting import OPENING_NOTE

@@ -15,8 +15,8 @@ from rollout.engine.decide.stop_targets import has_open_resume
 from rollout.engine.words.formatting import format_cell_name, format_quantity, join_words
 from rollout.engine.words.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 from rollout.features.cells.overview import RolloutSummary
-from rollout.features.proposals.eligible_approvers import list_pending_approvals
 from rollout.features.proposals.proposal_details import Proposal, load_proposal
+from rollout.features.proposals.proposals import list_pending_approvals
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.words import say_alarms
 from rollout.live.rollout_state import RolloutState

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from campsites import OTHERS, POSES, Visit
 
-from rollout.features.demo.digit_pictures import encode_palette
+from rollout.features.demo.recorded_cases import encode_palette
 
 WIDTH, HEIGHT = 128, 96
 GRAIN: Final = 2  # drawn twice as large, then averaged: smooth edges

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from boards import EMPTY, KINDS, LISTED, UNLISTED, Integers, open_stream, read_glyph
 
-from rollout.features.demo.digit_pictures import encode_colours
+from rollout.features.demo.recorded_cases import encode_colours
 
 BOARDS: Final = 4
 FILLED: Final = 0.45  # share of boards with a logo

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from rollout.features.demo.digit_pictures import encode_palette
+from rollout.features.demo.recorded_cases import encode_palette
 
 SIDE: Final = 112
 HAZE_STEPS: Final = 4  # of the sun's glare: few colours, since an address holds 1,480 bytes

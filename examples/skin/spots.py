@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from rollout.features.demo.digit_pictures import encode_colours
+from rollout.features.demo.recorded_cases import encode_colours
 
 SIDE: Final = 112  # pixels
 TONES: Final = {"light": (232, 196, 172), "dark": (112, 76, 58)}

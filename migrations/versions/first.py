@@ -7,7 +7,7 @@ Back: a database of another commit is made anew.
 
 from alembic import op
 
-from rollout.data.tables.columns import TRIGGER_FUNCTION, list_triggers
+from rollout.data.tables.record_tables import TRIGGER_FUNCTION, list_triggers
 from rollout.data.tables.tables import compute_schema_hash, metadata
 
 revision = compute_schema_hash()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from rollout.data.database.errors import StoreError
+from rollout.data.database.append_failures import StoreError
 from rollout.data.database.migrations import (
     check_schema_current,
     find_head_revision,

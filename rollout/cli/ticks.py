@@ -5,11 +5,11 @@ import secrets
 import typer
 
 from rollout.live.clock import SystemClock
-from rollout.live.command_handler import Event, build_command_result
+from rollout.live.rollout_state import Event, build_command_result
 from rollout.live.tick_passes import Ticker
 from rollout.terminal.local_database import open_database
 from rollout.terminal.output import JsonFlag, format_event, print_answer
-from rollout.terminal.rollout_options import PastInstant, RolloutName, parse_instant
+from rollout.terminal.record_options import PastInstant, RolloutName, parse_instant
 
 
 def tick(rollout: RolloutName, at: PastInstant = None, as_json: JsonFlag = False) -> None:

@@ -15,7 +15,7 @@ from math import log
 from types import MappingProxyType, UnionType
 from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.measures import MEASURES, Condition, Measure
 from rollout.kernel.populations import POPULATIONS, Population
 

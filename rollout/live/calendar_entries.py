@@ -16,8 +16,7 @@ from rollout.data.ledger.ledger import Ledger
 from rollout.engine.events import ENGINE, CalendarDataSet
 from rollout.kernel.calendar.calendar_data import compute_holiday_digest, compute_zone_digest
 from rollout.kernel.policy.policy import Policy
-from rollout.live.command_handler import retry_on_stale_revision
-from rollout.live.rollout_state import read_rollout
+from rollout.live.rollout_state import read_rollout, retry_on_stale_revision
 
 FIELDS: Final = ("program", "time_zones", "holidays")
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from rollout.data.counting.count_queue import CountQueue
 from rollout.data.database.rollouts import list_rollout_names
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.data.reports.reports import DeliveryStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.evidence.slots import to_instant

@@ -2,7 +2,7 @@
 
 Sign and read permits with keys that all replicas share.
 
-This module chooses the key; `rollout.engine.decide.permits` computes the signature.
+This module chooses the key; `rollout.engine.decide.assignment` computes the signature.
 
 A rotated key stays valid until the next rotation. Before rotating again, wait until every replica
 has read the new key (`KEY_REFRESH_INTERVAL`) and the leases of the old one have ended.
@@ -18,21 +18,19 @@ from typing import Final, Protocol
 from rollout.data.access.tokens import PermitKey, PermitKeys
 from rollout.data.database.session import Database
 from rollout.data.ledger.projections import UnopenedIncidents
+from rollout.engine.decide.assignment import Permit, sign_permit, verify_permit
 from rollout.engine.decide.assignment_table import read_head_era
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incidents import is_over_limit
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
-from rollout.engine.decide.permits import Permit, sign_permit, verify_permit
 from rollout.features.access.authentication import MAX_CACHE_AGE
 from rollout.features.access.credentials import AuthenticatorCodes
 from rollout.features.access.keys import SecretKey
 from rollout.features.access.sign_in import SignIn
 from rollout.kernel.channels import NO_CHANNELS, Channels
-from rollout.live.autonomy import Autonomy
-from rollout.live.checkpoint_keys import NO_CHECKPOINTS, CheckpointTargets
+from rollout.live.autonomy import NO_CHECKPOINTS, Autonomy, CheckpointTargets
 from rollout.live.clock import Clock, SystemClock
-from rollout.live.command_handler import execute_command
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, execute_command, load_rollout_state
 from rollout.live.state_cache import StateCache
 from rollout.live.stop_latches import StopLatches
 

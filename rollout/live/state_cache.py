@@ -19,19 +19,19 @@ from math import inf
 from threading import Lock
 from typing import Final, Protocol
 
-from rollout.data.database.errors import UnreadableRowsError
+from rollout.data.database.append_failures import UnreadableRowsError
 from rollout.data.database.migrations import check_newest
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger, StoredLedgerHead, load_heads, load_revisions
-from rollout.data.ledger.pending_stops import (
+from rollout.data.ledger.projections import VersionStore
+from rollout.data.ledger.scopes import (
     NO_SAFETY_ROWS,
     Damage,
     PendingStop,
     SafetyRows,
     load_safety_rows,
 )
-from rollout.data.ledger.versions import VersionStore
 from rollout.engine.decide.assignment import Assignment, CaseQuestion, decide_assignment
 from rollout.engine.decide.assignment_table import EDGE_MARGIN, AssignmentTable
 from rollout.engine.decide.commands import StopAfterRollback
@@ -40,10 +40,10 @@ from rollout.engine.ledger.ledger import BrokenLedgerError
 from rollout.kernel.policy.policy import Policy
 from rollout.live.autonomy import MAX_REPLICA_SKEW, measure_clock_skew
 from rollout.live.clock import Clock
-from rollout.live.command_handler import execute_command
 from rollout.live.rollout_state import (
     NoSuchRolloutError,
     RolloutState,
+    execute_command,
     load_rollout_state,
     refresh_rollout_state,
 )

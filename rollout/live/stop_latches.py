@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any, Final
 
-from rollout.data.ledger.pending_stops import (
+from rollout.data.ledger.scopes import (
     ALL_ROLLOUTS,
     Damage,
     PendingStop,
@@ -31,7 +31,7 @@ from rollout.data.ledger.pending_stops import (
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.decide.stop_targets import StopOrder, StopTarget
 from rollout.kernel.atomic_files import write_files_atomically
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 
 log = logging.getLogger("rollout.stops")
 

@@ -19,32 +19,30 @@ from rollout import faults
 from rollout.data.counting.count_queue import StoredArrivals
 from rollout.data.counting.counted_units import JustCounted
 from rollout.data.counting.counter import take_back_slots
-from rollout.data.database.append_failures import TICK, is_storage_failure
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import TICK, DatabaseUnavailableError, is_storage_failure
 from rollout.data.database.rollouts import PolicyTexts, Rollouts, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore
 from rollout.data.ledger.ledger import CommitTimes, Ledger, StoredLedgerHead
-from rollout.data.ledger.scopes import REVISIONS_BETWEEN, StoredScopes
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import REVISIONS_BETWEEN, StoredScopes, TickSlots
 from rollout.engine.decide.commands import CheckClock
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.incidents import is_clock_behind
 from rollout.engine.events import LedgerEvent, find_applied_policies
 from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.ledger.ledger import parse_event
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import StaleRevisionError
+from rollout.live.evidence.counted_check import (
+    CHECK_INTERVAL,
+    HeldEvidenceCheck,
+    stop_changed_cells,
+)
 from rollout.live.evidence.due_counting import PAGE_SIZE, DueCounter, PageSize
 from rollout.live.evidence.evidence_check import sample_evidence
 from rollout.live.evidence.evidence_feeds import ARRIVAL_RETENTION, store_guard_snapshot
 from rollout.live.evidence.evidence_seals import EvidenceSeals
 from rollout.live.evidence.frozen_sources import freeze_sources
-from rollout.live.evidence.held_evidence_check import (
-    CHECK_INTERVAL,
-    HeldEvidenceCheck,
-    stop_changed_cells,
-)
 from rollout.live.evidence.live_evidence import LiveEvidence
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.rollout_state import (

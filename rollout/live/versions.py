@@ -17,18 +17,17 @@ from weakref import WeakKeyDictionary
 
 from rollout.data.access.notification_outbox import NotificationOutbox
 from rollout.data.counting.purge import list_old_cases, purge_records
-from rollout.data.database.idempotency_keys import IdempotencyKeys
-from rollout.data.database.rollouts import Rollout, list_rollout_names
+from rollout.data.database.rollouts import IdempotencyKeys, Rollout, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.versions import (
+from rollout.data.ledger.projections import (
     StoredVersion,
     VersionInfo,
     VersionStore,
     build_version_info,
 )
+from rollout.data.records.external_keys import find_people
 from rollout.data.records.record_rows import is_storable_name
-from rollout.data.records.reviewer_names import find_people
 from rollout.engine.decide.commands import RetireVersion
 from rollout.engine.decide.decider import MAX_OPEN_VERSIONS
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
@@ -37,12 +36,19 @@ from rollout.engine.decide.scope import find_acting_version
 from rollout.engine.events import ENGINE, RecordsPurged, TrainingCutoffSet
 from rollout.engine.records.records import Case, Prediction, Record, select_kind
 from rollout.engine.records.reviews import find_version_fault
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError, StaleRevisionError
 from rollout.kernel.policy.stages import find_content_fault
-from rollout.live.command_handler import CommandResult, retry_on_stale_revision, run_command
 from rollout.live.evidence.evidence_report import EvidenceReport
-from rollout.live.rollout_state import RolloutState, find_first_names, read_rollout, write_rollout
+from rollout.live.rollout_state import (
+    CommandResult,
+    RolloutState,
+    find_first_names,
+    read_rollout,
+    retry_on_stale_revision,
+    run_command,
+    write_rollout,
+)
 from rollout.live.service import Service
 
 Ends = Sequence[datetime | None]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
-from rollout.data.database.errors import StoreError
+from rollout.data.database.append_failures import StoreError
 from rollout.data.database.migrations import check_schema_current, find_schema_revision
 from rollout.data.database.session import Database
 from rollout.kernel.errors import RefusalError

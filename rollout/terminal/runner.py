@@ -13,8 +13,8 @@ from rollout.features.access.users import load_local_caller
 from rollout.kernel.errors import RefusalError
 from rollout.terminal.local_database import connect_database, convert_store_errors
 from rollout.terminal.output import format_command_result, print_answer, print_refusals
+from rollout.terminal.record_options import parse_instant
 from rollout.terminal.remote import KEY_VARIABLE, SERVER_VARIABLE, request_all_pages, request_json
-from rollout.terminal.rollout_options import parse_instant
 
 NO_LIMIT = 1_000_000  # a local list needs no pages
 LOCAL_READER = Caller("local reader", role_assignments=(AssignedRole(VIEWER),))

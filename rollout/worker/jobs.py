@@ -33,14 +33,14 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import DatabaseUnavailableError
 from rollout.features.delivery.delivery import (
     DeliveryPassResult,
     ReportPublisher,
     deliver_due_reports,
 )
-from rollout.features.delivery.sending import ChannelMessage, MessageSender, send_in_process
-from rollout.features.ledger.checkpoints import CheckpointPublisher
+from rollout.features.delivery.sender import ChannelMessage, MessageSender, send_in_process
+from rollout.features.ledger.ledger_reader import CheckpointPublisher
 from rollout.features.notifications.kinds import URGENT_NOTICES
 from rollout.features.notifications.settings import NotificationPlanner, send_due_notifications
 from rollout.features.process.replica_safety import ReplicaSafety

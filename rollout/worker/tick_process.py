@@ -20,13 +20,16 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Final
 
-from rollout.data.database.append_failures import AppendFailures, DamageSigns
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import (
+    AppendFailures,
+    DamageSigns,
+    DatabaseUnavailableError,
+)
 from rollout.data.database.session import Database
 from rollout.kernel.calendar.instants import from_micros, to_micros
 from rollout.live.clock import SystemClock
 from rollout.live.tick_passes import TickScheduler
-from rollout.live.work.process_work import list_frames
+from rollout.live.work.user_runs import list_frames
 
 OOM_SCORE: Final = "500"
 """Where memory runs out, this process ends before the one that answers."""

@@ -17,14 +17,12 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread, Timer
 from typing import Any, Final
 
-from rollout.data.database.append_failures import TICK
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import TICK, DatabaseUnavailableError
 from rollout.data.database.rollouts import list_rollout_names
 from rollout.data.database.session import Database
 from rollout.kernel.calendar.instants import from_micros, to_micros
 from rollout.live.tick_results import STORAGE_RETRY_DELAY, TickPass
-from rollout.live.work.limited_process import start_process
-from rollout.live.work.process_work import ProcessFailedError
+from rollout.live.work.user_runs import ProcessFailedError, start_process
 
 COMMAND: Final = (sys.executable, "-m", "rollout.worker.tick_process")
 IDLE_SECONDS: Final = 60.0

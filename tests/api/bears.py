@@ -1,10 +1,9 @@
 """A rollout of two sites by two windows for tests of the API: proposals without records."""
 
 from rollout.engine.decide.commands import Actor, AddVersion, ApproveProposal, Tick
-from rollout.kernel.calendar.sites import Cell
-from rollout.live.command_handler import execute_command
+from rollout.kernel.calendar.instants import Cell
 from rollout.live.policy_application import apply_policy
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import execute_command, load_rollout_state
 from tests.data.snapshots import filled_once
 from tests.factories import MET
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.data.ledger.ledger import Ledger
-from rollout.engine.decide.permits import Permit
+from rollout.engine.decide.assignment import Permit
 from rollout.engine.events import IncidentAcknowledged, IncidentOpened
 from rollout.features.records.action_authorization import PERMIT_ENDED, SCOPE_FORBADE
 from rollout.features.records.ingest import store_asked_cases

@@ -12,12 +12,12 @@ from fastapi.exceptions import RequestValidationError
 from api.app import create_app
 from api.assignments.routes import _parse_body
 from api.assignments.schemas import AssignmentResult
-from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.assignment import Permit
 from rollout.engine.decide.assignment_table import IssuedHead, sign_head
 from rollout.engine.decide.permissions import AssignedRole
-from rollout.engine.decide.permits import Permit
 from rollout.engine.events import Resumed
 from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import load_rollout_state

@@ -8,11 +8,10 @@ from sqlalchemy import text
 
 from api.app import create_app
 from rollout import faults
-from rollout.data.database.append_failures import APPEND, TICK
-from rollout.data.database.errors import DatabaseUnavailableError, StoreError
+from rollout.data.database.append_failures import APPEND, TICK, DatabaseUnavailableError, StoreError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.pending_stops import load_safety_rows
+from rollout.data.ledger.scopes import load_safety_rows
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incident_kinds import CLOCK_BEHIND, WRITES_FAILED
 from rollout.engine.decide.incidents import MAX_OPEN_INCIDENTS
@@ -21,8 +20,7 @@ from rollout.features.access import users
 from rollout.features.process.replica_safety import ReplicaSafety
 from rollout.features.reports.archive import ALIVE_FOR
 from rollout.live.autonomy import APPEND_FAILED, DEFAULT_RESERVE, NO_RESERVE, NOT_WRITTEN
-from rollout.live.command_handler import execute_command
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.service import build_service
 from rollout.live.state_cache import MAX_STALENESS
 from rollout.live.stop_latches import NO_FOLDER

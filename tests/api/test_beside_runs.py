@@ -14,7 +14,7 @@ import pytest
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.features.what_if.requests import WhatIfRequest
 from rollout.features.what_if.runs import WhatIfRuns
-from rollout.live.work.limited_process import MEMORY_LIMIT, NICENESS
+from rollout.live.work.user_runs import MEMORY_LIMIT, NICENESS
 from tests.api.test_assignments import ask
 from tests.api.test_stops import stop
 from tests.factories import NOON
@@ -26,7 +26,7 @@ from itertools import count
 from rollout.engine.decide.permissions import Caller
 from rollout.live.rollout_state import load_rollout_state
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.live.work.limited_process import answer_request, report_step
+from rollout.live.work.user_runs import answer_request, report_step
 from rollout.features.what_if.what_if_process import TIME_LIMIT
 from rollout.data.database.session import Database
 

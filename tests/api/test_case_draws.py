@@ -3,9 +3,8 @@
 import pytest
 
 from rollout.data.database.rollouts import Rollouts
-from rollout.engine.decide.assignment import NOT_DRAWN, SAMPLE, UNKNOWN_DRAW
-from rollout.engine.decide.permits import Permit
-from rollout.features.assignments.snapshots import LOCAL
+from rollout.engine.decide.assignment import NOT_DRAWN, SAMPLE, UNKNOWN_DRAW, Permit
+from rollout.features.assignments.assignments import LOCAL
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from tests.api.autonomous_bears import clocks_agree
 from tests.api.test_assignments import URL, ask, predicted

@@ -23,12 +23,12 @@ from rollout.features.reports.figures.timeline_parts import (
     TimelineRequest,
     TimelineVersion,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.clock import ManualClock
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
 from tests.api.bears import V1, founded, widened

@@ -10,8 +10,8 @@ from math import log
 import polars as pl
 import pytest
 
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.reports.figures.label_issues import compute_digest

@@ -8,11 +8,11 @@ import pytest
 
 from api.app import create_app
 from rollout.data.records.case_pages import NewestRecords
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.features.divergences.top_losses import load_costliest_counted_pairs
+from rollout.features.divergences.case_explanation import load_costliest_counted_pairs
 from rollout.features.replay.compare import compare
 from rollout.features.reports.inputs.losses import CONFIDENT_DIFFERENT
 from rollout.features.training.cleaning import load_label_issues

@@ -11,7 +11,7 @@ from api import priority_threads
 from api.app import create_app
 from api.limits import MAX_ANONYMOUS_BYTES
 from api.priority_threads import is_assignment
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import DatabaseUnavailableError
 from rollout.features.assignments.assignments import DATABASE_UNAVAILABLE
 from rollout.live.state_cache import MAX_STALENESS
 from tests.data.databases import fresh

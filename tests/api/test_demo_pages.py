@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import LazyConsole, create_app
-from api.demo.playback import DemoPages, Playback, create_tokens
+from api.demo.live import DemoPages, Playback, create_tokens
 from rollout.features.access.authentication import Authenticator
 from rollout.features.demo.accounts import ROLES_BY_USER, create_demo_accounts, create_demo_keys
 from rollout.features.demo.catalog import MAIL_ROOM, find_example

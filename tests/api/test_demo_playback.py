@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from api.demo.playback import Playback
+from api.demo.live import Playback
 
 HOUR = timedelta(hours=1)
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from api.app import create_app
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.divergences.divergence_list import DivergenceQuery, export_divergences_csv

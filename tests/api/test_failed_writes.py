@@ -6,8 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event, text
 
-from rollout.data.database.append_failures import APPEND, NARROWING, RECORDS, TICK
-from rollout.data.database.errors import StoreError
+from rollout.data.database.append_failures import APPEND, NARROWING, RECORDS, TICK, StoreError
 from rollout.engine.decide.commands import Actor
 from rollout.features.access import users
 from rollout.features.erasure.erasure import ErasureRequest, erase_name

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from api import auth
-from rollout.data.database.errors import StoreError
+from rollout.data.database.append_failures import StoreError
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incident_kinds import CLOCK_BEHIND
-from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import execute_command
 from tests.api.test_autonomy import CREEK, V1, bears, events, failing, replica
 from tests.api.test_damage import add_second_rollout
 from tests.api.test_stops_in_outages import NARROWING, deaf, outage, town

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from rollout import faults
-from rollout.data.database.errors import StoreError
-from rollout.data.ledger.pending_stops import PendingStop, store_pending_stop
+from rollout.data.database.append_failures import StoreError
+from rollout.data.ledger.scopes import PendingStop, store_pending_stop
 from rollout.engine.decide.commands import Actor
 from rollout.features.stops.stops import (
     ALSO_AFTER_RESTART,
@@ -16,7 +16,7 @@ from rollout.features.stops.stops import (
     NOT_IN_LEDGER,
     UNTIL_RESTART,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.state_cache import MAX_STALENESS
 from rollout.live.stop_latches import LatchFolder
@@ -182,7 +182,7 @@ def test_a_failed_stop_of_all_needs_no_policy_from_the_database(replica, databas
 
     with monkeypatch.context() as patched:
         patched.setattr("rollout.live.state_cache._load_rollout", fail)
-        patched.setattr("rollout.live.command_handler.load_rollout_state", fail)
+        patched.setattr("rollout.live.rollout_state.load_rollout_state", fail)
         assert fresh.stop().json()["detail"] == UNTIL_RESTART
     fresh.pass_time()
     assert (fresh.decider(), fresh.decider("lake")) == ("human", "human")

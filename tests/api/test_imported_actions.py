@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from rollout.cli.main import app as commands
 from rollout.data.tables.tables import actions
 from rollout.engine.files.action_rows import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SENT_NAMES
+from rollout.engine.files.mapped_rows import RecordError
 from rollout.engine.files.parse import ActionItem
-from rollout.engine.files.rejected_rows import RecordError
 from rollout.engine.records.reviews import OTHER_ACTION
 from rollout.features.records.record_import import import_actions, read_action_file
 from rollout.live.rollout_state import load_rollout_state

@@ -10,8 +10,7 @@ from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.events import FamiliarityChanged, IncidentOpened
 from rollout.kernel.policy.cell_evidence import GuardReading
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.live.command_handler import execute_command
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import execute_command, load_rollout_state
 from tests.api.bears import CREEK, LAKE, POLICY, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.data.databases import on_sqlite

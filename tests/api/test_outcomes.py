@@ -12,7 +12,7 @@ from rollout.features.cells.cell_table import load_single_cell_page
 from rollout.features.cells.cli import format_proposal_details
 from rollout.features.proposals.proposal_details import load_proposal
 from rollout.features.proposals.proposal_evidence import load_proposal_evidence
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
 from rollout.live.evidence.evidence_check import EvidenceCheck
 from rollout.live.policy_application import apply_policy

@@ -4,12 +4,11 @@ from datetime import timedelta
 
 import pytest
 
+from rollout.engine.decide.assignment import Permit
 from rollout.engine.decide.commands import AcceptRestore, Actor
-from rollout.engine.decide.permits import Permit
 from rollout.engine.events import Resumed
-from rollout.features.assignments.snapshots import LOCAL
-from rollout.live.command_handler import execute_command
-from rollout.live.rollout_state import load_rollout_state
+from rollout.features.assignments.assignments import LOCAL
+from rollout.live.rollout_state import execute_command, load_rollout_state
 from tests.factories import HOUR, MINUTE, NOON
 from tests.features import bear_field as field
 

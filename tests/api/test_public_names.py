@@ -127,7 +127,7 @@ def _classes():
 SERVICES = (
     "rollout.kernel.facts",
     "rollout.features.reports.inputs.divergence_columns",
-    "rollout.kernel.calendar.sites",
+    "rollout.kernel.calendar.instants",
     "rollout.engine.decide.assignment_table",
     "rollout.features.cells.cells",
     "rollout.features.cells.overview",
@@ -137,7 +137,7 @@ SERVICES = (
     "rollout.features.reports.figures.comparison",
     "rollout.features.reports.figures.comparison",
     "rollout.kernel.statistics.intervals",
-    "rollout.live.command_handler",
+    "rollout.live.rollout_state",
     "rollout.features.cells.cells",
     "rollout.features.delivery.delivery",
     "rollout.features.incidents.incidents",

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.data.database.errors import CommitUnknownError, DatabaseBusyError
+from rollout.data.database.append_failures import CommitUnknownError, DatabaseBusyError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.records import RecordStatus, RejectedRecords

@@ -28,7 +28,7 @@ from sqlalchemy import select
 
 from api.app import create_app
 from api.ledger.routes import get_streams
-from rollout.data.tables.columns import metadata
+from rollout.data.tables.record_tables import metadata
 from rollout.engine.decide.permissions import ROLES, AssignedRole, Caller
 from rollout.features.access.users import create_account, create_first_admin
 from rollout.kernel.policy.cell_evidence import GuardReading

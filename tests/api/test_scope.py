@@ -6,11 +6,11 @@ from hashlib import sha256
 import pytest
 
 from api.cells.routes import ScopeSnapshot
-from rollout.data.records.site_signs import SiteSignStore
-from rollout.data.tables.columns import encode_instant
+from rollout.data.records.incoming_cases import SiteSignStore
+from rollout.data.tables.record_tables import encode_instant
 from rollout.engine.decide.assignment_table import IssuedHead, sign_head
 from rollout.engine.decide.permissions import AssignedRole
-from rollout.features.assignments.snapshots import LOCAL
+from rollout.features.assignments.assignments import LOCAL
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.autonomous_bears import bears, clocks_agree
 from tests.api.test_shell import problem_of

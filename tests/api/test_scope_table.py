@@ -7,8 +7,8 @@ import pytest
 
 from api.cells.routes import ScopeSnapshot, build_table_scope
 from rollout.engine.decide.scope import Grant, Scope, Version, build_initial_state, set_cell_state
-from rollout.features.assignments.snapshots import Snapshot
-from rollout.kernel.calendar.sites import Site, Window
+from rollout.features.assignments.assignments import Snapshot
+from rollout.kernel.calendar.instants import Site, Window
 from tests.api.autonomous_bears import bears, clocks_agree
 from tests.api.test_shell import problem_of
 from tests.data.databases import on_sqlite

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from api.serve import check_database_safety, open_service
 from rollout import faults
 from rollout.cli.main import app
-from rollout.data.database.errors import UnsafeDatabaseError
+from rollout.data.database.append_failures import UnsafeDatabaseError
 from rollout.data.database.migrations import upgrade
 from rollout.data.database.session import Database
 from rollout.live.clock import ManualClock

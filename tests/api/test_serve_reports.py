@@ -9,8 +9,8 @@ from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
 from rollout.data.reports.reports import DeliveryStore
 from rollout.engine.decide.commands import Actor, OpenIncident
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from tests.api.bears import POLICY
 from tests.api.test_serve import serving, until_ready
 from tests.data.databases import fresh

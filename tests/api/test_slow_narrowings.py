@@ -6,9 +6,9 @@ import pytest
 
 from api.app import create_app
 from rollout.data.ledger.ledger import CommitTimes
-from rollout.engine.decide.permits import Permit
+from rollout.engine.decide.assignment import Permit
 from rollout.engine.events import Suspended
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker

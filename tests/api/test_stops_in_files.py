@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.data.ledger.pending_stops import load_safety_rows
+from rollout.data.ledger.scopes import load_safety_rows
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users
 from rollout.features.stops.stops import NARROWING_KEPT

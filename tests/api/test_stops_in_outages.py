@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from api import auth
 from api.app import create_app
 from api.web_kit.page_context import TOKEN_FIELD, mask_token
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import DatabaseUnavailableError
 from rollout.data.database.session import SQLITE_PRAGMAS, Database
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import keys, users

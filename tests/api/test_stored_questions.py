@@ -4,9 +4,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.ledger.versions import VersionStore
+from rollout.data.ledger.projections import VersionStore
 from tests.api.test_assignments import ALONE, URL, _clocks_agree, ask, bears, predicted
 from tests.features.bear_field import keys, question
 

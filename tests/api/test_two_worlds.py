@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rollout.data.database.session import Database
-from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.data.ledger.projections import VersionInfo, VersionStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.permissions import AssignedRole
@@ -26,9 +26,8 @@ from rollout.engine.records.records import Prediction
 from rollout.features.incidents import cause_runs
 from rollout.features.reports.archive import REPORT_FORMATS
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
-from rollout.live.command_handler import execute_command
 from rollout.live.evidence.unit_counting import queue_cases
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.api.review_desk import ReviewDesk
 from tests.chance import without_chance

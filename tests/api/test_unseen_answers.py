@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, select
 
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.records.records import RecordStore
 from rollout.data.tables.tables import exposures as stored_exposures
 from rollout.engine.decide.commands import Actor

@@ -8,7 +8,7 @@ import pytest
 from rollout.engine.events import Narrowed
 from rollout.engine.records.reviews import TOO_UNSURE
 from rollout.features.records.action_authorization import SCOPE_FORBADE
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout_client.client import EdgeClient
 from tests.api.field_box import (
     BEARS,

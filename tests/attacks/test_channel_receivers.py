@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from rollout.features.delivery.sending import ChannelMessage, send_in_process
+from rollout.features.delivery.sender import ChannelMessage, send_in_process
 from tests.features.receivers import serving, webhook
 
 pytestmark = pytest.mark.enable_socket  # receivers on this machine

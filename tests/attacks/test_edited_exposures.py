@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from sqlalchemy import text
 
-from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.erasure.erasure import ErasureRequest, erase_name
 from rollout.live.evidence.evidence_check import EvidenceCheck

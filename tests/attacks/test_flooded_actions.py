@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.data.ledger.ledger import Ledger
-from rollout.engine.decide.permits import Permit
+from rollout.engine.decide.assignment import Permit
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.events import IncidentAcknowledged, IncidentOpened
 from rollout.engine.records.records import Action, Case, Prediction

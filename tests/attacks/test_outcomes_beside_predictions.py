@@ -11,7 +11,7 @@ from rollout.engine.evidence.outcome_resolution import resolve_outcome_units
 from rollout.engine.records.records import Case, Outcome, Prediction
 from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.features.records.ingest import _Batch
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.evidence_sources import OWN_EPISODE_PREDICTION
 from rollout.live.evidence.evidence_check import EvidenceCheck
 from rollout.live.evidence.evidence_feeds import LiveGuardFeeds

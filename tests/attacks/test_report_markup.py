@@ -12,7 +12,7 @@ from rollout.data.records.records import RecordStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.records.records import Case, Decision, Prediction
-from rollout.features.records.review_tasks import seed_gold_case
+from rollout.features.records.record_notes import seed_gold_case
 from rollout.features.reports.archive import format_report, load_report
 from rollout.features.reports.builder import ReportOptions, create_report
 from rollout.features.reports.inputs.divergence_columns import escape_cell, unescape_cell

@@ -15,7 +15,7 @@ from rollout.engine.records.reviews import (
     ReviewStillOpenError,
 )
 from rollout.features.delivery.delivery import ReportPublisher, deliver_due_reports
-from rollout.features.records.review_tasks import seed_gold_case
+from rollout.features.records.record_notes import seed_gold_case
 from rollout.features.reports.archive import load_report
 from rollout.features.reports.builder import ReportOptions, create_report
 from rollout.features.reviews.reviews import release_review

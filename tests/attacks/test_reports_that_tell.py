@@ -10,7 +10,7 @@ import pytest
 from rollout.data.reports.reports import ReportRequests
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.records.reviews import DecisionConflictError
-from rollout.features.records.review_tasks import seed_gold_case
+from rollout.features.records.record_notes import seed_gold_case
 from rollout.features.reports import archive
 from rollout.features.reports.archive import (
     ALIVE_FOR,

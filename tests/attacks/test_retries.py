@@ -17,7 +17,7 @@ from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import AttemptYear
 from rollout.engine.events import AttemptsBegan, VersionFirstUsed
 from rollout.features.policies.policies import put_policy
-from rollout.kernel.calendar.sites import Cell, Site, Window
+from rollout.kernel.calendar.instants import Cell, Site, Window
 from rollout.kernel.errors import NotAllowedError, PolicyRefusedError, UnknownRolloutError
 from rollout.kernel.facts import build_looser
 from rollout.kernel.measures import MEASURES, Condition

@@ -12,7 +12,7 @@ from rollout.cli.main import app
 from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.tables.columns import decode_instant
+from rollout.data.tables.record_tables import decode_instant
 from rollout.data.tables.tables import ledger, ledger_heads
 from tests.api.bears import founded
 from tests.api.test_serve import serving, until_ready

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from rollout.data.ledger import scopes
-from rollout.data.tables.columns import APPEND_ONLY, InstantType, JsonType
+from rollout.data.tables.record_tables import APPEND_ONLY, InstantType, JsonType
 from rollout.data.tables.tables import metadata
 from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.engine.decide.incident_kinds import EVIDENCE_CHANGED
@@ -31,8 +31,8 @@ from rollout.features.process import health_checks
 from rollout.features.reports.builder import ReportOptions, create_report
 from rollout.kernel.calendar.instants import to_micros
 from rollout.live import tick_passes
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from tests.attacks.test_edited_credentials import give_credentials
 from tests.attacks.test_edited_exposures import fill
 from tests.data.databases import on_postgresql, on_sqlite

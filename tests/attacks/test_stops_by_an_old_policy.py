@@ -7,7 +7,7 @@ from rollout.engine.decide.permissions import OPERATOR, AssignedRole, Caller
 from rollout.engine.decide.stop_targets import StopTarget
 from rollout.features.access.authentication import Authenticator
 from rollout.features.process.replica_safety import ReplicaSafety
-from rollout.features.stops.order_latching import StopNotStoredError
+from rollout.features.stops.stop_options import StopNotStoredError
 from rollout.features.stops.stops import stop_at_once
 from rollout.live.clock import ManualClock
 from rollout.live.policy_application import apply_policy

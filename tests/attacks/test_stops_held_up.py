@@ -9,7 +9,7 @@ import pytest
 from api.priority_threads import PRIORITY_THREADS
 from rollout.data.database.session import WriteLock
 from rollout.engine.decide.permissions import AssignedRole
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.api.bears import CREEK, LAKE, V1, approved, founded, scope_of, tick, widened
 from tests.data.databases import on_sqlite
 from tests.factories import NOON

@@ -8,7 +8,7 @@ from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.events import Narrowed, ProposalRaised, VersionFirstUsed, Widened
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.live.evidence.evidence_check import EvidenceCheck
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state

@@ -10,10 +10,10 @@ from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.delivery.delivery import RenderedReport, deliver_due_reports
 from rollout.features.incidents.incidents import build_incident_notification
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.channels import Channels
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from rollout.live.service import build_service
 from tests.api.bears import POLICY, founded
 from tests.api.test_deliveries import REPORTS, sealed

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from rollout.engine.decide.scope import find_acting_version
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.live.rollout_state import load_rollout_state
 from tests.browser.chromium import PHONE, needs_chromium
 from tests.browser.console_pages import served_town, windows

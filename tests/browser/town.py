@@ -29,12 +29,11 @@ from rollout.features.proposals import proposals
 from rollout.features.reports.archive import request_report
 from rollout.features.reports.builder import ReportOptions
 from rollout.features.stops.stops import stop_cells
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.channels import Channels
 from rollout.live.clock import ManualClock
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.service import Service, build_service
 from rollout.live.tick_passes import TickScheduler
 from tests.api.test_serve import free_port

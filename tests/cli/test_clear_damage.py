@@ -8,7 +8,7 @@ from sqlalchemy import text
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.pending_stops import Damage, load_safety_rows, store_damage
+from rollout.data.ledger.scopes import Damage, load_safety_rows, store_damage
 from tests.commands import run
 from tests.data.databases import fresh
 from tests.factories import NOON

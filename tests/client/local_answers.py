@@ -4,7 +4,7 @@ import json
 
 from api.cells.routes import build_table_scope
 from rollout.engine.decide.assignment import Assignment, FallbackAction
-from rollout.features.assignments.snapshots import Snapshot
+from rollout.features.assignments.assignments import Snapshot
 from rollout_client.local_scope import parse_snapshot
 from rollout_client.questions import LocalQuestion
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.kernel.calendar.sites import Window
+from rollout.kernel.calendar.instants import Window
 from rollout.kernel.policy.policy import EvidenceRules
 from rollout_client import client as client_module
 from rollout_client.prepared_answers import PreparedAnswers

@@ -3,7 +3,7 @@
 import re
 
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker

@@ -5,7 +5,7 @@ import re
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.commands import AddVersion
-from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import execute_command
 from tests.factories import NOON
 
 LIST = "/rollouts/bears/proposals"

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.reviews.reviews import CleaningStore
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access.users import load_local_caller

@@ -9,8 +9,8 @@ import pytest
 from api.ledger.pages import find_typed_reason
 from rollout.engine.decide.commands import Actor, AddVersion, RetireVersion
 from rollout.engine.events import Stopped, VersionFirstUsed
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from tests.api.bears import CREEK, POLICY, approved, scope_of, widened
 from tests.data.ledger.test_ledger import tamper
 from tests.factories import DAY, HOUR, NOON

@@ -21,10 +21,10 @@ from rollout.features.proposals import proposals
 from rollout.features.reports.archive import request_report
 from rollout.features.reports.builder import ReportOptions
 from rollout.features.stops.stops import propose_resume, stop_cells
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.measures import Condition
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from tests.browser import town as towns
 from tests.browser.town import NAME, PEOPLE, scope_of
 from tests.chance import without_chance

@@ -13,13 +13,12 @@ from rollout.engine.words.state_text import CELL_STATES
 from rollout.features.access.users import load_local_caller
 from rollout.features.cells.cell_table import load_cell_page
 from rollout.features.divergences.matrices import load_action_changes
-from rollout.features.proposals.eligible_approvers import list_pending_approvals
-from rollout.features.proposals.proposals import approve_proposal
+from rollout.features.proposals.proposals import approve_proposal, list_pending_approvals
 from rollout.features.records.record_import import import_records
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from rollout.live.tick_passes import Ticker
 from tests.api import bears
 from tests.data.snapshots import filled_once

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from rollout.engine.events import Narrowed, TakenOver, Widened
 from rollout.features.demo.catalog import find_example, list_examples
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.docs.pages import ROOT
 from tests.examples.plays import play_seed
 from tests.faults.outcomes import current_commit

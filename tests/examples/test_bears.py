@@ -19,7 +19,7 @@ import pytest
 from rollout.engine.events import IncidentOpened, Narrowed, ProposalRaised, Suspended, Widened
 from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.features.replay.replay import replay_files
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.statistics.evidence import compute_log_e
 from rollout.kernel.statistics.forecast import forecast_gate
 from tests.docs.pages import ROOT, text_of

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.engine.events import Narrowed, Suspended, Widened
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.docs.pages import ROOT
 from tests.engine.slots.facts import compute_replay_facts
 

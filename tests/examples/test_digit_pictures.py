@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
-from rollout.features.demo.digit_pictures import load_digit_pictures
+from rollout.features.demo.recorded_cases import load_digit_pictures
 
 NOON = datetime(2025, 10, 4, 12, tzinfo=UTC)
 SATURDAY_NIGHT = datetime(2025, 10, 5, 3, tzinfo=UTC)

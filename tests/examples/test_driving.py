@@ -29,7 +29,7 @@ from rollout.engine.events import (
 )
 from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.features.replay.replay import replay_files
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.statistics.evidence import compute_log_e
 from rollout_client.client import EdgeClient
 from rollout_client.leases import ClockReading

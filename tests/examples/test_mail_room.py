@@ -33,7 +33,7 @@ from rollout.features.reports.figures.funnel import compute_unfamiliar_cases
 from rollout.features.reports.inputs.inputs import MODEL, assign_deciders
 from rollout.features.reports.pages.report_tiles import build_tiles, describe_stage_changes
 from rollout.features.reports.pages.summary import describe_held_floors, describe_results
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.docs.pages import ROOT
 
 pytestmark = pytest.mark.simulation

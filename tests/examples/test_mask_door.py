@@ -17,7 +17,7 @@ import pytest
 
 from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.features.replay.replay import replay_files
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 
 pytestmark = pytest.mark.simulation
 

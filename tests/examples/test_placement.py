@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from rollout.features.demo.catalog import find_example
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.examples.plays import play_example_story
 
 FOLDER = Path(__file__).parents[2] / "examples" / "placement"

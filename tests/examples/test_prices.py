@@ -15,7 +15,7 @@ from rollout.features.replay.replay import RecordedArmsError, replay_files
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.pages.findings import rank_findings
 from rollout.features.reports.pages.summary import describe_results
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.examples.plays import play_example_story
 
 FOLDER = Path(__file__).parents[2] / "examples" / "prices"

@@ -19,7 +19,7 @@ from rollout.engine.events import Narrowed, Suspended, TakenOver, Widened
 from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.features.replay.replay import build_replay_inputs, replay_files
 from rollout.features.reports.inputs.inputs import MODEL, assign_deciders
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.docs.pages import ROOT
 from tests.engine.slots.facts import compute_replay_facts
 

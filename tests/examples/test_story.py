@@ -19,7 +19,7 @@ from rollout.features.demo.story import (
     play_example,
 )
 from rollout.features.reports.inputs import inputs, pairs
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.examples.plays import play_example_story
 
 pytestmark = pytest.mark.simulation

@@ -63,7 +63,7 @@ MENDS = (
     ),
     Mend(
         4,
-        "rollout/data/database/errors.py",
+        "rollout/data/database/append_failures.py",
         "if _is_unreachable(error):",
         "if False:",
         "tests/faults/test_database_outages.py",

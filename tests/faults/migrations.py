@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rollout import faults
 from rollout.data.database import migrations
-from rollout.data.database.errors import StoreError
+from rollout.data.database.append_failures import StoreError
 from rollout.data.database.migrations import (
     find_head_revision,
     find_missing_triggers,

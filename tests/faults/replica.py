@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import DatabaseUnavailableError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
 from rollout.data.reports.reports import ReportStore

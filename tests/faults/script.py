@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rollout.engine.records.records import Case, Decision, Outcome, Prediction
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 
 START = datetime(2027, 6, 1, tzinfo=UTC)
 TICK = timedelta(hours=1)

@@ -12,7 +12,7 @@ from rollout.data.database.migrations import record_heartbeat
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.tick_slots import DEAD_AFTER, TickSlots
+from rollout.data.ledger.scopes import DEAD_AFTER, TickSlots
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.evidence.slots import find_slot_before
 from rollout.features.process.replica_safety import TickWatch

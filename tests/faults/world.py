@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollout import faults
-from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
 from rollout.kernel.errors import RefusalError

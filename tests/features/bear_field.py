@@ -1,10 +1,10 @@
 """A rollout with grants, on a database: its events are appended as a tick would write them."""
 
 from rollout.data.ledger.ledger import CommitTimes, Ledger
-from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.data.ledger.projections import VersionInfo, VersionStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.events import ProposalRaised, Stopped, VersionFirstUsed, Widened
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state

@@ -2,7 +2,7 @@
 
 from itertools import count
 
-from rollout.data.access.access_ledger import load_access_head
+from rollout.data.access.tokens import load_access_head
 from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.permissions import AssignedRole, Caller

@@ -12,7 +12,7 @@ from rollout.engine.records.records import Case, Prediction
 from rollout.features.reviews import reviews
 from rollout.features.reviews.exposure import find_hidden_cases
 from rollout.features.reviews.reviews import DecisionDraft
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import RolloutState, load_rollout_state
 from tests.data.snapshots import filled_once

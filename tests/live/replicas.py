@@ -15,11 +15,10 @@ from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
 from rollout.features.records.ingest import ingest_items
 from rollout.kernel.errors import RefusalError
 from rollout.live.clock import ManualClock
-from rollout.live.command_handler import execute_command
 from rollout.live.consistency_check import rebuild_derived_tables
 from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
 from rollout.live.policy_application import apply_policy
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
 from tests.factories import NOON

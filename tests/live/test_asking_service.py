@@ -8,13 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.data.database.errors import StoreError
+from rollout.data.database.append_failures import StoreError
 from rollout.data.database.session import Database
-from rollout.data.ledger.versions import VersionInfo, VersionStore
-from rollout.engine.decide.assignment import CaseQuestion, decide_assignment
+from rollout.data.ledger.projections import VersionInfo, VersionStore
+from rollout.engine.decide.assignment import (
+    CODE_LENGTH,
+    SIGNATURE_DOMAIN,
+    CaseQuestion,
+    Permit,
+    decide_assignment,
+    sign_permit,
+)
 from rollout.engine.decide.assignment_table import MAX_SEGMENTS
-from rollout.engine.decide.permits import CODE_LENGTH, SIGNATURE_DOMAIN, Permit, sign_permit
-from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.policy.cell_evidence import VersionEvidence
 from rollout.kernel.policy.familiarity import (
     FAMILIAR,

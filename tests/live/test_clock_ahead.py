@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.data.tables.tables import (
     confusion_matrices,
     count_classes,
@@ -23,8 +23,8 @@ from rollout.data.tables.tables import (
 from rollout.engine.decide.commands import AcknowledgeIncident, StopCells
 from rollout.engine.events import ClockCorrected, IncidentOpened, ProposalRaised, Suspended
 from rollout.engine.evidence.slots import to_instant
-from rollout.live.command_handler import execute_command
 from rollout.live.evidence.evidence_check import EvidenceCheck, sample_evidence
+from rollout.live.rollout_state import execute_command
 from rollout.live.tick_passes import Ticker
 from tests.data.databases import ENGINES, fresh
 from tests.live.test_live import ANA, BO, begun, count_waiting, scope_of, written

@@ -15,7 +15,7 @@ from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.record_check import _compute_hashes, _select_records
 from rollout.data.records.record_rows import RECORD_SCHEMAS
 from rollout.data.tables import tables
-from rollout.data.tables.columns import build_triggers
+from rollout.data.tables.record_tables import build_triggers
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import IncidentOpened, ProposalRaised, RecordsCounted
 from rollout.engine.evidence.slots import to_instant

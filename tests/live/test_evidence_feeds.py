@@ -7,7 +7,7 @@ import pytest
 
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
 from rollout.features.records.record_import import import_records
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.evidence import evidence_feeds
 from rollout.live.evidence.evidence_feeds import NO_OBSERVATIONS, LiveGuardFeeds

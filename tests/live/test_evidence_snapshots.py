@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import insert, select, update
 
-from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.data.tables.tables import evidence_snapshots
 from rollout.engine.decide.permissions import AssignedRole, Caller

@@ -23,13 +23,13 @@ from rollout.engine.evidence.unit_buffer import (
 )
 from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
 from rollout.features.records.record_import import import_records
-from rollout.kernel.calendar.sites import Cell
-from rollout.live.command_handler import execute_command
+from rollout.kernel.calendar.instants import Cell
 from rollout.live.consistency_check import rebuild_derived_tables
-from rollout.live.evidence import held_evidence_check, live_evidence
+from rollout.live.evidence import counted_check, live_evidence
+from rollout.live.evidence.counted_check import CHECK_INTERVAL, stop_changed_cells
 from rollout.live.evidence.evidence_reader import EvidenceReader, restore_evidence
-from rollout.live.evidence.held_evidence_check import CHECK_INTERVAL, stop_changed_cells
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from rollout.live.tick_passes import Ticker, TickScheduler
 from rollout.live.versions import purge_old_records
 from tests.counted_work import counting_work
@@ -117,7 +117,7 @@ def hold(scheduler):
 @pytest.mark.parametrize("change", [answer_otherwise, leave_one_out, count_one_twice])
 def test_one_edited_count_is_found_and_people_decide(database, monkeypatch, change):
     """A process that began with the snapshot finds it, and reads all counted units anew."""
-    monkeypatch.setattr(held_evidence_check, "UNITS_PER_CHECK", 40)
+    monkeypatch.setattr(counted_check, "UNITS_PER_CHECK", 40)
     fill(database)
     tick(database, MIDDLE)
     edit_snapshot(database, change)
@@ -218,7 +218,7 @@ KEPT = BY_CASE + "retention: {cases: 365d}\n"
 @pytest.mark.parametrize("seed", range(4))
 def test_an_honest_history_is_never_accused(database, monkeypatch, seed):
     """Neither late records, erasures, edits of a policy, restarts, two processes nor a purge."""
-    monkeypatch.setattr(held_evidence_check, "UNITS_PER_CHECK", 25)
+    monkeypatch.setattr(counted_check, "UNITS_PER_CHECK", 25)
     monkeypatch.setattr(live_evidence, "SNAPSHOTS_PER_DOUBLING", 10**6)
     pick = random.Random(seed)  # noqa: S311 - a course, no secret
     at = to_instant(SLOTS[0], POLICY.tick)
@@ -259,7 +259,7 @@ def test_a_check_reads_a_few_units_with_few_statements(database, monkeypatch):
     ticker.tick(to_instant(SLOTS[-1], POLICY.tick))
     ticker.check_evidence(to_instant(SLOTS[-1], POLICY.tick))
     read, add = [], UnitBuffer.add
-    monkeypatch.setattr(held_evidence_check, "UNITS_PER_CHECK", 20)
+    monkeypatch.setattr(counted_check, "UNITS_PER_CHECK", 20)
     monkeypatch.setattr(UnitBuffer, "add", lambda *args: read.append(len(args[1])) or add(*args))
     ticker._held_check._after, parts = FIRST_POSITION, []
     while not parts or ticker._held_check._after != FIRST_POSITION:

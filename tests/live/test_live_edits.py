@@ -10,8 +10,8 @@ from rollout.engine.events import PolicyApplied, ProposalRaised
 from rollout.engine.evidence.slots import to_instant
 from rollout.features.records.record_import import import_records
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from rollout.live.tick_passes import Ticker
 from tests.engine.slots.stories import a_history
 from tests.live.test_live import ANA, BY_CASE, STORY, begun, replayed, scope_of

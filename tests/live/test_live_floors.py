@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from sqlalchemy import func, select, text
 
-from rollout.data.tables.columns import CLOSE_PURGE, OPEN_PURGE
+from rollout.data.tables.record_tables import CLOSE_PURGE, OPEN_PURGE
 from rollout.data.tables.tables import counted_units
 from rollout.engine.events import Narrowed, Widened
 from rollout.features.replay.requests import read_request_records

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from rollout.data.counting.counted_outcomes import CountedOutcomes
-from rollout.data.ledger.versions import VersionInfo, VersionStore, build_version_info
+from rollout.data.ledger.projections import VersionInfo, VersionStore, build_version_info
 from rollout.data.records.records import RecordStore
 from rollout.data.tables.tables import outcomes
 from rollout.engine.decide.commands import Actor

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import PeriodRecords
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.records.case_pages import CasePages
 from rollout.data.records.external_keys import ExternalKeys

@@ -7,7 +7,7 @@ import pytest
 
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import CasesPlanted, ProposalRaised
-from rollout.engine.evidence.populations import split_populations
+from rollout.engine.evidence.case_placement import split_populations
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions

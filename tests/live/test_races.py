@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from rollout import faults
 from rollout.data.counting.counted_outcomes import CountedOutcomes
-from rollout.data.ledger.versions import VersionStore, build_version_info
+from rollout.data.ledger.projections import VersionStore, build_version_info
 from rollout.data.records.records import RecordStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.records.records import Case, Outcome, Prediction

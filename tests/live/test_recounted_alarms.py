@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from sqlalchemy import update
 
-from rollout.data.tables.columns import APPEND_ONLY
+from rollout.data.tables.record_tables import APPEND_ONLY
 from rollout.data.tables.tables import ledger
 from rollout.engine.events import IncidentOpened, Narrowed
 from rollout.engine.ledger.ledger import list_fields

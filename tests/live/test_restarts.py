@@ -28,8 +28,8 @@ from rollout.engine.records.records import Case, Decision, Heartbeat, Outcome, P
 from rollout.features.erasure.erasure import ErasureRequest, erase_case
 from rollout.features.records import ingest
 from rollout.features.records.record_import import import_records
-from rollout.kernel.calendar.sites import Cell
-from rollout.live.evidence import evidence_feeds, held_evidence_check, live_evidence
+from rollout.kernel.calendar.instants import Cell
+from rollout.live.evidence import counted_check, evidence_feeds, live_evidence
 from rollout.live.evidence.evidence_check import EvidenceCheck
 from rollout.live.policy_application import apply_policy
 from rollout.live.versions import purge_old_records
@@ -63,7 +63,7 @@ def _small_parts(monkeypatch):
     for module, name, value in (
         (evidence_feeds, "MIN_NEW_CASES", 25),
         (live_evidence, "MIN_NEW_ROWS", 1),
-        (held_evidence_check, "UNITS_PER_CHECK", 8),
+        (counted_check, "UNITS_PER_CHECK", 8),
         (ingest, "ITEMS_PER_TRANSACTION", 6),
     ):
         monkeypatch.setattr(module, name, value)

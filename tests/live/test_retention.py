@@ -5,8 +5,7 @@ from datetime import timedelta
 import pytest
 
 from rollout import faults
-from rollout.data.database.append_failures import SMALL_APPEND
-from rollout.data.database.errors import StoreError
+from rollout.data.database.append_failures import SMALL_APPEND, StoreError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.records import RecordStore

@@ -17,7 +17,7 @@ from rollout.engine.events import (
     Widened,
 )
 from rollout.engine.evidence.slots import find_slot_after
-from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.policy.levers import CostRule, Lever
 from rollout.kernel.policy.policy import Stage
 from rollout.kernel.policy.record_definition import compute_definition

@@ -10,9 +10,8 @@ from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.commands import Actor, AddVersion
 from rollout.engine.events import VersionFirstUsed
 from rollout.live import rollout_state
-from rollout.live.command_handler import append_command
 from rollout.live.policy_application import apply_policy
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import append_command, load_rollout_state
 from tests.features.access.test_sign_in import counted_statements
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

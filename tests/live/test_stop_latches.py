@@ -5,9 +5,9 @@ from threading import Event, Thread
 
 import pytest
 
-from rollout.data.ledger.pending_stops import Damage, PendingStop
+from rollout.data.ledger.scopes import Damage, PendingStop
 from rollout.engine.decide.commands import Actor
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.live import stop_latches
 from rollout.live.stop_latches import LatchFolder, StopLatches
 from tests.factories import NOON

@@ -16,7 +16,7 @@ from rollout.data.counting.counted_units import CountedUnits
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.data.records.records import RecordStore, RejectedRecords
 from rollout.data.tables.tables import counts, tick_slots
 from rollout.engine.decide.commands import Actor, ApproveProposal, OpenIncident, StopCells
@@ -41,11 +41,11 @@ from rollout.engine.records.records import Heartbeat, RejectedItem
 from rollout.features.records.record_import import import_records
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live import tick_passes
-from rollout.live.command_handler import execute_command
 from rollout.live.evidence import evidence_seals
 from rollout.live.evidence.due_counting import OTHER_TRACKS, PageSize
 from rollout.live.evidence.evidence_check import EvidenceCheck
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from rollout.live.tick_passes import OPEN_ATTEMPTS, Ticker, TickScheduler
 from tests.data.databases import fresh
 from tests.data.snapshots import filled_once

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.engine.decide.commands import Actor
 from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.live import tick_passes

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from rollout.data.database import migrations
-from rollout.data.database.errors import SchemaMismatchError, UnreadableRowsError
+from rollout.data.database.append_failures import SchemaMismatchError, UnreadableRowsError
 from rollout.data.database.migrations import (
     PREDECESSORS_GONE_AFTER,
     UnfinishedUpgradeError,

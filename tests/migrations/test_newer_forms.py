@@ -10,7 +10,7 @@ from rollout.data.database.migrations import find_migrations_folder
 from rollout.engine.events import OMITTED_WHEN_EMPTY, Approved, Narrowed
 from rollout.engine.ledger.forms import NEWER_FORMS, list_forms, list_used_forms
 from rollout.engine.ledger.ledger import ALL_EVENT_TYPES
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.measures import MEASURES, Condition
 from tests.migrations.further import TEXT, copy_migrations

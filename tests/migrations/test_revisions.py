@@ -7,7 +7,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, select, text
 
 from rollout.data.database import migrations
-from rollout.data.database.errors import DatabaseBusyError, SchemaMismatchError
+from rollout.data.database.append_failures import DatabaseBusyError, SchemaMismatchError
 from rollout.data.database.migrations import (
     check_revision_known,
     check_schema_current,

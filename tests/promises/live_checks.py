@@ -12,7 +12,7 @@ from hashlib import sha256
 from math import inf, log
 
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.tables.columns import decode_instant, encode_instant
+from rollout.data.tables.record_tables import decode_instant, encode_instant
 from rollout.engine.decide.scope import compute_stage_level
 from tests.ledger_verifier import compare_histories
 from tests.oracles import (

@@ -11,7 +11,7 @@ from unittest import mock
 
 from rollout.engine.decide import approvals, decider
 from rollout.engine.decide import decider as open_proposals
-from rollout.engine.decide.permits import Permit
+from rollout.engine.decide.assignment import Permit
 from rollout.engine.decide.scope import Grant, ProposalState, Scope
 from rollout.engine.records import reviews
 from rollout.features.reviews import decisions, exposure

@@ -4,7 +4,7 @@ Each takes a `Life` that has just begun. Which of them each broken program fails
 `live_mutants`.
 """
 
-from rollout.data.tables.columns import encode_instant
+from rollout.data.tables.record_tables import encode_instant
 from tests.promises.live_world import HOUR, SECOND, SITES
 
 DECIDES = "a model decides at autonomous"

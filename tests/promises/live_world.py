@@ -14,7 +14,7 @@ from unittest import mock
 from api.app import create_app
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
-from rollout.data.tables.columns import decode_instant, encode_instant
+from rollout.data.tables.record_tables import decode_instant, encode_instant
 from rollout.engine.decide.commands import (
     AddVersion,
     ApproveProposal,
@@ -27,7 +27,7 @@ from rollout.engine.decide.commands import (
 from rollout.engine.decide.commands import StopCells as Stop
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.evidence.slots import find_slot_before, to_instant
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live import state_cache

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.engine.ledger import forms
 from rollout.engine.ledger.ledger import ALL_EVENT_TYPES
 from rollout.live.tick_passes import Ticker, TickScheduler

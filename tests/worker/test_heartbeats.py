@@ -3,7 +3,7 @@
 import time
 from types import SimpleNamespace
 
-from rollout.data.database.errors import DatabaseUnavailableError, StoreError
+from rollout.data.database.append_failures import DatabaseUnavailableError, StoreError
 from rollout.data.database.session import Database
 from rollout.live.autonomy import MAX_WRITE_AGE, NOT_WRITTEN
 from rollout.live.clock import SystemClock

@@ -6,11 +6,11 @@ import pytest
 
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.engine.decide.commands import OpenIncident
 from rollout.features.notifications.settings import NotificationPlanner
 from rollout.live import autonomy
-from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import execute_command
 from rollout.worker.jobs import JobScheduler
 from tests.api.bears import CREEK, LAKE, tick
 from tests.api.conftest import clock, database, door, url

@@ -9,7 +9,7 @@ import pytest
 
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.data.records.records import RecordStore
 from rollout.data.reports.reports import DeliveryStore, ReportRuns, ReportStore
 from rollout.engine.decide.commands import Actor, OpenIncident
@@ -17,8 +17,8 @@ from rollout.engine.events import ReportSealed
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.kernel.channels import Channels
 from rollout.live import autonomy
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from rollout.worker.jobs import LONG, JobScheduler
 from tests.api.bears import POLICY
 from tests.api.conftest import client, clock, database, door, service, url

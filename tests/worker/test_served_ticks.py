@@ -12,7 +12,7 @@ import pytest
 from rollout.data.database.migrations import upgrade
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.engine.decide.commands import Actor
 from rollout.live.policy_application import apply_policy
 from tests.api.test_serve import serving, until_ready

@@ -16,7 +16,7 @@ from rollout.engine.decide.incident_kinds import EVIDENCE_CHANGED
 from rollout.engine.events import IncidentOpened
 from rollout.engine.evidence.slots import to_instant
 from rollout.live.tick_passes import RETRY_DELAY, Ticker
-from rollout.live.work.process_work import ProcessFailedError
+from rollout.live.work.user_runs import ProcessFailedError
 from rollout.worker import tick_worker
 from rollout.worker.tick_worker import TickWorker
 from tests.data.databases import ENGINES, fresh

@@ -12,7 +12,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.engine.decide.commands import Actor
 from rollout.engine.events import IncidentOpened
 from rollout.live import autonomy

@@ -22,8 +22,7 @@ from sqlalchemy import (
 
 from rollout.data.database.bulk import RowValues, delete_keys, insert_missing, select_numbers
 from rollout.data.database.rollouts import RolloutRepository
-from rollout.data.tables.columns import decode_instant, encode_instant
-from rollout.data.tables.record_tables import RECORD_UNSEALED
+from rollout.data.tables.record_tables import RECORD_UNSEALED, decode_instant, encode_instant
 from rollout.data.tables.tables import count_queue, recent_arrivals
 
 CASE_RECEIVED: Final = "unscheduled"

@@ -33,10 +33,10 @@ from rollout.data.database.bulk import insert_missing_columns, select_numbers
 from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
 from rollout.data.records.record_rows import split_hashes
-from rollout.data.tables.columns import encode_json
+from rollout.data.tables.record_tables import encode_json
 from rollout.data.tables.tables import count_series, counted_units, external_keys
 from rollout.engine.evidence.stored_units import COLUMNS, LeverClass, StoredUnits, UnitSeries
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 
 if TYPE_CHECKING:
     from hashlib import _Hash

@@ -48,7 +48,7 @@ from rollout.data.database.bulk import delete_keys
 from rollout.data.database.rollouts import Rollout
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.data.tables.record_tables import OUTCOME, RECORD_UNSEALED
 from rollout.data.tables.tables import (

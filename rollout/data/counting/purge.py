@@ -19,7 +19,7 @@ from rollout.data.database.rollouts import Rollout, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.record_rows import ErasedHashes
-from rollout.data.tables.columns import CLOSE_PURGE, OPEN_PURGE
+from rollout.data.tables.record_tables import CLOSE_PURGE, OPEN_PURGE
 from rollout.data.tables.tables import (
     actions,
     cases,

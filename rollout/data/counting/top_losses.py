@@ -27,7 +27,7 @@ from rollout.data.tables.tables import (
     predictions,
     top_losses,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.units import AGREE, FAILED, LATE, MISSING, OUTSIDE, WHOLE_UNIT
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ from rollout.data.tables.tables import (
 from rollout.engine.evidence.picks import find_first_decisions, find_known_time
 from rollout.engine.evidence.version_uses import NO_USES
 from rollout.engine.records.records import Action, Outcome
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.evidence_sources import (
     ACCOUNT,
     BEFORE_SOURCES,

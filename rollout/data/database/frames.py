@@ -17,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from rollout.data.database.session import Transaction
-from rollout.data.tables.columns import InstantType, JsonType
+from rollout.data.tables.record_tables import InstantType, JsonType
 from rollout.engine.evidence.frames import INSTANT
 
 COLUMN_TYPES: tuple[tuple[type[TypeEngine[Any]], pl.DataType], ...] = (

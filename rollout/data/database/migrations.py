@@ -36,7 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import OperationalError
 
 from rollout import faults
-from rollout.data.database.errors import (
+from rollout.data.database.append_failures import (
     DatabaseUnavailableError,
     SchemaMismatchError,
     StoreError,
@@ -44,7 +44,7 @@ from rollout.data.database.errors import (
     translate_driver_errors,
 )
 from rollout.data.database.session import Database, Transaction, create_database_engine
-from rollout.data.tables.columns import APPEND_ONLY, ERASABLE, TRIGGER_FUNCTION, list_triggers
+from rollout.data.tables.record_tables import APPEND_ONLY, ERASABLE, TRIGGER_FUNCTION, list_triggers
 from rollout.data.tables.tables import (
     compute_schema_hash,
     metadata,

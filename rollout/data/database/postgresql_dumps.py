@@ -18,7 +18,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
-from rollout.data.database.errors import (
+from rollout.data.database.append_failures import (
     BackupRoleError,
     DatabaseInUseError,
     MissingToolError,

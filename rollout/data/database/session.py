@@ -41,12 +41,14 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, Invali
 from sqlalchemy.pool import QueuePool
 
 from rollout import faults
-from rollout.data.database.append_failures import AppendFailures, DamageSigns, WriteTally
-from rollout.data.database.errors import (
+from rollout.data.database.append_failures import (
+    AppendFailures,
     CommitUnknownError,
+    DamageSigns,
     DatabaseBusyError,
     DatabaseUnavailableError,
     UnsafeDatabaseError,
+    WriteTally,
     describe_failure,
     is_commit_unknown,
     translate_driver_errors,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from rollout.data.database.errors import DatabaseInUseError, StoreError
+from rollout.data.database.append_failures import DatabaseInUseError, StoreError
 
 COPY_SUFFIX = ".new"
 SIDE_FILES = ("-wal", "-shm")

@@ -35,8 +35,8 @@ from sqlalchemy.engine import RowMapping
 
 from rollout.data.counting.counted_units import IS_ERASED, hash_values
 from rollout.data.counting.purge import delete_case_rows, open_purge
+from rollout.data.database.append_failures import translate_driver_errors
 from rollout.data.database.bulk import select_numbers
-from rollout.data.database.errors import translate_driver_errors
 from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceStore

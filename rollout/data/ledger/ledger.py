@@ -42,7 +42,7 @@ from rollout.data.database.session import Repository, Transaction
 from rollout.data.ledger.evidence_snapshots import delete_ended_snapshots
 from rollout.data.ledger.projections import update_projections
 from rollout.data.ledger.scopes import StoredScopes
-from rollout.data.tables.columns import decode_instant
+from rollout.data.tables.record_tables import decode_instant
 from rollout.data.tables.tables import (
     account_names,
     cases,

@@ -4,24 +4,49 @@ They are derived: permits are decided on the scope of the full ledger, and store
 compared with it. Each is bound to the hash of its last ledger row: one of another ledger, such as
 of rows that a restore lost, counts as missing. Each part of a scope is written and read by the
 types of its fields.
+
+Stops that every replica obeys although the ledger lacks them, and damaged rollouts.
+
+The slots of the tick's grid, each claimed by one replica.
+
+A claim only saves work; `rollout.data.counting.counter` ensures that each unit counts once.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
-from datetime import datetime
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime, timedelta
 from functools import cache, partial
 from hashlib import sha256
 from types import MappingProxyType, UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
-from rollout.data.database.bulk import build_insert
+from rollout.data.database.bulk import build_insert, insert_once
 from rollout.data.database.rollouts import Rollout, RolloutRepository
-from rollout.data.tables.columns import decode_instant
-from rollout.data.tables.tables import ledger, scopes
+from rollout.data.database.session import Transaction
+from rollout.data.tables.record_tables import decode_instant
+from rollout.data.tables.tables import (
+    damages,
+    ledger,
+    pending_stops,
+    replica_heartbeats,
+    scopes,
+    tick_slots,
+)
+from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.scope import Scope
-from rollout.kernel.calendar.instants import to_micros
+from rollout.engine.decide.stop_targets import StopOrder
+from rollout.kernel.calendar.instants import Cell, to_micros
 from rollout.kernel.facts import StoredAlarm, parse_facts, to_facts
 
 REVISIONS_BETWEEN: Final = 200
@@ -172,3 +197,220 @@ def _build_collection_reader(kind: Any, item_types: tuple[Any, ...]) -> Callable
     read_second = readers[1]
     freeze = dict if kind is dict else MappingProxyType
     return lambda pairs: freeze({read_first(key): read_second(value) for key, value in pairs})
+
+
+ALL_ROLLOUTS = ""
+"""The rollout of damage that can't be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnwrittenOrder:
+    """A stop or narrowing on its way to the ledger.
+
+    Attributes:
+        cells: (), which holds all, until `order` can be resolved.
+        order: what was asked; in memory and files only.
+    """
+
+    id: str
+    rollout: str
+    cells: tuple[Cell, ...]
+    by: Actor
+    reason: str
+    at: datetime
+    access_head: int | None = None
+    order: StopOrder | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingStop(UnwrittenOrder):
+    """A stop on its way to the ledger."""
+
+    drill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Rows of a rollout, or of all, that can't be read."""
+
+    rollout: str
+    reason: str
+    found_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SafetyRows:
+    """Pending stops, and damage by rollout."""
+
+    stops: tuple[PendingStop, ...] = ()
+    damages: tuple[Damage, ...] = ()
+
+    def select_rollout(self, rollout_name: str) -> "SafetyRows":
+        """Return the rows that concern a rollout."""
+        if not self.stops and not self.damages:
+            return self
+        return SafetyRows(
+            tuple(stop for stop in self.stops if stop.rollout == rollout_name),
+            tuple(row for row in self.damages if row.rollout in {ALL_ROLLOUTS, rollout_name}),
+        )
+
+
+NO_SAFETY_ROWS: Final = SafetyRows()
+
+
+def load_safety_rows(transaction: Transaction) -> SafetyRows:
+    """Return all pending stops and all damage."""
+    stop_rows = transaction.execute(select(pending_stops).order_by(pending_stops.c.id))
+    damage_rows = transaction.execute(select(damages).order_by(damages.c.rollout))
+    return SafetyRows(
+        tuple(
+            PendingStop(
+                row.id,
+                row.rollout,
+                parse_cells(row.cells),
+                parse_actor(row.actor),
+                row.reason,
+                row.at,
+                row.access_head,
+                drill=bool(row.drill),
+            )
+            for row in stop_rows
+        ),
+        tuple(Damage(row.rollout, row.reason, row.found_at) for row in damage_rows),
+    )
+
+
+def store_pending_stop(transaction: Transaction, stop: PendingStop) -> None:
+    """Store a stop, which every replica then obeys; repeating it is safe."""
+    delete_pending_stop(transaction, stop.id)
+    transaction.execute(
+        insert(pending_stops).values(
+            id=stop.id,
+            rollout=stop.rollout,
+            cells=format_cells(stop.cells),
+            actor=format_actor(stop.by),
+            reason=stop.reason,
+            drill=int(stop.drill),
+            at=stop.at,
+            access_head=stop.access_head,
+        )
+    )
+
+
+def delete_pending_stop(transaction: Transaction, stop_id: str) -> bool:
+    """Delete a stop that the ledger has; return whether it was there."""
+    query = delete(pending_stops).where(pending_stops.c.id == stop_id)
+    return bool(transaction.execute(query).rowcount)
+
+
+def store_damage(transaction: Transaction, damage: Damage) -> None:
+    """Store that a rollout's rows can't be read; an earlier finding stays."""
+    query = select(damages.c.rollout).where(damages.c.rollout == damage.rollout)
+    if transaction.execute(query).first() is None:
+        values = {"rollout": damage.rollout, "reason": damage.reason, "found_at": damage.found_at}
+        transaction.execute(insert(damages).values(values))
+
+
+def delete_damages(transaction: Transaction) -> None:
+    """Delete all damage, once it was checked."""
+    transaction.execute(delete(damages))
+
+
+def format_cells(cells: tuple[Cell, ...]) -> list[list[str]]:
+    """Return cells as JSON values."""
+    return [[cell.site, cell.window] for cell in cells]
+
+
+def parse_cells(values: list[list[str]]) -> tuple[Cell, ...]:
+    """Return cells from JSON values."""
+    return tuple(Cell(site, window) for site, window in values)
+
+
+def format_actor(actor: Actor) -> dict[str, object]:
+    """Return an actor as JSON values."""
+    return {
+        "name": actor.name,
+        "groups": list(actor.groups),
+        "is_service_account": actor.is_service_account,
+    }
+
+
+def parse_actor(values: Mapping[str, object]) -> Actor:
+    """Return an actor from JSON values."""
+    groups = values["groups"]
+    assert isinstance(groups, list)  # noqa: S101 - as written
+    return Actor(str(values["name"]), tuple(map(str, groups)), bool(values["is_service_account"]))
+
+
+DEAD_AFTER: Final = timedelta(seconds=10)
+"""Without a heartbeat; they come every second, and clocks of replicas differ by at most 5 s."""
+
+
+class TickSlots(RolloutRepository):
+    """The tick slots of one rollout."""
+
+    def claim(self, slot: int, *, owner: str, at: datetime, stale_after: timedelta) -> bool:
+        """Claim a slot for `owner`; of concurrent calls exactly one returns True.
+
+        A claim that is not done can be taken after `stale_after`, by its own owner at once, and
+        from a replica whose heartbeats ended `DEAD_AFTER` ago.
+        """
+        row = {"rollout": self._rollout.number, "slot": slot, "owner": owner, "claimed_at": at}
+        if insert_once(self._transaction, tick_slots, row):
+            return True
+        heartbeat = replica_heartbeats.c.owner == tick_slots.c.owner
+        is_dead = exists().where(heartbeat, replica_heartbeats.c.written_at <= at - DEAD_AFTER)
+        is_old = tick_slots.c.claimed_at <= at - stale_after
+        is_stale = is_old | (tick_slots.c.owner == owner) | is_dead
+        stale_conditions = (tick_slots.c.done_at.is_(None), is_stale)
+        statement = update(tick_slots).where(*self._match_slot(slot), *stale_conditions)
+        result = self._transaction.execute(statement.values(owner=owner, claimed_at=at))
+        return result.rowcount == 1
+
+    def complete(self, slot: int, *, at: datetime) -> None:
+        """Store that a slot is done; the first time stays."""
+        statement = update(tick_slots).where(
+            *self._match_slot(slot), tick_slots.c.done_at.is_(None)
+        )
+        self._transaction.execute(statement.values(done_at=at))
+
+    def delete_from(self, slot: int) -> None:
+        """Delete this slot and later ones, which a clock that was ahead claimed."""
+        is_later = tick_slots.c.rollout == self._rollout.number, tick_slots.c.slot >= slot
+        self._transaction.execute(delete(tick_slots).where(*is_later))
+
+    def load_last_done(self) -> int | None:
+        """Return the newest slot that is done, or None."""
+        query = select(func.max(tick_slots.c.slot)).where(
+            tick_slots.c.rollout == self._rollout.number, tick_slots.c.done_at.is_not(None)
+        )
+        slot: int | None = self._transaction.execute(query).scalar()
+        return slot
+
+    def load_last_done_at(self) -> datetime | None:
+        """Return when the newest slot that is done was, or None."""
+        query = select(tick_slots.c.done_at).where(
+            tick_slots.c.rollout == self._rollout.number, tick_slots.c.done_at.is_not(None)
+        )
+        newest_first = query.order_by(tick_slots.c.slot.desc()).limit(1)
+        at: datetime | None = self._transaction.execute(newest_first).scalar()
+        return at
+
+    def load_last_claimed(self) -> int | None:
+        """Return the newest slot that was claimed, or None."""
+        query = select(func.max(tick_slots.c.slot)).where(
+            tick_slots.c.rollout == self._rollout.number
+        )
+        slot: int | None = self._transaction.execute(query).scalar()
+        return slot
+
+    def load_last_claim(self) -> tuple[int, datetime] | None:
+        """Return the newest slot that was claimed, and when last, or None."""
+        query = select(tick_slots.c.slot, tick_slots.c.claimed_at).where(
+            tick_slots.c.rollout == self._rollout.number
+        )
+        newest_first = query.order_by(tick_slots.c.slot.desc()).limit(1)
+        return self._transaction.find(newest_first, lambda row: (row.slot, row.claimed_at))
+
+    def _match_slot(self, slot: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        return tick_slots.c.rollout == self._rollout.number, tick_slots.c.slot == slot

@@ -7,6 +7,8 @@ Keys and names that were erased: what names them again is refused, and not store
 
 A hash that needs the rollout's salt recognizes them. A batch reads what is refused before it stores
 anything, so an erasure first waits for the batches that read it too early. SQLite has one writer.
+
+Names of people and of accounts that send predictions, to tell reviewers from models.
 """
 
 import hmac
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     ColumnElement,
@@ -29,6 +32,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.sql.dml import ReturningInsert
@@ -44,7 +48,8 @@ from rollout.data.database.bulk import (
 )
 from rollout.data.database.rollouts import Rollout, RolloutRepository, Rollouts
 from rollout.data.database.session import Transaction
-from rollout.data.tables.tables import external_keys
+from rollout.data.tables.tables import decisions, external_keys, role_assignments, users
+from rollout.engine.decide.permissions import ROLES_BY_PERMISSION, Permission
 from rollout.engine.records.records import Case, Decision, Record
 
 CASE, EPISODE, PURGED = "case", "episode", "purged"
@@ -477,3 +482,50 @@ def _find_refused(
     hashed_keys = ExternalKeys(transaction, rollout, kind)
     erased = hashed_keys.find_hashed(set(texts.values()), erased_kind)
     return {position: reason for position, text in texts.items() if text in erased}
+
+
+_accounts_by_pool: WeakKeyDictionary[object, dict[int, tuple[int | None, frozenset[str]]]] = (
+    WeakKeyDictionary()
+)
+"""By database and rollout number, a revision of the access ledger and its predicting accounts."""
+
+
+def find_people(transaction: Transaction, rollout: Rollout, names: Collection[str]) -> set[str]:
+    """Return the names that are users', or under which a case of the rollout was decided.
+
+    Ask rarely: for a name that has decided nothing every decision is read.
+    """
+    is_user = select(users.c.name).where(
+        users.c.name.in_(names), users.c.service_account == false()
+    )
+    have_decided = [
+        select(literal(name)).where(
+            exists().where(decisions.c.rollout == rollout.number, decisions.c.reviewer == name)
+        )
+        for name in names
+    ]
+    return set(transaction.execute(union_all(is_user, *have_decided)).scalars())
+
+
+def find_predicting_accounts(
+    transaction: Transaction, rollout: Rollout, access_head: int | None
+) -> frozenset[str]:
+    """Return the names of the service accounts that may send predictions of the rollout.
+
+    They are read once for each revision of the access ledger, if it is known.
+    """
+    by_rollout = _accounts_by_pool.setdefault(transaction.pool, {})
+    is_known = access_head is not None and rollout.number in by_rollout
+    if not is_known or by_rollout[rollout.number][0] != access_head:
+        is_of_rollout = role_assignments.c.rollout.is_(None) | (
+            role_assignments.c.rollout == rollout.number
+        )
+        query = (
+            select(users.c.name)
+            .join(role_assignments, role_assignments.c.user_id == users.c.id)
+            .where(users.c.service_account, is_of_rollout)
+            .where(role_assignments.c.role.in_(ROLES_BY_PERMISSION[Permission.SEND_PREDICTIONS]))
+        )
+        names = frozenset(transaction.execute(query).scalars())
+        by_rollout[rollout.number] = access_head, names
+    return by_rollout[rollout.number][1]

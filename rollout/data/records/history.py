@@ -40,9 +40,10 @@ from sqlalchemy import (
 from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys
-from rollout.data.tables.columns import InstantType, JsonType, decode_instant, encode_json
+from rollout.data.tables.record_tables import InstantType, JsonType, decode_instant, encode_json
 from rollout.data.tables.tables import cases, decisions, outcomes, predictions, reviews
 from rollout.data.tables.tables import outcomes as stored_outcomes
+from rollout.engine.evidence.case_placement import split_populations
 from rollout.engine.evidence.frames import (
     ATTRIBUTE_PREFIX,
     FIRST_DECISION_SCHEMA,
@@ -72,7 +73,6 @@ from rollout.engine.evidence.picks import (
     pick_for_guards,
     pick_until_decision,
 )
-from rollout.engine.evidence.populations import split_populations
 from rollout.engine.evidence.version_uses import DRAWS, drop_undrawn
 from rollout.engine.records.records import (
     NAMED_BY_DECISION,

@@ -6,6 +6,13 @@ The cases that users declared as planted, before any record of them.
 
 A declaration holds the hash of the case's key, under a number of its own. The case gets its number
 with its first record, as every case does: the order of numbers tells nobody which are planted.
+
+Exposures: what a reviewer saw, when and on which page; stored before the page is sent.
+
+Figures reveal cases without naming them. So for a report one row says that its reader saw figures
+of all cases that occurred before `at`. Its case is `EVERY_CASE`, a number that no case has.
+
+When cases occurred at a site, and its heartbeats.
 """
 
 import json
@@ -18,12 +25,29 @@ from hashlib import sha256
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Table, func, insert, select, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    ScalarSelect,
+    Table,
+    func,
+    insert,
+    literal_column,
+    select,
+    type_coerce,
+)
 
-from rollout.data.database.bulk import IGNORE_CONFLICTS, Repeated, insert_columns, lock_keys
-from rollout.data.database.case_rows import fetch_case_rows
-from rollout.data.database.rollouts import RolloutRepository
-from rollout.data.records.exposures import ExposureEntry, ExposureStore
+from rollout.data.database.bulk import (
+    IGNORE_CONFLICTS,
+    Repeated,
+    encode_driver_values,
+    insert_columns,
+    insert_new_rows,
+    lock_keys,
+    select_texts,
+)
+from rollout.data.database.rollouts import Rollout, RolloutRepository, fetch_case_rows, match_cases
 from rollout.data.records.external_keys import DECLARED, ExternalKeys, KeyIds
 from rollout.data.records.record_rows import RECORD_SCHEMAS, ColumnsByName, RecordSchema
 from rollout.data.tables.tables import (
@@ -32,6 +56,7 @@ from rollout.data.tables.tables import (
     decisions,
     exposures,
     external_keys,
+    heartbeats,
     outcomes,
     planted_cases,
     predictions,
@@ -45,6 +70,99 @@ from rollout.engine.records.records import (
     pick_first_draws,
 )
 from rollout.kernel.calendar.instants import to_micros
+
+EVERY_CASE: Final = 0
+ANY_REVIEWER: Final = ""
+"""The name for readers who are not signed in; no user has it."""
+
+FIGURES: Final = "figures"
+"""The content of rows with `EVERY_CASE`; it reveals no single case."""
+
+
+class ExposureEntry(NamedTuple):
+    """What was shown of a case: the content, on which page, and when, in microseconds."""
+
+    content: str
+    page: str
+    at: int
+
+
+class ExposureStore(RolloutRepository):
+    """The exposures of one rollout."""
+
+    def add(
+        self,
+        entries: Iterable[tuple[int, str]],
+        *,
+        reviewer: str,
+        page: str,
+        at: datetime,
+    ) -> None:
+        """Store what is about to be shown: pairs of case and content."""
+        common_values = {
+            "rollout": self._rollout.number,
+            "reviewer": reviewer,
+            "page": page,
+            "at": at,
+        }
+        rows = [
+            {**common_values, "case_id": case_id, "content": content}
+            for case_id, content in entries
+        ]
+        insert_new_rows(self._transaction, exposures, rows)
+
+    def copy(self, new_ids: Mapping[int, int]) -> None:
+        """Store what was shown of some numbers also under their new ones."""
+        if not new_ids:
+            return
+        query = select(exposures).where(
+            *match_cases(self._transaction, self._rollout, exposures, new_ids)
+        )
+        rows = self._transaction.execute(query).mappings().all()
+        copies = [{**row, "case_id": new_ids[row["case_id"]]} for row in rows]
+        insert_new_rows(self._transaction, exposures, copies)
+
+    def record_figures(self, reviewer: str, until: datetime, *, page: str) -> None:
+        """Store that a reviewer sees figures of cases before `until`."""
+        known_until = self.load_figures_until(reviewer)
+        if known_until is None or known_until < until:
+            entries = [(EVERY_CASE, FIGURES)]
+            self.add(entries, reviewer=reviewer, page=page, at=until)
+
+    def load_figures_until(self, reviewer: str) -> datetime | None:
+        """Return the end of the figures that a reviewer saw, or None."""
+        query = select(select_figures_until(self._rollout, reviewer))
+        figures_until: datetime | None = self._transaction.execute(query).scalar()
+        return figures_until
+
+    def list_for_reviewer(
+        self, reviewer: str, case_ids: Collection[int]
+    ) -> Mapping[int, frozenset[tuple[str, str]]]:
+        """Return by case the contents and pages that a reviewer saw."""
+        query = select(exposures.c.case_id, exposures.c.content, exposures.c.page).where(
+            *match_cases(self._transaction, self._rollout, exposures, case_ids),
+            exposures.c.reviewer == reviewer,
+        )
+        contents_by_case: dict[int, set[tuple[str, str]]] = {}
+        for row in self._transaction.execute(query):
+            contents_by_case.setdefault(row.case_id, set()).add((row.content, row.page))
+        return {case_id: frozenset(entries) for case_id, entries in contents_by_case.items()}
+
+
+def select_figures_until(rollout: Rollout, reviewer: str) -> ScalarSelect[Any]:
+    """Return the query for the end of figures seen; null for never.
+
+    Figures shown to `ANY_REVIEWER` count for each reviewer.
+    """
+    return (
+        select(func.max(exposures.c.at))
+        .where(
+            exposures.c.rollout == rollout.number,
+            exposures.c.case_id == EVERY_CASE,
+            exposures.c.reviewer.in_({reviewer, ANY_REVIEWER}),
+        )
+        .scalar_subquery()
+    )
 
 
 @dataclass(slots=True)
@@ -338,3 +456,58 @@ class PlantedCases(RolloutRepository):
 def join_key_hashes(hashes: Iterable[str]) -> str:
     """Return the digest of hashes of keys, in whatever order."""
     return sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+
+
+class SiteSignStore(RolloutRepository):
+    """The cases and heartbeats of one rollout's sites."""
+
+    def find_site_cases(self, site: str, since: datetime) -> set[int]:
+        """Return the cases that occurred at a site since a time."""
+        query = select(cases.c.case_id).where(
+            cases.c.rollout == self._rollout.number,
+            cases.c.site == site,
+            cases.c.occurred_at >= since,
+        )
+        return set(self._transaction.execute(query).scalars())
+
+    def load_case_spans(self, sites: Collection[str]) -> dict[str, tuple[datetime, datetime]]:
+        """Return by site when its first and last cases occurred, planted ones aside.
+
+        The index gives both ends of each site; a group-by would read all cases.
+        """
+        listed_sites = select_texts(self._transaction.engine, "sites").subquery("listed_sites")
+        own_cases = (
+            select(cases.c.occurred_at)
+            .where(cases.c.rollout == self._rollout.number, cases.c.planted.is_(None))
+            .where(cases.c.site == listed_sites.c.value)
+            .limit(literal_column("1"))
+        )
+        ends = [
+            own_cases.order_by(order).correlate(listed_sites).scalar_subquery().label(name)
+            for name, order in (
+                ("first", cases.c.occurred_at),
+                ("last", cases.c.occurred_at.desc()),
+            )
+        ]
+        engine = self._transaction.engine
+        texts = encode_driver_values(engine, sites)
+        rows = self._transaction.execute(select(listed_sites.c.value, *ends), {"sites": texts})
+        return {row.value: (row.first, row.last) for row in rows if row.first is not None}
+
+    def load_last_heartbeat(self, site: str) -> datetime | None:
+        """Return the time of a site's last heartbeat, or None."""
+        query = select(func.max(heartbeats.c.at)).where(
+            heartbeats.c.rollout == self._rollout.number, heartbeats.c.site == site
+        )
+        at: datetime | None = self._transaction.execute(query).scalar_one()
+        return at
+
+    def load_heartbeats(self, site: str, *, after: int | None = None) -> Sequence[int]:
+        """Return the times of a site's heartbeats, optionally after a time; in microseconds."""
+        at = type_coerce(heartbeats.c.at, BigInteger)
+        query = select(at).where(
+            heartbeats.c.rollout == self._rollout.number, heartbeats.c.site == site
+        )
+        if after is not None:
+            query = query.where(at > after)
+        return self._transaction.execute(query.order_by(at)).scalars().all()

@@ -34,15 +34,20 @@ from sqlalchemy import (
 
 from rollout.data.database.rollouts import Rollout, match_cases
 from rollout.data.database.session import Transaction
-from rollout.data.records.exposures import ANY_REVIEWER, EVERY_CASE, FIGURES, ExposureEntry
-from rollout.data.records.incoming_cases import IncomingCases
+from rollout.data.records.incoming_cases import (
+    ANY_REVIEWER,
+    EVERY_CASE,
+    FIGURES,
+    ExposureEntry,
+    IncomingCases,
+)
 from rollout.data.records.record_rows import (
     COLUMN_OF,
     ErasedHashes,
     RecordSchema,
     compute_record_hashes,
 )
-from rollout.data.tables.columns import InstantType, JsonType, encode_json
+from rollout.data.tables.record_tables import InstantType, JsonType, encode_json
 from rollout.data.tables.tables import account_names, cases, decisions, external_keys, reviews
 from rollout.engine.records.reviews import MAX_CLOCK_SKEW
 from rollout.kernel.calendar.instants import count_micros, to_micros

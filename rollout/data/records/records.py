@@ -33,8 +33,7 @@ from rollout.data.database.bulk import (
     insert_tables,
     select_texts,
 )
-from rollout.data.database.case_rows import fetch_case_rows
-from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
+from rollout.data.database.rollouts import Rollout, RolloutRepository, fetch_case_rows, match_cases
 from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import (
     EPISODE,
@@ -55,8 +54,12 @@ from rollout.data.records.record_rows import (
     RecordSchema,
     build_hash_columns,
 )
-from rollout.data.tables.columns import decode_instant, encode_instant, encode_json
-from rollout.data.tables.record_tables import RECORD_UNSEALED
+from rollout.data.tables.record_tables import (
+    RECORD_UNSEALED,
+    decode_instant,
+    encode_instant,
+    encode_json,
+)
 from rollout.data.tables.tables import (
     account_names,
     cases,
@@ -68,7 +71,7 @@ from rollout.data.tables.tables import (
 )
 from rollout.engine.records.records import Action, Case, Heartbeat, Outcome, Record, RejectedItem
 from rollout.kernel.calendar.instants import count_micros
-from rollout.kernel.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
+from rollout.kernel.policy.gates import NO_UNPLACED, UnplacedDecisions
 
 UNPLACED_SPAN: Final = timedelta(days=7)
 

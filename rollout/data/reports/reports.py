@@ -24,8 +24,14 @@ from sqlalchemy import (
 )
 
 from rollout.data.database.bulk import insert_once
-from rollout.data.database.due_rows import FAILED, WAITING, DueRows, OutboxRow
-from rollout.data.database.rollouts import Rollout, RolloutRepository
+from rollout.data.database.rollouts import (
+    FAILED,
+    WAITING,
+    DueRows,
+    OutboxRow,
+    Rollout,
+    RolloutRepository,
+)
 from rollout.data.database.session import Transaction
 from rollout.data.tables.tables import deliveries, report_requests, report_runs, reports, rollouts
 

@@ -35,9 +35,9 @@ from sqlalchemy.exc import IntegrityError
 from rollout.data.database.bulk import insert_new_rows
 from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
-from rollout.data.records.exposures import select_figures_until
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.data.tables.columns import decode_instant, encode_json
+from rollout.data.records.incoming_cases import select_figures_until
+from rollout.data.tables.record_tables import decode_instant, encode_json
 from rollout.data.tables.tables import (
     cases,
     cleanings,

@@ -38,19 +38,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import ColumnCollectionConstraint, CreateIndex
 
-from rollout.data.tables.columns import (
+from rollout.data.tables.record_tables import (
     TRIGGER_FUNCTION,
     InstantType,
     JsonType,
-    id_column,
-    key_column,
-    list_triggers,
-    metadata,
-    optional_column,
-    required_column,
-    rollout_column,
-)
-from rollout.data.tables.record_tables import (
     actions,
     baselines,
     cases,
@@ -70,11 +61,18 @@ from rollout.data.tables.record_tables import (
     external_keys,
     guard_snapshots,
     heartbeats,
+    id_column,
+    key_column,
+    list_triggers,
+    metadata,
+    optional_column,
     outcomes,
     planted_cases,
     predictions,
     recent_arrivals,
     rejected_records,
+    required_column,
+    rollout_column,
     tick_slots,
     top_losses,
     version_uses,

@@ -26,7 +26,7 @@ from rollout.engine.events import (
     TrackFact,
     select_events,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import (
     AlreadyApprovedError,
     EvidenceChangedError,

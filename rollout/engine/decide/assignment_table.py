@@ -45,7 +45,7 @@ from rollout.engine.decide.assignment import (
     list_fallbacks,
 )
 from rollout.engine.decide.scope import Scope
-from rollout.kernel.calendar.sites import OTHER_WINDOW, Cell, Site, Window
+from rollout.kernel.calendar.instants import OTHER_WINDOW, Cell, Site, Window
 from rollout.kernel.calendar.windows import select_window
 from rollout.kernel.policy.confidence_floors import reaches_floor
 from rollout.kernel.policy.familiarity import AttributeValue

@@ -9,9 +9,9 @@ if TYPE_CHECKING:  # accounts and ledgers need commands, without what evidence i
     from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
 
-    from rollout.kernel.calendar.sites import Cell
+    from rollout.kernel.calendar.instants import Cell
     from rollout.kernel.policy.cell_evidence import VersionEvidence
-    from rollout.kernel.policy.fresh_evidence import FreshEvidence
+    from rollout.kernel.policy.gates import FreshEvidence
     from rollout.kernel.policy.policy import Policy
 
 EvidenceByCell: TypeAlias = "Mapping[tuple[Cell, str], VersionEvidence]"

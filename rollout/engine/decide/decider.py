@@ -106,7 +106,7 @@ from rollout.engine.events import (
     VersionRetired,
     Widened,
 )
-from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell
 from rollout.kernel.errors import (
     NotAllowedError,
     NotEligibleError,

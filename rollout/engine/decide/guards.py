@@ -33,7 +33,7 @@ from rollout.engine.events import (
     Suspended,
     SuspensionCleared,
 )
-from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell
 from rollout.kernel.facts import IN_ALARM, NEW_ERA, StoredAlarm
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.cell_evidence import GuardReading, VersionEvidence, names_slices

@@ -40,7 +40,7 @@ from rollout.engine.events import (
     LedgerEvent,
     Stopped,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import UnknownIncidentError
 from rollout.kernel.facts import CHANGED_EVIDENCE, CORRECTED_CLOCK
 from rollout.kernel.policy.familiarity import (

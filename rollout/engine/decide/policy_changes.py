@@ -26,8 +26,7 @@ from rollout.engine.decide.proposals import build_proposal, compute_gate_hash
 from rollout.engine.decide.scope import AttemptYear, ProposalState, Scope
 from rollout.engine.decide.stop_targets import TWO_OPERATORS, find_resume_needs
 from rollout.engine.events import ENGINE, Narrowed, PolicyApplied
-from rollout.kernel.calendar.instants import format_duration
-from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell, format_duration
 from rollout.kernel.errors import PolicyRefusedError
 from rollout.kernel.facts import (
     EDITED_LADDER,

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 
+from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.calendar.opening_hours import uses_holidays
-from rollout.kernel.calendar.sites import Cell, Site
 from rollout.kernel.facts import LooserRule, build_looser, format_facts
 from rollout.kernel.measures import Condition
 from rollout.kernel.policy.confidence_floors import format_floor, list_floors

@@ -14,7 +14,7 @@ from rollout.engine.decide.commands import BeginNextAttempt, NarrowCells
 from rollout.engine.decide.scope import Scope
 from rollout.engine.decide.scope_builder import ScopeBuilder
 from rollout.engine.events import ENGINE, LedgerEvent, Narrowed, ProposalVoided
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.policy.policy import Policy
 

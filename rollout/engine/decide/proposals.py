@@ -32,14 +32,20 @@ from rollout.engine.decide.widening_steps import (
     select_takeover_floor,
 )
 from rollout.engine.events import ENGINE, HARM_FACT, ProposalRaised
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.calendar.opening_hours import find_next_change
-from rollout.kernel.calendar.sites import Cell
 from rollout.kernel.errors import UnknownVersionError
 from rollout.kernel.facts import FreshFact, StoredReading, format_facts, to_facts
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.kernel.policy.confidence_floors import find_floor_index
-from rollout.kernel.policy.fresh_evidence import FreshEvidence, list_fresh_facts
-from rollout.kernel.policy.gates import GateReading, is_gate_open, read_gate, read_renewal
+from rollout.kernel.policy.gates import (
+    FreshEvidence,
+    GateReading,
+    is_gate_open,
+    list_fresh_facts,
+    read_gate,
+    read_renewal,
+)
 from rollout.kernel.policy.policy import Gate, Policy
 
 # policies and clock corrections are applied before

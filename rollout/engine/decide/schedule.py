@@ -10,9 +10,14 @@ from datetime import datetime, timedelta
 from rollout.engine.decide.proposals import list_proposal_holds
 from rollout.engine.decide.scope import ProposalState, Scope
 from rollout.engine.decide.widening_steps import find_wave_hold, find_wave_opening
-from rollout.kernel.calendar.instants import EPOCH, MICROSECOND, compute_end_of_local_day
+from rollout.kernel.calendar.instants import (
+    EPOCH,
+    MICROSECOND,
+    Cell,
+    Site,
+    compute_end_of_local_day,
+)
 from rollout.kernel.calendar.opening_hours import list_open_spans
-from rollout.kernel.calendar.sites import Cell, Site
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.report_times import list_due_times
 

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Final
 
 from rollout.engine.decide.proposal_kinds import OfKind
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.policy.familiarity import FAMILIAR, AttributeValue
 from rollout.kernel.policy.gates import compute_yearly_share

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from rollout.engine.decide.scope import CellState, Scope, build_initial_state, set_cell_state
 from rollout.engine.decide.widening_steps import get_acting_floor, raise_floors
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 
 KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")

@@ -11,7 +11,7 @@ from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.proposals import build_proposal
 from rollout.engine.decide.scope import Scope, Stop, compute_held_level
 from rollout.engine.events import Stopped
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError, UnknownCellError
 from rollout.kernel.policy.policy import Policy, matches_any, matches_pattern
 

@@ -17,7 +17,7 @@ from rollout.engine.decide.scope import (
     compute_held_level,
     find_acting_version,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.cell_evidence import VersionEvidence
 from rollout.kernel.policy.confidence_floors import find_floor_index, format_floor, list_floors
 from rollout.kernel.policy.gates import is_gate_open

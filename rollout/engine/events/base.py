@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
 from rollout.engine.decide.scope_builder import ScopeBuilder
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.policy.evidence_sources import (
     CountedOutcomeSource,

@@ -18,7 +18,7 @@ from rollout.engine.events.base import (
     OfProposal,
     Reach,
 )
-from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.policy.familiarity import FAMILIAR
 

@@ -19,7 +19,7 @@ from rollout.engine.events.base import (
     OfProposal,
     Reach,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import FreshFact, LooserRule, StoredAlarm, StoredReading
 from rollout.kernel.policy.evidence_sources import (
     CountedOutcomeSource,

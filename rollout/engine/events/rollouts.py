@@ -31,7 +31,7 @@ from rollout.engine.events.base import (
     Reach,
     VersionEvent,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import LooserRule, StoredAlarm
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from rollout.engine.decide.widening_steps import find_acting_index
-from rollout.engine.evidence.count_windows import CountWindow
 from rollout.engine.evidence.gate_series import (
     GateSeries,
     ValueSeries,
@@ -29,7 +28,7 @@ from rollout.engine.evidence.gate_series import (
     build_floor_views,
     choose_first_part,
 )
-from rollout.engine.evidence.guard_evidence import ArmReader, GuardEvidence, GuardFeeds
+from rollout.engine.evidence.guard_evidence import ArmReader, CountWindow, GuardEvidence, GuardFeeds
 from rollout.engine.evidence.guard_series import GuardSeries, compute_detector_series, count_slots
 from rollout.engine.evidence.slots import FIRST_SLOT, LAST_SLOT, find_slot_after
 from rollout.engine.evidence.stage_history import (
@@ -52,19 +51,14 @@ from rollout.kernel.measures import Condition, MeasureKey, Statistic
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, SliceCounts, VersionEvidence
 from rollout.kernel.policy.confidence_floors import compute_gate_risk
 from rollout.kernel.policy.familiarity import find_line
-from rollout.kernel.policy.fresh_evidence import (
-    NEWEST_SIZES,
-    NO_UNPLACED,
-    FreshEvidence,
-    UnplacedDecisions,
-)
+from rollout.kernel.policy.gates import NEWEST_SIZES, NO_UNPLACED, FreshEvidence, UnplacedDecisions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     from rollout.engine.decide.scope import CellState
-    from rollout.kernel.calendar.sites import Cell
+    from rollout.kernel.calendar.instants import Cell
     from rollout.kernel.policy.policy import Policy
     from rollout.kernel.statistics.gain import ArmUnits
     from rollout.kernel.units import OutcomeRule

@@ -32,8 +32,8 @@ from rollout.kernel.statistics.gate_thresholds import compute_cost_log_e_path, g
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from rollout.engine.evidence.count_windows import CountWindow
     from rollout.engine.evidence.evidence_view import EvidenceView
+    from rollout.engine.evidence.guard_evidence import CountWindow
     from rollout.engine.evidence.unit_arrays import (
         BoolArray,
         CellUnitArrays,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.engine.evidence.answer_pairs import do_set_texts_agree
 from rollout.engine.evidence.decision_resolution import number_decisions
 from rollout.engine.evidence.frames import GOLD_PREFIX, VALUE_PREFIX, RecordFrames, Schema
+from rollout.engine.evidence.picks import do_set_texts_agree
 from rollout.engine.evidence.units import build_unit_key
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.policy.levers import SLACK, Lever, Number

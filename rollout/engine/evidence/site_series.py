@@ -31,8 +31,7 @@ from rollout.engine.evidence.unit_arrays import (
     unite_ascending,
 )
 from rollout.kernel.calendar.cell_clocks import CellClock, build_cell_clock
-from rollout.kernel.calendar.instants import DAY, HOUR, MINUTE, count_micros, to_wall_times
-from rollout.kernel.calendar.sites import Site
+from rollout.kernel.calendar.instants import DAY, HOUR, MINUTE, Site, count_micros, to_wall_times
 from rollout.kernel.policy.policy import DAY as DAY_SPAN
 from rollout.kernel.policy.policy import TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
 from rollout.kernel.statistics.share_detector import (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rollout.engine.events import LedgerEvent
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.familiarity import FAMILIAR, AttributeValue
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.gate_thresholds import (

@@ -13,7 +13,7 @@ from datetime import timedelta
 from itertools import compress
 from typing import Any, Final, NamedTuple
 
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.cell_evidence import list_recorded_attributes
 from rollout.kernel.policy.policy import Policy
 

@@ -8,8 +8,8 @@ import polars as pl
 
 from rollout.engine.evidence.frames import is_constant, select_rows, select_slices
 from rollout.engine.evidence.unit_arrays import CellUnitArrays, IntArray, UnitArrays, UnitClasses
-from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
+from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.policy.gates import NO_UNPLACED, UnplacedDecisions
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import UnitClass
 

@@ -48,7 +48,7 @@ from rollout.engine.evidence.unit_arrays import (
     split_column,
     split_parts,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.cell_evidence import list_slice_attributes, select_values
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import UnitClass

@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.engine.evidence.answer_pairs import (
+from rollout.engine.evidence.decision_resolution import rank_by_time, resolve_decisions, select_rank
+from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX
+from rollout.engine.evidence.picks import (
     compute_number_cost,
     is_in_range,
     is_set_text,
@@ -35,8 +37,6 @@ from rollout.engine.evidence.answer_pairs import (
     pair_sets,
     parse_number,
 )
-from rollout.engine.evidence.decision_resolution import rank_by_time, resolve_decisions, select_rank
-from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX
 from rollout.engine.evidence.slots import NEVER
 from rollout.kernel.calendar.instants import count_micros
 from rollout.kernel.late_modules import LateModule

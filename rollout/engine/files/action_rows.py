@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from rollout.engine.files.files import read_text_rows
+from rollout.engine.files.mapped_rows import RecordError
 from rollout.engine.files.parse import ItemReader, SentItem
-from rollout.engine.files.rejected_rows import RecordError
 from rollout.engine.records.records import RejectedItem
 from rollout.kernel.policy.evidence_sources import FileReading
 

@@ -21,9 +21,14 @@ from rollout.engine.evidence.frames import INSTANT, RecordKind, share_constants
 from rollout.engine.evidence.late_senders import BACKTEST, find_late_senders
 from rollout.engine.evidence.version_uses import DRAWS
 from rollout.engine.files.column_map import RECEIVED_AT, ColumnError
-from rollout.engine.files.mapped_rows import find_time_faults, find_time_notes
+from rollout.engine.files.mapped_rows import (
+    build_empty_faults,
+    build_empty_remarks,
+    build_faults,
+    find_time_faults,
+    find_time_notes,
+)
 from rollout.engine.files.questions import PredictedAfterwards
-from rollout.engine.files.rejected_rows import build_empty_faults, build_empty_remarks, build_faults
 from rollout.engine.files.text_formats import convert_to_instants, parse_times
 from rollout.engine.records.records import RemarkReason
 from rollout.kernel.errors import RolloutError

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from rollout.engine.files.rejected_rows import RecordError
+from rollout.engine.files.mapped_rows import RecordError
 from rollout.engine.records.records import RemarkReason
 
 if TYPE_CHECKING:

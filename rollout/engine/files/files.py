@@ -49,10 +49,14 @@ from rollout.engine.files.file_rows import (
     skip_lines,
 )
 from rollout.engine.files.mapped_rows import (
+    RecordError,
+    count_by_reason,
     list_ignored_columns,
     list_unparsed_rows,
     map_rows,
     normalize_rows,
+    raise_first_unreadable,
+    sort_remarks,
 )
 from rollout.engine.files.parts import (
     FileRecords,
@@ -63,12 +67,6 @@ from rollout.engine.files.parts import (
     split_record_rows,
 )
 from rollout.engine.files.questions import NO_CHOICES, FileChoices, OpenQuestionsError, RowsOfSide
-from rollout.engine.files.rejected_rows import (
-    RecordError,
-    count_by_reason,
-    raise_first_unreadable,
-    sort_remarks,
-)
 from rollout.engine.files.side_comparison import SharedNames, compare_sides
 from rollout.engine.files.text_formats import SiteZones
 from rollout.kernel.errors import RolloutError

@@ -26,12 +26,12 @@ from rollout.engine.evidence.frames import (
 )
 from rollout.engine.files.cases import check_unique_keys
 from rollout.engine.files.column_map import RECEIVED_AT, REQUIRED_COLUMNS, ColumnError
-from rollout.engine.files.mapped_rows import parse_cells
-from rollout.engine.files.rejected_rows import (
+from rollout.engine.files.mapped_rows import (
     build_empty_faults,
     build_empty_remarks,
     build_faults,
     list_remaining_rows,
+    parse_cells,
     select_first_per_row,
 )
 from rollout.engine.records.records import RemarkReason

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from rollout.engine.files.files import read_text_rows
-from rollout.engine.files.rejected_rows import RecordError
+from rollout.engine.files.mapped_rows import RecordError
 from rollout.engine.records.records import PlantedDeclaration
 from rollout.kernel.policy.evidence_sources import FileReading
 

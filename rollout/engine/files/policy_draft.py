@@ -17,7 +17,7 @@ import polars as pl
 
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.late_senders import LateSenders, find_late_senders
-from rollout.kernel.calendar.sites import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW
+from rollout.kernel.calendar.instants import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW
 from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy_files import fields
 from rollout.kernel.units import EMPTY_SET, SEPARATOR

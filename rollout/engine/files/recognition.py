@@ -28,6 +28,7 @@ from rollout.engine.files.files import DELIMITED, find_open_sides, find_suffix, 
 from rollout.engine.files.label_set_texts import list_set_labels
 from rollout.engine.files.mapped_rows import (
     NUMBER_COLUMNS,
+    RecordError,
     find_doubtful,
     find_placeholders,
     map_rows,
@@ -42,7 +43,6 @@ from rollout.engine.files.questions import (
     FileChoices,
     ReadingQuestion,
 )
-from rollout.engine.files.rejected_rows import RecordError
 from rollout.engine.files.side_comparison import ComparedSides, SharedNames, compare_sides
 from rollout.engine.files.text_formats import (
     UNSURE_WORDS,

@@ -42,8 +42,7 @@ from rollout.engine.events import (
     LedgerEvent,
 )
 from rollout.engine.ledger.access_events import ACCESS_KINDS, NO_NAMES, AccountNames
-from rollout.kernel.calendar.instants import from_micros, to_micros
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, from_micros, to_micros
 from rollout.kernel.errors import RefusalError, RolloutError
 from rollout.kernel.facts import TURNED, LooserRule, StoredReading, parse_facts, to_facts
 from rollout.kernel.words import VOID_CAUSES, say_looser

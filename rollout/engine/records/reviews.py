@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from rollout.engine.decide.assignment import compute_unit_key
-from rollout.engine.decide.permits import BOUND, Permit, compute_answer_digest
+from rollout.engine.decide.assignment import BOUND, Permit, compute_answer_digest, compute_unit_key
 from rollout.engine.records.records import Case, Prediction
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.confidence_floors import reaches_floor

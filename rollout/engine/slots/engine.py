@@ -48,11 +48,10 @@ from rollout.engine.evidence.unit_arrays import IntArray, UnitArrays
 from rollout.engine.ledger.access_events import REPLAY, SIMULATED
 from rollout.engine.slots.fast_forward import Agenda, SlotInterest, find_interest
 from rollout.engine.slots.options import ReplayOptions
-from rollout.kernel.calendar.instants import MICROSECOND
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import MICROSECOND, Cell
 from rollout.kernel.errors import EvidenceChangedError, ProposalClosedError, RolloutError
 from rollout.kernel.policy.confidence_floors import list_floor_texts
-from rollout.kernel.policy.fresh_evidence import FreshEvidence
+from rollout.kernel.policy.gates import FreshEvidence
 from rollout.kernel.policy.policy import Policy
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)

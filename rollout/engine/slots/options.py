@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rollout.kernel.policy.fresh_evidence import UnplacedDecisions
+    from rollout.kernel.policy.gates import UnplacedDecisions
 
 
 @dataclass(frozen=True, slots=True)

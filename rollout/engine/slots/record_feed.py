@@ -23,8 +23,7 @@ from rollout.engine.evidence.site_series import (
 )
 from rollout.engine.evidence.stage_history import build_stage_shares, find_buckets
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
-from rollout.kernel.calendar.instants import count_micros
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, count_micros
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values

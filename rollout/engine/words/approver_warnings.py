@@ -19,7 +19,7 @@ from rollout.engine.decide.approvals import (
 )
 from rollout.engine.decide.permissions import APPROVER, OPERATOR
 from rollout.engine.words.formatting import format_quantity, join_words
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.evidence_sources import RegisteredUnits
 from rollout.kernel.policy.policy import Gate, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning

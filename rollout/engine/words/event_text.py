@@ -81,7 +81,7 @@ from rollout.engine.words.formatting import (
     format_zoned_time,
     join_words,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.confidence_floors import describe_floor, describe_floor_cases
 from rollout.kernel.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
 from rollout.kernel.policy.policy import Policy, describe_guard

@@ -17,8 +17,7 @@ from rollout.engine.words.formatting import (
     format_quantity,
     join_words,
 )
-from rollout.kernel.calendar.instants import format_duration
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, format_duration
 from rollout.kernel.facts import ALARM, NEWEST, UNPLACED, FreshFact
 from rollout.kernel.policy.cell_evidence import EvidenceCounts
 from rollout.kernel.policy.evidence_sources import (

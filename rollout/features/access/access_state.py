@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rollout.data.access.access_ledger import AccessLedger, load_access_head
-from rollout.data.access.tokens import ApiKeys, CredentialResets
+from rollout.data.access.tokens import AccessLedger, ApiKeys, CredentialResets, load_access_head
 from rollout.data.access.users import SecondFactors, StoredUser, Users
 from rollout.data.database.rollouts import ACCESS_CHAIN
 from rollout.data.database.session import Database, Transaction
@@ -128,7 +127,7 @@ def _find_exchanged_names(transaction: Transaction, ledger: Ledger) -> Iterator[
 
 
 def _load_access_state(transaction: Transaction) -> AccessState:
-    from rollout.data.access.access_ledger import compute_digest, list_open_links
+    from rollout.data.access.tokens import compute_digest, list_open_links
 
     users, keys = Users(transaction), ApiKeys(transaction)
     all_users = users.list_all()

@@ -17,14 +17,15 @@ from hmac import compare_digest
 from threading import Lock
 from typing import TypeVar
 
-from rollout.data.access.access_ledger import AccessLedgerHead, load_access_head
 from rollout.data.access.tokens import (
+    AccessLedgerHead,
     ApiKeys,
     Session,
     Sessions,
     StoredKey,
     hash_secret,
     hash_session_token,
+    load_access_head,
 )
 from rollout.data.access.users import StoredUser, Users
 from rollout.data.database.rollouts import ACCESS_CHAIN

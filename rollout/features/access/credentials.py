@@ -23,8 +23,7 @@ from typing import Final, Protocol, TypeVar
 
 import pyotp
 
-from rollout.data.access.access_ledger import AccessLedger
-from rollout.data.access.tokens import Sessions, hash_secret, hash_session_token
+from rollout.data.access.tokens import AccessLedger, Sessions, hash_secret, hash_session_token
 from rollout.data.access.users import SecondFactors, StoredFactor, StoredUser, Users
 from rollout.data.database.session import Database, Transaction
 from rollout.engine.decide.permissions import Caller, Permission, require_permission

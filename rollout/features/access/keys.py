@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from rollout.data.access.access_ledger import load_access_head
-from rollout.data.access.tokens import ApiKey, ApiKeys
+from rollout.data.access.tokens import ApiKey, ApiKeys, load_access_head
 from rollout.data.access.users import Users
 from rollout.data.database.rollouts import ACCESS_CHAIN
 from rollout.data.database.session import Database

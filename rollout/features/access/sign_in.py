@@ -17,8 +17,8 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from threading import Lock
 
-from rollout.data.access.access_ledger import AccessLedger
 from rollout.data.access.tokens import (
+    AccessLedger,
     OneTimeLinks,
     Sessions,
     SignInAddresses,

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from rollout.data.access.access_ledger import AccessLedger, load_access_head
 from rollout.data.access.tokens import (
+    AccessLedger,
     ApiKeys,
     CredentialReset,
     CredentialResets,
@@ -25,6 +25,7 @@ from rollout.data.access.tokens import (
     Sessions,
     compute_link_digest,
     hash_secret,
+    load_access_head,
 )
 from rollout.data.access.users import SecondFactors, StoredUser, Users
 from rollout.data.database.session import Database, Transaction

@@ -13,18 +13,16 @@ from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import IncomingCases
 from rollout.data.records.records import RecordStatus
-from rollout.data.tables.columns import encode_instant
-from rollout.engine.decide.assignment import Assignment
-from rollout.engine.decide.permits import compute_answer_digest
+from rollout.data.tables.record_tables import encode_instant
+from rollout.engine.decide.assignment import Assignment, compute_answer_digest
 from rollout.engine.files.parse import ItemReader, SentItem
 from rollout.engine.records.records import Case, Prediction, RejectedItem, mark_unregistered
 from rollout.features.records.ingest import store_asked_cases
 from rollout.features.records.record_notes import RecordNotes, add_note
 from rollout.kernel.errors import describe_value_error
 from rollout.kernel.policy.stages import find_content_fault, parse_content
-from rollout.live.command_handler import retry_on_stale_revision
 from rollout.live.evidence.unit_counting import WindowLookup
-from rollout.live.rollout_state import RolloutState
+from rollout.live.rollout_state import RolloutState, retry_on_stale_revision
 from rollout.live.service import Service
 from rollout.live.state_cache import ClientQuestion
 

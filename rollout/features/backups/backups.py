@@ -18,11 +18,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from rollout.data.access.access_ledger import load_access_head
-from rollout.data.access.tokens import ApiKeys, OneTimeLinks, Sessions
+from rollout.data.access.tokens import ApiKeys, OneTimeLinks, Sessions, load_access_head
 from rollout.data.access.users import SecondFactors, Users
 from rollout.data.database import postgresql_dumps, sqlite_files
-from rollout.data.database.errors import DriverError, StoreError
+from rollout.data.database.append_failures import DriverError, StoreError
 from rollout.data.database.migrations import check_revision_known, find_missing_triggers, upgrade
 from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts, list_rollout_names
 from rollout.data.database.session import Database, Transaction
@@ -37,8 +36,7 @@ from rollout.features.access.users import AccountUpdate, load_local_caller, upda
 from rollout.features.erasure.erasure_replay import ERASURE_KINDS, AppliedErasures, apply_erasures
 from rollout.features.process.health_checks import clear_damage
 from rollout.kernel.errors import LastAdminError, RefusalError
-from rollout.live.command_handler import execute_command
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, execute_command, load_rollout_state
 
 HEAD_PATTERN: Final = re.compile(r"([1-9][0-9]{0,15}):([0-9a-f]{64})")
 

@@ -22,7 +22,7 @@ from rollout.features.erasure.erasure_replay import AppliedErasures
 from rollout.features.ledger.cli import PublicKeyOption, load_checkpoints
 from rollout.features.process.health_checks import clear_checked_damage, run_health_checks
 from rollout.kernel.errors import RefusalError
-from rollout.live.checkpoint_keys import find_checkpoint_targets
+from rollout.live.autonomy import find_checkpoint_targets
 from rollout.settings import read_settings
 from rollout.terminal.local_database import (
     DATABASE_VARIABLE,
@@ -32,7 +32,7 @@ from rollout.terminal.local_database import (
     open_unchecked_database,
 )
 from rollout.terminal.output import JsonFlag, print_refusals
-from rollout.terminal.rollout_options import ActorName, ExpectedHeads, ReasonText
+from rollout.terminal.record_options import ActorName, ExpectedHeads, ReasonText
 
 BackupFile = Annotated[Path, typer.Argument(help="the backup", metavar="FILE")]
 AdminName = Annotated[str, typer.Option("--by", help="the admin who restores")]

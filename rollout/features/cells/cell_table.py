@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import PeriodRecords
 from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.history import StoredHistory
-from rollout.data.records.site_signs import SiteSignStore
+from rollout.data.records.incoming_cases import SiteSignStore
 from rollout.engine.decide.permissions import Caller, Permission
 from rollout.engine.decide.scope import Scope, compute_held_level
 from rollout.engine.events import (
@@ -49,7 +49,7 @@ from rollout.features.cells.cells import (
 from rollout.features.reports.figures.agreement import NumberAgreement, compute_number_agreements
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.inputs.pairs import build_pairs
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.familiarity import AttributeValue, ValueReading
 from rollout.kernel.policy.gates import read_gate
 from rollout.kernel.policy.policy import Policy

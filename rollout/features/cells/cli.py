@@ -42,8 +42,8 @@ from rollout.live import versions
 from rollout.terminal.command_table import exempt_from_collection
 from rollout.terminal.local_service import build_local_service
 from rollout.terminal.output import JsonFlag, JsonObject, print_answer
+from rollout.terminal.record_options import ActorName, PastInstant, ReasonText, RolloutName
 from rollout.terminal.remote import ServerUrl, build_path
-from rollout.terminal.rollout_options import ActorName, PastInstant, ReasonText, RolloutName
 from rollout.terminal.runner import (
     NO_LIMIT,
     CommandRequest,

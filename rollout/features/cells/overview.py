@@ -19,7 +19,7 @@ from rollout.data.counting.count_queue import CountQueue
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import MAX_RECENT_CASES, Ledger, RolloutActivity, load_activity
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.data.reports.reports import DeliveryStore
 from rollout.engine.decide.permissions import (
     Caller,
@@ -38,7 +38,7 @@ from rollout.features.reports.figures.timeline_parts import (
     list_cell_marks,
     sort_marks,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError, UnknownCellError, UnknownVersionError
 from rollout.live.rollout_state import RolloutState, load_rollout_state
 from rollout.live.service import Service

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rollout.features.delivery.sending import ChannelMessage, send_in_process
+from rollout.features.delivery.sender import ChannelMessage, send_in_process
 from rollout.kernel.channels import Channels, load_channels, warn_if_readable_by_others
 from rollout.kernel.errors import RefusalError
 from rollout.terminal.output import JsonFlag, print_refusals

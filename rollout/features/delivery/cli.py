@@ -7,8 +7,8 @@ import typer
 
 from rollout.features.delivery.delivery import load_deliveries, queue_report, requeue_delivery
 from rollout.terminal.output import JsonFlag, print_answer
+from rollout.terminal.record_options import ActorName, RolloutName
 from rollout.terminal.remote import ServerUrl, build_path
-from rollout.terminal.rollout_options import ActorName, RolloutName
 from rollout.terminal.runner import NO_LIMIT, LocalContext, build_runner, list_items
 
 NO_DELIVERIES = "no deliveries yet; `reports` in the policy defines what is sent to which channel"

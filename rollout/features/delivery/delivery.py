@@ -17,10 +17,9 @@ from urllib.parse import quote
 
 from rollout import faults
 from rollout.data.access.users import Users
-from rollout.data.database.due_rows import SENT, WAITING
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import SENT, WAITING, Rollouts
 from rollout.data.database.session import Database, Transaction
-from rollout.data.records.exposures import ANY_REVIEWER, ExposureStore
+from rollout.data.records.incoming_cases import ANY_REVIEWER, ExposureStore
 from rollout.data.reports.reports import (
     Delivery,
     DeliveryStore,
@@ -36,7 +35,7 @@ from rollout.engine.decide.permissions import (
     Permission,
     require_permission,
 )
-from rollout.features.delivery.sending import (
+from rollout.features.delivery.sender import (
     SEND_TIMEOUT,
     ChannelMessage,
     MessageSender,

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rollout.engine.words.formatting import wrap_text
 from rollout.kernel.atomic_files import find_package_data
-from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.calendar.instants import SHADOW
 from rollout.kernel.errors import RefusalError
 
 if TYPE_CHECKING:

@@ -19,11 +19,10 @@ from msgspec.structs import replace
 
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
-from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.data.ledger.projections import VersionInfo, VersionStore
 from rollout.data.records.records import RecordStore
-from rollout.engine.decide.assignment import Assignment, CaseQuestion, compute_unit_key
+from rollout.engine.decide.assignment import BOUND, Assignment, CaseQuestion, compute_unit_key
 from rollout.engine.decide.commands import Actor, ApproveProposal
-from rollout.engine.decide.permits import BOUND
 from rollout.engine.events import LedgerEvent, ProposalRaised, select_events
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.files.parse import (
@@ -52,13 +51,12 @@ from rollout.features.demo.simulated_cases import (
 )
 from rollout.features.records.action_authorization import AUTHORIZED, MODEL, NOT_REQUIRED
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
-from rollout.features.records.review_tasks import open_reviews
+from rollout.features.records.record_notes import open_reviews
 from rollout.kernel.policy.evidence_sources import ACCOUNT
 from rollout.kernel.policy.policy import Policy
-from rollout.live.command_handler import execute_command
 from rollout.live.evidence.due_counting import PageSize
 from rollout.live.evidence.unit_counting import WindowLookup, queue_new_cases
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, execute_command, load_rollout_state
 from rollout.live.state_cache import AssignmentCache
 from rollout.live.tick_passes import Ticker
 

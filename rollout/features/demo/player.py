@@ -31,7 +31,7 @@ from rollout.features.demo.simulated_cases import (
     JsonObject,
     get_prediction_time,
 )
-from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
 from rollout.live.clock import ManualClock

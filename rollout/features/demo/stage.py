@@ -23,7 +23,7 @@ from rollout.data.database.migrations import find_head_revision, upgrade
 from rollout.data.database.session import Database
 from rollout.engine.decide.commands import Actor
 from rollout.features.access.authentication import Authenticator
-from rollout.features.demo import accounts, digit_pictures, history, simulated_cases
+from rollout.features.demo import accounts, history, recorded_cases, simulated_cases
 from rollout.features.demo.accounts import MODEL_CLIENT, create_demo_keys, get_decision_system
 from rollout.features.demo.catalog import (
     DESCRIPTION_FILE,
@@ -124,7 +124,7 @@ def _move_into_place(unfinished: Path, history: PreparedHistory) -> None:
 def compute_fingerprint(example: ExampleSystem) -> str:
     """Return a text that changes with the records, the policy, the tables or the builder."""
     digest = sha256(find_head_revision().encode())
-    for module in (accounts, digit_pictures, history, simulated_cases):
+    for module in (accounts, recorded_cases, history, simulated_cases):
         digest.update(getsource(module).encode())
     paths = [example.policy_path, example.folder / DESCRIPTION_FILE]
     for path in [*paths, *sorted(example.records_folder.rglob("*"))]:

@@ -46,8 +46,7 @@ from rollout.features.reports.figures.methods import (
 from rollout.features.reports.figures.oversight import Hindsight
 from rollout.features.reports.inputs.inputs import CellStages, ReportInputs
 from rollout.features.reports.pages.summary import describe_gain
-from rollout.kernel.calendar.instants import from_micros
-from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell, from_micros
 
 SURE = 0.9
 CELL_RULE = "the cell's agreement is at the threshold, from 100 cases on"

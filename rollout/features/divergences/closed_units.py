@@ -13,8 +13,7 @@ from functools import cached_property
 
 import polars as pl
 
-from rollout.data.counting.closed_units import AnswerPair, ClosedUnit, ClosedUnits
-from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import AnswerPair, ClosedUnit, ClosedUnits, PeriodRecords
 from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
@@ -22,7 +21,7 @@ from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
 from rollout.engine.evidence.units import UNLISTED
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, compare_answers
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE
 from rollout.live.rollout_state import RolloutState

@@ -17,14 +17,13 @@ from hashlib import sha256
 
 import polars as pl
 
-from rollout.data.counting.closed_units import AnswerPair
-from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import AnswerPair, PeriodRecords
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.records.case_pages import NewestRecords
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.reviews.reviews import CleaningStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.scope import find_acting_version

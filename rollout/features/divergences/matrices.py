@@ -12,7 +12,7 @@ from rollout.engine.decide.permissions import (
     may_be_asked_blind,
 )
 from rollout.features.reports.figures.comparison import Comparison, compute_comparisons
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import UnknownVersionError
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy

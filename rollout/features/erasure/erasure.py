@@ -53,8 +53,7 @@ from rollout.features.policies.account_changes import make_change_with_warnings
 from rollout.features.reports.figures.report_version import CASE_FIELDS, erase_parts
 from rollout.features.reports.inputs.divergence_columns import unescape_cell
 from rollout.kernel.errors import NotAllowedError, RefusalError
-from rollout.live.command_handler import retry_on_stale_revision
-from rollout.live.rollout_state import load_rollout_state, read_rollout
+from rollout.live.rollout_state import load_rollout_state, read_rollout, retry_on_stale_revision
 
 MAX_REASON_LENGTH: Final = 2_000
 

@@ -10,33 +10,45 @@ The same population, search and error rate as for an incident (decision record 0
 Judged units with the properties of their cases, from the stored columns.
 
 Everything is done by column: a cell may have 100,000 units.
+
+The course of the detector behind an incident, loaded for a caller.
+
+It tells how each record counted, so it is shown of cases that nobody may still be asked about, and
+never to a user who may be asked for blind reviews at the site: a value after each batch would still
+depend on the order within it (decision record 0085).
 """
 
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from rollout.data.counting.closed_units import JudgedUnitStore
-from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import JudgedUnitStore, PeriodRecords, list_counted_cases
 from rollout.data.database.session import Transaction
-from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.decide.permissions import (
+    Caller,
+    Permission,
+    may_be_asked_blind,
+    require_permission,
+)
 from rollout.engine.evidence.slots import find_slot_after, find_slot_before
 from rollout.features.incidents.incident_impact import IncidentImpact
 from rollout.features.reports.figures.incident_cause import (
     BATCH_SIZE,
+    DetectorCourse,
     IncidentCause,
     JudgedUnits,
+    build_detector_course,
     find_incident_cause,
+    has_detector,
     list_batch_ends,
 )
-from rollout.kernel.calendar.instants import EPOCH, from_micros, to_micros
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import EPOCH, Cell, from_micros, to_micros
 from rollout.kernel.errors import RefusalError, UnknownCellError, UnknownVersionError
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.value_search import (
@@ -48,6 +60,7 @@ from rollout.kernel.statistics.value_search import (
     ValueSearch,
 )
 from rollout.kernel.units import MISSING
+from rollout.live.evidence.evidence_reader import load_evidence_views
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
 
@@ -515,3 +528,56 @@ def _find_span(query: CauseQuery, at: datetime) -> tuple[datetime, datetime]:
     if until - since > MAX_SPAN:
         raise RefusalError(f"choose at most {MAX_SPAN.days} days")
     return since, until
+
+
+MAY_BE_ASKED: Final = "asked"
+OPEN: Final = "open"
+RECOUNTED: Final = "recounted"
+HIDDEN_COURSE_TEXTS: Final = {
+    MAY_BE_ASKED: (
+        "The detector's course is not shown to you, because you may be asked for blind reviews"
+        " here."
+    ),
+    OPEN: (
+        "The detector's course appears when nobody may still be asked about a case that it read."
+    ),
+    RECOUNTED: (
+        "The detector's course can't be drawn: the records of today are not those that it read, as"
+        " after a change of the policy."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCourse:
+    """The course of an incident's detector, or why there is none: a key of the texts above."""
+
+    course: DetectorCourse | None
+    hidden: Literal["", "asked", "open", "recounted"] = ""
+
+
+def load_detector_course(
+    service: Service, caller: Caller, rollout_name: str, impact: IncidentImpact, *, at: datetime
+) -> LoadedCourse | None:
+    """Return the course of the incident's detector, None if its guard has none.
+
+    Args:
+        impact: the incident as the caller may read it.
+    """
+    incident, guard, state_before = impact.incident, impact.guard, impact.state_before
+    if guard is None or state_before is None or not has_detector(guard):
+        return None
+    if may_be_asked_blind(caller, rollout_name, (incident.site,)):
+        return LoadedCourse(None, MAY_BE_ASKED)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    cell = Cell(incident.site, incident.window)
+    last_slot = find_slot_before(incident.opened_at, state.policy.tick)
+    with service.database.begin_read() as transaction:
+        counted_cases = list_counted_cases(
+            transaction, state.rollout, cell, incident.version, until=last_slot
+        )
+        if counted_cases & PeriodRecords(transaction, state.rollout).list_blind_cases(at):
+            return LoadedCourse(None, OPEN)
+    view = load_evidence_views(service.database, state, (cell,))[cell, incident.version]
+    course = build_detector_course(view, guard, state_before, incident.opened_at, incident.readings)
+    return LoadedCourse(course, RECOUNTED if course is None else "")

@@ -18,7 +18,7 @@ from rollout.engine.words.event_kinds import CELL_KINDS
 from rollout.engine.words.event_text import CitedProposals
 from rollout.features.incidents.incidents import IncidentStatus, load_incident
 from rollout.features.ledger.ledger_reader import load_cited_proposals
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.cell_evidence import EvidenceCounts
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.live.evidence.evidence_reader import load_evidence_views

@@ -29,13 +29,12 @@ from rollout.engine.decide.permissions import (
 )
 from rollout.engine.decide.scope import Scope
 from rollout.engine.events import IncidentAcknowledged, IncidentOpened
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import UnknownIncidentError
 from rollout.kernel.facts import StoredAlarm, parse_facts, to_facts
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.words import say_alarms
-from rollout.live.command_handler import CommandResult, run_command
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import CommandResult, RolloutState, load_rollout_state, run_command
 from rollout.live.service import Service
 
 

@@ -190,7 +190,7 @@ def create_key(
 
     Example: `rollout ledger create-key /etc/rollout/checkpoint.key`
     """
-    from rollout.live.checkpoint_keys import create_signing_key
+    from rollout.live.autonomy import create_signing_key
 
     with print_refusals():
         public_key = create_signing_key(file)
@@ -210,7 +210,7 @@ def load_checkpoints(file: Path | None, public_key: str | None) -> tuple[Checkpo
         raise RefusalError("a file of checkpoints and --public-key belong together; name both")
     if not has_server_packages():
         raise RefusalError(f"--checkpoint needs more packages: {format_install('server')}")
-    from rollout.features.ledger.checkpoints import read_checkpoints
+    from rollout.features.ledger.ledger_reader import read_checkpoints
 
     return read_checkpoints(file, (public_key,))
 

@@ -10,16 +10,20 @@ import typer
 from rollout.data.database.rollouts import ACCESS_CHAIN
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.words.formatting import format_quantity
-from rollout.features.ledger.checkpoints import append_checkpoints, sign_heads
 from rollout.features.ledger.cli import report_fault
-from rollout.features.ledger.ledger_reader import iterate_ledger_lines, verify_stored_ledger
-from rollout.live.checkpoint_keys import open_checkpoint_targets
+from rollout.features.ledger.ledger_reader import (
+    append_checkpoints,
+    iterate_ledger_lines,
+    sign_heads,
+    verify_stored_ledger,
+)
+from rollout.live.autonomy import open_checkpoint_targets
 from rollout.settings import read_settings
 from rollout.terminal.local_database import open_database
 from rollout.terminal.local_service import build_local_service
 from rollout.terminal.output import print_refusals
+from rollout.terminal.record_options import RolloutName
 from rollout.terminal.remote import ServerUrl, build_path, request_lines
-from rollout.terminal.rollout_options import RolloutName
 from rollout.terminal.runner import LOCAL_READER, RequestRunner
 
 

@@ -49,14 +49,13 @@ from rollout.features.notifications.proposal_kinds import (
     record_figures,
     remove_markup,
 )
-from rollout.features.proposals.eligible_approvers import list_pending_approvals
+from rollout.features.proposals.proposals import list_pending_approvals
 from rollout.features.reviews.reviews import (
     ALL_REVIEW_KINDS,
     count_pending_reviews,
     find_permitted_sites,
 )
-from rollout.kernel.calendar.instants import MICROSECOND
-from rollout.kernel.calendar.sites import find_digest_time
+from rollout.kernel.calendar.instants import MICROSECOND, find_digest_time
 from rollout.kernel.policy.familiarity import FEW, UNITS_BEFORE_NOTICE, format_value
 from rollout.kernel.words import say_alarms
 from rollout.live.rollout_state import RolloutState

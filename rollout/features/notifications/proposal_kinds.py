@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import quote
 
 from rollout.data.access.notification_outbox import Notice, Notification
-from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.engine.decide.permissions import Caller, may_be_asked_blind
 from rollout.engine.decide.scope import ProposalState
 from rollout.engine.words.formatting import (
@@ -28,12 +28,9 @@ from rollout.engine.words.formatting import (
     format_zoned_time,
 )
 from rollout.features.incidents.incidents import MARKUP_REPLACEMENTS
-from rollout.features.proposals.eligible_approvers import (
-    find_proposal_sites,
-    list_pending_approvals,
-)
 from rollout.features.proposals.proposal_details import Proposal, load_proposal
-from rollout.kernel.calendar.sites import Cell, QuietHours
+from rollout.features.proposals.proposals import find_proposal_sites, list_pending_approvals
+from rollout.kernel.calendar.instants import Cell, QuietHours
 from rollout.kernel.measures import Statistic
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import describe_share
@@ -356,7 +353,7 @@ def _list_against(
     That its sender could have chosen what counts comes after what happened.
     """
     from rollout.engine.words.evidence_text import describe_registered_units, describe_vouched_units
-    from rollout.features.proposals.counter_evidence import list_facts_against, load_track_records
+    from rollout.features.proposals.proposal_evidence import list_facts_against, load_track_records
 
     records = load_track_records(service, state, proposal, at)
     zone = user.timezone

@@ -29,9 +29,8 @@ from rollout.data.access.notification_outbox import (
     NotificationTimes,
 )
 from rollout.data.access.users import StoredUser, Users
-from rollout.data.database.due_rows import FAILED
-from rollout.data.database.errors import UnreadableRowsError
-from rollout.data.database.rollouts import list_rollout_names
+from rollout.data.database.append_failures import UnreadableRowsError
+from rollout.data.database.rollouts import FAILED, list_rollout_names
 from rollout.data.database.session import Transaction
 from rollout.engine.decide.permissions import Caller
 from rollout.features.access.access_state import build_caller
@@ -43,7 +42,7 @@ from rollout.features.delivery.delivery import (
     claim_due,
     compute_retry_delay,
 )
-from rollout.features.delivery.sending import ChannelMessage, MessageSender, send_in_process
+from rollout.features.delivery.sender import ChannelMessage, MessageSender, send_in_process
 from rollout.features.notifications.kinds import (
     GROUPED_NOTICES,
     KIND_OF_NOTICE,
@@ -57,7 +56,7 @@ from rollout.features.notifications.proposal_kinds import (
     RolloutNews,
     describe_code,
 )
-from rollout.kernel.calendar.sites import QuietHours
+from rollout.kernel.calendar.instants import QuietHours
 from rollout.kernel.errors import RefusalError
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service

@@ -12,7 +12,7 @@ from rollout.engine.decide.approvals import find_group_memberships
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.words.approver_warnings import list_approver_warnings
 from rollout.features.access.users import AccountUpdate, UserAccount, update_account
-from rollout.features.proposals.eligible_approvers import load_present_approvers
+from rollout.features.proposals.proposals import load_present_approvers
 from rollout.live.rollout_state import load_rollout_state
 
 ChangeResult = TypeVar("ChangeResult")

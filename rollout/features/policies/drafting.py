@@ -32,7 +32,7 @@ from rollout.engine.files.files import (
     build_records,
     select_labelled,
 )
-from rollout.engine.files.mapped_rows import MappedRows, find_doubtful
+from rollout.engine.files.mapped_rows import MappedRows, RecordError, find_doubtful
 from rollout.engine.files.policy_draft import format_draft
 from rollout.engine.files.questions import (
     NO_CHOICES,
@@ -48,7 +48,6 @@ from rollout.engine.files.recognition import (
     compare_read_sides,
     recognize_files,
 )
-from rollout.engine.files.rejected_rows import RecordError
 from rollout.engine.files.text_formats import SiteZones, has_local_times
 from rollout.engine.records.records import UNREADABLE_REASONS, RemarkReason
 from rollout.engine.words.formatting import format_percent

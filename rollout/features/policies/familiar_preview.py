@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import PeriodRecords
 from rollout.data.database.session import Transaction
 from rollout.data.records.history import StoredHistory
-from rollout.engine.evidence.case_placement import place_cases
-from rollout.engine.evidence.populations import resolve_natural_units
+from rollout.engine.evidence.case_placement import place_cases, resolve_natural_units
 from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
 from rollout.engine.words.formatting import format_count, format_percent
 from rollout.features.policies.traffic import forecast_familiarity

@@ -19,8 +19,7 @@ import numpy as np
 import scipy
 
 from rollout.features.policies.traffic import CellTraffic, MeasureRate
-from rollout.kernel.calendar.instants import format_duration
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, format_duration
 from rollout.kernel.measures import Condition, Statistic, ThresholdUnit
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning

@@ -37,8 +37,7 @@ from rollout.features.policies.gate_forecast import (
 )
 from rollout.features.policies.traffic import CellTraffic, MeasureRate, RolloutTraffic
 from rollout.features.replay.requests import Progress
-from rollout.kernel.calendar.instants import format_duration
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, format_duration
 from rollout.kernel.measures import MEANS, Condition, MeasureKey, Statistic, Watch
 from rollout.kernel.policy.confidence_floors import (
     compute_gate_risk,

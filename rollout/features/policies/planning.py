@@ -57,9 +57,8 @@ from rollout.features.policies.traffic_warnings import (
     list_traffic_warnings,
 )
 from rollout.features.replay.requests import Progress, RecordedHistory
-from rollout.kernel.calendar.instants import format_duration
+from rollout.kernel.calendar.instants import SHADOW, format_duration
 from rollout.kernel.calendar.opening_hours import is_always_open
-from rollout.kernel.calendar.sites import SHADOW
 from rollout.kernel.channels import list_channel_warnings
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Guard, Policy

@@ -22,11 +22,11 @@ from rollout.terminal.record_options import (
     ColumnMappings,
     Labels,
     PlantedFile,
+    PolicyFile,
     SameForm,
     build_choices,
 )
 from rollout.terminal.remote import KEY_VARIABLE, SERVER_VARIABLE, request_json
-from rollout.terminal.rollout_options import PolicyFile
 
 PlanServerUrl = Annotated[
     str | None,

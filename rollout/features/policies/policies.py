@@ -34,7 +34,7 @@ from rollout.engine.words.approver_warnings import (
     list_approver_warnings,
     list_source_warnings,
 )
-from rollout.features.proposals.eligible_approvers import load_present_approvers
+from rollout.features.proposals.proposals import load_present_approvers
 from rollout.kernel.channels import list_channel_warnings
 from rollout.kernel.errors import NotAllowedError, RefusalError, UnknownProposalError
 from rollout.kernel.facts import LooserRule
@@ -43,12 +43,11 @@ from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.words import say_looser
-from rollout.live.command_handler import CommandResult, build_command_result
 from rollout.live.evidence.answered_units import find_answered_units
 from rollout.live.policy_application import apply_policy
-from rollout.live.rollout_state import RolloutState
+from rollout.live.rollout_state import CommandResult, RolloutState, build_command_result
 from rollout.live.service import Service
-from rollout.live.work.process_work import StepCallback
+from rollout.live.work.user_runs import StepCallback
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,7 @@ from rollout.features.policies.gate_plans import (
     plan_gate,
 )
 from rollout.features.policies.traffic import CellTraffic, RolloutTraffic
-from rollout.kernel.calendar.instants import format_duration
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, format_duration
 from rollout.kernel.calendar.windows import compute_year_shares
 from rollout.kernel.measures import Condition, Watch
 from rollout.kernel.policy.policy import DAY, TIME_BETWEEN_FALSE_ALARMS, Guard, Policy

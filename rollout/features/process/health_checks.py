@@ -11,13 +11,13 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Final
 
-from rollout.data.access.access_ledger import load_access_head
-from rollout.data.database.append_failures import is_damage
-from rollout.data.database.errors import (
+from rollout.data.access.tokens import load_access_head
+from rollout.data.database.append_failures import (
     UNREADABLE_ERRORS,
     StoreError,
     UnreadableRowsError,
     describe_unreadable,
+    is_damage,
 )
 from rollout.data.database.migrations import (
     check_schema_current,
@@ -30,15 +30,15 @@ from rollout.data.database.migrations import (
 from rollout.data.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.pending_stops import ALL_ROLLOUTS, Damage, delete_damages, load_safety_rows
-from rollout.data.ledger.versions import VersionStore
+from rollout.data.ledger.projections import VersionStore
+from rollout.data.ledger.scopes import ALL_ROLLOUTS, Damage, delete_damages, load_safety_rows
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.events import DamageCleared, RolloutCreated
 from rollout.engine.ledger.ledger import BrokenLedgerError, Checkpoint, CheckpointError
 from rollout.engine.words.formatting import format_quantity
 from rollout.features.access.access_state import find_access_ledger_faults
 from rollout.features.access.users import find_broad_accounts
-from rollout.features.ledger.checkpoints import (
+from rollout.features.ledger.ledger_reader import (
     SECOND_PLACE_TEXT,
     find_rewritten_ledgers,
     list_announced_keys,
@@ -47,8 +47,8 @@ from rollout.features.ledger.checkpoints import (
 from rollout.features.records.planted_cases import describe_planted_cases, find_planting_faults
 from rollout.features.reports.archive import find_seal_faults
 from rollout.kernel.errors import RefusalError
-from rollout.live.checkpoint_keys import NO_CHECKPOINTS, CheckpointTargets
-from rollout.live.command_handler import retry_on_stale_revision
+from rollout.live.autonomy import NO_CHECKPOINTS, CheckpointTargets
+from rollout.live.rollout_state import retry_on_stale_revision
 from rollout.live.state_cache import UNREADABLE
 
 RESTORE: Final = "restore the database from a backup"

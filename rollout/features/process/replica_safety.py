@@ -14,17 +14,28 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from rollout.data.counting.count_queue import CountQueue, DueCase, StoredArrivals
-from rollout.data.database.append_failures import APPEND, NARROWING, STOP, TICK, AppendFailure
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import (
+    APPEND,
+    NARROWING,
+    STOP,
+    TICK,
+    AppendFailure,
+    DatabaseUnavailableError,
+)
 from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts, list_rollout_names
-from rollout.data.ledger.pending_stops import Damage, PendingStop, load_safety_rows, store_damage
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import (
+    Damage,
+    PendingStop,
+    TickSlots,
+    load_safety_rows,
+    store_damage,
+)
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incident_kinds import WRITES_FAILED
 from rollout.engine.decide.incidents import is_clock_behind
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.features.process.health_checks import find_damaged_rollouts, is_cleared
-from rollout.features.stops.order_latching import name_cells
+from rollout.features.stops.stop_options import name_cells
 from rollout.features.stops.stops import (
     append_pending_narrowing,
     append_pending_stop,
@@ -33,8 +44,7 @@ from rollout.features.stops.stops import (
 from rollout.kernel.calendar.instants import EPOCH
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.measures import Watch
-from rollout.live.command_handler import execute_command
-from rollout.live.rollout_state import RolloutState
+from rollout.live.rollout_state import RolloutState, execute_command
 from rollout.live.service import Service
 from rollout.live.stop_latches import PendingNarrowing, PendingOrder
 

@@ -10,14 +10,14 @@ from rollout.features.stops import stops
 from rollout.features.stops.stops import narrow_at_once, stop_at_once
 from rollout.terminal.local_service import build_local_service
 from rollout.terminal.output import JsonFlag, print_answer, print_refusals
-from rollout.terminal.remote import ServerUrl, build_path
-from rollout.terminal.rollout_options import (
+from rollout.terminal.record_options import (
     ActorName,
     GroupNames,
     PastInstant,
     ReasonText,
     RolloutName,
 )
+from rollout.terminal.remote import ServerUrl, build_path
 from rollout.terminal.runner import build_runner, change_rollout
 
 ProposalId = Annotated[

@@ -37,8 +37,8 @@ from rollout.engine.words.evidence_text import VouchedUnits
 from rollout.engine.words.formatting import format_zoned_time
 from rollout.engine.words.state_text import CLOSED_PROPOSALS, TICK, describe_hold
 from rollout.features.cells.cells import Gain, load_gains
-from rollout.features.proposals.eligible_approvers import find_proposal_sites
-from rollout.kernel.calendar.sites import Cell
+from rollout.features.proposals.proposals import find_proposal_sites
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError, UnknownProposalError
 from rollout.kernel.facts import LooserRule, StoredReading
 from rollout.kernel.policy.confidence_floors import describe_floor, describe_floor_cases

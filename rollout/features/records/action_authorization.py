@@ -19,7 +19,7 @@ from msgspec import structs
 from rollout.data.database.rollouts import PolicyTexts, Rollout
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import CommitTimes, Ledger
-from rollout.data.ledger.versions import VersionStore
+from rollout.data.ledger.projections import VersionStore
 from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.incoming_cases import IncomingCases
 from rollout.data.records.records import RecordReceipt, RecordStatus, escape_key, select_storable
@@ -28,13 +28,13 @@ from rollout.engine.decide.assignment import (
     Assignment,
     AssignmentClaim,
     CaseQuestion,
+    Permit,
     compute_unit_key,
     decide_assignment,
     describe_sample,
     find_claim_fault,
     find_unfamiliar_values,
 )
-from rollout.engine.decide.permits import Permit
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Scope, find_acting_version
 from rollout.engine.decide.widening_steps import find_decided_floor
@@ -56,7 +56,7 @@ from rollout.engine.records.reviews import (
     is_contradicted,
 )
 from rollout.features.records.record_notes import add_note
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.confidence_floors import reaches_floor
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value

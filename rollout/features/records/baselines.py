@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from rollout.data.database.session import Database
-from rollout.data.records.baselines import Baselines
+from rollout.data.records.record_rows import Baselines
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.files.label_set_texts import parse_set
 from rollout.engine.records.records import BaselineCount

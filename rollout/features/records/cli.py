@@ -24,6 +24,7 @@ from rollout.terminal.local_database import open_database
 from rollout.terminal.output import JsonFlag, print_answer, print_refusals
 from rollout.terminal.record_options import (
     ActionsFile,
+    ActorName,
     CasesFile,
     ColumnFile,
     ColumnMappings,
@@ -34,6 +35,7 @@ from rollout.terminal.record_options import (
     PlantedFile,
     PredictionsFile,
     PredictionsWhere,
+    RolloutName,
     SameForm,
     TrainingCutoffs,
     VersionContents,
@@ -43,7 +45,6 @@ from rollout.terminal.record_options import (
     read_with_answers,
 )
 from rollout.terminal.remote import ServerUrl, build_path
-from rollout.terminal.rollout_options import ActorName, RolloutName
 from rollout.terminal.runner import LocalContext, build_runner
 
 UNUSED_ROWS = "unreadable_or_repeated"

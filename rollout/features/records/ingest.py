@@ -16,8 +16,12 @@ from msgspec import structs
 
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
-from rollout.data.ledger.versions import VersionStore
-from rollout.data.records.external_keys import ExternalKeys, hold_off_erasures
+from rollout.data.ledger.projections import VersionStore
+from rollout.data.records.external_keys import (
+    ExternalKeys,
+    find_predicting_accounts,
+    hold_off_erasures,
+)
 from rollout.data.records.incoming_cases import IncomingCase, IncomingCases, PlantedCases
 from rollout.data.records.record_check import build_basis, list_pages
 from rollout.data.records.record_rows import RECORD_SCHEMAS
@@ -30,7 +34,6 @@ from rollout.data.records.records import (
     build_rejected_record,
     load_batch_facts,
 )
-from rollout.data.records.reviewer_names import find_predicting_accounts
 from rollout.engine.decide.permissions import (
     ROLES_BY_PERMISSION,
     Caller,
@@ -79,16 +82,16 @@ from rollout.features.records.record_notes import (
     add_draws,
     add_note,
     find_late_arrivals,
+    open_reviews,
+    open_reviews_of_batch,
 )
-from rollout.features.records.review_tasks import open_reviews, open_reviews_of_batch
 from rollout.features.records.unauthorized_actions import (
     report_clock_ahead,
     report_unauthorized_actions,
 )
 from rollout.kernel.units import describe_unknown_outcome
-from rollout.live.command_handler import retry_on_stale_revision
 from rollout.live.evidence.unit_counting import WindowLookup, load_case_facts, queue_new_cases
-from rollout.live.rollout_state import RolloutState
+from rollout.live.rollout_state import RolloutState, retry_on_stale_revision
 from rollout.live.service import PermitSigner, Service
 from rollout.live.versions import record_contents, record_new_versions
 

@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Final
 from rollout.data.database.rollouts import Rollout
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.data.records.incoming_cases import PlantedCases
+from rollout.data.records.incoming_cases import ExposureStore, PlantedCases
 from rollout.data.records.record_rows import MAX_KEY_LENGTH
 from rollout.data.records.records import RejectedRecords
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.events import CasesPlanted
 from rollout.engine.records.reviews import PLANTED
 from rollout.kernel.errors import NotAllowedError, RefusalError, StaleRevisionError
-from rollout.live.command_handler import retry_on_stale_revision
-from rollout.live.rollout_state import RolloutState, write_rollout
+from rollout.live.rollout_state import RolloutState, retry_on_stale_revision, write_rollout
 
 if TYPE_CHECKING:
     from rollout.engine.evidence.frames import RecordFrames
@@ -66,7 +64,7 @@ def split_imported_cases(
         LateDeclarationError: an answer is older than its case's declaration; nothing was stored.
         RecordError: a row of the file can't be used.
     """
-    from rollout.engine.evidence.populations import split_populations
+    from rollout.engine.evidence.case_placement import split_populations
     from rollout.engine.files.planted_rows import read_planted_rows
     from rollout.features.replay.requests import LateDeclarationError, find_late_declaration
 

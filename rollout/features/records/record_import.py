@@ -25,7 +25,7 @@ import polars as pl
 
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.versions import VersionStore, build_version_info
+from rollout.data.ledger.projections import VersionStore, build_version_info
 from rollout.data.records.record_rows import is_storable_name
 from rollout.data.records.records import (
     RecordStatus,
@@ -57,15 +57,19 @@ from rollout.features.records.unauthorized_actions import (
     report_unauthorized_actions,
 )
 from rollout.features.replay.requests import list_file_contents
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.evidence_sources import IMPORTS, build_file_sender
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import find_content_fault
 from rollout.live.clock import SystemClock
-from rollout.live.command_handler import retry_on_stale_revision
 from rollout.live.evidence.unit_counting import WindowLookup, queue_cases, queue_new_cases
-from rollout.live.rollout_state import RolloutState, load_rollout_state, write_rollout
+from rollout.live.rollout_state import (
+    RolloutState,
+    load_rollout_state,
+    retry_on_stale_revision,
+    write_rollout,
+)
 from rollout.live.service import PermitSigner
 from rollout.live.versions import append_training_cutoffs, check_version_names
 

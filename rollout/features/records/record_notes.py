@@ -1,14 +1,30 @@
-"""Notes on accepted records that may not count as the sender expects."""
+"""Notes on accepted records that may not count as the sender expects.
+
+Review tasks: planned when a case is stored, by its sampling values.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from itertools import takewhile
+from typing import Final, NamedTuple
 
-from rollout.data.records.incoming_cases import IncomingCase
+from rollout.data.database.session import Database, Transaction
+from rollout.data.ledger.ledger import Ledger
+from rollout.data.records.case_pages import NewestRecords
+from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.incoming_cases import ANY_REVIEWER, ExposureStore, IncomingCase
 from rollout.data.records.records import RecordReceipt, RecordStatus, StoredBatch
-from rollout.data.tables.columns import encode_instant
+from rollout.data.reviews.reviews import DONE, NewReviewTask, ReviewTaskStore
+from rollout.data.tables.record_tables import encode_instant
+from rollout.engine.decide.assignment import find_unfamiliar_values
+from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.decide.policy_changes import find_by_any_name
+from rollout.engine.decide.projection import apply_event
+from rollout.engine.decide.scope import Scope, find_acting_version
+from rollout.engine.decide.widening_steps import find_decided_floor
 from rollout.engine.evidence.late_senders import LateSenders, recognise_senders
 from rollout.engine.records.records import (
     Case,
@@ -19,8 +35,28 @@ from rollout.engine.records.records import (
     is_registered,
     list_drawn,
 )
+from rollout.engine.records.reviews import (
+    ADJUDICATE,
+    ASSISTED,
+    BLIND,
+    DECISIONS,
+    SEEDED,
+    UNKNOWN,
+    NoConflictError,
+    PlannedReviewTask,
+    ReviewStillOpenError,
+    UnknownCaseError,
+    check_decision,
+    compute_answer_deadline,
+    compute_due_time,
+    compute_queue_value,
+    has_disagreement,
+    plan_review_tasks,
+)
 from rollout.engine.words.evidence_text import describe_registering
-from rollout.kernel.calendar.instants import count_micros
+from rollout.kernel.calendar.instants import Cell, count_micros
+from rollout.kernel.errors import UnknownVersionError
+from rollout.kernel.policy.confidence_floors import reaches_floor
 from rollout.kernel.policy.evidence_sources import NOT_NAMED, UNNAMED
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import is_label_set
@@ -205,3 +241,419 @@ class RecordNotes:
             for low, high in [self._ranges[name]]
             if not low <= value <= high
         ]
+
+
+SAMPLED_KINDS = (BLIND, ASSISTED)
+"""Kinds that follow from sampling values; users request the others."""
+
+SEED_PAGE = "gold-case"
+
+
+class ActingOnCase(NamedTuple):
+    """The version that acts on a case, if any, and what it asks of the case.
+
+    Attributes:
+        is_familiar: whether the version is familiar with the case's values.
+        floor: the confidence from which it decides; None for any.
+    """
+
+    version: str | None
+    stage_level: int
+    is_familiar: bool
+    floor: float | None
+
+
+IN_SHADOW: Final = ActingOnCase(None, 0, is_familiar=True, floor=None)
+
+
+def open_reviews(
+    transaction: Transaction,
+    state: RolloutState,
+    cases: Iterable[Case],
+    at: datetime,
+    new_cases: Collection[int] = (),
+) -> None:
+    """Open the review tasks of stored cases, in `transaction`.
+
+    Cases that have tasks keep them; if a case was corrected to another site, its open tasks move
+    there. Of `new_cases` nothing was stored before; of others the newest revision counts, which may
+    have come before.
+    """
+    cases_by_key = {case.key: case for case in sorted(cases, key=lambda case: case.revision)}
+    case_ids = ExternalKeys(transaction, state.rollout).find_ids(cases_by_key)
+    cases_by_key |= _load_newer_cases(transaction, state, cases_by_key, case_ids, new_cases)
+    review_store = ReviewTaskStore(transaction, state.rollout)
+    existing_reviews = {
+        review.case_id: review
+        for review in review_store.list_of_cases(case_ids.values())
+        if review.kind in SAMPLED_KINDS
+    }
+    for key, case_id in case_ids.items():
+        if case_id in existing_reviews and existing_reviews[case_id].site != cases_by_key[key].site:
+            review_store.change_site(case_id, cases_by_key[key].site)
+    unplanned_cases = {
+        case_id: cases_by_key[key]
+        for key, case_id in case_ids.items()
+        if case_id not in existing_reviews
+    }
+    review_store.open_tasks(
+        _plan_reviews(transaction, state, dict(sorted(unplanned_cases.items())), at)
+    )
+    withdraw_answered_reviews(transaction, state, unplanned_cases.keys(), at)
+
+
+def _load_newer_cases(
+    transaction: Transaction,
+    state: RolloutState,
+    cases_by_key: Mapping[str, Case],
+    case_ids: Mapping[str, int],
+    new_cases: Collection[int],
+) -> dict[str, Case]:
+    """Return the cases of which a newer revision is stored, at a site of the policy."""
+    old_ids = [case_id for case_id in case_ids.values() if case_id not in new_cases]
+    if not old_ids:
+        return {}
+    stored_cases = NewestRecords(transaction, state.rollout).load_cases(old_ids)
+    return {
+        case.key: case
+        for case in stored_cases.values()
+        if case.revision > cases_by_key[case.key].revision and case.site in state.policy.sites_by_id
+    }
+
+
+def open_reviews_of_batch(
+    transaction: Transaction,
+    state: RolloutState,
+    records: Sequence[Record],
+    stored_batch: StoredBatch,
+    at: datetime,
+) -> None:
+    """Open review tasks of new cases, unless they came with enough decisions."""
+    sites = state.policy.sites_by_id
+    decision_exposures = list(stored_batch.list_accepted(Decision, "exposure"))
+    blind_counts = Counter(
+        case_id for case_id, exposure in decision_exposures if _is_counted(state, exposure)
+    )
+    case_ids = {
+        case_id for case_id, site in stored_batch.list_accepted(Case, "site") if site in sites
+    }
+    undecided_ids = {
+        case_id
+        for case_id in case_ids
+        if blind_counts[case_id] < state.policy.evidence.verdicts
+        or case_id not in stored_batch.new_cases
+    }
+    if undecided_ids:
+        undecided_cases = [
+            record
+            for record, result in zip(records, stored_batch.results, strict=True)
+            if result.status is RecordStatus.ACCEPTED
+            and isinstance(record, Case)
+            and stored_batch.case_ids[record.key] in undecided_ids
+            and record.site in sites
+        ]
+        open_reviews(transaction, state, undecided_cases, at, stored_batch.new_cases)
+    newly_decided = {case_id for case_id, _ in decision_exposures} - case_ids
+    if newly_decided:
+        withdraw_answered_reviews(transaction, state, newly_decided, at)
+
+
+def _plan_reviews(
+    transaction: Transaction, state: RolloutState, cases: Mapping[int, Case], at: datetime
+) -> Iterator[NewReviewTask]:
+    """Yield the review tasks of new cases, by case number."""
+    policy = state.policy
+    acting_versions = _find_acting_versions(transaction, state, cases)
+    predictions = NewestRecords(transaction, state.rollout).load_predictions(acting_versions)
+    for case_id, case in cases.items():
+        acting = acting_versions.get(case_id, IN_SHADOW)
+        version, stage_level, is_familiar, floor = acting[:4]
+        case_predictions = predictions.get(case_id, {})
+        confidence = None
+        if version is not None:
+            prediction = find_by_any_name(state.scope, version, case_predictions)
+            confidence = None if prediction is None else prediction.confidence
+        review_tasks = plan_review_tasks(
+            policy,
+            stage_level,
+            draws=state.draw_case_values(policy, case),
+            is_trusted=(version is None or reaches_floor(confidence, floor)) and is_familiar,
+        )
+        if not review_tasks and {prediction.decider for prediction in case_predictions.values()} - {
+            None
+        } == {"human"}:
+            # every client was told that a human decides
+            review_tasks = (PlannedReviewTask(BLIND),)
+        for review_task in review_tasks:
+            shown_version = version if review_task.kind == ASSISTED else None
+            yield _build_review(state, case_id, case, review_task, at, version=shown_version)
+
+
+def _find_acting_versions(
+    transaction: Transaction, state: RolloutState, cases: Mapping[int, Case]
+) -> Mapping[int, ActingOnCase]:
+    """Return which version acts on each case above shadow."""
+    scopes = _load_scopes(transaction, state, [case.occurred_at for case in cases.values()])
+    acting_versions = {}
+    for case_id, case in cases.items():
+        scope, cell = scopes[case.occurred_at], Cell(case.site, case.window)
+        acting_grant = find_acting_version(scope, state.policy, cell, case.occurred_at)
+        if acting_grant is not None:
+            version, stage_level = acting_grant
+            unfamiliar = find_unfamiliar_values(scope, state.policy, cell, version, case.attributes)
+            cell_state = scope.get_cell_state(cell, version)
+            floor = find_decided_floor(state.policy, cell_state, stage_level)
+            acting_versions[case_id] = ActingOnCase(version, stage_level, not unfamiliar, floor)
+    return acting_versions
+
+
+def _build_review(
+    state: RolloutState,
+    case_id: int,
+    case: Case,
+    review_task: PlannedReviewTask,
+    at: datetime,
+    *,
+    version: str | None = None,
+    known_answers: Mapping[str, str] | None = None,
+) -> NewReviewTask:
+    """Return a new review task; its deadlines follow from the case's times."""
+    is_adjudication = review_task.kind == ADJUDICATE  # for reports, which have no deadline
+    return NewReviewTask(
+        case_id=case_id,
+        kind=review_task.kind,
+        task_number=review_task.number,
+        site=case.site,
+        opened_at=at,
+        sampling_value=compute_queue_value(state.rollout.salt, case.key),
+        due_at=None if is_adjudication else compute_due_time(state.policy, case.occurred_at, at),
+        answer_by=None
+        if is_adjudication
+        else compute_answer_deadline(state.policy, case.occurred_at),
+        version=version,
+        gold_answers=known_answers,
+    )
+
+
+def _load_scopes(
+    transaction: Transaction, state: RolloutState, instants: Iterable[datetime]
+) -> Mapping[datetime, Scope]:
+    """Return the scope at each instant."""
+    last_event_at = state.scope.at
+    sorted_instants = sorted(set(instants))
+    scopes = {
+        at: state.scope for at in sorted_instants if last_event_at is None or at >= last_event_at
+    }
+    past_instants = [at for at in sorted_instants if at not in scopes]
+    if not past_instants:
+        return scopes
+    ledger = Ledger(transaction, state.rollout)
+    scope = ledger.load_scope_at(past_instants[0])
+    later_events = list(
+        takewhile(
+            lambda event: event.at <= past_instants[-1], ledger.list_events(after=scope.revision)
+        )
+    )
+    for at in past_instants:
+        while later_events and later_events[0].at <= at:
+            scope = apply_event(scope, later_events.pop(0))
+        scopes[at] = scope
+    return scopes
+
+
+def withdraw_answered_reviews(
+    transaction: Transaction, state: RolloutState, case_ids: Collection[int], at: datetime
+) -> None:
+    """Withdraw review tasks of cases that were decided elsewhere.
+
+    A case stays if a reviewer has claimed one of its tasks.
+    """
+    review_store = ReviewTaskStore(transaction, state.rollout)
+    decisions = NewestRecords(transaction, state.rollout).load_decisions(case_ids)
+    if not decisions:
+        return
+    started_case_ids = {
+        review.case_id
+        for review in review_store.list_of_cases(decisions)
+        if review.kind in SAMPLED_KINDS and review.reviewer
+    }
+    outside_decisions = {
+        case_id: [decision for decision in decisions[case_id].values() if decision.review is None]
+        for case_id in sorted(decisions.keys() - started_case_ids)
+    }
+    required_decisions = state.policy.evidence.verdicts
+    answered_case_ids = [
+        case_id for case_id, case_decisions in outside_decisions.items() if case_decisions
+    ]
+    settled_case_ids = [
+        case_id
+        for case_id, case_decisions in outside_decisions.items()
+        if sum(_is_counted(state, decision.exposure) for decision in case_decisions)
+        >= required_decisions
+    ]
+    review_store.withdraw(answered_case_ids, [ASSISTED], at=at)
+    review_store.withdraw(settled_case_ids, [BLIND], at=at)
+
+
+def _is_counted(state: RolloutState, exposure: str) -> bool:
+    return exposure == BLIND or (exposure == UNKNOWN and state.policy.evidence.outside_blind)
+
+
+def open_adjudication_if_split(
+    transaction: Transaction, state: RolloutState, case_id: int, at: datetime
+) -> None:
+    """Open an adjudication if all blind decisions are in and two differ."""
+    review_store = ReviewTaskStore(transaction, state.rollout)
+    blind_reviews = [
+        review for review in review_store.list_of_cases([case_id]) if review.kind == BLIND
+    ]
+    if any(review.is_wanted_at(at) for review in blind_reviews):
+        return
+    done_review_ids = {review.id for review in blind_reviews if review.state == DONE}
+    newest = NewestRecords(transaction, state.rollout)
+    decisions = newest.load_decisions([case_id]).get(case_id, {})
+    if has_disagreement(
+        [decision.answers for decision in decisions.values() if decision.review in done_review_ids]
+    ):
+        case = newest.load_cases([case_id])[case_id]
+        review_store.open_tasks(
+            [_build_review(state, case_id, case, PlannedReviewTask(ADJUDICATE), at)]
+        )
+
+
+def request_adjudication(
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    key: str,
+    version: str | None,
+    at: datetime,
+) -> None:
+    """Request an adjudication by another reviewer, for reports and training only.
+
+    `version` is the version whose answer is shown beside the decisions.
+
+    Raises:
+        NotAllowedError: the caller does not operate the case's site.
+        UnknownCaseError: there is no such case.
+        UnknownVersionError: the version has no prediction for the case.
+        ReviewStillOpenError: blind review tasks are open.
+        NoConflictError: no two decisions differ, nor one from the version's answer.
+    """
+    require_permission(caller, Permission.OPERATE, state.rollout.name)
+    with database.begin_write() as transaction:
+        case_id, case = find_stored_case(transaction, state, key)
+        require_permission(caller, Permission.OPERATE, state.rollout.name, (case.site,))
+        _check_closed(transaction, state, case_id, key, at)
+        newest = NewestRecords(transaction, state.rollout)
+        predictions = newest.load_predictions([case_id]).get(case_id, {})
+        if version is not None and version not in predictions:
+            raise UnknownVersionError(
+                f"{version} has no prediction for {key}; others have: {', '.join(predictions)}"
+            )
+        decisions = newest.load_decisions([case_id]).get(case_id, {}).values()
+        _check_conflict(
+            key,
+            [decision.answers for decision in decisions],
+            None if version is None else predictions[version].answers,
+        )
+        review = _build_review(
+            state, case_id, case, PlannedReviewTask(ADJUDICATE), at, version=version
+        )
+        ReviewTaskStore(transaction, state.rollout).open_tasks([review])
+
+
+def seed_gold_case(
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    key: str,
+    answers: Mapping[str, str],
+    *,
+    reviewer_count: int,
+    at: datetime,
+) -> None:
+    """Open review tasks for a case with a known answer.
+
+    Their decisions are stored with the task, not as records, so they are never evidence. The caller
+    is an admin; they know the answer, so they don't get the case.
+
+    Raises:
+        NotAllowedError: the caller is no admin.
+        UnknownCaseError: there is no such case.
+        InvalidDecisionError: a lever has no such answer.
+        ReviewStillOpenError: blind review tasks are open, or a report that includes the case went
+            to unknown readers.
+    """
+    require_permission(caller, Permission.ADMINISTER, state.rollout.name)
+    check_decision(state.policy, answers, unsure=False)
+    with database.begin_write() as transaction:
+        case_id, case = find_stored_case(transaction, state, key)
+        _check_closed(transaction, state, case_id, key, at)
+        exposures = ExposureStore(transaction, state.rollout)
+        _check_not_reported(exposures.load_figures_until(ANY_REVIEWER), case)
+        exposures.add([(case_id, DECISIONS)], reviewer=caller.name, page=SEED_PAGE, at=at)
+        ReviewTaskStore(transaction, state.rollout).open_tasks(
+            _build_review(
+                state,
+                case_id,
+                case,
+                PlannedReviewTask(SEEDED, seat_number),
+                at,
+                known_answers=dict(answers),
+            )
+            for seat_number in range(1, reviewer_count + 1)
+        )
+
+
+def find_stored_case(transaction: Transaction, state: RolloutState, key: str) -> tuple[int, Case]:
+    """Return a case with its number.
+
+    Raises:
+        UnknownCaseError: there is no such case.
+    """
+    case_id = ExternalKeys(transaction, state.rollout).find_ids([key]).get(key)
+    cases = (
+        {} if case_id is None else NewestRecords(transaction, state.rollout).load_cases([case_id])
+    )
+    if case_id is None or case_id not in cases:
+        raise UnknownCaseError(f"no case {key}; send it to `records` first")
+    return case_id, cases[case_id]
+
+
+def _check_closed(
+    transaction: Transaction, state: RolloutState, case_id: int, key: str, at: datetime
+) -> None:
+    reviews = ReviewTaskStore(transaction, state.rollout).list_of_cases([case_id])
+    if any(review.kind == BLIND and review.is_wanted_at(at) for review in reviews):
+        raise ReviewStillOpenError(
+            f"{key} still has an open blind review; ask again once it is done"
+        )
+
+
+def _check_conflict(
+    key: str,
+    decided: Sequence[Mapping[str, str | None]],
+    predicted: Mapping[str, str | None] | None,
+) -> None:
+    """Raise unless people differ, or one of them from the version's answer."""
+    if has_disagreement([*decided, *([] if predicted is None else [predicted])]):
+        return
+    if len(decided) > 1:
+        reason = f"the reviewers of {key} agree"
+    else:
+        reason = f"{key} has {'one' if decided else 'no'} decision"
+    version_text = "" if predicted is None else ", and the version's answer is no other"
+    raise NoConflictError(
+        f"{reason}{version_text}: nothing to adjudicate; name a version whose answer differs to"
+        " have it judged"
+    )
+
+
+def _check_not_reported(reported_until: datetime | None, case: Case) -> None:
+    if reported_until is not None and case.occurred_at < reported_until:
+        raise ReviewStillOpenError(
+            f"a report up to {reported_until.isoformat()} went to a channel whose readers are not"
+            f" known, so a reviewer may have read about {case.key}: take a later case,"
+            " and name the channel's readers in its `readers`"
+        )

@@ -19,14 +19,14 @@ from typing import Final
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.projections import UnopenedIncidents
-from rollout.data.records.baselines import ActionStore, StoredAction
 from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.record_rows import ActionStore, StoredAction
 from rollout.data.records.records import StoredBatch
+from rollout.engine.decide.assignment import BOUND, CLOCK_TOLERANCE
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incident_kinds import SENDER_CLOCK, UNAUTHORIZED
 from rollout.engine.decide.incidents import is_over_limit
-from rollout.engine.decide.permits import BOUND, CLOCK_TOLERANCE
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.events import IncidentOpened, LedgerEvent
 from rollout.engine.records.records import Action, Case, Prediction
@@ -42,10 +42,13 @@ from rollout.features.records.action_authorization import (
     load_current_state,
     load_stored_cases,
 )
-from rollout.kernel.calendar.instants import MICROSECOND
-from rollout.kernel.calendar.sites import Cell
-from rollout.live.command_handler import CommandBuilder, decide_command
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.kernel.calendar.instants import MICROSECOND, Cell
+from rollout.live.rollout_state import (
+    CommandBuilder,
+    RolloutState,
+    decide_command,
+    load_rollout_state,
+)
 
 AUTHORIZED_VALUES: Final = (AUTHORIZED, AUTHORIZED_WITHIN_LEASE)
 CASE_CAME_LATER: Final = f"its case came later: {SCOPE_FORBADE}"

@@ -49,17 +49,18 @@ from rollout.terminal.record_options import (
     Labels,
     OutcomesFile,
     PlantedFile,
+    PolicyFile,
     PredictionsFile,
     PredictionsWhere,
     SameForm,
     TrainingCutoffs,
     VersionContents,
     build_choices,
+    parse_salts,
     parse_training_cutoff,
     parse_version_content,
     read_with_answers,
 )
-from rollout.terminal.rollout_options import PolicyFile, parse_salts
 
 
 def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option

@@ -20,9 +20,14 @@ from rollout.engine.decide.policy_changes import merge_training_cutoffs
 from rollout.engine.evidence.case_placement import (
     NO_EPISODE,
     UNKNOWN_SITE,
+    NumberedUnits,
     PlacedHistory,
+    encode_repeated_texts,
     find_prediction_spans,
+    number_units,
     place_cases,
+    place_planted_cases,
+    resolve_planted_units,
 )
 from rollout.engine.evidence.frames import (
     MEDIA_COLUMN,
@@ -33,18 +38,11 @@ from rollout.engine.evidence.frames import (
     merge_renamed_predictions,
 )
 from rollout.engine.evidence.picks import vouch_for_files
-from rollout.engine.evidence.populations import (
-    NumberedUnits,
-    encode_repeated_texts,
-    number_units,
-    place_planted_cases,
-    resolve_planted_units,
-)
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.stage_history import build_stage_shares, find_buckets
 from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
 from rollout.engine.evidence.version_uses import VersionUses, drop_undrawn
-from rollout.engine.files.rejected_rows import RecordError
+from rollout.engine.files.mapped_rows import RecordError
 from rollout.engine.ledger.ledger import build_ledger, derive_salts
 from rollout.engine.records.records import UNREADABLE_REASONS, RemarkReason
 from rollout.engine.slots.engine import (
@@ -71,10 +69,9 @@ from rollout.features.reports.inputs.inputs import ReportInputs, SourceFile
 from rollout.features.reports.inputs.pictures import MAX_PICTURE_BYTES, embed_picture
 from rollout.features.reports.pages.json_report import render_json_report
 from rollout.kernel.atomic_files import write_files_atomically
-from rollout.kernel.calendar.instants import count_micros, format_duration, to_micros
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, count_micros, format_duration, to_micros
 from rollout.kernel.errors import RolloutError
-from rollout.kernel.policy.fresh_evidence import NO_UNPLACED, UnplacedDecisions
+from rollout.kernel.policy.gates import NO_UNPLACED, UnplacedDecisions
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import find_content_fault
 from rollout.kernel.policy_files.reader import load_policy

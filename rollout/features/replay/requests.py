@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from rollout.engine.evidence.case_placement import split_populations
 from rollout.engine.evidence.frames import CONTENT, INSTANT, VALUE_PREFIX, RecordFrames, RecordKind
-from rollout.engine.evidence.populations import split_populations
 from rollout.engine.files.cases import count_backtest, find_backtest_question
 from rollout.engine.files.column_map import (
     build_policy_columns,

@@ -19,11 +19,11 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Any, Final, Protocol
 
-from rollout.data.database.errors import StoreError
+from rollout.data.database.append_failures import StoreError
 from rollout.data.database.rollouts import Rollout, list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.records.exposures import ExposureStore as Told
+from rollout.data.records.incoming_cases import ExposureStore as Told
 from rollout.data.reports.reports import (
     AccountRequest,
     Delivery,
@@ -61,7 +61,7 @@ from rollout.features.reports.inputs.divergence_columns import unescape_cell
 from rollout.features.reviews.exposure import find_hidden_cases, record_unclaimed_cases
 from rollout.kernel.errors import NotAllowedError, RefusalError
 from rollout.live.rollout_state import RolloutState, load_rollout_state, read_rollout
-from rollout.live.work.process_work import WorkBusyError
+from rollout.live.work.user_runs import WorkBusyError
 
 REPORT_FORMATS: Final = ("html", "json", "csv")
 REPORT_PAGE = "report"

@@ -36,10 +36,9 @@ from rollout.kernel.calendar.instants import from_micros, to_instant_micros
 from rollout.kernel.errors import RefusalError, StaleRevisionError
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.report_times import find_due_report
-from rollout.live.command_handler import retry_on_stale_revision
-from rollout.live.rollout_state import RolloutState, read_rollout
+from rollout.live.rollout_state import RolloutState, read_rollout, retry_on_stale_revision
 from rollout.live.service import Service
-from rollout.live.work.process_work import StepCallback
+from rollout.live.work.user_runs import StepCallback
 
 
 class NothingToReportError(RefusalError):

@@ -40,7 +40,7 @@ from rollout.features.reports.stored_inputs import (
     load_whole_period,
 )
 from rollout.live.rollout_state import RolloutState, read_rollout
-from rollout.live.work.process_work import StepCallback
+from rollout.live.work.user_runs import StepCallback
 
 
 def draft_report(

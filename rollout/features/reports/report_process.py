@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from rollout.data.database.session import Database
 from rollout.features.reports.builder import ReportDraft, ReportOptions
-from rollout.live.work.limited_process import answer_parent, build_answer, report_step
+from rollout.live.work.user_runs import answer_parent, build_answer, report_step
 
 NICENESS: Final = 10
 """A tenth of the share of a process of usual priority; alone it runs at full speed."""

@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from rollout.data.database.session import Database
 from rollout.features.reports.builder import ReportDraft, ReportOptions
-from rollout.live.work.process_work import ProcessWork, StepCallback
+from rollout.live.work.user_runs import ProcessWork, StepCallback
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rollout.features.reports.report_process")
 """`-P` keeps modules of the working directory out."""

@@ -16,27 +16,31 @@ from importlib.metadata import version
 
 import polars as pl
 
+from rollout.data.counting.closed_units import PeriodRecords
 from rollout.data.counting.counted_outcomes import CountedOutcomes
 from rollout.data.counting.counted_units import CountedUnits
-from rollout.data.counting.period_records import PeriodRecords
 from rollout.data.counting.unit_records import count_registering
 from rollout.data.database.bulk import select_numbers
 from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.ledger.ledger import Accounts, Ledger
-from rollout.data.records.baselines import Baselines
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
+from rollout.data.records.record_rows import Baselines
 from rollout.data.reviews.reviews import CleaningStore
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Scope
 from rollout.engine.events import LedgerEvent, ReportSealed, find_applied_policies
-from rollout.engine.evidence.case_placement import PlacedHistory, place_cases
+from rollout.engine.evidence.case_placement import (
+    PlacedHistory,
+    place_cases,
+    place_planted_cases,
+    resolve_natural_units,
+)
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.evidence.outcome_buffer import OutcomeBuffer
-from rollout.engine.evidence.populations import place_planted_cases, resolve_natural_units
 from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
 from rollout.engine.evidence.stage_history import StageHistory
 from rollout.engine.evidence.stored_units import FirstValues, StoredUnits, UnitSeries

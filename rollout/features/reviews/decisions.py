@@ -13,15 +13,14 @@ from rollout import faults
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
 from rollout.data.records.case_pages import NewestRecords
-from rollout.data.records.exposures import FIGURES, ExposureEntry, ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
-from rollout.data.records.incoming_cases import IncomingCases
+from rollout.data.records.incoming_cases import FIGURES, ExposureEntry, ExposureStore, IncomingCases
 from rollout.data.records.record_check import build_basis, list_pages
 from rollout.data.records.records import RecordReceipt as Accepted
 from rollout.data.records.records import RecordStatus as Judged
 from rollout.data.records.records import RecordStore, StoredBatch
 from rollout.data.reviews.reviews import WITHDRAWN, ReviewTaskStore, StoredReviewTask
-from rollout.data.tables.columns import decode_instant
+from rollout.data.tables.record_tables import decode_instant
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.records.records import Case, Decision
 from rollout.engine.records.reviews import (
@@ -39,7 +38,7 @@ from rollout.engine.records.reviews import (
     compute_exposure,
 )
 from rollout.features.records.decision_places import DecisionPlaces
-from rollout.features.records.review_tasks import open_adjudication_if_split
+from rollout.features.records.record_notes import open_adjudication_if_split
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.errors import UserRequiredError
 from rollout.kernel.policy.evidence_sources import REVIEWS

@@ -11,8 +11,8 @@ from typing import Final
 
 from rollout.data.database.session import Database, Transaction
 from rollout.data.records.case_pages import NewestRecords
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.reviews.reviews import DONE, ReviewTaskStore, StoredReviewTask
 from rollout.engine.decide.permissions import Caller, Permission
 from rollout.engine.records.reviews import BLIND_KINDS, DECISIONS, PREDICTION, compute_due_time

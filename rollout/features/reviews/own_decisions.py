@@ -11,9 +11,9 @@ from typing import Final
 
 from rollout.data.database.session import Database, Transaction
 from rollout.data.records.case_pages import NewestRecords
-from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.reviews.reviews import ReviewTaskLists, StoredReviewTask
-from rollout.data.tables.columns import decode_instant
+from rollout.data.tables.record_tables import decode_instant
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.scope import Scope
 from rollout.engine.records.records import Case, Decision

@@ -22,7 +22,7 @@ from rollout.data.reviews.reviews import (
     SiteFilter,
     StoredReviewTask,
 )
-from rollout.data.tables.columns import encode_json
+from rollout.data.tables.record_tables import encode_json
 from rollout.engine.decide.permissions import (
     ROLES_BY_PERMISSION,
     Caller,
@@ -42,7 +42,7 @@ from rollout.engine.records.reviews import (
     PREDICTION,
     REVIEW_PAGE,
 )
-from rollout.features.records.review_tasks import (
+from rollout.features.records.record_notes import (
     open_reviews,
     request_adjudication,
     seed_gold_case,

@@ -17,11 +17,16 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from rollout.data.database.append_failures import NARROWING, STOP, is_storage_failure
-from rollout.data.database.errors import DatabaseUnavailableError, StoreError
+from rollout.data.database.append_failures import (
+    NARROWING,
+    STOP,
+    DatabaseUnavailableError,
+    StoreError,
+    is_storage_failure,
+)
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.pending_stops import PendingStop, delete_pending_stop, store_pending_stop
+from rollout.data.ledger.scopes import PendingStop, delete_pending_stop, store_pending_stop
 from rollout.engine.decide.commands import BeginNextAttempt, NarrowCells, ProposeResume, StopCells
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
@@ -35,31 +40,36 @@ from rollout.engine.decide.stop_targets import (
 )
 from rollout.engine.events import Stopped
 from rollout.engine.words.approver_warnings import format_needs
-from rollout.features.proposals.eligible_approvers import (
+from rollout.features.proposals.proposals import (
     describe_remaining_approvers,
     load_present_approvers,
 )
-from rollout.features.stops.order_latching import (
+from rollout.features.stops.stop_options import (
     NOT_LATCHED,
     WRITE_SECONDS,
+    StopHistory,
+    StopLatency,
     StopNotStoredError,
+    compute_stop_latencies,
     describe_command_file,
+    describe_stop_latency,
     latch_order,
     limit_waits,
+    load_stop_history,
     name_cells,
     name_from_memory,
 )
-from rollout.features.stops.stop_options import (
-    StopHistory,
-    StopLatency,
-    compute_stop_latencies,
-    describe_stop_latency,
-    load_stop_history,
-)
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError
-from rollout.live.command_handler import CommandBuilder, CommandResult, execute_command, run_command
-from rollout.live.rollout_state import RolloutState, load_rollout_state, read_rollout
+from rollout.live.rollout_state import (
+    CommandBuilder,
+    CommandResult,
+    RolloutState,
+    execute_command,
+    load_rollout_state,
+    read_rollout,
+    run_command,
+)
 from rollout.live.service import Service
 from rollout.live.stop_latches import PendingNarrowing
 

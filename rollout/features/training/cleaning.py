@@ -17,7 +17,7 @@ from functools import partial
 import polars as pl
 
 from rollout import faults
-from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import PeriodRecords
 from rollout.data.database.session import Database, Transaction
 from rollout.data.records.case_pages import CasePages, NewestRecords
 from rollout.data.records.external_keys import ExternalKeys

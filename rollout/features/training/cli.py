@@ -46,11 +46,11 @@ from rollout.terminal.record_options import (
     LabelPopulation,
     Labels,
     OutcomesFile,
+    PolicyFile,
     PredictionsFile,
     SameForm,
     build_choices,
 )
-from rollout.terminal.rollout_options import PolicyFile
 
 clean_app = typer.Typer(no_args_is_help=True)
 training_app = typer.Typer(no_args_is_help=True)

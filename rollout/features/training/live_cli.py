@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rollout.engine.records.reviews import CleaningChoiceRequest
-from rollout.features.divergences.top_losses import load_costliest_counted_pairs
+from rollout.features.divergences.case_explanation import load_costliest_counted_pairs
 from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
 from rollout.features.training.cleaning import TrainingOptions, load_label_issues, store_choices
 from rollout.features.training.cleaning import export_training_rows as rows_of
@@ -32,8 +32,8 @@ from rollout.features.training.cli import (
 )
 from rollout.terminal.local_database import open_database
 from rollout.terminal.output import JsonFlag, print_answer, print_refusals
+from rollout.terminal.record_options import ActorName, RolloutName, parse_instant
 from rollout.terminal.remote import ServerUrl, build_path
-from rollout.terminal.rollout_options import ActorName, RolloutName, parse_instant
 from rollout.terminal.runner import LOCAL_READER, CommandRequest, build_runner
 
 Since = Annotated[str | None, typer.Option(help="first time of occurrence, as 2027-06-01T00:00Z")]

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from rollout.features.uploads.upload_runs import ADVICE, MAX_MINUTES, UploadOptions
 from rollout.features.uploads.uploaded_files import run_uploaded_files
-from rollout.live.work.limited_process import answer_request, build_answer, report_step
+from rollout.live.work.user_runs import answer_request, build_answer, report_step
 
 MEMORY_TEXT: Final = f"it needs more than 1 GiB of memory; run {ADVICE}"
 

@@ -34,8 +34,13 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from rollout.kernel.errors import RefusalError
-from rollout.live.work.process_work import MAX_WORKING, ProcessWork
-from rollout.live.work.user_runs import LONG_LIFETIME, ProcessRuns, UserRun
+from rollout.live.work.user_runs import (
+    LONG_LIFETIME,
+    MAX_WORKING,
+    ProcessRuns,
+    ProcessWork,
+    UserRun,
+)
 
 PRIVATE_MODE: Final = 0o700
 LOCK_SUFFIX: Final = ".lock"

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import PeriodRecords
 from rollout.data.database.rollouts import PolicyTexts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.records.external_keys import ExternalKeys

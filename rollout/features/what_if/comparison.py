@@ -29,7 +29,7 @@ from rollout.features.what_if.replayed_policy import (
     check_comparable,
     replay_policy,
 )
-from rollout.kernel.calendar.sites import SHADOW, Site
+from rollout.kernel.calendar.instants import SHADOW, Site
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 from rollout.kernel.policy_files.yaml_reader import DocumentValue, read_document

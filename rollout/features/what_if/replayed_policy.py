@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from rollout.data.counting.period_records import UnplacedHistory
+from rollout.data.counting.closed_units import UnplacedHistory
 from rollout.engine.evidence.case_placement import PlacedHistory
 from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.evidence.reviewer_checks import is_blind_decision
@@ -34,8 +34,7 @@ from rollout.features.reports.inputs.inputs import (
     compute_stage_histories,
     find_drawn_units,
 )
-from rollout.kernel.calendar.instants import count_micros
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, count_micros
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.measures import Condition, Statistic
 from rollout.kernel.policy.policy import Policy

@@ -13,14 +13,13 @@ from typing import Final
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from rollout.data.database.errors import StoreError
-from rollout.data.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
+from rollout.data.database.append_failures import StoreError
+from rollout.data.database.rollouts import IdempotencyKeys, IdempotentResponse
 from rollout.data.database.session import Database
 from rollout.engine.decide.permissions import Caller
 from rollout.features.what_if.comparison import WhatIfResult
 from rollout.features.what_if.requests import WhatIfRequest
-from rollout.live.work.process_work import ProcessWork
-from rollout.live.work.user_runs import LONG_LIFETIME, ProcessRuns, UserRun
+from rollout.live.work.user_runs import LONG_LIFETIME, ProcessRuns, ProcessWork, UserRun
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rollout.features.what_if.what_if_process")
 """`-P` keeps modules of the working directory out."""

@@ -14,7 +14,7 @@ from rollout.engine.decide.permissions import Caller
 from rollout.features.what_if.closed_cases import load_what_if_inputs
 from rollout.features.what_if.comparison import WhatIfResult, compare_policies
 from rollout.features.what_if.requests import WhatIfRequest
-from rollout.live.work.limited_process import answer_request, build_answer, report_step
+from rollout.live.work.user_runs import answer_request, build_answer, report_step
 
 TIME_LIMIT: Final = 1_800  # seconds of a processor
 MEMORY_TEXT: Final = "it needs more than 1 GiB of memory; compare 30 days, or run the command"

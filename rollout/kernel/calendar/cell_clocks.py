@@ -7,9 +7,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.kernel.calendar.instants import Int64Array, compute_year_start, find_year
+from rollout.kernel.calendar.instants import Int64Array, Site, Window, compute_year_start, find_year
 from rollout.kernel.calendar.opening_hours import compute_open_edges
-from rollout.kernel.calendar.sites import Site, Window
 
 
 @dataclass(frozen=True, eq=False)

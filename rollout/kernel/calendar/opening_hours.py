@@ -39,6 +39,7 @@ from rollout.kernel.calendar.instants import (
     LAST_YEAR,
     MINUTE,
     Int64Array,
+    Site,
     compute_midnight,
     compute_year_start,
     from_micros,
@@ -49,7 +50,6 @@ from rollout.kernel.calendar.instants import (
     to_wall_time,
     to_wall_times,
 )
-from rollout.kernel.calendar.sites import Site
 from rollout.kernel.late_modules import LateModule
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     import opening_hours
     from numpy.typing import NDArray
 
-    from rollout.kernel.calendar.sites import Site
+    from rollout.kernel.calendar.instants import Site
 else:
     np = LateModule("numpy")
     opening_hours = LateModule("opening_hours")

@@ -7,7 +7,10 @@ from datetime import datetime  # noqa: TC003 - examples name it
 from typing import TYPE_CHECKING, Final
 
 from rollout.kernel.calendar.instants import (
+    OTHER_WINDOW,
     Instants,
+    Site,
+    Window,
     compute_year_start,
     to_instant_micros_array,
     to_wall_times,
@@ -25,7 +28,6 @@ from rollout.kernel.calendar.opening_hours import (
     strip_comments,
     uses_holidays,
 )
-from rollout.kernel.calendar.sites import OTHER_WINDOW, Site, Window
 from rollout.kernel.late_modules import LateModule
 
 if TYPE_CHECKING:

@@ -11,9 +11,16 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Annotated, ClassVar
 
-from rollout.kernel.calendar.instants import compute_end_of_local_day, format_duration
+from rollout.kernel.calendar.instants import (
+    OTHER_WINDOW,
+    SHADOW,
+    Cell,
+    Site,
+    Window,
+    compute_end_of_local_day,
+    format_duration,
+)
 from rollout.kernel.calendar.opening_hours import is_open
-from rollout.kernel.calendar.sites import OTHER_WINDOW, SHADOW, Cell, Site, Window
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.measures import Condition
 from rollout.kernel.policy.evidence_sources import (

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from rollout.kernel.calendar.instants import format_duration
-from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.calendar.instants import Cell, Site, format_duration
 from rollout.kernel.calendar.windows import list_hours_warnings
 from rollout.kernel.measures import Condition, Statistic, Watch
 from rollout.kernel.policy.policy import Gate, Guard, Policy

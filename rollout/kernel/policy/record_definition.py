@@ -14,8 +14,8 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
+from rollout.kernel.calendar.instants import Cell, Site, Window
 from rollout.kernel.calendar.opening_hours import uses_holidays
-from rollout.kernel.calendar.sites import Cell, Site, Window
 from rollout.kernel.policy.levers import CostRule, Lever, Margin
 from rollout.kernel.policy.policy import EvidenceRules, Policy
 

@@ -13,8 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 
-from rollout.kernel.calendar.instants import format_duration
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, format_duration
 from rollout.kernel.errors import describe_value_error
 from rollout.kernel.measures import (
     MEASURES,

@@ -6,8 +6,8 @@ Find rows of a policy that never apply, because an earlier row always fits first
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 
+from rollout.kernel.calendar.instants import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW, Cell, Site, Window
 from rollout.kernel.calendar.opening_hours import follows_sun
-from rollout.kernel.calendar.sites import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW, Cell, Site, Window
 from rollout.kernel.calendar.windows import REFERENCE_YEAR, compute_year_shares, find_hours_errors
 from rollout.kernel.policy.levers import DEFAULT_COSTS, CostRule, Lever, Margin
 from rollout.kernel.policy.policy import (

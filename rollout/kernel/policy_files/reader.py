@@ -14,8 +14,7 @@ from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from rollout.kernel.calendar.instants import format_duration
-from rollout.kernel.calendar.sites import ALWAYS_WINDOW, Window
+from rollout.kernel.calendar.instants import ALWAYS_WINDOW, Window, format_duration
 from rollout.kernel.errors import PolicyRefusedError
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.policy.evidence_sources import FileReading

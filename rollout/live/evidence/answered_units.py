@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rollout.data.records.case_pages import CasePages
 from rollout.engine.evidence.slots import to_instant
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.units import MISSING, SILENT
 

@@ -35,21 +35,19 @@ from rollout.data.counting.unit_records import CountedRecords, OutcomeRecords, U
 from rollout.data.counting.version_uses import StoredUses
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.versions import VersionStore
+from rollout.data.ledger.projections import VersionStore
 from rollout.data.records.case_pages import CasePages
 from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.data.records.history import count_case_records
-from rollout.data.tables.columns import decode_instant
-from rollout.data.tables.record_tables import GATE, OUTCOME, RECORD_UNSEALED
+from rollout.data.tables.record_tables import GATE, OUTCOME, RECORD_UNSEALED, decode_instant
 from rollout.engine.events import CasesErased, NameErased
-from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.case_placement import place_cases, resolve_all_units
 from rollout.engine.evidence.outcome_buffer import CountedOutcome, OutcomeBuffer
 from rollout.engine.evidence.outcome_resolution import resolve_outcome_units
-from rollout.engine.evidence.populations import resolve_all_units
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.evidence.version_uses import ANY_VERSION, Use, UseKey, list_first_uses
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
 from rollout.kernel.units import OutcomeRule
 from rollout.live.evidence.evidence_feeds import LiveGuardFeeds

@@ -27,24 +27,19 @@ from rollout.data.counting.unit_records import (
     RecordLine,
     count_lines,
 )
-from rollout.data.database.errors import UNREADABLE_ERRORS, describe_unreadable
+from rollout.data.database.append_failures import UNREADABLE_ERRORS, describe_unreadable
 from rollout.data.database.rollouts import list_rollout_names
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.data.records.record_check import find_changed_records, find_last_case
-from rollout.data.records.record_rows import (
-    RECORD_SCHEMAS,
-    ErasedHashes,
-    RecordSchema,
-)
+from rollout.data.records.record_rows import RECORD_SCHEMAS, ErasedHashes, RecordSchema
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.incident_kinds import EVIDENCE_CHANGED
 from rollout.engine.events import EVENT_TYPES
 from rollout.engine.evidence.outcome_buffer import CountedOutcome
 from rollout.engine.evidence.slots import to_instant
-from rollout.live.command_handler import execute_command
 from rollout.live.evidence.counted_check import (
     CountedOutcomeCheck,
     CountedRecordCheck,
@@ -53,7 +48,7 @@ from rollout.live.evidence.counted_check import (
 from rollout.live.evidence.evidence_report import EvidenceReport
 from rollout.live.evidence.evidence_seals import SealedSpan, SealedSpans, find_last_sealed
 from rollout.live.evidence.reading_check import find_reading_faults
-from rollout.live.rollout_state import RolloutState, load_rollout_state
+from rollout.live.rollout_state import RolloutState, execute_command, load_rollout_state
 from rollout.live.versions import check_training_cutoffs
 
 

@@ -22,8 +22,8 @@ import polars as pl
 from rollout.data.counting.count_queue import ARRIVAL_SPAN, ArrivalSum, StoredArrivals
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
-from rollout.data.records.site_signs import SiteSignStore
-from rollout.data.tables.columns import decode_instant, encode_instant
+from rollout.data.records.incoming_cases import SiteSignStore
+from rollout.data.tables.record_tables import decode_instant, encode_instant
 from rollout.data.tables.tables import guard_snapshots
 from rollout.engine.evidence.case_placement import PlacedHistory, place_cases
 from rollout.engine.evidence.frames import RecordFrames
@@ -39,8 +39,7 @@ from rollout.engine.evidence.site_series import (
 from rollout.engine.evidence.slots import find_slot_before, to_instant
 from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.slots.record_feed import GuardAnswers, HistoryFeeds
-from rollout.kernel.calendar.instants import count_micros, to_micros
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, count_micros, to_micros
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.policy import Guard, Policy
 from rollout.kernel.statistics.share_detector import measure_sign_interval

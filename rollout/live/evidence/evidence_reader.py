@@ -32,9 +32,9 @@ from rollout.engine.evidence.stored_units import FirstValues, NewCellValue, Stor
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
 from rollout.engine.evidence.unit_buffer import BufferDigests, UnitBuffer, restore_buffers
 from rollout.engine.ledger.ledger import parse_event
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.cell_evidence import VersionEvidence
-from rollout.kernel.policy.fresh_evidence import FreshEvidence
+from rollout.kernel.policy.gates import FreshEvidence
 from rollout.kernel.policy.policy import Guard
 from rollout.kernel.units import OutcomeRule
 from rollout.live.evidence.stage_history import RolloutHistory

@@ -17,8 +17,8 @@ from rollout.engine.evidence.evidence_view import FreshUnits, order_by_receipt
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.tallied_units import build_units
 from rollout.engine.evidence.unit_arrays import CellUnitArrays
-from rollout.kernel.calendar.sites import Cell
-from rollout.kernel.policy.fresh_evidence import UnplacedDecisions
+from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.policy.gates import UnplacedDecisions
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.evidence.unit_counting import GATE, resolve_case_units
 from rollout.live.rollout_state import RolloutState

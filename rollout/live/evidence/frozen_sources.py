@@ -12,7 +12,7 @@ from rollout.data.counting.unit_records import (
 from rollout.data.database.session import Transaction
 from rollout.engine.events import NO_SOURCES, LedgerEvent, ProposalSources
 from rollout.engine.evidence.slots import LAST_SLOT, find_slot_after, find_slot_before
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.evidence_sources import CountedOutcomeSource
 from rollout.live.rollout_state import RolloutState
 

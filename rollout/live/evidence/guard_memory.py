@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rollout.data.counting.count_queue import ArrivalSum
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from rollout.data.tables.tables import guard_snapshots
 from rollout.engine.evidence.site_series import (
     NO_SIGNS,
@@ -49,7 +49,7 @@ from rollout.engine.evidence.unit_arrays import (
     split_column,
     split_parts,
 )
-from rollout.kernel.calendar.sites import OTHER_WINDOW
+from rollout.kernel.calendar.instants import OTHER_WINDOW
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
 from rollout.live.evidence.evidence_reader import UNREADABLE

@@ -38,7 +38,7 @@ from rollout.engine.evidence.unit_buffer import (
     DefinitionLevels,
     UnitBuffer,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.kernel.policy.confidence_floors import find_floor_index

@@ -30,7 +30,7 @@ from rollout.engine.evidence.stage_history import (
 )
 from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.slots.fast_forward import list_limit_slots
-from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.record_definition import compute_definition, is_redefined
 

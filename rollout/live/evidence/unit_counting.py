@@ -24,9 +24,16 @@ from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
 from rollout.data.records.records import StoredBatch
 from rollout.data.tables.record_tables import OUTCOME
-from rollout.kernel.calendar.instants import DAY, count_micros, to_instant_micros, to_micros
+from rollout.kernel.calendar.instants import (
+    DAY,
+    OTHER_WINDOW,
+    Site,
+    Window,
+    count_micros,
+    to_instant_micros,
+    to_micros,
+)
 from rollout.kernel.calendar.opening_hours import compute_open_edges, is_always_open
-from rollout.kernel.calendar.sites import OTHER_WINDOW, Site, Window
 from rollout.kernel.policy.cell_evidence import list_recorded_attributes
 from rollout.kernel.policy.policy import Policy
 from rollout.live.rollout_state import RolloutState
@@ -210,7 +217,7 @@ def resolve_case_units(
     has_any_version: bool = False,
 ) -> "pl.DataFrame":
     """Return the units of some cases and their episodes, as of `read_case_page`."""
-    from rollout.engine.evidence.populations import resolve_all_units
+    from rollout.engine.evidence.case_placement import resolve_all_units
 
     page = read_case_page(
         transaction, state, case_ids, unit_records, has_any_version=has_any_version
@@ -231,8 +238,7 @@ def read_case_page(
     `unit_records` gets the records that were read. `has_any_version` adds the units of
     `ANY_VERSION`: when they close, some version's use may have begun that nobody knows of yet.
     """
-    from rollout.engine.evidence.case_placement import place_cases
-    from rollout.engine.evidence.populations import place_planted_cases
+    from rollout.engine.evidence.case_placement import place_cases, place_planted_cases
 
     select_rows = None if unit_records is None else unit_records.add_rows
     record_history = open_stored_history(transaction, state, select_rows)

@@ -4,26 +4,354 @@ A run can be left: it stays in this replica's memory until the user starts the n
 day or a week. A restart of the replica ends and forgets it. A few runs work at once; others wait in
 order. A user whose roles have changed since it started doesn't see what it read. One that works in
 a process of its own can be cancelled.
+
+Work in processes that end with it, for callers who wait.
+
+Errors of the process are raised as if the work had been done in this one.
+
+One piece of work in a process of low priority and limited memory; it ends with its parent.
+
+The request is one line of JSON on its input; progress, and at the end a result or an error, are
+lines of JSON on its output. `child_processes` is the other side.
+
+Processes of a replica that do one piece of work; `limited_process` is the other side.
+
+The request is one line on the process's input, so no secret is in a command line or in a setting.
+What a process writes to its standard error goes where the replica's goes, to the service's log.
+
+Memory that is free again: whether the C library gives it back to the system.
 """
 
+import ctypes
+import json
 import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from threading import Event, Lock, Thread
+from threading import BoundedSemaphore, Event, Lock, Thread, Timer
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from rollout.data.database.errors import StoreError
+from pydantic_core import to_jsonable_python
+
+from rollout.data.database.append_failures import StoreError
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.kernel.errors import RefusalError
-from rollout.live.work.process_work import MAX_WORKING, ProcessFailedError, ProcessWork
 
 if TYPE_CHECKING:
-    import subprocess
-
     from pydantic import TypeAdapter
+
+
+NICENESS: Final = 15
+MEMORY_LIMIT: Final = 2**30  # bytes
+
+
+def answer_request(answer: Callable[[dict[str, Any]], dict[str, Any]], cpu_seconds: int) -> None:
+    """Read the request, answer it and end; `cpu_seconds` limits the time of a processor."""
+    limit_process(cpu_seconds)
+    answer_parent(answer)
+
+
+def answer_parent(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Read the request, answer it and end."""
+    line = sys.stdin.readline()
+    if not line:  # the parent has ended
+        sys.exit(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+    _send(answer(json.loads(line)))
+
+
+def limit_process(cpu_seconds: int) -> None:
+    """Take a low priority and limit memory and time of this process."""
+    os.nice(NICENESS)
+    for kind, limit in (
+        (resource.RLIMIT_DATA, MEMORY_LIMIT),
+        (resource.RLIMIT_CPU, cpu_seconds),
+        (resource.RLIMIT_CORE, 0),  # a core file would hold records and the database's password
+    ):
+        resource.setrlimit(kind, (limit, limit))
+
+
+def build_answer(work: Callable[[], object], memory_text: str) -> dict[str, Any]:
+    """Return the message that ends a run: the result of `work`, or a sentence."""
+    try:
+        return {"result": to_jsonable_python(work())}
+    except MemoryError:
+        return {"error": memory_text, "kind": RefusalError.__name__}
+    except BaseException as error:  # noqa: BLE001 - a panic of Polars is no Exception
+        is_sentence = isinstance(error, RefusalError | StoreError | ValueError)
+        name = type(error).__name__
+        return {
+            "error": str(error) if is_sentence else f"{name}; run the command to see where",
+            "kind": name,
+            "trace": traceback.format_exc(),
+        }
+
+
+def report_step(step: str, done: int, total: int) -> None:
+    """Tell the parent what is being done, and how much of it is done."""
+    _send({"step": step, "done": done, "total": total})
+
+
+def _send(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def _end_with_parent() -> None:
+    """End this process when its input is closed: by the parent, or by the parent's end."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+SETTINGS_PREFIX: Final = "ROLLOUT_"
+LEAN_ENVIRONMENT: Final = {
+    "POLARS_MAX_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",
+    "_RJEM_MALLOC_CONF": "narenas:1,retain:false,dirty_decay_ms:0,muzzy_decay_ms:0",
+}
+"""Libraries with one thread each, and allocators that give memory back: what they keep for later
+counts as used. Polars' allocator is jemalloc."""
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+MESSAGE_KINDS: Final = frozenset({"step", "result", "error"})
+MessageCallback = Callable[[Mapping[str, Any]], object]
+"""Called with each message of a process."""
+
+
+def start_process(command: Sequence[str]) -> "subprocess.Popen[str]":
+    """Start a process that waits for its request.
+
+    It never sees a stop of the service, not even while it imports: to stop is the parent's matter,
+    which may wait for the answer.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # of this thread; inherited
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own module
+            tuple(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=_build_environment(),
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def follow_process(
+    process: "subprocess.Popen[str]",
+    request: Mapping[str, Any],
+    read_message: MessageCallback,
+    longest_seconds: float,
+) -> None:
+    """Send the request and pass on the process's messages, until it has ended.
+
+    Whatever `read_message` raises ends the process and is raised. Other lines on the process's
+    output, which a library may write, are left out.
+    """
+    assert process.stdin is not None  # noqa: S101 - a pipe
+    assert process.stdout is not None  # noqa: S101 - a pipe
+    timer = Timer(longest_seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        with suppress(OSError):  # it has ended; its exit code says how
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+        for line in process.stdout:
+            message = _parse_message(line)
+            if message is not None:
+                read_message(message)
+    finally:
+        timer.cancel()
+        process.kill()
+        with suppress(OSError):
+            process.__exit__(None, None, None)
+
+
+def _parse_message(line: str) -> Mapping[str, Any] | None:
+    """Return the message of a line; None if it has none."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) and MESSAGE_KINDS & message.keys() else None
+
+
+def _build_environment() -> dict[str, str]:
+    """Return the environment of a process: without settings, which hold secrets."""
+    others = {
+        name: text for name, text in os.environ.items() if not name.startswith(SETTINGS_PREFIX)
+    }
+    return {**others, **LEAN_ENVIRONMENT}
+
+
+TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
+"""Parameters of glibc's `mallopt`."""
+KEPT_BYTES: Final = 128 * 1024
+
+
+def return_freed_memory() -> None:
+    """Have large blocks of this process returned once they are free.
+
+    By itself glibc keeps blocks of up to 32 MiB for later, once blocks as large were freed, and
+    has an arena for each thread. Other C libraries have no such parameters.
+    """
+    set_parameter = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_parameter is not None:
+        set_parameter(TRIM_THRESHOLD, KEPT_BYTES)
+        set_parameter(MMAP_THRESHOLD, KEPT_BYTES)
+        set_parameter(ARENA_MAX, 1)
+
+
+StepCallback = Callable[[str, int, int], None]
+"""Called with the name of a step, its number from 0 on, and how many there are."""
+MAX_WORKING: Final = 2
+"""Runs of a kind that work at once in a replica, so that requests keep a share of its processor."""
+LONGEST_WORK: Final = 3_600.0  # seconds
+MAX_FRAMES: Final = 20
+MAX_WAITING: Final = 8
+"""Callers that wait for a place. Each holds a thread of the replica, which has 40 for requests."""
+
+
+class WorkBusyError(RefusalError):
+    """A replica that has as many callers waiting for such work as it may have."""
+
+    code = "busy"
+
+
+class ProcessFailedError(Exception):
+    """A process that failed, or ended without an answer; a note has its traceback.
+
+    Attributes:
+        kind, stack: the type and the lines of code of what it raised, "" and none if unknown.
+    """
+
+    def __init__(self, text: str, kind: str = "", stack: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.kind, self.stack = kind, tuple(stack)
+
+
+def list_frames(error: BaseException) -> list[str]:
+    """Return the last lines of code of a traceback, without the error's text, for a log."""
+    frames = extract_tb(error.__traceback__)[-MAX_FRAMES:]
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+class ProcessWork:
+    """Work of one kind in a replica: some processes at once, some callers wait for a place.
+
+    All others are refused, so that the replica keeps threads for other requests.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        longest_seconds: float = LONGEST_WORK,
+        *,
+        broken_text: str = "",
+    ) -> None:
+        """Take the command of a module that calls `limited_process.answer_parent`.
+
+        Args:
+            command: starts a process.
+            longest_seconds: a process is ended after so long.
+            broken_text: what a user is told of a process that ended without an answer, where its
+                limits are the likely reason.
+        """
+        self._command, self._longest_seconds = tuple(command), longest_seconds
+        self._broken_text = broken_text
+        self._places = BoundedSemaphore(MAX_WORKING)
+        self._callers = BoundedSemaphore(MAX_WORKING + MAX_WAITING)
+
+    @contextmanager
+    def take_place(self) -> Iterator[None]:
+        """Wait for a place, and keep it for what the caller does with `run_in_place`.
+
+        Raises:
+            WorkBusyError: too many callers wait already.
+        """
+        if not self._callers.acquire(blocking=False):
+            raise WorkBusyError("this service has many such requests now; try again in a moment")
+        try:
+            with self._places:
+                yield
+        finally:
+            self._callers.release()
+
+    def run(
+        self,
+        values: Mapping[str, Any],
+        on_step: StepCallback | None = None,
+        on_process: "Callable[[subprocess.Popen[str]], None] | None" = None,
+    ) -> Any:
+        """Take a place and return the result, as plain values.
+
+        Args:
+            values: what the process gets, ready for JSON.
+            on_step: is told the steps.
+            on_process: is given the process before it begins, to end it if need be.
+
+        Raises:
+            WorkBusyError: too many callers wait already; nothing was done.
+            RefusalError: as in the process, or its limits ended it.
+            StoreError: as in the process.
+            ProcessFailedError: it raised something else, or ended without an answer.
+        """
+        with self.take_place():
+            return self.run_in_place(values, on_step, on_process)
+
+    def run_in_place(
+        self,
+        values: Mapping[str, Any],
+        on_step: StepCallback | None = None,
+        on_process: "Callable[[subprocess.Popen[str]], None] | None" = None,
+    ) -> Any:
+        """Return the result as `run` does, for a caller who has a place."""
+        answer: dict[str, Any] = {}
+
+        def read_message(message: Mapping[str, Any]) -> None:
+            if "step" not in message:
+                answer.update(message)
+            elif on_step is not None:
+                on_step(message["step"], message["done"], message["total"])
+
+        process = start_process(self._command)
+        if on_process is not None:
+            on_process(process)
+        follow_process(process, values, read_message, self._longest_seconds)
+        if "result" not in answer:
+            raise _build_error(answer, process.returncode, self._broken_text)
+        return answer["result"]
+
+
+def _build_error(answer: Mapping[str, Any], exit_code: int, broken_text: str) -> Exception:
+    """Return the error that a process answered, or one that says how it ended."""
+    if "error" not in answer:
+        if broken_text:
+            return RefusalError(broken_text)
+        return ProcessFailedError(f"its process ended without an answer ({exit_code})")
+    for error_type in (*_list_types(RefusalError), *_list_types(StoreError)):
+        if error_type.__name__ == answer.get("kind"):
+            return error_type.__new__(error_type, answer["error"])  # some take more than a text
+    error = ProcessFailedError(answer["error"])
+    error.add_note(answer.get("trace", ""))
+    return error
+
+
+def _list_types(error_type: type[Exception]) -> list[type[Exception]]:
+    """Return an error's class with all that were made of it."""
+    below = error_type.__subclasses__()
+    return [error_type, *(lower for each in below for lower in _list_types(each))]
 
 
 Subject = TypeVar("Subject")

@@ -24,18 +24,18 @@ from rollout.engine.decide.incident_kinds import INCIDENT_KINDS, IncidentEffect,
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.decide.scope import build_initial_state
 from rollout.engine.words.formatting import capitalize_first
-from rollout.features.incidents.detector_courses import load_detector_course
+from rollout.features.incidents.incident_causes import load_detector_course
 from rollout.features.incidents.incident_impact import (
     EvidencePeriod,
     begin_counts,
     load_incident_impact,
 )
 from rollout.features.reports.pages.number_charts import format_evidence
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, GuardReading
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
 from tests.console.divergence_rows import count
 from tests.console.told_cases import newcomer

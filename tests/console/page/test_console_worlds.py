@@ -13,7 +13,7 @@ from api.web_kit.page_context import TOKEN_FIELD
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.permissions import Caller
 from rollout.features.proposals import proposals
-from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import execute_command
 from tests.api.bears import CREEK
 from tests.browser import town as towns
 from tests.browser.town import HOUR, MINUTE, town

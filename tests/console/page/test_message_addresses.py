@@ -12,7 +12,7 @@ from sqlalchemy import select
 from api.app import create_app
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.reports.reports import DeliveryStore, NewDelivery
-from rollout.data.tables.columns import metadata
+from rollout.data.tables.record_tables import metadata
 from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users
@@ -24,8 +24,8 @@ from rollout.features.reports.builder import ReportOrder
 from rollout.kernel.channels import Channels
 from rollout.kernel.policy.familiarity import FEW, ValueReading
 from rollout.live.clock import ManualClock
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from rollout.live.service import build_service
 from tests.api.bears import CREEK, LAKE, POLICY, tick, widened
 from tests.console.conftest import Browsing

@@ -16,8 +16,8 @@ from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.permissions import Caller
 from rollout.engine.decide.stop_targets import StopTarget
 from rollout.features.stops.stops import stop_cells
-from rollout.kernel.calendar.sites import Cell
-from rollout.live.command_handler import execute_command
+from rollout.kernel.calendar.instants import Cell
+from rollout.live.rollout_state import execute_command
 from tests.browser import town as towns
 from tests.browser.town import approve, town
 from tests.console.attacked_town import browsing, sent

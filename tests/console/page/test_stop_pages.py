@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from api.priority_threads import is_narrowing
-from api.web_kit.stop_target import parse_target
+from api.web_kit.cell_view import parse_target
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.decide.stop_targets import StopTarget
@@ -17,7 +17,7 @@ from rollout.features.access.users import AccountUpdate, load_local_caller
 from rollout.features.proposals import proposals
 from rollout.features.proposals.proposal_details import ProposalPage
 from rollout.features.stops import stops
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError
 from rollout.live.policy_application import apply_policy
 from tests.api.bears import CREEK, LAKE, POLICY, approved, scope_of, tick, widened

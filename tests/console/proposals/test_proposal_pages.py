@@ -9,8 +9,8 @@ import pytest
 from api.proposals.proposal_text import describe_effect
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Accounts
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.engine.decide.commands import AcknowledgeIncident, Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.decide.stop_targets import StopTarget
@@ -26,8 +26,7 @@ from rollout.features.stops import stops
 from rollout.kernel.policy.cell_evidence import GuardReading
 from rollout.kernel.policy.evidence_sources import RegisteredUnits
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.live.command_handler import execute_command
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.api.bears import CREEK, LAKE, LOOSER, POLICY, approved, scope_of, tick, widened
 from tests.console.raised_proposals import LIST, XSS, add_version, heading, rows

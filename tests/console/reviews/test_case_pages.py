@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from api.records import case_text
 from api.records.case_text import build_case_path, explain_uncounted
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.engine.records.records import Action, Decision, Outcome, Prediction
 from rollout.engine.records.reviews import CleaningChoiceRequest
 from rollout.features.access.users import load_local_caller

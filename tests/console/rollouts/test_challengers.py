@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from api.cells import pages
 from api.cells.pages import build_challenger_comparisons
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 
 CREEK = Cell("creek", "night")
 

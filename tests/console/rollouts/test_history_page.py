@@ -15,8 +15,8 @@ from api.cells.value_table import (
 from rollout.engine.decide.commands import Actor, NarrowCells, StopCells
 from rollout.features.access.users import load_local_caller
 from rollout.features.ledger.activity import find_adjacent_changes, load_activity
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from tests.api import bears
 from tests.console.test_rollout_page import BEARS, HOSTILE, plain, region
 from tests.factories import DAY, HOUR, NOON

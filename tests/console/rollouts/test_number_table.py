@@ -14,9 +14,9 @@ from rollout.features.cells.cell_table import load_number_agreements
 from rollout.features.reports.figures.agreement import compute_number_agreements
 from rollout.features.reports.inputs.pairs import build_pairs
 from rollout.features.reports.stored_inputs import ReportPeriod, load_report_inputs
-from rollout.kernel.calendar.sites import Cell
-from rollout.live.command_handler import execute_command
+from rollout.kernel.calendar.instants import Cell
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from tests.api.bears import CREEK, LAKE
 from tests.console.test_divergence_pages import SCALES
 from tests.console.told_cases import AT, CLOSED, case, tell, verdict

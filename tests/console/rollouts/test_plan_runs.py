@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 
 from api.policies import pages as policy_pages
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import DatabaseUnavailableError
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users
 from rollout.features.policies import policies

@@ -5,7 +5,7 @@ from dataclasses import replace
 from api.cells.map_rows import compute_schedules
 from api.cells.overview_pages import RolloutCard, describe_deciding_models
 from api.cells.rollout_text import describe_allowed
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.factories import AUTONOMOUS, CREEK, LAKE, SUPERVISED, autonomous, policy
 
 SHARED = replace(AUTONOMOUS, blind=0.7, share=0.3)

@@ -21,7 +21,7 @@ from api.cells.map_rows import (
 )
 from api.cells.week_map import draw_small_map, draw_week_map
 from api.web_kit.cell_view import build_named_withheld_marker, build_stage_markers
-from rollout.kernel.calendar.sites import Cell, Site, Window
+from rollout.kernel.calendar.instants import Cell, Site, Window
 from rollout.kernel.policy.policy import Freeze, Where
 from tests.factories import (
     AUTONOMOUS,

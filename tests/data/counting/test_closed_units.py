@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from rollout.data.counting.closed_units import NEWEST_QUERY, ClosedUnits
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.data.counted_units import counts, unit
 from tests.data.databases import on_sqlite
 from tests.data.new_rollouts import created

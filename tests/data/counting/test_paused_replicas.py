@@ -9,7 +9,7 @@ import pytest
 
 from rollout.data.counting import counter
 from rollout.data.counting.count_queue import CountQueue, DueCase
-from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.database.session import Database
 from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.kernel.errors import StaleRevisionError

@@ -16,19 +16,17 @@ from rollout.data.database.append_failures import (
     TICK,
     AppendFailure,
     AppendFailures,
-    is_damage,
-    is_failure_of_size,
-)
-from rollout.data.database.bulk import delete_keys, insert_columns, insert_missing, upsert_sums
-from rollout.data.database.errors import (
     CommitUnknownError,
     DatabaseBusyError,
     DatabaseUnavailableError,
     StoreError,
+    is_damage,
+    is_failure_of_size,
 )
+from rollout.data.database.bulk import delete_keys, insert_columns, insert_missing, upsert_sums
 from rollout.data.database.migrations import record_heartbeat
 from rollout.data.database.session import Database, Transaction
-from rollout.data.tables.columns import encode_instant
+from rollout.data.tables.record_tables import encode_instant
 from rollout.data.tables.tables import replica_heartbeats
 from rollout.kernel.errors import RefusalError
 from tests.factories import DAY, HOUR, NOON

@@ -14,7 +14,7 @@ from rollout.data.database.migrations import (
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Transaction
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.tables.columns import APPEND_ONLY, list_triggers
+from rollout.data.tables.record_tables import APPEND_ONLY, list_triggers
 from rollout.data.tables.tables import cases
 from rollout.engine.events import VersionFirstUsed
 from tests.data.databases import on_postgresql, on_sqlite

@@ -8,7 +8,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from rollout.data.database.errors import (
+from rollout.data.database.append_failures import (
     DatabaseBusyError,
     DatabaseUnavailableError,
     StoreError,

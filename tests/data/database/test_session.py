@@ -8,10 +8,14 @@ import pytest
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
-from rollout.data.database.errors import CommitUnknownError, DatabaseBusyError, UnsafeDatabaseError
+from rollout.data.database.append_failures import (
+    CommitUnknownError,
+    DatabaseBusyError,
+    UnsafeDatabaseError,
+)
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import SQLITE_PRAGMAS, Database, limit_lock_waits
-from rollout.data.tables.columns import OPEN_PURGE
+from rollout.data.tables.record_tables import OPEN_PURGE
 from rollout.data.tables.tables import rollouts
 from tests.data.databases import on_postgresql
 from tests.factories import NOON

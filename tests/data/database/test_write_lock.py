@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.database.session import WriteLock
 from tests.data.databases import on_sqlite
 

@@ -9,11 +9,11 @@ from multiprocessing import get_context
 import pytest
 from sqlalchemy import insert, text, update
 
-from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger, StoredLedgerHead
-from rollout.data.tables.columns import build_triggers
+from rollout.data.tables.record_tables import build_triggers
 from rollout.data.tables.tables import ledger, ledger_heads
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.decide.scope import Scope

@@ -1,6 +1,6 @@
 """Stops and damage in their small tables come back as they were stored."""
 
-from rollout.data.ledger.pending_stops import (
+from rollout.data.ledger.scopes import (
     ALL_ROLLOUTS,
     NO_SAFETY_ROWS,
     Damage,
@@ -13,7 +13,7 @@ from rollout.data.ledger.pending_stops import (
     store_pending_stop,
 )
 from rollout.engine.decide.commands import Actor
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.factories import HOUR, NOON
 
 CELLS = (Cell("creek", "day"), Cell("lake", "night"))

@@ -5,7 +5,7 @@ from datetime import timedelta
 from functools import partial
 
 from rollout.data.database.session import Database
-from rollout.data.ledger.tick_slots import TickSlots
+from rollout.data.ledger.scopes import TickSlots
 from tests.data.new_rollouts import rollout
 from tests.factories import MINUTE, NOON
 

@@ -15,9 +15,8 @@ from sqlalchemy import select, text
 from rollout.data.database import bulk
 from rollout.data.database.rollouts import match_cases
 from rollout.data.database.session import Database
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import PURGED, ExternalKeys
-from rollout.data.records.incoming_cases import IncomingCases
+from rollout.data.records.incoming_cases import ExposureStore, IncomingCases
 from rollout.data.records.records import RecordStore, load_batch_facts
 from rollout.data.tables.tables import cases, external_keys
 from rollout.engine.records.records import Case, Decision, Prediction

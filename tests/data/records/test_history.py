@@ -17,7 +17,7 @@ from rollout.data.database.rollouts import match_cases
 from rollout.data.records import history as stored_history
 from rollout.data.records.history import HISTORY_COLUMNS, StoredHistory, parse_json
 from rollout.data.records.records import RecordStore
-from rollout.data.tables.columns import InstantType, JsonType
+from rollout.data.tables.record_tables import InstantType, JsonType
 from rollout.data.tables.tables import cases
 from rollout.engine.evidence.tallied_units import build_units
 from rollout.engine.records.records import Case, Decision, Outcome, Prediction

@@ -6,8 +6,7 @@ from threading import Barrier, Thread
 import pytest
 from sqlalchemy import select
 
-from rollout.data.database.due_rows import FAILED, SENT, WAITING
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import FAILED, SENT, WAITING, Rollouts
 from rollout.data.reports.reports import (
     DeliveryStore,
     NewDelivery,

@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.records.records import RecordStore
 from rollout.data.reviews.reviews import DONE, NewReviewTask, ReviewTaskStore
 from rollout.data.tables.tables import reviews

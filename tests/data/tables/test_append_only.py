@@ -22,7 +22,13 @@ from sqlalchemy.exc import IntegrityError
 
 from rollout.data.counting import purge
 from rollout.data.database.bulk import build_insert
-from rollout.data.tables.columns import APPEND_ONLY, ERASABLE, OPEN_PURGE, InstantType, JsonType
+from rollout.data.tables.record_tables import (
+    APPEND_ONLY,
+    ERASABLE,
+    OPEN_PURGE,
+    InstantType,
+    JsonType,
+)
 from rollout.data.tables.tables import metadata
 from tests.data.databases import on_postgresql, on_sqlite
 from tests.factories import NOON

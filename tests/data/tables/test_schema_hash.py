@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from rollout.data.database.migrations import find_head_revision, load_current_revision
-from rollout.data.tables.columns import build_partial_index
+from rollout.data.tables.record_tables import build_partial_index
 from rollout.data.tables.tables import compute_schema_hash, hash_schema
 
 

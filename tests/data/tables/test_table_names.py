@@ -3,7 +3,7 @@
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex
 
-from rollout.data.tables.columns import APPEND_ONLY, complete_partial_indexes
+from rollout.data.tables.record_tables import APPEND_ONLY, complete_partial_indexes
 from rollout.data.tables.tables import metadata
 
 

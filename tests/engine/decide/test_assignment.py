@@ -15,8 +15,8 @@ from rollout.engine.decide.assignment import (
     decide_assignment,
     find_open_span,
 )
+from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.calendar.opening_hours import find_next_change, is_open
-from rollout.kernel.calendar.sites import Site, Window
 from rollout.kernel.calendar.windows import find_window
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import NEVER, EvidenceRules, Limit, Policy, Stage

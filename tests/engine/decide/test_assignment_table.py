@@ -19,8 +19,8 @@ from rollout.engine.decide.scope import (
     build_initial_state,
     set_cell_state,
 )
+from rollout.kernel.calendar.instants import Cell, Site, Window
 from rollout.kernel.calendar.opening_hours import find_next_change
-from rollout.kernel.calendar.sites import Cell, Site, Window
 from rollout.kernel.policy.familiarity import FAMILIAR, MISTAKEN, FamiliarAttribute, FamiliarityRule
 from rollout.kernel.policy.policy import EvidenceRules, Limit, Stage
 from tests.factories import AUTONOMOUS, DAY, HOUR, MINUTE, NOON, SUPERVISED, autonomous, policy

@@ -10,7 +10,7 @@ from rollout.engine.decide.commands import AddVersion, ProposeTakeover, Tick
 from rollout.engine.decide.guards import describe_cell_attempt, foresee_attempt
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.events import AttemptsBegan, Narrowed
-from rollout.kernel.calendar.sites import Site
+from rollout.kernel.calendar.instants import Site
 from rollout.kernel.errors import NotEligibleError
 from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy.policy import EvidenceRules

@@ -6,7 +6,7 @@ import pytest
 
 from rollout.engine.decide.scope import AttemptYear
 from rollout.engine.events import PolicyApplied
-from rollout.kernel.calendar.sites import Cell, Site, Window
+from rollout.kernel.calendar.instants import Cell, Site, Window
 from rollout.kernel.errors import PolicyRefusedError
 from tests.engine.decide.test_attempts import YearDriver
 from tests.factories import BO, CREEK, CY, HOUR, NOON, policy

@@ -21,7 +21,7 @@ from rollout.engine.events import (
     TakenOver,
     Widened,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout_client.local_scope import InvalidSnapshotError, parse_snapshot
 from tests.client.local_answers import build_body, build_snapshot, decide_locally
 from tests.engine.decide.test_floor_steps import COST, GOOD, GUARD, PAIRS, Ladder, at_floors, ladder

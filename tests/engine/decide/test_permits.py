@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.engine.decide import permits
-from rollout.engine.decide.permits import (
+from rollout.engine.decide import assignment
+from rollout.engine.decide.assignment import (
     BOUND,
     Permit,
     build_permit_text,
@@ -91,9 +91,9 @@ def test_permits_of_many_cases_are_those_of_each(cases):
 
 
 def test_what_cases_share_is_hashed_once(monkeypatch):
-    hashed, encode = [], permits._encode_parts
+    hashed, encode = [], assignment._encode_parts
     monkeypatch.setattr(
-        permits, "_encode_parts", lambda *parts: hashed.append(parts) or encode(*parts)
+        assignment, "_encode_parts", lambda *parts: hashed.append(parts) or encode(*parts)
     )
     texts = [build_permit_text(PERMIT, 2), build_permit_text(replace(PERMIT, decider="human"), 2)]
     keys = [f"case-{n}" for n in range(100)]

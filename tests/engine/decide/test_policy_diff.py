@@ -6,7 +6,7 @@ from inspect import getsource
 import pytest
 
 from rollout.engine.decide import policy_diff
-from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule

@@ -34,7 +34,7 @@ from rollout.engine.events import (
     VersionRetired,
     Widened,
 )
-from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell
 from tests.engine.decide.test_projection import SEEN, widened
 from tests.factories import (
     CREEK,

@@ -65,7 +65,7 @@ from rollout.engine.events import (
     Widened,
 )
 from rollout.engine.ledger.ledger import BrokenLedgerError, build_ledger, parse_event, verify_lines
-from rollout.kernel.calendar.sites import Cell, Site, Window
+from rollout.kernel.calendar.instants import Cell, Site, Window
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, GuardReading, VersionEvidence
 from rollout.kernel.policy.policy import (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rollout.engine.decide.commands import Tick
 from rollout.engine.events import AttemptsBegan, PolicyApplied, ProposalRaised
-from rollout.kernel.calendar.sites import Cell, Site, Window
+from rollout.kernel.calendar.instants import Cell, Site, Window
 from rollout.kernel.policy.policy import EvidenceRules
 from tests.engine.decide.test_attempts import YearDriver
 from tests.factories import BETWEEN, BO, CY, policy

@@ -7,7 +7,7 @@ import pytest
 
 from rollout.engine.decide.schedule import limit_to_sites, list_schedule
 from rollout.engine.words.state_text import describe_entry
-from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.policy.policy import Freeze, Limit, ReportPlan, Waves, Where
 from tests.factories import (
     BO,

@@ -22,7 +22,7 @@ from rollout.engine.decide.scope import (
     find_acting_version,
 )
 from rollout.engine.events import Widened
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.policy import Limit
 from tests.factories import (
     CREEK,

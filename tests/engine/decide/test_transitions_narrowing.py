@@ -15,7 +15,7 @@ from rollout.engine.events import (
     VersionFirstUsed,
 )
 from rollout.engine.ledger.ledger import list_fields
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import (
     NotNarrowerError,
     UnknownCellError,

@@ -13,7 +13,7 @@ from rollout.engine.decide.widening_steps import (
 )
 from rollout.engine.evidence.slots import find_slot_after
 from rollout.engine.slots.fast_forward import list_timed_slots
-from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.policy.policy import Limit, Policy, Waves, Where
 from tests.factories import (
     ANA,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rollout.engine.decide.commands import AddVersion, Tick
 from rollout.engine.decide.projection import apply_events
 from rollout.engine.events import AttemptsBegan, ClockCorrected, ProposalRaised, RolloutCreated
-from rollout.kernel.calendar.sites import Site
+from rollout.kernel.calendar.instants import Site
 from rollout.kernel.errors import ProposalClosedError
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.policy import EvidenceRules, Policy

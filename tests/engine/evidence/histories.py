@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from rollout.engine.evidence.case_placement import place_cases
+from rollout.engine.evidence.case_placement import place_cases, resolve_natural_units
 from rollout.engine.evidence.frames import (
     REMARK_SCHEMA,
     RecordFrames,
@@ -18,8 +18,7 @@ from rollout.engine.evidence.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
-from rollout.engine.evidence.populations import resolve_natural_units
-from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import EvidenceRules, Gate, Guard, Minimum, Policy, Stage

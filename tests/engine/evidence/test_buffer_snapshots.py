@@ -13,7 +13,7 @@ from rollout.engine.evidence.unit_buffer import (
     encode_buffers,
     restore_buffers,
 )
-from rollout.kernel.calendar.sites import Site
+from rollout.kernel.calendar.instants import Site
 from tests.engine.evidence.histories import a_policy
 from tests.engine.evidence.stored_units import build_stored_units
 from tests.engine.evidence.test_unit_buffer import LEVELS, POLICY, unit

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from rollout.engine.evidence.case_placement import place_cases
-from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.calendar.windows import find_window
 from tests.engine.evidence.histories import SALT, a_policy, cases, hour, records
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import polars as pl
 import pytest
 
-from rollout.engine.evidence.populations import resolve_natural_units
+from rollout.engine.evidence.case_placement import resolve_natural_units
 from rollout.engine.evidence.slots import find_slot_after, find_slot_before
 from rollout.engine.slots.engine import ReplayResult
 from rollout.kernel.measures import MEASURES, Watch

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from rollout.engine.evidence.stored_units import KNOWN_SPAN, MAX_VALUES, FirstValues
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from tests.engine.evidence.stored_units import build_stored_units
 from tests.factories import policy as bears_policy

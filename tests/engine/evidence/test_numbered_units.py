@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.engine.evidence import decision_resolution, populations, tallied_units
-from rollout.engine.evidence.case_placement import place_cases
-from rollout.engine.evidence.populations import number_units, resolve_natural_units
+from rollout.engine.evidence import case_placement, decision_resolution, tallied_units
+from rollout.engine.evidence.case_placement import number_units, place_cases, resolve_natural_units
 from rollout.engine.evidence.tallied_units import build_units
 from rollout.kernel.policy.policy import Minimum
 from tests.engine.evidence.histories import (
@@ -65,7 +64,7 @@ def test_units_by_number_are_those_by_key(drawn, verdicts, unplaced):
     policy = evidence(a_policy(), verdicts=verdicts)
     history = place_cases(build_history(drawn, unplaced=unplaced), policy, SALT)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(populations, "CASES_AT_ONCE", 3)
+        patch.setattr(case_placement, "CASES_AT_ONCE", 3)
         numbered = number_units(history, policy)
     assert in_order(numbered.list_units()).equals(
         in_order(resolve_natural_units(history, policy)), null_equal=True

@@ -17,7 +17,7 @@ from rollout.engine.evidence.outcome_buffer import (
 )
 from rollout.engine.evidence.outcome_resolution import to_outcome_units
 from rollout.engine.evidence.stage_history import build_stage_shares, find_buckets
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.evidence_sources import OWN_PREDICTION
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.units import DECIDES, PROPOSES

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.engine.events import ProposalRaised, Widened
-from rollout.engine.evidence.populations import split_populations
+from rollout.engine.evidence.case_placement import split_populations
 from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions

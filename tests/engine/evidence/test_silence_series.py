@@ -10,8 +10,7 @@ from rollout.engine.decide.guards import store_alarm
 from rollout.engine.evidence import site_series
 from rollout.engine.evidence.site_series import NO_SIGNS, build_case_signs, compute_cell_silences
 from rollout.engine.evidence.slots import find_slot_after, to_instant
-from rollout.kernel.calendar.instants import to_micros
-from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.instants import Site, Window, to_micros
 from rollout.kernel.words import say_alarm
 from tests.engine.evidence.histories import a_guard, a_policy
 

@@ -5,11 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.engine.evidence.case_placement import place_cases
-from rollout.engine.evidence.populations import number_units, resolve_natural_units
+from rollout.engine.evidence.case_placement import number_units, place_cases, resolve_natural_units
 from rollout.engine.evidence.version_uses import VersionUses
-from rollout.kernel.calendar.instants import to_micros
-from rollout.kernel.calendar.sites import Site
+from rollout.kernel.calendar.instants import Site, to_micros
 from rollout.kernel.units import MISSING, NOT_PREDICTED
 from tests.engine.evidence.histories import (
     SALT,
@@ -137,7 +135,7 @@ def test_episode_counts_the_drawn_case_even_where_another_was_predicted():
 
 
 def test_numbered_units_have_the_same_silent_ones(monkeypatch):
-    monkeypatch.setattr("rollout.engine.evidence.populations.CASES_AT_ONCE", 2)
+    monkeypatch.setattr("rollout.engine.evidence.case_placement.CASES_AT_ONCE", 2)
     keys = [f"c{number}" for number in range(9)]
     history = records(
         cases(*((key, number) for number, key in enumerate(keys))),

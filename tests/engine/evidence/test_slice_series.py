@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.engine.evidence.count_windows import CountWindow
+from rollout.engine.evidence.guard_evidence import CountWindow
 from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.cell_evidence import MAX_SLICE_VALUES

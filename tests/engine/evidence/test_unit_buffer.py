@@ -8,7 +8,7 @@ import pytest
 
 from rollout.engine.evidence.tallied_units import build_units
 from rollout.engine.evidence.unit_buffer import UnitBuffer, find_cost_level
-from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.policy import Guard
 from rollout.kernel.populations import EachValue

@@ -15,8 +15,8 @@ from rollout.engine.evidence.frames import (
 )
 from rollout.engine.files.column_map import ColumnError, parse_column_flags
 from rollout.engine.files.files import RecordPaths, read_record_files
+from rollout.engine.files.mapped_rows import RecordError
 from rollout.engine.files.parts import UNCLEAR_TEXT
-from rollout.engine.files.rejected_rows import RecordError
 from tests.engine.files.row_sums import adds_up
 
 PREDICTIONS = """\

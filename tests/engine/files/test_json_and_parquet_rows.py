@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.engine.files.file_rows import read_json_lines, read_parquet
-from rollout.engine.files.rejected_rows import RecordError
+from rollout.engine.files.mapped_rows import RecordError
 
 
 def read(*lines):

@@ -30,8 +30,7 @@ from rollout.engine.ledger.ledger import (
     to_canonical_json,
     verify_lines,
 )
-from rollout.kernel.calendar.instants import to_micros
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, to_micros
 from rollout.kernel.facts import (
     AlarmSubject,
     FreshFact,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.engine.decide.permits import (
+from rollout.engine.decide.assignment import (
     BOUND,
     Permit,
     compute_answer_digest,

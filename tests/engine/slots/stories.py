@@ -15,6 +15,7 @@ from rollout.engine.evidence.case_placement import (
     PlacedHistory,
     find_first_predictions,
     place_cases,
+    resolve_natural_units,
 )
 from rollout.engine.evidence.frames import (
     RecordFrames,
@@ -23,12 +24,11 @@ from rollout.engine.evidence.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
-from rollout.engine.evidence.populations import resolve_natural_units
 from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
 from rollout.engine.slots.engine import Replay
 from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
-from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.levers import CostRule, Lever
 from rollout.kernel.policy.policy import (

@@ -3,7 +3,7 @@
 from rollout.engine.decide.scope import Scope
 from rollout.engine.slots import fast_forward as agenda_module
 from rollout.engine.slots.fast_forward import Agenda, SlotInterest
-from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.calendar.instants import Cell, Site
 from tests.engine.evidence.histories import a_policy
 
 

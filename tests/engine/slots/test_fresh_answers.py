@@ -17,7 +17,7 @@ from rollout.features.replay.requests import ReplayRequest
 from rollout.kernel.facts import FreshFact
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.cell_evidence import EvidenceCounts
-from rollout.kernel.policy.fresh_evidence import FreshEvidence, UnplacedDecisions, list_fresh_facts
+from rollout.kernel.policy.gates import FreshEvidence, UnplacedDecisions, list_fresh_facts
 from tests.factories import (
     AGREEMENT_KEY,
     BO,

@@ -12,7 +12,7 @@ from rollout.features.replay.requests import read_request_records
 from rollout.features.reports.figures.funnel import compute_unfamiliar_cases
 from rollout.features.reports.inputs.inputs import MODEL, assign_deciders
 from rollout.features.reports.pages.summary import describe_unfamiliar
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.kernel.policy_files.reader import load_policy
 from tests.engine.slots.test_mail_room_story import ORDER

@@ -13,7 +13,7 @@ from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import replay_files, replay_records
 from rollout.features.replay.requests import ReplayRequest
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.statistics.evidence import compute_log_e
 
 ROOT = Path(__file__).parents[3]

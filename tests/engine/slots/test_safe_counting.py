@@ -11,7 +11,7 @@ from rollout.engine.decide.scope import CellState
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.stage_history import StageHistory, build_stage_shares
 from rollout.engine.slots.options import ReplayOptions
-from rollout.kernel.calendar.sites import Site
+from rollout.kernel.calendar.instants import Site
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy.policy import Minimum, Stage

@@ -16,7 +16,7 @@ from rollout.engine.decide.commands import Actor, RetireVersion
 from rollout.engine.events import AttemptsBegan, ProposalRaised
 from rollout.engine.slots.engine import Replay
 from rollout.engine.slots.options import ReplayOptions
-from rollout.kernel.calendar.sites import Site
+from rollout.kernel.calendar.instants import Site
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy.policy import EvidenceRules, Minimum

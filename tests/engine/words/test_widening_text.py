@@ -4,7 +4,7 @@ import pytest
 
 from rollout.engine.events import ProposalRaised, Widened
 from rollout.engine.words.event_text import describe_events
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import StoredReading, to_facts
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy_files.reader import parse_policy

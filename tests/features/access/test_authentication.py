@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.data.access.access_ledger import AccessLedgerHead
+from rollout.data.access.tokens import AccessLedgerHead
 from rollout.data.database.session import Database
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import keys

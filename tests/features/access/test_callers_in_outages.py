@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.data.database.errors import DatabaseUnavailableError
+from rollout.data.database.append_failures import DatabaseUnavailableError
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import authentication, keys
 from rollout.features.access.authentication import (

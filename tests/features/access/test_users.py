@@ -31,8 +31,8 @@ from rollout.kernel.errors import (
     UnknownRolloutError,
     UnknownUserError,
 )
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
+from rollout.live.rollout_state import execute_command
 from tests.factories import DAY, HOUR, NOON
 from tests.features.houses import ADA, BO, BOX, chain_of, chance, furnish, kinds
 

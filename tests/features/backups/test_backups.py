@@ -20,7 +20,7 @@ from rollout.data.database import postgresql_dumps
 from rollout.data.database.postgresql_dumps import drop_database
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.ledger.pending_stops import Damage, load_safety_rows, store_damage
+from rollout.data.ledger.scopes import Damage, load_safety_rows, store_damage
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import VersionFirstUsed
 from rollout.features.access.access_state import find_access_ledger_faults

@@ -18,7 +18,7 @@ from rollout.cli.main import app
 from rollout.data.database.migrations import upgrade
 from rollout.data.database.session import Database
 from rollout.engine.events import Stopped
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from rollout import faults
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.reports.reports import DeliveryStore, NewDelivery
-from rollout.data.tables.columns import metadata
+from rollout.data.tables.record_tables import metadata
 from rollout.engine.decide.commands import Actor
 from rollout.features.delivery.delivery import (
     DELIVERY_LEASE,

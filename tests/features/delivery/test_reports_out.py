@@ -5,7 +5,7 @@ import pytest
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.records.records import RecordStore
 from rollout.data.reviews.reviews import NewReviewTask, ReviewTaskStore
-from rollout.data.tables.columns import metadata
+from rollout.data.tables.record_tables import metadata
 from rollout.engine.decide.commands import Actor
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.features.delivery.delivery import ReportPublisher

@@ -6,8 +6,8 @@ from threading import Event
 
 import pytest
 
-from rollout.features.delivery import sending
-from rollout.features.delivery.sending import ChannelMessage, send_in_process
+from rollout.features.delivery import sender
+from rollout.features.delivery.sender import ChannelMessage, send_in_process
 from tests.features.receivers import mailbox, webhook
 
 pytestmark = pytest.mark.enable_socket  # receivers on this machine
@@ -85,11 +85,11 @@ def test_who_never_answers_is_left_after_a_while(hook):
 
 
 def test_a_process_that_breaks_off_is_a_failure(monkeypatch):
-    monkeypatch.setattr(sending, "SENDER_COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    monkeypatch.setattr(sender, "SENDER_COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
     assert (
         send_in_process(message("json://127.0.0.1:1/x")) == "the process that sends broke off (3)"
     )
-    monkeypatch.setattr(sending, "SENDER_COMMAND", ("/nowhere/python",))
+    monkeypatch.setattr(sender, "SENDER_COMMAND", ("/nowhere/python",))
     assert send_in_process(message("json://127.0.0.1:1/x")).startswith(
         "no process could be started"
     )
@@ -99,5 +99,5 @@ def test_the_process_sees_none_of_our_settings(monkeypatch):
     monkeypatch.setenv("ROLLOUT_DATABASE_URL", MARK)
     monkeypatch.setenv("ROLLOUT_CHANNELS_FILE", MARK)
     script = "import json, os; print(json.dumps({'error': ' '.join(os.environ)}))"
-    monkeypatch.setattr(sending, "SENDER_COMMAND", (sys.executable, "-c", script))
+    monkeypatch.setattr(sender, "SENDER_COMMAND", (sys.executable, "-c", script))
     assert "ROLLOUT" not in send_in_process(message("json://127.0.0.1:1/x"))

@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import replace
 
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.features.access import users
-from rollout.features.divergences.top_losses import PROPOSAL_PAGE, load_costliest_divergences
-from rollout.kernel.calendar.sites import Cell
+from rollout.features.divergences.case_explanation import PROPOSAL_PAGE, load_costliest_divergences
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import NotAllowedError
 from rollout.live.clock import ManualClock
 from rollout.live.service import build_service

@@ -21,7 +21,7 @@ from rollout.features.divergences.divergence_list import (
     export_divergences_csv,
     load_divergence_page,
 )
-from rollout.features.records.review_tasks import seed_gold_case
+from rollout.features.records.record_notes import seed_gold_case
 from rollout.features.reports.figures.comparison import build_action_matrix, build_matrix
 from rollout.features.reports.inputs.divergences import build_divergence_frame, format_csv
 from rollout.features.reports.inputs.pairs import Pairs, build_pairs

@@ -13,8 +13,8 @@ from rollout.data.database.rollouts import Rollouts
 from rollout.data.erasure.contents import compact_database
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.projection_check import find_differences
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import EPISODE, ExternalKeys
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.records.records import RecordStatus, RecordStore
 from rollout.data.tables.tables import decisions, external_keys
 from rollout.engine.decide.commands import Actor

@@ -9,11 +9,15 @@ from typing import get_args, get_origin
 from sqlalchemy import insert
 
 from rollout.data.access.users import SecondFactors, Users
-from rollout.data.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
-from rollout.data.database.rollouts import ACCESS_CHAIN, Rollouts
+from rollout.data.database.rollouts import (
+    ACCESS_CHAIN,
+    IdempotencyKeys,
+    IdempotentResponse,
+    Rollouts,
+)
 from rollout.data.erasure.user_data import ACCOUNT_COLUMNS, MADE_BY_COLUMNS, NAMED_COLUMNS
 from rollout.data.ledger.ledger import Accounts
-from rollout.data.ledger.pending_stops import PendingStop, store_pending_stop
+from rollout.data.ledger.scopes import PendingStop, store_pending_stop
 from rollout.data.records.record_rows import TABLES
 from rollout.data.records.records import RecordStore
 from rollout.data.tables.tables import ledger, ledger_texts, metadata
@@ -33,7 +37,7 @@ from rollout.features.access import keys, users
 from rollout.features.access.credentials import reset_second_factor
 from rollout.features.access.users import AccountUpdate
 from rollout.features.erasure.erasure import iterate_user_data
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.data.conftest import database, url
 from tests.data.databases import on_sqlite
 from tests.factories import DAY, NOON

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.records.records import Prediction
-from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import execute_command
 from tests.api.bears import CREEK, founded, widened
 from tests.console.divergence_rows import count
 from tests.console.told_cases import case, tell, verdict

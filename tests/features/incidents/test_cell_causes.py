@@ -5,14 +5,12 @@ from itertools import pairwise
 
 import pytest
 
-from rollout.data.counting.closed_units import JudgedUnitStore
-from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import JudgedUnitStore, PeriodRecords
 from rollout.engine.decide.permissions import AssignedRole, Caller, NotAllowedError
 from rollout.features.incidents.incident_causes import CauseQuery, load_cause, load_incident_cause
 from rollout.features.incidents.incident_impact import load_incident_impact
 from rollout.features.reports.figures.incident_cause import BATCH_SIZE
-from rollout.kernel.calendar.instants import EPOCH, to_micros
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import EPOCH, Cell, to_micros
 from rollout.kernel.errors import RefusalError, UnknownCellError, UnknownVersionError
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.clock import ManualClock

@@ -4,10 +4,10 @@ from math import log
 
 import pytest
 
-from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import PeriodRecords
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.features.incidents.detector_courses import (
+from rollout.features.incidents.incident_causes import (
     MAY_BE_ASKED,
     OPEN,
     RECOUNTED,

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import PeriodRecords
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.features.incidents.incident_causes import load_incident_cause
 from rollout.features.incidents.incident_impact import load_incident_impact

@@ -16,7 +16,7 @@ from rollout.features.incidents.incidents import (
     load_unopened_numbers,
 )
 from rollout.live.clock import ManualClock
-from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import execute_command
 from rollout.live.service import IncidentOpener, build_service
 from tests.api.bears import CREEK, founded
 from tests.factories import NOON

@@ -12,10 +12,10 @@ from rollout.features.cells.cell_table import find_recent_changes, load_cell_pag
 from rollout.features.cells.cells import load_cell
 from rollout.features.divergences.matrices import load_action_changes
 from rollout.features.ledger.activity import build_describer, load_activity
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.live.clock import ManualClock
-from rollout.live.command_handler import execute_command
 from rollout.live.evidence.evidence_reader import load_events
+from rollout.live.rollout_state import execute_command
 from rollout.live.service import build_service
 from tests.api import bears
 from tests.factories import CREEK, DAY, HOUR, NOON, TICK, autonomous, eventful

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from rollout.cli.main import app
 from rollout.data.database.session import Database
 from rollout.engine.ledger.ledger import Checkpoint, CheckpointError, parse_checkpoints
-from rollout.features.ledger.checkpoints import (
+from rollout.features.ledger.ledger_reader import (
     SECOND_PLACE_TEXT,
     CheckpointPublisher,
     announce_key,
@@ -23,7 +23,7 @@ from rollout.features.ledger.checkpoints import (
     read_checkpoints,
     sign_heads,
 )
-from rollout.live.checkpoint_keys import (
+from rollout.live.autonomy import (
     NO_CHECKPOINTS,
     CheckpointSigner,
     CheckpointTargets,

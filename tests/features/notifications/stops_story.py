@@ -12,7 +12,7 @@ from rollout.engine.decide.commands import Actor, StopCells
 from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn
 from rollout.live.clock import ManualClock
-from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import execute_command
 from tests.api.bears import CREEK
 from tests.api.conftest import Asking, Doorkeeper
 from tests.console.conftest import Browsing

@@ -4,7 +4,7 @@ import pytest
 
 from rollout.engine.decide.scope import Incident
 from rollout.features.notifications.kinds import find_incident_time, sort_incidents
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.factories import MINUTE, NOON
 
 DAY, NIGHT, LAKE = Cell("creek", "day"), Cell("creek", "night"), Cell("lake", "day")

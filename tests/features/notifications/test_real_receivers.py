@@ -5,7 +5,7 @@ import pytest
 from rollout.engine.decide.commands import OpenIncident
 from rollout.features.notifications import settings
 from rollout.features.notifications.settings import NotificationPlanner, send_due_notifications
-from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import execute_command
 from tests.api.bears import CREEK, tick
 from tests.data.databases import on_sqlite
 from tests.factories import MINUTE, NOON

@@ -27,7 +27,7 @@ from rollout.features.notifications.proposal_kinds import (
     RolloutNews,
     list_reminders,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.rollout_state import RolloutState
 from tests.api.bears import POLICY

@@ -8,7 +8,7 @@ import pytest
 
 from rollout import faults
 from rollout.data.database.rollouts import Rollouts
-from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.engine.decide.commands import Actor, ApproveProposal, OpenIncident
 from rollout.features.access import users
 from rollout.features.delivery.delivery import DELIVERY_LEASE, MAX_ATTEMPTS, MAX_RETRY_DELAY
@@ -16,7 +16,7 @@ from rollout.features.incidents.incidents import record_acknowledgement
 from rollout.features.notifications import settings
 from rollout.features.notifications.settings import NotificationPlanner, send_due_notifications
 from rollout.kernel.channels import Channels
-from rollout.live.command_handler import execute_command
+from rollout.live.rollout_state import execute_command
 from tests.api.bears import CREEK, LAKE, scope_of, tick
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.features.notifications.mailing_list import (

@@ -15,9 +15,8 @@ from rollout.features.policies.policies import preview_policy
 from rollout.features.records.record_import import import_records
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.clock import ManualClock
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.service import build_service
 from rollout.terminal.output import format_changes
 from tests.data.databases import on_sqlite

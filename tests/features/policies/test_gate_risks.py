@@ -12,7 +12,7 @@ from rollout.features.policies.gate_plans import (
     format_risk,
     format_total_risk,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy_files.reader import load_policy
 from tests.shipped_policies import SHIPPED_POLICIES
 

@@ -29,7 +29,7 @@ from rollout.features.policies.traffic import (
     find_missing_columns,
 )
 from rollout.features.policies.traffic_warnings import list_traffic_warnings
-from rollout.kernel.calendar.sites import Cell, Window
+from rollout.kernel.calendar.instants import Cell, Window
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.policy import Guard, Where
 from rollout.kernel.policy_files.reader import load_policy, parse_policy

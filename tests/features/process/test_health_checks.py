@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import text, update
 
-from rollout.data.database.errors import StoreError
+from rollout.data.database.append_failures import StoreError
 from rollout.data.database.session import Database
 from rollout.data.tables.tables import account_names, proposals, users
 from rollout.engine.decide.commands import Actor

@@ -9,10 +9,7 @@ from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn
 from rollout.features.access.users import load_local_caller
 from rollout.features.proposals import proposals
-from rollout.features.proposals.eligible_approvers import (
-    describe_missing_approvers,
-    load_resume_askers,
-)
+from rollout.features.proposals.proposals import describe_missing_approvers, load_resume_askers
 from rollout.features.stops.stops import propose_resume, stop_cells
 from rollout.kernel.errors import UnknownRolloutError
 from rollout.live.clock import ManualClock

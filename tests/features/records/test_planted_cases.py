@@ -8,14 +8,12 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, func, select, update
 
-from rollout.data.counting.period_records import PeriodRecords
+from rollout.data.counting.closed_units import PeriodRecords
 from rollout.data.ledger.ledger import Ledger, load_activity
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.history import StoredHistory
-from rollout.data.records.incoming_cases import PlantedCases
+from rollout.data.records.incoming_cases import ExposureStore, PlantedCases, SiteSignStore
 from rollout.data.records.records import RejectedRecords, build_rejected_record
-from rollout.data.records.site_signs import SiteSignStore
 from rollout.data.tables.tables import cases, planted_cases
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import CasesPlanted

@@ -7,11 +7,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from rollout.engine.events import VersionRetired
-from rollout.engine.evidence import populations
+from rollout.engine.evidence import case_placement
 from rollout.engine.evidence.case_placement import find_first_predictions, place_cases
 from rollout.engine.files.files import RecordPaths
+from rollout.engine.files.mapped_rows import RecordError
 from rollout.engine.files.questions import FileChoices
-from rollout.engine.files.rejected_rows import RecordError
 from rollout.engine.slots.engine import VersionsAtOnceError
 from rollout.engine.words.evidence_text import VouchedUnits
 from rollout.features.replay.replay import (
@@ -77,7 +77,7 @@ def test_two_files_and_a_policy_give_a_ledger(tmp_path):
 def test_cases_resolved_in_parts_are_counted_as_in_one(tmp_path, monkeypatch):
     order = an_order(tmp_path, *rows(40))
     whole = replay_files(order)
-    monkeypatch.setattr(populations, "CASES_AT_ONCE", 7)
+    monkeypatch.setattr(case_placement, "CASES_AT_ONCE", 7)
     in_parts = replay_files(order)
     assert in_parts.result.events == whole.result.events
     assert_frame_equal(in_parts.units, whole.units, check_row_order=False)

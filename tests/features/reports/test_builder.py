@@ -7,8 +7,8 @@ import pytest
 
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
-from rollout.data.records.exposures import ExposureStore
 from rollout.data.records.external_keys import ExternalKeys
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.records.records import RecordStore
 from rollout.data.reports.reports import ReportStore
 from rollout.engine.decide.commands import Actor
@@ -16,7 +16,7 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.events import VersionFirstUsed
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.features.process.health_checks import run_health_checks
-from rollout.features.records.review_tasks import seed_gold_case
+from rollout.features.records.record_notes import seed_gold_case
 from rollout.features.reports import archive, drafts
 from rollout.features.reports.archive import (
     UnknownReportError,

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from rollout.data.database.session import Database
-from rollout.data.ledger.versions import VersionInfo, VersionStore
+from rollout.data.ledger.projections import VersionInfo, VersionStore
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.records import RecordStore
 from rollout.engine.decide.commands import Actor, ApproveProposal
@@ -37,10 +37,9 @@ from rollout.features.reports.stored_inputs import (
 from rollout.kernel.policy.evidence_sources import BEFORE_SOURCES, RegisteredUnits
 from rollout.kernel.policy_files.reader import load_policy, parse_policy
 from rollout.kernel.units import MISSING
-from rollout.live.command_handler import execute_command
 from rollout.live.evidence.unit_counting import queue_cases, queue_new_cases
 from rollout.live.policy_application import apply_policy
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.data.databases import fresh
 from tests.engine.slots.stories import a_history, prepared

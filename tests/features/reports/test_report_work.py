@@ -25,8 +25,8 @@ from rollout.features.reports.report_work import COMMAND, ReportWork
 from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import NoSuchRolloutError
 from rollout.live.service import build_service
-from rollout.live.work import process_work
-from rollout.live.work.process_work import MAX_WORKING, ProcessFailedError
+from rollout.live.work import user_runs
+from rollout.live.work.user_runs import MAX_WORKING, ProcessFailedError
 from tests.factories import DAY, NOON
 from tests.features.reports.test_builder import VIEWER, WEEK, bears, ledger, make
 
@@ -126,8 +126,8 @@ def test_readers_of_one_page_who_come_at_once_have_it_drawn_at_most_once_a_place
         time.sleep(0.3)
         read_message({"result": "page"})
 
-    monkeypatch.setattr(process_work, "start_process", lambda _command: None)
-    monkeypatch.setattr(process_work, "follow_process", draw)
+    monkeypatch.setattr(user_runs, "start_process", lambda _command: None)
+    monkeypatch.setattr(user_runs, "follow_process", draw)
     with ThreadPoolExecutor(8) as readers:
         pages = list(readers.map(lambda _: work.format_page({}, "html", None), range(8)))
     assert set(pages) == {"page"}
@@ -159,7 +159,7 @@ from rollout.features.reports.builder import ReportOptions
 from rollout.features.reports.report_work import ReportWork
 from rollout.data.database.session import Database
 endless = (
-    "import os, time; from rollout.live.work.limited_process import *;"
+    "import os, time; from rollout.live.work.user_runs import *;"
     "answer_parent(lambda _: (report_step(str(os.getpid()), 0, 1), time.sleep(600)))"
 )
 tell = lambda step, *_: print(step, flush=True)

@@ -11,9 +11,8 @@ from rollout.data.reports.reports import DeliveryStore
 from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.features.incidents.incidents import record_acknowledgement
 from rollout.features.reports.builder import CLAIM_TIMEOUT, ReportScheduler
-from rollout.live.command_handler import execute_command
 from rollout.live.policy_application import apply_policy
-from rollout.live.rollout_state import load_rollout_state
+from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.service import build_service
 from tests.api.conftest import clock, door, service
 from tests.factories import DAY, HOUR, MINUTE

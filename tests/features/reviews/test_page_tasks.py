@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.data.records.exposures import ExposureStore
+from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.reviews.reviews import ReviewTaskStore
 from rollout.data.tables.tables import exposures
 from rollout.engine.decide.permissions import AssignedRole

@@ -21,8 +21,7 @@ from rollout.features.uploads.upload_runs import (
 )
 from rollout.features.uploads.uploaded_files import run_uploaded_files
 from rollout.kernel.errors import RefusalError
-from rollout.live.work.limited_process import MEMORY_LIMIT, NICENESS
-from rollout.live.work.user_runs import LONG_LIFETIME
+from rollout.live.work.user_runs import LONG_LIFETIME, MEMORY_LIMIT, NICENESS
 from tests.factories import DAY, NOON
 from tests.recorded import write_records
 
@@ -212,7 +211,7 @@ def test_the_process_ends_with_its_parent():
 
 LIMITED = """
 import os, resource
-from rollout.live.work.limited_process import limit_process
+from rollout.live.work.user_runs import limit_process
 from rollout.features.uploads import upload_process
 before = os.nice(0)
 limit_process(300)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.engine.evidence.populations import split_populations
+from rollout.engine.evidence.case_placement import split_populations
 from rollout.features.reports.figures.methods import build_model_cases, compute_cell_costs
 from rollout.features.reports.inputs.inputs import (
     HUMAN,

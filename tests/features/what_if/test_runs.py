@@ -12,8 +12,7 @@ from rollout.features.what_if.requests import WhatIfRequest
 from rollout.features.what_if.runs import BROKEN_TEXT, COMMAND, WhatIfRuns
 from rollout.features.what_if.what_if_process import MEMORY_TEXT
 from rollout.kernel.errors import RefusalError
-from rollout.live.work.limited_process import MEMORY_LIMIT, NICENESS
-from rollout.live.work.user_runs import LONG_LIFETIME
+from rollout.live.work.user_runs import LONG_LIFETIME, MEMORY_LIMIT, NICENESS
 from tests.factories import DAY
 from tests.features.what_if.test_closed_cases import DRAFT, ENDED, ENGINEER, lived, load
 
@@ -118,7 +117,7 @@ def test_the_process_ends_with_its_parent(database):
 
 LIMITED = """
 import os, resource
-from rollout.live.work.limited_process import limit_process
+from rollout.live.work.user_runs import limit_process
 from rollout.features.what_if import what_if_process
 before = os.nice(0)
 limit_process(what_if_process.TIME_LIMIT)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.kernel.calendar.sites import QuietHours, find_digest_time
+from rollout.kernel.calendar.instants import QuietHours, find_digest_time
 
 VIENNA = "Europe/Vienna"
 ZONES = st.sampled_from([VIENNA, "UTC", "America/St_Johns", "Pacific/Apia"])

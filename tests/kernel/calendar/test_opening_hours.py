@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.calendar.opening_hours import find_next_change, is_open, list_open_spans
-from rollout.kernel.calendar.sites import Site, Window
 from rollout.kernel.calendar.windows import find_open_windows, find_windows
 
 DAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rollout.engine.decide.commands import ProposeRenewal, RejectProposal
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import (
     NotEligibleError,
     UnknownCellError,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.kernel.calendar.sites import OTHER_WINDOW, Cell, Site, Window
+from rollout.kernel.calendar.instants import OTHER_WINDOW, Cell, Site, Window
 from rollout.kernel.calendar.windows import find_open_windows, find_window, find_windows
 
 LOOP = Site("lake-loop", "Europe/Zurich")

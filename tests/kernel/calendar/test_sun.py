@@ -6,6 +6,7 @@ from math import acos, cos, degrees, pi, radians, sin, tan
 
 import pytest
 
+from rollout.kernel.calendar.instants import Site
 from rollout.kernel.calendar.opening_hours import (
     compute_sun_offset,
     compute_sun_year,
@@ -14,7 +15,6 @@ from rollout.kernel.calendar.opening_hours import (
     list_open_spans,
     replace_sun_events,
 )
-from rollout.kernel.calendar.sites import Site
 
 PLACES = [
     Site("creek", "America/Denver", coordinates=(40.34, -105.57)),

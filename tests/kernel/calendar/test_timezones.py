@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.kernel.calendar.instants import (
+    Site,
     compute_end_of_local_day,
     compute_local_days,
     compute_local_hours,
@@ -17,7 +18,6 @@ from rollout.kernel.calendar.instants import (
     list_stretches,
     to_wall_time,
 )
-from rollout.kernel.calendar.sites import Site
 
 # Both daylight-saving changes, a change of half an hour, changes at midnight and over it, a day
 # that never was, Ramadan, and none.

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.calendar.opening_hours import has_holidays
-from rollout.kernel.calendar.sites import Site, Window
 from rollout.kernel.calendar.windows import (
     compute_year_shares,
     find_hours_errors,

@@ -5,8 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from rollout.kernel.calendar.instants import format_duration
-from rollout.kernel.calendar.sites import OTHER_WINDOW, Cell, Site
+from rollout.kernel.calendar.instants import OTHER_WINDOW, Cell, Site, format_duration
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
 from rollout.kernel.policy.policy import Freeze, Gate, Limit, Policy, Stage, Where, matches_pattern

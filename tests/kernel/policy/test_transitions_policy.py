@@ -10,7 +10,7 @@ from rollout.engine.decide import policy_changes
 from rollout.engine.decide.commands import Actor, BeginNextAttempt, RejectProposal, Tick
 from rollout.engine.decide.guards import foresee_attempt
 from rollout.engine.events import Narrowed, PolicyApplied
-from rollout.kernel.calendar.sites import Site, Window
+from rollout.kernel.calendar.instants import Site, Window
 from rollout.kernel.errors import (
     NotEligibleError,
     NotNarrowerError,

@@ -7,7 +7,7 @@ import pytest
 
 from rollout.engine.decide.commands import Actor, ApproveProposal, RejectProposal
 from rollout.engine.events import ProposalVoided, Renewed, Widened
-from rollout.kernel.calendar.sites import Cell, Site
+from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.errors import (
     AlreadyApprovedError,
     EvidenceChangedError,

@@ -1,6 +1,6 @@
 import pytest
 
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.measures import MEASURES, Condition
 from rollout.kernel.policy.policy import Guard, Policy, Where
 from rollout.kernel.policy_files.conditions import build_selectors, widen_condition

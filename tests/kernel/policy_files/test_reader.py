@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.levers import Margin
 from rollout.kernel.policy.policy import EvidenceRules, Minimum, Policy, Stage, Waves
 from rollout.kernel.policy_files.reader import (

@@ -12,7 +12,7 @@ USE = """
 import sys
 from pathlib import Path
 if sys.argv[1:]:
-    from rollout.live.work.limited_process import return_freed_memory
+    from rollout.live.work.user_runs import return_freed_memory
     return_freed_memory()
 def measure():
     text = Path("/proc/self/status").read_text().partition("RssAnon:")[2]

@@ -7,10 +7,10 @@ from threading import Event, Thread
 
 import pytest
 
-from rollout.data.database.errors import DatabaseBusyError
+from rollout.data.database.append_failures import DatabaseBusyError
 from rollout.kernel.errors import RefusalError, StaleRevisionError
-from rollout.live.work import process_work
-from rollout.live.work.process_work import (
+from rollout.live.work import user_runs
+from rollout.live.work.user_runs import (
     MAX_WAITING,
     MAX_WORKING,
     ProcessFailedError,
@@ -21,8 +21,8 @@ from rollout.live.work.process_work import (
 WORKER = """
 import json, os
 from rollout.kernel.errors import *
-from rollout.data.database.errors import *
-from rollout.live.work.limited_process import answer_parent, build_answer, report_step
+from rollout.data.database.append_failures import *
+from rollout.live.work.user_runs import answer_parent, build_answer, report_step
 
 def answer(values):
     report_step("one", 0, 1)
@@ -155,8 +155,8 @@ def held_work(monkeypatch):
         may_end.wait(60)
         read_message({"result": values})
 
-    monkeypatch.setattr(process_work, "start_process", lambda _command: None)
-    monkeypatch.setattr(process_work, "follow_process", follow)
+    monkeypatch.setattr(user_runs, "start_process", lambda _command: None)
+    monkeypatch.setattr(user_runs, "follow_process", follow)
     yield ProcessWork(()), may_end
     may_end.set()
 

@@ -17,8 +17,8 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from rollout.engine.evidence.answer_pairs import find_cost_row, is_in_range, parse_number
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
+from rollout.engine.evidence.picks import find_cost_row, is_in_range, parse_number
 from rollout.features.reports.figures.comparison import (
     ConfusionMatrix,
     LabelFigures,

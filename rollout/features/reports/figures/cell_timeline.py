@@ -50,8 +50,16 @@ from rollout.features.reports.inputs.evidence_inputs import (
     is_plain,
 )
 from rollout.features.reports.inputs.inputs import ReportInputs
-from rollout.kernel.calendar.instants import compute_local_days, compute_local_hours, count_micros
-from rollout.kernel.calendar.sites import OTHER_WINDOW, SHADOW, Cell, Site, Window
+from rollout.kernel.calendar.instants import (
+    OTHER_WINDOW,
+    SHADOW,
+    Cell,
+    Site,
+    Window,
+    compute_local_days,
+    compute_local_hours,
+    count_micros,
+)
 from rollout.kernel.calendar.windows import find_open_windows, find_windows
 from rollout.kernel.measures import AGREEMENT, Condition
 from rollout.kernel.policy.policy import Policy

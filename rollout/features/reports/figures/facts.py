@@ -150,8 +150,7 @@ from rollout.features.reports.inputs.pairs import (
     find_adjudicated_labels,
     find_single_answers,
 )
-from rollout.kernel.calendar.instants import count_micros, format_duration
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, count_micros, format_duration
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Floats

@@ -30,8 +30,7 @@ from rollout.engine.words.formatting import TruthWords, choose_words
 from rollout.features.reports.inputs.evidence_inputs import CellVersion, CellVersionFacts
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, assign_deciders
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
-from rollout.kernel.calendar.instants import from_micros, to_micros
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell, from_micros, to_micros
 from rollout.kernel.policy.confidence_floors import format_floor, list_floors
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.statistics.arrays import Bools

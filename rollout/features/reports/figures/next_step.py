@@ -23,7 +23,7 @@ from rollout.features.reports.inputs.evidence_inputs import (
     CellVersionFacts,
     StatePeriod,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import (
     DAYS,
     REVIEWERS,

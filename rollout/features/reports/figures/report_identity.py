@@ -15,9 +15,8 @@ from rollout.engine.words.formatting import (
     join_words,
 )
 from rollout.features.reports.inputs.inputs import ReportInputs
-from rollout.kernel.calendar.instants import format_duration
+from rollout.kernel.calendar.instants import Window, format_duration
 from rollout.kernel.calendar.opening_hours import is_always_open
-from rollout.kernel.calendar.sites import Window
 from rollout.kernel.measures import ThresholdUnit, Watch
 from rollout.kernel.policy.policy import Gate, Guard, Policy, describe_guard
 from rollout.kernel.policy.stages import describe_share

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         EvidenceInputs,
         StatePeriod,
     )
-    from rollout.kernel.calendar.sites import Cell
+    from rollout.kernel.calendar.instants import Cell
     from rollout.kernel.policy.cell_evidence import EvidenceCounts
     from rollout.kernel.policy.policy import EvidenceRules, Gate, Policy
     from rollout.kernel.statistics.arrays import Floats

@@ -8,7 +8,7 @@ from rollout.engine.decide.incidents import list_new_values
 from rollout.engine.events import LedgerEvent
 from rollout.engine.words.event_kinds import find_tone
 from rollout.engine.words.event_text import describe_mark
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.familiarity import format_value
 
 HUMAN, CONFIRMED, MODEL = DECIDERS = ("human", "confirmed", "model")

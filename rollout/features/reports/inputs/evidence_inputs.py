@@ -16,11 +16,11 @@ from rollout.engine.decide.guards import foresee_attempt
 from rollout.engine.decide.projection import apply_event, list_effective_times
 from rollout.engine.decide.scope import CellState, Scope, compute_held_level
 from rollout.engine.events import LedgerEvent, Reach
-from rollout.engine.evidence.count_windows import CountWindow
 from rollout.engine.evidence.evidence_view import EvidenceView
+from rollout.engine.evidence.guard_evidence import CountWindow
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.words.formatting import format_cell_name
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import Condition
 from rollout.kernel.policy.confidence_floors import compute_gate_risk

@@ -37,8 +37,7 @@ from rollout.engine.evidence.units import encode_values
 from rollout.features.reports.inputs.evidence_inputs import CellFacts, EvidenceInputs
 from rollout.features.reports.inputs.pairs import Pairs, build_case_frame, build_pairs
 from rollout.features.reports.inputs.pictures import MediaFinder, find_no_media
-from rollout.kernel.calendar.instants import count_micros, to_micros
-from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell, count_micros, to_micros
 from rollout.kernel.policy.familiarity import FamiliarityRule, decode_unit_values, format_value
 from rollout.kernel.statistics.evidence import compute_paired_log_e
 from rollout.kernel.statistics.intervals import (

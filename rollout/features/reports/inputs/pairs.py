@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.engine.evidence.answer_pairs import (
+from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
+from rollout.engine.evidence.picks import (
     NUMBER_PATTERN,
     compute_number_cost,
     is_in_range,
     is_within_tolerance,
     parse_number,
 )
-from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.reviewer_checks import are_numbers_equal
 from rollout.engine.evidence.units import UNLISTED
 from rollout.engine.records.reviews import MAX_LISTED

@@ -44,7 +44,7 @@ from rollout.features.reports.pages.number_charts import (
     get_stage_ink,
 )
 from rollout.features.reports.pages.timeline_layout import EMPTY, StageMarker, build_markers
-from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.calendar.instants import SHADOW
 from rollout.kernel.facts import EvidenceSeries
 
 MAX_PANELS = 24

@@ -44,7 +44,7 @@ from rollout.features.reports.pages.summary import (
     describe_set_remedy,
     list_other_narrowings,
 )
-from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell
 
 BAD, WARN, NOTE = "bad", "warn", "note"
 SEVERITIES: Final = (BAD, WARN, NOTE)

@@ -39,7 +39,7 @@ from rollout.features.reports.pages.summary import (
     format_gain_interval,
     select_agreements,
 )
-from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.calendar.instants import SHADOW
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.statistics.intervals import Share

@@ -29,7 +29,7 @@ from rollout.features.reports.pages.summary import (
     select_agreements,
     summarize_gains,
 )
-from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.calendar.instants import SHADOW
 
 LOSS_KIND_NAMES = {
     "unsure and different": UNSURE,

@@ -58,7 +58,7 @@ from rollout.features.reports.figures.reviewer_agreement import (
     select_reviewer_share,
 )
 from rollout.features.reports.figures.slices import CAUSE_TEXTS, LABEL_KIND, DivergentSlice
-from rollout.kernel.calendar.sites import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.statistics.intervals import Share, compute_upper_bound
 from rollout.kernel.units import AFTER_DECISION, LATE_CASE, PROPOSES, SILENT_REASONS, WHOLE_UNIT

@@ -15,7 +15,7 @@ from rollout.features.reports.figures.funnel import (
     list_first_values,
     list_value_marks,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from tests.factories import DAY, HOUR, NOON, TICK
 
 CELL = Cell("creek", "day")

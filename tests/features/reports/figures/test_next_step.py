@@ -12,7 +12,7 @@ from rollout.features.reports.figures.next_step import (
     describe_next_step,
 )
 from rollout.features.reports.inputs.evidence_inputs import StatePeriod
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.facts import DAYS, MISSING, UNITS, UnmetRequirement
 from rollout.kernel.policy.cell_evidence import EvidenceCounts
 from rollout.kernel.words import say_requirement

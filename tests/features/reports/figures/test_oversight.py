@@ -7,7 +7,7 @@ import pytest
 
 from rollout.engine.events import IncidentAcknowledged, IncidentOpened, Resumed, Stopped
 from rollout.features.reports.figures.oversight import compute_oversight
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 
 HOUR = timedelta(hours=1)
 CREEK = Cell("creek", "day")

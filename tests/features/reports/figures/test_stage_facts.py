@@ -20,7 +20,7 @@ from rollout.features.reports.inputs.inputs import (
     assign_deciders,
     compute_stage_histories,
 )
-from rollout.kernel.calendar.sites import Cell
+from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.gates import compute_yearly_share
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.features.reports.alike_cases import FIVE, often

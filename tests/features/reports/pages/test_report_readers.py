@@ -25,7 +25,7 @@ from rollout.features.reports.pages.report_tiles import (
 )
 from rollout.features.reports.pages.section_summaries import SUMMARIES, summarize_sections
 from rollout.features.reports.pages.summary import describe_results
-from rollout.kernel.calendar.sites import SHADOW
+from rollout.kernel.calendar.instants import SHADOW
 from rollout.kernel.statistics.intervals import compute_share
 from tests.features.reports.conftest import NOON
 
