@@ -182,8 +182,7 @@ class ApiKeys(Repository):
 
     def find(self, prefix: str) -> ApiKey | None:
         """Return the key with this prefix, or None."""
-        query = _select_keys().where(api_keys.c.prefix == prefix)
-        return next(iter(self._load_keys(query)), None)
+        return next(iter(self._load_keys(_select_keys().where(api_keys.c.prefix == prefix))), None)
 
     def list_all(self) -> Sequence[ApiKey]:
         """Return the keys of all accounts, oldest first."""
@@ -194,8 +193,7 @@ class ApiKeys(Repository):
         return self._load_keys(_select_keys().where(api_keys.c.user_id == user.number))
 
     def _load_keys(self, query: Select[Any]) -> list[ApiKey]:
-        rows = self._transaction.execute(query.order_by(api_keys.c.id))
-        return [_build_key(row) for row in rows]
+        return [_build_key(row) for row in self._transaction.execute(query.order_by(api_keys.c.id))]
 
 
 def hash_secret(secret: str) -> bytes:
@@ -506,8 +504,7 @@ class AccessLedger:
 
         The last event about an account gets the digest of its credentials as they are now.
         """
-        rows = self._ledger.append(self._add_digests(events), after=self.revision)
-        self.revision += len(rows)
+        self.revision += len(self._ledger.append(self._add_digests(events), after=self.revision))
         return self.revision
 
     def _add_digests(self, events: Iterable[AccessEvent]) -> list[AccessEvent]:

@@ -253,8 +253,7 @@ class Users(Repository):
         return rollout_id
 
     def _update_user(self, user: StoredUser, **values: object) -> None:
-        statement = update(users).where(users.c.id == user.number)
-        self._transaction.execute(statement.values(**values))
+        self._transaction.execute(update(users).where(users.c.id == user.number).values(**values))
 
     def _find_user(self, condition: ColumnElement[bool]) -> StoredUser | None:
         return self._transaction.find(select(users).where(condition), build_user)

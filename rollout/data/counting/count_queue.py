@@ -134,8 +134,7 @@ class CountQueue(RolloutRepository):
             count_queue.c.rollout == self._rollout.number,
             count_queue.c.track != RECORD_UNSEALED,
         )
-        query = select(func.count()).where(*conditions)
-        return int(self._transaction.execute(query).scalar_one())
+        return int(self._transaction.execute(select(func.count()).where(*conditions)).scalar_one())
 
     def _build_row(self, entry: DueCase) -> RowValues:
         return (self._rollout.number, encode_instant(entry.at), entry.case_id, entry.track)

@@ -73,8 +73,7 @@ class CountedOutcomes(RolloutRepository):
 
     def _read(self, query: Select[Any]) -> Iterator[CountedOutcome]:
         for row in self._transaction.execute(query.execution_options(yield_per=LINES_PER_READ)):
-            line = CountedOutcome._make(row)
-            yield line._replace(record_hashes=bytes(row.record_hashes))
+            yield CountedOutcome._make(row)._replace(record_hashes=bytes(row.record_hashes))
 
 
 def load_drawn(

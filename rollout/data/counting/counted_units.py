@@ -123,8 +123,7 @@ def _add_values(
         covered += (("band", band),)
     if (attribute_values, slices, value_seal) == (None, None, None):
         return covered
-    values_hash = hash_values(value_seal, attribute_values, slices)
-    return (*covered, ("values", values_hash.hex()))
+    return (*covered, ("values", hash_values(value_seal, attribute_values, slices).hex()))
 
 
 class UnitLines(NamedTuple):

@@ -121,8 +121,7 @@ def store_units(
     `losses` are those of the units. Evidence can't advance until the transaction ends.
     """
     last_slot = EvidenceStore(transaction, rollout).get_last_slot(lock=True)
-    open_units = shift_slots(counted_units, last_slot + 1)
-    new_units = CountedUnits(transaction, rollout).store(open_units)
+    new_units = CountedUnits(transaction, rollout).store(shift_slots(counted_units, last_slot + 1))
     faults.reach_point("tick.counted")
     added_counts = sum_by_key(new_units)
     StoredCounts(transaction, rollout).add(added_counts)
@@ -165,8 +164,7 @@ def find_differences(transaction: Transaction, rollout: Rollout) -> CountDiffere
     sums, after = Counter[MatrixKey](), BEFORE_ALL_SLOTS
     for until in (*units.list_part_ends(UNITS_PER_PART), AFTER_ALL_SLOTS):
         expected = sum_by_key(units.list_part(after=after, until=until))
-        stored = stored_counts.load_by_key(after=after, until=until)
-        differences |= _find_unequal(stored, expected)
+        differences |= _find_unequal(stored_counts.load_by_key(after=after, until=until), expected)
         sums.update(sum_over_slots(expected))
         after = until
     matrices = Matrices(transaction, rollout).load_by_key()

@@ -76,8 +76,7 @@ def insert_new_rows(
 ) -> None:
     """Insert the rows with new keys, possibly none."""
     if rows:
-        statement = build_insert(transaction.engine, table).on_conflict_do_nothing()
-        transaction.execute(statement, rows)
+        transaction.execute(build_insert(transaction.engine, table).on_conflict_do_nothing(), rows)
 
 
 class Repeated(tuple[Any, ...]):
@@ -242,8 +241,7 @@ def insert_missing_columns(
     key = ", ".join(_quote_names(transaction, _list_key_columns(table)))
     statement = _build_list_insert(transaction, table, f"{IGNORE_CONFLICTS} returning {key}")
     arrays = _encode_lists(transaction, list(table.columns), columns.values())
-    inserted_rows = transaction.connection.exec_driver_sql(statement, arrays)
-    return {tuple(row) for row in inserted_rows}
+    return {tuple(row) for row in transaction.connection.exec_driver_sql(statement, arrays)}
 
 
 def insert_ignoring_conflicts(
@@ -501,14 +499,12 @@ def encode_driver_values(engine: str, values: Collection[Any]) -> Any:
     """Return values as one parameter of a statement that `fetch_rows` passes to the driver."""
     if engine == "sqlite":
         return encode_values(engine, values)
-    type_name = "TEXT" if isinstance(next(iter(values), None), str) else "BIGINT"
-    return encode_array(type_name, values)
+    return encode_array("TEXT" if isinstance(next(iter(values), None), str) else "BIGINT", values)
 
 
 def _select_rows(
     engine: str, values: BindParameter[Any], kind: type[Text | BigInteger]
 ) -> Select[Any]:
     if engine == "sqlite":
-        rows = func.json_each(values).table_valued("value", joins_implicitly=True)
-        return select(rows.c.value)
+        return select(func.json_each(values).table_valued("value", joins_implicitly=True).c.value)
     return select(func.unnest(cast(values, ARRAY(kind))).column_valued("value"))

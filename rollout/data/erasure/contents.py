@@ -88,8 +88,7 @@ def contains_word(text: str, word: str) -> bool:
     >>> contains_word("v1 acted on ramp-7: late", "ramp-7"), contains_word("ramp-71", "ramp-7")
     (True, False)
     """
-    pattern = rf"(?<!{CONTINUES}){re.escape(word)}(?!{CONTINUES})"
-    return re.search(pattern, text) is not None
+    return re.search(rf"(?<!{CONTINUES}){re.escape(word)}(?!{CONTINUES})", text) is not None
 
 
 def list_name_spellings(name: str) -> tuple[str, ...]:
@@ -98,8 +97,7 @@ def list_name_spellings(name: str) -> tuple[str, ...]:
     >>> list_name_spellings("ana.roe")
     ('ana.roe', 'Ana.Roe', 'Ana.roe', 'ANA.ROE')
     """
-    spellings = (name, name.lower(), name.title(), name.capitalize(), name.upper())
-    return tuple(dict.fromkeys(spellings))
+    return tuple(dict.fromkeys((name, name.lower(), name.title(), name.capitalize(), name.upper())))
 
 
 def list_spellings(word: str) -> tuple[str, ...]:
@@ -167,8 +165,7 @@ def clear_deliveries(transaction: Transaction, rollout: Rollout, words: Collecti
 
 def delete_responses(transaction: Transaction, words: Collection[str]) -> None:
     """Delete stored responses that have one of the words; a retry is executed again."""
-    body = idempotency_keys.c.response_body
-    query = select(idempotency_keys).where(_match_any(body, words))
+    query = select(idempotency_keys).where(_match_any(idempotency_keys.c.response_body, words))
     for row in transaction.execute(query).mappings().all():
         same_row = (column == row[column.name] for column in idempotency_keys.primary_key)
         transaction.execute(delete(idempotency_keys).where(*same_row))
@@ -520,8 +517,7 @@ class CaseContents(RolloutRepository):
                 )
             ).scalar()
         ]
-        keys = ExternalKeys(self._transaction, self._rollout, EPISODE)
-        keys.purge(empty, ERASED_EPISODE)
+        ExternalKeys(self._transaction, self._rollout, EPISODE).purge(empty, ERASED_EPISODE)
 
     def _delete_queue(self, case_ids: Collection[int]) -> None:
         for table in (count_queue, recent_arrivals):

@@ -35,8 +35,7 @@ def find_differences(transaction: Transaction, rollout: Rollout) -> dict[RowKey,
 
 
 def _list_changes(transaction: Transaction, rollout: Rollout) -> Iterator[ListChange]:
-    events = Ledger(transaction, rollout).list_events()
-    for revision, event in enumerate(events, start=1):
+    for revision, event in enumerate(Ledger(transaction, rollout).list_events(), start=1):
         if change := event.change_list(revision):
             yield change
 
@@ -96,8 +95,7 @@ class _ProjectionCheck(RolloutRepository):
         for change in _list_changes(self._transaction, self._rollout):
             if change.is_new:
                 keys.discard((change.list_name, change.id))
-        stored = self._load_stored(keys)
-        self._differences |= {key: (row, None) for key, row in stored.items()}
+        self._differences |= {key: (row, None) for key, row in self._load_stored(keys).items()}
 
     def _load_stored(self, keys: Collection[RowKey]) -> dict[RowKey, RowValues]:
         stored: dict[RowKey, RowValues] = {}
@@ -119,8 +117,7 @@ class _ProjectionCheck(RolloutRepository):
         ).scalars()
 
     def _count_stored(self, table: Table) -> int:
-        query = select(func.count()).select_from(table)
-        own = query.where(table.c.rollout == self._rollout.number)
+        own = select(func.count()).select_from(table).where(table.c.rollout == self._rollout.number)
         return int(self._transaction.execute(own).scalar_one())
 
 

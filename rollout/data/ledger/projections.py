@@ -451,8 +451,7 @@ class VersionStore(RolloutRepository):
                 " backup"
             ) from error
         for row in rows:
-            earlier_facts = stored_versions.get(row.version)
-            stored_versions[row.version] = _add_facts(earlier_facts, row)
+            stored_versions[row.version] = _add_facts(stored_versions.get(row.version), row)
         return stored_versions
 
     def list_training_cutoffs(self) -> dict[str, list[datetime | None]]:

@@ -364,8 +364,7 @@ class TickSlots(RolloutRepository):
         is_stale = is_old | (tick_slots.c.owner == owner) | is_dead
         stale_conditions = (tick_slots.c.done_at.is_(None), is_stale)
         statement = update(tick_slots).where(*self._match_slot(slot), *stale_conditions)
-        result = self._transaction.execute(statement.values(owner=owner, claimed_at=at))
-        return result.rowcount == 1
+        return self._transaction.execute(statement.values(owner=owner, claimed_at=at)).rowcount == 1
 
     def complete(self, slot: int, *, at: datetime) -> None:
         """Store that a slot is done; the first time stays."""

@@ -231,8 +231,7 @@ class ExternalKeys(RolloutRepository):
     def find_kinds(self, kinds: tuple[str, ...]) -> frozenset[str]:
         """Return of which kinds the rollout has keys."""
         query = _build_kinds_query(kinds)
-        parameters = {"rollout": self._rollout.number}
-        ((*first_ids,),) = fetch_rows(self._transaction, query, parameters)
+        ((*first_ids,),) = fetch_rows(self._transaction, query, {"rollout": self._rollout.number})
         return frozenset(
             kind for kind, first in zip(kinds, first_ids, strict=True) if first is not None
         )
@@ -270,8 +269,7 @@ class ExternalKeys(RolloutRepository):
         return dict(fetch_rows(self._transaction, statement, self._build_parameters(keys)))
 
     def _build_parameters(self, keys: Collection[str]) -> dict[str, Any]:
-        engine = self._transaction.engine
-        encoded = encode_driver_values(engine, keys)
+        encoded = encode_driver_values(self._transaction.engine, keys)
         return {"rollout": self._rollout.number, "kind": self._kind, "keys": encoded}
 
 
@@ -460,8 +458,7 @@ def refuse_name(transaction: Transaction, rollout: Rollout, name: str) -> str:
 
 def is_name_refused(transaction: Transaction, rollout: Rollout, name: str) -> bool:
     """Return whether a name was erased in a rollout."""
-    hashed_names = ExternalKeys(transaction, rollout, ERASED_NAME)
-    return bool(hashed_names.find_hashed([name], ERASED_NAME))
+    return bool(ExternalKeys(transaction, rollout, ERASED_NAME).find_hashed([name], ERASED_NAME))
 
 
 def is_name_erased(transaction: Transaction, name: str) -> bool:
@@ -479,8 +476,7 @@ def _find_refused(
 ) -> Mapping[int, str]:
     """Return the positions whose text was replaced by a hash, with the reason."""
     reason = ERASED_NAME_TEXT if kind == ERASED_NAME else ERASED_EPISODE_TEXT
-    hashed_keys = ExternalKeys(transaction, rollout, kind)
-    erased = hashed_keys.find_hashed(set(texts.values()), erased_kind)
+    erased = ExternalKeys(transaction, rollout, kind).find_hashed(set(texts.values()), erased_kind)
     return {position: reason for position, text in texts.items() if text in erased}
 
 
@@ -526,6 +522,5 @@ def find_predicting_accounts(
             .where(users.c.service_account, is_of_rollout)
             .where(role_assignments.c.role.in_(ROLES_BY_PERMISSION[Permission.SEND_PREDICTIONS]))
         )
-        names = frozenset(transaction.execute(query).scalars())
-        by_rollout[rollout.number] = access_head, names
+        by_rollout[rollout.number] = access_head, frozenset(transaction.execute(query).scalars())
     return by_rollout[rollout.number][1]

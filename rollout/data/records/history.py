@@ -559,8 +559,7 @@ class StoredHistory(RolloutRepository):
         )
         if draws:
             records = drop_undrawn(records, self._first_names)
-        planted_keys = {keys[row.case_id] for row in picked_rows if row.planted}
-        return split_populations(records, planted_keys)
+        return split_populations(records, {keys[row.case_id] for row in picked_rows if row.planted})
 
     def add_episode_cases(self, case_ids: Collection[int]) -> set[int]:
         """Return the cases together with all others of their episodes."""

@@ -126,8 +126,7 @@ class ExposureStore(RolloutRepository):
         """Store that a reviewer sees figures of cases before `until`."""
         known_until = self.load_figures_until(reviewer)
         if known_until is None or known_until < until:
-            entries = [(EVERY_CASE, FIGURES)]
-            self.add(entries, reviewer=reviewer, page=page, at=until)
+            self.add([(EVERY_CASE, FIGURES)], reviewer=reviewer, page=page, at=until)
 
     def load_figures_until(self, reviewer: str) -> datetime | None:
         """Return the end of the figures that a reviewer saw, or None."""
@@ -489,8 +488,7 @@ class SiteSignStore(RolloutRepository):
                 ("last", cases.c.occurred_at.desc()),
             )
         ]
-        engine = self._transaction.engine
-        texts = encode_driver_values(engine, sites)
+        texts = encode_driver_values(self._transaction.engine, sites)
         rows = self._transaction.execute(select(listed_sites.c.value, *ends), {"sites": texts})
         return {row.value: (row.first, row.last) for row in rows if row.first is not None}
 

@@ -128,8 +128,7 @@ class RecordSchema:
         Raises:
             ValueError: a number is infinite or NaN, or a text can't be stored.
         """
-        contents = {column: columns[name] for name, column in self.content_columns}
-        texts = format_rows(contents)
+        texts = format_rows({column: columns[name] for name, column in self.content_columns})
         joined = "".join(texts)
         joined.encode()  # raises for half a character
         if _needs_check(joined):
@@ -158,8 +157,7 @@ def format_rows(columns: ColumnsByName) -> list[str]:
             continue
         key = f',"{name}":'
         if null_count:
-            present = [cell for cell in column if cell is not None]
-            mark, values = _prepare_cells(name, present)
+            mark, values = _prepare_cells(name, [cell for cell in column if cell is not None])
             pieces = map(f"{key}{mark}".__mod__, zip(values, strict=True))
             template += "%s"
             differing.append(["" if cell is None else next(pieces) for cell in column])

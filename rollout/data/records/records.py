@@ -627,8 +627,7 @@ def select_storable(sent_cases: Sequence[Case]) -> list[Case]:
     results = [UNDECIDED] * len(sent_cases)
     if not sent_cases:
         return []
-    positions = range(len(sent_cases))
-    group = _build_valid_group(RECORD_SCHEMAS[Case], sent_cases, positions, results)
+    group = _build_valid_group(RECORD_SCHEMAS[Case], sent_cases, range(len(sent_cases)), results)
     return [] if group is None else [sent_cases[position] for position in group.positions]
 
 

@@ -130,8 +130,7 @@ class ReportRuns(RolloutRepository):
             report_runs.c.claimed_at <= at - stale_after,
         )
         statement = update(report_runs).where(*self._match_run(run_name), *stale_conditions)
-        result = self._transaction.execute(statement.values(owner=owner, claimed_at=at))
-        return result.rowcount == 1
+        return self._transaction.execute(statement.values(owner=owner, claimed_at=at)).rowcount == 1
 
     def complete(self, run_name: str, mark: int, *, owner: str, at: datetime) -> bool:
         """Store that a run is done and delete earlier ones.

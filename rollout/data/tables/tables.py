@@ -80,8 +80,7 @@ from rollout.data.tables.record_tables import (
 
 
 def _owner_column() -> Column[int]:
-    key = ForeignKey("users.id")
-    return Column("user_id", Integer, key, primary_key=True, autoincrement=False)
+    return Column("user_id", Integer, ForeignKey("users.id"), primary_key=True, autoincrement=False)
 
 
 notification_settings = Table(

@@ -519,8 +519,7 @@ def decide(command: Command, scope: Scope, policy: Policy) -> tuple[LedgerEvent,
         _require_user(command)
     at = command.at.astimezone(UTC)  # spans must not depend on a site's clock
     at = at if scope.at is None else max(at, scope.at)
-    slot = command.slot if isinstance(command, Tick) else None
-    pending = PendingEvents(scope, policy, at, slot)
+    pending = PendingEvents(scope, policy, at, command.slot if isinstance(command, Tick) else None)
     _apply_command(use_first_name(command, scope), pending)
     return tuple(pending.events)
 

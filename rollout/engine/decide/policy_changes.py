@@ -346,8 +346,7 @@ def _narrow_to_ladder(
 
 def _count_common_stages(stages: tuple[str, ...], ladder: tuple[str, ...]) -> int:
     """Return how many of `stages`, lowest first, match the ladder."""
-    matches = (a == b for a, b in zip(stages, ladder, strict=False))
-    return sum(takewhile(bool, matches))
+    return sum(takewhile(bool, (a == b for a, b in zip(stages, ladder, strict=False))))
 
 
 def _is_voided_by_edit(
@@ -441,7 +440,6 @@ def _find_new_questions(old: Policy, new: Policy, cell: Cell) -> Iterator[Condit
             continue
         conditions, before = new.list_conditions(level, cell), set[tuple[object, ...]]()
         if old.find_gate_to(stage, cell) is not None:
-            old_level = old.stage_ids.index(stage)
-            before = {c.question for c in old.list_conditions(old_level, cell)}
+            before = {c.question for c in old.list_conditions(old.stage_ids.index(stage), cell)}
         if {condition.question for condition in conditions} != before:
             yield from conditions

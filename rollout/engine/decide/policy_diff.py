@@ -183,8 +183,7 @@ def _compare_cells(old: Policy, new: Policy) -> LooserRules:
     for cell in shared_cells:
         for rule in _CELL_RULES:
             for looser in rule(old, new, cell):
-                entry = cells_by_rule.setdefault(format_facts(looser), (looser, []))
-                entry[1].append(cell)
+                cells_by_rule.setdefault(format_facts(looser), (looser, []))[1].append(cell)
     for looser, cells in cells_by_rule.values():
         if len(cells) == len(shared_cells):
             yield looser

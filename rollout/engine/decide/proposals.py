@@ -132,8 +132,7 @@ def _find_cell_holds(
         yield ProposalHold("alarm", "a guard is in alarm there")
     if proposal.rules.extends_grant or proposal.to not in policy.stage_ids:
         return
-    stage_level = policy.stage_ids.index(proposal.to)
-    wave_hold = find_wave_hold(scope, policy, cell, stage_level, at)
+    wave_hold = find_wave_hold(scope, policy, cell, policy.stage_ids.index(proposal.to), at)
     if proposal.rules.waits_for_wave and wave_hold is not None:
         yield ProposalHold("wave", str(wave_hold), find_wave_opening(scope, policy, cell, at)[1])
     settled_at = find_settled_at(scope, policy, at)
@@ -301,10 +300,10 @@ def _read_step(
     if not is_gate_open(*parts, at_floor.attempt, at_floor.entered):
         return None
     fresh = tick.fresh.get((cell, version))
-    if fresh is not None:
-        with_fresh = fresh.get_floor(step.floor_index).attempt
-        if not is_gate_open(*parts, with_fresh, at_floor.entered):
-            return None
+    if fresh is not None and not is_gate_open(
+        *parts, fresh.get_floor(step.floor_index).attempt, at_floor.entered
+    ):
+        return None
     return read_gate(*parts, at_floor.attempt, at_floor.entered)
 
 

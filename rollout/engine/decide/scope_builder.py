@@ -78,8 +78,7 @@ class ScopeBuilder:
         """Give the attempt of a version in a cell its number and share."""
         state = self.cells.get((cell, version))
         if state is None:
-            first_seen = self.versions[version].first_seen
-            state = build_initial_state(first_seen, share, number)
+            state = build_initial_state(self.versions[version].first_seen, share, number)
         else:
             state = replace(state, number=number, risk_share=share)
         self.set_cell_state(cell, version, state)

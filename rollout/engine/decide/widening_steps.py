@@ -251,8 +251,7 @@ def compute_held_since(scope: Scope, cell: Cell, grant: Grant) -> datetime:
     That is when the cell began to hold the stage, or the last stop or suspension ended: before it
     the model was not acting without a break.
     """
-    returned_at = scope.returned_at.get(cell, grant.held_since)
-    return max(grant.held_since, returned_at)
+    return max(grant.held_since, scope.returned_at.get(cell, grant.held_since))
 
 
 def find_settled_at(scope: Scope, policy: Policy, at: datetime) -> datetime | None:

@@ -216,8 +216,7 @@ class Authenticator:
             UnauthenticatedError: there is no such session.
             CrossSiteRequestError: the token belongs to another session.
         """
-        session_token = read_token(self.build_page_token(token))
-        if not compare_digest(read_token(page_token), session_token):
+        if not compare_digest(read_token(page_token), read_token(self.build_page_token(token))):
             raise CrossSiteRequestError(STALE_PAGE)
 
     def refresh(self) -> None:

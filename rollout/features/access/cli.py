@@ -335,8 +335,7 @@ def list_keys(
     lines = [*map(_format_key, api_keys)] or [
         "no keys yet; create one: `rollout keys create NAME --by ADMIN`"
     ]
-    items = [_to_plain(asdict(key)) for key in api_keys]
-    print_answer(items, "\n".join(lines), as_json=as_json)
+    print_answer([_to_plain(asdict(key)) for key in api_keys], "\n".join(lines), as_json=as_json)
 
 
 @keys_app.command("revoke")

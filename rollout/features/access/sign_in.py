@@ -301,10 +301,8 @@ class SignIn:
             TooManyAttemptsError: this address failed too often.
         """
         with self._passwords.reserve() as work, self._count_attempt("", address):
-            own_words = self._list_link_words(token, user_name, at)
-            work.check_strength(password, own_words)
-            password_hash = work.hash(password)
-            started_session = self._use_link(token, user_name, password_hash, address, at)
+            work.check_strength(password, self._list_link_words(token, user_name, at))
+            started_session = self._use_link(token, user_name, work.hash(password), address, at)
         if started_session is None:
             raise CodeRequiredError(CODE_AFTER_LINK, "")
         return started_session
@@ -414,8 +412,7 @@ class SignIn:
             if is_own:
                 self._check_current_password(work, user_name, current_password or "")
             user = self._load_user_and_hash(user_name)[0]
-            own_words = (user_name,) if user is None else (user_name, user.email)
-            work.check_strength(password, own_words)
+            work.check_strength(password, (user_name,) if user is None else (user_name, user.email))
             password_hash = work.hash(password)
         with open_access_change(self._database, caller) as change:
             require_self_or_admin(change.caller, user_name, "set the password")

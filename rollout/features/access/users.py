@@ -150,8 +150,7 @@ def record_reset(
 ) -> None:
     """Store a reset in its table and in the access ledger."""
     CredentialResets(transaction).add(user, Users(transaction).find(by), credential, at=at)
-    event = CredentialsReset(at=at, by=by, user=user.name, credential=credential)
-    access_ledger.append([event])
+    access_ledger.append([CredentialsReset(at=at, by=by, user=user.name, credential=credential)])
 
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -274,9 +273,7 @@ def create_first_admin(database: Database, user_name: str, *, at: datetime) -> U
         InvalidAccountError: the name is invalid.
     """
     with database.begin_write() as transaction:
-        access_ledger = AccessLedger(transaction)
-        events = initialize_access(transaction, user_name, at)
-        access_ledger.append(events)
+        AccessLedger(transaction).append(initialize_access(transaction, user_name, at))
         return _load_account(Users(transaction), user_name)
 
 
@@ -543,8 +540,7 @@ def erase_account(
         )
     change = AccessChange(transaction, AccessLedger(transaction), users, caller)
     event = UserErased(at=at, by=caller.name, user=user_name, reason=reason)
-    update = AccountUpdate(is_disabled=True)
-    events = update_account_rows(change, user, update, at)
+    events = update_account_rows(change, user, AccountUpdate(is_disabled=True), at)
     if not users.has_holder(GLOBAL_ADMIN):
         raise LastAdminError(
             f"{user_name} is the last admin of all rollouts; add another one first"

@@ -220,8 +220,7 @@ def _load_state_at(
         )
     if text is None:
         return None
-    policy = parse_stored_policy(text)
-    return replace(current_state, scope=scope, policy=policy, pending={})
+    return replace(current_state, scope=scope, policy=parse_stored_policy(text), pending={})
 
 
 def _load_evidence_views(
@@ -286,8 +285,7 @@ def _find_passed_thresholds(
     )
     if evidence_view is None or stage_level == 0 or policy.find_gate(stage_level, cell) is None:
         return ()
-    slot = find_slot_before(at, policy.tick)
-    attempt = evidence_view.attempt_window.count_at(slot)
+    attempt = evidence_view.attempt_window.count_at(find_slot_before(at, policy.tick))
     reading = read_gate(policy, cell, stage_level, evidence_view.state.risk_share, attempt, attempt)
     return tuple(build_condition_evidence(each, policy) for each in reading.readings)
 

@@ -96,8 +96,7 @@ def load_gains(
     from rollout.features.reports.figures.methods import compute_view_gains
     from rollout.live.evidence.evidence_reader import load_evidence_views
 
-    cells = sorted({cell for cell, _ in wanted_keys})
-    views = load_evidence_views(database, state, cells)
+    views = load_evidence_views(database, state, sorted({cell for cell, _ in wanted_keys}))
     return {
         key: tuple(
             build_gain(facts)

@@ -459,8 +459,7 @@ def _build_timeline(
     from rollout.features.reports.figures.cell_timeline import build_cell_timeline, find_first_unit
 
     until = min(request.until or at, at)
-    first = min(find_first_unit(source) or at, began_at)
-    since = max(first, request.since or until - DEFAULT_SPAN)
+    since = max(min(find_first_unit(source) or at, began_at), request.since or until - DEFAULT_SPAN)
     since = since if since < until else until - EMPTY_SPAN  # before the first event
     return build_cell_timeline(source, since, until, is_batched=is_batched)
 

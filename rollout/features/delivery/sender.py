@@ -39,8 +39,7 @@ MAX_MEMORY = 2**30  # bytes; the process needs a tenth
 def main() -> None:
     """Send the message on standard input."""
     _limit_memory()
-    message = json.load(sys.stdin)
-    sys.stdout.write(json.dumps({"error": send_message(message)}))
+    sys.stdout.write(json.dumps({"error": send_message(json.load(sys.stdin))}))
 
 
 def _limit_memory() -> None:

@@ -182,8 +182,7 @@ def format_catalog() -> str:
 def _describe_example(example: ExampleSystem) -> Iterator[str]:
     yield f"{example.name}: {example.title}"
     yield from wrap_text(example.idea, INDENT)
-    sentence = f"held: {_name_held_cell(example)}. {example.held.reason}"
-    yield from wrap_text(sentence, INDENT)
+    yield from wrap_text(f"held: {_name_held_cell(example)}. {example.held.reason}", INDENT)
 
 
 def _name_held_cell(example: ExampleSystem) -> str:

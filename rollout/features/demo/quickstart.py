@@ -99,8 +99,7 @@ def check_quickstart_database(database: Database, policy: Policy, at: datetime) 
         RefusalError: it holds something else; the text names it.
     """
     names = list_rollout_names(database)
-    accounts = [account.name for account in load_accounts(database, LOCAL_ADMIN)]
-    check_content(policy, names, accounts)
+    check_content(policy, names, [account.name for account in load_accounts(database, LOCAL_ADMIN)])
     with database.begin_read() as transaction:
         check_policy_hash(policy, load_rollout_state(transaction, policy.rollout).policy.hash)
     check_case_keys(_iterate_case_keys(database, policy.rollout, at))
@@ -353,8 +352,7 @@ def _set_up(policy: Policy, policy_text: str, out: Path, address: str) -> None:
         clock = SystemClock()
         sign_in = SignIn(database, clock, secrets.token_bytes)
         quickstart_secrets = create_quickstart_accounts(database, policy, sign_in, clock.now)
-    files = build_history_files(policy, plan, np.random.default_rng())
-    write_files_atomically(out, files)
+    write_files_atomically(out, build_history_files(policy, plan, np.random.default_rng()))
     cases, predictions, decisions = (out / name for name in FILES)
     typer.echo("Importing a simulated history, as this command does:")
     typer.echo(

@@ -156,8 +156,7 @@ def _enlarge(pixels: Pixels) -> npt.NDArray[np.uint8]:
     framed = np.zeros((FRAMED_SIDE, FRAMED_SIDE))
     framed[PAPER_MARGIN:-PAPER_MARGIN, PAPER_MARGIN:-PAPER_MARGIN] = pixels
     weights = _compute_weights()
-    ink = np.clip(np.rint(weights @ framed @ weights.T), 0, DARKEST)
-    levels = (DARKEST - ink).astype(np.uint8)
+    levels = (DARKEST - np.clip(np.rint(weights @ framed @ weights.T), 0, DARKEST)).astype(np.uint8)
     return levels.repeat(ENLARGEMENT, axis=0).repeat(ENLARGEMENT, axis=1)
 
 
@@ -235,8 +234,7 @@ def _group_predictions(
     for answers, row in zip(_list_answers(policy, frame), zip(*columns, strict=True), strict=True):
         key, version, confidence, at = row
         if key in times:
-            prediction = ExamplePrediction(version, answers, confidence, at or times[key])
-            groups[key].append(prediction)
+            groups[key].append(ExamplePrediction(version, answers, confidence, at or times[key]))
     return groups
 
 

@@ -137,8 +137,7 @@ class CaseSimulator:
             return _format_number(self.rng.uniform(lever.number.low, lever.number.high))
         if lever.many:
             return self._choose_set(lever)
-        shares = compute_label_shares(self.policy, lever)
-        return str(self.rng.choice(lever.labels, p=shares))
+        return str(self.rng.choice(lever.labels, p=compute_label_shares(self.policy, lever)))
 
     def _choose_wrong_answer(self, lever: Lever, answer: str) -> str:
         if lever.number is not None:

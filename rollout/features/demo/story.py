@@ -87,8 +87,7 @@ def compute_plain_rules(
     confidences = predictions.select("case_key", "version", "confidence")
     cases = build_naive_cases(inputs, inputs.pairs, predictions)
     cases = cases.join(confidences, on=["case_key", "version"], how="left")
-    in_cell = (pl.col("site") == cell.site) & (pl.col("window") == cell.window)
-    cell_cases = cases.filter(in_cell)
+    cell_cases = cases.filter((pl.col("site") == cell.site) & (pl.col("window") == cell.window))
     by_agreement = (
         _compute_result(rule, opened_us, cell_cases)
         for rule, opened_us in _find_openings(cases, cell, threshold)
@@ -245,8 +244,7 @@ class ExampleStory:
         if evidence.gate is None or evidence.version not in self.held_versions:
             return
         for condition in evidence.gate.conditions:
-            text = f"{evidence.version}: {describe_condition(condition)}"
-            yield from wrap_text(text, "  ")
+            yield from wrap_text(f"{evidence.version}: {describe_condition(condition)}", "  ")
 
     def compute_plain_rules(self, version: str) -> tuple[PlainRuleResult, ...]:
         """Return what plain rules would have done with a version in the held cell."""
@@ -325,8 +323,7 @@ class ExampleStory:
         step_text = f"{hindsight.version} {hindsight.from_stage}{ARROW}{hindsight.to_stage}"
         yield f"  {hindsight.site} {hindsight.window}, {at}: {step_text}"
         counted_text = f"{format_ratio(hindsight.sampled_bad_records)} {hindsight.counted}"
-        guard_text = f"guard {hindsight.guard}: {counted_text}"
-        yield from wrap_text(guard_text, "    ")
+        yield from wrap_text(f"guard {hindsight.guard}: {counted_text}", "    ")
         if hindsight.cost.cases:
             yield from wrap_text(self._describe_delay(hindsight, timezone), "    ")
         if hindsight.cost.cases and hindsight.cost_if_seen and hindsight.seen_at is not None:

@@ -77,8 +77,7 @@ def _load_batched_frame(
     for (cell, view_version), view in views.items():
         if view_version != version:
             continue
-        batched = batch_view(view)
-        for number in batched.rows.gate.unit_class.tolist():
+        for number in batch_view(view).rows.gate.unit_class.tolist():
             unit_class = view.unit_classes.classes[number]
             labels = (unit_class.decided, unit_class.predicted)
             counts[version, unit_class.lever, cell.site, cell.window, *labels] += 1

@@ -403,8 +403,7 @@ def _erase_rows(
 ) -> int:
     """Replace the name in some rows and append the event; return the number of rows."""
     transaction.tally.announce(rollout.name, NameErased.__name__)
-    state = load_rollout_state(transaction, rollout.name)
-    revision = state.scope.revision
+    revision = load_rollout_state(transaction, rollout.name).scope.revision
     erased = replace_rows(RolloutNames(transaction, rollout), subject, revision + 1)
     if replace_rows is _replace_rest:
         erased = _erase_in_reports(transaction, rollout, subject, erased)

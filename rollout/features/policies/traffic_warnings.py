@@ -232,8 +232,7 @@ def _warn_short_grants(
                 for at_floor in traffic.at_floors
             ]
             if all(texts):  # a grant at a stricter floor is renewed on the cases that reach it
-                path = f"stages[{_find_stage_level(policy, gate_plan) - 1}]"
-                yield PolicyWarning(path, texts[0])
+                yield PolicyWarning(f"stages[{_find_stage_level(policy, gate_plan) - 1}]", texts[0])
                 break
 
 

@@ -224,8 +224,7 @@ def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:
         ledger = Ledger(transaction, rollout)
         yield from _run_verification(ledger.verify)
         created = next(ledger.list_of(RolloutCreated), None)
-    salts = rollout.salt, rollout.service_salt
-    hashes = tuple(sha256(salt).hexdigest() for salt in salts)
+    hashes = tuple(sha256(salt).hexdigest() for salt in (rollout.salt, rollout.service_salt))
     if created is not None and hashes != (
         created.salt_hash,
         created.service_salt_hash,

@@ -572,8 +572,7 @@ class ClaimBatch:
             if fault and receipt.status is RecordStatus.ACCEPTED:
                 receipts[position] = add_note(receipt, f"its answer is not stored: {fault}")
                 body = json.dumps(asdict(self._claims[position]))
-                key = escape_key(record.key)
-                rejected.append(RejectedItem(ASSIGNMENT, key, body, fault))
+                rejected.append(RejectedItem(ASSIGNMENT, escape_key(record.key), body, fault))
         return rejected
 
 

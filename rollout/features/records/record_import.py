@@ -517,8 +517,7 @@ def read_action_file(path: Path, policy: Policy, now: datetime) -> ActionFile:
         RecordError: a column or a row can't be used.
         OSError: the file is missing.
     """
-    item_reader = ItemReader(WindowLookup(policy).find_window, now)
-    items = read_action_rows(path, item_reader)
+    items = read_action_rows(path, ItemReader(WindowLookup(policy).find_window, now))
     actions = [item for item in items if isinstance(item, ActionWithPermit)]
     return ActionFile(actions, build_file_sender(compute_digest(path).sha256))
 

@@ -176,8 +176,7 @@ class RecordNotes:
 
         Equal answers are checked once.
         """
-        sites = {site for _, site in stored_batch.list_accepted(Case, "site")}
-        if not sites <= self._sites.keys():
+        if not {site for _, site in stored_batch.list_accepted(Case, "site")} <= self._sites.keys():
             return True
         revisions = {revision for _, revision in stored_batch.list_accepted(Case, "revision")}
         if not all(map(is_registered, revisions)):
@@ -366,8 +365,7 @@ def _plan_reviews(
     acting_versions = _find_acting_versions(transaction, state, cases)
     predictions = NewestRecords(transaction, state.rollout).load_predictions(acting_versions)
     for case_id, case in cases.items():
-        acting = acting_versions.get(case_id, IN_SHADOW)
-        version, stage_level, is_familiar, floor = acting[:4]
+        version, stage_level, is_familiar, floor = acting_versions.get(case_id, IN_SHADOW)[:4]
         case_predictions = predictions.get(case_id, {})
         confidence = None
         if version is not None:

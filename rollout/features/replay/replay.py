@@ -246,8 +246,7 @@ def replay_records(
     del numbered  # as large as all records
     feeds = HistoryFeeds(records, history, policy)
     if policy.outcomes:  # their deadlines pass after the units close, as long as there are records
-        last_slot = max(unit_arrays.last_slot, feeds.last_slot)
-        unit_arrays = replace(unit_arrays, last_slot=last_slot)
+        unit_arrays = replace(unit_arrays, last_slot=max(unit_arrays.last_slot, feeds.last_slot))
     engine = Replay(
         unit_arrays,
         policy,

@@ -389,8 +389,7 @@ def _resolve_order(order: OrderT, policy: Policy) -> OrderT:
         role_assignments=unresolved.role_assignments,
     )
     resolved_target = resolve_target(unresolved.target, policy, caller)
-    groups = caller.as_actor(order.rollout, resolved_target.sites).groups
-    by = replace(order.by, groups=groups)
+    by = replace(order.by, groups=caller.as_actor(order.rollout, resolved_target.sites).groups)
     return replace(order, cells=resolved_target.cells, by=by, order=None)
 
 

@@ -211,8 +211,7 @@ def narrow_cells(
         by = caller.as_actor(rollout_name, resolved_target.sites)
         return NarrowCells(at=at, by=by, cells=resolved_target.cells, to=to, reason=reason)
 
-    command = (build_command, NARROWING)
-    changed = _change_target(database, caller, rollout_name, target, at, command)
+    changed = _change_target(database, caller, rollout_name, target, at, (build_command, NARROWING))
     return NarrowingResult(**changed.fields)
 
 
@@ -487,8 +486,7 @@ def _write_narrowing(
             latches.remove(narrowing)
             raise
         service.database.append_failures.record_failure(narrowing.rollout, NARROWING, str(error))
-        text = _describe_missing_narrowing(service, narrowing)
-        raise StopNotStoredError(text) from error
+        raise StopNotStoredError(_describe_missing_narrowing(service, narrowing)) from error
     latches.remove(narrowing)
     return result
 

@@ -300,8 +300,7 @@ def _build_points(paths: list[EvidenceSeries]) -> Iterator[dict[str, Any]]:
     total = sum(len(path.at) for path in paths)
     for path in paths:
         step = max(1, -(-total // MAX_POINTS))
-        indices = sorted({*range(0, len(path.at), step), len(path.at) - 1})
-        for index in indices:
+        for index in sorted({*range(0, len(path.at), step), len(path.at) - 1}):
             yield {
                 "attempt": path.attempt,
                 "at": int(path.at[index].timestamp() * 1000),

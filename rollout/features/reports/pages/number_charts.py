@@ -348,8 +348,7 @@ def draw_difference_chart(numbers: NumberAgreement, *, prefix: str) -> str | Non
     means = [row["x"] for row in rows]
     x = _build_axis("x", f"mean of both, {numbers.unit}", *_widen(min(means), max(means)))
     y = _build_axis("y", f"model − human, {differences.unit}", *_widen(min(heights), max(heights)))
-    ends = x["scale"]["domain"]
-    band = [{"x": end, "low": -tolerance, "high": tolerance} for end in ends]
+    band = [{"x": end, "low": -tolerance, "high": tolerance} for end in x["scale"]["domain"]]
     spec = {
         **SIZE,
         "layer": [

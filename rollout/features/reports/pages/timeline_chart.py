@@ -490,8 +490,7 @@ def _build_rows(timeline: CellTimeline) -> list[TimelineRow]:
 
 def describe_timeline(timeline: CellTimeline) -> str:
     """Describe the drawing: units by decider, each version's last figures, thresholds."""
-    total = sum(count_units(bucket) for bucket in timeline.buckets)
-    if not total:
+    if not sum(count_units(bucket) for bucket in timeline.buckets):
         return "No unit was counted here in this time."
     sums = {
         name: sum(getattr(b, name) for b in timeline.buckets)
