@@ -133,10 +133,9 @@ class ApiKeys(Repository):
         )
         if user_ids is not None:
             query = query.where(api_keys.c.user_id.in_(user_ids))
-        rows = self._transaction.execute(query)
         return [
             StoredKey(row.user_id, row.prefix, row.hash, row.expires_at, row.second_factor or "")
-            for row in rows
+            for row in self._transaction.execute(query)
         ]
 
     def find_next_end(self) -> datetime | None:

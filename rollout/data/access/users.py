@@ -181,10 +181,9 @@ class Users(Repository):
 
     def load_password_hash(self, user: StoredUser) -> str | None:
         """Return a password's argon2 text; None for none or a disabled user."""
-        query = select(users.c.password).where(
-            users.c.id == user.number, users.c.disabled_at.is_(None)
-        )
-        password_hash: str | None = self._transaction.execute(query).scalar()
+        password_hash: str | None = self._transaction.execute(
+            select(users.c.password).where(users.c.id == user.number, users.c.disabled_at.is_(None))
+        ).scalar()
         return password_hash
 
     def list_role_assignments(self, user: StoredUser) -> Sequence[AssignedRole]:
@@ -314,9 +313,8 @@ class SecondFactors(Repository):
 
     def find(self, user: StoredUser) -> StoredFactor | None:
         """Return a user's second factor, or None."""
-        query = select(second_factors).where(second_factors.c.user_id == user.number)
         return self._transaction.find(
-            query,
+            select(second_factors).where(second_factors.c.user_id == user.number),
             lambda row: StoredFactor(row.secret, row.created_at, row.confirmed_at, row.last_step),
         )
 

@@ -186,10 +186,9 @@ class ClosedUnits(RolloutRepository):
 
     def _load_corrected(self, case_ids: Collection[int]) -> dict[int, float | None]:
         """Return the confidences of corrected predictions: not every revision counts."""
-        history = StoredHistory(
+        confidences = StoredHistory(
             self._transaction, self._rollout, levers=(), first_names=self._first_names
-        )
-        confidences = history.load_confidences(case_ids)
+        ).load_confidences(case_ids)
         return {number: confidences.get((number, self._version)) for number in case_ids}
 
 
@@ -476,11 +475,10 @@ class PeriodRecords(RolloutRepository):
 
     def list_blind_cases(self, at: datetime, *, with_gold: bool = True) -> set[int]:
         """Return the cases that a reviewer may still decide blind."""
-        kinds = [kind for kind in BLIND_KINDS if with_gold or kind != SEEDED]
         query = select(reviews.c.case_id).where(
             reviews.c.rollout == self._rollout.number,
             reviews.c.state == OPEN,
-            reviews.c.kind.in_(kinds),
+            reviews.c.kind.in_([kind for kind in BLIND_KINDS if with_gold or kind != SEEDED]),
             (reviews.c.due_at.is_(None)) | (reviews.c.due_at > at),
         )
         return set(self._transaction.execute(query).scalars())
@@ -500,11 +498,10 @@ class PeriodRecords(RolloutRepository):
 
         `schema` has case_key first, then the columns of `ACTION_COLUMNS`.
         """
-        query = select(actions).where(
-            *match_cases(self._transaction, self._rollout, actions, case_ids),
-        )
         rows = self._transaction.execute(
-            query.order_by(actions.c.case_id, actions.c.lever, actions.c.revision)
+            select(actions)
+            .where(*match_cases(self._transaction, self._rollout, actions, case_ids))
+            .order_by(actions.c.case_id, actions.c.lever, actions.c.revision)
         )
         newest_rows = {(row.case_id, row.lever): row for row in rows}
         keys = ExternalKeys(self._transaction, self._rollout).find_keys({n for n, _ in newest_rows})

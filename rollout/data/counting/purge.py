@@ -169,7 +169,6 @@ def _select_orphans(rollout: Rollout, before: datetime) -> Iterator[Select[Any]]
 def _delete_rows(
     transaction: Transaction, rollout: Rollout, table: Table, case_ids: Collection[int]
 ) -> int:
-    statement = delete(table).where(
-        *match_cases(transaction, rollout, table, case_ids),
-    )
-    return transaction.execute(statement).rowcount
+    return transaction.execute(
+        delete(table).where(*match_cases(transaction, rollout, table, case_ids))
+    ).rowcount

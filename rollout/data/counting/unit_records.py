@@ -369,11 +369,10 @@ class CountedRecords(RolloutRepository):
         last_slot = EvidenceStore(self._transaction, self._rollout).get_last_slot(lock=True)
         for schema in SEALED_SCHEMAS:
             new_rows = self._select_rows(schema, case_ids, max(slot, last_slot + 1))
-            statement = build_insert(self._transaction.engine, counted_records)
             self._transaction.execute(
-                statement.from_select(
-                    ["rollout", "case_id", "record_hash", "kind", "slot"], new_rows
-                ).on_conflict_do_nothing()
+                build_insert(self._transaction.engine, counted_records)
+                .from_select(["rollout", "case_id", "record_hash", "kind", "slot"], new_rows)
+                .on_conflict_do_nothing()
             )
 
     def read_lines(

@@ -525,9 +525,8 @@ def _load_postgresql_triggers(transaction: Transaction) -> dict[str, str]:
         " join pg_namespace n on n.oid = c.relnamespace"
         " where n.nspname = current_schema() and t.tgenabled = 'O' and not t.tgisinternal"
     )
-    rows = transaction.execute(query)
     return {
         row.name: _normalize_trigger(transaction, row.sql)
-        for row in rows
+        for row in transaction.execute(query)
         if row.prosrc in TRIGGER_FUNCTION
     }

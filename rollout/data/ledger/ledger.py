@@ -143,9 +143,8 @@ class Accounts(Repository):
 @cache
 def _build_ids_query(engine: str) -> Select[Any]:
     """Return the query for names and ids, which each batch of records asks for its sender."""
-    names = select_texts(engine, "names")
     return select(account_names.c.name, account_names.c.account).where(
-        account_names.c.name.in_(names)
+        account_names.c.name.in_(select_texts(engine, "names"))
     )
 
 
@@ -642,13 +641,12 @@ def load_revisions(transaction: Transaction) -> dict[str, str]:
 
     It changes with the ledger and with evidence.
     """
-    query = (
+    rows = transaction.execute(
         select(rollouts.c.name, ledger_heads.c.revision, ledger_heads.c.hash)
         .add_columns(evidence_heads.c.through)
         .join(ledger_heads, ledger_heads.c.rollout == rollouts.c.id)
         .join(evidence_heads, evidence_heads.c.rollout == rollouts.c.id)
     )
-    rows = transaction.execute(query)
     return {row.name: f"{row.revision}.{row.hash[:8]}.{row.through}" for row in rows}
 
 

@@ -111,9 +111,8 @@ class _ProjectionCheck(RolloutRepository):
         return stored
 
     def _list_names(self, table: Table) -> Iterator[str]:
-        query = select(table.c[get_name_column(table)])
         return self._transaction.execute(
-            query.where(table.c.rollout == self._rollout.number)
+            select(table.c[get_name_column(table)]).where(table.c.rollout == self._rollout.number)
         ).scalars()
 
     def _count_stored(self, table: Table) -> int:

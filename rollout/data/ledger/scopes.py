@@ -397,10 +397,9 @@ class TickSlots(RolloutRepository):
 
     def load_last_claimed(self) -> int | None:
         """Return the newest slot that was claimed, or None."""
-        query = select(func.max(tick_slots.c.slot)).where(
-            tick_slots.c.rollout == self._rollout.number
-        )
-        slot: int | None = self._transaction.execute(query).scalar()
+        slot: int | None = self._transaction.execute(
+            select(func.max(tick_slots.c.slot)).where(tick_slots.c.rollout == self._rollout.number)
+        ).scalar()
         return slot
 
     def load_last_claim(self) -> tuple[int, datetime] | None:

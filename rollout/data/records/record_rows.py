@@ -114,9 +114,8 @@ class RecordSchema:
         Raises:
             ValueError, TypeError, OverflowError: a value can't be stored.
         """
-        rows = zip(*map(astuple, records), strict=True)
         columns: dict[str, ColumnValues] = dict(
-            zip(records[0].__struct_fields__, rows, strict=True)
+            zip(records[0].__struct_fields__, zip(*map(astuple, records), strict=True), strict=True)
         )
         for name, convert in self.converters.items():
             columns[name] = convert(columns[name])
@@ -526,13 +525,12 @@ class ErasedHashes(RolloutRepository):
 
     def compute_digest(self, revision: int) -> str:
         """Return the digest of what is stored for an event; "" without hashes."""
-        query = (
+        rows = self._transaction.execute(
             select(erased_hashes.c.case_id, erased_hashes.c.hashes)
             .where(erased_hashes.c.rollout == self._rollout.number)
             .where(erased_hashes.c.revision == revision)
             .order_by(erased_hashes.c.case_id)
         )
-        rows = self._transaction.execute(query)
         return _compute_digest((row.case_id, bytes(row.hashes)) for row in rows)
 
     def list_revisions(self) -> list[int]:

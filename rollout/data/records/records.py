@@ -658,9 +658,8 @@ class BatchFacts(NamedTuple):
 
 def load_batch_facts(transaction: Transaction, rollout: Rollout, sender_name: str) -> BatchFacts:
     """Return what a rollout has, and who the sender of a batch is."""
-    parameters = {"rollout": rollout.number, "sender_name": sender_name}
     ((sender, exposed_case, version_count, *first_ids),) = fetch_rows(
-        transaction, _build_query(), parameters
+        transaction, _build_query(), {"rollout": rollout.number, "sender_name": sender_name}
     )
     erased_kinds = frozenset(
         kind for kind, first in zip(ERASED_KINDS, first_ids, strict=True) if first is not None

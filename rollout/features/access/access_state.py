@@ -101,8 +101,7 @@ def find_access_ledger_faults(database: Database) -> tuple[str, ...]:
             return AccessState().describe_differences(_load_access_state(transaction))
         ledger = Ledger(transaction, ACCESS_CHAIN)
         ledger.verify()
-        events = tuple(ledger.list_events())
-        differences = build_access_state(events).describe_differences(
+        differences = build_access_state(tuple(ledger.list_events())).describe_differences(
             _load_access_state(transaction)
         )
         return (*_find_exchanged_names(transaction, ledger), *differences)

@@ -257,9 +257,8 @@ def password_link(name: UserName, by: AdminName, as_json: JsonFlag = False) -> N
     """
     with open_database() as database:
         secret = write_token(secrets.token_bytes(TOKEN_BYTES))
-        caller = load_local_caller(database, by)
         token = users.create_sign_in_link(
-            database, caller, name, at=datetime.now(UTC), secret=secret
+            database, load_local_caller(database, by), name, at=datetime.now(UTC), secret=secret
         )
     if as_json:
         typer.echo(json.dumps({"name": name, "token": token}))

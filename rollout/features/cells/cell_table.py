@@ -414,10 +414,9 @@ def load_cell_values(
     zone = ZoneInfo(state.policy.sites_by_id[cell.site].timezone)
     first_day = (at.astimezone(zone) - timedelta(days=RECENT_DAYS - 1)).date().toordinal()
     closed_slot = find_slot_before(at - state.policy.evidence.grace, state.policy.tick)
-    views = load_evidence_views(service.database, state, (cell,))
     return {
         version: _summarize_view(view, first_day, closed_slot)
-        for (_, version), view in views.items()
+        for (_, version), view in load_evidence_views(service.database, state, (cell,)).items()
         if len(view.rows.gate) and not state.scope.versions[version].retired
     }
 

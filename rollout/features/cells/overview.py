@@ -147,10 +147,9 @@ class RolloutOverview:
 def load_rollouts(database: Database, caller: Caller) -> tuple[RolloutOverview, ...]:
     """Return the overview entries of the readable rollouts, by name."""
     with database.begin_read() as transaction:
-        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).list_all())
         readable_names = [
             rollout_name
-            for rollout_name in rollout_names
+            for rollout_name in sorted(rollout.name for rollout in Rollouts(transaction).list_all())
             if caller.has_permission_somewhere(Permission.READ, rollout_name)
         ]
         return tuple(_load_overview(transaction, rollout_name) for rollout_name in readable_names)

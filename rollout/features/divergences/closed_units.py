@@ -269,13 +269,9 @@ def _load_record_answers(
     if not units:
         return {}
     keys = ExternalKeys(transaction, state.rollout).find_keys({unit.case_id for unit, _ in units})
-    history = StoredHistory(
-        transaction,
-        state.rollout,
-        levers=[unit_filter.lever.id],
-        first_names=state.first_names,
-    )
-    records = history.load_records(keys)
+    records = StoredHistory(
+        transaction, state.rollout, levers=[unit_filter.lever.id], first_names=state.first_names
+    ).load_records(keys)
     model = _select_model_answers(records, unit_filter)
     decisions = _select_unassisted_decisions(records, unit_filter)
     has_quorum = state.policy.evidence.verdicts > 1

@@ -229,10 +229,9 @@ def _add_pictures(
     transaction: Transaction, state: RolloutState, rows: Sequence[ListedDivergence]
 ) -> tuple[ListedDivergence, ...]:
     keys = ExternalKeys(transaction, state.rollout).find_ids({r.divergence.case_key for r in rows})
-    cases = NewestRecords(transaction, state.rollout).load_cases(keys.values())
     media = {
         case.key: [case.media[media_name] for media_name in sorted(case.media)]
-        for case in cases.values()
+        for case in NewestRecords(transaction, state.rollout).load_cases(keys.values()).values()
     }
     return tuple(
         replace(row, divergence=replace(row.divergence, picture=_find_picture(row, media)))

@@ -230,9 +230,8 @@ def _append_event(
         file_digest=request.file_digest,
         reason=request.reason,
     )
-    revision = state.scope.revision
     Ledger(transaction, state.rollout).append(
-        [event], after=revision, access_head=caller.access_head
+        [event], after=state.scope.revision, access_head=caller.access_head
     )
 
 

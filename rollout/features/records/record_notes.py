@@ -163,12 +163,11 @@ class RecordNotes:
         """Return the batch's receipts, with notes on accepted records."""
         if not self._has_notes(stored_batch):
             return stored_batch.results
-        record_results = zip(records, stored_batch.results, strict=True)
         return [
             add_note(record_result, self.find_note(record))
             if record_result.status is RecordStatus.ACCEPTED
             else record_result
-            for record, record_result in record_results
+            for record, record_result in zip(records, stored_batch.results, strict=True)
         ]
 
     def _has_notes(self, stored_batch: StoredBatch) -> bool:

@@ -243,9 +243,8 @@ def _store_gold_decision(
         "revision": revision,
     }
     decision = _restore_decision(key, caller, review.id, stored_answer)
-    case_ids = {review.case_id}
     stored_batch = StoredBatch(
-        (Accepted(Judged.ACCEPTED),), {key: review.case_id}, case_ids, set(), {}
+        (Accepted(Judged.ACCEPTED),), {key: review.case_id}, {review.case_id}, set(), {}
     )
     _close_review(transaction, state, review, decision, stored_batch, at, stored_answer)
     return _build_review_decision(review, decision, at)

@@ -305,8 +305,7 @@ def load_adjudication_cases(
     """
     require_permission(caller, Permission.OPERATE, state.rollout.name)
     with database.begin_read() as transaction:
-        review_lists = ReviewTaskLists(transaction, state.rollout)
-        open_reviews = review_lists.list_adjudications(
+        open_reviews = ReviewTaskLists(transaction, state.rollout).list_adjudications(
             find_permitted_sites(caller, Permission.OPERATE, state), limit
         )
         cases = NewestRecords(transaction, state.rollout).load_cases(

@@ -207,10 +207,9 @@ class StopOptions:
 
 def load_stoppable_rollouts(database: Database, caller: Caller) -> tuple[str, ...]:
     """Return the rollouts in which the caller may stop something, by name."""
-    rollout_names = sorted(list_rollout_names(database))
     return tuple(
         rollout_name
-        for rollout_name in rollout_names
+        for rollout_name in sorted(list_rollout_names(database))
         if caller.has_permission_somewhere(Permission.OPERATE, rollout_name)
     )
 

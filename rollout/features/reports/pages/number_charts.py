@@ -590,9 +590,8 @@ def _draw_line(course: DetectorCourse, frame: _CourseFrame) -> Iterator[Markup]:
 
 def _draw_alarm(course: DetectorCourse, frame: _CourseFrame) -> Iterator[Markup]:
     last = course.points[-1]
-    y = frame.y(last.log_value / LN_10)
     yield Markup('<circle class="det-alarm" cx="{}" cy="{}" r="5"/>').format(
-        format_pixels(frame.x(last.records)), format_pixels(y)
+        format_pixels(frame.x(last.records)), format_pixels(frame.y(last.log_value / LN_10))
     )
     text = f"Alarm: {format_evidence(last.log_value)}"
     yield _draw_text(frame.right, TOP - 10, text, "end", "t-strong")
