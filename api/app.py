@@ -36,7 +36,7 @@ from api.oidc import IdentityProvider, build_router
 from api.problems import COMMON_RESPONSES, Problem, install_handlers
 from api.sign_in_queue import SignInQueueMiddleware
 from api.web_kit.demo_console import DemoConsole
-from rollout.features.incidents.cause_runs import CauseRuns
+from rollout.features.incidents.incidents import CauseRuns
 from rollout.features.reports.report_work import ReportWork
 from rollout.live.service import Service
 from rollout.settings import REQUEST_RATE

@@ -30,7 +30,7 @@ from api.web_kit.demo_console import DemoConsole
 from api.web_kit.page import render_page
 from api.web_kit.page_context import SignInRequiredError, build_sign_in_path, find_visitor
 from rollout.data.database.append_failures import StoreError, UnstorableValueError
-from rollout.features.incidents.cause_runs import CauseRuns
+from rollout.features.incidents.incidents import CauseRuns
 from rollout.features.reports.report_work import ReportWork
 from rollout.features.uploads.upload_runs import UploadFolder, UploadRuns
 from rollout.features.what_if.runs import WhatIfRuns

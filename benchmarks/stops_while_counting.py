@@ -67,8 +67,7 @@ def _start_process(url: str) -> Future[None]:
 
 
 def _stop(database: Any, site: str) -> float:
-    from rollout.engine.decide.permissions import AssignedRole, Caller
-    from rollout.engine.decide.stop_targets import StopTarget
+    from rollout.engine.decide.permissions import AssignedRole, Caller, StopTarget
     from rollout.features.stops.stops import stop_cells
 
     ana = Caller("ana", role_assignments=(AssignedRole("operator"),))

@@ -24,7 +24,7 @@ Figures = dict[str, Any]
 
 def by_store(file: Path, pairs: int) -> Callable[[], Figures]:
     """Keep the sums and losses of a file's pairs as counting would, and read them as served."""
-    from rollout.data.counting.matrices import Matrices
+    from rollout.data.counting.counter import Matrices
     from rollout.data.database.migrations import upgrade
     from rollout.data.database.session import Database
     from rollout.engine.decide.permissions import AssignedRole, Caller
@@ -70,8 +70,8 @@ def by_store(file: Path, pairs: int) -> Callable[[], Figures]:
 
 def store_pairs(database: Any, file: Path) -> Any:
     """Write a file's pairs into a store's sums and losses, and return the rollout."""
+    from rollout.data.counting.counter import Matrices
     from rollout.data.counting.counts import CountKey, ValueIds
-    from rollout.data.counting.matrices import Matrices
     from rollout.data.ledger.projections import VersionInfo, VersionStore
     from rollout.data.tables.tables import count_classes, count_series
     from rollout.engine.decide.commands import Actor

@@ -22,6 +22,7 @@ from api.web_kit.cell_view import (
 )
 from api.web_kit.figures import format_bound
 from api.web_kit.time_format import format_time_span
+from rollout.engine.decide.permissions import find_resume_needs
 from rollout.engine.decide.proposals import (
     ProposalHold,
     compute_renewal_start,
@@ -29,7 +30,6 @@ from rollout.engine.decide.proposals import (
     list_proposal_holds,
 )
 from rollout.engine.decide.scope import CellState, ProposalState, Scope
-from rollout.engine.decide.stop_targets import find_resume_needs
 from rollout.engine.decide.widening_steps import find_wave_hold, find_wave_opening
 from rollout.engine.events import ENGINE
 from rollout.engine.evidence.slots import find_slot_after, to_instant

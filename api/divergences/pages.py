@@ -52,8 +52,8 @@ from rollout.features.divergences.divergence_list import (
     load_divergence_page,
 )
 from rollout.features.divergences.matrices import load_version_confusion
-from rollout.features.incidents.cause_runs import RELOAD_SECONDS, CauseSearch
 from rollout.features.incidents.incident_causes import CauseQuery, load_cause
+from rollout.features.incidents.incidents import RELOAD_SECONDS, CauseSearch
 from rollout.features.reports.builder import NothingToReportError
 from rollout.features.reports.figures.comparison import Comparison
 from rollout.features.reports.figures.label_issues import TrainingExport, build_manifest_values

@@ -36,7 +36,6 @@ from rollout.engine.words.state_text import (
     get_incident_text,
 )
 from rollout.features.cells.cells import load_cell
-from rollout.features.incidents.cause_runs import CauseSearch
 from rollout.features.incidents.incident_causes import (
     HIDDEN_COURSE_TEXTS,
     LoadedCause,
@@ -50,6 +49,7 @@ from rollout.features.incidents.incident_impact import (
     load_incident_impact,
 )
 from rollout.features.incidents.incidents import (
+    CauseSearch,
     IncidentCursor,
     IncidentRow,
     IncidentStatus,

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.schema_forms import LATER, NOON, AttributeForm
-from rollout.features.incidents.cause_runs import RELOAD_SECONDS
+from rollout.features.incidents.incidents import RELOAD_SECONDS
 
 if TYPE_CHECKING:
     from rollout.features.incidents.incident_causes import LoadedCause

@@ -27,7 +27,7 @@ from starlette.concurrency import run_in_threadpool
 from api.auth import get_caller
 from api.web_kit.page_context import HOME, Visitor, get_service
 from api.web_kit.text import encode_segment
-from rollout.engine.decide.permissions import Caller, Permission
+from rollout.engine.decide.permissions import Caller, Permission, StopTarget
 from rollout.engine.decide.proposals import compute_renewal_start
 from rollout.engine.decide.scope import (
     CellState,
@@ -36,7 +36,6 @@ from rollout.engine.decide.scope import (
     compute_held_level,
     count_filled_needs,
 )
-from rollout.engine.decide.stop_targets import StopTarget
 from rollout.engine.words.formatting import MINUTE, format_quantity, join_words
 from rollout.engine.words.state_text import CELL_STATES, StateText
 from rollout.features.cells.cell_table import CellListPage, CellSummary, RecentChanges

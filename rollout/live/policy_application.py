@@ -24,7 +24,7 @@ from rollout.engine.events import (
 )
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.words import say_loosens
-from rollout.live.evidence.answered_units import find_answered_units
+from rollout.live.evidence.unit_counting import find_answered_units
 from rollout.live.rollout_state import execute_command
 
 

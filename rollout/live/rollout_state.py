@@ -543,7 +543,7 @@ def _seal_proposals(
 ) -> tuple[LedgerEvent, ...]:
     # what counts is loaded only here, because a stop from the command line must not wait for it
     from rollout.live.evidence.evidence_seals import seal_proposals
-    from rollout.live.evidence.frozen_sources import freeze_sources
+    from rollout.live.evidence.unit_counting import freeze_sources
 
     with database.begin_read() as transaction:
         events = seal_proposals(transaction, state, events)

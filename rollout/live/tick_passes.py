@@ -22,9 +22,14 @@ from rollout.data.counting.counter import take_back_slots
 from rollout.data.database.append_failures import TICK, DatabaseUnavailableError, is_storage_failure
 from rollout.data.database.rollouts import PolicyTexts, Rollouts, list_rollout_names
 from rollout.data.database.session import Database, Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore
 from rollout.data.ledger.ledger import CommitTimes, Ledger, StoredLedgerHead
-from rollout.data.ledger.scopes import REVISIONS_BETWEEN, StoredScopes, TickSlots
+from rollout.data.ledger.scopes import (
+    REVISIONS_BETWEEN,
+    EvidenceSnapshots,
+    EvidenceStore,
+    StoredScopes,
+    TickSlots,
+)
 from rollout.engine.decide.commands import CheckClock
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.incidents import is_clock_behind
@@ -39,12 +44,11 @@ from rollout.live.evidence.counted_check import (
     stop_changed_cells,
 )
 from rollout.live.evidence.due_counting import PAGE_SIZE, DueCounter, PageSize
-from rollout.live.evidence.evidence_check import sample_evidence
 from rollout.live.evidence.evidence_feeds import ARRIVAL_RETENTION, store_guard_snapshot
 from rollout.live.evidence.evidence_seals import EvidenceSeals
-from rollout.live.evidence.frozen_sources import freeze_sources
-from rollout.live.evidence.live_evidence import LiveEvidence
+from rollout.live.evidence.live_evidence import LiveEvidence, sample_evidence
 from rollout.live.evidence.stage_history import RolloutHistory
+from rollout.live.evidence.unit_counting import freeze_sources
 from rollout.live.rollout_state import (
     RolloutState,
     extend_rollout_state,

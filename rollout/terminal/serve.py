@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rollout.kernel.errors import format_install
-from rollout.terminal.output import print_refusals
+from rollout.terminal.remote import print_refusals
 
 COMMAND_GROUP = "rollout.commands"
 

@@ -27,7 +27,7 @@ from rollout.engine.decide.permissions import Caller
 from rollout.live.rollout_state import load_rollout_state
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.live.work.user_runs import answer_request, report_step
-from rollout.features.what_if.what_if_process import TIME_LIMIT
+from rollout.features.what_if.runs import TIME_LIMIT
 from rollout.data.database.session import Database
 
 def read_for_ever(values):

@@ -5,7 +5,7 @@ from threading import Event
 import pytest
 
 from rollout.engine.decide.permissions import AssignedRole
-from rollout.features.incidents import cause_runs, incident_causes
+from rollout.features.incidents import incident_causes, incidents
 from tests.api.bears import V1
 from tests.api.test_shell import problem_of
 from tests.features.incidents.cause_town import END, build_town
@@ -57,7 +57,7 @@ def test_a_long_search_answers_202_and_later_its_cause(client, town, monkeypatch
         assert may_end.wait(60)
         return load(*arguments, **options)
 
-    monkeypatch.setattr(cause_runs, "PATIENCE", 0.05)
+    monkeypatch.setattr(incidents, "PATIENCE", 0.05)
     monkeypatch.setattr(incident_causes, "load_cause", load_slowly)
     params = {"site": "creek", "window": "day", "version": "v1"}
     client.by("operator")
@@ -68,5 +68,5 @@ def test_a_long_search_answers_202_and_later_its_cause(client, town, monkeypatch
         "searches_before": 0,
     }
     may_end.set()
-    monkeypatch.setattr(cause_runs, "PATIENCE", 60)
+    monkeypatch.setattr(incidents, "PATIENCE", 60)
     assert client.get(f"{V1}/cause", params=params).json()["values"][0]["value"] == "new"

@@ -13,7 +13,7 @@ from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.divergences.divergence_list import DivergenceQuery, export_divergences_csv
 from rollout.features.reports.inputs.divergence_columns import COLUMNS
-from rollout.features.reviews.exposure import find_hidden_cases
+from rollout.features.reviews.decisions import find_hidden_cases
 from rollout.live.clock import ManualClock
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state

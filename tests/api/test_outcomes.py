@@ -14,7 +14,7 @@ from rollout.features.proposals.proposal_details import load_proposal
 from rollout.features.proposals.proposal_evidence import load_proposal_evidence
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker
 from rollout_client.client import build_assignment_fields

@@ -23,7 +23,7 @@ from rollout.data.records.external_keys import ExternalKeys
 from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.records.records import Prediction
-from rollout.features.incidents import cause_runs
+from rollout.features.incidents import incidents
 from rollout.features.reports.archive import REPORT_FORMATS
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from rollout.live.evidence.unit_counting import queue_cases
@@ -229,7 +229,7 @@ def _nothing_by_chance():
     """Give both worlds the same ids and salts, of which each ledger's head is made."""
     with (
         without_chance(),
-        mock.patch.object(cause_runs, "PATIENCE", 600.0),  # no answer depends on the load
+        mock.patch.object(incidents, "PATIENCE", 600.0),  # no answer depends on the load
     ):
         yield
 

@@ -12,7 +12,7 @@ from rollout.data.tables.tables import exposures as stored_exposures
 from rollout.engine.decide.commands import Actor
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.records.records import Prediction
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.test_records import case, decision, prediction, sent, sent_apart

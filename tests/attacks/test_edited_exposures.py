@@ -9,7 +9,7 @@ from sqlalchemy import text
 from rollout.data.records.incoming_cases import ExposureStore
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.erasure.erasure import ErasureRequest, erase_name
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.tick_passes import Ticker
 from tests.data.snapshots import filled_once
 from tests.features.review_room import ANA, BO, DAY, MINUTE, Room, person, policy_text

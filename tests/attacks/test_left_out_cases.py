@@ -9,7 +9,7 @@ from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.events import ProposalRaised
 from rollout.features.cells.cli import format_proposal_details
 from rollout.features.records.decision_places import NO_PLACE
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker
 from tests.attacks.test_invented_decisions import POLICY

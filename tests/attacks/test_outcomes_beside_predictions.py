@@ -13,8 +13,8 @@ from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.features.records.ingest import _Batch
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.evidence_sources import OWN_EPISODE_PREDICTION
-from rollout.live.evidence.evidence_check import EvidenceCheck
 from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.evidence.unit_counting import open_stored_history
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state

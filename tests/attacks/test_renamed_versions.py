@@ -14,7 +14,7 @@ from rollout.engine.events import VersionFirstUsed, VersionRenamed
 from rollout.engine.records.reviews import OTHER_ANSWER
 from rollout.features.records.unauthorized_actions import CASE_CAME_LATER, PREDICTION_CAME_LATER
 from rollout.live.consistency_check import rebuild_derived_tables
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker

@@ -14,7 +14,7 @@ from api.reports import pages as reports
 from rollout.data.database.session import Database
 from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn
-from rollout.features.incidents import cause_runs
+from rollout.features.incidents import incidents
 from rollout.features.policies import policies
 from rollout.features.reports import archive
 from rollout.live.clock import ManualClock
@@ -87,7 +87,7 @@ def look(opened, user, path, progress):
 
 
 def test_a_search_for_a_cause(opened, monkeypatch):
-    with held(monkeypatch, pages, "load_cause", cause_runs):
+    with held(monkeypatch, pages, "load_cause", incidents):
         look(opened, "ana", "/rollouts/bears/cause?site=creek", "Reading the cases")
 
 

@@ -13,7 +13,7 @@ from rollout.features.demo import story
 
 NO_TERMINAL = """
 import sys
-from rollout.terminal.output import show_progress
+from rollout.terminal.remote import show_progress
 with show_progress() as report_progress:
     report_progress("replaying", 1, 2)
 print(any(name.startswith("rich") for name in sys.modules))

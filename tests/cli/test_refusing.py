@@ -5,7 +5,7 @@ import typer
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.terminal.output import EXIT_INTERRUPTED, EXIT_REFUSED, print_refusals
+from rollout.terminal.remote import EXIT_INTERRUPTED, EXIT_REFUSED, print_refusals
 
 
 @pytest.mark.parametrize(

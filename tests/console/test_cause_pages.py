@@ -11,7 +11,7 @@ from api.incidents.cause_text import describe_doubt
 from api.incidents.schemas import build_cause
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users
-from rollout.features.incidents import cause_runs
+from rollout.features.incidents import incidents
 from rollout.features.incidents.incident_causes import load_incident_cause
 from rollout.features.incidents.incident_impact import load_incident_impact
 from rollout.features.reports.figures.incident_cause import find_incident_cause
@@ -173,7 +173,7 @@ def test_a_long_search_shows_its_progress_and_then_its_result(browser, caused, m
         assert may_end.wait(60)
         return load(*arguments, **options)
 
-    monkeypatch.setattr(cause_runs, "PATIENCE", 0.05)
+    monkeypatch.setattr(incidents, "PATIENCE", 0.05)
     monkeypatch.setattr(pages, "load_cause", load_slowly)
     path = "/rollouts/bears/cause?site=creek"
     answer = browser.as_("ana").get(f"/console{path}")
@@ -181,5 +181,5 @@ def test_a_long_search_shows_its_progress_and_then_its_result(browser, caused, m
     assert "Reading the cases" in answer.text
     assert "lens = new" not in answer.text
     may_end.set()
-    monkeypatch.setattr(cause_runs, "PATIENCE", 60)
+    monkeypatch.setattr(incidents, "PATIENCE", 60)
     assert "lens = new" in read_headline(browser.page(path))

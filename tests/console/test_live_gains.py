@@ -13,7 +13,7 @@ from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn
 from rollout.features.records.record_import import import_records
 from rollout.live.clock import ManualClock
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events

@@ -2,7 +2,7 @@
 
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.measures import MEASURES
-from rollout.kernel.policy_files.json_schema import build_policy_schema
+from rollout.kernel.policy_files.document import build_policy_schema
 
 HEAD = """\
 # Policy reference

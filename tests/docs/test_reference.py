@@ -10,7 +10,7 @@ from rollout.engine.events import EVENT_TYPES
 from rollout.engine.events.rollouts import RecordEvent
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.measures import MEASURES
-from rollout.kernel.policy_files.json_schema import list_paths
+from rollout.kernel.policy_files.document import list_paths
 from tests.docs import api_page, events_page, policy_page, small_pages
 from tests.docs.pages import ROOT
 from tests.docs.reference import FOLDER, WRITERS

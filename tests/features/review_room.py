@@ -10,7 +10,7 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.decide.scope import CellState, Grant, Scope, Version
 from rollout.engine.records.records import Case, Prediction
 from rollout.features.reviews import reviews
-from rollout.features.reviews.exposure import find_hidden_cases
+from rollout.features.reviews.decisions import find_hidden_cases
 from rollout.features.reviews.reviews import DecisionDraft
 from rollout.kernel.calendar.instants import Cell
 from rollout.live.policy_application import apply_policy

@@ -6,7 +6,7 @@ import sys
 from rollout.features.policies.planning import build_policy_plan, format_plan
 from rollout.features.policies.traffic import build_expected_traffic
 from rollout.features.reports.figures.facts import compute_report_facts
-from rollout.kernel.policy_files.json_schema import build_policy_schema
+from rollout.kernel.policy_files.document import build_policy_schema
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.features.reports.alike_cases import often
 from tests.features.reports.conftest import Case, inputs_of

@@ -8,10 +8,10 @@ from rollout.data.ledger import ledger
 from rollout.data.tables import tables
 from rollout.engine.events import ProposalRaised
 from rollout.live.consistency_check import rebuild_derived_tables
-from rollout.live.evidence import evidence_seals, reading_check
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence import evidence_reader, evidence_seals
+from rollout.live.evidence.evidence_reader import RecountedEvidence
 from rollout.live.evidence.evidence_seals import SealedSpans
-from rollout.live.evidence.reading_check import RecountedEvidence
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.rollout_state import load_rollout_state
 from tests.live.test_evidence_check import attacking, database
 from tests.live.test_live import written
@@ -42,7 +42,7 @@ def test_one_cell_at_a_time_gives_the_same_readings(database, monkeypatch):
         return cell
 
     monkeypatch.setattr(RecountedEvidence, "load", count_cells)
-    monkeypatch.setattr(reading_check, "MAX_HELD_ROWS", 0)
+    monkeypatch.setattr(evidence_reader, "MAX_HELD_ROWS", 0)
     assert EvidenceCheck(database, "story").check_all().faults == []
     raised = [e for e in written(database) if isinstance(e, ProposalRaised) and e.cell is not None]
     assert len(cell_counts) == len(raised) > 0

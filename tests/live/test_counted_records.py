@@ -20,7 +20,7 @@ from rollout.engine.events import RecordsCounted, RecordsPurged
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.records.records import Action, Outcome
 from rollout.features.erasure.erasure import ErasureRequest, erase_case
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.tick_passes import Ticker
 from rollout.live.versions import purge_old_records

@@ -26,7 +26,7 @@ from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_n
 from rollout.kernel.statistics import gate_thresholds
 from rollout.live.evidence import due_counting
 from rollout.live.evidence.due_counting import CollectionPause, DueCounter, PageSize
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.evidence.unit_counting import queue_new_cases
 from rollout.live.policy_application import apply_policy

@@ -7,9 +7,9 @@ from rollout.data.database.session import Database
 from rollout.data.tables.tables import count_series, evidence_heads, tick_slots
 from rollout.engine.events import ProposalRaised
 from rollout.engine.evidence.slots import to_instant
-from rollout.live.evidence.evidence_check import EvidenceCheck, sample_evidence
 from rollout.live.evidence.evidence_reader import EvidenceReader
-from rollout.live.evidence.frozen_sources import freeze_sources
+from rollout.live.evidence.live_evidence import EvidenceCheck, sample_evidence
+from rollout.live.evidence.unit_counting import freeze_sources
 from rollout.live.rollout_state import load_rollout_state
 from tests.data.databases import ENGINES, fresh
 from tests.live.test_consistency_check import HISTORY, SLOTS

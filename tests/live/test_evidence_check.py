@@ -23,9 +23,9 @@ from rollout.engine.records.records import Decision
 from rollout.features.erasure.erasure import ErasureRequest, erase_case, erase_name
 from rollout.kernel.policy.policy import Retention
 from rollout.live import rollout_state
-from rollout.live.evidence import evidence_check, evidence_seals
-from rollout.live.evidence.evidence_check import EvidenceCheck, sample_evidence
+from rollout.live.evidence import evidence_seals, live_evidence
 from rollout.live.evidence.evidence_seals import SealedSpans
+from rollout.live.evidence.live_evidence import EvidenceCheck, sample_evidence
 from rollout.live.rollout_state import load_rollout_state, parse_stored_policy
 from rollout.live.versions import purge_old_records
 from tests.data.databases import ENGINES, fresh
@@ -285,16 +285,16 @@ def sample_ticks(database, seed):
 def test_a_sample_reads_runs_of_a_large_tick_and_finds_an_edit_of_its_highest_case(
     database, monkeypatch
 ):
-    monkeypatch.setattr(evidence_check, "MAX_SAMPLED_LINES", 100)
-    monkeypatch.setattr(evidence_check, "LINES_PER_RUN", 80)
-    monkeypatch.setattr(evidence_check, "CASES_PER_READ", 8)
-    case_counts, find_changed = [], evidence_check.find_changed_records
+    monkeypatch.setattr(live_evidence, "MAX_SAMPLED_LINES", 100)
+    monkeypatch.setattr(live_evidence, "LINES_PER_RUN", 80)
+    monkeypatch.setattr(live_evidence, "CASES_PER_READ", 8)
+    case_counts, find_changed = [], live_evidence.find_changed_records
 
     def count_cases(transaction, rollout, schema, case_ids):
         case_counts.append(len(case_ids))
         return find_changed(transaction, rollout, schema, case_ids)
 
-    monkeypatch.setattr(evidence_check, "find_changed_records", count_cases)
+    monkeypatch.setattr(live_evidence, "find_changed_records", count_cases)
     unit_count, case_id = find_largest_tick(database)
     report = sample_ticks(database, 0)
     all_units = checked(database).units
@@ -316,9 +316,9 @@ def test_a_sample_reads_runs_of_a_large_tick_and_finds_an_edit_of_its_highest_ca
 
 @pytest.mark.parametrize(("size", "limit"), [(50, 7), (7, 7), (3, 7), (0, 7)])
 def test_each_line_of_a_large_tick_is_as_likely_to_be_read(size, limit, monkeypatch):
-    monkeypatch.setattr(evidence_check, "LINES_PER_RUN", limit)
+    monkeypatch.setattr(live_evidence, "LINES_PER_RUN", limit)
     chance = Random(3)  # noqa: S311 - a seeded test
-    runs = [evidence_check._draw_run(size, chance) for _ in range(8_000)]
+    runs = [live_evidence._draw_run(size, chance) for _ in range(8_000)]
     assert all(len(run) <= limit and set(run) <= set(range(size)) for run in runs)
     shares = [sum(position in run for run in runs) / len(runs) for position in range(size)]
     expected = 1 if size <= limit else limit / (size + limit - 1)

@@ -28,7 +28,7 @@ from rollout.features.records.record_import import VersionStatements, import_rec
 from rollout.features.replay.requests import read_request_records
 from rollout.kernel.errors import EvidenceChangedError, ProposalClosedError
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.tick_passes import Ticker

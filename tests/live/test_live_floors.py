@@ -12,7 +12,7 @@ from rollout.data.tables.record_tables import CLOSE_PURGE, OPEN_PURGE
 from rollout.data.tables.tables import counted_units
 from rollout.engine.events import Narrowed, Widened
 from rollout.features.replay.requests import read_request_records
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from tests.chance import list_unsealed_events
 from tests.engine.slots.stories import Story, a_history
 from tests.engine.slots.test_confidence_floors import BANDS, MAIL, write_rows

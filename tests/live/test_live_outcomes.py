@@ -13,7 +13,7 @@ from rollout.features.replay.requests import ReplayRequest, read_request_records
 from rollout.kernel.policy_files.reader import load_policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
 from rollout.live.evidence import live_evidence
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.tick_passes import Ticker
 from tests.chance import list_unsealed_events
 from tests.engine.slots import pricing

@@ -19,7 +19,7 @@ from rollout.features.records.decision_places import NO_PLACE
 from rollout.features.records.ingest import build_reader, ingest_items
 from rollout.kernel.units import AFTER_DECISION, CASELESS, NOT_PREDICTED
 from rollout.live.clock import ManualClock
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.evidence.unit_counting import GATE, GUARD
 from rollout.live.policy_application import apply_policy
 from rollout.live.service import build_service

@@ -14,7 +14,7 @@ from rollout.data.records.records import RecordStore
 from rollout.engine.decide.commands import Actor
 from rollout.engine.records.records import Case, Outcome, Prediction
 from rollout.features.records.record_import import import_records
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.evidence.unit_counting import queue_new_cases
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state

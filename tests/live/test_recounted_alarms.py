@@ -14,7 +14,7 @@ from rollout.engine.events import IncidentOpened, Narrowed
 from rollout.engine.ledger.ledger import list_fields
 from rollout.kernel.facts import to_facts
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from tests.data.conftest import database, url
 from tests.data.databases import on_sqlite
 from tests.engine.slots.stories import a_history

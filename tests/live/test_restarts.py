@@ -30,7 +30,7 @@ from rollout.features.records import ingest
 from rollout.features.records.record_import import import_records
 from rollout.kernel.calendar.instants import Cell
 from rollout.live.evidence import counted_check, evidence_feeds, live_evidence
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.policy_application import apply_policy
 from rollout.live.versions import purge_old_records
 from tests.data.databases import fresh

@@ -43,7 +43,7 @@ from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live import tick_passes
 from rollout.live.evidence import evidence_seals
 from rollout.live.evidence.due_counting import OTHER_TRACKS, PageSize
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import execute_command
 from rollout.live.tick_passes import OPEN_ATTEMPTS, Ticker, TickScheduler

@@ -16,7 +16,7 @@ from rollout.engine.files.parse import DeclaringPrediction
 from rollout.engine.records.records import Case, Prediction
 from rollout.features.records.ingest import ingest_items
 from rollout.features.records.record_import import VersionStatements, import_records
-from rollout.live.evidence.evidence_check import EvidenceCheck, sample_evidence
+from rollout.live.evidence.live_evidence import EvidenceCheck, sample_evidence
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
 from rollout.live.versions import LateCutoffError, TrainedLaterError, record_training_cutoff

@@ -10,7 +10,7 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.features.records.ingest import ingest_items
 from rollout.live.clock import ManualClock
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.policy_application import apply_policy
 from rollout.live.service import build_service
 from rollout.live.tick_passes import Ticker

@@ -18,7 +18,7 @@ from rollout.features.records.planted_cases import (
     find_planting_faults,
 )
 from rollout.live.consistency_check import rebuild_derived_tables
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.evidence.unit_counting import queue_new_cases
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state

@@ -6,7 +6,7 @@ from hypothesis import currently_in_test_context, event
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from tests.promises import live_scenes as scenes
 from tests.promises.live_boxes import Boxes
 from tests.promises.live_checks import Checks

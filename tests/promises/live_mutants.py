@@ -14,7 +14,7 @@ from rollout.engine.decide import decider as open_proposals
 from rollout.engine.decide.assignment import Permit
 from rollout.engine.decide.scope import Grant, ProposalState, Scope
 from rollout.engine.records import reviews
-from rollout.features.reviews import decisions, exposure
+from rollout.features.reviews import decisions
 from rollout.live.service import PermitSigner
 from rollout.live.state_cache import StateCache
 from tests.promises import live_boxes, live_scenes
@@ -153,7 +153,7 @@ MUTANTS = (
         SCENES.askew,
     ),
     Mutant("a claim decides the exposure", decisions, "compute_exposure", _claimed, SCENES.judged),
-    Mutant("a page shows it", exposure, "_load_blind_reviews", _always({}), SCENES.judged),
+    Mutant("a page shows it", decisions, "_load_blind_reviews", _always({}), SCENES.judged),
     Mutant("guards never alarm", decider, "apply_alarms", _always(None), SCENES.unwatched),
     Mutant("a silent site goes on", decider, "apply_alarms", _always(None), SCENES.silent),
 )

@@ -10,7 +10,7 @@ from tests.docs.pages import ROOT
 MODULES = {"pickle", "marshal", "shelve", "dbm", "xml", "lxml", "telnetlib", "ftplib"}
 CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load"}
 CALLS |= {"yaml.unsafe_load", "hashlib.md5", "hashlib.sha1", "subprocess.getoutput"}
-SAMPLERS = {"rollout/live/evidence/evidence_check.py"}
+SAMPLERS = {"rollout/live/evidence/live_evidence.py"}
 """Modules that may use `random`: they choose which records to check, and no secret."""
 BYTECODE = "rollout/features/reports/pages/page_templates.py"
 """The module that may use `marshal`: whoever can write there can write Python's bytecode too."""

@@ -8,6 +8,11 @@ Take back what was counted for slots that have not come, to be counted when they
 
 A process whose clock was ahead counted cases before their time, and what came after it counted
 later still. Whatever lacks its records stays as it was counted, since nothing could count it again.
+
+Confusion matrices summed over all slots: one row a class, however many units.
+
+Each row is the sum of the counts of one series and class. It grows in the same transaction as the
+counts; `doctor --rebuild` compares it with the counted units.
 """
 
 from collections import Counter
@@ -19,7 +24,15 @@ from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 import polars as pl
-from sqlalchemy import ColumnElement, Select, Table, delete, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    select,
+    tuple_,
+)
 
 from rollout import faults
 from rollout.data.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
@@ -27,6 +40,7 @@ from rollout.data.counting.counted_units import (
     IS_ERASED,
     CountedUnitRow,
     CountedUnits,
+    StoredUses,
     build_row,
     create_seal,
     shift_slots,
@@ -38,17 +52,14 @@ from rollout.data.counting.counts import (
     StoredCounts,
     ValueIds,
 )
-from rollout.data.counting.matrices import Matrices, MatrixKey, sum_over_slots
 from rollout.data.counting.projection_repair import ProjectionRepair, list_wrong_uses
 from rollout.data.counting.purge import open_purge
 from rollout.data.counting.top_losses import LossRow, StoredLosses
 from rollout.data.counting.unit_records import NO_ALIASES, UnitRecords
-from rollout.data.counting.version_uses import StoredUses
-from rollout.data.database.bulk import delete_keys
-from rollout.data.database.rollouts import Rollout
+from rollout.data.database.bulk import delete_keys, fetch_rows, upsert_sums
+from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
-from rollout.data.ledger.evidence_snapshots import EvidenceStore
-from rollout.data.ledger.scopes import TickSlots
+from rollout.data.ledger.scopes import EvidenceStore, TickSlots
 from rollout.data.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.data.tables.record_tables import OUTCOME, RECORD_UNSEALED
 from rollout.data.tables.tables import (
@@ -62,6 +73,90 @@ from rollout.data.tables.tables import (
     counts,
     top_losses,
 )
+
+MatrixKey = tuple[int, int]
+"""The numbers of a series and of a class."""
+
+ColumnNames = tuple[str, ...]
+GROUP_COLUMNS: Final = ("version", "lever", "site", "window", "human", "model")
+
+
+class Matrices(RolloutRepository):
+    """The confusion matrices of one rollout."""
+
+    def add(self, counts: Mapping[CountKey, int]) -> None:
+        """Add what was added to the counts, in the same transaction."""
+        rows = [
+            (self._rollout.number, *key, n) for key, n in sorted(sum_over_slots(counts).items())
+        ]
+        upsert_sums(self._transaction, confusion_matrices, rows, "n")
+
+    def load_by_key(self) -> dict[MatrixKey, int]:
+        """Return all sums by key."""
+        query = select(confusion_matrices).where(
+            confusion_matrices.c.rollout == self._rollout.number
+        )
+        return {(row.series_id, row.class_id): row.n for row in self._transaction.execute(query)}
+
+    def load_frame(self, *, track: str, version: str) -> pl.DataFrame:
+        """Return a version's units by human and model answer.
+
+        Columns: `GROUP_COLUMNS` and n, in no order. `human` is blank without a decision; `model` is
+        a label or one of the special values in `rollout.kernel.units`.
+        """
+        rollout_parameters = {"rollout": self._rollout.number}
+        version_parameters = {**rollout_parameters, "track": track, "version": version}
+        series = self._load_part(
+            SERIES_QUERY, version_parameters, ("version", "site", "window"), ("series",)
+        )
+        classes = self._load_part(
+            CLASS_QUERY, rollout_parameters, ("lever", "model", "human"), ("kind",)
+        )
+        counts = self._load_part(COUNT_QUERY, version_parameters, (), ("series", "kind", "n"))
+        named_counts = counts.join(series, on="series").join(classes, on="kind")
+        return named_counts.group_by(GROUP_COLUMNS).agg(pl.col("n").sum())
+
+    def _load_part(
+        self,
+        query: Select[Any],
+        parameters: Mapping[str, Any],
+        text_columns: ColumnNames,
+        number_columns: ColumnNames,
+    ) -> pl.DataFrame:
+        schema = dict.fromkeys(text_columns, pl.String()) | dict.fromkeys(
+            number_columns, pl.Int64()
+        )
+        return pl.DataFrame(
+            fetch_rows(self._transaction, query, parameters), schema=schema, orient="row"
+        )
+
+
+def sum_over_slots(counts: Mapping[CountKey, int]) -> Mapping[MatrixKey, int]:
+    """Return counts summed over slots, occurrence and buckets."""
+    sums: Counter[MatrixKey] = Counter()
+    for key, n in counts.items():
+        sums[key.series_id, key.class_id] += n
+    return sums
+
+
+_VERSION_FILTER: Final = (
+    count_series.c.rollout == bindparam("rollout"),
+    count_series.c.track == bindparam("track"),
+    count_series.c.version == bindparam("version"),
+)
+SERIES_QUERY: Final = select(
+    *(count_series.c.version, count_series.c.site, count_series.c.window, count_series.c.id)
+).where(*_VERSION_FILTER)
+CLASS_QUERY: Final = select(
+    *(count_classes.c.lever, count_classes.c.predicted, count_classes.c.decided, count_classes.c.id)
+).where(count_classes.c.rollout == bindparam("rollout"))
+COUNT_QUERY: Final = select(
+    confusion_matrices.c.series_id, confusion_matrices.c.class_id, confusion_matrices.c.n
+).where(
+    confusion_matrices.c.rollout == bindparam("rollout"),
+    confusion_matrices.c.series_id.in_(select(count_series.c.id).where(*_VERSION_FILTER)),
+)
+
 
 GET_COUNTED: Final = itemgetter(
     *map(

@@ -45,7 +45,7 @@ from rollout.data.tables.tables import (
     unopened_incidents,
     versions,
 )
-from rollout.engine.decide.proposal_kinds import OfKind
+from rollout.engine.decide.scope import OfKind
 from rollout.engine.events import LedgerEvent
 from rollout.engine.ledger.ledger import LedgerText, read_body
 from rollout.kernel.calendar.instants import MICROSECOND, Cell

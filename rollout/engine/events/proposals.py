@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from rollout.engine.decide.proposal_kinds import OfKind
-from rollout.engine.decide.scope import NOTHING_AGAINST, GivenApproval, ProposalState
+from rollout.engine.decide.scope import NOTHING_AGAINST, GivenApproval, OfKind, ProposalState
 from rollout.engine.decide.scope_builder import ScopeBuilder
 from rollout.engine.events import ProposalSources
 from rollout.engine.events.base import (

@@ -40,15 +40,14 @@ from rollout.kernel.policy.stages import describe_share
 from rollout.kernel.words import say_rounded
 from rollout.live import versions
 from rollout.terminal.command_table import exempt_from_collection
-from rollout.terminal.local_service import build_local_service
-from rollout.terminal.output import JsonFlag, JsonObject, print_answer
 from rollout.terminal.record_options import ActorName, PastInstant, ReasonText, RolloutName
-from rollout.terminal.remote import ServerUrl, build_path
+from rollout.terminal.remote import JsonFlag, JsonObject, ServerUrl, build_path, print_answer
 from rollout.terminal.runner import (
     NO_LIMIT,
     CommandRequest,
     LocalContext,
     RequestRunner,
+    build_local_service,
     build_runner,
     change_rollout,
     list_items,

@@ -14,7 +14,7 @@ import typer
 from rollout.features.delivery.sender import ChannelMessage, send_in_process
 from rollout.kernel.channels import Channels, load_channels, warn_if_readable_by_others
 from rollout.kernel.errors import RefusalError
-from rollout.terminal.output import JsonFlag, print_refusals
+from rollout.terminal.remote import JsonFlag, print_refusals
 
 CHANNELS_VARIABLE = "ROLLOUT_CHANNELS_FILE"
 TEST_TITLE = "rollout: test message"

@@ -49,7 +49,7 @@ from rollout.features.reports.figures.label_issues import LabelIssue
 from rollout.features.reports.inputs.divergence_columns import Loss
 from rollout.features.reports.inputs.losses import build_losses, compute_surprise
 from rollout.features.reports.inputs.pairs import compare_answers
-from rollout.features.reviews.exposure import find_hidden_cases, record_shown_cases
+from rollout.features.reviews.decisions import find_hidden_cases, record_shown_cases
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import UnknownVersionError
 from rollout.kernel.policy.levers import Lever

@@ -27,7 +27,7 @@ from rollout.engine.records.reviews import (
     UnknownCaseError,
     compute_due_time,
 )
-from rollout.features.reviews.exposure import (
+from rollout.features.reviews.decisions import (
     find_hidden_cases,
     find_unseen_cases,
     record_exposure,

@@ -53,7 +53,7 @@ from rollout.features.reports.inputs.divergences import (
 )
 from rollout.features.reports.inputs.pairs import Pairs, compare_answers
 from rollout.features.reports.inputs.pictures import find_picture
-from rollout.features.reviews.exposure import record_shown_cases
+from rollout.features.reviews.decisions import record_shown_cases
 from rollout.features.training.cleaning import DEFAULT_PERIOD
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.levers import Lever

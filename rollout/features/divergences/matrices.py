@@ -6,11 +6,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from rollout.engine.decide.permissions import (
-    Caller,
-    Permission,
-    may_be_asked_blind,
-)
+from rollout.engine.decide.permissions import Caller, Permission, may_be_asked_blind
 from rollout.features.reports.figures.comparison import Comparison, compute_comparisons
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import UnknownVersionError
@@ -39,7 +35,7 @@ def load_count_frame(
     """
     import polars as pl
 
-    from rollout.data.counting.matrices import Matrices
+    from rollout.data.counting.counter import Matrices
 
     name = state.rollout.name
     with service.database.begin_read() as transaction:
@@ -58,7 +54,7 @@ def load_count_frame(
 def _build_frame_schema() -> "dict[str, pl.DataType]":
     import polars as pl
 
-    from rollout.data.counting.matrices import GROUP_COLUMNS
+    from rollout.data.counting.counter import GROUP_COLUMNS
 
     return {**dict.fromkeys(GROUP_COLUMNS, pl.String()), "n": pl.Int64()}
 

@@ -10,8 +10,7 @@ from rollout.engine.words.formatting import format_quantity
 from rollout.features.ledger.ledger_verification import verify_ledger
 from rollout.kernel.errors import RefusalError, format_install
 from rollout.terminal.command_table import CommandEntry, TableGroup, has_server_packages
-from rollout.terminal.output import print_refusals
-from rollout.terminal.remote import ServerUrl
+from rollout.terminal.remote import ServerUrl, print_refusals
 
 COMMANDS: Final = {
     "seal": CommandEntry(

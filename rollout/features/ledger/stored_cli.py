@@ -19,12 +19,9 @@ from rollout.features.ledger.ledger_reader import (
 )
 from rollout.live.autonomy import open_checkpoint_targets
 from rollout.settings import read_settings
-from rollout.terminal.local_database import open_database
-from rollout.terminal.local_service import build_local_service
-from rollout.terminal.output import print_refusals
 from rollout.terminal.record_options import RolloutName
-from rollout.terminal.remote import ServerUrl, build_path, request_lines
-from rollout.terminal.runner import LOCAL_READER, RequestRunner
+from rollout.terminal.remote import ServerUrl, build_path, print_refusals, request_lines
+from rollout.terminal.runner import LOCAL_READER, RequestRunner, build_local_service, open_database
 
 
 def export(rollout: RolloutName, server: ServerUrl = None) -> None:

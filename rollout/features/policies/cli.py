@@ -8,11 +8,16 @@ from rollout.features.delivery.channels_cli import list_configured_names
 from rollout.features.policies.policies import preview_policy, put_policy
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy_files.reader import parse_policy, read_policy_text
-from rollout.terminal.local_service import build_local_service
-from rollout.terminal.output import JsonFlag, format_changes, print_answer, print_refusals
 from rollout.terminal.record_options import ActorName, PastInstant, PolicyFile, parse_salt
-from rollout.terminal.remote import ServerUrl, build_path
-from rollout.terminal.runner import CommandRequest, build_runner
+from rollout.terminal.remote import (
+    JsonFlag,
+    ServerUrl,
+    build_path,
+    format_changes,
+    print_answer,
+    print_refusals,
+)
+from rollout.terminal.runner import CommandRequest, build_local_service, build_runner
 
 
 def apply(

@@ -31,7 +31,6 @@ from rollout.features.policies.drafting import (
 from rollout.features.reports.figures.label_sources import describe_coverage
 from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy_files.fields import read_share
-from rollout.terminal.output import print_refusals
 from rollout.terminal.record_options import (
     Backtest,
     CasesFile,
@@ -45,6 +44,7 @@ from rollout.terminal.record_options import (
     ask_questions,
     build_choices,
 )
+from rollout.terminal.remote import print_refusals
 
 EXIT_TOO_MANY_REJECTED = 1
 

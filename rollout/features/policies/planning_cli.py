@@ -15,7 +15,6 @@ from rollout.features.replay.requests import RecordedHistory, ReplayRequest, rea
 from rollout.features.reports.figures.review_plan import MAX_DECISIONS, ReviewPlan
 from rollout.features.reports.pages.text_report import format_review_plan
 from rollout.kernel.policy_files.reader import parse_policy, read_policy_text
-from rollout.terminal.output import JsonFlag, format_changes, print_answer, print_refusals
 from rollout.terminal.record_options import (
     CasesFile,
     ColumnFile,
@@ -26,7 +25,15 @@ from rollout.terminal.record_options import (
     SameForm,
     build_choices,
 )
-from rollout.terminal.remote import KEY_VARIABLE, SERVER_VARIABLE, request_json
+from rollout.terminal.remote import (
+    KEY_VARIABLE,
+    SERVER_VARIABLE,
+    JsonFlag,
+    format_changes,
+    print_answer,
+    print_refusals,
+    request_json,
+)
 
 PlanServerUrl = Annotated[
     str | None,

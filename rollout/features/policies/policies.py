@@ -43,7 +43,7 @@ from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.words import say_looser
-from rollout.live.evidence.answered_units import find_answered_units
+from rollout.live.evidence.unit_counting import find_answered_units
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import CommandResult, RolloutState, build_command_result
 from rollout.live.service import Service

@@ -152,7 +152,7 @@ def _find_derived_differences(database: Database, rollout: Rollout) -> Iterator[
 
 
 def _check_evidence(database: Database, rollout: Rollout) -> HealthCheck:
-    from rollout.live.evidence.evidence_check import EvidenceCheck
+    from rollout.live.evidence.live_evidence import EvidenceCheck
 
     title = f"{rollout.name}: evidence matches its records"
     try:

@@ -4,12 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.engine.decide.stop_targets import StopTarget
+from rollout.engine.decide.permissions import StopTarget
 from rollout.features.proposals import proposals
 from rollout.features.stops import stops
 from rollout.features.stops.stops import narrow_at_once, stop_at_once
-from rollout.terminal.local_service import build_local_service
-from rollout.terminal.output import JsonFlag, print_answer, print_refusals
 from rollout.terminal.record_options import (
     ActorName,
     GroupNames,
@@ -17,8 +15,8 @@ from rollout.terminal.record_options import (
     ReasonText,
     RolloutName,
 )
-from rollout.terminal.remote import ServerUrl, build_path
-from rollout.terminal.runner import build_runner, change_rollout
+from rollout.terminal.remote import JsonFlag, ServerUrl, build_path, print_answer, print_refusals
+from rollout.terminal.runner import build_local_service, build_runner, change_rollout
 
 ProposalId = Annotated[
     str, typer.Argument(help="id from `rollout proposals`, as P-1", metavar="PROPOSAL")

@@ -17,10 +17,9 @@ from rollout.data.ledger.projections import ListedProposal, ProposalStore
 from rollout.engine.decide.commands import ApproveProposal
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
-from rollout.engine.decide.proposal_kinds import OfKind
 from rollout.engine.decide.proposals import ProposalHold, list_proposal_holds
 from rollout.engine.decide.scope import GivenApproval as CountedApproval
-from rollout.engine.decide.scope import ProposalState, Scope, count_filled_needs
+from rollout.engine.decide.scope import OfKind, ProposalState, Scope, count_filled_needs
 from rollout.engine.events import (
     OPEN_STATE,
     Approved,

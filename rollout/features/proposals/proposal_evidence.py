@@ -11,9 +11,8 @@ from math import ceil
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.approvals import TrackRecord, build_track_record
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
-from rollout.engine.decide.proposal_kinds import ProposalKind
 from rollout.engine.decide.proposals import list_proposal_facts
-from rollout.engine.decide.scope import RECORD_SPAN, CellState
+from rollout.engine.decide.scope import RECORD_SPAN, CellState, ProposalKind
 from rollout.engine.events import ProposalRaised
 from rollout.engine.words.evidence_text import describe_track_fact
 from rollout.engine.words.formatting import format_zoned_time

@@ -30,8 +30,12 @@ from rollout.engine.decide.commands import (
 )
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.permissions import OPERATOR, Caller, Permission, require_permission
-from rollout.engine.decide.proposal_kinds import PROPOSAL_KINDS
-from rollout.engine.decide.scope import GivenApproval, ProposalState, count_filled_needs
+from rollout.engine.decide.scope import (
+    PROPOSAL_KINDS,
+    GivenApproval,
+    ProposalState,
+    count_filled_needs,
+)
 from rollout.engine.events import LedgerEvent, ProposalRaised, Stopped
 from rollout.engine.ledger.ledger import CanonicalRow, parse_event
 from rollout.engine.words.approver_warnings import (

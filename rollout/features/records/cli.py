@@ -20,8 +20,6 @@ from rollout.features.access.users import load_local_caller
 from rollout.features.records.baselines import store_baselines
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.live.rollout_state import read_rollout
-from rollout.terminal.local_database import open_database
-from rollout.terminal.output import JsonFlag, print_answer, print_refusals
 from rollout.terminal.record_options import (
     ActionsFile,
     ActorName,
@@ -44,8 +42,8 @@ from rollout.terminal.record_options import (
     parse_version_content,
     read_with_answers,
 )
-from rollout.terminal.remote import ServerUrl, build_path
-from rollout.terminal.runner import LocalContext, build_runner
+from rollout.terminal.remote import JsonFlag, ServerUrl, build_path, print_answer, print_refusals
+from rollout.terminal.runner import LocalContext, build_runner, open_database
 
 UNUSED_ROWS = "unreadable_or_repeated"
 

@@ -37,7 +37,6 @@ from rollout.features.reports.pages.text_report import (
 from rollout.kernel.atomic_files import check_folder, write_files_atomically
 from rollout.kernel.policy_files.fields import read_duration
 from rollout.kernel.policy_files.reader import load_policy
-from rollout.terminal.output import JsonFlag, get_text_width, print_refusals, show_progress
 from rollout.terminal.record_options import (
     Backtest,
     CasesFile,
@@ -61,6 +60,7 @@ from rollout.terminal.record_options import (
     parse_version_content,
     read_with_answers,
 )
+from rollout.terminal.remote import JsonFlag, get_text_width, print_refusals, show_progress
 
 
 def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option

@@ -58,7 +58,7 @@ from rollout.features.reports.figures.report_version import (
     restore_table,
 )
 from rollout.features.reports.inputs.divergence_columns import unescape_cell
-from rollout.features.reviews.exposure import find_hidden_cases, record_unclaimed_cases
+from rollout.features.reviews.decisions import find_hidden_cases, record_unclaimed_cases
 from rollout.kernel.errors import NotAllowedError, RefusalError
 from rollout.live.rollout_state import RolloutState, load_rollout_state, read_rollout
 from rollout.live.work.user_runs import WorkBusyError

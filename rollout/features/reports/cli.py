@@ -9,9 +9,15 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from rollout.kernel.errors import RefusalError
-from rollout.terminal.output import JsonFlag, print_answer, print_refusals
 from rollout.terminal.record_options import RolloutName, parse_time
-from rollout.terminal.remote import ServerUrl, build_path, request_text
+from rollout.terminal.remote import (
+    JsonFlag,
+    ServerUrl,
+    build_path,
+    print_answer,
+    print_refusals,
+    request_text,
+)
 from rollout.terminal.runner import CommandRequest, LocalContext, RequestRunner
 
 ON_DEMAND = "on-demand"

@@ -1,12 +1,18 @@
 """Reports of a replica, computed and drawn in processes that end.
 
 What they need stays with a process that once needed it: over 100 MiB, mostly what draws charts.
+
+A report's figures or one of its pages, in a process of low priority that ends.
+
+It writes nothing but its answer, so its end at any time leaves nothing half done.
 """
 
 import json
+import os
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
 from threading import Lock
@@ -17,9 +23,15 @@ from pydantic_core import to_jsonable_python
 
 from rollout.data.database.session import Database
 from rollout.features.reports.builder import ReportDraft, ReportOptions
-from rollout.live.work.user_runs import ProcessWork, StepCallback
+from rollout.live.work.user_runs import (
+    ProcessWork,
+    StepCallback,
+    answer_parent,
+    build_answer,
+    report_step,
+)
 
-COMMAND: Final = (sys.executable, "-P", "-m", "rollout.features.reports.report_process")
+COMMAND: Final = (sys.executable, "-P", "-m", "rollout.features.reports.report_work")
 """`-P` keeps modules of the working directory out."""
 LONGEST_DRAWING: Final = 300.0  # seconds; a reader waits for it
 MAX_KEPT: Final = 2**22
@@ -95,3 +107,34 @@ class ReportWork:
             self._pages[key] = page
             while sum(map(len, self._pages.values())) > MAX_KEPT:
                 self._pages.popitem(last=False)
+
+
+NICENESS: Final = 10
+"""A tenth of the share of a process of usual priority; alone it runs at full speed."""
+MEMORY_TEXT: Final = "it needs more memory than there is; report a shorter span"
+
+
+def answer_report_request(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the message that answers a request: a draft, a page or an error."""
+    work = _format_page if "body" in values else _draft_report
+    return build_answer(lambda: work(values), MEMORY_TEXT)
+
+
+def _draft_report(values: dict[str, Any]) -> ReportDraft:
+    from rollout.features.reports.drafts import draft_report
+
+    options = TypeAdapter(ReportOptions).validate_python(values["options"])
+    with closing(Database(values["database"])) as database:
+        at = datetime.fromisoformat(values["at"])
+        return draft_report(database, values["rollout"], values["report"], options, at, report_step)
+
+
+def _format_page(values: dict[str, Any]) -> str:
+    from rollout.features.reports.report_pages import format_page
+
+    return format_page(values["body"], values["format"], values["view"])
+
+
+if __name__ == "__main__":
+    os.nice(NICENESS)
+    answer_parent(answer_report_request)

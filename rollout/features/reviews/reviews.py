@@ -53,10 +53,12 @@ from rollout.features.reviews.decisions import (
     StoredDecision,
     build_unknown_review_error,
     check_is_user,
+    find_hidden_cases,
+    record_exposure,
+    store_exposures,
     submit_decision,
     was_assigned,
 )
-from rollout.features.reviews.exposure import find_hidden_cases, record_exposure, store_exposures
 from rollout.kernel.policy.levers import Lever
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service

@@ -22,10 +22,13 @@ from rollout.engine.decide.permissions import (
     AssignedRole,
     Caller,
     Permission,
+    ResolvedTarget,
+    StopOrder,
+    StopTarget,
     require_permission,
+    resolve_target,
 )
 from rollout.engine.decide.scope import compute_held_level, find_acting_version
-from rollout.engine.decide.stop_targets import ResolvedTarget, StopOrder, StopTarget, resolve_target
 from rollout.engine.events import Narrowed
 from rollout.engine.ledger.ledger import CanonicalRow
 from rollout.kernel.calendar.instants import SHADOW, Cell, from_micros

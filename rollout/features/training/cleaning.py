@@ -50,7 +50,7 @@ from rollout.features.reports.stored_inputs import (
     load_report_inputs,
     load_whole_period,
 )
-from rollout.features.reviews.exposure import record_shown_cases, record_unclaimed_cases
+from rollout.features.reviews.decisions import record_shown_cases, record_unclaimed_cases
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.policy import Policy
 from rollout.live.rollout_state import RolloutState, read_rollout, write_rollout

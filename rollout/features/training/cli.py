@@ -36,7 +36,6 @@ from rollout.features.training.cleaning_files import (
     shorten_work_list,
 )
 from rollout.kernel.atomic_files import write_files_atomically
-from rollout.terminal.output import print_refusals, show_progress
 from rollout.terminal.record_options import (
     CasesFile,
     ChoicesFile,
@@ -51,6 +50,7 @@ from rollout.terminal.record_options import (
     SameForm,
     build_choices,
 )
+from rollout.terminal.remote import print_refusals, show_progress
 
 clean_app = typer.Typer(no_args_is_help=True)
 training_app = typer.Typer(no_args_is_help=True)

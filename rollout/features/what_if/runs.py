@@ -2,13 +2,17 @@
 
 A replica runs the comparisons that were begun on it. The last result of a user is stored as the
 response to their request, for seven days, under a key that no client can send.
+
+One comparison in a process of low priority and limited memory; it ends with its parent.
+
+Nothing is written but to its output, so a crash leaves nothing behind.
 """
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
@@ -17,11 +21,20 @@ from rollout.data.database.append_failures import StoreError
 from rollout.data.database.rollouts import IdempotencyKeys, IdempotentResponse
 from rollout.data.database.session import Database
 from rollout.engine.decide.permissions import Caller
-from rollout.features.what_if.comparison import WhatIfResult
+from rollout.features.what_if.closed_cases import load_what_if_inputs
+from rollout.features.what_if.comparison import WhatIfResult, compare_policies
 from rollout.features.what_if.requests import WhatIfRequest
-from rollout.live.work.user_runs import LONG_LIFETIME, ProcessRuns, ProcessWork, UserRun
+from rollout.live.work.user_runs import (
+    LONG_LIFETIME,
+    ProcessRuns,
+    ProcessWork,
+    UserRun,
+    answer_request,
+    build_answer,
+    report_step,
+)
 
-COMMAND: Final = (sys.executable, "-P", "-m", "rollout.features.what_if.what_if_process")
+COMMAND: Final = (sys.executable, "-P", "-m", "rollout.features.what_if.runs")
 """`-P` keeps modules of the working directory out."""
 LONGEST_RUN: Final = 6 * 3600.0  # seconds; one that waits uses no processor
 BROKEN_TEXT: Final = (
@@ -87,3 +100,25 @@ class WhatIfRuns(ProcessRuns[WhatIfRequest, WhatIfResult]):
             IdempotencyKeys(transaction).store(
                 run.user, STORED_KEY, response, at=until, until=until
             )
+
+
+TIME_LIMIT: Final = 1_800  # seconds of a processor
+MEMORY_TEXT: Final = "it needs more than 1 GiB of memory; compare 30 days, or run the command"
+
+
+def compare_requested(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the message that ends a run: its result, or an error."""
+    return build_answer(lambda: _compare(values), MEMORY_TEXT)
+
+
+def _compare(values: dict[str, Any]) -> WhatIfResult:
+    caller = TypeAdapter(Caller).validate_python(values["caller"])
+    request = TypeAdapter(WhatIfRequest).validate_python(values["request"])
+    with closing(Database(values["database"])) as database:
+        at = datetime.fromisoformat(values["at"])
+        inputs = load_what_if_inputs(database, caller, request, at=at)
+        return compare_policies(inputs, report_step)
+
+
+if __name__ == "__main__":
+    answer_request(compare_requested, TIME_LIMIT)

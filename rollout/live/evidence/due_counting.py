@@ -29,10 +29,9 @@ from rollout import faults
 from rollout.data.counting import counter
 from rollout.data.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.data.counting.counted_outcomes import CountedOutcomes, load_drawn
-from rollout.data.counting.counted_units import CountedUnitRow, JustCounted
+from rollout.data.counting.counted_units import CountedUnitRow, JustCounted, StoredUses
 from rollout.data.counting.top_losses import LossRow, StoredLosses
 from rollout.data.counting.unit_records import CountedRecords, OutcomeRecords, UnitRecords
-from rollout.data.counting.version_uses import StoredUses
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.projections import VersionStore
@@ -44,9 +43,9 @@ from rollout.engine.events import CasesErased, NameErased
 from rollout.engine.evidence.case_placement import place_cases, resolve_all_units
 from rollout.engine.evidence.outcome_buffer import CountedOutcome, OutcomeBuffer
 from rollout.engine.evidence.outcome_resolution import resolve_outcome_units
+from rollout.engine.evidence.picks import ANY_VERSION, Use, UseKey, list_first_uses
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.unit_arrays import IntArray
-from rollout.engine.evidence.version_uses import ANY_VERSION, Use, UseKey, list_first_uses
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
 from rollout.kernel.units import OutcomeRule

@@ -6,27 +6,42 @@ pending or already counted has no effect. Units that are episodes depend on othe
 tick resolves them in one batch and queues those that are pending.
 
 Windows of incoming cases; opening hours are computed once a day and site.
+
+Cells in which a version's answers could be looked at, though none counts yet.
+
+Asked only where an edit makes gates ask anew: with a long grace somebody could read the first
+answers, and choose the question that they favour.
+
+New proposals state from which sources their evidence came.
 """
 
+from __future__ import annotations
+
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
 from rollout import faults
 from rollout.data.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase, StoredArrivals
-from rollout.data.counting.unit_records import UnitRecords
-from rollout.data.counting.version_uses import StoredUses
-from rollout.data.database.session import Transaction
+from rollout.data.counting.counted_units import StoredUses
+from rollout.data.counting.unit_records import (
+    UnitRecords,
+    load_outcome_source_counts,
+    load_registering_counts,
+    load_source_counts,
+    load_vouched_counts,
+)
+from rollout.data.records.case_pages import CasePages
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
-from rollout.data.records.records import StoredBatch
 from rollout.data.tables.record_tables import OUTCOME
+from rollout.engine.events import NO_SOURCES, LedgerEvent, ProposalSources
+from rollout.engine.evidence.slots import LAST_SLOT, find_slot_after, find_slot_before, to_instant
 from rollout.kernel.calendar.instants import (
     DAY,
     OTHER_WINDOW,
+    Cell,
     Site,
     Window,
     count_micros,
@@ -34,17 +49,28 @@ from rollout.kernel.calendar.instants import (
     to_micros,
 )
 from rollout.kernel.calendar.opening_hours import compute_open_edges, is_always_open
+from rollout.kernel.late_modules import LateModule
 from rollout.kernel.policy.cell_evidence import list_recorded_attributes
-from rollout.kernel.policy.policy import Policy
-from rollout.live.rollout_state import RolloutState
+from rollout.kernel.units import MISSING, SILENT
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from datetime import datetime
+
     import polars as pl
 
+    from rollout.data.database.session import Transaction
     from rollout.data.records.history import RowFilter, StoredHistory
+    from rollout.data.records.records import StoredBatch
     from rollout.engine.evidence.case_placement import PlacedHistory
     from rollout.engine.evidence.frames import RecordFrames
-    from rollout.engine.evidence.version_uses import VersionUses
+    from rollout.engine.evidence.picks import VersionUses
+    from rollout.kernel.policy.evidence_sources import CountedOutcomeSource
+    from rollout.kernel.policy.policy import Policy
+    from rollout.live.evidence.fresh_units import BeginRead
+    from rollout.live.rollout_state import RolloutState
+else:
+    pl = LateModule("polars")
 
 
 BLIND, ASSISTED, UNKNOWN = "blind", "assisted", "unknown"
@@ -182,7 +208,7 @@ def queue_cases(
 
 
 def list_unit_entries(
-    transaction: Transaction, state: RolloutState, units: "pl.DataFrame"
+    transaction: Transaction, state: RolloutState, units: pl.DataFrame
 ) -> list[QueueEntry]:
     """Return the queue entry of each unit, once."""
     case_ids = ExternalKeys(transaction, state.rollout).find_ids(
@@ -202,10 +228,10 @@ class CountedPage:
         planted: those of them that users planted; None without any.
     """
 
-    records: "RecordFrames"
+    records: RecordFrames
     numbers: Mapping[str, int]
-    natural: "PlacedHistory"
-    planted: "PlacedHistory | None"
+    natural: PlacedHistory
+    planted: PlacedHistory | None
 
 
 def resolve_case_units(
@@ -215,7 +241,7 @@ def resolve_case_units(
     unit_records: UnitRecords | None = None,
     *,
     has_any_version: bool = False,
-) -> "pl.DataFrame":
+) -> pl.DataFrame:
     """Return the units of some cases and their episodes, as of `read_case_page`."""
     from rollout.engine.evidence.case_placement import resolve_all_units
 
@@ -259,16 +285,16 @@ def read_case_page(
     return CountedPage(records, record_history.case_numbers, natural, planted)
 
 
-def load_uses(transaction: Transaction, state: RolloutState) -> "VersionUses":
+def load_uses(transaction: Transaction, state: RolloutState) -> VersionUses:
     """Return since when each version is in use in each cell, as it was counted."""
-    from rollout.engine.evidence.version_uses import VersionUses
+    from rollout.engine.evidence.picks import VersionUses
 
     begun = StoredUses(transaction, state.rollout).load_all()
     return VersionUses(begun, state.retired_until)
 
 
 def add_unit_cases(
-    record_history: "StoredHistory", policy: Policy, case_ids: Collection[int]
+    record_history: StoredHistory, policy: Policy, case_ids: Collection[int]
 ) -> set[int]:
     """Return cases with all others of their units."""
     if policy.evidence.unit == "case":
@@ -281,7 +307,7 @@ def add_unit_cases(
 
 
 def find_cases_beside(
-    transaction: Transaction, state: RolloutState, frames: "Iterable[pl.DataFrame]"
+    transaction: Transaction, state: RolloutState, frames: Iterable[pl.DataFrame]
 ) -> dict[int, list[int]]:
     """Return by case all cases of its unit; each frame has the placed cases of a population."""
     unit_cases: dict[int, list[int]] = {}
@@ -300,8 +326,8 @@ def has_extra_inputs(policy: Policy) -> bool:
 
 
 def open_stored_history(
-    transaction: Transaction, state: RolloutState, select_rows: "RowFilter | None" = None
-) -> "StoredHistory":
+    transaction: Transaction, state: RolloutState, select_rows: RowFilter | None = None
+) -> StoredHistory:
     """Return the rollout's stored records, with the columns its policy needs."""
     from rollout.data.records.history import StoredHistory
 
@@ -386,3 +412,102 @@ def _find_first_open(day_windows: DayWindows, instant: int, attributes: Mapping[
         if all(attributes[attribute] in values for attribute, values in window.when.items()):
             return window.id
     return OTHER_WINDOW
+
+
+def find_answered_units(
+    begin_read: BeginRead, state: RolloutState, at: datetime, cells: Collection[Cell]
+) -> dict[tuple[Cell, str], datetime]:
+    """Return by cell and version the slot in which the last answered unit within grace occurred.
+
+    Such a unit was predicted before it was decided, and is decided; older ones count already.
+    """
+    # seldom asked, and slow to import
+
+    policy, answered = state.policy, {}
+    since = at - policy.evidence.grace - 2 * policy.tick
+    for site in sorted({cell.site for cell in cells}):
+        with begin_read() as transaction:
+            pages = CasePages(transaction, state.rollout)
+            case_ids = pages.list_site_cases(site, since=since)
+            units = resolve_case_units(transaction, state, case_ids) if case_ids else None
+        if units is None:
+            continue
+        rows = (
+            units.filter(
+                pl.col("track") == GATE,
+                pl.col("decided") != MISSING,
+                ~pl.col("predicted").is_in(sorted(SILENT)),
+                pl.col("excluded").is_null(),
+            )
+            .group_by("site", "window", "version")
+            .agg(pl.col("occurred").max())
+        )
+        for place, window, version, occurred in rows.iter_rows():
+            if (cell := Cell(place, window)) in cells:
+                answered[cell, version] = to_instant(occurred, policy.tick)
+    return answered
+
+
+def freeze_sources(
+    transaction: Transaction, state: RolloutState, events: tuple[LedgerEvent, ...]
+) -> tuple[LedgerEvent, ...]:
+    """Return the events, each new proposal of a cell with its sources."""
+    return tuple(
+        event.add_sources(partial(_load_sources, transaction, state, event.slot))
+        for event in events
+    )
+
+
+def _load_sources(
+    transaction: Transaction,
+    state: RolloutState,
+    slot: datetime | None,
+    cell: Cell,
+    version: str,
+    stage: str,
+) -> ProposalSources:
+    if version not in state.scope.versions:
+        return NO_SOURCES
+    cell_state = state.scope.get_cell_state(cell, version)
+    is_later = cell_state.attempt > 1  # a first attempt counts all units
+    first_slot = find_slot_after(cell_state.attempt_since, state.policy.tick) if is_later else 0
+    # units of later slots may be counted already
+    until = LAST_SLOT if slot is None else find_slot_before(slot, state.policy.tick)
+    slots = (first_slot, until)
+    units = (transaction, state.rollout, cell, version)
+    counts = load_source_counts(*units, first_slot=first_slot, until=until)
+    later_names = (later for later, first in state.first_names.items() if first == version)
+    names = [version, *later_names]
+    outcome_counts = _load_outcome_counts(transaction, state, (cell, version, stage), slots)
+    return ProposalSources(
+        sources=counts,
+        outcome_sources=outcome_counts,
+        vouched=load_vouched_counts(*units, names, first_slot=first_slot, until=until),
+        registered=load_registering_counts(*units, names, first_slot=first_slot, until=until),
+    )
+
+
+def _load_outcome_counts(
+    transaction: Transaction,
+    state: RolloutState,
+    place: tuple[Cell, str, str],
+    slots: tuple[int, int],
+) -> tuple[CountedOutcomeSource, ...]:
+    """Return the sources of the outcomes that the proposal's gate asks for; () if for none."""
+    policy, (cell, version, stage) = state.policy, place
+    if not policy.outcomes or stage not in policy.stage_ids or cell not in policy.cell_set:
+        return ()
+    conditions = policy.list_conditions(policy.stage_ids.index(stage), cell)
+    outcomes = {c.population.outcome.id for c in conditions if c.population.has_gain}
+    if not outcomes:
+        return ()
+    first_slot, until = slots
+    return load_outcome_source_counts(
+        transaction,
+        state.rollout,
+        cell,
+        version,
+        outcomes,
+        first_slot=first_slot,
+        until=until,
+    )

@@ -15,7 +15,7 @@ from api.policies import pages as policy
 from api.reports import pages as reports
 from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn
-from rollout.features.incidents import cause_runs
+from rollout.features.incidents import incidents
 from rollout.features.policies import policies
 from rollout.features.reports import archive
 from rollout.features.uploads.upload_runs import UploadOptions, UploadRequest, UploadRuns
@@ -125,10 +125,10 @@ def test_a_cause_is_found_anew_by_the_other_replica(browser, other_browser, serv
     tell_cases(service.database)
     count(service.database, at=END)
     service.wall_clock.advance(END - NOON)
-    monkeypatch.setattr(cause_runs, "PATIENCE", 0.05)
+    monkeypatch.setattr(incidents, "PATIENCE", 0.05)
     with held(monkeypatch, pages, "load_cause") as may_end:
         assert "Reading the cases" in browser.as_("ana").page(CAUSE)
-        monkeypatch.setattr(cause_runs, "PATIENCE", LONG)
+        monkeypatch.setattr(incidents, "PATIENCE", LONG)
         elsewhere = other_browser.page(CAUSE)
         assert "lens = new" in elsewhere
         may_end.set()

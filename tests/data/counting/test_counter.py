@@ -8,8 +8,8 @@ from sqlalchemy import event, text
 
 from rollout.data.counting import counted_units, counter
 from rollout.data.counting import counted_units as unit_digests
+from rollout.data.counting.counter import Matrices
 from rollout.data.counting.counts import StoredCounts
-from rollout.data.counting.matrices import Matrices
 from rollout.data.counting.unit_records import UnitRecords
 from rollout.kernel.errors import StaleRevisionError
 from tests.data.counted_units import (

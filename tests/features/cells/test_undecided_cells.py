@@ -12,7 +12,7 @@ from rollout.engine.evidence.slots import to_instant
 from rollout.features.cells.cell_table import load_cell_page
 from rollout.features.cells.cells import load_cell
 from rollout.kernel.policy_files.reader import parse_policy
-from rollout.terminal.local_service import build_local_service
+from rollout.terminal.runner import build_local_service
 from tests.engine.slots.stories import Story, a_history
 from tests.live.test_live import BY_CASE, all_at_first, live
 

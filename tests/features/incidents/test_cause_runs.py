@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 from threading import Event, Thread
 
 from rollout.engine.decide.permissions import Caller
-from rollout.features.incidents import cause_runs
-from rollout.features.incidents.cause_runs import MAX_WAITING, CauseRuns
+from rollout.features.incidents import incidents
+from rollout.features.incidents.incidents import MAX_WAITING, CauseRuns
 
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)
 
 
 def test_of_many_requests_a_few_wait_and_the_others_are_answered_at_once(monkeypatch):
-    monkeypatch.setattr(cause_runs, "PATIENCE", 60.0)
+    monkeypatch.setattr(incidents, "PATIENCE", 60.0)
     runs, may_end, answers = CauseRuns(), Event(), []
 
     def load():
@@ -35,13 +35,13 @@ def test_of_many_requests_a_few_wait_and_the_others_are_answered_at_once(monkeyp
 
 
 def test_a_search_of_another_cause_goes_first_and_keeps_its_result(monkeypatch):
-    monkeypatch.setattr(cause_runs, "PATIENCE", 0.05)
+    monkeypatch.setattr(incidents, "PATIENCE", 0.05)
     runs, may_end, ana = CauseRuns(), Event(), Caller("ana")
     first = runs.find(ana, "creek", lambda: may_end.wait(60) and "of creek", at=NOON)
     second = runs.find(ana, "lake", lambda: "of lake", at=NOON)
     assert first.run is second.run is not None
     may_end.set()
     assert first.run.wait(10)
-    monkeypatch.setattr(cause_runs, "PATIENCE", 60.0)
+    monkeypatch.setattr(incidents, "PATIENCE", 60.0)
     assert runs.find(ana, "lake", lambda: "of lake", at=NOON).loaded == "of lake"
     assert runs.find(ana, "creek", lambda: "anew", at=NOON).loaded == "of creek"

@@ -18,7 +18,7 @@ from rollout.live.clock import ManualClock
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.service import build_service
-from rollout.terminal.output import format_changes
+from rollout.terminal.remote import format_changes
 from tests.data.databases import on_sqlite
 from tests.engine.slots.stories import Story, a_history
 from tests.factories import DAY

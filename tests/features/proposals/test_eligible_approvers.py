@@ -2,8 +2,7 @@
 
 import pytest
 
-from rollout.engine.decide.permissions import AssignedRole, Caller
-from rollout.engine.decide.stop_targets import StopTarget
+from rollout.engine.decide.permissions import AssignedRole, Caller, StopTarget
 from rollout.features.access import users
 from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn

@@ -24,7 +24,7 @@ from rollout.features.replay.requests import ReplayRequest, read_request_records
 from rollout.kernel.policy_files.reader import parse_policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from rollout.live.clock import ManualClock
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.evidence.unit_counting import open_stored_history
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state

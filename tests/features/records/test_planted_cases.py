@@ -29,7 +29,7 @@ from rollout.features.records.planted_cases import (
 )
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.errors import NotAllowedError
-from rollout.live.evidence.evidence_check import EvidenceCheck
+from rollout.live.evidence.live_evidence import EvidenceCheck
 from rollout.live.rollout_state import load_rollout_state
 from tests.data.databases import on_postgresql
 from tests.features.review_room import ANA, DAN, MINUTE, Room, person

@@ -3,7 +3,7 @@
 from rollout.data.tables.tables import exposures
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.records.records import Prediction
-from rollout.features.reviews.exposure import record_unclaimed_cases
+from rollout.features.reviews.decisions import record_unclaimed_cases
 from tests.features.review_room import ANA, DAN, DAY, MINUTE, Room, person, policy_text
 from tests.features.stored_reviews import AUTONOMOUS, HIGH, LOW, SUPERVISED, lite, only, stored
 

@@ -9,8 +9,7 @@ import pytest
 from rollout.engine.decide.permissions import Caller
 from rollout.features.what_if.comparison import compare_policies
 from rollout.features.what_if.requests import WhatIfRequest
-from rollout.features.what_if.runs import BROKEN_TEXT, COMMAND, WhatIfRuns
-from rollout.features.what_if.what_if_process import MEMORY_TEXT
+from rollout.features.what_if.runs import BROKEN_TEXT, COMMAND, MEMORY_TEXT, WhatIfRuns
 from rollout.kernel.errors import RefusalError
 from rollout.live.work.user_runs import LONG_LIFETIME, MEMORY_LIMIT, NICENESS
 from tests.factories import DAY
@@ -118,14 +117,14 @@ def test_the_process_ends_with_its_parent(database):
 LIMITED = """
 import os, resource
 from rollout.live.work.user_runs import limit_process
-from rollout.features.what_if import what_if_process
+from rollout.features.what_if import runs
 before = os.nice(0)
-limit_process(what_if_process.TIME_LIMIT)
+limit_process(runs.TIME_LIMIT)
 print(os.nice(0) - before, resource.getrlimit(resource.RLIMIT_DATA)[0])
-what_if_process.load_what_if_inputs = lambda *_, **__: bytearray(2 ** 31)
+runs.load_what_if_inputs = lambda *_, **__: bytearray(2 ** 31)
 values = {"caller": {"name": "eve"}, "request": {"rollout": "r", "draft_text": ""},
           "database": "sqlite:///none.db", "at": "2026-01-01T00:00Z"}
-print(what_if_process.compare_requested(values)["error"])
+print(runs.compare_requested(values)["error"])
 """
 
 

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from rollout.features.policies.planning import build_policy_plan, format_plan
 from rollout.kernel.policy.record_definition import is_redefined
-from rollout.kernel.policy_files.json_schema import list_paths
+from rollout.kernel.policy_files.document import list_paths
 from rollout.kernel.policy_files.reader import InvalidPolicyError, parse_policy
 from rollout.kernel.policy_files.sections import PolicySection, WrittenPolicy, build_model
 from tests.kernel.policy_files import key_edits as edits

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from rollout.kernel.policy_files.json_schema import (
+from rollout.kernel.policy_files.document import (
     build_policy_schema,
     list_keys,
     list_paths,
@@ -37,7 +37,7 @@ Editor.add_implicit_resolver(
 
 def test_the_shipped_schema_is_the_generated_one():
     shipped = (ROOT / "config" / "policy.schema.json").read_text(encoding="utf-8")
-    again = "python -m rollout.kernel.policy_files.json_schema > config/policy.schema.json"
+    again = "python -m rollout.kernel.policy_files.document > config/policy.schema.json"
     assert shipped == render_policy_schema(), again
 
 
