@@ -372,12 +372,13 @@ class ReportPublisher:
         return RenderedReport(
             hash=report_view.report.hash,
             summary=self._format(report_view, "summary"),
-            html=self._format(report_view, "html", report_view.report.view),
+            html=self._format(report_view, "html"),
             excluded_cases=report_view.withheld_cases,
             until=report_view.report.until,
         )
 
-    def _format(self, report_view: ReportView, report_format: str, view: str | None = None) -> str:
+    def _format(self, report_view: ReportView, report_format: str) -> str:
+        view = report_view.report.view
         return format_report(report_view, report_format, view, self._format_page).decode()
 
 

@@ -390,7 +390,7 @@ def format_report(
 
     Args:
         report_format: `html`, `json`, `csv` (of all divergences) or `summary`.
-        view: section of the HTML report for one role, by default the report's own.
+        view: whose section the HTML opens, and whose results a summary has; by default everybody's.
         format_page: formats HTML and summaries.
 
     Raises:

@@ -24,7 +24,7 @@ def format_page(body: Mapping[str, Any], report_format: str, view: str | None) -
     """
     facts = parse_report_facts(body)
     if report_format == "summary":
-        return render_message_summary(facts)
+        return render_message_summary(facts, view)
     return render_html_report(facts, view)
 
 

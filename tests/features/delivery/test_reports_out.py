@@ -79,6 +79,17 @@ def test_a_case_that_somebody_may_still_judge_unseen_is_left_out(service, case, 
     assert (written.excluded_cases, written.hash) == (1, sealed)
 
 
+def test_page_and_message_are_those_of_the_views_readers(service, report):
+    asked = []
+
+    def format_page(_, report_format, view):
+        asked.append((report_format, view))
+        return ""
+
+    ReportPublisher(service, format_page=format_page).render_report("bears", report)
+    assert asked == [("summary", "operator"), ("html", "operator")]
+
+
 def test_sending_notes_nobody_as_having_seen_a_case(service, case, report):
     ReportPublisher(service).render_report("bears", report)
     with service.database.begin_read() as transaction:

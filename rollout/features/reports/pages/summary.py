@@ -443,9 +443,9 @@ def _describe_version(version: ReportVersion) -> str:
     return f"Version {version.version}, PROVISIONAL: {open_text} still open.{due}"
 
 
-def render_message_summary(facts: ReportFacts) -> str:
-    """Return the text of a message about the report, as Markdown that names can't change."""
-    results = (f"- {escape_markdown(line)}" for line in describe_results(facts))
+def render_message_summary(facts: ReportFacts, view: str | None = None) -> str:
+    """Return the text of a message to readers of one view, as Markdown that names can't change."""
+    results = (f"- {escape_markdown(line)}" for line in describe_results(facts, view))
     return "\n".join((*map(escape_markdown, describe_report(facts)), "", *results))
 
 

@@ -25,6 +25,14 @@ def test_a_message_and_the_terminal_say_the_same(facts):
     assert all(" ".join(line.split()) in shown for line in lines)
 
 
+def test_a_message_to_operators_is_silent_on_agreement_as_their_page_is(facts):
+    everybody, operators = (render_message_summary(facts, view) for view in (None, "operator"))
+    left_out = set(everybody.splitlines()) - set(operators.splitlines())
+    assert any("agrees with humans" in line for line in left_out), left_out
+    assert not any("agrees with humans" in line for line in operators.splitlines()), operators
+    assert set(operators.splitlines()) < set(everybody.splitlines())
+
+
 def test_names_that_look_like_markup_are_text(facts):
     named = replace(facts, identity=replace(facts.identity, rollout="<img> [x](http://x) @all"))
     title = render_message_summary(named).splitlines()[0]
