@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ExceptionHandler, Scope
 
@@ -103,21 +103,20 @@ class FieldFault(BaseModel):
     text: str
 
 
-class Problem(BaseModel):
-    """An error: what happened, where, and what to do next."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "type": "/problems/own-proposal",
-                "title": "Own proposal",
-                "status": 403,
-                "detail": "ana raised P-1; ask another operator to approve it",
-                "code": "own-proposal",
-                "faults": [],
-            }
+class Problem(
+    BaseModel,
+    json_schema_extra={
+        "example": {
+            "type": "/problems/own-proposal",
+            "title": "Own proposal",
+            "status": 403,
+            "detail": "ana raised P-1; ask another operator to approve it",
+            "code": "own-proposal",
+            "faults": [],
         }
-    )
+    },
+):
+    """An error: what happened, where, and what to do next."""
 
     type: str
     title: str

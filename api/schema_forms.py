@@ -13,17 +13,15 @@ from operator import or_
 from types import UnionType
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, create_model
+from pydantic import AwareDatetime, BaseModel, TypeAdapter, create_model
 
 FormT = TypeVar("FormT", bound=BaseModel)
 FORMS: Final[dict[Any, Any]] = {}
 """The form of each value that has one, in answers that contain it."""
 
 
-class AttributeForm(BaseModel):
+class AttributeForm(BaseModel, from_attributes=True):
     """The form of a part of an answer, read from an object's attributes."""
-
-    model_config = ConfigDict(from_attributes=True)
 
 
 def add_fields_of(value: type, *left_out: str) -> Callable[[type[FormT]], type[FormT]]:

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from api.paging import Page
-from api.schema_forms import add_fields_of, add_input_of
+from api.schema_forms import AttributeForm, add_fields_of, add_input_of
 from rollout.data.access.tokens import ApiKey
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access.keys import CreatedKey
@@ -46,15 +46,11 @@ SESSION: dict[str, Any] = {"name": "bo", "csrf": "q83v…", "expires_at": "2027-
 
 
 @add_input_of(AssignedRole, text=Annotated[str, Field(max_length=200)])
-class RoleAssignment(BaseModel):
+class RoleAssignment(AttributeForm, extra="forbid", json_schema_extra={"example": ROLE_ASSIGNMENT}):
     """A role, limited to a rollout and a site; `""` means all of them.
 
     Approvers also have a group.
     """
-
-    model_config = ConfigDict(
-        extra="forbid", from_attributes=True, json_schema_extra={"example": ROLE_ASSIGNMENT}
-    )
 
     role: Literal[
         "viewer",
@@ -75,12 +71,12 @@ class RoleAssignment(BaseModel):
         return AssignedRole(**self.model_dump())
 
 
-class UserRequest(BaseModel):
+class UserRequest(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {"name": "bo", "roles": [ROLE_ASSIGNMENT]}},
+):
     """A user or service account to create."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"name": "bo", "roles": [ROLE_ASSIGNMENT]}}
-    )
 
     name: str = Field(max_length=64, description=NAME_RULE)
     service_account: bool = False
@@ -88,12 +84,10 @@ class UserRequest(BaseModel):
     roles: list[RoleAssignment] = Field(default_factory=list, max_length=50)
 
 
-class UserChangeRequest(BaseModel):
+class UserChangeRequest(
+    BaseModel, extra="forbid", json_schema_extra={"example": {"grant_roles": [ROLE_ASSIGNMENT]}}
+):
     """The changes to an account; omitted fields stay as they are."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"grant_roles": [ROLE_ASSIGNMENT]}}
-    )
 
     disabled: bool | None = None
     email: str | None = Field(default=None, max_length=320)
@@ -111,17 +105,15 @@ class UserChangeRequest(BaseModel):
         )
 
 
-class AccountForm(BaseModel):
+class AccountForm(AttributeForm):
     """What all answers about an account begin with."""
 
     name: str
     service_account: bool = Field(validation_alias="is_service_account")
 
 
-class User(AccountForm):
+class User(AccountForm, json_schema_extra={"example": USER}):
     """A user or service account with its roles."""
-
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": USER})
 
     added_at: datetime
     disabled_at: datetime | None
@@ -134,13 +126,11 @@ class User(AccountForm):
     )
 
 
-class ChangedUser(User):
+class ChangedUser(
+    User,
+    json_schema_extra={"example": {**USER, "warnings": [MISSING_APPROVERS]}},
+):
     """An account after a change."""
-
-    model_config = ConfigDict(
-        from_attributes=True,
-        json_schema_extra={"example": {**USER, "warnings": [MISSING_APPROVERS]}},
-    )
 
     warnings: list[str] = Field(
         default_factory=list,
@@ -154,54 +144,47 @@ class ChangedUser(User):
         return user.model_copy(update={"warnings": list(changed.warnings)})
 
 
-class PasswordLink(BaseModel):
+class PasswordLink(BaseModel, json_schema_extra={"example": {"name": "bo", "token": "9bX0…"}}):
     """A one-time token; whoever has it can set the password."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"name": "bo", "token": "9bX0…"}})
 
     name: str
     token: str
 
 
-class CurrentAccount(AccountForm):
+class CurrentAccount(
+    AccountForm,
+    json_schema_extra={
+        "example": {
+            "name": "bo",
+            "service_account": False,
+            "roles": [ROLE_ASSIGNMENT],
+            "access_head": 12,
+        }
+    },
+):
     """Your account and its roles, at a revision of the access ledger."""
-
-    model_config = ConfigDict(
-        from_attributes=True,
-        json_schema_extra={
-            "example": {
-                "name": "bo",
-                "service_account": False,
-                "roles": [ROLE_ASSIGNMENT],
-                "access_head": 12,
-            }
-        },
-    )
 
     roles: list[RoleAssignment] = Field(validation_alias="role_assignments")
     access_head: int | None
 
 
-class PasswordRequest(BaseModel):
+class PasswordRequest(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={
+        "example": {"password": "a sentence is fine", "current": "what it was until now"}
+    },
+):
     """A new password, and the current one if there is one."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {"password": "a sentence is fine", "current": "what it was until now"}
-        },
-    )
 
     password: str = Field(max_length=1_000)
     current: str = Field(default="", max_length=1_000)
 
 
-class ApiKeyRequest(BaseModel):
+class ApiKeyRequest(
+    BaseModel, extra="forbid", json_schema_extra={"example": {"holder": "creek-box"}}
+):
     """An API key to create, for yourself or, as an admin, for any account."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"holder": "creek-box"}}
-    )
 
     holder: str | None = Field(default=None, max_length=64, description="default: your own account")
     expires_at: AwareDatetime | None = Field(
@@ -210,53 +193,47 @@ class ApiKeyRequest(BaseModel):
 
 
 @add_fields_of(CreatedKey, "text")
-class CreatedApiKey(BaseModel):
+class CreatedApiKey(
+    AttributeForm,
+    json_schema_extra={
+        "example": {
+            "holder": "creek-box",
+            "prefix": "5f1c2a9be077",
+            "expires_at": "2028-05-31T12:00:00Z",
+            "key": "ro_5f1c2a9be077_…",
+        }
+    },
+):
     """A new API key with its secret, which is shown only once."""
-
-    model_config = ConfigDict(
-        from_attributes=True,
-        json_schema_extra={
-            "example": {
-                "holder": "creek-box",
-                "prefix": "5f1c2a9be077",
-                "expires_at": "2028-05-31T12:00:00Z",
-                "key": "ro_5f1c2a9be077_…",
-            }
-        },
-    )
 
     key: str = Field(validation_alias="text")
 
 
 @add_fields_of(ApiKey)
-class ApiKeyMetadata(BaseModel):
+class ApiKeyMetadata(AttributeForm, json_schema_extra={"example": KEY}):
     """An API key without its secret."""
-
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": KEY})
 
     prefix: str
 
 
-class SignInRequest(BaseModel):
+class SignInRequest(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {"name": "bo", "password": "a sentence is fine"}},
+):
     """A name, its password and, with a second factor, a code of it."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"name": "bo", "password": "a sentence is fine"}},
-    )
 
     name: str = Field(max_length=64)
     password: str = Field(max_length=1_000)
     code: str = Field(default="", max_length=64)
 
 
-class LinkSignInRequest(BaseModel):
+class LinkSignInRequest(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {"token": "9bX0…", "password": "a sentence is fine"}},
+):
     """A one-time token, the new password and, for the first admin, a name."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"token": "9bX0…", "password": "a sentence is fine"}},
-    )
 
     token: str = Field(max_length=200)
     password: str = Field(max_length=1_000)
@@ -264,10 +241,8 @@ class LinkSignInRequest(BaseModel):
 
 
 @add_fields_of(StartedSession, "token")
-class BrowserSession(BaseModel):
+class BrowserSession(AttributeForm, json_schema_extra={"example": SESSION}):
     """A session. Requests that change something send `csrf` as `X-CSRF-Token`."""
-
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": SESSION})
 
 
 class UserList(Page[User]):

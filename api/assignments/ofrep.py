@@ -24,7 +24,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from msgspec import Meta, Struct
 from msgspec.json import Decoder
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
 from api.assignments.schemas import AssignmentQuestion, ParsedQuestion, QuestionFields
 from api.auth import Caller, OutageTolerantCheck, Permission, ServiceDependency
@@ -354,20 +354,16 @@ KnownCaller = Annotated[Caller | None, Depends(OutageTolerantCheck(Permission.ID
 """The caller; None while the database does not respond."""
 
 
-class FlagEvaluationRequest(BaseModel):
+class FlagEvaluationRequest(BaseModel, json_schema_extra={"example": EXAMPLE}):
     """The evaluation context."""
-
-    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
     context: dict[str, JsonValue] = Field(
         description="`targetingKey` (the case's key) and the attributes of the case"
     )
 
 
-class FlagEvaluation(BaseModel):
+class FlagEvaluation(BaseModel, json_schema_extra={"example": FLAG}):
     """A flag's value with its variant, reason and metadata."""
-
-    model_config = ConfigDict(json_schema_extra={"example": FLAG})
 
     key: str
     reason: Literal["STATIC", "SPLIT"]
@@ -379,10 +375,8 @@ class FlagEvaluation(BaseModel):
     )
 
 
-class FlagEvaluationList(BaseModel):
+class FlagEvaluationList(BaseModel, json_schema_extra={"example": {"flags": [FLAG]}}):
     """All flags of all rollouts for which you can request assignments."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"flags": [FLAG]}})
 
     flags: list[FlagEvaluation]
 

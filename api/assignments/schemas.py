@@ -217,10 +217,8 @@ class RecordedStatus(BaseModel):
     reason: str
 
 
-class AssignmentResult(BaseModel):
+class AssignmentResult(BaseModel, json_schema_extra={"example": ANSWER}):
     """Who decides a case, and for how long the answer may be used."""
-
-    model_config = ConfigDict(json_schema_extra={"example": ANSWER})
 
     key: str
     decider: str = Field(description="`human` or `model`")
@@ -257,10 +255,8 @@ class AssignmentResult(BaseModel):
     )
 
 
-class AssignmentResultList(BaseModel):
+class AssignmentResultList(BaseModel, json_schema_extra={"example": {"answers": [ANSWER]}}):
     """Who decides each case, in the order of the questions."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"answers": [ANSWER]}})
 
     answers: list[AssignmentResult]
 
@@ -302,8 +298,7 @@ class QuestionBody(PredictionlessQuestion):
 
 
 def _define_struct(name: str, fields: list[Any], *bases: type) -> Any:
-    all_bases = (*bases, Struct)
-    return defstruct(name, fields, bases=all_bases, forbid_unknown_fields=True, gc=False)
+    return defstruct(name, fields, bases=(*bases, Struct), forbid_unknown_fields=True, gc=False)
 
 
 def _list_defaults(name: str) -> tuple[Any, ...]:

@@ -13,14 +13,14 @@ from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.cells.schemas import CellDetails, CellList, Timeline, TimelineSpan
 from api.paging import After, Limit, decode_number
 from api.priority_threads import run_in_time
-from api.schema_forms import LATER, add_fields_of, build_responses
+from api.schema_forms import LATER, AttributeForm, add_fields_of, build_responses
 from rollout.engine.decide.assignment_table import ScopeTable, build_scope_table
 from rollout.engine.decide.policy_changes import list_names
 from rollout.engine.decide.scope import CellState
@@ -103,8 +103,7 @@ def get_cell_timeline(
     the site, agreement moves in batches. Fails with 404 if there is no such cell or version.
     """
     request = TimelineRequest(Cell(site, window), span.since, span.until, span.version)
-    timeline = load_cell_timeline(service, caller, rollout, request, at=now)
-    return Timeline.model_validate(timeline)
+    return Timeline.model_validate(load_cell_timeline(service, caller, rollout, request, at=now))
 
 
 SCOPE: dict[str, Any] = {
@@ -217,10 +216,8 @@ class ScopeSite(BaseModel):
     permit: str | None
 
 
-class ScopeSnapshot(BaseModel):
+class ScopeSnapshot(BaseModel, json_schema_extra={"example": SCOPE}):
     """Which version may act at which stage in each cell, at one revision."""
-
-    model_config = ConfigDict(json_schema_extra={"example": SCOPE})
 
     rollout: str
     revision: int
@@ -351,10 +348,8 @@ UNCHANGED_RESPONSES: dict[int | str, dict[str, Any]] = {
 Name = Annotated[str, Field(max_length=200)]
 
 
-class ScopeQuery(BaseModel):
+class ScopeQuery(BaseModel, extra="forbid"):
     """The requested sites and time, and the ledger head that the client knows."""
-
-    model_config = ConfigDict(extra="forbid")
 
     site: list[Name] = Field(
         default=[], max_length=1_000, description="default: all sites you can read"
@@ -463,16 +458,12 @@ EXAMPLE: dict[str, Any] = {
 
 
 @add_fields_of(RolloutOverview)
-class RolloutStatus(BaseModel):
+class RolloutStatus(AttributeForm, json_schema_extra={"example": EXAMPLE}):
     """A rollout: the head of its ledger and the number of open items."""
 
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": EXAMPLE})
 
-
-class RolloutList(BaseModel):
+class RolloutList(BaseModel, json_schema_extra={"example": {"items": [EXAMPLE]}}):
     """The rollouts that the caller can read."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [EXAMPLE]}})
 
     items: list[RolloutStatus]
 

@@ -88,7 +88,7 @@ class TimelineGapItem(AttributeForm):
 
 
 @add_fields_of(CellTimeline)
-class Timeline(BaseModel):
+class Timeline(AttributeForm):
     """What the console draws of a cell: at most 400 buckets of closed units.
 
     `counted_until` is the last tick. `batch` is the number of judged units by which figures move
@@ -96,7 +96,6 @@ class Timeline(BaseModel):
     """
 
     model_config = ConfigDict(
-        from_attributes=True,
         json_schema_extra={
             "example": {
                 "site": "creek",
@@ -139,7 +138,7 @@ class Timeline(BaseModel):
                 ],
                 "gaps": [],
             }
-        },
+        }
     )
 
     bucket: str = Field(description="`hour`, `day`, `week`, `4 weeks` or `52 weeks`.")
@@ -290,11 +289,10 @@ class CellActivity(AttributeForm):
 
 
 @add_fields_of(CellDetail, "lateness")
-class CellDetails(BaseModel):
+class CellDetails(AttributeForm):
     """A cell with its state, evidence, guards, history, and what versions brought."""
 
     model_config = ConfigDict(
-        from_attributes=True,
         json_schema_extra={
             "example": {
                 "status": CELL_STATUS,
@@ -312,7 +310,7 @@ class CellDetails(BaseModel):
                 "history": [EVENT_DESCRIPTION],
                 "gains": [],
             }
-        },
+        }
     )
 
     evidence: list[CellEvidence]
@@ -320,21 +318,19 @@ class CellDetails(BaseModel):
 
 
 @add_fields_of(CellPage)
-class CellList(BaseModel):
+class CellList(
+    AttributeForm,
+    json_schema_extra={
+        "example": {
+            "rollout": "bear-alarm",
+            "revision": 42,
+            "hash": "9f2c…",
+            "policy": 3,
+            "items": [CELL_STATUS],
+            "next": None,
+        }
+    },
+):
     """A page of cells in the policy's order. `next` is null on the last page."""
-
-    model_config = ConfigDict(
-        from_attributes=True,
-        json_schema_extra={
-            "example": {
-                "rollout": "bear-alarm",
-                "revision": 42,
-                "hash": "9f2c…",
-                "policy": 3,
-                "items": [CELL_STATUS],
-                "next": None,
-            }
-        },
-    )
 
     next: Annotated[str | None, BeforeValidator(encode_number)]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.incidents.routes import parse_attributes
@@ -36,10 +36,8 @@ LIST_EXAMPLE: dict[str, Any] = {
 }
 
 
-class DivergenceList(Page[Divergence]):
+class DivergenceList(Page[Divergence], json_schema_extra={"example": LIST_EXAMPLE}):
     """A page of divergences, costliest first, and figures of the whole list."""
-
-    model_config = ConfigDict(json_schema_extra={"example": LIST_EXAMPLE})
 
     version: str = Field(description="empty if the rollout has no version yet")
     lever: str

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.auth import Caller, Permission, RequirePermission, ServiceDependency, WallTime
-from api.schema_forms import add_fields_of
+from api.schema_forms import AttributeForm, add_fields_of
 from rollout.features.erasure.erasure import (
     MAX_REASON_LENGTH,
     ErasureRequest,
@@ -24,52 +24,46 @@ Subject = Annotated[str, Field(min_length=1, max_length=200, pattern="^[^\\x00]*
 NDJSON = "application/x-ndjson"
 
 
-class ContentErasureRequest(BaseModel):
+class ContentErasureRequest(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={
+        "example": {"kind": "case", "key": "2027-06-01-0815", "reason": "request 12"}
+    },
+):
     """What to erase in a rollout, and why. The reason stays in the ledger: name nobody in it."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {"kind": "case", "key": "2027-06-01-0815", "reason": "request 12"}
-        },
-    )
 
     kind: Literal["case", "episode", "reviewer"]
     key: Subject
     reason: Reason
 
 
-class UserErasureRequest(BaseModel):
+class UserErasureRequest(
+    BaseModel, extra="forbid", json_schema_extra={"example": {"reason": "request 12"}}
+):
     """Why a user is erased. The reason stays in the ledger: name nobody in it."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"reason": "request 12"}},
-    )
 
     reason: Reason
 
 
 @add_fields_of(ErasureResult)
-class ErasureSummary(BaseModel):
+class ErasureSummary(
+    AttributeForm,
+    json_schema_extra={
+        "example": {
+            "subject": "case",
+            "cases": 1,
+            "rows": 4,
+            "reports": 2,
+            "pseudonym": "",
+            "warnings": [],
+        }
+    },
+):
     """What was erased; all numbers are 0 if it was erased before.
 
     `warnings` names each gate and each stop for which users are missing since a user was erased.
     """
-
-    model_config = ConfigDict(
-        from_attributes=True,
-        json_schema_extra={
-            "example": {
-                "subject": "case",
-                "cases": 1,
-                "rows": 4,
-                "reports": 2,
-                "pseudonym": "",
-                "warnings": [],
-            }
-        },
-    )
 
 
 @router.post(
@@ -113,10 +107,9 @@ def erase_user(
     """
     from rollout.features.erasure import erasure
 
-    request = ErasureRequest(caller, "", body.reason, now)
     return erasure.erase_user(
         service.database,
-        request,
+        ErasureRequest(caller, "", body.reason, now),
         name,
         requires_second_factor=service.requires_second_factor,
     )

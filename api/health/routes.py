@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.metrics import RequestCounts
@@ -22,24 +22,20 @@ from rollout.live.metrics import RolloutMetrics, load_all_metrics
 router = APIRouter(prefix="/health", tags=["health"])
 
 
-class Liveness(BaseModel):
+class Liveness(BaseModel, json_schema_extra={"example": {"live": True}}):
     """The process is running."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"live": True}})
 
     live: bool
 
 
-class Readiness(BaseModel):
+class Readiness(
+    BaseModel, json_schema_extra={"example": {"ready": True, "last_write_age": 0.6, "overdue": []}}
+):
     """The process can take requests: schema, clocks and writes are as they should be.
 
     `last_write_age` is in seconds; null if this process writes no heartbeats. `overdue` are the
     rollouts whose ticks have not done what has long been due: humans decide their cases.
     """
-
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"ready": True, "last_write_age": 0.6, "overdue": []}}
-    )
 
     ready: bool
     last_write_age: float | None
@@ -118,12 +114,10 @@ def get_metrics(
 
     Counters start at zero when the process starts. Requires read permission on all rollouts.
     """
-    gauges = load_all_metrics(service, caller, at=now)
-    key_expiry = measure_key_expiry(service.database, caller, at=now)
     parts = [
         *_format_counters(request.app.state.counts),
-        *_format_gauges(gauges),
-        *_format_key_expiry(key_expiry),
+        *_format_gauges(load_all_metrics(service, caller, at=now)),
+        *_format_key_expiry(measure_key_expiry(service.database, caller, at=now)),
     ]
     parts.append(request.app.state.process_metrics.format())
     return PlainTextResponse("".join(parts), media_type=MEDIA_TYPE)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.incidents.schemas import (
@@ -54,12 +54,10 @@ class DetectorCourseBody(BaseModel):
     points: list[DetectorPoint] = Field(description="At most 200, the last one at the alarm.")
 
 
-class DetectorCourseAnswer(BaseModel):
+class DetectorCourseAnswer(
+    BaseModel, json_schema_extra={"example": {"incident": "I-3", "course": None, "hidden": None}}
+):
     """The course of an incident's detector; null without one, or if it is hidden."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"incident": "I-3", "course": None, "hidden": None}}
-    )
 
     incident: str
     course: DetectorCourseBody | None
@@ -123,21 +121,17 @@ State = Annotated[
 ]
 
 
-class IncidentList(BaseModel):
+class IncidentList(BaseModel, json_schema_extra={"example": {"items": [INCIDENT], "next": None}}):
     """A page of incidents, newest first. `next` is null on the last page."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [INCIDENT], "next": None}})
 
     items: list[IncidentStatus]
     next: str | None
 
 
-class AcknowledgementRequest(BaseModel):
+class AcknowledgementRequest(
+    BaseModel, extra="forbid", json_schema_extra={"example": {"note": "snow on the lens"}}
+):
     """An optional note on the incident."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"note": "snow on the lens"}}
-    )
 
     note: Reason = ""
 

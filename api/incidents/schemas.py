@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic.config import JsonDict
 
 from api.schema_forms import LATER, NOON, AttributeForm
@@ -95,10 +95,8 @@ CAUSE: Final[JsonDict] = {
 }
 
 
-class Cause(BaseModel):
+class Cause(BaseModel, json_schema_extra={"example": CAUSE}):
     """Since when and in which cases a version differs around an incident."""
-
-    model_config = ConfigDict(json_schema_extra={"example": CAUSE})
 
     site: str
     window: str
@@ -117,21 +115,19 @@ class Cause(BaseModel):
     not_compared: list[CauseGap]
 
 
-class IncidentCauseAnswer(BaseModel):
+class IncidentCauseAnswer(
+    BaseModel, json_schema_extra={"example": {"incident": "I-3", "cause": None}}
+):
     """The cause of an incident; null if it names no version in a cell of the policy."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"incident": "I-3", "cause": None}})
 
     incident: str
     cause: Cause | None
 
 
-class CauseProgress(BaseModel):
+class CauseProgress(
+    BaseModel, json_schema_extra={"example": {"started_at": NOON, "searches_before": 0}}
+):
     """A search for a cause that goes on; the same request later finds its end."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"started_at": NOON, "searches_before": 0}}
-    )
 
     started_at: datetime
     searches_before: int = Field(description="Searches of others that end or begin before it.")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import anyio
 from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from api.auth import (
@@ -98,10 +98,8 @@ class LedgerRow(BaseModel):
     texts: dict[str, LedgerRowText] = Field(default_factory=dict)
 
 
-class LedgerRowList(BaseModel):
+class LedgerRowList(BaseModel, json_schema_extra={"example": {"items": [ROW], "next": 42}}):
     """A page of rows. `next` is the next page's `after`, or null on the last page."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [ROW], "next": 42}})
 
     items: list[LedgerRow]
     next: int | None
@@ -167,9 +165,8 @@ def sign_ledger_head(
     A ledger that is rewritten later no longer has this row: `rollout ledger verify --checkpoint`
     and `rollout doctor --heads` find that. Without a key of the service the answer is 409.
     """
-    signer = service.checkpoints.require_signer()
     return LedgerCheckpoint.model_validate_json(
-        sign_head(service, caller, rollout, signer).format()
+        sign_head(service, caller, rollout, service.checkpoints.require_signer()).format()
     )
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.auth import Caller, Permission, RequirePermission, ServiceDependency
 from rollout.data.access.notification_outbox import NotificationTimes
@@ -30,10 +30,8 @@ TIMES: dict[str, Any] = {
 KindName = Annotated[str, Field(json_schema_extra={"enum": [*KINDS]})]
 
 
-class NotificationTimesRequest(BaseModel):
+class NotificationTimesRequest(BaseModel, extra="forbid", json_schema_extra={"example": TIMES}):
     """Your timezone and quiet hours; `""` for no quiet hours."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": TIMES})
 
     timezone: str = Field(max_length=64)
     quiet_from: str = Field(default="", max_length=5)
@@ -45,33 +43,31 @@ class NotificationTimesRequest(BaseModel):
         return NotificationTimes(self.timezone, self.quiet_from, self.quiet_until)
 
 
-class NotificationChannelRequest(BaseModel):
+class NotificationChannelRequest(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {k: CHANNEL[k] for k in ("address", "kinds")}},
+):
     """Your address on a channel, and what you are notified of there."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {k: CHANNEL[k] for k in ("address", "kinds")}}
-    )
 
     address: str = Field(max_length=200)
     kinds: list[KindName] = Field(max_length=20)
 
 
-class ConfirmationCode(BaseModel):
+class ConfirmationCode(
+    BaseModel, extra="forbid", json_schema_extra={"example": {"code": "40817236"}}
+):
     """The code of the test message."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"code": "40817236"}})
 
     code: str = Field(max_length=20)
 
 
-class NotificationChannelState(BaseModel):
+class NotificationChannelState(BaseModel, json_schema_extra={"example": CHANNEL}):
     """A channel of yours.
 
     `confirmed_at` is null until its code is confirmed. `last_state` is the state of the newest
     message: waiting, sent, failed or dropped; `""` before the first.
     """
-
-    model_config = ConfigDict(json_schema_extra={"example": CHANNEL})
 
     channel: str
     address: str
@@ -98,12 +94,11 @@ class NotificationChannelState(BaseModel):
         )
 
 
-class NotificationChoices(BaseModel):
+class NotificationChoices(
+    BaseModel,
+    json_schema_extra={"example": {**TIMES, "channels": [CHANNEL], "available": ["mail"]}},
+):
     """Your notification settings; `available` are the channels that you can choose."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"example": {**TIMES, "channels": [CHANNEL], "available": ["mail"]}}
-    )
 
     timezone: str
     quiet_from: str

@@ -6,7 +6,7 @@ Model versions: list, compare and retire them.
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.priority_threads import prioritize
@@ -196,31 +196,26 @@ RETIRED = build_command_example(
 )
 
 
-class VersionList(BaseModel):
+class VersionList(BaseModel, json_schema_extra={"example": {"items": [VERSION]}}):
     """Every model version, in order of first use; at most 20 are not retired."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [VERSION]}})
 
     items: list[VersionStatus]
 
 
-class RetirementRequest(BaseModel):
+class RetirementRequest(
+    BaseModel, extra="forbid", json_schema_extra={"example": {"reason": "no longer served"}}
+):
     """An optional reason for the retirement."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"reason": "no longer served"}}
-    )
 
     reason: Reason = ""
 
 
-class TrainingCutoff(BaseModel):
+class TrainingCutoff(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {"trained_until": "2027-03-01T00:00:00+00:00"}},
+):
     """The time up to which a version's training cases reach."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"trained_until": "2027-03-01T00:00:00+00:00"}},
-    )
 
     trained_until: AwareDatetime | None = None
 

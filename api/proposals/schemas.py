@@ -76,24 +76,23 @@ PROPOSAL: dict[str, Any] = {
 }
 
 
-class ProposalRequest(BaseModel):
+class ProposalRequest(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={
+        "example": {
+            "kind": "takeover",
+            "site": "creek",
+            "window": "night",
+            "version": "v8",
+            "to": "supervised",
+        }
+    },
+):
     """A takeover or a renewal.
 
     The scheduler creates widenings; `proposeResume` creates resumes.
     """
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "kind": "takeover",
-                "site": "creek",
-                "window": "night",
-                "version": "v8",
-                "to": "supervised",
-            }
-        },
-    )
 
     kind: Literal["takeover", "renewal"]
     site: Name
@@ -102,55 +101,45 @@ class ProposalRequest(BaseModel):
     to: Name
 
 
-class ApprovalRequest(BaseModel):
+class ApprovalRequest(
+    BaseModel, extra="forbid", json_schema_extra={"example": {"evidence_hash": EVIDENCE}}
+):
     """An approval with the proposal's `evidence_hash`."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"evidence_hash": EVIDENCE}}
-    )
 
     evidence_hash: Hash
     reason: Reason = ""
 
 
-class RejectionRequest(BaseModel):
+class RejectionRequest(
+    BaseModel, extra="forbid", json_schema_extra={"example": {"reason": "after the holidays"}}
+):
     """An optional reason for the rejection."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"reason": "after the holidays"}}
-    )
 
     reason: Reason = ""
 
 
-class BatchApproval(ApprovalRequest):
+class BatchApproval(
+    ApprovalRequest,
+    extra="forbid",
+    json_schema_extra={"example": {"proposal": "P-7", "evidence_hash": EVIDENCE}},
+):
     """One approval of a batch."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"proposal": "P-7", "evidence_hash": EVIDENCE}},
-    )
 
     proposal: Id
 
 
-class BatchApprovalRequest(BaseModel):
+class BatchApprovalRequest(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {"approvals": [{"proposal": "P-7", "evidence_hash": EVIDENCE}]}},
+):
     """Several approvals, each with the evidence hash of its proposal."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {"approvals": [{"proposal": "P-7", "evidence_hash": EVIDENCE}]}
-        },
-    )
 
     approvals: list[BatchApproval] = Field(min_length=1, max_length=MAX_APPROVALS_PER_CALL)
 
 
-class ProposalList(BaseModel):
+class ProposalList(BaseModel, json_schema_extra={"example": {"items": [PROPOSAL], "next": None}}):
     """A page of proposals, newest first. `next` is null on the last page."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [PROPOSAL], "next": None}})
 
     items: list[Proposal]
     next: str | None

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
@@ -38,7 +38,7 @@ from api.records.schemas import (
     RejectedRecord,
     RejectedRecordList,
 )
-from api.schema_forms import add_input_of, build_responses, inline_schema
+from api.schema_forms import AttributeForm, add_input_of, build_responses, inline_schema
 from rollout import faults
 from rollout.data.database.append_failures import CommitUnknownError, StoreError
 from rollout.data.records.case_pages import CaseFilter
@@ -367,53 +367,47 @@ EXAMPLE: dict[str, Any] = {
 
 
 @add_input_of(BaselineCount, "imported_by", text=BaselineName)
-class BaselineEntry(BaseModel):
+class BaselineEntry(BaseModel, extra="forbid", json_schema_extra={"example": EXAMPLE}):
     """A count of one action by humans in a cell, from `since` to `until` (exclusive).
 
     Of a lever with `many` an action is a set: its labels, joined by `;`.
     """
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})
-
     action: Annotated[str, Field(min_length=1, max_length=500, pattern="^[^\\x00]*$")]
     n: int = Field(ge=0, lt=2**31, strict=True)
 
 
-class BaselineImportRequest(BaseModel):
+class BaselineImportRequest(
+    BaseModel, extra="forbid", json_schema_extra={"example": {"items": [EXAMPLE]}}
+):
     """Baselines to import."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"items": [EXAMPLE]}})
 
     items: list[BaselineEntry] = Field(max_length=10_000)
 
 
-class ImportedBaseline(BaselineEntry):
+class ImportedBaseline(
+    BaselineEntry,
+    from_attributes=True,
+    json_schema_extra={"example": {**EXAMPLE, "imported_by": "ana"}},
+):
     """A baseline and the user who imported it."""
-
-    model_config = ConfigDict(
-        from_attributes=True, json_schema_extra={"example": {**EXAMPLE, "imported_by": "ana"}}
-    )
 
     imported_by: str
 
 
-class BaselineList(BaseModel):
+class BaselineList(
+    BaseModel, json_schema_extra={"example": {"items": [{**EXAMPLE, "imported_by": "ana"}]}}
+):
     """The current baselines.
 
     If several entries have the same cell, action and time span, only the last one is listed.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"items": [{**EXAMPLE, "imported_by": "ana"}]}}
-    )
-
     items: list[ImportedBaseline]
 
 
-class BaselineImportResult(BaseModel):
+class BaselineImportResult(BaseModel, json_schema_extra={"example": {"new": 1}}):
     """The number of new entries; entries that were already stored are not counted."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"new": 1}})
 
     new: int
 
@@ -456,21 +450,17 @@ PLANTED_CASES_EXAMPLE: dict[str, Any] = {
 }
 
 
-class PlantedCasesRequest(BaseModel):
+class PlantedCasesRequest(
+    BaseModel, extra="forbid", json_schema_extra={"example": PLANTED_CASES_EXAMPLE}
+):
     """Keys of cases that are planted, and what they are for."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": PLANTED_CASES_EXAMPLE})
 
     keys: list[PlantedCaseKey] = Field(min_length=1, max_length=MAX_CASES)
     reason: str = Field(min_length=1, max_length=2000, pattern="^[^\\x00]*$")
 
 
-class PlantedCasesResult(BaseModel):
+class PlantedCasesResult(AttributeForm, json_schema_extra={"example": {"new": 2, "repeated": 0}}):
     """The number of cases declared now, and of those declared before."""
-
-    model_config = ConfigDict(
-        from_attributes=True, json_schema_extra={"example": {"new": 2, "repeated": 0}}
-    )
 
     new: int
     repeated: int

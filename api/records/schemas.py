@@ -67,10 +67,8 @@ RECORD_RESULT: dict[str, Any] = {
 }
 
 
-class RecordResultList(BaseModel):
+class RecordResultList(BaseModel, json_schema_extra={"example": {"items": [RECORD_RESULT]}}):
     """The result of each item, in the order of the request."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [RECORD_RESULT]}})
 
     items: list[RecordResult]
 
@@ -90,10 +88,8 @@ CASE_EXAMPLE: dict[str, Any] = {
 
 
 @add_fields_of(ListedCase, "number", "is_compared", "media", "closes_at")
-class CaseSummary(BaseModel):
+class CaseSummary(AttributeForm, json_schema_extra={"example": CASE_EXAMPLE}):
     """A case in a list."""
-
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CASE_EXAMPLE})
 
     versions: list[str] = Field(description="versions with a prediction; empty if hidden")
     differs: bool | None = Field(
@@ -143,7 +139,7 @@ class CountedUnit(AttributeForm):
 
 
 @add_fields_of(CaseDetails)
-class CaseExplanation(BaseModel):
+class CaseExplanation(AttributeForm):
     """A case with its predictions, decisions, actions, outcomes and evidence.
 
     If `hidden` is true, answers are left out because you may be asked to review the case, or send
@@ -152,7 +148,6 @@ class CaseExplanation(BaseModel):
     """
 
     model_config = ConfigDict(
-        from_attributes=True,
         json_schema_extra={
             "example": {
                 "case": CASE_EXAMPLE,
@@ -167,7 +162,7 @@ class CaseExplanation(BaseModel):
                 "outcomes": [],
                 "counted_units": [],
             }
-        },
+        }
     )
 
     registered_by: str | None = Field(
@@ -195,10 +190,8 @@ REJECTED_RECORD: dict[str, Any] = {
 
 
 @add_fields_of(RejectedRecordView)
-class RejectedRecord(BaseModel):
+class RejectedRecord(AttributeForm, json_schema_extra={"example": REJECTED_RECORD}):
     """An item that could not be used, as it was sent, with the reason."""
-
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": REJECTED_RECORD})
 
     number: int
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
-from api.schema_forms import LATER, NOON, add_fields_of, build_responses
+from api.schema_forms import LATER, NOON, AttributeForm, add_fields_of, build_responses
 from rollout.data.reports.reports import MAX_NAME_LENGTH, ReportSummary
 from rollout.features.delivery.delivery import (
     DeliveryStatus,
@@ -88,34 +88,28 @@ WorkDependency = Annotated[ReportWork, Depends(_get_report_work)]
 
 
 @add_fields_of(ReportSummary)
-class ReportMetadata(BaseModel):
+class ReportMetadata(AttributeForm, json_schema_extra={"example": REPORT}):
     """A report without its content.
 
     `state` is `provisional` until the first tick after `due`, then `final`. `hash` is the SHA-256
     of the JSON form; the ledger contains it.
     """
 
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": REPORT})
-
     id: int
 
 
-class ReportList(BaseModel):
+class ReportList(BaseModel, json_schema_extra={"example": {"items": [REPORT], "next": None}}):
     """A page of reports, newest first. `next` is null on the last page."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [REPORT], "next": None}})
 
     items: list[ReportMetadata]
     next: str | None
 
 
-class ReportRequest(BaseModel):
+class ReportRequest(BaseModel, extra="forbid", json_schema_extra={"example": REPORT_REQUEST}):
     """The report to create; by default it covers everything up to the last tick.
 
     The same name and time span create a new version of the same report, if there is something new.
     """
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": REPORT_REQUEST})
 
     name: str = Field(default=ON_DEMAND, min_length=1, max_length=MAX_NAME_LENGTH)
     since: AwareDatetime | None = None
@@ -287,10 +281,8 @@ State = Annotated[
 Number = Annotated[int, Path(ge=1, lt=2**53, description="`id` of the delivery")]
 
 
-class DeliveryList(BaseModel):
+class DeliveryList(BaseModel, json_schema_extra={"example": {"items": [DELIVERY], "next": None}}):
     """A page of deliveries, newest first. `next` is null on the last page."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [DELIVERY], "next": None}})
 
     items: list[DeliveryStatus]
     next: str | None
@@ -320,21 +312,19 @@ def list_deliveries(
     return DeliveryList(items=list(deliveries.items), next=encode_number(deliveries.before))
 
 
-class DeliveryRequest(BaseModel):
+class DeliveryRequest(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {"report": 12, "channels": ["rangers"]}},
+):
     """The report to send and the channels to send it to."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"report": 12, "channels": ["rangers"]}}
-    )
 
     report: Annotated[int, Field(ge=1, lt=2**53, description="`id` of the report")]
     channels: Annotated[list[str], Field(min_length=1, max_length=100)]
 
 
-class QueuedDeliveryList(BaseModel):
+class QueuedDeliveryList(BaseModel, json_schema_extra={"example": {"items": [QUEUED_DELIVERY]}}):
     """The deliveries that were queued, or sent earlier."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [QUEUED_DELIVERY]}})
 
     items: list[DeliveryStatus]
 

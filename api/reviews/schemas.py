@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from api.schema_forms import AttributeForm, add_fields_of, add_input_of
 from rollout.data.records.record_rows import MAX_KEY_LENGTH
@@ -67,21 +67,13 @@ OVERDUE_REVIEW: dict[str, Any] = {
 }
 
 
-def _build_config(example: Any, *, is_input: bool = False) -> ConfigDict:
-    """Return a model's configuration; `is_input` forbids unknown fields."""
-    extra = {"example": example}
-    if is_input:
-        return ConfigDict(extra="forbid", json_schema_extra=extra)
-    return ConfigDict(from_attributes=True, json_schema_extra=extra)
-
-
-class ClaimRequest(BaseModel):
+class ClaimRequest(
+    BaseModel, extra="forbid", json_schema_extra={"example": {"kind": "blind", "claims": 2}}
+):
     """The number of review tasks to hold, and optionally their queue.
 
     Without `kind`, tasks are claimed in the order in which they are due, then adjudications.
     """
-
-    model_config = _build_config({"kind": "blind", "claims": 2}, is_input=True)
 
     kind: Kind | None = None
     claims: int = Field(default=1, ge=1, le=MAX_CLAIMED_CASES)
@@ -95,13 +87,11 @@ class NumberRange(AttributeForm):
     high: float
 
 
-class ReviewLever(BaseModel):
+class ReviewLever(AttributeForm, json_schema_extra={"example": LEVER}):
     """A decision variable of the case: labels or a number range.
 
     With `many` an answer is a list of labels, empty if none of them is right.
     """
-
-    model_config = _build_config(LEVER)
 
     id: str
     labels: list[str]
@@ -109,22 +99,21 @@ class ReviewLever(BaseModel):
     many: bool = False
 
 
-class VersionAnswer(BaseModel):
+class VersionAnswer(
+    AttributeForm,
+    json_schema_extra={
+        "example": {"version": "v7", "answers": {"alarm": "no-bear"}, "confidence": 0.61}
+    },
+):
     """A version's answer to a case; an answer is null if the version failed."""
-
-    model_config = _build_config(
-        {"version": "v7", "answers": {"alarm": "no-bear"}, "confidence": 0.61}
-    )
 
     version: str
     answers: dict[str, str | None]
     confidence: float | None
 
 
-class ReviewTask(BaseModel):
+class ReviewTask(AttributeForm, json_schema_extra={"example": TASK}):
     """A review task with everything that the reviewer may see."""
-
-    model_config = _build_config(TASK)
 
     review: int
     kind: Kind
@@ -161,20 +150,16 @@ class ReviewTask(BaseModel):
         )
 
 
-class ReviewQueueCounts(BaseModel):
+class ReviewQueueCounts(AttributeForm, json_schema_extra={"example": OWN_TASKS["waiting"]}):
     """The number of tasks available to the reviewer, by queue."""
-
-    model_config = _build_config(OWN_TASKS["waiting"])
 
     blind: int
     assisted: int
     adjudicate: int
 
 
-class ReviewQueue(BaseModel):
+class ReviewQueue(AttributeForm, json_schema_extra={"example": OWN_TASKS}):
     """The levers, the reviewer's claimed tasks and the number of available ones."""
-
-    model_config = _build_config(OWN_TASKS)
 
     levers: list[ReviewLever]
     tasks: list[ReviewTask]
@@ -206,15 +191,17 @@ SentAnswer = (
 
 
 @add_input_of(DecisionDraft, "claimed_exposure", text=Name)
-class DecisionRequest(BaseModel):
+class DecisionRequest(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={
+        "example": {"answers": {"alarm": "bear"}, "started_at": "2027-06-16T23:48:05-07:00"}
+    },
+):
     """A decision: an answer by lever, or `unsure`.
 
     A lever that is missing or null counts as unsure.
     """
-
-    model_config = _build_config(
-        {"answers": {"alarm": "bear"}, "started_at": "2027-06-16T23:48:05-07:00"}, is_input=True
-    )
 
     answers: dict[Name, SentAnswer | None] = Field(default_factory=dict, max_length=50)
     note: str | None = Field(default=None, max_length=2_000)
@@ -239,65 +226,61 @@ class DecisionRequest(BaseModel):
 
 
 @add_fields_of(StoredDecision)
-class ReviewDecision(BaseModel):
+class ReviewDecision(AttributeForm, json_schema_extra={"example": DECISION}):
     """A stored decision."""
 
-    model_config = _build_config(DECISION)
 
-
-class AdjudicationRequest(BaseModel):
+class AdjudicationRequest(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={"example": {"case": "meadow-004182", "version": "v7"}},
+):
     """A case to adjudicate.
 
     The answer of `version`, if given, is shown beside the human decisions.
     """
 
-    model_config = _build_config({"case": "meadow-004182", "version": "v7"}, is_input=True)
-
     case: Name
     version: Name | None = None
 
 
-class GoldCaseRequest(BaseModel):
+class GoldCaseRequest(
+    BaseModel,
+    extra="forbid",
+    json_schema_extra={
+        "example": {"case": "meadow-003107", "answers": {"alarm": "bear"}, "reviewers": 3}
+    },
+):
     """A stored case, its known answers and the number of reviewers to ask."""
-
-    model_config = _build_config(
-        {"case": "meadow-003107", "answers": {"alarm": "bear"}, "reviewers": 3}, is_input=True
-    )
 
     case: Name
     answers: dict[Name, SentAnswer] = Field(min_length=1, max_length=50)
     reviewers: int = Field(ge=1, le=MAX_REVIEWERS)
 
 
-class ReassignmentRequest(BaseModel):
+class ReassignmentRequest(
+    BaseModel, extra="forbid", json_schema_extra={"example": {"reviewer": "ana"}}
+):
     """The absent reviewer."""
-
-    model_config = _build_config({"reviewer": "ana"}, is_input=True)
 
     reviewer: Name
 
 
-class ReassignmentResult(BaseModel):
+class ReassignmentResult(AttributeForm, json_schema_extra={"example": {"released": 2}}):
     """The number of review tasks that were released."""
-
-    model_config = _build_config({"released": 2})
 
     released: int
 
 
 @add_fields_of(OverdueTask)
-class OverdueReview(BaseModel):
+class OverdueReview(AttributeForm, json_schema_extra={"example": OVERDUE_REVIEW}):
     """An undecided review task that is close to or past its deadline."""
-
-    model_config = _build_config(OVERDUE_REVIEW)
 
     kind: Kind
     reviewer: str | None = Field(description="the reviewer who holds the task")
 
 
-class OverdueReviewList(BaseModel):
+class OverdueReviewList(AttributeForm, json_schema_extra={"example": {"items": [OVERDUE_REVIEW]}}):
     """Overdue review tasks, soonest deadline first."""
-
-    model_config = _build_config({"items": [OVERDUE_REVIEW]})
 
     items: list[OverdueReview]

@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from api.schema_forms import CELL, NOON, build_command_example
 from rollout.engine.decide.permissions import StopTarget
@@ -96,10 +96,8 @@ STOPS: dict[str, Any] = {
 }
 
 
-class CellSelector(BaseModel):
+class CellSelector(BaseModel, json_schema_extra={"example": CELL}):
     """A cell: a site and a window."""
-
-    model_config = ConfigDict(json_schema_extra={"example": CELL})
 
     site: Name
     window: Name
@@ -124,31 +122,27 @@ class TargetFields(BaseModel):
         return StopTarget(cells, tuple(self.sites), tuple(self.windows), self.all)
 
 
-class StopRequest(TargetFields):
+class StopRequest(TargetFields, json_schema_extra={"example": {"all": True, "reason": "smoke"}}):
     """The cells to stop. A drill stops them like any other stop."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"all": True, "reason": "smoke"}})
 
     drill: bool = False
 
 
-class AttemptRequest(TargetFields):
+class AttemptRequest(
+    TargetFields,
+    json_schema_extra={
+        "example": {"sites": ["creek"], "version": "v7", "reason": "the box was offline"}
+    },
+):
     """The cells and the version whose next attempt begins."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {"sites": ["creek"], "version": "v7", "reason": "the box was offline"}
-        },
-    )
 
     version: Name
 
 
-class NarrowingRequest(TargetFields):
+class NarrowingRequest(
+    TargetFields,
+    json_schema_extra={"example": {"sites": ["creek"], "to": "supervised", "reason": "fog"}},
+):
     """The cells to narrow, and the stage to narrow them to."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"sites": ["creek"], "to": "supervised", "reason": "fog"}},
-    )
 
     to: Name

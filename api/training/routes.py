@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, Page, cut_page, decode_cursor, decode_number, encode_number
-from api.schema_forms import add_fields_of, add_input_of, build_responses
+from api.schema_forms import AttributeForm, add_fields_of, add_input_of, build_responses
 from rollout.engine.records.reviews import (
     HUMANS_DISAGREE,
     MAX_LISTED,
@@ -86,10 +86,8 @@ class TrainingSource(BaseModel):
     weight: float
 
 
-class TrainingManifest(BaseModel):
+class TrainingManifest(BaseModel, json_schema_extra={"example": MANIFEST}, protected_namespaces=()):
     """A description of an export. `sha256` is the hash of its rows as JSON Lines."""
-
-    model_config = ConfigDict(json_schema_extra={"example": MANIFEST}, protected_namespaces=())
 
     form: str = Field(alias="schema")
     rollout: str
@@ -220,17 +218,13 @@ CHOICE_RESULT: dict[str, Any] = {
 
 
 @add_fields_of(CleaningChoice)
-class TrainingChoice(BaseModel):
+class TrainingChoice(AttributeForm, json_schema_extra={"example": CHOICE}):
     """A user's choice about a label for training. It is never evidence."""
-
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CHOICE})
 
 
 @add_fields_of(Loss, "attributes")
-class CleaningItem(BaseModel):
+class CleaningItem(BaseModel, json_schema_extra={"example": WORK_ITEM}):
     """A case whose label needs a check. `choice` is the current choice, or null."""
-
-    model_config = ConfigDict(json_schema_extra={"example": WORK_ITEM})
 
     votes: Sequence[tuple[str, int]]
     choice: TrainingChoice | None
@@ -251,48 +245,38 @@ class TrainingChoiceList(Page[TrainingChoice]):
     """Training choices, newest first."""
 
 
-class TopLossList(BaseModel):
+class TopLossList(BaseModel, json_schema_extra={"example": {"items": [WORK_ITEM]}}):
     """The divergences in the evidence, the largest cost times loss first."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [WORK_ITEM]}})
 
     items: list[CleaningItem]
 
 
 @add_input_of(CleaningChoiceRequest, text=Name)
-class ChoiceEntry(BaseModel):
+class ChoiceEntry(BaseModel, extra="forbid", json_schema_extra={"example": CHOICE_REQUEST}):
     """A choice: `relabel` (with `label`), `drop` or `keep`.
 
     `lever` is optional if the policy has one lever.
     """
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": CHOICE_REQUEST})
-
     key: Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
     reason: Annotated[str, Field(max_length=1_000, pattern=NO_NUL)] = ""
 
 
-class ChoiceRequest(BaseModel):
+class ChoiceRequest(
+    BaseModel, extra="forbid", json_schema_extra={"example": {"items": [CHOICE_REQUEST]}}
+):
     """Choices to store. Each has its own result; a rejected one does not affect the others."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"items": [CHOICE_REQUEST]}}
-    )
 
     items: list[ChoiceEntry] = Field(max_length=1_000)
 
 
 @add_fields_of(CleaningChoiceResult)
-class ChoiceResult(BaseModel):
+class ChoiceResult(AttributeForm, json_schema_extra={"example": CHOICE_RESULT}):
     """The result of one choice: `saved`, `unchanged`, or `rejected` with a reason."""
 
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CHOICE_RESULT})
 
-
-class ChoiceResultList(BaseModel):
+class ChoiceResultList(BaseModel, json_schema_extra={"example": {"items": [CHOICE_RESULT]}}):
     """The results, in the order of the choices."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [CHOICE_RESULT]}})
 
     items: list[ChoiceResult]
 
@@ -401,9 +385,8 @@ def list_training_choices(
     """
     from rollout.features.training.cleaning import load_choices
 
-    position = decode_number(after)
     choices, last = load_choices(
-        service.database, caller, rollout, now, before=position, limit=limit
+        service.database, caller, rollout, now, before=decode_number(after), limit=limit
     )
     items = [TrainingChoice.model_validate(choice) for choice in choices]
     return Page(items=items, next=encode_number(last))
