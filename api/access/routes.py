@@ -39,7 +39,6 @@ from rollout.features.access.keys import TOKEN_BYTES, write_token
 from rollout.features.policies.account_changes import change_account
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
-USERS_RESPONSES = build_responses({"items": [USER], "next": None})
 Admin = Annotated[Caller, RequirePermission(Permission.ADMINISTER)]
 
 
@@ -48,7 +47,7 @@ Admin = Annotated[Caller, RequirePermission(Permission.ADMINISTER)]
     operation_id="listUsers",
     summary="List users and service accounts",
     response_model=UserList,
-    responses=USERS_RESPONSES,
+    responses=build_responses({"items": [USER], "next": None}),
 )
 def list_users(
     service: ServiceDependency, caller: Admin, after: After = None, limit: Limit = 100
@@ -146,7 +145,6 @@ def reset_second_factor(
 
 
 keys_router = APIRouter(prefix="/v1/keys", tags=["keys"])
-KEYS_RESPONSES = build_responses({"items": [KEY], "next": None})
 Anyone = Annotated[Caller, RequirePermission(Permission.IDENTIFY)]
 Holder = Annotated[
     str | None, Query(max_length=64, description="account name; default: your own, for admins all")
@@ -158,7 +156,7 @@ Holder = Annotated[
     operation_id="listKeys",
     summary="List API keys",
     response_model=ApiKeyList,
-    responses=KEYS_RESPONSES,
+    responses=build_responses({"items": [KEY], "next": None}),
 )
 def list_keys(
     service: ServiceDependency,

@@ -243,7 +243,6 @@ def _get_key(item: SentItem) -> str:
 
 cases_router = APIRouter(prefix="/v1/rollouts/{rollout}/cases", tags=["records"])
 Reader = Annotated[Caller, RequirePermission(Permission.READ_CASES)]
-CASES_RESPONSES = build_responses({"items": [CASE_EXAMPLE], "next": None})
 NO_NUL = "^[^\\x00]*$"
 Key = Annotated[str, Path(min_length=1, max_length=200, pattern=NO_NUL, examples=["creek-0412"])]
 Name = Annotated[str | None, Field(min_length=1, max_length=200, pattern=NO_NUL)]
@@ -279,7 +278,7 @@ class CaseQuery(CaseSelection):
     operation_id="listCases",
     summary="List cases, newest first",
     response_model=CaseList,
-    responses=CASES_RESPONSES,
+    responses=build_responses({"items": [CASE_EXAMPLE], "next": None}),
 )
 def list_cases(
     rollout: str,
@@ -323,7 +322,6 @@ def explain_case(
 rejected_records_router = APIRouter(
     prefix="/v1/rollouts/{rollout}/rejected-records", tags=["records"]
 )
-REJECTED_RECORDS_RESPONSES = build_responses({"items": [REJECTED_RECORD], "next": None})
 
 
 @rejected_records_router.get(
@@ -331,7 +329,7 @@ REJECTED_RECORDS_RESPONSES = build_responses({"items": [REJECTED_RECORD], "next"
     operation_id="listRejectedRecords",
     summary="List rejected records",
     response_model=RejectedRecordList,
-    responses=REJECTED_RECORDS_RESPONSES,
+    responses=build_responses({"items": [REJECTED_RECORD], "next": None}),
 )
 def list_rejected_records(
     rollout: str,

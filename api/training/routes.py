@@ -284,8 +284,6 @@ class ChoiceResultList(BaseModel, json_schema_extra={"example": {"items": [CHOIC
 COUNTED_RESPONSES = build_responses(
     {"items": [{**WORK_ITEM, "kind": HUMANS_DISAGREE, "choice": None}]}
 )
-LIST_RESPONSES = build_responses({"items": [WORK_ITEM], "next": None})
-CHOICES_RESPONSES = build_responses({"items": [CHOICE], "next": None})
 
 
 def _get_list_options(
@@ -303,7 +301,7 @@ def _get_list_options(
     operation_id="listCleaningItems",
     summary="List cases whose labels to check",
     response_model=CleaningItemList,
-    responses=LIST_RESPONSES,
+    responses=build_responses({"items": [WORK_ITEM], "next": None}),
 )
 def list_cleaning_items(
     rollout: str,
@@ -367,7 +365,7 @@ def list_top_losses(
     operation_id="listTrainingChoices",
     summary="List training choices",
     response_model=TrainingChoiceList,
-    responses=CHOICES_RESPONSES,
+    responses=build_responses({"items": [CHOICE], "next": None}),
 )
 def list_training_choices(
     rollout: str,
