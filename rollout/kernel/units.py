@@ -10,6 +10,8 @@ Outcomes with a value, such as a profit, and what gates and guards ask of them.
 A stage divides its units at random between an arm of the model and one of people. What the model
 brings beyond people is the gain, in the outcome's unit.
 
+Values by a key of theirs.
+
 What the declaration of a part of a policy says of its keys in the file.
 
 The parts are plain frozen dataclasses. `rollout.kernel.policy_files.sections` makes from them what
@@ -20,7 +22,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
+
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
 
 WHOLE_UNIT = "*"  # lever of the class over all levers, in policies with several
 AGREE, DIFFER = "agree", "differ"  # `predicted` in such a class, and for numbers
@@ -89,6 +94,14 @@ MAX_SET_BYTES: Final = 500
 """Of all labels of a lever together: indexes of PostgreSQL hold about 2,700 bytes a row."""
 FULL_OVERLAP: Final = 1.0
 SLACK: Final = 1e-9  # 4/5 is at least 80 % in binary too
+
+
+def group_pairs(pairs: Iterable[tuple[KeyT, ValueT]]) -> dict[KeyT, list[ValueT]]:
+    """Return the values by key; keys, and the values of each, keep their order."""
+    groups: dict[KeyT, list[ValueT]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
 
 
 def format_label_set(labels: Iterable[str]) -> str:

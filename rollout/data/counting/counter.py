@@ -73,6 +73,7 @@ from rollout.data.tables.tables import (
     counts,
     top_losses,
 )
+from rollout.kernel.units import group_pairs
 
 MatrixKey = tuple[int, int]
 """The numbers of a series and of a class."""
@@ -393,9 +394,7 @@ def _group_levers(
     identities = list(zip(*(units[name].to_list() for name in UNIT_KEY_COLUMNS), strict=True))
     if len({*identities}) == len(identities):  # as with one lever
         return range(len(identities)), list(zip(class_ids, strict=True))
-    lever_rows: dict[UnitIdentity, list[int]] = {}
-    for row, identity in enumerate(identities):
-        lever_rows.setdefault(identity, []).append(row)
+    lever_rows = group_pairs((identity, row) for row, identity in enumerate(identities))
     return (
         [rows[0] for rows in lever_rows.values()],
         [tuple([class_ids[row] for row in rows]) for rows in lever_rows.values()],

@@ -37,6 +37,7 @@ from rollout.data.tables.tables import (
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.kernel.policy.evidence_sources import name_sender
+from rollout.kernel.units import group_pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,10 +291,10 @@ class NewestRecords(RolloutRepository):
         self, case_ids: Collection[int]
     ) -> Mapping[tuple[int, str], Sequence[datetime]]:
         """Return when each revision of the predictions came, by case and version."""
-        times: dict[tuple[int, str], list[datetime]] = {}
-        for row in self._load_rows(predictions, case_ids):
-            times.setdefault((row.case_id, row.version), []).append(row.received_at)
-        return times
+        return group_pairs(
+            ((row.case_id, row.version), row.received_at)
+            for row in self._load_rows(predictions, case_ids)
+        )
 
     def load_decisions(self, case_ids: Collection[int]) -> Mapping[int, Mapping[str, Decision]]:
         """Return the decisions by case and reviewer."""

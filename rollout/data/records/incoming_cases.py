@@ -70,6 +70,7 @@ from rollout.engine.records.records import (
     pick_first_draws,
 )
 from rollout.kernel.calendar.instants import to_micros
+from rollout.kernel.units import group_pairs
 
 EVERY_CASE: Final = 0
 ANY_REVIEWER: Final = ""
@@ -142,10 +143,8 @@ class ExposureStore(RolloutRepository):
             *match_cases(self._transaction, self._rollout, exposures, case_ids),
             exposures.c.reviewer == reviewer,
         )
-        contents_by_case: dict[int, set[tuple[str, str]]] = {}
-        for row in self._transaction.execute(query):
-            contents_by_case.setdefault(row.case_id, set()).add((row.content, row.page))
-        return {case_id: frozenset(entries) for case_id, entries in contents_by_case.items()}
+        pairs = ((row.case_id, (row.content, row.page)) for row in self._transaction.execute(query))
+        return {case_id: frozenset(entries) for case_id, entries in group_pairs(pairs).items()}
 
 
 def select_figures_until(rollout: Rollout, reviewer: str) -> ScalarSelect[Any]:

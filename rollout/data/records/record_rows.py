@@ -63,6 +63,7 @@ from rollout.engine.records.records import (
     RecordField,
 )
 from rollout.kernel.calendar.instants import EPOCH, MICROSECOND
+from rollout.kernel.units import group_pairs
 
 NAME_LIMITS: Final[Meta] = get_args(Name)[1]
 MAX_KEY_LENGTH: Final = 200  # letters of a caller's key
@@ -505,9 +506,7 @@ class ErasedHashes(RolloutRepository):
         Call it in the transaction that deletes the content and appends the event of `revision`.
         The digest is "" without hashes.
         """
-        hashes_by_case: dict[int, set[bytes]] = {}
-        for case_id, record_hash in hashes:
-            hashes_by_case.setdefault(case_id, set()).add(record_hash)
+        hashes_by_case = group_pairs(set(hashes))
         rows = [
             (case_id, join_hashes(hashes_by_case[case_id])) for case_id in sorted(hashes_by_case)
         ]

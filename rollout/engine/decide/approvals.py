@@ -36,6 +36,7 @@ from rollout.kernel.errors import (
 )
 from rollout.kernel.policy.familiarity import MISTAKEN
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.units import group_pairs
 
 GroupsByUser = Mapping[str, Collection[str]]
 """Groups by user name; `operator` is one."""
@@ -165,9 +166,9 @@ def list_resume_needs(
 
     The needs are those of the highest gate that comes back; two operators while nothing is granted.
     """
-    stages_by_needs: dict[tuple[str, ...], list[str]] = {}
-    for needs, stage in _list_needs_by_stage(policy, cells):
-        stages_by_needs.setdefault(tuple(sorted(needs)), []).append(stage)
+    stages_by_needs = group_pairs(
+        (tuple(sorted(needs)), stage) for needs, stage in _list_needs_by_stage(policy, cells)
+    )
     return {needs: tuple(stages) for needs, stages in stages_by_needs.items()}
 
 

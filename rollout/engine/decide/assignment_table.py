@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from rollout.engine.decide.assignment import (
     BELOW_FLOOR,
@@ -48,10 +48,13 @@ from rollout.engine.decide.scope import Scope
 from rollout.kernel.calendar.instants import OTHER_WINDOW, Cell, Site, Window
 from rollout.kernel.calendar.windows import select_window
 from rollout.kernel.policy.confidence_floors import reaches_floor
-from rollout.kernel.policy.familiarity import AttributeValue
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import Stage
 from rollout.kernel.statistics.gate_thresholds import SAMPLING_PURPOSE, build_bucket_finder
+from rollout.kernel.units import group_pairs
+
+if TYPE_CHECKING:
+    from rollout.kernel.policy.familiarity import AttributeValue
 
 Answer = TypeVar("Answer")
 BuildAnswer = Callable[[str, Assignment, float], Answer]
@@ -518,11 +521,13 @@ class _TableBuilder:
 
     def _build_stage(self, stage: Stage) -> TableStage:
         lowest_values = (0.0, *self.policy.blind_edges)  # of the buckets
-        buckets = [self._add_answer(self._assign(stage, value)) for value in lowest_values]
+        buckets = [
+            self._add_answer(
+                assign_by_sampling(stage, value, self.scope, self.policy, self.policy.lease)
+            )
+            for value in lowest_values
+        ]
         return TableStage(stage.id, buckets)
-
-    def _assign(self, stage: Stage, value: float) -> Assignment:
-        return assign_by_sampling(stage, value, self.scope, self.policy, self.policy.lease)
 
     def _add_answer(self, made: Assignment) -> int:
         answer = TableAnswer(made.decider, made.stage, made.exposure, made.share, made.reason)
@@ -542,14 +547,6 @@ def _list_reachable(windows: Iterable[Window]) -> Iterator[Window]:
         yield window
         if not window.when:
             return
-
-
-def _group_values(values: Iterable[AttributeValue]) -> dict[str, list[str]]:
-    """Return familiar values by attribute."""
-    texts_by_attribute: dict[str, list[str]] = {}
-    for attribute, text in values:
-        texts_by_attribute.setdefault(attribute, []).append(text)
-    return texts_by_attribute
 
 
 def build_scope_table(
@@ -581,7 +578,7 @@ def build_scope_table(
             TableAttribute(list(attribute.names), list(attribute.cuts))
             for attribute in (() if familiar is None else familiar.attributes)
         ],
-        values=[_group_values(values) for values in builder.values],
+        values=[group_pairs(values) for values in builder.values],
         fallbacks=[
             TableFallback(lever.lever, lever.action, lever.after / SECOND)
             for lever in list_fallbacks(policy)

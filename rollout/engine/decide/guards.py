@@ -144,7 +144,11 @@ def _continues_episode(pending: PendingEvents, alarm: _GuardAlarm) -> bool:
     A silent site is one incident, whatever version holds its cells by then.
     """
     guard, measure = alarm.guard.id, alarm.guard.condition.measure
-    cells = [alarm.cell] if measure.is_of_cell else _list_site_cells(pending, alarm.cell.site)
+    cells = (
+        [alarm.cell]
+        if measure.is_of_cell
+        else [cell for cell in pending.policy.cells if cell.site == alarm.cell.site]
+    )
     is_of_any_version = measure.watch is Watch.SIGNS
     versions = pending.scope.versions if is_of_any_version else (alarm.version,)
     states = [pending.scope.get_cell_state(cell, name) for cell in cells for name in versions]
@@ -153,10 +157,6 @@ def _continues_episode(pending: PendingEvents, alarm: _GuardAlarm) -> bool:
         or (guard in state.cleared_at and pending.at - state.cleared_at[guard] <= EPISODE_PAUSE)
         for state in states
     )
-
-
-def _list_site_cells(pending: PendingEvents, site: str) -> list[Cell]:
-    return [cell for cell in pending.policy.cells if cell.site == site]
 
 
 def _narrow_reached_cells(

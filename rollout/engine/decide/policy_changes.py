@@ -39,6 +39,7 @@ from rollout.kernel.measures import Condition
 from rollout.kernel.policy.confidence_floors import list_floor_texts
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.record_definition import describe_cell, is_redefined
+from rollout.kernel.units import group_pairs
 from rollout.kernel.words import say_void
 
 MAX_ALIASES: Final = 100  # a name beyond is a version of its own, of which few may be open
@@ -134,9 +135,7 @@ def check_renames(old: Policy, new: Policy) -> None:
     renamed_cells = find_renamed_cells(old, new)
     continued_cells = set(renamed_cells.values())
     removed_cells = [c for c in old.cells if c not in new.cell_set and c not in continued_cells]
-    removed_by_place: dict[str, list[Cell]] = {}
-    for cell in removed_cells:
-        removed_by_place.setdefault(_identify_place(old, cell), []).append(cell)
+    removed_by_place = group_pairs((_identify_place(old, cell), cell) for cell in removed_cells)
     for cell in new.cells if removed_cells else ():
         place = _identify_place(new, cell)
         same_place, origin = removed_by_place.get(place, ()), renamed_cells.get(cell)

@@ -14,12 +14,12 @@ from rollout.kernel.calendar.instants import (
     EPOCH,
     MICROSECOND,
     Cell,
-    Site,
     compute_end_of_local_day,
 )
 from rollout.kernel.calendar.opening_hours import list_open_spans
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.report_times import list_due_times
+from rollout.kernel.units import group_pairs
 
 LONGEST_FREEZE = timedelta(days=60)  # of a longer one the entry begins so long before the schedule
 DRILL_INTERVAL = timedelta(days=30)
@@ -91,10 +91,8 @@ def _list_waves(scope: Scope, policy: Policy, at: datetime) -> Iterator[Schedule
     if policy.waves is None:
         return
     stage_level = policy.stage_ids.index(policy.waves.stage)
-    sites_by_group: dict[tuple[int, str], list[Site]] = {}
-    for site in policy.sites:  # all cells of a group wait for the same
-        sites_by_group.setdefault((site.wave, site.timezone), []).append(site)
-    for (wave, _), sites in sites_by_group.items():
+    sites_by_group = group_pairs(((site.wave, site.timezone), site) for site in policy.sites)
+    for (wave, _), sites in sites_by_group.items():  # all cells of a group wait for the same
         for window in policy.windows:
             cell = Cell(sites[0].id, window.id)
             if find_wave_hold(scope, policy, cell, stage_level, at) is None:
@@ -205,11 +203,11 @@ def _list_drills(
         for (cell, _), state in scope.cells.items()
         if cell in policy.cell_set and any(at < grant.until for grant in state.grants)
     }
-    sites_by_drill: dict[tuple[str, datetime], list[str]] = {}
-    for site in policy.sites:
-        if site.id in granted_sites:
-            drill = _find_drill(policy, last_drills.get(site.id), at)
-            sites_by_drill.setdefault(drill, []).append(site.id)
+    sites_by_drill = group_pairs(
+        (_find_drill(policy, last_drills.get(site.id), at), site.id)
+        for site in policy.sites
+        if site.id in granted_sites
+    )
     for (subject, due_at), sites in sites_by_drill.items():
         yield ScheduleEntry("drill", due_at, subject, tuple(sites))
 

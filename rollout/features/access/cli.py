@@ -249,7 +249,11 @@ def set_password(
     """
     with open_database() as database:
         caller = load_local_caller(database, by)
-        typed = sys.stdin.readline().rstrip("\n") if from_input else _prompt_password()
+        typed = (
+            sys.stdin.readline().rstrip("\n")
+            if from_input
+            else str(typer.prompt("password", hide_input=True, confirmation_prompt=True))
+        )
         SignIn(database, SystemClock(), secrets.token_bytes).set_password(
             caller, name, typed, at=datetime.now(UTC), skips_current=True
         )
@@ -410,7 +414,3 @@ def _to_plain(values: Mapping[str, Any]) -> dict[str, Any]:
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in values.items()
     }
-
-
-def _prompt_password() -> str:
-    return str(typer.prompt("password", hide_input=True, confirmation_prompt=True))

@@ -37,6 +37,7 @@ from rollout.kernel.policy.evidence_sources import (
     RegisteredUnits,
 )
 from rollout.kernel.policy.stages import describe_share
+from rollout.kernel.units import group_pairs
 from rollout.kernel.words import say_rounded
 from rollout.live import versions
 from rollout.terminal.command_table import exempt_from_collection
@@ -87,10 +88,9 @@ def _iterate_status_lines(rollout_status: JsonObject) -> Iterator[str]:
 
 def _iterate_cell_lines(cells: Iterable[JsonObject]) -> Iterator[str]:
     """Yield the state and next step of cells; cells that are equal share their lines."""
-    names_by_text: dict[tuple[str, str], list[str]] = {}
-    for cell in cells:
-        key = (_format_cell_state(cell), cell["next_step"])
-        names_by_text.setdefault(key, []).append(_format_cell_name(cell))
+    names_by_text = group_pairs(
+        ((_format_cell_state(cell), cell["next_step"]), _format_cell_name(cell)) for cell in cells
+    )
     for (state, next_step), names in names_by_text.items():
         yield f"  {', '.join(names)}: {state}"
         yield f"      {next_step}"

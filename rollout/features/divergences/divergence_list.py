@@ -159,7 +159,9 @@ def load_divergence_rows(
         first_names=state.first_names,
     )
     records = store.load_records(case_ids)
-    pair_frame = pl.DataFrame([_build_pair_row(pair) for pair in pairs], schema=PAIR_SCHEMA)
+    pair_frame = pl.DataFrame(
+        [{"case_key": pair.key, **asdict(pair)} for pair in pairs], schema=PAIR_SCHEMA
+    )
     facts = records.cases.select(
         "case_key",
         "site",
@@ -172,10 +174,6 @@ def load_divergence_rows(
     version_columns = {"version": pl.lit(unit_filter.version), "lever": pl.lit(lever)}
     divergences = frame.with_columns(agrees=pl.lit(value=False), **version_columns)
     return build_divergence_frame(Pairs(divergences, {}), records, state.policy)
-
-
-def _build_pair_row(pair: DifferingPair) -> dict[str, object]:
-    return {"case_key": pair.key, **asdict(pair)}
 
 
 def build_divergence_id(version: str, lever: str, key: str) -> str:
@@ -234,13 +232,15 @@ def _add_pictures(
         for case in NewestRecords(transaction, state.rollout).load_cases(keys.values()).values()
     }
     return tuple(
-        replace(row, divergence=replace(row.divergence, picture=_find_picture(row, media)))
+        replace(
+            row,
+            divergence=replace(
+                row.divergence,
+                picture=find_picture(media.get(row.divergence.case_key, ()), may_embed=True),
+            ),
+        )
         for row in rows
     )
-
-
-def _find_picture(row: ListedDivergence, media: Mapping[str, Sequence[str]]) -> str | None:
-    return find_picture(media.get(row.divergence.case_key, ()), may_embed=True)
 
 
 @dataclass(frozen=True, slots=True)

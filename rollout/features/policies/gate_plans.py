@@ -50,6 +50,7 @@ from rollout.kernel.policy.policy import DAY, Gate, Guard, Policy
 from rollout.kernel.policy.policy_warnings import PolicyWarning
 from rollout.kernel.policy.stages import Stage
 from rollout.kernel.statistics.forecast import estimate_fresh_records, estimate_harm
+from rollout.kernel.units import group_pairs
 
 SECONDS_PER_DAY = 86400.0
 
@@ -111,12 +112,8 @@ def find_gate_path(policy: Policy, cell: Cell) -> GatePath:
 
 def group_cells_by_gate_path(policy: Policy) -> dict[GatePath, list[Cell]]:
     """Return the cells by gate path, without cells that stay in shadow."""
-    cells_by_path: dict[GatePath, list[Cell]] = {}
-    for cell in policy.cells:
-        gate_path = find_gate_path(policy, cell)
-        if gate_path:
-            cells_by_path.setdefault(gate_path, []).append(cell)
-    return cells_by_path
+    paths = ((find_gate_path(policy, cell), cell) for cell in policy.cells)
+    return group_pairs((gate_path, cell) for gate_path, cell in paths if gate_path)
 
 
 def plan_gates(

@@ -60,6 +60,7 @@ from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.confidence_floors import reaches_floor
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
+from rollout.kernel.units import group_pairs
 from rollout.live.evidence.unit_counting import WindowLookup
 from rollout.live.rollout_state import RolloutState, parse_stored_policy, refresh_rollout_state
 from rollout.live.service import PermitSigner
@@ -578,10 +579,7 @@ class ClaimBatch:
 
 def _group_sent_cases(sent_cases: Sequence[Case]) -> Mapping[str, Sequence[Case]]:
     """Return those cases of a batch by key that can be stored."""
-    cases_by_key: dict[str, list[Case]] = {}
-    for case in select_storable(sent_cases):
-        cases_by_key.setdefault(case.key, []).append(case)
-    return cases_by_key
+    return group_pairs((case.key, case) for case in select_storable(sent_cases))
 
 
 def _find_first_revisions(

@@ -62,6 +62,7 @@ from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.evidence_sources import IMPORTS, build_file_sender
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.stages import find_content_fault
+from rollout.kernel.units import group_pairs
 from rollout.live.clock import SystemClock
 from rollout.live.evidence.unit_counting import WindowLookup, queue_cases, queue_new_cases
 from rollout.live.rollout_state import (
@@ -288,11 +289,11 @@ def _group_by_case(
     populations: Populations,
 ) -> dict[str, list[tuple[datetime | None, Record]]]:
     """Return each case's records and times of receipt, the case first."""
-    records_by_case: dict[str, list[tuple[datetime | None, Record]]] = defaultdict(list)
-    for records, cases in populations:
-        for received_at, record in _iterate_records(records, cases):
-            records_by_case[record.key].append((received_at, record))
-    return records_by_case
+    return group_pairs(
+        (record.key, (received_at, record))
+        for records, cases in populations
+        for received_at, record in _iterate_records(records, cases)
+    )
 
 
 def _iterate_records(

@@ -34,6 +34,7 @@ from rollout.engine.ledger.ledger import CanonicalRow
 from rollout.kernel.calendar.instants import SHADOW, Cell, from_micros
 from rollout.kernel.errors import UnknownCellError
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.units import group_pairs
 from rollout.live.rollout_state import RolloutState, parse_stored_policy
 from rollout.live.service import Service
 from rollout.live.state_cache import MAX_STALENESS
@@ -123,9 +124,10 @@ def find_lease(policy: Policy, site: str) -> timedelta:
 
 def describe_stop_latency(latencies: Sequence[StopLatency]) -> str:
     """Describe stop latencies, shortest first, equal sites together."""
-    sites_by_latency: dict[float, list[str]] = {}
-    for latency in sorted(latencies, key=lambda latency: latency.within_seconds):
-        sites_by_latency.setdefault(latency.within_seconds, []).append(latency.site)
+    sites_by_latency = group_pairs(
+        (latency.within_seconds, latency.site)
+        for latency in sorted(latencies, key=lambda latency: latency.within_seconds)
+    )
     latency_texts = (
         f"{_join_with_and(sites)} within {format_stop_latency(seconds)}"
         for seconds, sites in sites_by_latency.items()

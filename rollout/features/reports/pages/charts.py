@@ -46,6 +46,7 @@ from rollout.features.reports.pages.number_charts import (
 from rollout.features.reports.pages.timeline_layout import EMPTY, StageMarker, build_markers
 from rollout.kernel.calendar.instants import SHADOW
 from rollout.kernel.facts import EvidenceSeries
+from rollout.kernel.units import group_pairs
 
 MAX_PANELS = 24
 MAX_POINTS = 90  # per curve of a small chart
@@ -249,10 +250,9 @@ def _select_evidence_panels(
     """Yield each condition of each gate, version and cell, cells above shadow first."""
     order = sorted(facts.evidence, key=lambda item: (item.stage == SHADOW, not item.acting))
     for evidence in order:
-        panels: dict[tuple[str, str], list[EvidenceSeries]] = {}
-        for path in evidence.path:
-            if path.bound:
-                panels.setdefault((path.to, path.condition), []).append(path)
+        panels = group_pairs(
+            ((path.to, path.condition), path) for path in evidence.path if path.bound
+        )
         for paths in panels.values():
             yield evidence, paths
 

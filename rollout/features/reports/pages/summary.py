@@ -58,10 +58,17 @@ from rollout.features.reports.figures.reviewer_agreement import (
     select_reviewer_share,
 )
 from rollout.features.reports.figures.slices import CAUSE_TEXTS, LABEL_KIND, DivergentSlice
-from rollout.kernel.calendar.instants import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW
 from rollout.kernel.measures import MEASURES
 from rollout.kernel.statistics.intervals import Share, compute_upper_bound
-from rollout.kernel.units import AFTER_DECISION, LATE_CASE, PROPOSES, SILENT_REASONS, WHOLE_UNIT
+from rollout.kernel.units import (
+    AFTER_DECISION,
+    LATE_CASE,
+    PROPOSES,
+    SILENT_REASONS,
+    WHOLE_UNIT,
+    group_pairs,
+)
 
 MAX_ROWS: Final = 3  # one sentence each
 
@@ -609,10 +616,11 @@ def _describe_new_values(facts: ReportFacts) -> Iterator[str]:
 def _describe_shadow_cells(facts: ReportFacts) -> Iterator[str]:
     """Describe cells that never left shadow, with reasons for the first few."""
     shadow_cells = facts.shadow_cells
-    cells: dict[Cell, list[EvidenceFacts]] = {}
-    for item in sorted(facts.evidence, key=lambda item: -item.decided_units):
-        if item.cell in shadow_cells and item.closed_units:
-            cells.setdefault(item.cell, []).append(item)
+    cells = group_pairs(
+        (item.cell, item)
+        for item in sorted(facts.evidence, key=lambda item: -item.decided_units)
+        if item.cell in shadow_cells and item.closed_units
+    )
     decided = [rows for rows in cells.values() if rows[0].decided_units]
     for most, *others in decided[:MAX_NAMED]:
         also = f"; also held: {join_words([item.version for item in others])}" if others else ""
