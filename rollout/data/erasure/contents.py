@@ -112,9 +112,8 @@ def list_spellings(word: str) -> tuple[str, ...]:
 def delete_ledger_texts(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
     """Delete the ledger's free texts that have one of the words; their hashes stay."""
     count = 0
-    rows = find_rows(transaction, rollout, ledger_texts, [ledger_texts.c.text], words)
     key_columns = tuple_(ledger_texts.c.revision, ledger_texts.c.field)
-    for row in rows:
+    for row in find_rows(transaction, rollout, ledger_texts, [ledger_texts.c.text], words):
         key = (row["revision"], row["field"])
         count += transaction.execute(
             delete(ledger_texts).where(ledger_texts.c.rollout == rollout.number, key_columns == key)

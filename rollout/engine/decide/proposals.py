@@ -321,11 +321,10 @@ def _raise_takeover(
     stage_level = compute_held_level(policy, scope.get_cell_state(cell, holder), pending.at)
     if stage_level == 0 or not policy.is_reachable(cell, stage_level, pending.at):
         return
-    state = scope.get_cell_state(cell, version)
     evidence, floors = select_takeover_floor(
         scope, policy, (cell, version), stage_level, tick.evidence[cell, version]
     )
-    parts = (policy, cell, stage_level, state.risk_share)
+    parts = (policy, cell, stage_level, scope.get_cell_state(cell, version).risk_share)
     reading = read_gate(*parts, evidence.attempt, evidence.attempt)
     if reading.is_met and are_lower_gates_met(*parts, evidence):
         fresh = tick.fresh.get((cell, version))

@@ -271,9 +271,8 @@ def load_review_plan(
 
 def load_last_drills(transaction: Transaction, state: RolloutState) -> dict[str, datetime]:
     """Return the time of the last stop drill by site, also if of one window."""
-    ledger = Ledger(transaction, state.rollout)
     last_drills: dict[str, datetime] = {}
-    for event in ledger.list_of(Stopped, until=state.scope.revision):
+    for event in Ledger(transaction, state.rollout).list_of(Stopped, until=state.scope.revision):
         if event.drill:
             last_drills.update(dict.fromkeys((cell.site for cell in event.cells), event.at))
     return last_drills

@@ -296,9 +296,8 @@ def _collect_slices(
 ) -> Mapping[str, tuple[str, ...]]:
     if not slice_names:
         return {}
-    texts = {unit.attributes for unit in compared_units.unsliced_units}
     values_by_slice: dict[str, set[str]] = {}
-    for attributes in map(json.loads, texts):
+    for attributes in map(json.loads, {unit.attributes for unit in compared_units.unsliced_units}):
         for slice_name in attributes.keys() & set(slice_names):
             values_by_slice.setdefault(slice_name, set()).add(attributes[slice_name])
     return {

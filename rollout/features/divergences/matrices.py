@@ -68,9 +68,8 @@ def _load_batched_frame(
     from rollout.live.evidence.evidence_reader import load_evidence_views
 
     cells = [cell for cell in state.policy.cells if cell.site in sites]
-    views = load_evidence_views(service.database, state, cells)
     counts: Counter[tuple[str, ...]] = Counter()
-    for (cell, view_version), view in views.items():
+    for (cell, view_version), view in load_evidence_views(service.database, state, cells).items():
         if view_version != version:
             continue
         for number in batch_view(view).rows.gate.unit_class.tolist():

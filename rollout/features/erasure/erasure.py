@@ -459,9 +459,8 @@ def _finish(
             for rollout in rollouts
         )
         if not request.rollout:
-            words = list_name_spellings(subject.name)
             delete_texts_by(transaction, ACCESS_CHAIN, subject.pseudonym)
-            delete_ledger_texts(transaction, ACCESS_CHAIN, words)
+            delete_ledger_texts(transaction, ACCESS_CHAIN, list_name_spellings(subject.name))
             erase_account(
                 transaction, request.caller, subject.name, reason=request.reason, at=request.at
             )

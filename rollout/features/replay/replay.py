@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -475,26 +476,35 @@ def _build_source(path: Path) -> SourceFile:
 
 def build_replay_command(request: ReplayRequest, policy: Path) -> str:
     """Return the command line of the same replay, with bare file names."""
-    arguments = ["rollout", "replay", policy.name]
-    for flag in ("predictions", "decisions", "cases", "outcomes"):
-        path = getattr(request.sources, flag)
-        arguments += [] if path is None else [f"--{flag}", path.name]
-    arguments += [] if request.planted is None else ["--planted", request.planted.name]
-    arguments += [] if request.columns is None else ["--columns", request.columns.name]
-    for mapping in (*request.column_mappings, *request.choices.mappings):
-        arguments += ["--map", mapping]
-    arguments += request.choices.list_replay_arguments()
-    for version_id, at in request.trained_until.items():
-        arguments += ["--trained-until", f"{version_id}={at.isoformat()}"]
-    for version_id, content in request.contents.items():
-        arguments += ["--content", f"{version_id}={content}"]
-    for source in request.chosen_sources:
-        arguments += ["--sources", source]
+    sources = request.sources
+    files = {
+        "predictions": sources.predictions,
+        "decisions": sources.decisions,
+        "cases": sources.cases,
+        "outcomes": sources.outcomes,
+        "planted": request.planted,
+        "columns": request.columns,
+    }
+    mappings = (*request.column_mappings, *request.choices.mappings)
     delay = request.options.approval_delay
-    arguments += ["--approve-after", "never" if delay is None else format_duration(delay)]
     salts = [salt.hex() for salt in (request.options.salt, request.options.audit_salt) if salt]
-    arguments += ["--salt", ",".join(salts)] if any(request.options.salt) else []
-    return shlex.join(arguments)
+    options = [
+        *(
+            ("--trained-until", f"{name}={at.isoformat()}")
+            for name, at in request.trained_until.items()
+        ),
+        *(("--content", f"{name}={content}") for name, content in request.contents.items()),
+        *(("--sources", source) for source in request.chosen_sources),
+        ("--approve-after", "never" if delay is None else format_duration(delay)),
+        *([("--salt", ",".join(salts))] if any(request.options.salt) else []),
+    ]
+    arguments = [
+        *chain.from_iterable((f"--{flag}", path.name) for flag, path in files.items() if path),
+        *chain.from_iterable(("--map", mapping) for mapping in mappings),
+        *request.choices.list_replay_arguments(),
+        *chain.from_iterable(options),
+    ]
+    return shlex.join(["rollout", "replay", policy.name, *arguments])
 
 
 def format_ledger(result: ReplayResult, salt: bytes) -> str:
