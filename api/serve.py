@@ -38,7 +38,8 @@ from rollout.features.ledger.ledger_reader import announce_key, describe_weaknes
 from rollout.features.uploads.upload_runs import delete_abandoned_uploads
 from rollout.kernel.channels import load_channels, warn_if_readable_by_others
 from rollout.kernel.errors import RefusalError, format_install
-from rollout.live.autonomy import MEBIBYTE, open_checkpoint_targets
+from rollout.live.autonomy import MEBIBYTE
+from rollout.live.checkpoint_keys import open_checkpoint_targets
 from rollout.live.clock import SystemClock
 from rollout.live.service import Service, build_service
 from rollout.live.stop_latches import LatchFolder

@@ -29,7 +29,7 @@ from rollout.engine.evidence.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
-from rollout.engine.evidence.picks import DRAWS
+from rollout.engine.evidence.version_uses import DRAWS
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions
 from rollout.features.replay.replay import NothingToReplayError, replay_records

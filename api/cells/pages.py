@@ -43,7 +43,6 @@ from api.proposals.path_chart import build_path_charts
 from api.web_kit.cell_view import (
     TimeFormatter,
     build_grant_rows,
-    build_live_region,
     build_stage_markers,
     build_withheld_marker,
     describe_stop_latency,
@@ -54,6 +53,7 @@ from api.web_kit.cell_view import (
 from api.web_kit.figures import draw_scale, format_bound, format_counts, name_measure
 from api.web_kit.page import render_page
 from api.web_kit.page_context import CurrentVisitor, Visitor
+from api.web_kit.revision import build_live_region
 from api.web_kit.text import add_full_stop, mark_code
 from api.web_kit.time_format import format_site_time, format_time_span
 from api.web_kit.waiting import list_requestable_stops

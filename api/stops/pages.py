@@ -22,7 +22,6 @@ from api.stops.schemas import MAX_REASON_LENGTH, StopRequest
 from api.web_kit.cell_view import (
     TargetSelection,
     build_cell_choices,
-    build_live_region,
     build_site_choices,
     build_widest_choice,
     describe_interim,
@@ -31,6 +30,7 @@ from api.web_kit.cell_view import (
 )
 from api.web_kit.page import redirect_to, render_page
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
+from api.web_kit.revision import build_live_region
 from api.web_kit.text import encode_segment
 from api.web_kit.waiting import READ_TEXT
 from rollout.engine.decide.permissions import Permission

@@ -97,7 +97,11 @@ SLACK: Final = 1e-9  # 4/5 is at least 80 % in binary too
 
 
 def group_pairs(pairs: Iterable[tuple[KeyT, ValueT]]) -> dict[KeyT, list[ValueT]]:
-    """Return the values by key; keys, and the values of each, keep their order."""
+    """Return the values by key; keys, and the values of each, keep their order.
+
+    >>> group_pairs([("b", 1), ("a", 2), ("b", 3)])
+    {'b': [1, 3], 'a': [2]}
+    """
     groups: dict[KeyT, list[ValueT]] = {}
     for key, value in pairs:
         groups.setdefault(key, []).append(value)

@@ -28,7 +28,8 @@ from rollout.features.access.credentials import AuthenticatorCodes
 from rollout.features.access.keys import SecretKey
 from rollout.features.access.sign_in import SignIn
 from rollout.kernel.channels import NO_CHANNELS, Channels
-from rollout.live.autonomy import NO_CHECKPOINTS, Autonomy, CheckpointTargets
+from rollout.live.autonomy import Autonomy
+from rollout.live.checkpoint_keys import NO_CHECKPOINTS, CheckpointTargets
 from rollout.live.clock import Clock, SystemClock
 from rollout.live.rollout_state import RolloutState, execute_command, load_rollout_state
 from rollout.live.state_cache import StateCache

@@ -1,4 +1,6 @@
-"""Options of commands that read recorded files, and readers for them.
+"""Options that several commands share, and what reads them.
+
+Options of commands that read recorded files, and readers for them.
 
 Ask the open questions about recorded files in a terminal; elsewhere refuse.
 

@@ -1,4 +1,6 @@
-"""Requests to a service over HTTP with an API key.
+"""Answers of commands: asked of a service, and printed.
+
+Requests to a service over HTTP with an API key.
 
 Print answers on a terminal, from a service or the local database alike.
 

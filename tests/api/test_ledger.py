@@ -12,7 +12,7 @@ from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.engine.ledger.ledger import BrokenLedgerError, parse_checkpoints, verify_lines
 from rollout.features.ledger import ledger_reader
-from rollout.live.autonomy import (
+from rollout.live.checkpoint_keys import (
     CheckpointSigner,
     CheckpointTargets,
     check_signatures,

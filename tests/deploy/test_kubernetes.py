@@ -14,7 +14,7 @@ from api.serve import SHUTDOWN_SECONDS, TRANSACTION_SECONDS
 from rollout.engine.ledger.ledger import CheckpointError
 from rollout.features.access.keys import SecretKey, SecretKeyError
 from rollout.features.ledger.ledger_reader import describe_weakness
-from rollout.live.autonomy import CheckpointSigner, open_checkpoint_targets
+from rollout.live.checkpoint_keys import CheckpointSigner, open_checkpoint_targets
 from rollout.settings import PREFIX, Settings, read_settings
 from rollout.worker.jobs import STOP_GRACE
 from tests.deploy.files import FOLDER, list_first_calls, read_text

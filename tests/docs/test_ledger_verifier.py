@@ -28,7 +28,7 @@ from rollout.engine.events import (
     Widened,
 )
 from rollout.engine.ledger.ledger import Checkpoint, build_row
-from rollout.live.autonomy import CheckpointSigner, create_signing_key
+from rollout.live.checkpoint_keys import CheckpointSigner, create_signing_key
 from tests.docs.pages import text_of
 from tests.engine.ledger.golden import ACCESS, ROLLOUT
 from tests.factories import CREEK, DAY, HOUR, LAKE, NOON, SALTS, eventful

@@ -15,7 +15,7 @@ from rollout.data.counting.unit_records import UnitRecords, select_lines
 from rollout.data.database.bulk import insert_missing
 from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
-from rollout.data.ledger.scopes import EvidenceStore
+from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.tables.tables import counted_outcomes, predictions
 from rollout.engine.evidence.outcome_buffer import CountedOutcome
 

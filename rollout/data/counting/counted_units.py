@@ -1,4 +1,6 @@
-"""Counted units: each unit of a version is stored once on a track.
+"""Counted units, their digests, and the versions that they bring into use.
+
+Counted units: each unit of a version is stored once on a track.
 
 Units that this process has just stored, so that its tick needn't read them again.
 
@@ -64,8 +66,8 @@ from rollout.data.tables.tables import (
     external_keys,
     version_uses,
 )
-from rollout.engine.evidence.picks import LAST_USE, Use, UseKey
 from rollout.engine.evidence.stored_units import COLUMNS, LeverClass, StoredUnits, UnitSeries
+from rollout.engine.evidence.version_uses import LAST_USE, Use, UseKey
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.units import AFTER_CLOSING, SILENT
 

@@ -10,8 +10,9 @@ from typing import Any, Final
 from sqlalchemy import Table, and_, delete, insert, select, update
 
 from rollout.data.database.rollouts import RolloutRepository
+from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.ledger.projection_check import CHECKED_TABLES
-from rollout.data.ledger.scopes import EvidenceStore, decode_scope, encode_scope, select_scopes
+from rollout.data.ledger.scopes import decode_scope, encode_scope, select_scopes
 from rollout.data.tables.tables import (
     ledger_heads,
     scopes,
@@ -20,7 +21,7 @@ from rollout.data.tables.tables import (
 from rollout.engine.decide.projection import apply_event
 from rollout.engine.decide.scope import Scope
 from rollout.engine.events import LedgerEvent
-from rollout.engine.evidence.picks import Use, UseKey
+from rollout.engine.evidence.version_uses import Use, UseKey
 
 RowValues = Mapping[str, Any]
 USE_KEY: Final = ("site", "window", "version")

@@ -44,7 +44,7 @@ from sqlalchemy import (
 from rollout.data.database.bulk import build_insert, fetch_rows
 from rollout.data.database.rollouts import Rollout, RolloutRepository, match_cases
 from rollout.data.database.session import Transaction
-from rollout.data.ledger.scopes import EvidenceStore
+from rollout.data.ledger.evidence_snapshots import EvidenceStore
 from rollout.data.records.record_rows import RECORD_SCHEMAS, RecordSchema, join_hashes
 from rollout.data.tables.record_tables import GATE, RECORD_UNSEALED
 from rollout.data.tables.tables import (
@@ -58,7 +58,8 @@ from rollout.data.tables.tables import (
     outcomes,
     predictions,
 )
-from rollout.engine.evidence.picks import NO_USES, find_first_decisions, find_known_time
+from rollout.engine.evidence.picks import find_first_decisions, find_known_time
+from rollout.engine.evidence.version_uses import NO_USES
 from rollout.engine.records.records import Action, Outcome
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.evidence_sources import (

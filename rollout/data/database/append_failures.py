@@ -1,4 +1,6 @@
-"""What one process knows about its failed appends and about damage in its database.
+"""Failures of a database: what one process knows of them, and their errors.
+
+What one process knows about its failed appends and about damage in its database.
 
 A small write may succeed on a full disk where a larger one fails. So a failed append counts until
 an append of the same kind succeeds, whatever else was written meanwhile. The kinds:

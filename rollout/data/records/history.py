@@ -67,14 +67,13 @@ from rollout.engine.evidence.frames import (
     build_predictions_schema,
 )
 from rollout.engine.evidence.picks import (
-    DRAWS,
-    drop_undrawn,
     find_case_receipts,
     find_first_decisions,
     find_known_time,
     pick_for_guards,
     pick_until_decision,
 )
+from rollout.engine.evidence.version_uses import DRAWS, drop_undrawn
 from rollout.engine.records.records import (
     NAMED_BY_DECISION,
     UNTIMED,

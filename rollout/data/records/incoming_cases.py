@@ -1,4 +1,6 @@
-"""The parts of received cases that determine when they are counted.
+"""Received cases: when they count, which are planted, who saw them, signs of life of their site.
+
+The parts of received cases that determine when they are counted.
 
 Times are whole microseconds, as stored.
 

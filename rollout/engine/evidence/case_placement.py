@@ -33,13 +33,6 @@ from rollout.engine.evidence.frames import (
     select_rows,
     share_constants,
 )
-from rollout.engine.evidence.picks import (
-    ANY_VERSION,
-    NO_USES,
-    VersionUses,
-    add_silent_predictions,
-    list_draws,
-)
 from rollout.engine.evidence.reviewer_checks import is_blind_decision
 from rollout.engine.evidence.units import (
     TRACKS,
@@ -47,6 +40,13 @@ from rollout.engine.evidence.units import (
     add_unit_values,
     build_unit_key,
     resolve_units,
+)
+from rollout.engine.evidence.version_uses import (
+    ANY_VERSION,
+    NO_USES,
+    VersionUses,
+    add_silent_predictions,
+    list_draws,
 )
 from rollout.kernel.calendar.instants import (
     EPOCH,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.engine.evidence.picks import DRAWS
+from rollout.engine.evidence.version_uses import DRAWS
 from rollout.kernel.policy.cell_evidence import (
     list_recorded_attributes,
     list_slice_attributes,

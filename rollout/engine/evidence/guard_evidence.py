@@ -1,4 +1,6 @@
-"""The rows of units and the records that each guard of a cell reads, and its readings.
+"""What guards and gates read of a cell: units, arms, counts of time spans, other records.
+
+The rows of units and the records that each guard of a cell reads, and its readings.
 
 What guards and gates read besides decisions.
 

@@ -19,7 +19,7 @@ import polars as pl
 
 from rollout.engine.evidence.frames import INSTANT, RecordKind, share_constants
 from rollout.engine.evidence.late_senders import BACKTEST, find_late_senders
-from rollout.engine.evidence.picks import DRAWS
+from rollout.engine.evidence.version_uses import DRAWS
 from rollout.engine.files.column_map import RECEIVED_AT, ColumnError
 from rollout.engine.files.mapped_rows import (
     build_empty_faults,

@@ -31,7 +31,7 @@ from rollout.engine.evidence.frames import (
     VALUE_PREFIX,
     RecordKind,
 )
-from rollout.engine.evidence.picks import DRAWS
+from rollout.engine.evidence.version_uses import DRAWS
 from rollout.kernel.errors import RolloutError
 from rollout.kernel.policy_files.yaml_reader import (
     Document,

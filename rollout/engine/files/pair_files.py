@@ -1,4 +1,6 @@
-"""Scan a file of pairs: a human and a model answer for each case.
+"""Files of two sides: pairs of answers in a row, and whether the sides are what they seem.
+
+Scan a file of pairs: a human and a model answer for each case.
 
 Unlike records (`files`), pairs are streamed and never all in memory. So rows are not rejected one
 by one, and times are not read.

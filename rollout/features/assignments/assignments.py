@@ -1,4 +1,6 @@
-"""Answer who decides cases, from memory if possible; in doubt, humans decide.
+"""Who decides a case: asked for each, or taken along as a snapshot for a lease.
+
+Answer who decides cases, from memory if possible; in doubt, humans decide.
 
 If a question holds a prediction, case and prediction are stored before the answer is sent.
 

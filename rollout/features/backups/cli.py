@@ -22,7 +22,7 @@ from rollout.features.erasure.erasure_replay import AppliedErasures
 from rollout.features.ledger.cli import PublicKeyOption, load_checkpoints
 from rollout.features.process.health_checks import clear_checked_damage, run_health_checks
 from rollout.kernel.errors import RefusalError
-from rollout.live.autonomy import find_checkpoint_targets
+from rollout.live.checkpoint_keys import find_checkpoint_targets
 from rollout.settings import read_settings
 from rollout.terminal.record_options import ActorName, ExpectedHeads, ReasonText
 from rollout.terminal.remote import JsonFlag, print_refusals

@@ -1,4 +1,6 @@
-"""One case explained: its assignment at the time, media and training choices.
+"""One case explained, and the cases with the largest losses.
+
+One case explained: its assignment at the time, media and training choices.
 
 The largest losses of counted pairs, from an index.
 

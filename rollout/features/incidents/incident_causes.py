@@ -1,4 +1,6 @@
-"""The cause of an incident, loaded for a caller.
+"""Causes: of an incident, of differences in a filter, and the detector's course to it.
+
+The cause of an incident, loaded for a caller.
 
 Nobody may still be asked about the counted cases. A reader who may review at the site reads units
 that closed, in whole batches, so that a look before and one after an own answer tells of no case.

@@ -189,7 +189,7 @@ def create_key(
 
     Example: `rollout ledger create-key /etc/rollout/checkpoint.key`
     """
-    from rollout.live.autonomy import create_signing_key
+    from rollout.live.checkpoint_keys import create_signing_key
 
     with print_refusals():
         public_key = create_signing_key(file)

@@ -1,4 +1,6 @@
-"""Read and verify stored ledgers: pages of entries, NDJSON lines, hashes.
+"""Stored ledgers: read, verified, and their heads signed.
+
+Read and verify stored ledgers: pages of entries, NDJSON lines, hashes.
 
 A rollout's ledger is readable with permission for all its sites; the access ledger by admins.
 
@@ -36,7 +38,7 @@ from rollout.engine.ledger.ledger import (
 )
 from rollout.engine.words.event_text import CitedProposals
 from rollout.kernel.policy.policy import Policy
-from rollout.live.autonomy import CheckpointSigner, CheckpointTargets, check_signatures
+from rollout.live.checkpoint_keys import CheckpointSigner, CheckpointTargets, check_signatures
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
 

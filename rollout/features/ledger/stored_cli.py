@@ -17,7 +17,7 @@ from rollout.features.ledger.ledger_reader import (
     sign_heads,
     verify_stored_ledger,
 )
-from rollout.live.autonomy import open_checkpoint_targets
+from rollout.live.checkpoint_keys import open_checkpoint_targets
 from rollout.settings import read_settings
 from rollout.terminal.record_options import RolloutName
 from rollout.terminal.remote import ServerUrl, build_path, print_refusals, request_lines

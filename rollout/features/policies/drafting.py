@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from rollout.engine.evidence.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames, RecordKind
-from rollout.engine.evidence.picks import drop_undrawn
+from rollout.engine.evidence.version_uses import drop_undrawn
 from rollout.engine.files.cases import count_backtest, find_backtest_question
 from rollout.engine.files.column_map import (
     COLUMN_NAMES,

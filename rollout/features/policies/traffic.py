@@ -16,10 +16,10 @@ import numpy as np
 from rollout.engine.evidence.case_placement import place_cases, resolve_natural_units
 from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.evidence.gate_series import ValueSeries
-from rollout.engine.evidence.picks import drop_undrawn
 from rollout.engine.evidence.stage_history import FamiliarHistory, find_familiar_units
 from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
 from rollout.engine.evidence.unit_arrays import UnitArrays, UnitClasses
+from rollout.engine.evidence.version_uses import drop_undrawn
 from rollout.engine.words.formatting import format_percent
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.measures import AGREEMENT, COST, Condition, MeasureKey, Statistic, Subject

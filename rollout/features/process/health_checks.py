@@ -47,7 +47,7 @@ from rollout.features.ledger.ledger_reader import (
 from rollout.features.records.planted_cases import describe_planted_cases, find_planting_faults
 from rollout.features.reports.archive import find_seal_faults
 from rollout.kernel.errors import RefusalError
-from rollout.live.autonomy import NO_CHECKPOINTS, CheckpointTargets
+from rollout.live.checkpoint_keys import NO_CHECKPOINTS, CheckpointTargets
 from rollout.live.rollout_state import retry_on_stale_revision
 from rollout.live.state_cache import UNREADABLE
 

@@ -1,4 +1,6 @@
-"""Figures of a proposal's evidence: frozen when raised, and current.
+"""What a proposal rests on, and what speaks against it.
+
+Figures of a proposal's evidence: frozen when raised, and current.
 
 What speaks against a proposal, as values: track records, and answers that don't count yet.
 """

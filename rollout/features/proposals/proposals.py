@@ -1,4 +1,6 @@
-"""Approving, rejecting and raising proposals.
+"""Proposals: who can approve them, and approving, rejecting and raising them.
+
+Approving, rejecting and raising proposals.
 
 Open proposals that a user can approve, users who can, and remedies if too few are left.
 """

@@ -43,7 +43,7 @@ from rollout.engine.evidence.frames import (
     VALUE_PREFIX,
     RecordFrames,
 )
-from rollout.engine.evidence.picks import DRAWS
+from rollout.engine.evidence.version_uses import DRAWS
 from rollout.engine.files.action_rows import read_action_rows
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.files.parse import ActionWithPermit, ItemReader

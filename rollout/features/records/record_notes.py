@@ -1,4 +1,6 @@
-"""Notes on accepted records that may not count as the sender expects.
+"""What follows a stored record: notes to its sender, and review tasks.
+
+Notes on accepted records that may not count as the sender expects.
 
 Review tasks: planned when a case is stored, by its sampling values.
 """

@@ -38,10 +38,11 @@ from rollout.engine.evidence.frames import (
     RowCount,
     merge_renamed_predictions,
 )
-from rollout.engine.evidence.picks import VersionUses, drop_undrawn, vouch_for_files
+from rollout.engine.evidence.picks import vouch_for_files
 from rollout.engine.evidence.slots import to_instant
 from rollout.engine.evidence.stage_history import build_stage_shares, find_buckets
 from rollout.engine.evidence.tallied_units import TalliedUnits, build_units
+from rollout.engine.evidence.version_uses import VersionUses, drop_undrawn
 from rollout.engine.files.mapped_rows import RecordError
 from rollout.engine.ledger.ledger import build_ledger, derive_salts
 from rollout.engine.records.records import UNREADABLE_REASONS, RemarkReason

@@ -1,4 +1,6 @@
-"""Runs of comparisons, each in a process of its own; every replica has their results.
+"""Runs of what-ifs: on the replica, and in the process that each has.
+
+Runs of comparisons, each in a process of its own; every replica has their results.
 
 A replica runs the comparisons that were begun on it. The last result of a user is stored as the
 response to their request, for seven days, under a key that no client can send.

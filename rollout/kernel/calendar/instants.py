@@ -1,4 +1,6 @@
-"""Instants as whole microseconds since 1970, UTC, and durations.
+"""Instants and local times, and what they fall into: sites, windows, cells, quiet hours.
+
+Instants as whole microseconds since 1970, UTC, and durations.
 
 Local time of timezones, as arrays and exact at clock changes.
 

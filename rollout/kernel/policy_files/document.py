@@ -7,7 +7,7 @@ them are skipped.
 Generate the JSON Schema of a policy file and look up keys and examples in it.
 
 Editors check policies with the schema, and faults take their suggestions from it. To write
-`config/policy.schema.json`, run `python -m rollout.kernel.policy_files.json_schema`.
+`config/policy.schema.json`, run `python -m rollout.kernel.policy_files.document`.
 """
 
 import json

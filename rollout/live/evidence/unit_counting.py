@@ -1,4 +1,6 @@
-"""Resolve the units of cases, and queue them for the slots in which they count.
+"""From records to queued units: windows, slots, sources and who could look first.
+
+Resolve the units of cases, and queue them for the slots in which they count.
 
 If a unit is a case, its slots follow from a few times. The queue holds every slot that
 `rollout.engine.evidence.units.resolve_units` returns for it, and some more: an entry whose unit is
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
     from rollout.data.records.records import StoredBatch
     from rollout.engine.evidence.case_placement import PlacedHistory
     from rollout.engine.evidence.frames import RecordFrames
-    from rollout.engine.evidence.picks import VersionUses
+    from rollout.engine.evidence.version_uses import VersionUses
     from rollout.kernel.policy.evidence_sources import CountedOutcomeSource
     from rollout.kernel.policy.policy import Policy
     from rollout.live.evidence.fresh_units import BeginRead
@@ -287,7 +289,7 @@ def read_case_page(
 
 def load_uses(transaction: Transaction, state: RolloutState) -> VersionUses:
     """Return since when each version is in use in each cell, as it was counted."""
-    from rollout.engine.evidence.picks import VersionUses
+    from rollout.engine.evidence.version_uses import VersionUses
 
     begun = StoredUses(transaction, state.rollout).load_all()
     return VersionUses(begun, state.retired_until)

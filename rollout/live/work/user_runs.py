@@ -12,9 +12,9 @@ Errors of the process are raised as if the work had been done in this one.
 One piece of work in a process of low priority and limited memory; it ends with its parent.
 
 The request is one line of JSON on its input; progress, and at the end a result or an error, are
-lines of JSON on its output. `child_processes` is the other side.
+lines of JSON on its output; `ProcessWork` is the other side.
 
-Processes of a replica that do one piece of work; `limited_process` is the other side.
+Processes of a replica that do one piece of work; `answer_request` is the other side.
 
 The request is one line on the process's input, so no secret is in a command line or in a setting.
 What a process writes to its standard error goes where the replica's goes, to the service's log.
@@ -260,7 +260,7 @@ class ProcessWork:
         *,
         broken_text: str = "",
     ) -> None:
-        """Take the command of a module that calls `limited_process.answer_parent`.
+        """Take the command of a module that calls `answer_request`.
 
         Args:
             command: starts a process.

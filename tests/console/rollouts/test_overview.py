@@ -16,7 +16,7 @@ from rollout.features.cells import overview
 from rollout.features.cells.overview import load_rollout_summaries
 from rollout.features.proposals import proposals
 from rollout.kernel.calendar.instants import Cell
-from rollout.live.autonomy import CheckpointTargets
+from rollout.live.checkpoint_keys import CheckpointTargets
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import execute_command
 from rollout.live.service import build_service

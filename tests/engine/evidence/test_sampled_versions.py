@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from rollout.engine.evidence.frames import NAMED_PLACE_SCHEMA
-from rollout.engine.evidence.picks import drop_undrawn
+from rollout.engine.evidence.version_uses import drop_undrawn
 from rollout.engine.records.records import NAMED_BY_DECISION, UNREGISTERED, pick_first_draws
 from rollout.kernel.units import MISSING, NOT_PREDICTED
 from tests.engine.evidence.histories import (

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.engine.evidence.case_placement import number_units, place_cases, resolve_natural_units
-from rollout.engine.evidence.picks import VersionUses
+from rollout.engine.evidence.version_uses import VersionUses
 from rollout.kernel.calendar.instants import Site, to_micros
 from rollout.kernel.units import MISSING, NOT_PREDICTED
 from tests.engine.evidence.histories import (

@@ -10,8 +10,8 @@ import pytest
 from api.proposals.path_chart import build_path_charts
 from rollout.engine.evidence.case_placement import place_cases
 from rollout.engine.evidence.outcome_resolution import resolve_outcome_units
-from rollout.engine.evidence.picks import NO_USES, drop_undrawn
 from rollout.engine.evidence.slots import find_slot_before
+from rollout.engine.evidence.version_uses import NO_USES, drop_undrawn
 from rollout.engine.files.column_map import ColumnError
 from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.words.formatting import format_local_time

@@ -23,7 +23,7 @@ from rollout.features.ledger.ledger_reader import (
     read_checkpoints,
     sign_heads,
 )
-from rollout.live.autonomy import (
+from rollout.live.checkpoint_keys import (
     NO_CHECKPOINTS,
     CheckpointSigner,
     CheckpointTargets,

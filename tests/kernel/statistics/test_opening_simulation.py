@@ -5,11 +5,11 @@ import pytest
 import scipy
 
 from rollout.kernel.statistics.forecast import forecast_opening
-from rollout.kernel.statistics.gate_thresholds import (
+from rollout.kernel.statistics.gate_thresholds import get_gate_threshold
+from rollout.kernel.statistics.opening_simulation import (
     draw_class_shares,
     draw_units,
     find_cheapest_effort,
-    get_gate_threshold,
     simulate_openings,
 )
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from rollout.engine.evidence.frames import INSTANT, VALUE_PREFIX, LabelCoverage, RecordFrames
 from rollout.engine.evidence.late_senders import LateSenders, SilentSpell
-from rollout.engine.evidence.picks import DRAWS
+from rollout.engine.evidence.version_uses import DRAWS
 from rollout.engine.records.records import RemarkReason
 from rollout.engine.records.reviews import DROP, RELABEL, CleaningChoice, find_final_choices
 from rollout.engine.words.evidence_text import VouchedUnits, describe_vouched_units
