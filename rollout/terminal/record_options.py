@@ -71,16 +71,16 @@ def parse_time(option: str, text: str | None, example: str) -> datetime | None:
     return at
 
 
-def parse_instant(text: str | None) -> datetime:
-    """Return the time of `--at`, by default now.
+def parse_instant(text: str | None, option: str = "--at") -> datetime:
+    """Return the past time of an option, by default now.
 
     Raises:
         ValueError: the text is not a time, has no offset, or is in the future.
     """
     now = datetime.now(UTC)
-    at = parse_time("--at", text, "2027-06-01T12:00Z") or now
+    at = parse_time(option, text, "2027-06-01T12:00Z") or now
     if at > now:
-        raise ValueError(f"--at {text} is in the future; name a past time, or leave it out")
+        raise ValueError(f"{option} {text} is in the future; name a past time, or leave it out")
     return at
 
 

@@ -106,3 +106,10 @@ def test_a_shortened_list_says_how_many_there_are(monkeypatch):
 def test_what_was_counted_has_no_span():
     done = run("--top-losses", "--since", "2026-06-01T00:00Z", code=2)
     assert "omit --since and --until" in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("option", ["--since", "--until"])
+def test_a_bound_that_is_no_past_time_is_refused_by_its_own_name(option):
+    assert run(option, "2026-13-01", code=2).stderr.startswith(f"{option} 2026-13-01 is no time")
+    ahead = run(option, "2199-01-01T00:00Z", code=2).stderr
+    assert ahead.startswith(f"{option} 2199-01-01T00:00Z is in the future")

@@ -100,8 +100,8 @@ def list_work(  # noqa: PLR0913, PLR0917 - one parameter for each option
             )
         else:
             period = {
-                "since": _parse_optional_instant(since),
-                "until": _parse_optional_instant(until),
+                "since": _parse_bound("--since", since),
+                "until": _parse_bound("--until", until),
             }
             items = load_label_issues(
                 database, LOCAL_READER, rollout, at, has_choice=has_choice, **period
@@ -177,13 +177,13 @@ def export_rows(
         file_format = find_format(out)
         options = TrainingOptions(
             tuple(source or HUMAN_SOURCES),
-            _parse_optional_instant(since),
-            _parse_optional_instant(until),
+            _parse_bound("--since", since),
+            _parse_bound("--until", until),
         )
         training_export = rows_of(database, LOCAL_READER, rollout, options, parse_instant(None))
         write_export(training_export, out, file_format)
     typer.echo(format_export(training_export, out))
 
 
-def _parse_optional_instant(text: str | None) -> datetime | None:
-    return None if text is None else parse_instant(text)
+def _parse_bound(option: str, text: str | None) -> datetime | None:
+    return None if text is None else parse_instant(text, option)
