@@ -44,9 +44,7 @@ from rollout.engine.records.records import (
     Action,
     Case,
     Prediction,
-    Record,
     RejectedItem,
-    select_kind,
 )
 from rollout.engine.records.reviews import (
     NO_PREDICTION,
@@ -525,14 +523,19 @@ class ClaimBatch:
         self,
         transaction: Transaction,
         state: RolloutState,
-        records: Sequence[tuple[int, Record]],
+        cases: Mapping[int, Case],
+        predictions: Mapping[int, Prediction],
         find_case_ids: Callable[[], Mapping[str, int]],
-    ) -> list[tuple[int, Record]]:
-        """Return the records, predictions with the assignments that are right."""
-        if not self._claims:
-            return list(records)
+    ) -> Mapping[int, Prediction]:
+        """Return the predictions with claims that are right, with their assignments.
+
+        All are those of the batch, by position.
+        """
+        claiming = {n: predictions[n] for n in self._claims if n in predictions}
+        if not claiming:
+            return {}
         case_ids = find_case_ids()
-        keys = {record.key for position, record in records if position in self._claims}
+        keys = {prediction.key for prediction in claiming.values()}
         stored_ids = {key: case_ids[key] for key in keys & case_ids.keys()}
         stored_cases = load_stored_cases(
             transaction,
@@ -540,16 +543,13 @@ class ClaimBatch:
             stored_ids,
             has_samples=bool(state.policy.samples_by_version),
         )
-        cases = select_kind((record for _, record in records), Case)
-        sent_cases = _group_sent_cases([case for case in cases if case.key in keys])
+        sent_cases = _group_sent_cases([case for case in cases.values() if case.key in keys])
         current_state = load_current_state(transaction, state)
         checker, names = ClaimChecker(transaction, current_state), current_state.first_names
-        first_revisions = _find_first_revisions((record for _, record in records), names)
+        first_revisions = _find_first_revisions(predictions.values(), names)
 
-        def _apply_claim(position: int, record: Record) -> Record:
-            claim = self._claims.get(position)
-            if claim is None or not isinstance(record, Prediction):
-                return record
+        def _apply_claim(position: int, record: Prediction) -> Prediction:
+            claim = self._claims[position]
             stored = stored_cases.get(record.key, StoredCase(None, {}))
             case = _select_newest([stored.case, *sent_cases.get(record.key, ())])
             own_name = names.get(record.version, record.version)
@@ -561,19 +561,21 @@ class ClaimBatch:
             )
             return record if self._faults[position] else add_claim(record, claim)
 
-        return [(position, _apply_claim(position, record)) for position, record in records]
+        return {n: _apply_claim(n, prediction) for n, prediction in claiming.items()}
 
     def note_faults(
-        self, records: Iterable[tuple[int, Record]], receipts: dict[int, RecordReceipt]
+        self, predictions: Mapping[int, Prediction], receipts: dict[int, RecordReceipt]
     ) -> list[RejectedItem]:
         """Add to receipts why a claim was not stored; return such claims as rejected records."""
         rejected = []
-        for position, record in records if any(self._faults.values()) else ():
-            fault, receipt = self._faults.get(position), receipts[position]
+        for position, fault in self._faults.items():
+            receipt = receipts[position]
             if fault and receipt.status is RecordStatus.ACCEPTED:
                 receipts[position] = add_note(receipt, f"its answer is not stored: {fault}")
                 body = json.dumps(asdict(self._claims[position]))
-                rejected.append(RejectedItem(ASSIGNMENT, escape_key(record.key), body, fault))
+                rejected.append(
+                    RejectedItem(ASSIGNMENT, escape_key(predictions[position].key), body, fault)
+                )
         return rejected
 
 
@@ -583,11 +585,11 @@ def _group_sent_cases(sent_cases: Sequence[Case]) -> Mapping[str, Sequence[Case]
 
 
 def _find_first_revisions(
-    records: Iterable[Record], names: Mapping[str, str]
+    predictions: Iterable[Prediction], names: Mapping[str, str]
 ) -> Mapping[tuple[str, str], int]:
     """Return the first revision of each prediction in a batch, by case and version's first name."""
     revisions: dict[tuple[str, str], int] = {}
-    for prediction in select_kind(records, Prediction):
+    for prediction in predictions:
         name = prediction.key, names.get(prediction.version, prediction.version)
         revisions[name] = min(prediction.revision, revisions.get(name, prediction.revision))
     return revisions

@@ -49,6 +49,7 @@ from rollout.engine.files.parse import (
 )
 from rollout.engine.records.records import (
     RECORD_FIELDS,
+    Action,
     Case,
     Decision,
     Heartbeat,
@@ -251,11 +252,7 @@ class _Batch:
         self._item_count = len(items)
         self._receipts: dict[int, RecordReceipt] = {}
         self._rejected: list[RejectedItem] = []
-        self._records: list[tuple[int, Record]] = [
-            (position, cast("Record", item))
-            for position, item in enumerate(items)
-            if type(item) in RECORD_FIELDS
-        ]
+        self._records: dict[type[Record], dict[int, Record]] = {kind: {} for kind in RECORD_FIELDS}
         self._actions: list[tuple[int, ActionWithPermit]] = []
         self._heartbeats: list[tuple[int, Heartbeat]] = []
         self._contents: dict[int, str] = {}
@@ -265,25 +262,28 @@ class _Batch:
         self._sender_name = ""
         self._vouched: timedelta | None = None
         self._authorizations: list[tuple[int, AuthorizationResult]] = []
-        if len(self._records) < len(items):
-            self._add_other_items(items)
-
-    def _add_other_items(self, items: Sequence[SentItem]) -> None:
         for position, item in enumerate(items):
-            match item:
-                case ActionWithPermit():
-                    self._actions.append((position, item))
-                case DeclaringPrediction():
-                    self._records.append((position, item.prediction))
-                    self._contents |= {position: item.content} if item.content else {}
-                    self._claims.add(position, item.claim)
-                case PlacedDecision():
-                    self._records.append((position, item.decision))
-                    self._placed.setdefault(item.decision.key, item)
-                case Heartbeat():
-                    self._heartbeats.append((position, item))
-                case RejectedItem():
-                    self._reject(position, item)
+            records = self._records.get(type(item))  # type: ignore[arg-type]
+            if records is not None:
+                records[position] = cast("Record", item)
+            else:
+                self._add_other_item(position, item)
+
+    def _add_other_item(self, position: int, item: SentItem) -> None:
+        match item:
+            case ActionWithPermit():
+                self._actions.append((position, item))
+            case DeclaringPrediction():
+                self._records[Prediction][position] = item.prediction
+                self._contents |= {position: item.content} if item.content else {}
+                self._claims.add(position, item.claim)
+            case PlacedDecision():
+                self._records[Decision][position] = item.decision
+                self._placed.setdefault(item.decision.key, item)
+            case Heartbeat():
+                self._heartbeats.append((position, item))
+            case RejectedItem():
+                self._reject(position, item)
 
     def list_receipts(self) -> list[RecordReceipt]:
         """Return the receipts of all items, in their order."""
@@ -297,14 +297,16 @@ class _Batch:
         done = self._receipts
         if not done:
             return
-        self._records = [item for item in self._records if item[0] not in done]
+        for records in self._records.values():
+            for position in records.keys() & done.keys():
+                del records[position]
         self._actions = [item for item in self._actions if item[0] not in done]
         self._heartbeats = [item for item in self._heartbeats if item[0] not in done]
 
     @cached_property
     def _stored_case_ids(self) -> Mapping[str, int]:
         """Return the numbers of the cases that were stored before this batch."""
-        keys = {record.key for _, record in self._records}
+        keys = {record.key for records in self._records.values() for record in records.values()}
         keys |= {item.action.key for _, item in self._actions}
         return ExternalKeys(self._transaction, self._state.rollout).find_ids(keys)
 
@@ -313,9 +315,10 @@ class _Batch:
     def reject_forbidden(self, caller: Caller) -> None:
         """Reject items of sites where the caller may not send records."""
         rollout_name = self._state.rollout.name
-        records = [*self._records, *((position, item.action) for position, item in self._actions)]
-        if self._has_all_permissions(caller, [record for _, record in records]):
+        if self._has_all_permissions(caller):
             return
+        actions = ((position, item.action) for position, item in self._actions)
+        records = [*self._list_records(), *actions]
         sites = self._find_sites([record for _, record in records])
         find_fault = partial(_find_permission_fault, caller, rollout_name)
         for position, record in records:
@@ -327,10 +330,10 @@ class _Batch:
                 self._reject(position, rejected)
         self._drop_rejected()
 
-    def _has_all_permissions(self, caller: Caller, records: Sequence[Record]) -> bool:
+    def _has_all_permissions(self, caller: Caller) -> bool:
         """Return whether the caller may send all kinds of the batch at all sites."""
-        first_of_kind = {type(record): record for record in records}
-        needed = {record.needs for record in first_of_kind.values()}
+        needed = {kind.needs for kind, records in self._records.items() if records}
+        needed |= {Action.needs} if self._actions else set()
         needed |= {Permission.SEND_CASES} if self._heartbeats else set()
         rollout_name = self._state.rollout.name
         return all(caller.has_permission(permission, rollout_name) for permission in needed)
@@ -361,7 +364,7 @@ class _Batch:
     def place_decisions(self) -> None:
         """Reject decisions whose case and site nobody knows; keep the places that others name."""
         decided = self._list_decided_keys()
-        sent = [case for _, case in self._list(Case) if is_registered(case.revision)]
+        sent = [case for case in self._select(Case).values() if is_registered(case.revision)]
         unsent = decided.difference([case.key for case in sent])
         if not unsent and not self._placed:
             return
@@ -373,26 +376,31 @@ class _Batch:
         faults |= dict.fromkeys(unsent - stored.keys() - faults.keys(), missing)
         placed_decisions = [placed for key, placed in self._placed.items() if not faults[key]]
         self._placed_cases = placing.list_cases(placed_decisions, stored)
-        for position, decision in self._list(Decision):
+        for position, decision in self._select(Decision).items():
             if fault := faults.get(decision.key):
                 self._reject(position, build_rejected_record(decision, fault, is_placeless=True))
         self._drop_rejected()
 
     def _list_decided_keys(self) -> set[str]:
-        return {decision.key for _, decision in self._list(Decision)}
+        return {decision.key for decision in self._select(Decision).values()}
 
-    def _list(self, kind: type[RecordT]) -> list[tuple[int, RecordT]]:
-        """Return the records of one kind with their positions."""
-        return [(n, record) for n, record in self._records if type(record) is kind]
+    def _select(self, kind: type[RecordT]) -> Mapping[int, RecordT]:
+        """Return the records of one kind by position."""
+        return cast("Mapping[int, RecordT]", self._records[kind])
 
-    def _change(self, kind: type[RecordT], change: Callable[[RecordT], Record]) -> None:
-        self._records = [
-            (item[0], change(item[1])) if type(item[1]) is kind else item for item in self._records
-        ]
+    def _list_records(self) -> list[tuple[int, Record]]:
+        """Return all records with their positions, in order."""
+        by_position: dict[int, Record] = {}
+        for records in self._records.values():
+            by_position |= records
+        return [(n, by_position[n]) for n in range(self._item_count) if n in by_position]
+
+    def _change(self, kind: type[RecordT], change: Callable[[RecordT], RecordT]) -> None:
+        self._records[kind] = {n: change(record) for n, record in self._select(kind).items()}
 
     def record_versions(self, database: Database) -> None:
         """Record new versions; reject predictions beyond the limit of open versions."""
-        records = [record for _, record in self._records]
+        records = [*self._select(Case).values(), *self._select(Prediction).values()]
         declared_contents = {
             record.version: content
             for _, record, content in reversed(self._list_predictions())
@@ -404,7 +412,7 @@ class _Batch:
         )
         if not refused_versions:
             return
-        for position, prediction in self._list(Prediction):
+        for position, prediction in self._select(Prediction).items():
             if fault := refused_versions.get(prediction.version):
                 self._reject(position, build_rejected_record(prediction, fault))
         self._drop_rejected()
@@ -422,7 +430,7 @@ class _Batch:
     def reject_unknown_values(self) -> None:
         """Reject outcomes with a value that the policy has no outcome for."""
         known_ids = [outcome.id for outcome in self._state.policy.outcomes]
-        for position, outcome in self._list(Outcome):
+        for position, outcome in self._select(Outcome).items():
             if unknown_ids := outcome.values.keys() - set(known_ids):
                 fault = describe_unknown_outcome(min(unknown_ids), known_ids)
                 self._reject(position, build_rejected_record(outcome, fault))
@@ -430,14 +438,13 @@ class _Batch:
 
     def reject_model_reviewers(self, caller: Caller, version_count: int) -> None:
         """Reject decisions in the name of a version or of an account that sends predictions."""
-        decisions = self._list(Decision)
+        decisions = self._select(Decision)
         if not decisions:
             return
-        versions = {prediction.version for _, prediction in self._list(Prediction)}
+        versions = {prediction.version for prediction in self._select(Prediction).values()}
         check = ReviewerCheck(self._transaction, self._state)
-        judged = [decision for _, decision in decisions]
-        faults = check.find_faults(judged, versions, caller, version_count)
-        for position, decision in decisions if faults else ():
+        faults = check.find_faults(decisions.values(), versions, caller, version_count)
+        for position, decision in decisions.items() if faults else ():
             if fault := faults.get(decision.reviewer):
                 self._reject(position, build_rejected_record(decision, fault))
         self._drop_rejected()
@@ -448,13 +455,17 @@ class _Batch:
             return []
         return [
             (position, prediction, self._contents.get(position, ""))
-            for position, prediction in self._list(Prediction)
+            for position, prediction in self._select(Prediction).items()
         ]
 
     def set_assignments(self) -> None:
         """Set the assignments that offline clients made, where they were the right ones."""
-        self._records = self._claims.apply(
-            self._transaction, self._state, self._records, lambda: self._stored_case_ids
+        self._records[Prediction] |= self._claims.apply(
+            self._transaction,
+            self._state,
+            self._select(Case),
+            self._select(Prediction),
+            lambda: self._stored_case_ids,
         )
 
     def set_exposures(self, sender_name: str) -> None:
@@ -514,7 +525,8 @@ class _Batch:
         transaction, state, at = self._transaction, self._state, self._at
         record_store = RecordStore(transaction, state.rollout)
         action_keys = {item.action.key for _, item in self._actions}
-        records = [record for _, record in self._records]
+        listed = self._list_records()
+        records = [record for _, record in listed]
         decided_keys = self._list_decided_keys() if self._placed_cases else ()
         placed_cases = [case for case in self._placed_cases if case.key in decided_keys]
         stored_batch = record_store.store(
@@ -534,16 +546,16 @@ class _Batch:
                 record_store.store(actions, received_at=at, sender=sender)
             )
             records += actions
-        positions = [position for position, _ in (*self._records, *self._authorizations)]
+        positions = [position for position, _ in (*listed, *self._authorizations)]
         receipts = RecordNotes(state.policy).add_notes(records, stored_batch)
         if state.policy.samples_by_version:
             case_ids = stored_batch.case_ids.values()
             draws = IncomingCases(transaction, state.rollout).load_draws(case_ids)
             receipts = add_draws(state, records, receipts, stored_batch.case_ids, draws)
         self._receipts.update(zip(positions, receipts, strict=True))
-        self._rejected += self._claims.note_faults(self._records, self._receipts)
+        self._rejected += self._claims.note_faults(self._select(Prediction), self._receipts)
         case_facts = queue_new_cases(transaction, state, stored_batch, at)
-        self._note_late_arrivals(records, stored_batch, case_facts)
+        self._note_late_arrivals(positions, records, stored_batch, case_facts)
         open_reviews_of_batch(transaction, state, records, stored_batch, at)
         for position, heartbeat in self._heartbeats:
             self._receipts[position] = record_store.store_heartbeat(heartbeat, received_at=at)
@@ -552,6 +564,7 @@ class _Batch:
 
     def _note_late_arrivals(
         self,
+        positions: Sequence[int],
         records: Sequence[Record],
         stored_batch: StoredBatch,
         case_facts: Mapping[int, IncomingCase],
@@ -566,7 +579,7 @@ class _Batch:
             records, stored_batch, case_facts, (self._sender_name, self._vouched), self._at
         )
         if late is not None:
-            position = self._records[late[0]][0]
+            position = positions[late[0]]
             note = describe_late_cases(late[1])
             self._receipts[position] = add_note(self._receipts[position], note)
 

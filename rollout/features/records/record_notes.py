@@ -94,17 +94,17 @@ def find_late_arrivals(
         for case_id, revision in stored_batch.list_accepted(kind, "revision")
         if revision == 1
     }
-    judged_count = 0
-    delays: dict[int, tuple[int, int]] = {}
-    for case_id in silent_ids:
-        case = case_facts[case_id]
-        if case.first_decided is None or not case.places:
-            continue
-        judged_count += 1
-        after_case = received - min([occurred for _, occurred, _ in case.places])
-        after_decision = received - case.first_decided
-        if after_decision > 0 and after_case > within:
-            delays[case_id] = after_case, after_decision
+    judged_cases = {
+        case_id: (case.places, decided)
+        for case_id in silent_ids
+        if (decided := (case := case_facts[case_id]).first_decided) is not None and case.places
+    }
+    delays = {
+        case_id: (after_case, received - decided)
+        for case_id, (places, decided) in judged_cases.items()
+        if decided < received
+        and (after_case := received - min([occurred for _, occurred, _ in places])) > within
+    }
     if not delays:
         return None
     first = next(
@@ -117,7 +117,7 @@ def find_late_arrivals(
         and receipt.status is RecordStatus.ACCEPTED
         and stored_batch.case_ids[record.key] in delays
     )
-    return first, recognise_senders(list(delays.values()), judged_count, account)
+    return first, recognise_senders(list(delays.values()), len(judged_cases), account)
 
 
 def add_note(record_result: RecordReceipt, note: str) -> RecordReceipt:
