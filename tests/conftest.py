@@ -20,8 +20,9 @@ from tests.second_tries import count_tries_in_workers
 
 # Programs that tests start inherit SIGINT where a shell ignores it, and would not end on Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Before numpy is imported: each worker has one processor, and threads of OpenBLAS spin for others.
+# Before numpy and polars are imported: each worker has one processor, and threads spin for others.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
 settings.register_profile(
     "here", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
