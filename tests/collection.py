@@ -4,6 +4,7 @@ pytest rewrites the asserts of test modules, which costs more than their import.
 each worker would rewrite all of them; here each rewrites its share and reads what others wrote.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 from _pytest.assertion import rewrite
 from _pytest.doctest import DoctestModule
 
-from tests.parts import FOLDERS
+from tests.parts import BY_HAND, FOLDERS
 
 TESTS = Path(__file__).parent
 OTHER_PARTS = {TESTS.parent / folder for folder in FOLDERS}
+OTHER_MODULE = re.compile(rf"^pytestmark = .*\bpytest\.mark\.({'|'.join(BY_HAND)})\b", re.MULTILINE)
 
 
 def rewrite_share(config: pytest.Config) -> int:
@@ -54,9 +56,14 @@ class Needless:
     """Leaves out what a run collects for nothing."""
 
     def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
-        """Leave out folders of another part than the only one that is run."""
-        is_other = collection_path in OTHER_PARTS and config.option.markexpr == "fast"
-        return is_other or None  # None: others may still leave it out
+        """Leave out folders and modules of another part than the only one that is run."""
+        if config.option.markexpr != "fast":
+            return None  # others may still leave it out
+        is_other = collection_path in OTHER_PARTS or (
+            collection_path.match("test_*.py")
+            and OTHER_MODULE.search(collection_path.read_text(encoding="utf-8"))
+        )
+        return bool(is_other) or None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collect_file(self, file_path: Path) -> object:

@@ -55,6 +55,22 @@ def test_folders_of_another_part_are_left_out(chosen, folder, is_left_out):
     assert Needless().pytest_ignore_collect(collection.TESTS / folder, config) is is_left_out
 
 
+@pytest.mark.parametrize(
+    ("line", "is_left_out"),
+    [
+        ("pytestmark = pytest.mark.slow", True),
+        ("pytestmark = [pytest.mark.enable_socket, pytest.mark.faults]", True),
+        ("pytestmark = pytest.mark.enable_socket", None),
+        ("    pytestmark = pytest.mark.slow", None),
+    ],
+)
+def test_modules_of_another_part_are_left_out(modules, line, is_left_out):
+    modules[0].write_text(f"import pytest\n{line}\n", encoding="utf-8")
+    for chosen, expected in (("fast", is_left_out), ("not fast", None)):
+        config = SimpleNamespace(option=SimpleNamespace(markexpr=chosen))
+        assert Needless().pytest_ignore_collect(modules[0], config) is expected
+
+
 def test_examples_are_searched_where_there_are_some(request, tmp_path, monkeypatch):
     monkeypatch.setattr(collection, "TESTS", tmp_path)
     path = tmp_path / "numbers.py"
