@@ -3,7 +3,7 @@
 Ledger entries in words.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
@@ -113,15 +113,13 @@ def parse_actor(typed: str) -> str:
 
 
 def _describe_entry(entry: LedgerEntry, describer: ZonedEventDescriber) -> LedgerLine:
-    def describe(event: Any) -> str:
-        return describe_event(entry.row.revision, event, describer).text
-
     event: Any = parse_event(entry.row)
     description = describe_event(entry.row.revision, event, describer)
     cell, tone = describer.find_cell(event), find_tone(description.kind)
     text = description.text
     if cell is not None and tone and description.version:  # the location names it
-        text = describe(replace(event, version="")).lstrip(": ")
+        unnamed_event = replace(event, version="")
+        text = describe_event(entry.row.revision, unnamed_event, describer).text.lstrip(": ")
     parts = (description.site, description.window, description.version)
     return LedgerLine(
         revision=description.revision,
@@ -130,7 +128,7 @@ def _describe_entry(entry: LedgerEntry, describer: ZonedEventDescriber) -> Ledge
         hash=entry.hash,
         zone=describer.find_zone(cell),
         text=text,
-        reason=find_typed_reason(event, describe),
+        reason=find_typed_reason(event),
         location=" · ".join(part for part in parts if part) if cell is not None else "",
         by=format_actor(description.by),
         proposal=str(entry.row.fields.get("proposal") or ""),
@@ -139,12 +137,9 @@ def _describe_entry(entry: LedgerEntry, describer: ZonedEventDescriber) -> Ledge
     )
 
 
-def find_typed_reason(event: Any, describe: Callable[[Any], str]) -> str:
+def find_typed_reason(event: Any) -> str:
     """Return the reason that a user typed, or "" if there is none or the event's text has it."""
-    reason = getattr(event, "reason", "")
-    if event.by == ENGINE or not isinstance(reason, str) or not reason:
-        return ""
-    return reason if describe(replace(event, reason="")) == describe(event) else ""
+    return event.reason if event.is_reason_apart and event.by != ENGINE else ""
 
 
 def group_by_day(
@@ -165,7 +160,7 @@ def _describe_access_entry(entry: LedgerEntry) -> LedgerLine:
         hash=entry.hash,
         zone="",
         text=describe_access_event(event),
-        reason=find_typed_reason(event, describe_access_event),
+        reason=find_typed_reason(event),
         location="",
         by=format_actor(event.by),
         proposal="",

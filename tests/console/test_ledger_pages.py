@@ -8,7 +8,17 @@ import pytest
 
 from api.ledger.pages import find_typed_reason
 from rollout.engine.decide.commands import Actor, AddVersion, RetireVersion
-from rollout.engine.events import Stopped, VersionFirstUsed
+from rollout.engine.events import (
+    Approved,
+    CasesErased,
+    FactsConfirmed,
+    ProposalRejected,
+    Stopped,
+    VersionFirstUsed,
+    VersionRetired,
+)
+from rollout.engine.words.event_text import CitedProposals, EventDescriber, describe_event
+from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import execute_command
 from tests.api.bears import CREEK, POLICY, approved, scope_of, widened
@@ -61,18 +71,19 @@ def test_rows_have_reasons_days_and_a_choice_of_actors(browser, lived):
 
 
 def test_only_a_reason_that_somebody_typed_and_the_text_lacks_is_added():
-    stop = Stopped(at=NOON, by="ana", stop="S-1", cells=(), reason="smoke")
-
-    def has_reason(event):
-        return f"{event.by} stopped creek: {event.reason}"
-
-    def lacks_reason(event):
-        return f"P-1 rejected by {event.by}"
-
-    assert find_typed_reason(stop, has_reason) == ""
-    assert find_typed_reason(stop, lacks_reason) == "smoke"
-    assert find_typed_reason(replace(stop, by="policy"), lacks_reason) == ""
-    assert find_typed_reason(VersionFirstUsed(at=NOON, by="ana", version="v2"), lacks_reason) == ""
+    retired = VersionRetired(at=NOON, by="ana", version="v2", reason="smoke")
+    cited = {"at": NOON, "by": "ana", "proposal": "P-1", "reason": "smoke"}
+    approved = Approved(**cited, groups=(), evidence_hash="")
+    rejected = ProposalRejected(**cited, quiet_until=NOON)
+    confirmed = FactsConfirmed(**cited, groups=(), evidence_hash="", incidents=("I-1",))
+    stop = Stopped(at=NOON, by="ana", stop="S-1", cells=(CREEK,), reason="smoke")
+    erased = CasesErased(at=NOON, by="ana", keys=("c1",), tables=(), counts=(), reason="smoke")
+    describer = EventDescriber(parse_policy(POLICY), CitedProposals())
+    for event in (retired, approved, rejected, confirmed, stop, erased):
+        has_reason = "smoke" in describe_event(1, event, describer).text
+        assert find_typed_reason(event) == ("" if has_reason else "smoke"), event
+    assert find_typed_reason(replace(retired, by="policy")) == ""
+    assert find_typed_reason(VersionFirstUsed(at=NOON, by="ana", version="v2")) == ""
 
 
 def test_days_begin_at_midnight_of_the_rollout(browser, lived):

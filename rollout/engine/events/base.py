@@ -138,6 +138,8 @@ class LedgerEvent(ABC):
     """Whether stored evidence from before it is no longer valid."""
     is_hidden: ClassVar[bool] = False
     """Whether lists of what happened leave it out."""
+    is_reason_apart: ClassVar[bool] = False
+    """Whether its text leaves out the reason that a user typed."""
     is_for_all: ClassVar[bool] = False
     """Whether readers of any site see it."""
 

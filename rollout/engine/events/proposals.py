@@ -191,7 +191,7 @@ class UserApproval(ProposalEvent):
 class Approved(UserApproval):
     """A user approved a proposal."""
 
-    keeps_scope = is_approved = True
+    keeps_scope = is_approved = is_reason_apart = True
 
     reason: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True, FREE_TEXT: True})
 
@@ -214,6 +214,8 @@ class FactsConfirmed(UserApproval):
 
     `evidence_hash` covers them; without this entry they hold the proposal.
     """
+
+    is_reason_apart = True
 
     incidents: tuple[str, ...]
     reason: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True, FREE_TEXT: True})
@@ -254,6 +256,7 @@ class ProposalRejected(ProposalEvent):
     """A user rejected a proposal."""
 
     closing_state = "rejected"
+    is_reason_apart = True
 
     quiet_until: datetime
     reason: str = field(default="", metadata={FREE_TEXT: True})

@@ -155,6 +155,7 @@ class VersionRetired(VersionEvent):
     """A version is no longer served and lost its grants."""
 
     state_reach = agenda_reach = Reach.ALL
+    is_reason_apart = True
 
     reason: str = field(default="", metadata={FREE_TEXT: True})
 

@@ -44,10 +44,11 @@ class AgreementCoefficient(Estimate):
 
     `method` then says which. A coefficient without an interval can also have too few units.
     `effective` is how many independent cases the interval takes the `n` for; None without an
-    interval, and for a bootstrap.
+    interval, and for a bootstrap. `has_too_few` tells that labels or units are too few.
     """
 
     effective: float | None = None
+    has_too_few: bool = False
 
 
 def compute_kappa(table: Floats) -> float | None:
@@ -106,7 +107,12 @@ def compute_kappa_and_ac1(
 
 def _refuse_rare_labels(name: str, reason: str, table: Floats) -> AgreementCoefficient:
     return AgreementCoefficient(
-        None, None, None, int(table.sum()), f"too few for {name} ({reason})"
+        None,
+        None,
+        None,
+        int(table.sum()),
+        f"too few for {name} ({reason})",
+        has_too_few=True,
     )
 
 
@@ -116,7 +122,9 @@ def _compute_both(
     effective = 1.0 if number is None else number.share
     if number is not None and effective is None:
         kappa, ac1 = (
-            AgreementCoefficient(compute(table), None, None, int(table.sum()), number.refusal)
+            AgreementCoefficient(
+                compute(table), None, None, int(table.sum()), number.refusal, has_too_few=True
+            )
             for compute in (compute_kappa, compute_ac1)
         )
         return kappa, ac1

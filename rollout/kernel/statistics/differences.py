@@ -252,12 +252,16 @@ def build_side(share: WeightedShare) -> ComparedSide:
 
 @dataclass(frozen=True, slots=True)
 class AdoptionRate:
-    """Share of conflicts in which reviewers adopted the displayed answer, in [0, 1]."""
+    """Share of conflicts in which reviewers adopted the displayed answer, in [0, 1].
+
+    `has_too_few` tells that units or days are too few; `method` then says which.
+    """
 
     share: float | None
     low: float | None
     high: float | None
     method: str
+    has_too_few: bool = False
 
 
 def compute_adoption(unassisted: ComparedSide, assisted: ComparedSide) -> AdoptionRate:
@@ -280,7 +284,8 @@ def compute_adoption(unassisted: ComparedSide, assisted: ComparedSide) -> Adopti
     """
     refusal = _find_refusal(unassisted, assisted)
     if refusal or unassisted.count >= unassisted.n:
-        return AdoptionRate(None, None, None, refusal or NO_DATA)
+        has_too_few = bool(unassisted.n and assisted.n and refusal)
+        return AdoptionRate(None, None, None, refusal or NO_DATA, has_too_few)
     unassisted_rate, unassisted_low, unassisted_high = _compute_disagreement(unassisted)
     assisted_rate, assisted_low, assisted_high = _compute_disagreement(assisted)
     share = _clip_share(1 - assisted_rate / unassisted_rate)

@@ -61,7 +61,7 @@ class BootstrapSums:
             return AgreementCoefficient(value, None, None, cases, NO_SPREAD)
         if self.freedom < MIN_FREEDOM:
             refusal = describe_few_units(self.units, MIN_FREEDOM)
-            return AgreementCoefficient(value, None, None, cases, refusal)
+            return AgreementCoefficient(value, None, None, cases, refusal, has_too_few=True)
         error = float(np.std(values)) * self.units / (self.units - 1)
         scaled = np.clip(value, MIN_SPREAD - 1, 1 - MIN_SPREAD)
         half_width = scipy.special.stdtrit(self.freedom, UPPER_QUANTILE) * error / (1 - scaled**2)

@@ -393,7 +393,6 @@ def _is_offered(lever: Lever, answers: pl.Series) -> pl.Series:
 
 
 NEW_VALUE: Final = "NewValue"
-FIRST, FIRST_COUNTED = "first case with ", "first counted case with "
 SlotUnit = tuple[int, str, datetime]
 """A counted unit: its slot, its case's values as stored JSON, and when the case occurred."""
 
@@ -461,12 +460,17 @@ def list_value_marks(
     for new_value in values:
         attribute, value, slot = new_value
         at = times.get(new_value, to_instant(slot, tick))
-        yield TimelineMark(at, 0, NEW_VALUE, f"{FIRST_COUNTED}{attribute} = {value}", "")
+        yield _build_mark("first counted case", attribute, value, at)
 
 
 def build_value_mark(attribute: str, value: str, at: datetime) -> TimelineMark:
     """Return the mark of the first case with a value, which need not be counted yet."""
-    return TimelineMark(at, 0, NEW_VALUE, f"{FIRST}{attribute} = {value}", "")
+    return _build_mark("first case", attribute, value, at)
+
+
+def _build_mark(case: str, attribute: str, value: str, at: datetime) -> TimelineMark:
+    text = f"{case} with {attribute} = {value}"
+    return TimelineMark(at, 0, NEW_VALUE, text, "", attribute, value)
 
 
 def join_value_marks(
@@ -474,8 +478,9 @@ def join_value_marks(
 ) -> tuple[TimelineMark, ...]:
     """Return marks with those of first cases, which replace first counted ones."""
     first_marks = tuple(first_marks)
-    replaced = {FIRST_COUNTED + mark.text.removeprefix(FIRST) for mark in first_marks}
-    return sort_marks([*(mark for mark in marks if mark.text not in replaced), *first_marks])
+    replaced = {(mark.kind, mark.attribute, mark.value) for mark in first_marks}
+    others = [mark for mark in marks if (mark.kind, mark.attribute, mark.value) not in replaced]
+    return sort_marks([*others, *first_marks])
 
 
 @dataclass(frozen=True, slots=True)

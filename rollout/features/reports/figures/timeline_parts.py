@@ -77,13 +77,18 @@ class TimelineThreshold:
 
 @dataclass(frozen=True, slots=True)
 class TimelineMark:
-    """An event of the cell; `revision` is its ledger entry, `tone` wider, narrower or ""."""
+    """An event of the cell; `revision` is its ledger entry, `tone` wider, narrower or "".
+
+    Of a new value, `attribute` and `value` name it.
+    """
 
     at: datetime
     revision: int
     kind: str
     text: str
     tone: str
+    attribute: str = ""
+    value: str = ""
 
 
 @dataclass(frozen=True, slots=True)
