@@ -32,6 +32,7 @@ from rollout.kernel.calendar.instants import (
 )
 from rollout.kernel.calendar.opening_hours import compute_open_edges, follows_sun
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.units import group_pairs
 
 DAY_MINUTES: Final = 24 * 60
 WEEK_MINUTES: Final = 7 * DAY_MINUTES
@@ -238,9 +239,9 @@ def describe_map(
 ) -> str:
     """Describe the map in words; of many sites, equal ones together."""
     sites_shown = list_sites(policy, sites)
-    sites_by_text: dict[str, list[str]] = {}
-    for site in sites_shown:
-        sites_by_text.setdefault(describe_site(policy, schedules, site.id), []).append(site.id)
+    sites_by_text = group_pairs(
+        (describe_site(policy, schedules, site.id), site.id) for site in sites_shown
+    )
     if len(sites_shown) <= MAX_ROWS:
         text_by_site = {name: text for text, names in sites_by_text.items() for name in names}
         return " ".join(f"{site.id}: {text_by_site[site.id]}." for site in sites_shown)
@@ -362,9 +363,7 @@ def _list_freezes(
 
 def group_rows(rows: Collection[MapRow]) -> tuple[MapRow, ...]:
     """Group equal rows at the position of the first."""
-    labels_by_row: dict[MapRow, list[str]] = {}
-    for row in rows:
-        labels_by_row.setdefault(replace(row, label=""), []).append(row.label)
+    labels_by_row = group_pairs((replace(row, label=""), row.label) for row in rows)
     return tuple(
         replace(row, label=labels[0] if len(labels) == 1 else f"{len(labels)} sites")
         for row, labels in labels_by_row.items()

@@ -22,6 +22,7 @@ from rollout.kernel.calendar.instants import Cell, Site
 from rollout.kernel.calendar.opening_hours import find_next_change, is_open
 from rollout.kernel.policy.policy import Freeze, Limit, Policy, Where
 from rollout.kernel.policy.stages import describe_decided
+from rollout.kernel.units import group_pairs
 
 MAX_NAMED: Final = 4
 """Maximum number of locations named in a sentence; more are counted."""
@@ -106,11 +107,11 @@ def _group_cells_by_share(
 def _group_cells_by_version(
     scope: Scope, schedules: Mapping[Cell, StageSchedule], cells: Iterable[Cell], pattern: str
 ) -> dict[str, list[Cell]]:
-    cells_by_version: dict[str, list[Cell]] = {}
-    for cell in cells:
-        if schedules[cell].marker.pattern == pattern:
-            cells_by_version.setdefault(scope.get_holder(cell) or "", []).append(cell)
-    return cells_by_version
+    return group_pairs(
+        (scope.get_holder(cell) or "", cell)
+        for cell in cells
+        if schedules[cell].marker.pattern == pattern
+    )
 
 
 def describe_cells(policy: Policy, cells: Sequence[Cell]) -> str:
@@ -118,9 +119,7 @@ def describe_cells(policy: Policy, cells: Sequence[Cell]) -> str:
 
     `at creek and at meadow by day`, `in 12 of 150 cells`
     """
-    windows: dict[str, list[str]] = {}
-    for cell in cells:
-        windows.setdefault(cell.site, []).append(cell.window)
+    windows = group_pairs((cell.site, cell.window) for cell in cells)
     if len(cells) == len(policy.cells) and len(cells) > 1:
         return "everywhere"
     window_count = len(policy.windows)
@@ -363,9 +362,9 @@ def _describe_waves(
     waves = policy.waves
     if waves is None:
         return
-    by_wave: dict[int, list[str]] = {}
-    for site in sorted(sites, key=lambda site_item: site_item.wave):
-        by_wave.setdefault(site.wave, []).append(site.id)
+    by_wave = group_pairs(
+        (site.wave, site.id) for site in sorted(sites, key=lambda site: site.wave)
+    )
     names = [
         f"{number}:"
         f" {join_words(site_ids) if len(site_ids) <= MAX_NAMED else f'{len(site_ids)} sites'}"

@@ -57,6 +57,7 @@ from rollout.kernel.calendar.instants import SHADOW, Cell
 from rollout.kernel.errors import RefusalError, UnknownCellError
 from rollout.kernel.policy.confidence_floors import describe_floor_cases
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.units import group_pairs
 
 TimeFormatter = Callable[[datetime], Markup]
 """Formats an instant by the site's clock, with the visitor's in brackets."""
@@ -398,11 +399,10 @@ def describe_stop_latency(latencies: Sequence[StopLatency]) -> str:
 
     `creek and lake within 1 min 1 s, far within 12 h 1 min`
     """
-    sites_by_latency: dict[str, list[str]] = {}
-    for latency in sorted(latencies, key=lambda latency_item: latency_item.within_seconds):
-        sites_by_latency.setdefault(format_stop_latency(latency.within_seconds), []).append(
-            latency.site
-        )
+    sites_by_latency = group_pairs(
+        (format_stop_latency(latency.within_seconds), latency.site)
+        for latency in sorted(latencies, key=lambda latency: latency.within_seconds)
+    )
     return ", ".join(
         f"{_join_sites(sites)} within {latency_text}"
         for latency_text, sites in sites_by_latency.items()

@@ -8,7 +8,6 @@ The stored end decides which cases are no evidence of a version; setting it writ
 Delete records older than the policy's `retention`; their counts stay.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -39,6 +38,7 @@ from rollout.engine.records.reviews import find_version_fault
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import RefusalError, StaleRevisionError
 from rollout.kernel.policy.stages import find_content_fault
+from rollout.kernel.units import group_pairs
 from rollout.live.evidence.evidence_report import EvidenceReport
 from rollout.live.rollout_state import (
     CommandResult,
@@ -112,10 +112,8 @@ def _describe_difference(version: str, stored: Ends, expected: Ends) -> str:
 
 
 def _load_ledger_ends(transaction: Transaction, rollout: Rollout) -> dict[str, list[datetime]]:
-    ends_by_version: dict[str, list[datetime]] = defaultdict(list)
-    for event in Ledger(transaction, rollout).list_of(TrainingCutoffSet):
-        ends_by_version[event.version].append(event.trained_until)
-    return dict(ends_by_version)
+    events = Ledger(transaction, rollout).list_of(TrainingCutoffSet)
+    return group_pairs((event.version, event.trained_until) for event in events)
 
 
 def _format_ends(ends: Ends) -> str:
@@ -194,11 +192,11 @@ def load_versions(
     acting_grants = {
         cell: find_acting_version(state.scope, state.policy, cell, at) for cell in cells
     }
-    acting_cells: dict[str, list[ActingCell]] = {}
-    for cell, grant in acting_grants.items():
-        if grant is not None:
-            stage = state.policy.stage_ids[grant[1]]
-            acting_cells.setdefault(grant[0], []).append(ActingCell(cell.site, cell.window, stage))
+    acting_cells = group_pairs(
+        (grant[0], ActingCell(cell.site, cell.window, state.policy.stage_ids[grant[1]]))
+        for cell, grant in acting_grants.items()
+        if grant is not None
+    )
     return tuple(
         _build_version_status(state, version, tuple(acting_cells.get(version, ())), cells)
         for version in state.scope.versions

@@ -106,14 +106,14 @@ def _list_waves(scope: Scope, policy: Policy, at: datetime) -> Iterator[Schedule
 def _list_freezes(policy: Policy, since: datetime, until: datetime) -> Iterator[ScheduleEntry]:
     """Yield the spans of freezes, sites with the same span together."""
     for freeze in policy.freezes:
-        sites_by_span: dict[tuple[datetime, datetime], list[str]] = {}
-        for site in policy.sites:
-            if any(freeze.where.fits(Cell(site.id, window.id)) for window in policy.windows):
-                spans = list_open_spans(
-                    freeze.hours, site, since - LONGEST_FREEZE, until + LONGEST_FREEZE
-                )
-                for span in spans:
-                    sites_by_span.setdefault(span, []).append(site.id)
+        sites_by_span = group_pairs(
+            (span, site.id)
+            for site in policy.sites
+            if any(freeze.where.fits(Cell(site.id, window.id)) for window in policy.windows)
+            for span in list_open_spans(
+                freeze.hours, site, since - LONGEST_FREEZE, until + LONGEST_FREEZE
+            )
+        )
         for (start, end), sites in sites_by_span.items():
             yield ScheduleEntry(
                 "freeze", start, freeze.hours, tuple(sites), detail=freeze.reason, until=end
@@ -122,16 +122,15 @@ def _list_freezes(policy: Policy, since: datetime, until: datetime) -> Iterator[
 
 def _list_limits(policy: Policy) -> Iterator[ScheduleEntry]:
     """Yield the ends of limits, sites with the same instant together."""
-    sites_by_time: dict[tuple[str, datetime], list[str]] = {}
-    for limit in policy.limits:
-        for site in policy.sites:
-            if not any(limit.where.fits(Cell(site.id, window.id)) for window in policy.windows):
-                continue
-            if limit.ends is not None:
-                key = "end", compute_end_of_local_day(site, limit.ends)
-                sites_by_time.setdefault(key, []).append(site.id)
-    for (kind, at), sites in sites_by_time.items():
-        yield ScheduleEntry(kind, at, sites=tuple(dict.fromkeys(sites)))
+    sites_by_end = group_pairs(
+        (compute_end_of_local_day(site, limit.ends), site.id)
+        for limit in policy.limits
+        if limit.ends is not None
+        for site in policy.sites
+        if any(limit.where.fits(Cell(site.id, window.id)) for window in policy.windows)
+    )
+    for at, sites in sites_by_end.items():
+        yield ScheduleEntry("end", at, sites=tuple(dict.fromkeys(sites)))
 
 
 def _list_grant_ends(scope: Scope, policy: Policy) -> Iterator[ScheduleEntry]:

@@ -3,7 +3,6 @@
 Units with the value of an outcome as arrays, and the arms that the sampling gave them to.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.evidence_sources import NOT_NAMED, OWN_EPISODE_PREDICTION, OWN_PREDICTION
 from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.gain import ArmUnits
-from rollout.kernel.units import DECIDES, OutcomeRule
+from rollout.kernel.units import DECIDES, OutcomeRule, group_pairs
 
 UNRECORDED, NOT_ASKED, DRAWN_PEOPLE, DRAWN_MODEL = -2, -1, 0, 1
 """Arms: of a history that records none, of a unit without an answer, and those of answers."""
@@ -195,10 +194,10 @@ class OutcomeBuffer:
 
     def add(self, lines: Iterable[CountedOutcome]) -> set[CellVersion]:
         """Add units of later slots, in order; return the cells and versions that grew."""
-        groups: dict[OutcomeKey, list[CountedOutcome]] = defaultdict(list)
-        for line in lines:
-            cell = Cell(line.site, line.window)
-            groups[cell, line.version, line.outcome, line.definition].append(line)
+        groups = group_pairs(
+            ((Cell(line.site, line.window), line.version, line.outcome, line.definition), line)
+            for line in lines
+        )
         for key, group in groups.items():
             earlier_units = self._units.get(key, build_empty_outcomes())
             self._units[key] = join_outcomes(earlier_units, _build_units(group))

@@ -53,6 +53,7 @@ from rollout.kernel.errors import EvidenceChangedError, ProposalClosedError, Rol
 from rollout.kernel.policy.confidence_floors import list_floor_texts
 from rollout.kernel.policy.gates import FreshEvidence
 from rollout.kernel.policy.policy import Policy
+from rollout.kernel.units import group_pairs
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
@@ -159,9 +160,9 @@ class Replay:
         self._queue: list[tuple[datetime, int, Command]] = []
         self._counter = count()
         self._keys = sorted(key for key in units.cells if key[0] in policy.cell_set)
-        self._places_by_cell: dict[Cell, list[int]] = {}
-        for place, (cell, _) in enumerate(self._keys):
-            self._places_by_cell.setdefault(cell, []).append(place)
+        self._places_by_cell = group_pairs(
+            (cell, place) for place, (cell, _) in enumerate(self._keys)
+        )
         self._agenda = Agenda(policy, self._find_interest)
         self._start(first_seen)
         start = to_instant(units.first_slot, policy.tick)

@@ -42,6 +42,7 @@ from rollout.features.demo.simulated_cases import (
 from rollout.features.replay.requests import read_request_records
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import load_policy
+from rollout.kernel.units import group_pairs
 
 Pixels8 = npt.NDArray[np.uint8]
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -219,7 +220,7 @@ def _list_cases(
                 media=attributes.pop(MEDIA, ""),
                 attributes=attributes,
                 predictions=tuple(predictions[key]),
-                decisions=tuple(sorted(decisions[key], key=lambda decision: decision.at)),
+                decisions=tuple(sorted(decisions.get(key, ()), key=lambda decision: decision.at)),
                 outcomes=tuple(outcomes[key]),
                 is_planted=is_planted,
             )
@@ -229,22 +230,24 @@ def _group_predictions(
     policy: Policy, frame: pl.DataFrame, times: Mapping[str, datetime]
 ) -> Mapping[str, list[ExamplePrediction]]:
     """Return the predictions by case; one without a time of its own has its case's."""
-    groups = defaultdict(list)
-    columns = (frame["case_key"], frame["version"], frame["confidence"], frame["at"])
-    for answers, row in zip(_list_answers(policy, frame), zip(*columns, strict=True), strict=True):
-        key, version, confidence, at = row
-        if key in times:
-            groups[key].append(ExamplePrediction(version, answers, confidence, at or times[key]))
-    return groups
+    rows = frame.select("case_key", "version", "confidence", "at").iter_rows()
+    return group_pairs(
+        (key, ExamplePrediction(version, answers, confidence, at or times[key]))
+        for answers, (key, version, confidence, at) in zip(
+            _list_answers(policy, frame), rows, strict=True
+        )
+        if key in times
+    )
 
 
 def _group_decisions(policy: Policy, frame: pl.DataFrame) -> Mapping[str, list[ExampleDecision]]:
-    groups = defaultdict(list)
-    columns = (frame["case_key"], frame["reviewer"], frame["unsure"], frame["at"])
-    for answers, row in zip(_list_answers(policy, frame), zip(*columns, strict=True), strict=True):
-        key, reviewer, unsure, at = row
-        groups[key].append(ExampleDecision(reviewer, answers, unsure, at))
-    return groups
+    rows = frame.select("case_key", "reviewer", "unsure", "at").iter_rows()
+    return group_pairs(
+        (key, ExampleDecision(reviewer, answers, unsure, at))
+        for answers, (key, reviewer, unsure, at) in zip(
+            _list_answers(policy, frame), rows, strict=True
+        )
+    )
 
 
 def _group_outcomes(policy: Policy, frame: pl.DataFrame) -> Mapping[str, list[ExampleOutcome]]:

@@ -58,6 +58,7 @@ from rollout.features.records.record_notes import open_adjudication_if_split
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.errors import StaleRevisionError, UserRequiredError
 from rollout.kernel.policy.evidence_sources import REVIEWS
+from rollout.kernel.units import group_pairs
 from rollout.live.evidence.unit_counting import queue_new_cases
 from rollout.live.rollout_state import RolloutState
 
@@ -501,12 +502,12 @@ def _load_blind_reviews(
     transaction: Transaction, state: RolloutState, case_ids: Collection[int], at: datetime | None
 ) -> dict[int, list[StoredReviewTask]]:
     """Return requested blind tasks and decided ones, by case."""
-    reviews_by_case: dict[int, list[StoredReviewTask]] = {}
-    for review in ReviewTaskStore(transaction, state.rollout).list_of_cases(case_ids):
-        is_asked = review.is_wanted_at(at or review.opened_at)
-        if review.kind in BLIND_KINDS and (is_asked or review.state == DONE):
-            reviews_by_case.setdefault(review.case_id, []).append(review)
-    return reviews_by_case
+    return group_pairs(
+        (review.case_id, review)
+        for review in ReviewTaskStore(transaction, state.rollout).list_of_cases(case_ids)
+        if review.kind in BLIND_KINDS
+        and (review.state == DONE or review.is_wanted_at(at or review.opened_at))
+    )
 
 
 def _is_reviewer_at(caller: Caller, state: RolloutState, site: str) -> bool:

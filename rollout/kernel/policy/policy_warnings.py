@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from rollout.kernel.calendar.instants import Cell, Site, format_duration
+from rollout.kernel.calendar.instants import Cell, format_duration
 from rollout.kernel.calendar.windows import list_hours_warnings
 from rollout.kernel.measures import Condition, Statistic, Watch
 from rollout.kernel.policy.policy import Gate, Guard, Policy
 from rollout.kernel.policy.stages import describe_sample_share
+from rollout.kernel.units import group_pairs
 
 MIN_RETENTION = timedelta(days=183)  # laws on high-risk systems ask for half a year of logs
 _DEFAULT_FALSE_ALARM_EVERY = 10_000.0
@@ -203,9 +204,9 @@ def _check_samples(policy: Policy) -> Warnings:
 
 def _check_windows(policy: Policy) -> Warnings:
     """Warn of hours once for sites with equal clock, holidays and sun."""
-    sites_by_clock: dict[object, list[Site]] = {}
-    for site in policy.sites:
-        sites_by_clock.setdefault((site.timezone, site.country, site.coordinates), []).append(site)
+    sites_by_clock = group_pairs(
+        ((site.timezone, site.country, site.coordinates), site) for site in policy.sites
+    )
     warnings: dict[PolicyWarning, None] = {}
     for first_site, *other_sites in sites_by_clock.values():
         more_text = f" and {len(other_sites)} more" if other_sites else ""

@@ -65,6 +65,7 @@ from rollout.engine.evidence.units import TRAINED_ON
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy.record_definition import compute_definition
+from rollout.kernel.units import group_pairs
 from rollout.live.evidence.due_counting import open_unit_keys, resolve_outcome_lines
 from rollout.live.evidence.evidence_reader import restore_evidence
 from rollout.live.evidence.evidence_report import EvidenceReport
@@ -338,11 +339,11 @@ def _group_rows(
     unit_ids = ExternalKeys(transaction, state.rollout, kind).find_ids(
         {row["unit"] for row in rows}
     )
-    units: dict[UnitKey, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        if row["unit"] in unit_ids:
-            units[unit_ids[row["unit"]], row["version"], row["track"]].append(row)
-    return units
+    return group_pairs(
+        ((unit_ids[row["unit"]], row["version"], row["track"]), row)
+        for row in rows
+        if row["unit"] in unit_ids
+    )
 
 
 def _describe_difference(

@@ -48,7 +48,7 @@ from rollout.engine.evidence.unit_arrays import IntArray
 from rollout.engine.evidence.version_uses import ANY_VERSION, Use, UseKey, list_first_uses
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_values
-from rollout.kernel.units import OutcomeRule
+from rollout.kernel.units import OutcomeRule, group_pairs
 from rollout.live.evidence.evidence_feeds import LiveGuardFeeds
 from rollout.live.evidence.stage_history import RolloutHistory
 from rollout.live.evidence.unit_counting import (
@@ -468,9 +468,9 @@ def _list_silent_entries(
     A tick that counts many slots may have come to such a case before the use was known.
     """
     pages, tick = CasePages(transaction, state.rollout), state.policy.tick
-    uses_by_version: dict[str, list[tuple[str, Use]]] = defaultdict(list)
-    for (site, _, version), use in first_uses.items():
-        uses_by_version[version].append((site, use))
+    uses_by_version = group_pairs(
+        (version, (site, use)) for (site, _, version), use in first_uses.items()
+    )
     for version, uses in uses_by_version.items():
         since, sites = to_instant(min(use.occurred for _, use in uses), tick), {s for s, _ in uses}
         names = state.list_names(version)

@@ -53,7 +53,7 @@ from rollout.kernel.calendar.instants import (
 from rollout.kernel.calendar.opening_hours import compute_open_edges, is_always_open
 from rollout.kernel.late_modules import LateModule
 from rollout.kernel.policy.cell_evidence import list_recorded_attributes
-from rollout.kernel.units import MISSING, SILENT
+from rollout.kernel.units import MISSING, SILENT, group_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -315,9 +315,9 @@ def find_cases_beside(
     unit_cases: dict[int, list[int]] = {}
     for cases in frames:
         case_ids = ExternalKeys(transaction, state.rollout).find_ids(cases["case_key"].to_list())
-        cases_by_unit: dict[str, list[int]] = {}
-        for unit, case_key in cases.select("unit", "case_key").iter_rows():
-            cases_by_unit.setdefault(unit, []).append(case_ids[case_key])
+        cases_by_unit = group_pairs(
+            (unit, case_ids[key]) for unit, key in cases.select("unit", "case_key").iter_rows()
+        )
         unit_cases |= {number: numbers for numbers in cases_by_unit.values() for number in numbers}
     return unit_cases
 

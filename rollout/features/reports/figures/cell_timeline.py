@@ -65,7 +65,7 @@ from rollout.kernel.measures import AGREEMENT, Condition
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Ints
 from rollout.kernel.statistics.bounds import compute_estimates
-from rollout.kernel.units import FAILED, LATE, OUTSIDE
+from rollout.kernel.units import FAILED, LATE, OUTSIDE, group_pairs
 
 MAX_BUCKETS: Final = 400
 DAY_BUCKETS: Final = (("day", 1), ("week", 7), ("4 weeks", 28), ("52 weeks", 364))
@@ -214,11 +214,12 @@ def _list_thresholds(
     policy: Policy, cell: Cell, condition: Condition
 ) -> Iterator[TimelineThreshold]:
     """Yield each threshold on the measure once, with the stages or the effect it has."""
-    stages: dict[float, list[str]] = {}
-    for level in _list_levels(policy):
-        for other in policy.list_conditions(level, cell):
-            if is_plain(other) and other.key == condition.key:
-                stages.setdefault(other.threshold, []).append(policy.stage_ids[level])
+    stages = group_pairs(
+        (other.threshold, policy.stage_ids[level])
+        for level in _list_levels(policy)
+        for other in policy.list_conditions(level, cell)
+        if is_plain(other) and other.key == condition.key
+    )
     for value, names in stages.items():
         yield TimelineThreshold("gate", f"gate to {' and '.join(names)}", value)
     guards = {

@@ -35,7 +35,7 @@ from rollout.kernel.statistics.differences import (
     compute_z_scores,
 )
 from rollout.kernel.statistics.intervals import EXACT_METHOD, clopper_pearson
-from rollout.kernel.units import FAILED
+from rollout.kernel.units import FAILED, group_pairs
 
 Codes = Ints
 SliceName = tuple[tuple[str, str], ...]
@@ -132,10 +132,7 @@ def add_clock(facts: pl.DataFrame, policy: Policy) -> pl.DataFrame:
 
 
 def _group_sites_by_zone(policy: Policy) -> dict[str, list[str]]:
-    zones: dict[str, list[str]] = {}
-    for site in policy.sites:
-        zones.setdefault(site.timezone, []).append(site.id)
-    return zones
+    return group_pairs((site.timezone, site.id) for site in policy.sites)
 
 
 def build_dimensions(
