@@ -20,10 +20,15 @@ After = Annotated[
 ]
 
 
-class Page(BaseModel, Generic[T]):
-    """A page of a list. `next` is null on the last page."""
+class ItemList(BaseModel, Generic[T]):
+    """A list that is answered as a whole."""
 
     items: list[T]
+
+
+class Page(ItemList[T]):
+    """A page of a list. `next` is null on the last page."""
+
     next: str | None = Field(
         default=None, description="cursor for the next page, as `after`; null on the last page"
     )

@@ -8,6 +8,7 @@ The full key is shown only in the response that creates it; no URL, table or oth
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -322,26 +323,6 @@ def show_reviewers(request: Request, visitor: CurrentVisitor) -> Response:
     )
 
 
-def _grant_role(visitor: Visitor, name: str, form: Form) -> None:
-    _update_user(visitor, name, AccountUpdate(roles_to_grant=(_parse_role_assignment(form),)))
-
-
-def _revoke_role(visitor: Visitor, name: str, form: Form) -> None:
-    _update_user(visitor, name, AccountUpdate(roles_to_revoke=(_parse_role_assignment(form),)))
-
-
-def _disable_user(visitor: Visitor, name: str, _form: Form) -> None:
-    _update_user(visitor, name, AccountUpdate(is_disabled=True))
-
-
-def _enable_user(visitor: Visitor, name: str, _form: Form) -> None:
-    _update_user(visitor, name, AccountUpdate(is_disabled=False))
-
-
-def _set_email(visitor: Visitor, name: str, form: Form) -> None:
-    _update_user(visitor, name, AccountUpdate(email=form.get_text("email")[:MAX_FIELD_LENGTH]))
-
-
 def _sign_out_user(visitor: Visitor, name: str, _form: Form) -> None:
     visitor.service.sign_in.sign_out_everywhere(visitor.caller, name, at=visitor.wall_time)
     visitor.service.authenticator.refresh()
@@ -351,21 +332,27 @@ def _reset_factor(visitor: Visitor, name: str, _form: Form) -> None:
     reset_second_factor(visitor.service.database, visitor.caller, name, at=visitor.wall_time)
 
 
-ACTIONS: Final[dict[str, Callable[[Visitor, str, Form], None]]] = {
-    "give": _grant_role,
-    "take": _revoke_role,
-    "disable": _disable_user,
-    "enable": _enable_user,
-    "email": _set_email,
-    "sign-out": _sign_out_user,
-    "reset-factor": _reset_factor,
-}
-
-
-def _update_user(visitor: Visitor, name: str, update: AccountUpdate) -> None:
+def _update_user(
+    build_update: Callable[[Form], AccountUpdate], visitor: Visitor, name: str, form: Form
+) -> None:
+    update = build_update(form)
     users.update_account(
         visitor.service.database, visitor.caller, name, update, at=visitor.wall_time
     )
+
+
+UPDATES: Final[dict[str, Callable[[Form], AccountUpdate]]] = {
+    "give": lambda form: AccountUpdate(roles_to_grant=(_parse_role_assignment(form),)),
+    "take": lambda form: AccountUpdate(roles_to_revoke=(_parse_role_assignment(form),)),
+    "disable": lambda _: AccountUpdate(is_disabled=True),
+    "enable": lambda _: AccountUpdate(is_disabled=False),
+    "email": lambda form: AccountUpdate(email=form.get_text("email")[:MAX_FIELD_LENGTH]),
+}
+ACTIONS: Final[dict[str, Callable[[Visitor, str, Form], None]]] = {
+    **{name: partial(_update_user, build_update) for name, build_update in UPDATES.items()},
+    "sign-out": _sign_out_user,
+    "reset-factor": _reset_factor,
+}
 
 
 def _parse_role_assignment(form: Form) -> AssignedRole:

@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.cells.schemas import CellDetails, CellList, Timeline, TimelineSpan
-from api.paging import After, Limit, decode_number
+from api.paging import After, ItemList, Limit, decode_number
 from api.priority_threads import run_in_time
 from api.schema_forms import LATER, AttributeForm, add_fields_of, build_responses
 from rollout.engine.decide.assignment_table import ScopeTable, build_scope_table
@@ -462,10 +462,8 @@ class RolloutStatus(AttributeForm, json_schema_extra={"example": EXAMPLE}):
     """A rollout: the head of its ledger and the number of open items."""
 
 
-class RolloutList(BaseModel, json_schema_extra={"example": {"items": [EXAMPLE]}}):
+class RolloutList(ItemList[RolloutStatus], json_schema_extra={"example": {"items": [EXAMPLE]}}):
     """The rollouts that the caller can read."""
-
-    items: list[RolloutStatus]
 
 
 @rollouts_router.get("", operation_id="listRollouts", summary="List rollouts")

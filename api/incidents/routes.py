@@ -21,7 +21,7 @@ from api.incidents.schemas import (
     build_cause_answer,
     build_cause_progress,
 )
-from api.paging import After, Limit, decode_number, encode_number
+from api.paging import After, Limit, Page, decode_number, encode_number
 from api.schema_forms import CELL, LATER, NOON, build_command_example, build_responses
 from api.stops.schemas import Reason
 from rollout.features.incidents.incidents import (
@@ -121,11 +121,10 @@ State = Annotated[
 ]
 
 
-class IncidentList(BaseModel, json_schema_extra={"example": {"items": [INCIDENT], "next": None}}):
+class IncidentList(
+    Page[IncidentStatus], json_schema_extra={"example": {"items": [INCIDENT], "next": None}}
+):
     """A page of incidents, newest first. `next` is null on the last page."""
-
-    items: list[IncidentStatus]
-    next: str | None
 
 
 class AcknowledgementRequest(

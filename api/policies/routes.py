@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.paging import ItemList
 from api.priority_threads import prioritize
 from api.schema_forms import (
     APPLIED,
@@ -196,10 +197,8 @@ RETIRED = build_command_example(
 )
 
 
-class VersionList(BaseModel, json_schema_extra={"example": {"items": [VERSION]}}):
+class VersionList(ItemList[VersionStatus], json_schema_extra={"example": {"items": [VERSION]}}):
     """Every model version, in order of first use; at most 20 are not retired."""
-
-    items: list[VersionStatus]
 
 
 class RetirementRequest(

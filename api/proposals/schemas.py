@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from api.paging import Page
 from api.schema_forms import LATER, NOON
 from rollout.features.proposals.proposal_details import Proposal
 from rollout.features.proposals.proposals import MAX_APPROVALS_PER_CALL, ApprovalResult
@@ -138,11 +139,10 @@ class BatchApprovalRequest(
     approvals: list[BatchApproval] = Field(min_length=1, max_length=MAX_APPROVALS_PER_CALL)
 
 
-class ProposalList(BaseModel, json_schema_extra={"example": {"items": [PROPOSAL], "next": None}}):
+class ProposalList(
+    Page[Proposal], json_schema_extra={"example": {"items": [PROPOSAL], "next": None}}
+):
     """A page of proposals, newest first. `next` is null on the last page."""
-
-    items: list[Proposal]
-    next: str | None
 
 
 class ApprovalResultList(BaseModel):

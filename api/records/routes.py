@@ -23,7 +23,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.metrics import RequestCounts
-from api.paging import After, Limit, Page, decode_number, encode_number
+from api.paging import After, ItemList, Limit, Page, decode_number, encode_number
 from api.problems import build_problem
 from api.records.schemas import (
     CASE_EXAMPLE,
@@ -394,14 +394,13 @@ class ImportedBaseline(
 
 
 class BaselineList(
-    BaseModel, json_schema_extra={"example": {"items": [{**EXAMPLE, "imported_by": "ana"}]}}
+    ItemList[ImportedBaseline],
+    json_schema_extra={"example": {"items": [{**EXAMPLE, "imported_by": "ana"}]}},
 ):
     """The current baselines.
 
     If several entries have the same cell, action and time span, only the last one is listed.
     """
-
-    items: list[ImportedBaseline]
 
 
 class BaselineImportResult(BaseModel, json_schema_extra={"example": {"new": 1}}):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.paging import Page
+from api.paging import ItemList, Page
 from api.schema_forms import AttributeForm, FormT, add_fields, add_fields_of, convert_type
 from rollout.data.records.case_pages import CaseCount
 from rollout.engine.records.records import (
@@ -67,10 +67,10 @@ RECORD_RESULT: dict[str, Any] = {
 }
 
 
-class RecordResultList(BaseModel, json_schema_extra={"example": {"items": [RECORD_RESULT]}}):
+class RecordResultList(
+    ItemList[RecordResult], json_schema_extra={"example": {"items": [RECORD_RESULT]}}
+):
     """The result of each item, in the order of the request."""
-
-    items: list[RecordResult]
 
 
 CASE_EXAMPLE: dict[str, Any] = {

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.paging import After, Limit, decode_number, encode_number
+from api.paging import After, ItemList, Limit, Page, decode_number, encode_number
 from api.schema_forms import LATER, NOON, AttributeForm, add_fields_of, build_responses
 from rollout.data.reports.reports import MAX_NAME_LENGTH, ReportSummary
 from rollout.features.delivery.delivery import (
@@ -98,11 +98,10 @@ class ReportMetadata(AttributeForm, json_schema_extra={"example": REPORT}):
     id: int
 
 
-class ReportList(BaseModel, json_schema_extra={"example": {"items": [REPORT], "next": None}}):
+class ReportList(
+    Page[ReportMetadata], json_schema_extra={"example": {"items": [REPORT], "next": None}}
+):
     """A page of reports, newest first. `next` is null on the last page."""
-
-    items: list[ReportMetadata]
-    next: str | None
 
 
 class ReportRequest(BaseModel, extra="forbid", json_schema_extra={"example": REPORT_REQUEST}):
@@ -281,11 +280,10 @@ State = Annotated[
 Number = Annotated[int, Path(ge=1, lt=2**53, description="`id` of the delivery")]
 
 
-class DeliveryList(BaseModel, json_schema_extra={"example": {"items": [DELIVERY], "next": None}}):
+class DeliveryList(
+    Page[DeliveryStatus], json_schema_extra={"example": {"items": [DELIVERY], "next": None}}
+):
     """A page of deliveries, newest first. `next` is null on the last page."""
-
-    items: list[DeliveryStatus]
-    next: str | None
 
 
 @deliveries_router.get("", operation_id="listDeliveries", summary="List report deliveries")
@@ -323,10 +321,10 @@ class DeliveryRequest(
     channels: Annotated[list[str], Field(min_length=1, max_length=100)]
 
 
-class QueuedDeliveryList(BaseModel, json_schema_extra={"example": {"items": [QUEUED_DELIVERY]}}):
+class QueuedDeliveryList(
+    ItemList[DeliveryStatus], json_schema_extra={"example": {"items": [QUEUED_DELIVERY]}}
+):
     """The deliveries that were queued, or sent earlier."""
-
-    items: list[DeliveryStatus]
 
 
 @deliveries_router.post("", operation_id="createDeliveries", summary="Send a report to channels")

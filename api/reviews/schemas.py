@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
+from api.paging import ItemList
 from api.schema_forms import AttributeForm, add_fields_of, add_input_of
 from rollout.data.records.record_rows import MAX_KEY_LENGTH
 from rollout.features.reviews.reviews import (
@@ -280,7 +281,9 @@ class OverdueReview(AttributeForm, json_schema_extra={"example": OVERDUE_REVIEW}
     reviewer: str | None = Field(description="the reviewer who holds the task")
 
 
-class OverdueReviewList(AttributeForm, json_schema_extra={"example": {"items": [OVERDUE_REVIEW]}}):
+class OverdueReviewList(
+    ItemList[OverdueReview],
+    from_attributes=True,
+    json_schema_extra={"example": {"items": [OVERDUE_REVIEW]}},
+):
     """Overdue review tasks, soonest deadline first."""
-
-    items: list[OverdueReview]

@@ -11,7 +11,16 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.paging import After, Limit, Page, cut_page, decode_cursor, decode_number, encode_number
+from api.paging import (
+    After,
+    ItemList,
+    Limit,
+    Page,
+    cut_page,
+    decode_cursor,
+    decode_number,
+    encode_number,
+)
 from api.schema_forms import AttributeForm, add_fields_of, add_input_of, build_responses
 from rollout.engine.records.reviews import (
     HUMANS_DISAGREE,
@@ -245,10 +254,8 @@ class TrainingChoiceList(Page[TrainingChoice]):
     """Training choices, newest first."""
 
 
-class TopLossList(BaseModel, json_schema_extra={"example": {"items": [WORK_ITEM]}}):
+class TopLossList(ItemList[CleaningItem], json_schema_extra={"example": {"items": [WORK_ITEM]}}):
     """The divergences in the evidence, the largest cost times loss first."""
-
-    items: list[CleaningItem]
 
 
 @add_input_of(CleaningChoiceRequest, text=Name)
@@ -275,10 +282,10 @@ class ChoiceResult(AttributeForm, json_schema_extra={"example": CHOICE_RESULT}):
     """The result of one choice: `saved`, `unchanged`, or `rejected` with a reason."""
 
 
-class ChoiceResultList(BaseModel, json_schema_extra={"example": {"items": [CHOICE_RESULT]}}):
+class ChoiceResultList(
+    ItemList[ChoiceResult], json_schema_extra={"example": {"items": [CHOICE_RESULT]}}
+):
     """The results, in the order of the choices."""
-
-    items: list[ChoiceResult]
 
 
 COUNTED_RESPONSES = build_responses(
