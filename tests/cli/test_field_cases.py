@@ -45,6 +45,7 @@ def test_the_text_nan_is_no_answer_of_a_pair():
     )
 
 
+@pytest.mark.slow
 def test_a_replay_names_placeholders_and_lets_the_policy_decide(tmp_path):
     (tmp_path / "policy.yaml").write_text(init("01-nan-as-text").stdout, encoding="utf-8")
     case = CASES / "01-nan-as-text"

@@ -81,6 +81,7 @@ LATE = {  # imported when a database, a channel or a provider asks for them
 }
 
 
+@pytest.mark.slow
 def test_the_demo_imports_no_driver_and_no_provider():
     files = [path for name in ("rollout", "api") for path in ROOT.glob(f"{name}/**/*.py")]
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files}

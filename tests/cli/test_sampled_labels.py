@@ -64,6 +64,7 @@ def test_cases_without_a_decision_are_counted_and_asked_about(folder, monkeypatc
     assert float(rate.rpartition(" ")[2]) == pytest.approx(2_000 / 28, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_sample_of_labels_reads_as_good_as_the_model_is(folder):
     done = init("--labels", "sampled")
     assert parse_policy(done.stdout).expect.agreement == pytest.approx(0.971)
@@ -78,6 +79,7 @@ def test_a_sample_of_labels_reads_as_good_as_the_model_is(folder):
     assert "Labels are a sample (--labels sampled)" in html
 
 
+@pytest.mark.slow
 def test_labels_of_all_cases_count_missing_ones_against_the_model(folder):
     done = init("--labels", "all")
     (folder / "policy.yaml").write_text(done.stdout, encoding="utf-8")

@@ -24,9 +24,10 @@ from rollout.features.reports.pages.summary import describe_results, format_head
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT.parent / "shared/data/camera-traps"
 
-pytestmark = pytest.mark.skipif(
+is_absent = pytest.mark.skipif(
     not RECORDS.exists(), reason=f"the records are not on this machine: {RECORDS}"
 )
+pytestmark = [pytest.mark.slow, is_absent]  # a whole history is replayed before the first one
 
 LABELS = """
 human 7345 4727 4473 0.946266 0.608986

@@ -82,6 +82,7 @@ def test_ticks_of_process_write_what_ticks_here_write(database, start, tmp_path)
         other.close()
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_process_is_started_when_tick_is_due_and_ended_when_idle(database, start, monkeypatch):
     worker = start()
@@ -97,6 +98,7 @@ def test_process_is_started_when_tick_is_due_and_ended_when_idle(database, start
     assert worker.run_due_ticks(LAST + 2 * SLOT).seconds_by_rollout.keys() == {"story"}
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_write_that_fails_there_ends_autonomy_here_until_tick_succeeds(database, start, mark):
     worker = start("fail", mark)
@@ -112,12 +114,14 @@ def test_write_that_fails_there_ends_autonomy_here_until_tick_succeeds(database,
     assert list_failures(database) == {}
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_damage_met_there_is_known_here(database, start, mark):
     start("damage", mark).run_due_ticks(LAST)
     assert database.damage_signs.text == "page 3 is broken"
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_newer_kind_waits_there_until_upgrade_is_finished(database, start, mark):
     """A tick of the next program writes nothing that the program before can't read."""
@@ -160,6 +164,7 @@ def test_no_line_of_log_has_text_of_exception_there(start, mark, caplog):
     assert "secret-case" in error.__notes__[0]  # as text it is for who debugs
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_process_that_died_while_idle_is_replaced_and_nothing_failed(database, start):
     worker = start()
@@ -179,6 +184,7 @@ def test_process_that_can_not_start_is_failed_tick_of_all_that_are_due(database)
     assert list_failures(database).keys() == {("story", TICK)}
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_silent_process_is_ended_and_is_failed_tick(database, start, mark, monkeypatch):
     worker = start("wait", mark)
@@ -204,6 +210,7 @@ def test_stop_gives_running_tick_its_seconds_and_counts_no_failure(
     assert worker.run_due_ticks(LAST).seconds_by_rollout == {}
 
 
+@pytest.mark.slow
 @on_both
 def test_evidence_is_checked_beside_ticks_in_process_that_ends(database, start):
     worker = start()
@@ -234,6 +241,7 @@ def test_check_that_dies_says_so(start, mark):
         start("die", mark).sample_evidence(LAST)
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_process_ends_with_its_parent(start):
     worker = start()
@@ -241,6 +249,7 @@ def test_process_ends_with_its_parent(start):
     assert worker._process.close() == 0
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_log_of_process_is_log_of_service(database, start, caplog):
     with caplog.at_level(logging.INFO):

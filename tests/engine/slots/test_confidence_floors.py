@@ -313,6 +313,7 @@ def test_the_model_decides_pictures_that_it_is_sure_of(model):
     assert ladder > whole + 0.1
 
 
+@pytest.mark.slow
 @needs_records
 def test_the_report_shows_agreement_by_band_and_who_decides(tmp_path):
     files = replay_pictures(tmp_path, "cleanlab-cv", 1, SETTINGS[0])

@@ -96,6 +96,7 @@ def list_replayed():
     return list_first_values(build_record_inputs(replayed_records))
 
 
+@pytest.mark.slow
 def test_a_page_a_report_and_a_replay_have_the_same_marks(database):
     fill(database)
     expected = list_replayed()

@@ -92,12 +92,14 @@ def test_long_courses_keep_some_points_and_the_alarm(service, monkeypatch):
     assert set(points) < set(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("town")
 def test_a_user_who_may_be_asked_blind_reads_no_course(service):
     loaded = load(service, REVIEWER)
     assert (loaded.course, loaded.hidden) == (None, MAY_BE_ASKED)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("town")
 def test_nobody_reads_a_course_while_one_of_its_cases_may_be_decided_blind(service, monkeypatch):
     monkeypatch.setattr(PeriodRecords, "list_blind_cases", lambda *_: {10**9})
@@ -107,6 +109,7 @@ def test_nobody_reads_a_course_while_one_of_its_cases_may_be_decided_blind(servi
     assert (loaded.course, loaded.hidden) == (None, OPEN)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("town")
 def test_records_other_than_those_of_the_alarm_draw_no_course(service, monkeypatch):
     monkeypatch.setattr(incident_cause, "find_slot_before", lambda *_: 2**40)
@@ -126,6 +129,7 @@ def load_report_courses(service):
         return compute_incident_courses(load_report_inputs(transaction, state, period))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("town")
 def test_a_report_has_the_course_of_the_page(service, monkeypatch):
     whole = load(service).course
@@ -138,6 +142,7 @@ def test_a_report_has_the_course_of_the_page(service, monkeypatch):
     assert item.course.points[-1] == whole.points[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("town")
 def test_a_report_has_no_course_while_one_of_its_cases_may_be_decided_blind(service, monkeypatch):
     points = load(service).course.points

@@ -145,6 +145,7 @@ def test_a_cell_whose_answers_nobody_gave_is_unknown_and_no_disagreement():
     )
 
 
+@pytest.mark.slow
 def test_one_of_the_first_units_without_an_answer_leaves_the_cell_known():
     """Seen: a cell unknown from its first hour on, though humans answered 99 % of its cases."""
     cases = [replace(case, outcome=None) for case in story()]
