@@ -448,7 +448,10 @@ def _build_list_context(
         "unit": format_unit(lever),
         "titled_columns": select_titled_columns(row.divergence for row in rows),
         "judged": {
-            row.divergence_id: _can_choose(visitor, rollout, row.divergence.site) for row in rows
+            row.divergence_id: visitor.has_permission(
+                Permission.OPERATE, rollout, row.divergence.site
+            )
+            for row in rows
         },
         "operates": visitor.caller.has_permission_somewhere(Permission.OPERATE, rollout),
         "who_judges": CLEANING_PERMISSION_TEXT,
@@ -476,10 +479,6 @@ def _build_paging_context(
         else "",
         "start": page_path + search.to_query() if divergences.first_position > 1 else "",
     }
-
-
-def _can_choose(visitor: Visitor, rollout: str, site: str) -> bool:
-    return visitor.has_permission(Permission.OPERATE, rollout, site)
 
 
 def _find_comparison(

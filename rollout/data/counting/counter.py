@@ -175,7 +175,6 @@ UNITS_PER_PART: Final = 20_000
 BEFORE_ALL_SLOTS: Final = (-1, -1)
 AFTER_ALL_SLOTS: Final = (2**62, 2**62)
 VALUE_TABLES: Final = ((count_classes, CLASS_COLUMNS), (count_series, SERIES_COLUMNS))
-UnitIdentity = tuple[str, str, str]
 KeyT = TypeVar("KeyT", bound=Any)
 
 

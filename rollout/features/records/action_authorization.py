@@ -543,7 +543,8 @@ class ClaimBatch:
             stored_ids,
             has_samples=bool(state.policy.samples_by_version),
         )
-        sent_cases = _group_sent_cases([case for case in cases.values() if case.key in keys])
+        batch_cases = [case for case in cases.values() if case.key in keys]
+        sent_cases = group_pairs((case.key, case) for case in select_storable(batch_cases))
         current_state = load_current_state(transaction, state)
         checker, names = ClaimChecker(transaction, current_state), current_state.first_names
         first_revisions = _find_first_revisions(predictions.values(), names)
@@ -577,11 +578,6 @@ class ClaimBatch:
                     RejectedItem(ASSIGNMENT, escape_key(predictions[position].key), body, fault)
                 )
         return rejected
-
-
-def _group_sent_cases(sent_cases: Sequence[Case]) -> Mapping[str, Sequence[Case]]:
-    """Return those cases of a batch by key that can be stored."""
-    return group_pairs((case.key, case) for case in select_storable(sent_cases))
 
 
 def _find_first_revisions(

@@ -451,7 +451,8 @@ def find_unseen_cases(
         reviews = blind_reviews.get(case_id, [])
         has_claim = any(review.is_claimed_by(caller.name) for review in reviews)
         may_review = has_claim or (
-            key not in hidden_keys and _is_reviewer_at(caller, state, cases[case_id].site)
+            key not in hidden_keys
+            and caller.has_permission(Permission.REVIEW, state.rollout.name, cases[case_id].site)
         )
         has_decided = caller.name in decisions.get(case_id, {}) or any(
             review.state == DONE and review.reviewer == caller.name for review in reviews
@@ -508,10 +509,6 @@ def _load_blind_reviews(
         if review.kind in BLIND_KINDS
         and (review.state == DONE or review.is_wanted_at(at or review.opened_at))
     )
-
-
-def _is_reviewer_at(caller: Caller, state: RolloutState, site: str) -> bool:
-    return caller.has_permission(Permission.REVIEW, state.rollout.name, site)
 
 
 def record_exposure(

@@ -31,6 +31,7 @@ from rollout.engine.decide.permissions import (
 from rollout.engine.decide.scope import compute_held_level, find_acting_version
 from rollout.engine.events import Narrowed
 from rollout.engine.ledger.ledger import CanonicalRow
+from rollout.engine.words.formatting import join_words
 from rollout.kernel.calendar.instants import SHADOW, Cell, from_micros
 from rollout.kernel.errors import UnknownCellError
 from rollout.kernel.policy.policy import Policy
@@ -129,7 +130,7 @@ def describe_stop_latency(latencies: Sequence[StopLatency]) -> str:
         for latency in sorted(latencies, key=lambda latency: latency.within_seconds)
     )
     latency_texts = (
-        f"{_join_with_and(sites)} within {format_stop_latency(seconds)}"
+        f"{join_words(sites)} within {format_stop_latency(seconds)}"
         for seconds, sites in sites_by_latency.items()
     )
     return f"the model stops acting on earlier assignments at {', '.join(latency_texts)}"
@@ -150,10 +151,6 @@ def format_stop_latency(seconds: float) -> str:
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts) or "0 s"
-
-
-def _join_with_and(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 MAX_OTHER_ROWS = 200  # other entries that may lie among those of one command

@@ -427,7 +427,6 @@ class CellRow:
     changes: tuple[str, ...]
     model: str
     wrong: str
-    is_dashed: bool
 
 
 def describe_coverage(result: WhatIfResult) -> tuple[str, ...]:
@@ -592,7 +591,6 @@ def list_cells(result: WhatIfResult) -> tuple[CellRow, ...]:
 
 
 def _build_row(pair: CellPair, stages: tuple[str, ...]) -> CellRow:
-    sides = pair.current, pair.draft
     return CellRow(
         f"{pair.site} · {pair.window}",
         pair.site,
@@ -601,7 +599,6 @@ def _build_row(pair: CellPair, stages: tuple[str, ...]) -> CellRow:
         tuple(_describe_cell(pair, stages)),
         _format_sides(pair, "model"),
         _format_sides(pair, "wrong"),
-        is_dashed=any(side is not None and side.unknown is not None for side in sides),
     )
 
 

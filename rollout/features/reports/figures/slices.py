@@ -120,7 +120,8 @@ def add_clock(facts: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     at = pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC")
     hour = pl.lit(None, pl.Int8)
     weekday = pl.lit(None, pl.Int8)
-    for zone, sites in _group_sites_by_zone(policy).items():
+    sites_by_zone = group_pairs((site.timezone, site.id) for site in policy.sites)
+    for zone, sites in sites_by_zone.items():
         in_zone, local_time = pl.col("site").is_in(sites), at.dt.convert_time_zone(zone)
         hour = pl.when(in_zone).then(local_time.dt.hour()).otherwise(hour)
         weekday = pl.when(in_zone).then(local_time.dt.weekday()).otherwise(weekday)
@@ -129,10 +130,6 @@ def add_clock(facts: pl.DataFrame, policy: Policy) -> pl.DataFrame:
         hour=pl.format("{}:00", hour.cast(pl.String).str.zfill(2)),
         weekday=weekday.replace_strict(names, default=None, return_dtype=pl.String),
     )
-
-
-def _group_sites_by_zone(policy: Policy) -> dict[str, list[str]]:
-    return group_pairs((site.timezone, site.id) for site in policy.sites)
 
 
 def build_dimensions(
