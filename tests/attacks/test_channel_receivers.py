@@ -47,7 +47,6 @@ def message(server):
     return ChannelMessage(url, "bears: morning report", "# Bears", "7-3fe1c0de", "<p>97 %")
 
 
-@pytest.mark.slow
 def test_a_receiver_leads_a_report_to_no_other_address():
     """An address was given by who owns the machine; what answers there may be somebody else's."""
     with webhook() as inside, serving(ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)) as hook:

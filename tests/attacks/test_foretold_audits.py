@@ -73,7 +73,6 @@ def test_a_client_that_decides_by_itself_gets_one_answer_for_all(client, bears):
     assert [(answer[0], answer[3]) for answer in answers] == [("model", 1.0)]
 
 
-@pytest.mark.slow
 def test_who_predicts_learns_of_audits_when_the_case_has_closed(client, clock, bears):
     send(client, *map(case, KEYS), *map(prediction, KEYS))
 

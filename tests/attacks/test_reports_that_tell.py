@@ -128,7 +128,6 @@ def ready(room):
     return room.arrive("case-1", label="fox").later(HOUR)
 
 
-@pytest.mark.slow
 def test_an_account_has_six_reports_an_hour_made_changed_or_not(ready):
     """Each takes up to 20 s of a replica; under ever other names all of them stay for ever."""
     room = ready
