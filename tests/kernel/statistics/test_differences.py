@@ -111,7 +111,8 @@ def test_fewer_days_have_no_interval_and_say_so(days):
     found = compute_difference(side, build_side_by_day([30] * 5, [100] * 5))
     assert (found.first, found.per_100, found.low) == (0.3, None, None)
     assert found.method == f"too few days ({days})"
-    assert compute_adoption(side, ComparedSide(80, 100, 100)).method == found.method
+    adopted = compute_adoption(side, ComparedSide(80, 100, 100))
+    assert (adopted.method, adopted.has_too_few) == (found.method, True)
 
 
 def test_days_without_cases_are_no_days():
@@ -143,8 +144,9 @@ def test_measured_is_what_was_there_and_what_was_adopted():
 
 
 def test_nothing_to_adopt_is_no_data():
-    assert compute_adoption(ComparedSide(10, 10, 10), ComparedSide(9, 10, 10)).share is None
-    assert compute_adoption(ComparedSide(0, 0, 0), ComparedSide(9, 10, 10)).share is None
+    for unseen in (ComparedSide(10, 10, 10), ComparedSide(0, 0, 0)):
+        adopted = compute_adoption(unseen, ComparedSide(9, 10, 10))
+        assert (adopted.share, adopted.has_too_few) == (None, False)
 
 
 def test_who_agrees_less_with_the_answer_in_sight_adopted_nothing():
