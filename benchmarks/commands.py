@@ -182,7 +182,8 @@ def _stops() -> tuple[tuple[float, float], list[tuple[float, float]]]:
 
 
 def _stop(database: Any, site: str) -> tuple[float, float]:
-    from rollout.engine.decide.permissions import AssignedRole, Caller, StopTarget
+    from rollout.engine.decide.permissions import AssignedRole, Caller
+    from rollout.engine.decide.stops import StopTarget
     from rollout.features.stops.stops import stop_cells
 
     ana = Caller("ana", role_assignments=(AssignedRole("operator"),))

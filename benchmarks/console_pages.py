@@ -23,7 +23,8 @@ from api.app import create_app
 from rollout.data.database.migrations import upgrade
 from rollout.data.database.session import Database
 from rollout.engine.decide.commands import Actor, ApproveProposal
-from rollout.engine.decide.permissions import AssignedRole, Caller, StopTarget
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stops import StopTarget
 from rollout.engine.evidence.frames import (
     REMARK_SCHEMA,
     RecordFrames,

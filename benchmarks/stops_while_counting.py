@@ -67,7 +67,8 @@ def _start_process(url: str) -> Future[None]:
 
 
 def _stop(database: Any, site: str) -> float:
-    from rollout.engine.decide.permissions import AssignedRole, Caller, StopTarget
+    from rollout.engine.decide.permissions import AssignedRole, Caller
+    from rollout.engine.decide.stops import StopTarget
     from rollout.features.stops.stops import stop_cells
 
     ana = Caller("ana", role_assignments=(AssignedRole("operator"),))

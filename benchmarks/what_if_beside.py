@@ -24,7 +24,8 @@ from starlette.testclient import TestClient
 
 from rollout.data.database.session import Database
 from rollout.engine.decide.commands import Actor
-from rollout.engine.decide.permissions import AssignedRole, Caller, StopTarget
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stops import StopTarget
 from rollout.features.records.record_import import import_records
 from rollout.features.stops.stops import stop_cells
 from rollout.features.what_if.requests import WhatIfRequest

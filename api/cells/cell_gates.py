@@ -22,7 +22,6 @@ from api.web_kit.cell_view import (
 )
 from api.web_kit.figures import format_bound
 from api.web_kit.time_format import format_time_span
-from rollout.engine.decide.permissions import find_resume_needs
 from rollout.engine.decide.proposals import (
     ProposalHold,
     compute_renewal_start,
@@ -30,6 +29,7 @@ from rollout.engine.decide.proposals import (
     list_proposal_holds,
 )
 from rollout.engine.decide.scope import CellState, ProposalState, Scope
+from rollout.engine.decide.stops import find_resume_needs
 from rollout.engine.decide.widening_steps import find_wave_hold, find_wave_opening
 from rollout.engine.events import ENGINE
 from rollout.engine.evidence.slots import find_slot_after, to_instant

@@ -17,7 +17,8 @@ from api.web_kit.page import redirect_to, render_page
 from api.web_kit.page_context import CurrentVisitor, SignedForm, Visitor
 from api.web_kit.text import add_full_stop, encode_segment
 from rollout.engine.decide.guards import foresee_year
-from rollout.engine.decide.permissions import Permission, StopTarget, require_permission
+from rollout.engine.decide.permissions import Permission, require_permission
+from rollout.engine.decide.stops import StopTarget
 from rollout.engine.evidence.gate_series import ValueCounts
 from rollout.engine.words.event_kinds import SCOPE_KINDS, find_tone
 from rollout.engine.words.event_text import EventDescription

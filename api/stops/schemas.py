@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from api.schema_forms import CELL, NOON, build_command_example
-from rollout.engine.decide.permissions import StopTarget
+from rollout.engine.decide.stops import StopTarget
 from rollout.kernel.calendar.instants import Cell
 
 MAX_REASON_LENGTH = 2_000  # characters; the rest is cut off

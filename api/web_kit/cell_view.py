@@ -19,7 +19,6 @@ from markupsafe import Markup
 
 from api.web_kit.page_context import Visitor
 from api.web_kit.text import encode_segment
-from rollout.engine.decide.permissions import StopTarget
 from rollout.engine.decide.proposals import compute_renewal_start
 from rollout.engine.decide.scope import (
     CellState,
@@ -28,6 +27,7 @@ from rollout.engine.decide.scope import (
     compute_held_level,
     count_filled_needs,
 )
+from rollout.engine.decide.stops import StopTarget
 from rollout.engine.words.formatting import format_quantity, join_words
 from rollout.engine.words.state_text import CELL_STATES, StateText
 from rollout.features.cells.cell_table import CellListPage, CellSummary, RecentChanges

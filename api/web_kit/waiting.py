@@ -8,9 +8,10 @@ from typing import Final
 from api.web_kit.figures import list_brief_grounds
 from api.web_kit.page_context import Visitor
 from api.web_kit.text import encode_segment
-from rollout.engine.decide.permissions import Permission, has_open_resume
+from rollout.engine.decide.permissions import Permission
 from rollout.engine.decide.scope import Incident, Stop
 from rollout.engine.decide.scope import ProposalState as ScopeProposal
+from rollout.engine.decide.stops import has_open_resume
 from rollout.engine.words.formatting import format_cell_name, format_quantity, join_words
 from rollout.engine.words.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 from rollout.features.cells.overview import RolloutSummary

@@ -14,12 +14,12 @@ from rollout.data.database.migrations import (
     upgrade,
 )
 from rollout.data.database.session import Database
-from rollout.terminal.remote import print_refusals
-from rollout.terminal.runner import (
+from rollout.terminal.local_database import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
     convert_store_errors,
 )
+from rollout.terminal.remote import print_refusals
 
 
 def upgrade_tables(

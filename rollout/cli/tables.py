@@ -12,12 +12,12 @@ from rollout.data.database.migrations import (
     grant_backup,
     grant_privileges,
 )
-from rollout.terminal.remote import print_refusals
-from rollout.terminal.runner import (
+from rollout.terminal.local_database import (
     connect_database,
     convert_store_errors,
     open_unchecked_database,
 )
+from rollout.terminal.remote import print_refusals
 
 
 def grant_role(

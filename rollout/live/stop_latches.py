@@ -28,7 +28,8 @@ from rollout.data.ledger.scopes import (
     parse_actor,
     parse_cells,
 )
-from rollout.engine.decide.permissions import AssignedRole, StopOrder, StopTarget
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.decide.stops import StopOrder, StopTarget
 from rollout.kernel.atomic_files import write_files_atomically
 from rollout.kernel.calendar.instants import Cell
 

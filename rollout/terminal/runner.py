@@ -1,13 +1,10 @@
 """Run commands on a service over HTTP, or on the local database.
 
-The local database of commands: opened from ROLLOUT_DATABASE_URL, checked, closed.
-
 A service of the command's own process on the local database, like a replica.
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +12,6 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from rollout.data.database.append_failures import StoreError
-from rollout.data.database.migrations import check_schema_current, find_schema_revision
 from rollout.data.database.session import Database
 from rollout.engine.decide.permissions import VIEWER, AssignedRole, Caller
 from rollout.features.access.authentication import Authenticator
@@ -25,6 +20,7 @@ from rollout.kernel.errors import RefusalError
 from rollout.live.clock import SystemClock
 from rollout.live.service import Service, build_service
 from rollout.live.stop_latches import LatchFolder
+from rollout.terminal.local_database import connect_database, convert_store_errors
 from rollout.terminal.record_options import parse_instant
 from rollout.terminal.remote import (
     KEY_VARIABLE,
@@ -35,61 +31,6 @@ from rollout.terminal.remote import (
     request_all_pages,
     request_json,
 )
-
-DATABASE_VARIABLE = "ROLLOUT_DATABASE_URL"
-
-
-DEFAULT_DATABASE_URL = "sqlite:///rollout.db"
-
-
-@contextmanager
-def open_database() -> Iterator[Database]:
-    """Open the local database; print a refusal and exit."""
-    with print_refusals(), convert_store_errors(), connect_database() as database:
-        yield database
-
-
-@contextmanager
-def open_unchecked_database() -> Iterator[Database]:
-    """Open the local database, which must exist, without a check of its tables."""
-    # reading the revision raises if the database can't be opened
-    with print_refusals(), convert_store_errors(), _connect(find_schema_revision) as database:
-        yield database
-
-
-def _require_sqlite_file(url: str) -> None:
-    """Raise an error if an SQLite file is missing: opening would create an empty one."""
-    path = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite:///") and path.parent.is_dir() and not path.exists():
-        raise RefusalError(
-            f"{path}: no such database; set {DATABASE_VARIABLE}, or run `rollout db upgrade` to"
-            " create it"
-        )
-
-
-def connect_database() -> AbstractContextManager[Database]:
-    """Open the database in ROLLOUT_DATABASE_URL, which must exist; its tables must be current."""
-    return _connect(check_schema_current)
-
-
-@contextmanager
-def _connect(check: Callable[[Database], object]) -> Iterator[Database]:
-    """Open the database in ROLLOUT_DATABASE_URL, which must exist and pass a check."""
-    url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
-    _require_sqlite_file(url)
-    with closing(Database(url)) as database:
-        check(database)
-        yield database
-
-
-@contextmanager
-def convert_store_errors() -> Iterator[None]:
-    """Convert errors of the store to refusals, which commands print."""
-    try:
-        yield
-    except StoreError as error:
-        raise RefusalError(str(error)) from error
-
 
 NO_LIMIT = 1_000_000  # a local list needs no pages
 LOCAL_READER = Caller("local reader", role_assignments=(AssignedRole(VIEWER),))

@@ -12,7 +12,8 @@ from api import auth
 from api.web_kit.page_context import TOKEN_FIELD, mask_token
 from rollout import faults
 from rollout.data.ledger.scopes import NO_SAFETY_ROWS
-from rollout.engine.decide.permissions import AssignedRole, StopTarget
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.decide.stops import StopTarget
 from rollout.features.stops.stop_options import NOT_LATCHED
 from rollout.features.stops.stops import latch_stop
 from rollout.kernel.calendar.instants import Cell

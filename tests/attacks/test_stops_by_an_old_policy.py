@@ -3,7 +3,8 @@
 import pytest
 
 from rollout.engine.decide.commands import Actor
-from rollout.engine.decide.permissions import OPERATOR, AssignedRole, Caller, StopTarget
+from rollout.engine.decide.permissions import OPERATOR, AssignedRole, Caller
+from rollout.engine.decide.stops import StopTarget
 from rollout.features.access.authentication import Authenticator
 from rollout.features.process.replica_safety import ReplicaSafety
 from rollout.features.stops.stop_options import StopNotStoredError

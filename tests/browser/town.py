@@ -19,7 +19,8 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from rollout.data.database.session import Database
 from rollout.engine.decide.commands import AcknowledgeIncident, Actor
-from rollout.engine.decide.permissions import AssignedRole, Caller, StopTarget
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stops import StopTarget
 from rollout.features.access import keys, users
 from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn

@@ -15,7 +15,8 @@ import pytest
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.commands import Actor, NarrowCells
-from rollout.engine.decide.permissions import Caller, StopTarget
+from rollout.engine.decide.permissions import Caller
+from rollout.engine.decide.stops import StopTarget
 from rollout.features.proposals import proposals
 from rollout.features.reports.archive import request_report
 from rollout.features.reports.builder import ReportOptions

@@ -19,7 +19,8 @@ from rollout.data.database.append_failures import DatabaseUnavailableError
 from rollout.data.database.rollouts import Rollouts
 from rollout.data.database.session import Database
 from rollout.data.reports.reports import ReportStore
-from rollout.engine.decide.permissions import AssignedRole, Caller, StopTarget
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stops import StopTarget
 from rollout.engine.ledger.ledger import list_fields
 from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.engine.records.reviews import CleaningChoiceRequest

@@ -52,8 +52,8 @@ from rollout.data.tables.tables import (
     tick_slots,
 )
 from rollout.engine.decide.commands import Actor
-from rollout.engine.decide.permissions import StopOrder
 from rollout.engine.decide.scope import Scope
+from rollout.engine.decide.stops import StopOrder
 from rollout.kernel.calendar.instants import Cell, to_micros
 from rollout.kernel.facts import StoredAlarm, parse_facts, to_facts
 

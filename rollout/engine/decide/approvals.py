@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 
 from rollout.engine.decide.commands import ApproveProposal, RejectProposal
 from rollout.engine.decide.incident_kinds import UNAUTHORIZED
-from rollout.engine.decide.permissions import OPERATOR, TWO_OPERATORS, Caller
+from rollout.engine.decide.permissions import OPERATOR, Caller
 from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.scope import GivenApproval, ProposalState, Scope, count_filled_needs
+from rollout.engine.decide.stops import TWO_OPERATORS
 from rollout.engine.events import (
     Approved,
     FactsConfirmed,

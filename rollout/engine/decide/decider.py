@@ -55,7 +55,6 @@ from rollout.engine.decide.incidents import (
     record_unfamiliar_values,
     stop_changed_cells,
 )
-from rollout.engine.decide.permissions import apply_stop, propose_resume
 from rollout.engine.decide.policy_changes import (
     apply_approved_policies,
     apply_policy,
@@ -83,6 +82,7 @@ from rollout.engine.decide.scope import (
     Scope,
     compute_held_level,
 )
+from rollout.engine.decide.stops import apply_stop, propose_resume
 from rollout.engine.decide.widening_steps import (
     WideningStep,
     find_acting_index,

@@ -17,9 +17,9 @@ from rollout.engine.decide.commands import (
     Tick,
 )
 from rollout.engine.decide.incident_kinds import ALARM, LEDGER_ROLLED_BACK
-from rollout.engine.decide.permissions import list_unstopped_cells
 from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.scope import AttemptYear, CellState, Scope
+from rollout.engine.decide.stops import list_unstopped_cells
 from rollout.engine.decide.widening_steps import get_acting_floor
 from rollout.engine.events import (
     ENGINE,

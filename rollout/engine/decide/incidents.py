@@ -28,9 +28,9 @@ from rollout.engine.decide.incident_kinds import (
     UNFAMILIAR,
     get_incident_kind,
 )
-from rollout.engine.decide.permissions import list_unstopped_cells
 from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.scope import Incident, Scope
+from rollout.engine.decide.stops import list_unstopped_cells
 from rollout.engine.events import (
     ENGINE,
     ClockCorrected,

@@ -20,11 +20,11 @@ from rollout.engine.decide.commands import (
     Tick,
 )
 from rollout.engine.decide.guards import begin_answered_attempts, foresee_year
-from rollout.engine.decide.permissions import TWO_OPERATORS, find_resume_needs
 from rollout.engine.decide.policy_diff import list_looser_rules
 from rollout.engine.decide.projection import PendingEvents
 from rollout.engine.decide.proposals import build_proposal, compute_gate_hash
 from rollout.engine.decide.scope import AttemptYear, ProposalState, Scope
+from rollout.engine.decide.stops import TWO_OPERATORS, find_resume_needs
 from rollout.engine.events import ENGINE, Narrowed, PolicyApplied
 from rollout.kernel.calendar.instants import SHADOW, Cell, format_duration
 from rollout.kernel.errors import PolicyRefusedError

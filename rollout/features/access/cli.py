@@ -25,6 +25,7 @@ from rollout.features.access.users import AccountUpdate, UserAccount, load_local
 from rollout.features.erasure.erasure import iterate_user_data
 from rollout.features.policies.account_changes import change_account
 from rollout.live.clock import SystemClock
+from rollout.terminal.local_database import open_database
 from rollout.terminal.record_options import ActorName, is_second_factor_required, parse_time
 from rollout.terminal.remote import (
     JsonFlag,
@@ -35,7 +36,6 @@ from rollout.terminal.remote import (
     print_warnings,
     request_lines,
 )
-from rollout.terminal.runner import open_database
 
 
 def export_user(

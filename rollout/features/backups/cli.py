@@ -24,15 +24,15 @@ from rollout.features.process.health_checks import clear_checked_damage, run_hea
 from rollout.kernel.errors import RefusalError
 from rollout.live.checkpoint_keys import find_checkpoint_targets
 from rollout.settings import read_settings
-from rollout.terminal.record_options import ActorName, ExpectedHeads, ReasonText
-from rollout.terminal.remote import JsonFlag, print_refusals
-from rollout.terminal.runner import (
+from rollout.terminal.local_database import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
     convert_store_errors,
     open_database,
     open_unchecked_database,
 )
+from rollout.terminal.record_options import ActorName, ExpectedHeads, ReasonText
+from rollout.terminal.remote import JsonFlag, print_refusals
 
 BackupFile = Annotated[Path, typer.Argument(help="the backup", metavar="FILE")]
 AdminName = Annotated[str, typer.Option("--by", help="the admin who restores")]

@@ -68,13 +68,13 @@ from rollout.kernel.policy_files import fields
 from rollout.kernel.policy_files.reader import load_policy, parse_policy, read_policy_text
 from rollout.live.clock import SystemClock
 from rollout.live.rollout_state import load_rollout_state
-from rollout.terminal.remote import build_path, print_refusals
-from rollout.terminal.runner import (
+from rollout.terminal.local_database import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
     connect_database,
     convert_store_errors,
 )
+from rollout.terminal.remote import build_path, print_refusals
 from rollout.terminal.serve import load_service_command
 
 LIVE_PREFIX = "simulated-"

@@ -18,9 +18,10 @@ from rollout.features.erasure.erasure import (
     erase_user,
 )
 from rollout.features.erasure.erasure_replay import apply_erasures
+from rollout.terminal.local_database import open_database
 from rollout.terminal.record_options import ActorName, ExpectedHeads, is_second_factor_required
 from rollout.terminal.remote import JsonFlag, ServerUrl, build_path, print_answer, print_warnings
-from rollout.terminal.runner import CommandRequest, build_runner, open_database
+from rollout.terminal.runner import CommandRequest, build_runner
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.engine.decide.permissions import StopTarget
+from rollout.engine.decide.stops import StopTarget
 from rollout.features.proposals import proposals
 from rollout.features.stops import stops
 from rollout.features.stops.stops import narrow_at_once, stop_at_once

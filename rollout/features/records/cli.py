@@ -20,6 +20,7 @@ from rollout.features.access.users import load_local_caller
 from rollout.features.records.baselines import store_baselines
 from rollout.features.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.live.rollout_state import read_rollout
+from rollout.terminal.local_database import open_database
 from rollout.terminal.record_options import (
     ActionsFile,
     ActorName,
@@ -43,7 +44,7 @@ from rollout.terminal.record_options import (
     read_with_answers,
 )
 from rollout.terminal.remote import JsonFlag, ServerUrl, build_path, print_answer, print_refusals
-from rollout.terminal.runner import LocalContext, build_runner, open_database
+from rollout.terminal.runner import LocalContext, build_runner
 
 UNUSED_ROWS = "unreadable_or_repeated"
 

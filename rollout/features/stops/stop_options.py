@@ -22,13 +22,10 @@ from rollout.engine.decide.permissions import (
     AssignedRole,
     Caller,
     Permission,
-    ResolvedTarget,
-    StopOrder,
-    StopTarget,
     require_permission,
-    resolve_target,
 )
 from rollout.engine.decide.scope import compute_held_level, find_acting_version
+from rollout.engine.decide.stops import ResolvedTarget, StopOrder, StopTarget, resolve_target
 from rollout.engine.events import Narrowed
 from rollout.engine.ledger.ledger import CanonicalRow
 from rollout.engine.words.formatting import join_words

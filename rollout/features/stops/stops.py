@@ -29,17 +29,15 @@ from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.scopes import PendingStop, delete_pending_stop, store_pending_stop
 from rollout.engine.decide.commands import BeginNextAttempt, NarrowCells, ProposeResume, StopCells
 from rollout.engine.decide.decider import decide
-from rollout.engine.decide.permissions import (
-    Caller,
+from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.decide.scope import ProposalState, Stop
+from rollout.engine.decide.stops import (
     ExcludedTarget,
-    Permission,
     StopOrder,
     StopTarget,
     find_resume_needs,
-    require_permission,
     resolve_target,
 )
-from rollout.engine.decide.scope import ProposalState, Stop
 from rollout.engine.events import Stopped
 from rollout.engine.words.approver_warnings import format_needs
 from rollout.features.proposals.proposals import (

@@ -10,9 +10,10 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from rollout.features.what_if.requests import SPANS, WhatIfRequest
+from rollout.terminal.local_database import open_database
 from rollout.terminal.record_options import RolloutName
 from rollout.terminal.remote import JsonFlag, get_text_width, print_answer, show_progress
-from rollout.terminal.runner import LOCAL_READER, open_database
+from rollout.terminal.runner import LOCAL_READER
 
 if TYPE_CHECKING:
     from rollout.features.what_if.comparison import FigureRow, WhatIfResult

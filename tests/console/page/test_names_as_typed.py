@@ -13,7 +13,8 @@ import pytest
 
 from api.web_kit.page_context import TOKEN_FIELD
 from rollout.engine.decide.commands import OpenIncident
-from rollout.engine.decide.permissions import Caller, StopTarget
+from rollout.engine.decide.permissions import Caller
+from rollout.engine.decide.stops import StopTarget
 from rollout.features.stops.stops import stop_cells
 from rollout.kernel.calendar.instants import Cell
 from rollout.live.rollout_state import execute_command

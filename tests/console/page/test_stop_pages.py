@@ -10,7 +10,8 @@ import pytest
 from api.priority_threads import is_narrowing
 from api.web_kit.cell_view import parse_target
 from rollout.engine.decide.commands import Actor
-from rollout.engine.decide.permissions import AssignedRole, StopTarget
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.decide.stops import StopTarget
 from rollout.features.access import users
 from rollout.features.access.users import AccountUpdate, load_local_caller
 from rollout.features.proposals import proposals

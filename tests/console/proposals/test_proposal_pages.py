@@ -12,7 +12,8 @@ from rollout.data.ledger.ledger import Accounts
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import ExposureStore
 from rollout.engine.decide.commands import AcknowledgeIncident, Actor
-from rollout.engine.decide.permissions import AssignedRole, StopTarget
+from rollout.engine.decide.permissions import AssignedRole
+from rollout.engine.decide.stops import StopTarget
 from rollout.engine.events import Approved
 from rollout.engine.words.evidence_text import VouchedUnits
 from rollout.engine.words.formatting import OPENING_NOTE

@@ -15,7 +15,7 @@ from rollout.engine.decide.approvals import (
     find_unfilled_needs,
     list_resume_needs,
 )
-from rollout.engine.decide.permissions import AssignedRole, Caller, find_resume_needs
+from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.decide.scope import (
     CellState,
     GivenApproval,
@@ -25,6 +25,7 @@ from rollout.engine.decide.scope import (
     Version,
     count_filled_needs,
 )
+from rollout.engine.decide.stops import find_resume_needs
 from rollout.kernel.policy.policy import Gate, Where
 from tests.factories import (
     AGREEMENT,

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.engine.decide.approvals import find_group_memberships
-from rollout.engine.decide.permissions import TWO_OPERATORS, AssignedRole, Caller
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stops import TWO_OPERATORS
 from rollout.engine.words.approver_warnings import list_approver_warnings
 from rollout.features.access import users
 from rollout.features.access.authentication import Authenticator

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rollout.engine.decide.permissions import AssignedRole, Caller, StopTarget
+from rollout.engine.decide.permissions import AssignedRole, Caller
+from rollout.engine.decide.stops import StopTarget
 from rollout.features.access import users
 from rollout.features.access.authentication import Authenticator
 from rollout.features.access.sign_in import SignIn
