@@ -25,7 +25,7 @@ from api.priority_threads import is_narrowing, run_with_priority
 from api.problems import STATUS_BY_CODE, build_retry_headers, find_route
 from api.proposals.proposal_text import format_refusal
 from api.web_kit import page as assets
-from api.web_kit import revision
+from api.web_kit import page_context
 from api.web_kit.demo_console import DemoConsole
 from api.web_kit.page import render_page
 from api.web_kit.page_context import SignInRequiredError, build_sign_in_path, find_visitor
@@ -169,7 +169,7 @@ def create_console(
     page_modules = (import_module(f"api.{name}") for name in PAGE_MODULES)
     for module in (
         assets,
-        revision,
+        page_context,
         *page_modules,
     ):  # `include_router` would parse each route again
         console.router.routes.extend(module.router.routes)

@@ -32,8 +32,7 @@ from api.auth import (
     ServiceDependency,
     WallTime,
 )
-from api.paging import After, Limit, Page, build_page
-from api.schema_forms import build_responses
+from api.schema_forms import After, Limit, Page, build_page, build_responses
 from rollout.features.access import credentials, keys, users
 from rollout.features.access.keys import TOKEN_BYTES, write_token
 from rollout.features.policies.account_changes import change_account

@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, Field
 
-from api.paging import Page
-from api.schema_forms import AttributeForm, add_fields_of, add_input_of
+from api.schema_forms import AttributeForm, Page, add_fields_of, add_input_of
 from rollout.data.access.tokens import ApiKey
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access.keys import CreatedKey

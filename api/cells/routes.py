@@ -18,9 +18,17 @@ from starlette.concurrency import run_in_threadpool
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.cells.schemas import CellDetails, CellList, Timeline, TimelineSpan
-from api.paging import After, ItemList, Limit, decode_number
 from api.priority_threads import run_in_time
-from api.schema_forms import LATER, AttributeForm, add_fields_of, build_responses
+from api.schema_forms import (
+    LATER,
+    After,
+    AttributeForm,
+    ItemList,
+    Limit,
+    add_fields_of,
+    build_responses,
+    decode_number,
+)
 from rollout.engine.decide.assignment_table import ScopeTable, build_scope_table
 from rollout.engine.decide.policy_changes import list_names
 from rollout.engine.decide.scope import CellState

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from api.paging import encode_number
-from api.schema_forms import NOON, AttributeForm, add_fields_of
+from api.schema_forms import NOON, AttributeForm, add_fields_of, encode_number
 from rollout.engine.words.event_text import EventDescription
 from rollout.features.cells.cells import CellDetail, CellPage
 from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts

@@ -7,9 +7,8 @@ from pydantic import AwareDatetime, Field
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.incidents.routes import parse_attributes
-from api.paging import MAX_ITEMS, Page, decode_cursor, encode_cursor
 from api.records.routes import CaseSelection, Instant, Name
-from api.schema_forms import LATER, NOON
+from api.schema_forms import LATER, MAX_ITEMS, NOON, Page, decode_cursor, encode_cursor
 from rollout.features.reports.inputs.divergence_columns import COLUMNS, EXAMPLE, Divergence
 
 if TYPE_CHECKING:

@@ -21,8 +21,18 @@ from api.incidents.schemas import (
     build_cause_answer,
     build_cause_progress,
 )
-from api.paging import After, Limit, Page, decode_number, encode_number
-from api.schema_forms import CELL, LATER, NOON, build_command_example, build_responses
+from api.schema_forms import (
+    CELL,
+    LATER,
+    NOON,
+    After,
+    Limit,
+    Page,
+    build_command_example,
+    build_responses,
+    decode_number,
+    encode_number,
+)
 from api.stops.schemas import Reason
 from rollout.features.incidents.incidents import (
     IncidentStatus,

@@ -15,10 +15,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.web_kit.page import redirect_to, render_page
-from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.revision import build_live_region
-from api.web_kit.text import encode_segment
-from api.web_kit.time_format import format_day
+from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, build_live_region
+from api.web_kit.text import encode_segment, format_day
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.events import ENGINE
 from rollout.engine.ledger.ledger import parse_event

@@ -21,8 +21,7 @@ from api.auth import (
     RequirePermission,
     ServiceDependency,
 )
-from api.paging import Limit
-from api.schema_forms import CELL, add_fields_of, build_responses
+from api.schema_forms import CELL, Limit, add_fields_of, build_responses
 from rollout.data.database.append_failures import StoreError
 from rollout.data.ledger.ledger import StoredLedgerHead
 from rollout.engine.decide.permissions import require_permission

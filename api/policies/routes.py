@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.paging import ItemList
 from api.priority_threads import prioritize
 from api.schema_forms import (
     APPLIED,
@@ -18,6 +17,7 @@ from api.schema_forms import (
     IN_FORCE,
     NOON,
     PLANNED,
+    ItemList,
     build_command_example,
     build_responses,
 )

@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.paging import After, Limit, decode_number, encode_number
 from api.priority_threads import prioritize
 from api.proposals.schemas import (
     APPROVAL,
@@ -19,7 +18,14 @@ from api.proposals.schemas import (
     ProposalRequest,
     RejectionRequest,
 )
-from api.schema_forms import build_command_example, build_responses
+from api.schema_forms import (
+    After,
+    Limit,
+    build_command_example,
+    build_responses,
+    decode_number,
+    encode_number,
+)
 from rollout.features.proposals import proposals
 from rollout.features.proposals.proposal_details import (
     PROPOSAL_STATES,

@@ -4,8 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from api.paging import Page
-from api.schema_forms import LATER, NOON
+from api.schema_forms import LATER, NOON, Page
 from rollout.features.proposals.proposal_details import Proposal
 from rollout.features.proposals.proposals import MAX_APPROVALS_PER_CALL, ApprovalResult
 

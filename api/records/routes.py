@@ -23,7 +23,6 @@ from starlette.concurrency import run_in_threadpool
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.metrics import RequestCounts
-from api.paging import After, ItemList, Limit, Page, decode_number, encode_number
 from api.problems import build_problem
 from api.records.schemas import (
     CASE_EXAMPLE,
@@ -38,7 +37,18 @@ from api.records.schemas import (
     RejectedRecord,
     RejectedRecordList,
 )
-from api.schema_forms import AttributeForm, add_input_of, build_responses, inline_schema
+from api.schema_forms import (
+    After,
+    AttributeForm,
+    ItemList,
+    Limit,
+    Page,
+    add_input_of,
+    build_responses,
+    decode_number,
+    encode_number,
+    inline_schema,
+)
 from rollout import faults
 from rollout.data.database.append_failures import CommitUnknownError, StoreError
 from rollout.data.records.case_pages import CaseFilter

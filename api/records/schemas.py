@@ -5,8 +5,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.paging import ItemList, Page
-from api.schema_forms import AttributeForm, FormT, add_fields, add_fields_of, convert_type
+from api.schema_forms import (
+    AttributeForm,
+    FormT,
+    ItemList,
+    Page,
+    add_fields,
+    add_fields_of,
+    convert_type,
+)
 from rollout.data.records.case_pages import CaseCount
 from rollout.engine.records.records import (
     RECORD_FIELDS,

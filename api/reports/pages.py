@@ -10,10 +10,10 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.divergences.pages import parse_divergence_search
-from api.paging import decode_number, encode_cursor
 from api.reports.routes import MAX_NUMBER, ReportFormat, View
 from api.reports.routes import Form as FileForm
 from api.reports.routes import get_report as as_api
+from api.schema_forms import decode_number, encode_cursor
 from api.web_kit.page import (
     CLOSED_POLICY,
     RUN_STARTED,

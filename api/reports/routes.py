@@ -12,8 +12,19 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.paging import After, ItemList, Limit, Page, decode_number, encode_number
-from api.schema_forms import LATER, NOON, AttributeForm, add_fields_of, build_responses
+from api.schema_forms import (
+    LATER,
+    NOON,
+    After,
+    AttributeForm,
+    ItemList,
+    Limit,
+    Page,
+    add_fields_of,
+    build_responses,
+    decode_number,
+    encode_number,
+)
 from rollout.data.reports.reports import MAX_NAME_LENGTH, ReportSummary
 from rollout.features.delivery.delivery import (
     DeliveryStatus,

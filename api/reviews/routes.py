@@ -8,7 +8,6 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, status
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency, WallTime
-from api.paging import Limit
 from api.reviews.schemas import (
     AdjudicationRequest,
     ClaimRequest,
@@ -21,7 +20,7 @@ from api.reviews.schemas import (
     ReviewDecision,
     ReviewQueue,
 )
-from api.schema_forms import build_responses
+from api.schema_forms import Limit, build_responses
 from rollout.features.cells.overview import LiveReviewPlan, load_review_plan
 from rollout.features.reports.figures.review_plan import DEFAULT_DECISIONS, MAX_DECISIONS
 from rollout.features.reviews import reviews

@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
-from api.paging import ItemList
-from api.schema_forms import AttributeForm, add_fields_of, add_input_of
+from api.schema_forms import AttributeForm, ItemList, add_fields_of, add_input_of
 from rollout.data.records.record_rows import MAX_KEY_LENGTH
 from rollout.features.reviews.reviews import (
     MAX_CLAIMED_CASES,

@@ -29,8 +29,7 @@ from api.web_kit.cell_view import (
     parse_target,
 )
 from api.web_kit.page import redirect_to, render_page
-from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.revision import build_live_region
+from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, build_live_region
 from api.web_kit.text import encode_segment
 from api.web_kit.waiting import READ_TEXT
 from rollout.engine.decide.permissions import Permission

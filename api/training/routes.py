@@ -11,17 +11,20 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.paging import (
+from api.schema_forms import (
     After,
+    AttributeForm,
     ItemList,
     Limit,
     Page,
+    add_fields_of,
+    add_input_of,
+    build_responses,
     cut_page,
     decode_cursor,
     decode_number,
     encode_number,
 )
-from api.schema_forms import AttributeForm, add_fields_of, add_input_of, build_responses
 from rollout.engine.records.reviews import (
     HUMANS_DISAGREE,
     MAX_LISTED,

@@ -27,7 +27,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment
 
 from api.priority_threads import NARROWING_PAGES
-from api.web_kit import text, time_format
+from api.web_kit import text
 from api.web_kit.page_context import HOME, TOKEN_FIELD, Visitor
 from rollout.data.database.append_failures import StoreError
 from rollout.engine.decide.permissions import Permission
@@ -301,7 +301,7 @@ def render_html(request: Request, visitor: Visitor | None, template: str, **cont
     html = (
         create_environment().get_template(f"{template}.html.j2").render({**base_context, **context})
     )
-    return time_format.keep_first_viewer_times(text.join_percent_signs(html))
+    return text.keep_first_viewer_times(text.join_percent_signs(html))
 
 
 def redirect_to(path: str) -> RedirectResponse:
@@ -317,7 +317,6 @@ def create_environment() -> Environment:
     templates.filters.update(
         several=formatting.format_quantity,
         listed=formatting.join_words,
-        **time_format.FILTERS,
         **text.FILTERS,
     )
     templates.globals.update(

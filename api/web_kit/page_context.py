@@ -6,6 +6,11 @@ The page token in forms, under a new mask each time, against BREACH.
 
 Pages are sent gzipped. From the compressed length an attacker who can put text into a page could
 guess a constant token; a masked one differs each time.
+
+The revision of a page's data and its minute, polled by open pages every second.
+
+A page shows ages, times left and what is due now: with each minute of the service's clock open
+pages are loaded again, so that they say what a reload would.
 """
 
 import asyncio
@@ -14,21 +19,26 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.message import Message
 from email.parser import BytesHeaderParser
+from hashlib import sha256
 from typing import Annotated, Final
 from urllib.parse import parse_qs, quote, urlsplit
 from zoneinfo import available_timezones
 
-from fastapi import Depends, Request
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from api import auth
 from api.auth import FETCH_SITE_HEADER, OWN_SITES, get_caller
 from api.limits import BODY_TIMEOUT, is_upload
 from rollout.engine.decide.permissions import Caller, Permission
+from rollout.engine.words.formatting import MINUTE
 from rollout.features.access.keys import read_token, write_token
+from rollout.kernel.calendar.instants import EPOCH
 from rollout.kernel.errors import CrossSiteRequestError, RefusalError, UnauthenticatedError
 from rollout.kernel.policy.policy import Policy
 from rollout.live.service import Service
+from rollout.live.state_cache import RevisionCache
 
 
 def mask_token(token: str, entropy: Callable[[int], bytes]) -> str:
@@ -414,8 +424,6 @@ async def _check_form_token(request: Request, form: PostedForm, visitor: Current
 SignedForm = Annotated[Form, Depends(_check_form_token)]
 """Annotation of forms of signed-in users."""
 
-__all__ = ["TOKEN_FIELD", "Form", "PostedForm", "SignedForm", "Visitor"]
-
 
 MAX_REASON_LENGTH: Final = 2_000
 """Maximum characters of a stored reason."""
@@ -440,3 +448,79 @@ def find_reason_fault(reason: str, decision: str) -> str:
     if "\0" in reason:
         return "The reason contains a NUL character, which can't be stored; remove it"
     return ""
+
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRegion:
+    """Attributes of a page with live regions.
+
+    Attributes:
+        revision: of the data at rendering.
+        at: URL of the current revision.
+    """
+
+    revision: str
+    at: str
+
+
+@router.get("/revision")
+async def check_revision(
+    request: Request,
+    rollout: Annotated[str, Query(max_length=200)] = "",
+    if_none_match: Annotated[str | None, Header(max_length=100)] = None,
+) -> Response:
+    """Answer 304 if nothing readable changed in this minute; 401 makes the page reload."""
+    try:
+        caller = get_caller(request)
+    except UnauthenticatedError:
+        return Response(status_code=401)
+    cache = _get_revision_cache(request)
+    revisions = cache.find_cached()
+    if revisions is None:
+        revisions = await run_in_threadpool(cache.load)
+    now = get_service(request).clock.now()
+    tag = f'"{_compute_page_revision(revisions, caller, rollout, now)}"'
+    return Response(
+        status_code=304 if if_none_match == tag else 200,
+        headers={"ETag": tag, "Cache-Control": "no-store"},
+    )
+
+
+def build_live_region(request: Request, visitor: Visitor, rollout: str = "") -> LiveRegion:
+    """Return the live region of a page.
+
+    Call it before loading the page's data, so that no change in between is missed.
+
+    Args:
+        request: the request.
+        visitor: the visitor.
+        rollout: its name; "" for a page of all rollouts.
+    """
+    query = f"?rollout={quote(rollout, safe='')}" if rollout else ""
+    return LiveRegion(
+        _compute_page_revision(
+            _get_revision_cache(request).load(), visitor.caller, rollout, visitor.at
+        ),
+        f"{HOME}/revision{query}",
+    )
+
+
+def _get_revision_cache(request: Request) -> RevisionCache:
+    cache = request.app.state.revisions
+    assert isinstance(cache, RevisionCache)  # noqa: S101 - `create_console` puts it there
+    return cache
+
+
+def _compute_page_revision(
+    revisions: Mapping[str, str], caller: Caller, rollout: str, at: datetime
+) -> str:
+    names = (rollout,) if rollout else sorted(revisions)
+    readable = [
+        f"{rollout_name} {revisions.get(rollout_name)}"
+        for rollout_name in names
+        if caller.has_permission_somewhere(Permission.READ, rollout_name)
+    ]
+    return sha256("\n".join([str((at - EPOCH) // MINUTE), *readable]).encode()).hexdigest()[:24]

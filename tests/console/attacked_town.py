@@ -11,7 +11,7 @@ from sqlalchemy import MetaData, create_engine
 
 from api.app import create_app
 from api.console import PAGE_MODULES
-from api.web_kit import page, revision
+from api.web_kit import page, page_context
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users
 from tests.browser.town import START, busy, town
@@ -70,7 +70,7 @@ def browser(opened):
 def routes(method):
     """Return every route of the console that takes a method."""
     pages = [import_module(f"api.{name}") for name in PAGE_MODULES]
-    routes = [route for module in (page, revision, *pages) for route in module.router.routes]
+    routes = [route for module in (page, page_context, *pages) for route in module.router.routes]
     return [route for route in routes if method in route.methods]
 
 
