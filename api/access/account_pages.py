@@ -277,19 +277,15 @@ def _render_settings(
         keys=len(valid_keys),
         uploads=may_upload(visitor.caller),
         administers=visitor.has_permission(Permission.ADMINISTER),
-        governed=_list_rollout_policies(visitor),
+        governed=[
+            RolloutPolicy(rollout_item.name, rollout_item.policy)
+            for rollout_item in load_rollouts(visitor.service.database, visitor.caller)
+        ],
         rights=[str(right) for right in visitor.caller.role_assignments],
         zone_told=ZONE_COOKIE in request.cookies,
         errors=errors or {},
         typed={"zone": visitor.zone, **(typed or {})},
     )
-
-
-def _list_rollout_policies(visitor: Visitor) -> list[RolloutPolicy]:
-    return [
-        RolloutPolicy(rollout_item.name, rollout_item.policy)
-        for rollout_item in load_rollouts(visitor.service.database, visitor.caller)
-    ]
 
 
 PATH: Final = "/settings/notifications"

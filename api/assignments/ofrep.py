@@ -321,12 +321,18 @@ def _format_variant(value: FlagValue, assignment: Assignment) -> str:
 
 def compute_etag(flags: list[dict[str, Any]]) -> str:
     """Return the ETag of flags, which depends on what lasts in them."""
-    stable_flags = [flag | {"metadata": _drop_volatile(flag["metadata"])} for flag in flags]
+    stable_flags = [
+        flag
+        | {
+            "metadata": {
+                name: value
+                for name, value in flag["metadata"].items()
+                if name not in VOLATILE_METADATA
+            }
+        }
+        for flag in flags
+    ]
     return f'"{sha256(json.dumps(stable_flags, sort_keys=True).encode()).hexdigest()[:32]}"'
-
-
-def _drop_volatile(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metadata.items() if name not in VOLATILE_METADATA}
 
 
 router = APIRouter(prefix="/ofrep/v1/evaluate/flags", tags=["openfeature"])
@@ -535,20 +541,16 @@ async def _evaluate_all_in_time(
             request.scope["state"], partial(_evaluate_all, service, caller, context)
         )
     except DatabaseUnavailableError:
-        names = _select_names(caller, known_names)
+        names = [
+            name
+            for name in sorted(known_names)
+            if caller.has_permission_somewhere(Permission.REQUEST_ASSIGNMENT, name)
+        ]
         if not names:
             raise
         return [_evaluate_as_human(service, name, context.question) for name in names]
     known_names |= {evaluation.rollout for evaluation in evaluations}
     return evaluations
-
-
-def _select_names(caller: Caller, rollout_names: set[str]) -> list[str]:
-    return [
-        name
-        for name in sorted(rollout_names)
-        if caller.has_permission_somewhere(Permission.REQUEST_ASSIGNMENT, name)
-    ]
 
 
 def _evaluate_as_human(service: Service, rollout_name: str, question: QuestionFields) -> Evaluation:

@@ -273,14 +273,9 @@ def build_map_rows(
     rows = [
         _build_row(policy, schedules, site, window, monday, at)
         for site in list_sites(policy, sites)
-        for window in _list_row_windows(policy)
+        for window in policy.calendar_windows
     ]
     return group_rows(rows) if len(rows) > MAX_ROWS else tuple(rows)
-
-
-def _list_row_windows(policy: Policy) -> tuple[Window | None, ...]:
-    """Return one row for a site, or one per window if cases choose windows."""
-    return policy.windows if any(window.when for window in policy.windows) else (None,)
 
 
 def _build_row(

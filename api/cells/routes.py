@@ -291,7 +291,14 @@ def build_scope(snapshot: Snapshot) -> ScopeSnapshot:
             _build_cell(cell, version, state, snapshot) for cell, version, state in snapshot.cells
         ],
         stops=[
-            ScopeStop(id=stop.id, cells=_list_stop_cells(snapshot, stop.id))
+            ScopeStop(
+                id=stop.id,
+                cells=[
+                    cell
+                    for cell in sorted(snapshot.scope.stops[stop.id].cells)
+                    if cell.site in snapshot.sites
+                ],
+            )
             for stop in scope.stops.values()
         ],
         sites=[_build_site(snapshot, site) for site in snapshot.sites],
@@ -304,12 +311,6 @@ def _build_site(snapshot: Snapshot, site: str) -> ScopeSite:
     lease = snapshot.leases.get(site)
     seconds = None if lease is None else lease.total_seconds()
     return ScopeSite(site=site, lease=seconds, permit=snapshot.permits.get(site))
-
-
-def _list_stop_cells(snapshot: Snapshot, stop: str) -> list[Cell]:
-    return [
-        cell for cell in sorted(snapshot.scope.stops[stop].cells) if cell.site in snapshot.sites
-    ]
 
 
 def _build_cell(cell: Cell, version: str, state: CellState, snapshot: Snapshot) -> ScopeCell:

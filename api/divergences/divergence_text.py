@@ -124,13 +124,13 @@ def merge_rare_labels(matrix: ConfusionMatrix, limit: int = MAX_LABELS) -> Confu
         [index_item for index_item in range(len(sums)) if index_item not in common],
     ]
     counts = tuple(
-        tuple(_sum_counts(matrix, rows, columns) for columns in groups) for rows in groups
+        tuple(
+            sum(matrix.counts[row][column] for row in rows for column in columns)
+            for columns in groups
+        )
+        for rows in groups
     )
     return ConfusionMatrix((*(matrix.labels[index] for index in selected), OTHER_LABELS), counts)
-
-
-def _sum_counts(matrix: ConfusionMatrix, rows: Sequence[int], columns: Sequence[int]) -> int:
-    return sum(matrix.counts[row][column] for row in rows for column in columns)
 
 
 def _build_count_cell(count: int, total: int, *, is_agreement: bool) -> MatrixCell:

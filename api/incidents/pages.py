@@ -481,7 +481,10 @@ def show_incidents(
         live=live_region,
         waiting=open_page.items,
         known=acknowledged_page.items,
-        unopened=_describe_unopened(visitor, open_page.items),
+        unopened=[
+            f"{n.rollout}: {describe_unopened_incidents(n.kind, n.site, n.window, n.number)}"
+            for n in load_unopened_numbers(visitor.service, open_page.items)
+        ],
         zones=_load_timezones(visitor, (*open_page.items, *acknowledged_page.items)),
         heading_of=format_incident_heading,
         tag_of=get_incident_text,
@@ -489,14 +492,6 @@ def show_incidents(
         older=_build_page_path("older", open_page.before),
         earlier=_build_page_path("seen", acknowledged_page.before),
     )
-
-
-def _describe_unopened(visitor: Visitor, rows: tuple[IncidentRow, ...]) -> list[str]:
-    """Return a sentence for each kind and cell of which incidents were counted, not opened."""
-    return [
-        f"{n.rollout}: {describe_unopened_incidents(n.kind, n.site, n.window, n.number)}"
-        for n in load_unopened_numbers(visitor.service, rows)
-    ]
 
 
 def _load_timezones(visitor: Visitor, rows: tuple[IncidentRow, ...]) -> dict[tuple[str, str], str]:

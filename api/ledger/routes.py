@@ -4,7 +4,7 @@ Server-sent events: one event for each new revision of a ledger.
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -134,7 +134,7 @@ def read_ledger(
     """
     if JSON not in request.headers.get("accept", ""):
         lines = iterate_ledger_lines(service, caller, rollout, after=after)
-        return StreamingResponse(_end_lines(lines), media_type=NDJSON)
+        return StreamingResponse((f"{line}\n" for line in lines), media_type=NDJSON)
     rows = [
         json.loads(line)
         for line in iterate_ledger_lines(service, caller, rollout, after=after, limit=limit)
@@ -142,10 +142,6 @@ def read_ledger(
     next_cursor = rows[-1]["revision"] if len(rows) == limit else None
     page = LedgerRowList(items=[LedgerRow.model_validate(row) for row in rows], next=next_cursor)
     return Response(page.model_dump_json(exclude_unset=True), media_type=JSON)
-
-
-def _end_lines(lines: Iterable[str]) -> Iterator[str]:
-    return (f"{line}\n" for line in lines)
 
 
 @router.get(

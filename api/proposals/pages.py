@@ -231,11 +231,6 @@ def build_condition_rows(
     )
 
 
-def list_plain_readings(readings: tuple[ReadingComparison, ...]) -> tuple[str, ...]:
-    """Return the readings whose figures could not be parsed."""
-    return tuple(reading.text for reading in readings if reading.frozen is None)
-
-
 def _build_row(
     reading: ReadingComparison, frozen: ConditionEvidence, policy: Policy
 ) -> ConditionRow:
@@ -244,7 +239,9 @@ def _build_row(
         counted=format_evidence_counts(frozen, policy),
         share=format_evidence_estimate(frozen),
         bound=format_evidence_bound(frozen),
-        threshold=format_condition_threshold(frozen.condition),
+        threshold=frozen.condition.threshold_text
+        if frozen.condition.at_least
+        else f"at most {frozen.condition.threshold_text}",
         met=frozen.is_met,
         now=_describe_change(reading.current, frozen, policy),
     )
@@ -269,11 +266,6 @@ def _describe_change(
     side = "at least" if current.condition.at_least else "at most"
     least = "" if bound == NO_VALUE else f", {side} {bound}"
     return f"{format_evidence_counts(current, policy)}{least}: {MET if current.is_met else NOT_MET}"
-
-
-def format_condition_threshold(condition: Condition) -> str:
-    """Return the threshold: `95 %`, or `at most 0.2` if less is better."""
-    return condition.threshold_text if condition.at_least else f"at most {condition.threshold_text}"
 
 
 def format_evidence_counts(evidence: ConditionEvidence, policy: Policy) -> str:
@@ -569,7 +561,9 @@ def _build_evidence_context(
         and progress.losses
         and describe_losses(progress.closed_units, progress.losses),
         "lede": describe_progress(details, is_met=bool(rows) and all(row.met for row in rows)),
-        "plain_readings": list_plain_readings(evidence.readings),
+        "plain_readings": tuple(
+            reading.text for reading in evidence.readings if reading.frozen is None
+        ),
         "sources_text": describe_sources(details.sources),
         "outcome_sources_text": describe_outcome_sources(details.outcome_sources),
         "requirements": ()

@@ -230,17 +230,17 @@ def _format_ticks(measure: str, values: Sequence[float]) -> list[str]:
     is_share = not is_amount(measure)
     scaled = [value * 100 if is_share else value for value in values]
     digits = next(
-        (digits for digits in range(MAX_DIGITS) if all(_has_digits(v, digits) for v in scaled)),
+        (
+            digits
+            for digits in range(MAX_DIGITS)
+            if all(abs(v - round(v, digits)) < 1e-9 for v in scaled)
+        ),
         MAX_DIGITS,
     )
     if is_difference(measure):
         return [format_signed(value, digits) for value in scaled]
     unit = f"{NO_BREAK_SPACE}%" if is_share else ""
     return [f"{value:,.{digits}f}{unit}" for value in scaled]
-
-
-def _has_digits(value: float, digits: int) -> bool:
-    return abs(value - round(value, digits)) < 1e-9
 
 
 def _build_step_path(at: Sequence[datetime], values: Sequence[float], frame: _ChartFrame) -> str:

@@ -206,7 +206,7 @@ def _render_newest_cases(
         rollout=rollout,
         here=cases_path,
         cases=case_page.items,
-        zones=_list_timezones(policy),
+        zones={site.id: site.timezone for site in policy.sites} | {"": policy.timezone},
         further=f"{cases_path}?{'&'.join(part for part in (query, cursor) if part)}"
         if cursor
         else "",
@@ -219,11 +219,6 @@ def _render_newest_cases(
         missing="",
         case_address=build_case_path,
     )
-
-
-def _list_timezones(policy: Policy) -> dict[str, str]:
-    """Return the timezone of each site, and of the policy under ""."""
-    return {site.id: site.timezone for site in policy.sites} | {"": policy.timezone}
 
 
 def _render_case(request: Request, rollout: str, visitor: Visitor, key: str) -> Response:

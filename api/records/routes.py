@@ -206,7 +206,9 @@ def _stream_lines(
             except StoreError as error:
                 failure_text = f"{error}; send this line and those after it again"
                 status = "unknown" if isinstance(error, CommitUnknownError) else status
-        yield _encode_failures(numbers, status, failure_text)
+        yield encode_lines(
+            [RecordResultStruct(number, "", status, failure_text) for number in numbers]
+        )
 
 
 def _store_lines(
@@ -220,10 +222,6 @@ def _store_lines(
     items = item_reader.read_lines(lines)
     results = ingest_items(service, caller, rollout, items, item_reader.now)
     return results, encode_lines(_build_results(numbers, items, results))
-
-
-def _encode_failures(numbers: Iterable[int], status: str, reason: str) -> bytes:
-    return encode_lines([RecordResultStruct(number, "", status, reason) for number in numbers])
 
 
 def _build_results(

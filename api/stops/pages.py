@@ -35,7 +35,7 @@ from api.web_kit.waiting import READ_TEXT
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.words.approver_warnings import format_names, format_needs
 from rollout.engine.words.formatting import to_sentence
-from rollout.features.proposals.proposal_details import Proposal, load_proposal
+from rollout.features.proposals.proposal_details import load_proposal
 from rollout.features.proposals.proposals import (
     describe_missing_approvers,
     load_eligible_approvers,
@@ -103,11 +103,9 @@ def _build_requested_status(visitor: Visitor, rollout: str, stop: ActiveStop) ->
         else _describe_other_approvers(load_eligible_approvers(service, caller, rollout, details))
     )
     text = f"A resume was requested. {to_sentence(wait_reason) if wait_reason else ''}".rstrip()
-    return ResumeStatus(text, _format_link_text(details), may_ask=False, stuck=bool(shortage))
-
-
-def _format_link_text(details: Proposal) -> str:
-    return READ_TEXT if details.can_approve else "Read it"
+    return ResumeStatus(
+        text, READ_TEXT if details.can_approve else "Read it", may_ask=False, stuck=bool(shortage)
+    )
 
 
 def _describe_other_approvers(others: tuple[str, ...]) -> str:
@@ -162,11 +160,6 @@ def build_stop_context(
     return {"ways_back": statuses_by_stop, "needs_text": format_needs}
 
 
-def _compute_page_version(stop_context: dict[str, object]) -> str:
-    """Return a text that changes with the content of the page."""
-    return sha256(repr(stop_context["ways_back"]).encode()).hexdigest()[:16]
-
-
 def _render_stops(
     request: Request,
     visitor: Visitor,
@@ -189,7 +182,7 @@ def _render_stops(
         zone=policy.timezone,
         errors=errors or {},
         operates_here=bool(visitor.list_permitted_sites(Permission.OPERATE, rollout, policy)),
-        version_hash=_compute_page_version(stop_context),
+        version_hash=sha256(repr(stop_context["ways_back"]).encode()).hexdigest()[:16],
         **stop_context,
     )
 

@@ -131,19 +131,10 @@ def draw_scale(
         )
     )
     return SVG_TEMPLATE.format(
-        describe_scale(measure, threshold, estimate, bound, at_least=at_least),
+        f"{format_estimate(measure, estimate)},"
+        f" {format_bound(measure, bound, threshold, at_least=at_least)}, threshold"
+        f" {format_threshold(measure, threshold)}",
         format_pixels(min(estimate_x, bound_x)), format_pixels(abs(estimate_x - bound_x)), edge,
         format_pixels(estimate_x), format_pixels(threshold_x),
         format_pixels(min(max(threshold_x, 24), 216)), format_threshold(measure, threshold),
     )  # fmt: skip
-
-
-def describe_scale(
-    measure: str, threshold: float, estimate: float, bound: float, *, at_least: bool
-) -> str:
-    """Describe the figures of a chart."""
-    return (
-        f"{format_estimate(measure, estimate)},"
-        f" {format_bound(measure, bound, threshold, at_least=at_least)}, threshold"
-        f" {format_threshold(measure, threshold)}"
-    )

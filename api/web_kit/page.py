@@ -131,11 +131,6 @@ YEAR_SECONDS: Final = 365 * 86_400
 """How long a browser keeps a setting, in seconds."""
 
 
-def has_single_keys(request: Request) -> bool:
-    """Return whether single keys are on in this browser; by default they are."""
-    return request.cookies.get(KEYS_COOKIE) != OFF
-
-
 def store_single_keys(response: Response, choice: str) -> None:
     """Store in the browser whether single keys are on; only `off` disables them."""
     value = OFF if choice == OFF else "on"
@@ -244,14 +239,13 @@ def _count_pending(name: str, visitor: Visitor, path: str) -> int | None:
 def _is_current(entry_path: str, path: str) -> bool:
     if entry_path == "/":
         is_rollout_page = path.startswith(f"{HOME}/rollouts")
-        return path == f"{HOME}/" or (is_rollout_page and not _belongs_elsewhere(path))
+        return path == f"{HOME}/" or (
+            is_rollout_page
+            and not any(_is_current(entry_path, path) for _, entry_path, _ in ENTRY_RULES[1:])
+        )
     return path.startswith(HOME + entry_path) or any(
         f"{prefix}/" in f"{path}/" for prefix in (entry_path, *EXTRA_PATHS.get(entry_path, ()))
     )
-
-
-def _belongs_elsewhere(path: str) -> bool:
-    return any(_is_current(entry_path, path) for _, entry_path, _ in ENTRY_RULES[1:])
 
 
 CONTENT_POLICY: Final = (
@@ -296,7 +290,7 @@ def render_html(request: Request, visitor: Visitor | None, template: str, **cont
         "errors": {},
         "typed": {},
         "has_started_run": RUN_STARTED in request.query_params,
-        "single_keys": has_single_keys(request),
+        "single_keys": request.cookies.get(KEYS_COOKIE) != OFF,
     }
     html = (
         create_environment().get_template(f"{template}.html.j2").render({**base_context, **context})

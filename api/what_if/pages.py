@@ -35,7 +35,7 @@ from rollout.features.what_if.comparison import (
 )
 from rollout.features.what_if.replayed_policy import CellReplay
 from rollout.features.what_if.requests import SPANS, WhatIfRequest, check_request
-from rollout.features.what_if.runs import WhatIfRun, WhatIfRuns
+from rollout.features.what_if.runs import WhatIfRuns
 from rollout.kernel.errors import RefusalError
 
 MAX_ROWS: Final = 40  # cells on a map; the table has all
@@ -264,14 +264,9 @@ def _render_what_if(
         days=SPANS[0] if run is None else run.subject.days,
         **build_error_context(error, typed, policy_text),
     )
-    if _is_reloaded(run, error):
+    if run is not None and run.is_running and error is None:
         response.headers["Refresh"] = str(RELOAD_SECONDS)
     return response
-
-
-def _is_reloaded(run: WhatIfRun | None, error: RefusalError | None) -> bool:
-    """Return whether the page reloads itself: a typed text would be lost by it."""
-    return run is not None and run.is_running and error is None
 
 
 def _build_view(result: WhatIfResult) -> dict[str, object]:

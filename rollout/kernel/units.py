@@ -193,13 +193,8 @@ def do_sets_agree(first: str, second: str, overlap: float) -> bool:
     return compute_overlap(split_label_set(first), split_label_set(second)) >= overlap - SLACK
 
 
-def join_pair(human: str, model: str) -> str:
-    """Return the text of both sides of a unit whose sets differ and agree."""
-    return human + PAIR_SIGN + model
-
-
 def split_pair(decided: str, predicted: str) -> tuple[str, str]:
-    """Return the sets of human and model of a unit class."""
+    """Return the sets of human and model of a unit class; sets in `a ≈ b` differ and agree."""
     human, sign, model = decided.partition(PAIR_SIGN)
     return (human, model) if sign else (decided, predicted)
 

@@ -11,7 +11,7 @@ anything is missing, the rules are evaluated. Equal assignments are one object, 
 formatted once. A new scope has a new cache. A test compares the cache with `decide_assignment`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
@@ -431,7 +431,7 @@ def _load_rollout(
             return _build_cached_rollout(state, head, hashes, safety_rows)
     state = load_rollout_state(transaction, rollout_name)
     ledger = Ledger(transaction, state.rollout)
-    hashes = tuple(_iterate_hashes(ledger))
+    hashes = tuple(row.hash for row in ledger.list_rows())
     return _build_cached_rollout(state, ledger.load_head(), hashes, safety_rows)
 
 
@@ -487,10 +487,6 @@ def _apply_pending_stops(state: RolloutState, pending_stops: Sequence[PendingSto
     }
     scope = replace(state.scope, stops={**state.scope.stops, **stops})
     return replace(state, scope=scope)
-
-
-def _iterate_hashes(ledger: Ledger) -> Iterator[str]:
-    return (row.hash for row in ledger.list_rows())
 
 
 @dataclass(frozen=True, slots=True)

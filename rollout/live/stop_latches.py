@@ -240,7 +240,14 @@ class StopLatches:
         with self._lock:
             if order.id in self._orders or _is_covered(order, self._orders):
                 return True
-            if not order.cells and _count_unresolved(order.by.name, self._orders) >= MAX_UNRESOLVED:
+            if (
+                not order.cells
+                and sum(
+                    not other.cells and other.by.name == order.by.name
+                    for other in self._orders.values()
+                )
+                >= MAX_UNRESOLVED
+            ):
                 return False
             self._in_progress |= {order.id}
             self._orders = {**self._orders, order.id: order}
@@ -399,7 +406,3 @@ def _is_covered(order: PendingOrder, latched: Mapping[str, PendingOrder]) -> boo
 def _read_kind(order: PendingOrder) -> tuple[object, ...]:
     effect = order.drill if isinstance(order, PendingStop) else order.to
     return type(order), order.rollout, order.by.name, effect
-
-
-def _count_unresolved(user: str, latched: Mapping[str, PendingOrder]) -> int:
-    return sum(not other.cells and other.by.name == user for other in latched.values())

@@ -14,7 +14,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -151,7 +150,7 @@ def answer_request(scheduler: TickScheduler, request: Message) -> Message:
         "done": {
             "seconds": dict(result.seconds_by_rollout),
             "errors": {name: _describe_error(error) for name, error in result.errors.items()},
-            "next": _to_micros(scheduler.next_due),
+            "next": {name: to_micros(at) for name, at in scheduler.next_due.items()},
         }
     }
 
@@ -160,10 +159,6 @@ def _describe_error(error: BaseException) -> Message:
     """Return what `ProcessFailedError` is built of, and its traceback."""
     text = "".join(traceback.format_exception(error))
     return {"kind": type(error).__name__, "stack": list_frames(error), "trace": text}
-
-
-def _to_micros(times: dict[str, datetime]) -> dict[str, int]:
-    return {name: to_micros(at) for name, at in times.items()}
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Row,
     Select,
     Table,
     delete,
@@ -192,7 +191,17 @@ class ApiKeys(Repository):
         return self._load_keys(_select_keys().where(api_keys.c.user_id == user.number))
 
     def _load_keys(self, query: Select[Any]) -> list[ApiKey]:
-        return [_build_key(row) for row in self._transaction.execute(query.order_by(api_keys.c.id))]
+        return [
+            ApiKey(
+                holder=row.holder,
+                prefix=row.prefix,
+                created_at=row.created_at,
+                expires_at=row.expires_at,
+                revoked_at=row.revoked_at,
+                last_used_at=row.last_used_at,
+            )
+            for row in self._transaction.execute(query.order_by(api_keys.c.id))
+        ]
 
 
 def hash_secret(secret: str) -> bytes:
@@ -203,17 +212,6 @@ def hash_secret(secret: str) -> bytes:
 def _select_keys() -> Select[Any]:
     return select(api_keys, users.c.name.label("holder")).join(
         users, users.c.id == api_keys.c.user_id
-    )
-
-
-def _build_key(row: Row[Any]) -> ApiKey:
-    return ApiKey(
-        holder=row.holder,
-        prefix=row.prefix,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-        last_used_at=row.last_used_at,
     )
 
 

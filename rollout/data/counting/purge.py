@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, Table, delete, exists, select, text
+from sqlalchemy import Select, delete, exists, select, text
 
 from rollout import faults
 from rollout.data.counting.top_losses import StoredLosses
@@ -109,7 +109,9 @@ def delete_case_rows(
     Counted units, counts and exposures stay; the caller replaces the keys.
     """
     deleted_counts = {
-        table.name: _delete_rows(transaction, rollout, table, case_ids)
+        table.name: transaction.execute(
+            delete(table).where(*match_cases(transaction, rollout, table, case_ids))
+        ).rowcount
         for table in (*CASE_TABLES, reviews, cleanings)
     }
     StoredLosses(transaction, rollout).delete(case_ids)
@@ -164,11 +166,3 @@ def _select_orphans(rollout: Rollout, before: datetime) -> Iterator[Select[Any]]
         yield select(table.c.case_id).where(
             table.c.rollout == rollout.number, table.c.received_at < before, ~has_case
         )
-
-
-def _delete_rows(
-    transaction: Transaction, rollout: Rollout, table: Table, case_ids: Collection[int]
-) -> int:
-    return transaction.execute(
-        delete(table).where(*match_cases(transaction, rollout, table, case_ids))
-    ).rowcount

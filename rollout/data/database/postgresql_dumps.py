@@ -103,17 +103,15 @@ def check_unused(url: str) -> None:
     name = str(make_url(url).database)
     with _connect_server(url) as connection:
         last_look = monotonic() + LEAVE_SECONDS
-        while (sessions := _count_sessions(connection, name)) and monotonic() < last_look:
+        while (
+            sessions := int(connection.exec_driver_sql(COUNT_SESSIONS, (name,)).scalar_one())
+        ) and monotonic() < last_look:
             sleep(POLL_SECONDS)
     if sessions:
         raise DatabaseInUseError(
             f"{name} is in use by {sessions} sessions; stop every replica and command that has it "
             "open, then repeat"
         )
-
-
-def _count_sessions(connection: Connection, name: str) -> int:
-    return int(connection.exec_driver_sql(COUNT_SESSIONS, (name,)).scalar_one())
 
 
 def has_database(url: str) -> bool:

@@ -410,7 +410,8 @@ class VersionStore(RolloutRepository):
             "version": info.version,
             "source": info.source,
             "trained_until": info.trained_until,
-            "details": dict(info.about) | _build_first_use(first_used_at),
+            "details": dict(info.about)
+            | ({} if first_used_at is None else {FIRST_USED: encode_instant(first_used_at)}),
             "rollout": self._rollout.number,
             "revision": revision.scalar_subquery(),
             "recorded_at": at,
@@ -480,10 +481,6 @@ def _find_receipt(
     names = stored_versions.items() if info.content else ()
     others = (s for name, s in names if name != info.version and s.info.content == info.content)
     return max((at, *(other.declared_at + MICROSECOND for other in others)))
-
-
-def _build_first_use(first_used_at: datetime | None) -> dict[str, int]:
-    return {} if first_used_at is None else {FIRST_USED: encode_instant(first_used_at)}
 
 
 def _add_facts(stored: StoredVersion | None, row: Row[Any]) -> StoredVersion:

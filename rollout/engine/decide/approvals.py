@@ -412,12 +412,9 @@ def build_track_record(
         replace(fact, acknowledged_at=acknowledged.get(fact.incident))
         for event in in_span
         for fact in event.list_track_facts()
-        if fact.version == version and _is_of_site(fact, site)
+        if fact.version == version
+        and (fact.kind != UNAUTHORIZED.fact or (fact.cell is not None and fact.cell.site == site))
     ]
     answers = list(statuses)
     newest_first = tuple(reversed(facts))
     return TrackRecord(version, since, until, newest_first, len(answers), answers.count(MISTAKEN))
-
-
-def _is_of_site(fact: TrackFact, site: str) -> bool:
-    return fact.kind != UNAUTHORIZED.fact or (fact.cell is not None and fact.cell.site == site)

@@ -267,17 +267,15 @@ def apply_approved_proposals(pending: PendingEvents, tick: Tick) -> None:
         if candidate.is_approved and not candidate.rules.changes_policy
     ]
     ordered_proposals = sorted(
-        approved_proposals, key=lambda candidate: _get_wave(pending.policy, candidate)
+        approved_proposals,
+        key=lambda candidate: (
+            0 if candidate.cell is None else get_wave(pending.policy, candidate.cell)
+        ),
     )
     for proposal in ordered_proposals:
         if proposal.id in pending.scope.proposals and not _is_held_back(pending, tick, proposal):
             pending.emit(_build_applied_event(pending, proposal))
             _void_rival_proposals(pending, proposal)
-
-
-def _get_wave(policy: Policy, proposal: ProposalState) -> int:
-    """Return the proposal's wave, 0 without a cell."""
-    return 0 if proposal.cell is None else get_wave(policy, proposal.cell)
 
 
 def _is_held_back(pending: PendingEvents, tick: Tick, proposal: ProposalState) -> bool:

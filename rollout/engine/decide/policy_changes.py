@@ -311,7 +311,9 @@ def _find_effects(pending: PendingEvents, new: Policy) -> _EditEffects:
     if scope.policy_number == 0:
         return _EditEffects((), (), {})
     return _EditEffects(
-        _find_cleared_cells(old, new),
+        tuple(
+            cell for cell in old.cells if cell not in new.cell_set or is_redefined(old, new, cell)
+        ),
         tuple(cell for cell in find_restarting_cells(old, new) if scope.list_begun(cell)),
         find_renamed_cells(old, new),
     )
@@ -369,13 +371,6 @@ def _is_voided_by_edit(
     if cell in cleared_cells or proposal.to not in new.stage_ids:
         return True
     return compute_gate_hash(new, new.stage_ids.index(proposal.to), cell) != proposal.gate
-
-
-def _find_cleared_cells(old: Policy, new: Policy) -> tuple[Cell, ...]:
-    """Return the cells that are gone or whose records mean something else."""
-    return tuple(
-        cell for cell in old.cells if cell not in new.cell_set or is_redefined(old, new, cell)
-    )
 
 
 class Restart(NamedTuple):

@@ -96,7 +96,10 @@ def recognize_delimiter(content: bytes, file: str) -> str | ReadingQuestion:
         return default
     if len(candidates) == 1:
         return candidates[0].delimiter
-    columns = tuple((format_delimiter(split.delimiter), split.columns) for split in candidates)
+    columns = tuple(
+        ("tab" if split.delimiter == "\t" else split.delimiter, split.columns)
+        for split in candidates
+    )
     return DelimiterQuestion(file=file, columns=columns)
 
 
@@ -118,11 +121,6 @@ def _split(lines: list[str], delimiter: str) -> _Split:
         return _Split(delimiter, 0, 0.0)
     columns, rest = counts[0], counts[1:]
     return _Split(delimiter, columns, rest.count(columns) / len(rest) if rest else 1.0)
-
-
-def format_delimiter(delimiter: str) -> str:
-    """Return a delimiter as an option has it."""
-    return "tab" if delimiter == "\t" else delimiter
 
 
 Form = TypeVar("Form")

@@ -497,7 +497,9 @@ def find_several_labels(labels: Collection[str]) -> str | None:
     >>> find_several_labels(["bear", "deer", "bear;deer"]), find_several_labels(["a, b", "c"])
     ('bear;deer', None)
     """
-    parts_by_label = {label: _split_label(label, _WEAK) for label in labels}
+    parts_by_label = {
+        label: [part.strip() for part in _WEAK.split(label) if part.strip()] for label in labels
+    }
     counts = Counter(part for parts in parts_by_label.values() for part in set(parts))
     return next(iter(_iterate_several(parts_by_label, counts)), None)
 
@@ -510,10 +512,6 @@ def _iterate_several(parts_by_label: dict[str, list[str]], counts: Counter[str])
             shared = [part in parts_by_label or counts[part] > 1 for part in parts]
             if any(shared) if _STRONG.search(label) else all(shared):
                 yield label
-
-
-def _split_label(label: str, separators: re.Pattern[str]) -> list[str]:
-    return [part.strip() for part in separators.split(label) if part.strip()]
 
 
 def _is_json_list(label: str) -> bool:

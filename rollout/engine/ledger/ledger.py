@@ -24,7 +24,7 @@ checkpoint kept elsewhere shows it: the ledger no longer has the row that was si
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from datetime import datetime
 from functools import cache, partial
 from hashlib import sha256
@@ -312,14 +312,11 @@ def list_fields(event: LedgerEvent) -> dict[str, Any]:
     values = {
         f.name: _to_plain(getattr(event, f.name))
         for f in fields(event)
-        if f.name not in ROW_FIELDS and not _is_omitted(f, event)
+        if f.name not in ROW_FIELDS
+        and (OMITTED_WHEN_EMPTY not in f.metadata or getattr(event, f.name))
     }
     cell = values.pop("cell", None)
     return {**values, **(cell or {})}
-
-
-def _is_omitted(field: Field[Any], event: LedgerEvent) -> bool:
-    return OMITTED_WHEN_EMPTY in field.metadata and not getattr(event, field.name)
 
 
 def _to_plain(value: Any) -> Any:
@@ -478,19 +475,18 @@ def find_shape_fault(row: CanonicalRow) -> str:
             return f"an entry {row.kind} has no `{name}`"
         if not _has_type(values[name], hints[name]):
             return f"its `{name}` has a wrong type"
-    if missing := sorted(_list_required_fields(row.kind) - values.keys()):
+    if missing := sorted(
+        {
+            each.name
+            for each in fields(ALL_EVENT_TYPES[row.kind])
+            if each.name not in ROW_FIELDS and each.default is MISSING
+        }
+        - values.keys()
+    ):
         return f"it lacks `{missing[0]}`"
     if values.get("cause", TURNED) not in VOID_CAUSES:
         return f"its `cause` has no words: {values['cause']}"
     return ""
-
-
-def _list_required_fields(kind: str) -> frozenset[str]:
-    return frozenset(
-        each.name
-        for each in fields(ALL_EVENT_TYPES[kind])
-        if each.name not in ROW_FIELDS and each.default is MISSING
-    )
 
 
 def _is_reading(value: Any) -> bool:

@@ -67,7 +67,15 @@ class HistoryFeeds:
         if votes is None:
             parts = self.list_answers(guard).partition_by("site", "version", as_dict=True)
             votes = self._votes_by_guard[guard.id] = {
-                key: SiteVotes(*to_answer_records(part).select_votes())
+                key: SiteVotes(
+                    *AnswerRecords(
+                        part["slot"].to_numpy().astype(np.int64),
+                        part["minute"].to_numpy().astype(np.int64),
+                        part["unit"].hash().to_numpy(),
+                        part["draw"].to_numpy(),
+                        part["bad"].to_numpy().astype(bool),
+                    ).select_votes()
+                )
                 for key, part in parts.items()
             }
         return votes.get((site, version), EMPTY_VOTES)
@@ -103,7 +111,14 @@ class HistoryFeeds:
 
     def _split_by_cell(self, guard: Guard) -> dict[tuple[object, ...], GuardAnswers]:
         parts = self.list_answers(guard).partition_by("site", "window", "version", as_dict=True)
-        return {key: _to_arrays(part) for key, part in parts.items()}
+        return {
+            key: (
+                part["slot"].to_numpy().astype(np.int64),
+                part["occurred"].to_numpy().astype(np.int64),
+                part["bad"].to_numpy().astype(bool),
+            )
+            for key, part in parts.items()
+        }
 
     def list_answers(self, guard: Guard) -> pl.DataFrame:
         """Return a guard's inputs: cell, version, case, slot, occurred, minute, unit, draw, bad.
@@ -199,22 +214,3 @@ class HistoryFeeds:
         ).unique()
         parts = slots.sort("slot").partition_by("site", as_dict=True)
         return {str(site): part["slot"].to_numpy() for (site,), part in parts.items()}
-
-
-def _to_arrays(part: pl.DataFrame) -> GuardAnswers:
-    return (
-        part["slot"].to_numpy().astype(np.int64),
-        part["occurred"].to_numpy().astype(np.int64),
-        part["bad"].to_numpy().astype(bool),
-    )
-
-
-def to_answer_records(part: pl.DataFrame) -> AnswerRecords:
-    """Return rows of `HistoryFeeds.list_answers` as arrays."""
-    return AnswerRecords(
-        part["slot"].to_numpy().astype(np.int64),
-        part["minute"].to_numpy().astype(np.int64),
-        part["unit"].hash().to_numpy(),
-        part["draw"].to_numpy(),
-        part["bad"].to_numpy().astype(bool),
-    )

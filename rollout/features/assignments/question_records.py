@@ -188,7 +188,9 @@ def record_questions(
             case (Case() as case, Prediction() as prediction):
                 pairs[index] = (case, _add_assignment(prediction, assignments[index]))
             case _:
-                reason = _join_rejection_reasons(sent_pair)
+                reason = "; ".join(
+                    item.reason for item in sent_pair if isinstance(item, RejectedItem)
+                )
                 results[index] = RecordingResult(RecordStatus.REJECTED, reason)
     answer_digests = [
         compute_answer_digest(pairs[index][1].answers) if index in pairs else ""
@@ -260,10 +262,6 @@ def _store_records(
                 record_result = add_note(record_result, note)
         stored_results[index] = RecordingResult(record_result.status, record_result.reason)
     return stored_results
-
-
-def _join_rejection_reasons(sent_records: Sequence[SentItem]) -> str:
-    return "; ".join(item.reason for item in sent_records if isinstance(item, RejectedItem))
 
 
 def _check_conflicts(

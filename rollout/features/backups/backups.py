@@ -370,11 +370,6 @@ def accept_restore(
     return tuple(_load_era(database, name) for name in names)
 
 
-def load_eras(database: Database) -> Mapping[str, int]:
-    """Return the era of each rollout."""
-    return {name: _load_era(database, name).era for name in sorted(list_rollout_names(database))}
-
-
 def _load_era(database: Database, name: str) -> RolloutEra:
     with database.begin_read() as transaction:
         scope = load_rollout_state(transaction, name).scope
@@ -554,7 +549,12 @@ def _compare_with_present(request: RestoreRequest, copy: Database) -> _PresentDa
         with closing(Database(request.url)) as database:
             lost = _find_lost_entries(database, copy)
             present = _PresentDatabase(
-                load_eras(database), _load_erasures(database), load_access_content(database)
+                {
+                    name: _load_era(database, name).era
+                    for name in sorted(list_rollout_names(database))
+                },
+                _load_erasures(database),
+                load_access_content(database),
             )
     except (StoreError, DriverError, BrokenLedgerError) as error:
         lost = (f"the present database can't be read ({type(error).__name__})",)

@@ -22,7 +22,7 @@ from rollout.data.ledger.ledger import Accounts
 from rollout.data.ledger.projections import VersionInfo, VersionStore
 from rollout.data.records.records import RecordStore
 from rollout.engine.decide.assignment import BOUND, Assignment, CaseQuestion, compute_unit_key
-from rollout.engine.decide.commands import Actor, ApproveProposal
+from rollout.engine.decide.commands import ApproveProposal
 from rollout.engine.events import LedgerEvent, ProposalRaised, select_events
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.files.parse import (
@@ -242,7 +242,14 @@ class HistoryWriter:
                 names = self.approvers[: 0 if self._has_open_proposal else 1]
                 self._has_open_proposal = True
             self._approvals += [
-                _build_approval(event, build_operator(self.policy, name)) for name in names
+                ApproveProposal(
+                    at=event.at + APPROVAL_DELAY,
+                    by=build_operator(self.policy, name),
+                    proposal=event.proposal,
+                    evidence_hash=event.evidence_hash,
+                    reason=APPROVAL_REASON,
+                )
+                for name in names
             ]
 
     def _open_review_tasks(self) -> None:
@@ -276,16 +283,6 @@ def _list_times(since: datetime, slots: Sequence[datetime], step: timedelta) -> 
 
 def _get_command(approval: ApproveProposal, _state: object) -> ApproveProposal:
     return approval
-
-
-def _build_approval(event: ProposalRaised, operator: Actor) -> ApproveProposal:
-    return ApproveProposal(
-        at=event.at + APPROVAL_DELAY,
-        by=operator,
-        proposal=event.proposal,
-        evidence_hash=event.evidence_hash,
-        reason=APPROVAL_REASON,
-    )
 
 
 def find_first_slot(policy: Policy, cases: Sequence[ExampleCase]) -> datetime:

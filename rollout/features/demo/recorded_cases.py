@@ -135,12 +135,13 @@ def load_digit_pictures(example: ExampleSystem) -> DigitPictures:
     path = example.records_folder / DIGITS_FILE
     with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
         return DigitPictures(
-            {row["image"]: _parse_pixels(row["pixels"]) for row in csv.DictReader(lines)}
+            {
+                row["image"]: np.array(
+                    [int(digit, 16) for digit in row["pixels"]], dtype=np.float64
+                ).reshape(SIDE, SIDE)
+                for row in csv.DictReader(lines)
+            }
         )
-
-
-def _parse_pixels(digits: str) -> Pixels:
-    return np.array([int(digit, 16) for digit in digits], dtype=np.float64).reshape(SIDE, SIDE)
 
 
 def _print_on_form(pixels: Pixels, *, is_new_form: bool, wear: int) -> Pixels:

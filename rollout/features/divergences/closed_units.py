@@ -146,7 +146,9 @@ def load_compared_units(
         if unit_filter.is_readable(cell.site)
     }
     series_ids = {
-        series for series, cell in series_cells.items() if _is_in_cell_filter(cell, unit_filter)
+        series
+        for series, cell in series_cells.items()
+        if unit_filter.site in {None, cell.site} and unit_filter.window in {None, cell.window}
     }
     slots = range(
         find_slot_before(unit_filter.since, tick), find_slot_after(unit_filter.until, tick)
@@ -171,10 +173,6 @@ def load_compared_units(
         _filter_by_slices(units, unit_filter.slices),
         since,
     )
-
-
-def _is_in_cell_filter(cell: Cell, unit_filter: UnitFilter) -> bool:
-    return unit_filter.site in {None, cell.site} and unit_filter.window in {None, cell.window}
 
 
 def _select_readable(

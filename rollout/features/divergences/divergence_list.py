@@ -99,13 +99,6 @@ def _find_side(pair: DifferingPair) -> str:
     return f"{'below' if is_below else 'above'} the tolerance"
 
 
-def build_number_sides(compared_units: ComparedUnits) -> NumberSides:
-    """Return how many numbers lie within, below and above the tolerance, as counted."""
-    return compute_number_sides(
-        (*answers, count) for answers, count in compared_units.counts.items()
-    )
-
-
 def build_label_matrix(compared_units: ComparedUnits) -> ConfusionMatrix:
     """Return the confusion matrix of the labels, as counted."""
     rows = [(*answers, count) for answers, count in compared_units.counts.items()]
@@ -599,7 +592,11 @@ def _build_divergence_list(
         costliest_kind=find_costliest_kind(pairs, lever),
         label_matrix=build_label_matrix(compared_units) if has_labels else None,
         action_matrix=build_action_matrix(compared_units) if has_labels else None,
-        sides=None if lever.number is None else build_number_sides(compared_units),
+        sides=None
+        if lever.number is None
+        else compute_number_sides(
+            (*answers, count) for answers, count in compared_units.counts.items()
+        ),
         filter_options=result.filter_options,
         rows=rows,
         first_position=first_position,

@@ -21,7 +21,7 @@ depend on the order within it (decision record 0085).
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
@@ -132,7 +132,11 @@ def build_judged_units(
         ),
         ValueKind(HOUR, HOURS, hours, HOUR),
         ValueKind(WEEKDAY, WEEKDAYS, weekdays, WEEKDAY),
-        *(_build_kind(name, judged[name], name) for name in _list_varied(judged, (SITE, WINDOW))),
+        *(
+            _build_kind(name, judged[name], name)
+            for name in (SITE, WINDOW)
+            if judged[name].n_unique() > 1
+        ),
     ]
     if names_reviewers:
         kinds.append(_build_kind(REVIEWER, judged["reviewer"], REVIEWER))
@@ -174,11 +178,6 @@ def _find_local_times(judged: pl.DataFrame, policy: Policy) -> tuple[Codes, Code
         hours[mask] = local_times.dt.hour().cast(pl.Int64).to_numpy()
         weekdays[mask] = local_times.dt.weekday().cast(pl.Int64).to_numpy() - 1
     return hours, weekdays
-
-
-def _list_varied(judged: pl.DataFrame, names: Collection[str]) -> list[str]:
-    """Return the columns with several values."""
-    return [name for name in names if judged[name].n_unique() > 1]
 
 
 def _build_attributes(texts: pl.Series) -> list[ValueKind]:

@@ -38,7 +38,7 @@ from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
 
 if TYPE_CHECKING:
-    from rollout.features.proposals.proposal_evidence import ProposalEvidence, ReadingComparison
+    from rollout.features.proposals.proposal_evidence import ReadingComparison
 
 
 CONSOLE_PATH: Final = "/console"
@@ -273,9 +273,11 @@ class Proposals(RolloutKind):
             is_blind=is_blind,
             readings=()
             if is_blind
-            else format_frozen_readings(
-                load_proposal_evidence(service, user.caller, notice.rollout, proposal),
-                state.policy,
+            else tuple(
+                _format_line(reading, state.policy)
+                for reading in load_proposal_evidence(
+                    service, user.caller, notice.rollout, proposal
+                ).readings
             ),
             unfamiliar="" if is_blind else _describe_unfamiliar(service, state, proposal, at),
             against=_list_against(service, user, state, proposal, at),
@@ -312,11 +314,6 @@ def list_reminders(proposal: ProposalState) -> list[tuple[str, datetime]]:
     lifetime = proposal.expires_at - proposal.raised_at
     last_day = [(LAST_DAY, proposal.expires_at - DAY)] if lifetime > DAY else []
     return [(HALF_TIME, proposal.raised_at + lifetime / 2), *last_day]
-
-
-def format_frozen_readings(evidence: "ProposalEvidence", policy: Policy) -> tuple[str, ...]:
-    """Return each condition with its threshold, the share so far and the bound."""
-    return tuple(_format_line(reading, policy) for reading in evidence.readings)
 
 
 def _format_line(reading: "ReadingComparison", policy: Policy) -> str:
@@ -398,7 +395,11 @@ def describe_proposal(  # noqa: PLR0913 - all that a message may say
     """
     expiry = format_zoned_time(proposal.expires_at, timezone)
     noun = "condition" if proposal.site else ""  # a policy's readings are what it loosens
-    evidence = HIDDEN_EVIDENCE if is_blind else _join_readings(readings, noun)
+    evidence = (
+        HIDDEN_EVIDENCE
+        if is_blind
+        else join_first([remove_markup(reading).rstrip(".") for reading in readings], noun)
+    )
     return MessageText(
         subject=f"{remove_markup(rollout_name)}: {label} {proposal.id}"
         f"{'?' if label == APPROVE else ''}",
@@ -437,8 +438,3 @@ def _describe_decided(proposal: Proposal) -> str:
     if proposal.model_share in {None, 1}:
         return ""
     return f"{describe_share(format_name(proposal.version), proposal.model_share)}."
-
-
-def _join_readings(readings: Sequence[str], noun: str) -> str:
-    """Return the first readings in one line, with the number of the others."""
-    return join_first([remove_markup(reading).rstrip(".") for reading in readings], noun)

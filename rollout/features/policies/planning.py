@@ -182,7 +182,9 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
             f"Traffic, from {policy_plan.traffic.source}: {pace_text} units a day in a cell."
             f" {unit_text}"
         )
-        if policy_plan.traffic.is_expected and not _are_always_open(policy):
+        if policy_plan.traffic.is_expected and not all(
+            is_always_open(window.hours) for window in policy.windows
+        ):
             yield "Days and weeks: only those days on which the cell's window is open count."
         if not any(cell_traffic.rates for cell_traffic in flows):
             yield (
@@ -199,10 +201,6 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
             "Traffic: unknown, so no dates. Add `expect` to the policy, or pass --predictions and"
             f" --decisions. {unit_text}"
         )
-
-
-def _are_always_open(policy: Policy) -> bool:
-    return all(is_always_open(window.hours) for window in policy.windows)
 
 
 def _describe_unit(policy: Policy) -> str:

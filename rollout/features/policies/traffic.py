@@ -326,7 +326,11 @@ def _compute_cell_traffic(counts: Ints, unit_classes: UnitClasses, days: float) 
     policy = unit_classes.policy
     units = int(counts[unit_classes.is_whole_unit].sum())
     missing = int(counts[unit_classes.is_whole_unit & unit_classes.is_missing].sum())
-    if not _count_decided(counts, unit_classes):
+    if not sum(
+        int(count)
+        for unit_class, count in zip(unit_classes.classes, counts, strict=True)
+        if unit_class.decided != MISSING
+    ):
         return CellTraffic(units / days, {}, {}, compute_wrong_cost(unit_classes.policy))
     rates = {
         condition.key: _compute_rarest_rate(condition, counts, unit_classes, units)
@@ -339,14 +343,6 @@ def _compute_cell_traffic(counts: Ints, unit_classes: UnitClasses, days: float) 
     labels = dict(_compute_label_shares(counts, unit_classes))
     wrong_cost = _compute_recorded_wrong_cost(rates, policy)
     return CellTraffic(units / days, rates, labels, wrong_cost, missing / max(units, 1))
-
-
-def _count_decided(counts: Ints, unit_classes: UnitClasses) -> int:
-    return sum(
-        int(count)
-        for unit_class, count in zip(unit_classes.classes, counts, strict=True)
-        if unit_class.decided != MISSING
-    )
 
 
 def _compute_rate(

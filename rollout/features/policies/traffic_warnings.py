@@ -168,7 +168,7 @@ def _warn_slow_gates(
         slow_plans = {
             cell: cell_plan
             for cell, cell_plan in _plan_each_cell(policy, traffic, gate_plan)
-            if _is_slow(cell_plan)
+            if cell_plan.days is not None and cell_plan.days > DAYS_PER_YEAR
         }
         if slow_plans:
             slowest_plan = max(slow_plans.values(), key=lambda cell_plan: cell_plan.days or 0.0)
@@ -196,10 +196,6 @@ def _plan_each_cell(
                 plans, key=lambda p: inf if p.days is None else p.days
             )
         yield cell, plans_by_traffic[traffic_id]
-
-
-def _is_slow(cell_plan: GatePlan) -> bool:
-    return cell_plan.days is not None and cell_plan.days > DAYS_PER_YEAR
 
 
 def _find_stage_level(policy: Policy, gate_plan: GatePlan) -> int:

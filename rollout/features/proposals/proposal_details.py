@@ -431,13 +431,15 @@ def _build_proposal_details(
         attempt=_describe_attempt(proposal_raised),
         waits_for=list_proposal_waits(state, row.id, at),
         confidence_floors=tuple(map(float, proposal_raised.floors)),
-        model_share=_find_model_share(state.policy, proposal_raised.to_stage),
+        model_share=next(
+            (
+                stage.decided_share
+                for stage in state.policy.stages
+                if stage.id == proposal_raised.to_stage
+            ),
+            None,
+        ),
     )
-
-
-def _find_model_share(policy: Policy, stage_id: str) -> float | None:
-    """Return the share of cases that a stage draws for the model, None where humans decide."""
-    return next((stage.decided_share for stage in policy.stages if stage.id == stage_id), None)
 
 
 def _find_cited_hash(state: RolloutState, proposal_raised: ProposalRaised) -> str:

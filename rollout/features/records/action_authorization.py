@@ -496,17 +496,6 @@ UNKNOWN_REVISION: Final = "the ledger has no such revision at the time of the ca
 LEASE_ENDED: Final = "the case is later than any lease of its revision"
 
 
-def add_claim(prediction: Prediction, claim: AssignmentClaim) -> Prediction:
-    """Return a prediction with the assignment that its client made."""
-    return structs.replace(
-        prediction,
-        scope_revision=claim.revision,
-        decider=claim.decider,
-        exposure=claim.exposure,
-        share=claim.share,
-    )
-
-
 class ClaimBatch:
     """The claims of one batch, by position of their predictions."""
 
@@ -560,7 +549,17 @@ class ClaimBatch:
                 if is_first or not claim.is_sampled
                 else STORED_BEFORE
             )
-            return record if self._faults[position] else add_claim(record, claim)
+            return (
+                record
+                if self._faults[position]
+                else structs.replace(
+                    record,
+                    scope_revision=claim.revision,
+                    decider=claim.decider,
+                    exposure=claim.exposure,
+                    share=claim.share,
+                )
+            )
 
         return {n: _apply_claim(n, prediction) for n, prediction in claiming.items()}
 

@@ -320,7 +320,11 @@ def _iterate_records(
                     key=row["case_key"],
                     at=at,
                     answers=_extract_answers(row),
-                    values=_extract_values(row),
+                    values={
+                        column.removeprefix(OUTCOME_PREFIX): value
+                        for column, value in row.items()
+                        if column.startswith(OUTCOME_PREFIX) and value is not None
+                    },
                     harm=row["harm"],
                 ),
             )
@@ -374,14 +378,6 @@ def _extract_answers(row: Mapping[str, Any]) -> dict[str, str | None]:
         column.removeprefix(VALUE_PREFIX): value
         for column, value in row.items()
         if column.startswith(VALUE_PREFIX)
-    }
-
-
-def _extract_values(row: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        column.removeprefix(OUTCOME_PREFIX): value
-        for column, value in row.items()
-        if column.startswith(OUTCOME_PREFIX) and value is not None
     }
 
 

@@ -337,13 +337,12 @@ def remove_hidden_rows(value: Any, hidden_keys: Collection[str]) -> Any:
         return [
             remove_hidden_rows(item, hidden_keys)
             for item in value
-            if not _is_hidden_row(item, hidden_keys)
+            if not (
+                isinstance(item, Mapping)
+                and any(item.get(name) in hidden_keys for name in CASE_FIELDS)
+            )
         ]
     return value
-
-
-def _is_hidden_row(row: Any, hidden_keys: Collection[str]) -> bool:
-    return isinstance(row, Mapping) and any(row.get(name) in hidden_keys for name in CASE_FIELDS)
 
 
 def _iterate_table_cases(table: str) -> Iterator[str]:

@@ -5,7 +5,6 @@ import secrets
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from rollout.data.database.session import Database, Transaction
 from rollout.data.reports.reports import ReportStore, StoredReport
@@ -117,7 +116,11 @@ def _build_report(
     version = 1
     if last_report is not None:
         version = last_report[1].version + 1
-        earlier = _load_content(last_report[1])
+        earlier = {
+            name: value
+            for name, value in json.loads(last_report[1].body).items()
+            if name not in SALT_FIELDS
+        }
         try:
             check_report_form(earlier)
         except UnknownReportFormError:  # of another program: what changed can't be listed
@@ -149,10 +152,3 @@ def _build_report(
         sealed_in=0,
         seal=compute_seal(body),
     )
-
-
-def _load_content(report: StoredReport) -> dict[str, Any]:
-    """Return the values of a stored report without its salts."""
-    return {
-        name: value for name, value in json.loads(report.body).items() if name not in SALT_FIELDS
-    }

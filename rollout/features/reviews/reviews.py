@@ -224,7 +224,12 @@ def _build_tasks(
             answer_by=review.answer_by,
             claimed_until=review.claimed_until,
             proposal=proposal,
-            verdicts=_deduplicate_answers(decision_answers),
+            verdicts=tuple(
+                answers
+                for _, answers in sorted(
+                    {encode_json(dict(item)): item for item in decision_answers}.items()
+                )
+            ),
         )
     return tasks
 
@@ -260,14 +265,6 @@ def _load_blind_decisions(
         ]
         for case_id, case_decisions in decisions.items()
     }
-
-
-def _deduplicate_answers(answer_list: Iterable[LeverAnswers]) -> tuple[LeverAnswers, ...]:
-    """Return distinct answers in an order independent of their authors."""
-    return tuple(
-        answers
-        for _, answers in sorted({encode_json(dict(item)): item for item in answer_list}.items())
-    )
 
 
 def _list_exposed_content(review: StoredReviewTask, task: ClaimedTask) -> Iterator[str]:

@@ -215,7 +215,14 @@ def compare_policies(inputs: WhatIfInputs, report_step: ReportStep | None = None
         cells=tuple(_pair_cells(*first, {**draft.sites_by_id, **current.sites_by_id})),
         current=_add_ranges(totals[0], [before for before, _ in sums]),
         draft=_add_ranges(totals[1], [after for _, after in sums]),
-        difference_range=_find_difference_range(sums),
+        difference_range=_find_range(
+            [
+                None
+                if before.figures.wrong is None or after.figures.wrong is None
+                else after.figures.wrong - before.figures.wrong
+                for before, after in sums
+            ]
+        ),
         known_draws=len(sums),
         unknown_in_draws=tuple(
             format_cell_name(cell.site, cell.window)
@@ -350,19 +357,6 @@ def _find_range(values: Sequence[float | None]) -> WhatIfRange | None:
     if not numbers or len(numbers) < len(values):
         return None
     return WhatIfRange(min(numbers), max(numbers))
-
-
-def _find_difference_range(
-    sums: Sequence[tuple[WhatIfTotals, WhatIfTotals]],
-) -> WhatIfRange | None:
-    return _find_range(
-        [
-            None
-            if before.figures.wrong is None or after.figures.wrong is None
-            else after.figures.wrong - before.figures.wrong
-            for before, after in sums
-        ]
-    )
 
 
 def _pair_cells(

@@ -520,6 +520,11 @@ class Policy(PolicyBase):
         """Return the cells as a set, for fast membership tests."""
         return frozenset(self.cells)
 
+    @property
+    def calendar_windows(self) -> tuple[Window | None, ...]:
+        """Return (None,) for the whole site, or the windows if cases choose them."""
+        return self.windows if any(window.when for window in self.windows) else (None,)
+
     def get_stage(self, stage_level: int) -> Stage:
         """Return the stage of a level above shadow."""
         return self.stages[stage_level - 1]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from rollout.kernel.calendar.instants import Cell, format_duration
+from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.calendar.windows import list_hours_warnings
 from rollout.kernel.measures import Condition, Statistic, Watch
 from rollout.kernel.policy.policy import Gate, Guard, Policy
@@ -154,16 +154,18 @@ def _is_not_below(guard: Guard, gate: Gate, policy: Policy) -> bool:
 
 
 def _check_heartbeats(policy: Policy) -> Warnings:
-    unmonitored_cells = [cell for cell in policy.cells if not _has_heartbeat(policy, cell)]
+    unmonitored_cells = [
+        cell
+        for cell in policy.cells
+        if not any(
+            guard.condition.measure.watch is Watch.SIGNS for guard in policy.list_guards(cell)
+        )
+    ]
     if unmonitored_cells:
         sites = list(dict.fromkeys(cell.site for cell in unmonitored_cells))
         location = "" if len(sites) == len(policy.sites) else f" at {', '.join(sites)}"
         text = f"no heartbeat guard{location}: a silent site keeps its grants"
         yield PolicyWarning("guards", text)
-
-
-def _has_heartbeat(policy: Policy, cell: Cell) -> bool:
-    return any(guard.condition.measure.watch is Watch.SIGNS for guard in policy.list_guards(cell))
 
 
 def _check_harm_reach(policy: Policy) -> Warnings:

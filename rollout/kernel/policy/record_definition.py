@@ -8,7 +8,6 @@ new clock or place of one of them, whose records before it no longer count.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -16,8 +15,8 @@ from typing import Any
 
 from rollout.kernel.calendar.instants import Cell, Site, Window
 from rollout.kernel.calendar.opening_hours import uses_holidays
-from rollout.kernel.policy.levers import CostRule, Lever, Margin
-from rollout.kernel.policy.policy import EvidenceRules, Policy
+from rollout.kernel.policy.levers import Lever, Margin
+from rollout.kernel.policy.policy import Policy
 
 
 def compute_definition(policy: Policy, cell: Cell) -> str:
@@ -32,7 +31,21 @@ def compute_definition(policy: Policy, cell: Cell) -> str:
     """
     body = {
         "levers": [_lever_to_json(lever) for lever in policy.levers],
-        "evidence": _evidence_to_json(policy.evidence),
+        "evidence": {
+            "unit": policy.evidence.unit,
+            "episode_span": _to_seconds(policy.evidence.episode_span)
+            if policy.evidence.unit == "episode"
+            else None,
+            "grace": _to_seconds(policy.evidence.grace),
+            "verdicts": policy.evidence.verdicts,
+            "outside_blind": policy.evidence.outside_blind,
+            "confidence_floor": policy.evidence.lowest_floor,
+            **(
+                {"higher_floors": list(policy.evidence.higher_floors)}
+                if policy.evidence.higher_floors
+                else {}
+            ),
+        },
         "where": describe_cell(policy, cell),
     }
     return sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -75,18 +88,19 @@ def _lever_to_json(lever: Lever) -> dict[str, Any]:
             float(number.high),
             _margin_to_json(number.tolerance),
         ],
-        "distances": [] if number is None else [_distance_to_json(cost) for cost in lever.costs],
+        "distances": []
+        if number is None
+        else [
+            [
+                float(cost.cost),
+                _margin_to_json(cost.under),
+                _margin_to_json(cost.over),
+                _margin_to_json(cost.off),
+            ]
+            for cost in lever.costs
+        ],
         "answer_within": _to_seconds(lever.answer_within),
     }
-
-
-def _distance_to_json(cost: CostRule) -> list[Any]:
-    return [
-        float(cost.cost),
-        _margin_to_json(cost.under),
-        _margin_to_json(cost.over),
-        _margin_to_json(cost.off),
-    ]
 
 
 def _margin_to_json(margin: Margin | None) -> list[Any] | None:
@@ -97,23 +111,14 @@ def _to_seconds(span: timedelta | None) -> float | None:
     return None if span is None else span.total_seconds()
 
 
-def _evidence_to_json(rules: EvidenceRules) -> dict[str, Any]:
-    return {
-        "unit": rules.unit,
-        "episode_span": _to_seconds(rules.episode_span) if rules.unit == "episode" else None,
-        "grace": _to_seconds(rules.grace),
-        "verdicts": rules.verdicts,
-        "outside_blind": rules.outside_blind,
-        "confidence_floor": rules.lowest_floor,
-        **({"higher_floors": list(rules.higher_floors)} if rules.higher_floors else {}),
-    }
-
-
 def describe_cell(policy: Policy, cell: Cell) -> dict[str, Any]:
     """Return the site's clock and place, and the windows up to the cell's."""
     windows = _list_windows(policy, cell)
     return {
-        **_site_to_json(policy.sites_by_id[cell.site], holidays=_uses_holidays(windows)),
+        **_site_to_json(
+            policy.sites_by_id[cell.site],
+            holidays=any(uses_holidays(window.hours) for window in windows),
+        ),
         "windows": [
             [window.hours, sorted((k, sorted(v)) for k, v in window.when.items())]
             for window in windows
@@ -133,7 +138,3 @@ def _list_windows(policy: Policy, cell: Cell) -> tuple[Window, ...]:
     """Return the windows up to the cell's, all of them if the policy has it no more."""
     ids = [window.id for window in policy.windows]
     return policy.windows[: ids.index(cell.window) + 1] if cell.window in ids else policy.windows
-
-
-def _uses_holidays(windows: Iterable[Window]) -> bool:
-    return any(uses_holidays(window.hours) for window in windows)

@@ -12,7 +12,6 @@ from rollout.kernel.calendar.windows import REFERENCE_YEAR, compute_year_shares,
 from rollout.kernel.policy.levers import DEFAULT_COSTS, CostRule, Lever, Margin
 from rollout.kernel.policy.policy import (
     Freeze,
-    Gate,
     GateBase,
     GuardBase,
     Limit,
@@ -207,7 +206,11 @@ def _check_cost_pairs(_: WrittenPolicy, policy: Policy) -> Faults:
             continue
         remaining = _list_pairs(lever)
         for j, cost in enumerate(lever.costs):
-            covered = {pair for pair in remaining if _covers_pair(cost, pair)}
+            covered = {
+                pair
+                for pair in remaining
+                if cost.did in (None, pair[0]) and cost.right in (None, pair[1])
+            }
             if not covered:
                 yield DocumentFault(("levers", i, "costs", j), _describe_unreached("row"))
             remaining = [pair for pair in remaining if pair not in covered]
@@ -223,10 +226,6 @@ def _list_pairs(lever: Lever) -> list[ActionPair]:
         for human_action in actions
         if model_action != human_action
     ]
-
-
-def _covers_pair(cost: CostRule, pair: ActionPair) -> bool:
-    return cost.did in (None, pair[0]) and cost.right in (None, pair[1])
 
 
 def _has_valid_actions(lever: Lever) -> bool:
@@ -292,7 +291,8 @@ def _check_reachable_gates(_: WrittenPolicy, policy: Policy) -> Faults:
 
 def _check_gate_ladder(_: WrittenPolicy, policy: Policy) -> Faults:
     if any(
-        gate.to not in policy.stage_ids or not _fits_any_cell(gate, policy) for gate in policy.gates
+        gate.to not in policy.stage_ids or not any(gate.where.fits(cell) for cell in policy.cells)
+        for gate in policy.gates
     ):
         return  # the intended lower gate is unclear
     for i, gate in enumerate(policy.gates):
@@ -309,10 +309,6 @@ def _check_gate_ladder(_: WrittenPolicy, policy: Policy) -> Faults:
                 cell_text = _format_cells(uncovered_cells) if has_other_gate else ""
                 text = f"is above {name}, which has no gate{cell_text}; add a gate to {name}"
                 yield DocumentFault(("gates", i), text)
-
-
-def _fits_any_cell(gate: Gate, policy: Policy) -> bool:
-    return any(gate.where.fits(cell) for cell in policy.cells)
 
 
 def _list_target_cells(policy: Policy, i: int, stage_level: int) -> Iterator[Cell]:

@@ -482,13 +482,8 @@ def build_calendars(inputs: ReportInputs) -> tuple[SiteCalendar, ...]:
     return tuple(
         _build_calendar(site, window, inputs, first, last)
         for site in inputs.policy.sites
-        for window in _list_calendar_windows(inputs.policy)
+        for window in inputs.policy.calendar_windows
     )
-
-
-def _list_calendar_windows(policy: Policy) -> tuple[Window | None, ...]:
-    """Return (None,) for the whole site, or the windows if attributes choose them."""
-    return policy.windows if any(window.when for window in policy.windows) else (None,)
 
 
 def _find_span(inputs: ReportInputs) -> tuple[datetime, datetime]:

@@ -385,7 +385,15 @@ def _compute_comparison(
         kappa=kappa,
         ac1=ac1,
         cost=_compute_mean_cost(reviewed),
-        labels=compute_label_figures_from_counts(matrix, _count_by_label(unreviewed))
+        labels=compute_label_figures_from_counts(
+            matrix,
+            dict(
+                unreviewed.group_by("model")
+                .agg(pl.col(COUNT_COLUMN).sum())
+                .sort("model")
+                .iter_rows()
+            ),
+        )
         if matrix
         else (),
         label_matrix=matrix,
@@ -420,12 +428,6 @@ def _compute_mean_cost(reviewed: pl.DataFrame) -> float | None:
         float((reviewed["cost"] * reviewed[COUNT_COLUMN]).sum()) / n
         if n and "cost" in reviewed.columns
         else None
-    )
-
-
-def _count_by_label(unreviewed: pl.DataFrame) -> dict[str, int]:
-    return dict(
-        unreviewed.group_by("model").agg(pl.col(COUNT_COLUMN).sum()).sort("model").iter_rows()
     )
 
 

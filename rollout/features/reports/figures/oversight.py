@@ -509,7 +509,9 @@ def _compute_hindsight(
         find_acting_index(policy, state)
     )
     changed_at = max(state.changed_at, state.last_alarms.get(guard.id, state.changed_at))
-    rows = select_rows_since(view.rows.guard, changed_at, policy)
+    rows = view.rows.guard.select(
+        view.rows.guard.occurred >= find_slot_after(changed_at, policy.tick)
+    )
     alarm = compute_detector_series(guard, rows, view.unit_classes, policy).find_next_alarm(0)
     detected_at = None if alarm is None else to_instant(alarm, policy.tick)
     counted_rows = rows.select(rows.slot <= find_slot_before(event.at, policy.tick))
@@ -544,11 +546,6 @@ def _compute_hindsight(
         if is_sooner and detected_at
         else None,
     )
-
-
-def select_rows_since(rows: UnitArrays, changed_at: datetime, policy: Policy) -> UnitArrays:
-    """Return the rows that a guard counts since its restart at `changed_at`."""
-    return rows.select(rows.occurred >= find_slot_after(changed_at, policy.tick))
 
 
 def compute_cost_between(model_cases: pl.DataFrame, since: datetime, until: datetime) -> ModelCost:

@@ -531,9 +531,9 @@ def _list_changes(
             change = ReviewChange(
                 "planted cases", label, None, None, decisions, pace.compute_days(decisions)
             )
-            yield replace(change, planted=_count_planted(item))
-
-
-def _count_planted(reading: ConditionReading) -> int:
-    """Return the planted cases that meet a condition if the model gets each right."""
-    return count_further_agreements(0, 0, at_least=reading.condition.share, alpha=reading.risk)
+            yield replace(
+                change,
+                planted=count_further_agreements(
+                    0, 0, at_least=item.condition.share, alpha=item.risk
+                ),
+            )

@@ -63,7 +63,14 @@ def build_divergence_frame(pairs: Pairs, records: RecordFrames, policy: Policy) 
         occurred_at=pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC")
     )
     parts = [
-        part.with_columns(occurred_local=_format_local_time(zones.get(str(site), policy.timezone)))
+        part.with_columns(
+            occurred_local=pl.coalesce(
+                pl.col("occurred_at")
+                .dt.convert_time_zone(zones.get(str(site), policy.timezone))
+                .dt.strftime("%Y-%m-%dT%H:%M:%S%:z"),
+                "occurred_text",
+            )
+        )
         for (site,), part in timed.partition_by("site", as_dict=True).items()
     ]
     frame = pl.concat(parts) if parts else timed.with_columns(occurred_local="occurred_text")
@@ -85,13 +92,6 @@ def _add_record_columns(frame: pl.DataFrame, records: RecordFrames) -> pl.DataFr
         values = record_frame.select(*keys, pl.col(record_column).alias(name))
         frame = frame.drop(name, strict=False).join(values, on=keys, how="left")
     return frame
-
-
-def _format_local_time(zone: str) -> pl.Expr:
-    return pl.coalesce(
-        pl.col("occurred_at").dt.convert_time_zone(zone).dt.strftime("%Y-%m-%dT%H:%M:%S%:z"),
-        "occurred_text",
-    )
 
 
 def compute_divergences(

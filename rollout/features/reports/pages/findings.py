@@ -263,21 +263,20 @@ MAX_NAMED = 3  # cells listed by name
 
 def rank_findings(facts: ReportFacts, reader: str) -> tuple[Finding, ...]:
     """Return the findings of `operator`, `engineer` or `auditor`, at most five."""
-    findings = [item for item in _list_findings(facts) if reader in item.readers]
+    findings = [
+        item
+        for item in chain(
+            _find_withheld_cells(facts),
+            _find_narrowings(facts),
+            list_gain_findings(facts),
+            _find_open_proposals(facts),
+            _find_shadow_cells(facts),
+            list_data_findings(facts),
+            _find_missing_practice(facts),
+        )
+        if reader in item.readers
+    ]
     return tuple(sorted(findings, key=lambda item: SEVERITIES.index(item.severity))[:MAX_FINDINGS])
-
-
-def _list_findings(facts: ReportFacts) -> Iterator[Finding]:
-    """Return all findings; within a severity, the order is the rank."""
-    return chain(
-        _find_withheld_cells(facts),
-        _find_narrowings(facts),
-        list_gain_findings(facts),
-        _find_open_proposals(facts),
-        _find_shadow_cells(facts),
-        list_data_findings(facts),
-        _find_missing_practice(facts),
-    )
 
 
 def _find_withheld_cells(facts: ReportFacts) -> Iterator[Finding]:
