@@ -116,8 +116,7 @@ def _describe_entry(entry: LedgerEntry, describer: ZonedEventDescriber) -> Ledge
     cell, tone = describer.find_cell(event), find_tone(description.kind)
     text = description.text
     if cell is not None and tone and description.version:  # the location names it
-        unnamed_event = replace(event, version="")
-        text = describe_event(entry.row.revision, unnamed_event, describer).text.lstrip(": ")
+        text = describe_event(entry.row.revision, replace(event, version=""), describer).text
     parts = (description.site, description.window, description.version)
     return LedgerLine(
         revision=description.revision,

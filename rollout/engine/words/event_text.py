@@ -108,12 +108,12 @@ def _(event: Stopped) -> str:
 
 EVENT_PHRASES: Final[Mapping[type[LedgerEvent], str]] = {
     Approved: "{event.proposal} approved by {event.by}",
-    Widened: "{event.version} widened to {event.to_stage}{floor}",
-    TakenOver: "{event.version} replaced {event.replaced_version} at {event.to_stage}{floor}",
-    Renewed: "{event.version}: grant of {event.stage} renewed",
-    Suspended: "{event.version} suspended",
-    SuspensionCleared: "{event.version}: suspension or alarm ended",
-    GrantExpired: "{event.version}: grant of {event.stage} expired",
+    Widened: "{version}widened to {event.to_stage}{floor}",
+    TakenOver: "{version}replaced {event.replaced_version} at {event.to_stage}{floor}",
+    Renewed: "{of_version}grant of {event.stage} renewed",
+    Suspended: "{version}suspended",
+    SuspensionCleared: "{of_version}suspension or alarm ended",
+    GrantExpired: "{of_version}grant of {event.stage} expired",
     Stopped: "stop {event.stop}{drill}",
     Resumed: "stop {event.stop} ended",
     PolicyApplied: "policy {event.number} applied",
@@ -121,15 +121,22 @@ EVENT_PHRASES: Final[Mapping[type[LedgerEvent], str]] = {
     VersionRetired: "{event.version} is retired",
     RecordsPurged: "old records deleted",
 }
-"""Of kinds whose phrase needs their own fields and `name_floor` alone."""
+"""Of kinds whose phrase needs their own fields, `name_floor` and their version alone."""
 
 
 @singledispatch
 def phrase_event(event: LedgerEvent) -> str:
-    """Return an event in a few words; "" for events that no timeline marks."""
-    drill = " (a drill)" if getattr(event, "drill", False) else ""
+    """Return an event in a few words; "" for events that no timeline marks.
+
+    Without its version it is read where a location names that.
+    """
+    version = getattr(event, "version", "")
     return EVENT_PHRASES.get(type(event), "").format(
-        event=event, floor=name_floor(event), drill=drill
+        event=event,
+        version=f"{version} " if version else "",
+        of_version=f"{version}: " if version else "",
+        floor=name_floor(event),
+        drill=" (a drill)" if getattr(event, "drill", False) else "",
     )
 
 
@@ -162,11 +169,12 @@ def _(event: CasesErased) -> str:
 
 def phrase_narrowing(event: Narrowed, origin: str) -> str:
     """Return a narrowing in a few words; `origin` says from where, such as " from supervised"."""
+    version = f"{event.version} " if event.version else ""
     if event.confidence_floor:
-        return f"{event.version} keeps {event.to_stage}{name_floor(event)} alone"
+        return f"{version}keeps {event.to_stage}{name_floor(event)} alone"
     if event.begins_attempt:
-        return f"{event.version} began its next attempt"
-    return f"{event.version} narrowed{origin} to {event.to_stage}"
+        return f"{version}began its next attempt"
+    return f"{version}narrowed{origin} to {event.to_stage}"
 
 
 def name_floor(event: LedgerEvent) -> str:

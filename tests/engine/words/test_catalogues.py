@@ -1,11 +1,19 @@
 """The catalogues of events and states are complete, and name nothing that doesn't exist."""
 
 from collections import Counter
+from dataclasses import fields, replace
 from string import Formatter
 
 import pytest
 
-from rollout.engine.events import EVENT_TYPES, Approved, VersionFirstUsed, VersionRetired
+from rollout.engine.events import (
+    EVENT_TYPES,
+    Approved,
+    GrantExpired,
+    VersionFirstUsed,
+    VersionRetired,
+    Widened,
+)
 from rollout.engine.ledger.access_events import ACCESS_KINDS
 from rollout.engine.words import event_kinds, event_text
 from rollout.engine.words.event_text import (
@@ -46,6 +54,8 @@ SHARED_VALUES = {
     "cases": {"cases"},
     "floor": {"acting_floor"},
     "drill": {"drill"},
+    "version": {"version"},
+    "of_version": {"version"},
 }
 """What texts say of several kinds, and the fields of which each needs one."""
 
@@ -53,11 +63,11 @@ SHARED_VALUES = {
 @pytest.mark.parametrize("texts", [EVENT_TEXTS, EVENT_PHRASES, ACCESS_EVENT_TEXTS])
 def test_each_text_of_an_event_names_fields_that_its_kind_has(texts):
     for kind, text in texts.items():
-        fields = {*dir(kind), *kind.__dataclass_fields__}
+        attributes = {*dir(kind), *kind.__dataclass_fields__}
         names = {name for _, name, _, _ in Formatter().parse(text) if name}
-        assert names <= {f"event.{name}" for name in fields} | SHARED_VALUES.keys()
+        assert names <= {f"event.{name}" for name in attributes} | SHARED_VALUES.keys()
         for name in names & SHARED_VALUES.keys():
-            assert not SHARED_VALUES[name] or SHARED_VALUES[name] & fields
+            assert not SHARED_VALUES[name] or SHARED_VALUES[name] & attributes
 
 
 @pytest.mark.parametrize(
@@ -109,3 +119,18 @@ def test_a_timelines_mark_is_the_begin_of_the_events_description(event):
 
 def test_each_phrase_is_of_a_kind_of_event():
     assert set(phrase_event.registry) - {object} <= set(EVENT_TYPES.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "located"),
+    [
+        (Widened, "v2 widened to supervised", "widened to supervised"),
+        (GrantExpired, "v2: grant of supervised expired", "grant of supervised expired"),
+    ],
+)
+def test_an_event_whose_version_its_location_names_is_said_without_it(kind, named, located):
+    names = {each.name for each in fields(kind) if each.init}
+    values = {"acting_floor": "", "version": "v2", "stage": "supervised", "to_stage": "supervised"}
+    event = kind(**{name: values.get(name) for name in names})
+    assert phrase_event(event) == named
+    assert phrase_event(replace(event, version="")) == located
