@@ -23,12 +23,12 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 
 from api.priority_threads import is_narrowing, run_with_priority
 from api.problems import STATUS_BY_CODE, build_retry_headers, find_route
-from api.proposals.proposal_text import format_refusal
 from api.web_kit import page as assets
 from api.web_kit import page_context
 from api.web_kit.demo_console import DemoConsole
 from api.web_kit.page import render_page
 from api.web_kit.page_context import SignInRequiredError, build_sign_in_path, find_visitor
+from api.web_kit.text import say_refusal
 from rollout.data.database.append_failures import StoreError, UnstorableValueError
 from rollout.features.incidents.incidents import CauseRuns
 from rollout.features.reports.report_work import ReportWork
@@ -80,7 +80,7 @@ async def _redirect_to_sign_in(request: Request, error: Exception) -> Response:
 
 async def _handle_refusal(request: Request, error: Exception) -> Response:
     code = str(getattr(error, "code", "refused"))
-    return await _render_problem(request, str(error), STATUS_BY_CODE.get(code, 422), code)
+    return await _render_problem(request, say_refusal(error), STATUS_BY_CODE.get(code, 422), code)
 
 
 async def _handle_invalid_request(request: Request, _error: Exception) -> Response:
@@ -107,8 +107,7 @@ async def _render_problem(request: Request, text: str, status: int, code: str = 
     """Render an error page; errors of stops use the priority threads."""
     title = HTTPStatus(status).phrase.capitalize()
     visitor = find_visitor(request)
-    message = format_refusal(text, visitor.name if visitor else "")
-    context = {"says": message, "title": title, "code": code}
+    context = {"says": text, "title": title, "code": code}
     render = partial(render_page, request, visitor, "refused", status, **context)
     page = await (
         run_with_priority(render) if is_narrowing(request.scope) else run_in_threadpool(render)

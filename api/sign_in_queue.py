@@ -53,5 +53,4 @@ def is_sign_in(scope: Scope) -> bool:
 def _build_refusal(path: str) -> ASGIApp:
     if path in API_PATHS:
         return build_problem("too-many-requests", LINE_FULL)
-    text = f"{LINE_FULL[0].upper()}{LINE_FULL[1:]}."
-    return PlainTextResponse(text, HTTPStatus.TOO_MANY_REQUESTS, RETRY_AFTER)
+    return PlainTextResponse(f"Refused: {LINE_FULL}.", HTTPStatus.TOO_MANY_REQUESTS, RETRY_AFTER)

@@ -38,8 +38,8 @@ from api.web_kit.page_context import (
     get_safe_path,
     get_service,
 )
+from api.web_kit.text import say_refusal
 from rollout.engine.decide.permissions import Permission, may_upload
-from rollout.engine.words.formatting import capitalize_first
 from rollout.features.access.keys import load_keys
 from rollout.features.access.sign_in import StartedSession
 from rollout.features.cells.overview import load_rollouts
@@ -100,7 +100,7 @@ def submit_code(request: Request, form: PostedForm) -> Response:
             at=service.wall_clock.now(),
         )
     except (UnauthenticatedError, TooManyAttemptsError) as error:
-        errors = {"code": capitalize_first(str(error))}
+        errors = {"code": say_refusal(error)}
         context = {"to": to, "challenge": challenge, "errors": errors}
         return render_page(request, None, "sign_in_code", 422, **context)
     return _begin_session(request, started_session, to)
@@ -136,7 +136,7 @@ def submit_link(request: Request, form: PostedForm) -> Response:
             "sign_in",
             to=to,
             openid=_has_openid(request),
-            note=capitalize_first(str(step)),
+            note=f"Nearly done: {step}",
         )
     except RefusalError as error:
         field = "token" if isinstance(error, UnauthenticatedError) else "password"
@@ -173,7 +173,7 @@ def _render_form_again(
 ) -> Response:
     """Show the form again with typed values, without passwords."""
     typed = {name: form.get_text(name) for name in ("name", "to", "token")}
-    errors = {field: capitalize_first(str(error))}
+    errors = {field: say_refusal(error)}
     context = {
         "typed": typed,
         "errors": errors,
@@ -221,7 +221,7 @@ def submit_password(request: Request, visitor: CurrentVisitor, form: SignedForm)
         )
     except RefusalError as error:
         field = "current" if isinstance(error, NotAllowedError) else "password"
-        return _render_settings(request, visitor, errors={field: capitalize_first(str(error))})
+        return _render_settings(request, visitor, errors={field: say_refusal(error)})
     response = render_page(request, None, "password_set")
     auth.clear_session(request, response)
     return response
@@ -328,7 +328,7 @@ def submit_notifications(request: Request, visitor: CurrentVisitor, form: Signed
     except RefusalError as error:
         field = form.get_text("field")
         return _render_notifications(
-            request, visitor, {field: capitalize_first(str(error))}, _list_typed(form)
+            request, visitor, {field: say_refusal(error)}, _list_typed(form)
         )
     return redirect_to(PATH)
 
@@ -459,7 +459,7 @@ def submit_second_factor(request: Request, visitor: CurrentVisitor, form: Signed
     try:
         return act(request, visitor, form)
     except RefusalError as error:
-        text = capitalize_first(str(error))
+        text = say_refusal(error)
         return _render_factor(request, visitor, errors={_find_field(error): text})
 
 
@@ -516,7 +516,7 @@ def _render_factor(
     try:
         enrolment = codes.load_enrolment(visitor.caller)
     except RefusalError as error:  # the key file is not usable; the text says what to do
-        enrolment, problems[""] = None, capitalize_first(str(error))
+        enrolment, problems[""] = None, say_refusal(error)
     return render_page(
         request,
         visitor,

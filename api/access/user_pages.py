@@ -23,9 +23,8 @@ from api.web_kit.page import (
     render_page,
 )
 from api.web_kit.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.text import encode_segment
+from api.web_kit.text import encode_segment, say_refusal
 from rollout.engine.decide.permissions import REVIEWER, ROLES, SERVICE_ACCOUNT_ROLES, AssignedRole
-from rollout.engine.words.formatting import capitalize_first
 from rollout.features.access import keys, users
 from rollout.features.access.credentials import reset_second_factor
 from rollout.features.access.keys import (
@@ -42,7 +41,7 @@ from rollout.kernel.errors import InvalidAccountError, RefusalError, UnknownUser
 from rollout.kernel.policy.policy import Policy
 
 router = APIRouter()
-INVALID_DAY_TEXT: Final = "Write a day as 2028-01-31, or leave it empty"
+INVALID_DAY_TEXT: Final = "write a day as 2028-01-31, or leave it empty"
 ONE_DAY: Final = timedelta(days=1)
 
 
@@ -114,7 +113,7 @@ def render_created_key(
 
 def describe_key_errors(error: RefusalError) -> dict[str, str]:
     """Return the errors of a key form by field."""
-    return {"ends" if error.field else "": capitalize_first(str(error))}
+    return {"ends" if error.field else "": say_refusal(error)}
 
 
 def _render_own_keys(
@@ -205,7 +204,7 @@ def _build_reviewer_sites(user: UserAccount, rollout: str, policy: Policy) -> Re
 MAX_FIELD_LENGTH: Final = 320  # maximum characters of a field
 MAX_REVISION_DIGITS: Final = 15  # maximum digits of a revision
 LINK_ALREADY_CREATED_TEXT: Final = (
-    "A link for {} was created since this page was opened, and shown once. If nobody saved it, "
+    "a link for {} was created since this page was opened, and shown once; if nobody saved it, "
     "create another, which ends the earlier one"
 )
 FIELDS: Final = ("name", "email", "role", "rollout", "site", "group", "kind")
@@ -434,7 +433,7 @@ def _get_typed_fields(form: Form | None) -> dict[str, str]:
 def _list_errors(error: RefusalError | None) -> dict[str, str]:
     if error is None:
         return {}
-    return {"": capitalize_first(str(error))}
+    return {"": say_refusal(error)}
 
 
 def _build_choices(visitor: Visitor, *, is_service_account: bool | None) -> dict[str, object]:

@@ -11,11 +11,10 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.proposals.proposal_text import format_refusal
 from api.stops.schemas import StopRequest
 from api.web_kit.page import redirect_to, render_page
 from api.web_kit.page_context import CurrentVisitor, SignedForm, Visitor
-from api.web_kit.text import add_full_stop, encode_segment
+from api.web_kit.text import add_full_stop, encode_segment, say_refusal
 from rollout.engine.decide.guards import foresee_year
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.decide.stops import StopTarget
@@ -320,7 +319,7 @@ def submit_next_attempt(
             at=visitor.at, reason=reason,
         )  # fmt: skip
     except NotEligibleError as error:
-        errors = {"reason": format_refusal(str(error), visitor.name)}
+        errors = {"reason": say_refusal(error)}
         return _render_price(request, visitor, rollout, cell, version, 422, errors=errors)
     visitor.service.state_cache.invalidate(rollout)
     path = "/".join(map(encode_segment, (rollout, "cells", cell.site, cell.window)))

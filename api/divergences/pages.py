@@ -39,7 +39,8 @@ from api.training.routes import Form as FileForm
 from api.training.routes import TrainingManifest, export_training_rows
 from api.web_kit.page import redirect_to, render_page
 from api.web_kit.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.text import ATTRIBUTE_PREFIX, encode_segment, parse_day
+from api.web_kit.text import ATTRIBUTE_PREFIX, encode_segment, say_refusal
+from api.web_kit.time_format import parse_day
 from rollout.engine.decide.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.engine.words.formatting import format_cell_name, format_value, to_sentence
 from rollout.features.cells.cells import load_gains
@@ -191,7 +192,7 @@ def show_cause(request: Request, rollout: str, visitor: CurrentVisitor) -> Respo
         except RefusalError as error:
             if type(error) is not RefusalError:
                 raise  # a page of its own tells of what is unknown or not allowed
-            errors[""] = str(error)
+            errors[""] = say_refusal(error)
     response = render_page(
         request,
         visitor,
@@ -315,7 +316,7 @@ def _store_choices(rollout: str, form: Form, visitor: Visitor) -> CleaningFormRe
     try:
         requests = parse_choice_requests(form, form.get_text("version"), form.get_text("lever"))
     except RefusalError as error:
-        return CleaningFormResult(form_error=str(error))
+        return CleaningFormResult(form_error=say_refusal(error))
     database, at = visitor.service.database, visitor.at
     results = store_choices(database, visitor.caller, rollout, requests, at) if requests else ()
     return build_form_result(requests, results)
@@ -347,7 +348,7 @@ def _load_divergences(
         divergences = load_divergence_page(
             database, caller, rollout, default_query, at, limit=PAGE_SIZE
         )
-        return divergences, {"since": str(error)}
+        return divergences, {"since": say_refusal(error)}
     return divergences, dict(search.errors)
 
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from api.web_kit.page import render_page
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
+from api.web_kit.text import say_refusal
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.words.formatting import capitalize_first
 from rollout.features.cells.overview import load_rollouts
@@ -82,7 +83,7 @@ def _render_form(
         422 if error else 200,
         kinds=KINDS,
         rollouts=[rollout.name for rollout in rollouts],
-        errors={} if error is None else {"": capitalize_first(str(error))},
+        errors={} if error is None else {"": say_refusal(error)},
         typed={} if form is None else {name: form.get_text(name) for name in FIELDS},
         result_text="" if result is None else capitalize_first(describe_erasure(result)),
         warnings=() if result is None else result.warnings,

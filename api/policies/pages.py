@@ -17,11 +17,11 @@ from markupsafe import Markup, escape
 from api.policies.routes import MAX_POLICY_BYTES
 from api.schema_forms import TEXT
 from api.web_kit.page import RUN_STARTED, redirect_to, render_page
-from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, build_live_region
-from api.web_kit.text import encode_segment
+from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
+from api.web_kit.revision import build_live_region
+from api.web_kit.text import encode_segment, say_refusal
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.words.approver_warnings import format_group_counts, format_needs
-from rollout.engine.words.formatting import capitalize_first
 from rollout.features.incidents.incidents import list_incident_channels
 from rollout.features.policies import policies
 from rollout.features.policies.policies import (
@@ -123,18 +123,18 @@ def list_policy_changes(effect: PolicyChanges) -> tuple[PolicyChange, ...]:
 
 router = APIRouter()
 PolicyNumber = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
-EMPTY_POLICY_TEXT: Final = "Paste a policy: one YAML or JSON document"
+EMPTY_POLICY_TEXT: Final = "paste a policy, as one YAML or JSON document"
 OTHER_ROLLOUT_TEXT: Final = (
-    "The text is of {}, not of {}. Change its first line, or go to that rollout's page."
+    "the text is of {}, not of {}; change its first line, or go to that rollout's page"
 )
 POLICY_CHANGED_TEXT: Final = (
-    "Policy {} came into force since this was planned, so it was not applied. Your text is kept: "
-    "plan it again and read what it changes now."
+    "policy {} came into force since this was planned, so it was not applied; your text is kept: "
+    "plan it again and read what it changes now"
 )
 PATIENCE: Final = 3.0
 """Seconds for which a request waits for its plan; a longer one goes on without it."""
 RELOAD_SECONDS: Final = 2
-ROLLOUT_EXISTS_TEXT: Final = "There is a rollout {} already. Change its policy on its own page."
+ROLLOUT_EXISTS_TEXT: Final = "there is a rollout {} already; change its policy on its own page"
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +321,7 @@ def parse_typed_policy(text: str) -> Policy:
         raise PolicyRefusedError(EMPTY_POLICY_TEXT)
     if (size := len(text.encode())) > MAX_POLICY_BYTES:
         raise PolicyRefusedError(
-            f"The policy has {size:,} bytes; at most {MAX_POLICY_BYTES:,} are allowed"
+            f"the policy has {size:,} bytes; at most {MAX_POLICY_BYTES:,} are allowed"
         )
     return parse_policy(text)
 
@@ -443,7 +443,7 @@ def build_error_context(
         count_text = "one fault" if len(policy_faults) == 1 else f"{len(policy_faults)} faults"
         errors = {"text": f"The policy is invalid: {count_text}, listed with lines below"}
     elif error is not None:
-        errors = {"text": capitalize_first(str(error))}
+        errors = {"text": say_refusal(error)}
     return {
         "errors": errors,
         "faults": policy_faults,

@@ -16,18 +16,12 @@ from api.proposals.pages import (
     list_options,
     parse_manual_proposal,
 )
-from api.proposals.proposal_text import ProposalQuestion, build_question, format_refusal
+from api.proposals.proposal_text import ProposalQuestion, build_question
 from api.web_kit.figures import format_brief
 from api.web_kit.page import redirect_to, render_page
-from api.web_kit.page_context import (
-    CurrentVisitor,
-    Form,
-    SignedForm,
-    Visitor,
-    build_live_region,
-    find_reason_fault,
-)
-from api.web_kit.text import encode_segment
+from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, find_reason_fault
+from api.web_kit.revision import build_live_region
+from api.web_kit.text import encode_segment, say_refusal
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.words.state_text import CLOSED_PROPOSALS
 from rollout.features.proposals import proposals
@@ -47,13 +41,12 @@ NONE_SELECTED_TEXT = "Tick at least one proposal; nothing was approved"
 
 @dataclass(frozen=True, slots=True)
 class ProposalLine:
-    """A listed proposal, whether its box is ticked, why it can't be approved."""
+    """A listed proposal, whether its box is ticked."""
 
     details: Proposal
     question: ProposalQuestion
     value: str
     ticked: bool
-    why_not: str
     brief: str
 
 
@@ -139,9 +132,7 @@ def submit_proposal(
         )
     except RefusalError as error:
         status = STATUS_BY_CODE.get(error.code, 422)
-        errors = {
-            "what": format_refusal(str(error), visitor.name, *_list_versions(visitor, rollout))
-        }
+        errors = {"what": say_refusal(error)}
         return _render_proposals(request, visitor, rollout, status, errors=errors, form=form)
     return redirect_to(build_proposal_path(rollout, raised_proposal.proposal))
 
@@ -185,7 +176,8 @@ def _build_approval_result(
             EVIDENCE_CHANGED_TAG,
             "Its evidence is no longer the one shown. Read it again.",
         )
-    reason = format_refusal(details.cannot_approve_reason or "it still waits", visitor.name)
+    reason = details.cannot_approve_reason
+    reason = f"You can't approve it: {reason}." if reason else "It still waits."
     return ApprovalNotice(details, "mute", "Not approved", reason)
 
 
@@ -248,7 +240,6 @@ def _build_lines(
             question=question,
             value=value,
             ticked=value in ticked,
-            why_not=format_refusal(details.cannot_approve_reason, visitor.name),
             brief=format_brief(details, state.policy),
         )
         for details, question, value in zip(items, questions, values, strict=True)
@@ -263,10 +254,6 @@ def _build_manual_context(visitor: Visitor, rollout: str) -> dict[str, Any]:
         "operates_here": bool(sites),
         "options": list_options(state, sites, visitor.at),
     }
-
-
-def _list_versions(visitor: Visitor, rollout: str) -> tuple[str, ...]:
-    return tuple(visitor.service.state_cache.reload_rollout(rollout).state.scope.versions)
 
 
 def _build_next_path(rollout: str, state: str, before: int) -> str:

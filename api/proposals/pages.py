@@ -29,21 +29,14 @@ from api.proposals.proposal_text import (
     describe_proposal_hold,
     describe_rejection,
     find_grant_end,
-    format_refusal,
 )
 from api.records.pages import build_cards
 from api.web_kit.cell_view import TargetChoice, build_stage_markers, load_timeline_view
 from api.web_kit.figures import format_arm_counts, list_brief_grounds
 from api.web_kit.page import redirect_to, render_page
-from api.web_kit.page_context import (
-    CurrentVisitor,
-    Form,
-    SignedForm,
-    Visitor,
-    build_live_region,
-    find_reason_fault,
-)
-from api.web_kit.text import encode_segment
+from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, find_reason_fault
+from api.web_kit.revision import build_live_region
+from api.web_kit.text import encode_segment, say_refusal
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.decide.proposals import compute_renewal_start, list_takeover_levels
 from rollout.engine.decide.scope import compute_held_level
@@ -439,7 +432,7 @@ def _render_refusal(
             else tuple(list_brief_grounds(raised.readings, list_grounds(raised, policy), policy))
         )
     status = STATUS_BY_CODE.get(error.code, UNPROCESSABLE)
-    errors = {"": format_refusal(str(error), visitor.name)}
+    errors = {"": say_refusal(error)}
     return _render_proposal_again(
         request,
         visitor,
@@ -493,7 +486,6 @@ def _render_proposal(
         "meaning": build_meaning(state, details, visitor.at, _load_values(visitor, state, details)),
         "falls": _find_window_times(state, details, visitor),
         "asks_for": format_needs(details.required_approvals),
-        "why_not": format_refusal(details.cannot_approve_reason, visitor.name, details.version),
         "effect": describe_effect(state, details, visitor.at, has_turned=evidence.has_turned),
         "hold": describe_proposal_hold(state, details, visitor.at),
         "grant_end": find_grant_end(state, details),
@@ -728,7 +720,7 @@ def parse_manual_proposal(value: str) -> ManualProposal:
     """
     parts = [unquote(part) for part in value.split("/")]
     if len(parts) != VALUE_PARTS or parts[0] not in {RENEWAL, TAKEOVER}:
-        raise RefusalError("Choose what to propose")
+        raise RefusalError("choose what to propose")
     kind, site, window, version, to = parts
     return ManualProposal(kind, Cell(site, window), version, to)
 

@@ -16,7 +16,6 @@ from rollout.engine.words.formatting import (
     format_quantity,
     format_zoned_time,
     join_words,
-    to_sentence,
 )
 from rollout.engine.words.state_text import CLOSED_PROPOSALS, describe_hold
 from rollout.features.cells.cell_table import RECENT_DAYS, CellValuesSummary
@@ -310,17 +309,6 @@ def describe_progress(details: Proposal, *, is_met: bool) -> str:
     approved_text = f"{join_words(approvers)} {verb} approved" if approvers else "No approvals yet"
     missing_text = format_quantity(details.approvals_missing, "more approval")
     return f"{gate_text}{approved_text}; needs {missing_text}."
-
-
-def format_refusal(text: str, *names: str) -> str:
-    """Return a refusal as a sentence; a user's name at its start stays unchanged.
-
-    >>> format_refusal("v2 may not yet", "v2"), format_refusal("no cell fits")
-    ('v2 may not yet.', 'No cell fits.')
-    """
-    capitalized = to_sentence(text)
-    starts_with_name = any(text.startswith(f"{name} ") for name in names if name)
-    return text[:1] + capitalized[1:] if starts_with_name else capitalized
 
 
 def describe_rejection(details: Proposal) -> str:

@@ -22,9 +22,8 @@ from api.web_kit.page import (
     render_page,
 )
 from api.web_kit.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.text import encode_segment
+from api.web_kit.text import encode_segment, say_refusal
 from rollout.engine.decide.permissions import Permission, require_permission
-from rollout.engine.words.formatting import capitalize_first
 from rollout.features.delivery.delivery import load_deliveries, requeue_delivery
 from rollout.features.reports import archive
 from rollout.features.reports.builder import (
@@ -217,7 +216,7 @@ def _describe_error(error: RefusalError) -> str:
             "A report is of all sites of a rollout, and you read some of them; an admin can give "
             "you the right to read all"
         )
-    return capitalize_first(str(error))
+    return say_refusal(error)
 
 
 def _render_reports(

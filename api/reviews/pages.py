@@ -29,7 +29,7 @@ from api.reviews.review_case import (
 from api.reviews.schemas import DecisionRequest
 from api.web_kit.page import redirect_to, render_page, store_single_keys
 from api.web_kit.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor, get_safe_path
-from api.web_kit.text import encode_segment
+from api.web_kit.text import encode_segment, say_refusal
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.records.reviews import (
     DecisionConflictError,
@@ -189,7 +189,7 @@ def describe_errors(error: InvalidDecisionError, answer_form: AnswerForm) -> Map
             return {
                 f"answer-{question.position}": f"Give {capitalize_first(question.lever)} {expected}"
             }
-    return {NOTE if error.field == NOTE else FIRST_ANSWER: capitalize_first(str(error))}
+    return {NOTE if error.field == NOTE else FIRST_ANSWER: say_refusal(error)}
 
 
 def _read_answers(answer_form: AnswerForm, typed: TypedDecision) -> Mapping[str, str]:
@@ -685,7 +685,7 @@ def _describe_error(error: Exception, form: Form) -> str:
     if isinstance(error, ReviewStillOpenError):
         return "Reviewers may still decide this case blind; try again after that"
     if isinstance(error, NoConflictError):
-        return str(error)
+        return say_refusal(error)
     if not case:
         return "Write the case's key, as on its page"
     return f"There is no case {case}; copy the key from its page"

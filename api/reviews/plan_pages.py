@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.web_kit.page import render_page
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, find_reason_fault
-from api.web_kit.text import add_full_stop
+from api.web_kit.text import add_full_stop, say_refusal
 from rollout.engine.decide.permissions import Permission, require_permission
 from rollout.engine.evidence.evidence_view import BATCH_SIZE
 from rollout.engine.words.formatting import capitalize_first
@@ -120,7 +120,7 @@ def submit_planted_cases(
             visitor.at,
         )
     except PlantingRefusedError as error:
-        errors = {"keys": capitalize_first(str(error))}
+        errors = {"keys": say_refusal(error)}
         return _render_form(request, visitor, rollout, form=form, errors=errors)
     visitor.service.state_cache.invalidate(rollout)
     return _render_form(request, visitor, rollout, result=result)

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api.priority_threads import prioritize, run_with_priority
 from api.problems import STATUS_BY_CODE
 from api.proposals.pages import build_proposal_path
-from api.proposals.proposal_text import APPROVED, describe_effect, format_refusal
+from api.proposals.proposal_text import APPROVED, describe_effect
 from api.stops.schemas import MAX_REASON_LENGTH, StopRequest
 from api.web_kit.cell_view import (
     TargetSelection,
@@ -29,8 +29,9 @@ from api.web_kit.cell_view import (
     parse_target,
 )
 from api.web_kit.page import redirect_to, render_page
-from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, build_live_region
-from api.web_kit.text import encode_segment
+from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
+from api.web_kit.revision import build_live_region
+from api.web_kit.text import encode_segment, say_refusal
 from api.web_kit.waiting import READ_TEXT
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.words.approver_warnings import format_names, format_needs
@@ -143,7 +144,7 @@ def submit_resume_request(
             service.database, visitor.caller, rollout, stop, at=visitor.at
         )
     except RefusalError as error:
-        errors = {"": format_refusal(str(error), visitor.name)}
+        errors = {"": say_refusal(error)}
         return _render_stops(
             request, visitor, rollout, STATUS_BY_CODE.get(error.code, 422), errors=errors
         )
@@ -306,7 +307,7 @@ def _render_form_again(
 ) -> Response:
     """Show the form again with typed values and errors."""
     status = STATUS_BY_CODE.get(error.code, 422)
-    errors = {"target": format_refusal(str(error), visitor.name)}
+    errors = {"target": say_refusal(error)}
     return render_first_step(request, visitor, "stop", rollout, status, typed=typed, errors=errors)
 
 
@@ -500,7 +501,8 @@ def _latch_narrowing(
 
 def _parse_stage_level(policy: Policy, stage: str) -> int:
     if stage not in policy.stage_ids[:-1]:
-        raise NotNarrowerError(f"Choose a stage to narrow to: {', '.join(policy.stage_ids[:-1])}")
+        stages_text = ", ".join(policy.stage_ids[:-1])
+        raise NotNarrowerError(f"choose a stage to narrow to, one of {stages_text}")
     return policy.stage_ids.index(stage)
 
 
@@ -509,7 +511,7 @@ def _render_narrow_form(
 ) -> Response:
     """Show the form again with typed values and errors."""
     is_stage_error = isinstance(error, NotNarrowerError)  # the form's field for the API's name
-    errors = {"to" if is_stage_error else "target": format_refusal(str(error), visitor.name)}
+    errors = {"to" if is_stage_error else "target": say_refusal(error)}
     status = UNPROCESSABLE if is_stage_error else STATUS_BY_CODE.get(error.code, UNPROCESSABLE)
     return render_first_step(
         request, visitor, "narrow", rollout, status, typed=typed, errors=errors

@@ -29,8 +29,8 @@ from api.web_kit.page_context import (
     SignedForm,
     Visitor,
 )
+from api.web_kit.text import say_refusal
 from rollout.engine.decide.permissions import ROLES_BY_PERMISSION, Permission, may_upload
-from rollout.engine.words.formatting import capitalize_first
 from rollout.features.uploads.upload_runs import (
     ADVICE,
     DECISIONS_FILE,
@@ -310,5 +310,5 @@ def _build_form_context(
         text = form.get_raw_text("text")
     context = build_error_context(error, text, "")
     if error is not None and not isinstance(error, InvalidPolicyError):
-        context["errors"] = {"": capitalize_first(str(error))}
+        context["errors"] = {"": say_refusal(error)}
     return {**context, "typed": {**typed, "text": escape_for_textarea(text)}}

@@ -311,7 +311,7 @@ def load_timeline_view(
 
 
 ALL, SITE, CELL = "all", "site", "cell"
-CHOOSE_TARGET_TEXT: Final = "Choose how far: everything, a site or a cell"
+CHOOSE_TARGET_TEXT: Final = "choose everything, a site or a cell"
 MAX_CELLS: Final = 500  # beyond this number of cells the form offers only sites
 
 

@@ -80,7 +80,7 @@ def _compute_hash(name: str) -> str:
 FORM_TOKEN_BYTES: Final = 16
 """Random bytes that tell two openings of the same form apart."""
 ALREADY_CREATED_TEXT: Final = (
-    "This key was already created and shown once. If nobody saved it, revoke {} and create another"
+    "this key was already created and shown once; if nobody saved it, revoke {} and create another"
 )
 
 

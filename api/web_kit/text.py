@@ -56,6 +56,15 @@ def add_full_stop(text: str) -> str:
     return text if text.endswith((".", "…", "!", "?")) else f"{text}."
 
 
+def say_refusal(error: Exception) -> str:
+    """Return a refusal as a sentence: its text goes on, so that a name may begin it.
+
+    >>> say_refusal(ValueError("nora may not approve; ask an admin"))
+    'Refused: nora may not approve; ask an admin.'
+    """
+    return f"Refused: {error}."
+
+
 def mark_code(text: str) -> Markup:
     """Return an escaped text in which what backticks enclose is code.
 

@@ -100,7 +100,7 @@ def test_what_is_too_much_is_refused_at_once_and_a_stop_is_made(client, service,
         assert {problem_of(answer) for answer in refused} == {(429, "too-many-requests")}
         assert {answer.status_code for answer in pages} == {429}
         assert {answer.headers["Retry-After"] for answer in (*refused, *pages)} == {"1"}
-        assert pages[0].text == "Too many sign in at once; try again in a few seconds."
+        assert pages[0].text == "Refused: too many sign in at once; try again in a few seconds."
         stop = client.by("bo").post(f"{V1}/stops", json={"sites": ["creek"]})
         assert stop.status_code == 201
         assert scope_of(database).is_stopped(CREEK)

@@ -85,7 +85,7 @@ def test_an_operator_asks_for_a_takeover_and_is_told_what_is_missing(browser, se
     assert "creek · day: v2 takes the place of v1 at supervised" in page
     what = "takeover/creek/day/v2/supervised"
     refused = browser.submit(f"{LIST}/raise", 403, on=LIST, what=what)
-    assert "v2 may not take over creek · day yet" in refused.text
+    assert "Refused: v2 may not take over creek · day yet" in refused.text
     nonsense = browser.submit(f"{LIST}/raise", 422, on=LIST, what=f"takeover/{XSS}")
-    assert "Choose what to propose" in nonsense.text
+    assert "Refused: choose what to propose." in nonsense.text
     assert XSS not in nonsense.text

@@ -208,7 +208,7 @@ def test_who_confirms_sees_the_proposal_before_and_after(database):
         ({}, "Choose an answer, or Unsure", "answer-1"),
         ({"lever.alarm": "wolf"}, "Give Alarm one of these", "answer-1"),
         ({"lever.alarm": "bear", "note": "x" * 2001}, "Shorten the note", "note"),
-        ({"lever.alarm": "bear", "note": "a\0b"}, "The note has a NUL character", "note"),
+        ({"lever.alarm": "bear", "note": "a\0b"}, "Refused: the note has a NUL character", "note"),
     ],
 )
 def test_a_refused_answer_comes_back_with_what_was_typed(hall, browser, fields, says, at):

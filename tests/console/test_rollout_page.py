@@ -230,7 +230,8 @@ def test_a_reviewer_is_shown_nothing_of_a_rollout(browser):
 
 def test_a_rollout_or_cell_that_is_not_there_is_a_page_that_says_so(browser):
     browser.as_("ana").page("/rollouts/nothing", 404)
-    assert "The policy has no creek · dusk" in browser.page(f"{BEARS}/cells/creek/dusk", 404)
+    page = browser.page(f"{BEARS}/cells/creek/dusk", 404)
+    assert "Refused: the policy has no creek · dusk" in page
 
 
 def test_who_sees_no_other_rollout_learns_no_name_of_one(browser, database):
@@ -238,7 +239,7 @@ def test_who_sees_no_other_rollout_learns_no_name_of_one(browser, database):
     apply_policy(database, other, Actor("zoe"), NOON, salt=bytes(32), service_salt=bytes(32))
     assert "secret" not in browser.as_("cleo").page("/rollouts/nothing", 404)
     for path in ("/rollouts/secret", "/rollouts/secret/cells/creek/day"):
-        assert "No rollout secret that cleo may see" in browser.page(path, 404)
+        assert "Refused: no rollout secret that cleo may see" in browser.page(path, 404)
 
 
 def test_one_cell_leads_to_its_own_stop_and_narrowing(browser, database):

@@ -122,7 +122,7 @@ def test_a_key_ends_on_the_day_that_was_typed_or_says_what_is_wrong(browser, ser
     browser.as_("ana")
     form = {"once": once(browser.page("/settings/keys"))}
     text = browser.submit("/settings/keys", 422, ends=SCRIPT, **form).text
-    assert "Write a day as" in text
+    assert "Refused: write a day as" in text
     assert SCRIPT not in text
     page = browser.submit("/settings/keys", 422, ends="2040-01-01", **form).text
     assert re.search('<a href="#ends">[^<]*within 730 days', page)

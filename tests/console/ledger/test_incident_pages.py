@@ -280,7 +280,7 @@ def test_incidents_that_are_counted_and_not_opened_are_said_on_both_pages(browse
 
 
 def test_an_incident_that_never_was_is_not_found(browser, alarmed):
-    assert "There is no incident I-9" in browser.as_("vic").page(
+    assert "Refused: there is no incident I-9" in browser.as_("vic").page(
         "/rollouts/bears/incidents/I-9", 404
     )
 

@@ -120,8 +120,8 @@ def test_files_are_those_of_the_api(browser, told):
         ({"since": "2027-06-02", "until": "2027-06-01"}, "since", "not after the last day"),
         ({"until": "2026-01-01"}, "since", "let the span end after it"),
         ({"name": "a\tb"}, "name", "printable letters"),
-        ({"view": "boss"}, "since", "No view boss"),
-        ({"rollout": "none"}, "rollout", "No rollout none"),
+        ({"view": "boss"}, "since", "Refused: no view boss"),
+        ({"rollout": "none"}, "rollout", "Refused: no rollout none"),
     ],
 )
 def test_a_report_that_can_not_be_made_comes_back_with_why_and_what_was_typed(
@@ -225,7 +225,7 @@ def test_an_hour_has_room_for_so_many_reports(browser, told, monkeypatch):
     monkeypatch.setattr("rollout.features.reports.archive.MAX_REPORTS_PER_HOUR", 1)
     browser.as_("vic").submit("/reports", on="/reports", **MADE)
     answer = browser.submit("/reports", 422, on="/reports", **MADE | {"name": "more"})
-    assert "You requested 1 reports within an hour" in answer.text
+    assert "Refused: you requested 1 reports within an hour" in answer.text
     assert "ask again from" in answer.text
     assert "field-error" not in answer.text  # no field is wrong
 

@@ -86,7 +86,7 @@ def test_a_long_report_shows_its_step_and_can_be_left(browser, held):
 def test_a_second_report_waits_for_the_first(browser, held):
     start(browser, held)
     refused = browser.submit("/reports", 422, on="/reports", **FIELDS)
-    assert "Week of bears is not done; wait until it is" in unescape(refused.text)
+    assert "Refused: week of bears is not done; wait until it is" in unescape(refused.text)
 
 
 def test_a_report_that_fails_says_so(browser, held):

@@ -110,7 +110,10 @@ def test_an_address_is_kept_or_refused(browser, service):
 
 def test_a_button_that_is_none_does_nothing(browser, service):
     before = member(service, "bo")
-    assert "Press one of the buttons" in browser.as_("ada").submit("/settings/users/bo", 422).text
+    assert (
+        "Refused: press one of the buttons"
+        in browser.as_("ada").submit("/settings/users/bo", 422).text
+    )
     assert member(service, "bo") == before
 
 
@@ -183,7 +186,7 @@ def test_a_machines_key_is_shown_once(browser, service):
 
 
 def test_nobody_of_that_name_is_not_found(browser):
-    assert "There is no account zed" in browser.as_("ada").page("/settings/users/zed", 404)
+    assert "Refused: there is no account zed" in browser.as_("ada").page("/settings/users/zed", 404)
 
 
 def test_who_reviews_where_names_the_sites_without_anybody(browser, service):

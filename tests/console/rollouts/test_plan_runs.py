@@ -76,7 +76,7 @@ def test_a_refused_text_comes_back_with_its_fault(browser, held):
     start(browser.as_("ada"), held)
     held.go.set()
     page = finish_refused(browser)
-    assert "Two cells have one name; rename one" in page
+    assert "Refused: two cells have one name; rename one" in page
     assert "rollout: bears" in page
 
 

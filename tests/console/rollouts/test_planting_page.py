@@ -54,7 +54,7 @@ def test_an_admin_declares_cases_and_sees_how_many_are_new(browser, service):
         (" \n", REASON, "Give the keys that the records will have, one a line"),
         ("k" * 201, REASON, "a key has 1 to 200 letters"),
         ("\n".join(map(str, range(MAX_CASES + 1))), REASON, "at most 1,000 cases at once"),
-        (f"{KEYS}\nsent", REASON, "Records of sent came before"),
+        (f"{KEYS}\nsent", REASON, "Refused: records of sent came before"),
     ],
 )
 def test_a_refused_declaration_says_why_and_keeps_what_was_typed(

@@ -64,7 +64,7 @@ def test_faults_come_with_their_lines_beside_what_was_typed(browser, service):
 
 @pytest.mark.parametrize("text", ["", "  \n"])
 def test_an_empty_text_says_what_to_do(browser, text):
-    assert "Paste a policy" in browser.as_("ada").submit(PATH, 422, text=text).text
+    assert "Refused: paste a policy" in browser.as_("ada").submit(PATH, 422, text=text).text
 
 
 def test_what_is_stricter_is_planned_and_applied_at_once(browser, service):
@@ -95,7 +95,7 @@ def test_a_plan_against_a_policy_that_is_gone_is_refused_and_the_text_kept(brows
     _, fields = planned(browser.as_("ada"), STRICTER.replace("93%", "94%"))
     apply_policy(service.database, STRICTER, Actor("ana"), NOON + HOUR)
     answer = browser.submit(PATH, 422, **fields)
-    assert "Policy 2 came into force since this was planned" in answer.text
+    assert "Refused: policy 2 came into force since this was planned" in answer.text
     assert "at_least: 94%" in answer.text
     assert in_force(service).number == 2
 
@@ -112,7 +112,7 @@ def test_who_may_not_apply_may_plan_and_sees_who_can(browser, service):
     assert "Only an admin of bears can apply a policy" in page
     assert 'name="apply"' not in page
     fields = {"text": STRICTER, "against": in_force(service).hash, "apply": "yes"}
-    assert "Vic may not administer" in browser.submit(PATH, 422, **fields).text
+    assert "Refused: vic may not administer" in browser.submit(PATH, 422, **fields).text
     assert in_force(service).number == 1
 
 
@@ -124,7 +124,7 @@ def test_who_reads_one_site_is_told_who_plans(browser):
 
 def test_a_text_of_another_rollout_is_refused(browser):
     text = browser.as_("ada").submit(PATH, 422, text=SMALL).text
-    assert "The text is of otters, not of bears" in text
+    assert "Refused: the text is of otters, not of bears" in text
 
 
 def test_a_rollout_is_made_of_its_first_policy(browser, service):
@@ -134,7 +134,9 @@ def test_a_rollout_is_made_of_its_first_policy(browser, service):
     answer = browser.submit("/new", **fields)
     assert answer.headers["location"] == "/console/rollouts/otters/settings"
     assert "Policy 1 is in force" in browser.page("/rollouts/otters/settings")
-    assert "There is a rollout otters already" in browser.submit("/new", 422, **fields).text
+    assert (
+        "Refused: there is a rollout otters already" in browser.submit("/new", 422, **fields).text
+    )
 
 
 def test_a_rollout_is_made_by_admins_alone(browser):

@@ -160,7 +160,7 @@ def test_a_run_is_left_found_again_and_cancelled(browser, records, tmp_path):
     page = unescape(
         upload(browser.as_("ana"), records, 422, token=token_of(browser.as_("ana").page(PATH))).text
     )
-    assert "A run of yours is not done" in page
+    assert "Refused: a run of yours is not done" in page
     assert COMMANDS_TEXT in page
     assert len(stored_files(tmp_path)) == 2
     browser.submit(PATH, cancel="yes")
@@ -206,11 +206,11 @@ def test_a_run_that_fails_says_why(browser, commands, records):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"decisions": None}, "Choose two files that are not empty"),
-        ({"decisions": ""}, "Choose two files that are not empty"),
+        ({"decisions": None}, "Refused: choose two files that are not empty"),
+        ({"decisions": ""}, "Refused: choose two files that are not empty"),
         (
             {"predictions": "x" * (MAX_FILE_BYTES + 1)},
-            "A file has at most 20 MB here, and predictions.csv",
+            "Refused: a file has at most 20 MB here, and predictions.csv",
         ),
         ({"more": "x"}, "not a form of the console"),
     ],
@@ -232,7 +232,10 @@ def test_a_disk_that_fails_is_said_and_logged(browser, records, tmp_path, monkey
 
     monkeypatch.setattr(UploadFolder, "create_upload", fail)
     page = unescape(upload(browser.as_("ana"), records, 422).text)
-    assert "The service could not store the files: its disk is full or fails; tell who" in page
+    assert (
+        "Refused: the service could not store the files: its disk is full or fails; tell who"
+        in page
+    )
     assert COMMANDS_TEXT in page
     assert "No space left on device" in caplog.text
 

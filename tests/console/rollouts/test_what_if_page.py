@@ -70,7 +70,7 @@ def test_a_run_is_left_found_again_and_cancelled(browser, made_runs):
     assert "<textarea" not in answer.text, "a typed text would be lost when the page reloads"
     assert "Comparing" not in browser.as_("vic").page(PATH), "a run is its user's own"
     page = unescape(browser.as_("ana").submit(PATH, 422, text=POLICY, days="30").text)
-    assert "A run of yours is not done" in page
+    assert "Refused: a run of yours is not done" in page
     assert "`rollout what-if bears draft.yaml --days 30`" in page
     browser.submit(PATH, cancel="yes")
     answer = browser.get(f"/console{PATH}")
@@ -85,7 +85,7 @@ def test_a_draft_with_a_fault_starts_nothing_and_stays_typed(browser, made_runs)
     assert "listed with lines below" in page
     other = POLICY.replace("rollout: bears", "rollout: bees")
     page = unescape(browser.submit(PATH, 422, text=other, days="30").text)
-    assert "The draft is of bees, not of bears" in page
+    assert "Refused: the draft is of bees, not of bears" in page
     assert all(runs.find_comparison("ana", "bears", at=NOON) is None for runs in made_runs)
 
 

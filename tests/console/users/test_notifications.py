@@ -47,7 +47,7 @@ def test_a_user_chooses_confirms_and_deletes_a_channel(browser, service):
     assert "Waits for its code" in browser.page(PATH)
     code = {"channel": "mail", "field": "code-1"}
     wrong = browser.submit(PATH, 422, do="confirm", **code, **{"code-1": "1"})
-    assert "This code is wrong" in wrong.text
+    assert "Refused: this code is wrong" in wrong.text
     browser.submit(PATH, do="code", **code)
     browser.submit(PATH, do="confirm", **code, **{"code-1": "00000000"})
     (status,) = load(service).channels
@@ -64,7 +64,7 @@ def test_an_address_that_does_not_fit_is_refused_beside_its_field(browser, servi
     refused = browser.submit(
         PATH, 422, do="save", kinds=["proposals"], **MAIL, **{"address-1": "ana@x,bo@x"}
     )
-    assert "Mail takes one mail address" in refused.text
+    assert "Refused: mail takes one mail address" in refused.text
     assert 'value="ana@x,bo@x"' in refused.text
     assert 'id="address-1-error"' in refused.text
     assert load(service).channels == ()

@@ -77,7 +77,7 @@ def test_codes_to_remove_a_factor_are_not_guessed_from_a_session(browser, clock)
         answer = browser.submit(PATH, 422, do="remove", code="000000")
         assert "wrong or was used" in answer.text
     answer = browser.submit(PATH, 422, do="remove", code=codes[0])
-    assert "Too many failed attempts" in answer.text
+    assert "Refused: too many failed attempts" in answer.text
     clock.advance(MINUTE)
     browser.submit(PATH, do="remove", code=codes[0])
 
