@@ -35,8 +35,7 @@ from api.web_kit.text import encode_segment, say_refusal
 from api.web_kit.waiting import READ_TEXT
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.words.approver_warnings import format_names, format_needs
-from rollout.engine.words.formatting import to_sentence
-from rollout.features.proposals.proposal_details import load_proposal
+from rollout.features.proposals.proposal_details import Proposal, load_proposal
 from rollout.features.proposals.proposals import (
     describe_missing_approvers,
     load_eligible_approvers,
@@ -103,10 +102,12 @@ def _build_requested_status(visitor: Visitor, rollout: str, stop: ActiveStop) ->
         if details.can_approve
         else _describe_other_approvers(load_eligible_approvers(service, caller, rollout, details))
     )
-    text = f"A resume was requested. {to_sentence(wait_reason) if wait_reason else ''}".rstrip()
-    return ResumeStatus(
-        text, READ_TEXT if details.can_approve else "Read it", may_ask=False, stuck=bool(shortage)
-    )
+    text = "; ".join(filter(None, ("A resume was requested", wait_reason))) + "."
+    return ResumeStatus(text, _format_link_text(details), may_ask=False, stuck=bool(shortage))
+
+
+def _format_link_text(details: Proposal) -> str:
+    return READ_TEXT if details.can_approve else "Read it"
 
 
 def _describe_other_approvers(others: tuple[str, ...]) -> str:
@@ -121,10 +122,10 @@ def _build_unrequested_status(visitor: Visitor, rollout: str, stop: ActiveStop) 
     )
     askers_text = f": {format_names(askers.asker_names)}" if askers.asker_names else ""
     others_text = (
-        "" if may_ask else f"An operator of all its sites can request a resume{askers_text}. "
+        "" if may_ask else f"An operator of all its sites can request a resume{askers_text}."
     )
-    warning = to_sentence(askers.warning) if askers.warning else ""
-    return ResumeStatus(f"{others_text}{warning}".rstrip(), "", may_ask, stuck=bool(warning))
+    text = " ".join(filter(None, (others_text, askers.warning)))
+    return ResumeStatus(text, "", may_ask, stuck=bool(askers.warning))
 
 
 @router.get("/rollouts/{rollout}/stops")

@@ -249,14 +249,14 @@ def load_resume_askers(
     if OPERATOR in groups_by_user.get(caller.name, ()):
         return ResumeAskers(
             asker_names,
-            "if you ask,"
-            f" {_describe_shortage(required_groups, groups_by_user, caller.name, 'let', sites)}",
+            "If you ask,"
+            f" {_describe_shortage(required_groups, groups_by_user, caller.name, 'let', sites)}.",
         )
     remedy = describe_missing_roles(
         find_missing_for_resume(required_groups, groups_by_user)
     ) + format_sites(sites)
     return ResumeAskers(
-        asker_names, "" if asker_names else f"no user can end this stop at present; {remedy}"
+        asker_names, "" if asker_names else f"No user can end this stop at present; {remedy}."
     )
 
 

@@ -282,7 +282,7 @@ def test_a_stop_is_resumed_by_a_proposal_that_others_approve(browser, service):
     (proposal,) = scope_of(service.database).proposals.values()
     assert answer.headers["location"] == f"/console/rollouts/bears/proposals/{proposal.id}"
     asked = browser.page(STOPS)
-    assert "A resume was requested." in asked
+    assert "A resume was requested" in asked
     assert "Request resume" not in asked
     approved(service.database, NOON)
     tick(service.database, NOON + TICK, cells=())
@@ -323,7 +323,7 @@ def test_a_resume_that_is_asked_for_says_whom_it_waits_for(browser, service):
     one_more(service)
     proposal = held_stop(service, browser)
     mine = text_of(browser.page(STOPS))
-    assert "A resume was requested. Others must approve it: bo and dan can. Read it" in mine
+    assert "A resume was requested; others must approve it: bo and dan can. Read it" in mine
     assert "Read and decide" not in mine
     theirs = text_of(browser.as_("bo").page(STOPS))
     decide = rf"A resume was requested. Read and decide: resume S-\d \({proposal}\)"
@@ -370,10 +370,10 @@ def test_whoever_asks_and_leaves_too_few_is_told_before_and_after(browser, servi
     (held,) = scope_of(service.database).stops
     answer = browser.submit(f"{STOPS}/{held}/resume", on=STOPS)
     after = text_of(browser.page(answer.headers["location"].removeprefix("/console")))
-    assert f"B{says}" in after
-    assert f"A resume was requested. B{says}" in text_of(browser.page(STOPS))
+    assert f"Approvers are missing: b{says}" in after
+    assert f"A resume was requested; b{says}" in text_of(browser.page(STOPS))
     one_more(service)
-    assert f"B{says}" not in text_of(browser.page(STOPS))
+    assert says not in text_of(browser.page(STOPS))
 
 
 def test_who_may_not_ask_sees_who_can(browser, service):

@@ -170,7 +170,7 @@ def test_whoever_should_not_ask_is_told_who_should(bears, service):
     let_in(bears, ana=[OPERATOR, SAFETY], bo=[OPERATOR], cy=[OPERATOR])
     found = look(service, "ana", ("operator", "safety"))
     assert found.asker_names == ("bo", "cy")
-    assert found.warning.startswith("if you ask, bo and cy can approve it, but it needs 1 operator")
+    assert found.warning.startswith("If you ask, bo and cy can approve it, but it needs 1 operator")
     assert "; let bo or cy ask, or give 1 more user the role approver of safety" in found.warning
     assert look(service, "bo", ("operator", "safety")).warning == ""
 
@@ -182,7 +182,8 @@ def test_an_approver_may_not_ask_and_is_told_who_can(bears, service):
     found = look(service, "sue")
     assert found.asker_names == ()
     assert found.warning == (
-        "no user can end this stop at present; give 1 more user the role operator at creek and lake"
+        "No user can end this stop at present; give 1 more user the role operator at creek and"
+        " lake."
     )
 
 
