@@ -15,6 +15,7 @@ from rollout.engine.words.formatting import (
     format_count,
     format_interval,
     format_percent,
+    format_percent_range,
     format_quantity,
     format_ratio,
     join_words,
@@ -177,7 +178,7 @@ def _describe_standout(finding: ValueFinding) -> Markup:
         _name_value(value),
         *map(format_count, (value.count, value.n)),
         format_percent(value.count / value.n),
-        _format_limits(value),
+        format_percent_range(value.low, value.high),
         *map(format_count, (value.rest_count, value.rest_n)),
     )
     if finding.others_before.n:
@@ -192,7 +193,7 @@ def _describe_new_value(value: NewCaseValue, cause: IncidentCause) -> Markup:
     before, share_text = cause.before, _format_share(value.since)
     for finding in cause.findings:
         if finding.compared.key == ((ATTRIBUTE, value.kind), value.value):
-            limits = _format_limits(finding.compared)
+            limits = format_percent_range(finding.compared.low, finding.compared.high)
             share_text = (
                 f"{format_ratio(value.since)} ({format_percent(value.since.rate)}, {limits})"
             )
@@ -208,10 +209,6 @@ def _describe_new_value(value: NewCaseValue, cause: IncidentCause) -> Markup:
 
 def _format_share(share: Share) -> str:
     return f"{format_ratio(share)} ({format_percent(share.rate)}, {format_interval(share)})"
-
-
-def _format_limits(value: ComparedValue) -> str:
-    return f"{format_percent(value.low)[:-2]} to {format_percent(value.high)}"
 
 
 def _name_value(value: ComparedValue) -> str:
@@ -250,7 +247,7 @@ def _build_row(finding: ValueFinding, loaded: LoadedCause, policy: Policy) -> Ca
         _name_value(value),
         _build_value_query(loaded, policy, value),
         f"{format_count(value.count)} of {format_count(value.n)}",
-        f"{format_percent(value.count / value.n)} ({_format_limits(value)})",
+        f"{format_percent(value.count / value.n)} ({format_percent_range(value.low, value.high)})",
         f"{format_count(value.rest_count)} of {format_count(value.rest_n)}",
         _format_cell(finding.before),
         describe_doubt(finding, loaded.cause.new_values),

@@ -41,16 +41,22 @@ def format_percent(rate: float | None, digits: int = 1) -> str:
     >>> [format_percent(rate) for rate in (0.9217, 0.99996, 0.999999, 1.0, None)]
     ['92.2\xa0%', '99.996\xa0%', 'over 99.999\xa0%', '100\xa0%', 'no data']
     """
-    if rate is None:
-        return NO_DATA
+    return NO_DATA if rate is None else f"{_format_hundredths(rate, digits)}{NO_BREAK_SPACE}%"
+
+
+def format_percent_range(low: float, high: float) -> str:
+    """Format two shares in per cent, with one sign."""
+    return f"{_format_hundredths(low)} to {format_percent(high)}"
+
+
+def _format_hundredths(rate: float, digits: int = 1) -> str:
     if rate in (0.0, 1.0):
-        return f"{100 * rate:.0f}{NO_BREAK_SPACE}%"
-    text = f"{100 * rate:.{digits}f}"
-    if round(100 * rate, digits) in {0, 100}:
-        if digits < MAX_PERCENT_DIGITS:
-            return format_percent(rate, digits + 1)
-        text = "under 0.001" if rate < 1 / 2 else "over 99.999"
-    return f"{text}{NO_BREAK_SPACE}%"
+        return f"{100 * rate:.0f}"
+    if round(100 * rate, digits) not in {0, 100}:
+        return f"{100 * rate:.{digits}f}"
+    if digits < MAX_PERCENT_DIGITS:
+        return _format_hundredths(rate, digits + 1)
+    return "under 0.001" if rate < 1 / 2 else "over 99.999"
 
 
 def format_count(count: int | None) -> str:
@@ -131,7 +137,7 @@ def format_interval(share: WeightedShare) -> str:
     """
     if share.low is None or share.high is None:
         return NO_DATA if share.rate is None else share.method
-    return f"{format_percent(share.low)[:-2]} to {format_percent(share.high)}"
+    return format_percent_range(share.low, share.high)
 
 
 def format_change_interval(change: PairedChange | ShareDifference) -> str:

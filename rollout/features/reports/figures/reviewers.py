@@ -141,8 +141,8 @@ def describe_anchoring(change: ShareDifference, adoption: AdoptionRate) -> str:
         return "reviewers agree more when they see the answer"
     return (
         "reviewers agree more when they see the answer: they adopt it in about"
-        f" {adoption.share:.0%} of the conflicts"
-    ).replace("%", " %")
+        f" {adoption.share * 100:.0f} % of the conflicts"
+    )
 
 
 def _count_by_cell(pairs: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -24,6 +24,7 @@ from rollout.engine.words.formatting import (
     format_number_interval,
     format_number_value,
     format_percent,
+    format_percent_range,
     format_quantity,
     format_ratio,
     format_rounded_count,
@@ -125,11 +126,11 @@ def _render_agreement(comparison: Comparison) -> Iterator[str]:
         f" {format_interval(comparison.agreement)}"
     )
     if comparison.unjudged and comparison.bounds:
-        low, high = map(format_percent, comparison.bounds)
         unreviewed = format_quantity(comparison.unjudged, "case")
         yield (
-            f"  {unreviewed} without one human answer: agreement of all cases is {low[:-2]} to"
-            f" {high}, 95 % interval, whatever the missing answers"
+            f"  {unreviewed} without one human answer: agreement of all cases is"
+            f" {format_percent_range(*comparison.bounds)}, 95 % interval, whatever the missing"
+            " answers"
         )
 
 
