@@ -183,19 +183,14 @@ def format_incidents(incidents: list[Any], *, every: bool) -> str:
 
 
 def _format_incident(incident: JsonObject) -> str:
-    location = (
-        f", {_format_cell_name(incident)}, {incident['version']}".rstrip(", ")
-        if incident["site"]
-        else ""
-    )
-    acknowledgement = f"; acknowledged by {incident['acknowledged_by']}: {incident['note']}".rstrip(
-        ": "
-    )
-    summary = (
-        f"{incident['id']} {incident['opened_at']} {incident['kind']}{location}:"
+    names = (_format_cell_name(incident), incident["version"]) if incident["site"] else ()
+    place = "".join(f", {name}" for name in names if name)
+    acknowledgement = ": ".join(filter(None, (incident["acknowledged_by"], incident["note"])))
+    return (
+        f"{incident['id']} {incident['opened_at']} {incident['kind']}{place}:"
         f" {incident['effect']}: {incident['reason']}"
+        + (f"; acknowledged by {acknowledgement}" if incident["acknowledged_by"] else "")
     )
-    return f"{summary}{acknowledgement}" if incident["acknowledged_by"] else summary
 
 
 def proposals(

@@ -88,3 +88,25 @@ def test_the_number_is_shown_once_for_each_kind_and_cell(service, database):
     text = format_incidents(items, every=False)
     assert text.count("3 further incidents (unauthorized action) are counted, not opened") == 1
     assert text.count("3 further incidents (append failed) are counted, not opened") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "place", "end"),
+    [
+        ({}, ", creek · day, v1", ""),
+        ({"version": ""}, ", creek · day", ""),
+        ({"site": ""}, "", ""),
+        ({"acknowledged_by": "bo"}, ", creek · day, v1", "; acknowledged by bo"),
+        (
+            {"acknowledged_by": "bo", "note": "fog:"},
+            ", creek · day, v1",
+            "; acknowledged by bo: fog:",
+        ),
+    ],
+)
+def test_a_line_of_an_incident_has_what_is_stored_of_it(fields, place, end):
+    incident = {"id": "I-1", "opened_at": "noon", "kind": "alarm", "effect": "narrowed"}
+    incident |= {"reason": "3 of 9", "site": "creek", "window": "day", "version": "v1"}
+    incident |= {"acknowledged_by": "", "note": "", "unopened": 0}
+    text = format_incidents([incident | fields], every=True)
+    assert text == f"  I-1 noon alarm{place}: narrowed: 3 of 9{end}"
