@@ -61,10 +61,8 @@ from rollout.engine.evidence.evidence_view import BATCH_SIZE
 from rollout.engine.evidence.late_senders import LateSenders, SilentSpell
 from rollout.engine.words.evidence_text import describe_late_cases, describe_spell
 from rollout.engine.words.formatting import (
-    capitalize_first,
     format_estimate,
     format_threshold,
-    to_sentence,
 )
 from rollout.features.cells.cell_table import (
     CellListPage,
@@ -460,7 +458,7 @@ def show_cell(
             )
             for facts in detail.evidence
         ],
-        decides=[capitalize_first(add_full_stop(facts.next_step)) for facts in detail.evidence],
+        decides=[add_full_stop(facts.next_step) for facts in detail.evidence],
         value_tables=build_value_tables(
             load_cell_values(visitor.service, cell_page.state, selected_cell, visitor.at),
             [facts.version for facts in detail.evidence],
@@ -487,7 +485,7 @@ def _describe_lateness(
     return (
         (mark_code(describe_late_cases(lateness)),)
         if isinstance(lateness, LateSenders)
-        else tuple(to_sentence(describe_spell(spell, timezone)) for spell in lateness)
+        else tuple(describe_spell(spell, timezone) for spell in lateness)
     )
 
 

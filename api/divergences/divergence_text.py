@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Final
 
 from rollout.engine.words import formatting
-from rollout.engine.words.formatting import capitalize_first
 from rollout.features.divergences.divergence_list import (
     MAX_COMPARED_UNITS,
     CostliestKind,
@@ -242,7 +241,7 @@ def _describe_costliest(divergences: DivergencePage, costliest: CostliestKind) -
     cost_unit = divergences.policy.charter.cost_in
     if divergences.count == 1:
         return (
-            f"{capitalize_first(_describe_kind(divergences, costliest))}; it would cost"
+            f"Its answers: {_describe_kind(divergences, costliest)}; it would cost"
             f" {formatting.format_value(costliest.cost)} {cost_unit} if the human is right."
         )
     return (

@@ -8,7 +8,6 @@ from api.web_kit.page import render_page
 from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
 from api.web_kit.text import say_refusal
 from rollout.engine.decide.permissions import Permission, require_permission
-from rollout.engine.words.formatting import capitalize_first
 from rollout.features.cells.overview import load_rollouts
 from rollout.features.erasure.erasure import (
     ERASURES,
@@ -85,6 +84,6 @@ def _render_form(
         rollouts=[rollout.name for rollout in rollouts],
         errors={} if error is None else {"": say_refusal(error)},
         typed={} if form is None else {name: form.get_text(name) for name in FIELDS},
-        result_text="" if result is None else capitalize_first(describe_erasure(result)),
+        result_text="" if result is None else describe_erasure(result),
         warnings=() if result is None else result.warnings,
     )

@@ -180,7 +180,7 @@ def _describe_evidence_recovery(
             detail = load_cell(visitor.service, visitor.caller, rollout, cell, at=visitor.at)
         except RefusalError:
             return
-        yield detail.status.next_step
+        yield f"What decides next: {detail.status.next_step}."
 
 
 def _get_stage_level(stage: str, policy: Policy) -> int:

@@ -83,16 +83,16 @@ def describe_spell(spell: SilentSpell, zone: str) -> str:
     >>> from datetime import UTC, datetime
     >>> week = datetime(2025, 11, 3, tzinfo=UTC), datetime(2025, 11, 10, tzinfo=UTC)
     >>> describe_spell(SilentSpell("ward-2", *week, 140, 691_200), "UTC")
-    'no case from ward-2 between Mon 3 Nov 00:00 and Mon 10 Nov 2025 00:00; 140 units of that time \
-are missing; begin the next attempt or vouch within 8d'
+    'No case from ward-2 between Mon 3 Nov 00:00 and Mon 10 Nov 2025 00:00; 140 units of that time \
+are missing; begin the next attempt or vouch within 8d.'
     """
     since = format_local_time(spell.since, zone, spell.until)
     until = format_local_time(spell.until, zone)
     units = format_quantity(spell.missing, "unit of that time is", "units of that time are")
     within = format_duration(timedelta(seconds=spell.within_seconds))
     return (
-        f"no case from {spell.site} between {since} and {until}; {units} missing; begin the next"
-        f" attempt or vouch within {within}"
+        f"No case from {spell.site} between {since} and {until}; {units} missing; begin the next"
+        f" attempt or vouch within {within}."
     )
 
 

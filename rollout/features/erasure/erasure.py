@@ -496,7 +496,7 @@ ERASURES: Final[Mapping[str, Callable[[Database, ErasureRequest, str], ErasureRe
 def describe_erasure(result: ErasureResult) -> str:
     """Return the sentence for the result of an erasure."""
     if not result.rows and not result.cases:
-        return "nothing was left to erase: it was erased before"
+        return "Nothing was left to erase: it was erased before"
     if result.pseudonym:
         return f"{result.rows} rows changed or deleted; {result.pseudonym} replaces the name"
     cases, reports = (

@@ -23,7 +23,6 @@ from rollout.engine.decide.commands import (
 from rollout.engine.decide.incident_kinds import INCIDENT_KINDS, IncidentEffect, IncidentKind
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.engine.decide.scope import build_initial_state
-from rollout.engine.words.formatting import capitalize_first
 from rollout.features.incidents.incident_causes import load_detector_course
 from rollout.features.incidents.incident_impact import (
     EvidencePeriod,
@@ -229,7 +228,7 @@ def test_each_kind_has_a_page_from_its_declaration(browser, service, kind):
     assert f"Incident I-1: {kind.meaning}" in text
     words = text.replace("<code>", "`").replace("</code>", "`")
     for sentence in (kind.effects[0].outcome, *kind.effects[0].recovery):
-        assert capitalize_first(sentence) in words
+        assert sentence in words
     assert "`" not in text.split("<main")[1].split("<aside")[0]
     assert ("Verify the ledger" in text) == kind.leads_to_ledger
 

@@ -136,7 +136,7 @@ def _find_sources(facts: ReportFacts) -> Iterator[Finding]:
         yield Finding(WARN, "Sources", "Senders that could have seen answers", text, "funnel", ALL)
     for spell in facts.sources.spells:
         title = f"{spell.site} sent no case for {describe_duration(spell.until - spell.since)}"
-        text = to_sentence(describe_spell(spell, facts.identity.timezone))
+        text = describe_spell(spell, facts.identity.timezone)
         yield Finding(WARN, "Sources", title, text, "funnel", ALL)
     if facts.sources.registered:
         text = to_sentence(describe_registered_units(facts.sources.registered))

@@ -311,8 +311,8 @@ def draw_scatter_chart(numbers: NumberAgreement, *, prefix: str) -> str | None:
         {"x": x, "low": x - margin.compute_distance(x), "high": x + margin.compute_distance(x)}
         for x in sorted({low, min(max(0.0, low), high), high})
     ]
-    x = _build_axis("x", f"human, {numbers.unit}", low, high)
-    y = _build_axis("y", f"model, {numbers.unit}", low, high)
+    x = _build_axis("x", "human", numbers.unit, low, high)
+    y = _build_axis("y", "model", numbers.unit, low, high)
     points = [{"x": point.human, "y": point.model} for point in numbers.points]
     spec = {
         **SIZE,
@@ -346,8 +346,8 @@ def draw_difference_chart(numbers: NumberAgreement, *, prefix: str) -> str | Non
     ]
     heights = [*(row["y"] for row in rows), *lines, -tolerance, tolerance]
     means = [row["x"] for row in rows]
-    x = _build_axis("x", f"mean of both, {numbers.unit}", *_widen(min(means), max(means)))
-    y = _build_axis("y", f"model − human, {differences.unit}", *_widen(min(heights), max(heights)))
+    x = _build_axis("x", "mean of both", numbers.unit, *_widen(min(means), max(means)))
+    y = _build_axis("y", "model − human", differences.unit, *_widen(min(heights), max(heights)))
     band = [{"x": end, "low": -tolerance, "high": tolerance} for end in x["scale"]["domain"]]
     spec = {
         **SIZE,
@@ -388,8 +388,9 @@ def _widen(low: float, high: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _build_axis(field: str, title: str, low: float, high: float) -> dict[str, Any]:
-    axis = {"title": title.rstrip(", "), "tickCount": MAX_RELATIVE_TICKS, "gridColor": RULE}
+def _build_axis(field: str, name: str, unit: str, low: float, high: float) -> dict[str, Any]:
+    title = ", ".join(filter(None, (name, unit)))
+    axis = {"title": title, "tickCount": MAX_RELATIVE_TICKS, "gridColor": RULE}
     scale = {"domain": [low, high], "nice": False, "zero": False}
     return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
 

@@ -28,7 +28,6 @@ from rollout.engine.words.formatting import (
     format_zoned_time,
     is_amount,
     join_words,
-    to_sentence,
 )
 from rollout.features.reports.figures.agreement import AgreementFigures
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts, FloorEvidence
@@ -196,8 +195,8 @@ def describe_methods(methods: Sequence[MethodOutcome]) -> Iterator[str]:
     """Yield sentences on the model's decisions and errors under other ways to open cells."""
     for kind in dict.fromkeys(row.kind for row in methods):
         rows = [row for row in methods if row.kind == kind]
-        counts = [f"with {name_method(row)} {_count_decisions(row)}" for row in rows]
-        yield f"{to_sentence('; '.join(counts))}"
+        counts = [f"{name_method(row)} {_count_decisions(row)}" for row in rows]
+        yield f"With {'; with '.join(counts)}."
 
 
 def name_method(method: MethodOutcome) -> str:
@@ -377,8 +376,8 @@ def format_headline(facts: ReportFacts) -> str:
         if not widened_count:
             return f"Nothing was widened until {at}: {all_cells} stayed in shadow"
         return (
-            f"{to_sentence(all_cells)[:-1]} in shadow on {at};"
-            f" {format_quantity(widened_count, 'was', 'were')} widened before"
+            f"In shadow on {at}: {all_cells}; {format_quantity(widened_count, 'was', 'were')}"
+            " widened before"
         )
     parts = [
         f"{counts[stage]} {'in ' * (stage == SHADOW)}{stage}"
@@ -397,10 +396,7 @@ def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, 
     return (
         *(describe_gain(gain) for gain in facts.gains),
         *_describe_unusable(facts),
-        *(
-            to_sentence(describe_spell(spell, facts.identity.timezone))
-            for spell in facts.sources.spells
-        ),
+        *(describe_spell(spell, facts.identity.timezone) for spell in facts.sources.spells),
         *_describe_unknown_labels(facts),
         *_describe_loops(facts),
         *_describe_suspended(facts),
