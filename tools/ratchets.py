@@ -13,7 +13,7 @@ what a posted case, a widening tick and an approval do (tests/tools/measured_wor
 | function_p99 | statements of a function that 99 % of all functions don't exceed |
 | measure_tests | comparisons and matches of a measure outside `rollout/kernel/measures` |
 | kind_tests | questions after a subclass of `KINDS` outside its modules: isinstance, match, type |
-| text_readers | searches in, and cuts from, what a sayer returned or a reason, by words |
+| text_readers | searches in, cuts from and bends of what a sayer returned, a reason or a refusal |
 | policy_keys, commands | as the policy's schema and the command line list them |
 | options.NAME | modules in which a condition names the option, by its words in identifiers |
 """
@@ -38,6 +38,14 @@ READING_METHODS = {
     *("endswith", "find", "index", "partition", "removeprefix", "removesuffix", "replace"),
     *("rpartition", "rsplit", "split", "startswith"),
 }
+BENDING_METHODS = {"capitalize", "lower", "lstrip", "rstrip", "title", "upper"}
+BENDERS = re.compile(r"capitalize_\w+|to_sentence")
+BENT_TEXT = re.compile(rf"{OWN_TEXT.pattern}|{BENDERS.pattern}|[A-Z]+(_[A-Z]+)+")
+"""Also sentences, and texts that are constants."""
+BENT_IN_TEMPLATE = re.compile(
+    r"\.(?:lstrip|rstrip|removesuffix|partition)\("
+    r"|\b(?:reason|sentence|says|\w+_(?:reason|text)) *\| *(?:capitalize|first_large|lower|replace)"
+)
 KINDS = {
     "LedgerEvent": ("rollout/engine/events/", "rollout/engine/ledger/access_events.py"),
     "Population": ("rollout/kernel/populations.py", "rollout/kernel/facts.py"),
@@ -152,8 +160,11 @@ def count_tree(root: Path, words_by_option: dict[str, list[str]]) -> dict[str, i
         ),
         "kind_tests": sum(count_kind_tests(modules, root, *each) for each in KINDS.items()),
         "text_readers": sum(
-            reads_words(node) for module in modules for node in ast.walk(module.tree)
-        ),
+            reads_words(node) or bends_words(node)
+            for module in modules
+            for node in ast.walk(module.tree)
+        )
+        + sum(len(BENT_IN_TEMPLATE.findall(line)) for line in templates),
         "migrations": len(list((root / "migrations/versions").glob("*.py"))),
         "policy_keys": count_policy_keys(root / "config/policy.schema.json"),
         "commands": (root / "docs/reference/cli.md").read_text("utf-8").count("\n## rollout "),
@@ -225,6 +236,40 @@ def reads_words(node: ast.AST) -> bool:
     is_mark = re.fullmatch(r"[^\w ]", value) or get_last_name(mark) == "NO_BREAK_SPACE"
     source = text.func if isinstance(text, ast.Call) else text
     return bool(is_reader and not is_mark and OWN_TEXT.fullmatch(get_last_name(source)))
+
+
+def bends_words(node: ast.AST) -> bool:
+    """Return whether a node changes letters or ends of an own sentence or of a refusal.
+
+    What it changes may be a part of the sentence, or a field of what a sayer returned.
+    """
+    match node:
+        case ast.Call(func=ast.Attribute(attr="rstrip" | "lstrip"), args=[ast.Constant(mark)]) if (
+            re.fullmatch(r"[^\w ]", str(mark))
+        ):
+            return False
+        case ast.Call(func=ast.Attribute(value=text, attr=method)) if method in BENDING_METHODS:
+            pass
+        case ast.Subscript(value=ast.Call() as text, slice=ast.Slice()):
+            pass
+        case ast.Call(func=function, args=[text]) if BENDERS.fullmatch(get_last_name(function)):
+            return is_refusal(text)
+        case _:
+            return False
+    names = []
+    while isinstance(text, ast.Attribute | ast.Call | ast.Subscript) and not is_refusal(text):
+        names.append(get_last_name(text))
+        text = text.func if isinstance(text, ast.Call) else text.value
+    names.append(get_last_name(text))
+    return is_refusal(text) or any(map(BENT_TEXT.fullmatch, names))
+
+
+def is_refusal(node: ast.AST) -> bool:
+    """Return whether an expression is the text of an error."""
+    match node:
+        case ast.Call(func=ast.Name("str"), args=[ast.Name("error" | "refusal")]):
+            return True
+    return False
 
 
 def asks_kind(node: ast.AST, kinds: set[str]) -> bool:

@@ -132,3 +132,23 @@ def test_a_question_after_a_kind_counts_outside_its_modules(line, count):
 )
 def test_reading_an_own_sentence_counts(line, count):
     assert sum(map(ratchets.reads_words, ast.walk(ast.parse(line)))) == count
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("describe_event(x).text.lstrip(': ')", 1),
+        ("to_sentence(cells)[:-1]", 1),
+        ("format_percent(low)[:-2]", 1),
+        ("LINE_FULL[0].upper()", 1),
+        ("capitalize_first(str(error))", 1),
+        ("str(error).capitalize()", 1),
+        ("event.reason.lower()", 1),
+        ("capitalize_first(lever)", 0),
+        ("error.errors()[:3]", 0),
+        ("CASE_PREFIX.rstrip('-')", 0),
+        ("name.lower()", 0),
+    ],
+)
+def test_bending_an_own_sentence_counts(line, count):
+    assert sum(map(ratchets.bends_words, ast.walk(ast.parse(line)))) == count
