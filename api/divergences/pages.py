@@ -39,8 +39,7 @@ from api.training.routes import Form as FileForm
 from api.training.routes import TrainingManifest, export_training_rows
 from api.web_kit.page import redirect_to, render_page
 from api.web_kit.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.text import ATTRIBUTE_PREFIX, encode_segment, say_refusal
-from api.web_kit.time_format import parse_day
+from api.web_kit.text import ATTRIBUTE_PREFIX, encode_segment, parse_day, say_refusal
 from rollout.engine.decide.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.engine.words.formatting import format_cell_name, format_value, to_sentence
 from rollout.features.cells.cells import load_gains

@@ -29,13 +29,12 @@ from api.web_kit.cell_view import (
     parse_target,
 )
 from api.web_kit.page import redirect_to, render_page
-from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor
-from api.web_kit.revision import build_live_region
+from api.web_kit.page_context import CurrentVisitor, Form, SignedForm, Visitor, build_live_region
 from api.web_kit.text import encode_segment, say_refusal
 from api.web_kit.waiting import READ_TEXT
 from rollout.engine.decide.permissions import Permission
 from rollout.engine.words.approver_warnings import format_names, format_needs
-from rollout.features.proposals.proposal_details import Proposal, load_proposal
+from rollout.features.proposals.proposal_details import load_proposal
 from rollout.features.proposals.proposals import (
     describe_missing_approvers,
     load_eligible_approvers,
@@ -103,11 +102,8 @@ def _build_requested_status(visitor: Visitor, rollout: str, stop: ActiveStop) ->
         else _describe_other_approvers(load_eligible_approvers(service, caller, rollout, details))
     )
     text = "; ".join(filter(None, ("A resume was requested", wait_reason))) + "."
-    return ResumeStatus(text, _format_link_text(details), may_ask=False, stuck=bool(shortage))
-
-
-def _format_link_text(details: Proposal) -> str:
-    return READ_TEXT if details.can_approve else "Read it"
+    link_text = READ_TEXT if details.can_approve else "Read it"
+    return ResumeStatus(text, link_text, may_ask=False, stuck=bool(shortage))
 
 
 def _describe_other_approvers(others: tuple[str, ...]) -> str:
