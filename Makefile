@@ -7,7 +7,7 @@ TRIES :=# --reruns 1: a second try is named in the summary; more than three fail
 UNUSED := --snapshot-warn-unused# some snapshots belong to tests of other parts; test-all is strict
 unexport PYTHONDONTWRITEBYTECODE # workers and the processes of tests start twice as fast with it
 
-.PHONY: help demo demos ratchets test test-sample test-all lint check bench curves faults coverage demo-soak docs lock bom advisories clean
+.PHONY: help demo demos ratchets test test-sample test-all lint check bench curves spark faults coverage demo-soak docs lock bom advisories clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,10 @@ bench: .venv/dev ## run the benchmarks, about 20 minutes, into build/bench.md an
 
 curves: .venv/dev ## measure how costs grow with size, about 5 minutes and 0.8 GB of disk, into build/curves.json
 	$(BIN)/python benchmarks/curves.py --out build
+
+spark: .venv/dev ## count on Spark, which takes 500 MB and needs a Java runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pyspark>=4'
+	ROLLOUT_TEST_SPARK=1 $(BIN)/python -m pytest -q -n 0 -m slow tests/features/lake/test_spark.py
 
 faults: .venv/dev ## disks, servers, networks and clocks fail, processes are killed, then every point fails once (hours)
 	$(BIN)/python -m tests.faults.cases

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rollout.engine.records.records import Case, Decision, Outcome, Prediction
+    from rollout.features.lake.counting import count_units
     from rollout.features.ledger.ledger_verification import verify_ledger
     from rollout.features.policies.drafting import draft_policy
     from rollout.features.policies.planning import plan
@@ -27,6 +28,7 @@ __all__ = [
     "Prediction",
     "RolloutError",
     "compare",
+    "count_units",
     "draft_policy",
     "load_policy",
     "plan",
@@ -38,6 +40,7 @@ __all__ = [
 
 _MODULES: Final = {
     "rollout.engine.records.records": ("Case", "Decision", "Outcome", "Prediction"),
+    "rollout.features.lake.counting": ("count_units",),
     "rollout.features.ledger.ledger_verification": ("verify_ledger",),
     "rollout.features.policies.drafting": ("draft_policy",),
     "rollout.features.policies.planning": ("plan",),

@@ -25,6 +25,10 @@ COMMANDS: Final = {
     "compare": CommandEntry(
         "features.replay.cli:compare", "Compare human answers with the model's on a file of pairs."
     ),
+    "count": CommandEntry(
+        "features.lake.cli:count",
+        "Count the units of a history of any size, for a replay that needs no records.",
+    ),
     "plan": CommandEntry(
         "features.policies.planning_cli:plan",
         "Print how many decisions and days a policy needs, and what it would miss.",

@@ -13,7 +13,10 @@ from tests.examples.pages import PAGES as EXAMPLE_PAGES
 
 DOCS = ROOT / "docs"
 PRIVATE = re.compile(r"(?i)\b(?:rungs?|households?|verdicts?|whoever|somebody|seats?|stood|told)\b")
-MAX_WORDS, MAX_WORDS_OF_A_PAGE = 17_480, 1_200  # on call, Kubernetes, recovery, the library
+MAX_WORDS, MAX_WORDS_OF_A_PAGE = (
+    17_960,
+    1_200,
+)  # on call, Kubernetes, recovery, the lake
 OTHER_HOST = re.compile(
     r"""(?:src|href|srcset|action|poster)=["'](?:https?:)?//(?!$)[^"']+|url\(["']?(?:https?:)?//"""
 )

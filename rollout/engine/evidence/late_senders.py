@@ -135,38 +135,100 @@ def find_costly_spells(records: RecordFrames, late: LateSenders | None) -> tuple
     return find_silent_spells(cases)
 
 
-def find_late_senders(records: RecordFrames) -> LateSenders | None:
-    """Return what late cases and predictions look like; None if hardly any came late."""
+@dataclass(frozen=True, slots=True)
+class LateCounts:
+    """Of predictions with a decision how many came late; those of parts of a history add up.
+
+    Attributes:
+        sent: predictions of decided cases.
+        late: of these those that came after the first decision, or whose case did.
+        misdated: of these those on cases that were decided before they occurred.
+        offline: of these those that came more than `LONGEST_OFFLINE` after their case.
+        first_sent, last_decided: the earliest of the predictions, the latest first decision; None
+            without any.
+    """
+
+    sent: int = 0
+    late: int = 0
+    misdated: int = 0
+    offline: int = 0
+    first_sent: datetime | None = None
+    last_decided: datetime | None = None
+
+    def add(self, other: LateCounts) -> LateCounts:
+        """Return the counts of both parts."""
+        firsts = [at for at in (self.first_sent, other.first_sent) if at is not None]
+        lasts = [at for at in (self.last_decided, other.last_decided) if at is not None]
+        return LateCounts(
+            self.sent + other.sent,
+            self.late + other.late,
+            self.misdated + other.misdated,
+            self.offline + other.offline,
+            min(firsts, default=None),
+            max(lasts, default=None),
+        )
+
+    @property
+    def are_few(self) -> bool:
+        """Return whether so few came late that nothing is proposed."""
+        return self.late <= MIN_LATE * self.sent
+
+    @property
+    def are_misdated(self) -> bool:
+        """Return whether most of them say that a clock is wrong."""
+        return 2 * self.misdated > self.late
+
+    @property
+    def is_backtest(self) -> bool:
+        """Return whether the predictions were made after the decisions."""
+        if self.are_few or self.are_misdated or not (self.first_sent and self.last_decided):
+            return False
+        return self.first_sent > self.last_decided or 2 * self.offline > self.late
+
+
+def count_late(records: RecordFrames) -> LateCounts:
+    """Count the predictions that came after the first decision on their case."""
+    sent = _list_sent(records)
+    late = sent.filter(pl.col("sent") > pl.col("decided"))
+    delay = pl.col("sent") - pl.col("occurred_at")
+    is_misdated = pl.col("decided") < pl.col("occurred_at")
+    sums = late.select(is_misdated.sum(), (delay > LONGEST_OFFLINE).sum().alias("offline"))
+    ends = sent.select(pl.col("sent").min(), pl.col("decided").max())
+    return LateCounts(sent.height, late.height, *sums.row(0), *ends.row(0))
+
+
+def _list_sent(records: RecordFrames) -> pl.DataFrame:
+    """Return of predictions of decided cases when each occurred, was decided, and was sent."""
     decided_at = pl.coalesce(pl.min_horizontal("at", "received_at"))
     decisions = records.decisions.select("case_key", decided=decided_at).drop_nulls()
     first_decisions = decisions.group_by("case_key").agg(pl.col("decided").min())
     cases = records.cases.select("case_key", "occurred_at", case_at="received_at")
     sent_at = pl.max_horizontal("case_at", pl.coalesce("received_at", "at", "occurred_at"))
-    sent = (
+    return (
         records.predictions.join(cases, on="case_key")
         .join(first_decisions, on="case_key")
         .select("occurred_at", "decided", sent=sent_at)
         .drop_nulls()
     )
-    late = sent.filter(pl.col("sent") > pl.col("decided"))
-    if late.height <= MIN_LATE * sent.height:
+
+
+def find_late_senders(records: RecordFrames) -> LateSenders | None:
+    """Return what late cases and predictions look like; None if hardly any came late."""
+    counts = count_late(records)
+    if counts.are_few:
         return None
-    if 2 * late.filter(pl.col("decided") < pl.col("occurred_at")).height > late.height:
-        return LateSenders(late.height, sent.height, CLOCKS, None)
+    if counts.are_misdated:
+        return LateSenders(counts.late, counts.sent, CLOCKS, None)
+    late = _list_sent(records).filter(pl.col("sent") > pl.col("decided"))
     after_case, after_decision = (
         (late["sent"] - late[name]).dt.total_microseconds() for name in ("occurred_at", "decided")
     )
-    summary = [
-        after_case.quantile(LAST_DELAY, interpolation="higher"),
-        after_decision.quantile(LAST_DELAY, interpolation="higher"),
-        after_case.cast(pl.Float64).quantile(0.5),
-    ]
-    last, last_after_decision, middle = (timedelta(microseconds=n or 0) for n in summary)
-    is_afterwards = bool(sent.select(pl.col("sent").min() > pl.col("decided").max()).item())
+    last, last_after_decision = (
+        timedelta(microseconds=delays.quantile(LAST_DELAY, interpolation="higher") or 0)
+        for delays in (after_case, after_decision)
+    )
     return _recognise(
-        *(late.height, sent.height),
-        *(last, last_after_decision, middle),
-        is_afterwards=is_afterwards,
+        counts.late, counts.sent, last, last_after_decision, is_backtest=counts.is_backtest
     )
 
 
@@ -182,7 +244,10 @@ def recognise_senders(
     after_decisions = [delay for _, delay in delays]
     summary = (max(times), max(after_decisions), median(times))
     after_case, after_decision, middle = (timedelta(microseconds=delay) for delay in summary)
-    return _recognise(len(delays), decided, after_case, after_decision, middle, account)
+    is_backtest = middle > LONGEST_OFFLINE
+    return _recognise(
+        len(delays), decided, after_case, after_decision, account, is_backtest=is_backtest
+    )
 
 
 def _recognise(
@@ -190,13 +255,12 @@ def _recognise(
     decided: int,
     after_case: timedelta,
     after_decision: timedelta,
-    middle: timedelta,
     account: str = "",
     *,
-    is_afterwards: bool = False,
+    is_backtest: bool,
 ) -> LateSenders:
-    """Return the set-up of delays: the last after case and decision, and the median after cases."""
-    if is_afterwards or middle > LONGEST_OFFLINE:
+    """Return the set-up of delays, of which the last after case and decision are known."""
+    if is_backtest:
         return LateSenders(late, decided, BACKTEST, None, account)
     if after_decision <= RACE:
         set_up, within = RACES, max(RACE, _round_up(after_case))

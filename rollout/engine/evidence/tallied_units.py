@@ -27,7 +27,8 @@ MAX_COMBINATIONS = 1_000_000  # above them, those that occur are numbered anew
 class TalliedUnits:
     """A history's units by cell and version, with their keys.
 
-    `unplaced` are decisions that make no unit, as they belong to no cell.
+    `unplaced` are decisions that make no unit, as they belong to no cell. `buckets` are those drawn
+    of the keys, where these are gone; None: they are drawn when they are asked for.
     """
 
     cells: Mapping[tuple[Cell, str], CellUnitArrays]
@@ -37,6 +38,7 @@ class TalliedUnits:
     first_slot: int
     last_slot: int
     unplaced: UnplacedDecisions = NO_UNPLACED
+    buckets: IntArray | None = None
 
 
 def build_units(frame: pl.DataFrame, policy: Policy, keys: pl.Series | None = None) -> TalliedUnits:

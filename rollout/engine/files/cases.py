@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from rollout.engine.evidence.frames import INSTANT, RecordKind, share_constants
-from rollout.engine.evidence.late_senders import BACKTEST, find_late_senders
+from rollout.engine.evidence.late_senders import LateCounts, count_late
 from rollout.engine.evidence.version_uses import DRAWS
 from rollout.engine.files.column_map import RECEIVED_AT, ColumnError
 from rollout.engine.files.mapped_rows import (
@@ -91,6 +91,7 @@ class _StackedRows:
         cases: numbers of the cases with a site, in order of first mention.
         position: by case number the index in `cases`, or -1.
         first_mention: by case number the first row with it, or -1.
+        whole: of what the files are a part, if they are.
     """
 
     files: Sequence[MappedRows]
@@ -99,6 +100,7 @@ class _StackedRows:
     cases: Indices
     position: Indices
     first_mention: Indices
+    whole: WholeFiles | None = None
 
     def get_texts(self, name: str) -> pl.Series:
         """Return the column of all files; case facts in outcomes are null.
@@ -108,10 +110,11 @@ class _StackedRows:
         texts = _collect_texts(self.files, name)
         if name != RECEIVED_AT or texts.null_count() == texts.len():
             return texts
-        parts = self.split_by_file(texts).values()
-        first = next(n for n, part in enumerate(parts) if part.null_count() < part.len())
+        parts = self.split_by_file(texts)
+        first = next(kind for kind, part in parts.items() if part.null_count() < part.len())
+        chosen = first if self.whole is None else self.whole.receipts
         return pl.concat(
-            [part if n == first else part.clear(part.len()) for n, part in enumerate(parts)]
+            [part if kind is chosen else part.clear(part.len()) for kind, part in parts.items()]
         )
 
     def build_remarks(self, fault_frame: pl.DataFrame) -> pl.DataFrame:
@@ -151,8 +154,23 @@ class _CaseFact:
     conflicting: Indices
 
 
-def gather_cases(files: Sequence[MappedRows], zones: SiteZones) -> CaseFacts:
-    """Return the cases of all files.
+@dataclass(frozen=True, slots=True)
+class WholeFiles:
+    """What a part of files can't tell of the whole.
+
+    Attributes:
+        versions: all that predict; a reviewer of such a name is no human.
+        receipts: the first kind of file that says when any case was received; None if none does.
+    """
+
+    versions: frozenset[str]
+    receipts: RecordKind | None
+
+
+def gather_cases(
+    files: Sequence[MappedRows], zones: SiteZones, whole: WholeFiles | None = None
+) -> CaseFacts:
+    """Return the cases of all files, or of a part of the whole.
 
     `files` are in the order of `RecordKind`; a cases file must have each key once.
 
@@ -160,7 +178,7 @@ def gather_cases(files: Sequence[MappedRows], zones: SiteZones) -> CaseFacts:
         RepeatedKeyError: a key has two sites.
         ColumnError: a draw can't be read.
     """
-    stack = _build_stack(files)
+    stack = replace(_build_stack(files), whole=whole)
     site, episode = _collect_fact(stack, "site"), _collect_fact(stack, "episode")
     _check_unique_keys(stack, site)
     zone_indices = zones.find_zone_indices(site.values)
@@ -381,10 +399,10 @@ def find_backtest_question(
     """Return a question if a file of predictions looks like a backtest, and no option says it."""
     if choices.backtest is not None:
         return None
-    late = find_late_senders(records)
-    if late is None or late.set_up != BACKTEST:
+    counts = count_late(records)
+    if not counts.is_backtest:
         return None
-    return PredictedAfterwards(file=file, decided=late.decided, late=late.late)
+    return PredictedAfterwards(file=file, decided=counts.sent, late=counts.late)
 
 
 def count_backtest(records: RecordFrames, choices: FileChoices) -> RecordFrames:
@@ -392,10 +410,12 @@ def count_backtest(records: RecordFrames, choices: FileChoices) -> RecordFrames:
 
     Nobody can tell from files whether the model saw the decisions: who says `--backtest` vouches.
     """
-    late = find_late_senders(records) if choices.backtest else None
-    if late is None:
-        return records
-    # without a time of its own a prediction has that of its case
+    counts = count_late(records) if choices.backtest else LateCounts()
+    return records if counts.are_few else clear_prediction_times(records, counts.late)
+
+
+def clear_prediction_times(records: RecordFrames, late: int) -> RecordFrames:
+    """Return the records of a backtest; without a time a prediction has that of its case."""
     untimed = pl.lit(None, INSTANT)
     predictions = records.predictions.with_columns(at=untimed, received_at=untimed)
-    return replace(records, predictions=predictions, backtest=late.late)
+    return replace(records, predictions=predictions, backtest=late)

@@ -35,7 +35,7 @@ from rollout.engine.evidence.frames import (
     RowCount,
     build_outcomes_schema,
 )
-from rollout.engine.files.cases import gather_cases
+from rollout.engine.files.cases import WholeFiles, gather_cases
 from rollout.engine.files.column_map import DEFAULT_COLUMN_MAP, ColumnError
 from rollout.engine.files.file_rows import (
     TextRows,
@@ -236,6 +236,7 @@ def read_record_files(  # noqa: PLR0913 - what decides how files are read
     outcomes: Sequence[str] = (),
     choices: FileChoices = NO_CHOICES,
     compared_levers: Sequence[str] | None = None,
+    whole: WholeFiles | None = None,
 ) -> RecordFrames:
     """Read all record files.
 
@@ -244,7 +245,8 @@ def read_record_files(  # noqa: PLR0913 - what decides how files are read
     the files of a kind are written. `strict` stops at the first unreadable row or impossible time.
     `progress` is called with file name, bytes done and bytes in all. If sources are chosen, only
     their decisions are used. `choices` are answers to questions about both sides, whose labels
-    are compared on `compared_levers` (default: all).
+    are compared on `compared_levers` (default: all). The files of a part of a `whole` are not
+    compared: their rows are of one form.
 
     Raises:
         OpenQuestionsError: both sides may be one; the text names the options that decide.
@@ -267,23 +269,26 @@ def read_record_files(  # noqa: PLR0913 - what decides how files are read
         files[kind] = normalize_rows(rows, reading)
     if questions := find_open_sides(sources, columns, texts, files):
         raise OpenQuestionsError(questions)
-    listed = readings.get(RecordKind.PREDICTIONS, FileReading()).listed
-    names = SharedNames(levers if compared_levers is None else compared_levers, listed)
-    sides = compare_sides(files, levers, names, choices)
-    if sides.questions:
-        raise OpenQuestionsError(sides.questions)
+    if whole is None:
+        listed = readings.get(RecordKind.PREDICTIONS, FileReading()).listed
+        names = SharedNames(levers if compared_levers is None else compared_levers, listed)
+        sides = compare_sides(files, levers, names, choices)
+        if sides.questions:
+            raise OpenQuestionsError(sides.questions)
+        files = dict(sides.rows)
     return build_records(
-        sides.rows,
+        files,
         texts,
         levers=levers,
         site_zones=site_zones,
         strict=strict,
         chosen_sources=chosen_sources,
         outcomes=outcomes,
+        whole=whole,
     )
 
 
-def build_records(
+def build_records(  # noqa: PLR0913 - what decides how files are read
     files: Mapping[RecordKind, MappedRows],
     texts: Mapping[RecordKind, TextRows],
     *,
@@ -292,6 +297,7 @@ def build_records(
     strict: bool = False,
     chosen_sources: Collection[str] = (),
     outcomes: Sequence[str] = (),
+    whole: WholeFiles | None = None,
 ) -> RecordFrames:
     """Return the records of files whose rows are normalized.
 
@@ -300,7 +306,7 @@ def build_records(
         RecordError: with `strict`, a row is unreadable.
     """
     _check_case_columns(list(files.values()), texts)
-    cases, parts, notes = _split_records(files, levers, site_zones, chosen_sources, outcomes)
+    cases, parts, notes = _split_records(files, levers, site_zones, chosen_sources, outcomes, whole)
     unparsed = [list_unparsed_rows(kind, files[kind].file, texts[kind]) for kind in files]
     rejected = pl.concat([*unparsed, *(part.rejected for part in parts.values())])
     rejected, notes = sort_remarks(rejected), sort_remarks(notes)
@@ -397,6 +403,7 @@ def _split_records(
     zones: SiteZones,
     chosen_sources: Collection[str],
     outcomes: Sequence[str],
+    whole: WholeFiles | None,
 ) -> tuple[pl.DataFrame, dict[RecordKind, FileRecords], pl.DataFrame]:
     """Return the cases, the records of each file, and all notes."""
     parts: dict[RecordKind, FileRecords] = {}
@@ -405,9 +412,11 @@ def _split_records(
         described_files[RecordKind.CASES], parts[RecordKind.CASES] = split_case_rows(
             files[RecordKind.CASES]
         )
-    facts = gather_cases(list(described_files.values()), zones)
-    versions = files[RecordKind.PREDICTIONS].get_texts("model_version").unique().drop_nulls()
-    arguments = (levers, zones.names, chosen_sources, outcomes, versions.to_list())
+    facts = gather_cases(list(described_files.values()), zones, whole)
+    versions = set(files[RecordKind.PREDICTIONS].get_texts("model_version").unique().drop_nulls())
+    if whole is not None:
+        versions |= whole.versions
+    arguments = (levers, zones.names, chosen_sources, outcomes, versions)
     parts[RecordKind.DECISIONS] = split_record_rows(files[RecordKind.DECISIONS], facts, *arguments)
     by_case = parts[RecordKind.DECISIONS].used.group_by("case_key")
     decided = by_case.agg(decided=pl.min_horizontal("at", "received_at").min())

@@ -210,17 +210,19 @@ def _count_by_duckdb(
     """
     import duckdb  # noqa: PLC0415 - optional
 
-    texts = ", ".join(f"{_quote(column)} AS {_quote(name)}" for name, column in columns.items())
+    texts = ", ".join(
+        f"{quote_column(column)} AS {quote_column(name)}" for name, column in columns.items()
+    )
     pairs = "FROM read_parquet($path, hive_partitioning = false)"
     groups = f"SELECT {texts}, count(*) AS {COUNT_COLUMN} {pairs} GROUP BY ALL"
     schema = pl.Schema({**dict.fromkeys(columns, pl.String), COUNT_COLUMN: pl.UInt32})
     parameters, summary = {"path": str(path)}, None
     try:
         with duckdb.connect(config=DUCKDB_SETTINGS) as connection:
-            counted = _ArrowStream(connection.sql(groups, params=parameters))
+            counted = ArrowStream(connection.sql(groups, params=parameters))
             frame = pl.DataFrame(counted).cast(schema)
             if confidence is not None:
-                number = _quote(confidence)
+                number = quote_column(confidence)
                 ends = f"SELECT count({number}), min({number}), max({number}) {pairs}"
                 summary = connection.execute(ends, parameters).fetchone()
     except duckdb.Error:
@@ -228,7 +230,7 @@ def _count_by_duckdb(
     return FileCounts(frame, summary)
 
 
-class _ArrowStream:
+class ArrowStream:
     """A relation of DuckDB as a stream of Arrow's columns, for which pyarrow isn't needed.
 
     Polars remembers the class of what it was given, and DuckDB complains at the process's end if
@@ -242,7 +244,7 @@ class _ArrowStream:
         return self._relation.__arrow_c_stream__(requested_schema)
 
 
-def _quote(name: str) -> str:
+def quote_column(name: str) -> str:
     """Return a column's name as SQL."""
     return '"' + name.replace('"', '""') + '"'
 

@@ -151,9 +151,8 @@ class Replay:
         self._contents = contents
         self._units, self._policy, self._feeds, self._options = units, policy, feeds, options
         self._shares = build_stage_shares(policy)
-        self._buckets = np.full(
-            len(units.unit_keys), -1, dtype=np.int16
-        )  # of each unit; -1: not drawn
+        undrawn = np.full(len(units.unit_keys), -1, dtype=np.int16)
+        self._buckets = undrawn if units.buckets is None else units.buckets  # of each unit
         self._stage_histories = {cell: StageHistory() for cell in policy.cells}
         self._familiar_histories = FamiliarHistories()
         self._views: dict[CellVersion, EvidenceView] = {}

@@ -23,9 +23,10 @@ from rollout.engine.words.formatting import (
     format_percent,
     format_ratio,
 )
+from rollout.features.lake.replayed_counts import list_stages, read_counts, replay_counts
 from rollout.features.replay.compare import PairComparison, PairLoss
 from rollout.features.replay.compare import compare as compare_file
-from rollout.features.replay.replay import build_report
+from rollout.features.replay.replay import build_report, format_ledger
 from rollout.features.replay.replay import replay_files as run_replay
 from rollout.features.replay.requests import ReplayRequest
 from rollout.features.reports.figures.comparison import Comparison
@@ -42,14 +43,12 @@ from rollout.terminal.record_options import (
     CasesFile,
     ColumnFile,
     ColumnMappings,
-    DecisionsFile,
     DecisionsWhere,
     EqualSides,
     Labels,
     OutcomesFile,
     PlantedFile,
     PolicyFile,
-    PredictionsFile,
     PredictionsWhere,
     SameForm,
     TrainingCutoffs,
@@ -64,11 +63,18 @@ from rollout.terminal.remote import JsonFlag, get_text_width, print_refusals, sh
 
 
 def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    context: typer.Context,
     policy: PolicyFile,
-    predictions: PredictionsFile,
-    decisions: DecisionsFile,
+    predictions: Annotated[
+        Path | None, typer.Option(help="predictions of the model: CSV, JSON lines or Parquet")
+    ] = None,
+    decisions: Annotated[Path | None, typer.Option(help="human decisions")] = None,
     cases: CasesFile = None,
     outcomes: OutcomesFile = None,
+    counts: Annotated[
+        Path | None,
+        typer.Option(help="counts of `rollout count` instead of records: the ledger alone"),
+    ] = None,
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
     out: Annotated[
@@ -110,18 +116,27 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Example:
     `rollout replay policy.yaml --predictions p.csv --decisions d.csv --out replay/`
 
+    Of more records than fit into memory: `rollout replay policy.yaml --counts counts.parquet`
+
     Default columns: case_key, site, occurred_at, model_version, label, confidence, reviewer,
     decided_at, episode. A time without offset is in the time zone of its site.
     """
     with print_refusals():
+        options = ReplayOptions(
+            *parse_salts(salt), approval_delay=parse_approval_delay(approve_after)
+        )
+        if counts is not None:
+            _check_counts_options(context)
+            _replay_counts(policy, counts, options, out)
+            return
+        if predictions is None or decisions is None:
+            raise ValueError("give --predictions and --decisions, or --counts of `rollout count`")
         request = ReplayRequest(
             policy=policy,
             sources=RecordPaths(predictions, decisions, cases, outcomes),
             columns=columns,
             column_mappings=tuple(mapped or ()),
-            options=ReplayOptions(
-                *parse_salts(salt), approval_delay=parse_approval_delay(approve_after)
-            ),
+            options=options,
             trained_until=dict(parse_training_cutoff(text) for text in trained_until or ()),
             contents=dict(parse_version_content(text) for text in contents or ()),
             strict=strict,
@@ -152,6 +167,34 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
     )
     if out is not None and not as_json:
         typer.echo(f"Written: {', '.join(sorted(files))}\nOpen {out / 'report.html'}")
+
+
+WITH_COUNTS = frozenset({"policy", "counts", "out", "salt", "approve_after"})
+"""Parameters of a replay of counts: the others say how records are read."""
+
+
+def _check_counts_options(context: typer.Context) -> None:
+    """Raise ValueError for an option that would say how records are read."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in WITH_COUNTS and source is not None and source.name == "COMMANDLINE":
+            raise ValueError(
+                f"{parameter.opts[0]} is about records, and counts have none; give it to"
+                " `rollout count`"
+            )
+
+
+def _replay_counts(policy: Path, counts: Path, options: ReplayOptions, out: Path | None) -> None:
+    rules = load_policy(policy)
+    if out is not None:
+        check_folder(out)
+    result = replay_counts(read_counts(counts, rules, options), rules, options)
+    ledger = format_ledger(result, options.salt)
+    typer.echo("\n".join(render_table([("cell", "since", "stage"), *list_stages(result)], 3)))
+    if out is not None:
+        write_files_atomically(out, {"ledger.jsonl": ledger.encode()})
+        typer.echo("Written: ledger.jsonl. Report and divergences need the records")
 
 
 def parse_approval_delay(text: str) -> timedelta | None:

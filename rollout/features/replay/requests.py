@@ -16,8 +16,9 @@ import polars as pl
 
 from rollout.engine.evidence.case_placement import split_populations
 from rollout.engine.evidence.frames import CONTENT, INSTANT, VALUE_PREFIX, RecordFrames, RecordKind
-from rollout.engine.files.cases import count_backtest, find_backtest_question
+from rollout.engine.files.cases import WholeFiles, count_backtest, find_backtest_question
 from rollout.engine.files.column_map import (
+    ColumnMap,
     build_policy_columns,
     parse_column_flags,
     read_column_map,
@@ -170,6 +171,7 @@ class ReplayRequest:
         choices: answers to questions about both sides of the files.
         asks: whether a question about predictions made after the decisions stops the reading; else
             they are missing.
+        whole: what the files are a part of; None if they are all.
     """
 
     policy: Path | None
@@ -184,6 +186,7 @@ class ReplayRequest:
     planted: Path | None = None
     choices: FileChoices = NO_CHOICES
     asks: bool = False
+    whole: WholeFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +260,35 @@ def to_path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
 
 
+def build_readings(policy: Policy) -> dict[RecordKind, FileReading]:
+    """Return how the files of each kind are written, with the labels and sites of the policy."""
+    listed = {VALUE_PREFIX + lever.id: lever.labels for lever in policy.levers}
+    listed["site"] = tuple(site.id for site in policy.sites)
+    return {
+        kind: replace(
+            policy.file_readings.get(kind, FileReading()),
+            set_labels=policy.set_labels,
+            listed=listed,
+        )
+        for kind in RecordKind
+    }
+
+
+def build_request_columns(
+    request: ReplayRequest, policy: Policy, readings: Mapping[RecordKind, FileReading]
+) -> ColumnMap:
+    """Return the columns of a request's files: those of the policy, of a file, of options."""
+    levers = [lever.id for lever in policy.levers]
+    outcomes = [outcome.id for outcome in policy.outcomes]
+    base_columns = (
+        build_policy_columns(readings, levers=levers, outcomes=outcomes)
+        if request.columns is None
+        else read_column_map(request.columns, levers=levers, outcomes=outcomes)
+    )
+    flags = (*request.column_mappings, *request.choices.mappings)
+    return parse_column_flags(flags, levers=levers, outcomes=outcomes, base=base_columns)
+
+
 def read_request_records(
     request: ReplayRequest, policy: Policy, progress: Progress | None = None
 ) -> RecordFrames:
@@ -269,41 +301,23 @@ def read_request_records(
         OpenQuestionsError: nobody said whether predictions count that were made after decisions.
     """
     levers = [lever.id for lever in policy.levers]
-    outcomes = [outcome.id for outcome in policy.outcomes]
-    set_labels = policy.set_labels
-    listed = {VALUE_PREFIX + lever.id: lever.labels for lever in policy.levers}
-    listed["site"] = tuple(site.id for site in policy.sites)
-    readings = {
-        kind: replace(
-            policy.file_readings.get(kind, FileReading()), set_labels=set_labels, listed=listed
-        )
-        for kind in RecordKind
-    }
-    base_columns = (
-        build_policy_columns(readings, levers=levers, outcomes=outcomes)
-        if request.columns is None
-        else read_column_map(request.columns, levers=levers, outcomes=outcomes)
-    )
+    readings = build_readings(policy)
     records = read_record_files(
         request.sources,
         levers=levers,
         zones={site.id: site.timezone for site in policy.sites},
         default_zone=policy.timezone,
-        columns=parse_column_flags(
-            (*request.column_mappings, *request.choices.mappings),
-            levers=levers,
-            outcomes=outcomes,
-            base=base_columns,
-        ),
+        columns=build_request_columns(request, policy, readings),
         readings=readings,
         strict=request.strict,
         progress=progress,
         chosen_sources=request.chosen_sources,
-        outcomes=outcomes,
+        outcomes=[outcome.id for outcome in policy.outcomes],
         choices=request.choices,
         compared_levers=[
             lever.id for lever in policy.levers if lever.number is None and not lever.many
         ],
+        whole=request.whole,
     )
     records = select_labelled(records, request.choices.labels)
     file = request.sources.predictions.name

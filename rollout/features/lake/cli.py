@@ -1,0 +1,147 @@
+"""`rollout count`: units of a history that may be larger than a machine."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from rollout.engine.evidence.frames import RecordKind
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.slots.options import ReplayOptions
+from rollout.engine.words.formatting import format_quantity
+from rollout.features.lake.counting import UnitCounts, count_parts, count_tables
+from rollout.features.lake.engines import LakeError, open_on_duckdb, open_on_spark
+from rollout.features.replay.requests import ReplayRequest, build_readings, to_path
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.policy_files.reader import load_policy
+from rollout.terminal.record_options import (
+    Backtest,
+    ColumnFile,
+    ColumnMappings,
+    EqualSides,
+    Labels,
+    PolicyFile,
+    TrainingCutoffs,
+    build_choices,
+    parse_salts,
+    parse_training_cutoff,
+    read_with_answers,
+)
+from rollout.terminal.remote import print_refusals
+
+
+class Engine(StrEnum):
+    """What brings the records of a unit together."""
+
+    POLARS = "polars"
+    DUCKDB = "duckdb"
+    SPARK = "spark"
+
+
+PACKAGES: Mapping[Engine, str] = {Engine.DUCKDB: "duckdb", Engine.SPARK: "pyspark"}
+
+
+def count(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    policy: PolicyFile,
+    predictions: Annotated[str, typer.Option(help="a file, or what the engine opens")],
+    decisions: Annotated[str, typer.Option(help="human decisions, likewise")],
+    out: Annotated[Path, typer.Option(help="file of Parquet for the counts")],
+    cases: Annotated[str | None, typer.Option(help="sites, times, attributes, likewise")] = None,
+    outcomes: Annotated[str | None, typer.Option(help="what became known later, likewise")] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="polars: files that fit into memory; duckdb, spark: any")
+    ] = Engine.POLARS,
+    spark_remote: Annotated[
+        str, typer.Option(help="address of Spark Connect, as sc://host; else the current session")
+    ] = "",
+    columns: ColumnFile = None,
+    mapped: ColumnMappings = None,
+    trained_until: TrainingCutoffs = None,
+    salt: Annotated[
+        str, typer.Option(help="hex salt of the draws; with `A,B` audits are sampled by B")
+    ] = "00" * 32,
+    labels: Labels = None,
+    equal_sides: EqualSides = False,
+    backtest: Backtest = None,
+) -> None:
+    """Count the units of a history of any size, for a replay that needs no records.
+
+    The counts are equal to those of `rollout replay` on the same records, whatever the engine. With
+    DuckDB and Spark an address can be a folder, a glob such as `lake/day-*.parquet`, or what the
+    engine's own extensions open.
+
+    Example:
+    `rollout count policy.yaml --predictions 'p/*.parquet' --decisions 'd/*.parquet' --engine duckdb
+    --out counts.parquet`
+
+    Then: `rollout replay policy.yaml --counts counts.parquet`
+    """
+    with print_refusals():
+        rules = load_policy(policy)
+        texts = {
+            RecordKind.CASES: cases,
+            RecordKind.PREDICTIONS: predictions,
+            RecordKind.DECISIONS: decisions,
+            RecordKind.OUTCOMES: outcomes,
+        }
+        addresses = {kind: address for kind, address in texts.items() if address is not None}
+        request = ReplayRequest(
+            policy,
+            RecordPaths(Path(predictions), Path(decisions), to_path(cases), to_path(outcomes)),
+            columns=columns,
+            column_mappings=tuple(mapped or ()),
+            options=ReplayOptions(*parse_salts(salt)),
+            trained_until=dict(parse_training_cutoff(text) for text in trained_until or ()),
+            choices=build_choices(
+                None,
+                None,
+                same_form=None,
+                labels=labels,
+                equal_sides=equal_sides,
+                backtest=backtest,
+            ),
+        )
+        _check_package(engine)
+        counts = read_with_answers(
+            lambda choices: _count(
+                replace(request, choices=choices), rules, addresses, engine, spark_remote
+            ),
+            request.choices,
+        )
+        counts.write(out)
+    typer.echo(
+        f"{format_quantity(counts.unit_count, 'row')} of units that are evidence in"
+        f" {format_quantity(counts.frame.height, 'class', 'classes')}, hash {counts.hash[:12]}\n"
+        f"Written: {out}. Counts hold no texts, lists of cases, latencies, harms or outcomes.\n"
+        f"Next: rollout replay {policy.name} --counts {out}"
+    )
+
+
+def _check_package(engine: Engine) -> None:
+    package = PACKAGES.get(engine)
+    if package is not None and find_spec(package) is None:
+        raise LakeError(f"--engine {engine}: {package} is missing; pip install {package}")
+
+
+def _count(
+    request: ReplayRequest,
+    policy: Policy,
+    addresses: Mapping[RecordKind, str],
+    engine: Engine,
+    remote: str,
+) -> UnitCounts:
+    if engine is Engine.POLARS:
+        return count_parts(request, policy, lambda count_part: [count_part(request.sources)])
+    readings = build_readings(policy)
+    with TemporaryDirectory(prefix="rollout-count-") as folder:
+        tables = (
+            open_on_duckdb(addresses, readings, Path(folder))
+            if engine is Engine.DUCKDB
+            else open_on_spark(addresses, readings, remote)
+        )
+        return count_tables(request, policy, tables)

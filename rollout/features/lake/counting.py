@@ -1,0 +1,318 @@
+"""Count the units of a history that may be larger than a machine: `rollout.count_units`.
+
+Counts are what every statistic here needs: how many units of a cell, version and slot are of each
+class. They are equal to those of a replay of the same records, on every engine.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import narwhals as nw
+import polars as pl
+
+from rollout.engine.evidence.frames import RecordKind
+from rollout.engine.evidence.version_uses import VersionUses
+from rollout.engine.files.files import RecordPaths
+from rollout.engine.files.pair_files import MIN_PAIRS
+from rollout.engine.files.questions import EqualSides, OpenQuestionsError, PredictedAfterwards
+from rollout.engine.slots.engine import (
+    find_continued_versions,
+    list_first_uses,
+    plan_retirements,
+)
+from rollout.engine.slots.options import ReplayOptions
+from rollout.features.lake.engines import (
+    DUCKDB,
+    POLARS,
+    SPARK,
+    CountParts,
+    LakeError,
+    Tables,
+    UnitSplit,
+    split_on_duckdb,
+    split_on_polars,
+    split_on_spark,
+)
+from rollout.features.lake.part_counts import (
+    COUNT,
+    PartCounter,
+    PartFacts,
+    merge_counts,
+    unpack,
+)
+from rollout.features.replay.requests import (
+    ADVICE,
+    ReplayRequest,
+    build_readings,
+    build_request_columns,
+)
+from rollout.kernel.calendar.instants import to_micros
+from rollout.kernel.policy.policy import Policy
+from rollout.kernel.units import MISSING, SILENT, UNUSABLE
+
+FORM: Final = "rollout counts"
+"""Key of a Parquet file's metadata under which a file of counts says what was counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitCounts:
+    """Counted units of a history.
+
+    Attributes:
+        frame: the columns of `COUNT_SCHEMA` and `n`, in their order.
+        facts: what else the records say: versions, first uses, rows read and used.
+        policy_hash: of the policy whose units they are.
+        salt_hash: SHA-256 of the salts by which buckets and an episode's case were drawn.
+    """
+
+    frame: pl.DataFrame
+    facts: PartFacts
+    policy_hash: str
+    salt_hash: str
+
+    @property
+    def hash(self) -> str:
+        """Return the SHA-256 of the counts as CSV, equal for equal counts."""
+        return sha256(self.frame.write_csv().encode()).hexdigest()
+
+    @property
+    def unit_count(self) -> int:
+        """Return the number of rows of units that are evidence, over tracks, versions, levers."""
+        return int(self.frame.filter(pl.col("excluded").is_null())[COUNT].sum())
+
+    def write(self, path: str | Path) -> None:
+        """Write the counts to a file of Parquet, with what was counted in its metadata."""
+        about = {
+            "policy_hash": self.policy_hash,
+            "salt_hash": self.salt_hash,
+            "program": metadata.version("rollout-controller"),
+            "hash": self.hash,
+            "versions": {
+                version: [first.isoformat(), last.isoformat()]
+                for version, (first, last) in sorted(self.facts.spans.items())
+            },
+            "rows": self.facts.rows,
+            "used": self.facts.used,
+            "rejected": self.facts.rejected,
+            "excluded_cases": self.facts.excluded,
+            "contents": {name: sorted(texts) for name, texts in self.facts.contents.items()},
+            "unplaced": self.facts.unplaced,
+        }
+        about["seal"] = seal(about)
+        self.frame.write_parquet(path, metadata={FORM: json.dumps(about)})
+
+
+def seal(about: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what a file says of its counts, without the seal itself."""
+    rest = {name: value for name, value in about.items() if name != "seal"}
+    return sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def count_units(  # noqa: PLR0913 - what decides how records are read and drawn
+    cases: Any,
+    predictions: Any,
+    decisions: Any,
+    policy: Policy,
+    *,
+    salts: tuple[bytes, bytes] = (bytes(32), b""),
+    trained_until: Mapping[str, datetime] | None = None,
+    outcomes: Any = None,
+    columns: Sequence[str] = (),
+    parts: int | None = None,
+) -> UnitCounts:
+    """Count the units of records in data frames of Polars, relations of DuckDB, or Spark's frames.
+
+    Args:
+        cases: sites, times and attributes of the cases; None if the others have them.
+        predictions: of the model, with the columns of a file.
+        decisions: of humans.
+        policy: whose units are counted.
+        salts: of a rollout and of its service's draws of audits; b"": the same.
+        trained_until: end of the training data by version; earlier cases are no evidence.
+        outcomes: what became known later; they count as the times of decisions.
+        columns: names of columns, such as `predictions.case_key=image`.
+        parts: number of parts on DuckDB and Spark; None: as memory asks for.
+
+    Raises:
+        LakeError: the frames are of no or of different engines, or can't be read.
+        RolloutError: the records can't be used, or can be read in several ways.
+    """
+    frames = {
+        RecordKind.CASES: cases,
+        RecordKind.PREDICTIONS: predictions,
+        RecordKind.DECISIONS: decisions,
+        RecordKind.OUTCOMES: outcomes,
+    }
+    tables = {kind: frame for kind, frame in frames.items() if frame is not None}
+    request = ReplayRequest(
+        None,
+        RecordPaths(Path("predictions"), Path("decisions")),
+        column_mappings=tuple(columns),
+        options=ReplayOptions(*salts),
+        trained_until=trained_until or {},
+    )
+    return count_tables(request, policy, tables, parts=parts)
+
+
+def count_tables(
+    request: ReplayRequest, policy: Policy, tables: Tables, *, parts: int | None = None
+) -> UnitCounts:
+    """Count the units of tables of one engine, as `request` says that they are read.
+
+    Raises:
+        LakeError: the tables are of no or of different engines, or can't be read.
+        RolloutError: the records can't be used, or can be read in several ways.
+    """
+    engines = {_find_engine(table) for table in tables.values()}
+    if len(engines) > 1:
+        raise LakeError(f"the frames are of {' and '.join(sorted(engines))}; give those of one")
+    split = UnitSplit(
+        build_request_columns(request, policy, build_readings(policy)),
+        by_episode=policy.evidence.unit == "episode",
+        parts=parts,
+    )
+    if missing := {RecordKind.PREDICTIONS, RecordKind.DECISIONS} - tables.keys():
+        raise LakeError(f"no {' and no '.join(sorted(missing))}; give both")
+    divide = {POLARS: split_on_polars, DUCKDB: split_on_duckdb, SPARK: split_on_spark}
+    with TemporaryDirectory(prefix="rollout-count-") as folder:
+        whole, count = divide[engines.pop()](tables, split, Path(folder))
+        return count_parts(replace(request, whole=whole), policy, count)
+
+
+def _find_engine(table: Any) -> str:
+    try:
+        name = nw.from_native(table).implementation.value
+    except TypeError:
+        name = type(table).__name__
+    engine = {"polars": POLARS, "duckdb": DUCKDB, "pyspark": SPARK, "pyspark[connect]": SPARK}.get(
+        name
+    )
+    if engine is None:
+        raise LakeError(f"a table is of {name}; give data frames of Polars, DuckDB or Spark")
+    return engine
+
+
+def count_parts(request: ReplayRequest, policy: Policy, count: CountParts) -> UnitCounts:
+    """Count the parts that `count` brings together, and once more where some version is silent.
+
+    Raises:
+        OpenQuestionsError: both sides agree everywhere, or predictions look like a backtest, and
+            nobody said what that means.
+        RolloutError: the records can't be used, or can be read in several ways.
+    """
+    counter = PartCounter(policy)
+    merged, facts = _count_once(request, counter, count)
+    _check_versions(request, facts)
+    _check_backtest(request, facts)
+    if request.choices.backtest and not facts.late.are_few:
+        counter = replace(counter, is_backtest=True)
+        merged, facts = _count_once(request, counter, count)
+    if facts.pairs < facts.cases * len(facts.spans):
+        uses = _build_uses(policy, facts)
+        counter = replace(counter, uses=uses)
+        merged, facts = _count_once(request, counter, count)
+    if not request.choices.equal_sides:
+        _check_equal_sides(request, policy, merged)
+    return UnitCounts(merged, facts, policy.hash, hash_salts(request.options))
+
+
+def hash_salts(options: ReplayOptions) -> str:
+    """Return the SHA-256 of the salts of a replay: the rollout's and its service's."""
+    return sha256(options.salt + (options.audit_salt or options.salt)).hexdigest()
+
+
+def _count_once(
+    request: ReplayRequest, counter: PartCounter, count: CountParts
+) -> tuple[pl.DataFrame, PartFacts]:
+    # what all parts together look like is asked for them together
+    choices = replace(request.choices, equal_sides=True, backtest=False, same_form=False)
+    request = replace(request, choices=choices)
+
+    def count_part(sources: RecordPaths) -> bytes:
+        return counter.count_packed(replace(request, sources=sources))
+
+    merged, facts = merge_counts([]), PartFacts()
+    for part in unpack(count(count_part)):
+        merged, facts = merge_counts([merged, part.counts]), facts.merge(part.facts)
+    return merged, facts
+
+
+def _build_uses(policy: Policy, facts: PartFacts) -> VersionUses:
+    """Return since when, and until when, each version is in use.
+
+    Raises:
+        LakeError: versions of two names have one content.
+        VersionsAtOnceError: too many versions were in use at once.
+    """
+    contents = list_contents(facts, policy)
+    first_seen = {version: first for version, (first, _) in facts.spans.items()}
+    last_seen = {version: last for version, (_, last) in facts.spans.items()}
+    retirements = plan_retirements(first_seen, last_seen, contents)
+    renamed = find_continued_versions(
+        policy, [*list_first_uses(first_seen, contents), *retirements]
+    )
+    if renamed:
+        names = ", ".join(f"{later} is {first}" for later, first in renamed.items())
+        raise LakeError(f"by their content, {names}; give each version one name before counting")
+    retired = {retirement.version: to_micros(retirement.at) for retirement in retirements}
+    return VersionUses(facts.begun, retired)
+
+
+def list_contents(facts: PartFacts, policy: Policy) -> dict[str, str]:
+    """Return the content of each version that declares one.
+
+    Raises:
+        LakeError: a version has several.
+    """
+    declared = {version: {*contents} for version, contents in facts.contents.items()}
+    for version, content in policy.contents_by_version.items():
+        declared.setdefault(version, set()).add(content)
+    several = [version for version, contents in declared.items() if len(contents) > 1]
+    if several:
+        raise LakeError(f"{', '.join(several)}: several contents; {ADVICE}")
+    return {name: min(texts) for name, texts in declared.items()}
+
+
+def _check_backtest(request: ReplayRequest, facts: PartFacts) -> None:
+    """Raise if the predictions look like a backtest, and nobody said whether they count."""
+    if request.choices.backtest is None and facts.late.is_backtest:
+        file = request.sources.predictions.name
+        question = PredictedAfterwards(file=file, decided=facts.late.sent, late=facts.late.late)
+        raise OpenQuestionsError([question])
+
+
+def _check_versions(request: ReplayRequest, facts: PartFacts) -> None:
+    if not facts.spans:
+        raise LakeError(
+            "no prediction is of a case with a time, a site of the policy and a unit; rows used:"
+            f" {', '.join(f'{n:,} {kind}' for kind, n in facts.used.items()) or 'none'}"
+        )
+    for version in request.trained_until:
+        if version not in facts.spans:
+            raise LakeError(
+                f"--trained-until {version}: no prediction is by {version}; there are"
+                f" {', '.join(sorted(facts.spans))}"
+            )
+
+
+def _check_equal_sides(request: ReplayRequest, policy: Policy, counts: pl.DataFrame) -> None:
+    """Raise if humans and model agree in all of many units: they may be one source."""
+    levers = [lever.id for lever in policy.levers if lever.number is None]
+    compared = counts.filter(
+        pl.col("track") == "guard",
+        pl.col("lever").is_in(levers),
+        ~pl.col("predicted").is_in([*SILENT, *UNUSABLE]),
+        pl.col("decided") != MISSING,
+    )
+    pairs = int(compared[COUNT].sum())
+    if pairs >= MIN_PAIRS and (compared["predicted"] == compared["decided"]).all():
+        sources = request.sources
+        names = f"{sources.predictions.name} and {sources.decisions.name}"
+        raise OpenQuestionsError([EqualSides(file=names, pairs=pairs)])
