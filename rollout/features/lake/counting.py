@@ -214,8 +214,8 @@ def count_parts(request: ReplayRequest, policy: Policy, count: CountParts) -> Un
     if request.choices.backtest and not facts.late.are_few:
         counter = replace(counter, is_backtest=True)
         merged, facts = _count_once(request, counter, count)
+    uses = _build_uses(policy, facts)
     if facts.pairs < facts.cases * len(facts.spans):
-        uses = _build_uses(policy, facts)
         counter = replace(counter, uses=uses)
         merged, facts = _count_once(request, counter, count)
     if not request.choices.equal_sides:

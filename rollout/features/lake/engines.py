@@ -62,7 +62,13 @@ class UnitSplit:
     parts: int | None = None
 
     def count_parts(self, rows: int) -> int:
-        """Return the number of parts of a history with so many predictions."""
+        """Return the number of parts of a history with so many predictions.
+
+        Raises:
+            LakeError: a number of parts was asked for that is none.
+        """
+        if self.parts is not None and self.parts < 1:
+            raise LakeError(f"parts={self.parts}: give 1 or more, or leave it out")
         return self.parts or -(-max(rows, 1) // ROWS_A_PART)
 
     def get_text(

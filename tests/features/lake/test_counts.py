@@ -285,6 +285,20 @@ def test_a_version_of_two_contents_is_refused(connection):
         count_in_parts(connection, frames, read_rules(), 50)
 
 
+def test_versions_of_one_content_need_one_name(connection):
+    frames = build_frames(a_long_history(8))
+    own = frames["predictions"].filter(pl.col("model_version") == "v1")
+    both = pl.concat([own, own.with_columns(model_version=pl.lit("v2"))])
+    frames["predictions"] = both.with_columns(content=pl.lit("a" * 64))
+    with pytest.raises(LakeError, match="by their content, v2 is v1"):
+        count_in_parts(connection, frames, read_rules(), 2)
+
+
+def test_a_history_has_at_least_one_part(connection):
+    with pytest.raises(LakeError, match="parts=-1: give 1 or more"):
+        count_in_parts(connection, build_frames(a_long_history(8)), read_rules(), -1)
+
+
 def test_without_predictions_nothing_is_counted():
     frames = build_frames(a_long_history(8)) | {"predictions": None}
     with pytest.raises(LakeError, match="no predictions; give both"):
