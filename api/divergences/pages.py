@@ -36,7 +36,7 @@ from api.records.pages import (
     parse_choice_requests,
 )
 from api.training.routes import Form as FileForm
-from api.training.routes import TrainingManifest, export_training_rows
+from api.training.routes import TrainingManifest, export_training_rows, get_training_manifest
 from api.web_kit.page import redirect_to, render_page
 from api.web_kit.page_context import HOME, CurrentVisitor, Form, SignedForm, Visitor
 from api.web_kit.text import ATTRIBUTE_PREFIX, encode_segment, parse_day, say_refusal
@@ -55,7 +55,7 @@ from rollout.features.incidents.incident_causes import CauseQuery, load_cause
 from rollout.features.incidents.incidents import RELOAD_SECONDS, CauseSearch
 from rollout.features.reports.builder import NothingToReportError
 from rollout.features.reports.figures.comparison import Comparison
-from rollout.features.reports.figures.label_issues import TrainingExport, build_manifest_values
+from rollout.features.reports.figures.label_issues import TrainingExport
 from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
 from rollout.features.reports.inputs.divergence_columns import select_titled_columns
 from rollout.features.reports.pages.summary import summarize_gains
@@ -302,8 +302,7 @@ def send_training_rows(
 @router.get("/rollouts/{rollout}/training/manifest")
 def send_training_manifest(rollout: str, visitor: CurrentVisitor) -> TrainingManifest:
     """Send the manifest of the training rows, as the API does."""
-    manifest = _build_training_export(visitor, rollout).manifest
-    return TrainingManifest.model_validate(build_manifest_values(manifest))
+    return get_training_manifest(_build_training_export(visitor, rollout))
 
 
 def _build_training_export(visitor: Visitor, rollout: str) -> TrainingExport:

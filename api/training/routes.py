@@ -32,7 +32,7 @@ from rollout.engine.records.reviews import (
     CleaningChoiceRequest,
     CleaningChoiceResult,
 )
-from rollout.features.reports.inputs.divergence_columns import Loss
+from rollout.features.reports.inputs.divergence_columns import ExportManifest, Loss, SourceCount
 
 if TYPE_CHECKING:
     from rollout.features.reports.figures.label_issues import LabelIssue, TrainingExport
@@ -90,31 +90,18 @@ FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
-class TrainingSource(BaseModel):
+@add_fields_of(SourceCount)
+class TrainingSource(AttributeForm):
     """The number and total weight of rows whose label has this source."""
 
-    source: str
-    rows: int
-    weight: float
 
-
-class TrainingManifest(BaseModel, json_schema_extra={"example": MANIFEST}, protected_namespaces=()):
+@add_fields_of(ExportManifest, "schema")
+class TrainingManifest(
+    AttributeForm, json_schema_extra={"example": MANIFEST}, protected_namespaces=()
+):
     """A description of an export. `sha256` is the hash of its rows as JSON Lines."""
 
     form: str = Field(alias="schema")
-    rollout: str
-    policy: str
-    versions: list[str]
-    sources: list[TrainingSource]
-    first: AwareDatetime | None
-    last: AwareDatetime | None
-    rows: int
-    cases: int
-    weight: float
-    excluded: dict[str, int]
-    cleaned: dict[str, int]
-    columns: list[str]
-    sha256: str
 
 
 Reader = Annotated[Caller, RequirePermission(Permission.READ)]
@@ -177,9 +164,7 @@ def export_training_rows(
 )
 def get_training_manifest(export: RequestedExport) -> TrainingManifest:
     """Return the manifest of the rows that the same query exports."""
-    from rollout.features.reports.figures.label_issues import build_manifest_values
-
-    return TrainingManifest.model_validate(build_manifest_values(export.manifest))
+    return TrainingManifest.model_validate(export.manifest)
 
 
 cleanings_router = APIRouter(prefix="/v1/rollouts/{rollout}/cleanings", tags=["training"])

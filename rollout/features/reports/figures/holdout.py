@@ -21,7 +21,7 @@ import polars as pl
 from rollout.engine.evidence.frames import VALUE_PREFIX
 from rollout.engine.records.reviews import DROP
 from rollout.engine.words.formatting import format_count, format_percent
-from rollout.features.reports.figures.label_issues import SourceCount, count_sources
+from rollout.features.reports.figures.label_issues import count_sources
 from rollout.features.reports.figures.label_sources import (
     MODEL_INFLUENCED,
     OUTCOME,
@@ -31,6 +31,7 @@ from rollout.features.reports.figures.label_sources import (
     build_stage_share,
     find_human_labels,
 )
+from rollout.features.reports.inputs.divergence_columns import SourceCount
 from rollout.features.reports.inputs.inputs import (
     HUMAN,
     MODEL,

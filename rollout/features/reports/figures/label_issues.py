@@ -13,12 +13,12 @@ the JSON lines in every format, so that it can be reproduced with `sha256sum`.
 import csv
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Final, overload
 
 import polars as pl
 
@@ -38,7 +38,7 @@ from rollout.features.reports.figures.label_sources import (
     build_labelled_rows,
     select_training_rows,
 )
-from rollout.features.reports.inputs.divergence_columns import Loss
+from rollout.features.reports.inputs.divergence_columns import ExportManifest, Loss, SourceCount
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.inputs.losses import build_losses, rank_losses
 from rollout.features.reports.inputs.pairs import LeverFigures, Pairs, compare_answers
@@ -283,49 +283,6 @@ OPEN_FOR_REVIEW = "open for review"
 """Reasons why a case and lever has no row."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceCount:
-    """Number and total weight of the rows from one source."""
-
-    source: str
-    rows: int
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class ExportManifest:
-    """The content of an export, as the provenance of a trained version.
-
-    Attributes:
-        schema: name and version of this format.
-        rollout, policy: the rollout, and the hash of its policy.
-        versions: versions with predictions in the records.
-        sources: the requested sources, with their rows.
-        first, last: times of the first and the last case; None without times.
-        rows, cases: their numbers.
-        weight: total weight of the rows.
-        excluded: cases and levers without a row, by reason.
-        cleaned: rows and dropped cases by cleaning choice.
-        columns: names in order.
-        sha256: of the rows in canonical format.
-    """
-
-    schema: str
-    rollout: str
-    policy: str
-    versions: tuple[str, ...]
-    sources: tuple[SourceCount, ...]
-    first: datetime | None
-    last: datetime | None
-    rows: int
-    cases: int
-    weight: float
-    excluded: Mapping[str, int]
-    cleaned: Mapping[str, int]
-    columns: tuple[str, ...]
-    sha256: str
-
-
 @dataclass(frozen=True)
 class TrainingExport:
     """Training rows with their manifest."""
@@ -494,22 +451,8 @@ def _format_parquet(rows: pl.DataFrame) -> Iterator[bytes]:
 
 def render_manifest(manifest: ExportManifest) -> str:
     """Return the manifest as JSON, the same for the same rows."""
-    return json.dumps(build_manifest_values(manifest), ensure_ascii=False, indent=2) + "\n"
-
-
-def build_manifest_values(manifest: ExportManifest) -> dict[str, Any]:
-    """Return the manifest as plain values."""
-    values = {name: getattr(manifest, name) for name in ExportManifest.__dataclass_fields__}
-    times = {
-        name: None if values[name] is None else values[name].isoformat()
-        for name in ("first", "last")
-    }
-    counts = [
-        {"source": source_count.source, "rows": source_count.rows, "weight": source_count.weight}
-        for source_count in manifest.sources
-    ]
-    lists = {name: list(values[name]) for name in ("versions", "columns")}
-    return values | times | lists | {"sources": counts}
+    text = json.dumps(asdict(manifest), default=datetime.isoformat, ensure_ascii=False, indent=2)
+    return f"{text}\n"
 
 
 def read_manifest_hash(file: Path) -> str:

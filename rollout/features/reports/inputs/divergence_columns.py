@@ -9,7 +9,8 @@ A text that begins like a formula gets an apostrophe in front, and so does one t
 before such a beginning, so that each cell has one original text. Signed numbers stay as they are.
 The patterns are those of `re` and of Polars alike; frames are escaped where they are written.
 
-Columns of tables of counted pairs, apart from what loads a data frame library.
+Columns of tables of counted pairs, and the manifest of training rows, apart from what loads a data
+frame library.
 """
 
 import re
@@ -118,6 +119,49 @@ class Loss:
     outcome: str | None
     votes: tuple[tuple[str, int], ...]
     attributes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCount:
+    """Number and total weight of the rows from one source."""
+
+    source: str
+    rows: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExportManifest:
+    """The content of an export, as the provenance of a trained version.
+
+    Attributes:
+        schema: name and version of this format.
+        rollout, policy: the rollout, and the hash of its policy.
+        versions: versions with predictions in the records.
+        sources: the requested sources, with their rows.
+        first, last: times of the first and the last case; None without times.
+        rows, cases: their numbers.
+        weight: total weight of the rows.
+        excluded: cases and levers without a row, by reason.
+        cleaned: rows and dropped cases by cleaning choice.
+        columns: names in order.
+        sha256: of the rows in canonical format.
+    """
+
+    schema: str
+    rollout: str
+    policy: str
+    versions: tuple[str, ...]
+    sources: tuple[SourceCount, ...]
+    first: datetime | None
+    last: datetime | None
+    rows: int
+    cases: int
+    weight: float
+    excluded: Mapping[str, int]
+    cleaned: Mapping[str, int]
+    columns: tuple[str, ...]
+    sha256: str
 
 
 def _read_columns() -> dict[str, DivergenceColumn]:
