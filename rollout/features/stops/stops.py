@@ -12,10 +12,11 @@ A command holds nothing in memory: the replicas of its machine find its file.
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from rollout.data.database.append_failures import (
     NARROWING,
@@ -27,7 +28,13 @@ from rollout.data.database.append_failures import (
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.scopes import PendingStop, delete_pending_stop, store_pending_stop
-from rollout.engine.decide.commands import BeginNextAttempt, NarrowCells, ProposeResume, StopCells
+from rollout.engine.decide.commands import (
+    BeginNextAttempt,
+    Command,
+    NarrowCells,
+    ProposeResume,
+    StopCells,
+)
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.scope import ProposalState, Stop
@@ -47,6 +54,7 @@ from rollout.features.proposals.proposals import (
 from rollout.features.stops.stop_options import (
     NOT_LATCHED,
     WRITE_SECONDS,
+    OrderT,
     StopHistory,
     StopLatency,
     StopNotStoredError,
@@ -71,7 +79,9 @@ from rollout.live.rollout_state import (
     run_command,
 )
 from rollout.live.service import Service
-from rollout.live.stop_latches import PendingNarrowing
+from rollout.live.stop_latches import PendingNarrowing, PendingOrder
+
+ResultT = TypeVar("ResultT")
 
 
 class UnknownStopError(RefusalError):
@@ -158,12 +168,8 @@ def stop_cells(
         NotAllowedError: the caller operates none of them.
     """
     require_permission(caller, Permission.OPERATE, rollout_name)
-
-    def build_command(state: RolloutState) -> StopCells:
-        resolved_target = resolve_target(target, state.policy, caller)
-        by = caller.as_actor(rollout_name, resolved_target.sites)
-        return StopCells(at=at, by=by, cells=resolved_target.cells, reason=reason, drill=is_drill)
-
+    command = partial(StopCells, at=at, reason=reason, drill=is_drill)
+    build_command = _give_cells(command, target, caller)
     changed = _change_target(database, caller, rollout_name, target, at, (build_command, STOP))
     state, stop_history = changed.state, changed.stop_history
     matching_stops = [
@@ -205,12 +211,8 @@ def narrow_cells(
         NotNarrowerError: `to` is no stage, or is above the stages of all cells.
     """
     require_permission(caller, Permission.OPERATE, rollout_name)
-
-    def build_command(state: RolloutState) -> NarrowCells:
-        resolved_target = resolve_target(target, state.policy, caller)
-        by = caller.as_actor(rollout_name, resolved_target.sites)
-        return NarrowCells(at=at, by=by, cells=resolved_target.cells, to=to, reason=reason)
-
+    command = partial(NarrowCells, at=at, to=to, reason=reason)
+    build_command = _give_cells(command, target, caller)
     changed = _change_target(database, caller, rollout_name, target, at, (build_command, NARROWING))
     return NarrowingResult(**changed.fields)
 
@@ -233,14 +235,8 @@ def begin_next_attempt(
         NotEligibleError: no attempt has begun there, or there is no reason.
     """
     require_permission(caller, Permission.OPERATE, rollout_name)
-
-    def build_command(state: RolloutState) -> BeginNextAttempt:
-        resolved_target = resolve_target(target, state.policy, caller)
-        by = caller.as_actor(rollout_name, resolved_target.sites)
-        cells = resolved_target.cells
-        return BeginNextAttempt(at=at, by=by, cells=cells, version=version, reason=reason)
-
-    return run_command(database, caller, rollout_name, build_command)
+    command = partial(BeginNextAttempt, at=at, version=version, reason=reason)
+    return run_command(database, caller, rollout_name, _give_cells(command, target, caller))
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +269,19 @@ def _change_target(
         "text": f"applies from the next assignment on; {describe_stop_latency(stop_latencies)}",
     }
     return _ChangedTarget(state, stop_history, fields)
+
+
+def _give_cells(
+    command: Callable[..., Command], target: StopTarget, caller: Caller
+) -> CommandBuilder:
+    """Return what gives a command the named cells that its caller operates."""
+
+    def build_command(state: RolloutState) -> Command:
+        resolved_target = resolve_target(target, state.policy, caller)
+        by = caller.as_actor(state.rollout.name, resolved_target.sites)
+        return command(by=by, cells=resolved_target.cells)
+
+    return build_command
 
 
 def propose_resume(
@@ -409,6 +418,20 @@ NARROWING_KEPT: Final = (
 
 
 @contextmanager
+def _latch(
+    service: Service, order: OrderT, write: Callable[[OrderT], ResultT]
+) -> Iterator[Callable[[], ResultT]]:
+    """Obey an order from memory, and yield what names its cells and writes it."""
+    order = name_from_memory(service, order)
+
+    def write_order() -> ResultT:
+        with limit_waits(service):
+            return write(order)
+
+    with latch_order(service, order):
+        yield write_order
+
+
 def latch_narrowing(
     service: Service,
     caller: Caller,
@@ -418,39 +441,28 @@ def latch_narrowing(
     *,
     at: datetime,
     reason: str = "",
-) -> Iterator[Callable[[], NarrowingResult]]:
-    """Let humans decide the cells of a narrowing at once, and yield what writes it.
+) -> AbstractContextManager[Callable[[], NarrowingResult]]:
+    """Let humans decide the cells of a narrowing at once, and return what writes it.
 
     Raises:
         StopNotStoredError: the ledger lacks the narrowing; it is retried.
     """
     require_permission(caller, Permission.OPERATE, rollout_name)
-    narrowing = name_from_memory(
-        service,
-        PendingNarrowing(
-            id=secrets.token_hex(8),
-            rollout=rollout_name,
-            cells=(),
-            to=to,
-            by=caller.as_actor(rollout_name),
-            reason=reason,
-            at=at,
-            access_head=caller.access_head,
-            order=StopOrder(target, caller.role_assignments),
-        ),
+    narrowing = PendingNarrowing(
+        id=secrets.token_hex(8),
+        rollout=rollout_name,
+        cells=(),
+        to=to,
+        by=caller.as_actor(rollout_name),
+        reason=reason,
+        at=at,
+        access_head=caller.access_head,
+        order=StopOrder(target, caller.role_assignments),
     )
-
-    def append_narrowing() -> NarrowingResult:
-        return narrow_cells(
-            service.database, caller, rollout_name, target, to, at=at, reason=reason
-        )
-
-    def write_narrowing() -> NarrowingResult:
-        with limit_waits(service):
-            return _write_narrowing(service, narrowing, append_narrowing)
-
-    with latch_order(service, narrowing):
-        yield write_narrowing
+    append = partial(
+        narrow_cells, service.database, caller, rollout_name, target, to, at=at, reason=reason
+    )
+    return _latch(service, narrowing, partial(_write_narrowing, service, append))
 
 
 def narrow_at_once(
@@ -474,7 +486,7 @@ def narrow_at_once(
 
 
 def _write_narrowing(
-    service: Service, latched: PendingNarrowing, append_narrowing: Callable[[], NarrowingResult]
+    service: Service, append_narrowing: Callable[[], NarrowingResult], latched: PendingNarrowing
 ) -> NarrowingResult:
     """Append a latched narrowing and forget the latch; keep both if the database fails."""
     latches, narrowing = service.autonomy.latches, latched
@@ -486,19 +498,23 @@ def _write_narrowing(
             latches.remove(narrowing)
             raise
         service.database.append_failures.record_failure(narrowing.rollout, NARROWING, str(error))
-        raise StopNotStoredError(_describe_missing_narrowing(service, narrowing)) from error
+        texts = NARROWING_KEPT, NARROWING_NOT_STORED
+        raise StopNotStoredError(_describe_missing(service, narrowing, *texts)) from error
     latches.remove(narrowing)
     return result
 
 
-def _describe_missing_narrowing(service: Service, narrowing: PendingNarrowing) -> str:
-    is_latched = service.autonomy.latches.latch(narrowing)
-    is_kept = service.autonomy.latches.save(narrowing)
+def _describe_missing(
+    service: Service, order: PendingOrder, after_restart: str, until_restart: str
+) -> str:
+    """Keep an order that the ledger lacks, and return who obeys it."""
+    is_latched = service.autonomy.latches.latch(order)  # unless it is, or was held by another one
+    is_kept = service.autonomy.latches.save(order)
     if not is_latched:
         return NOT_LATCHED
     if not service.autonomy.is_write_needed:
         return describe_command_file(service, is_kept=is_kept)
-    return NARROWING_KEPT if is_kept else NARROWING_NOT_STORED
+    return after_restart if is_kept else until_restart
 
 
 def append_pending_narrowing(database: Database, row: PendingNarrowing) -> None:
@@ -530,7 +546,6 @@ NOT_IN_LEDGER: Final = (
 )
 
 
-@contextmanager
 def latch_stop(
     service: Service,
     caller: Caller,
@@ -540,8 +555,8 @@ def latch_stop(
     at: datetime,
     reason: str = "",
     is_drill: bool = False,
-) -> Iterator[Callable[[], StopResult]]:
-    """Obey a stop at once, from memory alone, and yield what writes it.
+) -> AbstractContextManager[Callable[[], StopResult]]:
+    """Obey a stop at once, from memory alone, and return what writes it.
 
     The block may wait for its turn to write. If it never writes, the thread that retries does.
 
@@ -552,33 +567,25 @@ def latch_stop(
             locks; the text says who obeys it.
     """
     require_permission(caller, Permission.OPERATE, rollout_name)
-    order = StopOrder(target, caller.role_assignments)
-    stop = name_from_memory(
-        service,
-        PendingStop(
-            id=secrets.token_hex(8),
-            rollout=rollout_name,
-            cells=(),
-            by=caller.as_actor(rollout_name),
-            reason=reason,
-            drill=is_drill,
-            at=at,
-            access_head=caller.access_head,
-            order=order,
-        ),
+    stop = PendingStop(
+        id=secrets.token_hex(8),
+        rollout=rollout_name,
+        cells=(),
+        by=caller.as_actor(rollout_name),
+        reason=reason,
+        drill=is_drill,
+        at=at,
+        access_head=caller.access_head,
+        order=StopOrder(target, caller.role_assignments),
     )
-
-    def append_stop() -> StopResult:
-        return stop_cells(
-            service.database, caller, rollout_name, target, at=at, reason=reason, is_drill=is_drill
-        )
-
-    def write_stop() -> StopResult:
-        with limit_waits(service):
-            return _write_stop(service, stop, append_stop)
-
-    with latch_order(service, stop):
-        yield write_stop
+    append = partial(
+        stop_cells,
+        *(service.database, caller, rollout_name, target),
+        at=at,
+        reason=reason,
+        is_drill=is_drill,
+    )
+    return _latch(service, stop, partial(_write_stop, service, append))
 
 
 def stop_at_once(
@@ -602,7 +609,7 @@ def stop_at_once(
 
 
 def _write_stop(
-    service: Service, latched_stop: PendingStop, append_stop: Callable[[], StopResult]
+    service: Service, append_stop: Callable[[], StopResult], latched_stop: PendingStop
 ) -> StopResult:
     """Store a latched stop, append it, and forget the latch."""
     stop, is_stored = latched_stop, False
@@ -620,7 +627,8 @@ def _write_stop(
         if service.autonomy.is_write_needed and not isinstance(error, DatabaseUnavailableError):
             log.exception("a stop of %s is not in the ledger", stop.rollout)  # once per outage
         service.database.append_failures.record_failure(stop.rollout, STOP, str(error))
-        text = _describe_missing_stop(service, stop, is_stored=is_stored)
+        text = _describe_missing(service, stop, ALSO_AFTER_RESTART, UNTIL_RESTART)
+        text = NOT_IN_LEDGER if is_stored else text
         raise StopNotStoredError(text, is_stored=is_stored) from error
     _forget_stop(service, stop, is_stored=is_stored)
     return result
@@ -649,18 +657,6 @@ def _forget_stop(service: Service, stop: PendingStop, *, is_stored: bool) -> Non
         except StoreError as error:
             log.warning("a stop of %s is in the ledger and still stored: %s", stop.rollout, error)
     service.autonomy.latches.remove(stop)
-
-
-def _describe_missing_stop(service: Service, stop: PendingStop, *, is_stored: bool) -> str:
-    is_latched = service.autonomy.latches.latch(stop)  # unless it is, or was held by another one
-    is_kept = service.autonomy.latches.save(stop)
-    if is_stored:
-        return NOT_IN_LEDGER
-    if not is_latched:
-        return NOT_LATCHED
-    if not service.autonomy.is_write_needed:
-        return describe_command_file(service, is_kept=is_kept)
-    return ALSO_AFTER_RESTART if is_kept else UNTIL_RESTART
 
 
 def store_for_replicas(database: Database, stop: PendingStop) -> bool:
