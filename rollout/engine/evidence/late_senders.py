@@ -169,7 +169,7 @@ class LateCounts:
         )
 
     @property
-    def are_few(self) -> bool:
+    def is_negligible(self) -> bool:
         """Return whether so few came late that nothing is proposed."""
         return self.late <= MIN_LATE * self.sent
 
@@ -181,7 +181,7 @@ class LateCounts:
     @property
     def is_backtest(self) -> bool:
         """Return whether the predictions were made after the decisions."""
-        if self.are_few or self.are_misdated or not (self.first_sent and self.last_decided):
+        if self.is_negligible or self.are_misdated or not (self.first_sent and self.last_decided):
             return False
         return self.first_sent > self.last_decided or 2 * self.offline > self.late
 
@@ -215,7 +215,7 @@ def _list_sent(records: RecordFrames) -> pl.DataFrame:
 def find_late_senders(records: RecordFrames) -> LateSenders | None:
     """Return what late cases and predictions look like; None if hardly any came late."""
     counts = count_late(records)
-    if counts.are_few:
+    if counts.is_negligible:
         return None
     if counts.are_misdated:
         return LateSenders(counts.late, counts.sent, CLOCKS, None)

@@ -411,7 +411,7 @@ def count_backtest(records: RecordFrames, choices: FileChoices) -> RecordFrames:
     Nobody can tell from files whether the model saw the decisions: who says `--backtest` vouches.
     """
     counts = count_late(records) if choices.backtest else LateCounts()
-    return records if counts.are_few else clear_prediction_times(records, counts.late)
+    return records if counts.is_negligible else clear_prediction_times(records, counts.late)
 
 
 def clear_prediction_times(records: RecordFrames, late: int) -> RecordFrames:

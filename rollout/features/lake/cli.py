@@ -15,8 +15,14 @@ from rollout.engine.files.files import RecordPaths
 from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.words.formatting import format_quantity
 from rollout.features.lake.counting import UnitCounts, count_parts, count_tables
-from rollout.features.lake.engines import LakeError, open_on_duckdb, open_on_spark
-from rollout.features.replay.requests import ReplayRequest, build_readings, to_path
+from rollout.features.lake.engines import (
+    LakeError,
+    SplitHistory,
+    open_on_duckdb,
+    open_on_spark,
+)
+from rollout.features.replay.requests import Progress, ReplayRequest, build_readings, to_path
+from rollout.kernel.atomic_files import check_folder
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import load_policy
 from rollout.terminal.record_options import (
@@ -32,7 +38,7 @@ from rollout.terminal.record_options import (
     parse_training_cutoff,
     read_with_answers,
 )
-from rollout.terminal.remote import print_refusals
+from rollout.terminal.remote import print_refusals, show_progress
 
 
 class Engine(StrEnum):
@@ -48,11 +54,18 @@ PACKAGES: Mapping[Engine, str] = {Engine.DUCKDB: "duckdb", Engine.SPARK: "pyspar
 
 def count(  # noqa: PLR0913, PLR0917 - one parameter for each option
     policy: PolicyFile,
-    predictions: Annotated[str, typer.Option(help="a file, or what the engine opens")],
-    decisions: Annotated[str, typer.Option(help="human decisions, likewise")],
+    predictions: Annotated[
+        str,
+        typer.Option(help="of the model: a file; with DuckDB and Spark a folder or a glob, too"),
+    ],
+    decisions: Annotated[str, typer.Option(help="of humans: a file, a folder or a glob")],
     out: Annotated[Path, typer.Option(help="file of Parquet for the counts")],
-    cases: Annotated[str | None, typer.Option(help="sites, times, attributes, likewise")] = None,
-    outcomes: Annotated[str | None, typer.Option(help="what became known later, likewise")] = None,
+    cases: Annotated[
+        str | None, typer.Option(help="sites, times and attributes: a file, a folder or a glob")
+    ] = None,
+    outcomes: Annotated[
+        str | None, typer.Option(help="what became known later: a file, a folder or a glob")
+    ] = None,
     engine: Annotated[
         Engine, typer.Option(help="polars: files that fit into memory; duckdb, spark: any")
     ] = Engine.POLARS,
@@ -107,16 +120,25 @@ def count(  # noqa: PLR0913, PLR0917 - one parameter for each option
             ),
         )
         _check_package(engine)
-        counts = read_with_answers(
-            lambda choices: _count(
-                replace(request, choices=choices), rules, addresses, engine, spark_remote
-            ),
-            request.choices,
-        )
+        check_folder(out.parent)
+        with show_progress() as progress:
+            counts = read_with_answers(
+                lambda choices: _count(
+                    replace(request, choices=choices),
+                    rules,
+                    addresses,
+                    engine,
+                    spark_remote,
+                    progress,
+                ),
+                request.choices,
+            )
+        out.parent.mkdir(parents=True, exist_ok=True)
         counts.write(out)
     typer.echo(
-        f"{format_quantity(counts.unit_count, 'row')} of units that are evidence in"
-        f" {format_quantity(counts.frame.height, 'class', 'classes')}, hash {counts.hash[:12]}\n"
+        f"Evidence: {format_quantity(counts.unit_count, 'unit')}, each once for every version,"
+        f" lever and use, in {format_quantity(counts.frame.height, 'class', 'classes')}, hash"
+        f" {counts.hash[:12]}\n"
         f"Written: {out}. Counts hold no texts, lists of cases, latencies, harms or outcomes.\n"
         f"Next: rollout replay {policy.name} --counts {out}"
     )
@@ -134,9 +156,11 @@ def _count(
     addresses: Mapping[RecordKind, str],
     engine: Engine,
     remote: str,
+    progress: Progress,
 ) -> UnitCounts:
     if engine is Engine.POLARS:
-        return count_parts(request, policy, lambda count_part: [count_part(request.sources)])
+        whole = SplitHistory(lambda count_part: [count_part(request.sources)])
+        return count_parts(request, policy, whole, progress)
     readings = build_readings(policy)
     with TemporaryDirectory(prefix="rollout-count-") as folder:
         tables = (
@@ -144,4 +168,4 @@ def _count(
             if engine is Engine.DUCKDB
             else open_on_spark(addresses, readings, remote)
         )
-        return count_tables(request, policy, tables)
+        return count_tables(request, policy, tables, progress=progress)

@@ -32,8 +32,8 @@ from rollout.features.lake.engines import (
     DUCKDB,
     POLARS,
     SPARK,
-    CountParts,
     LakeError,
+    SplitHistory,
     Tables,
     UnitSplit,
     split_on_duckdb,
@@ -49,6 +49,7 @@ from rollout.features.lake.part_counts import (
 )
 from rollout.features.replay.requests import (
     ADVICE,
+    Progress,
     ReplayRequest,
     build_readings,
     build_request_columns,
@@ -89,14 +90,14 @@ class UnitCounts:
 
     def write(self, path: str | Path) -> None:
         """Write the counts to a file of Parquet, with what was counted in its metadata."""
-        about = {
+        description = {
             "policy_hash": self.policy_hash,
             "salt_hash": self.salt_hash,
             "program": metadata.version("rollout-controller"),
             "hash": self.hash,
             "versions": {
-                version: [first.isoformat(), last.isoformat()]
-                for version, (first, last) in sorted(self.facts.spans.items())
+                name: [first.isoformat(), last.isoformat()]
+                for name, (first, last) in sorted(self.facts.spans.items())
             },
             "rows": self.facts.rows,
             "used": self.facts.used,
@@ -105,13 +106,13 @@ class UnitCounts:
             "contents": {name: sorted(texts) for name, texts in self.facts.contents.items()},
             "unplaced": self.facts.unplaced,
         }
-        about["seal"] = seal(about)
-        self.frame.write_parquet(path, metadata={FORM: json.dumps(about)})
+        description["seal"] = seal(description)
+        self.frame.write_parquet(path, metadata={FORM: json.dumps(description)})
 
 
-def seal(about: Mapping[str, Any]) -> str:
+def seal(description: Mapping[str, Any]) -> str:
     """Return the SHA-256 of what a file says of its counts, without the seal itself."""
-    rest = {name: value for name, value in about.items() if name != "seal"}
+    rest = {name: value for name, value in description.items() if name != "seal"}
     return sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
@@ -162,7 +163,12 @@ def count_units(  # noqa: PLR0913 - what decides how records are read and drawn
 
 
 def count_tables(
-    request: ReplayRequest, policy: Policy, tables: Tables, *, parts: int | None = None
+    request: ReplayRequest,
+    policy: Policy,
+    tables: Tables,
+    *,
+    parts: int | None = None,
+    progress: Progress = lambda *_: None,
 ) -> UnitCounts:
     """Count the units of tables of one engine, as `request` says that they are read.
 
@@ -182,8 +188,10 @@ def count_tables(
         raise LakeError(f"no {' and no '.join(sorted(missing))}; give both")
     divide = {POLARS: split_on_polars, DUCKDB: split_on_duckdb, SPARK: split_on_spark}
     with TemporaryDirectory(prefix="rollout-count-") as folder:
-        whole, count = divide[engines.pop()](tables, split, Path(folder))
-        return count_parts(replace(request, whole=whole), policy, count)
+        progress("Bringing units together", 0, 1)
+        history = divide[engines.pop()](tables, split, Path(folder))
+        progress("Bringing units together", 1, 1)
+        return count_parts(request, policy, history, progress)
 
 
 def _find_engine(table: Any) -> str:
@@ -199,25 +207,30 @@ def _find_engine(table: Any) -> str:
     return engine
 
 
-def count_parts(request: ReplayRequest, policy: Policy, count: CountParts) -> UnitCounts:
-    """Count the parts that `count` brings together, and once more where some version is silent.
+def count_parts(
+    request: ReplayRequest,
+    policy: Policy,
+    history: SplitHistory,
+    progress: Progress = lambda *_: None,
+) -> UnitCounts:
+    """Count the parts of a history, and once more where some version is silent.
 
     Raises:
         OpenQuestionsError: both sides agree everywhere, or predictions look like a backtest, and
             nobody said what that means.
         RolloutError: the records can't be used, or can be read in several ways.
     """
-    counter = PartCounter(policy)
-    merged, facts = _count_once(request, counter, count)
+    request, counter = replace(request, whole=history.whole), PartCounter(policy)
+    merged, facts = _count_once(request, counter, history, progress)
     _check_versions(request, facts)
     _check_backtest(request, facts)
-    if request.choices.backtest and not facts.late.are_few:
+    if request.choices.backtest and not facts.late.is_negligible:
         counter = replace(counter, is_backtest=True)
-        merged, facts = _count_once(request, counter, count)
+        merged, facts = _count_once(request, counter, history, progress)
     uses = _build_uses(policy, facts)
     if facts.pairs < facts.cases * len(facts.spans):
         counter = replace(counter, uses=uses)
-        merged, facts = _count_once(request, counter, count)
+        merged, facts = _count_once(request, counter, history, progress)
     if not request.choices.equal_sides:
         _check_equal_sides(request, policy, merged)
     return UnitCounts(merged, facts, policy.hash, hash_salts(request.options))
@@ -229,7 +242,7 @@ def hash_salts(options: ReplayOptions) -> str:
 
 
 def _count_once(
-    request: ReplayRequest, counter: PartCounter, count: CountParts
+    request: ReplayRequest, counter: PartCounter, history: SplitHistory, progress: Progress
 ) -> tuple[pl.DataFrame, PartFacts]:
     # what all parts together look like is asked for them together
     choices = replace(request.choices, equal_sides=True, backtest=False, same_form=False)
@@ -239,8 +252,10 @@ def _count_once(
         return counter.count_packed(replace(request, sources=sources))
 
     merged, facts = merge_counts([]), PartFacts()
-    for part in unpack(count(count_part)):
+    progress("Counting units", 0, history.parts)
+    for done, part in enumerate(unpack(history.count_parts(count_part)), 1):
         merged, facts = merge_counts([merged, part.counts]), facts.merge(part.facts)
+        progress("Counting units", done, history.parts)
     return merged, facts
 
 

@@ -9,11 +9,12 @@ of a site that name no episode are in one part.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import polars as pl
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 DUCKDB, SPARK, POLARS = "duckdb", "spark", "polars"
 PREFIX: Final = "rollout_"
-ROW, PART, KEY, UNIT, KIND, SITE = (
-    f"{PREFIX}{name}" for name in ("row", "part", "key", "unit", "kind", "site")
+ROW, PART, KEY, UNIT, KIND, SITE, TURN = (
+    f"{PREFIX}{name}" for name in ("row", "part", "key", "unit", "kind", "site", "turn")
 )
 """Columns that a split adds, and takes out again."""
 ROWS_A_PART: Final = 250_000
@@ -39,8 +40,21 @@ DUCKDB_MEMORY: Final = "400MB"
 Tables = Mapping[RecordKind, Any]
 CountPart = Callable[[RecordPaths], bytes]
 CountParts = Callable[[CountPart], Iterable[bytes]]
-SplitHistory = tuple[WholeFiles | None, CountParts]
-"""What the whole says beyond its parts, None if there is one part; and what counts each part."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitHistory:
+    """A history in parts.
+
+    Attributes:
+        count_parts: yields what a count returns for each part that has records.
+        parts: at most so many have some.
+        whole: what the whole says beyond its parts; None if there is one part.
+    """
+
+    count_parts: CountParts
+    parts: int = 1
+    whole: WholeFiles | None = None
 
 
 class LakeError(RolloutError, ValueError):
@@ -71,10 +85,8 @@ class UnitSplit:
             raise LakeError(f"parts={self.parts}: give 1 or more, or leave it out")
         return self.parts or -(-max(rows, 1) // ROWS_A_PART)
 
-    def get_text(
-        self, kind: RecordKind, name: str, columns: Sequence[str], quote: Callable[[str], str]
-    ) -> str | None:
-        """Return the SQL of the text of one of our columns, null where it is blank; None without.
+    def get_text(self, kind: RecordKind, name: str, table: EngineTable) -> str:
+        """Return the SQL of the text of one of our columns, null where it is blank or missing.
 
         Raises:
             LakeError: the table has no column of keys.
@@ -83,13 +95,13 @@ class UnitSplit:
         if name in layout.constants:
             return "'{}'".format(layout.constants[name].replace("'", "''"))
         column = layout.columns.get(name, name)
-        if column not in columns:
+        if column not in table.columns:
             if name == "case_key":
                 raise LakeError(
-                    f"{kind.value}: no column {column!r}; there are {', '.join(columns)}"
+                    f"{kind.value}: no column {column!r}; there are {', '.join(table.columns)}"
                 )
-            return None
-        text = f"CAST({quote(column)} AS STRING)"
+            return "CAST(NULL AS STRING)"
+        text = f"CAST({table.quote(column)} AS STRING)"
         return f"CASE WHEN trim({text}) <> '' THEN {text} END"
 
     def check_columns(self, kind: RecordKind, columns: Sequence[str]) -> None:
@@ -109,19 +121,101 @@ class UnitSplit:
             raise LakeError(f"{kind.value}: the import's `where` chooses rows; hand in those alone")
 
 
-def find_receipts(has_receipts: Callable[[RecordKind], bool], tables: Tables) -> RecordKind | None:
-    """Return the first kind that says when any case was received."""
-    kinds = [kind for kind in RecordKind if kind in tables and kind is not RecordKind.OUTCOMES]
-    return next(filter(has_receipts, kinds), None)
+class EngineTable(ABC):
+    """Records as an engine has them, asked in the SQL that both engines read.
 
-
-def quote_spark(name: str) -> str:
-    """Return a column's name as Spark reads it.
-
-    >>> quote_spark("case key")
-    '`case key`'
+    Attributes:
+        columns: their names.
+        row: SQL of a row's number; later rows have greater ones.
+        pair: SQL function of a pair that sorts by its first, then by its second.
+        first: SQL aggregate of a column at the least of another, which may be null.
+        part: SQL of the part of `{unit}`, of `{parts}`.
     """
-    return "`" + name.replace("`", "``") + "`"
+
+    row: ClassVar[str]
+    pair: ClassVar[str]
+    first: ClassVar[str]
+    part: ClassVar[str]
+
+    def __init__(self, native: Any) -> None:
+        self.native = native
+        self.columns: list[str] = [*native.columns]
+
+    @staticmethod
+    @abstractmethod
+    def quote(name: str) -> str:
+        """Return a column's name as the engine reads it."""
+
+    @abstractmethod
+    def select(self, *columns: str) -> Self:
+        """Return a table of these columns."""
+
+    @abstractmethod
+    def group(self, *columns: str) -> Self:
+        """Return a row for each of the first column, with aggregates of the others."""
+
+    def filter(self, condition: str) -> Self:
+        """Return the rows of which a condition holds."""
+        return type(self)(self.native.filter(condition))
+
+    def union(self, other: Self) -> Self:
+        """Return the rows of both tables, whose columns are in one order."""
+        return type(self)(self.native.union(other.native))
+
+    def join(self, other: Self, column: str) -> Self:
+        """Return these rows with the columns of the other table's row of an equal column."""
+        return type(self)(self.native.join(other.native, column, "left"))
+
+    @abstractmethod
+    def list_rows(self) -> Iterable[Sequence[Any]]:
+        """Return all rows."""
+
+
+class DuckdbTable(EngineTable):
+    """A relation of DuckDB."""
+
+    row = "row_number() OVER ()"
+    pair = "row"
+    first = "arg_min_null"
+    part = "CAST(hash({unit}) % {parts} AS INTEGER)"
+
+    @staticmethod
+    def quote(name: str) -> str:  # noqa: D102 - as of its base
+        return quote_column(name)
+
+    def select(self, *columns: str) -> Self:  # noqa: D102
+        return type(self)(self.native.project(", ".join(columns)))
+
+    def group(self, *columns: str) -> Self:  # noqa: D102
+        # a join needs two names
+        return type(self)(self.native.aggregate(", ".join(columns), columns[0]).set_alias("groups"))
+
+    def list_rows(self) -> Iterable[Sequence[Any]]:  # noqa: D102
+        return [*self.native.fetchall()]
+
+
+class SparkTable(EngineTable):
+    """A data frame of Spark."""
+
+    row = "monotonically_increasing_id()"
+    pair = "struct"
+    first = "min_by"
+    part = "pmod(hash({unit}), {parts})"
+
+    @staticmethod
+    def quote(name: str) -> str:  # noqa: D102 - as of its base
+        return "`" + name.replace("`", "``") + "`"
+
+    def select(self, *columns: str) -> Self:  # noqa: D102
+        return type(self)(self.native.selectExpr(*columns))
+
+    def group(self, *columns: str) -> Self:  # noqa: D102
+        from pyspark.sql import functions as sql
+
+        return type(self)(self.native.groupBy(columns[0]).agg(*map(sql.expr, columns[1:])))
+
+    def list_rows(self) -> Iterable[Sequence[Any]]:  # noqa: D102
+        return [*self.native.collect()]
 
 
 def open_on_duckdb(
@@ -222,6 +316,82 @@ def find_form(address: str) -> tuple[str | None, str]:
     return None, f"{address.rstrip('/')}/**/*.parquet"
 
 
+def divide(
+    tables: Mapping[RecordKind, EngineTable], split: UnitSplit
+) -> tuple[WholeFiles, int, Mapping[RecordKind, EngineTable]]:
+    """Return what the whole says beyond its parts, their number, and each row with its part.
+
+    Raises:
+        LakeError: a table can't be split.
+    """
+    for kind, table in tables.items():
+        split.check_columns(kind, table.columns)
+    whole = _describe_whole(tables, split)
+    ((rows,),) = tables[RecordKind.PREDICTIONS].select("count(*)").list_rows()
+    parts = split.count_parts(rows)
+    numbered = {
+        kind: table.select(
+            *map(table.quote, table.columns),
+            f"{table.row} AS {ROW}",
+            f"{split.get_text(kind, 'case_key', table)} AS {KEY}",
+        )
+        for kind, table in tables.items()
+    }
+    if split.by_episode:
+        units = _find_units(numbered, split)
+        numbered = {kind: table.join(units, KEY) for kind, table in numbered.items()}
+    unit = f"coalesce({UNIT if split.by_episode else KEY}, '')"
+    return (
+        whole,
+        parts,
+        {
+            kind: numbered[kind].select(
+                *map(table.quote, table.columns),
+                ROW,
+                f"{table.part.format(unit=unit, parts=parts)} AS {PART}",
+            )
+            for kind, table in tables.items()
+        },
+    )
+
+
+def _describe_whole(tables: Mapping[RecordKind, EngineTable], split: UnitSplit) -> WholeFiles:
+    def has_receipts(kind: RecordKind) -> bool:
+        receipt = split.get_text(kind, RECEIVED_AT, tables[kind])
+        return any(text for (text,) in tables[kind].select(f"max({receipt})").list_rows())
+
+    version = split.get_text(
+        RecordKind.PREDICTIONS, "model_version", tables[RecordKind.PREDICTIONS]
+    )
+    versions = tables[RecordKind.PREDICTIONS].select(f"{version} AS text")
+    sources = (kind for kind in RecordKind if kind in tables and kind is not RecordKind.OUTCOMES)
+    return WholeFiles(
+        frozenset(text for text, _ in versions.group("text", "count(*)").list_rows() if text),
+        next(filter(has_receipts, sources), None),
+    )
+
+
+def _find_units(numbered: Mapping[RecordKind, EngineTable], split: UnitSplit) -> EngineTable:
+    """Return the unit of each key: the episode, else the site, that its first row says."""
+    mentions = []
+    for place, kind in enumerate(kind for kind in RecordKind if kind in numbered):
+        table = numbered[kind]
+        episode, site = (split.get_text(kind, name, table) for name in ("episode", "site"))
+        turn = f"{table.pair}({place}, {ROW}) AS {TURN}"
+        mention = table.select(KEY, f"{episode} AS {UNIT}", f"{site} AS {SITE}", turn)
+        if kind is RecordKind.CASES:  # the first row with a site is the case
+            firsts = (f"{table.first}({name}, {TURN}) AS {name}" for name in (UNIT, SITE))
+            mention = mention.filter(f"{SITE} IS NOT NULL")
+            mention = mention.group(KEY, *firsts, f"min({TURN}) AS {TURN}")
+        if kind is not RecordKind.OUTCOMES:
+            mentions.append(mention)
+    union = mentions[0]
+    for mention in mentions[1:]:
+        union = union.union(mention)
+    firsts = (f"min_by({n}, {TURN}) FILTER (WHERE {n} IS NOT NULL)" for n in (UNIT, SITE))
+    return union.group(KEY, f"coalesce({', '.join(firsts)}) AS {UNIT}")
+
+
 def split_on_duckdb(tables: Tables, split: UnitSplit, folder: Path) -> SplitHistory:
     """Split relations of one connection of DuckDB, and return what counts each part.
 
@@ -233,83 +403,18 @@ def split_on_duckdb(tables: Tables, split: UnitSplit, folder: Path) -> SplitHist
     import duckdb
 
     try:
-        for kind, table in tables.items():
-            split.check_columns(kind, table.columns)
-        whole = WholeFiles(
-            _list_duckdb_texts(tables, split, RecordKind.PREDICTIONS, "model_version"),
-            find_receipts(
-                lambda kind: bool(_list_duckdb_texts(tables, split, kind, RECEIVED_AT)), tables
-            ),
-        )
-        parts = split.count_parts(len(tables[RecordKind.PREDICTIONS]))
-        for kind, table in _add_duckdb_parts(tables, split, parts).items():
-            table.write_parquet(str(folder / kind.value), partition_by=[PART])
-        empty = {kind: _list_columns(table) for kind, table in tables.items()}
+        relations = {kind: DuckdbTable(table) for kind, table in tables.items()}
+        whole, parts, rows = divide(relations, split)
+        for kind, table in rows.items():
+            table.native.write_parquet(str(folder / kind.value), partition_by=[PART])
+        empty = {kind: pl.DataFrame(ArrowStream(table.limit(0))) for kind, table in tables.items()}
     except duckdb.Error as error:
         raise LakeError(f"DuckDB can't read the records: {error}") from error
-    return whole, lambda count_part: (
-        count_part(_write_part(folder, part, empty)) for part in range(parts)
+    return SplitHistory(
+        lambda count_part: (count_part(_write_part(folder, part, empty)) for part in range(parts)),
+        parts,
+        whole,
     )
-
-
-def _list_duckdb_texts(
-    tables: Tables, split: UnitSplit, kind: RecordKind, name: str
-) -> frozenset[str]:
-    """Return the different texts of a column; of receipts at most one, as only some matter."""
-    text = split.get_text(kind, name, tables[kind].columns, quote_column)
-    if text is None:
-        return frozenset()
-    texts = tables[kind].project(f"{text} AS text").filter("text IS NOT NULL")
-    texts = texts.limit(1) if name == RECEIVED_AT else texts.distinct()
-    return frozenset(text for (text,) in texts.fetchall())
-
-
-def _add_duckdb_parts(tables: Tables, split: UnitSplit, parts: int) -> Tables:
-    key, unit, row, site = map(quote_column, (KEY, UNIT, ROW, SITE))
-
-    def find(kind: RecordKind, name: str) -> str | None:
-        return split.get_text(kind, name, tables[kind].columns, quote_column)
-
-    rows = {
-        kind: table.project(f"*, row_number() OVER () AS {row}, {find(kind, 'case_key')} AS {key}")
-        for kind, table in tables.items()
-    }
-    if split.by_episode:
-        mentions = []
-        for place, kind in enumerate(kind for kind in RecordKind if kind in rows):
-            episode_text, site_text = find(kind, "episode"), find(kind, "site")
-            mention = rows[kind].project(
-                f"{key}, CAST({episode_text or 'NULL'} AS STRING) AS {unit},"
-                f" CAST({site_text or 'NULL'} AS STRING) AS {site}, {place} AS turn, {row}"
-            )
-            if kind is RecordKind.CASES:  # the first row with a site is the case
-                firsts = (f"arg_min_null({name}, {row}) AS {name}" for name in (unit, site))
-                columns = f"{key}, {', '.join(firsts)}, 0 AS turn, min({row}) AS {row}"
-                mention = mention.filter(f"{site} IS NOT NULL").aggregate(columns, key)
-            if kind is not RecordKind.OUTCOMES:
-                mentions.append(mention)
-        firsts = (
-            f"min_by({name}, (turn, {row})) FILTER (WHERE {name} IS NOT NULL)"
-            for name in (unit, site)
-        )
-        union = mentions[0]
-        for mention in mentions[1:]:
-            union = union.union(mention)
-        units = union.aggregate(f"{key} AS rollout_k, coalesce({', '.join(firsts)}) AS {unit}", key)
-        units = units.set_alias("units")
-        rows = {
-            kind: table.set_alias("records").join(
-                units, f"records.{key} = units.rollout_k", how="left"
-            )
-            for kind, table in rows.items()
-        }
-    basis, dropped = (unit, f"{key}, {unit}, rollout_k") if split.by_episode else (key, key)
-    hashed = f"CAST(hash(coalesce({basis}, '')) % {parts} AS INTEGER) AS {quote_column(PART)}"
-    return {kind: table.project(f"* EXCLUDE ({dropped}), {hashed}") for kind, table in rows.items()}
-
-
-def _list_columns(table: Any) -> pl.DataFrame:
-    return pl.DataFrame(ArrowStream(table.limit(0)))
 
 
 def _write_part(folder: Path, part: int, empty: Mapping[RecordKind, pl.DataFrame]) -> RecordPaths:
@@ -338,7 +443,7 @@ def write_frames(frames: Mapping[RecordKind, pl.DataFrame], folder: Path) -> Rec
 def split_on_polars(tables: Tables, _: UnitSplit, folder: Path) -> SplitHistory:
     """Return what counts data frames of Polars, which are the whole."""
     frames = {kind: table.lazy().collect() for kind, table in tables.items()}
-    return None, lambda count_part: [count_part(write_frames(frames, folder))]
+    return SplitHistory(lambda count_part: [count_part(write_frames(frames, folder))])
 
 
 def split_on_spark(tables: Tables, split: UnitSplit, _: Path) -> SplitHistory:
@@ -346,29 +451,29 @@ def split_on_spark(tables: Tables, split: UnitSplit, _: Path) -> SplitHistory:
 
     Its workers need this program and Polars.
     """
-    from pyspark.sql import functions as sql
-
-    for kind, table in tables.items():
-        split.check_columns(kind, table.columns)
-    whole = WholeFiles(
-        _list_spark_texts(tables, split, RecordKind.PREDICTIONS, "model_version"),
-        find_receipts(
-            lambda kind: bool(_list_spark_texts(tables, split, kind, RECEIVED_AT)), tables
-        ),
-    )
-    parts = split.count_parts(tables[RecordKind.PREDICTIONS].count())
-    tall = None
-    for kind, table in _add_spark_parts(tables, split, parts).items():
-        own = [sql.col(quote_spark(n)).alias(f"{kind.value}:{n}") for n in tables[kind].columns]
-        rows = table.select(sql.lit(kind.value).alias(KIND), PART, ROW, *own)
-        tall = rows if tall is None else tall.unionByName(rows, allowMissingColumns=True)
-    assert tall is not None  # noqa: S101 - there are predictions
-
-    tall = tall.groupBy(PART)
+    whole, parts, rows = divide({kind: SparkTable(table) for kind, table in tables.items()}, split)
     kinds = list(tables)
+    tables_of_kinds = [
+        rows[kind]
+        .select(
+            f"'{kind.value}' AS {KIND}",
+            PART,
+            ROW,
+            *(
+                f"{SparkTable.quote(name)} AS {SparkTable.quote(f'{kind.value}:{name}')}"
+                for name in tables[kind].columns
+            ),
+        )
+        .native
+        for kind in kinds
+    ]
+    tall = tables_of_kinds[0]
+    for table in tables_of_kinds[1:]:
+        tall = tall.unionByName(table, allowMissingColumns=True)
+    groups = tall.groupBy(PART)
 
     def count_parts(count_part: CountPart) -> Iterator[bytes]:
-        counted = tall.applyInArrow(
+        counted = groups.applyInArrow(
             lambda group: _count_group(group, kinds, count_part), "packed binary, refusal string"
         )
         for packed, refusal in counted.toLocalIterator():
@@ -376,7 +481,7 @@ def split_on_spark(tables: Tables, split: UnitSplit, _: Path) -> SplitHistory:
                 raise LakeError(refusal)
             yield bytes(packed)
 
-    return whole, count_parts
+    return SplitHistory(count_parts, parts, whole)
 
 
 def _count_group(group: Any, kinds: Sequence[RecordKind], count_part: CountPart) -> Any:
@@ -398,52 +503,3 @@ def _select_kind(rows: pl.DataFrame, kind: RecordKind) -> pl.DataFrame:
     prefix = f"{kind.value}:"
     own = {name: name.removeprefix(prefix) for name in rows.columns if name.startswith(prefix)}
     return rows.filter(pl.col(KIND) == kind.value).select(list(own)).rename(own)
-
-
-def _list_spark_texts(
-    tables: Tables, split: UnitSplit, kind: RecordKind, name: str
-) -> frozenset[str]:
-    text = split.get_text(kind, name, tables[kind].columns, quote_spark)
-    if text is None:
-        return frozenset()
-    texts = tables[kind].selectExpr(f"{text} AS text").filter("text IS NOT NULL")
-    texts = texts.limit(1) if name == RECEIVED_AT else texts.distinct()
-    return frozenset(row[0] for row in texts.collect())
-
-
-def _add_spark_parts(tables: Tables, split: UnitSplit, parts: int) -> Tables:
-    from pyspark.sql import functions as sql
-
-    def find(kind: RecordKind, name: str) -> Any:
-        text = split.get_text(kind, name, tables[kind].columns, quote_spark)
-        return sql.expr(text or "NULL").cast("string")
-
-    rows = {
-        kind: table.withColumn(KEY, find(kind, "case_key")).withColumn(
-            ROW, sql.monotonically_increasing_id()
-        )
-        for kind, table in tables.items()
-    }
-    if split.by_episode:
-        mentions = []
-        for place, kind in enumerate(kind for kind in RecordKind if kind in rows):
-            texts = find(kind, "episode").alias(UNIT), find(kind, "site").alias(SITE)
-            mention = rows[kind].select(KEY, *texts, sql.struct(sql.lit(place), ROW).alias("turn"))
-            if kind is RecordKind.CASES:  # the first row with a site is the case
-                case_rows = mention.filter(sql.col(SITE).isNotNull()).groupBy(KEY)
-                firsts = (sql.min_by(name, "turn").alias(name) for name in (UNIT, SITE))
-                mention = case_rows.agg(*firsts, sql.min("turn").alias("turn"))
-            if kind is not RecordKind.OUTCOMES:
-                mentions.append(mention)
-        union = mentions[0]
-        for mention in mentions[1:]:
-            union = union.union(mention)
-        first_texts = [
-            sql.min_by(name, sql.when(sql.col(name).isNotNull(), sql.col("turn")))
-            for name in (UNIT, SITE)
-        ]
-        units = union.groupBy(KEY).agg(sql.coalesce(*first_texts).alias(UNIT))
-        rows = {kind: table.join(units, KEY, "left") for kind, table in rows.items()}
-    basis = sql.col(UNIT if split.by_episode else KEY)
-    part = sql.pmod(sql.hash(sql.coalesce(basis, sql.lit(""))), sql.lit(parts))
-    return {kind: table.withColumn(PART, part) for kind, table in rows.items()}

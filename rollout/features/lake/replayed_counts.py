@@ -22,12 +22,8 @@ from rollout.engine.slots.options import ReplayOptions
 from rollout.features.lake.counting import FORM, UnitCounts, hash_salts, list_contents, seal
 from rollout.features.lake.engines import LakeError
 from rollout.features.lake.part_counts import CLASS_COLUMNS, COUNT, PartFacts
-from rollout.kernel.measures import Watch
 from rollout.kernel.policy.gates import UnplacedDecisions
 from rollout.kernel.policy.policy import Policy
-
-UNCOUNTED = {Watch.SIGNS: "signs of life", Watch.HARMS: "harms", Watch.OUTCOMES: "outcomes"}
-"""What guards read that counts lack."""
 
 
 class RecordlessFeeds:
@@ -52,22 +48,24 @@ def read_counts(path: str | Path, policy: Policy, options: ReplayOptions) -> Uni
     """
     name = Path(path).name
     try:
-        about = json.loads(pl.read_parquet_metadata(path)[FORM])
+        description = json.loads(pl.read_parquet_metadata(path)[FORM])
         frame = pl.read_parquet(path)
-        is_sealed = about.pop("seal") == seal(about)
+        is_sealed = description["seal"] == seal(description)
         facts = PartFacts(
             spans={
                 version: (datetime.fromisoformat(first), datetime.fromisoformat(last))
-                for version, (first, last) in about["versions"].items()
+                for version, (first, last) in description["versions"].items()
             },
-            contents={version: frozenset(texts) for version, texts in about["contents"].items()},
-            excluded=about["excluded_cases"],
-            rows=about["rows"],
-            used=about["used"],
-            rejected=about["rejected"],
-            unplaced=about["unplaced"],
+            contents={
+                version: frozenset(texts) for version, texts in description["contents"].items()
+            },
+            excluded=description["excluded_cases"],
+            rows=description["rows"],
+            used=description["used"],
+            rejected=description["rejected"],
+            unplaced=description["unplaced"],
         )
-        counts = UnitCounts(frame, facts, about["policy_hash"], about["salt_hash"])
+        counts = UnitCounts(frame, facts, description["policy_hash"], description["salt_hash"])
     except (pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
         raise LakeError(f"{name} holds no counts; make it by `rollout count`") from error
     if tuple(frame.columns) != (*CLASS_COLUMNS, COUNT):
@@ -81,7 +79,7 @@ def read_counts(path: str | Path, policy: Policy, options: ReplayOptions) -> Uni
             raise LakeError(
                 f"{name} was counted with another {what}; count again, or give that {what}"
             )
-    if not is_sealed or counts.hash != about["hash"]:
+    if not is_sealed or counts.hash != description["hash"]:
         raise LakeError(f"{name} was changed after it was counted; count again")
     return counts
 
@@ -117,18 +115,14 @@ def check_guards(policy: Policy) -> None:
     """Check that the policy's guards read units alone: one that sees nothing guards nothing.
 
     Raises:
-        LakeError: the text names what is read, and by which guards.
+        LakeError: the text names who reads more.
     """
-    readers = {
-        guard.id: UNCOUNTED.get(guard.condition.measure.watch, "single predictions")
-        for guard in policy.guards
-        if guard.condition.measure.watch in UNCOUNTED or guard.condition.measure.is_of_site
-    }
-    readers |= {f"outcome {outcome.id}": "outcomes" for outcome in policy.outcomes}
+    readers = [f"guard {g.id}" for g in policy.guards if g.condition.measure.reads_more]
+    readers += [f"outcome {outcome.id}" for outcome in policy.outcomes]
     if readers:
-        names = ", ".join(f"{name} ({what})" for name, what in readers.items())
         raise LakeError(
-            f"counts hold units alone, and this policy reads more: {names}; replay the records"
+            f"counts hold units alone, and this policy reads more: {', '.join(readers)}; replay"
+            " the records"
         )
 
 

@@ -1,7 +1,9 @@
 """Counts of a history in parts equal those of the whole, and their ledger that of its records."""
 
 import csv
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import duckdb
 import polars as pl
@@ -10,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.engine.evidence.case_placement import number_units
+from rollout.engine.evidence.frames import RecordKind
 from rollout.engine.files.files import RecordPaths
 from rollout.engine.files.questions import FileChoices, OpenQuestionsError
 from rollout.engine.slots.engine import VersionsAtOnceError
 from rollout.engine.slots.options import ReplayOptions
-from rollout.features.lake.counting import count_units
+from rollout.features.lake.counting import FORM, count_tables, count_units
 from rollout.features.lake.engines import LakeError
 from rollout.features.lake.part_counts import count_classes, merge_counts
 from rollout.features.lake.replayed_counts import read_counts, replay_counts
@@ -202,11 +205,21 @@ def test_edited_counts_are_refused(tmp_path):
         read_counts(path, policy, ReplayOptions())
 
 
+def test_counts_whose_account_of_rows_was_edited_are_refused(tmp_path):
+    policy, path = read_rules(), tmp_path / "counts.parquet"
+    counts = count_units(**build_frames(a_long_history(60)), policy=policy)
+    counts.write(path)
+    account = json.loads(pl.read_parquet_metadata(path)[FORM]) | {"unplaced": 7}
+    counts.frame.write_parquet(path, metadata={FORM: json.dumps(account)})
+    with pytest.raises(LakeError, match="was changed after it was counted"):
+        read_counts(path, policy, ReplayOptions())
+
+
 @pytest.mark.parametrize(
     ("guard", "read"),
     [
-        ("{measure: harm, at_most: 0, then: shadow}", "harms"),
-        ("{measure: heartbeat, at_most: 2h, then: suspend}", "signs of life"),
+        ("{measure: harm, at_most: 0, then: shadow}", "guard harm"),
+        ("{measure: heartbeat, at_most: 2h, then: suspend}", "guard heartbeat"),
     ],
 )
 def test_guards_that_read_more_than_units_are_refused(guard, read):
@@ -241,6 +254,25 @@ def test_a_reviewer_with_the_name_of_a_version_of_another_part_is_no_human(conne
     parts = count_in_parts(connection, frames, read_rules(), 20)
     assert "bot" not in parts.frame["reviewer"]
     assert parts.hash == whole.hash
+
+
+def test_predictions_after_their_decisions_in_all_parts_are_asked_for(connection):
+    """Each part alone has too few of them to look like a backtest."""
+    frames = build_frames(a_long_history(80))
+    late = pl.lit(at(90 * 24)).alias("predicted_at")
+    frames["predictions"] = frames["predictions"].with_columns(late)
+    with pytest.raises(OpenQuestionsError, match="--backtest"):
+        count_in_parts(connection, frames, read_rules(), 40)
+
+
+def test_progress_ends_with_the_last_part(connection):
+    steps = []
+    request = ReplayRequest(None, RecordPaths(Path("p"), Path("d")))
+    tables = put(connection, build_frames(a_long_history(40)))
+    tables = {RecordKind(name): table for name, table in tables.items()}
+    count_tables(request, read_rules(), tables, parts=2, progress=lambda *step: steps.append(step))
+    assert steps[:2] == [("Bringing units together", n, 1) for n in (0, 1)]
+    assert steps[2:5] == [("Counting units", n, 2) for n in (0, 1, 2)]
 
 
 LATER = [3 + number / 4 for number in range(24)]

@@ -78,6 +78,17 @@ def test_what_an_engine_cannot_open_is_refused(folder, address, text):
     assert text in " ".join(count(folder, address, "--engine=duckdb").split())
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_counting(folder, monkeypatch):
+    monkeypatch.setattr("rollout.features.lake.cli.count_parts", pytest.fail)
+    place = folder / "policy.yaml" / "counts.parquet"
+    assert "is a file" in count(folder, "{}.csv", f"--out={place}")
+
+
+def test_a_folder_for_the_counts_is_made(folder):
+    count(folder, "{}.csv", f"--out={folder}/new/counts.parquet")
+    assert (folder / "new" / "counts.parquet").exists()
+
+
 def test_a_missing_package_is_named(folder, monkeypatch):
     monkeypatch.setattr("rollout.features.lake.cli.find_spec", lambda _: None)
     assert "pip install pyspark" in count(folder, "{}/", "--engine=spark")
