@@ -29,6 +29,7 @@ from tests.factories import NOON
 from tests.features.access.test_sign_in import QUICK
 from tests.features.houses import PASSWORD, chance
 from tests.features.reports.in_process import _reports_in_this_process
+from tests.page_text import collapse_space
 
 __all__ = ["_reports_in_this_process", "database", "other"]
 
@@ -119,7 +120,7 @@ class Browsing(TestClient):
         """Return the text of a page under /console."""
         answer = self.get(f"/console{path}")
         assert answer.status_code == status, (answer.status_code, answer.text[-900:])
-        return answer.text
+        return collapse_space(answer.text)
 
     def submit(self, path, status=303, *, on=None, **fields):
         """Send a form with the token of the page that it stands on; return the answer."""

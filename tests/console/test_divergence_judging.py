@@ -19,6 +19,7 @@ from tests.console.told_cases import (
     mia,
     newcomer,
 )
+from tests.page_text import collapse_space
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_is_refused_comes_back_as_it_was_typed_and_its_neighbour_is_saved(b
     page = browser.as_("ana").page(HERE)
     chosen = fields(page, missed=("relabel", "", "say <why>"), false_1=("keep", "", ""))
     answer = browser.submit(HERE, 422, on=HERE, **chosen)
-    n = row_of(answer.text, "missed")
+    n = row_of(collapse_space(answer.text), "missed")
     assert "There is a problem" in answer.text
     assert "missed: choose the label that it should have" in answer.text
     assert f'href="#row-{n}"' in answer.text

@@ -25,6 +25,7 @@ from tests.api.bears import CREEK, POLICY, approved, scope_of, widened
 from tests.data.ledger.test_ledger import tamper
 from tests.factories import DAY, HOUR, NOON
 from tests.features.cells.test_overview import append_counts
+from tests.page_text import collapse_space
 
 ON_BOTH_ENGINES = True
 SCRIPT = '"><script>alert(1)</script>'
@@ -171,7 +172,7 @@ def test_verifying_says_whole_with_the_head(browser, lived):
 
 def test_verifying_says_where_the_chain_breaks(browser, service, lived):
     tamper(service.database, "UPDATE ledger SET actor = 'eve' WHERE revision = 3")
-    text = browser.as_("vic").submit(PATH, 200).text
+    text = collapse_space(browser.as_("vic").submit(PATH, 200).text)
     assert "Broken</span>" in text
     assert "Line 3" in text
     assert "2 entries before it are intact" in text

@@ -5,6 +5,7 @@ from rollout.features.proposals import proposals
 from tests.api.bears import CREEK, approved, widened
 from tests.console.raised_proposals import LIST, XSS, add_version, heading, rows
 from tests.factories import NOON
+from tests.page_text import collapse_space
 
 
 def tick_boxes(raised, *names):
@@ -38,7 +39,8 @@ def test_nothing_ticked_or_no_reason_comes_back_with_what_was_chosen(browser, se
     assert "Tick at least one proposal; nothing was approved" in page
     assert ">kept</textarea>" in page
     (value,) = tick_boxes(raised, "P-2")
-    page = browser.submit("/rollouts/bears/approvals", 422, on=LIST, approve=value).text
+    answer = browser.submit("/rollouts/bears/approvals", 422, on=LIST, approve=value)
+    page = collapse_space(answer.text)
     assert f'value="{value}" checked' in page
     assert "Write a reason: it is kept with your approval" in page
     assert not rows(service, "Approved")

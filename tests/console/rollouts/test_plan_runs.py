@@ -13,6 +13,7 @@ from rollout.features.policies import policies
 from rollout.kernel.errors import PolicyRefusedError
 from tests.api.bears import STRICTER
 from tests.factories import NOON
+from tests.page_text import collapse_space
 
 PATH = "/rollouts/bears/settings"
 
@@ -63,7 +64,7 @@ def test_a_long_plan_shows_its_step_and_can_be_left(browser, held):
     start(browser.as_("ada"), held)
     answer = browser.get(f"/console{PATH}")
     assert answer.headers["refresh"] == str(policy_pages.RELOAD_SECONDS)
-    assert "Step 1 of 2: a gate to supervised" in answer.text
+    assert "Step 1 of 2: a gate to supervised" in collapse_space(answer.text)
     assert 'name="text"' not in answer.text  # a reload would lose what is typed
     page = finish(browser, held)
     assert "What it would change" in page

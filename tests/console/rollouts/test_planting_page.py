@@ -13,6 +13,7 @@ from rollout.engine.records.records import Case
 from rollout.features.records.planted_cases import MAX_CASES
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.factories import NOON
+from tests.page_text import collapse_space
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 PATH = "/rollouts/bears/settings/planted-cases"
@@ -37,11 +38,12 @@ def test_an_admin_declares_cases_and_sees_how_many_are_new(browser, service):
     browser.as_("ada")
     assert PATH in browser.page("/rollouts/bears/settings")
     assert "No gate requires planted cases" in browser.page(PATH)
-    text = browser.submit(PATH, 200, keys=KEYS, reason=REASON).text
+    text = collapse_space(browser.submit(PATH, 200, keys=KEYS, reason=REASON).text)
     assert "2 cases declared as planted. Now send them" in text
     (event,) = list_declarations(service)
     assert (event.by, event.cases, event.reason) == ("ada", 2, REASON)
-    again = browser.submit(PATH, 200, keys="bear-02\nbear-03", reason=REASON).text
+    answer = browser.submit(PATH, 200, keys="bear-02\nbear-03", reason=REASON)
+    again = collapse_space(answer.text)
     assert "1 case declared as planted, 1 was before." in again
     assert [event.cases for event in list_declarations(service)] == [2, 1]
 

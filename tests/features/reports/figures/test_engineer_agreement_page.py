@@ -12,6 +12,7 @@ from rollout.engine.records.records import BaselineCount
 from rollout.features.reports.figures.facts import compute_report_facts
 from rollout.features.reports.pages.html_report import render_html_report
 from rollout.kernel.policy_files.reader import parse_policy
+from tests.page_text import collapse_space
 
 POLICY = """
 rollout: page
@@ -63,7 +64,7 @@ class Table(HTMLParser):
 
 
 def plain(text):
-    return re.sub(r"[\s\u00a0]+", " ", text)
+    return collapse_space(text).replace("\u00a0", " ")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from rollout.features.reports.figures.drift import Drift
 from rollout.features.reports.figures.facts import LatencyQuantile
 from rollout.features.reports.figures.slices import DivergentSlice
 from rollout.features.reports.pages.html_report import render_html_report
+from tests.page_text import collapse_space
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def bare(facts, monkeypatch):
 
 def section(facts, heading):
     """Return the text of a section, from its heading to the next of the same rank or above."""
-    page = render_html_report(facts, view="engineer").replace("\u00a0", " ")
+    page = collapse_space(render_html_report(facts, view="engineer")).replace("\u00a0", " ")
     after = page[page.index(heading) :]
     after = re.split(r"<h[234]", after)[0]
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", after))

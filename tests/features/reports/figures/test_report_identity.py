@@ -10,6 +10,7 @@ from rollout.features.reports.pages.findings import rank_findings
 from rollout.features.reports.pages.html_report import render_html_report
 from rollout.kernel.policy_files.reader import parse_policy
 from tests.features.reports.conftest import BEARS
+from tests.page_text import collapse_space
 
 GATES = """
 gates:
@@ -56,14 +57,15 @@ def test_the_cost_levels_are_those_of_the_counts_of_a_reading(policy):
 
 
 def test_the_auditors_page_says_what_a_reader_needs_to_check_it(facts):
-    replayed = render_html_report(facts, "auditor")
+    replayed = collapse_space(render_html_report(facts, "auditor"))
     assert "<dt>Cost levels</dt><dd>0, 1, 20 points." in replayed
     assert "Ends of grants are on the clock of the cell's site." in replayed
     assert "are in ledger.jsonl, with all hashes" in replayed
     assert "It ends after the last case" in replayed
     identity = replace(facts.identity, simulated=False)
     permits = (PermitCount("bound", "authorized", 3),)
-    page = render_html_report(replace(facts, identity=identity, permits=permits), "auditor")
+    facts = replace(facts, identity=identity, permits=permits)
+    page = collapse_space(render_html_report(facts, "auditor"))
     assert ">bound</th>" in page
     head = f"<code>rollout ledger verify ledger.jsonl --head {facts.identity.ledger.head}</code>"
     assert f"so its head differs. {head} finds" in page

@@ -18,6 +18,7 @@ from rollout.features.reports.inputs.pictures import (
     is_link,
 )
 from rollout.features.reports.pages.html_report import render_html_report
+from tests.page_text import collapse_space
 
 GIF = b"GIF89a" + bytes(20)
 LINK = "https://pictures.example/7.jpg?size=2&of=bear"
@@ -122,7 +123,7 @@ def page(told):
         return {key: (LINK,) if int(key[-1]) % 2 else (inside(GIF),) for key in keys}
 
     facts = compute_report_facts(replace(inputs, media=media))
-    return facts, render_html_report(facts)
+    return facts, collapse_space(render_html_report(facts))
 
 
 def test_a_picture_stands_once_in_the_page_and_says_of_which_case_it_is(page):

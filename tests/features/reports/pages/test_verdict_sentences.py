@@ -17,6 +17,7 @@ from rollout.features.reports.pages.html_report import (
 from rollout.features.reports.pages.report_tiles import build_cell_rows
 from rollout.features.reports.pages.summary import describe_results
 from tests.features.reports.conftest import NOON
+from tests.page_text import collapse_space
 
 WAITS = "widening to supervised (P-3) needs 1 more approval; open until Mon 9 Mar 12:00 CET"
 PROPOSAL = OpenProposal(
@@ -97,7 +98,7 @@ def test_the_first_cases_of_each_kind_are_open_and_the_rest_is_behind(facts, cou
 def test_what_is_taken_for_what_is_told_in_words(facts):
     (figures,) = facts.agreements
     pair = find_confusions(figures.label_matrix, 1)[0]
-    page = render_html_report(facts, "engineer")
+    page = collapse_space(render_html_report(facts, "engineer"))
     assert f"{pair.human} as {pair.model} ({pair.times} of {pair.human_total})" in page
 
 
