@@ -36,10 +36,11 @@ from rollout.engine.evidence.frames import (
     build_predictions_schema,
 )
 from rollout.features.access.authentication import Authenticator
-from rollout.features.incidents.incident_causes import CauseQuery, load_cause
+from rollout.features.incidents.incident_causes import load_cause
 from rollout.features.records.record_import import import_records
 from rollout.features.reports.figures.incident_cause import JudgedUnits, find_incident_cause
 from rollout.kernel.statistics.value_search import MAX_VALUES, MAX_VALUES_OF_A_KIND, ValueKind
+from rollout.kernel.units import UnitSelection
 from rollout.live.clock import ManualClock
 from rollout.live.policy_application import apply_policy
 from rollout.live.service import build_service
@@ -88,7 +89,7 @@ def print_loads(folder: Path, number: int) -> None:
         fill(Database(url), number)
     database, clock = Database(url), ManualClock(END)
     service = build_service(database, Authenticator(database, clock), clock)
-    query = CauseQuery("v1", "dock")
+    query = UnitSelection("v1", "dock")
     for name, roles in READERS.items():
         caller = Caller(name, role_assignments=tuple(map(AssignedRole, roles)))
         spent, loaded = measure(partial(load_cause, service, caller, "bench", query, at=END))

@@ -51,7 +51,7 @@ from rollout.features.divergences.divergence_list import (
     load_divergence_page,
 )
 from rollout.features.divergences.matrices import load_version_confusion
-from rollout.features.incidents.incident_causes import CauseQuery, load_cause
+from rollout.features.incidents.incident_causes import load_cause
 from rollout.features.incidents.incidents import RELOAD_SECONDS, CauseSearch
 from rollout.features.reports.builder import NothingToReportError
 from rollout.features.reports.figures.comparison import Comparison
@@ -133,7 +133,7 @@ def parse_divergence_search(fields: Mapping[str, str], timezone: str) -> Diverge
         human=typed.get("human"),
         model=typed.get("model"),
         min_cost=_parse_cost(typed, errors),
-        slices={
+        attributes={
             field_name.removeprefix(ATTRIBUTE_PREFIX): value
             for field_name, value in typed.items()
             if field_name.startswith(ATTRIBUTE_PREFIX)
@@ -166,24 +166,16 @@ def show_cause(request: Request, rollout: str, visitor: CurrentVisitor) -> Respo
     search = parse_divergence_search(dict(request.query_params), policy.timezone)
     criteria = search.criteria
     errors = {"": "; ".join(search.errors.values())} if search.errors else {}
-    query = CauseQuery(
-        version=criteria.version or "",
-        site=criteria.site or "",
-        window=criteria.window or "",
-        since=criteria.since,
-        until=criteria.until,
-        attributes=criteria.slices,
-    )
     view: CauseView | None = None
     cause_search = CauseSearch()
-    version = query.version
+    version = criteria.version or ""
     if not errors:
         try:
             load = partial(
-                load_cause, visitor.service, visitor.caller, rollout, query, at=visitor.at
+                load_cause, visitor.service, visitor.caller, rollout, criteria, at=visitor.at
             )
             cause_search = request.app.state.cause_runs.find(
-                visitor.caller, (rollout, query), load, at=visitor.at
+                visitor.caller, (rollout, criteria), load, at=visitor.at
             )
             if cause_search.loaded is not None:
                 view = build_cause_view(cause_search.loaded, policy, visitor)
@@ -201,8 +193,8 @@ def show_cause(request: Request, rollout: str, visitor: CurrentVisitor) -> Respo
         cause=view,
         run=cause_search.run,
         version=version,
-        place=format_cell_name(query.site, query.window),
-        attributes=[f"{name} = {value}" for name, value in query.attributes.items()],
+        place=format_cell_name(criteria.site or "", criteria.window or ""),
+        attributes=[f"{name} = {value}" for name, value in criteria.attributes.items()],
         errors=errors,
         own_query=urlencode(search.typed),
     )

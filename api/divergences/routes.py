@@ -88,7 +88,7 @@ class DivergenceSelection(CaseSelection):
         from rollout.features.divergences.divergence_list import DivergenceQuery
 
         values = self.model_dump(exclude={"attribute", "form", "after", "limit"})
-        return DivergenceQuery(**values, slices=parse_attributes(self.attribute))
+        return DivergenceQuery(**values, attributes=parse_attributes(self.attribute))
 
 
 @router.get(

@@ -122,8 +122,8 @@ def build_cause_view(loaded: LoadedCause, policy: Policy, visitor: Visitor) -> C
         Markup("from {} to {}").format(
             *(format_site_time(at, loaded.timezone, visitor) for at in (loaded.since, loaded.until))
         ),
-        loaded.started is not None,
-        ("Until the incident", "Since the incident") if loaded.opened else ("Since then",),
+        loaded.started_at is not None,
+        ("Until the incident", "Since the incident") if loaded.opened_at else ("Since then",),
         tuple(_list_period_rows(loaded)),
         rows,
         tuple(_list_notes(loaded)),
@@ -143,7 +143,7 @@ def _describe_missing_cases(loaded: LoadedCause, grace: timedelta, at: datetime)
 
 
 def _has_none_closed(loaded: LoadedCause, closed_before: datetime) -> bool:
-    return not loaded.batch and (loaded.started or loaded.since) > closed_before
+    return not loaded.batch and (loaded.started_at or loaded.since) > closed_before
 
 
 def _build_headline(loaded: LoadedCause, visitor: Visitor) -> Markup:
@@ -151,12 +151,12 @@ def _build_headline(loaded: LoadedCause, visitor: Visitor) -> Markup:
     cause = loaded.cause
     total = cause.before.n + cause.since.n
     if not total:
-        place = "around this incident" if loaded.opened else "in this time"
+        place = "around this incident" if loaded.opened_at else "in this time"
         return Markup("No case with a blind decision is counted {} yet.").format(place)
     standout = cause.standout
-    began = loaded.started or loaded.since
+    began = loaded.started_at or loaded.since
     since = Markup("Since {}, ").format(format_site_time(began, loaded.timezone, visitor))
-    if loaded.started is None and not cause.search.standouts:
+    if loaded.started_at is None and not cause.search.standouts:
         return since + Markup(
             "{} differs in {}. No cause is found yet: no rise is likely among the counted cases."
         ).format(loaded.version, _format_share(cause.since))
@@ -217,9 +217,9 @@ def _name_value(value: ComparedValue) -> str:
 
 def _list_period_rows(loaded: LoadedCause) -> Iterator[CausePeriodRow]:
     cause = loaded.cause
-    if loaded.started is None:
+    if loaded.started_at is None:
         return
-    has_incident = loaded.opened is not None
+    has_incident = loaded.opened_at is not None
     yield _build_period_row("All cases", cause, has_incident=has_incident)
     for finding in cause.findings:
         if finding.compared.is_standout:
@@ -314,7 +314,7 @@ def _build_query(loaded: LoadedCause, policy: Policy, **fields: str) -> str:
 
     A reader of whole batches gets days: times would move by single cases.
     """
-    began = loaded.started or loaded.since
+    began = loaded.started_at or loaded.since
     span = {"since": began.isoformat(), "until": loaded.until.isoformat()}
     if loaded.batch:
         span = {"since": began.astimezone(ZoneInfo(policy.timezone)).date().isoformat()}

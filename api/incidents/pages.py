@@ -417,10 +417,10 @@ def _load_timeline(
 
 
 def _list_value_marks(cause: LoadedCause | None) -> list[TimelineMark]:
-    if cause is None or cause.started is None or not cause.cause.new_values:
+    if cause is None or cause.started_at is None or not cause.cause.new_values:
         return []
     value = cause.cause.new_values[0]
-    return [build_value_mark(value.kind, value.value, cause.started)]
+    return [build_value_mark(value.kind, value.value, cause.started_at)]
 
 
 def _find_narrowable_cell(impact: IncidentImpact) -> str:

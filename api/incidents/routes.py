@@ -5,8 +5,7 @@ Causes: in which cases a version differs, in a cell or a filter.
 
 from datetime import datetime
 from functools import partial
-from math import log
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
@@ -17,8 +16,6 @@ from api.incidents.schemas import (
     SEARCHING,
     Cause,
     IncidentCauseAnswer,
-    build_cause,
-    build_cause_answer,
     build_cause_progress,
 )
 from api.schema_forms import (
@@ -26,6 +23,7 @@ from api.schema_forms import (
     LATER,
     NOON,
     After,
+    AttributeForm,
     Limit,
     Page,
     build_command_example,
@@ -41,13 +39,11 @@ from rollout.features.incidents.incidents import (
     record_acknowledgement,
 )
 from rollout.kernel.errors import RefusalError
+from rollout.kernel.units import UnitSelection
 from rollout.live.rollout_state import CommandResult
 
-if TYPE_CHECKING:
-    from rollout.features.incidents.incident_causes import LoadedCourse
 
-
-class DetectorPoint(BaseModel):
+class DetectorPoint(AttributeForm):
     """The detector after a tick; counts since its start."""
 
     at: datetime
@@ -56,7 +52,7 @@ class DetectorPoint(BaseModel):
     records: int
 
 
-class DetectorCourseBody(BaseModel):
+class DetectorCourseBody(AttributeForm):
     """A guard's detector from its start to the alarm."""
 
     guard: str
@@ -76,26 +72,6 @@ class DetectorCourseAnswer(
         " may still decide one of its cases blind. `recounted`: today's records are not those it"
         " read."
     )
-
-
-def build_course_answer(incident: str, loaded: "LoadedCourse | None") -> DetectorCourseAnswer:
-    """Return the answer for a loaded course."""
-    if loaded is None or loaded.course is None:
-        hidden = None if loaded is None else loaded.hidden or None
-        return DetectorCourseAnswer(incident=incident, course=None, hidden=hidden)
-    points = [
-        DetectorPoint(
-            at=point.at,
-            value_log10=point.log_value / log(10),
-            against=point.against,
-            records=point.records,
-        )
-        for point in loaded.course.points
-    ]
-    body = DetectorCourseBody(
-        guard=loaded.course.guard, threshold=loaded.course.threshold, points=points
-    )
-    return DetectorCourseAnswer(incident=incident, course=body, hidden=None)
 
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/incidents", tags=["incidents"])
@@ -212,7 +188,7 @@ def find_incident_cause(
     search = request.app.state.cause_runs.find(caller, (rollout, impact.incident.id), load, at=now)
     if search.run is not None:
         return build_cause_progress(search.run)
-    return build_cause_answer(incident, search.loaded)
+    return IncidentCauseAnswer.model_validate({"incident": incident, "cause": search.loaded})
 
 
 @router.get(
@@ -237,8 +213,14 @@ def get_detector_course(
     from rollout.features.incidents.incident_impact import load_incident_impact
 
     impact = load_incident_impact(service, caller, rollout, incident, at=now)
-    course = load_detector_course(service, caller, rollout, impact, at=now)
-    return build_course_answer(incident, course)
+    loaded = load_detector_course(service, caller, rollout, impact, at=now)
+    return DetectorCourseAnswer.model_validate(
+        {
+            "incident": incident,
+            "course": loaded and loaded.course,
+            "hidden": loaded and (loaded.hidden or None),
+        }
+    )
 
 
 @router.post(
@@ -306,19 +288,21 @@ def find_cause(
     attributes are refused with 422. Fails with 404 if there is no such cell or version. A search of
     more than a second answers 202 and goes on: send the request again after `Retry-After`.
     """
-    from rollout.features.incidents.incident_causes import CauseQuery, load_cause
+    from rollout.features.incidents.incident_causes import load_cause
 
-    query = CauseQuery(
-        version=cases.version,
-        site=cases.site,
-        window=cases.window,
-        since=cases.since,
-        until=cases.until,
-        attributes=parse_attributes(cases.attribute),
+    query = UnitSelection(
+        cases.version or None,
+        cases.site or None,
+        cases.window or None,
+        parse_attributes(cases.attribute),
+        cases.since,
+        cases.until,
     )
     load = partial(load_cause, service, caller, rollout, query, at=now)
     search = request.app.state.cause_runs.find(caller, (rollout, query), load, at=now)
-    return build_cause(search.loaded) if search.run is None else build_cause_progress(search.run)
+    if search.run is not None:
+        return build_cause_progress(search.run)
+    return Cause.model_validate(search.loaded)
 
 
 def parse_attributes(texts: list[str]) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """Schemas of the cause of an incident."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import AliasPath, BaseModel, BeforeValidator, Field
 from pydantic.config import JsonDict
 
 from api.schema_forms import LATER, NOON, AttributeForm
@@ -12,10 +12,7 @@ from rollout.features.incidents.incidents import RELOAD_SECONDS
 
 if TYPE_CHECKING:
     from rollout.features.incidents.incident_causes import LoadedCause
-    from rollout.features.reports.figures.incident_cause import (
-        IncidentCause,
-        ValueFinding,
-    )
+    from rollout.kernel.statistics.value_search import ValueSearch
     from rollout.live.work.user_runs import UserRun
 
 
@@ -29,26 +26,29 @@ class CauseCounts(AttributeForm):
     high: float | None
 
 
-class CauseValue(BaseModel):
+class CauseValue(AttributeForm):
     """A value's cases against all others of the same time, and before and after the incident.
 
     The intervals of all values cover together with 95 %.
     """
 
-    source: str = Field(examples=["attribute"])
-    name: str = Field(examples=["form"])
-    value: str = Field(examples=["new"])
+    source: str = Field(validation_alias=AliasPath("compared", "source"), examples=["attribute"])
+    name: str = Field(validation_alias=AliasPath("compared", "kind"), examples=["form"])
+    value: str = Field(validation_alias=AliasPath("compared", "value"), examples=["new"])
     verdict: Literal["stands-out", "follows", "new", "chance"] = Field(
         description="It can be the cause; stands out, but follows from the cause; is new and can't"
         " be told yet; or could differ by chance."
     )
-    chance: float = Field(description="Holm's p-value of Fisher's exact test against the others.")
-    differing: int
-    judged: int
-    low: float
-    high: float
-    others_differing: int
-    others_judged: int
+    chance: float = Field(
+        validation_alias=AliasPath("compared", "chance"),
+        description="Holm's p-value of Fisher's exact test against the others.",
+    )
+    differing: int = Field(validation_alias=AliasPath("compared", "count"))
+    judged: int = Field(validation_alias=AliasPath("compared", "n"))
+    low: float = Field(validation_alias=AliasPath("compared", "low"))
+    high: float = Field(validation_alias=AliasPath("compared", "high"))
+    others_differing: int = Field(validation_alias=AliasPath("compared", "rest_count"))
+    others_judged: int = Field(validation_alias=AliasPath("compared", "rest_n"))
     visible_difference: float | None = Field(
         description="This difference to the others would stand out 8 times in 10; null if none."
     )
@@ -75,6 +75,13 @@ class CauseGap(BaseModel):
     values: int | None
 
 
+def _list_gaps(search: "ValueSearch") -> list[CauseGap]:
+    return [
+        *(CauseGap(source=key[0], name=key[1], values=left) for key, left in search.omitted),
+        *(CauseGap(source=key[0], name=key[1], values=None) for key in search.uncompared),
+    ]
+
+
 NO_CASES: Final[JsonDict] = {"differing": 0, "judged": 0, "share": None, "low": None, "high": None}
 CAUSE: Final[JsonDict] = {
     "site": "lisbon",
@@ -95,7 +102,7 @@ CAUSE: Final[JsonDict] = {
 }
 
 
-class Cause(BaseModel, json_schema_extra={"example": CAUSE}):
+class Cause(AttributeForm, json_schema_extra={"example": CAUSE}):
     """Since when and in which cases a version differs around an incident."""
 
     site: str
@@ -106,13 +113,21 @@ class Cause(BaseModel, json_schema_extra={"example": CAUSE}):
     started_at: datetime | None = Field(description="Likeliest begin; null if no rise is likely.")
     opened_at: datetime | None = Field(description="Of the incident; null of a cell or a filter.")
     batch: int | None = Field(description="Judged cases by which your figures move; null is one.")
-    compared: int = Field(description="Number of values compared since the begin.")
-    before: CauseCounts
-    during: CauseCounts
-    after: CauseCounts
-    values: list[CauseValue] = Field(description="Those that can be the cause first, at least 50.")
-    new_values: list[CauseNewValue]
-    not_compared: list[CauseGap]
+    compared: Annotated[int, BeforeValidator(len)] = Field(
+        validation_alias=AliasPath("cause", "search", "values"),
+        description="Number of values compared since the begin.",
+    )
+    before: CauseCounts = Field(validation_alias=AliasPath("cause", "before"))
+    during: CauseCounts = Field(validation_alias=AliasPath("cause", "during"))
+    after: CauseCounts = Field(validation_alias=AliasPath("cause", "after"))
+    values: list[CauseValue] = Field(
+        validation_alias=AliasPath("cause", "findings"),
+        description="Those that can be the cause first, at least 50.",
+    )
+    new_values: list[CauseNewValue] = Field(validation_alias=AliasPath("cause", "new_values"))
+    not_compared: Annotated[list[CauseGap], BeforeValidator(_list_gaps)] = Field(
+        validation_alias=AliasPath("cause", "search")
+    )
 
 
 class IncidentCauseAnswer(
@@ -144,62 +159,3 @@ def build_cause_progress(run: "UserRun[str, LoadedCause | None]") -> JSONRespons
     return JSONResponse(
         progress.model_dump(mode="json"), 202, headers={"Retry-After": str(RELOAD_SECONDS)}
     )
-
-
-def build_cause_answer(incident: str, loaded: "LoadedCause | None") -> IncidentCauseAnswer:
-    """Return the answer for a loaded cause."""
-    return IncidentCauseAnswer(
-        incident=incident, cause=None if loaded is None else build_cause(loaded)
-    )
-
-
-def build_cause(loaded: "LoadedCause") -> Cause:
-    """Return the body of a loaded cause."""
-    figures = loaded.cause
-    return Cause(
-        site=loaded.site,
-        window=loaded.window,
-        version=loaded.version,
-        since=loaded.since,
-        until=loaded.until,
-        started_at=loaded.started,
-        opened_at=loaded.opened,
-        batch=loaded.batch,
-        compared=len(figures.search.values),
-        before=CauseCounts.model_validate(figures.before),
-        during=CauseCounts.model_validate(figures.during),
-        after=CauseCounts.model_validate(figures.after),
-        values=[_build_value(finding) for finding in figures.findings],
-        new_values=[CauseNewValue.model_validate(value) for value in figures.new_values],
-        not_compared=_build_gaps(figures),
-    )
-
-
-def _build_value(finding: "ValueFinding") -> CauseValue:
-    compared = finding.compared
-    return CauseValue(
-        source=compared.source,
-        name=compared.kind,
-        value=compared.value,
-        verdict=finding.verdict,
-        chance=compared.chance,
-        differing=compared.count,
-        judged=compared.n,
-        low=compared.low,
-        high=compared.high,
-        others_differing=compared.rest_count,
-        others_judged=compared.rest_n,
-        visible_difference=finding.visible_difference,
-        before=CauseCounts.model_validate(finding.before),
-        during=CauseCounts.model_validate(finding.during),
-        after=CauseCounts.model_validate(finding.after),
-        others_before=CauseCounts.model_validate(finding.others_before),
-    )
-
-
-def _build_gaps(figures: "IncidentCause") -> list[CauseGap]:
-    search = figures.search
-    return [
-        *(CauseGap(source=key[0], name=key[1], values=left) for key, left in search.omitted),
-        *(CauseGap(source=key[0], name=key[1], values=None) for key in search.uncompared),
-    ]

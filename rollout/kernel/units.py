@@ -19,8 +19,8 @@ reads the file and the JSON Schema, so that values load no reader.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Annotated, Any, Final, TypeVar
 
@@ -49,6 +49,23 @@ SILENT_REASONS: Mapping[str, str] = MappingProxyType(
 SILENT = frozenset(SILENT_REASONS)
 UNUSABLE = frozenset({FAILED, LATE, OUTSIDE}) | SILENT
 """`predicted` of all units without an answer that may count."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSelection:
+    """Units to look at; a field with its default doesn't narrow them.
+
+    Attributes:
+        attributes: those that their cases have.
+        since, until: times of their cases, `until` exclusive.
+    """
+
+    version: str | None = None
+    site: str | None = None
+    window: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from rollout.engine.evidence.evidence_view import BATCH_SIZE
 from rollout.features.cells.cell_table import load_cell_page, load_single_cell_page
 from rollout.features.cells.cells import load_cell, load_cells
 from rollout.features.divergences.matrices import load_action_changes, load_version_confusion
-from rollout.features.incidents.incident_causes import CauseQuery, load_cause
+from rollout.features.incidents.incident_causes import load_cause
+from rollout.kernel.units import UnitSelection
 from tests.api.test_cell_timelines import READER, REVIEWER, list_cells, tick, told
 
 pytestmark = pytest.mark.exhaustive
@@ -66,7 +67,7 @@ def read_matrix(service, caller, _cell, _at):
 
 
 def read_cause(service, caller, cell, at):
-    query = CauseQuery(VERSION, cell.site, cell.window)
+    query = UnitSelection(VERSION, cell.site, cell.window)
     cause = load_cause(service, caller, "story", query, at=at).cause
     judged = sum(share.n for share in (cause.before, cause.during, cause.after))
     return judged, (cause.before, cause.during, cause.search.values)

@@ -8,7 +8,7 @@ import pytest
 
 from api.divergences import pages
 from api.incidents.cause_text import describe_doubt
-from api.incidents.schemas import build_cause
+from api.incidents.schemas import Cause
 from rollout.engine.decide.permissions import AssignedRole
 from rollout.features.access import users
 from rollout.features.incidents import incidents
@@ -149,7 +149,7 @@ def test_a_comparison_has_the_same_verdict_on_every_page(browser, service, cause
     impact = load_incident_impact(service, ana, "bears", "I-1", at=END)
     loaded = load_incident_cause(service, ana, "bears", impact, at=END)
     cause = loaded.cause
-    facts = build_cause(loaded).values
+    facts = Cause.model_validate(loaded).values
     verdicts = {
         f"{value.name} = {value.value}": describe_doubt(finding, cause.new_values) or "Stands out"
         for value, finding in zip(facts, cause.findings, strict=True)

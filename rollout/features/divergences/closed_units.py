@@ -23,7 +23,7 @@ from rollout.engine.evidence.units import UNLISTED
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, compare_answers
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.policy.levers import Lever
-from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE
+from rollout.kernel.units import FAILED, LATE, MISSING, OUTSIDE, UnitSelection
 from rollout.live.rollout_state import RolloutState
 
 SitePredicate = Callable[[str], bool]
@@ -32,21 +32,12 @@ ComparisonResult = tuple[bool, str, str, bool, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnitFilter:
-    """Selection of closed units of one version and lever.
-
-    Attributes:
-        site, window: None for all.
-        slices: required attribute values.
-        since, until: times of the cases, `until` exclusive.
-    """
+class UnitFilter(UnitSelection):
+    """Selection of closed units of one version and lever, at readable sites."""
 
     version: str
     lever: Lever
-    site: str | None
-    window: str | None
     is_readable: SitePredicate
-    slices: Mapping[str, str]
     since: datetime
     until: datetime
 
@@ -170,7 +161,7 @@ def load_compared_units(
         series_cells,
         classes,
         units,
-        _filter_by_slices(units, unit_filter.slices),
+        _filter_by_attributes(units, unit_filter.attributes),
         since,
     )
 
@@ -189,12 +180,12 @@ def _select_readable(
     return [unit for unit in units_by_case.values() if unit.site in readable_sites]
 
 
-def _filter_by_slices(
-    units: Sequence[ClosedUnit], slices: Mapping[str, str]
+def _filter_by_attributes(
+    units: Sequence[ClosedUnit], attributes: Mapping[str, str]
 ) -> Sequence[ClosedUnit]:
-    if not slices:
+    if not attributes:
         return units
-    wanted_items, texts = slices.items(), {unit.attributes for unit in units}
+    wanted_items, texts = attributes.items(), {unit.attributes for unit in units}
     matching_texts = {text for text in texts if wanted_items <= json.loads(text).items()}
     return [unit for unit in units if unit.attributes in matching_texts]
 

@@ -10,7 +10,7 @@ Rows of the list of divergences: facts, training choices and pictures.
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
@@ -58,7 +58,7 @@ from rollout.features.training.cleaning import DEFAULT_PERIOD
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
-from rollout.kernel.units import OUTSIDE
+from rollout.kernel.units import OUTSIDE, UnitSelection
 from rollout.live.rollout_state import RolloutState, read_rollout, write_rollout
 
 
@@ -314,28 +314,21 @@ MAX_COMPARED_UNITS = 5_000  # newest first; takes some hundredths of a second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DivergenceQuery:
-    """Filter of divergences; None means no restriction.
+class DivergenceQuery(UnitSelection):
+    """Filter of divergences, by default of the last 30 days; None means no restriction.
+
+    Without a version, the one that acts in most cells, else the newest.
 
     Attributes:
-        version: by default the one that acts in most cells, else the newest.
         lever: by default the first of the policy.
         human, model: the two answers.
-        slices: required attribute values.
-        since, until: times of the cases, `until` exclusive; by default the last 30 days.
         has_choice: with (True) or without (False) a training choice.
     """
 
-    version: str | None = None
     lever: str | None = None
-    site: str | None = None
-    window: str | None = None
     human: str | None = None
     model: str | None = None
     min_cost: float | None = None
-    slices: Mapping[str, str] = field(default_factory=dict)
-    since: datetime | None = None
-    until: datetime | None = None
     has_choice: bool | None = None
 
 
@@ -349,7 +342,7 @@ class DivergencePage:
         since, until: times of the cases, `until` exclusive.
         is_truncated: whether `MAX_COMPARED_UNITS` cut the requested period.
         compared: number of closed cases with a model answer and a decision that counts for gates,
-            in the requested cells and slices; the matrices count the same cases.
+            in the requested cells with the requested attributes; the matrices count the same cases.
         count, action_count, cost: number of matching divergences, number of these with different
             actions, and their total cost.
         label_matrix, action_matrix: None for a lever with numbers, or if nothing was compared.
@@ -475,7 +468,7 @@ def _find_divergences(
         site=query.site,
         window=query.window,
         is_readable=partial(caller.has_permission, Permission.READ_CASES, state.rollout.name),
-        slices=query.slices,
+        attributes=query.attributes,
         since=query.since,
         until=query.until,
     )

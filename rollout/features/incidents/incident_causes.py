@@ -61,7 +61,7 @@ from rollout.kernel.statistics.value_search import (
     ValueKind,
     ValueSearch,
 )
-from rollout.kernel.units import MISSING
+from rollout.kernel.units import MISSING, UnitSelection
 from rollout.live.evidence.evidence_reader import load_evidence_views
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
@@ -234,8 +234,8 @@ class LoadedCause:
         site, window: of the cell; "" for several cells.
         since, until: times of the read cases: around an incident from the stage before it, at least
             three and at most 30 days, until at most a week after it.
-        opened: when the incident opened; None of a cell or a filter.
-        started: the first judged case after the change, or the first case of all with the newest
+        opened_at: when the incident opened; None of a cell or a filter.
+        started_at: the first judged case after the change, or the first case of all with the newest
             value; None if no change is likely.
         batch: units by which the figures move for this reader; None if one by one.
         names_reviewers: whether reviewers are compared: operators alone read their names.
@@ -248,8 +248,8 @@ class LoadedCause:
     timezone: str
     since: datetime
     until: datetime
-    opened: datetime | None
-    started: datetime | None
+    opened_at: datetime | None
+    started_at: datetime | None
     batch: int | None
     names_reviewers: bool
     cause: IncidentCause
@@ -272,29 +272,70 @@ def load_incident_cause(
     opened = incident.opened_at
     since = min(impact.period_before.since, opened - MIN_TIME_BEFORE)
     since = max(since, opened - MAX_TIME_BEFORE)
-    until = min(at, opened + TIME_AFTER)
-    is_batched = caller.has_permission(Permission.REVIEW, rollout_name, cell.site)
-    names_reviewers = caller.has_permission(Permission.OPERATE, rollout_name, cell.site)
-    timezone = state.policy.sites_by_id[cell.site].timezone
+    span = since, min(at, opened + TIME_AFTER)
+    selection = UnitSelection(incident.version, cell.site, cell.window)
+    return _search_cells(service, caller, state, (cell,), selection, span, at=at, opened=opened)
+
+
+def _search_cells(  # noqa: PLR0913 - who looks at what, and when
+    service: Service,
+    caller: Caller,
+    state: RolloutState,
+    cells: tuple[Cell, ...],
+    selection: UnitSelection,
+    span: tuple[datetime, datetime],
+    *,
+    at: datetime,
+    opened: datetime | None = None,
+) -> LoadedCause:
+    """Return the cause in the units that the reader may have figures of.
+
+    Args:
+        selection: names the version.
+        span: of the units, of whole batches where the reader may review.
+        opened: when the incident opened, else the end of the span.
+    """
+    since, until = span
+    batched = _list_batched(caller, state, cells)
+    names_reviewers = all(
+        caller.has_permission(Permission.OPERATE, state.rollout.name, cell.site) for cell in cells
+    )
+    version = selection.version or ""
     with service.database.begin_read() as transaction:
-        store = JudgedUnitStore(transaction, state.rollout, cell, incident.version)
+        stores = {
+            cell: JudgedUnitStore(transaction, state.rollout, cell, version) for cell in cells
+        }
+        units = [
+            load_whole_batches(transaction, state, store, since, until, at)
+            if cell in batched
+            else load_answered_units(transaction, state, store, since, until, at)
+            for cell, store in stores.items()
+        ]
         judged = build_judged_units(
-            _load_units(transaction, state, store, since, until, at, is_batched=is_batched),
-            load_lever_answers(store, state.policy),
+            select_with_attributes(pl.concat(units), selection.attributes),
+            load_lever_answers(stores[cells[0]], state.policy),
             state.policy,
             names_reviewers=names_reviewers,
         )
-        cause = find_incident_cause(judged, to_micros(opened))
-        cause = withhold_values(cause) if is_batched else cause
-        started = find_cause_start({cell: store}, judged, cause, since)
+        cause = find_incident_cause(judged, to_micros(opened or until))
+        cause = withhold_values(cause) if batched else cause
+        started = find_cause_start(stores, judged, cause, since)
     return LoadedCause(
-        *(cell.site, cell.window, incident.version, timezone),
+        *(selection.site or "", selection.window or "", version),
+        state.policy.get_timezone(cells[0].site if len(cells) == 1 else ""),
         *(since, until, opened),
         started,
-        BATCH_SIZE if is_batched else None,
+        BATCH_SIZE if batched else None,
         names_reviewers,
         cause,
+        selection.attributes,
     )
+
+
+def _list_batched(caller: Caller, state: RolloutState, cells: tuple[Cell, ...]) -> set[Cell]:
+    """Return the cells in which the caller may review, so that units count in whole batches."""
+    name = state.rollout.name
+    return {cell for cell in cells if caller.has_permission(Permission.REVIEW, name, cell.site)}
 
 
 def withhold_values(cause: IncidentCause) -> IncidentCause:
@@ -327,22 +368,6 @@ def find_cause_start(
         if (first := store.find_first_case(cell, kind, value, last_before, started)) is not None
     ]
     return from_micros(min(firsts)) if firsts else started
-
-
-def _load_units(
-    transaction: Transaction,
-    state: RolloutState,
-    store: JudgedUnitStore,
-    since: datetime,
-    until: datetime,
-    at: datetime,
-    *,
-    is_batched: bool,
-) -> pl.DataFrame:
-    """Return the judged units that the reader may have figures of."""
-    if is_batched:
-        return load_whole_batches(transaction, state, store, since, until, at)
-    return load_answered_units(transaction, state, store, since, until, at)
 
 
 def load_whole_batches(
@@ -412,28 +437,8 @@ DEFAULT_SPAN: Final = timedelta(days=30)
 MAX_SPAN: Final = timedelta(days=90)
 
 
-@dataclass(frozen=True, slots=True)
-class CauseQuery:
-    """Which cases to search; what is empty or None is not narrowed.
-
-    Without a version, the acting one of the cell, else the newest.
-    """
-
-    version: str = ""
-    site: str = ""
-    window: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def is_narrowed(self) -> bool:
-        """Return whether days or attributes choose among a cell's cases."""
-        return bool(self.since or self.until or self.attributes)
-
-
 def load_cause(
-    service: Service, caller: Caller, rollout_name: str, query: CauseQuery, *, at: datetime
+    service: Service, caller: Caller, rollout_name: str, query: UnitSelection, *, at: datetime
 ) -> LoadedCause:
     """Return since when and in which cases a version differs, by default of the last 30 days.
 
@@ -452,55 +457,22 @@ def load_cause(
     state = service.state_cache.reload_rollout(rollout_name).state
     cells = _list_cells(state, caller, query)
     version = _find_version(state, cells, query)
-    is_batched = {
-        cell: caller.has_permission(Permission.REVIEW, rollout_name, cell.site) for cell in cells
-    }
-    if query.is_narrowed and any(is_batched.values()):
+    is_narrowed = bool(query.since or query.until or query.attributes)
+    if is_narrowed and _list_batched(caller, state, cells):
         raise RefusalError(
             "because you may be asked for blind reviews here, leave days and attributes empty: they"
             " could single out a case"
         )
-    since, until = _find_span(query, at)
-    names_reviewers = all(
-        caller.has_permission(Permission.OPERATE, rollout_name, cell.site) for cell in cells
-    )
-    with service.database.begin_read() as transaction:
-        stores = {
-            cell: JudgedUnitStore(transaction, state.rollout, cell, version) for cell in cells
-        }
-        units = [
-            load_whole_batches(transaction, state, store, since, until, at)
-            if is_batched[cell]
-            else load_answered_units(transaction, state, store, since, until, at)
-            for cell, store in stores.items()
-        ]
-        judged = build_judged_units(
-            select_with_attributes(pl.concat(units), query.attributes),
-            load_lever_answers(stores[cells[0]], state.policy),
-            state.policy,
-            names_reviewers=names_reviewers,
-        )
-        cause = find_incident_cause(judged, to_micros(until))
-        cause = withhold_values(cause) if any(is_batched.values()) else cause
-        started = find_cause_start(stores, judged, cause, since)
-    timezone = state.policy.get_timezone(cells[0].site if len(cells) == 1 else "")
-    return LoadedCause(
-        *(query.site, query.window, version, timezone),
-        *(since, until, None),
-        started,
-        BATCH_SIZE if any(is_batched.values()) else None,
-        names_reviewers,
-        cause,
-        query.attributes,
-    )
+    selection = replace(query, version=version)
+    return _search_cells(service, caller, state, cells, selection, _find_span(query, at), at=at)
 
 
-def _list_cells(state: RolloutState, caller: Caller, query: CauseQuery) -> tuple[Cell, ...]:
+def _list_cells(state: RolloutState, caller: Caller, query: UnitSelection) -> tuple[Cell, ...]:
     cells = tuple(
         cell
         for cell in state.policy.cells
-        if query.site in {"", cell.site}
-        and query.window in {"", cell.window}
+        if query.site in {None, cell.site}
+        and query.window in {None, cell.window}
         and caller.has_permission(Permission.READ, state.rollout.name, cell.site)
     )
     if not cells:
@@ -509,7 +481,7 @@ def _list_cells(state: RolloutState, caller: Caller, query: CauseQuery) -> tuple
     return cells
 
 
-def _find_version(state: RolloutState, cells: tuple[Cell, ...], query: CauseQuery) -> str:
+def _find_version(state: RolloutState, cells: tuple[Cell, ...], query: UnitSelection) -> str:
     versions = state.scope.versions
     if query.version:
         version = state.scope.get_first_name(query.version)
@@ -519,7 +491,7 @@ def _find_version(state: RolloutState, cells: tuple[Cell, ...], query: CauseQuer
     return state.scope.get_holder(cells[0]) or next(reversed(list(versions)), "")
 
 
-def _find_span(query: CauseQuery, at: datetime) -> tuple[datetime, datetime]:
+def _find_span(query: UnitSelection, at: datetime) -> tuple[datetime, datetime]:
     until = min(query.until or at, at)
     if until <= EPOCH:
         raise RefusalError("no case is older than 1970; choose a later end")

@@ -149,7 +149,7 @@ def formerly(database, wanted, name):
     for column in ("site", "window"):
         if (value := getattr(wanted, column)) is not None:
             pairs = pairs.filter(pl.col(column) == value)
-    for attribute, value in wanted.slices.items():
+    for attribute, value in wanted.attributes.items():
         pairs = pairs.filter(pl.col(ATTRIBUTE_PREFIX + attribute) == value)
     differ = build_divergence_frame(Pairs(pairs, {}), inputs.records, inputs.policy)
     for column in ("human", "model"):
@@ -175,8 +175,8 @@ FILTERS = {
     "a version that failed": {"model": FAILED},
     "both answers": {"human": "none", "model": "bear"},
     "a cost": {"min_cost": 20.0},
-    "an attribute": {"slices": {"camera": "c1"}},
-    "two attributes": {"slices": {"camera": "c1", "fog": "y"}},
+    "an attribute": {"attributes": {"camera": "c1"}},
+    "two attributes": {"attributes": {"camera": "c1", "fog": "y"}},
     "a first day": {"since": NOON + DAY},
     "a last day": {"until": NOON + 2 * DAY},
     "a span that no slot begins with": {
@@ -185,7 +185,12 @@ FILTERS = {
     },
     "what was judged": {"has_choice": True},
     "what was not judged": {"has_choice": False},
-    "much of it": {"site": "lake", "slices": {"fog": "n"}, "human": "none", "since": NOON + DAY},
+    "much of it": {
+        "site": "lake",
+        "attributes": {"fog": "n"},
+        "human": "none",
+        "since": NOON + DAY,
+    },
 }
 
 
@@ -224,7 +229,7 @@ def test_each_filter_that_is_offered_leaves_something(busy):
     assert found.costs == (20.0, 1.0)
     assert found.slices == {"camera": ("c0", "c1", "c2"), "fog": ("n", "y")}
     assert listed(busy, asked(), "cleo").filter_options.sites == ("creek",)
-    assert listed(busy, asked(slices={"fog": "y"})).filter_options.slices == found.slices
+    assert listed(busy, asked(attributes={"fog": "y"})).filter_options.slices == found.slices
 
 
 @pytest.mark.slow
@@ -274,7 +279,7 @@ def test_of_a_place_with_few_cases_others_are_passed_over_though_not_for_ever(bu
     found = listed(busy, asked(site="lake"), limit=CASES)
     assert 5 <= found.compared <= 30
     assert found.since > whole.since
-    nothing = listed(busy, asked(slices={"camera": "c9"}, site="lake"))
+    nothing = listed(busy, asked(attributes={"camera": "c9"}, site="lake"))
     assert (nothing.compared, nothing.is_truncated) == (0, True)
 
 

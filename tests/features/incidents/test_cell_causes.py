@@ -7,12 +7,13 @@ import pytest
 
 from rollout.data.counting.closed_units import JudgedUnitStore, PeriodRecords
 from rollout.engine.decide.permissions import AssignedRole, Caller, NotAllowedError
-from rollout.features.incidents.incident_causes import CauseQuery, load_cause, load_incident_cause
+from rollout.features.incidents.incident_causes import load_cause, load_incident_cause
 from rollout.features.incidents.incident_impact import load_incident_impact
 from rollout.features.reports.figures.incident_cause import BATCH_SIZE
 from rollout.kernel.calendar.instants import EPOCH, Cell, to_micros
 from rollout.kernel.errors import RefusalError, UnknownCellError, UnknownVersionError
 from rollout.kernel.policy_files.reader import parse_policy
+from rollout.kernel.units import UnitSelection
 from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
@@ -34,7 +35,7 @@ VIEWER = Caller("vic", role_assignments=(AssignedRole("viewer"),))
 OPERATOR = Caller("ana", role_assignments=(AssignedRole("viewer"), AssignedRole("operator")))
 REVIEWER = Caller("eve", role_assignments=(AssignedRole("viewer"), AssignedRole("reviewer")))
 LAKE_VIEWER = Caller("lea", role_assignments=(AssignedRole("viewer", "bears", "lake"),))
-CREEK = CauseQuery("v1", "creek", "day")
+CREEK = UnitSelection("v1", "creek", "day")
 LOADERS = ("services/incidents", "store/counting", "store/database/frames.py")
 
 
@@ -64,10 +65,10 @@ def test_a_cell_and_all_cells_have_the_figures_of_the_incident(service):
     expected = load_incident_cause(service, OPERATOR, "bears", impact, at=END)
     found = load(service)
     assert found.cause.search == expected.cause.search
-    assert found.started == expected.started == find_time(CHANGE)
+    assert found.started_at == expected.started_at == find_time(CHANGE)
     assert found.cause.since == expected.cause.since
     assert found.cause.standout.compared.value == "new"
-    everywhere = load(service, query=CauseQuery("v1"))
+    everywhere = load(service, query=UnitSelection("v1"))
     assert (everywhere.site, everywhere.window) == ("", "")
     assert everywhere.cause.search == found.cause.search
 
@@ -75,26 +76,26 @@ def test_a_cell_and_all_cells_have_the_figures_of_the_incident(service):
 @pytest.mark.usefixtures("town")
 def test_a_filter_takes_days_and_attributes(service):
     new = [n for n in range(CASES) if has_new_lens(n)]
-    loaded = load(service, query=CauseQuery("v1", "creek", "day", attributes={"lens": "new"}))
+    loaded = load(service, query=UnitSelection("v1", "creek", "day", attributes={"lens": "new"}))
     assert sum_units(loaded) == (len(new), sum(map(is_wrong, new)))
     first = find_time(40)
-    days = CauseQuery("v1", "creek", "day", since=first, until=find_time(80))
+    days = UnitSelection("v1", "creek", "day", since=first, until=find_time(80))
     assert sum_units(load(service, query=days)) == (40, sum(map(is_wrong, range(40, 80))))
 
 
 @pytest.mark.usefixtures("town")
 def test_wrong_filters_are_refused(service):
     with pytest.raises(UnknownCellError):
-        load(service, query=CauseQuery("v1", "creek", "dusk"))
+        load(service, query=UnitSelection("v1", "creek", "dusk"))
     with pytest.raises(UnknownVersionError):
-        load(service, query=CauseQuery("v9"))
+        load(service, query=UnitSelection("v9"))
     with pytest.raises(RefusalError, match="begin has to be before"):
-        load(service, query=CauseQuery("v1", since=END))
+        load(service, query=UnitSelection("v1", since=END))
     with pytest.raises(RefusalError, match="at most 90 days"):
-        load(service, query=CauseQuery("v1", since=END - timedelta(days=91)))
+        load(service, query=UnitSelection("v1", since=END - timedelta(days=91)))
     with pytest.raises(NotAllowedError):
         load(service, LAKE_VIEWER)
-    assert sum_units(load(service, LAKE_VIEWER, CauseQuery("v1"))) == (0, 0)
+    assert sum_units(load(service, LAKE_VIEWER, UnitSelection("v1"))) == (0, 0)
 
 
 @pytest.mark.usefixtures("town")
@@ -114,9 +115,9 @@ def test_a_case_that_somebody_may_still_be_asked_about_is_in_no_figure(service, 
 @pytest.mark.usefixtures("town")
 def test_who_may_be_asked_blind_singles_out_nothing(service):
     for query in (
-        CauseQuery("v1", "creek", "day", since=find_time(3)),
-        CauseQuery("v1", until=find_time(9)),
-        CauseQuery("v1", "creek", attributes={"lens": "new"}),
+        UnitSelection("v1", "creek", "day", since=find_time(3)),
+        UnitSelection("v1", until=find_time(9)),
+        UnitSelection("v1", "creek", attributes={"lens": "new"}),
     ):
         with pytest.raises(RefusalError, match="could single out a case"):
             load(service, REVIEWER, query)
@@ -156,12 +157,12 @@ def test_a_shorter_grace_closes_no_case_that_may_still_be_decided(service, datab
 def test_a_span_before_all_time_is_refused(service, database):
     open_town(database)
     with pytest.raises(RefusalError, match="no case is older than 1970"):
-        load(service, VIEWER, CauseQuery("v1", until=datetime(1, 1, 5, tzinfo=UTC)))
+        load(service, VIEWER, UnitSelection("v1", until=datetime(1, 1, 5, tzinfo=UTC)))
 
 
 @pytest.mark.usefixtures("town")
 def test_an_attribute_that_no_case_has_filters_all_away(service):
-    query = CauseQuery("v1", "creek", "day", attributes={"nope": "None"})
+    query = UnitSelection("v1", "creek", "day", attributes={"nope": "None"})
     assert sum_units(load(service, OPERATOR, query)) == (0, 0)
 
 
@@ -204,7 +205,7 @@ def test_three_times_the_units_take_no_more_calls_and_statements(service, databa
     """Units are read and searched by column: the figures are in benchmarks/README.md."""
     work, units = {}, {}
     for name, at in (("few", find_time(80)), ("many", find_time(CASES))):
-        query = CREEK if caller is REVIEWER else CauseQuery("v1", "creek", "day", until=at)
+        query = CREEK if caller is REVIEWER else UnitSelection("v1", "creek", "day", until=at)
         load(service, caller, query, at if caller is REVIEWER else END)  # imports and caches
         with counting_work(database, *LOADERS) as work[name]:
             loaded = load(service, caller, query, at if caller is REVIEWER else END)

@@ -69,7 +69,7 @@ def test_an_operator_finds_the_value_the_time_and_the_counts(service):
     assert (finding.compared.value, finding.compared.n) == ("new", len(new))
     assert finding.compared.count == sum(map(is_wrong, new))
     assert (finding.compared.rest_count, finding.compared.rest_n) == (0, CASES - CHANGE - len(new))
-    assert loaded.started == find_time(CHANGE)
+    assert loaded.started_at == find_time(CHANGE)
     assert (loaded.cause.before.n, loaded.cause.before.count) == (CHANGE, 3)
     assert (loaded.cause.during.n, loaded.cause.after.n) == (INCIDENT - CHANGE, CASES - INCIDENT)
 

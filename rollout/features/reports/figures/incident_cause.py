@@ -10,6 +10,7 @@ Courses of detectors before an incident.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import log
 from typing import Final, Literal
 
 import numpy as np
@@ -334,6 +335,11 @@ class CoursePoint:
     log_value: float
     against: int
     records: int
+
+    @property
+    def value_log10(self) -> float:
+        """Return the decimal logarithm of its value."""
+        return self.log_value / log(10)
 
 
 @dataclass(frozen=True, slots=True)

@@ -452,7 +452,7 @@ class _CourseFrame:
 
 def build_detector_view(course: DetectorCourse, zone: str, prefix: str) -> DetectorView:
     """Return the view of a course; its ids begin with `prefix`, its days are those of `zone`."""
-    powers = [log10(course.threshold), *(point.log_value / LN_10 for point in course.points)]
+    powers = [log10(course.threshold), *(point.value_log10 for point in course.points)]
     low, high = floor(min(powers)), max(ceil(max(powers)), floor(min(powers)) + 1)
     text = _describe_course(course)
     wide, narrow = (
@@ -575,7 +575,7 @@ def _draw_threshold(course: DetectorCourse, frame: _CourseFrame) -> Iterator[Mar
 def _draw_line(course: DetectorCourse, frame: _CourseFrame) -> Iterator[Markup]:
     """Draw the detector's values, and a tick where records count against the threshold."""
     pairs = [
-        f"{format_pixels(frame.x(point.records))} {format_pixels(frame.y(point.log_value / LN_10))}"
+        f"{format_pixels(frame.x(point.records))} {format_pixels(frame.y(point.value_log10))}"
         for point in course.points
     ]
     yield Markup('<path class="tl-bound tl-0" d="M{}"/>').format("L".join(pairs))
@@ -592,7 +592,7 @@ def _draw_line(course: DetectorCourse, frame: _CourseFrame) -> Iterator[Markup]:
 def _draw_alarm(course: DetectorCourse, frame: _CourseFrame) -> Iterator[Markup]:
     last = course.points[-1]
     yield Markup('<circle class="det-alarm" cx="{}" cy="{}" r="5"/>').format(
-        format_pixels(frame.x(last.records)), format_pixels(frame.y(last.log_value / LN_10))
+        format_pixels(frame.x(last.records)), format_pixels(frame.y(last.value_log10))
     )
     text = f"Alarm: {format_evidence(last.log_value)}"
     yield _draw_text(frame.right, TOP - 10, text, "end", "t-strong")
