@@ -165,7 +165,7 @@ def _describe_automatic_recovery(guard: Guard | None, policy: Policy) -> str:
 def _describe_evidence_recovery(
     impact: IncidentImpact, visitor: Visitor, rollout: str, cell: Cell
 ) -> Iterator[str]:
-    if any(entry.row.fields.get("restart") for entry in impact.own_entries):
+    if any(entry.row.fields.get("restart") for entry in impact.entries.own):
         now_text = f" Now: {impact.attempt_text}." if impact.attempt_text else ""
         yield (
             f"Evidence restarts from zero.{now_text} Each attempt allows a smaller chance of a"
@@ -361,7 +361,7 @@ def _render_incident(
             visitor.has_permission(Permission.READ, rollout, site)
             for site in impact.policy.sites_by_id
         ),
-        own=frozenset(entry.row.revision for entry in impact.own_entries),
+        own=frozenset(entry.row.revision for entry in impact.entries.own),
         narrower=_find_narrowable_cell(impact),
         timeline=_load_timeline(impact, visitor, rollout, found_cause.loaded),
         cause=cause_view,
@@ -435,7 +435,7 @@ def _find_narrowable_cell(impact: IncidentImpact) -> str:
 
 def _describe_entries(impact: IncidentImpact, visitor: Visitor, rollout: str) -> tuple[object, ...]:
     """Return the ledger entries of its cells in words, oldest first."""
-    entries = (*impact.earlier_entries, *impact.own_entries, *impact.later_entries)
+    entries = (*impact.entries.earlier, *impact.entries.own, *impact.entries.later)
     is_readable = partial(visitor.has_permission, Permission.READ, rollout)
     describer = ZonedEventDescriber(impact.policy, impact.cited, is_readable=is_readable)
     return describe_ledger_entries(entries, describer)

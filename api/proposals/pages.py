@@ -321,14 +321,14 @@ def describe_void_risk(evidence: ProposalEvidence) -> str:
 
 def build_requirement_rows(progress: GateMinimumProgress) -> tuple[RequirementRow, ...]:
     """Return the rows of the gate's minimums, as counted now."""
-    minimum = progress.minimum
+    decided, closed, minimum = progress.decided, progress.closed, progress.minimum
     days, limit = f"Missing, last {RECENT_DAYS} days", progress.missing_at_most
     return (
-        _build_minimum_row("Units", progress.units, minimum.units),
-        _build_minimum_row("Days", progress.days, minimum.days),
-        _build_minimum_row("Reviewers", progress.reviewers, minimum.reviewers),
-        _build_missing_row("Missing units", (progress.missing_units, progress.closed_units), limit),
-        _build_missing_row(days, (progress.recent_missing, progress.recent_closed), limit),
+        _build_minimum_row("Units", decided.decided, minimum.units),
+        _build_minimum_row("Days", decided.days, minimum.days),
+        _build_minimum_row("Reviewers", decided.reviewers, minimum.reviewers),
+        _build_missing_row("Missing units", (closed.missing, closed.closed), limit),
+        _build_missing_row(days, (closed.recent_missing, closed.recent_closed), limit),
     )
 
 
@@ -556,8 +556,8 @@ def _build_evidence_context(
         "rows": rows,
         "void_risk": describe_void_risk(evidence),
         "losses_text": (progress := evidence.minimum_progress)
-        and progress.losses
-        and describe_losses(progress.closed_units, progress.losses),
+        and progress.closed.losses
+        and describe_losses(progress.closed.closed, progress.closed.losses),
         "lede": describe_progress(details, is_met=bool(rows) and all(row.met for row in rows)),
         "plain_readings": tuple(
             reading.text for reading in evidence.readings if reading.frozen is None

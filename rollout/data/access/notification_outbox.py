@@ -166,10 +166,6 @@ class NotificationOutbox(DueRows):
         """Move it to `at` without counting an attempt; False if another process took it."""
         return self._update(notification, next_attempt_at=at, attempts=notification.attempts - 1)
 
-    def close(self, notification: Notification, state: str, *, error: str) -> bool:
-        """End the attempts with a state; False if another process took it."""
-        return self._update(notification, state=state, next_attempt_at=None, error=error)
-
     def list_for_channel(self, user_id: int, channel: str, *, limit: int) -> list[Notification]:
         """Return the newest notifications of a user on a channel, newest first."""
         columns = notifications.c

@@ -279,6 +279,10 @@ class DueRows:
         """Move the next attempt to `at`; False if another process took it."""
         return self._update(row, next_attempt_at=at, error=error)
 
+    def close(self, row: OutboxRow, state: str, *, error: str) -> bool:
+        """End the attempts with a state; False if another process took it."""
+        return self._update(row, state=state, next_attempt_at=None, error=error)
+
     def _take_due(
         self, at: datetime, lease: timedelta, excluded_channels: Collection[str]
     ) -> int | None:

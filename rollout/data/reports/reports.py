@@ -340,10 +340,6 @@ class Outbox(DueRows):
         row = self._transaction.execute(_select_deliveries().where(deliveries.c.id == number)).one()
         return _build_delivery(row)
 
-    def record_failed(self, delivery: Delivery, *, error: str) -> bool:
-        """End the attempts; False if another process took the delivery."""
-        return self._update(delivery, state=FAILED, next_attempt_at=None, error=error)
-
 
 class DeliveryStore(RolloutRepository):
     """The deliveries of one rollout."""

@@ -83,14 +83,7 @@ def load_rollout_summaries(
         for cached_rollout in cached_rollouts
         if caller.has_permission_somewhere(Permission.READ, cached_rollout.state.rollout.name)
     ]
-    with service.database.begin_read() as transaction:
-        pulses_by_rollout = load_activity(transaction, at - ONE_HOUR)
-    return tuple(
-        _build_rollout_summary(
-            service, state, pulses_by_rollout.get(state.rollout.number, NO_PULSE)
-        )
-        for state in readable_states
-    )
+    return _build_rollout_summaries(service, readable_states, at)
 
 
 def load_rollout_summary(
@@ -103,25 +96,29 @@ def load_rollout_summary(
         NotAllowedError: the caller may not read it.
     """
     state = service.load_permitted_state(caller, Permission.READ, rollout_name)
+    (summary,) = _build_rollout_summaries(service, [state], at)
+    return summary
+
+
+def _build_rollout_summaries(
+    service: Service, states: Iterable[RolloutState], at: datetime
+) -> tuple[RolloutSummary, ...]:
     with service.database.begin_read() as transaction:
-        pulses_by_rollout = load_activity(transaction, at - ONE_HOUR)
-    return _build_rollout_summary(
-        service, state, pulses_by_rollout.get(state.rollout.number, NO_PULSE)
-    )
-
-
-def _build_rollout_summary(
-    service: Service, state: RolloutState, pulse: RolloutActivity
-) -> RolloutSummary:
-    last_slot = pulse.last_slot
-    return RolloutSummary(
-        name=state.rollout.name,
-        state=state,
-        ticked_at=None if last_slot is None else to_instant(last_slot, state.policy.tick),
-        last_case=pulse.last_case_at,
-        cases_in_last_hour=pulse.recent_cases,
-        has_more_cases=pulse.recent_cases == MAX_RECENT_CASES,
-        is_overdue=state.rollout.name in service.autonomy.overdue,
+        activities = load_activity(transaction, at - ONE_HOUR)
+    return tuple(
+        RolloutSummary(
+            name=state.rollout.name,
+            state=state,
+            ticked_at=None
+            if activity.last_slot is None
+            else to_instant(activity.last_slot, state.policy.tick),
+            last_case=activity.last_case_at,
+            cases_in_last_hour=activity.recent_cases,
+            has_more_cases=activity.recent_cases == MAX_RECENT_CASES,
+            is_overdue=state.rollout.name in service.autonomy.overdue,
+        )
+        for state in states
+        for activity in [activities.get(state.rollout.number, NO_PULSE)]
     )
 
 

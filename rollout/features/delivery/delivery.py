@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from rollout import faults
 from rollout.data.access.users import Users
-from rollout.data.database.rollouts import SENT, WAITING, Rollouts
+from rollout.data.database.rollouts import FAILED, SENT, WAITING, Rollouts
 from rollout.data.database.session import Database, Transaction
 from rollout.data.records.incoming_cases import ANY_REVIEWER, ExposureStore
 from rollout.data.reports.reports import (
@@ -295,7 +295,7 @@ def _record_attempt(service: Service, delivery: Delivery, error: str) -> None:
         if not error:
             outbox.record_sent(delivery, at=at)
         elif delivery.attempts >= MAX_ATTEMPTS:
-            outbox.record_failed(delivery, error=error)
+            outbox.close(delivery, FAILED, error=error)
         else:
             outbox.retry_later(
                 delivery, at=at + compute_retry_delay(delivery.attempts, random_value), error=error

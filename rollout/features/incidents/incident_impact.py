@@ -57,6 +57,17 @@ class EvidencePeriod:
 
 
 @dataclass(frozen=True, slots=True)
+class ImpactEntries:
+    """Ledger entries about an incident's cells; its own begin at `first_revision`."""
+
+    first_revision: int
+    cells: tuple[Cell, ...]
+    earlier: tuple[LedgerEntry, ...]
+    own: tuple[LedgerEntry, ...]
+    later: tuple[LedgerEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class IncidentImpact:
     """An incident with its impact.
 
@@ -64,8 +75,7 @@ class IncidentImpact:
         policy: the policy in force now.
         guard: the guard in that policy; None if it has no such guard.
         cells: its own cell first; () if it changed none.
-        earlier_entries, own_entries, later_entries: ledger entries about these cells.
-        cited: the proposals in these entries.
+        cited: the proposals in the entries.
         period_before, period_after: counts in its cell since the stage before began, and since the
             incident; None without a version in a cell of the policy.
         state_before: the version's state in its cell before the incident; None without both.
@@ -77,26 +87,13 @@ class IncidentImpact:
     policy: Policy
     guard: Guard | None
     cells: tuple[AffectedCell, ...]
-    earlier_entries: tuple[LedgerEntry, ...]
-    own_entries: tuple[LedgerEntry, ...]
-    later_entries: tuple[LedgerEntry, ...]
+    entries: ImpactEntries
     cited: CitedProposals
     period_before: EvidencePeriod | None
     period_after: EvidencePeriod | None
     state_before: CellState | None
     attempt_text: str
     open_proposals: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _ImpactEntries:
-    """Ledger entries about an incident's cells; its own begin at `first_revision`."""
-
-    first_revision: int
-    cells: tuple[Cell, ...]
-    earlier: tuple[LedgerEntry, ...]
-    own: tuple[LedgerEntry, ...]
-    later: tuple[LedgerEntry, ...]
 
 
 def load_incident_impact(
@@ -132,9 +129,7 @@ def load_incident_impact(
         policy=state.policy,
         guard=next((guard for guard in state.policy.guards if guard.id == incident.guard), None),
         cells=tuple(affected_cell for affected_cell in affected_cells if affected_cell is not None),
-        earlier_entries=entries.earlier,
-        own_entries=entries.own,
-        later_entries=entries.later,
+        entries=entries,
         cited=cited,
         period_before=period_before,
         period_after=period_after,
@@ -154,7 +149,7 @@ def load_incident_impact(
 
 def _load_entries(
     transaction: Transaction, state: RolloutState, caller: Caller, incident: IncidentStatus
-) -> _ImpactEntries:
+) -> ImpactEntries:
     pages, ledger = LedgerPages(transaction, state.rollout), Ledger(transaction, state.rollout)
     all_entries = _find_incident_entries(pages, incident)
     own_entries = tuple(
@@ -163,7 +158,7 @@ def _load_entries(
     cells = _list_affected_cells(incident, own_entries)
     first_revision = all_entries[0].row.revision if all_entries else incident.revision
     later_entries = _iterate_later_entries(ledger, pages, cells, incident)
-    return _ImpactEntries(
+    return ImpactEntries(
         first_revision=first_revision,
         cells=cells,
         earlier=tuple(_find_earlier_entries(pages, cells, first_revision)),

@@ -18,8 +18,13 @@ from rollout.engine.decide.commands import ApproveProposal
 from rollout.engine.decide.decider import decide
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.proposals import ProposalHold, list_proposal_holds
-from rollout.engine.decide.scope import GivenApproval as CountedApproval
-from rollout.engine.decide.scope import OfKind, ProposalState, Scope, count_filled_needs
+from rollout.engine.decide.scope import (
+    GivenApproval,
+    OfKind,
+    ProposalState,
+    Scope,
+    count_filled_needs,
+)
 from rollout.engine.events import (
     OPEN_STATE,
     Approved,
@@ -188,12 +193,9 @@ PROPOSAL_STATES: Final = ("open", "approved", *CLOSED_PROPOSALS)
 
 
 @dataclass(frozen=True, slots=True)
-class Approval:
+class Approval(GivenApproval):
     """An approval with its reason; "" without one."""
 
-    by: str
-    groups: tuple[str, ...]
-    at: datetime
     reason: str = ""
 
 
@@ -377,7 +379,7 @@ def _build_proposal_details(
 ) -> Proposal:
     proposal_raised, approval_events, closing_event = _load_history(transaction, state, row)
     cell = proposal_raised.cell
-    approvals = tuple(CountedApproval(e.by, e.groups, e.at) for e in approval_events)
+    approvals = tuple(Approval(e.by, e.groups, e.at, e.reason) for e in approval_events)
     counted_approvals = count_filled_needs(proposal_raised.needs, approvals)
     evidence_hash = _find_cited_hash(state, proposal_raised)
     accounts = Accounts(transaction)
@@ -401,12 +403,7 @@ def _build_proposal_details(
         texts=list_grounds(proposal_raised, state.policy),
         evidence_hash=evidence_hash,
         required_approvals=proposal_raised.needs,
-        approvals=tuple(
-            Approval(
-                approval_event.by, approval_event.groups, approval_event.at, approval_event.reason
-            )
-            for approval_event in approval_events
-        ),
+        approvals=approvals,
         approvals_missing=len(proposal_raised.needs) - counted_approvals,
         groups_missing=tuple(
             group
@@ -495,10 +492,10 @@ def _load_history(
 
 
 def _would_count(
-    required_groups: tuple[str, ...], approvals: tuple[CountedApproval, ...], group: str
+    required_groups: tuple[str, ...], approvals: tuple[GivenApproval, ...], group: str
 ) -> bool:
     """Return whether an approval of one more user of a group would count."""
-    more_approvals = (*approvals, CountedApproval("", (group,), datetime.min))  # noqa: DTZ901 - no time of a real yes
+    more_approvals = (*approvals, GivenApproval("", (group,), datetime.min))  # noqa: DTZ901 - no time of a real yes
     return count_filled_needs(required_groups, more_approvals) > count_filled_needs(
         required_groups, approvals
     )

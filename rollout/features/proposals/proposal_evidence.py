@@ -61,16 +61,13 @@ class ReadingComparison:
 
 @dataclass(frozen=True, slots=True)
 class GateMinimumProgress:
-    """A minimum that a gate requires, and its current value."""
+    """What a gate requires at least, and the counts now.
 
-    units: int
-    days: int
-    reviewers: int
-    closed_units: int
-    missing_units: int
-    recent_closed: int
-    recent_missing: int
-    losses: Mapping[str, int]
+    `decided` has the units that the gate reads; `closed` those of which some are missing.
+    """
+
+    decided: EvidenceCounts
+    closed: EvidenceCounts
     minimum: Minimum
     missing_at_most: float
 
@@ -175,14 +172,8 @@ def _build_proposal_evidence(
             ),
         ),
         minimum_progress=GateMinimumProgress(
-            units=evidence_counts.decided,
-            days=evidence_counts.days,
-            reviewers=evidence_counts.reviewers,
-            closed_units=unit_counts.closed,
-            missing_units=unit_counts.missing,
-            recent_closed=unit_counts.recent_closed,
-            recent_missing=unit_counts.recent_missing,
-            losses=unit_counts.losses,
+            decided=evidence_counts,
+            closed=unit_counts,
             minimum=gate.minimum,
             missing_at_most=policy.evidence.missing_at_most,
         ),

@@ -24,6 +24,7 @@ from rollout.engine.decide.approvals import (
     find_unfilled_needs,
 )
 from rollout.engine.decide.commands import (
+    Actor,
     ApproveProposal,
     Command,
     ProposeRenewal,
@@ -399,10 +400,7 @@ def approve_proposal(
     require_permission(caller, Permission.APPROVE, rollout_name)
 
     def build_command(state: RolloutState) -> Command:
-        sites = _require_permission_at_sites(
-            database, caller, state, proposal_id, Permission.APPROVE
-        )
-        by = caller.as_actor(rollout_name, sites)
+        by = _require_actor(database, caller, state, proposal_id, Permission.APPROVE)
         return ApproveProposal(
             at=at,
             by=by,
@@ -488,30 +486,27 @@ def reject_proposal(
     require_permission(caller, Permission.REJECT, rollout_name)
 
     def build_command(state: RolloutState) -> Command:
-        sites = _require_permission_at_sites(
-            database, caller, state, proposal_id, Permission.REJECT
-        )
-        by = caller.as_actor(rollout_name, sites)
+        by = _require_actor(database, caller, state, proposal_id, Permission.REJECT)
         return RejectProposal(at=at, by=by, proposal=proposal_id, reason=reason)
 
     return run_command(database, caller, rollout_name, build_command)
 
 
-def _require_permission_at_sites(
+def _require_actor(
     database: Database,
     caller: Caller,
     state: RolloutState,
     proposal_id: str,
     permission: Permission,
-) -> tuple[str, ...]:
-    """Return the proposal's sites, open or closed, after the check of each."""
+) -> Actor:
+    """Return the caller as actor at the sites of a proposal, open or closed, after their check."""
     sites = (
         find_proposal_sites(state, proposal_id)
         if proposal_id in state.scope.proposals
         else load_closed_proposal_sites(database, state, proposal_id)
     )
     require_permission(caller, permission, state.rollout.name, sites)
-    return sites
+    return caller.as_actor(state.rollout.name, sites)
 
 
 def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom

@@ -51,6 +51,14 @@ class StopLatency:
 
 
 @dataclass(frozen=True, slots=True)
+class LastDrill:
+    """The last drill of a stop."""
+
+    at: datetime
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopHistory:
     """Earlier stops and policies.
 
@@ -61,8 +69,13 @@ class StopHistory:
     """
 
     stop_reasons: Mapping[str, str]
-    last_drill: datetime | None
+    last_drill: LastDrill | None
     replaced_policies: tuple[tuple[datetime, Policy], ...]
+
+    @property
+    def last_drilled_at(self) -> datetime | None:
+        """Return the time of the last drill."""
+        return None if self.last_drill is None else self.last_drill.at
 
 
 def load_stop_history(transaction: Transaction, state: RolloutState) -> StopHistory:
@@ -71,14 +84,14 @@ def load_stop_history(transaction: Transaction, state: RolloutState) -> StopHist
     rows = list(ledger.list_rows(until=until, kinds=("Stopped", "PolicyApplied")))
     stop_rows = [row for row in rows if row.kind == "Stopped"]
     applied_rows = [row for row in rows if row.kind == "PolicyApplied"]
-    drill_times = [_parse_row_time(row) for row in stop_rows if row.fields["drill"]]
+    drills = [LastDrill(_parse_row_time(r), r.by) for r in reversed(stop_rows) if r.fields["drill"]]
     texts = PolicyTexts(transaction, state.rollout).load_texts(
         {row.fields["policy_hash"] for row in applied_rows[:-1]}
     )
     end_times = [_parse_row_time(row) for row in applied_rows[1:]]
     return StopHistory(
         stop_reasons={row.fields["stop"]: row.fields["reason"] for row in stop_rows},
-        last_drill=max(drill_times, default=None),
+        last_drill=max(drills, key=lambda drill: drill.at, default=None),
         replaced_policies=tuple(
             (end, parse_stored_policy(texts[row.fields["policy_hash"]]))
             for end, row in zip(end_times, applied_rows, strict=False)
@@ -174,14 +187,6 @@ class CellGrant:
 
 
 @dataclass(frozen=True, slots=True)
-class LastDrill:
-    """The last drill of a stop."""
-
-    at: datetime
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
 class StopOptions:
     """What a caller may stop in a rollout.
 
@@ -233,7 +238,6 @@ def load_stop_options(
         )
     with service.database.begin_read() as transaction:
         stop_history = load_stop_history(transaction, state)
-        last_drill = _find_last_drill(Ledger(transaction, state.rollout), stop_history)
     return StopOptions(
         policy=state.policy,
         cells=tuple(
@@ -245,7 +249,7 @@ def load_stop_options(
             site for site in state.policy.sites_by_id if site not in set(operable_sites)
         ),
         stop_latencies=compute_stop_latencies(stop_history, state.policy, operable_sites, at),
-        last_drill=last_drill,
+        last_drill=stop_history.last_drill,
     )
 
 
@@ -307,15 +311,6 @@ def load_own_narrowings(
         events = Ledger(transaction, state.rollout).list_of(Narrowed, after=after, until=until)
         own_narrowings = [event for event in events if event.by == caller.name]
     return tuple(own_narrowings[max(0, len(own_narrowings) - count) :])
-
-
-def _find_last_drill(ledger: Ledger, stop_history: StopHistory) -> LastDrill | None:
-    if stop_history.last_drill is None:
-        return None
-    until = ledger.find_revision_at(stop_history.last_drill)
-    rows = ledger.list_rows(after=max(0, until - MAX_OTHER_ROWS), until=until, kinds=("Stopped",))
-    actors = [row.by for row in rows if row.fields["drill"]]
-    return LastDrill(stop_history.last_drill, actors[-1] if actors else "")
 
 
 OrderT = TypeVar("OrderT", PendingStop, PendingNarrowing)

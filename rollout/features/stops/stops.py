@@ -189,7 +189,7 @@ def stop_cells(
             _build_active_stop(stop, state, stop_history.stop_reasons, at)
             for stop in matching_stops
         ),
-        last_drill=stop_history.last_drill,
+        last_drill=stop_history.last_drilled_at,
     )
 
 
@@ -363,7 +363,7 @@ def load_stops(service: "Service", caller: Caller, rollout_name: str, *, at: dat
             for stop in sorted(readable_stops, key=lambda stop: stop.at, reverse=True)
         ),
         stop_latency=compute_stop_latencies(stop_history, state.policy, sites, at),
-        last_drill=stop_history.last_drill,
+        last_drill=stop_history.last_drilled_at,
     )
 
 

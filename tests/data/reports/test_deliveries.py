@@ -69,7 +69,7 @@ def test_who_was_overtaken_settles_nothing(database, other, rollout):
     queue(database, rollout, OPS)
     slow = take(database)
     quick = take(other, at=NOON + LEASE)
-    assert not settle(database, "record_failed", slow, error="late")
+    assert not settle(database, "close", slow, state=FAILED, error="late")
     assert settle(other, "record_sent", quick, at=NOON + LEASE)
     assert not settle(database, "record_sent", quick, at=NOON + DAY)
     assert not settle(database, "retry_later", slow, at=NOON + DAY, error="late")
@@ -91,7 +91,7 @@ def test_what_is_given_up_is_tried_again_only_when_somebody_says_so(database, ro
     taken = take(database)
     with database.begin_write() as transaction:
         assert not DeliveryStore(transaction, rollout).retry(taken.id, at=NOON), "it is on its way"
-    settle(database, "record_failed", taken, error="refused")
+    settle(database, "close", taken, state=FAILED, error="refused")
     assert take(database, at=NOON + 9 * DAY) is None
     with database.begin_write() as transaction:
         own = DeliveryStore(transaction, rollout)
@@ -117,7 +117,7 @@ def test_pages_are_the_newest_first_and_of_one_rollout(database, rollout):
     rest = listed(database, rollout, before=first[-1].id)
     assert [one.request.channel for one in (*first, *rest)] == ["c", "b", "a"]
     assert [one.rollout for one in listed(database, wolves)] == ["wolves"]
-    settle(database, "record_failed", take(database), error="x")
+    settle(database, "close", take(database), state=FAILED, error="x")
     assert [one.request.channel for one in listed(database, rollout, state=FAILED)] == ["a"]
 
 

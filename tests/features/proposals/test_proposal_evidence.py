@@ -56,7 +56,10 @@ def test_what_is_counted_now_stands_beside_what_was_frozen(service):
     assert line.current.counts == (1, 3)
     assert not line.current.is_met
     assert found.has_turned
-    assert (found.minimum_progress.units, found.minimum_progress.minimum.units) == (4, 100)
+    assert (found.minimum_progress.decided.decided, found.minimum_progress.minimum.units) == (
+        4,
+        100,
+    )
     assert "4 of 100 decided units" in found.unmet_requirements
     assert found.promise.startswith("If the true average of a cell's units so far does not meet")
 
