@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.problems import STATUS_BY_CODE
 from api.proposals.pages import (
-    ManualProposal,
     build_proposal_path,
     compute_page_version,
     list_options,
@@ -32,7 +31,7 @@ from rollout.engine.decide.permissions import Permission
 from rollout.engine.words.state_text import CLOSED_PROPOSALS
 from rollout.features.proposals import proposals
 from rollout.features.proposals.proposal_details import Proposal, load_proposal, load_proposals
-from rollout.features.proposals.proposals import MAX_APPROVALS_PER_CALL, ProposalResult
+from rollout.features.proposals.proposals import MAX_APPROVALS_PER_CALL
 from rollout.kernel.errors import RefusalError, UnknownProposalError
 
 router = APIRouter()
@@ -133,30 +132,18 @@ def submit_proposal(
 ) -> Response:
     """Make a takeover or a renewal a proposal."""
     try:
-        raised_proposal = _raise_proposal(
-            visitor, rollout, parse_manual_proposal(form.get_text("what"))
+        raised_proposal = proposals.raise_cell_proposal(
+            visitor.service.database,
+            visitor.caller,
+            rollout,
+            parse_manual_proposal(form.get_text("what")),
+            at=visitor.at,
         )
     except RefusalError as error:
         status = STATUS_BY_CODE.get(error.code, 422)
         errors = {"what": say_refusal(error)}
         return _render_proposals(request, visitor, rollout, status, errors=errors, form=form)
     return redirect_to(build_proposal_path(rollout, raised_proposal.proposal))
-
-
-def _raise_proposal(
-    visitor: Visitor, rollout: str, manual_proposal: ManualProposal
-) -> ProposalResult:
-    database, caller, at = visitor.service.database, visitor.caller, visitor.at
-    return proposals.raise_cell_proposal(
-        database,
-        caller,
-        rollout,
-        manual_proposal.kind,
-        manual_proposal.cell,
-        manual_proposal.version,
-        manual_proposal.to,
-        at=at,
-    )
 
 
 EVIDENCE_CHANGED_TAG = "Evidence changed"

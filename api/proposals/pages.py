@@ -91,6 +91,7 @@ from rollout.features.proposals.proposal_evidence import (
 from rollout.features.proposals.proposals import (
     RENEWAL,
     TAKEOVER,
+    ManualProposal,
     describe_missing_approvers,
     find_proposal_sites,
     load_eligible_approvers,
@@ -699,20 +700,16 @@ MAX_OPTIONS: Final = 200  # maximum number of options on a page
 VALUE_PARTS: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class ManualProposal:
-    """A manual proposal."""
-
-    kind: str
-    cell: Cell
-    version: str
-    to: str
-
-    @property
-    def value(self) -> str:
-        """Return its form value; names are percent-encoded."""
-        parts = (self.kind, self.cell.site, self.cell.window, self.version, self.to)
-        return "/".join(map(encode_segment, parts))
+def format_manual_proposal(manual_proposal: ManualProposal) -> str:
+    """Return the form value of a manual proposal; names are percent-encoded."""
+    parts = (
+        manual_proposal.kind,
+        manual_proposal.cell.site,
+        manual_proposal.cell.window,
+        manual_proposal.version,
+        manual_proposal.to,
+    )
+    return "/".join(map(encode_segment, parts))
 
 
 def parse_manual_proposal(value: str) -> ManualProposal:
@@ -739,7 +736,7 @@ def list_options(
     for cell in state.policy.cells:
         if cell.site in sites:
             options += (
-                TargetChoice(manual_proposal.value, text)
+                TargetChoice(format_manual_proposal(manual_proposal), text)
                 for manual_proposal, text in _list_cell_options(state, cell, at)
             )
         if len(options) >= MAX_OPTIONS:

@@ -129,10 +129,10 @@ def create_proposal(
 def _raise_proposal(
     rollout: str, body: ProposalRequest, service: Service, now: datetime, caller: Caller
 ) -> proposals.ProposalResult:
-    cell = Cell(body.site, body.window)
-    return proposals.raise_cell_proposal(
-        service.database, caller, rollout, body.kind, cell, body.version, body.to, at=now
+    manual_proposal = proposals.ManualProposal(
+        body.kind, Cell(body.site, body.window), body.version, body.to
     )
+    return proposals.raise_cell_proposal(service.database, caller, rollout, manual_proposal, at=now)
 
 
 @router.post(

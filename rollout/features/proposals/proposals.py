@@ -509,14 +509,21 @@ def _require_actor(
     return caller.as_actor(state.rollout.name, sites)
 
 
-def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
+@dataclass(frozen=True, slots=True)
+class ManualProposal:
+    """A takeover or a renewal that a user asks for."""
+
+    kind: str
+    cell: Cell
+    version: str
+    to: str
+
+
+def raise_cell_proposal(
     database: Database,
     caller: Caller,
     rollout_name: str,
-    kind: str,
-    cell: Cell,
-    version: str,
-    to: str,
+    manual_proposal: ManualProposal,
     *,
     at: datetime,
 ) -> ProposalResult:
@@ -528,6 +535,7 @@ def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
         NotEligibleError: evidence or policy does not permit it; the text names what is missing.
     """
     require_permission(caller, Permission.PROPOSE, rollout_name)
+    kind, cell, version = manual_proposal.kind, manual_proposal.cell, manual_proposal.version
     require_permission(caller, Permission.PROPOSE, rollout_name, (cell.site,))
     names = {version}
     # what counts takes half a second to load, which no other command here needs
@@ -548,7 +556,12 @@ def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
         by = caller.as_actor(rollout_name, (cell.site,))
         evidence_by_cell = {(cell, first_name): cell_evidence}
         return command_classes[kind](
-            at=at, by=by, cell=cell, version=version, to=to, evidence=evidence_by_cell
+            at=at,
+            by=by,
+            cell=cell,
+            version=version,
+            to=manual_proposal.to,
+            evidence=evidence_by_cell,
         )
 
     command_result = run_command(database, caller, rollout_name, build_command)
