@@ -48,8 +48,8 @@ from rollout.features.reviews.own_decisions import (
     load_own_decision,
     load_own_decisions,
 )
-from rollout.features.reviews.reviews import DecisionDraft as Said
 from rollout.features.reviews.reviews import (
+    DecisionDraft,
     ReviewerTasks,
     claim_page_task,
     claim_reviews,
@@ -149,7 +149,7 @@ def read_typed_decision(form: Form, questions: Sequence[LeverQuestion]) -> Typed
     )
 
 
-def parse_decision(form: Form, levers: Sequence[Lever], at: datetime) -> Said:
+def parse_decision(form: Form, levers: Sequence[Lever], at: datetime) -> DecisionDraft:
     """Parse the decision of a form.
 
     Raises:
@@ -402,16 +402,16 @@ def _build_undo(
     own_decisions: OwnDecisions, visitor: Visitor, state: RolloutState, undone_task: int | None
 ) -> Mapping[str, str] | None:
     """Return text and path of the decision that Undo brings back."""
-    decision = find_undoable_decision(
+    own_decision = find_undoable_decision(
         own_decisions.recent_decisions, visitor.at, undone_task=undone_task
     )
-    if decision is None:
+    if own_decision is None:
         return None
-    text = describe_answers(state.policy.levers, decision.answers)
+    text = describe_answers(state.policy.levers, own_decision.decision.answers)
     return {
         "says": text,
         "at": f"/rollouts/{encode_segment(state.rollout.name)}"
-        f"/{get_section(decision.kind)}/{decision.task_number}",
+        f"/{get_section(own_decision.kind)}/{own_decision.task_number}",
     }
 
 
@@ -424,15 +424,12 @@ def _find_missed_deadline(
         or at - own_decisions.recent_decisions[0].at > RECENT_PERIOD
     ):
         return None
-    recent_decisions = own_decisions.recent_decisions[0]
-    deadline = compute_answer_deadline(state.policy, recent_decisions.case.occurred_at)
-    if (
-        deadline is None
-        or recent_decisions.started_at is None
-        or not recent_decisions.started_at < deadline <= recent_decisions.at
-    ):
+    last = own_decisions.recent_decisions[0]
+    started_at = last.decision.started_at
+    deadline = compute_answer_deadline(state.policy, last.case.occurred_at)
+    if deadline is None or started_at is None or not started_at < deadline <= last.at:
         return None
-    return {"by": deadline, "zone": state.policy.get_timezone(recent_decisions.case.site)}
+    return {"by": deadline, "zone": state.policy.get_timezone(last.case.site)}
 
 
 router = APIRouter()

@@ -13,11 +13,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from api.web_kit.page import CONTENT_POLICY
-from rollout.engine.records.records import Case
+from rollout.engine.records.records import Case, Prediction
 from rollout.engine.words.formatting import capitalize_first, format_quantity, join_words
 from rollout.features.reports.inputs.pictures import is_link
 from rollout.features.reviews.own_decisions import OwnDecision
-from rollout.features.reviews.reviews import CLAIM_DURATION, ClaimedTask, ModelAnswer, ReviewQueue
+from rollout.features.reviews.reviews import CLAIM_DURATION, ClaimedTask, ReviewQueue
 from rollout.kernel.policy.levers import Lever, Number
 from rollout.kernel.units import EMPTY_SET, split_label_set
 from rollout.live.rollout_state import RolloutState
@@ -338,18 +338,18 @@ def build_review_case(task: ClaimedTask, state: RolloutState, at: datetime) -> R
     )
 
 
-def build_decided_case(decision: OwnDecision, state: RolloutState) -> ReviewCase:
+def build_decided_case(own_decision: OwnDecision, state: RolloutState) -> ReviewCase:
     """Return the review case of a decided task, with its decision."""
     return ReviewCase(
-        review=decision.task_number,
-        section=get_section(decision.kind),
-        case=decision.case,
-        zone=state.policy.get_timezone(decision.case.site),
-        media=sort_media(decision.case.media),
-        proposal=describe_model_answer(decision.proposal, state),
-        revision=decision.revision,
-        stands=describe_answers(state.policy.levers, decision.answers),
-        note=decision.note or "",
+        review=own_decision.task_number,
+        section=get_section(own_decision.kind),
+        case=own_decision.case,
+        zone=state.policy.get_timezone(own_decision.case.site),
+        media=sort_media(own_decision.case.media),
+        proposal=describe_model_answer(own_decision.proposal, state),
+        revision=own_decision.decision.revision,
+        stands=describe_answers(state.policy.levers, own_decision.decision.answers),
+        note=own_decision.decision.note or "",
     )
 
 
@@ -370,7 +370,7 @@ def describe_fallback(state: RolloutState) -> str:
     return join_words(list(dict.fromkeys(names)))
 
 
-def describe_model_answer(answer: ModelAnswer | None, state: RolloutState) -> str:
+def describe_model_answer(answer: Prediction | None, state: RolloutState) -> str:
     """Describe the model's proposal, or ""."""
     if answer is None:
         return ""

@@ -44,7 +44,9 @@ def get_review_queue(
 ) -> ReviewQueue:
     """Return your claimed review tasks and the number of available ones."""
     state = service.state_cache.load_rollout(rollout).state
-    return ReviewQueue.of(reviews.load_own_reviews(service.database, caller, state, now, wall_time))
+    return ReviewQueue.model_validate(
+        reviews.load_own_reviews(service.database, caller, state, now, wall_time)
+    )
 
 
 @router.post("/claims", operation_id="claimNextReview", summary="Claim the next review tasks")
@@ -71,7 +73,7 @@ def claim_next_review(
         target_count=body.claims,
         claim_time=wall_time,
     )
-    return ReviewQueue.of(queue)
+    return ReviewQueue.model_validate(queue)
 
 
 @router.post(

@@ -3,16 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, AliasPath, BaseModel, Field, StringConstraints
 
 from api.schema_forms import AttributeForm, ItemList, add_fields_of, add_input_of
 from rollout.data.records.record_rows import MAX_KEY_LENGTH
 from rollout.features.reviews.reviews import (
     MAX_CLAIMED_CASES,
-    ClaimedTask,
     DecisionDraft,
     OverdueTask,
-    ReviewerTasks,
     StoredDecision,
 )
 from rollout.kernel.units import SEPARATOR, join_labels
@@ -117,37 +115,23 @@ class ReviewTask(AttributeForm, json_schema_extra={"example": TASK}):
 
     review: int
     kind: Kind
-    case: str
-    site: str
-    occurred_at: datetime
-    attributes: dict[str, str]
-    media: dict[str, str]
+    case: str = Field(validation_alias=AliasPath("case", "key"))
+    site: str = Field(validation_alias=AliasPath("case", "site"))
+    occurred_at: datetime = Field(validation_alias=AliasPath("case", "occurred_at"))
+    attributes: dict[str, str] = Field(validation_alias=AliasPath("case", "attributes"))
+    media: dict[str, str] = Field(validation_alias=AliasPath("case", "media"))
     answer_by: datetime | None = Field(
         description="after this time, the client no longer waits for the answer"
     )
     claimed_until: datetime = Field(
         description="after this time, other reviewers can claim the task"
     )
-    model_answer: VersionAnswer | None = Field(description="only for assisted reviews")
-    decisions: list[dict[str, str | None]] = Field(description="only for adjudications")
-
-    @classmethod
-    def of(cls, task: ClaimedTask) -> "ReviewTask":
-        """Return the schema of a claimed task."""
-        answer = task.proposal
-        return cls(
-            review=task.review,
-            kind=task.kind,
-            case=task.case.key,
-            site=task.case.site,
-            occurred_at=task.case.occurred_at,
-            attributes=dict(task.case.attributes),
-            media=dict(task.case.media),
-            answer_by=task.answer_by,
-            claimed_until=task.claimed_until,
-            model_answer=None if answer is None else VersionAnswer.model_validate(answer),
-            decisions=[dict(answers) for answers in task.verdicts],
-        )
+    model_answer: VersionAnswer | None = Field(
+        validation_alias="proposal", description="only for assisted reviews"
+    )
+    decisions: list[dict[str, str | None]] = Field(
+        validation_alias="verdicts", description="only for adjudications"
+    )
 
 
 class ReviewQueueCounts(AttributeForm, json_schema_extra={"example": OWN_TASKS["waiting"]}):
@@ -164,15 +148,6 @@ class ReviewQueue(AttributeForm, json_schema_extra={"example": OWN_TASKS}):
     levers: list[ReviewLever]
     tasks: list[ReviewTask]
     waiting: ReviewQueueCounts
-
-    @classmethod
-    def of(cls, reviewer_tasks: ReviewerTasks) -> "ReviewQueue":
-        """Return the schema of a reviewer's tasks."""
-        return cls(
-            levers=[ReviewLever.model_validate(lever) for lever in reviewer_tasks.levers],
-            tasks=[ReviewTask.of(task) for task in reviewer_tasks.tasks],
-            waiting=ReviewQueueCounts.model_validate(dict(reviewer_tasks.waiting)),
-        )
 
 
 def _check_labels(labels: list[str]) -> list[str]:

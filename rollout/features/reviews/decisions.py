@@ -22,16 +22,7 @@ from rollout.data.records.case_pages import NewestRecords
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import FIGURES, ExposureEntry, ExposureStore, IncomingCases
 from rollout.data.records.record_check import build_basis, list_pages
-from rollout.data.records.records import (
-    RecordReceipt as Accepted,
-)
-from rollout.data.records.records import (
-    RecordStatus as Judged,
-)
-from rollout.data.records.records import (
-    RecordStore,
-    StoredBatch,
-)
+from rollout.data.records.records import RecordReceipt, RecordStatus, RecordStore, StoredBatch
 from rollout.data.reviews.reviews import DONE, WITHDRAWN, ReviewTaskStore, StoredReviewTask
 from rollout.data.tables.record_tables import decode_instant
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
@@ -166,7 +157,7 @@ def _store_decision(
     stored_batch = RecordStore(transaction, state.rollout).store(
         [decision, *placed_cases], received_at=at, sender=sender, draw_case=state.draw_case
     )
-    if stored_batch.results[0].status is not Judged.ACCEPTED:
+    if stored_batch.results[0].status is not RecordStatus.ACCEPTED:
         raise DecisionConflictError(stored_batch.results[0].reason)
     faults.reach_point("review.decided")
     _close_review(transaction, state, review, decision, stored_batch, at)
@@ -261,7 +252,7 @@ def _store_gold_decision(
     }
     decision = _restore_decision(key, caller, review.id, stored_answer)
     stored_batch = StoredBatch(
-        (Accepted(Judged.ACCEPTED),), {key: review.case_id}, {review.case_id}, set(), {}
+        (RecordReceipt(RecordStatus.ACCEPTED),), {key: review.case_id}, {review.case_id}, set(), {}
     )
     _close_review(transaction, state, review, decision, stored_batch, at, stored_answer)
     return _build_review_decision(review, decision, at)

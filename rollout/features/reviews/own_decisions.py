@@ -16,12 +16,10 @@ from rollout.data.reviews.reviews import ReviewTaskLists, StoredReviewTask
 from rollout.data.tables.record_tables import decode_instant
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.decide.scope import Scope
-from rollout.engine.records.records import Case, Decision
+from rollout.engine.records.records import Case, Decision, Prediction
 from rollout.engine.records.reviews import BLIND, REVEALING_CONTENT, REVIEW_PAGE, SEEDED
 from rollout.features.reviews.decisions import build_unknown_review_error
 from rollout.features.reviews.reviews import (
-    LeverAnswers,
-    ModelAnswer,
     ReviewQueue,
     find_proposal,
     find_queue,
@@ -42,9 +40,7 @@ class OwnDecision:
     Attributes:
         task_number: number of the review task.
         kind: queue of the review task.
-        answers: by lever; empty if unsure.
-        revision: revision of the caller's decision on the case, from 1.
-        started_at: start time as sent by the caller.
+        decision: as stored; its answers are empty if the caller was unsure.
         at: time of submission.
         proposal: prediction of the acting version, for assisted tasks.
         is_final: the prediction was shown, so the decision can't be changed.
@@ -53,12 +49,9 @@ class OwnDecision:
     task_number: int
     kind: ReviewQueue
     case: Case
-    answers: LeverAnswers
-    note: str | None
-    revision: int
-    started_at: datetime | None
+    decision: Decision
     at: datetime
-    proposal: ModelAnswer | None
+    proposal: Prediction | None
     is_final: bool
 
 
@@ -174,10 +167,7 @@ def _build_own_decisions(
                     task_number=review.id,
                     kind=find_queue(review.kind),
                     case=cases[case_id],
-                    answers=decision.answers,
-                    note=decision.note,
-                    revision=decision.revision,
-                    started_at=decision.started_at,
+                    decision=decision,
                     at=at,
                     proposal=proposals.get(case_id),
                     is_final=case_id in fixed_case_ids,
@@ -206,7 +196,7 @@ def _find_decision(review: StoredReviewTask, stored_decision: Decision | None) -
 
 def _load_proposals(
     newest: NewestRecords, scope: Scope, reviews: Sequence[StoredReviewTask]
-) -> Mapping[int, ModelAnswer]:
+) -> Mapping[int, Prediction]:
     """Return the acting version's predictions of assisted tasks, by case."""
     assisted = {
         review.case_id: review for review in reviews if find_queue(review.kind) == "assisted"

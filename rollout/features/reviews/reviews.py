@@ -77,15 +77,6 @@ LeverAnswers = Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelAnswer:
-    """The prediction of a version."""
-
-    version: str
-    answers: LeverAnswers
-    confidence: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class ClaimedTask:
     """A case that a reviewer has claimed.
 
@@ -103,7 +94,7 @@ class ClaimedTask:
     case: Case
     answer_by: datetime | None
     claimed_until: datetime
-    proposal: ModelAnswer | None = None
+    proposal: Prediction | None = None
     verdicts: tuple[LeverAnswers, ...] = ()
 
 
@@ -236,16 +227,13 @@ def _build_tasks(
 
 def find_proposal(
     scope: Scope, review: StoredReviewTask, predictions: Mapping[str, Prediction]
-) -> ModelAnswer | None:
-    """Return the answer that a task shows, under whatever name its version gave it, or None."""
+) -> Prediction | None:
+    """Return the prediction that a task shows, under whatever name its version gave it, or None."""
     if review.version is None:
         return None
-    answer = predictions.get(review.version) or find_by_any_name(
+    return predictions.get(review.version) or find_by_any_name(
         scope, scope.get_first_name(review.version), predictions
     )
-    if answer is None:
-        return None
-    return ModelAnswer(answer.version, answer.answers, answer.confidence)
 
 
 def _load_blind_decisions(

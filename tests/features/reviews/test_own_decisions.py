@@ -28,7 +28,10 @@ def test_the_last_verdicts_come_newest_first_and_only_ones_own(room):
     for label in ("bear", "fox", None):
         room.later(MINUTE).done(ANA if label else BO, label)
     found = lately(room)
-    assert [one.answers for one in found.recent_decisions] == [{"alarm": "fox"}, {"alarm": "bear"}]
+    assert [one.decision.answers for one in found.recent_decisions] == [
+        {"alarm": "fox"},
+        {"alarm": "bear"},
+    ]
     assert (found.count, found.recent_decisions[0].at) == (2, room.at - MINUTE)
     assert [len(lately(room, limit=1).recent_decisions), lately(room, limit=1).count] == [1, 2]
 
@@ -69,7 +72,11 @@ def test_a_known_case_is_told_like_any_other(room):
     reviews.seed_gold_case(room.database, DAN, room.stood, "case-1", {"alarm": "bear"}, **seeded)
     told = room.done(ANA, "fox")
     (found,) = lately(room).recent_decisions
-    assert (found.kind, found.answers, found.revision) == ("blind", {"alarm": "fox"}, 1)
+    assert (found.kind, found.decision.answers, found.decision.revision) == (
+        "blind",
+        {"alarm": "fox"},
+        1,
+    )
     assert load_own_decision(room.database, ANA, room.stood, told.review) == found
 
 
