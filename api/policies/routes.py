@@ -22,8 +22,8 @@ from api.schema_forms import (
     build_responses,
 )
 from api.stops.schemas import Reason
-from rollout.features.divergences.matrices import VersionMatrix, load_version_confusion
 from rollout.features.policies import policies
+from rollout.features.reports.figures.comparison import VersionMatrix
 from rollout.kernel.errors import PolicyRefusedError
 from rollout.live.rollout_state import CommandResult
 from rollout.live.versions import (
@@ -270,6 +270,8 @@ def get_version_matrix(
     Rows are human decisions, columns the version's answers. The figures come from stored counts, so
     the response time does not depend on the number of cases.
     """
+    from rollout.features.divergences.matrices import load_version_confusion
+
     return load_version_confusion(service, caller, rollout, version)
 
 

@@ -2,41 +2,40 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
+import polars as pl
+
+from rollout.data.counting.counter import GROUP_COLUMNS, Matrices
 from rollout.engine.decide.permissions import Caller, Permission, may_be_asked_blind
-from rollout.features.reports.figures.comparison import Comparison, compute_comparisons
+from rollout.engine.evidence.evidence_view import BATCH_SIZE, batch_view
+from rollout.features.reports.figures.comparison import (
+    Comparison,
+    VersionMatrix,
+    compute_comparisons,
+)
+from rollout.features.reports.inputs.inputs import CountedActionChange
+from rollout.features.reports.inputs.pairs import OTHER_ACTION
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import UnknownVersionError
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.intervals import compute_paired_change
+from rollout.live.evidence.evidence_reader import load_evidence_views
 from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from rollout.features.reports.inputs.inputs import CountedActionChange
-
 
 GATE_TRACK = "gate"
 
 
 def load_count_frame(
     service: Service, state: RolloutState, caller: Caller, version: str
-) -> "pl.DataFrame":
+) -> pl.DataFrame:
     """Return the counts at the sites that the caller may read.
 
     Of sites where the caller may be asked for a blind review, they are of whole batches of units
     under the policy in force. Columns: `GROUP_COLUMNS` and n.
     """
-    import polars as pl
-
-    from rollout.data.counting.counter import Matrices
-
     name = state.rollout.name
     with service.database.begin_read() as transaction:
         frame = Matrices(transaction, state.rollout).load_frame(track=GATE_TRACK, version=version)
@@ -51,21 +50,14 @@ def load_count_frame(
     return pl.concat([plain_frame.select(*_build_frame_schema()), batched])
 
 
-def _build_frame_schema() -> "dict[str, pl.DataType]":
-    import polars as pl
-
-    from rollout.data.counting.counter import GROUP_COLUMNS
+def _build_frame_schema() -> dict[str, pl.DataType]:
 
     return {**dict.fromkeys(GROUP_COLUMNS, pl.String()), "n": pl.Int64()}
 
 
 def _load_batched_frame(
     service: Service, state: RolloutState, version: str, sites: set[str]
-) -> "pl.DataFrame":
-    import polars as pl
-
-    from rollout.engine.evidence.evidence_view import batch_view
-    from rollout.live.evidence.evidence_reader import load_evidence_views
+) -> pl.DataFrame:
 
     cells = [cell for cell in state.policy.cells if cell.site in sites]
     counts: Counter[tuple[str, ...]] = Counter()
@@ -86,7 +78,7 @@ def load_action_changes(
     rollout_name: str,
     versions: tuple[str, ...],
     cell: Cell | None = None,
-) -> "tuple[CountedActionChange, ...]":
+) -> tuple[CountedActionChange, ...]:
     """Return the change of every action at the sites the caller may read.
 
     Levers with numbers are excluded: they have no list of actions.
@@ -110,10 +102,8 @@ def load_action_changes(
     )
 
 
-def _build_cell_filter(sites: list[str], cell: Cell | None) -> "pl.Expr":
+def _build_cell_filter(sites: list[str], cell: Cell | None) -> pl.Expr:
     """Build the row filter for sites and, optionally, one cell."""
-    import polars as pl
-
     site_filter = pl.col("site").is_in(sites)
     if cell is None:
         return site_filter
@@ -121,12 +111,8 @@ def _build_cell_filter(sites: list[str], cell: Cell | None) -> "pl.Expr":
 
 
 def _compute_lever_changes(
-    frame: "pl.DataFrame", version: str, lever: Lever
-) -> "Iterator[CountedActionChange]":
-    import polars as pl
-
-    from rollout.features.reports.inputs.inputs import CountedActionChange
-    from rollout.features.reports.inputs.pairs import OTHER_ACTION
+    frame: pl.DataFrame, version: str, lever: Lever
+) -> Iterator[CountedActionChange]:
 
     rows = frame.filter((pl.col("lever") == lever.id) & (pl.col("human") != ""))
     pairs: dict[tuple[str, str], int] = {}
@@ -156,22 +142,6 @@ BASIS_TEXT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class VersionMatrix:
-    """Comparisons of a version's answers with human decisions.
-
-    Attributes:
-        basis: description of the counted units.
-        items: one comparison per lever, and one for all (`*`) if there are several; empty before
-            the first unit closes. Levers with numbers or sets, and `*`, have no labels, matrix or
-            kappa.
-    """
-
-    version: str
-    basis: str
-    items: tuple[Comparison, ...]
-
-
 def load_version_confusion(
     service: Service, caller: Caller, rollout_name: str, version: str
 ) -> VersionMatrix:
@@ -185,8 +155,6 @@ def load_version_confusion(
         NotAllowedError: the caller may not read any site.
         UnknownVersionError: the rollout has no such version.
     """
-    from rollout.engine.evidence.evidence_view import BATCH_SIZE
-
     state = service.load_permitted_state(caller, Permission.READ, rollout_name)
     version = state.scope.get_first_name(version)
     if version not in state.scope.versions:
@@ -198,10 +166,8 @@ def load_version_confusion(
     return VersionMatrix(version, basis, tuple(_build_comparisons(count_frame, state.policy)))
 
 
-def _build_comparisons(count_frame: "pl.DataFrame", policy: Policy) -> Iterator[Comparison]:
+def _build_comparisons(count_frame: pl.DataFrame, policy: Policy) -> Iterator[Comparison]:
     """Yield a comparison per lever; levers no longer in the policy have only shares."""
-    import polars as pl
-
     label_levers = {lever.id for lever in policy.levers if lever.has_single_labels}
     number_levers = {lever.id for lever in policy.levers if lever.number is not None}
     answered_counts = count_frame.with_columns(human=pl.col("human").replace("", None))

@@ -333,6 +333,22 @@ class Comparison:
     sides: NumberSides | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class VersionMatrix:
+    """Comparisons of a version's answers with human decisions.
+
+    Attributes:
+        basis: description of the counted units.
+        items: one comparison per lever, and one for all (`*`) if there are several; empty before
+            the first unit closes. Levers with numbers or sets, and `*`, have no labels, matrix or
+            kappa.
+    """
+
+    version: str
+    basis: str
+    items: tuple[Comparison, ...]
+
+
 def compute_comparisons(
     table: pl.DataFrame,
     lever: Lever | None = None,
