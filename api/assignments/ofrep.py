@@ -26,11 +26,11 @@ from msgspec import Meta, Struct
 from msgspec.json import Decoder
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
-from api.assignments.schemas import AssignmentQuestion, ParsedQuestion, QuestionFields
+from api.assignments.schemas import AssignmentQuestion, ParsedQuestion
 from api.auth import Caller, OutageTolerantCheck, Permission, ServiceDependency
 from api.priority_threads import run_in_time
 from api.problems import build_problem_responses
-from api.schema_forms import inline_schema
+from api.schema_forms import MAX_DIGITS, inline_schema
 from rollout.data.database.append_failures import DatabaseUnavailableError
 from rollout.data.records.record_rows import MAX_KEY_LENGTH
 from rollout.engine.decide.assignment import Assignment
@@ -55,7 +55,6 @@ from rollout.live.state_cache import SharedAssignment
 CONTEXT_FIELDS: Final = frozenset(
     {"targetingKey", "site", "at", "version", "episode", "confidence", "ledger_head"}
 )
-MAX_DIGITS: Final = 15  # of a revision
 MAX_BODY_BYTES: Final = 2 * 2**20  # 100 attributes take less, whatever their letters
 MAX_FIELDS: Final = 1_000  # of a context; checking a million attributes takes seconds
 ErrorCode = Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL"]
@@ -65,7 +64,7 @@ ErrorCode = Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "
 class EvaluationContext:
     """The question of a context, and the ledger head that its client knows."""
 
-    question: QuestionFields
+    question: AssignmentQuestion
     head_text: str
 
     def find_head(self, rollout_name: str) -> ClientHead | None:
@@ -553,7 +552,9 @@ async def _evaluate_all_in_time(
     return evaluations
 
 
-def _evaluate_as_human(service: Service, rollout_name: str, question: QuestionFields) -> Evaluation:
+def _evaluate_as_human(
+    service: Service, rollout_name: str, question: AssignmentQuestion
+) -> Evaluation:
     answers = assign_all_to_humans((question,), DATABASE_UNAVAILABLE, service.clock.now())
     return Evaluation(rollout_name, answers, answers.assignments[0].assignment, None)
 

@@ -22,10 +22,10 @@ from api.assignments.schemas import (
     QUESTION,
     AssignmentBatchRequest,
     AssignmentBody,
+    AssignmentQuestion,
     AssignmentRequest,
     AssignmentResult,
     AssignmentResultList,
-    QuestionFields,
     has_large_object,
     parse_quickly,
 )
@@ -34,6 +34,7 @@ from api.metrics import RequestCounts
 from api.priority_threads import NO_ANSWER_TEXT, run_in_time
 from api.schema_forms import build_responses, inline_schema
 from rollout.data.database.append_failures import DatabaseUnavailableError
+from rollout.data.records.records import RecordReceipt
 from rollout.engine.files.parse import MAX_DETAILED_FAULTS
 from rollout.features.assignments.assignments import (
     DATABASE_UNAVAILABLE,
@@ -44,7 +45,6 @@ from rollout.features.assignments.assignments import (
     answer_questions,
     assign_all_to_humans,
 )
-from rollout.features.assignments.question_records import RecordingResult
 from rollout.live.service import Service
 from rollout.live.state_cache import SharedAssignment
 
@@ -127,7 +127,7 @@ def find_quick_answer(
     return response
 
 
-def _list_questions(body: Any) -> Sequence[QuestionFields]:
+def _list_questions(body: Any) -> Sequence[AssignmentQuestion]:
     return body.questions if body.is_batch else (body,)
 
 
@@ -140,7 +140,7 @@ async def _answer_in_time(
     request: Request,
     caller: Caller | None,
     rollout: str,
-    questions: Sequence[QuestionFields],
+    questions: Sequence[AssignmentQuestion],
     client_head: ClientHead | None,
 ) -> AssignmentAnswers:
     """Return the answers, or `human` for each if the database does not respond in time.
@@ -190,7 +190,9 @@ def _format_response(answers: AssignmentAnswers, body: Any) -> bytes:
     return b'{"answers":[%b]}' % ",".join(texts).encode()
 
 
-def _format_answers(answers: AssignmentAnswers, questions: Sequence[QuestionFields]) -> list[str]:
+def _format_answers(
+    answers: AssignmentAnswers, questions: Sequence[AssignmentQuestion]
+) -> list[str]:
     """Format each answer; parts that several cases share are formatted once."""
     ends = {
         assignment: ",".join(
@@ -216,7 +218,7 @@ def _format_answers(answers: AssignmentAnswers, questions: Sequence[QuestionFiel
     ]
 
 
-def _format_record_result(record_result: RecordingResult) -> str:
+def _format_record_result(record_result: RecordReceipt) -> str:
     return json.dumps({"status": record_result.status, "reason": record_result.reason})
 
 

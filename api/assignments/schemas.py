@@ -91,21 +91,27 @@ class ClientLedgerHead(BaseModel):
     )
 
 
-class QuestionFields:
-    """The fields of a question, whichever parser read it."""
+# Dataclasses, not models: parsing a batch takes half the time.
 
-    __slots__ = ()
 
-    site: str
-    at: datetime | None
-    key: str
-    version: str
-    episode: str | None
-    confidence: float | None
-    attributes: dict[str, str] | None
-    media: dict[str, str] | None
-    content: str | None
-    prediction: AssignmentPrediction | None
+@dataclass(slots=True, config=FORM)
+class AssignmentQuestion:
+    """A case to be decided. Missing or unknown values result in `human`.
+
+    `content` is the SHA-256 of the version's weights and pre-processing. A question with another
+    one than the version has results in `human`.
+    """
+
+    site: BoundedText = ""
+    at: datetime | None = None
+    key: BoundedText = ""
+    version: BoundedText = ""
+    episode: BoundedText | None = None
+    confidence: float | None = None
+    attributes: TextMap | None = None
+    media: TextMap | None = None
+    content: BoundedText | None = None
+    prediction: AssignmentPrediction | None = None
 
     @property
     def has_prediction(self) -> bool:
@@ -139,29 +145,6 @@ class QuestionFields:
         if prediction.get("confidence") is None:
             prediction["confidence"] = self.confidence
         return case, prediction
-
-
-# Dataclasses, not models: parsing a batch takes half the time.
-
-
-@dataclass(slots=True, config=FORM)
-class AssignmentQuestion(QuestionFields):
-    """A case to be decided. Missing or unknown values result in `human`.
-
-    `content` is the SHA-256 of the version's weights and pre-processing. A question with another
-    one than the version has results in `human`.
-    """
-
-    site: BoundedText = ""
-    at: datetime | None = None
-    key: BoundedText = ""
-    version: BoundedText = ""
-    episode: BoundedText | None = None
-    confidence: float | None = None
-    attributes: TextMap | None = None
-    media: TextMap | None = None
-    content: BoundedText | None = None
-    prediction: AssignmentPrediction | None = None
 
 
 @dataclass(slots=True, config=ConfigDict(**FORM, json_schema_extra={"example": QUESTION}))
@@ -277,12 +260,14 @@ FIELDS: Final = [
 ]
 
 
-class PredictionlessQuestion(QuestionFields):
-    """A question without a prediction."""
+class PredictionlessQuestion:
+    """What an `AssignmentQuestion` without a prediction answers, for another parser's fields."""
 
     __slots__ = ()
     prediction = None
     has_prediction = False
+    has_two_confidences = False
+    build_records = AssignmentQuestion.build_records
 
 
 class QuestionBody(PredictionlessQuestion):

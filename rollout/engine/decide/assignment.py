@@ -91,7 +91,18 @@ class ActingStage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
+class TableAnswer:
+    """What a case gets; the fields are as in an assignment."""
+
+    decider: str
+    stage: str
+    exposure: str
+    share: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment(TableAnswer):
     """The answer to "who decides this case?".
 
     Attributes:
@@ -104,11 +115,6 @@ class Assignment:
         fallbacks: of each lever that defines one.
     """
 
-    decider: str
-    stage: str
-    exposure: str
-    share: float
-    reason: str
     revision: int
     lease: timedelta
     fallbacks: tuple[FallbackAction, ...] = ()

@@ -28,10 +28,12 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from rollout.engine.decide.assignment import (
     BELOW_FLOOR,
+    CODE_LENGTH,
     DAY,
     MAX_CLOCK_SKEW,
     NO_WINDOW_FITS,
     Assignment,
+    TableAnswer,
     assign_by_sampling,
     assign_human,
     assign_in_shadow,
@@ -346,17 +348,6 @@ SECOND: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class TableAnswer:
-    """What a case gets; the fields are as in an assignment."""
-
-    decider: str
-    stage: str
-    exposure: str
-    share: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class TableFallback:
     """The action of a lever if no human answers within a number of seconds."""
 
@@ -589,7 +580,6 @@ def build_scope_table(
 
 HEAD_DOMAIN: Final = b"rollout-head-1\x1f"
 PART_COUNT: Final = 3
-CODE_LENGTH: Final = 32  # hexadecimal digits: 128 bits
 MAX_DIGITS: Final = 9  # of a key's number and of an era
 
 

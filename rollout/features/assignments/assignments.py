@@ -31,6 +31,7 @@ from rollout.data.database.append_failures import StoreError, is_storage_failure
 from rollout.data.database.rollouts import PolicyTexts, list_rollout_names
 from rollout.data.ledger.ledger import Ledger
 from rollout.data.ledger.projections import StoredVersion, VersionStore, build_version_info
+from rollout.data.records.records import RecordReceipt
 from rollout.engine.decide.assignment import (
     BOUND,
     UNBOUND,
@@ -49,7 +50,6 @@ from rollout.engine.decide.scope import FIRST_ERA, CellState, Scope, format_revi
 from rollout.features.assignments.question_records import (
     RecordableQuestion,
     RecordConflictError,
-    RecordingResult,
     find_content_faults,
     find_sampled,
     list_declared_contents,
@@ -218,7 +218,7 @@ class AssignmentAnswers:
 
     assignments: Sequence[SharedAssignment]
     permits: Sequence[str | None]
-    recorded: Sequence[RecordingResult | None]
+    recorded: Sequence[RecordReceipt | None]
     draws: Sequence[bool | None]
     head: CodedHead
     at: datetime

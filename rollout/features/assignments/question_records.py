@@ -12,7 +12,7 @@ from rollout import faults
 from rollout.data.database.session import Transaction
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import IncomingCases
-from rollout.data.records.records import RecordStatus
+from rollout.data.records.records import RecordReceipt, RecordStatus
 from rollout.data.tables.record_tables import encode_instant
 from rollout.engine.decide.assignment import Assignment, compute_answer_digest
 from rollout.engine.files.parse import ItemReader, SentItem
@@ -30,20 +30,27 @@ ContentFaults = Mapping[int, str]
 """By place of a question, why its declared content is not the version's."""
 
 
-class DeclaringQuestion(Protocol):
-    """A question that may declare its version's content."""
-
-    @property
-    def version(self) -> str:
-        """Return the version that would decide."""
+class RecordableQuestion(ClientQuestion, Protocol):
+    """A question that may declare its version's content and hold a prediction to store."""
 
     @property
     def content(self) -> str | None:
-        """Return the declared hash of its weights and pre-processing."""
+        """Return the declared hash of the version's weights and pre-processing."""
+
+    @property
+    def has_prediction(self) -> bool:
+        """Return whether the question holds a prediction."""
+
+    @property
+    def has_two_confidences(self) -> bool:
+        """Return whether the prediction has another confidence than the question."""
+
+    def build_records(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Return case and prediction in the form of sent records."""
 
 
 def find_content_faults(
-    state: RolloutState, questions: Sequence[DeclaringQuestion]
+    state: RolloutState, questions: Sequence[RecordableQuestion]
 ) -> ContentFaults:
     """Return the faults of declared contents; unknown versions have none."""
     if {question.content for question in questions} <= {None, ""}:  # faster than `any`
@@ -56,7 +63,7 @@ def find_content_faults(
     return {place: fault for place, fault in faults.items() if fault}
 
 
-def list_declared_contents(questions: Sequence[DeclaringQuestion]) -> dict[str, str]:
+def list_declared_contents(questions: Sequence[RecordableQuestion]) -> dict[str, str]:
     """Return by version the content that its first question with a usable one declares."""
     contents: dict[str, str] = {}
     for question in questions:
@@ -89,7 +96,7 @@ def find_sampled(state: RolloutState, questions: Sequence[ClientQuestion]) -> li
 
 
 def load_draws(
-    service: Service, state: RolloutState, questions: Sequence["RecordableQuestion"]
+    service: Service, state: RolloutState, questions: Sequence[RecordableQuestion]
 ) -> list[bool | None]:
     """Return whether the sample of each question's version has the case; None if that is unknown.
 
@@ -118,29 +125,6 @@ def load_draws(
 REFUSED_STATUSES: Final = frozenset({RecordStatus.CONFLICT, RecordStatus.REJECTED})
 
 
-class RecordableQuestion(ClientQuestion, DeclaringQuestion, Protocol):
-    """A question that may hold a prediction to store."""
-
-    @property
-    def has_prediction(self) -> bool:
-        """Return whether the question holds a prediction."""
-
-    @property
-    def has_two_confidences(self) -> bool:
-        """Return whether the prediction has another confidence than the question."""
-
-    def build_records(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Return case and prediction in the form of sent records."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingResult:
-    """Status of a question's records, with the reason."""
-
-    status: str
-    reason: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class RecordedQuestions:
     """What became of the records in questions, in the order of the questions.
@@ -150,7 +134,7 @@ class RecordedQuestions:
         answer_digests: of the stored answers, to which the permits are bound; "" without one.
     """
 
-    results: Sequence[RecordingResult | None]
+    results: Sequence[RecordReceipt | None]
     answer_digests: Sequence[str]
 
 
@@ -177,12 +161,12 @@ def record_questions(
     Raises:
         RecordConflictError: cases besides `conflicting_cases` conflict with stored records.
     """
-    results: list[RecordingResult | None] = [None] * len(questions)
+    results: list[RecordReceipt | None] = [None] * len(questions)
     pairs: dict[int, tuple[Case, Prediction]] = {}
     content_faults = find_content_faults(state, questions)
     for index, sent_pair in _parse_records(state, questions, now).items():
         if index in content_faults:
-            results[index] = RecordingResult(RecordStatus.REJECTED, content_faults[index])
+            results[index] = RecordReceipt(RecordStatus.REJECTED, content_faults[index])
             continue
         match sent_pair:
             case (Case() as case, Prediction() as prediction):
@@ -191,7 +175,7 @@ def record_questions(
                 reason = "; ".join(
                     item.reason for item in sent_pair if isinstance(item, RejectedItem)
                 )
-                results[index] = RecordingResult(RecordStatus.REJECTED, reason)
+                results[index] = RecordReceipt(RecordStatus.REJECTED, reason)
     answer_digests = [
         compute_answer_digest(pairs[index][1].answers) if index in pairs else ""
         for index in range(len(questions))
@@ -200,7 +184,7 @@ def record_questions(
         _check_conflicts(questions, results, conflicting_cases)
         return RecordedQuestions(results, answer_digests)
 
-    def _write_records() -> Sequence[RecordingResult | None]:
+    def _write_records() -> Sequence[RecordReceipt | None]:
         with service.database.begin_write() as transaction:
             stored_results = _store_records(transaction, state, sender_name, pairs, results, now)
             _check_conflicts(questions, stored_results, conflicting_cases)
@@ -245,9 +229,9 @@ def _store_records(
     state: RolloutState,
     sender_name: str,
     pairs: Mapping[int, tuple[Case, Prediction]],
-    results: Sequence[RecordingResult | None],
+    results: Sequence[RecordReceipt | None],
     now: datetime,
-) -> list[RecordingResult | None]:
+) -> list[RecordReceipt | None]:
     cases, predictions = zip(*pairs.values(), strict=True)
     stored_records = store_asked_cases(transaction, state, sender_name, cases, predictions, now)
     stored_results = list(results)
@@ -260,13 +244,13 @@ def _store_records(
             if not registers(sender_name):
                 note = notes.find_note(mark_unregistered(pairs[index][0]))
                 record_result = add_note(record_result, note)
-        stored_results[index] = RecordingResult(record_result.status, record_result.reason)
+        stored_results[index] = record_result
     return stored_results
 
 
 def _check_conflicts(
     questions: Sequence[RecordableQuestion],
-    results: Sequence[RecordingResult | None],
+    results: Sequence[RecordReceipt | None],
     conflicting_cases: frozenset[str],
 ) -> None:
     """Raise on new conflicts: the assignments are no longer valid then."""
