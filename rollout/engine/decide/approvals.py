@@ -314,14 +314,14 @@ def _check_not_expired(proposal: ProposalState, pending: PendingEvents) -> None:
 def _check_resets(command: ApproveProposal, proposal: ProposalState) -> None:
     """Raise if a reset of a password or second factor puts the approval in doubt."""
     actor = command.by
-    resume_at = actor.approvals_resume_at
+    resume_at = actor.limits.resume_at
     if resume_at is not None and command.at < resume_at:
         raise NotEligibleError(
             f"the password or second factor of {actor.name} was reset; their approvals count again"
             f" from {resume_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC: ask another user to approve"
         )
     involved = {proposal.raised_by, *(approval.by for approval in proposal.approvals)}
-    for partner in sorted(involved & actor.reset_partners):
+    for partner in sorted(involved & actor.limits.reset_partners):
         raise NotEligibleError(
             f"{actor.name} and {partner} don't count together, because one of them reset the"
             " password or second factor of the other; ask another user to approve"

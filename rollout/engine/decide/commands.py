@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:  # accounts and ledgers need commands, without what evidence imports
     from collections.abc import Callable, Collection, Mapping
@@ -27,6 +27,27 @@ def find_none_answered(cells: Collection[Cell]) -> AnsweredByCell:  # noqa: ARG0
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalLimits:
+    """What resets of passwords and second factors mean for an account's approvals.
+
+    Attributes:
+        resume_at: end of the pause after a reset.
+        reset_partners: accounts that reset it or were reset by it; their approvals don't count
+            together.
+    """
+
+    resume_at: datetime | None = None
+    reset_partners: frozenset[str] = frozenset()
+
+    def is_paused(self, at: datetime) -> bool:
+        """Return whether the account's approvals don't count yet."""
+        return self.resume_at is not None and at < self.resume_at
+
+
+NO_LIMITS: Final = ApprovalLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class Actor:
     """Name and groups of the account that sends a command.
 
@@ -34,16 +55,13 @@ class Actor:
         name: the account.
         groups: groups for which it approves.
         is_service_account: whether it is a program's.
-        approvals_resume_at: end of the pause after a reset of its password or second factor.
-        reset_partners: accounts that reset it or were reset by it; their approvals don't count
-            together.
+        limits: of its approvals.
     """
 
     name: str
     groups: tuple[str, ...] = ("operator",)
     is_service_account: bool = False
-    approvals_resume_at: datetime | None = None
-    reset_partners: frozenset[str] = frozenset()
+    limits: ApprovalLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,9 @@ reviewer reads no predictions, and an admin neither approves nor stops.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from enum import Enum
 
-from rollout.engine.decide.commands import Actor
+from rollout.engine.decide.commands import NO_LIMITS, Actor, ApprovalLimits
 from rollout.kernel.errors import (
     InvalidAccountError,
     NotAllowedError,
@@ -179,7 +178,7 @@ class Caller:
         access_head: revision of the access ledger.
         second_factor: kind that was given in the session or for the key, "" for none.
         lacks_second_factor: whether the service requires one for its roles and none was given.
-        approvals_resume_at, reset_partners: as in `Actor`.
+        limits: of its approvals.
     """
 
     name: str
@@ -188,8 +187,7 @@ class Caller:
     access_head: int | None = None
     second_factor: str = ""
     lacks_second_factor: bool = False
-    approvals_resume_at: datetime | None = None
-    reset_partners: frozenset[str] = frozenset()
+    limits: ApprovalLimits = NO_LIMITS
 
     @property
     def has_factor_role(self) -> bool:
@@ -253,8 +251,7 @@ class Caller:
             self.name,
             tuple(groups),
             is_service_account=self.is_service_account,
-            approvals_resume_at=self.approvals_resume_at,
-            reset_partners=self.reset_partners,
+            limits=self.limits,
         )
 
 

@@ -11,7 +11,7 @@ from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
 from rollout.engine.decide.permissions import AssignedRole, Caller, Permission, require_permission
 from rollout.engine.ledger.access_events import AccessState, UserAdded, build_access_state
-from rollout.kernel.errors import NotAllowedError, UnknownUserError
+from rollout.kernel.errors import InvalidAccountError, NotAllowedError, UnknownUserError
 
 NO_USERS = "there are no users yet; `rollout users first-admin NAME` creates the first admin"
 
@@ -36,6 +36,20 @@ class AccessChange:
             raise UnknownUserError(f"no user is called {user_name}; `rollout users list` lists all")
         return user
 
+    def get_sign_in_user(self, user_name: str) -> StoredUser:
+        """Return a user who may sign in.
+
+        Raises:
+            UnknownUserError: there is no such user.
+            InvalidAccountError: the account is disabled or a service account.
+        """
+        user = self.get_user(user_name)
+        if user.is_service_account or user.disabled_at is not None:
+            raise InvalidAccountError(
+                f"{user_name} is a service account or disabled, and can't sign in"
+            )
+        return user
+
 
 @contextmanager
 def open_access_change(database: Database, caller: Caller) -> Iterator[AccessChange]:
@@ -53,6 +67,21 @@ def open_access_change(database: Database, caller: Caller) -> Iterator[AccessCha
             users,
             _load_current_caller(users, caller, access_ledger.revision),
         )
+
+
+@contextmanager
+def open_admin_change(database: Database, caller: Caller) -> Iterator[AccessChange]:
+    """Lock the access ledger for a change that admins of all rollouts make.
+
+    The right is checked before the lock, which others wait for, and under it.
+
+    Raises:
+        NotAllowedError: the caller is no admin of all rollouts.
+    """
+    require_permission(caller, Permission.ADMINISTER, "")
+    with open_access_change(database, caller) as change:
+        require_permission(change.caller, Permission.ADMINISTER, "")
+        yield change
 
 
 def require_self_or_admin(caller: Caller, user_name: str, action_text: str) -> None:

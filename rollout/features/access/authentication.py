@@ -31,10 +31,11 @@ from rollout.data.access.users import StoredUser, Users
 from rollout.data.database.rollouts import ACCESS_CHAIN
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Ledger
+from rollout.engine.decide.commands import NO_LIMITS
 from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.features.access.access_state import build_caller
 from rollout.features.access.keys import parse_key, read_token, write_token
-from rollout.features.access.users import NO_LIMITS, load_approval_limits
+from rollout.features.access.users import load_approval_limits
 from rollout.kernel.errors import CrossSiteRequestError, UnauthenticatedError
 from rollout.live.clock import Clock
 
@@ -388,7 +389,10 @@ def _update_register(
 def _limit_approvals(transaction: Transaction, callers: Mapping[int, Caller]) -> dict[int, Caller]:
     """Return the callers with what resets of passwords mean for their approvals."""
     limits = load_approval_limits(transaction)
-    return {number: limits.get(number, NO_LIMITS).apply(callers[number]) for number in callers}
+    return {
+        number: replace(caller, limits=limits.get(number, NO_LIMITS))
+        for number, caller in callers.items()
+    }
 
 
 def _build_callers(

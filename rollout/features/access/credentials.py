@@ -26,13 +26,17 @@ import pyotp
 from rollout.data.access.tokens import AccessLedger, Sessions, hash_secret, hash_session_token
 from rollout.data.access.users import SecondFactors, StoredFactor, StoredUser, Users
 from rollout.data.database.session import Database, Transaction
-from rollout.engine.decide.permissions import Caller, Permission, require_permission
+from rollout.engine.decide.permissions import Caller
 from rollout.engine.ledger.access_events import (
     RecoveryCodeUsed,
     SecondFactorAdded,
     SecondFactorRemoved,
 )
-from rollout.features.access.access_state import AccessChange, open_access_change
+from rollout.features.access.access_state import (
+    AccessChange,
+    open_access_change,
+    open_admin_change,
+)
 from rollout.features.access.keys import SecretKey, SecretKeyError, read_token, write_token
 from rollout.features.access.users import SECOND_FACTOR, record_reset
 from rollout.kernel.errors import (
@@ -252,9 +256,7 @@ def reset_second_factor(
         UnknownUserError: there is no such user.
         InvalidAccountError: the user has no second factor.
     """
-    require_permission(caller, Permission.ADMINISTER, "")
-    with open_access_change(database, caller) as change:
-        require_permission(change.caller, Permission.ADMINISTER, "")
+    with open_admin_change(database, caller) as change:
         user = change.get_user(user_name)
         if not SecondFactors(change.transaction).remove(user):
             raise InvalidAccountError(f"{user_name} has no second factor; nothing was changed")

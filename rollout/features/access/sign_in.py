@@ -30,7 +30,6 @@ from rollout.data.database.session import Database, Transaction
 from rollout.engine.decide.permissions import Caller
 from rollout.engine.ledger.access_events import IdentityLinked, PasswordRehashed, PasswordSet
 from rollout.features.access.access_state import (
-    AccessChange,
     open_access_change,
     require_self_or_admin,
 )
@@ -46,7 +45,6 @@ from rollout.features.access.keys import TOKEN_BYTES, SecretKey, read_token, wri
 from rollout.features.access.users import PASSWORD, initialize_access, record_reset
 from rollout.kernel.errors import (
     CodeRequiredError,
-    InvalidAccountError,
     NotAllowedError,
     TooManyAttemptsError,
     UnauthenticatedError,
@@ -416,7 +414,7 @@ class SignIn:
             password_hash = work.hash(password)
         with open_access_change(self._database, caller) as change:
             require_self_or_admin(change.caller, user_name, "set the password")
-            user = _get_sign_in_user(change, user_name)
+            user = change.get_sign_in_user(user_name)
             _store_password(
                 change.transaction,
                 change.access_ledger,
@@ -538,15 +536,6 @@ class SignIn:
             user, token, csrf, at=at, expires_at=expires_at, second_factor=second_factor
         )
         return StartedSession(user.name, write_token(token), write_token(csrf), expires_at)
-
-
-def _get_sign_in_user(change: AccessChange, user_name: str) -> StoredUser:
-    user = change.get_user(user_name)
-    if user.is_service_account or user.disabled_at is not None:
-        raise InvalidAccountError(
-            f"{user_name} is a service account or disabled, and can't sign in"
-        )
-    return user
 
 
 def _store_password(

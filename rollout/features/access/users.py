@@ -31,6 +31,7 @@ from rollout.data.access.users import SecondFactors, StoredUser, Users
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.ledger import Accounts
 from rollout.data.records.external_keys import is_name_erased
+from rollout.engine.decide.commands import NO_LIMITS, ApprovalLimits
 from rollout.engine.decide.permissions import (
     ADMIN,
     APPROVER,
@@ -62,7 +63,7 @@ from rollout.engine.ledger.access_events import (
     UserErased,
     is_account_name,
 )
-from rollout.features.access.access_state import AccessChange, build_caller, open_access_change
+from rollout.features.access.access_state import AccessChange, build_caller, open_admin_change
 from rollout.kernel.calendar.instants import to_micros
 from rollout.kernel.errors import (
     AdminExistsError,
@@ -77,31 +78,6 @@ PASSWORD, SECOND_FACTOR = "password", "second factor"
 EMAIL, KEY = "e-mail address", "key"
 APPROVAL_PAUSE: Final = timedelta(hours=24)
 """Time after a reset in which the account's approvals don't count."""
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalLimits:
-    """What resets mean for an account's approvals; fields as in `Actor`."""
-
-    approvals_resume_at: datetime | None = None
-    reset_partners: frozenset[str] = frozenset()
-
-    def is_paused(self, at: datetime) -> bool:
-        """Return whether the account's approvals don't count yet."""
-        return self.approvals_resume_at is not None and at < self.approvals_resume_at
-
-    def apply(self, caller: Caller) -> Caller:
-        """Return the caller with these limits."""
-        if self.approvals_resume_at is None and not self.reset_partners:
-            return caller
-        return replace(
-            caller,
-            approvals_resume_at=self.approvals_resume_at,
-            reset_partners=self.reset_partners,
-        )
-
-
-NO_LIMITS: Final = ApprovalLimits()
 
 
 def find_approval_limits(
@@ -188,23 +164,22 @@ def load_accounts(database: Database, caller: Caller) -> tuple[UserAccount, ...]
         NotAllowedError: the caller is no admin of all rollouts.
     """
     require_permission(caller, Permission.ADMINISTER, "")
+    return _load_all(database)
+
+
+def find_broad_accounts(database: Database) -> tuple[str, ...]:
+    """Return the enabled service accounts that may send predictions and what judges them."""
+    accounts = _load_all(database)
+    return tuple(a.name for a in accounts if a.is_broad and a.disabled_at is None)
+
+
+def _load_all(database: Database) -> tuple[UserAccount, ...]:
     with database.begin_read() as transaction:
         users = Users(transaction)
         roles_by_user = users.list_all_role_assignments()
         return tuple(
             _build_account(user, roles_by_user.get(user.number, ())) for user in users.list_all()
         )
-
-
-def find_broad_accounts(database: Database) -> tuple[str, ...]:
-    """Return the enabled service accounts that may send predictions and what judges them."""
-    with database.begin_read() as transaction:
-        users = Users(transaction)
-        roles_by_user = users.list_all_role_assignments()
-        accounts = [
-            _build_account(user, roles_by_user.get(user.number, ())) for user in users.list_all()
-        ]
-    return tuple(a.name for a in accounts if a.is_broad and a.disabled_at is None)
 
 
 def create_account(
@@ -225,9 +200,7 @@ def create_account(
         NameTakenError: another account has the name or the address.
         UnknownRolloutError: a role names an unknown rollout.
     """
-    require_permission(caller, Permission.ADMINISTER, "")
-    with open_access_change(database, caller) as change:
-        require_permission(change.caller, Permission.ADMINISTER, "")
+    with open_admin_change(database, caller) as change:
         user, events = _add_user(
             change.users, user_name, by=caller.name, at=at, is_service_account=is_service_account
         )
@@ -252,9 +225,7 @@ def update_account(
         UnknownRolloutError: a role names an unknown rollout.
         LastAdminError: no admin would be left.
     """
-    require_permission(caller, Permission.ADMINISTER, "")
-    with open_access_change(database, caller) as change:
-        require_permission(change.caller, Permission.ADMINISTER, "")
+    with open_admin_change(database, caller) as change:
         change.access_ledger.append(
             update_account_rows(change, change.get_user(user_name), update, at)
         )
@@ -315,14 +286,8 @@ def create_sign_in_link(
         UnknownUserError: there is no such user.
         InvalidAccountError: the account is disabled or a service account.
     """
-    require_permission(caller, Permission.ADMINISTER, "")
-    with open_access_change(database, caller) as change:
-        require_permission(change.caller, Permission.ADMINISTER, "")
-        user = change.get_user(user_name)
-        if user.is_service_account or user.disabled_at is not None:
-            raise InvalidAccountError(
-                f"{user_name} is a service account or disabled, and can't sign in"
-            )
+    with open_admin_change(database, caller) as change:
+        user = change.get_sign_in_user(user_name)
         OneTimeLinks(change.transaction).end_links(user, at=at)
         return _create_link(change.transaction, change.access_ledger, user, caller.name, at, secret)
 
@@ -350,7 +315,8 @@ def load_local_caller(database: Database, user_name: str, groups: Sequence[str] 
             user_name, tuple(users.list_role_assignments(user)), groups
         )
         caller = build_caller(user, role_assignments, load_access_head(transaction).revision)
-        return load_approval_limits(transaction).get(user.number, NO_LIMITS).apply(caller)
+        limits = load_approval_limits(transaction).get(user.number, NO_LIMITS)
+        return replace(caller, limits=limits)
 
 
 def _list_all_roles(groups: Sequence[str]) -> tuple[AssignedRole, ...]:

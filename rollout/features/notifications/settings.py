@@ -32,9 +32,10 @@ from rollout.data.access.users import StoredUser, Users
 from rollout.data.database.append_failures import UnreadableRowsError
 from rollout.data.database.rollouts import FAILED, list_rollout_names
 from rollout.data.database.session import Transaction
+from rollout.engine.decide.commands import NO_LIMITS
 from rollout.engine.decide.permissions import Caller
 from rollout.features.access.access_state import build_caller
-from rollout.features.access.users import NO_LIMITS, load_approval_limits
+from rollout.features.access.users import load_approval_limits
 from rollout.features.delivery.delivery import (
     MAX_ATTEMPTS,
     RANDOM_BYTES,
@@ -381,7 +382,7 @@ def load_notification_users(transaction: Transaction) -> dict[int, NotificationU
         caller = build_caller(user, tuple(roles_by_user.get(user.number, ())), None)
         times = times_by_user.get(user.number, DEFAULT_TIMES)
         return NotificationUser(
-            limits.get(user.number, NO_LIMITS).apply(caller),
+            replace(caller, limits=limits.get(user.number, NO_LIMITS)),
             times.timezone,
             build_quiet_hours(times),
         )

@@ -24,6 +24,7 @@ from rollout.engine.decide.approvals import (
     find_unfilled_needs,
 )
 from rollout.engine.decide.commands import (
+    NO_LIMITS,
     Actor,
     ApproveProposal,
     Command,
@@ -49,7 +50,7 @@ from rollout.engine.words.approver_warnings import (
     format_sites,
 )
 from rollout.features.access.access_state import build_caller
-from rollout.features.access.users import NO_LIMITS, load_approval_limits
+from rollout.features.access.users import load_approval_limits
 from rollout.kernel.calendar.instants import Cell
 from rollout.kernel.errors import ProposalClosedError, RefusalError, UnknownCellError
 from rollout.live.rollout_state import (

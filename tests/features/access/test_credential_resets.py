@@ -71,7 +71,7 @@ def test_after_a_reset_approvals_pause_for_a_day_and_never_count_with_the_admin(
     database, signing, ada, reset
 ):
     signing.set_password(ada, "bo", PASSWORD, at=NOON)
-    assert load_local_caller(database, "bo").approvals_resume_at is None  # the first is no reset
+    assert load_local_caller(database, "bo").limits.resume_at is None  # the first is no reset
     tick(database, NOON)
     reset(database, signing, ada, NOON + HOUR)
     assert ("CredentialsReset", "bo") in kinds(database)
@@ -97,7 +97,7 @@ def test_a_password_changed_with_the_current_one_is_no_reset(database, signing, 
     signing.set_password(ada, "bo", PASSWORD, at=NOON)
     bo = load_local_caller(database, "bo")
     signing.set_password(bo, "bo", OTHER, at=NOON, current_password=PASSWORD)
-    assert load_local_caller(database, "bo").approvals_resume_at is None
+    assert load_local_caller(database, "bo").limits.resume_at is None
 
 
 def test_a_password_after_disabling_is_a_reset(database, signing, ada):
@@ -106,7 +106,7 @@ def test_a_password_after_disabling_is_a_reset(database, signing, ada):
         update = AccountUpdate(is_disabled=disabled)
         users.update_account(database, ada, "bo", update, at=NOON)
     signing.set_password(ada, "bo", OTHER, at=NOON)
-    assert load_local_caller(database, "bo").approvals_resume_at == NOON + DAY
+    assert load_local_caller(database, "bo").limits.resume_at == NOON + DAY
 
 
 def test_a_running_replica_learns_of_a_reset_and_of_its_admin(database, signing, ada):
@@ -120,10 +120,10 @@ def test_a_running_replica_learns_of_a_reset_and_of_its_admin(database, signing,
         ).text
         for name in ("ada", "bo")
     ]  # fmt: skip
-    assert not any(door.authenticate_key(text, NOON).reset_partners for text in texts)
+    assert not any(door.authenticate_key(text, NOON).limits.reset_partners for text in texts)
     signing.set_password(ada, "bo", OTHER, at=NOON)
     clock.since_boot += 1
-    assert [set(door.authenticate_key(text, NOON).reset_partners) for text in texts] == [
+    assert [set(door.authenticate_key(text, NOON).limits.reset_partners) for text in texts] == [
         {"bo"},
         {"ada"},
     ]
