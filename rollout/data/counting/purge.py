@@ -45,21 +45,6 @@ def open_purge(transaction: Transaction) -> Iterator[None]:
     transaction.execute(text(CLOSE_PURGE))
 
 
-def list_old_cases(
-    transaction: Transaction,
-    rollout: Rollout,
-    *,
-    before: datetime,
-    limit: int,
-    with_orphans: bool = True,
-) -> list[int]:
-    """Return the first `limit` purgeable cases, found by the index of their receipt.
-
-    With orphans, also keys whose case never arrived: that reads all other records.
-    """
-    return _find_old(transaction, rollout, before, limit=limit, with_orphans=with_orphans)
-
-
 @dataclass(frozen=True, slots=True)
 class PurgeResult:
     """The deleted rows by table, and the digest of the hashes that the records had."""
@@ -85,8 +70,8 @@ def purge_records(
     result to the ledger in the same transaction, as the event of `revision`.
     """
     ExternalKeys(transaction, rollout).lock_ids(case_ids)  # waits for who is storing such a case
-    old_case_ids = _find_old(
-        transaction, rollout, before, candidates=select_numbers(transaction, case_ids)
+    old_case_ids = list_old_cases(
+        transaction, rollout, before=before, candidates=select_numbers(transaction, case_ids)
     )
     digest = ErasedHashes(transaction, rollout).store_cases(old_case_ids, revision=revision)
     with open_purge(transaction):
@@ -118,15 +103,20 @@ def delete_case_rows(
     return deleted_counts
 
 
-def _find_old(
+def list_old_cases(
     transaction: Transaction,
     rollout: Rollout,
-    before: datetime,
     *,
+    before: datetime,
     candidates: Select[Any] | None = None,
     limit: int | None = None,
     with_orphans: bool = True,
 ) -> list[int]:
+    """Return the first `limit` purgeable cases, of `candidates` if there are any.
+
+    They are found by the index of their receipt. With orphans, also keys whose case never arrived:
+    that reads all other records.
+    """
     queries = [_select_old_cases(rollout, before)]
     if with_orphans:
         queries += _select_orphans(rollout, before)

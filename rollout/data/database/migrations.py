@@ -345,12 +345,7 @@ def find_schema_revision(database: Database) -> str | None:
         StoreError: the database can't be opened.
     """
     with _translate_open_errors(), database.begin_read() as transaction:
-        return read_revision(transaction)
-
-
-def read_revision(transaction: Transaction) -> str | None:
-    """Return the revision that a transaction reads, or None without tables."""
-    return _read_revision(transaction.connection)
+        return _read_revision(transaction.connection)
 
 
 def _read_revision(connection: Connection) -> str | None:

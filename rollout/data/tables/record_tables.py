@@ -41,10 +41,8 @@ from sqlalchemy import (
     Table,
     Text,
     TextClause,
+    UniqueConstraint,
     text,
-)
-from sqlalchemy import (
-    UniqueConstraint as Unique,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -329,7 +327,7 @@ external_keys = (
         required_column("rollout", Integer),
         required_column("kind"),
         required_column("key"),
-        Unique("rollout", "kind", "key"),
+        UniqueConstraint("rollout", "kind", "key"),
     )
 )
 
@@ -421,7 +419,7 @@ rejected_records = Table(
     required_column("is_placeless", Boolean),  # a decision that belongs to no cell
     required_column("received_at", InstantType),
     required_column("hash", LargeBinary),
-    Unique("rollout", "hash"),  # an item sent again is stored once
+    UniqueConstraint("rollout", "hash"),  # an item sent again is stored once
 )
 
 erased_hashes = Table(  # of records that a purge or an erasure took, by the event's revision
@@ -500,7 +498,7 @@ count_series = Table(  # the keys of series of counts
     required_column("window"),
     required_column("definition"),
     required_column("attempt", Integer),
-    Unique(
+    UniqueConstraint(
         *("rollout", "track", "version", "site", "window", "definition", "attempt"),
         name="uq_count_series_columns",  # PostgreSQL cuts names at 63 letters
     ),
@@ -516,7 +514,7 @@ count_classes = Table(  # the answers and cost level of a unit
     required_column("decided"),
     required_column("second"),
     required_column("level", Integer),
-    Unique(
+    UniqueConstraint(
         *("rollout", "lever", "predicted", "decided", "second", "level"),
         name="uq_count_classes_columns",
     ),

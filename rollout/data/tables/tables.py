@@ -32,9 +32,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy import (
-    UniqueConstraint as Unique,
-)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import ColumnCollectionConstraint, CreateIndex
 
@@ -147,8 +144,8 @@ reviews = Table(  # review tasks; `kind` is blind, assisted, adjudication or gol
     optional_column(
         "gold_decision", JsonType
     ),  # only for gold cases, whose decisions are not records
-    Unique("rollout", "case_id", "kind", "task_number"),
-    Unique("rollout", "case_id", "reviewer"),  # a reviewer has at most one task of a case
+    UniqueConstraint("rollout", "case_id", "kind", "task_number"),
+    UniqueConstraint("rollout", "case_id", "reviewer"),  # a reviewer has at most one task of a case
     Index(None, "rollout", "state", "due_at"),
     Index(None, "rollout", "state", "answer_by"),
     Index(None, "rollout", "reviewer", "state"),
@@ -183,7 +180,7 @@ reports = Table(  # a row a version
     required_column("divergences"),
     required_column("sealed_revision", Integer),  # of the ledger; 0: not sealed
     optional_column("due", InstantType),
-    Unique("rollout", "name", "hash"),
+    UniqueConstraint("rollout", "name", "hash"),
     Index("ix_reports_versions", "rollout", "name", "since", "until", "version", unique=True),
 )
 
@@ -226,7 +223,7 @@ deliveries = Table(  # stored with the report; also the outbox
     optional_column("next_attempt_at", InstantType),  # null: no further attempt
     optional_column("sent_at", InstantType),
     required_column("error"),
-    Unique("rollout", "report", "channel"),
+    UniqueConstraint("rollout", "report", "channel"),
     Index(None, "next_attempt_at"),
 )
 

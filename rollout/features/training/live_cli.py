@@ -10,8 +10,12 @@ import typer
 from rollout.engine.records.reviews import CleaningChoiceRequest
 from rollout.features.divergences.case_explanation import load_costliest_counted_pairs
 from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
-from rollout.features.training.cleaning import TrainingOptions, load_label_issues, store_choices
-from rollout.features.training.cleaning import export_training_rows as rows_of
+from rollout.features.training.cleaning import (
+    TrainingOptions,
+    export_training_rows,
+    load_label_issues,
+    store_choices,
+)
 from rollout.features.training.cleaning_files import (
     format_work_list,
     read_filled_rows,
@@ -181,7 +185,9 @@ def export_rows(
             _parse_bound("--since", since),
             _parse_bound("--until", until),
         )
-        training_export = rows_of(database, LOCAL_READER, rollout, options, parse_instant(None))
+        training_export = export_training_rows(
+            database, LOCAL_READER, rollout, options, parse_instant(None)
+        )
         write_export(training_export, out, file_format)
     typer.echo(format_export(training_export, out))
 
