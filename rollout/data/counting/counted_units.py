@@ -57,7 +57,7 @@ from rollout.data.counting.unit_records import RecordLine, select_lines
 from rollout.data.database.bulk import insert_missing_columns, select_numbers
 from rollout.data.database.rollouts import Rollout, RolloutRepository
 from rollout.data.database.session import Transaction
-from rollout.data.records.record_rows import split_hashes
+from rollout.data.records.record_rows import HASH_BYTES, split_hashes
 from rollout.data.tables.record_tables import GATE, encode_json
 from rollout.data.tables.tables import (
     count_classes,
@@ -68,7 +68,7 @@ from rollout.data.tables.tables import (
 )
 from rollout.engine.evidence.stored_units import COLUMNS, LeverClass, StoredUnits, UnitSeries
 from rollout.engine.evidence.version_uses import LAST_USE, Use, UseKey
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, CellVersion
 from rollout.kernel.units import AFTER_CLOSING, SILENT
 
 if TYPE_CHECKING:
@@ -78,7 +78,6 @@ if TYPE_CHECKING:
 
 
 RANDOM_BYTES: Final = 16
-HASH_BYTES: Final = 32
 IS_ERASED: Final = func.coalesce(func.length(counted_units.c.value_seal), 0) == HASH_BYTES
 """Whether an erasure took the values of a unit's case, or their names."""
 
@@ -95,7 +94,6 @@ def hash_values(seal: bytes | None, attribute_values: str | None, slices: str | 
     return sha256((seal or b"") + f"{(attribute_values, slices)!a}".encode()).digest()
 
 
-CellVersion = tuple[Cell, str]
 UNITS_PER_READ: Final = 2_000
 SERIES_FIELDS: Final = ("track", "version", "definition")
 ORDER: Final = ("slot", "occurred", "unit", "version", "track")

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from rollout.data.database.rollouts import RolloutRepository, match_cases
 from rollout.data.records.external_keys import EPISODE, ExternalKeys
-from rollout.data.records.record_rows import RecordT, parse_record
+from rollout.data.records.record_rows import parse_record
 from rollout.data.tables.tables import (
     actions,
     cases,
@@ -35,7 +35,7 @@ from rollout.data.tables.tables import (
     predictions,
 )
 from rollout.engine.evidence.slots import to_instant
-from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction
+from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction, RecordT
 from rollout.kernel.policy.evidence_sources import name_sender
 from rollout.kernel.units import group_pairs
 

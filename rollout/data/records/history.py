@@ -81,7 +81,7 @@ from rollout.engine.records.records import (
     pick_first_draws,
 )
 from rollout.engine.records.reviews import SEEDED
-from rollout.kernel.calendar.instants import MICROSECOND
+from rollout.kernel.calendar.instants import MICROSECOND, SECOND
 from rollout.kernel.policy.evidence_sources import (
     ACCOUNT,
     NOT_NAMED,
@@ -145,7 +145,6 @@ def build_row_class(table_name: str, names: tuple[str, ...]) -> Any:
     return NamedTuple(f"{table_name}_row", [(name, Any) for name in names])
 
 
-SECOND = 1_000_000  # in microseconds
 JsonParser = Callable[[str | None], Any]
 KeysById = Mapping[int, str]
 

@@ -27,7 +27,7 @@ from itertools import repeat
 from math import isfinite
 from operator import is_
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeVar, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from msgspec import Meta
 from msgspec.structs import astuple
@@ -61,6 +61,7 @@ from rollout.engine.records.records import (
     Prediction,
     Record,
     RecordField,
+    RecordT,
 )
 from rollout.kernel.calendar.instants import EPOCH, MICROSECOND
 from rollout.kernel.units import group_pairs
@@ -72,7 +73,6 @@ BELOW_ALL: Final = range(UNREGISTERED, 0)
 """Revisions of cases that nobody has registered."""
 MAX_CACHED_ANSWERS: Final = 4
 """Maximum of answers in a record whose JSON is cached, to limit memory."""
-RecordT = TypeVar("RecordT", bound=Record)
 ColumnValues = Sequence[Any]
 Convert = Callable[[ColumnValues], ColumnValues]
 ColumnsByName = Mapping[str, ColumnValues]

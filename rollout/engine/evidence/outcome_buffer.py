@@ -11,7 +11,7 @@ import numpy as np
 
 from rollout.engine.evidence.stage_history import StageShares
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, CellVersion
 from rollout.kernel.policy.evidence_sources import NOT_NAMED, OWN_EPISODE_PREDICTION, OWN_PREDICTION
 from rollout.kernel.statistics.arrays import Floats
 from rollout.kernel.statistics.gain import ArmUnits
@@ -135,7 +135,6 @@ def _find_answered_as_drawn(
     return result
 
 
-CellVersion = tuple[Cell, str]
 OutcomeKey = tuple[Cell, str, str, str]  # cell, version, outcome, definition
 
 

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
     from rollout.engine.evidence.frames import RecordFrames
 else:
-    pl = LateModule("polars")
-    nw = LateModule("narwhals")
     nw, pl = LateModule("narwhals"), LateModule("polars")
 
 

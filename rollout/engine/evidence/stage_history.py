@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rollout.engine.events import LedgerEvent
 from rollout.engine.evidence.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import CellVersion
 from rollout.kernel.policy.familiarity import FAMILIAR, AttributeValue
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.gate_thresholds import (
@@ -182,9 +182,6 @@ def draw_buckets(
         )
     ]
     return find_buckets(shares, *draws)
-
-
-CellVersion = tuple[Cell, str]
 
 
 @dataclass(frozen=True, slots=True)

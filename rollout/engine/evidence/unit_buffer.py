@@ -48,12 +48,11 @@ from rollout.engine.evidence.unit_arrays import (
     split_column,
     split_parts,
 )
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, CellVersion
 from rollout.kernel.policy.cell_evidence import list_slice_attributes, select_values
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.units import UnitClass
 
-CellVersion = tuple[Cell, str]
 SeriesKey = tuple[str, str, str, str]  # site, window, version, track
 UnitTable = NDArray[np.int64]  # a row for each field of `UnitArrays`
 CostLevels = tuple[float, ...]

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from rollout.engine.evidence.frames import RecordFrames
     from rollout.kernel.policy.policy import Policy
 else:
-    pl = LateModule("polars")
     nw, pl = LateModule("narwhals"), LateModule("polars")
 
 

@@ -54,6 +54,7 @@ from rollout.engine.records.records import (
     Prediction,
     Record,
     RecordField,
+    RecordT,
     RejectedItem,
 )
 from rollout.engine.records.records import (
@@ -336,7 +337,6 @@ class PlacedDecision:
 SentItem = (
     Record | Heartbeat | ActionWithPermit | DeclaringPrediction | PlacedDecision | RejectedItem
 )
-RecordT = TypeVar("RecordT", bound=Record)
 WindowFinder = Callable[[str, datetime, Mapping[str, str]], str]
 
 

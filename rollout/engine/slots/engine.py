@@ -48,7 +48,7 @@ from rollout.engine.evidence.unit_arrays import IntArray, UnitArrays
 from rollout.engine.ledger.access_events import REPLAY, SIMULATED
 from rollout.engine.slots.fast_forward import Agenda, SlotInterest, find_interest
 from rollout.engine.slots.options import ReplayOptions
-from rollout.kernel.calendar.instants import MICROSECOND, Cell
+from rollout.kernel.calendar.instants import MICROSECOND, Cell, CellVersion
 from rollout.kernel.errors import EvidenceChangedError, ProposalClosedError, RolloutError
 from rollout.kernel.policy.confidence_floors import list_floor_texts
 from rollout.kernel.policy.gates import FreshEvidence
@@ -79,7 +79,6 @@ def find_continued_versions(
     return scope.aliases
 
 
-CellVersion = tuple[Cell, str]
 ReadingT = TypeVar("ReadingT")
 ReportProgress = Callable[[int, int], None]
 NO_CONTENTS: Mapping[str, str] = MappingProxyType({})

@@ -23,7 +23,7 @@ from rollout.engine.decide.widening_steps import (
 from rollout.engine.events import LedgerEvent, Reach
 from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.slots import find_slot_after, find_slot_before, to_instant
-from rollout.kernel.calendar.instants import Cell, compute_end_of_local_day
+from rollout.kernel.calendar.instants import Cell, CellVersion, compute_end_of_local_day
 from rollout.kernel.policy.confidence_floors import find_floor_index
 from rollout.kernel.policy.policy import Policy
 
@@ -224,7 +224,6 @@ def _list_change_times(
             yield compute_held_since(scope, cell, grant) + policy.waves.hold
 
 
-CellVersion = tuple[Cell, str]
 NEVER_SLOT = 2**62
 
 

@@ -21,7 +21,7 @@ from rollout.engine.decide.permissions import (
 from rollout.engine.decide.scope import CellState, compute_held_level, find_acting_version
 from rollout.engine.decide.widening_steps import find_decided_floor
 from rollout.engine.events import LedgerEvent
-from rollout.kernel.calendar.instants import SHADOW, Cell
+from rollout.kernel.calendar.instants import SHADOW, Cell, CellVersion
 from rollout.kernel.errors import UnknownCellError
 from rollout.kernel.policy.policy import Policy, describe_guard
 from rollout.live.rollout_state import RolloutState
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from rollout.features.reports.figures.evidence_facts import EvidenceFacts
     from rollout.features.reports.figures.methods import GainFacts
     from rollout.features.reports.inputs.evidence_inputs import (
-        CellVersion,
         EvidenceInputs,
         StatePeriod,
     )

@@ -57,7 +57,7 @@ from rollout.features.records.unauthorized_actions import (
     report_unauthorized_actions,
 )
 from rollout.features.replay.requests import list_file_contents
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import OTHER_WINDOW, Cell
 from rollout.kernel.errors import RefusalError
 from rollout.kernel.policy.evidence_sources import IMPORTS, build_file_sender
 from rollout.kernel.policy.policy import Policy
@@ -75,7 +75,6 @@ from rollout.live.service import PermitSigner
 from rollout.live.versions import append_training_cutoffs, check_version_names
 
 CASES_PER_TRANSACTION = 400  # so that other writers don't wait for a whole file
-OTHER_WINDOW = "other"  # of cases outside the policy's windows
 StatusCounts = Mapping[str, Mapping[str, int]]
 Populations = Sequence[tuple[RecordFrames, pl.DataFrame]]  # records, and their located cases
 

@@ -48,7 +48,6 @@ from rollout.engine.evidence.unit_buffer import UnitBuffer
 from rollout.engine.evidence.units import TRACKS
 from rollout.engine.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
 from rollout.features.reports.builder import ON_DEMAND, NothingToReportError
-from rollout.features.reports.inputs.evidence_inputs import CellVersion
 from rollout.features.reports.inputs.inputs import (
     ACTION_SCHEMA,
     PendingReviews,
@@ -56,7 +55,7 @@ from rollout.features.reports.inputs.inputs import (
     ReportInputs,
     SourceFile,
 )
-from rollout.kernel.calendar.instants import from_micros
+from rollout.kernel.calendar.instants import CellVersion, from_micros
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.populations import PLANTED_TRACK
 from rollout.kernel.units import MISSING

@@ -114,6 +114,10 @@ class Cell:
         return f"{self.site} · {self.window}"
 
 
+CellVersion = tuple[Cell, str]
+"""A cell and a version."""
+
+
 DIGEST_TIME: Final = time(8)
 """Local time of digests."""
 MONDAY: Final = 0

@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from rollout.data.counting.counted_outcomes import LINES_PER_READ, CountedOutcomes
-from rollout.data.counting.counted_units import CellVersion, CountedUnits
+from rollout.data.counting.counted_units import CountedUnits
 from rollout.data.database.rollouts import PolicyTexts, Rollout
 from rollout.data.database.session import Database, Transaction
 from rollout.data.ledger.evidence_snapshots import EvidenceSnapshots, EvidenceStore
@@ -58,7 +58,7 @@ from rollout.engine.evidence.unit_buffer import (
     restore_buffers,
 )
 from rollout.engine.ledger.ledger import parse_event
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, CellVersion
 from rollout.kernel.facts import StoredAlarm
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.kernel.policy.confidence_floors import find_floor_index

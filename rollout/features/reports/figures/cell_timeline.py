@@ -44,7 +44,6 @@ from rollout.features.reports.figures.timeline_parts import (
     sort_marks,
 )
 from rollout.features.reports.inputs.evidence_inputs import (
-    CellVersion,
     StatePeriod,
     compute_bounds_at,
     is_plain,
@@ -54,6 +53,7 @@ from rollout.kernel.calendar.instants import (
     OTHER_WINDOW,
     SHADOW,
     Cell,
+    CellVersion,
     Site,
     Window,
     compute_local_days,

@@ -27,12 +27,12 @@ from rollout.features.reports.figures.next_step import (
     find_successor,
 )
 from rollout.features.reports.inputs.evidence_inputs import (
-    CellVersion,
     CellVersionFacts,
     EvidenceInputs,
     StatePeriod,
     find_open_stage_level,
 )
+from rollout.kernel.calendar.instants import CellVersion
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import RECALL, Condition, Statistic
 from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence

@@ -22,9 +22,9 @@ from rollout.engine.evidence.units import is_missing_unit
 from rollout.engine.records.records import RemarkReason
 from rollout.features.reports.figures.methods import add_costs
 from rollout.features.reports.figures.timeline_parts import TimelineMark, sort_marks
-from rollout.features.reports.inputs.evidence_inputs import CellVersion, CellVersionFacts
+from rollout.features.reports.inputs.evidence_inputs import CellVersionFacts
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, mark_uncounted_units
-from rollout.kernel.calendar.instants import OTHER_WINDOW, Cell, count_micros
+from rollout.kernel.calendar.instants import OTHER_WINDOW, Cell, CellVersion, count_micros
 from rollout.kernel.policy.cell_evidence import read_slice_value
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy

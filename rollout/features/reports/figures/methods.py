@@ -27,10 +27,10 @@ from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.frames import VALUE_PREFIX
 from rollout.engine.evidence.slots import FIRST_SLOT
 from rollout.engine.words.formatting import TruthWords, choose_words
-from rollout.features.reports.inputs.evidence_inputs import CellVersion, CellVersionFacts
+from rollout.features.reports.inputs.evidence_inputs import CellVersionFacts
 from rollout.features.reports.inputs.inputs import MODEL, ReportInputs, assign_deciders
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, compare_pairs
-from rollout.kernel.calendar.instants import Cell, from_micros, to_micros
+from rollout.kernel.calendar.instants import Cell, CellVersion, from_micros, to_micros
 from rollout.kernel.policy.confidence_floors import format_floor, list_floors
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.statistics.arrays import Bools

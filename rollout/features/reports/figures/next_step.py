@@ -19,11 +19,10 @@ from rollout.engine.words.formatting import (
 from rollout.engine.words.renewal_text import describe_renewal_errors, select_renewal_condition
 from rollout.features.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.features.reports.inputs.evidence_inputs import (
-    CellVersion,
     CellVersionFacts,
     StatePeriod,
 )
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, CellVersion
 from rollout.kernel.facts import (
     DAYS,
     REVIEWERS,

@@ -39,7 +39,6 @@ from rollout.engine.evidence.unit_arrays import BoolArray, UnitArrays, UnitClass
 from rollout.features.reports.figures.methods import ModelCost, compute_model_cost
 from rollout.features.reports.inputs.evidence_inputs import (
     CellFacts,
-    CellVersion,
     CellVersionFacts,
     StatePeriod,
 )
@@ -50,7 +49,7 @@ from rollout.features.reports.inputs.inputs import (
     find_usable_answers,
 )
 from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs
-from rollout.kernel.calendar.instants import to_micros
+from rollout.kernel.calendar.instants import CellVersion, to_micros
 from rollout.kernel.facts import to_facts
 from rollout.kernel.measures import Watch
 from rollout.kernel.policy.policy import Guard, Policy

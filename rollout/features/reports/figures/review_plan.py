@@ -44,11 +44,10 @@ if TYPE_CHECKING:
     from rollout.engine.decide.scope import Scope
     from rollout.engine.evidence.evidence_view import EvidenceView
     from rollout.features.reports.inputs.evidence_inputs import (
-        CellVersion,
         EvidenceInputs,
         StatePeriod,
     )
-    from rollout.kernel.calendar.instants import Cell
+    from rollout.kernel.calendar.instants import Cell, CellVersion
     from rollout.kernel.policy.cell_evidence import EvidenceCounts
     from rollout.kernel.policy.policy import EvidenceRules, Gate, Policy
     from rollout.kernel.statistics.arrays import Floats

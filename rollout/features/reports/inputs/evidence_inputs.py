@@ -20,7 +20,7 @@ from rollout.engine.evidence.evidence_view import EvidenceView
 from rollout.engine.evidence.guard_evidence import CountWindow
 from rollout.engine.evidence.slots import find_slot_after, to_instant
 from rollout.engine.words.formatting import format_cell_name
-from rollout.kernel.calendar.instants import Cell
+from rollout.kernel.calendar.instants import Cell, CellVersion
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import Condition
 from rollout.kernel.policy.confidence_floors import compute_gate_risk
@@ -28,8 +28,6 @@ from rollout.kernel.policy.gates import GainReading
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Ints
 from rollout.kernel.statistics.bounds import compute_bounds, compute_estimates
-
-CellVersion = tuple[Cell, str]  # a cell and a version
 
 
 @dataclass(frozen=True, slots=True)
