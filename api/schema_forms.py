@@ -19,7 +19,7 @@ from types import UnionType
 from typing import Annotated, Any, Final, Generic, TypeVar, Union, get_args, get_origin
 
 from fastapi import Query
-from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, create_model
+from pydantic import AliasPath, AwareDatetime, BaseModel, Field, TypeAdapter, create_model
 
 from rollout.kernel.errors import RefusalError
 
@@ -117,14 +117,23 @@ class AttributeForm(BaseModel, from_attributes=True):
     """The form of a part of an answer, read from an object's attributes."""
 
 
-def add_fields_of(value: type, *left_out: str) -> Callable[[type[FormT]], type[FormT]]:
+def add_fields_of(
+    value: type, *left_out: str, part: str = ""
+) -> Callable[[type[FormT]], type[FormT]]:
     """Return what adds to a form the fields of a dataclass; those that it declares stay its own.
 
     All are required: an answer has each of its fields. Forms declared later contain the form where
-    their values contain the dataclass.
+    their values contain the dataclass. With `part` the form is of what holds the dataclass under
+    that name.
     """
-    added = {each.name: (convert_type(each.type), ...) for each in _list_fields(value, left_out)}
-    return add_fields(added, value)
+    added = {
+        each.name: (
+            convert_type(each.type),
+            Field(validation_alias=AliasPath(part, each.name) if part else None),
+        )
+        for each in _list_fields(value, left_out)
+    }
+    return add_fields(added, None if part else value)
 
 
 def add_input_of(value: type, *left_out: str, text: Any) -> Callable[[type[FormT]], type[FormT]]:

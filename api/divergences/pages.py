@@ -32,9 +32,9 @@ from api.records.pages import (
     TypedChoice,
     build_form_result,
     build_picture,
-    encode_case_key,
     parse_choice_requests,
 )
+from api.schema_forms import encode_cursor
 from api.training.routes import Form as FileForm
 from api.training.routes import TrainingManifest, export_training_rows, get_training_manifest
 from api.web_kit.page import redirect_to, render_page
@@ -59,8 +59,7 @@ from rollout.features.reports.figures.label_issues import TrainingExport
 from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
 from rollout.features.reports.inputs.divergence_columns import select_titled_columns
 from rollout.features.reports.pages.summary import summarize_gains
-from rollout.features.training.cleaning import TrainingOptions, store_choices
-from rollout.features.training.cleaning import export_training_rows as training
+from rollout.features.training import cleaning
 from rollout.kernel.errors import RefusalError, UnknownVersionError
 from rollout.live.rollout_state import RolloutState
 from rollout.live.versions import load_versions
@@ -298,8 +297,8 @@ def send_training_manifest(rollout: str, visitor: CurrentVisitor) -> TrainingMan
 
 
 def _build_training_export(visitor: Visitor, rollout: str) -> TrainingExport:
-    database, options = visitor.service.database, TrainingOptions(HUMAN_SOURCES)
-    return training(database, visitor.caller, rollout, options, visitor.at)
+    database, options = visitor.service.database, cleaning.TrainingOptions(HUMAN_SOURCES)
+    return cleaning.export_training_rows(database, visitor.caller, rollout, options, visitor.at)
 
 
 def _store_choices(rollout: str, form: Form, visitor: Visitor) -> CleaningFormResult:
@@ -308,7 +307,9 @@ def _store_choices(rollout: str, form: Form, visitor: Visitor) -> CleaningFormRe
     except RefusalError as error:
         return CleaningFormResult(form_error=say_refusal(error))
     database, at = visitor.service.database, visitor.at
-    results = store_choices(database, visitor.caller, rollout, requests, at) if requests else ()
+    results = (
+        cleaning.store_choices(database, visitor.caller, rollout, requests, at) if requests else ()
+    )
     return build_form_result(requests, results)
 
 
@@ -452,7 +453,7 @@ def _build_list_context(
         "zone_of": {site.id: site.timezone for site in divergences.policy.sites},
         "zone": divergences.policy.timezone,
         "picture": build_picture,
-        "handle": encode_case_key,
+        "handle": encode_cursor,  # browsers change the line ends of a key
         "case_address": build_case_path,
     }
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime, Field
 
-from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.auth import CurrentTime, ServiceDependency
 from api.incidents.routes import parse_attributes
-from api.records.routes import CaseSelection, Instant, Name
+from api.records.routes import CaseSelection, Instant, Name, Reader
 from api.schema_forms import LATER, MAX_ITEMS, NOON, Page, decode_cursor, encode_cursor
 from rollout.features.reports.inputs.divergence_columns import COLUMNS, EXAMPLE, Divergence
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/divergences", tags=["records"])
-Reader = Annotated[Caller, RequirePermission(Permission.READ_CASES)]
 FILE_HEADERS = {
     "Content-Disposition": 'attachment; filename="divergences.csv"',
     "Cache-Control": "no-store",

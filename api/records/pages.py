@@ -304,15 +304,6 @@ class CleaningFormResult:
         return bool(self.errors or self.form_error)
 
 
-def encode_case_key(key: str) -> str:
-    r"""Encode a case key for a field, safe from line-end changes of browsers.
-
-    >>> decode_cursor(encode_case_key("creek\r\n0412"))
-    'creek\r\n0412'
-    """
-    return encode_cursor(key)
-
-
 def parse_choice_requests(form: Form, version: str, lever: str) -> list[CleaningChoiceRequest]:
     """Return the choices of a form; empty rows have none.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AliasPath, AwareDatetime, BaseModel, Field
 
 from api.auth import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.schema_forms import (
@@ -33,10 +33,14 @@ from rollout.engine.records.reviews import (
     CleaningChoiceResult,
 )
 from rollout.features.reports.inputs.divergence_columns import ExportManifest, Loss, SourceCount
+from rollout.kernel.late_modules import LateModule
 
 if TYPE_CHECKING:
-    from rollout.features.reports.figures.label_issues import LabelIssue, TrainingExport
+    from rollout.features.reports.figures.label_issues import TrainingExport
+    from rollout.features.training import cleaning
     from rollout.features.training.cleaning import TrainingOptions
+else:
+    cleaning = LateModule("rollout.features.training.cleaning")
 
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/training", tags=["training"])
@@ -116,9 +120,8 @@ def _get_options(
     source: Sources = None, since: Instant = None, until: Instant = None
 ) -> "TrainingOptions":
     from rollout.features.reports.figures.label_sources import HUMAN_SOURCES
-    from rollout.features.training.cleaning import TrainingOptions
 
-    return TrainingOptions(tuple(source or HUMAN_SOURCES), since, until)
+    return cleaning.TrainingOptions(tuple(source or HUMAN_SOURCES), since, until)
 
 
 def _build_export(
@@ -128,9 +131,7 @@ def _build_export(
     now: CurrentTime,
     options: Annotated["TrainingOptions", Depends(_get_options)],
 ) -> "TrainingExport":
-    from rollout.features.training.cleaning import export_training_rows as build_training_export
-
-    return build_training_export(service.database, caller, rollout, options, now)
+    return cleaning.export_training_rows(service.database, caller, rollout, options, now)
 
 
 RequestedExport = Annotated["TrainingExport", Depends(_build_export)]
@@ -219,19 +220,12 @@ class TrainingChoice(AttributeForm, json_schema_extra={"example": CHOICE}):
     """A user's choice about a label for training. It is never evidence."""
 
 
-@add_fields_of(Loss, "attributes")
-class CleaningItem(BaseModel, json_schema_extra={"example": WORK_ITEM}):
+@add_fields_of(Loss, "attributes", part="loss")
+class CleaningItem(AttributeForm, json_schema_extra={"example": WORK_ITEM}):
     """A case whose label needs a check. `choice` is the current choice, or null."""
 
-    votes: Sequence[tuple[str, int]]
+    votes: Sequence[tuple[str, int]] = Field(validation_alias=AliasPath("loss", "votes"))
     choice: TrainingChoice | None
-
-    @classmethod
-    def of(cls, item: "LabelIssue") -> "CleaningItem":
-        """Return an item with its current choice."""
-        fields = [name for name in cls.model_fields if name != "choice"]
-        choice = None if item.choice is None else TrainingChoice.model_validate(item.choice)
-        return cls(**{name: getattr(item.loss, name) for name in fields}, choice=choice)
 
 
 class CleaningItemList(Page[CleaningItem]):
@@ -314,13 +308,11 @@ def list_cleaning_items(
     cases in which they differ come last. Covers cases of the last 30 days, or from `since` to
     `until` (exclusive). Cases under review are excluded. Listed cases count as shown to you.
     """
-    from rollout.features.training.cleaning import load_label_issues, record_work_list_exposure
-
-    issues = load_label_issues(service.database, caller, rollout, now, **options)
+    issues = cleaning.load_label_issues(service.database, caller, rollout, now, **options)
     start = issues.find_place_after(decode_cursor(after))
     page = cut_page(issues, lambda item: item.name, start, limit)
-    record_work_list_exposure(service.database, caller, rollout, page.items, now)
-    return Page(items=[CleaningItem.of(item) for item in page.items], next=page.next)
+    cleaning.record_work_list_exposure(service.database, caller, rollout, page.items, now)
+    return Page(items=[CleaningItem.model_validate(item) for item in page.items], next=page.next)
 
 
 @cleanings_router.get(
@@ -346,13 +338,12 @@ def list_top_losses(
     under review are excluded. Listed cases count as shown to you.
     """
     from rollout.features.divergences.case_explanation import load_costliest_counted_pairs
-    from rollout.features.training.cleaning import record_work_list_exposure
 
     losses = load_costliest_counted_pairs(
         service.database, caller, rollout, now, version=version, has_choice=has_choice, limit=limit
     )
-    record_work_list_exposure(service.database, caller, rollout, losses, now)
-    return TopLossList(items=[CleaningItem.of(item) for item in losses])
+    cleaning.record_work_list_exposure(service.database, caller, rollout, losses, now)
+    return TopLossList(items=[CleaningItem.model_validate(item) for item in losses])
 
 
 @cleanings_router.get(
@@ -376,9 +367,7 @@ def list_training_choices(
     cannot read and choices on gold cases under review are excluded, so a page can hold fewer than
     `limit` items before the last page: continue until `next` is null.
     """
-    from rollout.features.training.cleaning import load_choices
-
-    choices, last = load_choices(
+    choices, last = cleaning.load_choices(
         service.database, caller, rollout, now, before=decode_number(after), limit=limit
     )
     items = [TrainingChoice.model_validate(choice) for choice in choices]
@@ -398,8 +387,6 @@ def record_training_choices(
     Records and evidence do not change. It is safe to retry: a choice that already applies returns
     `unchanged`. Requires the operator role.
     """
-    from rollout.features.training.cleaning import store_choices
-
     requests = [CleaningChoiceRequest(**choice.model_dump()) for choice in body.items]
-    results = store_choices(service.database, caller, rollout, requests, now)
+    results = cleaning.store_choices(service.database, caller, rollout, requests, now)
     return ChoiceResultList(items=[ChoiceResult.model_validate(result) for result in results])

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
-from hashlib import sha256
 
 import polars as pl
 
@@ -45,7 +44,7 @@ from rollout.features.reports.figures.comparison import (
     build_matrix_from_counts,
     compute_number_sides,
 )
-from rollout.features.reports.inputs.divergence_columns import Divergence
+from rollout.features.reports.inputs.divergence_columns import Divergence, build_divergence_id
 from rollout.features.reports.inputs.divergences import (
     build_divergence,
     build_divergence_frame,
@@ -167,11 +166,6 @@ def load_divergence_rows(
     version_columns = {"version": pl.lit(unit_filter.version), "lever": pl.lit(lever)}
     divergences = frame.with_columns(agrees=pl.lit(value=False), **version_columns)
     return build_divergence_frame(Pairs(divergences, {}), records, state.policy)
-
-
-def build_divergence_id(version: str, lever: str, key: str) -> str:
-    """Return the identifier of a divergence, of constant length."""
-    return sha256(f"{version}\x1f{lever}\x1f{key}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,12 @@ from rollout.features.reports.figures.label_sources import (
     build_labelled_rows,
     select_training_rows,
 )
-from rollout.features.reports.inputs.divergence_columns import ExportManifest, Loss, SourceCount
+from rollout.features.reports.inputs.divergence_columns import (
+    ExportManifest,
+    Loss,
+    SourceCount,
+    build_divergence_id,
+)
 from rollout.features.reports.inputs.inputs import ReportInputs
 from rollout.features.reports.inputs.losses import build_losses, rank_losses
 from rollout.features.reports.inputs.pairs import LeverFigures, Pairs, compare_answers
@@ -59,11 +64,7 @@ class LabelIssue:
     @property
     def name(self) -> str:
         """Return an identifier of fixed length, unique in the list."""
-        return _name_issue(self.loss.version, self.loss.lever, self.loss.case_key)
-
-
-def _name_issue(version: str, lever: str, case_key: str) -> str:
-    return sha256(f"{version}\x1f{lever}\x1f{case_key}".encode()).hexdigest()
+        return build_divergence_id(self.loss.version, self.loss.lever, self.loss.case_key)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,8 @@ class WorkList(Sequence[LabelIssue]):
             return 0
         rows = self.losses.select("version", "lever", "case_key").iter_rows()
         return next(
-            (place for place, row in enumerate(rows, start=1) if _name_issue(*row) == name), 0
+            (place for place, row in enumerate(rows, start=1) if build_divergence_id(*row) == name),
+            0,
         )
 
     def select_sites(self, is_readable: Callable[[str], bool]) -> "WorkList":

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Annotated, Any, Final, get_type_hints
 
 
@@ -181,6 +182,11 @@ EXAMPLE: Final[dict[str, Any]] = {
     "attributes": {"weather": "dry"},
     "picture": None,
 }
+
+
+def build_divergence_id(version: str, lever: str, case_key: str) -> str:
+    """Return the identifier of a divergence or loss, of constant length."""
+    return sha256(f"{version}\x1f{lever}\x1f{case_key}".encode()).hexdigest()
 
 
 def select_titled_columns(rows: Iterable[Divergence]) -> dict[str, DivergenceColumn]:
