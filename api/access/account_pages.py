@@ -191,14 +191,6 @@ PASSWORDS_DIFFER_TEXT: Final = "The two new passwords differ. Type the same one 
 UNKNOWN_ZONE_TEXT: Final = "Write a zone as Europe/Vienna; there is none called {}"
 
 
-@dataclass(frozen=True, slots=True)
-class RolloutPolicy:
-    """A rollout and its policy number."""
-
-    name: str
-    policy: int
-
-
 @router.get("/settings")
 def show_settings(request: Request, visitor: CurrentVisitor) -> Response:
     """Show the settings."""
@@ -277,10 +269,7 @@ def _render_settings(
         keys=len(valid_keys),
         uploads=may_upload(visitor.caller),
         administers=visitor.has_permission(Permission.ADMINISTER),
-        governed=[
-            RolloutPolicy(rollout_item.name, rollout_item.policy)
-            for rollout_item in load_rollouts(visitor.service.database, visitor.caller)
-        ],
+        governed=load_rollouts(visitor.service.database, visitor.caller),
         rights=[str(right) for right in visitor.caller.role_assignments],
         zone_told=ZONE_COOKIE in request.cookies,
         errors=errors or {},

@@ -43,6 +43,7 @@ from api.schema_forms import (
     ItemList,
     Limit,
     Page,
+    add_fields_of,
     add_input_of,
     build_responses,
     decode_number,
@@ -68,7 +69,7 @@ from rollout.engine.records.records import BaselineCount, Heartbeat, Record
 from rollout.features.divergences.cases import find_cases, load_case_details, load_rejected_records
 from rollout.features.records.baselines import load_baselines, store_baselines
 from rollout.features.records.ingest import build_reader, ingest_items
-from rollout.features.records.planted_cases import MAX_CASES, PlantingRequest
+from rollout.features.records.planted_cases import MAX_CASES, PlantingRequest, PlantingResult
 from rollout.features.records.planted_cases import declare_planted_cases as declare_in_service
 from rollout.live.service import Service
 
@@ -464,11 +465,9 @@ class PlantedCasesRequest(
     reason: str = Field(min_length=1, max_length=2000, pattern="^[^\\x00]*$")
 
 
+@add_fields_of(PlantingResult)
 class PlantedCasesResult(AttributeForm, json_schema_extra={"example": {"new": 2, "repeated": 0}}):
     """The number of cases declared now, and of those declared before."""
-
-    new: int
-    repeated: int
 
 
 @planted_cases_router.post(

@@ -1,6 +1,7 @@
 """Schemas of records, explained cases and rejected records."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,8 +23,9 @@ from rollout.engine.records.records import (
     Outcome,
     Prediction,
     Record,
+    RejectedItem,
 )
-from rollout.features.divergences.cases import CaseDetails, ListedCase, RejectedRecordView
+from rollout.features.divergences.cases import CaseDetails, ListedCase
 
 CASE = {
     "kind": "case",
@@ -196,11 +198,12 @@ REJECTED_RECORD: dict[str, Any] = {
 }
 
 
-@add_fields_of(RejectedRecordView)
+@add_fields_of(RejectedItem, "is_placeless", part="item")
 class RejectedRecord(AttributeForm, json_schema_extra={"example": REJECTED_RECORD}):
     """An item that could not be used, as it was sent, with the reason."""
 
     number: int
+    received_at: datetime
 
 
 class RejectedRecordList(Page[RejectedRecord]):

@@ -131,7 +131,7 @@ def test_a_decision_without_a_case_names_its_site_or_is_rejected(mole):
     assert receipt.reason == "its site is none of the policy's: pier instead of quay, hill"
     with mole.database.begin_read() as transaction:
         rejected = RejectedRecords(transaction, Rollouts(transaction).find("moles"))
-        assert rejected.count_by_reason()[("decision", NO_PLACE)] == 1
+        assert [record.item.reason for record in rejected.list_after()].count(NO_PLACE) == 1
     assert mole.count_unplaced(NOON) == (1, 3)  # the key, and the first cases
     assert mole.decide("a", NOON, site="quay").status == "accepted"
     assert mole.count_unplaced(NOON) == (0, 3)

@@ -136,16 +136,6 @@ class RejectedRecords(RolloutRepository):
         parameters = {"keys": encode_values(engine, key_of)}
         return {key_of[row.key] for row in self._transaction.execute(query, parameters)}
 
-    def count_by_reason(self) -> dict[tuple[str, str], int]:
-        """Return the number of records by kind and reason."""
-        columns = (rejected_records.c.kind, rejected_records.c.reason)
-        query = (
-            select(*columns, func.count().label("n"))
-            .where(rejected_records.c.rollout == self._rollout.number)
-            .group_by(*columns)
-        )
-        return {(row.kind, row.reason): row.n for row in self._transaction.execute(query)}
-
     def count_unplaced_decisions(self, until: datetime) -> UnplacedDecisions:
         """Return how many cases were decided in the last seven days at no place that is known.
 

@@ -16,7 +16,7 @@ from rollout.data.ledger.ledger import Accounts
 from rollout.data.records.case_pages import CaseCount, CaseFilter, CasePages, NewestRecords
 from rollout.data.records.external_keys import ExternalKeys
 from rollout.data.records.incoming_cases import PlantedCases
-from rollout.data.records.records import RejectedRecords
+from rollout.data.records.records import RejectedRecords, StoredRejectedRecord
 from rollout.data.reviews.reviews import ReviewTaskStore
 from rollout.engine.decide.permissions import Caller, Permission, require_permission
 from rollout.engine.records.records import Action, Case, Decision, Outcome, Prediction, RejectedItem
@@ -395,18 +395,6 @@ WITHHELD = "you may still review this case, so its details are withheld"
 NON_SECRET_KINDS = frozenset({"case", "heartbeat"})
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedRecordView:
-    """A rejected record as API and console show it."""
-
-    number: int
-    received_at: datetime
-    kind: str
-    key: str
-    body: str
-    reason: str
-
-
 def load_rejected_records(
     database: Database,
     caller: Caller,
@@ -415,7 +403,7 @@ def load_rejected_records(
     *,
     after: int = 0,
     limit: int = 100,
-) -> Sequence[RejectedRecordView]:
+) -> Sequence[StoredRejectedRecord]:
     """Return the rejected records, oldest first.
 
     Items name no site, so the caller needs the permission for all sites. Items of cases that the
@@ -447,14 +435,9 @@ def load_rejected_records(
     ]
     record_shown_cases(database, state, caller, shown_keys, at, page=REJECTED_EXPOSURE_PAGE)
     return [
-        RejectedRecordView(
-            number=record.number,
-            received_at=record.received_at,
-            kind=record.item.kind,
-            key=record.item.key,
-            body="" if _is_withheld(record.item, hidden_keys) else record.item.body,
-            reason=WITHHELD if _is_withheld(record.item, hidden_keys) else record.item.reason,
-        )
+        replace(record, item=replace(record.item, body="", reason=WITHHELD))
+        if _is_withheld(record.item, hidden_keys)
+        else record
         for record in rejected_records
     ]
 
