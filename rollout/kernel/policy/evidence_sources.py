@@ -190,18 +190,58 @@ def build_file_sender(sha256: str) -> str:
     return FILE_PREFIX + sha256
 
 
-@dataclass(frozen=True, slots=True)
-class FileReading:
-    """How the files of one kind of records are written; None where nothing was chosen.
+@dataclass(frozen=True, kw_only=True)
+class ReadingBase:
+    """What the reading of files and its row in the policy have in common; None is not chosen."""
+
+    encoding: Annotated[
+        str | None,
+        Key(
+            "Encoding",
+            "Encoding of a text file, such as latin-1 or utf-16. Default: UTF-8.",
+        ),
+    ] = None
+    delimiter: Annotated[
+        str | None,
+        Key("Delimiter", "Between columns: , ; | or tab. Default: by suffix, .csv or .tsv."),
+    ] = None
+    decimal: Annotated[
+        str | None,
+        Key("", "Decimal sign of numbers. Default: a point.", choices=(".", ",")),
+    ] = None
+    date_formats: Annotated[
+        tuple[str, ...] | None,
+        Key(
+            "DateFormat",
+            "Forms of times other than ISO 8601: day-first, month-first, year-first, "
+            "basic (20270503T140509Z), unix-seconds, unix-milliseconds, or a pattern as "
+            "%d-%b-%Y %H:%M; a Z at its end means UTC.",
+            name="date_format",
+            is_filled=True,
+        ),
+    ] = None
+    percent: Annotated[
+        bool | None, Key("Flag", "Confidence is from 0 to 100. Default: from 0 to 1.")
+    ] = None
+    unsure: Annotated[
+        tuple[str, ...] | None,
+        Key("NonEmptyText", "Labels that mean: no answer.", is_filled=True),
+    ] = None
+    exposure: Annotated[
+        str | None,
+        Key(
+            "",
+            "What reviewers had seen, where the file does not say. Default: evidence.outside.",
+            choices=("blind", "assisted", "unknown"),
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileReading(ReadingBase):
+    """How the files of one kind of records are written.
 
     Attributes:
-        encoding: name of a codec; default UTF-8.
-        delimiter: one character between columns; default by suffix.
-        decimal: `.` or `,`; default `.`.
-        date_formats: forms of times beside ISO 8601, see `rollout.engine.files.text_formats`.
-        percent: confidence is from 0 to 100.
-        unsure: labels that mean "no answer".
-        exposure: what reviewers had seen, where the file does not say.
         columns: their column by our name.
         constants: one text for all rows, by our name.
         attributes: the columns that are attributes of the case.
@@ -212,13 +252,6 @@ class FileReading:
             policy or an option lists them.
     """
 
-    encoding: str | None = None
-    delimiter: str | None = None
-    decimal: str | None = None
-    date_formats: tuple[str, ...] | None = None
-    percent: bool | None = None
-    unsure: tuple[str, ...] | None = None
-    exposure: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, str] | None = None

@@ -17,7 +17,7 @@ from pathlib import Path
 from rollout.kernel.calendar.instants import ALWAYS_WINDOW, Window, format_duration
 from rollout.kernel.errors import PolicyRefusedError
 from rollout.kernel.measures import MEASURES
-from rollout.kernel.policy.evidence_sources import FileReading
+from rollout.kernel.policy.evidence_sources import FileReading, ReadingBase
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import (
     DEFAULT_QUIET_DAYS,
@@ -591,13 +591,7 @@ def _build_file_reading(row: WrittenReading, written: WrittenPolicy) -> FileRead
     if isinstance(attributes, list):
         attributes = dict(zip(attributes, attributes, strict=True))
     return FileReading(
-        encoding=row.encoding,
-        delimiter=row.delimiter,
-        decimal=row.decimal,
-        date_formats=row.date_format,
-        percent=row.percent,
-        unsure=row.unsure,
-        exposure=row.exposure,
+        **{each.name: getattr(row, each.name) for each in fields(ReadingBase)},
         columns={name: column for name, column in sources.items() if isinstance(column, str)},
         constants={
             name: source["value"]

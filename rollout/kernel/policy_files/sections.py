@@ -28,6 +28,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from rollout.kernel.calendar.instants import format_duration
 from rollout.kernel.measures import MEASURES
+from rollout.kernel.policy.evidence_sources import ReadingBase
 from rollout.kernel.policy.policy import GateBase, GuardBase, PolicyBase
 from rollout.kernel.policy_files import fields as kinds
 from rollout.kernel.units import Key, Spread
@@ -286,7 +287,7 @@ class WrittenGuard(GuardBase, WrittenCondition):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WrittenReading:
+class WrittenReading(ReadingBase):
     """How recorded files of one kind are written; `rollout init` drafts it."""
 
     records: Annotated[
@@ -298,46 +299,6 @@ class WrittenReading:
             choices=("cases", "predictions", "decisions", "outcomes", "pairs"),
         ),
     ]
-    encoding: Annotated[
-        str | None,
-        Key(
-            "Encoding",
-            "Encoding of a text file, such as latin-1 or utf-16. Default: UTF-8.",
-        ),
-    ] = None
-    delimiter: Annotated[
-        str | None,
-        Key("Delimiter", "Between columns: , ; | or tab. Default: by suffix, .csv or .tsv."),
-    ] = None
-    decimal: Annotated[
-        str | None,
-        Key("", "Decimal sign of numbers. Default: a point.", choices=(".", ",")),
-    ] = None
-    date_format: Annotated[
-        tuple[str, ...] | None,
-        Key(
-            "DateFormat",
-            "Forms of times other than ISO 8601: day-first, month-first, year-first, "
-            "basic (20270503T140509Z), unix-seconds, unix-milliseconds, or a pattern as "
-            "%d-%b-%Y %H:%M; a Z at its end means UTC.",
-            is_filled=True,
-        ),
-    ] = None
-    percent: Annotated[
-        bool | None, Key("Flag", "Confidence is from 0 to 100. Default: from 0 to 1.")
-    ] = None
-    unsure: Annotated[
-        tuple[str, ...] | None,
-        Key("NonEmptyText", "Labels that mean: no answer.", is_filled=True),
-    ] = None
-    exposure: Annotated[
-        str | None,
-        Key(
-            "",
-            "What reviewers had seen, where the file does not say. Default: evidence.outside.",
-            choices=("blind", "assisted", "unknown"),
-        ),
-    ] = None
     columns: Annotated[
         dict[str, Any] | None,
         Key(
