@@ -66,7 +66,7 @@ from rollout.features.reports.figures.facts import ReportFacts, compute_report_f
 from rollout.features.reports.figures.review_plan import ReviewPlan, compute_review_plan
 from rollout.features.reports.inputs.divergences import render_divergences_csv
 from rollout.features.reports.inputs.evidence_inputs import build_state_periods
-from rollout.features.reports.inputs.inputs import ReportInputs, SourceFile
+from rollout.features.reports.inputs.inputs import ReportInputs, SourceSummary
 from rollout.features.reports.inputs.pictures import MAX_PICTURE_BYTES, embed_picture
 from rollout.features.reports.pages.json_report import render_json_report
 from rollout.kernel.atomic_files import write_files_atomically
@@ -471,8 +471,8 @@ def _list_input_files(request: ReplayRequest) -> tuple[Path, ...]:
     return tuple(path for path in input_files if path is not None)
 
 
-def _build_source(path: Path) -> SourceFile:
-    return SourceFile(path.name, sha256(path.read_bytes()).hexdigest())
+def _build_source(path: Path) -> SourceSummary:
+    return SourceSummary(path.name, sha256(path.read_bytes()).hexdigest())
 
 
 def build_replay_command(request: ReplayRequest, policy: Path) -> str:

@@ -53,7 +53,7 @@ from rollout.features.reports.inputs.inputs import (
     PendingReviews,
     PolicyPeriod,
     ReportInputs,
-    SourceFile,
+    SourceSummary,
 )
 from rollout.kernel.calendar.instants import CellVersion, from_micros
 from rollout.kernel.policy.policy import Policy
@@ -541,10 +541,10 @@ def _find_ledger_fault(transaction: Transaction, state: RolloutState) -> str:
     return ""
 
 
-def _iterate_sources(policy: Policy, records: RecordFrames) -> Iterator[SourceFile]:
+def _iterate_sources(policy: Policy, records: RecordFrames) -> Iterator[SourceSummary]:
     """Yield the policy and each record table with the hash of its contents."""
-    yield SourceFile(f"policy of {policy.rollout}", policy.hash)
+    yield SourceSummary(f"policy of {policy.rollout}", policy.hash)
     for table_name in ("cases", "predictions", "decisions", "outcomes"):
         frame: pl.DataFrame = getattr(records, table_name)
         rows = frame.select(sorted(frame.columns)).sort(sorted(frame.columns), nulls_last=True)
-        yield SourceFile(f"stored {table_name}", sha256(rows.write_csv().encode()).hexdigest())
+        yield SourceSummary(f"stored {table_name}", sha256(rows.write_csv().encode()).hexdigest())

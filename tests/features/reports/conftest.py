@@ -26,7 +26,7 @@ from rollout.engine.slots.engine import Replay
 from rollout.engine.slots.options import ReplayOptions
 from rollout.engine.slots.record_feed import HistoryFeeds
 from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts
-from rollout.features.reports.inputs.inputs import ReportInputs, SourceFile
+from rollout.features.reports.inputs.inputs import ReportInputs, SourceSummary
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import parse_policy
 
@@ -137,7 +137,7 @@ def inputs_of(cases: Iterable[Case], policy: Policy, salt: bytes = bytes(32)) ->
         last=to_instant(replayed.last_slot, policy.tick),
         salt=salt,
         is_simulated=True,
-        sources=(SourceFile("policy.yaml", "0" * 64),),
+        sources=(SourceSummary("policy.yaml", "0" * 64),),
         command="rollout replay policy.yaml --predictions p.csv --decisions d.csv",
         product="rollout-controller 0",
     )

@@ -14,7 +14,7 @@ from rollout.engine.words.formatting import (
     format_quantity,
     join_words,
 )
-from rollout.features.reports.inputs.inputs import ReportInputs
+from rollout.features.reports.inputs.inputs import ReportInputs, SourceSummary
 from rollout.kernel.calendar.instants import Window, format_duration
 from rollout.kernel.calendar.opening_hours import is_always_open
 from rollout.kernel.measures import ThresholdUnit, Watch
@@ -34,14 +34,6 @@ class VersionSummary:
     first_seen: datetime
     predictions: int
     other_names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSummary:
-    """An input file with the SHA-256 of its bytes."""
-
-    name: str
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +123,7 @@ def build_identity(inputs: ReportInputs) -> ReportIdentity:
         last_case=last if isinstance(last, datetime) else None,
         simulated=inputs.is_simulated,
         versions=_summarize_versions(inputs),
-        sources=tuple(SourceSummary(source.name, source.sha256) for source in inputs.sources),
+        sources=inputs.sources,
         command=inputs.command,
         product=inputs.product,
         ledger=LedgerEnd(len(rows), rows[-1].hash if rows else ""),

@@ -75,8 +75,8 @@ ACTION_SCHEMA = {
 
 
 @dataclass(frozen=True, slots=True)
-class SourceFile:
-    """An input file: its name without folders, and the SHA-256 of its bytes."""
+class SourceSummary:
+    """An input file with the SHA-256 of its bytes."""
 
     name: str
     sha256: str
@@ -160,7 +160,7 @@ class ReportInputs(EvidenceInputs):
     salt: bytes
     is_simulated: bool
     audit_salt: bytes = field(default=b"", repr=False)
-    sources: tuple[SourceFile, ...] = ()
+    sources: tuple[SourceSummary, ...] = ()
     command: str = ""
     product: str = ""
     media: MediaFinder = find_no_media
