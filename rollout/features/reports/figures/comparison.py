@@ -8,7 +8,7 @@ Confusion matrices of labels and actions: humans in rows, the model in columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rollout.features.reports.inputs.divergence_columns import COUNT_COLUMN, KEY_COLUMNS
 from rollout.kernel.late_modules import LateModule
@@ -37,6 +37,15 @@ else:
     np, pl = LateModule("numpy"), LateModule("polars")
 
 
+class LabelConfusion(NamedTuple):
+    """A human label with a different model label: its count, and the total of the former."""
+
+    human: str
+    model: str
+    times: int
+    human_total: int
+
+
 @dataclass(frozen=True, slots=True)
 class ConfusionMatrix:
     """Counts of pairs: rows are human answers, columns answers of the model.
@@ -53,6 +62,13 @@ class ConfusionMatrix:
     def table(self) -> Floats:
         """Return the counts as an array, shape (labels, labels)."""
         return np.array(self.counts, float).reshape(len(self.labels), len(self.labels))
+
+    def list_confusions(self) -> Iterator[LabelConfusion]:
+        """Yield the pairs of different answers with cases."""
+        for human, counts in zip(self.labels, self.counts, strict=True):
+            for model, times in zip(self.labels, counts, strict=True):
+                if human != model and times:
+                    yield LabelConfusion(human, model, times, sum(counts))
 
 
 @dataclass(frozen=True, slots=True)

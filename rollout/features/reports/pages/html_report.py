@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from jinja2 import Template
 from markupsafe import Markup
@@ -11,7 +11,7 @@ from markupsafe import Markup
 from rollout.engine.words import formatting
 from rollout.engine.words.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.engine.words.state_text import describe_remark
-from rollout.features.reports.figures.comparison import ConfusionMatrix
+from rollout.features.reports.figures.comparison import ConfusionMatrix, LabelConfusion
 from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.incident_cause import MAX_COURSES
 from rollout.features.reports.figures.next_step import explain_conditions
@@ -280,25 +280,10 @@ def _group_by_kind(rows: Sequence[Loss]) -> list[list[Loss]]:
     return [[row for row in rows if row.kind == kind] for kind in kinds]
 
 
-class LabelConfusion(NamedTuple):
-    """A human label with a different model label: its count, and the total of the former."""
-
-    human: str
-    model: str
-    times: int
-    human_total: int
-
-
 def find_confusions(matrix: ConfusionMatrix, count: int) -> list[LabelConfusion]:
     """Return the most frequent confusions, the first `count`.
 
     >>> find_confusions(ConfusionMatrix(("bear", "elk"), ((7, 1), (2, 9))), 1)
     [LabelConfusion(human='elk', model='bear', times=2, human_total=11)]
     """
-    confusions = [
-        LabelConfusion(human, model, times, sum(counts))
-        for human, counts in zip(matrix.labels, matrix.counts, strict=True)
-        for model, times in zip(matrix.labels, counts, strict=True)
-        if human != model and times
-    ]
-    return sorted(confusions, key=lambda pair: -pair.times)[:count]
+    return sorted(matrix.list_confusions(), key=lambda pair: -pair.times)[:count]

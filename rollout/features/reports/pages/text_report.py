@@ -197,16 +197,9 @@ def _render_confusion(matrix: ConfusionMatrix) -> Iterator[str]:
         yield from render_table([["", *map(str, range(1, len(names) + 1))], *rows], left_aligned=1)
         return
     yield "Confusion matrix: most frequent pairs (--json has all)"
-    pairs = sorted(_list_confusions(matrix), key=lambda pair: (-pair[2], pair[0], pair[1]))
-    rows = [[human, model, format_count(n)] for human, model, n in pairs[:MAX_CELLS]]
+    pairs = sorted(matrix.list_confusions(), key=lambda pair: (-pair.times, pair.human, pair.model))
+    rows = [[pair.human, pair.model, format_count(pair.times)] for pair in pairs[:MAX_CELLS]]
     yield from render_table([["human", "model", "n"], *rows], left_aligned=2)
-
-
-def _list_confusions(matrix: ConfusionMatrix) -> Iterator[tuple[str, str, int]]:
-    for human, row in zip(matrix.labels, matrix.counts, strict=True):
-        for model, n in zip(matrix.labels, row, strict=True):
-            if n and human != model:
-                yield human, model, n
 
 
 def _render_labels(labels: Sequence[LabelFigures]) -> Iterator[str]:
