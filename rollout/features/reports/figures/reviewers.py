@@ -9,6 +9,7 @@ How reviewers answer: runs of one answer, and time taken.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -368,6 +369,10 @@ class ReviewerReliability:
     method: str
 
 
+NO_SHARE: Final = compute_share(0, 0)
+NO_CHECKS: Final = ReviewerReliability(NO_SHARE, None, ANYTIME_METHOD)
+
+
 @dataclass(frozen=True, slots=True)
 class ReviewerHabits:
     """Review quality of one reviewer.
@@ -424,70 +429,49 @@ def compute_review_quality(inputs: ReportInputs, cases: pl.DataFrame) -> ReviewQ
     times = build_decision_times(records)
     hasty_limit = HASTY_SHARE * float(times["seconds"].median()) if times.height else None  # type: ignore[arg-type]
     gold_decisions = _find_gold_decisions(records, policy)
-    figures = _ReviewerFigures(
-        decision_times=compute_median_times(times),
-        hasty=_compute_shares(times.with_columns(good=pl.col("seconds") < (hasty_limit or 0.0))),
-        runs=find_longest_runs(records, inputs.case_facts, policy),
-        gold_cases=_compute_shares(gold_decisions),
-        adjudicated=_compute_shares(_find_adjudicated(records, policy)),
-        overrides=_compute_shares(_find_overrides(records, cases, policy)),
-        reliability=_compute_reliability(records, policy, inputs.last),
-    )
+    decision_times = compute_median_times(times)
+    hasty = _compute_shares(times.with_columns(good=pl.col("seconds") < (hasty_limit or 0.0)))
+    runs = find_longest_runs(records, inputs.case_facts, policy)
+    gold_cases = _compute_shares(gold_decisions)
+    adjudicated = _compute_shares(_find_adjudicated(records, policy))
+    overrides = _compute_shares(_find_overrides(records, cases, policy))
+    reliability = _compute_reliability(records, policy, inputs.last)
     counts = records.decisions.group_by("reviewer").agg(
         blind=is_blind_decision(policy).sum(), assisted=ASSISTED.sum()
     )
     decision_counts = {str(name): (blind, assisted) for name, blind, assisted in counts.iter_rows()}
     names = sorted({*decision_counts, *gold_decisions["reviewer"]})
-    reviewers = [
-        _build_reviewer_habits(name, *decision_counts.get(name, (0, 0)), figures, len(names))
-        for name in names
-    ]
+    level = 1 - (1 - CONFIDENCE_LEVEL) / max(len(names), 1)
+    reviewers = []
+    for name in names:
+        blind, assisted = decision_counts.get(name, (0, 0))
+        run = runs.get(name, NO_RUN)
+        signs = {
+            GOLD_CASES: _is_below(gold_cases, name, level),
+            HASTY_DECISIONS: _is_above(hasty, name, level),
+            SAME_ANSWER: run.chance is not None and run.chance < 1 - level,
+        }
+        reviewers.append(
+            ReviewerHabits(
+                reviewer=name,
+                blind=blind,
+                assisted=assisted,
+                decision_time=decision_times.get(name, NO_TIMES),
+                hasty=hasty.get(name, NO_SHARE),
+                answer_run=run,
+                gold_cases=gold_cases.get(name, NO_SHARE),
+                adjudicated=adjudicated.get(name, NO_SHARE),
+                overrides=overrides.get(name, NO_SHARE),
+                reliability=reliability.get(name, NO_CHECKS),
+                warnings=tuple(sign for sign, stands_out in signs.items() if stands_out),
+            )
+        )
     return ReviewQuality(
         hasty_below=hasty_limit,
         known_cases=gold_decisions["case_key"].n_unique(),
         reviewers=tuple(
             sorted(reviewers, key=lambda reviewer: (-len(reviewer.warnings), reviewer.reviewer))
         ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _ReviewerFigures:
-    """Figures by reviewer."""
-
-    decision_times: Mapping[str, Estimate]
-    hasty: Mapping[str, Share]
-    runs: Mapping[str, AnswerRun]
-    gold_cases: Mapping[str, Share]
-    adjudicated: Mapping[str, Share]
-    overrides: Mapping[str, Share]
-    reliability: Mapping[str, ReviewerReliability]
-
-
-def _build_reviewer_habits(
-    name: str, blind: int, assisted: int, figures: _ReviewerFigures, reviewer_count: int
-) -> ReviewerHabits:
-    no_share, level = compute_share(0, 0), 1 - (1 - CONFIDENCE_LEVEL) / max(reviewer_count, 1)
-    run = figures.runs.get(name, NO_RUN)
-    reliability = figures.reliability.get(name, ReviewerReliability(no_share, None, ANYTIME_METHOD))
-    hasty, gold_cases = figures.hasty.get(name, no_share), figures.gold_cases.get(name, no_share)
-    signs = {
-        GOLD_CASES: _is_below(figures.gold_cases, name, level),
-        HASTY_DECISIONS: _is_above(figures.hasty, name, level),
-        SAME_ANSWER: run.chance is not None and run.chance < 1 - level,
-    }
-    return ReviewerHabits(
-        reviewer=name,
-        blind=blind,
-        assisted=assisted,
-        decision_time=figures.decision_times.get(name, NO_TIMES),
-        hasty=hasty,
-        answer_run=run,
-        gold_cases=gold_cases,
-        adjudicated=figures.adjudicated.get(name, no_share),
-        overrides=figures.overrides.get(name, no_share),
-        reliability=reliability,
-        warnings=tuple(sign for sign, stands_out in signs.items() if stands_out),
     )
 
 
