@@ -75,6 +75,20 @@ def request_with_retries(
     raise BusyServiceError(f"{method} {path} failed {MAX_TRIES} times, at last with {failure}")
 
 
+def call_rollout(
+    client: httpx2.Client, rollout: str, method: str, resource: str, body: Any = None
+) -> Any:
+    """Return the answer of a resource of a rollout; an error answer is raised.
+
+    Raises:
+        BusyServiceError: the service stayed busy.
+    """
+    path = f"/v1/rollouts/{rollout}/{resource}"
+    response = request_with_retries(client, method, path, body)
+    response.raise_for_status()
+    return response.json()
+
+
 def _read_retry_after(response: httpx2.Response) -> float:
     text = response.headers.get("Retry-After", "")
     return min(float(text), MAX_SECONDS) if text.isdecimal() else DEFAULT_SECONDS
@@ -302,12 +316,12 @@ class DemoColleague:
 
     def _find_stop(self) -> str | None:
         """Return an active stop for which nobody was asked yet."""
-        stops = self._request("GET", "stops")["items"]
+        stops = call_rollout(self.client, self.policy.rollout, "GET", "stops")["items"]
         return next((stop["id"] for stop in stops if stop["id"] not in self._handled_stops), None)
 
     def _stop_next_cell(self) -> str:
         """Stop the next cell above shadow, or the next one if there is none."""
-        rows = self._request("GET", "cells")["items"]
+        rows = call_rollout(self.client, self.policy.rollout, "GET", "cells")["items"]
         acting = {(row["site"], row["window"]) for row in rows if row["stage"] != SHADOW}
         candidates = [next(self._cells) for _ in self.policy.cells]
         cell = next((c for c in candidates if (c.site, c.window) in acting), candidates[0])
@@ -317,19 +331,13 @@ class DemoColleague:
             "cells": [{"site": cell.site, "window": cell.window}],
             "reason": next(self._reasons),
         }
-        return str(self._request("POST", "stops", body)["stop"])
+        return str(call_rollout(self.client, self.policy.rollout, "POST", "stops", body)["stop"])
 
     def _propose_resume(self, stop: str) -> None:
         """Ask for a resume; a user may have done so first, which is no error."""
         path = f"/v1/rollouts/{self.policy.rollout}/stops/{stop}/resume"
         request_with_retries(self.client, "POST", path)
         self._handled_stops.add(stop)
-
-    def _request(self, method: str, resource: str, body: Any = None) -> Any:
-        path = f"/v1/rollouts/{self.policy.rollout}/{resource}"
-        response = request_with_retries(self.client, method, path, body)
-        response.raise_for_status()
-        return response.json()
 
 
 @dataclass(slots=True)
@@ -362,10 +370,8 @@ class WeeklyReporter:
         if self.is_done or self.read_seconds() - self._opened_at < REPORT_SECONDS:
             return
         span = {"since": (self.until - REPORT_SPAN).isoformat(), "until": self.until.isoformat()}
-        path = f"/v1/rollouts/{self.rollout}/reports"
         with suppress(BusyServiceError):
-            body = {"name": "week", **span}
-            request_with_retries(self.client, "POST", path, body).raise_for_status()
+            call_rollout(self.client, self.rollout, "POST", "reports", {"name": "week", **span})
             self.is_done = True
 
 
@@ -375,9 +381,7 @@ def list_open_proposals(client: httpx2.Client, rollout: str) -> list[dict[str, A
     Raises:
         BusyServiceError: the service stayed busy.
     """
-    response = request_with_retries(client, "GET", f"/v1/rollouts/{rollout}/proposals")
-    response.raise_for_status()
-    proposals: list[dict[str, Any]] = response.json()["items"]
+    proposals: list[dict[str, Any]] = call_rollout(client, rollout, "GET", "proposals")["items"]
     return proposals
 
 
@@ -459,10 +463,7 @@ def build_account_request(clients: Mapping[str, httpx2.Client], rollout: str) ->
     """Return what sends requests with the client of an account; an error answer is raised."""
 
     def request(account: str, method: str, resource: str, body: JsonObject) -> JsonObject:
-        path = f"/v1/rollouts/{rollout}/{resource}"
-        response = request_with_retries(clients[account], method, path, body)
-        response.raise_for_status()
-        content: JsonObject = response.json()
+        content: JsonObject = call_rollout(clients[account], rollout, method, resource, body)
         return content
 
     return request
