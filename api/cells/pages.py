@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup
@@ -82,20 +82,13 @@ from rollout.features.reports.figures.gate_facts import ConditionFacts
 from rollout.features.reports.pages.timeline_layout import StageMarker
 from rollout.features.stops.stops import load_stops
 from rollout.kernel.calendar.instants import EPOCH, Cell
+from rollout.kernel.measures import Condition
 from rollout.kernel.statistics.bounds import ConditionEvidence
 from rollout.live.rollout_state import RolloutState
 
 AGREEMENT: Final = "agreement"
 QUIET_KINDS: Final = frozenset({"", "mute", "good"})
 """Kinds of tags that warn of nothing."""
-
-
-class MeasureThreshold(NamedTuple):
-    """A threshold of a measure and its direction."""
-
-    measure: str
-    threshold: float
-    at_least: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,23 +225,20 @@ def build_measure_readings(
 
     If a measure has several thresholds, the strictest counts. Costs are in `cost_in`, per unit.
     """
+    readings: list[tuple[Condition | ConditionFacts, MeasureReading]]
     if evidence is not None and evidence.gate is not None:
         readings = [
-            (condition.threshold, condition.at_least, _build_gate_reading(condition))
-            for condition in evidence.gate.conditions
+            (facts, _build_reading(facts.measure, facts.unit, facts, facts, is_met=facts.met))
+            for facts in evidence.gate.conditions
         ]
     else:
         readings = [
-            (
-                passed.condition.threshold,
-                passed.condition.at_least,
-                _build_passed_reading(passed, cost_in),
-            )
+            (passed.condition, _build_passed_reading(passed, cost_in))
             for passed in passed_thresholds
         ]
     strictest: dict[str, tuple[float, MeasureReading]] = {}
-    for threshold, at_least, reading in readings:
-        strictness = threshold if at_least else -threshold
+    for condition, reading in readings:
+        strictness = condition.threshold if condition.at_least else -condition.threshold
         previous = strictest.get(reading.name)
         if previous is None or strictness > previous[0]:
             strictest[reading.name] = (strictness, reading)
@@ -260,53 +250,31 @@ def _get_reading_order(reading: MeasureReading) -> bool:
     return reading.name != AGREEMENT
 
 
-def _build_gate_reading(condition: ConditionFacts) -> MeasureReading:
-    threshold = MeasureThreshold(condition.measure, condition.threshold, condition.at_least)
-    return _build_reading(
-        name_measure(condition.name, condition.unit),
-        threshold,
-        condition.counts,
-        condition.estimate,
-        condition.bound,
-        is_met=condition.met,
-    )
-
-
 def _build_passed_reading(passed: ConditionEvidence, cost_in: str) -> MeasureReading:
-    condition = passed.condition
-    threshold = MeasureThreshold(condition.measure.name, condition.threshold, condition.at_least)
-    is_met = (
-        passed.bound is not None and (passed.bound >= condition.threshold) == condition.at_least
-    )
-    return _build_reading(
-        name_measure(condition.name, condition.find_unit(cost_in)),
-        threshold,
-        passed.counts,
-        passed.estimate,
-        passed.bound,
-        is_met=is_met,
-    )
+    condition, bound = passed.condition, passed.bound
+    is_met = bound is not None and (bound >= condition.threshold) == condition.at_least
+    unit = condition.find_unit(cost_in)
+    return _build_reading(condition.measure.name, unit, condition, passed, is_met=is_met)
 
 
 def _build_reading(
-    name: str,
-    measure_threshold: MeasureThreshold,
-    counts: tuple[int, ...],
-    estimate: float | None,
-    bound: float | None,
+    measure: str,
+    unit: str,
+    condition: Condition | ConditionFacts,
+    figures: ConditionEvidence | ConditionFacts,
     *,
     is_met: bool,
 ) -> MeasureReading:
-    measure, threshold, at_least = measure_threshold
+    threshold, at_least, bound = condition.threshold, condition.at_least, figures.bound
     return MeasureReading(
-        name=name,
-        estimate=format_estimate(measure, estimate),
+        name=name_measure(condition.name, unit),
+        estimate=format_estimate(measure, figures.estimate),
         bound="" if bound is None else format_bound(measure, bound, threshold, at_least=at_least),
         threshold=format_threshold(measure, threshold),
-        counts=format_counts(measure, counts),
+        counts=format_counts(measure, figures.counts),
         met=is_met,
-        drawing=draw_scale(measure, threshold, estimate, bound, at_least=at_least),
-        is_empty=estimate is None,
+        drawing=draw_scale(measure, threshold, figures.estimate, bound, at_least=at_least),
+        is_empty=figures.estimate is None,
     )
 
 
