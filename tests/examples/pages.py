@@ -78,9 +78,8 @@ def _write_plain_rules(story):
             else:
                 since = format_day_month(result.opened_at, zone)
                 errors = story.describe_rule_errors(result)
-                rows.append(
-                    f"| {version} | {result.rule} | {since} | {errors} | {result.cost:,.0f} |"
-                )
+                cost = f"{result.model_cost.cost or 0.0:,.0f}"
+                rows.append(f"| {version} | {result.rule} | {since} | {errors} | {cost} |")
     unit = story.replayed_files.policy.charter.cost_in or "the policy’s unit"
     errors = f"{story.example.case[1]} {story.example.wrong}"
     return "\n".join(rows) + f"\n\nCost in {unit}, of the {errors}.\n"

@@ -81,8 +81,9 @@ def build_result(story, seed):
     rules = {}
     for version in story.held_versions:
         for result in story.compute_plain_rules(version):
-            if result.opened_at is not None and result.wrong:
-                rules[result.rule] = max(result.wrong, rules.get(result.rule, 0))
+            wrong = result.model_cost.wrong_action.count
+            if result.opened_at is not None and wrong:
+                rules[result.rule] = max(wrong, rules.get(result.rule, 0))
     first = events[0].at
     days = [(event.at - first).total_seconds() / 86_400 for event in rises]
     return SeedResult(

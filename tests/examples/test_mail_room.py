@@ -190,8 +190,8 @@ def test_the_report_says_that_confidence_tells_little_in_the_held_cell(with_floo
 
 def test_a_plain_threshold_of_90_percent_would_have_let_the_held_cell_misroute(replayed):
     """Compare the page's row with a recount: bins of the model, of the truth, and of clerks."""
-    (rule,) = (
-        rule
+    (price,) = (
+        rule.model_cost
         for rule in compute_plain_rules(build_replay_inputs(replayed), HELD, "v1", 0.92)
         if rule.rule == CONFIDENCE_RULE
     )
@@ -207,14 +207,15 @@ def test_a_plain_threshold_of_90_percent_would_have_let_the_held_cell_misroute(r
         )
     )
     wrong = letters.filter(pl.col("model") != pl.col("truth"))
-    assert (rule.cases, rule.wrong) == (letters.height, wrong.height) == (440, 17)
-    assert rule.people_wrong == 1
+    counts = (price.cases, price.wrong_action.count)
+    assert counts == (letters.height, wrong.height) == (440, 17)
+    assert price.human_wrong_action == 1
     # a letter sent abroad, or kept from there, costs 3 or 2 days, another wrong bin one
     cost = sum(
         3 if row["model"] == "abroad" else 2 if row["truth"] == "abroad" else 1
         for row in wrong.to_dicts()
     )
-    assert rule.cost == cost == 23
+    assert price.cost == cost == 23
 
 
 def test_the_page_says_what_floors_gain(with_floors):

@@ -145,9 +145,9 @@ def test_the_report_names_the_loop_and_the_district(story):
 
 
 def test_sergeants_have_no_known_mistake_where_only_a_patrol_makes_records(story):
-    results = story.compute_plain_rules("v1")
-    assert all(result.people_known > 100 for result in results)
-    assert [result.people_wrong for result in results] == [0, 0, 0, 0]
+    costs = [result.model_cost for result in story.compute_plain_rules("v1")]
+    assert all(cost.human_known_cases > 100 for cost in costs)
+    assert [cost.human_wrong_action for cost in costs] == [0, 0, 0, 0]
 
 
 def test_the_loop_is_named_whatever_the_seed(generator, tmp_path):

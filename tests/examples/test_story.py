@@ -73,19 +73,20 @@ def test_no_sentence_says_that_the_confidence_rule_opens_a_cell(story):
 
 
 def test_plain_rules_would_have_opened_the_held_cell_and_misrouted_hundreds(story):
-    results = {result.rule: result for result in story.compute_plain_rules("v1")}
+    results = {result.rule: result.model_cost for result in story.compute_plain_rules("v1")}
     assert list(results) == [CELL_RULE, BLOCKS_RULE, ROLLOUT_RULE, CONFIDENCE_RULE]
     for rule in (CELL_RULE, BLOCKS_RULE, ROLLOUT_RULE):
-        assert results[rule].wrong > 300
-        assert results[rule].people_wrong < 40
-        assert results[rule].cost > results[rule].people_cost
+        assert results[rule].wrong_action.count > 300
+        assert results[rule].human_wrong_action < 40
+        assert results[rule].cost > results[rule].human_cost
     sure = results[CONFIDENCE_RULE]
-    assert 0 < sure.wrong < sure.known < 600
+    assert 0 < sure.wrong_action.count < sure.known_cases < 600
 
 
 def test_a_rule_that_never_opens_a_cell_lets_the_model_decide_nothing(story):
     first, *_ = compute_plain_rules(story.inputs, Cell("halifax", "night"), "v1", 1.0)
-    assert (first.opened_at, first.cases, first.wrong, first.cost) == (None, 0, 0, 0.0)
+    cost = first.model_cost
+    assert (first.opened_at, cost.cases, cost.wrong_action.count, cost.cost) == (None, 0, 0, None)
 
 
 def test_suspensions_are_counted_beside_narrowings(story):

@@ -39,7 +39,9 @@ from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.features.reports.figures.gate_facts import ConditionFacts
 from rollout.features.reports.figures.methods import (
+    ModelCost,
     build_naive_cases,
+    compute_model_cost,
     find_block_crossing,
     find_rate_crossing,
 )
@@ -62,21 +64,12 @@ class PlainRuleResult:
     Attributes:
         rule: its text.
         opened_at: when it opens the cell; None if never.
-        cases: that the model would have decided from then on.
-        known, wrong: those of them with a known truth, and the wrong actions among them.
-        cost: of the wrong actions, in the policy's unit.
-        people_known, people_wrong, people_cost: the same for humans, on cases with an outcome.
+        model_cost: of the cases that the model would have decided from then on.
     """
 
     rule: str
     opened_at: datetime | None
-    cases: int
-    known: int
-    wrong: int
-    cost: float
-    people_known: int
-    people_wrong: int
-    people_cost: float
+    model_cost: ModelCost
 
 
 def compute_plain_rules(
@@ -124,17 +117,10 @@ def _compute_confidence_result(cases: pl.DataFrame) -> PlainRuleResult:
 
 
 def _sum_cases(rule: str, opened_us: object, cases: pl.DataFrame) -> PlainRuleResult:
-    with_truth, with_both = cases.filter("known"), cases.filter("people_known")
     return PlainRuleResult(
         rule=rule,
         opened_at=from_micros(opened_us) if isinstance(opened_us, int) else None,
-        cases=cases.height,
-        known=with_truth.height,
-        wrong=int(with_truth["wrong_action"].sum()),
-        cost=float(with_truth["cost"].sum()),
-        people_known=with_both.height,
-        people_wrong=int(with_both["people_wrong_action"].sum()),
-        people_cost=float(with_both["people_cost"].sum()),
+        model_cost=compute_model_cost(cases.with_columns(audited=pl.lit(value=False))),
     )
 
 
@@ -282,9 +268,12 @@ class ExampleStory:
 
     def describe_rule_errors(self, rule: PlainRuleResult) -> str:
         """Describe the wrong actions among the cases with a known truth, also those of humans."""
-        people_wrong = rule.people_wrong if rule.people_known else None
-        humans = self._describe_human_errors(people_wrong, rule.people_known, rule.known)
-        return f"{format_count(rule.wrong)} of {self._count_wrong(rule.known)}{humans}"
+        cost = rule.model_cost
+        humans = self._describe_human_errors(
+            cost.human_wrong_action, cost.human_known_cases, cost.known_cases
+        )
+        wrong = format_count(cost.wrong_action.count)
+        return f"{wrong} of {self._count_wrong(cost.known_cases)}{humans}"
 
     def _get_timezone(self, site: str) -> str:
         return self.replayed_files.policy.sites_by_id[site].timezone
