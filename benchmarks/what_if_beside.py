@@ -32,7 +32,7 @@ from rollout.features.what_if.requests import WhatIfRequest
 from rollout.features.what_if.runs import WhatIfRun, WhatIfRuns
 from rollout.live.policy_application import apply_policy
 from rollout.live.tick_passes import Ticker
-from rollout.live.work.user_runs import MAX_RUNS
+from rollout.live.work.user_runs import MAX_WORKING
 
 SITES, EACH = 20, 40
 TURNS, REQUESTS, STOPS = 4, 100, 5
@@ -59,7 +59,7 @@ def start_comparisons(database: Database) -> WhatIfRuns:
     """Start as many comparisons as a replica allows, and wait until they work."""
     runs = WhatIfRuns(database)
     request = WhatIfRequest("compared", DRAFT, 30)
-    for number in range(MAX_RUNS):
+    for number in range(MAX_WORKING):
         viewer = Caller(f"user-{number}", role_assignments=(AssignedRole("viewer"),))
         runs.compare(viewer, request, at=END)
     give_up = time.monotonic() + LONGEST_START
@@ -70,7 +70,7 @@ def start_comparisons(database: Database) -> WhatIfRuns:
 
 def list_runs(runs: WhatIfRuns) -> Iterator[WhatIfRun]:
     """Yield the comparisons; raise if one has ended: then it is beside nothing."""
-    for number in range(MAX_RUNS):
+    for number in range(MAX_WORKING):
         run = runs.find_comparison(f"user-{number}", "compared", at=END)
         if run is None or not run.is_running:
             raise SystemExit(f"a comparison has ended: {run and run.error}; raise EACH")
@@ -113,7 +113,7 @@ def main() -> None:
         print(report_figure(f"{what}, alone", "ms", list(chain.from_iterable(times_alone))))
         print(
             report_figure(
-                f"{what}, beside {MAX_RUNS} comparisons",
+                f"{what}, beside {MAX_WORKING} comparisons",
                 "ms",
                 list(chain.from_iterable(times_beside)),
             )

@@ -1,7 +1,11 @@
-"""The table of jobs at the top of benchmarks/README.md names what exists."""
+"""The table of jobs at the top of benchmarks/README.md, and the scripts, name what exists."""
 
+import ast
 import re
 from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
 
 from benchmarks.run import JOBS
 
@@ -35,3 +39,14 @@ def test_every_job_of_make_bench_is_described():
     assert not [
         job for job in JOBS if f"`{job}.py`" not in TEXT and f"benchmarks/{job}.py" not in TEXT
     ]
+
+
+@pytest.mark.parametrize("script", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+def test_what_a_script_imports_of_the_product_exists(script):
+    """`test_smoke` runs the scripts, but not in every run."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            ("rollout.", "api.")
+        ):
+            for each in node.names:
+                resolve_name(f"{node.module}.{each.name}")  # or it raises
