@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from api.app import create_app
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import FAILED, Rollouts
 from rollout.data.reports.reports import (
     DeliveryStore,
     NewDelivery,
@@ -36,7 +36,7 @@ def sent(database):
         for channel in ("ops", "chat", "rangers"):
             own.add(NewDelivery(12, channel, "schedule", "morning report", "- lead"), at=NOON)
     settle(database, "record_sent", at=NOON)
-    settle(database, "record_failed", error="refused")
+    settle(database, "close", state=FAILED, error="refused")
 
 
 def settle(database, how, **more):

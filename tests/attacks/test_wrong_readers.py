@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import FAILED, Rollouts
 from rollout.data.reports.reports import DeliveryStore, NewDelivery, Outbox
 from rollout.engine.decide.commands import Actor, OpenIncident
 from rollout.engine.decide.permissions import AssignedRole
@@ -55,7 +55,7 @@ def test_what_a_policy_takes_a_channel_away_from_is_not_tried_again(client, bear
     queued(bears, "ops")
     with bears.begin_write() as transaction:
         outbox = Outbox(transaction)
-        outbox.record_failed(outbox.take_next(at=NOON, lease=HOUR), error="refused")
+        outbox.close(outbox.take_next(at=NOON, lease=HOUR), FAILED, error="refused")
     apply_policy(bears, POLICY + REPORTS.replace("ops, ", ""), Actor("zoe"), NOON)
     assert problem_of(client.post(f"{DELIVERIES}/1/retry")) == (404, "unknown-channel")
 

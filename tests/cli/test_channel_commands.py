@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import FAILED, Rollouts
 from rollout.data.database.session import Database
 from rollout.data.reports.reports import DeliveryStore, NewDelivery, Outbox
 from rollout.engine.decide.commands import Actor
@@ -133,7 +133,7 @@ def give_up(database):
         for channel in ("ops", "chat"):
             own.add(NewDelivery(12, channel, "schedule", "morning report"), at=NOON)
         outbox = Outbox(transaction)
-        outbox.record_failed(outbox.take_next(at=NOON, lease=HOUR), error="refused")
+        outbox.close(outbox.take_next(at=NOON, lease=HOUR), FAILED, error="refused")
 
 
 def test_deliveries_are_listed_and_tried_again(given_up):

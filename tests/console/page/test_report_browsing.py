@@ -8,6 +8,7 @@ from hashlib import sha256
 import pytest
 
 from api.web_kit.page import build_content_policy
+from rollout.data.database.rollouts import FAILED
 from rollout.data.records.incoming_cases import ExposureStore
 from rollout.data.reports.reports import DeliveryStore, NewDelivery, Outbox
 from rollout.engine.decide.commands import Actor
@@ -187,7 +188,7 @@ def test_where_a_report_went_stands_beside_it(browser, told):
         box = Outbox(transaction)
         taken = [box.take_next(at=AT, lease=timedelta(minutes=5)) for _ in range(2)]
         box.record_sent(taken[0], at=AT)
-        box.record_failed(taken[1], error="the channel refused it <b>")
+        box.close(taken[1], FAILED, error="the channel refused it <b>")
     page = browser.as_("vic").page(f"/rollouts/bears/reports/{number}/about")
     sent = page.split('id="sent"')[1]
     for said in (

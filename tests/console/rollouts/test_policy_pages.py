@@ -6,7 +6,7 @@ import re
 import pytest
 
 from api.policies.pages import compare_policy_texts, escape_text
-from rollout.data.database.rollouts import Rollouts
+from rollout.data.database.rollouts import FAILED, Rollouts
 from rollout.data.reports.reports import DeliveryStore, NewDelivery
 from rollout.engine.decide.commands import Actor
 from rollout.features.access.users import load_local_caller
@@ -161,7 +161,7 @@ def test_what_was_given_up_is_sent_again_by_operators(browser, service):
     with service.database.begin_write() as transaction:
         own = DeliveryStore(transaction, Rollouts(transaction).find("bears"))
         own.add(NewDelivery(12, "ops", "schedule", "<script>morning</script>", "- lead"), at=NOON)
-    settle(service.database, "record_failed", error="<b>refused</b>")
+    settle(service.database, "close", state=FAILED, error="<b>refused</b>")
     text = browser.as_("vic").page(f"{PATH}/deliveries")
     assert "Given up</span>" in text
     assert "An operator can retry it" in text
