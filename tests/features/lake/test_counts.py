@@ -251,18 +251,17 @@ def test_a_reviewer_with_the_name_of_a_version_of_another_part_is_no_human(conne
     frames = build_frames(history)
     whole = count_units(**frames, policy=read_rules())
     assert whole.facts.rejected["decisions: model-reviewer"] == 30
-    parts = count_in_parts(connection, frames, read_rules(), 20)
+    parts = count_in_parts(connection, frames, read_rules(), 6)
     assert "bot" not in parts.frame["reviewer"]
     assert parts.hash == whole.hash
 
 
 def test_predictions_after_their_decisions_in_all_parts_are_asked_for(connection):
-    """Each part alone has too few of them to look like a backtest."""
     frames = build_frames(a_long_history(80))
     late = pl.lit(at(90 * 24)).alias("predicted_at")
     frames["predictions"] = frames["predictions"].with_columns(late)
     with pytest.raises(OpenQuestionsError, match="--backtest"):
-        count_in_parts(connection, frames, read_rules(), 40)
+        count_in_parts(connection, frames, read_rules(), 6)
 
 
 def test_progress_ends_with_the_last_part(connection):
@@ -310,11 +309,11 @@ def test_columns_that_an_engine_would_mix_up_are_refused(connection):
 
 
 def test_a_version_of_two_contents_is_refused(connection):
-    frames = build_frames(a_long_history(8))
+    frames = build_frames(a_long_history(2))
     content = pl.when(pl.col("case_key") == "k0").then(pl.lit("a" * 64)).otherwise(pl.lit("b" * 64))
     frames["predictions"] = frames["predictions"].with_columns(content=content)
     with pytest.raises(LakeError, match="v1: several contents"):
-        count_in_parts(connection, frames, read_rules(), 50)
+        count_in_parts(connection, frames, read_rules(), 8)
 
 
 def test_versions_of_one_content_need_one_name(connection):
