@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-PYTEST := $(BIN)/python -m pytest -q -n auto --dist worksteal
+SCRATCH := $(if $(shell test -w /dev/shm && echo yes),/dev/shm,/tmp)# tests make thousands of small databases
+PYTEST := TMPDIR=$${TMPDIR:-$(SCRATCH)} $(BIN)/python -m pytest -q -n auto --dist worksteal
 TRIES :=# --reruns 1: a second try is named in the summary; more than three fail the run
 UNUSED := --snapshot-warn-unused# some snapshots belong to tests of other parts; test-all is strict
 unexport PYTHONDONTWRITEBYTECODE # workers and the processes of tests start twice as fast with it

@@ -89,6 +89,7 @@ def test_the_dearest_losses_are_listed_first_with_what_was_chosen(client, closed
     assert keys(client, until="2027-06-01T10:00:00Z") == []
 
 
+@pytest.mark.slow
 def test_the_list_comes_in_pages(client, closed):
     first = client.by("viewer").get(f"{RAMPS}/cleanings", params={"limit": 1}).json()
     rest = client.get(f"{RAMPS}/cleanings", params={"after": first["next"]}).json()

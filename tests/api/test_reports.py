@@ -59,6 +59,7 @@ def test_a_report_is_made_once_and_given_again(client, made):
     assert (again.status_code, again.json()) == (200, made)
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_a_seventh_within_an_hour_is_refused_until_the_first_is_an_hour_old(client, made, clock):
     ask = client.by("viewer").post

@@ -138,6 +138,7 @@ def test_newer_kind_waits_there_until_upgrade_is_finished(database, start, mark)
     assert len(written(database)) > len(before)
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_process_that_dies_within_tick_is_failed_tick_until_one_succeeds(database, start, mark):
     worker = start("die", mark)

@@ -125,6 +125,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 TEXTS = st.sampled_from(["bear", "none", "", "Bär", "Ba\u0308r", "a'b", 'a"b', " bear", None])
 
 
+@pytest.mark.slow
 @given(rows=st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=60), nan=st.booleans())
 def test_duckdb_counts_the_combinations_that_polars_counts(tmp_path_factory, rows, nan):
     names = ["human", "model", 'si"te']

@@ -167,6 +167,7 @@ def test_a_backup_under_traffic_is_restored_whole_and_stopped(rollout, url, bear
     assert sorted(path.name for path in tmp_path.iterdir() if "restor" in path.name) == []
 
 
+@pytest.mark.slow
 def test_a_database_in_use_is_not_replaced(rollout, url, bears, tmp_path):
     file = back_up(rollout, tmp_path)
     with reading(url):

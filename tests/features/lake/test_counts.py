@@ -153,6 +153,7 @@ def a_long_history(cases=400, every=25):
     return rows
 
 
+@pytest.mark.slow
 def test_counts_are_those_of_a_replay(tmp_path, connection):
     policy, history = read_rules(), a_long_history()
     request = write_history(tmp_path, history)
@@ -168,7 +169,7 @@ def replay_history(request, policy):
     return replay_records(request, policy, read_request_records(request, policy))
 
 
-@pytest.mark.parametrize("unit", ["case", "spans"])
+@pytest.mark.parametrize("unit", [pytest.param("case", marks=pytest.mark.slow), "spans"])
 def test_the_ledger_of_counts_is_that_of_their_records(tmp_path, connection, unit):
     policy, history = read_rules(unit), a_long_history()
     replayed = replay_history(write_history(tmp_path, history), policy)
@@ -238,12 +239,14 @@ def test_two_engines_at_once_are_refused(connection):
         count_units(**frames | {"cases": []}, policy=read_rules())
 
 
+@pytest.mark.slow
 def test_sides_that_agree_in_all_parts_are_asked_for(connection):
     frames = build_frames(a_long_history(80, every=1000))
     with pytest.raises(OpenQuestionsError, match="--equal-sides"):
         count_in_parts(connection, frames, read_rules(), 3)
 
 
+@pytest.mark.slow
 def test_a_reviewer_with_the_name_of_a_version_of_another_part_is_no_human(connection):
     history = a_long_history(60)
     history[1].append(("k3", "bot", "bear", at(0.75)))
@@ -256,6 +259,7 @@ def test_a_reviewer_with_the_name_of_a_version_of_another_part_is_no_human(conne
     assert parts.hash == whole.hash
 
 
+@pytest.mark.slow
 def test_predictions_after_their_decisions_in_all_parts_are_asked_for(connection):
     frames = build_frames(a_long_history(80))
     late = pl.lit(at(90 * 24)).alias("predicted_at")
@@ -277,6 +281,7 @@ def test_progress_ends_with_the_last_part(connection):
 LATER = [3 + number / 4 for number in range(24)]
 
 
+@pytest.mark.slow
 def test_one_file_has_the_receipts_of_cases_though_a_part_lacks_them(connection):
     """Where the file of cases says when any came, that of predictions says it of no case."""
     frames = build_frames(a_long_history(24))
@@ -289,6 +294,7 @@ def test_one_file_has_the_receipts_of_cases_though_a_part_lacks_them(connection)
     assert count_in_parts(connection, frames, read_rules(), 6).hash == whole.hash
 
 
+@pytest.mark.slow
 def test_a_case_has_the_episode_that_any_file_names_first(connection):
     """The file of cases names none, so that of predictions counts."""
     frames = build_frames(a_long_history(24))
@@ -308,6 +314,7 @@ def test_columns_that_an_engine_would_mix_up_are_refused(connection):
         count_in_parts(connection, frames, read_rules(), 2)
 
 
+@pytest.mark.slow
 def test_a_version_of_two_contents_is_refused(connection):
     frames = build_frames(a_long_history(2))
     content = pl.when(pl.col("case_key") == "k0").then(pl.lit("a" * 64)).otherwise(pl.lit("b" * 64))

@@ -51,6 +51,7 @@ def test_files_folders_and_globs_count_alike(folder, address):
     assert find_hash(count(folder, address, "--engine=duckdb")) == whole
 
 
+@pytest.mark.slow
 def test_a_replay_of_counts_has_the_ledger_of_the_records(folder):
     count(folder, "{}/", "--engine=duckdb")
     counts = run(
