@@ -103,7 +103,7 @@ def test_a_stop_that_cant_be_written_says_who_knows_of_it(replica, second, datab
     assert len(events(database, "Stopped")) == 1
 
 
-@pytest.mark.parametrize("way", ["stops", "narrowings"])
+@pytest.mark.parametrize("way", ["stops", pytest.param("narrowings", marks=pytest.mark.slow)])
 def test_a_stop_waits_two_seconds_for_a_lock_that_another_program_holds(
     replica, database, other, way
 ):

@@ -65,7 +65,9 @@ def list_failures(database):
     return {key: failure.reason for key, failure in database.append_failures.failures.items()}
 
 
-@on_both
+@pytest.mark.parametrize(
+    "url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
 def test_ticks_of_process_write_what_ticks_here_write(database, start, tmp_path):
     result = start().run_due_ticks(LAST)
     assert not result.errors
