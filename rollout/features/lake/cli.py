@@ -121,6 +121,8 @@ def count(  # noqa: PLR0913, PLR0917 - one parameter for each option
         )
         _check_package(engine)
         check_folder(out.parent)
+        if out.is_dir():
+            raise ValueError(f"--out {out}: is a folder; name a file in it")
         with show_progress() as progress:
             counts = read_with_answers(
                 lambda choices: _count(
@@ -136,8 +138,8 @@ def count(  # noqa: PLR0913, PLR0917 - one parameter for each option
         out.parent.mkdir(parents=True, exist_ok=True)
         counts.write(out)
     typer.echo(
-        f"Evidence: {format_quantity(counts.unit_count, 'unit')}, each once for every version,"
-        f" lever and use, in {format_quantity(counts.frame.height, 'class', 'classes')}, hash"
+        f"Evidence: {format_quantity(counts.unit_count, 'unit')}, by gate and by guard for each"
+        f" version and lever, in {format_quantity(counts.frame.height, 'class', 'classes')}, hash"
         f" {counts.hash[:12]}\n"
         f"Written: {out}. Counts hold no texts, lists of cases, latencies, harms or outcomes.\n"
         f"Next: rollout replay {policy.name} --counts {out}"

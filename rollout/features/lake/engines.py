@@ -233,28 +233,23 @@ def open_on_duckdb(
     connection = duckdb.connect(
         config={"memory_limit": DUCKDB_MEMORY, "temp_directory": str(folder)}
     )
-    tables = {}
-    for kind, address in addresses.items():
-        separator, files = find_form(address)
-        reading = readings[kind]
-        try:
-            if separator is None:
-                tables[kind] = connection.read_parquet(files, union_by_name=True)
-                continue
-            tables[kind] = connection.read_csv(
-                files,
-                all_varchar=True,
-                header=True,
-                delimiter=reading.delimiter or separator,
-                quotechar='"',
-                escapechar='"',
-                skiprows=0,
-                union_by_name=True,
-                encoding=reading.encoding or "utf-8",
-            )
-        except (duckdb.Error, OSError) as error:
-            raise LakeError(f"{address}: DuckDB can't read it: {error}") from error
-    return tables
+
+    def open_files(files: str, separator: str | None, reading: FileReading) -> Any:
+        if separator is None:
+            return connection.read_parquet(files, union_by_name=True)
+        return connection.read_csv(
+            files,
+            all_varchar=True,
+            header=True,
+            delimiter=reading.delimiter or separator,
+            quotechar='"',
+            escapechar='"',
+            skiprows=0,
+            union_by_name=True,
+            encoding=reading.encoding or "utf-8",
+        )
+
+    return _open_each(addresses, readings, open_files, "DuckDB", (duckdb.Error, OSError))
 
 
 def open_on_spark(
@@ -270,25 +265,37 @@ def open_on_spark(
 
     builder = SparkSession.builder
     session = (builder.remote(remote) if remote else builder).getOrCreate()
+
+    def open_files(files: str, separator: str | None, reading: FileReading) -> Any:
+        if separator is None:
+            return session.read.option("mergeSchema", True).parquet(files)
+        options = {
+            "header": True,
+            "sep": reading.delimiter or separator,
+            "encoding": reading.encoding or "utf-8",
+            "quote": '"',
+            "escape": '"',
+            "multiLine": True,
+        }
+        return session.read.options(**options).csv(files)
+
+    return _open_each(addresses, readings, open_files, "Spark", (PySparkException,))
+
+
+def _open_each(
+    addresses: Mapping[RecordKind, str],
+    readings: Mapping[RecordKind, FileReading],
+    open_files: Callable[[str, str | None, FileReading], Any],
+    engine: str,
+    errors: tuple[type[Exception], ...],
+) -> Tables:
     tables = {}
     for kind, address in addresses.items():
         separator, files = find_form(address)
-        reading = readings[kind]
         try:
-            if separator is None:
-                tables[kind] = session.read.option("mergeSchema", True).parquet(files)
-                continue
-            options = {
-                "header": True,
-                "sep": reading.delimiter or separator,
-                "encoding": reading.encoding or "utf-8",
-                "quote": '"',
-                "escape": '"',
-                "multiLine": True,
-            }
-            tables[kind] = session.read.options(**options).csv(files)
-        except PySparkException as error:
-            raise LakeError(f"{address}: Spark can't read it: {error}") from error
+            tables[kind] = open_files(files, separator, readings[kind])
+        except errors as error:
+            raise LakeError(f"{address}: {engine} can't read it: {error}") from error
     return tables
 
 
@@ -316,7 +323,7 @@ def find_form(address: str) -> tuple[str | None, str]:
     return None, f"{address.rstrip('/')}/**/*.parquet"
 
 
-def divide(
+def add_parts(
     tables: Mapping[RecordKind, EngineTable], split: UnitSplit
 ) -> tuple[WholeFiles, int, Mapping[RecordKind, EngineTable]]:
     """Return what the whole says beyond its parts, their number, and each row with its part.
@@ -404,7 +411,7 @@ def split_on_duckdb(tables: Tables, split: UnitSplit, folder: Path) -> SplitHist
 
     try:
         relations = {kind: DuckdbTable(table) for kind, table in tables.items()}
-        whole, parts, rows = divide(relations, split)
+        whole, parts, rows = add_parts(relations, split)
         for kind, table in rows.items():
             table.native.write_parquet(str(folder / kind.value), partition_by=[PART])
         empty = {kind: pl.DataFrame(ArrowStream(table.limit(0))) for kind, table in tables.items()}
@@ -451,7 +458,9 @@ def split_on_spark(tables: Tables, split: UnitSplit, _: Path) -> SplitHistory:
 
     Its workers need this program and Polars.
     """
-    whole, parts, rows = divide({kind: SparkTable(table) for kind, table in tables.items()}, split)
+    whole, parts, rows = add_parts(
+        {kind: SparkTable(table) for kind, table in tables.items()}, split
+    )
     kinds = list(tables)
     tables_of_kinds = [
         rows[kind]

@@ -287,11 +287,25 @@ def test_one_file_has_the_receipts_of_cases_though_a_part_lacks_them(connection)
     frames = build_frames(a_long_history(24))
     cases = frames["cases"].with_columns(received_at=pl.lit(None, pl.String))
     first = pl.col("case_key") == "k0"
-    cases = cases.with_columns(received_at=pl.when(first).then("occurred_at"))
+    after_decision = pl.lit(at(3))
+    cases = cases.with_columns(received_at=pl.when(first).then(after_decision))
     later = frames["cases"].select("case_key", received_at=pl.Series(map(at, LATER)))
     frames |= {"cases": cases, "predictions": frames["predictions"].join(later, on="case_key")}
     whole = count_units(**frames, policy=read_rules())
+    bare = {k: f.drop("received_at", strict=False) for k, f in frames.items()}
+    assert count_units(**bare, policy=read_rules()).hash != whole.hash  # receipts count
     assert count_in_parts(connection, frames, read_rules(), 6).hash == whole.hash
+
+
+@pytest.mark.slow
+def test_the_first_row_with_a_site_is_the_case(connection):
+    """What a row without one says of its episode is of no case."""
+    history = a_long_history(24)
+    history[0].extend((f"k{n}", "", at(n / 4), f"e{n % 5}") for n in range(24))
+    frames = build_frames(history)
+    frames["cases"] = frames["cases"].reverse()
+    whole = count_units(**frames, policy=read_rules("spans"))
+    assert count_in_parts(connection, frames, read_rules("spans"), 5).hash == whole.hash
 
 
 @pytest.mark.slow

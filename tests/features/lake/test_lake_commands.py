@@ -83,6 +83,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_counting(folder, monke
     monkeypatch.setattr("rollout.features.lake.cli.count_parts", pytest.fail)
     place = folder / "policy.yaml" / "counts.parquet"
     assert "is a file" in count(folder, "{}.csv", f"--out={place}")
+    assert "is a folder; name a file in it" in " ".join(
+        count(folder, "{}.csv", f"--out={folder}").split()
+    )
 
 
 def test_a_folder_for_the_counts_is_made(folder):
