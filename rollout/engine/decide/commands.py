@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime  # noqa: TC003 - callers are read from JSON by their annotations
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:  # accounts and ledgers need commands, without what evidence imports
     from collections.abc import Callable, Collection, Mapping
-    from datetime import datetime
 
     from rollout.kernel.calendar.instants import Cell
     from rollout.kernel.policy.cell_evidence import VersionEvidence

@@ -1,7 +1,9 @@
 """Who may do what where: narrow roles give no wide ones, and what is not seen is not there."""
 
 import pytest
+from pydantic import TypeAdapter
 
+from rollout.engine.decide.commands import ApprovalLimits
 from rollout.engine.decide.permissions import (
     ROLES,
     ROLES_BY_PERMISSION,
@@ -12,6 +14,7 @@ from rollout.engine.decide.permissions import (
     require_permission,
 )
 from rollout.kernel.errors import InvalidAccountError, NotAllowedError, UnknownRolloutError
+from tests.factories import NOON
 
 EVERY_ROLE = pytest.mark.parametrize("role", ROLES)
 
@@ -127,3 +130,9 @@ def test_a_right_reads_as_a_sentence():
         "approver of safety in ramps at ramp-a"
     )
     assert str(AssignedRole("viewer")) == "viewer in all rollouts"
+
+
+def test_a_caller_is_read_from_json_as_processes_of_users_do():
+    ana = caller(AssignedRole("viewer"), limits=ApprovalLimits(NOON, frozenset({"bo"})))
+    adapter = TypeAdapter(Caller)
+    assert adapter.validate_json(adapter.dump_json(ana)) == ana
