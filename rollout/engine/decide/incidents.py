@@ -107,13 +107,12 @@ def _is_open(command: OpenIncident, scope: Scope) -> bool:
 def _is_same_incident(command: OpenIncident, incident: Incident) -> bool:
     """Return whether an open incident equals the command's.
 
-    Clocks that disagree are one incident, and so is a clock behind the same entry or tick, though
-    the times that they show change; so are all changes of evidence.
+    What it is about decides, never its sentence: clocks that disagree are one incident, and so is a
+    clock behind the same entry or tick, though the times that they show change; so are all changes
+    of evidence.
     """
-    return command.kind == incident.kind and (
-        get_incident_kind(command.kind).is_same_about(command.about, incident.about)
-        or (incident.reason, incident.cell, incident.version)
-        == (command.reason, command.cell, command.version)
+    return command.kind == incident.kind and get_incident_kind(command.kind).is_same_about(
+        command.about, incident.about
     )
 
 

@@ -61,7 +61,7 @@ def test_an_incident_in_a_cell_or_of_a_version_that_nobody_knows_is_opened_too()
     [
         ({}, False),
         ({"about": "k-1", "reason": "its lease had ended"}, False),
-        ({"about": "k-2"}, False),
+        ({"about": "k-2"}, True),
         ({"about": "k-2", "reason": "its lease had ended"}, True),
         ({"kind": "ledger_rolled_back"}, True),
         ({"cell": LAKE, "about": ""}, True),
