@@ -15,8 +15,8 @@ from rollout.engine.decide.permissions import AssignedRole, Caller
 from rollout.features.what_if.requests import WhatIfRequest
 from rollout.features.what_if.runs import WhatIfRuns
 from rollout.live.work.user_runs import MEMORY_LIMIT, NICENESS
-from tests.api.test_assignments import ask
-from tests.api.test_stops import stop
+from tests.api.assignments.test_assignments import ask
+from tests.api.stops.test_stops import stop
 from tests.factories import NOON
 from tests.features import bear_field as field
 

@@ -11,7 +11,14 @@ from rollout.features.process.health_checks import (
 )
 from rollout.live.autonomy import DAMAGED
 from rollout.live.stop_latches import LatchFolder
-from tests.api.test_autonomy import _clocks_agree, bears, events, replica, second, stored
+from tests.api.assignments.test_autonomy import (
+    _clocks_agree,
+    bears,
+    events,
+    replica,
+    second,
+    stored,
+)
 from tests.data.databases import on_sqlite
 from tests.factories import NOON
 from tests.features import bear_field as field

@@ -11,7 +11,7 @@ from rollout.features.cells.cells import load_cell, load_cells
 from rollout.features.divergences.matrices import load_action_changes, load_version_confusion
 from rollout.features.incidents.incident_causes import load_cause
 from rollout.kernel.units import UnitSelection
-from tests.api.test_cell_timelines import READER, REVIEWER, list_cells, tick, told
+from tests.api.cells.test_cell_timelines import READER, REVIEWER, list_cells, tick, told
 
 pytestmark = pytest.mark.exhaustive
 __all__ = ["told"]

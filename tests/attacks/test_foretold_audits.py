@@ -7,7 +7,7 @@ from rollout.data.reviews.reviews import ReviewTaskStore
 from rollout.kernel.statistics.gate_thresholds import compute_sampling_value
 from rollout.live.rollout_state import load_rollout_state
 from rollout_client import EdgeClient
-from tests.api.autonomous_bears import clocks_agree
+from tests.api.assignments.autonomous_bears import clocks_agree
 from tests.api.field_box import BEARS, case, prediction, send
 from tests.client.edge_clients import MovableClocks
 from tests.factories import HOUR, NOON

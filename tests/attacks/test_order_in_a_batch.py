@@ -16,7 +16,7 @@ from rollout.features.records.planted_cases import PlantingRequest, declare_plan
 from rollout.live.clock import ManualClock
 from rollout.live.service import build_service
 from tests.api.field_box import action, case, prediction, request_permit, send, steady
-from tests.api.test_acted_before import autonomous, incidents
+from tests.api.records.test_acted_before import autonomous, incidents
 from tests.data.databases import on_sqlite
 from tests.factories import HOUR, MINUTE, NOON
 from tests.features import bear_field as field

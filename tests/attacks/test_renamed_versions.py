@@ -21,7 +21,7 @@ from rollout.live.tick_passes import Ticker
 from tests.api.field_box import action, permissions, send
 from tests.api.field_box import case as case_of_field
 from tests.api.field_box import prediction as prediction_of_field
-from tests.api.test_records import case, decision, prediction, sent, sent_apart
+from tests.api.records.test_records import case, decision, prediction, sent, sent_apart
 from tests.api.test_shell import POLICY
 from tests.attacks.test_acts_that_nobody_asked_for import incidents
 from tests.client.local_answers import decide_locally, read_scope

@@ -13,7 +13,7 @@ from rollout.engine.events import RolloutCreated
 from rollout.features.process.health_checks import run_health_checks
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
-from tests.api.autonomous_bears import clocks_agree
+from tests.api.assignments.autonomous_bears import clocks_agree
 from tests.api.bears import POLICY, V1
 from tests.api.test_rights_matrix import MATRIX
 

@@ -14,7 +14,7 @@ from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
 from rollout.live.state_cache import MAX_STALENESS
-from tests.api.test_stops_in_outages import outage
+from tests.api.stops.test_stops_in_outages import outage
 from tests.data.conftest import database, other, url
 from tests.factories import NOON
 

@@ -16,7 +16,7 @@ from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import execute_command
 from rollout.live.service import build_service
 from tests.api.bears import POLICY, founded
-from tests.api.test_deliveries import REPORTS, sealed
+from tests.api.reports.test_deliveries import REPORTS, sealed
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, NOON
 

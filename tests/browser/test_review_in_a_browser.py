@@ -13,8 +13,8 @@ from tests.browser.looks import each_look, find_violations
 from tests.browser.pictures import picture
 from tests.browser.town import served
 from tests.console.reading_room import ADJUDICATION, PICTURE, REVIEW, ReadingRoom, verdicts
-from tests.console.test_review_pages import sent_in
-from tests.console.test_set_reviews import SETS
+from tests.console.reviews.test_review_pages import sent_in
+from tests.console.reviews.test_set_reviews import SETS
 from tests.data.databases import fresh
 from tests.features.review_room import ANA, BO, MINUTE, policy_text
 

@@ -8,7 +8,7 @@ from rollout.engine.records.records import Prediction
 from rollout.features.reports.archive import format_report, load_report
 from rollout.features.reports.builder import ReportOptions, create_report
 from rollout.features.reports.inputs.divergence_columns import COLUMNS
-from tests.console.divergence_rows import HERE, count
+from tests.console.divergences.divergence_rows import HERE, count
 from tests.console.told_cases import AT, CLOSED, case, tell, verdict
 from tests.factories import HOUR, NOON
 

@@ -28,8 +28,8 @@ from rollout.live.rollout_state import execute_command
 from tests.browser import town as towns
 from tests.browser.town import NAME, PEOPLE, scope_of
 from tests.chance import without_chance
-from tests.console.attacked_town import R
-from tests.console.page.test_console_worlds import HEAD_CODE, VARIES, founded, list_questions
+from tests.console.incidents.attacked_town import R
+from tests.console.web_kit.test_console_worlds import HEAD_CODE, VARIES, founded, list_questions
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,8 @@ from rollout.features.proposals.proposal_details import Proposal, describe_effec
 from rollout.features.reports.figures.report_identity import summarize_policy
 from rollout.features.reports.figures.timeline_parts import TimelineStage
 from rollout.features.reports.pages.timeline_chart import draw_small_timeline, list_key_items
-from tests.cli.test_status_text import CELL, STATUS
 from tests.factories import AUTONOMOUS, CREEK, NOON, SUPERVISED, autonomous, policy
+from tests.features.cells.test_status_text import CELL, STATUS
 from tests.features.reports.pages.test_timeline_layout import timeline_of
 from tests.looser import say_looser_rules
 

@@ -127,7 +127,7 @@ def _clock_cases():
 
 
 EVIDENCE = "tests/live/test_evidence_check.py"
-HEADS = "tests/api/test_assignments.py"
+HEADS = "tests/api/assignments/test_assignments.py"
 DISKS = "tests/faults/test_real_disks.py"
 CHECKPOINTS = "tests/features/ledger/test_checkpoints.py"
 CLOCKS = "tests/faults/test_clocks.py::test_a_clock_that_jumps_widens_nothing"

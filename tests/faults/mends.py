@@ -51,14 +51,14 @@ MENDS = (
         "rollout/live/autonomy.py",
         "any(name in {rollout_name, ACCESS_CHAIN.name}",
         "not any(name in {rollout_name, ACCESS_CHAIN.name}",
-        "tests/api/test_autonomy.py",
+        "tests/api/assignments/test_autonomy.py",
     ),
     Mend(
         3,
         "rollout/features/assignments/assignments.py",
         "if client_head is None or has_client_head(",
         "if True or has_client_head(",
-        "tests/api/test_assignments.py::"
+        "tests/api/assignments/test_assignments.py::"
         "test_a_ledger_that_was_set_back_stops_everybody_once_one_client_brings_its_head",
     ),
     Mend(

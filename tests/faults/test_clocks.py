@@ -7,8 +7,8 @@ import pytest
 from rollout.live import autonomy
 from rollout.live.autonomy import ClockCheck
 from rollout.live.state_cache import CLOCK_CHECK_INTERVAL
+from tests.api.assignments.test_autonomy import Replica, events
 from tests.api.conftest import clock, database, door, url
-from tests.api.test_autonomy import Replica, events
 from tests.data.databases import on_sqlite
 from tests.features import bear_field as field
 

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from rollout.features.stops.stops import ALSO_AFTER_RESTART
+from tests.api.access.test_sign_in_queue import wait_until
 from tests.api.test_serve import until_ready
-from tests.api.test_sign_in_queue import wait_until
 from tests.faults.live_outage import list_stopped, prepare_field, serve_replica
 from tests.faults.own_server import own_server
 

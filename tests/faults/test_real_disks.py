@@ -26,8 +26,8 @@ from rollout.features.process.health_checks import (
 )
 from rollout.live.clock import ManualClock
 from rollout.live.stop_latches import LatchFolder
+from tests.api.assignments.test_autonomy import Replica, events, stored
 from tests.api.conftest import Doorkeeper
-from tests.api.test_autonomy import Replica, events, stored
 from tests.factories import NOON
 from tests.features import bear_field as field
 

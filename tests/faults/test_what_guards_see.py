@@ -19,8 +19,8 @@ from rollout.features.process.replica_safety import TickWatch
 from rollout.live.autonomy import TICKS_OVERDUE
 from rollout.live.clock import ManualClock
 from rollout.live.tick_passes import Ticker, TickScheduler
+from tests.api.assignments.test_autonomy import V1, Replica
 from tests.api.conftest import clock, database, door, url
-from tests.api.test_autonomy import V1, Replica
 from tests.data.databases import fresh
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.features import bear_field as field

@@ -29,7 +29,7 @@ from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.rollout_state import execute_command, load_rollout_state
 from rollout.live.tick_passes import Ticker
 from tests.api.bears import CREEK, LAKE, LOOSER, POLICY, approved, scope_of, tick, widened
-from tests.console.raised_proposals import LIST, XSS, add_version, heading, rows
+from tests.console.proposals.raised_proposals import LIST, XSS, add_version, heading, rows
 from tests.console.told_cases import CLOSED, asked_again, judged, mia
 from tests.factories import DAY, MET, NOON, TICK, TURNED
 

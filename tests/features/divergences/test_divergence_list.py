@@ -31,7 +31,7 @@ from rollout.kernel.units import FAILED, WHOLE_UNIT
 from rollout.live.policy_application import apply_policy
 from rollout.live.rollout_state import load_rollout_state
 from tests.api.bears import POLICY, founded
-from tests.console.divergence_rows import count
+from tests.console.divergences.divergence_rows import count
 from tests.console.told_cases import AT, judged, tell, verdict
 from tests.data.snapshots import filled_once
 from tests.factories import NOON

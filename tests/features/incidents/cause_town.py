@@ -6,7 +6,7 @@ from rollout.engine.decide.commands import OpenIncident
 from rollout.engine.records.records import Prediction
 from rollout.live.rollout_state import execute_command
 from tests.api.bears import CREEK, founded, widened
-from tests.console.divergence_rows import count
+from tests.console.divergences.divergence_rows import count
 from tests.console.told_cases import case, tell, verdict
 from tests.data.snapshots import filled_once
 from tests.factories import NOON

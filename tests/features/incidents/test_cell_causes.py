@@ -18,7 +18,7 @@ from rollout.live.clock import ManualClock
 from rollout.live.rollout_state import load_rollout_state
 from rollout.live.service import build_service
 from tests.api.bears import POLICY
-from tests.console.divergence_rows import count
+from tests.console.divergences.divergence_rows import count
 from tests.counted_work import counting_work
 from tests.features.incidents.cause_town import (
     CASES,

@@ -13,7 +13,7 @@ from rollout.kernel.policy_files.reader import parse_policy
 from rollout.live.clock import ManualClock
 from rollout.live.service import build_service
 from tests.api.bears import POLICY
-from tests.console.divergence_rows import count
+from tests.console.divergences.divergence_rows import count
 from tests.features.incidents.cause_town import (
     CASES,
     CHANGE,
