@@ -262,6 +262,11 @@ def _find_fact(guard: Guard, effect: str) -> str:
     return QUALITY_FACT if effect == "narrowed" and is_quality_guard(guard) else ""
 
 
+def is_heard_elsewhere(guard: Guard) -> bool:
+    """Return whether an alarm may speak against its version in all cells, not in its own alone."""
+    return _find_fact(guard, "reported" if guard.then == "report" else "narrowed") != ""
+
+
 def apply_clears(pending: PendingEvents, tick: Tick) -> None:
     """Clear suspensions whose measure was good for its whole span."""
     for cell, version in tick.evidence:

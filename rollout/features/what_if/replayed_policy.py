@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from rollout.data.counting.closed_units import UnplacedHistory
+from rollout.engine.decide.guards import is_heard_elsewhere
 from rollout.engine.evidence.case_placement import PlacedHistory
 from rollout.engine.evidence.frames import RecordFrames
 from rollout.engine.evidence.reviewer_checks import is_blind_decision
@@ -261,7 +262,8 @@ def _list_doubtful_cells(policy: Policy, unknown_cells: set[Cell]) -> set[Cell]:
     ):
         return set(policy.cells)
     reaches = {guard.reach for guard in policy.guards}
-    if unknown_cells and (policy.waves is not None or "rollout" in reaches):
+    is_heard = any(map(is_heard_elsewhere, policy.guards))  # another cell's widening may be held
+    if unknown_cells and (policy.waves is not None or "rollout" in reaches or is_heard):
         return set(policy.cells)
     if "site" in reaches:
         sites = {cell.site for cell in unknown_cells}

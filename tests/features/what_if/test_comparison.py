@@ -314,13 +314,9 @@ def when(number):
     return NOON.replace(hour=5, minute=30) + timedelta(days=day, minutes=5 * nth)
 
 
-@st.composite
-def planted_histories(draw):
+def build_history(seed, errors, change, *, has_outcomes):
     """Return two days at two sites: a share of errors, and a case from which it is another."""
-    chance = random.Random(draw(st.integers(0, 99)))  # noqa: S311 - a story, no secret
-    errors = draw(st.sampled_from([0, 0.05, 0.1])), draw(st.sampled_from([0.05, 0.4, 0.9]))
-    change = draw(st.integers(40, 240))
-    has_outcomes = draw(st.booleans())
+    chance = random.Random(seed)  # noqa: S311 - a story, no secret
     cases = []
     for number in range(260):
         at = NOON.replace(hour=5, minute=30) + timedelta(
@@ -338,15 +334,29 @@ def planted_histories(draw):
     return cases
 
 
+HISTORIES = st.builds(
+    build_history,
+    st.integers(0, 99),
+    st.tuples(st.sampled_from([0, 0.05, 0.1]), st.sampled_from([0.05, 0.4, 0.9])),
+    st.integers(40, 240),
+    has_outcomes=st.booleans(),
+)
 QUICK = BEARS.replace(UNITS, "units: 20").replace("units: 20, days: 1", "units: 15, days: 1")
-drafts = st.builds(
-    lambda audit, blind, units, least, missing: (
+
+
+def write_draft(audit, blind, units, least, missing):
+    """Return a policy with these numbers; all are percents but the units."""
+    return (
         QUICK.replace(AUDITS, f"audit: {audit}%")
         .replace("blind: 50%", f"blind: {blind}%")
         .replace("units: 15", f"units: {units}")
         .replace("at_least: 80%", f"at_least: {least}%")
         .replace("grace: 1h", f"grace: 1h, missing_at_most: {missing}%")
-    ),
+    )
+
+
+drafts = st.builds(
+    write_draft,
     st.sampled_from([10, 30, 80]),
     st.sampled_from([20, 50, 90]),
     st.sampled_from([10, 15, 30]),
@@ -363,7 +373,7 @@ MANY = [
 
 @pytest.mark.slow
 @examples(
-    given(planted_histories(), drafts, drafts, salts, salts, st.sampled_from([0, 0.02])),
+    given(HISTORIES, drafts, drafts, salts, salts, st.sampled_from([0, 0.02])),
     fast=6,
     whole=60,
 )
@@ -372,6 +382,18 @@ def test_no_figure_is_sure_where_the_answers_that_are_missing_would_give_another
 ):
     """The records lack what the rollout did not ask for, and some answers that nobody gave."""
     compare_with_whole(cases, in_force, draft, salt, other_salt, silence)
+
+
+def test_no_figure_is_sure_where_an_unknown_alarm_of_another_cell_would_hold_a_widening():
+    """The creek's first answer is missing; with it the creek widens, and its alarm holds others."""
+    cases = build_history(53, (0, 0.9), 85, has_outcomes=False)
+    in_force, draft = write_draft(80, 90, 15, 80, 20), write_draft(80, 20, 10, 60, 0)
+    salt, other_salt = (number.to_bytes(32, "big") for number in (18, 6))
+    part, whole = compare_with_whole(cases, in_force, draft, salt, other_salt, silence=0.02)
+    (creek, *_), (_, _, meadow, _) = part, part
+    assert creek.unknown is not None
+    assert (meadow.missing, meadow.is_sure) == (0, False)
+    assert stages_of(meadow) != stages_of(whole[2])
 
 
 def test_figures_are_sure_where_all_needed_answers_exist_and_only_there():
