@@ -272,7 +272,7 @@ def play_live(
     out: Path,
     *,
     auto_approve: bool,
-    wait_for_history: Callable[[], None],
+    wait_for_history: Callable[[], object],
 ) -> None:
     """Play an example from its `serve_at` until Ctrl-C.
 
@@ -299,10 +299,9 @@ def play_live(
         demo = stage.open_history(history)
         with serve_api(app, demo.service, port), open_clients(demo, address) as api_clients:
             span = example.serve_at - cases[0].at
+            client = api_clients[COLLEAGUE]
             typer.echo(
-                _DemoStart(example, demo, span, api_clients[COLLEAGUE]).describe(
-                    pages, address, auto_approve=auto_approve
-                )
+                _describe_start(demo, pages, span, client, address, auto_approve=auto_approve)
             )
             traffic = CaseTraffic(
                 records,
@@ -316,38 +315,41 @@ def play_live(
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _DemoStart:
-    """What the command prints when the service is up; `span` is how long the story has gone."""
+def _describe_start(
+    demo: DemoService,
+    pages: DemoPages,
+    span: timedelta,
+    client: httpx2.Client,
+    address: str,
+    *,
+    auto_approve: bool,
+) -> str:
+    """Return what the command prints when the service is up: links, and the rollout's state.
 
-    example: ExampleSystem
-    demo: DemoService
-    span: timedelta
-    client: httpx2.Client
-
-    def describe(self, pages: DemoPages, address: str, *, auto_approve: bool) -> str:
-        """Return the introduction with the links and the state of the rollout."""
-        links = [
-            LINK_LINE.format(name=name, role=ROLES_BY_USER[name][0], link=link)
-            for name, link in pages.build_links(address).items()
-        ]
-        at, policy = self.example.serve_at, self.demo.policy
-        proposals = list_open_proposals(self.client, policy.rollout)
-        incidents = self.client.get(f"/v1/rollouts/{policy.rollout}/incidents").json()["items"]
-        return INTRODUCTION.format(
-            title=self.example.title.upper(),
-            address=address,
-            idea="\n".join(wrap_text(self.example.idea)),
-            start=f"{at:%A} {at.day} {at:%B %Y, %H:%M} UTC",
-            days=format_quantity(self.span.days, "day"),
-            proposals=f"{format_quantity(len(proposals), 'proposal')}",
-            incidents=format_quantity(len(incidents), "incident"),
-            links="\n".join(links),
-            second=AUTO_APPROVE if auto_approve else ONE_APPROVER_TEXT,
-            speed=pages.speed,
-            key=self.demo.keys[DEMO_OPERATORS[0]],
-            rollout=policy.rollout,
-        )
+    `span` is how long the story has gone.
+    """
+    links = [
+        LINK_LINE.format(name=name, role=ROLES_BY_USER[name][0], link=link)
+        for name, link in pages.build_links(address).items()
+    ]
+    example, rollout = pages.example, demo.policy.rollout
+    proposals = list_open_proposals(client, rollout)
+    incidents = client.get(f"/v1/rollouts/{rollout}/incidents").json()["items"]
+    at = example.serve_at
+    return INTRODUCTION.format(
+        title=example.title.upper(),
+        address=address,
+        idea="\n".join(wrap_text(example.idea)),
+        start=f"{at:%A} {at.day} {at:%B %Y, %H:%M} UTC",
+        days=format_quantity(span.days, "day"),
+        proposals=format_quantity(len(proposals), "proposal"),
+        incidents=format_quantity(len(incidents), "incident"),
+        links="\n".join(links),
+        second=AUTO_APPROVE if auto_approve else ONE_APPROVER_TEXT,
+        speed=pages.speed,
+        key=demo.keys[DEMO_OPERATORS[0]],
+        rollout=rollout,
+    )
 
 
 @dataclass(frozen=True, slots=True)

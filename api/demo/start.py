@@ -40,34 +40,26 @@ def start_live(
 
 
 @contextmanager
-def build_ahead(out: Path, name: str) -> Iterator[Callable[[], None]]:
+def build_ahead(out: Path, name: str) -> Iterator[Callable[[], object]]:
     """Build a history in another process within the block; yield what waits for its end.
 
     It is only ahead: whoever waited builds what is missing, so its failures need no report. If a
     history of the example is there, maybe an outdated one, nothing is started.
     """
     if find_history_folders(out, name):
-        yield _wait_for_nothing
+        yield lambda: None
         return
     sys.stdout.write(f"{PREPARING}\n")  # typer would take the builder a tenth of a second
     sys.stdout.flush()
     command = [sys.executable, "-m", MODULE, str(out), name]
     builder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
     try:
-        yield lambda: _wait(builder)
+        yield builder.wait
     finally:
         if builder.poll() is None:
             builder.terminate()
         with suppress(subprocess.TimeoutExpired):
             builder.wait(END_SECONDS)
-
-
-def _wait_for_nothing() -> None:
-    pass
-
-
-def _wait(builder: "subprocess.Popen[bytes]") -> None:
-    builder.wait()
 
 
 def build(out: str, name: str) -> None:
@@ -81,7 +73,7 @@ def build(out: str, name: str) -> None:
     # the later cases are played live; they took half a second
     cases = load_cases(example, until=example.serve_at)
     records = build_case_records(example)
-    prepare_history(Path(out), example, records, cases, _wait_for_nothing)
+    prepare_history(Path(out), example, records, cases, lambda: None)
 
 
 if __name__ == "__main__":

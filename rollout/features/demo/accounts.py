@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from rollout.data.database.session import Database
 from rollout.engine.decide.commands import Actor
@@ -62,14 +62,16 @@ class QuickstartSecrets:
     values: Mapping[str, str] = field(repr=False)
 
 
-def get_model_account(site: str) -> str:
-    """Return the account of the client that runs the model at a site."""
-    return f"{site}-model"
+class SiteClients(NamedTuple):
+    """The accounts of a site: of the model's client, and of the system in which humans decide."""
+
+    model: str
+    decisions: str
 
 
-def get_decisions_account(site: str) -> str:
-    """Return the account of the system in which humans decide at a site."""
-    return f"{site}-decisions"
+def get_site_clients(site: str) -> SiteClients:
+    """Return the accounts of a site in a quickstart."""
+    return SiteClients(f"{site}-model", f"{site}-decisions")
 
 
 def list_quickstart_accounts(policy: Policy) -> tuple[SimulatedAccount, ...]:
@@ -87,9 +89,8 @@ def list_quickstart_accounts(policy: Policy) -> tuple[SimulatedAccount, ...]:
                 name, (AssignedRole(role, policy.rollout, site),), is_service_account=True
             )
             for site in policy.sites_by_id
-            for name, role in (
-                (get_model_account(site), INGEST_PREDICTIONS),
-                (get_decisions_account(site), INGEST_DECISIONS),
+            for name, role in zip(
+                get_site_clients(site), (INGEST_PREDICTIONS, INGEST_DECISIONS), strict=True
             )
         ),
     )

@@ -46,7 +46,6 @@ from rollout.features.demo.simulated_cases import (
     CaseRecords,
     ExampleCase,
     ExamplePrediction,
-    JsonObject,
     get_prediction_time,
 )
 from rollout.features.records.action_authorization import AUTHORIZED, MODEL, NOT_REQUIRED
@@ -154,7 +153,7 @@ class HistoryWriter:
     def _store_slots(self, since: datetime, slots: Sequence[datetime]) -> None:
         """Store the records after `since`, received by hours or slots, in one batch."""
         with self.database.begin_write() as transaction:
-            state = self._load_state(transaction)
+            state = load_rollout_state(transaction, self.policy.rollout)
             cache = AssignmentCache(state.scope, state.policy, state.rollout.salt)
             senders = _find_senders(transaction, self.policy)
             windows = WindowLookup(state.policy)
@@ -187,7 +186,11 @@ class HistoryWriter:
             for prediction, assignment in zip(case.predictions, assignments, strict=True):
                 self._first_uses.setdefault(prediction.version, prediction.at)
                 yield asked_at, _build_prediction(case, prediction, assignment)
-            answers = [_describe_assignment(assignment) for assignment in assignments]
+            # what a client of the demo reads; the history's actions are stored as authorized
+            answers = [
+                {"decider": made.decider, "exposure": made.exposure, "permit": ""}
+                for made in assignments
+            ]
             is_audited = self._is_audited(state, case, assignments)
             for at, account, item in self.records.list_effects(case, answers, is_audited):
                 heappush(self.scheduled, (at, next(self._numbers), account, item))
@@ -263,13 +266,10 @@ class HistoryWriter:
             and not any(decision.at <= self.ends_at for decision in case.decisions)
         ]
         with self.database.begin_write() as transaction:
-            state = self._load_state(transaction)
+            state = load_rollout_state(transaction, self.policy.rollout)
             for undecided_case in undecided_cases:
                 case = _build_case(undecided_case, windows, self.records)
                 open_reviews(transaction, state, [case], undecided_case.at)
-
-    def _load_state(self, transaction: Transaction) -> RolloutState:
-        return load_rollout_state(transaction, self.policy.rollout)
 
 
 def _list_times(since: datetime, slots: Sequence[datetime], step: timedelta) -> Iterator[datetime]:
@@ -306,15 +306,6 @@ def _assign_case(cache: AssignmentCache, case: ExampleCase) -> list[Assignment]:
     ]
     shared = cache.assign_questions(questions, get_prediction_time(case))
     return [shared_assignment.assignment for shared_assignment in shared]
-
-
-def _describe_assignment(assignment: Assignment) -> JsonObject:
-    """Return the part of an API answer that a client of the demo reads."""
-    return {
-        "decider": assignment.decider,
-        "exposure": assignment.exposure,
-        "permit": "",  # the history's actions are stored as authorized
-    }
 
 
 def _build_case(case: ExampleCase, windows: WindowLookup, records: CaseRecords) -> Case:

@@ -21,7 +21,7 @@ import httpx2
 
 from rollout.data.database.session import Database
 from rollout.data.ledger.ledger import Ledger
-from rollout.engine.ledger.ledger import CanonicalRow, parse_event
+from rollout.engine.ledger.ledger import parse_event
 from rollout.engine.words.event_kinds import COUNTING_KINDS
 from rollout.engine.words.event_text import CitedProposals, EventDescriber, describe_event
 from rollout.engine.words.formatting import format_zoned_time
@@ -253,12 +253,9 @@ class DemoApprover:
     def approve_due(self, now: datetime) -> None:
         """Approve the open proposals that are old enough; a busy service gets them next time."""
         with suppress(BusyServiceError):
-            self._approve_due(now)
-
-    def _approve_due(self, now: datetime) -> None:
-        for proposal in list_open_proposals(self.client, self.rollout):
-            if proposal["id"] not in self._approved and self._is_due(proposal, now):
-                self._approve(proposal["id"], proposal["evidence_hash"])
+            for proposal in list_open_proposals(self.client, self.rollout):
+                if proposal["id"] not in self._approved and self._is_due(proposal, now):
+                    self._approve(proposal["id"], proposal["evidence_hash"])
 
     def _is_due(self, proposal: Mapping[str, Any], now: datetime) -> bool:
         if self.kinds and proposal["kind"] not in self.kinds:
@@ -301,18 +298,15 @@ class DemoColleague:
         If the service is busy, the next call does it.
         """
         with suppress(BusyServiceError):
-            self._keep_something_to_approve()
-
-    def _keep_something_to_approve(self) -> None:
-        proposals = list_open_proposals(self.client, self.policy.rollout)
-        if any(proposal["approvals_missing"] for proposal in proposals):
-            self._quiet_since = None
-            return
-        now = self.read_seconds()
-        self._quiet_since = now if self._quiet_since is None else self._quiet_since
-        if now - self._quiet_since >= QUIET_SECONDS:
-            self._propose_resume(self._find_stop() or self._stop_next_cell())
-            self._quiet_since = None
+            proposals = list_open_proposals(self.client, self.policy.rollout)
+            if any(proposal["approvals_missing"] for proposal in proposals):
+                self._quiet_since = None
+                return
+            now = self.read_seconds()
+            self._quiet_since = now if self._quiet_since is None else self._quiet_since
+            if now - self._quiet_since >= QUIET_SECONDS:
+                self._propose_resume(self._find_stop() or self._stop_next_cell())
+                self._quiet_since = None
 
     def _find_stop(self) -> str | None:
         """Return an active stop for which nobody was asked yet."""
@@ -403,19 +397,16 @@ class LedgerNarrator:
         with read_rollout(self.database, self.policy.rollout) as (transaction, state):
             rows = tuple(Ledger(transaction, state.rollout).list_rows(after=self._revision))
         for row in rows:
-            yield from self._describe_row(row)
-
-    def _describe_row(self, row: CanonicalRow) -> Iterator[str]:
-        event = parse_event(row)
-        self._revision = row.revision
-        self._cited.add_event(event)
-        describer = EventDescriber(self.policy, self._cited, reference_date=self.reference_date)
-        description = describe_event(row.revision, event, describer)
-        if description.kind not in HIDDEN_KINDS:
-            location = f"{description.site} {description.window}: " if description.site else ""
-            zone = describer.find_zone(describer.find_cell(event))
-            local_time = format_zoned_time(event.at, zone, self.reference_date)
-            yield f"{local_time:>21}  {location}{description.short_text}"
+            event = parse_event(row)
+            self._revision = row.revision
+            self._cited.add_event(event)
+            describer = EventDescriber(self.policy, self._cited, reference_date=self.reference_date)
+            description = describe_event(row.revision, event, describer)
+            if description.kind not in HIDDEN_KINDS:
+                location = f"{description.site} {description.window}: " if description.site else ""
+                zone = describer.find_zone(describer.find_cell(event))
+                local_time = format_zoned_time(event.at, zone, self.reference_date)
+                yield f"{local_time:>21}  {location}{description.short_text}"
 
 
 STEP = timedelta(minutes=2)  # below the five minutes for which live requests are accepted

@@ -488,10 +488,9 @@ def _read_keys(path: Path) -> dict[str, str]:
 
 def _read_agreement(text: str) -> float:
     try:
-        share = fields.read_share(text)
+        return fields.read_share(text)
     except ValueError as error:
         raise ValueError(f"--agreement: {error}") from None
-    return share
 
 
 @dataclass(slots=True)
@@ -609,7 +608,7 @@ def _run(live_cases: LiveCases, traffic: CaseTraffic, duration: timedelta | None
         last = now
         if live_cases.fault and not has_fault_begun and elapsed >= live_cases.fault.after:
             has_fault_begun = True
-            _echo_fault(live_cases, elapsed)
+            _echo_fault(live_cases, live_cases.fault.site, elapsed)
         if elapsed >= next_report:
             next_report += REPORT_EVERY
             _echo(elapsed, _format_counts(traffic))
@@ -642,9 +641,7 @@ def _echo_stages(
             _echo(elapsed, f"{site} is in {stage}" + (f" (before: {before})" if before else ""))
 
 
-def _echo_fault(live_cases: LiveCases, elapsed: timedelta) -> None:
-    assert live_cases.fault is not None  # noqa: S101 - checked by the caller
-    site = live_cases.fault.site
+def _echo_fault(live_cases: LiveCases, site: str, elapsed: timedelta) -> None:
     share = _format_share(live_cases.get_agreement(site, elapsed))
     _echo(
         elapsed, f"fault {DRIFT}: from now on model and humans agree in {share} of cases at {site}"

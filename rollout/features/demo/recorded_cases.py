@@ -13,7 +13,6 @@ import gzip
 import struct
 import zlib
 from base64 import b64encode
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -222,7 +221,7 @@ def _list_cases(
                 attributes=attributes,
                 predictions=tuple(predictions[key]),
                 decisions=tuple(sorted(decisions.get(key, ()), key=lambda decision: decision.at)),
-                outcomes=tuple(outcomes[key]),
+                outcomes=tuple(outcomes.get(key, ())),
                 is_planted=is_planted,
             )
 
@@ -252,14 +251,17 @@ def _group_decisions(policy: Policy, frame: pl.DataFrame) -> Mapping[str, list[E
 
 
 def _group_outcomes(policy: Policy, frame: pl.DataFrame) -> Mapping[str, list[ExampleOutcome]]:
-    groups = defaultdict(list)
-    contents = zip(_list_answers(policy, frame), _list_values(frame, OUTCOME_PREFIX), strict=True)
-    columns = (frame["case_key"], frame["harm"], frame["at"])
-    for (answers, values), row in zip(contents, zip(*columns, strict=True), strict=True):
-        key, harm, at = row
-        known_answers = {lever: text for lever, text in answers.items() if text is not None}
-        groups[key].append(ExampleOutcome(known_answers, values, harm, at))
-    return groups
+    answers = (
+        {lever: text for lever, text in row.items() if text is not None}
+        for row in _list_answers(policy, frame)
+    )
+    rows = frame.select("case_key", "harm", "at").iter_rows()
+    return group_pairs(
+        (key, ExampleOutcome(known_answers, values, harm, at))
+        for known_answers, values, (key, harm, at) in zip(
+            answers, _list_values(frame, OUTCOME_PREFIX), rows, strict=True
+        )
+    )
 
 
 def _list_answers(policy: Policy, frame: pl.DataFrame) -> Iterator[dict[str, str | None]]:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from rollout.features.demo.accounts import get_decisions_account, get_model_account
+from rollout.features.demo.accounts import SiteClients, get_site_clients
 from rollout.kernel.policy.levers import Lever, Number
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files import fields
@@ -295,13 +295,6 @@ DueItem = tuple[datetime, str, JsonObject]
 """When an account sends an item of `POST records`, and the item."""
 
 
-class SiteClients(NamedTuple):
-    """The accounts of a site: of the model's client, and of the system in which humans decide."""
-
-    model: str
-    decisions: str
-
-
 def get_prediction_time(case: ExampleCase) -> datetime:
     """Return when a case's last prediction was there."""
     return max((case.at, *(prediction.at for prediction in case.predictions)))
@@ -324,21 +317,23 @@ class CaseRecords:
 
     def build_questions(self, case: ExampleCase) -> list[JsonObject]:
         """Return a question for each version's prediction."""
-        return [self._build_question(case, prediction) for prediction in case.predictions]
-
-    def _build_question(self, case: ExampleCase, prediction: ExamplePrediction) -> JsonObject:
-        question = {
-            "site": case.site,
-            "at": case.at.isoformat(),
-            "version": prediction.version,
-            "key": case.key,
-            "episode": case.episode,
-            "confidence": prediction.confidence,
-            "attributes": case.attributes,
-            "media": self.build_media(case),
-        }
-        facts = {"answers": prediction.answers, "confidence": prediction.confidence}
-        return question | {"prediction": facts}
+        return [
+            {
+                "site": case.site,
+                "at": case.at.isoformat(),
+                "version": prediction.version,
+                "key": case.key,
+                "episode": case.episode,
+                "confidence": prediction.confidence,
+                "attributes": case.attributes,
+                "media": self.build_media(case),
+                "prediction": {
+                    "answers": prediction.answers,
+                    "confidence": prediction.confidence,
+                },
+            }
+            for prediction in case.predictions
+        ]
 
     def list_effects(
         self, case: ExampleCase, answers: Sequence[JsonObject], is_audited: bool
@@ -353,32 +348,21 @@ class CaseRecords:
         is_assisted = any(answer["exposure"] == "assisted" for answer in answers)
         clients = self.find_clients(case.site)
         if acting_answer is not None:
-            for at, item in self._build_model_actions(case, *acting_answer):
-                yield at, clients.model, item
+            prediction, answer = acting_answer
+            details = {"by": "model", "version": prediction.version, "permit": answer["permit"]}
+            at = get_prediction_time(case)
+            for item in self._build_actions(case, prediction.answers, at):
+                yield at, clients.model, item | details
         if acting_answer is None or is_audited:
             for decision in case.decisions:
                 item = _build_decision(case, decision, assisted=is_assisted)
                 yield decision.at, clients.decisions, item
         if acting_answer is None and case.decisions and not case.decisions[0].unsure:
-            for at, item in self._build_human_actions(case, case.decisions[0]):
-                yield at, clients.decisions, item
+            at = case.decisions[0].at + self.acting_time
+            for item in self._build_actions(case, case.decisions[0].answers, at):
+                yield at, clients.decisions, item | {"by": "person"}
         for outcome in case.outcomes:
             yield outcome.at, clients.decisions, _build_outcome(case, outcome)
-
-    def _build_model_actions(
-        self, case: ExampleCase, prediction: ExamplePrediction, answer: JsonObject
-    ) -> Iterator[tuple[datetime, JsonObject]]:
-        at = get_prediction_time(case)
-        details = {"by": "model", "version": prediction.version, "permit": answer["permit"]}
-        for item in self._build_actions(case, prediction.answers, at):
-            yield at, item | details
-
-    def _build_human_actions(
-        self, case: ExampleCase, decision: ExampleDecision
-    ) -> Iterator[tuple[datetime, JsonObject]]:
-        at = decision.at + self.acting_time
-        for item in self._build_actions(case, decision.answers, at):
-            yield at, item | {"by": "person"}
 
     def _build_actions(
         self, case: ExampleCase, answers: Mapping[str, str | None], at: datetime
@@ -496,7 +480,7 @@ def build_live_records(policy: Policy) -> CaseRecords:
     """Return what the clients of a policy's sites send; humans act as they decide."""
     return CaseRecords(
         policy,
-        lambda site: SiteClients(get_model_account(site), get_decisions_account(site)),
+        get_site_clients,
         lambda _case: {},
         acting_time=timedelta(0),
     )

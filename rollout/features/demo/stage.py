@@ -24,7 +24,12 @@ from rollout.data.database.session import Database
 from rollout.engine.decide.commands import Actor
 from rollout.features.access.authentication import Authenticator
 from rollout.features.demo import accounts, history, recorded_cases, simulated_cases
-from rollout.features.demo.accounts import MODEL_CLIENT, create_demo_keys, get_decision_system
+from rollout.features.demo.accounts import (
+    MODEL_CLIENT,
+    SiteClients,
+    create_demo_keys,
+    get_decision_system,
+)
 from rollout.features.demo.catalog import (
     DESCRIPTION_FILE,
     HISTORY_PREFIX,
@@ -33,7 +38,7 @@ from rollout.features.demo.catalog import (
 )
 from rollout.features.demo.player import ScheduledItem
 from rollout.features.demo.recorded_cases import CasePictures
-from rollout.features.demo.simulated_cases import CaseRecords, ExampleCase, SiteClients
+from rollout.features.demo.simulated_cases import CaseRecords, ExampleCase
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.policy_files.reader import load_policy
 from rollout.live.clock import ManualClock, SystemClock
@@ -186,13 +191,8 @@ def _build_history(
     }
     (folder / SCHEDULE_FILE).write_text(json.dumps(schedule), encoding="utf-8")
     for name in (DATABASE_FILE, SCHEDULE_FILE):
-        _flush_file(folder / name)
-
-
-def _flush_file(path: Path) -> None:
-    """Wait until a file is on the disk, so that a finished history survives a power failure."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+        with (folder / name).open("rb+") as file:
+            os.fsync(file.fileno())  # so that a finished history survives a power failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ What plain rules would have done with one cell, each opening it once and for goo
 The rules look at each decision as it comes, count every case and drop missing decisions.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -42,8 +42,8 @@ from rollout.features.reports.figures.methods import (
     ModelCost,
     build_naive_cases,
     compute_model_cost,
-    find_block_crossing,
-    find_rate_crossing,
+    find_crossings,
+    find_first_threshold,
 )
 from rollout.features.reports.figures.oversight import Hindsight
 from rollout.features.reports.inputs.inputs import CellStages, ReportInputs
@@ -81,11 +81,15 @@ def compute_plain_rules(
     cases = build_naive_cases(inputs, inputs.pairs, predictions)
     cases = cases.join(confidences, on=["case_key", "version"], how="left")
     cell_cases = cases.filter((pl.col("site") == cell.site) & (pl.col("window") == cell.window))
+    sure_cases = cell_cases.filter(pl.col("confidence") >= SURE)
+    occurred_us = pl.col("occurred_us")
     by_agreement = (
-        _compute_result(rule, opened_us, cell_cases)
+        # no case is after a null
+        _sum_cases(rule, opened_us, cell_cases.filter(occurred_us > pl.lit(opened_us, pl.Int64)))
         for rule, opened_us in _find_openings(cases, cell, threshold)
     )
-    return (*by_agreement, _compute_confidence_result(cell_cases))
+    first_us = sure_cases["occurred_us"].min()
+    return (*by_agreement, _sum_cases(CONFIDENCE_RULE, first_us, sure_cases))
 
 
 def _find_openings(
@@ -95,25 +99,9 @@ def _find_openings(
     reviewed = cases.filter(pl.col("agrees").is_not_null())
     agrees, times = reviewed["agrees"].to_numpy(), reviewed["occurred_us"]
     in_cell = ((reviewed["site"] == cell.site) & (reviewed["window"] == cell.window)).to_numpy()
-    everywhere = in_cell | True
-    crossings: list[tuple[str, Callable[[], int | None]]] = [
-        (CELL_RULE, lambda: find_rate_crossing(agrees, in_cell, threshold)),
-        (BLOCKS_RULE, lambda: find_block_crossing(agrees, in_cell, threshold)),
-        (ROLLOUT_RULE, lambda: find_rate_crossing(agrees, everywhere, threshold)),
-    ]
-    for rule, find_crossing in crossings:
-        index = find_crossing()
+    crossings = find_crossings(agrees, in_cell, threshold)
+    for rule, index in zip((CELL_RULE, BLOCKS_RULE, ROLLOUT_RULE), crossings, strict=True):
         yield rule, None if index is None else int(times[index])
-
-
-def _compute_result(rule: str, opened_us: int | None, cases: pl.DataFrame) -> PlainRuleResult:
-    after = cases.clear() if opened_us is None else cases.filter(pl.col("occurred_us") > opened_us)
-    return _sum_cases(rule, opened_us, after)
-
-
-def _compute_confidence_result(cases: pl.DataFrame) -> PlainRuleResult:
-    sure = cases.filter(pl.col("confidence") >= SURE)
-    return _sum_cases(CONFIDENCE_RULE, sure["occurred_us"].min(), sure)
 
 
 def _sum_cases(rule: str, opened_us: object, cases: pl.DataFrame) -> PlainRuleResult:
@@ -244,27 +232,21 @@ class ExampleStory:
 
     def find_threshold(self) -> float:
         """Return the agreement that the held cell's first gate asks for, else the example's."""
-        held_cell = self.example.held
-        conditions = self.replayed_files.policy.list_conditions(
-            1, Cell(held_cell.site, held_cell.window)
-        )
-        lines = (condition.threshold for condition in conditions if condition.is_whole_agreement)
-        return next(lines, self.example.plain_threshold)
+        cell = Cell(self.example.held.site, self.example.held.window)
+        threshold = find_first_threshold(self.replayed_files.policy, cell)
+        return self.example.plain_threshold if threshold is None else threshold
 
     def _describe_plain_rules(self, version: str) -> Iterator[str]:
-        opened = [rule for rule in self.compute_plain_rules(version) if rule.opened_at is not None]
-        if opened:
+        rules = self.compute_plain_rules(version)
+        if any(rule.opened_at is not None for rule in rules):
             threshold = format_percent(self.find_threshold(), 0)
             yield f"  Plain rules would have let {version} decide there (threshold {threshold}):"
-        for rule in opened:
-            yield from self._describe_plain_rule(rule)
-
-    def _describe_plain_rule(self, rule: PlainRuleResult) -> Iterator[str]:
         zone = self._get_timezone(self.example.held.site)
-        assert rule.opened_at is not None  # noqa: S101 - of the opened ones
-        since = format_day_month(rule.opened_at, zone)
-        yield from wrap_text(f"from {since} on: {rule.rule}", "    ")
-        yield from wrap_text(self.describe_rule_errors(rule), "      ")
+        for rule in rules:
+            if rule.opened_at is not None:
+                since = format_day_month(rule.opened_at, zone)
+                yield from wrap_text(f"from {since} on: {rule.rule}", "    ")
+                yield from wrap_text(self.describe_rule_errors(rule), "      ")
 
     def describe_rule_errors(self, rule: PlainRuleResult) -> str:
         """Describe the wrong actions among the cases with a known truth, also those of humans."""
@@ -422,11 +404,10 @@ def describe_condition(condition: ConditionFacts) -> str:
 
 def _describe_stage_path(cell: CellStages, timezone: str) -> str:
     """Describe the stages of a cell by start day, without the first shadow."""
-    stage_intervals = [
-        (key, list(intervals))
-        for key, intervals in groupby(cell.intervals, lambda interval: interval.stage)
+    stage_starts = [
+        (stage, next(intervals).since)
+        for stage, intervals in groupby(cell.intervals, lambda interval: interval.stage)
     ]
-    stage_starts = [(stage, intervals[0].since) for stage, intervals in stage_intervals]
     shown_steps = stage_starts[1:] if stage_starts[0][0] == SHADOW else stage_starts
     steps_in_words = [
         f"{format_day_month(since, timezone)} {stage}" for stage, since in shown_steps

@@ -16,7 +16,7 @@ The rules look at each decision as it comes, count every case and drop missing d
 repeat a fixed-sample comparison at every look, so their error rate is not controlled.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -33,6 +33,7 @@ from rollout.features.reports.inputs.pairs import UNASSISTED_EXPOSURES, Pairs, c
 from rollout.kernel.calendar.instants import Cell, CellVersion, from_micros, to_micros
 from rollout.kernel.policy.confidence_floors import format_floor, list_floors
 from rollout.kernel.policy.levers import Lever
+from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Bools
 from rollout.kernel.statistics.gain import ArmUnits, compute_gain_interval, estimate_gain
 from rollout.kernel.statistics.intervals import Share, compute_unit_share
@@ -436,7 +437,7 @@ def _find_openings(
     key: CellVersion, cases: pl.DataFrame, inputs: ReportInputs
 ) -> Iterator[NaiveOpening]:
     cell, version = key
-    threshold = _find_threshold(cell, inputs)
+    threshold = find_first_threshold(inputs.policy, cell)
     if threshold is None:
         return
     site_cases = cases.filter((pl.col("site") == cell.site) & (pl.col("version") == version))
@@ -444,8 +445,8 @@ def _find_openings(
     in_cell = (reviewed["window"] == cell.window).to_numpy()
     agrees = reviewed["agrees"].to_numpy()
     engine_at = next((event.at for event in inputs.events if event.opened_key == key), None)
-    for rule, find_opening in _build_rules(threshold, in_cell):
-        index = find_opening(agrees)
+    crossings = find_crossings(agrees, in_cell, threshold)
+    for rule, index in zip((RATE_RULE, BLOCKS_RULE, SITE_RATE_RULE), crossings, strict=True):
         at = None if index is None else from_micros(int(reviewed["occurred_us"][index]))
         if index is not None and at is not None and (engine_at is None or at < engine_at):
             later_cases = site_cases.filter(
@@ -465,37 +466,35 @@ def _find_openings(
                 opened_at=at,
                 decided_cases=int(in_cell[: index + 1].sum()),
                 engine_opened_at=engine_at,
-                wrong=_compute_wrong_share(later_cases, "known", "wrong_action"),
+                wrong=compute_unit_share(later_cases.filter("known"), "wrong_action"),
                 by_outcome=int(later_cases["by_outcome"].sum()),
-                human_wrong=_compute_wrong_share(
-                    later_cases, "people_known", "people_wrong_action"
+                human_wrong=compute_unit_share(
+                    later_cases.filter("people_known"), "people_wrong_action"
                 ),
             )
 
 
-def _find_threshold(cell: Cell, inputs: ReportInputs) -> float | None:
+def find_first_threshold(policy: Policy, cell: Cell) -> float | None:
     """Return the threshold of agreement of the cell's first gate, if any."""
-    conditions = inputs.policy.list_conditions(1, cell)  # no gain: no stage below has arms
+    conditions = policy.list_conditions(1, cell)  # no gain: no stage below has arms
     return next(
         (condition.threshold for condition in conditions if condition.is_whole_agreement),
         None,
     )
 
 
-def _compute_wrong_share(cases: pl.DataFrame, known_column: str, wrong_column: str) -> Share:
-    return compute_unit_share(cases.filter(known_column), wrong_column)
+def find_crossings(
+    agrees: Bools, in_cell: Bools, threshold: float
+) -> tuple[int | None, int | None, int | None]:
+    """Return the case at which each plain rule opens a cell, or None.
 
-
-def _build_rules(
-    threshold: float, in_cell: Bools
-) -> list[tuple[str, Callable[[Bools], int | None]]]:
-    """Return each rule with the function that finds its opening case."""
-    everywhere = np.ones(len(in_cell), dtype=bool)
-    return [
-        (RATE_RULE, lambda agrees: find_rate_crossing(agrees, in_cell, threshold)),
-        (BLOCKS_RULE, lambda agrees: find_block_crossing(agrees, in_cell, threshold)),
-        (SITE_RATE_RULE, lambda agrees: find_rate_crossing(agrees, everywhere, threshold)),
-    ]
+    The rules are: the cell's running rate, its blocks, and the running rate of all cases.
+    """
+    return (
+        find_rate_crossing(agrees, in_cell, threshold),
+        find_block_crossing(agrees, in_cell, threshold),
+        find_rate_crossing(agrees, np.ones_like(in_cell), threshold),
+    )
 
 
 def find_rate_crossing(agrees: Bools, selection: Bools, threshold: float) -> int | None:
