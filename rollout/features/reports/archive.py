@@ -10,14 +10,14 @@ A database without reports is checked without what builds them.
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from threading import Event, Thread
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from rollout.data.database.append_failures import StoreError
 from rollout.data.database.rollouts import Rollout, list_rollout_names
@@ -252,11 +252,19 @@ def load_report(
             )
         sealed = json.loads(report.body)
         table = restore_table(report.divergences)
-        keys = {*_iterate_case_keys(sealed), *_iterate_table_cases(table)}
+        rows = csv.DictReader(io.StringIO(table))
+        keys = {*_iterate_case_keys(sealed), *(unescape_cell(row["case_key"]) for row in rows)}
         hidden_keys = find_hidden_cases(transaction, state, caller, keys, at)
     sealed = remove_hidden_rows(sealed, hidden_keys)
     pictures = load_pictures(database, state, find_pictured_cases(sealed))
-    _record_exposure(database, state, caller, keys - hidden_keys, report, at)
+    if not caller.is_service_account:
+        # the cases of the rows, and up to when the figures reveal decisions
+        with database.begin_write() as transaction:
+            exposures = Told(transaction, state.rollout)
+            exposures.record_figures(caller.name, report.until, page=REPORT_PAGE)
+            record_unclaimed_cases(
+                transaction, state, caller, keys - hidden_keys, at, page=REPORT_PAGE
+            )
     return ReportView(
         number=report_number,
         report=report,
@@ -295,22 +303,6 @@ def require_all_sites(caller: Caller, state: RolloutState) -> None:
         )
 
 
-def _record_exposure(
-    database: Database,
-    state: RolloutState,
-    caller: Caller,
-    keys: Collection[str],
-    report: StoredReport,
-    at: datetime,
-) -> None:
-    """Record the cases of the rows, and up to when the figures reveal decisions."""
-    if caller.is_service_account:
-        return
-    with database.begin_write() as transaction:
-        Told(transaction, state.rollout).record_figures(caller.name, report.until, page=REPORT_PAGE)
-        record_unclaimed_cases(transaction, state, caller, keys, at, page=REPORT_PAGE)
-
-
 def _iterate_case_keys(value: Any) -> Iterator[str]:
     """Yield the keys of the cases in a report's rows."""
     if isinstance(value, Mapping):
@@ -345,11 +337,6 @@ def remove_hidden_rows(value: Any, hidden_keys: Collection[str]) -> Any:
     return value
 
 
-def _iterate_table_cases(table: str) -> Iterator[str]:
-    for row in csv.DictReader(io.StringIO(table)):
-        yield unescape_cell(row["case_key"])
-
-
 def _remove_hidden_csv_rows(table: str, hidden_keys: Collection[str]) -> str:
     if not hidden_keys:
         return table
@@ -361,15 +348,11 @@ def _remove_hidden_csv_rows(table: str, hidden_keys: Collection[str]) -> str:
     return output.getvalue()
 
 
-class ReportFormatter(Protocol):
-    """Formats values of a report."""
+ReportFormatter = Callable[[Mapping[str, Any], str, str | None], str]
+"""Returns the values of a report as `html`, or as the `summary` of a message, for a view.
 
-    def __call__(self, body: Mapping[str, Any], report_format: str, view: str | None) -> str:
-        """Return the values as `html`, or as the `summary` of a message.
-
-        Raises:
-            UnreadableReportError: the report can't be shown so.
-        """
+It raises `UnreadableReportError` if the report can't be shown so.
+"""
 
 
 def format_here(body: Mapping[str, Any], report_format: str, view: str | None) -> str:

@@ -13,7 +13,7 @@ only slow, its claim is gone and its transaction is rolled back.
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from rollout import faults
 from rollout.data.database.rollouts import Rollout, Rollouts, list_rollout_names
@@ -124,26 +124,11 @@ class ReportDraft:
     revision: int
 
 
-class ReportDrafter(Protocol):
-    """Computes what a report says; writes nothing."""
+ReportDrafter = Callable[[Database, str, str, ReportOptions, datetime, StepCallback], ReportDraft]
+"""Returns the next version of a report, by the names of rollout and report; writes nothing.
 
-    def __call__(
-        self,
-        database: Database,
-        rollout_name: str,
-        report_name: str,
-        options: ReportOptions,
-        at: datetime,
-        on_step: StepCallback,
-    ) -> ReportDraft:
-        """Return the next version of a report.
-
-        Raises:
-            NoSuchRolloutError: the rollout does not exist.
-            NothingToReportError: the period is not valid.
-        """
-
-
+It raises what `drafts.draft_report` raises.
+"""
 ReportCallback = Callable[[Transaction, CreatedReport], None]
 """Called in the transaction that stores a new report."""
 STEPS: Final = ("reading the records", "computing the figures", "comparing and sealing")
@@ -281,21 +266,11 @@ SealCallback = Callable[[Transaction, int], None]
 """Called with the report's number in the transaction that seals it."""
 
 
-class ReportMaker(Protocol):
-    """Makes and seals a report of a rollout."""
+ReportMaker = Callable[[str, ReportOrder, datetime, SealCallback], None]
+"""Makes and seals a report of a rollout, by its name; without changes, keeps its last version.
 
-    def __call__(
-        self,
-        rollout_name: str,
-        report_order: ReportOrder,
-        at: datetime,
-        on_sealed: SealCallback,
-    ) -> None:
-        """Make and seal a report; without changes, keep its last version.
-
-        Args:
-            on_sealed: called once, in the transaction that seals.
-        """
+It calls the callback once, in the transaction that seals.
+"""
 
 
 @dataclass(frozen=True, slots=True)

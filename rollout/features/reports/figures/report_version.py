@@ -227,11 +227,6 @@ def compute_table_seal(values: Mapping[str, Any], table: str) -> str:
     return compute_hash("\n".join(parts))
 
 
-def leave_out_pictures(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report with references instead of embedded pictures."""
-    return {name: _leave_out_pictures(value) for name, value in values.items()}
-
-
 def find_pictured_cases(values: Mapping[str, Any]) -> frozenset[str]:
     """Return the keys of the cases whose picture is stored with the case."""
     return frozenset(
@@ -374,15 +369,16 @@ def _join_place(place: str, name: str) -> str:
     return f"{place}/{name.replace('~', '~0').replace('/', '~1')}"
 
 
-def _leave_out_pictures(value: Any) -> Any:
+def leave_out_pictures(value: Any) -> Any:
+    """Return a report's values with references instead of embedded pictures."""
     if isinstance(value, Mapping):
         return {
             name: STORED_PICTURE
             if name == "picture" and isinstance(item, str) and item.startswith("data:")
-            else _leave_out_pictures(item)
+            else leave_out_pictures(item)
             for name, item in value.items()
         }
-    return [_leave_out_pictures(item) for item in value] if isinstance(value, list) else value
+    return [leave_out_pictures(item) for item in value] if isinstance(value, list) else value
 
 
 def _restore(value: Any, pictures: Mapping[str, str | None]) -> Any:
