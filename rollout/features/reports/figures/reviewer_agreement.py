@@ -156,7 +156,7 @@ def _join_outcomes(answers: pl.DataFrame, policy: Policy) -> pl.DataFrame:
 
 def _compute_human_agreement(part: MultiReviewedCases) -> RaterAgreement:
     if part.number_lever:
-        return _compute_number_agreement(part)
+        return _compute_number_agreement(part.number_lever, part.decisions)
     values, units, _ = _count_labels(part.decisions)
     if part.set_lever:
         texts = part.decisions["label"].unique().sort()
@@ -166,15 +166,14 @@ def _compute_human_agreement(part: MultiReviewedCases) -> RaterAgreement:
     return compute_rater_agreement(values, units)
 
 
-def _compute_number_agreement(part: MultiReviewedCases) -> RaterAgreement:
-    assert part.lever is not None  # noqa: S101 - only called for numeric levers
-    numbers = part.decisions.with_columns(x=pl.col("label").cast(pl.Float64))
+def _compute_number_agreement(lever: Lever, decisions: pl.DataFrame) -> RaterAgreement:
+    numbers = decisions.with_columns(x=pl.col("label").cast(pl.Float64))
     pairs = numbers.with_row_index("one").join(
         numbers.with_row_index("other").select("case_key", "other", model="label"), on="case_key"
     )
     pairs = pairs.filter(pl.col("one") < pl.col("other")).rename({"label": "human"})
     agreeing = (
-        pairs.join(compare_pairs(part.lever, pairs), on=["human", "model"])
+        pairs.join(compare_pairs(lever, pairs), on=["human", "model"])
         .group_by("case_key")
         .agg(agreeing=pl.col("agrees").sum())
     )
@@ -242,24 +241,19 @@ def _mark_agreement(part: MultiReviewedCases, pairs: pl.DataFrame) -> pl.DataFra
 
 
 def _find_majority_answers(part: MultiReviewedCases) -> pl.DataFrame:
-    """Return the majority label of each case, or the lower median of its numbers."""
+    """Return the majority label of each case without ties, or the lower median of its numbers."""
     if part.number_lever is None:
-        return _find_majority_labels(part.decisions)
+        return (
+            part.decisions.group_by("case_key", "unit", "label")
+            .len(name="votes")
+            .filter(pl.col("votes") == pl.col("votes").max().over("case_key"))
+            .filter(pl.len().over("case_key") == 1)
+            .sort("case_key")
+        )
     return (
         part.decisions.sort("case_key", pl.col("label").cast(pl.Float64), "label")
         .group_by("case_key", maintain_order=True)
         .agg(pl.col("unit").first(), pl.col("label").get((pl.len() - 1) // 2))
-    )
-
-
-def _find_majority_labels(decisions: pl.DataFrame) -> pl.DataFrame:
-    """Return the majority label of each case; ties are excluded."""
-    return (
-        decisions.group_by("case_key", "unit", "label")
-        .len(name="votes")
-        .filter(pl.col("votes") == pl.col("votes").max().over("case_key"))
-        .filter(pl.len().over("case_key") == 1)
-        .sort("case_key")
     )
 
 
@@ -363,7 +357,7 @@ def compute_reviewer_agreement(
     return ReviewerAgreement(version, reviewers, compute_ceilings(decisions, records, policy))
 
 
-def select_reviewer_share(reviewer: Reviewer, comparison: str) -> Share:
+def _select_share(reviewer: Reviewer, comparison: str) -> Share:
     """Return a reviewer's agreement with `outcome`, `others` or `model`."""
     shares = {
         "outcome": reviewer.with_outcome,
@@ -373,16 +367,12 @@ def select_reviewer_share(reviewer: Reviewer, comparison: str) -> Share:
     return shares[comparison]
 
 
-def compute_other_rate(
-    reviewers: tuple[Reviewer, ...], reviewer: Reviewer, comparison: str
-) -> float:
-    """Return the agreement of all other reviewers together, in all cells."""
-    others = [select_reviewer_share(row, comparison) for row in reviewers if row is not reviewer]
-    return sum(share.count for share in others) / max(sum(share.n for share in others), 1)
-
-
-def list_visible_standouts(reviewers: tuple[Reviewer, ...]) -> list[tuple[Reviewer, str]]:
+def list_visible_standouts(
+    reviewers: tuple[Reviewer, ...],
+) -> list[tuple[Reviewer, str, Share, float]]:
     """Return outliers with a comparison in which they are below the others in all cells too.
+
+    It comes with their share in all cells, and the rate of all others together.
 
     A reviewer of easy cells can be below the others in the same cells, and above all others
     together. The pages show the shares over all cells, which would then say the opposite.
@@ -390,9 +380,11 @@ def list_visible_standouts(reviewers: tuple[Reviewer, ...]) -> list[tuple[Review
     standouts = []
     for reviewer in reviewers:
         for comparison in reviewer.clearly_below_in:
-            rate = select_reviewer_share(reviewer, comparison).rate
-            if rate is not None and rate < compute_other_rate(reviewers, reviewer, comparison):
-                standouts.append((reviewer, comparison))
+            share = _select_share(reviewer, comparison)
+            others = [_select_share(row, comparison) for row in reviewers if row is not reviewer]
+            rate = sum(other.count for other in others) / max(sum(other.n for other in others), 1)
+            if share.rate is not None and share.rate < rate:
+                standouts.append((reviewer, comparison, share, rate))
                 break
     return standouts
 

@@ -26,7 +26,7 @@ from rollout.features.reports.figures.cell_timeline import CalendarBlock, SiteCa
 from rollout.features.reports.figures.drift import Drift
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts
 from rollout.features.reports.figures.facts import ReportFacts
-from rollout.features.reports.figures.slices import DivergentSlice, SliceSearch, format_slice_name
+from rollout.features.reports.figures.slices import SliceSearch, format_slice_name
 from rollout.features.reports.inputs.inputs import ActionFrequencyChange
 from rollout.features.reports.pages.number_charts import (
     ACCENT,
@@ -39,9 +39,7 @@ from rollout.features.reports.pages.number_charts import (
     draw_difference_chart,
     draw_scatter_chart,
     draw_svg,
-    get_stage_edge,
-    get_stage_fill,
-    get_stage_ink,
+    get_stage_paints,
 )
 from rollout.features.reports.pages.timeline_layout import EMPTY, StageMarker, build_markers
 from rollout.kernel.calendar.instants import SHADOW
@@ -179,7 +177,9 @@ def _build_rectangle(
     size: tuple[int, int],
 ) -> dict[str, Any]:
     marker = markers.get(block.stage or "")
-    pattern = marker.pattern if marker else EMPTY
+    paints = get_stage_paints(marker.pattern if marker else EMPTY)
+    if marker is None:
+        paints |= {"fill": NO_STAGE, "edge": NO_STAGE}
     width = ((block.last - block.first).days + 1) * size[0] / days
     height = (block.end - block.start) * size[1] / 24
     code = marker.code if marker else ""
@@ -189,9 +189,7 @@ def _build_rectangle(
         "last": (block.last + DAY).isoformat(),
         "start": block.start,
         "end": block.end,
-        "fill": NO_STAGE if marker is None else get_stage_fill(pattern),
-        "edge": NO_STAGE if marker is None else get_stage_edge(pattern),
-        "ink": get_stage_ink(pattern),
+        **paints,
         "name": code if width >= MIN_NAMED_WIDTH and height >= 12 else "",
     }
 
@@ -517,7 +515,16 @@ def draw_slice_chart(search: SliceSearch, *, prefix: str) -> str | None:
     """Return the chart of divergent slices; None without any."""
     if not search.slices:
         return None
-    rows = [_build_slice_row(row) for row in search.slices[:MAX_ROWS]]
+    rows = [
+        {
+            "name": format_slice_name(row.names),
+            "share": row.share,
+            "low": row.low,
+            "high": row.high,
+            "elsewhere": row.elsewhere,
+        }
+        for row in search.slices[:MAX_ROWS]
+    ]
     y = {
         "field": "name",
         "type": "nominal",
@@ -538,11 +545,6 @@ def draw_slice_chart(search: SliceSearch, *, prefix: str) -> str | None:
     }  # fmt: skip
     text = f"Points with intervals: the slices; ticks: the rest. {search.slices[0].summary}"
     return draw_svg(spec, prefix, f"Slices that differ, {search.version}", text)
-
-
-def _build_slice_row(row: DivergentSlice) -> dict[str, Any]:
-    shares = {"share": row.share, "low": row.low, "high": row.high, "elsewhere": row.elsewhere}
-    return {"name": format_slice_name(row.names), **shares}
 
 
 def draw_drift_chart(drifts: Sequence[Drift], *, prefix: str) -> str | None:

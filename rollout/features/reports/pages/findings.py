@@ -33,9 +33,7 @@ from rollout.features.reports.figures.funnel import EXPOSURE_UNKNOWN, ONLY_ASSIS
 from rollout.features.reports.figures.next_step import OpenProposal
 from rollout.features.reports.figures.oversight import Hindsight
 from rollout.features.reports.figures.reviewer_agreement import (
-    compute_other_rate,
     list_visible_standouts,
-    select_reviewer_share,
 )
 from rollout.features.reports.figures.slices import CAUSE_TEXTS, LABEL_KIND, DivergentSlice
 from rollout.features.reports.pages.summary import (
@@ -241,9 +239,7 @@ def _find_standout_reviewer(facts: ReportFacts) -> Iterator[Finding]:
     standouts = list_visible_standouts(reviewers)
     if not standouts:
         return
-    reviewer, comparison = standouts[0]
-    share = select_reviewer_share(reviewer, comparison)
-    rate = compute_other_rate(reviewers, reviewer, comparison)
+    reviewer, comparison, share, rate = standouts[0]
     text = (
         f"Agreement with {COMPARISON_NAMES[comparison]}: {format_percent(share.rate)} of"
         f" {format_quantity(share.n, 'case')}, the other"
@@ -301,7 +297,7 @@ def _name_cells(cells: Sequence[str]) -> str:
 
 
 def _find_narrowings(facts: ReportFacts) -> Iterator[Finding]:
-    """Yield the narrowings, one finding for each cell and version."""
+    """Yield the narrowings by cell and version, then those that no quality guard explains."""
     rows = sorted(facts.hindsights, key=lambda row: (row.site, row.window, row.version))
     for _, group in groupby(rows, key=lambda row: (row.site, row.window, row.version)):
         first, *others = sorted(group, key=lambda row: row.narrowed_at)
@@ -309,7 +305,11 @@ def _find_narrowings(facts: ReportFacts) -> Iterator[Finding]:
         if others:
             title += f", {format_count(1 + len(others))} times, last to {others[-1].to_stage}"
         yield Finding(BAD, "Narrowed", title, _describe_narrowing(first, facts), "auditing", ALL)
-    yield from _find_other_narrowings(facts)
+    events = list_other_narrowings(facts)
+    if events:
+        cells = list(dict.fromkeys(format_cell_name(item.site, item.window) for item in events))
+        text = f"Last, {events[-1].local}: {events[-1].short_text}."
+        yield Finding(BAD, "Narrowed", f"{_name_cells(cells)} narrowed", text, "events", ALL)
 
 
 def _describe_narrowing(row: Hindsight, facts: ReportFacts) -> str:
@@ -335,15 +335,6 @@ def _describe_earlier_alarm(row: Hindsight) -> str:
         count = format_quantity(row.cost_if_seen.wrong_action.count, "case")
         text += f" and {count} {row.cost_if_seen.words.wrong}"
     return f"{text}."
-
-
-def _find_other_narrowings(facts: ReportFacts) -> Iterator[Finding]:
-    """Yield narrowings that no quality guard explains."""
-    events = list_other_narrowings(facts)
-    if events:
-        cells = list(dict.fromkeys(format_cell_name(item.site, item.window) for item in events))
-        text = f"Last, {events[-1].local}: {events[-1].short_text}."
-        yield Finding(BAD, "Narrowed", f"{_name_cells(cells)} narrowed", text, "events", ALL)
 
 
 def _find_open_proposals(facts: ReportFacts) -> Iterator[Finding]:

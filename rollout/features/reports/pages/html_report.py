@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from jinja2 import Template
 from markupsafe import Markup
@@ -16,7 +16,6 @@ from rollout.features.reports.figures.facts import ReportFacts
 from rollout.features.reports.figures.incident_cause import MAX_COURSES
 from rollout.features.reports.figures.next_step import explain_conditions
 from rollout.features.reports.inputs.divergence_columns import Loss, select_titled_columns
-from rollout.features.reports.inputs.inputs import ActionFrequencyChange
 from rollout.features.reports.inputs.pictures import is_embedded, is_link
 from rollout.features.reports.pages.charts import (
     build_report_markers,
@@ -43,6 +42,7 @@ from rollout.features.reports.pages.summary import (
 )
 from rollout.features.reports.pages.timeline_chart import build_timeline_view
 from rollout.kernel.errors import format_install
+from rollout.kernel.units import group_pairs
 
 READER_NAMES: Final[Mapping[str, str]] = {
     "operator": "operator",
@@ -216,12 +216,14 @@ def _load_template() -> Template:
         luck=formatting.format_chance,
         drift_name=format_drift_name,
         kind_name=format_loss_kind,
-        bound=_format_condition_bound,
+        bound=lambda condition: formatting.format_bound_value(
+            condition.measure, condition.bound, condition.threshold, at_least=condition.at_least
+        ),
         some=sample_rows,
         leading=take_leading,
         beyond=take_remaining,
         confused=find_confusions,
-        by_change=_sort_by_change,
+        by_change=lambda rows: sorted(rows, key=lambda row: -abs(row.change.per_100 or 0)),
         label_cells=label_cells,
         measure=formatting.format_number_value,
         ends=formatting.format_number_interval,
@@ -242,12 +244,6 @@ def _load_template() -> Template:
     return environment.get_template("report.html.j2")
 
 
-def _format_condition_bound(condition: Any) -> str:
-    return formatting.format_bound_value(
-        condition.measure, condition.bound, condition.threshold, at_least=condition.at_least
-    )
-
-
 def _describe_next(facts: ReportFacts) -> str:
     """Describe in one sentence what needs an approval."""
     proposals = facts.open_proposals
@@ -260,24 +256,16 @@ def _describe_next(facts: ReportFacts) -> str:
     return f"One {proposal.kind} ({proposal.cell_name}) needs {needed}."
 
 
-def _sort_by_change(rows: Sequence[ActionFrequencyChange]) -> list[ActionFrequencyChange]:
-    """Return the rows with the largest changes first."""
-    return sorted(rows, key=lambda row: -abs(row.change.per_100 or 0))
-
-
 def take_leading(rows: Sequence[Loss], count: int) -> list[Loss]:
     """Return the first `count` rows of each kind."""
-    return [row for kind in _group_by_kind(rows) for row in kind[:count]]
+    kinds = group_pairs((row.kind, row) for row in rows)
+    return [row for kind_rows in kinds.values() for row in kind_rows[:count]]
 
 
 def take_remaining(rows: Sequence[Loss], count: int) -> list[Loss]:
     """Return the rows after those of `take_leading`."""
-    return [row for kind in _group_by_kind(rows) for row in kind[count:]]
-
-
-def _group_by_kind(rows: Sequence[Loss]) -> list[list[Loss]]:
-    kinds = dict.fromkeys(row.kind for row in rows)
-    return [[row for row in rows if row.kind == kind] for kind in kinds]
+    kinds = group_pairs((row.kind, row) for row in rows)
+    return [row for kind_rows in kinds.values() for row in kind_rows[count:]]
 
 
 def find_confusions(matrix: ConfusionMatrix, count: int) -> list[LabelConfusion]:

@@ -178,19 +178,9 @@ NO_STAGE = "#010b0f"
 SINGLE_ROW_DATA: dict[str, Any] = {"values": [{}]}  # a rule over more rows is drawn repeatedly
 
 
-def get_stage_fill(pattern: str) -> str:
-    """Return the fill of a stage pattern: `0` empty, `1` hatched, `2` solid."""
-    return f"#010b0{pattern}"
-
-
-def get_stage_ink(pattern: str) -> str:
-    """Return the text colour on a stage pattern."""
-    return f"#010c0{pattern}"
-
-
-def get_stage_edge(pattern: str) -> str:
-    """Return the edge colour of a stage pattern."""
-    return f"#010d0{pattern}"
+def get_stage_paints(pattern: str) -> dict[str, str]:
+    """Return fill, edge and text colour of a stage pattern: `0` empty, `1` hatched, `2` solid."""
+    return {"fill": f"#010b0{pattern}", "edge": f"#010d0{pattern}", "ink": f"#010c0{pattern}"}
 
 
 PADDING: Final = {"left": 6, "top": 2, "right": 6, "bottom": 2}
@@ -247,8 +237,10 @@ def finish_svg(svg: str, prefix: str, title: str, description: str) -> str:
     for paint, variable in PAINTS.items():
         svg = svg.replace(paint, variable)
     attributes = f'role="img" aria-labelledby="{prefix}-title {prefix}-desc"'
-    header = f'<title id="{prefix}-title">{escape(title)}</title>'
-    header += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
+    header = (
+        f'<title id="{prefix}-title">{escape(title)}</title>'
+        f'<desc id="{prefix}-desc">{escape(description)}</desc>'
+    )
     end = svg.index(">")
     return f"<svg {attributes}{svg[len('<svg') : end]}>{header}{svg[end + 1 :]}"
 
@@ -579,14 +571,14 @@ def _draw_line(course: DetectorCourse, frame: _CourseFrame) -> Iterator[Markup]:
         for point in course.points
     ]
     yield Markup('<path class="tl-bound tl-0" d="M{}"/>').format("L".join(pairs))
-    ticks, against = "", 0
-    for point in course.points:
-        if point.against > against:
-            ticks += f"M{format_pixels(frame.x(point.records))} {frame.bottom - TICK_HEIGHT}"
-            ticks += f"v{TICK_HEIGHT}"
-        against = point.against
+    counts = [0, *(point.against for point in course.points)]
+    ticks = [
+        f"M{format_pixels(frame.x(point.records))} {frame.bottom - TICK_HEIGHT}v{TICK_HEIGHT}"
+        for point, (before, after) in zip(course.points, pairwise(counts), strict=True)
+        if after > before
+    ]
     if ticks:
-        yield Markup('<path class="det-against" d="{}"/>').format(ticks)
+        yield Markup('<path class="det-against" d="{}"/>').format("".join(ticks))
 
 
 def _draw_alarm(course: DetectorCourse, frame: _CourseFrame) -> Iterator[Markup]:

@@ -198,11 +198,11 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
             f" {format_count(price.human_wrong_action)} of {format_count(price.human_known_cases)}."
         )
     if price.cost is not None:
-        text += f" Cost per 100 cases: {_format_per_100(price.cost, price.known_cases)}"
-        text += f" {facts.policy.cost_in}"
+        cost = _format_per_100(price.cost, price.known_cases)
+        human = ""
         if price.human_cost is not None:
-            text += f", humans {_format_per_100(price.human_cost, price.human_known_cases)}"
-        text += "."
+            human = f", humans {_format_per_100(price.human_cost, price.human_known_cases)}"
+        text += f" Cost per 100 cases: {cost} {facts.policy.cost_in}{human}."
     return ReportTile(
         title,
         value=format_percent(price.wrong_action.rate, 2),
@@ -291,14 +291,15 @@ def _build_ledger_tile(facts: ReportFacts) -> ReportTile:
 
 def _build_widening_tile(facts: ReportFacts) -> ReportTile:
     kinds, floors = count_events(facts.events)
-    text = f"{format_quantity(kinds['Approved'], 'approval')}"
-    text += " (simulated)." if facts.identity.simulated else "."
-    if floors["Widened"]:
-        text += f" {format_quantity(floors['Widened'], 'more approved step')} within a stage: to a"
-        text += " lower confidence floor."
-    text += f" Also {format_quantity(kinds['Renewed'], 'renewal')},"
-    text += f" {format_quantity(kinds['TakenOver'], 'takeover')} and"
-    text += f" {format_quantity(kinds['ProposalRejected'], 'rejection')}."
+    simulated = " (simulated)" if facts.identity.simulated else ""
+    steps = format_quantity(floors["Widened"], "more approved step")
+    within = f" {steps} within a stage: to a lower confidence floor." if floors["Widened"] else ""
+    text = (
+        f"{format_quantity(kinds['Approved'], 'approval')}{simulated}.{within}"
+        f" Also {format_quantity(kinds['Renewed'], 'renewal')},"
+        f" {format_quantity(kinds['TakenOver'], 'takeover')} and"
+        f" {format_quantity(kinds['ProposalRejected'], 'rejection')}."
+    )
     return _build_count_tile("Widenings", kinds["Widened"], "widening", text)
 
 

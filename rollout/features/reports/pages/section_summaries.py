@@ -48,10 +48,6 @@ def select_naive_openings(facts: ReportFacts) -> list[NaiveOpening]:
     return [opening for opening in facts.naive_openings if opening.cell in shadow_cells]
 
 
-def _summarize_stages(facts: ReportFacts) -> str:
-    return f"{format_span(facts.identity)}: {describe_stage_changes(facts)}"
-
-
 def _summarize_cells(facts: ReportFacts) -> str:
     counts = Counter(cell.stage for cell in facts.stages)
     parts = [
@@ -164,13 +160,6 @@ def _summarize_events(facts: ReportFacts) -> str:
     )
 
 
-def _summarize_timelines(facts: ReportFacts) -> str:
-    return (
-        f"{format_quantity(len(facts.cell_timelines), 'cell')} with most events: who decided,"
-        " agreement with bounds, and what happened"
-    )
-
-
 def _summarize_funnel(facts: ReportFacts) -> str:
     if not facts.funnels:
         return NO_DATA
@@ -209,8 +198,8 @@ def _summarize_losses(facts: ReportFacts) -> str:
     for row in facts.losses:
         counts.update(row.counts)
     parts = [f"{format_count(n)} {format_loss_kind(kind)}" for kind, n in counts.items()]
-    versions = len({row.version for row in facts.losses})
-    note = "; a case counts for each version" if versions > 1 else ""
+    has_several = len({row.version for row in facts.losses}) > 1
+    note = "; a case counts for each version" if has_several else ""
     return ", ".join(parts) + note if parts else NO_DATA
 
 
@@ -303,17 +292,6 @@ def _summarize_policy(facts: ReportFacts) -> str:
     )
 
 
-def _summarize_promises(facts: ReportFacts) -> str:
-    return f"{format_quantity(len(facts.promises), 'promise')} on widening, and what is not claimed"
-
-
-def _summarize_versions(facts: ReportFacts) -> str:
-    return (
-        f"{format_quantity(len(facts.identity.versions), 'version')} in"
-        f" {format_quantity(len(facts.stages), 'cell')}"
-    )
-
-
 def _summarize_ledger(facts: ReportFacts) -> str:
     kinds = Counter(event.kind for event in facts.events)
     text = (
@@ -321,10 +299,6 @@ def _summarize_ledger(facts: ReportFacts) -> str:
         f" {format_quantity(kinds['Approved'], 'approval')}"
     )
     return f"{text}, all simulated" if facts.identity.simulated and kinds["Approved"] else text
-
-
-def _summarize_checks(facts: ReportFacts) -> str:
-    return format_quantity(len(facts.review_quality.reviewers), "reviewer")
 
 
 def _summarize_stops(facts: ReportFacts) -> str:
@@ -344,13 +318,8 @@ def _summarize_gaps(facts: ReportFacts) -> str:
     return f"longest gap: {longest.hours:.0f} hours at {longest.site}"
 
 
-def _summarize_sources(facts: ReportFacts) -> str:
-    product = facts.identity.product or "program not stated"
-    return f"{product}, policy {facts.identity.policy_hash[:16]}"
-
-
 SUMMARIES: Final[Mapping[str, Callable[[ReportFacts], str]]] = {
-    "stages": _summarize_stages,
+    "stages": lambda facts: f"{format_span(facts.identity)}: {describe_stage_changes(facts)}",
     "cells": _summarize_cells,
     "actions": _summarize_actions,
     "divergences": _summarize_divergences,
@@ -360,7 +329,10 @@ SUMMARIES: Final[Mapping[str, Callable[[ReportFacts], str]]] = {
     "evidence": _summarize_evidence,
     "price": _summarize_price,
     "events": _summarize_events,
-    "timelines": _summarize_timelines,
+    "timelines": lambda facts: (
+        f"{format_quantity(len(facts.cell_timelines), 'cell')} with most events: who decided,"
+        " agreement with bounds, and what happened"
+    ),
     "funnel": _summarize_funnel,
     "agreement": _summarize_agreement,
     "slices": _summarize_slices,
@@ -375,11 +347,19 @@ SUMMARIES: Final[Mapping[str, Callable[[ReportFacts], str]]] = {
     "cleaning": _summarize_cleaning,
     "feedback": _summarize_feedback,
     "policy": _summarize_policy,
-    "promises": _summarize_promises,
-    "versions": _summarize_versions,
+    "promises": lambda facts: (
+        f"{format_quantity(len(facts.promises), 'promise')} on widening, and what is not claimed"
+    ),
+    "versions": lambda facts: (
+        f"{format_quantity(len(facts.identity.versions), 'version')} in"
+        f" {format_quantity(len(facts.stages), 'cell')}"
+    ),
     "ledger": _summarize_ledger,
-    "checks": _summarize_checks,
+    "checks": lambda facts: format_quantity(len(facts.review_quality.reviewers), "reviewer"),
     "stops": _summarize_stops,
     "gaps": _summarize_gaps,
-    "sources": _summarize_sources,
+    "sources": lambda facts: (
+        f"{facts.identity.product or 'program not stated'},"
+        f" policy {facts.identity.policy_hash[:16]}"
+    ),
 }

@@ -52,9 +52,7 @@ from rollout.features.reports.figures.oversight import Hindsight, VisibleAgreeme
 from rollout.features.reports.figures.report_identity import ReportIdentity
 from rollout.features.reports.figures.report_version import FINAL, ReportVersion
 from rollout.features.reports.figures.reviewer_agreement import (
-    compute_other_rate,
     list_visible_standouts,
-    select_reviewer_share,
 )
 from rollout.features.reports.figures.slices import CAUSE_TEXTS, LABEL_KIND, DivergentSlice
 from rollout.kernel.calendar.instants import SHADOW
@@ -193,8 +191,7 @@ def _describe_worth(floors: Sequence[FloorEvidence], threshold: float | None) ->
 
 def describe_methods(methods: Sequence[MethodOutcome]) -> Iterator[str]:
     """Yield sentences on the model's decisions and errors under other ways to open cells."""
-    for kind in dict.fromkeys(row.kind for row in methods):
-        rows = [row for row in methods if row.kind == kind]
+    for rows in group_pairs((row.kind, row) for row in methods).values():
         counts = [f"{name_method(row)} {_count_decisions(row)}" for row in rows]
         yield f"With {'; with '.join(counts)}."
 
@@ -256,10 +253,8 @@ class MeasuredGain(Protocol):
 
 def summarize_gains(gains: Iterable[MeasuredGain]) -> Iterator[str]:
     """Yield for each outcome in how many comparisons the model surely brought more, or less."""
-    compared: dict[str, list[MeasuredGain]] = {}
-    for gain in gains:
-        compared.setdefault(gain.outcome, []).extend([gain] if gain.gain is not None else [])
-    for outcome, rows in compared.items():
+    for outcome, all_rows in group_pairs((gain.outcome, gain) for gain in gains).items():
+        rows = [row for row in all_rows if row.gain is not None]
         better, worse = sum(row.lower > 0 for row in rows), sum(row.upper < 0 for row in rows)
         total = format_quantity(len(rows), "comparison")
         yield (
@@ -317,13 +312,13 @@ def _describe_origin(gain: GainFacts) -> str:
 
 def _describe_rest(gain: GainFacts) -> str:
     """Return how many units are in no arm, or of no source, and why; "" if none is."""
-    text = ""
-    if gain.without_arm:
-        units = format_quantity(gain.without_arm, "more unit")
-        text = f" {units} in no arm: more than chance decided."
-    for reason, count in gain.missing_reasons.items():
-        text += f" The {gain.outcome} of {format_quantity(count, 'unit')} doesn't count: {reason}."
-    return text
+    units = format_quantity(gain.without_arm, "more unit")
+    parts = [f" {units} in no arm: more than chance decided."] if gain.without_arm else []
+    parts += [
+        f" The {gain.outcome} of {format_quantity(count, 'unit')} doesn't count: {reason}."
+        for reason, count in gain.missing_reasons.items()
+    ]
+    return "".join(parts)
 
 
 def format_amount(value: float, unit: str) -> str:
@@ -736,9 +731,7 @@ def _describe_reviewers(facts: ReportFacts) -> Iterator[str]:
     standouts = list_visible_standouts(reviewers)
     more = format_quantity(len(standouts) - 1, "other stands", "others stand")
     suffix = f" {more} out less." if len(standouts) > 1 else ""
-    for reviewer, comparison in standouts[:1]:
-        own_share = select_reviewer_share(reviewer, comparison)
-        rate = compute_other_rate(reviewers, reviewer, comparison)
+    for reviewer, comparison, own_share, rate in standouts[:1]:
         yield (
             f"Reviewer {reviewer.reviewer} stands out{' most' if suffix else ''} among"
             f" {format_quantity(len(reviewers), 'reviewer')}: agrees with"

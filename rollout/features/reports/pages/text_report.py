@@ -60,7 +60,7 @@ from rollout.features.reports.pages.report_tiles import (
 from rollout.features.reports.pages.summary import describe_report, describe_results
 from rollout.kernel.statistics.chance_agreement import AgreementCoefficient
 from rollout.kernel.statistics.opening_simulation import HORIZON, RUNS
-from rollout.kernel.units import FULL_OVERLAP
+from rollout.kernel.units import FULL_OVERLAP, group_pairs
 
 MAX_CELLS = 20  # labels and cells that are listed; JSON has all
 TextRow = Sequence[str]
@@ -350,18 +350,17 @@ def _group_equal_cells(rows: Iterable[EvidenceFacts]) -> list[list[EvidenceFacts
 
     Cells without a counted decision are equal if the reasons are, whatever their counts.
     """
-    groups: dict[tuple[str, ...], list[EvidenceFacts]] = {}
-    for row in rows:
+
+    def build_key(row: EvidenceFacts) -> tuple[str, ...]:
         step = (row.next_step,) if row.decided_units else ("", *sorted(row.missing_reasons))
-        groups.setdefault((row.stage, row.version, *step), []).append(row)
-    return list(groups.values())
+        return (row.stage, row.version, *step)
+
+    return list(group_pairs((build_key(row), row) for row in rows).values())
 
 
 def _describe_group_step(group: Sequence[EvidenceFacts]) -> str:
     """Return the next step of equal cells, with the sums of their uncounted units."""
-    reasons: Counter[str] = Counter()
-    for row in group:
-        reasons.update(row.missing_reasons)
+    reasons = sum((Counter(row.missing_reasons) for row in group), Counter[str]())
     if len(group) == 1 or not reasons:
         return group[0].next_step
     gate_text = f"{group[0].gate.to}: " if group[0].gate else ""
@@ -370,9 +369,7 @@ def _describe_group_step(group: Sequence[EvidenceFacts]) -> str:
 
 def _describe_group_losses(group: Sequence[EvidenceFacts]) -> str:
     """Return why units of equal cells are missing, together; "" where the step says it."""
-    losses: Counter[str] = Counter()
-    for row in group:
-        losses.update(row.losses)
+    losses = sum((Counter(row.losses) for row in group), Counter[str]())
     if not losses or any(row.missing_reasons and not row.decided_units for row in group):
         return ""
     return describe_losses(sum(row.closed_units for row in group), losses)

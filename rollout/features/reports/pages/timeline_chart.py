@@ -421,6 +421,7 @@ class TimelineView:
         columns: headings of `rows` after the time.
         marks: events in the order of their numbers.
         key: what the signs of the drawing stand for.
+        units_note: which units a version's figures are of.
     """
 
     prefix: str
@@ -435,11 +436,7 @@ class TimelineView:
     rows: tuple[TimelineRow, ...]
     marks: tuple[TimelineMark, ...]
     key: tuple[KeyItem, ...]
-
-    @property
-    def units_note(self) -> str:
-        """Return which units a version's figures are of."""
-        return DECIDED_UNITS_TEXT
+    units_note: str = DECIDED_UNITS_TEXT
 
 
 def build_timeline_view(
