@@ -160,8 +160,7 @@ DAY_FIELDS = ("since", "until")
 @router.get("/rollouts/{rollout}/cause")
 def show_cause(request: Request, rollout: str, visitor: CurrentVisitor) -> Response:
     """Show where a version differs more than elsewhere, in the cases of the URL's fields."""
-    require_permission(visitor.caller, Permission.READ, rollout)
-    policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
+    policy = _load_state(visitor, rollout).policy
     search = parse_divergence_search(dict(request.query_params), policy.timezone)
     criteria = search.criteria
     errors = {"": "; ".join(search.errors.values())} if search.errors else {}

@@ -452,15 +452,16 @@ def _iterate_costliest_pairs(
         for case_id, confidence in losses.list_most_confident(
             version, class_id, at_once=batch_size, series=series
         ):
-            pair_values = (
-                answer_class.lever,
-                answer_class.human,
-                answer_class.model,
-                confidence,
-                compute_surprise(confidence),
-                cost,
+            yield _CountedPair(
+                case_id=case_id,
+                version=version,
+                lever=answer_class.lever,
+                human=answer_class.human,
+                model=answer_class.model,
+                confidence=confidence,
+                loss=compute_surprise(confidence),
+                cost=cost,
             )
-            yield _CountedPair(case_id, version, *pair_values)
 
     classes = losses.load_classes().items()
     streams = (

@@ -189,9 +189,13 @@ def find_case_site(database: Database, caller: Caller, rollout_name: str, key: s
     with read_rollout(database, rollout_name) as (transaction, state):
         case_ids = ExternalKeys(transaction, state.rollout).find_ids([key])
         cases = NewestRecords(transaction, state.rollout).load_cases(case_ids.values())
-    sites = [case.site for case in cases.values()]
     return next(
-        (s for s in sites if caller.has_permission(Permission.READ_CASES, rollout_name, s)), None
+        (
+            case.site
+            for case in cases.values()
+            if caller.has_permission(Permission.READ_CASES, rollout_name, case.site)
+        ),
+        None,
     )
 
 

@@ -261,7 +261,8 @@ def _load_record_answers(
     records = StoredHistory(
         transaction, state.rollout, levers=[unit_filter.lever.id], first_names=state.first_names
     ).load_records(keys)
-    model = _select_model_answers(records, unit_filter)
+    predictions = records.predictions.filter(pl.col("version") == unit_filter.version)
+    model = dict(predictions.select("case_key", VALUE_PREFIX + unit_filter.lever.id).iter_rows())
     decisions = _select_unassisted_decisions(records, unit_filter)
     has_quorum = state.policy.evidence.verdicts > 1
     record_answers = {}
@@ -277,13 +278,6 @@ def _load_record_answers(
             (model.get(key) if is_usable else None) or answers[1],
         )
     return record_answers
-
-
-def _select_model_answers(
-    records: RecordFrames, unit_filter: UnitFilter
-) -> Mapping[str, str | None]:
-    predictions = records.predictions.filter(pl.col("version") == unit_filter.version)
-    return dict(predictions.select("case_key", VALUE_PREFIX + unit_filter.lever.id).iter_rows())
 
 
 def _select_unassisted_decisions(

@@ -40,7 +40,7 @@ from rollout.features.reports.builder import NothingToReportError
 from rollout.features.reports.figures.comparison import (
     ConfusionMatrix,
     NumberSides,
-    add_costs,
+    build_action_matrix_from_counts,
     build_matrix_from_counts,
     compute_number_sides,
 )
@@ -114,7 +114,7 @@ def build_action_matrix(compared_units: ComparedUnits) -> ConfusionMatrix:
         for answers, count in compared_units.counts.items()
     )
     rows = [(comparison[1], comparison[2], count) for comparison, count in comparisons]
-    return add_costs(build_matrix_from_counts(_build_count_frame(rows), lever.actions), lever)
+    return build_action_matrix_from_counts(_build_count_frame(rows), lever)
 
 
 def _build_count_frame(rows: Sequence[tuple[str, str, int]]) -> pl.DataFrame:
@@ -189,10 +189,21 @@ def build_rows(
     page: Sequence[DifferingPair],
 ) -> tuple[ListedDivergence, ...]:
     """Return pairs with their training choices and pictures."""
-    current_choices = load_pair_choices(transaction, state, page)
+    choices = load_pair_choices(transaction, state, page)
     table = load_divergence_rows(transaction, state, unit_filter, page)
-    rows = [_build_row(row, current_choices) for row in table.iter_rows(named=True)]
-    return _add_pictures(transaction, state, rows)
+    case_ids = ExternalKeys(transaction, state.rollout).find_ids(set(table["case_key"]))
+    media = {
+        case.key: [case.media[media_name] for media_name in sorted(case.media)]
+        for case in NewestRecords(transaction, state.rollout).load_cases(case_ids.values()).values()
+    }
+    divergences = (
+        build_divergence(row, find_picture(media.get(row["case_key"], ()), may_embed=True))
+        for row in table.iter_rows(named=True)
+    )
+    return tuple(
+        ListedDivergence(divergence, choices.get((divergence.case_key, divergence.lever)))
+        for divergence in divergences
+    )
 
 
 def load_pair_choices(
@@ -201,33 +212,6 @@ def load_pair_choices(
     """Return the training choices of the pairs."""
     cleanings = CleaningStore(transaction, state.rollout)
     return find_final_choices(cleanings.list_for_cases({pair.case_id for pair in pairs}))
-
-
-def _build_row(
-    row: Mapping[str, object], choices: Mapping[LabelKey, CleaningChoice]
-) -> ListedDivergence:
-    divergence = build_divergence(row)
-    return ListedDivergence(divergence, choices.get((divergence.case_key, divergence.lever)))
-
-
-def _add_pictures(
-    transaction: Transaction, state: RolloutState, rows: Sequence[ListedDivergence]
-) -> tuple[ListedDivergence, ...]:
-    keys = ExternalKeys(transaction, state.rollout).find_ids({r.divergence.case_key for r in rows})
-    media = {
-        case.key: [case.media[media_name] for media_name in sorted(case.media)]
-        for case in NewestRecords(transaction, state.rollout).load_cases(keys.values()).values()
-    }
-    return tuple(
-        replace(
-            row,
-            divergence=replace(
-                row.divergence,
-                picture=find_picture(media.get(row.divergence.case_key, ()), may_embed=True),
-            ),
-        )
-        for row in rows
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,10 +407,17 @@ def export_divergences_csv(
 def _begin_search(
     database: Database, caller: Caller, rollout_name: str, query: DivergenceQuery, at: datetime
 ) -> DivergenceQuery:
-    """Return the query with its whole period, after recording what its figures will reveal."""
+    """Return the query with its whole period, after recording what its figures will reveal.
+
+    Figures of few cases reveal the answer on each. A gold case issued after this is not affected.
+    """
     require_permission(caller, Permission.READ_CASES, rollout_name)
     query = _complete_period(database, rollout_name, query, at)
-    _record_figure_exposure(database, caller, rollout_name, query)
+    if not caller.is_service_account and query.until is not None:
+        with write_rollout(database, rollout_name) as (transaction, state):
+            ExposureStore(transaction, state.rollout).record_figures(
+                caller.name, query.until, page=DIVERGENCES_PAGE
+            )
     return query
 
 
@@ -534,26 +525,12 @@ def _complete_period(
     until = at if query.until is None else min(query.until, at)
     since = until - DEFAULT_PERIOD if query.since is None else query.since
     if until < started_at:
-        error_text = f"{rollout_name} began at {started_at.isoformat()}; let the span end after it"
-        raise NothingToReportError(error_text)
+        raise NothingToReportError(
+            f"{rollout_name} began at {started_at.isoformat()}; let the span end after it"
+        )
     if since >= until:
         raise NothingToReportError(f"{since.isoformat()} is not before {until.isoformat()}")
     return replace(query, since=since, until=until)
-
-
-def _record_figure_exposure(
-    database: Database, caller: Caller, rollout_name: str, query: DivergenceQuery
-) -> None:
-    """Record up to when the figures reveal decisions, before they are read.
-
-    Figures of few cases reveal the answer on each. A gold case issued after this is not affected.
-    """
-    if caller.is_service_account or query.until is None:
-        return
-    with write_rollout(database, rollout_name) as (transaction, state):
-        ExposureStore(transaction, state.rollout).record_figures(
-            caller.name, query.until, page=DIVERGENCES_PAGE
-        )
 
 
 def _build_divergence_list(

@@ -26,6 +26,7 @@ from rollout.live.rollout_state import RolloutState
 from rollout.live.service import Service
 
 GATE_TRACK = "gate"
+FRAME_SCHEMA = {**dict.fromkeys(GROUP_COLUMNS, pl.String()), "n": pl.Int64()}
 
 
 def load_count_frame(
@@ -47,12 +48,7 @@ def load_count_frame(
     if not blind:
         return plain_frame
     batched = _load_batched_frame(service, state, version, blind)
-    return pl.concat([plain_frame.select(*_build_frame_schema()), batched])
-
-
-def _build_frame_schema() -> dict[str, pl.DataType]:
-
-    return {**dict.fromkeys(GROUP_COLUMNS, pl.String()), "n": pl.Int64()}
+    return pl.concat([plain_frame.select(*FRAME_SCHEMA), batched])
 
 
 def _load_batched_frame(
@@ -69,7 +65,7 @@ def _load_batched_frame(
             labels = (unit_class.decided, unit_class.predicted)
             counts[version, unit_class.lever, cell.site, cell.window, *labels] += 1
     rows = [(*key, n) for key, n in counts.items()]
-    return pl.DataFrame(rows, schema=_build_frame_schema(), orient="row")
+    return pl.DataFrame(rows, schema=FRAME_SCHEMA, orient="row")
 
 
 def load_action_changes(

@@ -24,9 +24,7 @@ from rollout.features.reports.figures.comparison import (
     LabelFigures,
     build_action_matrix,
     build_matrix,
-    build_matrix_from_counts,
-    compute_label_figures,
-    compute_set_label_figures,
+    compute_lever_label_figures,
     compute_set_label_figures_from_counts,
 )
 from rollout.features.reports.figures.ratings import (
@@ -43,7 +41,7 @@ from rollout.features.reports.inputs.pairs import (
     count_wrong_sets,
     select_pairs,
 )
-from rollout.kernel.policy.levers import CostRule, Lever, Margin
+from rollout.kernel.policy.levers import CostRule, Lever, Margin, Number
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.agreement import (
     compare_sets,
@@ -351,7 +349,9 @@ def _compute_agreement(
         ac1=ac1,
         alpha=_compute_alpha(version_pairs, matrix, lever),
         cost=compute_mean_cost(version_pairs),
-        labels=_compute_label_figures(version_pairs, matrix, records, version, lever),
+        labels=compute_lever_label_figures(
+            version_pairs, matrix, lever, _count_unreviewed(version_pairs, records, version, lever)
+        ),
         label_matrix=matrix,
         action_matrix=build_action_matrix(version_pairs, lever) if lever and has_labels else None,
         by_site=slice_by("site", [site.id for site in policy.sites]),
@@ -370,19 +370,6 @@ def _describe_basis(lever: Lever | None) -> str:
     if lever is not None and lever.number is not None:
         return NUMBER_BASIS
     return SET_BASIS if lever is not None and lever.many else BASIS
-
-
-def _compute_label_figures(
-    pairs: pl.DataFrame,
-    matrix: ConfusionMatrix | None,
-    records: RecordFrames,
-    version: str,
-    lever: Lever | None,
-) -> tuple[LabelFigures, ...]:
-    unreviewed = _count_unreviewed(pairs, records, version, lever)
-    if lever is not None and lever.many:
-        return compute_set_label_figures(pairs, lever.labels, unreviewed)
-    return () if matrix is None else compute_label_figures(pairs, matrix, unreviewed)
 
 
 def _compute_alpha(
@@ -452,12 +439,7 @@ def compute_slices(
 
 def compute_slice_kappa(pairs: pl.DataFrame) -> float | None:
     """Return kappa of labels; None without pairs, and with rare labels."""
-    return compute_kappa_of_counts(pairs.group_by("human", "model").len())
-
-
-def compute_kappa_of_counts(counts: pl.DataFrame) -> float | None:
-    """Return kappa of counted pairs; None without pairs, or if labels are too rare."""
-    table = build_matrix_from_counts(counts, ()).table
+    table = build_matrix(pairs, "human", "model", ()).table
     return None if find_rare_labels(table) else compute_kappa(table)
 
 
@@ -587,8 +569,10 @@ def compute_number_agreement(
 
     `pairs` has x and y (the numbers of human and model), agrees, cost and unit (a number).
     """
-    assert lever.number is not None  # noqa: S101 - only called for numeric levers
-    rows = pairs.with_columns(band=_find_bands(pairs, lever))
+    number = lever.number
+    assert number is not None  # noqa: S101 - only called for numeric levers
+    tolerance = format_margin(number.tolerance, number.unit)
+    rows = pairs.with_columns(band=_find_bands(pairs, lever, number))
     numbers = rows.filter(pl.col("band") != NO_NUMBER)
     human, model = numbers["x"].to_numpy(), numbers["y"].to_numpy()
     units, all_units = numbers["unit"].to_numpy(), rows["unit"].to_numpy()
@@ -597,29 +581,28 @@ def compute_number_agreement(
     return NumberAgreement(
         version=version,
         lever=lever.id,
-        unit=lever.number.unit,
-        tolerance=format_margin(lever.number.tolerance, lever.number.unit),
-        tolerance_amount=lever.number.tolerance.amount,
-        relative_tolerance=lever.number.tolerance.relative,
+        unit=number.unit,
+        tolerance=tolerance,
+        tolerance_amount=number.tolerance.amount,
+        relative_tolerance=number.tolerance.relative,
         within=compute_unit_share(rows, pl.col("agrees")),
         below=compute_unit_share(rows, is_beyond & (pl.col("y") < pl.col("x"))),
         above=compute_unit_share(rows, is_beyond & (pl.col("y") > pl.col("x"))),
         failed=failed,
         outside=rows.height - numbers.height - failed,
-        differences=compute_differences(model - human, units, lever.number.unit),
+        differences=compute_differences(model - human, units, number.unit),
         relative=_compute_relative_differences(human, model, units),
         concordance=compute_concordance(human, model, units),
         cost=compute_mean_estimate(rows["cost"].to_numpy(), all_units),
-        bands=tuple(_build_bands(rows, lever)),
-        points=select_points(human, model, relative=lever.number.tolerance.relative),
+        bands=tuple(_build_bands(rows, lever, tolerance, number.unit)),
+        points=select_points(human, model, relative=number.tolerance.relative),
     )
 
 
-def _find_bands(pairs: pl.DataFrame, lever: Lever) -> pl.Series:
+def _find_bands(pairs: pl.DataFrame, lever: Lever, number: Number) -> pl.Series:
     """Return the cost band of each pair."""
-    assert lever.number is not None  # noqa: S101 - only called for numeric levers
     x, y = nw.col("x"), nw.col("y")
-    is_valid = is_in_range(lever.number, x) & is_in_range(lever.number, y)
+    is_valid = is_in_range(number, x) & is_in_range(number, y)
     row = find_cost_row(lever, y, x)
     band = nw.when(is_valid.fill_null(value=False)).then(row).otherwise(nw.lit(NO_NUMBER))
     return nw.from_native(pairs).select(band=band).to_native()["band"]
@@ -637,14 +620,12 @@ def _compute_relative_differences(human: Floats, model: Floats, units: Ints) -> 
     return compute_differences(percent, units[has_base], "%")
 
 
-def _build_bands(rows: pl.DataFrame, lever: Lever) -> Iterator[CostBand]:
+def _build_bands(rows: pl.DataFrame, lever: Lever, tolerance: str, unit: str) -> Iterator[CostBand]:
     """Yield the bands with pairs, in the order of the policy's rows."""
-    assert lever.number is not None  # noqa: S101 - only called for numeric levers
-    tolerance = format_margin(lever.number.tolerance, lever.number.unit)
     names = {
         0: (f"within the tolerance ({tolerance})", 0),
         **{
-            index: (describe_cost_rule(rule, lever.number.unit), rule.cost)
+            index: (describe_cost_rule(rule, unit), rule.cost)
             for index, rule in enumerate(lever.costs, start=1)
         },
         len(lever.costs) + 1: ("beyond the tolerance, in no row of the costs", 0),

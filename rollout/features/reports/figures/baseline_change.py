@@ -142,7 +142,13 @@ def _compute_cell_change(
     lever: Lever, side: str, baselines: Sequence[BaselineCount], actions: pl.DataFrame
 ) -> BaselineChange:
     list_parts = partial(_list_parts, lever)
-    baseline_counts = _count_by_span(baselines, list_parts)
+    baseline_counts = _build_count_table(
+        (
+            (f"{baseline.since:%Y%m%d%H%M%S} {baseline.until}", baseline.action, baseline.n)
+            for baseline in baselines
+        ),
+        list_parts,
+    )
     days = actions.group_by("day", "action").len().sort("day", "action")
     current_counts = _build_count_table(
         ((str(day), action, n) for day, action, n in days.iter_rows()), list_parts
@@ -174,17 +180,6 @@ def _list_parts(lever: Lever, action: str) -> Sequence[str]:
     if not lever.many or action == OTHER_ACTION:
         return (action,)
     return sorted(split_label_set(action)) or (EMPTY_SET,)
-
-
-def _count_by_span(baselines: Sequence[BaselineCount], list_parts: PartLister) -> CountTable:
-    """Return the counts of each action in each span of the baselines."""
-    return _build_count_table(
-        (
-            (f"{baseline.since:%Y%m%d%H%M%S} {baseline.until}", baseline.action, baseline.n)
-            for baseline in baselines
-        ),
-        list_parts,
-    )
 
 
 def _build_count_table(rows: Iterator[tuple[str, str, int]], list_parts: PartLister) -> CountTable:

@@ -173,8 +173,9 @@ def _build_grid(
     zone = ZoneInfo(timezone)
     local = since.astimezone(zone)
     if until - since <= HOURLY_SPAN and tick <= timedelta(hours=1):
-        first = since - timedelta(minutes=local.minute, seconds=local.second)
-        first -= timedelta(microseconds=local.microsecond)
+        first = since - timedelta(
+            minutes=local.minute, seconds=local.second, microseconds=local.microsecond
+        )
         count = -((first - until) // timedelta(hours=1)) or 1
         edges = tuple(first + timedelta(hours=number) for number in range(count + 1))
         return _build_grid_of(HOUR, edges, tick, 0, 0)
@@ -200,14 +201,11 @@ def _build_grid_of(
 
 def _choose_condition(policy: Policy, cell: Cell) -> Condition:
     """Return agreement over all levers, or else cost, if a gate asks for it; else agreement."""
-    plain = [c for level in _list_levels(policy) for c in policy.list_conditions(level, cell)]
+    levels = range(1, len(policy.stage_ids))
+    plain = [c for level in levels for c in policy.list_conditions(level, cell)]
     by_key = {c.key: c for c in plain if is_plain(c)}
     whole = [c for c in by_key.values() if c.label is None and c.lever is None]
     return max(whole, key=lambda c: c.is_whole_agreement, default=WHOLE_AGREEMENT)
-
-
-def _list_levels(policy: Policy) -> range:
-    return range(1, len(policy.stage_ids))
 
 
 def _list_thresholds(
@@ -215,8 +213,8 @@ def _list_thresholds(
 ) -> Iterator[TimelineThreshold]:
     """Yield each threshold on the measure once, with the stages or the effect it has."""
     stages = group_pairs(
-        (other.threshold, policy.stage_ids[level])
-        for level in _list_levels(policy)
+        (other.threshold, stage)
+        for level, stage in enumerate(policy.stage_ids[1:], start=1)
         for other in policy.list_conditions(level, cell)
         if is_plain(other) and other.key == condition.key
     )
@@ -426,14 +424,9 @@ def _build_timeline(
         ),
         last_slot=last_slot,
     )
-    since = _find_begin(source, inputs)
+    firsts = [*(mark.at for mark in marks[:1]), find_first_unit(source) or inputs.first]
+    since = min(*firsts, inputs.last)
     return build_cell_timeline(source, since, inputs.last, max_buckets=MAX_REPORT_BUCKETS)
-
-
-def _find_begin(source: TimelineSource, inputs: ReportInputs) -> datetime:
-    """Return the time of the first unit or event, at the latest the report's end."""
-    firsts = [mark.at for mark in source.marks[:1]]
-    return min([*firsts, find_first_unit(source) or inputs.first, inputs.last])
 
 
 def _select_counted(view: EvidenceView, last_slot: int) -> EvidenceView:
@@ -504,9 +497,10 @@ def _build_calendar(
     site: Site, window: Window | None, inputs: ReportInputs, first: datetime, last: datetime
 ) -> SiteCalendar:
     starts = _list_hours(site, first, last)
-    codes = _compute_codes(site, window, inputs, starts)
     grid, first_day = _build_hour_grid(
-        codes, compute_local_days(site, starts), compute_local_hours(site, starts)
+        _compute_codes(site, window, inputs, starts),
+        compute_local_days(site, starts),
+        compute_local_hours(site, starts),
     )
     stages = (*inputs.policy.stage_ids, None)
     blocks = tuple(

@@ -127,12 +127,14 @@ def build_matrix_from_counts(counts: pl.DataFrame, order: tuple[str, ...]) -> Co
 
 def build_action_matrix(pairs: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
     """Return the matrix of actions with the cost of each pair."""
-    return add_costs(build_matrix(pairs, "human_action", "model_action", lever.actions), lever)
+    return build_action_matrix_from_counts(
+        pairs.group_by("human_action", "model_action").len(), lever
+    )
 
 
-def add_costs(matrix: ConfusionMatrix, lever: Lever) -> ConfusionMatrix:
-    """Return a matrix of actions with the cost of each pair."""
-    actions = set(lever.actions)
+def build_action_matrix_from_counts(counts: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
+    """Return the matrix of counted pairs of actions with the cost of each pair."""
+    matrix, actions = build_matrix_from_counts(counts, lever.actions), set(lever.actions)
 
     def find_cost(model_action: str, human_action: str) -> float:
         return (
@@ -163,6 +165,18 @@ def compute_label_figures(
         _build_label_figures(label, precisions.get(label), recalls.get(label), unreviewed)
         for label in matrix.labels
     )
+
+
+def compute_lever_label_figures(
+    pairs: pl.DataFrame,
+    matrix: ConfusionMatrix | None,
+    lever: Lever | None,
+    unreviewed: dict[str, int],
+) -> tuple[LabelFigures, ...]:
+    """Return the figures of every label or label of sets; () without a matrix, as for numbers."""
+    if lever is not None and lever.many:
+        return compute_set_label_figures(pairs, lever.labels, unreviewed)
+    return () if matrix is None else compute_label_figures(pairs, matrix, unreviewed)
 
 
 def compute_label_figures_from_counts(
@@ -429,7 +443,11 @@ def _compute_comparison(
         if matrix
         else (),
         label_matrix=matrix,
-        action_matrix=_build_action_matrix(reviewed, lever) if lever and has_labels else None,
+        action_matrix=build_action_matrix_from_counts(
+            reviewed.select("human_action", "model_action", COUNT_COLUMN), lever
+        )
+        if lever and has_labels
+        else None,
         cells=tuple(_compute_cells(reviewed, has_labels=has_labels)),
         sides=compute_number_sides(reviewed.select("human", "model", COUNT_COLUMN).iter_rows())
         if has_numbers
@@ -461,11 +479,6 @@ def _compute_mean_cost(reviewed: pl.DataFrame) -> float | None:
         if n and "cost" in reviewed.columns
         else None
     )
-
-
-def _build_action_matrix(reviewed: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
-    actions = reviewed.select("human_action", "model_action", COUNT_COLUMN)
-    return add_costs(build_matrix_from_counts(actions, lever.actions), lever)
 
 
 def _compute_cells(reviewed: pl.DataFrame, *, has_labels: bool) -> Iterator[CellAgreement]:

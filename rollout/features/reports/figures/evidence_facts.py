@@ -3,7 +3,7 @@
 Evidence at each confidence floor, and agreement in the band between two floors.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import log
@@ -35,7 +35,7 @@ from rollout.features.reports.inputs.evidence_inputs import (
 from rollout.kernel.calendar.instants import CellVersion
 from rollout.kernel.facts import EvidenceSeries
 from rollout.kernel.measures import RECALL, Condition, Statistic
-from rollout.kernel.policy.cell_evidence import EvidenceCounts, VersionEvidence
+from rollout.kernel.policy.cell_evidence import EvidenceCounts
 from rollout.kernel.policy.confidence_floors import (
     compute_gate_risk,
     describe_floor_cases,
@@ -96,7 +96,10 @@ def compute_floor_evidence(
     rows = []
     for i, floor in enumerate(list_floors(rules)):
         evidence = view.floor_views[i].read_evidence(slot)
-        reading = _read_floor(evidence, view, state, stage_level)
+        reading = read_gate(
+            *(policy, view.cell, max(stage_level, 1), state.risk_share),
+            *(evidence.attempt, evidence.entered),
+        )
         log_e, needed = _find_weakest(reading, view)
         (agreed, judged), (agreed_above, judged_above) = counts[i], counts[i + 1]
         is_acting = bool(acting_floor) and find_floor_index(rules, acting_floor) == i
@@ -114,15 +117,6 @@ def compute_floor_evidence(
             )
         )
     return tuple(rows)
-
-
-def _read_floor(
-    evidence: VersionEvidence, view: EvidenceView, state: CellState, stage_level: int
-) -> GateReading:
-    level = max(stage_level, 1)
-    return read_gate(
-        view.policy, view.cell, level, state.risk_share, evidence.attempt, evidence.entered
-    )
 
 
 def _find_weakest(reading: GateReading, view: EvidenceView) -> tuple[float, float]:
@@ -175,15 +169,11 @@ def compute_planted_recall(view: EvidenceView, slot: int) -> tuple[PlantedRecall
     required = {c.label for c in view.conditions if c.population.is_planted}
     return tuple(
         recall
-        for lever, label in _list_labels(view)
-        if (recall := _compare_recall(view, planted, natural, lever, label)).planted.n
+        for lever in view.policy.levers
+        for label in lever.labels
+        if (recall := _compare_recall(view, planted, natural, lever.id, label)).planted.n
         and (recall.planted.n > recall.missing or label in required)
     )
-
-
-def _list_labels(view: EvidenceView) -> Iterator[tuple[str, str]]:
-    for lever in view.policy.levers:
-        yield from ((lever.id, label) for label in lever.labels)
 
 
 def _compare_recall(

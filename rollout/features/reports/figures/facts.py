@@ -13,7 +13,7 @@ Pending reviews and the last activity of each site, when a report is made.
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -39,11 +39,9 @@ from rollout.features.reports.figures.cell_timeline import (
     compute_cell_timelines,
 )
 from rollout.features.reports.figures.comparison import (
-    ConfusionMatrix,
     LabelFigures,
     build_matrix,
-    compute_label_figures,
-    compute_set_label_figures,
+    compute_lever_label_figures,
 )
 from rollout.features.reports.figures.drift import DriftFigures, compute_drift
 from rollout.features.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
@@ -130,7 +128,7 @@ from rollout.features.reports.inputs.divergences import (
     compute_divergences,
 )
 from rollout.features.reports.inputs.evidence_inputs import (
-    build_all_evidence_paths,
+    build_evidence_paths,
     build_state_periods,
 )
 from rollout.features.reports.inputs.inputs import (
@@ -243,12 +241,10 @@ def compute_latencies(
         figures.append(_compute_latency(part, str(version), None, policy))
         parts_by_site = part.partition_by("site", as_dict=True)
         if len(parts_by_site) > 1:
-            site_parts = [
-                (site, parts_by_site[(site,)]) for site in order if (site,) in parts_by_site
-            ]
             figures += [
-                _compute_latency(site_part, str(version), site, policy)
-                for site, site_part in site_parts
+                _compute_latency(parts_by_site[(site,)], str(version), site, policy)
+                for site in order
+                if (site,) in parts_by_site
             ]
     return tuple(figures)
 
@@ -303,24 +299,27 @@ def _compute_latency(part: pl.DataFrame, version: str, site: str | None, policy:
         timed=len(times),
         quantiles=tuple(quantile for quantile in quantiles if quantile is not None),
         late=tuple(
-            _compute_lateness(part, lever) for lever in policy.levers if lever.answer_within
+            _compute_lateness(part, lever.id, lever.answer_within)
+            for lever in policy.levers
+            if lever.answer_within
         ),
         failed=compute_unit_share(part, has_missing_answer),
         errors=tuple(top.iter_rows()),
     )
 
 
-def _compute_lateness(part: pl.DataFrame, lever: Lever) -> Lateness:
-    assert lever.answer_within is not None  # noqa: S101 - only called for levers with a limit
-    max_micros = count_micros(lever.answer_within)
+def _compute_lateness(part: pl.DataFrame, lever: str, answer_within: timedelta) -> Lateness:
     waiting_time = pl.coalesce(
         pl.col("at").dt.epoch("us") - pl.col("occurred_us"), pl.col("latency_ms") * 1000
     )
-    is_late = waiting_time > max_micros
-    answered = part.drop_nulls(VALUE_PREFIX + lever.id).select("unit", late=is_late).drop_nulls()
-    late = compute_unit_share(answered, "late")
-    seconds, limit = lever.answer_within.total_seconds(), format_duration(lever.answer_within)
-    return Lateness(lever.id, seconds, limit, late)
+    is_late = waiting_time > count_micros(answer_within)
+    answered = part.drop_nulls(VALUE_PREFIX + lever).select("unit", late=is_late).drop_nulls()
+    return Lateness(
+        lever=lever,
+        answer_within=answer_within.total_seconds(),
+        limit=format_duration(answer_within),
+        late=compute_unit_share(answered, "late"),
+    )
 
 
 OUTCOME, ADJUDICATED = "outcome", "adjudicated"
@@ -416,19 +415,11 @@ def _compute_version_correctness(
         kappa=compute_kappa_with_interval(matrix.table, model_share.effective_number, matrix.labels)
         if matrix
         else None,
-        labels=_compute_labels(lever, rows, matrix),
+        labels=compute_lever_label_figures(rows, matrix, lever, {}),
         human=compute_unit_share(with_decision, "people_agree"),
         model_on_same_cases=compute_unit_share(with_decision),
         change=_compute_change(with_decision),
     )
-
-
-def _compute_labels(
-    lever: Lever, rows: pl.DataFrame, matrix: ConfusionMatrix | None
-) -> tuple[LabelFigures, ...]:
-    if lever.many:
-        return compute_set_label_figures(rows, lever.labels, {})
-    return compute_label_figures(rows, matrix, {}) if matrix else ()
 
 
 def _compute_change(with_decision: pl.DataFrame) -> PairedChange:
@@ -642,7 +633,7 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         evidence=compute_evidence_facts(
             inputs,
             state_periods,
-            build_all_evidence_paths(inputs, state_periods),
+            {key: build_evidence_paths(key, rows, inputs) for key, rows in state_periods.items()},
             count_cell_reasons(inputs),
         ),
         stages=compute_stage_histories(inputs),

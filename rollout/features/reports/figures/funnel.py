@@ -460,15 +460,13 @@ def list_value_marks(
     for new_value in values:
         attribute, value, slot = new_value
         at = times.get(new_value, to_instant(slot, tick))
-        yield _build_mark("first counted case", attribute, value, at)
+        yield build_value_mark(attribute, value, at, "first counted case")
 
 
-def build_value_mark(attribute: str, value: str, at: datetime) -> TimelineMark:
+def build_value_mark(
+    attribute: str, value: str, at: datetime, case: str = "first case"
+) -> TimelineMark:
     """Return the mark of the first case with a value, which need not be counted yet."""
-    return _build_mark("first case", attribute, value, at)
-
-
-def _build_mark(case: str, attribute: str, value: str, at: datetime) -> TimelineMark:
     text = f"{case} with {attribute} = {value}"
     return TimelineMark(at, 0, NEW_VALUE, text, "", attribute, value)
 

@@ -12,7 +12,8 @@ records learns where the last one looked (Ensign, Friedler, Neville, Scheidegger
 Venkatasubramanian, Proceedings of Machine Learning Research 81 (2018) 160).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
 
@@ -178,7 +179,15 @@ def _compare_holdout(
         human_cases=sizes[1],
         unanswered=held_out.height - sizes[1],
         actions=tuple(
-            _build_action_change(name, model_counts, human_counts, sizes) for name in action_names
+            HoldoutActionChange(
+                name,
+                model_counts[name],
+                human_counts[name],
+                compute_period_difference(
+                    model_counts[name], sizes[0], human_counts[name], sizes[1]
+                ),
+            )
+            for name in action_names
         ),
         log_e=_compute_log_e(
             action_names, model_counts, human_counts, blind_share, (held_out.height, sizes[1])
@@ -186,33 +195,17 @@ def _compare_holdout(
     )
 
 
-def _count_actions(lever: Lever, cases: pl.DataFrame) -> Mapping[str, int]:
-    counts: dict[str, int] = {}
+def _count_actions(lever: Lever, cases: pl.DataFrame) -> Counter[str]:
+    counts: Counter[str] = Counter()
     for label, count in cases.group_by("label").len().sort("label").iter_rows():
-        action = lever.find_action(label) or OTHER_ACTION
-        counts[action] = counts.get(action, 0) + count
+        counts[lever.find_action(label) or OTHER_ACTION] += count
     return counts
-
-
-def _build_action_change(
-    action: str,
-    model_counts: Mapping[str, int],
-    human_counts: Mapping[str, int],
-    sizes: tuple[int, int],
-) -> HoldoutActionChange:
-    model_count, human_count = model_counts.get(action, 0), human_counts.get(action, 0)
-    return HoldoutActionChange(
-        action,
-        model_count,
-        human_count,
-        compute_period_difference(model_count, sizes[0], human_count, sizes[1]),
-    )
 
 
 def _compute_log_e(
     action_names: Sequence[str],
-    model_counts: Mapping[str, int],
-    human_counts: Mapping[str, int],
+    model_counts: Counter[str],
+    human_counts: Counter[str],
     blind_share: float,
     holdout_sizes: tuple[int, int],
 ) -> float | None:
@@ -222,8 +215,8 @@ def _compute_log_e(
         return None
     effective_share = blind_share * answered_count / held_out_count
     return compute_concurrent_log_e(
-        [model_counts.get(name, 0) for name in action_names],
-        [human_counts.get(name, 0) for name in action_names],
+        [model_counts[name] for name in action_names],
+        [human_counts[name] for name in action_names],
         share=(1 - blind_share) / (1 - blind_share + effective_share),
     )
 

@@ -10,6 +10,7 @@ Courses of detectors before an incident.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from math import log
 from typing import Final, Literal
 
@@ -443,14 +444,12 @@ def compute_incident_courses(inputs: ReportInputs) -> tuple[IncidentCourse, ...]
     A course is whole or there is none: records that the report withholds were read by the detector
     as well, and then its counts are not those of the alarm.
     """
-    newest: list[IncidentCourse] = []
-    for incident, scope in reversed(list(_list_alarms(inputs))):
-        course = _build_course(inputs, incident, scope)
-        if course is not None:
-            newest.append(course)
-        if len(newest) == MAX_COURSES:
-            break
-    return tuple(reversed(newest))
+    newest_first = (
+        _build_course(inputs, incident, scope)
+        for incident, scope in reversed(list(_list_alarms(inputs)))
+    )
+    courses = islice((course for course in newest_first if course is not None), MAX_COURSES)
+    return tuple(reversed(list(courses)))
 
 
 def _list_alarms(inputs: ReportInputs) -> Iterator[tuple[IncidentOpened, Scope]]:

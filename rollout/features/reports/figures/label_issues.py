@@ -12,7 +12,7 @@ the JSON lines in every format, so that it can be reproduced with `sha256sum`.
 
 import csv
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -293,50 +293,6 @@ class TrainingExport:
     manifest: ExportManifest
 
 
-def build_export(
-    labelled_rows: pl.DataFrame,
-    *,
-    rollout: str,
-    policy: str,
-    versions: Collection[str],
-    sources: Sequence[str],
-    withheld_count: int = 0,
-) -> TrainingExport:
-    """Return the training rows and the manifest of labelled rows.
-
-    Args:
-        labelled_rows: the rows of `build_labelled_rows`.
-        rollout: its name.
-        policy: hash of the policy.
-        versions: versions with predictions in the records.
-        sources: permitted sources of labels.
-        withheld_count: cases and levers withheld because they are open for review.
-
-    Raises:
-        ValueError: a source is none of `SOURCES`.
-    """
-    rows = select_training_rows(labelled_rows, sources)
-    return TrainingExport(
-        rows,
-        ExportManifest(
-            schema=SCHEMA,
-            rollout=rollout,
-            policy=policy,
-            versions=tuple(sorted(versions)),
-            sources=tuple(count_sources(rows, [source for source in SOURCES if source in sources])),
-            first=_to_datetime(rows["occurred_at"].min()),
-            last=_to_datetime(rows["occurred_at"].max()),
-            rows=rows.height,
-            cases=rows["case_key"].n_unique(),
-            weight=float(rows["weight"].sum()),
-            excluded=_count_excluded(labelled_rows, sources, withheld_count),
-            cleaned={choice: int((labelled_rows["cleaned"] == choice).sum()) for choice in CHOICES},
-            columns=tuple(TRAINING_SCHEMA),
-            sha256=compute_digest(rows),
-        ),
-    )
-
-
 def build_export_from_records(
     policy: Policy,
     records: RecordFrames,
@@ -364,13 +320,26 @@ def build_export_from_records(
     assignments = (
         pl.DataFrame(schema=ASSIGNMENT_SCHEMA) if assigned_cases is None else assigned_cases
     )
-    return build_export(
-        build_labelled_rows(records, policy, cases, assignments, choices),
-        rollout=policy.rollout,
-        policy=policy.hash,
-        versions=records.predictions["version"].unique().to_list(),
-        sources=sources,
-        withheld_count=withheld_count * len(policy.levers),
+    labelled_rows = build_labelled_rows(records, policy, cases, assignments, choices)
+    rows = select_training_rows(labelled_rows, sources)
+    return TrainingExport(
+        rows,
+        ExportManifest(
+            schema=SCHEMA,
+            rollout=policy.rollout,
+            policy=policy.hash,
+            versions=tuple(records.predictions["version"].unique().sort()),
+            sources=tuple(count_sources(rows, [source for source in SOURCES if source in sources])),
+            first=_to_datetime(rows["occurred_at"].min()),
+            last=_to_datetime(rows["occurred_at"].max()),
+            rows=rows.height,
+            cases=rows["case_key"].n_unique(),
+            weight=float(rows["weight"].sum()),
+            excluded=_count_excluded(labelled_rows, sources, withheld_count * len(policy.levers)),
+            cleaned={choice: int((labelled_rows["cleaned"] == choice).sum()) for choice in CHOICES},
+            columns=tuple(TRAINING_SCHEMA),
+            sha256=compute_digest(rows),
+        ),
     )
 
 

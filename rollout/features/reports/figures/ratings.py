@@ -216,12 +216,11 @@ def compute_pair_alpha(human: Ints, model: Ints, units: Ints, labels: int) -> Ag
         parts[rows, FIXED_COLUMNS + side] += 1
     parts[:, CASES], parts[:, RATINGS] = 1, 2
     parts[:, DISAGREEMENT] = np.where(sides[0] == sides[1], 0, 2)
-    if "unit" not in columns:
-        sums = _resample_parts(parts, case_counts.astype(np.int64))
-        return sums.compute_interval(compute_alphas, len(human))
-    by_unit = _sum_by_unit(parts * case_counts[:, None], counts["unit"].to_numpy())
-    sums = _resample_parts(*_collapse_rows(by_unit))
-    return sums.compute_interval(compute_alphas, len(human))
+    times = case_counts.astype(np.int64)
+    if "unit" in columns:
+        by_unit = _sum_by_unit(parts * case_counts[:, None], counts["unit"].to_numpy())
+        parts, times = _collapse_rows(by_unit)
+    return _resample_parts(parts, times).compute_interval(compute_alphas, len(human))
 
 
 def compute_label_parts(values: Ints) -> Floats:

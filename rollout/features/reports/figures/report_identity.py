@@ -165,7 +165,9 @@ def summarize_policy(policy: Policy) -> PolicySummary:
             f"{window.id}: {_describe_hours(window, is_first=number == 0)}"
             for number, window in enumerate(policy.windows)
         ),
-        external_decisions=_describe_external_decisions(policy),
+        external_decisions="taken as blind, as the policy states"
+        if policy.evidence.outside_blind
+        else "not counted where the record does not state the exposure",
         cost_levels=policy.cost_levels,
     )
 
@@ -193,12 +195,6 @@ def _describe_unit(policy: Policy) -> str:
     span = policy.evidence.episode_span
     detail = f", cases of a site within {format_duration(span)} are one" if span else ""
     return f"one case of each episode is counted{detail}: bursts are not independent"
-
-
-def _describe_external_decisions(policy: Policy) -> str:
-    if policy.evidence.outside_blind:
-        return "taken as blind, as the policy states"
-    return "not counted where the record does not state the exposure"
 
 
 def _describe_where(sites: tuple[str, ...], windows: tuple[str, ...]) -> str:

@@ -521,17 +521,17 @@ def _list_changes(
             type(item.condition) is Condition
             and measure.has_planted
             and measure.subject is Subject.LABEL
+            and not item.is_met
         ):
-            if item.is_met:
-                continue
             times = simulate_gate(reading.readings, attempt, policy, skipped=item.condition)
-            needed, label = pace.count_decisions(times.units), str(item.condition.label)
-            decisions = _find_quantile(needed, EVEN_CHANCE)
-            change = ReviewChange(
-                "planted cases", label, None, None, decisions, pace.compute_days(decisions)
-            )
-            yield replace(
-                change,
+            decisions = _find_quantile(pace.count_decisions(times.units), EVEN_CHANCE)
+            yield ReviewChange(
+                setting="planted cases",
+                label=str(item.condition.label),
+                share=None,
+                other_share=None,
+                decisions=decisions,
+                days=pace.compute_days(decisions),
                 planted=count_further_agreements(
                     0, 0, at_least=item.condition.share, alpha=item.risk
                 ),

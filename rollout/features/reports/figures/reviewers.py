@@ -6,7 +6,7 @@ report among all reviewers is at most 5 % (Bonferroni over reviewers).
 How reviewers answer: runs of one answer, and time taken.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -253,7 +253,8 @@ def _compute_chances(own_answers: pl.DataFrame, counts: Ints) -> Floats | None:
 def _find_unlikeliest_run(
     own_answers: pl.DataFrame, chances: Floats | None, labels: tuple[str, ...]
 ) -> AnswerRun:
-    longest = dict(_find_longest(own_answers["label"]))
+    runs = own_answers["label"].rle().struct.unnest()
+    longest = dict(runs.group_by("value").agg(pl.col("len").max()).iter_rows())
     if chances is None:
         label = max(longest, key=lambda name: (longest[name], name))
         return AnswerRun(own_answers.height, longest[label], label, None, NO_OTHER_REVIEWERS)
@@ -264,13 +265,6 @@ def _find_unlikeliest_run(
     label = min(bounds, key=lambda name: (bounds[name], name))
     chance = min(1.0, bounds[label] * len(labels))
     return AnswerRun(own_answers.height, longest[label], label, chance, MARKOV_METHOD)
-
-
-def _find_longest(answers: pl.Series) -> Iterator[tuple[str, int]]:
-    """Yield each answer with the length of its longest run."""
-    yield from (
-        answers.rle().struct.unnest().group_by("value").agg(pl.col("len").max()).iter_rows()
-    )
 
 
 def compute_expected_runs(chances: Floats, length: int) -> float:
@@ -442,13 +436,15 @@ def compute_review_quality(inputs: ReportInputs, cases: pl.DataFrame) -> ReviewQ
     decision_counts = {str(name): (blind, assisted) for name, blind, assisted in counts.iter_rows()}
     names = sorted({*decision_counts, *gold_decisions["reviewer"]})
     level = 1 - (1 - CONFIDENCE_LEVEL) / max(len(names), 1)
+    gold_errors = {name: share.n - share.count for name, share in gold_cases.items()}
+    hasty_counts = {name: share.count for name, share in hasty.items()}
     reviewers = []
     for name in names:
         blind, assisted = decision_counts.get(name, (0, 0))
         run = runs.get(name, NO_RUN)
         signs = {
-            GOLD_CASES: _is_below(gold_cases, name, level),
-            HASTY_DECISIONS: _is_above(hasty, name, level),
+            GOLD_CASES: _is_clearly_more(gold_errors, gold_cases, name, level),
+            HASTY_DECISIONS: _is_clearly_more(hasty_counts, hasty, name, level),
             SAME_ANSWER: run.chance is not None and run.chance < 1 - level,
         }
         reviewers.append(
@@ -475,29 +471,20 @@ def compute_review_quality(inputs: ReportInputs, cases: pl.DataFrame) -> ReviewQ
     )
 
 
-def _is_below(shares: Mapping[str, Share], name: str, level: float) -> bool:
-    """Return whether a reviewer's share is clearly below that of all others together."""
-    errors = {reviewer: share.n - share.count for reviewer, share in shares.items()}
-    return _compute_chance(shares, name, errors) < (1 - level) / 2
-
-
-def _is_above(shares: Mapping[str, Share], name: str, level: float) -> bool:
-    """Return whether a reviewer's share is clearly above that of all others together."""
-    hits = {reviewer: share.count for reviewer, share in shares.items()}
-    return _compute_chance(shares, name, hits) < (1 - level) / 2
-
-
-def _compute_chance(shares: Mapping[str, Share], name: str, counts: Mapping[str, float]) -> float:
-    """Return the chance of so large a count if the reviewer were like the others; 1 without."""
+def _is_clearly_more(
+    counts: Mapping[str, float], shares: Mapping[str, Share], name: str, level: float
+) -> bool:
+    """Return whether a reviewer's count of what is shared is too large to be like the others'."""
     if name not in shares:
-        return 1.0
+        return False
     numbers = (
         shares[name].n,
         counts[name],
         sum(share.n for share in shares.values()),
         sum(counts.values()),
     )
-    return compute_tail_chance(build_strata_table(*(np.array([int(it)]) for it in numbers)))
+    strata = build_strata_table(*(np.array([int(number)]) for number in numbers))
+    return compute_tail_chance(strata) < (1 - level) / 2
 
 
 def _compute_shares(frame: pl.DataFrame) -> dict[str, Share]:

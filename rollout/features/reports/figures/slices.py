@@ -396,21 +396,15 @@ def _find_simplest(
     for candidate in candidates:
         candidate_names = dimensions[candidate.dimension_index].names[candidate.code]
         if len(candidate_names) < len(names) and set(candidate_names) < set(names):
-            rest = _exclude_candidate(
-                dimensions[candidate.dimension_index], candidate, strongest, differs
+            n, differ, all_n, all_differ = _count_units(
+                dimensions[candidate.dimension_index],
+                differs,
+                candidate.remaining & ~strongest.units,
             )
+            rest = build_strata_table(n[candidate.code], differ[candidate.code], all_n, all_differ)
             if rest.unit_count >= MIN_UNITS and compute_tail_chance(rest) <= level:
                 return candidate
     return strongest
-
-
-def _exclude_candidate(
-    dimension: SliceDimension, candidate: SliceCandidate, excluded: SliceCandidate, differs: Bools
-) -> StrataTable:
-    """Return the counts of one slice without the units of another."""
-    remaining = candidate.remaining & ~excluded.units
-    n, differ, all_n, all_differ = _count_units(dimension, differs, remaining)
-    return build_strata_table(n[candidate.code], differ[candidate.code], all_n, all_differ)
 
 
 def _find_candidates(
@@ -427,11 +421,13 @@ def _find_candidates(
     for code in np.flatnonzero(is_likely):
         slice_table = build_strata_table(n[code], differ[code], all_n, all_differ)
         if compute_tail_bound(slice_table) <= level or compute_tail_chance(slice_table) <= level:
+            differing, size = slice_table.differing_count, slice_table.unit_count
+            low, _ = clopper_pearson(differing, size, 1 - 2 * level)
             yield SliceCandidate(
                 index,
                 int(code),
                 slice_table,
-                _compute_min_excess(slice_table, level),
+                low - slice_table.expected_share,
                 remaining,
                 remaining & (dimensions[index].codes == code),
             )
@@ -489,12 +485,6 @@ def _count_sizes(dimension: SliceDimension, units: Bools) -> Codes:
     return np.bincount(
         dimension.codes[units & (dimension.codes != ABSENT)], minlength=len(dimension.names)
     )
-
-
-def _compute_min_excess(counts: StrataTable, level: float) -> float:
-    """Return the lower bound of a slice's share above the rest."""
-    low, _ = clopper_pearson(counts.differing_count, counts.unit_count, 1 - 2 * level)
-    return low - counts.expected_share
 
 
 def _build_search(

@@ -352,12 +352,3 @@ def _select_looks(values: np.ndarray[tuple[int], np.dtype[np.float64]], limit: i
         section = filled[start:end]
         selected |= {int(start + section.argmin()), int(start + section.argmax())}
     return np.array(sorted(selected), dtype=np.int64)[:limit] if limit > 1 else np.array([n - 1])
-
-
-def build_all_evidence_paths(
-    inputs: EvidenceInputs, state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]]
-) -> dict[CellVersion, tuple[EvidenceSeries, ...]]:
-    """Return the evidence series of every cell and version."""
-    return {
-        key: build_evidence_paths(key, periods, inputs) for key, periods in state_periods.items()
-    }

@@ -12,10 +12,10 @@ Stage history of each cell, and its grants at the end.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -670,20 +670,16 @@ def _list_intervals(
     starts = [to_instant(slot, inputs.policy.tick) for slot in timeline.slots]
     changes = sorted({inputs.first, *starts, *(at for at, _ in acting_versions)})
     changes = [at for at in changes if inputs.first <= at < inputs.last] or [inputs.first]
-    current: StageInterval | None = None
+    intervals = []
     for since, until in zip(changes, [*changes[1:], inputs.last], strict=True):
         stage_level = (0, *timeline.stage_levels)[bisect_right(starts, since)]
         index = bisect_right([at for at, _ in acting_versions], since) - 1
         version = acting_versions[index][1] if stage_level and index >= 0 else None
         stage = inputs.policy.stage_ids[stage_level]
-        if current is not None and (current.stage, current.version) == (stage, version):
-            current = StageInterval(stage, version, current.since, until)
-            continue
-        if current is not None:
-            yield current
-        current = StageInterval(stage, version, since, until)
-    if current is not None:
-        yield current
+        intervals.append(StageInterval(stage, version, since, until))
+    for _, group in groupby(intervals, key=lambda interval: (interval.stage, interval.version)):
+        same = list(group)
+        yield replace(same[0], until=same[-1].until)
 
 
 def _list_grants(cell: Cell, inputs: ReportInputs, scope: Scope) -> tuple[GrantFacts, ...]:

@@ -51,7 +51,7 @@ from rollout.kernel.calendar.instants import from_micros
 from rollout.kernel.policy.levers import Lever
 from rollout.kernel.policy.policy import Policy
 from rollout.kernel.statistics.arrays import Floats, Ints
-from rollout.kernel.units import FAILED, is_label_set, split_label_set
+from rollout.kernel.units import FAILED, group_pairs, is_label_set, split_label_set
 
 STORED_ROW: Final = "stored_row"
 """Column with the row of a case in the stored probabilities."""
@@ -298,9 +298,14 @@ def classify_cases(records: RecordFrames, version: str, lever: Lever) -> Classif
         losses, probabilities, "outcome", pl.lit(value=False), "outcome_probability"
     )
     habit = pl.col("model") if lever.has_single_labels else pl.lit(ANY_LABEL)
+    threshold_frame = pl.DataFrame(
+        [(threshold.label, threshold.confidence) for threshold in thresholds],
+        schema={"habit": pl.String, "sure": pl.Float64},
+        orient="row",
+    )
     losses = (
         losses.with_columns(habit=habit, version=pl.lit(version), lever=pl.lit(lever.id))
-        .join(_build_threshold_frame(thresholds), on="habit", how="left")
+        .join(threshold_frame, on="habit", how="left")
         .with_columns(
             kind=_build_kind_expression(is_pairwise=not lever.has_single_labels),
             loss=_build_surprise_expression(),
@@ -461,11 +466,6 @@ def _add_outcomes(records: RecordFrames, lever: Lever, reviewed: pl.DataFrame) -
 def _build_surprise(column: str) -> pl.Expr:
     """Return the expression of −ln of a probability, in nats."""
     return -pl.col(column).clip(MIN_PROBABILITY, 1.0).log()
-
-
-def _build_threshold_frame(thresholds: Sequence[ConfidenceThreshold]) -> pl.DataFrame:
-    rows = [(s.label, s.confidence) for s in thresholds]
-    return pl.DataFrame(rows, schema={"habit": pl.String, "sure": pl.Float64}, orient="row")
 
 
 def _build_kind_expression(*, is_pairwise: bool) -> pl.Expr:
@@ -678,10 +678,9 @@ def _collect_votes(records: RecordFrames, lever: str) -> dict[str, tuple[tuple[s
         .group_by("case_key", "label")
         .len()
     )
-    votes: dict[str, tuple[tuple[str, int], ...]] = {}
-    for key, label, n in counts.sort("len", "label", descending=[True, False]).iter_rows():
-        votes[key] = (*votes.get(key, ()), (label, n))
-    return votes
+    rows = counts.sort("len", "label", descending=[True, False]).iter_rows()
+    votes = group_pairs((key, (label, n)) for key, label, n in rows)
+    return {key: tuple(case_votes) for key, case_votes in votes.items()}
 
 
 def _build_loss(

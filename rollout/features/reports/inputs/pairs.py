@@ -205,7 +205,7 @@ def compare_pairs(lever: Lever, pairs: pl.DataFrame) -> pl.DataFrame:
     """Return agreement, actions and cost of each distinct (human, model)."""
     distinct = pairs.select("human", "model").unique()
     if lever.number is not None:
-        return _compare_number_pairs(lever, distinct)
+        return _compare_number_pairs(lever, lever.number, distinct)
     rows = [
         (human, model, *compare_answers(lever, human, model))
         for human, model in distinct.sort("human", "model").rows()
@@ -222,18 +222,16 @@ def compare_pairs(lever: Lever, pairs: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _compare_number_pairs(lever: Lever, distinct: pl.DataFrame) -> pl.DataFrame:
+def _compare_number_pairs(lever: Lever, number: Number, distinct: pl.DataFrame) -> pl.DataFrame:
     """Return `compare_answers` of numbers, for all rows at once: a price has many values."""
-    assert lever.number is not None  # noqa: S101 - only called for numeric levers
     # parsed into columns first: the rules below name both sides many times, and each time
     # would parse them anew
     parsed = nw.from_native(distinct).with_columns(
         human_number=parse_number(nw.col("human")), model_number=parse_number(nw.col("model"))
     )
     human, model = nw.col("human_number"), nw.col("model_number")
-    is_valid = is_in_range(lever.number, model) & is_in_range(lever.number, human)
-    is_valid = is_valid.fill_null(value=False)
-    agrees = is_valid & is_within_tolerance(lever.number, model, human).fill_null(value=False)
+    is_valid = (is_in_range(number, model) & is_in_range(number, human)).fill_null(value=False)
+    agrees = is_valid & is_within_tolerance(number, model, human).fill_null(value=False)
     cost = compute_number_cost(lever, model, human)
     return (
         parsed.with_columns(
@@ -255,7 +253,7 @@ def compare_answers(lever: Lever, human: str, model: str) -> tuple[bool, str, st
     the engine. A number or a set is its own action, and where it agrees it is the same.
     """
     if lever.number is not None:
-        return _compare_numbers(lever, human, model)
+        return _compare_numbers(lever, lever.number, human, model)
     model_action, human_action = lever.find_action(model), lever.find_action(human)
     cost = (
         lever.largest_cost
@@ -274,15 +272,16 @@ def compare_answers(lever: Lever, human: str, model: str) -> tuple[bool, str, st
     )
 
 
-def _compare_numbers(lever: Lever, human: str, model: str) -> tuple[bool, str, str, bool, float]:
-    assert lever.number is not None  # noqa: S101 - only called for numeric levers
+def _compare_numbers(
+    lever: Lever, number: Number, human: str, model: str
+) -> tuple[bool, str, str, bool, float]:
     is_valid = model != FAILED and all(
-        lever.number.low <= float(answer) <= lever.number.high for answer in (human, model)
+        number.low <= float(answer) <= number.high for answer in (human, model)
     )
     if not is_valid:
         return False, human, model, False, lever.largest_cost
     difference = abs(float(model) - float(human))
-    agrees = difference <= lever.number.tolerance.compute_distance(float(human))
+    agrees = difference <= number.tolerance.compute_distance(float(human))
     return agrees, human, model, agrees, lever.compute_number_cost(float(model), float(human))
 
 

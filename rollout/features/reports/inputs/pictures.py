@@ -6,6 +6,7 @@ first bytes, and re-encoded, so that no text of the caller becomes part of the U
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,6 +14,13 @@ from urllib.parse import urlsplit
 MAX_PICTURE_BYTES: Final = 40_000  # five of them fit into a mail
 MAX_LINK_LENGTH: Final = 2_000
 DATA_URL_PREFIX: Final = "data:image/"
+FORMAT_PATTERNS: Final = {
+    "png": rb"\x89PNG\r\n\x1a\n",
+    "jpeg": rb"\xff\xd8\xff",
+    "gif": rb"GIF8[79]a",
+    "webp": rb"RIFF.{4}WEBP",
+}
+"""First bytes of the formats that may be embedded."""
 
 MediaFinder = Callable[[Collection[str]], Mapping[str, tuple[str, ...]]]
 """Returns the media URLs of cases by key; cases without media are absent.
@@ -85,12 +93,5 @@ def _read_embedded(reference: str) -> str | None:
 
 
 def _detect_format(content: bytes) -> str | None:
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if content.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if content.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "webp"
-    return None
+    formats = FORMAT_PATTERNS.items()
+    return next((name for name, pattern in formats if re.match(pattern, content, re.DOTALL)), None)
