@@ -186,10 +186,6 @@ def name_floor(event: LedgerEvent) -> str:
 MAX_NAMED_CELLS: Final = 3  # of a stop
 
 
-def _allow_every_site(_site: str) -> bool:
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class CitedProposals:
     """Proposals that events name, and the approvers of each, by id."""
@@ -224,7 +220,7 @@ class EventDescriber:
     cited: CitedProposals
     is_simulated: bool = False
     reference_date: datetime | None = None
-    is_readable: Callable[[str], bool] = _allow_every_site
+    is_readable: Callable[[str], bool] = lambda _site: True
 
     def find_cell(self, event: LedgerEvent) -> Cell | None:
         """Return the cell of an event or of its proposal."""
@@ -387,6 +383,9 @@ EVENT_TEXTS: Final[Mapping[type[LedgerEvent], str]] = {
     VersionRetired: "{phrase}; all its grants ended",
     VersionRenamed: "{event.version} is {event.continues} under a new name, with the same content"
     " {event.content:.12}…; its evidence, attempts and grants go on",
+    ProposalRaised: "{phrase}, needs {needs}; {readings}",
+    FactsConfirmed: "{event.by} wants {event.proposal} in spite of {incidents}",
+    ProposalVoided: "{event.proposal} became void: {closing}",
     Approved: "{phrase}{simulated}, citing evidence hash {event.evidence_hash:.12}…",
     ProposalRejected: "{event.proposal} rejected by {event.by}",
     ProposalExpired: "{event.proposal} expired before it was applied",
@@ -401,12 +400,27 @@ EVENT_TEXTS: Final[Mapping[type[LedgerEvent], str]] = {
     CasesErased: "{phrase}{because}; their counts stay",
     NameErased: "{event.by} replaced a name by {event.pseudonym}{because}",
     CasesPlanted: "{event.by} declared {cases} as planted, of which no record was stored{because}",
+    ClockCorrected: "the rollout's time, ahead at {previous_time}, went back to the clock's; units"
+    " counted ahead count again when they are due, and grants that expired by the wrong time stay"
+    " expired",
+    RecordsPurged: "{rows} rows of records from before {before} deleted",
+    RecordsImported: "{cases} imported from {files}; {event.by} vouches that they were received"
+    " from {received_since} to {received_until}",
+    TrainingCutoffSet: "{event.by} stated that {event.version} was trained on cases up to"
+    " {trained_until}",
+    ReportSealed: "{event.by} sealed edition {event.number} of the report “{event.report}”, {since}"
+    " to {until}, {event.state}; seal {event.sha256:.12}…",
     RecordsCounted: "{event.records:,} records counted; hash over them: {event.digest:.12}…",
     EraBegan: "{event.by} began era {event.era} after a restore, so that earlier permits and leases"
     " are invalid: {event.reason}",
     DamageCleared: "{event.by} checked damaged rows and let the model decide again: {event.reason}",
 }
 """Of kinds whose description needs their own fields and `_list_values` alone."""
+TIME_FIELDS: Final = (
+    "until", "since", "before", "previous_time", "trained_until", "received_since",
+    "received_until",
+)  # fmt: skip
+"""Times that descriptions name, on the clock of the event's cell, else of the rollout."""
 
 
 @singledispatch
@@ -417,16 +431,22 @@ def _describe(event: LedgerEvent, describer: EventDescriber) -> str:
 
 def _list_values(event: LedgerEvent, describer: EventDescriber) -> dict[str, str]:
     """Return what texts of kinds say of several, "" where the event has nothing of it."""
-    proposal, until = getattr(event, "proposal", ""), getattr(event, "until", None)
-    zone = describer.find_zone(describer.find_cell(event))
+    proposal, cell = getattr(event, "proposal", ""), describer.find_cell(event)
+    zone = describer.find_zone(cell)
+    times = {name: getattr(event, name) for name in TIME_FIELDS if hasattr(event, name)}
     return {
+        **{name: describer.format_instant(at, zone, event.at) for name, at in times.items()},
         "phrase": phrase_event(event),
         "simulated": " (simulated)" if describer.is_simulated else "",
         "readings": describer.format_readings(proposal),
         "approvers": describer.format_approvers(proposal),
-        "until": "" if until is None else describer.format_instant(until, zone, event.at),
         "alarms": say_alarms(getattr(event, "alarms", ()), getattr(event, "reason", "")),
         "because": _say_reason(event),
+        "closing": event.describe_closing(cell),
+        "needs": format_quantity(len(event.needed_groups), "approval"),
+        "incidents": ", ".join(getattr(event, "incidents", ())),
+        "rows": format_count(sum(getattr(event, "counts", ()))),
+        "files": join_words(list(getattr(event, "files", ()))),
         "cases": format_quantity(getattr(event, "cases", 0), "case"),
     }
 
@@ -443,25 +463,9 @@ def _(event: VersionFirstUsed, _describer: EventDescriber) -> str:
 
 
 @_describe.register
-def _(event: ProposalRaised, describer: EventDescriber) -> str:
-    needs = format_quantity(len(event.needs), "approval")
-    return f"{phrase_event(event)}, needs {needs}; {describer.format_readings(event.proposal)}"
-
-
-@_describe.register
-def _(event: FactsConfirmed, _describer: EventDescriber) -> str:
-    return f"{event.by} wants {event.proposal} in spite of {', '.join(event.incidents)}"
-
-
-@_describe.register
 def _(event: ProposalHeld, _describer: EventDescriber) -> str:
     facts = "; ".join(map(describe_fresh_fact, event.fresh_facts))
     return f"{event.proposal} is approved and held: {facts}"
-
-
-@_describe.register
-def _(event: ProposalVoided, describer: EventDescriber) -> str:
-    return f"{event.proposal} became void: {event.describe_closing(describer.find_cell(event))}"
 
 
 @_describe.register
@@ -489,40 +493,6 @@ def _(event: Stopped, describer: EventDescriber) -> str:
 
 
 @_describe.register
-def _(event: ClockCorrected, describer: EventDescriber) -> str:
-    wrong_time = describer.format_instant(event.previous_time, describer.policy.timezone, event.at)
-    return (
-        f"the rollout's time, ahead at {wrong_time}, went back to the clock's; units counted ahead"
-        " count again when they are due, and grants that expired by the wrong time stay expired"
-    )
-
-
-@_describe.register
-def _(event: RecordsPurged, describer: EventDescriber) -> str:
-    before = describer.format_instant(event.before, describer.policy.timezone, event.at)
-    return f"{format_count(sum(event.counts))} rows of records from before {before} deleted"
-
-
-@_describe.register
-def _(event: RecordsImported, describer: EventDescriber) -> str:
-    since, until = (
-        describer.format_instant(at, describer.policy.timezone, event.at)
-        for at in (event.received_since, event.received_until)
-    )
-    cases, files = format_quantity(event.cases, "case"), join_words(list(event.files))
-    return (
-        f"{cases} imported from {files}; {event.by} vouches that they were received from {since} to"
-        f" {until}"
-    )
-
-
-@_describe.register
-def _(event: TrainingCutoffSet, describer: EventDescriber) -> str:
-    until = describer.format_instant(event.trained_until, describer.policy.timezone, event.at)
-    return f"{event.by} stated that {event.version} was trained on cases up to {until}"
-
-
-@_describe.register
 def _(event: CalendarDataSet, _describer: EventDescriber) -> str:
     holidays = f", holidays of {event.holidays}" if event.holidays else ""
     data = f"program {event.program}, time-zone data {event.time_zones}{holidays}"
@@ -531,16 +501,6 @@ def _(event: CalendarDataSet, _describer: EventDescriber) -> str:
     if not changed:
         return f"counted with {data}"
     return f"{changed} changed: {data}; past days may lie in other windows than before"
-
-
-@_describe.register
-def _(event: ReportSealed, describer: EventDescriber) -> str:
-    since, until = (
-        describer.format_instant(at, describer.policy.timezone, event.at)
-        for at in (event.since, event.until)
-    )
-    name = f"edition {event.number} of the report “{event.report}”, {since} to {until}"
-    return f"{event.by} sealed {name}, {event.state}; seal {event.sha256[:12]}…"
 
 
 @_describe.register
