@@ -104,7 +104,13 @@ class PolicyApplied(OfProposal, LedgerEvent):
                     continue
                 state = state.restart_attempt(since)
                 if cell in cleared:
-                    state = _drop_grants(state, since)
+                    state = replace(
+                        state,
+                        grants=(),
+                        changed_at=since,
+                        suspended_by=frozenset(),
+                        reported_guards=frozenset(),
+                    )
                 builder.set_cell_state(cell, version, state)
 
 
@@ -423,13 +429,6 @@ def _rename_cell(builder: ScopeBuilder, cell: Cell, former: Cell) -> None:
             builder.stops[name] = replace(stop, cells=stop.cells | {cell})
 
 
-def _drop_grants(state: CellState, at: datetime) -> CellState:
-    no_guards: frozenset[str] = frozenset()
-    return replace(
-        state, grants=(), changed_at=at, suspended_by=no_guards, reported_guards=no_guards
-    )
-
-
 def _speak_against(builder: ScopeBuilder, event: IncidentOpened) -> None:
     """Note an incident against its version, and with each of its open proposals."""
     spoken = builder.spoken_against.get(event.version, NOTHING_AGAINST)
@@ -506,25 +505,19 @@ class RecordsPurged(RecordEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CasesErased(RecordEvent):
-    """The contents of cases were erased on request; their counts stay.
+class ErasureEvent(RecordEvent):
+    """Contents or names were erased from records.
 
     Attributes:
-        keys: hashes of the keys of the cases, which need the rollout's salt.
-        episode: hash of the erased episode's key, if there was one.
         tables, counts: the database's tables, and how many rows were deleted or changed in each.
-        records_digest: digest of the hashes of the deleted records; the database keeps these.
-        reports: numbers of the sealed reports from which rows were erased.
+        records_digest: digest of the hashes of these records; the database keeps these.
     """
 
     erases = removes_records = discards_evidence = ends_snapshots = True
 
-    keys: tuple[str, ...]
     tables: tuple[str, ...]
     counts: tuple[int, ...]
     records_digest: str = ""
-    reports: tuple[int, ...] = ()
-    episode: str = ""
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
     @property
@@ -534,29 +527,31 @@ class CasesErased(RecordEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NameErased(RecordEvent):
+class CasesErased(ErasureEvent):
+    """The contents of cases were erased on request; their counts stay.
+
+    Attributes:
+        keys: hashes of the keys of the cases, which need the rollout's salt.
+        episode: hash of the erased episode's key, if there was one.
+        reports: numbers of the sealed reports from which rows were erased.
+    """
+
+    keys: tuple[str, ...]
+    reports: tuple[int, ...] = ()
+    episode: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameErased(ErasureEvent):
     """A pseudonym replaced the name of a user or reviewer in this rollout.
 
     Attributes:
         pseudonym: the id that stands for the name from now on; no table holds the name for it.
         name_hash: hash of the name, which needs the rollout's salt.
-        tables, counts: the database's tables, and how many rows were changed in each.
-        records_digest: digest of the hashes of the changed decisions; the database keeps these.
     """
-
-    erases = removes_records = discards_evidence = ends_snapshots = True
 
     pseudonym: str
     name_hash: str
-    tables: tuple[str, ...]
-    counts: tuple[int, ...]
-    records_digest: str = ""
-    reason: str = field(default="", metadata={FREE_TEXT: True})
-
-    @property
-    def removed_digest(self) -> str:
-        """Return the digest of the changed records."""
-        return self.records_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
