@@ -321,21 +321,15 @@ def build_records(  # noqa: PLR0913 - what decides how files are read
         rejected=rejected,
         notes=notes,
         row_counts={
-            kind: _count_rows(files[kind], texts[kind], part, rejected, notes)
+            kind: RowCount(
+                file=files[kind].file,
+                rows=texts[kind].count,
+                used=part.used.height,
+                rejected=count_by_reason(rejected, kind),
+                notes=count_by_reason(notes, kind),
+            )
             for kind, part in parts.items()
         },
-    )
-
-
-def _count_rows(
-    rows: MappedRows, text: TextRows, part: FileRecords, rejected: pl.DataFrame, notes: pl.DataFrame
-) -> RowCount:
-    return RowCount(
-        file=rows.file,
-        rows=text.count,
-        used=part.used.height,
-        rejected=count_by_reason(rejected, rows.kind),
-        notes=count_by_reason(notes, rows.kind),
     )
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from sys import float_info
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -124,7 +124,8 @@ def select_first_per_row(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
 
 def list_remaining_rows(rows: int, rejected: pl.DataFrame) -> pl.Series:
     """Return the indices of the rows that are not rejected."""
-    return pl.int_range(rows, eager=True).filter(~_mark_rows(rows, rejected["row"]))
+    all_rows = pl.int_range(rows, eager=True)
+    return all_rows.filter(~all_rows.is_in(rejected["row"].implode()))
 
 
 def build_empty_remarks() -> pl.DataFrame:
@@ -156,11 +157,6 @@ def raise_first_unreadable(remarks: Sequence[pl.DataFrame]) -> None:
     )
     for row in unreadable.head(1).iter_rows(named=True):
         raise RecordError(row["file"], row["line"], row["column"], row["reason"], row["detail"])
-
-
-def _mark_rows(rows: int, indices: pl.Series) -> pl.Series:
-    marked = pl.repeat(value=False, n=rows, eager=True, dtype=pl.Boolean)
-    return marked.scatter(indices, values=True) if indices.len() else marked
 
 
 VALUES = "values"
@@ -196,15 +192,13 @@ def _parse_values(file: str, text: str | None) -> Mapping[str, str | None]:
         content = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
     except (ValueError, RecursionError):
         content = None
-    if not isinstance(content, dict) or not all(map(_is_scalar, content.values())):
+    if not isinstance(content, dict) or not all(
+        value is None or isinstance(value, str) for value in content.values()
+    ):
         raise ColumnError(
             [f'{file}: values is {text[:80]!r}; write an object such as {{"profit": 12.5}}']
         )
     return content
-
-
-def _is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,13 +467,14 @@ def parse_cells(
         columns.append(column.alias(name))
         fault_frames.append(fault_frame)
     for name in names:
+        text = rows.get_texts(name)
         if name.endswith("_at"):
-            column, fault_frame, note_frame = _parse_times(
-                rows.get_texts(name), name, zone_indices, zones
-            )
-            notes.append(note_frame)
+            times = parse_times(text)
+            placed_times = convert_to_instants(times, zone_indices, zones)
+            column, fault_frame = placed_times["at"], find_time_faults(text, name, times)
+            notes.append(find_time_notes(text, name, placed_times))
         else:
-            column, fault_frame = _parse_column(rows.get_texts(name), name)
+            column, fault_frame = _parse_column(text, name)
         columns.append(column.alias(name))
         fault_frames.append(fault_frame)
     return ParsedCells(
@@ -519,18 +514,6 @@ def _find_missing(rows: MappedRows, name: str) -> pl.DataFrame:
     return build_faults(rows.get_texts(name).is_null(), name, RemarkReason.MISSING_VALUE, "blank")
 
 
-def _parse_times(
-    text: pl.Series, name: str, zone_indices: pl.Series, zones: Sequence[str]
-) -> tuple[pl.Series, pl.DataFrame, pl.DataFrame]:
-    times = parse_times(text)
-    placed_times = convert_to_instants(times, zone_indices, zones)
-    return (
-        placed_times["at"],
-        find_time_faults(text, name, times),
-        find_time_notes(text, name, placed_times),
-    )
-
-
 def _parse_column(text: pl.Series, name: str) -> tuple[pl.Series, pl.DataFrame]:
     parser = COLUMN_PARSERS.get(name)
     if parser is None:
@@ -567,14 +550,9 @@ def _parse_unsure(text: pl.Series) -> pl.Series:
     return words.replace_strict(meanings, default=None, return_dtype=pl.Boolean)
 
 
-def _parse_exposure(text: pl.Series) -> pl.Series:
+def _parse_word(text: pl.Series, accepted: Collection[str]) -> pl.Series:
     words = text.str.to_lowercase()
-    return words.zip_with(words.is_in(EXPOSURES), build_nulls(words))
-
-
-def _parse_arm(text: pl.Series) -> pl.Series:
-    words = text.str.to_lowercase()
-    return words.zip_with(words.is_in(SAMPLED_ARMS), build_nulls(words))
+    return words.zip_with(words.is_in(accepted), build_nulls(words))
 
 
 def _parse_content(text: pl.Series) -> pl.Series:
@@ -597,7 +575,9 @@ COLUMN_PARSERS: Mapping[str, ColumnParser] = {
         _parse_unsure, RemarkReason.BAD_WORD, f"is none of {', '.join((*TRUE_WORDS, *FALSE_WORDS))}"
     ),
     SAMPLED_ARM: ColumnParser(
-        _parse_arm, RemarkReason.BAD_WORD, f"is none of {', '.join(SAMPLED_ARMS)}"
+        lambda text: _parse_word(text, SAMPLED_ARMS),
+        RemarkReason.BAD_WORD,
+        f"is none of {', '.join(SAMPLED_ARMS)}",
     ),
     CONTENT: ColumnParser(
         _parse_content,
@@ -606,7 +586,9 @@ COLUMN_PARSERS: Mapping[str, ColumnParser] = {
         " the case is listed, `--map predictions.attributes=content`",
     ),
     "exposure": ColumnParser(
-        _parse_exposure, RemarkReason.BAD_WORD, f"is none of {', '.join(EXPOSURES)}"
+        lambda text: _parse_word(text, EXPOSURES),
+        RemarkReason.BAD_WORD,
+        f"is none of {', '.join(EXPOSURES)}",
     ),
 }
 """Parsers of the columns that are neither text nor times."""

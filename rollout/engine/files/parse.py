@@ -463,10 +463,6 @@ class ItemReader:
             raise ValueError(f"{text} is before 1900; is the clock set?")
         return at
 
-    def parse_optional_instant(self, text: str | None) -> datetime | None:
-        """Return the instant of a text, or None for None."""
-        return None if text is None else self.parse_instant(text)
-
 
 def _make_builder(kind: type[RecordT], *parsed: str) -> Callable[..., RecordT]:
     """Return what makes a record of an item, all of which is stored as it was sent but for times.
@@ -524,7 +520,7 @@ def _build_decision(reader: ItemReader, item: Any) -> Decision | PlacedDecision:
     item.answers = reader.read_answers(item.answers)
     if not item.unsure and not item.answers:
         raise ValueError("a decision has `answers`, or says `unsure: true`")
-    occurred_at = reader.parse_optional_instant(item.occurred_at)
+    occurred_at = None if item.occurred_at is None else reader.parse_instant(item.occurred_at)
     if occurred_at is not None and item.site is None:
         raise ValueError("a decision that says when its case occurred names its `site`, too")
     decision = DECISIONS(reader, item, exposure=item.exposure)
@@ -546,17 +542,15 @@ def _build_outcome(reader: ItemReader, item: Any) -> Outcome:
     return OUTCOMES(reader, item)
 
 
-def _build_heartbeat(reader: ItemReader, item: Any) -> Heartbeat:
-    return Heartbeat(site=item.site, at=reader.parse_instant(item.at))
-
-
 BUILDERS: Final[Mapping[type, Callable[[ItemReader, Any], SentItem]]] = {
     STRUCTS["case"]: _build_case,
     STRUCTS["prediction"]: _build_prediction,
     STRUCTS["decision"]: _build_decision,
     STRUCTS["action"]: _build_action,
     STRUCTS["outcome"]: _build_outcome,
-    STRUCTS["heartbeat"]: _build_heartbeat,
+    STRUCTS["heartbeat"]: lambda reader, item: Heartbeat(
+        site=item.site, at=reader.parse_instant(item.at)
+    ),
 }
 
 

@@ -18,6 +18,7 @@ import polars as pl
 from rollout.engine.evidence.frames import VALUE_PREFIX, RecordFrames
 from rollout.engine.evidence.late_senders import LateSenders, find_late_senders
 from rollout.kernel.calendar.instants import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW
+from rollout.kernel.errors import describe_value_error
 from rollout.kernel.policy.evidence_sources import FileReading
 from rollout.kernel.policy_files import fields
 from rollout.kernel.units import EMPTY_SET, SEPARATOR
@@ -391,18 +392,11 @@ def _list_answers(records: RecordFrames, lever: str) -> list[str]:
 
 
 def _is_valid_label(label: str) -> bool:
-    try:
-        return fields.read_label(label.strip()) == label
-    except ValueError:
-        return False
+    return label == label.strip() and not describe_value_error(fields.read_label, label)
 
 
 def _is_number(text: str) -> bool:
-    try:
-        fields.read_number(text)
-    except ValueError:
-        return False
-    return True
+    return not describe_value_error(fields.read_number, text)
 
 
 def _draft_sites(records: RecordFrames) -> Iterator[str]:
@@ -424,14 +418,9 @@ def _list_sites(records: RecordFrames) -> list[str]:
 
 
 def _is_valid_site(site: str) -> bool:
-    try:
-        return fields.read_name(site.strip()) == site and site not in {
-            ALWAYS_WINDOW,
-            OTHER_WINDOW,
-            SHADOW,
-        }
-    except ValueError:
-        return False
+    is_reserved = site in {ALWAYS_WINDOW, OTHER_WINDOW, SHADOW}
+    is_trimmed = site == site.strip()
+    return is_trimmed and not is_reserved and not describe_value_error(fields.read_name, site)
 
 
 def _draft_evidence(records: RecordFrames) -> Iterator[str]:

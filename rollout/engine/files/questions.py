@@ -411,17 +411,13 @@ def list_options(question: ReadingQuestion) -> Iterator[str]:
             yield f"{choice.option} {quoted}"
 
 
-def format_refusal(questions: Sequence[ReadingQuestion]) -> str:
-    """Return a line for each open question, with the options that decide."""
-    return "\n".join(
-        f"{describe_question(question)}; decide with {' or '.join(list_options(question))}"
-        for question in questions
-    )
-
-
 class OpenQuestionsError(RolloutError, ValueError):
     """Questions are open; the text has a line for each, with the options that decide."""
 
     def __init__(self, questions: Sequence[ReadingQuestion]) -> None:
-        super().__init__(format_refusal(questions))
+        lines = (
+            f"{describe_question(question)}; decide with {' or '.join(list_options(question))}"
+            for question in questions
+        )
+        super().__init__("\n".join(lines))
         self.questions = tuple(questions)
