@@ -5,7 +5,6 @@ That is a cost, what an outcome brings, or actions taken more often.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from rollout.kernel.measures.base import (
@@ -37,15 +36,15 @@ class ShareMeasure(Measure):
     statistic = Statistic.SHARE
     needs_lever = True
 
-    @abstractmethod
     def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool | None:
-        """Return whether a unit is a success; None if it isn't counted.
+        """Return whether a unit is a success, as both sides agree; None if it isn't counted.
 
         Args:
             unit: of the condition's lever.
             label: of the condition; "" for none.
             many: whether the lever's answers are sets of labels.
         """
+        return unit.agrees
 
     def find_column(
         self, condition: Condition, unit: UnitClass, policy: CountedLevers
@@ -78,10 +77,6 @@ class Agreement(ShareMeasure):
     covers_all_labels = True
     is_rated = True
     counts_missing = True
-
-    def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool:
-        """Return whether both sides agree."""
-        return unit.agrees
 
 
 class LabelMeasure(ShareMeasure):
@@ -145,10 +140,6 @@ class Override(ShareMeasure):
     against = "assisted decisions override the model"
     example = "10%"
     reads_assisted = True
-
-    def is_success(self, unit: UnitClass, label: str, *, many: bool) -> bool:
-        """Return whether the reviewer took the proposed answer."""
-        return unit.agrees
 
 
 class Cost(Measure):

@@ -13,7 +13,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
-from rollout.kernel.calendar.instants import Cell, Site, Window
+from rollout.kernel.calendar.instants import Cell, Window
 from rollout.kernel.calendar.opening_hours import uses_holidays
 from rollout.kernel.policy.levers import Lever, Margin
 from rollout.kernel.policy.policy import Policy
@@ -113,24 +113,16 @@ def _to_seconds(span: timedelta | None) -> float | None:
 
 def describe_cell(policy: Policy, cell: Cell) -> dict[str, Any]:
     """Return the site's clock and place, and the windows up to the cell's."""
-    windows = _list_windows(policy, cell)
+    site, windows = policy.sites_by_id[cell.site], _list_windows(policy, cell)
+    has_holidays = any(uses_holidays(window.hours) for window in windows)
     return {
-        **_site_to_json(
-            policy.sites_by_id[cell.site],
-            holidays=any(uses_holidays(window.hours) for window in windows),
-        ),
+        "timezone": site.timezone,
+        "place": site.coordinates,
+        "country": site.country if has_holidays else None,
         "windows": [
             [window.hours, sorted((k, sorted(v)) for k, v in window.when.items())]
             for window in windows
         ],
-    }
-
-
-def _site_to_json(site: Site, *, holidays: bool) -> dict[str, Any]:
-    return {
-        "timezone": site.timezone,
-        "place": site.coordinates,
-        "country": site.country if holidays else None,
     }
 
 

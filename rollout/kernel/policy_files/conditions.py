@@ -444,9 +444,11 @@ def _build_missing_guards(
     ]
     if not cells:
         return []
-    condition = widen_condition(
-        _find_loosest(condition for _, condition in rows), policy.largest_cost
+    loosest = min(  # so that the guard is below every gate
+        (condition for _, condition in rows),
+        key=lambda condition: condition.threshold if condition.at_least else -condition.threshold,
     )
+    condition = widen_condition(loosest, policy.largest_cost)
     selectors = build_selectors(policy, cells)
     return [Guard(condition, "one-stage", where=selector, added=True) for selector in selectors]
 
@@ -464,14 +466,6 @@ def _is_watched(policy: Policy, key: MeasureKey, cell: Cell) -> bool:
         guard for guard in policy.guards if guard.condition.key == key and guard.then != "report"
     )
     return any(guard.where.fits(cell) for guard in guards)
-
-
-def _find_loosest(conditions: Iterable[Condition]) -> Condition:
-    """Return the loosest condition, so that the guard is below every gate."""
-    return min(
-        conditions,
-        key=lambda condition: condition.threshold if condition.at_least else -condition.threshold,
-    )
 
 
 def widen_condition(condition: Condition, largest_cost: float) -> Condition:

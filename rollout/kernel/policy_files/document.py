@@ -48,12 +48,13 @@ def _clean_schema(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     return _unwrap_choice(
-        {key: _clean_schema(value) for key, value in node.items() if _should_keep(key, value)}
+        {
+            key: _clean_schema(value)
+            for key, value in node.items()
+            if not (key == "title" and isinstance(value, str))
+            if not (key == "default" and not value)
+        }
     )
-
-
-def _should_keep(key: str, value: Any) -> bool:
-    return not (key == "title" and isinstance(value, str)) and not (key == "default" and not value)
 
 
 def _unwrap_choice(node: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Find rows of a policy that never apply, because an earlier row always fits first
 
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from itertools import permutations
 
 from rollout.kernel.calendar.instants import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW, Cell, Site, Window
 from rollout.kernel.calendar.opening_hours import follows_sun
@@ -204,7 +205,7 @@ def _check_cost_pairs(_: WrittenPolicy, policy: Policy) -> Faults:
         is_checked = lever.labels and not lever.many and lever.costs != DEFAULT_COSTS
         if not is_checked or not _has_valid_actions(lever):
             continue
-        remaining = _list_pairs(lever)
+        remaining = list(permutations(dict.fromkeys(lever.actions), 2))  # of model and human
         for j, cost in enumerate(lever.costs):
             covered = {
                 pair
@@ -216,16 +217,6 @@ def _check_cost_pairs(_: WrittenPolicy, policy: Policy) -> Faults:
             remaining = [pair for pair in remaining if pair not in covered]
         if remaining:
             yield DocumentFault(("levers", i, "costs"), _describe_missing_row(remaining))
-
-
-def _list_pairs(lever: Lever) -> list[ActionPair]:
-    actions = list(dict.fromkeys(lever.actions))
-    return [
-        (model_action, human_action)
-        for model_action in actions
-        for human_action in actions
-        if model_action != human_action
-    ]
 
 
 def _has_valid_actions(lever: Lever) -> bool:

@@ -30,7 +30,7 @@ from rollout.kernel.policy.policy import (
     Policy,
     PolicyBase,
 )
-from rollout.kernel.policy.stages import HIGHEST_SHARE, LOWEST_SHARE, Stage
+from rollout.kernel.policy.stages import HIGHEST_SHARE, LOWEST_SHARE
 from rollout.kernel.policy_files.conditions import (
     CONDITION_CHECKS,
     add_missing_guards,
@@ -184,7 +184,7 @@ def _check_gate_arms(path: DocumentPath, policy: Policy, stage_level: int) -> Fa
     elif not stage.model_share:
         text = (
             f"{stage.id} has no second arm, so its grant could never be renewed on gain; write"
-            f" {_describe_second_arm(stage)}"
+            f" share: 90%, or blind: 10%, at {stage.id}"
         )
         yield DocumentFault((*path, "measure"), text)
 
@@ -192,10 +192,6 @@ def _check_gate_arms(path: DocumentPath, policy: Policy, stage_level: int) -> Fa
 def _describe_arms(arm: str) -> str:
     example = "{id: trial, share: 10%}" if arm == DECIDES else "{id: advised, blind: 50%}"
     return f"add one before it, such as {example}"
-
-
-def _describe_second_arm(stage: Stage) -> str:
-    return f"share: 90%, or blind: 10%, at {stage.id}"
 
 
 def _check_familiar_gains(written: WrittenPolicy, _: Policy) -> Faults:
